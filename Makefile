@@ -1,0 +1,49 @@
+# Everything a newcomer needs: `make demo`, `make test`. The virtual environment is made on demand.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
+
+.PHONY: demo test lint types layers generated check bench clean
+
+demo: $(VENV)/.sidecar
+	@$(BIN)/otel-budget demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+check: lint types layers
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV)
+
+$(BIN)/pip:
+	@echo "Making a virtual environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.sidecar: $(BIN)/pip pyproject.toml .ci/constraints.txt
+	@echo "Installing otel-budget[sidecar] ..."
+	@$(PIP_INSTALL) -e '.[sidecar]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/pip pyproject.toml .ci/constraints.txt
+	@echo "Installing otel-budget[dev] ..."
+	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.sidecar
+
+$(VENV)/.bench: $(VENV)/.dev
+	@$(PIP_INSTALL) -e '.[bench]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Where the agent's parts come together: the monitor and the orchestrator."""

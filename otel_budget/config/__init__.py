@@ -1,0 +1,1 @@
+"""Configuration files: read strictly, refused with file, line and key."""

@@ -1,0 +1,100 @@
+"""A YAML file that remembers on which line each key stands, so that a refusal can say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+
+from otel_budget.errors import ConfigFileError, InvalidValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from os import PathLike
+
+T = TypeVar("T")
+KeyPath = tuple[str | int, ...]
+
+
+class YamlFile:
+    """A mapping read from YAML, with the line of every key in it."""
+
+    def __init__(self, path: str, data: Mapping[str, object], lines: Mapping[KeyPath, int]) -> None:
+        """Keep what was read. lines: path of keys to the line it stands on, from 1."""
+        self.path, self.data, self._lines = path, data, lines
+
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> YamlFile:
+        """Read a file. Raises ConfigFileError if it cannot be read or is not a YAML mapping."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigFileError(str(path), f"cannot be read: {exc}") from exc
+        return cls.parse(text, str(path))
+
+    @classmethod
+    def parse(cls, text: str, path: str = "<string>") -> YamlFile:
+        """Read YAML text; path names it in errors."""
+        try:
+            loader = yaml.SafeLoader(text)
+            node = loader.get_single_node()
+            lines: dict[KeyPath, int] = {}
+            if node is not None:
+                _note_lines(node, (), lines, path)
+            data = loader.construct_document(node) if node is not None else {}
+        except yaml.YAMLError as exc:
+            raise ConfigFileError(path, f"is not YAML: {_one_line(exc)}") from exc
+        data = {} if data is None else data
+        if not isinstance(data, dict):
+            raise ConfigFileError(path, f"holds {type(data).__name__}, not a mapping of keys")
+        return cls(path, data, lines)
+
+    def where(self, *keys: str | int) -> str:
+        """Return ``file:line`` of a key, or of the nearest key above it."""
+        for end in range(len(keys), 0, -1):
+            line = self._lines.get(tuple(keys[:end]))
+            if line is not None:
+                return f"{self.path}:{line}"
+        return self.path
+
+    def section(self, key: str) -> YamlFile:
+        """Return the mapping under a key as a file of its own; an absent one is empty."""
+        value = self.data.get(key)
+        value = {} if value is None else value
+        if not isinstance(value, dict):
+            raise InvalidValueError(key, value, "a mapping of keys", where=self.where(key))
+        lines = {path[1:]: line for path, line in self._lines.items() if path[:1] == (key,)}
+        return YamlFile(self.path, value, lines)
+
+    def build(self, make: Callable[[Mapping[str, Any]], T]) -> T:
+        """Make something of the mapping; a refusal gets the file and line of its key."""
+        try:
+            return make(self.data)
+        except InvalidValueError as exc:
+            raise InvalidValueError(
+                exc.key, exc.value, exc.allowed, where=self.where(exc.key)
+            ) from exc
+
+
+def _note_lines(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], path: str) -> None:
+    """Write down the line of every key below a node; refuse a key that stands there twice."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*at, str(key.value))
+            line = key.start_mark.line + 1
+            if here in lines:
+                raise InvalidValueError(
+                    str(key.value), "a second time", f"once; it stands on line {lines[here]} too",
+                    where=f"{path}:{line}",
+                )  # fmt: skip
+            lines[here] = line
+            _note_lines(value, here, lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[(*at, index)] = value.start_mark.line + 1
+            _note_lines(value, (*at, index), lines, path)
+
+
+def _one_line(exc: yaml.YAMLError) -> str:
+    return " ".join(str(exc).split())

@@ -1,0 +1,92 @@
+"""The errors of the project: few, with fields, saying what was wrong and what is allowed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otel_budget.model.verdict import Verdict
+
+
+class OtelBudgetError(Exception):
+    """Stand above every error this project raises."""
+
+
+class InvalidValueError(OtelBudgetError, ValueError):
+    """Refuse a value: an argument, a configuration key, a field of a file.
+
+    key: its name. value: what was given. allowed: what may be given instead. where: the file and
+    line it came from, if it came from a file, as ``path:line``.
+    """
+
+    def __init__(self, key: str, value: object, allowed: str, *, where: str = "") -> None:
+        """Keep the fields and build the message out of them."""
+        self.key, self.value, self.allowed, self.where = key, value, allowed, where
+        shown = repr(value)
+        if len(shown) > 200:  # noqa: PLR2004 - enough to recognise it, short enough for a log line
+            shown = shown[:200] + "…"
+        prefix = f"{where}: " if where else ""
+        super().__init__(f"{prefix}{key}: {shown} is not allowed; allowed: {allowed}")
+
+
+class BudgetExceeded(OtelBudgetError):  # noqa: N818 - the name is part of the public contract
+    """Say that a run must stop; carries the verdict with all its numbers."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        """Keep the verdict; its message is the error's."""
+        self.verdict = verdict
+        super().__init__(f"session {verdict.session_id!r}: {verdict.message}")
+
+
+class CheckpointError(OtelBudgetError):
+    """Refuse a checkpoint that cannot be read or trusted.
+
+    path: the file. problem: what is wrong with it. previous: the next older checkpoint to resume
+    from instead, or None.
+    """
+
+    def __init__(self, path: str, problem: str, previous: str | None = None) -> None:
+        """Keep the fields and name the way out."""
+        self.path, self.problem, self.previous = path, problem, previous
+        way_out = (
+            f"; the previous one is {previous}: pass checkpoint={previous!r} to resume from it"
+            if previous
+            else "; there is no earlier checkpoint"
+        )
+        super().__init__(f"checkpoint {path}: {problem}{way_out}")
+
+
+class ConfigFileError(OtelBudgetError):
+    """Refuse a configuration file as a whole: unreadable, or not YAML.
+
+    path: the file. problem: what is wrong with it, with the line if it is known.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        """Keep the fields."""
+        self.path, self.problem = path, problem
+        super().__init__(f"{path}: {problem}")
+
+
+class MissingExtraError(OtelBudgetError):
+    """Say which extra brings the package that is missing."""
+
+    def __init__(self, what: str, extra: str, package: str) -> None:
+        """Keep the fields and name the command that helps."""
+        self.what, self.extra, self.package = what, extra, package
+        super().__init__(
+            f"{what} needs the package {package!r}, which is not installed: "
+            f"pip install 'otel-budget[{extra}]'"
+        )
+
+
+class ListenError(OtelBudgetError):
+    """Say that an address cannot be listened on, and what to do.
+
+    address: ``host:port``. problem: what the operating system said.
+    """
+
+    def __init__(self, address: str, problem: str, advice: str) -> None:
+        """Keep the fields."""
+        self.address, self.problem, self.advice = address, problem, advice
+        super().__init__(f"cannot listen on {address}: {problem}; {advice}")

@@ -1,0 +1,1 @@
+"""The agent's side out to the world: spans, metrics, checkpoints."""

@@ -1,0 +1,1 @@
+"""Accounting: raw counters in, what each run used out. Pure; never judges."""

@@ -1,0 +1,1 @@
+"""Frozen values: limits, usage, readings, verdicts. No clock, no I/O, no decisions."""

@@ -1,0 +1,94 @@
+"""What a value from outside must be; a refusal names the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import Decimal, InvalidOperation
+
+from otel_budget.errors import InvalidValueError
+
+#: Above 2**53 a float no longer counts by ones, and every metric is a float on its way out.
+MAX_COUNT = 2**53
+
+SESSION_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+_SESSION_ID_ALLOWED = (
+    "1 to 128 characters out of A-Z a-z 0-9 . _ : @ -, the first one a letter or a digit"
+)
+
+
+def session_id(value: object) -> str:
+    """Return a valid session id, or refuse it."""
+    if not isinstance(value, str) or SESSION_ID_PATTERN.fullmatch(value) is None:
+        raise InvalidValueError("session_id", value, _SESSION_ID_ALLOWED)
+    return value
+
+
+def count(key: str, value: object) -> int:
+    """Return a count: an integer from 0 to 2^53."""
+    if type(value) is not int or not 0 <= value <= MAX_COUNT:
+        raise InvalidValueError(key, value, "an integer from 0 to 2^53")
+    return value
+
+
+def whole_limit(key: str, value: object) -> int | None:
+    """Return a limit of a counted resource: an integer from 0 to 2^53, or None for unlimited."""
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 0 <= value <= MAX_COUNT:
+        raise InvalidValueError(key, value, "an integer from 0 to 2^53, or null for unlimited")
+    return value
+
+
+def seconds(key: str, value: object, *, positive: bool = False) -> float:
+    """Return a number of seconds: finite, at least 0, or above 0 where it must be positive."""
+    allowed = "a finite number of seconds " + ("above 0" if positive else "of at least 0")
+    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+        raise InvalidValueError(key, value, allowed)
+    number = float(value)  # type: ignore[arg-type]
+    if number < 0 or (positive and number == 0) or number > MAX_COUNT:
+        raise InvalidValueError(key, value, allowed)
+    return number
+
+
+def ratio(key: str, value: object) -> float:
+    """Return a threshold: above 0 and at most 1."""
+    if type(value) not in (int, float) or not 0 < value <= 1:  # type: ignore[operator]
+        raise InvalidValueError(key, value, "a number above 0 and at most 1")
+    return float(value)  # type: ignore[arg-type]
+
+
+def progress(value: object) -> float | None:
+    """Return a progress: 0 to 1, or None for unknown."""
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 <= value <= 1:  # type: ignore[operator]
+        raise InvalidValueError(
+            "progress_estimate", value, "a number from 0 to 1, or None for unknown"
+        )
+    return float(value)  # type: ignore[arg-type]
+
+
+def money(key: str, value: object) -> Decimal:
+    """Return US dollars: finite, 0 to 2^53; a float is taken as its shortest decimal."""
+    allowed = "a finite amount in US dollars of at least 0 (Decimal, int or float)"
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise InvalidValueError(key, value, allowed)
+    amount = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if not amount.is_finite() or amount < 0 or amount > MAX_COUNT:
+        raise InvalidValueError(key, value, allowed)
+    return amount
+
+
+def money_text(key: str, value: object) -> Decimal:
+    """Return an amount in US dollars that was written as a string, as in JSON."""
+    allowed = "an amount in US dollars as a decimal string"
+    if not isinstance(value, str):
+        raise InvalidValueError(key, value, allowed)
+    try:
+        amount = Decimal(value)
+    except InvalidOperation as exc:
+        raise InvalidValueError(key, value, allowed) from exc
+    return money(key, amount)

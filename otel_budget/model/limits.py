@@ -1,0 +1,103 @@
+"""What a run may use.
+
+Defaults stand here and nowhere else. Whether a use is ok, approaching or exceeded is not decided
+here: that is policy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from otel_budget.errors import InvalidValueError
+from otel_budget.model import checks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
+    from os import PathLike
+
+DEFAULT_THRESHOLD = 0.80
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimits:
+    """The largest use of each resource, and where warning begins. None is unlimited."""
+
+    max_duration_seconds: float | None = 3600
+    """Wall-clock seconds since the run began, downtime included."""
+    max_tokens: int | None = 1_000_000
+    """Input and output tokens together; cached and reasoning tokens are inside them."""
+    max_api_calls: int | None = 1000
+    """Calls to a model's API, failed ones included."""
+    max_cost_usd: Decimal | None = None
+    """US dollars; a float is taken as its shortest decimal, so 0.1 is exactly 0.1."""
+    checkpoint_interval: float = 300
+    """Seconds between automatic checkpoints, above 0."""
+    duration_warning_threshold: float = DEFAULT_THRESHOLD
+    """Share of the limit, above 0 and at most 1, from which the duration is approaching it."""
+    token_warning_threshold: float = DEFAULT_THRESHOLD
+    """The same for tokens."""
+    api_call_warning_threshold: float = DEFAULT_THRESHOLD
+    """The same for API calls."""
+    cost_warning_threshold: float = DEFAULT_THRESHOLD
+    """The same for cost."""
+    completion_threshold: float = DEFAULT_THRESHOLD
+    """Progress, above 0 and at most 1, from which an approaching run may finish."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a limit; bring numbers to one type each."""
+        put = object.__setattr__  # the way a frozen dataclass normalises its own fields
+        if self.max_duration_seconds is not None:
+            value = checks.seconds("max_duration_seconds", self.max_duration_seconds)
+            put(self, "max_duration_seconds", value)
+        for key in ("max_tokens", "max_api_calls"):
+            put(self, key, checks.whole_limit(key, getattr(self, key)))
+        if self.max_cost_usd is not None:
+            put(self, "max_cost_usd", checks.money("max_cost_usd", self.max_cost_usd))
+        interval = checks.seconds("checkpoint_interval", self.checkpoint_interval, positive=True)
+        put(self, "checkpoint_interval", interval)
+        for key in THRESHOLD_KEYS:
+            put(self, key, checks.ratio(key, getattr(self, key)))
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, object]) -> ResourceLimits:
+        """Build limits from a mapping with the field names as keys; absent keys take the defaults.
+
+        Raises InvalidValueError for an unknown key or a value that is not allowed.
+        """
+        for key in mapping:
+            if key not in LIMIT_KEYS:
+                raise InvalidValueError(str(key), mapping[key], "the keys " + ", ".join(LIMIT_KEYS))
+        return cls(**mapping)  # type: ignore[arg-type] # every value is checked in __post_init__
+
+    @classmethod
+    def from_yaml(cls, path: str | PathLike[str]) -> ResourceLimits:
+        """Read the ``resource_limits:`` section of a YAML file; without one, all defaults.
+
+        Raises ConfigFileError for a file that cannot be read or is not YAML, InvalidValueError
+        (with file and line) for an unknown key or a value that is not allowed.
+        """
+        from otel_budget.config.yaml_file import YamlFile
+
+        return YamlFile.read(path).section("resource_limits").build(cls.from_mapping)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON types only; money is a string. ``from_dict`` is the exact inverse."""
+        values = {key: getattr(self, key) for key in LIMIT_KEYS}
+        if self.max_cost_usd is not None:
+            values["max_cost_usd"] = str(self.max_cost_usd)
+        return values
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> ResourceLimits:
+        """Build limits from what ``to_dict`` gave."""
+        values = dict(data)
+        if values.get("max_cost_usd") is not None:
+            values["max_cost_usd"] = checks.money_text("max_cost_usd", values["max_cost_usd"])
+        return cls.from_mapping(values)
+
+
+LIMIT_KEYS = tuple(field.name for field in dataclasses.fields(ResourceLimits))
+THRESHOLD_KEYS = tuple(key for key in LIMIT_KEYS if key.endswith("_threshold"))

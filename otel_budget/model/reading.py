@@ -1,0 +1,81 @@
+"""What a source measured: samples as they were found, not yet accounted for and not judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from otel_budget.model.usage import Number
+from otel_budget.model.verdict import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """What a target says about a run besides its counters. None: it did not say."""
+
+    started_at: float | None = None
+    """Unix time at which the run began, by the agent's clock: half of its identity."""
+    incarnation_at: float | None = None
+    """Unix time at which this process took the run up, by the agent's clock."""
+    carried_over: Mapping[str, Number] = field(default_factory=dict)
+    """Per resource, what this incarnation brought along from a checkpoint."""
+    limits: Mapping[str, Number] = field(default_factory=dict)
+    """Per resource, the run's own limit; absent is unlimited."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """Per resource, the run's own warning threshold; absent is the default."""
+    completion_threshold: float | None = None
+    progress: float | None = None
+    """The run's last estimate, 0 to 1."""
+    duration: float | None = None
+    """Seconds since the run began, as the agent measured it."""
+    state: str | None = None
+    """One of ``semconv.SESSION_STATES``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReading:
+    """One run as one target showed it at one moment."""
+
+    session_id: str
+    target: str
+    """Names the place it was seen at, the same one in every reading."""
+    sampled_at: float
+    """When the samples were taken, in seconds on the reader's own clock."""
+    counters: Mapping[tuple[str, str], Number]
+    """(resource, further labels as text) to the raw value of that series."""
+    facts: SessionFacts = SessionFacts()
+    implausible: tuple[str, ...] = ()
+    """Metrics of this run whose value was NaN, infinite, negative or above 2^53: dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A target, or the whole source, that did not give what it should."""
+
+    target: str
+    """As in SessionReading; empty for the source as a whole."""
+    reason: Reason
+    """SOURCE_ERROR: it gave nothing. PARTIAL_DATA: it says that something is missing."""
+    detail: str
+    """For people, with the address and what went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One reading of a source: everything it found, and what it could not find."""
+
+    source: str
+    """``scrape`` or ``prometheus``."""
+    read_at: float
+    """When the reading was complete, in seconds on the reader's own clock."""
+    sessions: tuple[SessionReading, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Reason to number of samples refused: ``implausible``, ``type``, ``session_id``, …"""
+    spacing: float = 1.0
+    """Seconds between two samples of a series, until two of them were seen."""
+
+    @property
+    def ok(self) -> bool:
+        """True if at least one target answered, or there was none to ask."""
+        return not self.problems or bool(self.sessions)

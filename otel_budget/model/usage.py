@@ -1,0 +1,95 @@
+"""What a run has used: a frozen picture of all its counts at one moment."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from otel_budget.errors import InvalidValueError
+from otel_budget.model import checks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: What a resource is counted in: tokens and calls are int, seconds float, money Decimal.
+Number = int | float | Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceUsage:
+    """All a run used so far, over all its incarnations."""
+
+    session_id: str
+    """Names the run."""
+    started_at: float
+    """Unix time in seconds at which the run began; a resumed run keeps it."""
+    duration_seconds: float = 0.0
+    """Wall-clock seconds since the run began, pauses and downtime included."""
+    active_seconds: float = 0.0
+    """The same without pauses and downtime."""
+    tokens: int = 0
+    """Input and output tokens, and those given as one number."""
+    input_tokens: int = 0
+    """Known input tokens, cached ones included. At most ``tokens``."""
+    output_tokens: int = 0
+    """Known output tokens, reasoning included. At most ``tokens``."""
+    cache_read_tokens: int = 0
+    """Part of the input."""
+    cache_write_tokens: int = 0
+    """Part of the input."""
+    reasoning_tokens: int = 0
+    """Part of the output."""
+    api_calls: int = 0
+    """Calls made, failed ones included."""
+    failed_api_calls: int = 0
+    """Part of ``api_calls``."""
+    unknown_usage_calls: int = 0
+    """Calls whose tokens nobody knows: ``tokens`` is "at least" while this is above 0."""
+    cost_usd: Decimal = Decimal(0)
+    """Known cost in US dollars."""
+    unpriced_calls: int = 0
+    """Calls whose price nobody knows: ``cost_usd`` is "at least" while this is above 0."""
+    checkpoints: int = 0
+    """Checkpoints written."""
+    last_checkpoint_at: float | None = None
+    """Unix time of the newest checkpoint; None before the first."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON types only; money is a string. ``from_dict`` is the exact inverse."""
+        values = {name: getattr(self, name) for name in USAGE_KEYS}
+        values["cost_usd"] = str(self.cost_usd)
+        return values
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> ResourceUsage:
+        """Build usage from what ``to_dict`` gave.
+
+        Raises InvalidValueError for a missing or unknown key, or a value that is not allowed.
+        """
+        for key in data:
+            if key not in USAGE_KEYS:
+                raise InvalidValueError(key, data[key], "the keys " + ", ".join(USAGE_KEYS))
+        for key in USAGE_KEYS:
+            if key not in data:
+                raise InvalidValueError(key, None, "a value: the key is missing")
+        last = data["last_checkpoint_at"]
+        return cls(
+            session_id=checks.session_id(data["session_id"]),
+            cost_usd=checks.money_text("cost_usd", data["cost_usd"]),
+            last_checkpoint_at=None if last is None else checks.seconds("last_checkpoint_at", last),
+            **_checked(data),
+        )
+
+
+USAGE_KEYS = tuple(field.name for field in dataclasses.fields(ResourceUsage))
+_SECONDS_KEYS = ("started_at", "duration_seconds", "active_seconds")
+_COUNT_KEYS = tuple(
+    key for key in USAGE_KEYS if key.endswith(("tokens", "calls")) or key == "checkpoints"
+)
+
+
+def _checked(data: Mapping[str, object]) -> dict[str, Any]:
+    seconds = {key: checks.seconds(key, data[key]) for key in _SECONDS_KEYS}
+    return {**seconds, **{key: checks.count(key, data[key]) for key in _COUNT_KEYS}}

@@ -1,0 +1,120 @@
+"""The answer to "may this run go on?", with the reason and all the numbers it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from otel_budget.model.usage import Number
+
+Origin = Literal["session", "sidecar"]
+
+
+class LimitStatus(StrEnum):
+    """How use stands to limit. INCONCLUSIVE comes from the sidecar only: it cannot tell."""
+
+    OK = "ok"
+    APPROACHING = "approaching"
+    EXCEEDED = "exceeded"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Action(StrEnum):
+    """What the run is to do."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+
+
+class Reason(StrEnum):
+    """Why. A reader accepts others too: a newer sidecar may know more of them."""
+
+    WITHIN_LIMITS = "within_limits"
+    FINISHING = "finishing"
+    APPROACHING_LIMIT = "approaching_limit"
+    APPROACHING_LIMIT_PROGRESS_UNKNOWN = "approaching_limit_progress_unknown"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    STALE_DATA = "stale_data"
+    SOURCE_ERROR = "source_error"
+    PARTIAL_DATA = "partial_data"
+    IMPLAUSIBLE_DATA = "implausible_data"
+    SIDECAR_LOST = "sidecar_lost"
+    OPERATOR_STOP = "operator_stop"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceState:
+    """One resource of a run: what is used, of what."""
+
+    used: Number
+    """Seconds, tokens, calls or US dollars."""
+    limit: Number | None
+    """The limit that counted; None is unlimited."""
+    remaining: Number | None
+    """Never below 0; None when unlimited."""
+    ratio: float | None
+    """Used over limit; 1 for a limit of 0; None when unlimited."""
+    status: LimitStatus
+    limit_from: Origin | None = None
+    """Whose limit counted: the run's own, or the sidecar's."""
+    exhaustion_seconds: float | None = None
+    """Forecast seconds until the limit; None when it is not being spent, or not forecast."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitCheckResult:
+    """All resources of a run against their limits."""
+
+    status: LimitStatus
+    """The worst of the resources'."""
+    approaching: tuple[str, ...]
+    """Names of the resources past their warning threshold and below their limit."""
+    exceeded: tuple[str, ...]
+    """Names of the resources at or past their limit."""
+    resources: Mapping[str, ResourceState]
+    message: str
+    """One line with both numbers of each resource that is not ok."""
+
+    @property
+    def should_continue(self) -> bool:
+        """True unless a limit is exceeded. What to do when one is near is the verdict's."""
+        return self.status is not LimitStatus.EXCEEDED
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Continue or stop, why, and the numbers it came from."""
+
+    session_id: str
+    action: Action
+    status: LimitStatus
+    reason: str
+    """A ``Reason``, or one a newer sidecar knows."""
+    message: str
+    """One line for people, with the numbers that decided."""
+    resources: Mapping[str, ResourceState]
+    evaluated_at: float
+    """Unix time of the decision."""
+    data_at: float | None = None
+    """Unix time of the newest sample behind it; None when there is none."""
+    progress: float | None = None
+    """The run's own estimate it was decided with; None for unknown."""
+    headroom: Mapping[str, Number] = field(default_factory=dict)
+    """Per limited resource, how much more may be used before the status could change."""
+    lease_seconds: float | None = None
+    """How long from receipt it may be trusted; None for the run's own, which needs no lease."""
+    sequence: int | None = None
+    """Number of its publication; None for the run's own."""
+    decision_id: str = ""
+    """Follows from the inputs: the same inputs give the same id."""
+    policy_revision: str = ""
+    """Names the policy (the sidecar's ceilings and rules) it was decided under."""
+    budgets: tuple[Mapping[str, object], ...] = ()
+    """Budgets shared with other runs; always empty in this version."""
+
+    @property
+    def should_continue(self) -> bool:
+        """True for ``continue``."""
+        return self.action is Action.CONTINUE

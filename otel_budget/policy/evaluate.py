@@ -1,0 +1,173 @@
+"""The status of a resource.
+
+The rule: EXCEEDED if used >= limit, else APPROACHING if used >= threshold x limit, else OK. No
+limit is always OK; a limit of 0 permits nothing. A run's status is its worst resource's. Threshold
+times limit is exact, taken from the decimal the threshold was written as, and worked out once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.model.limits import DEFAULT_THRESHOLD, ResourceLimits
+from otel_budget.model.verdict import LimitCheckResult, LimitStatus, Origin, ResourceState
+from otel_budget.policy.words import amount, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_budget.model.usage import Number
+
+#: Wide enough that a threshold (17 digits) times a limit (up to 34) is never rounded.
+_EXACT = Context(prec=100)
+
+SEVERITY = {LimitStatus.OK: 0, LimitStatus.APPROACHING: 1, LimitStatus.EXCEEDED: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Where a resource begins to be approaching, and where it is exceeded."""
+
+    limit: Number
+    warning_at: Number
+    """The smallest use that counts as approaching, in the resource's own type."""
+    origin: Origin
+
+
+Bounds = dict[str, Bound]
+"""Per limited resource; absent is unlimited."""
+
+
+@lru_cache(maxsize=4096)
+def bound(resource: str, limit: Number, threshold: float, origin: Origin) -> Bound:
+    """Return the bound for one limit. threshold: above 0 and at most 1."""
+    exact_limit = limit if isinstance(limit, Decimal) else Decimal(repr(limit))
+    warning = _EXACT.multiply(Decimal(repr(threshold)), exact_limit)
+    if resource in (semconv.TOKENS, semconv.API_CALLS):
+        return Bound(math.ceil(limit), math.ceil(warning), origin)
+    if resource == semconv.COST:
+        return Bound(exact_limit, warning, origin)
+    rounded = float(warning)
+    if Decimal(rounded) < warning:
+        rounded = math.nextafter(rounded, math.inf)
+    return Bound(float(limit), rounded, origin)
+
+
+def bounds_of(limits: ResourceLimits) -> Bounds:
+    """Return the bounds of a run's own limits."""
+    rows = (
+        (semconv.DURATION, limits.max_duration_seconds, limits.duration_warning_threshold),
+        (semconv.TOKENS, limits.max_tokens, limits.token_warning_threshold),
+        (semconv.API_CALLS, limits.max_api_calls, limits.api_call_warning_threshold),
+        (semconv.COST, limits.max_cost_usd, limits.cost_warning_threshold),
+    )
+    return {
+        resource: bound(resource, limit, threshold, "session")
+        for resource, limit, threshold in rows
+        if limit is not None
+    }
+
+
+def bounds_from(
+    limits: Mapping[str, Number], thresholds: Mapping[str, float], origin: Origin
+) -> Bounds:
+    """Return bounds out of plain mappings; a missing threshold is the default."""
+    return {
+        resource: bound(resource, limit, thresholds.get(resource, DEFAULT_THRESHOLD), origin)
+        for resource, limit in limits.items()
+        if resource in semconv.RESOURCES
+    }
+
+
+def stricter(one: Bounds, other: Bounds) -> Bounds:
+    """Return the bounds that hold when both do.
+
+    Limit and warning line are each the lower of the two, so adding a limit never loosens anything.
+    """
+    merged = dict(one)
+    for resource, theirs in other.items():
+        ours = merged.get(resource)
+        if ours is None:
+            merged[resource] = theirs
+            continue
+        lower = theirs if theirs.limit < ours.limit else ours
+        warning = min(ours.warning_at, theirs.warning_at)
+        merged[resource] = Bound(lower.limit, warning, lower.origin)
+    return merged
+
+
+def status_of(used: Number, limited: Bound | None) -> LimitStatus:
+    """Return the status of one resource: the rule at the top of this file."""
+    if limited is None:
+        return LimitStatus.OK
+    if used >= limited.limit:
+        return LimitStatus.EXCEEDED
+    if used >= limited.warning_at:
+        return LimitStatus.APPROACHING
+    return LimitStatus.OK
+
+
+def resource_state(used: Number, limited: Bound | None) -> ResourceState:
+    """Return one resource with its numbers; exhaustion is not forecast here."""
+    status = status_of(used, limited)
+    if limited is None:
+        return ResourceState(used, None, None, None, status)
+    limit = limited.limit
+    remaining = limit - used  # type: ignore[operator] # both are of the resource's own type
+    ratio = float(used / limit) if limit else 1.0  # type: ignore[operator]
+    zero = type(limit)(0)
+    return ResourceState(used, limit, max(remaining, zero), ratio, status, limited.origin)
+
+
+def check(used: Mapping[str, Number], bounds: Bounds) -> LimitCheckResult:
+    """Hold all resources of a run against their bounds."""
+    resources = {name: resource_state(value, bounds.get(name)) for name, value in used.items()}
+    approaching = _named(resources, LimitStatus.APPROACHING)
+    exceeded = _named(resources, LimitStatus.EXCEEDED)
+    status = max((s.status for s in resources.values()), key=SEVERITY.__getitem__,
+                 default=LimitStatus.OK)  # fmt: skip
+    return LimitCheckResult(
+        status=status,
+        approaching=approaching,
+        exceeded=exceeded,
+        resources=resources,
+        message=_message(resources, exceeded + approaching),
+    )
+
+
+def headroom(resources: Mapping[str, ResourceState], bounds: Bounds) -> dict[str, Number]:
+    """Return, per limited resource, how much more may be used before its status changes.
+
+    A resource that is exceeded has no next status and is left out.
+    """
+    room: dict[str, Number] = {}
+    for name, limited in bounds.items():
+        state = resources.get(name)
+        if state is None or state.status is LimitStatus.EXCEEDED:
+            continue
+        mark = limited.warning_at if state.status is LimitStatus.OK else limited.limit
+        room[name] = mark - state.used  # type: ignore[operator]
+    return room
+
+
+def _named(resources: Mapping[str, ResourceState], status: LimitStatus) -> tuple[str, ...]:
+    return tuple(name for name, state in resources.items() if state.status is status)
+
+
+def _message(resources: Mapping[str, ResourceState], names: tuple[str, ...]) -> str:
+    if not names:
+        return "all resources within their limits"
+    return ", ".join(describe(name, resources[name]) for name in names)
+
+
+def describe(name: str, state: ResourceState) -> str:
+    """Say one limited resource with both numbers."""
+    if state.limit is None or state.ratio is None:
+        return f"{name} at {amount(name, state.used)}, unlimited"
+    used, limit = amount(name, state.used), amount(name, state.limit)
+    return f"{name} at {percent(state.ratio)} ({used} of {limit})"

@@ -1,0 +1,40 @@
+"""What will be: whether the rest fits, and when a limit is reached. Straight lines, no more."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_budget.model.usage import Number
+    from otel_budget.policy.evaluate import Bounds
+
+
+def completion_possible(
+    used: Mapping[str, Number], bounds: Bounds, progress: float | None
+) -> bool | None:
+    """Tell whether the rest of the run fits in every limit at the rate so far.
+
+    If progress p took u, all of it takes u / p; it fits if that is at most the limit. Returns None
+    when it cannot be told: no progress yet, or unknown. A run with no limits always fits; one that
+    is past a limit never does.
+    """
+    if any(used[name] > limited.limit for name, limited in bounds.items()):
+        return False
+    if not bounds:
+        return True
+    if not progress:
+        return None
+    share = Fraction(repr(progress))  # the decimal it was written as: 0.3 is 3/10
+    return all(
+        Fraction(used[name]) <= Fraction(limited.limit) * share for name, limited in bounds.items()
+    )
+
+
+def exhaustion_seconds(remaining: Number | None, per_second: float | None) -> float | None:
+    """Return seconds until nothing remains at the given rate; None if it is not being spent."""
+    if remaining is None or per_second is None or per_second <= 0:
+        return None
+    return float(remaining) / per_second

@@ -1,0 +1,202 @@
+"""Verdicts: a run's own, from exact counts, and the sidecar's, from what the ledger knows.
+
+Both come out of ``check`` and ``decide``, so they cannot disagree about the same numbers.
+
+What the sidecar does without good data, in this order:
+1. What is known to be exceeded stays exceeded and stopped, however old the data.
+2. Good data decide by the table.
+3. Else the run is inconclusive: the action its last numbers give is held, then ``on_no_data``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.model.limits import DEFAULT_THRESHOLD
+from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.policy.decide import EXCEEDED, Decision, decide, decide_without_data
+from otel_budget.policy.evaluate import Bounds, bounds_from, check, describe, headroom, stricter
+from otel_budget.policy.forecast import exhaustion_seconds
+from otel_budget.policy.words import percent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_budget.ledger.ledger import Balance
+    from otel_budget.model.reading import SessionFacts
+    from otel_budget.model.usage import Number
+    from otel_budget.model.verdict import LimitCheckResult, ResourceState
+
+#: Seconds. Below this a single late scrape would count as silence.
+MIN_STALE_AFTER = 3.0
+#: ``stale_after: auto`` is so many times the usual spacing of a run's samples.
+STALE_FACTOR = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How the sidecar judges: its ceilings, and what it does without data. Seconds throughout."""
+
+    ceilings: Bounds = field(default_factory=dict)
+    """Limits for every run on top of its own; absent is no ceiling."""
+    completion_threshold: float | None = None
+    """The sidecar's own; the higher of it and the run's counts. None: the run's alone."""
+    lease: float = 15.0
+    stale_after: float | None = None
+    """None is auto: three times the usual spacing of the samples, at least 3 s."""
+    hold: float = 300.0
+    on_no_data: Action = Action.STOP
+    revision: str = ""
+    """Names this set of rules in every verdict."""
+
+
+def judge_session(
+    session_id: str,
+    used: Mapping[str, Number],
+    bounds: Bounds,
+    *,
+    progress: float | None,
+    completion_threshold: float,
+    now: float,
+) -> Verdict:
+    """Return a run's own verdict from its exact counts. now: Unix time."""
+    result = check(used, bounds)
+    decision = decide(result.status, progress, completion_threshold)
+    return _verdict(session_id, result, decision, bounds, progress=progress, now=now)
+
+
+def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
+    """Return the sidecar's verdict on a run. now: as in the balance, Unix time."""
+    facts = balance.facts
+    own = bounds_from(facts.limits, facts.thresholds, "session")
+    bounds = stricter(own, rules.ceilings)
+    result = check(balance.used, bounds)
+    known = decide(result.status, facts.progress, _completion_threshold(facts, rules))
+    trouble = _trouble(balance, rules)
+    if trouble is None or known == EXCEEDED:
+        verdict = _verdict(
+            balance.session_id, result, known, bounds, progress=facts.progress, now=now
+        )
+    else:
+        reason, since = trouble
+        decision = decide_without_data(known, reason, since, rules.hold, rules.on_no_data)
+        unknown = dataclasses.replace(result, status=LimitStatus.INCONCLUSIVE)
+        verdict = _verdict(
+            balance.session_id, unknown, decision, bounds, progress=facts.progress, now=now
+        )
+    resources = {
+        name: dataclasses.replace(
+            state, exhaustion_seconds=exhaustion_seconds(state.remaining, balance.rates.get(name))
+        )
+        for name, state in verdict.resources.items()
+    }
+    return dataclasses.replace(
+        verdict,
+        resources=resources,
+        data_at=balance.sampled_at,
+        lease_seconds=rules.lease,
+        policy_revision=rules.revision,
+        decision_id=_decision_id(verdict, rules.revision),
+    )
+
+
+def stale_after(balance: Balance, rules: Rules) -> float:
+    """Return the seconds of silence from which a run's data are stale."""
+    if rules.stale_after is not None:
+        return rules.stale_after
+    return max(MIN_STALE_AFTER, STALE_FACTOR * balance.gap)
+
+
+def redecide(verdict: Verdict, progress: float, completion_threshold: float) -> bool:
+    """Tell whether a sidecar's stop still stands at the progress the run reports now.
+
+    The sidecar decides a graceful stop with the progress it last saw. The run may be further by
+    now, and may then finish: the same table, with the newer number. No other stop gives way.
+    """
+    if verdict.action is Action.CONTINUE:
+        return True
+    if verdict.reason != Reason.APPROACHING_LIMIT or verdict.status is not LimitStatus.APPROACHING:
+        return False
+    return decide(verdict.status, progress, completion_threshold)[0] is Action.CONTINUE
+
+
+def _completion_threshold(facts: SessionFacts, rules: Rules) -> float:
+    own = facts.completion_threshold
+    own = DEFAULT_THRESHOLD if own is None else own
+    return own if rules.completion_threshold is None else max(own, rules.completion_threshold)
+
+
+def _trouble(balance: Balance, rules: Rules) -> tuple[Reason, float] | None:
+    """Return why a run is inconclusive and for how many seconds; None if it is not."""
+    if balance.implausible_for is not None:
+        return Reason.IMPLAUSIBLE_DATA, balance.implausible_for
+    if balance.ended:
+        return None  # its last sample was its last word
+    overdue = balance.silent_for - stale_after(balance, rules)
+    if overdue <= 0:
+        return None
+    return balance.trouble or Reason.STALE_DATA, overdue
+
+
+def _verdict(
+    session_id: str,
+    result: LimitCheckResult,
+    decision: Decision,
+    bounds: Bounds,
+    *,
+    progress: float | None,
+    now: float,
+) -> Verdict:
+    action, reason = decision
+    verdict = Verdict(
+        session_id=session_id,
+        action=action,
+        status=result.status,
+        reason=reason,
+        message=_message(result, decision, progress),
+        resources=result.resources,
+        evaluated_at=now,
+        progress=progress,
+        headroom=headroom(result.resources, bounds),
+    )
+    return dataclasses.replace(verdict, decision_id=_decision_id(verdict, ""))
+
+
+_ADVICE = {
+    Reason.WITHIN_LIMITS: "continue",
+    Reason.FINISHING: "nearly done, finish",
+    Reason.APPROACHING_LIMIT: "stop and keep partial results",
+    Reason.APPROACHING_LIMIT_PROGRESS_UNKNOWN: "continue, progress unknown",
+    Reason.LIMIT_EXCEEDED: "stop",
+}
+
+
+def _message(result: LimitCheckResult, decision: Decision, progress: float | None) -> str:
+    action, reason = decision
+    named = result.exceeded + result.approaching
+    if not named:
+        named = _nearest(result.resources)
+    numbers = ", ".join(describe(name, result.resources[name]) for name in named)
+    with_progress = "" if progress is None else f" with progress {percent(progress)}"
+    advice = _ADVICE.get(reason, f"{action} for want of good data ({reason})")
+    return f"{numbers or 'nothing limited'}{with_progress}: {advice}"
+
+
+def _nearest(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
+    limited = {name: s.ratio for name, s in resources.items() if s.ratio is not None}
+    return (max(limited, key=limited.__getitem__),) if limited else ()
+
+
+def _decision_id(verdict: Verdict, revision: str) -> str:
+    """Return 16 hex digits that follow from what was decided and the numbers it came from."""
+    parts = [verdict.session_id, verdict.action, verdict.status, verdict.reason, revision,
+             repr(verdict.progress)]  # fmt: skip
+    for name in semconv.RESOURCES:
+        state = verdict.resources.get(name)
+        if state is not None:
+            parts.append(f"{name}={state.used!r}/{state.limit!r}")
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Verdicts to everyone else: HTTP and Server-Sent Events."""

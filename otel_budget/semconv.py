@@ -1,0 +1,354 @@
+"""Every name this project gives to the outside: metrics, labels, units, span attributes, events.
+
+The exporter, the sources, the dashboards, the alerts and the tests take names from here. A metric
+name written as a literal anywhere else is a defect: that is how dashboards come to ask for metrics
+that nobody exports.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+# --- resources: what is limited ---------------------------------------------------------------
+DURATION: Final = "duration"
+TOKENS: Final = "tokens"
+API_CALLS: Final = "api_calls"
+COST: Final = "cost"
+
+RESOURCES: Final = (DURATION, TOKENS, API_CALLS, COST)
+
+#: The value of the ``unit`` label for each resource.
+RESOURCE_UNITS: Final = {DURATION: "seconds", TOKENS: "tokens", API_CALLS: "calls", COST: "usd"}
+
+# --- labels -----------------------------------------------------------------------------------
+SESSION_ID: Final = "session_id"
+RESOURCE: Final = "resource"
+UNIT: Final = "unit"
+PHASE: Final = "phase"
+MODEL: Final = "model"
+TOKEN_TYPE: Final = "token_type"  # noqa: S105 - a label name, not a secret
+DETAIL: Final = "detail"
+OUTCOME: Final = "outcome"
+WORKFLOW: Final = "workflow"
+STATE: Final = "state"
+STATUS: Final = "status"
+REASON: Final = "reason"
+ACTION: Final = "action"
+SOURCE: Final = "source"
+VERSION: Final = "version"
+LABEL: Final = "label"
+
+#: Bounded labels that say to whom a run belongs.
+SCOPE_LABELS: Final = ("team", "project", "user", "agent")
+
+#: Stands where a caller named no phase, no model, or gave one number for all tokens.
+UNSPECIFIED: Final = "unspecified"
+#: Stands for label values past their cap.
+OTHER: Final = "other"
+
+SESSION_STATES: Final = ("running", "paused", "completed", "stopped", "failed")
+ENDED_STATES: Final = ("completed", "stopped", "failed")
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric of the contract.
+
+    name: as Prometheus sees it, ``_total`` included. labels: besides ``session_id`` for the metrics
+    of a session. otel_name, otel_unit: where it is an OpenTelemetry instrument, else empty.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    otel_name: str = ""
+    otel_unit: str = ""
+
+
+def _counter(name: str, text: str, *labels: str) -> Metric:
+    return Metric(name, "counter", text, labels)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Metric:
+    return Metric(name, "gauge", text, labels)
+
+
+# --- per session, from the agent ----------------------------------------------------------------
+SESSION_TOKENS: Final = _counter(
+    "otel_budget_tokens_total", "Tokens used by this incarnation of the run, input and output."
+)
+SESSION_API_CALLS: Final = _counter(
+    "otel_budget_api_calls_total",
+    "API calls made by this incarnation of the run, failed ones included.",
+)
+SESSION_COST: Final = _counter(
+    "otel_budget_cost_usd_total",
+    "Known cost of this incarnation of the run in US dollars; unpriced calls are not in it.",
+)
+CARRIED_OVER: Final = _gauge(
+    "otel_budget_carried_over",
+    "What a resumed run brought along from its checkpoint; 0 for a new run.",
+    RESOURCE,
+    UNIT,
+)
+PHASE_TOKENS: Final = _counter(
+    "otel_budget_phase_tokens_total",
+    "The same tokens by phase, model and type; sums to otel_budget_tokens_total.",
+    PHASE,
+    MODEL,
+    TOKEN_TYPE,
+)
+PHASE_TOKEN_DETAILS: Final = _counter(
+    "otel_budget_phase_token_details_total",
+    "Parts of the input and output tokens; never to be added to them.",
+    PHASE,
+    MODEL,
+    DETAIL,
+)
+PHASE_API_CALLS: Final = _counter(
+    "otel_budget_phase_api_calls_total",
+    "API calls by phase, model and outcome.",
+    PHASE,
+    MODEL,
+    OUTCOME,
+)
+PHASE_COST: Final = _counter(
+    "otel_budget_phase_cost_usd_total",
+    "Known cost in US dollars by phase and model.",
+    PHASE,
+    MODEL,
+)
+UNPRICED_CALLS: Final = _counter(
+    "otel_budget_unpriced_calls_total", "API calls whose price nobody knows."
+)
+UNKNOWN_USAGE_CALLS: Final = _counter(
+    "otel_budget_unknown_usage_calls_total", "API calls whose tokens nobody knows."
+)
+DURATION_SECONDS: Final = _gauge(
+    "otel_budget_duration_seconds", "Seconds since the run began, pauses and downtime included."
+)
+ACTIVE_SECONDS: Final = _gauge(
+    "otel_budget_active_seconds", "Seconds the run was active, without pauses and downtime."
+)
+CHECKPOINTS: Final = _counter(
+    "otel_budget_checkpoints_total", "Checkpoints written by this incarnation of the run."
+)
+CHECKPOINT_FAILURES: Final = _counter(
+    "otel_budget_checkpoint_failures_total", "Checkpoints that could not be written."
+)
+LAST_CHECKPOINT: Final = _gauge(
+    "otel_budget_last_checkpoint_timestamp_seconds",
+    "Unix time of the newest checkpoint; absent before the first.",
+)
+CHECKPOINT_INTERVAL: Final = _gauge(
+    "otel_budget_checkpoint_interval_seconds", "Seconds between automatic checkpoints."
+)
+PROGRESS: Final = _gauge(
+    "otel_budget_progress_ratio", "Progress last reported by the run, 0 to 1; absent when unknown."
+)
+LIMIT: Final = _gauge(
+    "otel_budget_limit", "The run's own limit; absent when unlimited.", RESOURCE, UNIT
+)
+WARNING_THRESHOLD: Final = _gauge(
+    "otel_budget_warning_threshold_ratio",
+    "Share of the limit from which a resource counts as approaching it.",
+    RESOURCE,
+)
+COMPLETION_THRESHOLD: Final = _gauge(
+    "otel_budget_completion_threshold_ratio",
+    "Progress from which an approaching run may finish.",
+)
+SESSION_START: Final = _gauge(
+    "otel_budget_session_start_timestamp_seconds", "Unix time at which the run began."
+)
+INCARNATION_START: Final = _gauge(
+    "otel_budget_incarnation_start_timestamp_seconds",
+    "Unix time at which the process that carries the run took it up.",
+)
+SESSION_INFO: Final = _gauge(
+    "otel_budget_session_info",
+    "Always 1; says what the run is and to whom it belongs.",
+    WORKFLOW,
+    *SCOPE_LABELS,
+)
+SESSION_STATE: Final = _gauge(
+    "otel_budget_session_state", "1 for the state the run is in, 0 for the others.", STATE
+)
+SIDECAR_REACHABLE: Final = _gauge(
+    "otel_budget_sidecar_reachable",
+    "1 if the run hears the sidecar, else 0; absent without a sidecar.",
+)
+
+#: The three counters that are judged, and the resource each of them counts.
+JUDGED_COUNTERS: Final = {
+    SESSION_TOKENS.name: TOKENS,
+    SESSION_API_CALLS.name: API_CALLS,
+    SESSION_COST.name: COST,
+}
+
+SESSION_METRICS: Final = (
+    SESSION_TOKENS, SESSION_API_CALLS, SESSION_COST, CARRIED_OVER, PHASE_TOKENS,
+    PHASE_TOKEN_DETAILS, PHASE_API_CALLS, PHASE_COST, UNPRICED_CALLS, UNKNOWN_USAGE_CALLS,
+    DURATION_SECONDS, ACTIVE_SECONDS, CHECKPOINTS, CHECKPOINT_FAILURES, LAST_CHECKPOINT,
+    CHECKPOINT_INTERVAL, PROGRESS, LIMIT, WARNING_THRESHOLD, COMPLETION_THRESHOLD, SESSION_START,
+    INCARNATION_START, SESSION_INFO, SESSION_STATE, SIDECAR_REACHABLE,
+)  # fmt: skip
+
+# --- per process, from the agent, through the OpenTelemetry SDK ----------------------------------
+USAGE_TOKENS: Final = Metric(
+    "otel_budget_usage_tokens_total",
+    "counter",
+    "Tokens used by all runs of this process.",
+    (WORKFLOW, *SCOPE_LABELS, MODEL, TOKEN_TYPE),
+    "otel_budget.usage.tokens",
+    "{token}",
+)
+USAGE_API_CALLS: Final = Metric(
+    "otel_budget_usage_api_calls_total",
+    "counter",
+    "API calls made by all runs of this process.",
+    (WORKFLOW, *SCOPE_LABELS, MODEL, OUTCOME),
+    "otel_budget.usage.api_calls",
+    "{call}",
+)
+USAGE_COST: Final = Metric(
+    "otel_budget_usage_cost_usd_total",
+    "counter",
+    "Known cost of all runs of this process in US dollars.",
+    (WORKFLOW, *SCOPE_LABELS, MODEL),
+    "otel_budget.usage.cost_usd",
+    "{USD}",
+)
+FOLDED_LABELS: Final = Metric(
+    "otel_budget_folded_labels_total",
+    "counter",
+    "Label values past their cap that were counted as 'other'.",
+    (LABEL,),
+    "otel_budget.folded_labels",
+    "{value}",
+)
+PROCESS_METRICS: Final = (USAGE_TOKENS, USAGE_API_CALLS, USAGE_COST, FOLDED_LABELS)
+
+# --- from the sidecar -----------------------------------------------------------------------------
+VERDICT: Final = _gauge("otel_budget_verdict", "1 continue, 0 stop.", SESSION_ID)
+VERDICT_INFO: Final = _gauge(
+    "otel_budget_verdict_info",
+    "Always 1; says why the verdict is what it is.",
+    SESSION_ID,
+    STATUS,
+    REASON,
+)
+USED: Final = _gauge(
+    "otel_budget_used", "What the run has used, as judged.", SESSION_ID, RESOURCE, UNIT
+)
+REMAINING: Final = _gauge(
+    "otel_budget_remaining",
+    "What the run may still use; absent when unlimited.",
+    SESSION_ID,
+    RESOURCE,
+    UNIT,
+)
+EFFECTIVE_LIMIT: Final = _gauge(
+    "otel_budget_effective_limit",
+    "The limit that counted: the stricter of the run's own and the sidecar's.",
+    SESSION_ID,
+    RESOURCE,
+    UNIT,
+)
+UTILIZATION: Final = _gauge(
+    "otel_budget_utilization_ratio",
+    "Used over limit; absent when unlimited.",
+    SESSION_ID,
+    RESOURCE,
+)
+EXHAUSTION: Final = _gauge(
+    "otel_budget_exhaustion_seconds",
+    "Forecast seconds until the limit at the present rate; absent when nothing is being spent.",
+    SESSION_ID,
+    RESOURCE,
+)
+VERDICT_CHANGES: Final = _counter(
+    "otel_budget_verdict_changes_total", "Verdicts that changed.", ACTION, REASON
+)
+TICK_DURATION: Final = Metric(
+    "otel_budget_sidecar_tick_duration_seconds",
+    "histogram",
+    "Seconds one tick took: reading, accounting, judging, storing.",
+)
+SOURCE_UP: Final = _gauge(
+    "otel_budget_sidecar_source_up", "1 if the last reading of the source succeeded.", SOURCE
+)
+DATA_AGE: Final = _gauge(
+    "otel_budget_sidecar_data_age_seconds", "Age of the newest sample from the source.", SOURCE
+)
+INCONCLUSIVE: Final = _counter(
+    "otel_budget_sidecar_inconclusive_total", "Times a session became inconclusive.", REASON
+)
+DROPPED_SAMPLES: Final = _counter(
+    "otel_budget_sidecar_dropped_samples_total", "Samples refused.", REASON
+)
+RESETS: Final = _counter("otel_budget_sidecar_resets_total", "Counter resets seen.", REASON)
+TICK_OVERRUNS: Final = _counter(
+    "otel_budget_sidecar_tick_overruns_total", "Ticks that outlasted their interval."
+)
+SIDECAR_SESSIONS: Final = _gauge("otel_budget_sidecar_sessions", "Sessions in the ledger.")
+SUBSCRIBERS: Final = _gauge("otel_budget_sidecar_subscribers", "Open verdict streams.")
+RELOAD_OK: Final = _gauge(
+    "otel_budget_sidecar_config_last_reload_successful",
+    "1 if the last configuration reload succeeded.",
+)
+BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which version runs.", VERSION)
+
+SIDECAR_METRICS: Final = (
+    VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, UTILIZATION, EXHAUSTION,
+    VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, DATA_AGE, INCONCLUSIVE, DROPPED_SAMPLES, RESETS,
+    TICK_OVERRUNS, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, BUILD_INFO,
+)  # fmt: skip
+
+# --- spans: names, attributes, events -----------------------------------------------------------
+SCOPE_NAME: Final = "otel_budget"
+
+SPAN_RUN: Final = "otel_budget.run"
+SPAN_PHASE: Final = "otel_budget.phase"
+SPAN_OPERATION: Final = "otel_budget.operation"
+
+ATTR_SESSION_ID: Final = "otel_budget.session_id"
+ATTR_WORKFLOW: Final = "otel_budget.workflow"
+ATTR_PHASE: Final = "otel_budget.phase"
+ATTR_OPERATION: Final = "otel_budget.operation"
+ATTR_MODEL: Final = "otel_budget.model"
+ATTR_PROVIDER: Final = "otel_budget.provider"
+ATTR_OUTCOME: Final = "otel_budget.outcome"
+ATTR_TOKENS: Final = "otel_budget.tokens"
+ATTR_INPUT_TOKENS: Final = "otel_budget.input_tokens"
+ATTR_OUTPUT_TOKENS: Final = "otel_budget.output_tokens"
+ATTR_CACHE_READ_TOKENS: Final = "otel_budget.cache_read_tokens"
+ATTR_CACHE_WRITE_TOKENS: Final = "otel_budget.cache_write_tokens"
+ATTR_REASONING_TOKENS: Final = "otel_budget.reasoning_tokens"
+ATTR_API_CALLS: Final = "otel_budget.api_calls"
+ATTR_FAILED_API_CALLS: Final = "otel_budget.failed_api_calls"
+ATTR_COST_USD: Final = "otel_budget.cost_usd"
+ATTR_USAGE_UNKNOWN: Final = "otel_budget.usage_unknown"
+ATTR_DURATION: Final = "otel_budget.duration_seconds"
+ATTR_PROGRESS: Final = "otel_budget.progress"
+ATTR_RESUMED: Final = "otel_budget.resumed"
+ATTR_STATUS: Final = "otel_budget.status"
+ATTR_RESOURCE: Final = "otel_budget.resource"
+ATTR_USED: Final = "otel_budget.used"
+ATTR_LIMIT: Final = "otel_budget.limit"
+ATTR_ACTION: Final = "otel_budget.action"
+ATTR_REASON: Final = "otel_budget.reason"
+ATTR_MESSAGE: Final = "otel_budget.message"
+ATTR_DECISION_ID: Final = "otel_budget.decision_id"
+ATTR_LIMIT_FROM: Final = "otel_budget.limit_from"
+ATTR_CHECKPOINT_PATH: Final = "otel_budget.checkpoint.path"
+ATTR_CHECKPOINT_ERROR: Final = "otel_budget.checkpoint.error"
+
+EVENT_STATUS_CHANGED: Final = "otel_budget.status_changed"
+EVENT_VERDICT: Final = "otel_budget.verdict"
+EVENT_CHECKPOINT: Final = "otel_budget.checkpoint"
+EVENT_CHECKPOINT_FAILED: Final = "otel_budget.checkpoint_failed"
+EVENT_SIDECAR_LOST: Final = "otel_budget.sidecar_lost"
+EVENT_SIDECAR_FOUND: Final = "otel_budget.sidecar_found"

@@ -1,0 +1,1 @@
+"""Where the sidecar's parts come together: source, ledger, policy, store, publication."""

@@ -1,0 +1,1 @@
+"""Sources of samples. A source measures; it never judges, and never makes up a 0."""

@@ -1,0 +1,26 @@
+"""The seam between measuring and judging: one method, and the clock both sides agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from otel_budget.model.reading import Reading
+
+#: Returns seconds since the Unix epoch that never jump while the process lives.
+Clock = Callable[[], float]
+
+
+class Source(Protocol):
+    """Something that can be asked what it sees right now."""
+
+    async def read(self) -> Reading:
+        """Return what there is to see.
+
+        Never raises for what the other side did: a target that fails, answers nonsense or never
+        answers is a Problem in the reading, and its sessions are absent from it, not at 0.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections."""
