@@ -32,6 +32,7 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
     return {
         "version": VERSION,
         "session_id": verdict.session_id,
+        "run_started_at": verdict.started_at,
         "action": str(verdict.action),
         "status": str(verdict.status),
         "reason": str(verdict.reason),
@@ -77,6 +78,7 @@ def from_dict(data: object) -> Verdict:
     except ValueError as exc:
         raise InvalidValueError("verdict", data, "a known action and status") from exc
     lease, progress = data.get("lease_seconds"), data.get("progress")
+    started_at = data.get("run_started_at")
     sequence = data.get("sequence")
     return Verdict(
         session_id=_field(data, "session_id", str),
@@ -89,6 +91,9 @@ def from_dict(data: object) -> Verdict:
             for name, value in _field(data, "resources", dict).items()
         },
         evaluated_at=_time(data, "evaluated_at"),
+        started_at=(
+            None if started_at is None else float(_field(data, "run_started_at", int, float))
+        ),
         data_at=None if data.get("data_at") is None else _time(data, "data_at"),
         progress=None if progress is None else float(_field(data, "progress", int, float)),
         headroom={

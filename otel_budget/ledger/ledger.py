@@ -30,6 +30,8 @@ class Balance:
     """What one run has used, and how well that is known: all that policy needs."""
 
     session_id: str
+    started_at: float | None
+    """Unix time at which the run began, as it says; None if it does not."""
     used: Mapping[str, Number]
     """Per resource: seconds, tokens, calls, US dollars."""
     facts: SessionFacts
@@ -120,6 +122,7 @@ class Ledger:
             newest = max(newest, account.sampled_at)
         return Balance(
             session_id=account.session_id,
+            started_at=account.started_at,
             used=used,
             facts=account.facts,
             rates=rates,

@@ -97,6 +97,9 @@ class Verdict:
     resources: Mapping[str, ResourceState]
     evaluated_at: float
     """Unix time of the decision."""
+    started_at: float | None = None
+    """Unix time at which the run began: a verdict on an earlier run of the same id is not for
+    this one. None: not known."""
     data_at: float | None = None
     """Unix time of the newest sample behind it; None when there is none."""
     progress: float | None = None

@@ -97,6 +97,7 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
     return dataclasses.replace(
         verdict,
         resources=resources,
+        started_at=balance.started_at,
         data_at=balance.sampled_at,
         lease_seconds=rules.lease,
         policy_revision=rules.revision,
