@@ -1,0 +1,186 @@
+"""Checkpoints on disk: a run's usage, limits and the caller's own state, whole or not at all.
+
+A checkpoint is written to a temporary file, synced, renamed into place, and its folder synced; so
+whatever dies when, every file under a final name is whole. The digest inside tells a file that was
+altered afterwards. Files are ``PROJECT_ROOT/.otel_budget/checkpoints/SESSION_ID/NNNNNN.json``; the
+newest ``KEEP`` stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otel_budget.errors import CheckpointError, InvalidValueError
+from otel_budget.model import checks
+from otel_budget.model.limits import ResourceLimits
+from otel_budget.model.usage import ResourceUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Version of the file format. A reader refuses another one.
+SCHEMA = 1
+KEEP = 10
+_NAME = re.compile(r"(\d{6,})\.json")
+_KEYS = ("schema", "written_at", "usage", "limits", "labels", "progress", "state", "sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One checkpoint as it is on disk."""
+
+    usage: ResourceUsage
+    """All the run used when it was written."""
+    limits: ResourceLimits
+    labels: Mapping[str, str]
+    """Workflow and scope of the run."""
+    written_at: float
+    """Unix time in seconds."""
+    progress: float | None = None
+    state: Any = None
+    """The caller's own, JSON types; None if there was none."""
+
+
+class CheckpointFolder:
+    """The checkpoints of one run. Nothing is created before the first one is written."""
+
+    def __init__(self, project_root: Path, session_id: str) -> None:
+        """Name the folder. session_id is checked: it is part of the path."""
+        checks.session_id(session_id)
+        self.session_id = session_id
+        self.path = Path(project_root) / ".otel_budget" / "checkpoints" / session_id
+
+    def write(self, checkpoint: Checkpoint) -> Path:
+        """Write the next checkpoint and remove the oldest past ``KEEP``.
+
+        Raises OSError when the disk will not take it, TypeError or ValueError when the state is
+        not JSON; either way the earlier checkpoints stay whole.
+        """
+        text = _encode(checkpoint)
+        self.path.mkdir(parents=True, exist_ok=True)
+        numbers = self._numbers()
+        number = (numbers[-1] if numbers else 0) + 1
+        final = self.path / f"{number:06d}.json"
+        temporary = self.path / f".{number:06d}.{os.getpid()}.tmp"
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(final)
+        except BaseException:
+            with suppress(OSError):  # the disk may be gone; the error that matters is raised
+                temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(self.path)
+        for old in numbers[: -(KEEP - 1)]:
+            with suppress(OSError):  # an old checkpoint that stays is no loss
+                self._file(old).unlink()
+        return final
+
+    def newest(self) -> Path | None:
+        """Return the path of the newest checkpoint, or None."""
+        numbers = self._numbers()
+        return self._file(numbers[-1]) if numbers else None
+
+    def read(self, path: Path | None = None) -> Checkpoint:
+        """Read a checkpoint, by default the newest.
+
+        Raises CheckpointError naming the file, what is wrong, and the previous one to use instead.
+        """
+        target = path or self.newest()
+        if target is None:
+            raise CheckpointError(str(self.path), "holds no checkpoint of this run")
+        try:
+            checkpoint = _decode(target.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, InvalidValueError) as exc:
+            raise CheckpointError(
+                str(target), f"cannot be used: {exc}", self._before(target)
+            ) from exc
+        if checkpoint.usage.session_id != self.session_id:
+            problem = f"is of session {checkpoint.usage.session_id!r}, not {self.session_id!r}"
+            raise CheckpointError(str(target), problem, self._before(target))
+        return checkpoint
+
+    def _numbers(self) -> list[int]:
+        try:
+            names = os.listdir(self.path)  # noqa: PTH208 - names only, in one call
+        except FileNotFoundError:
+            return []
+        return sorted(int(m[1]) for name in names if (m := _NAME.fullmatch(name)))
+
+    def _file(self, number: int) -> Path:
+        return self.path / f"{number:06d}.json"
+
+    def _before(self, path: Path) -> str | None:
+        match = _NAME.fullmatch(path.name)
+        number = int(match[1]) if match else 0
+        earlier = [n for n in self._numbers() if n < number]
+        return str(self._file(earlier[-1])) if earlier else None
+
+
+def _encode(checkpoint: Checkpoint) -> str:
+    body = {
+        "schema": SCHEMA,
+        "written_at": checkpoint.written_at,
+        "usage": checkpoint.usage.to_dict(),
+        "limits": checkpoint.limits.to_dict(),
+        "labels": dict(checkpoint.labels),
+        "progress": checkpoint.progress,
+        "state": checkpoint.state,
+    }
+    # Through JSON once, so that the digest is over what a reader will see (1 and "1" as keys, …).
+    body = json.loads(json.dumps(body, allow_nan=False))
+    return json.dumps({**body, "sha256": _digest(body)}, indent=1) + "\n"
+
+
+def _decode(text: str) -> Checkpoint:
+    try:
+        data = json.loads(text)
+    except ValueError as exc:
+        raise InvalidValueError("file", text[:80], "a whole JSON document") from exc
+    if not isinstance(data, dict):
+        raise InvalidValueError("file", data, "a JSON object")
+    schema = data.get("schema")
+    if schema != SCHEMA:
+        raise InvalidValueError("schema", schema, f"{SCHEMA}, the one this version reads")
+    if set(data) != set(_KEYS):
+        raise InvalidValueError("keys", sorted(data), "exactly " + ", ".join(_KEYS))
+    digest = data.pop("sha256")
+    if digest != _digest(data):
+        raise InvalidValueError("sha256", digest, "the digest of the content: it was altered")
+    return Checkpoint(
+        usage=ResourceUsage.from_dict(_mapping(data, "usage")),
+        limits=ResourceLimits.from_dict(_mapping(data, "limits")),
+        labels={str(k): str(v) for k, v in _mapping(data, "labels").items()},
+        written_at=checks.seconds("written_at", data["written_at"]),
+        progress=checks.progress(data["progress"]),
+        state=data["state"],
+    )
+
+
+def _mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    if not isinstance(data[key], dict):
+        raise InvalidValueError(key, data[key], "a JSON object")
+    return data[key]  # type: ignore[no-any-return]
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _sync_folder(path: Path) -> None:
+    """Make the rename itself durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,166 @@
+"""``/metrics`` over HTTP: this process's runs and its OpenTelemetry metrics, from one registry."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from opentelemetry import metrics
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import REGISTRY, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+
+from otel_budget.errors import InvalidValueError, ListenError
+from otel_budget.instrumentation.exposition import SESSIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from os import PathLike
+
+    from prometheus_client.registry import CollectorRegistry
+
+logger = logging.getLogger("otel_budget")
+
+ENV_HOST = "OTEL_EXPORTER_PROMETHEUS_HOST"
+ENV_PORT = "OTEL_EXPORTER_PROMETHEUS_PORT"
+DEFAULT_HOST, DEFAULT_PORT = "localhost", 9464
+_MAX_PORT = 65535
+
+
+class MetricsEndpoint:
+    """An open ``/metrics``. Usable as a context manager; closed at interpreter exit at the latest."""
+
+    def __init__(self, address: str, server: ThreadingWSGIServer, entry: Path | None) -> None:
+        """Keep what ``serve_metrics`` opened."""
+        self.address, self.port = address, int(server.server_port)
+        host = f"[{address}]" if ":" in address else address
+        self.url = f"http://{host}:{self.port}/metrics"
+        self._server, self._entry = server, entry
+
+    def close(self) -> None:
+        """Stop listening and take back the file_sd entry. Closing twice is fine."""
+        if self._entry is not None:
+            with suppress(OSError):  # somebody may have tidied up already
+                self._entry.unlink(missing_ok=True)
+        self._server.shutdown()
+        self._server.server_close()
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> MetricsEndpoint:
+        """Return the endpoint itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is inherited
+        """Keep scrapes out of the application's stderr."""
+
+
+def serve_metrics(
+    address: str | None = None,
+    port: int | None = None,
+    register: str | PathLike[str] | None = None,
+) -> MetricsEndpoint:
+    """Open ``/metrics`` in a background thread and return it.
+
+    address, port: by default ``OTEL_EXPORTER_PROMETHEUS_HOST`` and ``_PORT``, else localhost:9464;
+    port 0 takes a free one. register: a folder to write a Prometheus ``file_sd`` entry to, so that
+    several processes on a host are found by Prometheus and by the sidecar alike.
+
+    Raises ListenError for an address that cannot be listened on, InvalidValueError for a port that
+    is not one.
+    """
+    host = address or os.environ.get(ENV_HOST) or DEFAULT_HOST
+    number = _port(port)
+    use_registry(REGISTRY)
+    app = _one_at_a_time(make_wsgi_app(REGISTRY))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    server_class = type("_Server", (ThreadingWSGIServer,), {"address_family": family})
+    try:
+        server = make_server(host, number, app, server_class, handler_class=_QuietHandler)
+    except (OSError, OverflowError) as exc:
+        advice = (
+            f"stop what listens there, or choose another port (port=, {ENV_PORT}; port=0 takes a "
+            "free one, register=FOLDER lets Prometheus and the sidecar find it)"
+        )
+        raise ListenError(f"{host}:{number}", str(exc), advice) from exc
+    entry = None if register is None else _register(Path(register), host, server.server_port)
+    threading.Thread(target=server.serve_forever, name="otel-budget-metrics", daemon=True).start()
+    endpoint = MetricsEndpoint(host, server, entry)
+    atexit.register(endpoint.close)
+    return endpoint
+
+
+def use_registry(registry: CollectorRegistry) -> None:
+    """Register this process's runs, and OpenTelemetry's metrics if nobody exports them yet."""
+    with suppress(ValueError):  # registered before
+        registry.register(SESSIONS)
+    SESSIONS.process.instruments()
+    if not isinstance(metrics.get_meter_provider(), MeterProvider):
+        reader = PrometheusMetricReader(registry=registry)
+        metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
+
+
+def _port(port: int | None) -> int:
+    text: object = os.environ.get(ENV_PORT, DEFAULT_PORT) if port is None else port
+    key = ENV_PORT if port is None else "port"
+    try:
+        number = int(str(text))
+    except ValueError as exc:
+        raise InvalidValueError(key, text, f"a port from 0 to {_MAX_PORT}") from exc
+    if isinstance(port, bool) or not 0 <= number <= _MAX_PORT:
+        raise InvalidValueError(key, text, f"a port from 0 to {_MAX_PORT}")
+    return number
+
+
+def _one_at_a_time(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """Let one scrape collect at a time: OpenTelemetry's reader does not bear two."""
+    lock = threading.Lock()
+
+    def locked(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        with lock:
+            return app(environ, start_response)
+
+    return locked
+
+
+def _register(folder: Path, host: str, port: int) -> Path:
+    """Write this process's file_sd entry, whole or not at all, and tidy up those of dead ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    here = socket.gethostname()
+    _forget_dead(folder, here)
+    reached = "127.0.0.1" if host in ("localhost", "0.0.0.0") else host  # noqa: S104 - a comparison
+    target = f"[{reached}]:{port}" if ":" in reached else f"{reached}:{port}"
+    entry = folder / f"otel-budget-{here}-{os.getpid()}-{port}.json"
+    temporary = entry.with_suffix(".tmp")
+    temporary.write_text(json.dumps([{"targets": [target], "labels": {}}]), encoding="utf-8")
+    temporary.rename(entry)
+    return entry
+
+
+def _forget_dead(folder: Path, here: str) -> None:
+    """Remove entries of processes of this host that were killed before they could do it."""
+    prefix = f"otel-budget-{here}-"
+    for entry in folder.glob("otel-budget-*.json"):
+        pid = entry.name.removeprefix(prefix).partition("-")[0]
+        if not entry.name.startswith(prefix) or not pid.isdigit():
+            continue
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            entry.unlink(missing_ok=True)
+        except PermissionError:
+            continue  # alive, somebody else's

@@ -1,0 +1,162 @@
+"""The runs of this process as Prometheus metrics, read straight from their counts at a scrape.
+
+They do not go through OpenTelemetry instruments: the SDK keeps every attribute set for ever and
+folds those past 2,000 into one, so after 2,000 runs every budget would vanish into an overflow
+series. A run that is over stays until it has been scraped once more and then for a minute.
+
+An application with an endpoint of its own registers the collector in its own registry:
+``registry.register(SESSIONS)``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from prometheus_client.registry import Collector
+
+from otel_budget.instrumentation import process_metrics
+from otel_budget.instrumentation.families import session_families
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from otel_budget.instrumentation.record import SessionRecord
+
+logger = logging.getLogger("otel_budget")
+
+#: Seconds a closed run stays after it was scraped.
+LINGER = 60.0
+#: Closed runs kept at most, so that memory stays flat however fast runs come and go.
+MAX_SCRAPED, MAX_UNSCRAPED = 1_000, 5_000
+#: Seconds since the last scrape after which nobody is taken to be scraping any more.
+SCRAPED_LATELY = 120.0
+
+
+class Group:
+    """All records of one session id that share a life: they are added up in the exposition.
+
+    A record that closes while another one is live stays in the sum: leaving, it would look like a
+    counter reset.
+    """
+
+    __slots__ = ("closed_at", "records", "scraped")
+
+    def __init__(self, record: SessionRecord) -> None:
+        """Begin with one record."""
+        self.records = [record]
+        self.closed_at: float | None = None
+        self.scraped = False
+
+    @property
+    def live(self) -> bool:
+        """True while at least one of the records is open."""
+        return any(record.closed_at is None for record in self.records)
+
+
+class SessionCollector(Collector):
+    """Every live run of the process, and the closed ones that are still to be seen."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Begin empty."""
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._scraped = threading.Condition(self._lock)
+        self._groups: dict[str, Group] = {}
+        self._unscraped: deque[tuple[str, Group]] = deque()
+        self._lingering: deque[tuple[str, Group]] = deque()
+        self._scrapes_begun = self._scrapes_done = 0
+        self._last_scrape: float | None = None
+        self.process = process_metrics.ProcessUsage()
+
+    def add(self, record: SessionRecord) -> None:
+        """Show a run from now on."""
+        with self._lock:
+            group = self._groups.get(record.session_id)
+            if group is not None and group.live:
+                group.records.append(record)
+                if len(group.records) == 2:  # noqa: PLR2004 - once, at the second
+                    logger.warning(
+                        "session %s has two monitors open in this process: they count "
+                        "independently, and their counts are added up in the exposition",
+                        record.session_id,
+                    )
+            else:
+                self._groups[record.session_id] = Group(record)
+            self.process.add(record)
+
+    def closed(self, record: SessionRecord) -> None:
+        """Take note that a run has ended; it stays until it was scraped, then for a minute."""
+        with self._lock:
+            self.process.retire(record)
+            group = self._groups.get(record.session_id)
+            if group is None or record not in group.records or group.live:
+                return
+            group.closed_at = self._monotonic()
+            self._unscraped.append((record.session_id, group))
+            while len(self._unscraped) > MAX_UNSCRAPED:
+                self._drop(*self._unscraped.popleft())
+
+    def wait_scraped(self, timeout: float) -> bool:
+        """Wait for a scrape that begins from now on to be over; at once if nobody scrapes.
+
+        Returns False when the timeout (seconds) passed first.
+        """
+        with self._scraped:
+            last = self._last_scrape
+            if last is None or self._monotonic() - last > SCRAPED_LATELY:
+                return True
+            target = self._scrapes_begun + 1
+            return self._scraped.wait_for(lambda: self._scrapes_done >= target, timeout)
+
+    def describe(self) -> Iterator[Metric]:
+        """Return no names up front: registering must not count as a scrape."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family of every run; counts as one scrape when all was taken."""
+        with self._lock:
+            self._scrapes_begun += 1
+            number = self._scrapes_begun
+            self._prune()
+            to_show = list(self._groups.items())
+            seen_closed = [(sid, g) for sid, g in to_show if g.closed_at is not None]
+        yield from session_families([group.records for _, group in to_show])
+        with self._scraped:
+            self._last_scrape = self._monotonic()
+            self._scrapes_done = max(self._scrapes_done, number)
+            for session_id, group in seen_closed:
+                self._mark_scraped(session_id, group)
+            self._scraped.notify_all()
+
+    def __len__(self) -> int:
+        """Return the number of session ids shown."""
+        return len(self._groups)
+
+    def _mark_scraped(self, session_id: str, group: Group) -> None:
+        if group.scraped:
+            return
+        group.scraped, group.closed_at = True, self._monotonic()
+        self._lingering.append((session_id, group))
+        while len(self._lingering) > MAX_SCRAPED:
+            self._drop(*self._lingering.popleft())
+
+    def _prune(self) -> None:
+        now = self._monotonic()
+        while self._lingering and now - (self._lingering[0][1].closed_at or 0.0) > LINGER:
+            self._drop(*self._lingering.popleft())
+        while self._unscraped and self._unscraped[0][1].scraped:
+            self._unscraped.popleft()
+
+    def _drop(self, session_id: str, group: Group) -> None:
+        if not group.live and self._groups.get(session_id) is group:
+            del self._groups[session_id]
+
+
+#: The runs of this process.
+SESSIONS = SessionCollector()

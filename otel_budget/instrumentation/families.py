@@ -1,0 +1,159 @@
+"""Records to metric families. The numbers are the counts themselves; nothing is derived twice."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
+
+from otel_budget import semconv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from otel_budget.instrumentation.record import Cell, SessionRecord
+
+_UNITS = semconv.RESOURCE_UNITS
+_TOTALS = (
+    (semconv.SESSION_TOKENS, "tokens"),
+    (semconv.SESSION_API_CALLS, "api_calls"),
+    (semconv.SESSION_COST, "cost_usd"),
+    (semconv.UNPRICED_CALLS, "unpriced_calls"),
+    (semconv.UNKNOWN_USAGE_CALLS, "unknown_usage_calls"),
+    (semconv.CHECKPOINTS, "checkpoints"),
+    (semconv.CHECKPOINT_FAILURES, "checkpoint_failures"),
+)
+_CARRIED = (
+    (semconv.TOKENS, "tokens"),
+    (semconv.API_CALLS, "api_calls"),
+    (semconv.COST, "cost_usd"),
+)
+_PARTS = (
+    (semconv.PHASE_TOKENS, semconv.TOKEN_TYPE, "input", "input_tokens"),
+    (semconv.PHASE_TOKENS, semconv.TOKEN_TYPE, "output", "output_tokens"),
+    (semconv.PHASE_TOKENS, semconv.TOKEN_TYPE, semconv.UNSPECIFIED, "unspecified_tokens"),
+    (semconv.PHASE_TOKEN_DETAILS, semconv.DETAIL, "cache_read", "cache_read_tokens"),
+    (semconv.PHASE_TOKEN_DETAILS, semconv.DETAIL, "cache_write", "cache_write_tokens"),
+    (semconv.PHASE_TOKEN_DETAILS, semconv.DETAIL, "reasoning", "reasoning_tokens"),
+)
+_LIMIT_KEYS = {
+    semconv.DURATION: ("max_duration_seconds", "duration_warning_threshold"),
+    semconv.TOKENS: ("max_tokens", "token_warning_threshold"),
+    semconv.API_CALLS: ("max_api_calls", "api_call_warning_threshold"),
+    semconv.COST: ("max_cost_usd", "cost_warning_threshold"),
+}
+
+
+class _Families:
+    """One family for each metric of a session, to be filled run by run."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Metric] = {}
+        self.samples: dict[str, list[Sample]] = {}
+        for metric in semconv.SESSION_METRICS:
+            family = Metric(metric.name.removesuffix("_total"), metric.help, metric.kind)
+            self.by_name[metric.name] = family
+            self.samples[metric.name] = family.samples
+
+    def put(self, metric: semconv.Metric, labels: dict[str, str], value: float) -> None:
+        self.samples[metric.name].append(Sample(metric.name, labels, value))
+
+
+def session_families(groups: Sequence[Sequence[SessionRecord]]) -> Iterator[Metric]:
+    """Yield the families of all runs. Each group holds the records of one session id."""
+    families = _Families()
+    for records in groups:
+        with ExitStack() as locks:
+            for record in records:  # so that the parts sum up to the totals
+                locks.enter_context(record.lock)
+            _totals(families, records)
+            _breakdown(families, records)
+        _facts(families, records)
+        _limits(families, records[-1])
+    yield from (family for family in families.by_name.values() if family.samples)
+
+
+def _totals(families: _Families, records: Sequence[SessionRecord]) -> None:
+    sid = {semconv.SESSION_ID: records[0].session_id}
+    for metric, field in _TOTALS:
+        value = getattr(records[0], field)
+        for record in records[1:]:
+            value += getattr(record, field)
+        families.put(metric, sid, float(value))
+    # The first record began the group: what a later one carried over is the first one's own count.
+    carried = records[0].carried
+    for resource, field in _CARRIED:
+        labels = {**sid, semconv.RESOURCE: resource, semconv.UNIT: _UNITS[resource]}
+        families.put(semconv.CARRIED_OVER, labels, float(getattr(carried, field)))
+
+
+def _breakdown(families: _Families, records: Sequence[SessionRecord]) -> None:
+    """Break the totals down; a part that is 0 has no series."""
+    put = families.put
+    for (phase, model), cells in _merged(records).items():
+        base = {
+            semconv.SESSION_ID: records[0].session_id,
+            semconv.PHASE: phase,
+            semconv.MODEL: model,
+        }
+        for metric, label, value, field in _PARTS:
+            if total := sum(getattr(cell, field) for cell in cells):
+                put(metric, {**base, label: value}, float(total))
+        failed = sum(cell.failed_api_calls for cell in cells)
+        succeeded = sum(cell.api_calls for cell in cells) - failed
+        for outcome, calls in (("ok", succeeded), ("error", failed)):
+            if calls:
+                put(semconv.PHASE_API_CALLS, {**base, semconv.OUTCOME: outcome}, float(calls))
+        if cost := sum(cell.cost_usd for cell in cells):
+            put(semconv.PHASE_COST, base, float(cost))
+
+
+def _merged(records: Sequence[SessionRecord]) -> dict[tuple[str, str], list[Cell]]:
+    merged: dict[tuple[str, str], list[Cell]] = {}
+    for record in records:
+        for key, cell in record.cells.items():
+            merged.setdefault(key, []).append(cell)
+    return merged
+
+
+def _facts(families: _Families, records: Sequence[SessionRecord]) -> None:
+    newest, put = records[-1], families.put
+    sid = {semconv.SESSION_ID: newest.session_id}
+    shown = _shown(records)
+    put(semconv.DURATION_SECONDS, sid, max(record.duration() for record in records))
+    put(semconv.ACTIVE_SECONDS, sid, max(record.active() for record in records))
+    put(semconv.SESSION_START, sid, min(record.started_at for record in records))
+    put(semconv.INCARNATION_START, sid, min(record.incarnation_at for record in records))
+    put(semconv.SESSION_INFO, {**sid, **newest.labels}, 1.0)
+    for state in semconv.SESSION_STATES:
+        put(semconv.SESSION_STATE, {**sid, semconv.STATE: state}, float(shown.state == state))
+    if newest.progress is not None:
+        put(semconv.PROGRESS, sid, newest.progress)
+    if newest.last_checkpoint_at is not None:
+        put(semconv.LAST_CHECKPOINT, sid, newest.last_checkpoint_at)
+    if newest.sidecar_reachable is not None:
+        put(semconv.SIDECAR_REACHABLE, sid, float(newest.sidecar_reachable))
+
+
+def _shown(records: Sequence[SessionRecord]) -> SessionRecord:
+    """Return the record whose state is shown: a session has not ended while one goes on."""
+    for record in reversed(records):
+        if record.closed_at is None:
+            return record
+    return records[-1]
+
+
+def _limits(families: _Families, record: SessionRecord) -> None:
+    sid = {semconv.SESSION_ID: record.session_id}
+    limits, put = record.limits, families.put
+    for resource, (limit_key, threshold_key) in _LIMIT_KEYS.items():
+        limit = getattr(limits, limit_key)
+        if limit is None:
+            continue
+        named = {**sid, semconv.RESOURCE: resource}
+        put(semconv.LIMIT, {**named, semconv.UNIT: _UNITS[resource]}, float(limit))
+        put(semconv.WARNING_THRESHOLD, named, getattr(limits, threshold_key))
+    put(semconv.COMPLETION_THRESHOLD, sid, limits.completion_threshold)
+    put(semconv.CHECKPOINT_INTERVAL, sid, limits.checkpoint_interval)

@@ -1,0 +1,118 @@
+"""What all runs of this process used, low in cardinality: for "by team this week".
+
+Observable OpenTelemetry instruments: they cost nothing when an operation is recorded and go out
+through whatever reader the application has (Prometheus, OTLP). A run that is over leaves its counts
+in the sums here, so the counters never drop.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from opentelemetry import metrics
+from opentelemetry.metrics import Observation
+
+from otel_budget import semconv
+from otel_budget.instrumentation.labels import LabelCap
+from otel_budget.instrumentation.record import FOLDED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from opentelemetry.metrics import CallbackOptions, Meter
+
+    from otel_budget.instrumentation.record import SessionRecord
+
+Key = tuple[tuple[str, str], ...]
+Sums = dict[str, dict[Key, int | Decimal]]
+
+
+class ProcessUsage:
+    """Sums over the runs that are over, and the runs that are not."""
+
+    def __init__(self) -> None:
+        """Begin with nothing used."""
+        self._lock = threading.Lock()
+        self._cap = LabelCap(FOLDED)
+        self._live: dict[int, SessionRecord] = {}
+        self._retired: Sums = _no_sums()
+        self._registered = False
+
+    def add(self, record: SessionRecord) -> None:
+        """Count a run from now on."""
+        with self._lock:
+            self._live[id(record)] = record
+
+    def retire(self, record: SessionRecord) -> None:
+        """Keep what a run used; the record itself is no longer needed."""
+        with self._lock:
+            if self._live.pop(id(record), None) is not None:
+                self._sum(record, self._retired)
+
+    def sums(self, metric: semconv.Metric) -> list[tuple[dict[str, str], int | Decimal]]:
+        """Return labels and sum of each series of one of the three usage metrics."""
+        with self._lock:
+            total = _no_sums()
+            for name, rows in self._retired.items():
+                total[name].update(rows)
+            for record in self._live.values():
+                self._sum(record, total)
+        return [(dict(key), value) for key, value in total[metric.name].items()]
+
+    def instruments(self, meter: Meter | None = None) -> None:
+        """Make the OpenTelemetry instruments, once."""
+        with self._lock:
+            if self._registered:
+                return
+            self._registered = True
+        meter = meter or metrics.get_meter(semconv.SCOPE_NAME)
+        for metric in (semconv.USAGE_TOKENS, semconv.USAGE_API_CALLS, semconv.USAGE_COST):
+            meter.create_observable_counter(
+                metric.otel_name, [self._callback(metric)], metric.otel_unit, metric.help
+            )
+        folded = semconv.FOLDED_LABELS
+        meter.create_observable_counter(
+            folded.otel_name, [_observe_folded], folded.otel_unit, folded.help
+        )
+
+    def _callback(
+        self, metric: semconv.Metric
+    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_options: CallbackOptions) -> Iterable[Observation]:
+            return [
+                Observation(float(v) if isinstance(v, Decimal) else v, labels)
+                for labels, v in self.sums(metric)
+            ]
+
+        return observe
+
+    def _sum(self, record: SessionRecord, into: Sums) -> None:
+        admit = self._cap.admit
+        own = tuple((label, admit(label, value)) for label, value in record.labels.items())
+        with record.lock:
+            cells = [(model, cell) for (_, model), cell in record.cells.items()]
+        for model, cell in cells:
+            base = (*own, (semconv.MODEL, admit(semconv.MODEL, model)))
+            for token_type in ("input", "output", semconv.UNSPECIFIED):
+                if tokens := getattr(cell, f"{token_type}_tokens"):
+                    into[semconv.USAGE_TOKENS.name][*base, (semconv.TOKEN_TYPE, token_type)] += (
+                        tokens
+                    )
+            failed = cell.failed_api_calls
+            for outcome, calls in (("ok", cell.api_calls - failed), ("error", failed)):
+                if calls:
+                    into[semconv.USAGE_API_CALLS.name][*base, (semconv.OUTCOME, outcome)] += calls
+            if cell.cost_usd:
+                into[semconv.USAGE_COST.name][base] += cell.cost_usd
+
+
+def _no_sums() -> Sums:
+    names = (semconv.USAGE_TOKENS.name, semconv.USAGE_API_CALLS.name, semconv.USAGE_COST.name)
+    return {name: defaultdict(int) for name in names}
+
+
+def _observe_folded(_options: CallbackOptions) -> Iterable[Observation]:
+    return [Observation(count, {semconv.LABEL: label}) for label, count in FOLDED.items()]

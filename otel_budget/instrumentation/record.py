@@ -1,0 +1,227 @@
+"""What one run counted in this process: the data that everything else here reads.
+
+A record outlives its monitor: a run that is over stays visible until it has been scraped, and what
+it used stays in the sums of the process. Counts only grow. ``lock`` guards all counts; whoever adds
+takes it, and so does whoever wants a consistent picture.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.instrumentation.labels import LabelCap
+from otel_budget.model.usage import ResourceUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_budget.instrumentation.clock import Clock
+    from otel_budget.model.limits import ResourceLimits
+
+#: Label values folded into ``other`` in this process, by label.
+FOLDED: Counter[str] = Counter()
+
+
+class Cell:
+    """Counts of one phase and one model. Fields as in ResourceUsage; nothing is counted twice."""
+
+    __slots__ = (
+        "api_calls", "cache_read_tokens", "cache_write_tokens", "cost_usd", "failed_api_calls",
+        "input_tokens", "output_tokens", "reasoning_tokens", "unspecified_tokens",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        """Begin at zero."""
+        self.unspecified_tokens = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.cache_read_tokens = 0
+        self.cache_write_tokens = 0
+        self.reasoning_tokens = 0
+        self.api_calls = 0
+        self.failed_api_calls = 0
+        self.cost_usd = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """One operation, checked and ready to be added. Parts are inside their wholes."""
+
+    tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    api_call: bool = False
+    failed: bool = False
+    usage_unknown: bool = False
+    cost_usd: Decimal | None = None
+    """None: the price of this call is not known."""
+
+
+class SessionRecord:
+    """One incarnation of a run: its counts, and what it says about itself."""
+
+    __slots__ = (
+        "__weakref__",
+        "_cap",
+        "_monotonic",
+        "_time",
+        "api_calls",
+        "began_at",
+        "carried",
+        "cells",
+        "checkpoint_failures",
+        "checkpoints",
+        "closed_at",
+        "cost_usd",
+        "failed_api_calls",
+        "incarnation_at",
+        "labels",
+        "last_checkpoint_at",
+        "limits",
+        "lock",
+        "paused_at",
+        "paused_seconds",
+        "progress",
+        "session_id",
+        "sidecar_reachable",
+        "started_at",
+        "state",
+        "taken_up_at",
+        "tokens",
+        "unknown_usage_calls",
+        "unpriced_calls",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        session_id: str,
+        limits: ResourceLimits,
+        clock: Clock,
+        *,
+        labels: Mapping[str, str],
+        carried: ResourceUsage | None = None,
+    ) -> None:
+        """Begin counting at zero. labels: workflow and scope. carried: use of a resumed run."""
+        self._monotonic, self._time = clock.monotonic, clock.time
+        self._cap = LabelCap(FOLDED)
+        now = self._time()
+        self.session_id, self.limits, self.labels = session_id, limits, dict(labels)
+        self.lock = threading.Lock()
+        self.carried = carried or ResourceUsage(session_id, started_at=now)
+        self.started_at = self.carried.started_at
+        self.incarnation_at = now
+        self.taken_up_at = self._monotonic()
+        # The wall clock may have been put back while nobody ran: a duration never goes down.
+        elapsed = max(now - self.started_at, self.carried.duration_seconds)
+        self.began_at = self.taken_up_at - elapsed
+        self.tokens = self.api_calls = 0
+        self.failed_api_calls = self.unknown_usage_calls = self.unpriced_calls = 0
+        self.cost_usd = Decimal(0)
+        self.cells: dict[tuple[str, str], Cell] = {}
+        self.checkpoints = self.checkpoint_failures = 0
+        self.last_checkpoint_at = self.carried.last_checkpoint_at
+        self.progress: float | None = None
+        self.state = "running"
+        self.paused_at: float | None = None
+        self.paused_seconds = 0.0
+        self.closed_at: float | None = None
+        self.sidecar_reachable: bool | None = None
+
+    def cell(self, phase: str | None, model: str | None) -> Cell:
+        """Return the cell of a phase and a model, made if need be. Hold the lock."""
+        key = (
+            self._cap.admit(semconv.PHASE, phase or semconv.UNSPECIFIED),
+            self._cap.admit(semconv.MODEL, model or semconv.UNSPECIFIED),
+        )
+        cell = self.cells.get(key)
+        if cell is None:
+            cell = self.cells[key] = Cell()
+        return cell
+
+    def add(self, cell: Cell, amounts: Amounts) -> None:
+        """Add one operation to a cell and to the totals. Hold the lock."""
+        self.tokens += amounts.tokens
+        cell.input_tokens += amounts.input_tokens
+        cell.output_tokens += amounts.output_tokens
+        cell.unspecified_tokens += amounts.tokens - amounts.input_tokens - amounts.output_tokens
+        cell.cache_read_tokens += amounts.cache_read_tokens
+        cell.cache_write_tokens += amounts.cache_write_tokens
+        cell.reasoning_tokens += amounts.reasoning_tokens
+        if amounts.cost_usd is not None:
+            self.cost_usd += amounts.cost_usd
+            cell.cost_usd += amounts.cost_usd
+        self.unknown_usage_calls += amounts.usage_unknown
+        if amounts.api_call:
+            self.api_calls += 1
+            cell.api_calls += 1
+            self.failed_api_calls += amounts.failed
+            cell.failed_api_calls += amounts.failed
+            self.unpriced_calls += amounts.cost_usd is None
+
+    def duration(self) -> float:
+        """Return seconds since the run began; it stands still once the run is closed."""
+        return (self._monotonic() if self.closed_at is None else self.closed_at) - self.began_at
+
+    def active(self) -> float:
+        """Return seconds the run was active, without pauses and downtime."""
+        now = self._monotonic() if self.closed_at is None else self.closed_at
+        paused = self.paused_seconds
+        if self.paused_at is not None:
+            paused += now - self.paused_at
+        return self.carried.active_seconds + (now - self.taken_up_at - paused)
+
+    def usage(self) -> ResourceUsage:
+        """Return all the run used, over all its incarnations, at one moment."""
+        with self.lock:
+            cells, carried = list(self.cells.values()), self.carried
+            return replace(
+                carried,
+                duration_seconds=self.duration(),
+                active_seconds=self.active(),
+                tokens=carried.tokens + self.tokens,
+                input_tokens=carried.input_tokens + sum(c.input_tokens for c in cells),
+                output_tokens=carried.output_tokens + sum(c.output_tokens for c in cells),
+                cache_read_tokens=(
+                    carried.cache_read_tokens + sum(c.cache_read_tokens for c in cells)
+                ),
+                cache_write_tokens=(
+                    carried.cache_write_tokens + sum(c.cache_write_tokens for c in cells)
+                ),
+                reasoning_tokens=carried.reasoning_tokens + sum(c.reasoning_tokens for c in cells),
+                api_calls=carried.api_calls + self.api_calls,
+                failed_api_calls=carried.failed_api_calls + self.failed_api_calls,
+                unknown_usage_calls=carried.unknown_usage_calls + self.unknown_usage_calls,
+                cost_usd=carried.cost_usd + self.cost_usd,
+                unpriced_calls=carried.unpriced_calls + self.unpriced_calls,
+                checkpoints=carried.checkpoints + self.checkpoints,
+                last_checkpoint_at=self.last_checkpoint_at,
+            )
+
+    def pause(self) -> None:
+        """Stop the active time."""
+        with self.lock:
+            if self.paused_at is None and self.closed_at is None:
+                self.paused_at, self.state = self._monotonic(), "paused"
+
+    def unpause(self) -> None:
+        """Let the active time go on."""
+        with self.lock:
+            if self.paused_at is not None and self.closed_at is None:
+                self.paused_seconds += self._monotonic() - self.paused_at
+                self.paused_at, self.state = None, "running"
+
+    def close(self, state: str) -> bool:
+        """End the run in one of ``semconv.ENDED_STATES``; False if it had ended before."""
+        with self.lock:
+            if self.closed_at is not None:
+                return False
+            self.closed_at, self.state = self._monotonic(), state
+            return True
