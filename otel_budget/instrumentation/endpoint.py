@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import logging
 import os
@@ -10,7 +9,7 @@ import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from opentelemetry import metrics
@@ -20,6 +19,7 @@ from prometheus_client import REGISTRY, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from otel_budget.errors import InvalidValueError, ListenError
+from otel_budget.instrumentation.at_exit import AT_EXIT
 from otel_budget.instrumentation.exposition import SESSIONS
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _MAX_PORT = 65535
 
 
 class MetricsEndpoint:
-    """An open ``/metrics``. Usable as a context manager; closed at interpreter exit at the latest."""
+    """An open ``/metrics``; a context manager. Closed at interpreter exit at the latest."""
 
     def __init__(self, address: str, server: ThreadingWSGIServer, entry: Path | None) -> None:
         """Keep what ``serve_metrics`` opened."""
@@ -53,9 +53,9 @@ class MetricsEndpoint:
                 self._entry.unlink(missing_ok=True)
         self._server.shutdown()
         self._server.server_close()
-        atexit.unregister(self.close)
+        AT_EXIT.last.pop(id(self), None)
 
-    def __enter__(self) -> MetricsEndpoint:
+    def __enter__(self) -> Self:
         """Return the endpoint itself."""
         return self
 
@@ -90,7 +90,9 @@ def serve_metrics(
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server_class = type("_Server", (ThreadingWSGIServer,), {"address_family": family})
     try:
-        server = make_server(host, number, app, server_class, handler_class=_QuietHandler)
+        server: ThreadingWSGIServer = make_server(
+            host, number, app, server_class, handler_class=_QuietHandler
+        )
     except (OSError, OverflowError) as exc:
         advice = (
             f"stop what listens there, or choose another port (port=, {ENV_PORT}; port=0 takes a "
@@ -100,7 +102,7 @@ def serve_metrics(
     entry = None if register is None else _register(Path(register), host, server.server_port)
     threading.Thread(target=server.serve_forever, name="otel-budget-metrics", daemon=True).start()
     endpoint = MetricsEndpoint(host, server, entry)
-    atexit.register(endpoint.close)
+    AT_EXIT.last[id(endpoint)] = endpoint.close
     return endpoint
 
 

@@ -1,0 +1,184 @@
+"""Follow the sidecar's verdicts on one run, in a background thread, with the standard library only.
+
+The stream (Server-Sent Events) is preferred: a verdict arrives without polling. While it cannot be
+had, each try to open it again is followed by one GET. Nothing here decides: verdicts are handed on,
+and so is whether the sidecar answers at all.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import random
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from otel_budget import wire
+from otel_budget.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_budget.model.verdict import Verdict
+
+logger = logging.getLogger("otel_budget")
+
+#: Seconds to connect, and to wait for the answer to a GET.
+TIMEOUT = 5.0
+#: Seconds without a byte after which a stream is taken for dead; keep-alives come far more often.
+SILENCE = 15.0
+#: Seconds between tries, growing from the first to the second.
+RETRY_FIRST, RETRY_MOST = 0.1, 2.0
+MAX_LINE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarAddress:
+    """Where the sidecar is."""
+
+    secure: bool
+    host: str
+    port: int | None
+    path: str
+
+    @classmethod
+    def parse(cls, url: str) -> SidecarAddress:
+        """Read an http or https URL. Raises InvalidValueError for anything else."""
+        allowed = "an http:// or https:// URL such as http://127.0.0.1:9465"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except (ValueError, AttributeError) as exc:
+            raise InvalidValueError("sidecar", url, allowed) from exc
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidValueError("sidecar", url, allowed)
+        return cls(parts.scheme == "https", parts.hostname, port, parts.path.rstrip("/"))
+
+    def connect(self, timeout: float) -> http.client.HTTPConnection:
+        """Return a connection that is not open yet."""
+        kind = http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
+        return kind(self.host, self.port, timeout=timeout)
+
+
+class Unreachable(Exception):
+    """The sidecar did not give what was asked for; the message says what it did instead."""
+
+
+class VerdictClient:
+    """Hands every verdict on a run to ``on_verdict``, and changes of reachability on."""
+
+    def __init__(
+        self,
+        url: str,
+        session_id: str,
+        *,
+        on_verdict: Callable[[Verdict], None],
+        on_reachable: Callable[[bool], None],
+    ) -> None:
+        """Check the URL. Nothing is opened before ``start``."""
+        self._address = SidecarAddress.parse(url)
+        self._url, self._session_id = url, session_id
+        self._on_verdict, self._on_reachable = on_verdict, on_reachable
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._connection: http.client.HTTPConnection | None = None
+        self._reachable: bool | None = None
+        self._thread = threading.Thread(
+            target=self._follow, name=f"otel-budget-verdicts-{session_id}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following; does not wait for the thread, which may be in a system call."""
+        self._stopped.set()
+        with self._lock:
+            if self._connection is not None:
+                _abort(self._connection)
+
+    def _follow(self) -> None:
+        wait = RETRY_FIRST
+        while not self._stopped.is_set():
+            heard = self._try(self._stream) or self._try(self._get)
+            wait = RETRY_FIRST if heard else min(wait * 2, RETRY_MOST)
+            # Spread over time, so that a sidecar that comes back is not met by all at once.
+            self._stopped.wait(wait * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
+
+    def _try(self, way: Callable[[http.client.HTTPConnection], bool]) -> bool:
+        """Ask in one way; True if a verdict was heard."""
+        connection = self._address.connect(TIMEOUT)
+        with self._lock:
+            self._connection = connection
+        try:
+            return way(connection)
+        except (OSError, http.client.HTTPException, Unreachable, InvalidValueError) as exc:
+            if not self._stopped.is_set():
+                logger.debug("sidecar %s: %s", self._url, exc)
+                if way == self._get:  # the last resort
+                    self._tell(reachable=False)
+            return False
+        finally:
+            with self._lock:
+                self._connection = None
+            connection.close()
+
+    def _stream(self, connection: http.client.HTTPConnection) -> bool:
+        path = f"{self._address.path}/v1/stream?session_id={quote(self._session_id, safe='')}"
+        connection.request("GET", path, headers={"Accept": "text/event-stream"})
+        response = connection.getresponse()
+        kind = response.headers.get_content_type()
+        if response.status != http.client.OK or kind != "text/event-stream":
+            raise Unreachable(f"{path} answered {response.status} {kind}")
+        if connection.sock is not None:
+            connection.sock.settimeout(SILENCE)
+        self._tell(reachable=True)
+        decoder, heard = wire.EventDecoder(), False
+        while not self._stopped.is_set():
+            line = response.readline(MAX_LINE)
+            if not line:
+                return heard
+            for event in decoder.feed(line.decode("utf-8", "replace").rstrip("\r\n")):
+                if event.event == wire.EVENT_VERDICT:
+                    self._hand_on(event.data)
+                    heard = True
+        return heard
+
+    def _get(self, connection: http.client.HTTPConnection) -> bool:
+        path = f"{self._address.path}/v1/verdicts/{quote(self._session_id, safe='')}"
+        connection.request("GET", path, headers={"Accept": "application/json"})
+        response = connection.getresponse()
+        body = response.read(MAX_LINE)
+        if response.status == http.client.NOT_FOUND:
+            self._tell(reachable=True)  # it is there, and has not seen this run yet
+            return False
+        if response.status != http.client.OK:
+            raise Unreachable(f"{path} answered {response.status}")
+        self._hand_on(body)
+        self._tell(reachable=True)
+        return True
+
+    def _hand_on(self, text: str | bytes) -> None:
+        verdict = wire.from_json(text)
+        if verdict.session_id != self._session_id:
+            raise Unreachable(f"answered about session {verdict.session_id!r}")
+        if not self._stopped.is_set():
+            self._on_verdict(verdict)
+
+    def _tell(self, *, reachable: bool) -> None:
+        if reachable is not self._reachable:
+            self._reachable = reachable
+            self._on_reachable(reachable)
+
+
+def _abort(connection: http.client.HTTPConnection) -> None:
+    """Wake a thread that waits for bytes on this connection."""
+    sock = connection.sock
+    if sock is not None:
+        try:
+            sock.shutdown(2)
+        except OSError:
+            return  # closed already: nobody waits

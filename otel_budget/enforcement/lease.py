@@ -1,0 +1,56 @@
+"""The sidecar's last word, and for how long it may be trusted.
+
+The lease runs from receipt on the reader's own monotonic clock: clocks of two machines differ. Past
+it the verdict is not believed, whatever it said; what happens then is the reader's fail mode.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_budget.model.verdict import Verdict
+
+#: Seconds, for a verdict that names no lease, and for the first verdict to arrive.
+DEFAULT_LEASE = 15.0
+
+
+class Lease:
+    """Holds the newest verdict. Times are monotonic seconds."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        """Begin without a verdict; the time to get the first one runs from now."""
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._verdict: Verdict | None = None
+        self._until = monotonic() + DEFAULT_LEASE
+
+    def renew(self, verdict: Verdict) -> bool:
+        """Take in a verdict; False if a newer one was heard before."""
+        with self._lock:
+            known = self._verdict
+            if (
+                known is not None
+                and known.sequence is not None
+                and verdict.sequence is not None
+                and verdict.evaluated_at < known.evaluated_at
+                and verdict.sequence < known.sequence
+            ):
+                return False
+            self._verdict = verdict
+            self._until = self._monotonic() + (verdict.lease_seconds or DEFAULT_LEASE)
+            return True
+
+    @property
+    def until(self) -> float:
+        """When the lease ends, or the time to get a first verdict."""
+        with self._lock:
+            return self._until
+
+    def current(self) -> Verdict | None:
+        """Return the verdict while its lease lasts, else None."""
+        with self._lock:
+            return self._verdict if self._monotonic() < self._until else None
