@@ -1,0 +1,180 @@
+"""The HTTP API of the sidecar: verdicts by GET and as a stream, metrics, health, its description.
+
+It only shows what the hub holds; it never judges and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from otel_budget.errors import InvalidValueError
+from otel_budget.model import checks
+from otel_budget.model.verdict import LimitStatus
+from otel_budget.publish import openapi
+from otel_budget.publish.problem import HANDLERS
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from otel_budget.publish.hub import Hub
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1000
+_DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
+_NOT_READY = "nothing has been read from the source yet; the log and /metrics say why"
+
+
+class Host(Protocol):
+    """What the API needs to know of the process around it."""
+
+    @property
+    def ready(self) -> bool:
+        """True once a reading of the source was good."""
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds after which it makes sense to ask again while not ready."""
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Return the sidecar's own metrics for an Accept header: body and content type.
+
+        Called in a thread of its own, by one request at a time.
+        """
+
+
+def build_app(hub: Hub, host: Host, version: str) -> Starlette:
+    """Return the ASGI application. version: of otel-budget, for the description."""
+    api = _Api(hub, host, json.dumps(openapi.document(version)))
+    app = Starlette(
+        routes=[
+            Route("/v1/verdicts", api.verdicts),
+            Route("/v1/verdicts/{session_id}", api.verdict),
+            Route("/v1/stream", api.stream),
+            Route("/metrics", api.metrics),
+            Route("/-/healthy", api.healthy),
+            Route("/-/ready", api.readiness),
+            Route("/openapi.json", api.description),
+        ],
+        exception_handlers=HANDLERS,
+    )
+    app.router.redirect_slashes = False  # an unknown path is an error that says so, not a detour
+    return app
+
+
+class _Api:
+    def __init__(self, hub: Hub, host: Host, description: str) -> None:
+        self._hub, self._host, self._description = hub, host, description
+        self._one_scrape = asyncio.Lock()
+
+    async def verdicts(self, request: Request) -> Response:
+        query = request.query_params
+        limit = _number("limit", query.get("limit", str(DEFAULT_LIMIT)), 1, MAX_LIMIT)
+        cursor = query.get("cursor")
+        after = "" if cursor is None else _named("cursor", cursor)
+        status = _status(query.get("status"))
+        if not self._host.ready:
+            raise self._not_ready()
+        found, following = self._hub.page(limit=limit, after=after, status=status)
+        texts = ",".join(published.json for published in found)
+        return _json(f'{{"verdicts":[{texts}],"next_cursor":{json.dumps(following)}}}')
+
+    async def verdict(self, request: Request) -> Response:
+        session_id = checks.session_id(request.path_params["session_id"])
+        published = self._hub.get(session_id)
+        if published is not None:
+            return _json(published.json)
+        # Before the first good tick nobody can tell an unknown run from one not read yet. What is
+        # known from the time before a restart is answered above: exceeded stays exceeded.
+        if not self._host.ready:
+            raise self._not_ready()
+        detail = f"no run {session_id!r} is known here"
+        raise HTTPException(HTTPStatus.NOT_FOUND, detail)
+
+    async def stream(self, request: Request) -> Response:
+        wanted = request.query_params.get("session_id")
+        session_id = None if wanted is None else checks.session_id(wanted)
+        last = request.headers.get("last-event-id")
+        after = None if not last else _number("Last-Event-ID", last, 0, 10**18)
+        response = _EventStream(self._hub, session_id, after)
+        if request.method == "HEAD":
+            return Response(headers=_STREAM_HEADERS, media_type=_EventStream.media_type)
+        return response
+
+    async def metrics(self, request: Request) -> Response:
+        accept = request.headers.get("accept", "")
+        async with self._one_scrape:
+            body, content_type = await asyncio.to_thread(self._host.exposition, accept)
+        return Response(body, headers={"Content-Type": content_type})
+
+    async def healthy(self, _request: Request) -> Response:
+        return PlainTextResponse("healthy\n")
+
+    async def readiness(self, _request: Request) -> Response:
+        if not self._host.ready:
+            raise self._not_ready()
+        return PlainTextResponse("ready\n")
+
+    async def description(self, _request: Request) -> Response:
+        return _json(self._description)
+
+    def _not_ready(self) -> HTTPException:
+        seconds = max(1, math.ceil(self._host.retry_after))
+        headers = {"Retry-After": str(seconds)}
+        return HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_READY, headers)
+
+
+_STREAM_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # nginx would otherwise hold verdicts back until a buffer is full
+}
+
+
+class _EventStream(StreamingResponse):
+    """Server-Sent Events for one subscriber, who is gone when the response is over."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, hub: Hub, session_id: str | None, after: int | None) -> None:
+        self._hub, self._session_id, self._after = hub, session_id, after
+        super().__init__((), headers=_STREAM_HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._hub.subscribe(self._session_id, self._after) as subscription:
+            self.body_iterator = subscription.frames()
+            await super().__call__(scope, receive, send)
+
+
+def _json(text: str) -> Response:
+    return Response(text, headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
+def _number(key: str, text: str, least: int, most: int) -> int:
+    if _DIGITS.fullmatch(text) is None or not least <= int(text) <= most:
+        raise InvalidValueError(key, text, f"a whole number from {least} to {most}")
+    return int(text)
+
+
+def _named(key: str, text: str) -> str:
+    if checks.SESSION_ID_PATTERN.fullmatch(text) is None:
+        raise InvalidValueError(key, text, "the next_cursor of the page before")
+    return text
+
+
+def _status(text: str | None) -> LimitStatus | None:
+    if text is None:
+        return None
+    try:
+        return LimitStatus(text)
+    except ValueError as exc:
+        raise InvalidValueError("status", text, ", ".join(LimitStatus)) from exc

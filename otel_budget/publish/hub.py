@@ -1,0 +1,243 @@
+"""The hub: the verdict that counts now of every run, and everybody who listens for it.
+
+All of it lives on one event loop; nothing here is locked.
+- A verdict with a new sequence goes out at once; one that says the same as before goes out again
+  every third of its lease, with the numbers of now, so that no lease runs out on a living sidecar.
+- Nothing is sent again that was not judged again: should judging stop, the leases run out, and each
+  reader does what its own fail mode says.
+- A slow reader loses old verdicts, never the newest: what waits for it is one frame per run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from typing import TYPE_CHECKING, Self
+
+from otel_budget import wire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from types import TracebackType
+
+    from otel_budget.model.verdict import LimitStatus, Verdict
+
+#: A lease is renewed after this share of it, so two renewals may get lost on the way.
+RENEW_AFTER = 1 / 3
+#: A renewal that is due this little later goes with the present publication, not with the next.
+_EARLY = 0.9
+#: Frames in one write: a slow reader's old verdicts must not pile up in the socket's buffer.
+_FRAMES_PER_WRITE = 64
+_KEEP_ALIVE = wire.KEEP_ALIVE.encode()
+
+
+class Published:
+    """One verdict as it is published; its text is made when first asked for, and once."""
+
+    __slots__ = ("_frame", "_json", "sent_at", "verdict")
+
+    def __init__(self, verdict: Verdict, sent_at: float) -> None:
+        """Keep a verdict. sent_at: time of evaluation of the copy that last went to subscribers."""
+        self.verdict, self.sent_at = verdict, sent_at
+        self._json: str | None = None
+        self._frame: bytes | None = None
+
+    @property
+    def sequence(self) -> int:
+        """Return the number of the publication; 0 for a verdict that was never given one."""
+        return self.verdict.sequence or 0
+
+    @property
+    def json(self) -> str:
+        """Return the verdict as one line of JSON."""
+        if self._json is None:
+            self._json = wire.to_json(self.verdict)
+        return self._json
+
+    @property
+    def frame(self) -> bytes:
+        """Return the verdict as a Server-Sent Events frame."""
+        if self._frame is None:
+            text = wire.frame(wire.EVENT_VERDICT, self.json, self.verdict.sequence)
+            self._frame = text.encode()
+        return self._frame
+
+
+class Hub:
+    """Holds what is published and hands it to subscribers."""
+
+    def __init__(self, lease: float) -> None:
+        """Begin with no verdict. lease: seconds, as in the verdicts to come."""
+        self.lease = lease
+        self.closed = False
+        self._current: dict[str, Published] = {}
+        self._for_all: set[Subscription] = set()
+        self._for_one: dict[str, set[Subscription]] = {}
+
+    @property
+    def renew_after(self) -> float:
+        """Return the seconds after which an unchanged verdict, or a sign of life, is sent again."""
+        return self.lease * RENEW_AFTER
+
+    @property
+    def subscribers(self) -> int:
+        """Return the number of open subscriptions."""
+        return len(self._for_all) + sum(map(len, self._for_one.values()))
+
+    def publish(self, verdicts: Iterable[Verdict], forgotten: Iterable[str] = ()) -> None:
+        """Take the verdicts of one tick, each with its sequence, and send out what is due.
+
+        forgotten: session ids that have no verdict any more.
+        """
+        for session_id in forgotten:
+            self._current.pop(session_id, None)
+            for subscription in self._listeners(session_id):
+                subscription.withdraw(session_id)
+        for verdict in verdicts:
+            self._publish(verdict)
+
+    def get(self, session_id: str) -> Published | None:
+        """Return the present verdict of a run; None if there is no such run."""
+        return self._current.get(session_id)
+
+    def page(
+        self, *, limit: int, after: str = "", status: LimitStatus | None = None
+    ) -> tuple[list[Published], str | None]:
+        """Return up to ``limit`` verdicts in the order of their session ids, and where to go on.
+
+        after: the session id where the page before ended. The second value is the ``after`` of the
+        next page, None when there is none.
+        """
+        found: list[Published] = []
+        for session_id in sorted(key for key in self._current if key > after):
+            published = self._current[session_id]
+            if status is not None and published.verdict.status is not status:
+                continue
+            if len(found) == limit:
+                return found, found[-1].verdict.session_id
+            found.append(published)
+        return found, None
+
+    def subscribe(self, session_id: str | None = None, after: int | None = None) -> Subscription:
+        """Open a subscription to one run, or to all; what is current goes into it at once.
+
+        after: the last sequence the reader saw; only newer verdicts go into it at once. A number
+        this sidecar has not given out yet comes from another life (its storage is gone): then all
+        go.
+        """
+        if session_id is None:
+            current = list(self._current.values())
+        else:
+            one = self._current.get(session_id)
+            current = [] if one is None else [one]
+        if after is not None and after <= self._newest():
+            current = [published for published in current if published.sequence > after]
+        subscription = Subscription(self, session_id, sorted(current, key=lambda p: p.sequence))
+        if session_id is None:
+            self._for_all.add(subscription)
+        else:
+            self._for_one.setdefault(session_id, set()).add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Forget a subscription; a second time does nothing."""
+        self._for_all.discard(subscription)
+        if subscription.session_id is not None:
+            same = self._for_one.get(subscription.session_id, set())
+            same.discard(subscription)
+            if not same:
+                self._for_one.pop(subscription.session_id, None)
+
+    def close(self) -> None:
+        """End every stream once it has sent what waits in it."""
+        self.closed = True
+        for subscription in (*self._for_all, *(s for same in self._for_one.values() for s in same)):
+            subscription.wake()
+
+    def _publish(self, verdict: Verdict) -> None:
+        before = self._current.get(verdict.session_id)
+        now = verdict.evaluated_at
+        changed = before is None or before.verdict.sequence != verdict.sequence
+        due = before is None or now - before.sent_at >= self.renew_after * _EARLY
+        published = Published(verdict, now if changed or due or before is None else before.sent_at)
+        self._current[verdict.session_id] = published
+        if changed or due:
+            for subscription in self._listeners(verdict.session_id):
+                subscription.offer(published, changed=changed)
+
+    def _listeners(self, session_id: str) -> tuple[Subscription, ...]:
+        return (*self._for_all, *self._for_one.get(session_id, ()))
+
+    def _newest(self) -> int:
+        return max((published.sequence for published in self._current.values()), default=0)
+
+
+class Subscription:
+    """One reader: what waits for it, one frame per run."""
+
+    def __init__(self, hub: Hub, session_id: str | None, first: Iterable[Published]) -> None:
+        """Begin with what goes out at once."""
+        self.session_id = session_id
+        self._hub = hub
+        self._pending = {published.verdict.session_id: published for published in first}
+        self._wake = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        """Return the subscription, which is already open."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the subscription."""
+        self._hub.unsubscribe(self)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many frames wait to be read."""
+        return len(self._pending)
+
+    def offer(self, published: Published, *, changed: bool) -> None:
+        """Put a verdict in place of an older one of the same run.
+
+        A changed one goes to the end, so the ids of changes go out in ascending order and none is
+        passed over by a reader that comes back with the last id it saw.
+        """
+        if changed:
+            self._pending.pop(published.verdict.session_id, None)
+        self._pending[published.verdict.session_id] = published
+        self._wake.set()
+
+    def withdraw(self, session_id: str) -> None:
+        """Drop what waits of a run that was forgotten."""
+        self._pending.pop(session_id, None)
+
+    def wake(self) -> None:
+        """Let the reader look again."""
+        self._wake.set()
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Yield what there is to send, and a comment when there was nothing for too long.
+
+        Ends when the hub is closed and nothing waits any more.
+        """
+        if not self._pending:
+            yield _KEEP_ALIVE  # says at once that the sidecar lives, for a run it does not know yet
+        while True:
+            while self._pending:
+                yield self._take()
+            if self._hub.closed:
+                return
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(self._hub.renew_after):
+                    await self._wake.wait()
+            except TimeoutError:
+                yield _KEEP_ALIVE
+
+    def _take(self) -> bytes:
+        ids = list(islice(self._pending, _FRAMES_PER_WRITE))
+        return b"".join(self._pending.pop(session_id).frame for session_id in ids)
