@@ -293,6 +293,9 @@ RESETS: Final = _counter("otel_budget_sidecar_resets_total", "Counter resets see
 TICK_OVERRUNS: Final = _counter(
     "otel_budget_sidecar_tick_overruns_total", "Ticks that outlasted their interval."
 )
+TICK_FAILURES: Final = _counter(
+    "otel_budget_sidecar_tick_failures_total", "Ticks that failed and published no verdict."
+)
 SIDECAR_SESSIONS: Final = _gauge("otel_budget_sidecar_sessions", "Sessions in the ledger.")
 SUBSCRIBERS: Final = _gauge("otel_budget_sidecar_subscribers", "Open verdict streams.")
 RELOAD_OK: Final = _gauge(
@@ -304,7 +307,7 @@ BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which versi
 SIDECAR_METRICS: Final = (
     VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, UTILIZATION, EXHAUSTION,
     VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, DATA_AGE, INCONCLUSIVE, DROPPED_SAMPLES, RESETS,
-    TICK_OVERRUNS, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, BUILD_INFO,
+    TICK_OVERRUNS, TICK_FAILURES, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, BUILD_INFO,
 )  # fmt: skip
 
 # --- spans: names, attributes, events -----------------------------------------------------------

@@ -1,0 +1,189 @@
+"""One step of the sidecar without its I/O in time: a reading in, numbered verdicts out.
+
+The order is the promise: account, judge, number, store, and only then hand out. A step that fails
+before it is stored leaves nothing half done; the next one writes what this one could not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from otel_budget.ledger.ledger import Ledger
+from otel_budget.model.verdict import LimitStatus, Verdict
+from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.sidecar.store import Changes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from otel_budget.ledger.account import Account
+    from otel_budget.model.reading import Reading
+    from otel_budget.sidecar.store import Restored, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A verdict that got a new sequence, and the one before it."""
+
+    before: Verdict | None
+    """None for a run that is judged for the first time."""
+    verdict: Verdict
+
+    @property
+    def became_inconclusive(self) -> bool:
+        """True if the run was not inconclusive before, and is now."""
+        was = self.before is not None and self.before.status is LimitStatus.INCONCLUSIVE
+        return self.verdict.status is LimitStatus.INCONCLUSIVE and not was
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What came out of one step."""
+
+    verdicts: tuple[Verdict, ...] = ()
+    """Of every live run, with the numbers of now."""
+    changes: tuple[Change, ...] = ()
+    forgotten: tuple[str, ...] = ()
+    """Session ids that have no verdict any more."""
+    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Reason to number of samples refused since the process began."""
+    resets: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Reason to number of counter resets since the process began."""
+
+
+class Book:
+    """The ledger, the last published verdicts and their sequence, backed by the store.
+
+    Used from one thread at a time.
+    """
+
+    def __init__(self, store: Store, restored: Restored, now: float) -> None:
+        """Go on from what the store held. now: time on the clock all later steps use."""
+        self._store = store
+        self._ledger = Ledger()
+        self._sequence = restored.sequence
+        self._published = {verdict.session_id: verdict for verdict in restored.verdicts}
+        self._stored: dict[str, _Mark] = {}
+        self._leaving: list[Account] = []
+        for account in restored.accounts:
+            self._ledger.adopt(account, now)
+            self._stored[account.session_id] = _Mark.of(account)
+
+    @property
+    def sessions(self) -> int:
+        """Return the number of live runs."""
+        return len(self._ledger.accounts)
+
+    def step(self, reading: Reading | None, rules: Rules, forget_after: float, now: float) -> Step:
+        """Take in a reading, if there is one, and judge every run as of ``now``.
+
+        Returns only after all of it is on disk. Raises sqlite3.Error when that fails.
+        """
+        if reading is not None:
+            self._adopt_archived(reading, now)
+            self._ledger.apply(reading)
+        self._leaving += self._ledger.forget(now, forget_after)
+        self._leaving += self._ledger.superseded
+        self._ledger.superseded.clear()
+        judged = [judge_balance(balance, rules, now) for balance in self._ledger.balances(now)]
+        numbered, changes = self._number(judged)
+        self._commit(changes)
+        gone = self._published.keys() - self._ledger.accounts.keys()
+        self._published = {verdict.session_id: verdict for verdict in numbered}
+        return Step(
+            verdicts=tuple(numbered),
+            changes=tuple(changes),
+            forgotten=tuple(sorted(gone)),
+            dropped=dict(self._ledger.dropped),
+            resets=dict(self._ledger.resets),
+        )
+
+    def _adopt_archived(self, reading: Reading, now: float) -> None:
+        """Bring back accounts of runs that were forgotten and turn up again."""
+        for session_id, start in {(s.session_id, s.facts.started_at) for s in reading.sessions}:
+            live = self._ledger.accounts.get(session_id)
+            if live is not None and not _newer(start, live.started_at):
+                continue
+            account = self._take_archived(session_id, start)
+            if account is None:
+                continue
+            if live is not None:
+                self._ledger.superseded.append(live)
+            self._ledger.adopt(account, now)
+
+    def _take_archived(self, session_id: str, start: float | None) -> Account | None:
+        for leaving in self._leaving:  # taken out by a step that could not be stored
+            if (leaving.session_id, leaving.started_at) == (session_id, start):
+                self._leaving.remove(leaving)
+                return leaving
+        account = self._store.archived(session_id, start)
+        if account is not None:
+            self._stored[session_id] = _Mark.of(account, archived=True)
+        return account
+
+    def _number(self, judged: Iterable[Verdict]) -> tuple[list[Verdict], list[Change]]:
+        """Give a new sequence to each verdict that says something new, else the one it had."""
+        numbered: list[Verdict] = []
+        changes: list[Change] = []
+        sequence = self._sequence
+        for verdict in judged:
+            before = self._published.get(verdict.session_id)
+            if before is not None and _gist(before) == _gist(verdict):
+                numbered.append(dataclasses.replace(verdict, sequence=before.sequence))
+                continue
+            sequence += 1
+            new = dataclasses.replace(verdict, sequence=sequence)
+            numbered.append(new)
+            changes.append(Change(before, new))
+        return numbered, changes
+
+    def _commit(self, changes: list[Change]) -> None:
+        sequence = self._sequence + len(changes)
+        live = self._ledger.accounts
+        fresh = [a for sid, a in live.items() if self._stored.get(sid) != _Mark.of(a)]
+        gone = [
+            account
+            for account in self._leaving
+            if self._stored.get(account.session_id) != _Mark.of(account, archived=True)
+        ]
+        verdicts = [change.verdict for change in changes]
+        self._store.commit(Changes(sequence, fresh, gone, verdicts))
+        self._sequence = sequence
+        for account in self._leaving:
+            if account.session_id not in live:
+                self._stored.pop(account.session_id, None)
+        self._stored.update((account.session_id, _Mark.of(account)) for account in fresh)
+        self._leaving.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What of an account is on disk."""
+
+    account: Account
+    """Compared by identity."""
+    started_at: float | None
+    revision: int
+    archived: bool
+
+    @classmethod
+    def of(cls, account: Account, *, archived: bool = False) -> _Mark:
+        return cls(account, account.started_at, account.revision, archived)
+
+
+def _newer(start: float | None, known: float | None) -> bool:
+    return start is not None and known is not None and start > known
+
+
+def _gist(verdict: Verdict) -> tuple[object, ...]:
+    """Return what makes a verdict another one: not its numbers, but what they amount to."""
+    resources = sorted(verdict.resources.items())
+    return (
+        verdict.started_at,
+        verdict.action,
+        verdict.status,
+        str(verdict.reason),
+        tuple((name, s.limit, s.status, s.limit_from) for name, s in resources),
+    )

@@ -1,0 +1,203 @@
+"""The sidecar's heartbeat: read, account, judge, store, publish; again and again.
+
+- A tick never overlaps the next one; one that outlasts its interval delays it, and is counted.
+- What is slow for the processor runs in a worker thread, so the HTTP side stays awake.
+- Whatever a source does, every run is judged again at least every third of its lease: without new
+  data its age is the news.
+- A tick that raises is logged and counted, publishes nothing, and does not end the loop: should all
+  of them raise, the leases run out, and each reader does what its own fail mode says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from otel_budget.model.reading import Problem, Reading
+from otel_budget.model.verdict import Action, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+    from typing import Any
+
+    from otel_budget.policy.judge import Rules
+    from otel_budget.publish.hub import Hub
+    from otel_budget.sidecar.book import Book, Change
+    from otel_budget.sidecar.telemetry import Telemetry
+    from otel_budget.sources.base import Clock, Source
+
+    #: Waits until one of the tasks is done, or for so many seconds.
+    Wait = Callable[[Collection[asyncio.Task[Any]], float], Awaitable[object]]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds the last reading may take once the process was asked to end.
+LAST_READ = 2.0
+#: Seconds between two tries to judge when the lease is very short or judging fails.
+_LEAST_PAUSE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What can be exchanged while the loop runs."""
+
+    name: str
+    """Of the source, as its readings give it."""
+    source: Source
+    interval: float
+    """Seconds from the start of one reading to the start of the next."""
+    rules: Rules
+    forget_after: float
+    """Seconds of silence after which a run is forgotten."""
+
+
+async def wait_first(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:
+    """Wait until one of the tasks is done, or for so many seconds."""
+    await asyncio.wait(tasks, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+
+
+class Loop:
+    """Drives one book from one source into one hub."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        book: Book,
+        hub: Hub,
+        telemetry: Telemetry,
+        clock: Clock,
+        wait: Wait = wait_first,
+    ) -> None:
+        """Put the parts together; nothing runs yet. wait: replaced by tests, which don't sleep."""
+        self.settings = settings
+        self.ready = False
+        """True once a reading was good."""
+        self._book, self._hub, self._telemetry = book, hub, telemetry
+        self._clock, self._wait = clock, wait
+        self._next: Settings | None = None
+        self._stopping = asyncio.Event()
+        self._reading: asyncio.Task[Reading] | None = None
+        self._began_at = self._due_at = self._tried_at = clock()
+        self._source_was_ok: bool | None = None
+
+    def stop(self) -> None:
+        """Ask the loop to end with one last tick."""
+        self._stopping.set()
+
+    def exchange(self, settings: Settings) -> None:
+        """Use other settings from the next tick on."""
+        self._next = settings
+
+    async def run(self) -> None:
+        """Tick until told to stop, then once more, so that the last word is a fresh one."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        while not self._stopping.is_set():
+            pause = await self._begin_tick()
+            tasks: list[asyncio.Task[Any]] = [stopping]
+            if self._reading is not None:
+                tasks.append(self._reading)
+            await self._wait(tasks, pause)
+            if self._reading is not None and self._reading.done():
+                await self._finish_tick(self._reading)
+            elif self._until_renewal() <= 0 and not self._stopping.is_set():
+                await self.judge(None)
+        stopping.cancel()
+        await self._last_tick()
+
+    async def _begin_tick(self) -> float:
+        """Start to read if it is time to; return the seconds until there is something to do."""
+        if self._reading is not None:
+            return self._until_renewal()
+        await self._take_settings()
+        now = self._clock()
+        if now < self._due_at:
+            return min(self._due_at - now, self._until_renewal())
+        self._began_at, self._reading = now, asyncio.create_task(self._read())
+        return self._until_renewal()
+
+    async def _finish_tick(self, reading: asyncio.Task[Reading]) -> None:
+        self._reading = None
+        await self.judge(reading.result())
+        now, interval = self._clock(), self.settings.interval
+        took = now - self._began_at
+        self._telemetry.ticked(took, overran=took > interval)
+        self._due_at = max(self._began_at + interval, now)
+
+    async def judge(self, reading: Reading | None) -> None:
+        """Account for a reading, judge every run and publish; without a reading only judge."""
+        self._tried_at = self._clock()
+        settings = self.settings
+        if reading is not None:
+            self._note_source(reading)
+        try:
+            step = await asyncio.to_thread(
+                self._book.step, reading, settings.rules, settings.forget_after, self._tried_at
+            )
+        except Exception:
+            # Whatever it was, the runs out there still want to be judged at the next tick.
+            logger.exception("this tick failed; no verdict was published")
+            self._telemetry.tick_failed()
+            return
+        if reading is not None and reading.ok:
+            self.ready = True
+        self._telemetry.stepped(step)
+        self._hub.publish(step.verdicts, step.forgotten)
+        for change in step.changes:
+            _log_change(change)
+
+    async def _read(self) -> Reading:
+        """Return a reading; a source that raises gives one that says so."""
+        name = self.settings.name
+        try:
+            return await self.settings.source.read()
+        except Exception as exc:
+            logger.exception("the source %s failed to read", name)
+            problem = Problem("", Reason.SOURCE_ERROR, f"{type(exc).__name__}: {exc}")
+            return Reading(name, self._clock(), problems=(problem,))
+
+    async def _last_tick(self) -> None:
+        last = self._reading or asyncio.create_task(self._read())
+        await self._wait([last], LAST_READ)
+        if last.done():
+            await self._finish_tick(last)
+            return
+        last.cancel()
+        await asyncio.gather(last, return_exceptions=True)
+        await self.judge(None)
+
+    async def _take_settings(self) -> None:
+        if self._next is None:
+            return
+        before, self.settings, self._next = self.settings, self._next, None
+        self._hub.lease = self.settings.rules.lease
+        if before.source is not self.settings.source:
+            await before.source.close()
+        self._due_at = min(self._due_at, self._clock() + self.settings.interval)
+
+    def _until_renewal(self) -> float:
+        pause = max(_LEAST_PAUSE, self._hub.renew_after)
+        return self._tried_at + pause - self._clock()
+
+    def _note_source(self, reading: Reading) -> None:
+        self._telemetry.read(reading)
+        if reading.ok == self._source_was_ok:
+            return
+        if not reading.ok:
+            details = "; ".join(problem.detail for problem in reading.problems)
+            logger.warning("the source %s gives nothing: %s", reading.source, details)
+        elif self._source_was_ok is False:
+            logger.info("the source %s answers again", reading.source)
+        self._source_was_ok = reading.ok
+
+
+def _log_change(change: Change) -> None:
+    """Say in one line that a run is to do something else than before."""
+    verdict, before = change.verdict, change.before
+    action = Action.CONTINUE if before is None else before.action
+    if verdict.action is action:
+        return
+    logger.info("session %s: %s (%s): %s", verdict.session_id, verdict.action, verdict.reason,
+                verdict.message)  # fmt: skip

@@ -1,0 +1,191 @@
+"""The sidecar's own metrics, in a registry of their own.
+
+Verdicts and their numbers are read from the last step when they are asked for, so they always come
+from one and the same evaluation. What is unknown or unlimited is absent, never 0, never infinite.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import Counter
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from otel_budget import semconv
+from otel_budget.model.verdict import Action
+from otel_budget.sidecar.book import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from prometheus_client.core import Metric as Family
+
+    from otel_budget.model.reading import Reading
+    from otel_budget.sources.base import Clock
+
+#: Upper bounds in seconds: from a scrape on the same host to a slow query over many runs.
+TICK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Telemetry(Collector):
+    """Takes note of what the sidecar does, and shows it to Prometheus.
+
+    Notes are taken on the event loop's thread, collection runs in another one.
+    """
+
+    def __init__(self, version: str, clock: Clock, subscribers: Callable[[], int]) -> None:
+        """Begin with nothing noted. subscribers: returns the number of open streams."""
+        self.registry = CollectorRegistry()
+        self._version, self._clock, self._subscribers = version, clock, subscribers
+        self._lock = Lock()
+        self._step = Step()
+        self._changes: Counter[tuple[str, str]] = Counter()
+        self._inconclusive: Counter[str] = Counter()
+        self._buckets = [0] * (len(TICK_BUCKETS) + 1)
+        self._tick_seconds = 0.0
+        self._overruns = self._failures = 0
+        self._source: tuple[str, bool] | None = None
+        self._newest_sample: float | None = None
+        self._reload_ok = True
+        self.registry.register(self)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Return all metrics for an Accept header: body and content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def read(self, reading: Reading) -> None:
+        """Note what a source gave."""
+        with self._lock:
+            if self._source is not None and self._source[0] != reading.source:
+                self._newest_sample = None  # the source was exchanged
+            self._source = (reading.source, reading.ok)
+            samples = [session.sampled_at for session in reading.sessions]
+            if samples:
+                self._newest_sample = max(*samples, self._newest_sample or -math.inf)
+
+    def stepped(self, step: Step) -> None:
+        """Note the outcome of a step."""
+        with self._lock:
+            self._step = step
+            for change in step.changes:
+                reason = str(change.verdict.reason)
+                self._changes[str(change.verdict.action), reason] += 1
+                self._inconclusive[reason] += change.became_inconclusive
+
+    def ticked(self, seconds: float, *, overran: bool) -> None:
+        """Note how long a tick took."""
+        with self._lock:
+            self._buckets[bisect_left(TICK_BUCKETS, seconds)] += 1
+            self._tick_seconds += seconds
+            self._overruns += overran
+
+    def tick_failed(self) -> None:
+        """Note a tick that raised."""
+        with self._lock:
+            self._failures += 1
+
+    def reloaded(self, *, ok: bool) -> None:
+        """Note how the last reload of the configuration went."""
+        with self._lock:
+            self._reload_ok = ok
+
+    def collect(self) -> Iterator[Family]:
+        """Yield every metric of ``semconv.SIDECAR_METRICS``, from one moment."""
+        with self._lock:
+            families = [*self._of_verdicts(), *self._of_counts(), *self._of_the_process()]
+        yield from families
+
+    def _of_verdicts(self) -> Iterator[Family]:
+        verdicts = self._step.verdicts
+        action = _gauge(semconv.VERDICT)
+        info = _gauge(semconv.VERDICT_INFO)
+        used, remaining = _gauge(semconv.USED), _gauge(semconv.REMAINING)
+        limit, exhaustion = _gauge(semconv.EFFECTIVE_LIMIT), _gauge(semconv.EXHAUSTION)
+        utilization = _gauge(semconv.UTILIZATION)
+        for verdict in verdicts:
+            session = verdict.session_id
+            action.add_metric((session,), verdict.action is Action.CONTINUE)
+            info.add_metric((session, verdict.status, str(verdict.reason)), 1)
+            for resource, state in verdict.resources.items():
+                labels = (session, resource, semconv.RESOURCE_UNITS[resource])
+                _add(used, labels, state.used)
+                _add(remaining, labels, state.remaining)
+                _add(limit, labels, state.limit)
+                _add(utilization, labels[:2], state.ratio)
+                _add(exhaustion, labels[:2], state.exhaustion_seconds)
+        yield from (action, info, used, remaining, limit, utilization, exhaustion)
+
+    def _of_counts(self) -> Iterator[Family]:
+        yield _counter(semconv.VERDICT_CHANGES, self._changes)
+        yield _counter(semconv.INCONCLUSIVE, _by_one(+self._inconclusive))
+        yield _counter(semconv.DROPPED_SAMPLES, _by_one(self._step.dropped))
+        yield _counter(semconv.RESETS, _by_one(self._step.resets))
+        yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})
+        yield _counter(semconv.TICK_FAILURES, {(): self._failures})
+
+    def _of_the_process(self) -> Iterator[Family]:
+        yield self._tick_histogram()
+        up, age = _gauge(semconv.SOURCE_UP), _gauge(semconv.DATA_AGE)
+        if self._source is not None:
+            name, ok = self._source
+            up.add_metric((name,), ok)
+            if self._newest_sample is not None:
+                age.add_metric((name,), max(0.0, self._clock() - self._newest_sample))
+        yield from (up, age)
+        yield _single(semconv.SIDECAR_SESSIONS, len(self._step.verdicts))
+        yield _single(semconv.SUBSCRIBERS, self._subscribers())
+        yield _single(semconv.RELOAD_OK, self._reload_ok)
+        yield _single(semconv.BUILD_INFO, 1, self._version)
+
+    def _tick_histogram(self) -> HistogramMetricFamily:
+        total = 0
+        buckets: list[tuple[str, float]] = []
+        for bound, count in zip((*TICK_BUCKETS, math.inf), self._buckets, strict=True):
+            total += count
+            buckets.append(("+Inf" if bound == math.inf else str(bound), total))
+        metric = semconv.TICK_DURATION
+        family = HistogramMetricFamily(metric.name, metric.help)
+        family.add_metric((), buckets, self._tick_seconds)
+        return family
+
+
+def _gauge(metric: semconv.Metric) -> GaugeMetricFamily:
+    return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+
+
+def _single(metric: semconv.Metric, value: float, *labels: str) -> GaugeMetricFamily:
+    family = _gauge(metric)
+    family.add_metric(labels, value)
+    return family
+
+
+def _counter(metric: semconv.Metric, counts: Mapping[Any, int]) -> CounterMetricFamily:
+    """Return a counter; counts: by the tuple of its label values."""
+    family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, count in sorted(counts.items()):
+        family.add_metric(labels, count)
+    return family
+
+
+def _by_one(counts: Mapping[str, int]) -> dict[tuple[str, ...], int]:
+    return {(label,): count for label, count in counts.items()}
+
+
+def _add(family: GaugeMetricFamily, labels: Iterable[str], value: object) -> None:
+    """Add a number; one that is absent, or not finite, is left out."""
+    if value is None:
+        return
+    number = float(value)  # type: ignore[arg-type] # int, float or Decimal
+    if math.isfinite(number):
+        family.add_metric(tuple(labels), number)
