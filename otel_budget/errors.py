@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otel_budget.model.verdict import Verdict
 
 
@@ -90,3 +92,15 @@ class ListenError(OtelBudgetError):
         """Keep the fields."""
         self.address, self.problem, self.advice = address, problem, advice
         super().__init__(f"cannot listen on {address}: {problem}; {advice}")
+
+
+class InvalidConfigError(OtelBudgetError):
+    """Refuse a configuration, with everything that is wrong with it at once.
+
+    path: the file; empty for a configuration out of flags. problems: one per value.
+    """
+
+    def __init__(self, path: str, problems: Sequence[InvalidValueError]) -> None:
+        """Keep the fields; the message has a line for each problem."""
+        self.path, self.problems = path, tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))

@@ -1,0 +1,184 @@
+"""The sidecar's configuration: every key, its default, and nothing else (design, section 6)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from otel_budget.config import values
+from otel_budget.config.values import (
+    Address,
+    FilePath,
+    FilePattern,
+    Headers,
+    Matcher,
+    PositiveInt,
+    Seconds,
+    SecondsOrAuto,
+    Size,
+    Url,
+    checked,
+)
+from otel_budget.errors import InvalidValueError
+from otel_budget.model import checks
+from otel_budget.model.verdict import Action
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:9465"
+DEFAULT_STORAGE: Final = "otel-budget.db"
+
+Ratio = Annotated[float | None, checked(checks.ratio)]
+
+
+class Strict(BaseModel):
+    """A section: an unknown key is an error, and nothing changes after it was read."""
+
+    # The values are never shown by pydantic itself: load.py says what is wrong, with file and line.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True
+    )
+
+
+class Section(Strict):
+    """A section that may be left out, or be empty."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_empty(cls, data: Any) -> Any:
+        return {} if data is None else data
+
+
+class TargetConfig(Strict):
+    """One endpoint to scrape; just its URL may stand for the mapping."""
+
+    url: Url
+    bearer_token_file: FilePath | None = None
+    ca_file: FilePath | None = None
+    headers: Headers = Field(default={}, repr=False)  # may hold a credential
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_url(cls, data: Any) -> Any:
+        return {"url": data} if isinstance(data, str) else data
+
+
+class ScrapeConfig(Strict):
+    """Ask the agents' own endpoints."""
+
+    targets: tuple[TargetConfig, ...] = ()
+    file_sd: tuple[FilePattern, ...] = ()
+    interval: Seconds = 1.0
+    timeout: Seconds = 1.0
+    body_size_limit: Size = 50_000_000
+    sample_limit: PositiveInt = 500_000
+
+    @model_validator(mode="after")
+    def _some_target(self) -> ScrapeConfig:
+        if not self.targets and not self.file_sd:
+            raise InvalidValueError("", "neither targets nor file_sd", "at least one of the two")
+        return self
+
+
+class PrometheusConfig(Strict):
+    """Ask a server that speaks the Prometheus query API."""
+
+    url: Url
+    interval: Seconds = 5.0
+    timeout: Seconds = 10.0
+    matchers: tuple[Matcher, ...] = ()
+    bearer_token_file: FilePath | None = None
+    ca_file: FilePath | None = None
+    headers: Headers = Field(default={}, repr=False)  # may hold a credential
+
+
+class SourceConfig(Strict):
+    """Where samples come from: one of the two."""
+
+    scrape: ScrapeConfig | None = None
+    prometheus: PrometheusConfig | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> SourceConfig:
+        given = [name for name in ("scrape", "prometheus") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise InvalidValueError("", found, "exactly one of scrape and prometheus")
+        return self
+
+
+class CeilingsConfig(Section):
+    """Limits for every session on top of its own; absent or null is no ceiling."""
+
+    max_duration_seconds: Annotated[float | None, checked(checks.seconds)] = None
+    max_tokens: Annotated[int | None, checked(checks.whole_limit)] = None
+    max_api_calls: Annotated[int | None, checked(checks.whole_limit)] = None
+    max_cost_usd: Annotated[Decimal | None, checked(checks.money)] = None
+    duration_warning_threshold: Ratio = None
+    token_warning_threshold: Ratio = None
+    api_call_warning_threshold: Ratio = None
+    cost_warning_threshold: Ratio = None
+    completion_threshold: Ratio = None
+
+
+def _action(value: object) -> Action:
+    try:
+        return Action(value)  # type: ignore[arg-type] # whatever is no action is refused
+    except ValueError as exc:
+        raise InvalidValueError("", value, " or ".join(Action)) from exc
+
+
+class VerdictsConfig(Section):
+    """How long a verdict holds, and what is decided without data. Seconds throughout."""
+
+    lease: Seconds = 15.0
+    stale_after: SecondsOrAuto = None
+    """None is auto: three times the usual spacing of the samples, at least 3 s."""
+    hold: Seconds = 300.0
+    on_no_data: Annotated[Action, BeforeValidator(_action)] = Action.STOP
+    forget_after: Seconds = 3600.0
+
+
+class ListenConfig(Section):
+    """Where verdicts are served.
+
+    Whoever reaches the address may read them, so by default it is on the loopback interface.
+    """
+
+    address: Address = DEFAULT_ADDRESS
+
+    @property
+    def host(self) -> str:
+        """Host name or address, without brackets."""
+        return values.split_address(self.address)[0]
+
+    @property
+    def port(self) -> int:
+        """0 for a free one."""
+        return values.split_address(self.address)[1]
+
+
+class StorageConfig(Section):
+    """Where the ledger is kept."""
+
+    path: FilePath = Path(DEFAULT_STORAGE)
+
+
+def _no_budgets(value: object) -> tuple[()]:
+    if value not in (None, [], ()):
+        raise InvalidValueError(
+            "", value, "an empty list: budgets shared by many sessions are not yet supported"
+        )
+    return ()
+
+
+class SidecarConfig(Strict):
+    """All of it."""
+
+    source: SourceConfig
+    resource_limits: CeilingsConfig = Field(default_factory=CeilingsConfig)
+    verdicts: VerdictsConfig = Field(default_factory=VerdictsConfig)
+    listen: ListenConfig = Field(default_factory=ListenConfig)
+    storage: StorageConfig = Field(default={}, validate_default=True)
+    budgets: Annotated[tuple[()], BeforeValidator(_no_budgets)] = ()

@@ -1,0 +1,187 @@
+"""What people write in a configuration, and what it means: durations, sizes, addresses, paths.
+
+Every refusal is an InvalidValueError; its key is filled in by whoever knows where the value stood.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, ValidationInfo
+
+from otel_budget.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_LONGEST: Final = 2.0**53
+
+_BYTES: Final = {
+    "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9,
+    "KIB": 2**10, "MIB": 2**20, "GIB": 2**30,
+}  # fmt: skip
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)")
+
+_ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
+_MAX_PORT: Final = 65_535
+
+#: A label matcher of PromQL: ``name="value"``, with ``=``, ``!=``, ``=~`` or ``!~``.
+_MATCHER: Final = re.compile(
+    r'(?!__name__\b)[a-zA-Z_][a-zA-Z0-9_]*(?:=~|!~|!=|=)"(?:[^"\\\n]|\\.)*"'
+)
+
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+
+
+def duration(value: object) -> float:
+    """Return seconds above 0: a number of them, or text such as ``500ms``, ``5m``, ``1h30m``."""
+    seconds = math.nan
+    if isinstance(value, str):
+        parts = _DURATION.findall(value)
+        if parts and "".join(number + unit for number, unit in parts) == value:
+            seconds = math.fsum(float(number) * _SECONDS[unit] for number, unit in parts)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    if not 0 < seconds <= _LONGEST:
+        raise _refuse(value, "a duration above 0, such as 500ms, 1s, 5m, 1h, or seconds")
+    return seconds
+
+
+def duration_or_auto(value: object) -> float | None:
+    """Return seconds above 0, or None for ``auto``."""
+    if value is None or value == "auto":
+        return None
+    try:
+        return duration(value)
+    except InvalidValueError as exc:
+        raise _refuse(value, f"auto, or {exc.allowed}") from exc
+
+
+def size(value: object) -> int:
+    """Return bytes above 0: a number of them, or text such as ``50MB`` or ``64KiB``."""
+    found = 0.0
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value)
+        if match is not None:
+            found = float(match[1]) * _BYTES.get(match[2].upper(), 0)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        found = float(value)
+    if not 1 <= found <= _LONGEST:
+        raise _refuse(value, "a size above 0, such as 50MB, 64KiB, or bytes")
+    return int(found)
+
+
+def count(value: object) -> int:
+    """Return a whole number above 0."""
+    if type(value) is not int or not 0 < value <= _LONGEST:
+        raise _refuse(value, "a whole number above 0")
+    return value
+
+
+def address(value: object) -> str:
+    """Return ``host:port`` as it is; an IPv6 address stands in brackets."""
+    match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int(match[3]) > _MAX_PORT:
+        raise _refuse(value, "host:port, such as 127.0.0.1:9465 or [::1]:9465")
+    return match[0]
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Return host, without brackets, and port of an address."""
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        raise _refuse(text, "host:port")
+    return match[1] or match[2], int(match[3])
+
+
+def url(value: object) -> str:
+    """Return an http or https URL without credentials in it."""
+    allowed = "an http:// or https:// URL with a host, such as http://127.0.0.1:9464/metrics"
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise _refuse(value, allowed)
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # a port that is none is refused here
+    except ValueError as exc:
+        raise _refuse(value, allowed) from exc
+    if parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
+        raise _refuse(value, allowed)
+    if "@" in parts.netloc:
+        # Not shown: a URL becomes a name in verdicts and logs, and this one holds a password.
+        hidden = f"{parts.scheme}://…@{parts.hostname}"
+        raise _refuse(hidden, "a URL without user and password: use bearer_token_file or headers")
+    return value
+
+
+def matcher(value: object) -> str:
+    """Return a PromQL label matcher; anything else would be a query of its own."""
+    if not isinstance(value, str) or _MATCHER.fullmatch(value) is None:
+        raise _refuse(value, """a label matcher such as 'job="agents"', not on __name__""")
+    return value
+
+
+def header(name: str, value: object) -> str:
+    """Return the value of an HTTP header."""
+    if _HEADER_NAME.fullmatch(name) is None:
+        raise _refuse(name, "an HTTP header name")
+    if not isinstance(value, str) or _HEADER_VALUE.fullmatch(value) is None:
+        # Not shown: it may be a credential.
+        raise _refuse(f"the value of {name}", "text out of printable ASCII characters")
+    return value
+
+
+def headers(value: object) -> dict[str, str]:
+    """Return HTTP headers."""
+    if not isinstance(value, dict):
+        raise _refuse(value, "a mapping of header names to values")
+    return {str(name): header(str(name), text) for name, text in value.items()}
+
+
+def path(value: object, info: ValidationInfo) -> Path:
+    """Return a path; a relative one is relative to the configuration file's folder."""
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise _refuse(value, "the path of a file")
+    return _folder(info) / value
+
+
+def pattern(value: object, info: ValidationInfo) -> str:
+    """Return a pattern of paths to JSON or YAML files, relative ones as in ``path``."""
+    if not isinstance(value, str) or not value.endswith((".json", ".yml", ".yaml")):
+        raise _refuse(value, "a path or pattern that ends in .json, .yml or .yaml")
+    return str(_folder(info) / value)
+
+
+def checked(check: Callable[[str, Any], Any], **options: bool) -> BeforeValidator:
+    """Return one of ``model.checks`` as a validator; None, which is "no limit", passes."""
+
+    def validate(value: object) -> object:
+        return None if value is None else check("", value, **options)
+
+    return BeforeValidator(validate)
+
+
+def _folder(info: ValidationInfo) -> Path:
+    return Path((info.context or {}).get("folder", ""))
+
+
+def _refuse(value: object, allowed: str) -> InvalidValueError:
+    return InvalidValueError("", value, allowed)
+
+
+Seconds = Annotated[float, BeforeValidator(duration)]
+SecondsOrAuto = Annotated[float | None, BeforeValidator(duration_or_auto)]
+Size = Annotated[int, BeforeValidator(size)]
+PositiveInt = Annotated[int, BeforeValidator(count)]
+Address = Annotated[str, BeforeValidator(address)]
+Url = Annotated[str, BeforeValidator(url)]
+Matcher = Annotated[str, BeforeValidator(matcher)]
+Headers = Annotated[dict[str, str], BeforeValidator(headers)]
+FilePath = Annotated[Path, BeforeValidator(path)]
+FilePattern = Annotated[str, BeforeValidator(pattern)]

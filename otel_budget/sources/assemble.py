@@ -1,0 +1,222 @@
+"""From the raw samples of one target to its sessions. Pure; the same for every source.
+
+The rules:
+- A session is there if one of the judged counters was seen for it, be it with a value that had to
+  be refused: then it is there with that metric named, and nothing is made up in its place.
+- The series of one counter are kept apart by their further labels; adding them up is accounting.
+- What is no number a counter can have (NaN, infinite, negative, above 2^53) is dropped and counted.
+- Where a target says the same thing twice, the stricter counts: the larger use, the smaller limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_budget import semconv
+from otel_budget.model.checks import MAX_COUNT, SESSION_ID_PATTERN
+from otel_budget.model.reading import SessionFacts, SessionReading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from otel_budget.model.usage import Number
+
+#: Reasons for which a sample is dropped, as they stand in ``Reading.dropped``.
+DUPLICATE: Final = "duplicate"
+IMPLAUSIBLE: Final = "implausible"
+SESSION_ID: Final = "session_id"
+TYPE: Final = "type"
+
+#: Declared types that are no contradiction for a judged counter; anything else is refused.
+_COUNTER_TYPES: Final = frozenset({None, "counter", "unknown", "untyped"})
+
+
+class Sample(NamedTuple):
+    """One sample as a target gave it."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+    declared: str | None = None
+    """The type the target declares for it; None where types are not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """The sessions of one target, and how many of its samples were refused, by reason."""
+
+    sessions: tuple[SessionReading, ...]
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """How one fact is taken in."""
+
+    fact: str
+    """The field of SessionFacts."""
+    merge: Callable[[Number, Number], Number]
+    """What counts where a target says it twice."""
+    top: float = MAX_COUNT
+    positive: bool = False
+    """True if 0 is not allowed."""
+    by_resource: bool = False
+
+
+_RULES: Final = {
+    semconv.CARRIED_OVER.name: _Rule("carried_over", max, by_resource=True),
+    semconv.LIMIT.name: _Rule("limits", min, by_resource=True),
+    semconv.WARNING_THRESHOLD.name: _Rule(
+        "thresholds", min, top=1, positive=True, by_resource=True
+    ),
+    semconv.COMPLETION_THRESHOLD.name: _Rule("completion_threshold", max, top=1, positive=True),
+    semconv.PROGRESS.name: _Rule("progress", min, top=1),
+    semconv.DURATION_SECONDS.name: _Rule("duration", max),
+    semconv.SESSION_START.name: _Rule("started_at", max),
+    semconv.INCARNATION_START.name: _Rule("incarnation_at", max),
+}
+
+#: Every metric the assembly makes something of: a source need not bring others.
+NEEDED: Final = (*semconv.JUDGED_COUNTERS, *_RULES, semconv.SESSION_STATE.name)
+
+
+@dataclass(slots=True)
+class _Session:
+    counters: dict[tuple[str, str], Number] = field(default_factory=dict)
+    implausible: dict[str, None] = field(default_factory=dict)
+    single: dict[str, Number] = field(default_factory=dict)
+    by_resource: dict[str, dict[str, Number]] = field(default_factory=dict)
+    state: str | None = None
+
+    def reading(self, session_id: str, target: str, sampled_at: float) -> SessionReading:
+        facts = SessionFacts(**self.by_resource, **self.single, state=self.state)  # type: ignore[arg-type] # the fields named in _RULES
+        implausible = tuple(sorted(self.implausible))
+        return SessionReading(session_id, target, sampled_at, self.counters, facts, implausible)
+
+
+class _Assembly:
+    """The samples of one target, as far as they were taken in."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, _Session] = {}
+        self.dropped: Counter[str] = Counter()
+        self._seen: set[tuple[str, str, str]] = set()
+
+    def take(self, sample: Sample) -> None:
+        if sample.name not in _TAKE:
+            return
+        session_id = sample.labels.get(semconv.SESSION_ID, "")
+        session = self.sessions.get(session_id)
+        if session is None:
+            if SESSION_ID_PATTERN.fullmatch(session_id) is None:
+                self.dropped[SESSION_ID] += 1
+                return
+            session = self.sessions[session_id] = _Session()
+        _TAKE[sample.name](self, session, sample)
+
+    def counter(self, session: _Session, sample: Sample) -> None:
+        if sample.declared not in _COUNTER_TYPES:
+            # The use is there and cannot be read: unknown, which is not 0.
+            self.dropped[TYPE] += 1
+            session.implausible[sample.name] = None
+            return
+        if not _plausible(sample.value):
+            self.dropped[IMPLAUSIBLE] += 1
+            session.implausible[sample.name] = None
+            return
+        resource = semconv.JUDGED_COUNTERS[sample.name]
+        key = (resource, labels_text(sample.labels))
+        value = _number(resource, sample.value)
+        known = session.counters.get(key)
+        if known is not None:
+            self.dropped[DUPLICATE] += 1
+            value = max(known, value)
+        session.counters[key] = value
+
+    def fact(self, session: _Session, sample: Sample) -> None:
+        rule = _RULES[sample.name]
+        resource = sample.labels.get(semconv.RESOURCE, "") if rule.by_resource else ""
+        if rule.by_resource and resource not in semconv.RESOURCES:
+            return
+        if rule.fact == "limits" and sample.value == math.inf:
+            return  # a way to say "unlimited", which is an absent limit
+        if not _plausible(sample.value, rule.top) or (rule.positive and sample.value == 0):
+            self.dropped[IMPLAUSIBLE] += 1
+            return
+        self._count_duplicate(sample)
+        if rule.by_resource:
+            values = session.by_resource.setdefault(rule.fact, {})
+            value = float(sample.value) if rule.top == 1 else _number(resource, sample.value)
+            values[resource] = rule.merge(values.get(resource, value), value)
+        else:
+            value = float(sample.value)
+            session.single[rule.fact] = rule.merge(session.single.get(rule.fact, value), value)
+
+    def state(self, session: _Session, sample: Sample) -> None:
+        state = sample.labels.get(semconv.STATE, "")
+        if state not in semconv.SESSION_STATES:
+            return
+        if sample.value not in (0, 1):
+            self.dropped[IMPLAUSIBLE] += 1
+            return
+        self._count_duplicate(sample)
+        # Two states at once: the run has not surely ended, so it is not taken to have ended.
+        over = session.state is None or session.state in semconv.ENDED_STATES
+        if sample.value == 1 and over:
+            session.state = state
+
+    def _count_duplicate(self, sample: Sample) -> None:
+        session_id = sample.labels.get(semconv.SESSION_ID, "")
+        series = (sample.name, session_id, labels_text(sample.labels))
+        self.dropped[DUPLICATE] += series in self._seen
+        self._seen.add(series)
+
+
+_TAKE: Final = {
+    **dict.fromkeys(semconv.JUDGED_COUNTERS, _Assembly.counter),
+    **dict.fromkeys(_RULES, _Assembly.fact),
+    semconv.SESSION_STATE.name: _Assembly.state,
+}
+
+
+def assemble(samples: Iterable[Sample], target: str, sampled_at: float) -> Assembled:
+    """Return the sessions of one target out of all its samples, in any order.
+
+    sampled_at: when the target was read, in seconds on the reader's own clock.
+    """
+    assembly = _Assembly()
+    for sample in samples:
+        assembly.take(sample)
+    sessions = tuple(
+        session.reading(session_id, target, sampled_at)
+        for session_id, session in assembly.sessions.items()
+        if session.counters or session.implausible
+    )
+    return Assembled(sessions, {k: n for k, n in assembly.dropped.items() if n})
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Return the labels besides ``session_id`` as one text, the same in whatever order they came.
+
+    Most series of the contract have none: that is the empty text.
+    """
+    further = [item for item in labels.items() if item[0] != semconv.SESSION_ID]
+    return ",".join(f"{name}={value!r}" for name, value in sorted(further))
+
+
+def _plausible(value: float, top: float = MAX_COUNT) -> bool:
+    return 0 <= value <= top  # NaN compares false
+
+
+def _number(resource: str, value: float) -> Number:
+    """Return a plausible value in the resource's own type.
+
+    Tokens and calls are whole; a fraction of one is rounded up, so that no use is lost.
+    """
+    if resource == semconv.COST:
+        return Decimal(repr(abs(value)))  # abs: -0.0 is 0
+    return abs(float(value)) if resource == semconv.DURATION else math.ceil(value)

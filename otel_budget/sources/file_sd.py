@@ -1,0 +1,115 @@
+"""Targets from files, in Prometheus' ``file_sd`` format: JSON or YAML, read when they change.
+
+A file that is bad keeps its last good targets and says so: a half-written list must not make runs
+unseen. A file that is gone takes its targets along.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import yaml
+
+from otel_budget.model.reading import Problem
+from otel_budget.model.verdict import Reason
+from otel_budget.sources.fetch import FileStamp, file_stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SCHEME: Final = "__scheme__"
+_METRICS_PATH: Final = "__metrics_path__"
+_HOST_PORT: Final = re.compile(r"(?:[^\s/@\[\]:?#]+|\[[0-9A-Fa-f:.%]+\])(?::[0-9]{1,5})?")
+_MAX_FILE: Final = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    stamp: FileStamp | None
+    urls: tuple[str, ...]
+    """The last good content."""
+    problem: str = ""
+    """What is wrong with the present content; empty if nothing is."""
+
+
+class FileTargets:
+    """The targets in all files that match some patterns."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        """Read nothing yet. patterns: paths, with ``*``, ``?`` and ``[...]`` as in a shell."""
+        self._patterns = tuple(patterns)
+        self._files: dict[str, _File] = {}
+
+    def read(self) -> tuple[list[str], list[Problem]]:
+        """Return the URLs of all targets, and a problem for each bad file, named by its path."""
+        paths = sorted({path for pattern in self._patterns for path in _matching(pattern)})
+        self._files = {path: self._look(path) for path in paths}
+        urls = [url for file in self._files.values() for url in file.urls]
+        problems = [
+            Problem(path, Reason.SOURCE_ERROR, f"{path}: {file.problem}")
+            for path, file in self._files.items()
+            if file.problem
+        ]
+        return list(dict.fromkeys(urls)), problems
+
+    def _look(self, path: str) -> _File:
+        known = self._files.get(path)
+        last_good = () if known is None else known.urls
+        try:
+            stamp = file_stamp(Path(path))
+        except OSError as exc:
+            return _File(None, last_good, f"cannot be read: {exc.strerror}")
+        if known is not None and known.stamp == stamp:
+            return known
+        try:
+            return _File(stamp, tuple(_urls(_load(Path(path)))))
+        except OSError as exc:
+            # No stamp: it may become readable without a change of its content.
+            return _File(None, last_good, f"cannot be read: {exc.strerror}")
+        except (TypeError, ValueError, yaml.YAMLError, RecursionError) as exc:
+            problem = " ".join(str(exc).split())[:200]
+            return _File(stamp, last_good, f"{problem}; its last good targets are kept")
+
+
+def _matching(pattern: str) -> list[str]:
+    return glob.glob(pattern)  # noqa: PTH207 - Path.glob takes no absolute patterns
+
+
+def _load(path: Path) -> object:
+    if path.stat().st_size > _MAX_FILE:
+        raise ValueError(f"is larger than {_MAX_FILE:,} bytes")
+    text = path.read_text(encoding="utf-8")
+    try:
+        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except json.JSONDecodeError as exc:
+        raise ValueError(f"is not JSON: {exc}") from exc
+
+
+def _urls(data: object) -> list[str]:
+    if not isinstance(data, list):
+        raise TypeError("holds no list of target groups")
+    return [url for index, group in enumerate(data) for url in _group(index, group)]
+
+
+def _group(index: int, group: object) -> list[str]:
+    at = f"target group {index}"
+    if not isinstance(group, dict) or not isinstance(group.get("targets"), list):
+        raise TypeError(f"{at} is not a mapping with a list of targets")
+    labels = group.get("labels") or {}
+    if not isinstance(labels, dict):
+        raise TypeError(f"{at}: labels is not a mapping")
+    scheme = labels.get(_SCHEME, "http")
+    if scheme not in ("http", "https"):
+        raise ValueError(f"{at}: {_SCHEME} is {scheme!r}; allowed: http, https")
+    path = str(labels.get(_METRICS_PATH, "/metrics"))
+    if not path.startswith("/"):
+        raise ValueError(f"{at}: {_METRICS_PATH} is {path!r}; it must begin with '/'")
+    for target in group["targets"]:
+        if not isinstance(target, str) or _HOST_PORT.fullmatch(target) is None:
+            raise ValueError(f"{at}: target {target!r} is not host:port")
+    return [f"{scheme}://{target}{path}" for target in group["targets"]]

@@ -1,0 +1,86 @@
+"""The answer of a Prometheus query API, read strictly. Pure.
+
+An answer of another shape is an error: to read it as "nothing there" would be to read it as 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+from otel_budget.errors import OtelBudgetError
+
+_PAIR: Final = 2
+
+
+class AnswerError(OtelBudgetError):
+    """Say why an answer cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One series at the moment of evaluation."""
+
+    labels: dict[str, str]
+    """With ``__name__`` where the query keeps it."""
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """An instant vector."""
+
+    points: tuple[Point, ...]
+    evaluated_at: str | None
+    """The server's own time of evaluation, Unix seconds as it wrote them; None if it is empty."""
+    warnings: tuple[str, ...]
+    """What the server says about data that is missing."""
+
+
+def parse_answer(body: bytes) -> Vector:
+    """Read the answer to an instant query. Raises AnswerError if it is anything but a vector.
+
+    ``infos`` are about the query, not about the data, and are passed over.
+    """
+    try:
+        # Numbers stay text: a time given back to the server must be the one it gave.
+        answer = json.loads(body, parse_float=str, parse_int=str, parse_constant=str)
+    except (ValueError, RecursionError) as exc:
+        raise AnswerError(f"its answer is not JSON: {exc}") from exc
+    if not isinstance(answer, dict):
+        raise AnswerError("its answer is not a JSON object")
+    if answer.get("status") != "success":
+        said = f"{answer.get('errorType', 'no errorType')}: {answer.get('error', 'no error')}"
+        raise AnswerError(f"it refuses the query: {said[:200]}")
+    data = answer.get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("result"), list):
+        raise AnswerError("its answer has no data.result")
+    if data.get("resultType") != "vector":
+        raise AnswerError(f"its answer is a {data.get('resultType')!r}, not a vector")
+    try:
+        rows = [_row(row) for row in data["result"]]
+    except (KeyError, TypeError, ValueError) as exc:
+        raise AnswerError(f"its answer holds no vector: {type(exc).__name__}: {exc}") from exc
+    points = tuple(point for point, _ in rows)
+    return Vector(points, rows[0][1] if rows else None, _warnings(answer))
+
+
+def _row(row: Any) -> tuple[Point, str]:
+    labels, value = row["metric"], row["value"]
+    if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
+        raise TypeError("labels are not text")
+    if not isinstance(value, list) or len(value) != _PAIR:
+        raise TypeError(f"{value!r} is not a time and a value")
+    at, number = value
+    if not math.isfinite(float(at)):
+        raise ValueError(f"{at!r} is not a time")
+    return Point(labels, float(number)), at
+
+
+def _warnings(answer: dict[str, Any]) -> tuple[str, ...]:
+    warnings = answer.get("warnings") or []
+    if not isinstance(warnings, list):
+        raise AnswerError("its warnings are not a list")
+    return tuple(str(warning) for warning in warnings)

@@ -1,0 +1,33 @@
+"""Readings that were written down: for tests and for documentation."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from otel_budget.model.reading import Reading
+
+
+class ReplaySource:
+    """Give one reading after the other; after the last, nothing is to be seen any more."""
+
+    def __init__(self, readings: Iterable[Reading]) -> None:
+        """Take the readings in the order in which they are to be read; at least one."""
+        self._left = deque(readings)
+        if not self._left:
+            raise ValueError("ReplaySource needs at least one reading")
+
+    async def read(self) -> Reading:
+        """Return the next reading; past the last one, that one without its sessions."""
+        if len(self._left) > 1:
+            return self._left.popleft()
+        last = self._left[0]
+        self._left[0] = replace(last, sessions=(), problems=(), dropped={})
+        return last
+
+    async def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""
