@@ -10,7 +10,9 @@ from __future__ import annotations
 import http.client
 import logging
 import random
+import socket
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -62,7 +64,7 @@ class SidecarAddress:
         return kind(self.host, self.port, timeout=timeout)
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """The sidecar did not give what was asked for; the message says what it did instead."""
 
 
@@ -83,7 +85,7 @@ class VerdictClient:
         self._on_verdict, self._on_reachable = on_verdict, on_reachable
         self._stopped = threading.Event()
         self._lock = threading.Lock()
-        self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._reachable: bool | None = None
         self._thread = threading.Thread(
             target=self._follow, name=f"otel-budget-verdicts-{session_id}", daemon=True
@@ -97,8 +99,9 @@ class VerdictClient:
         """Stop following; does not wait for the thread, which may be in a system call."""
         self._stopped.set()
         with self._lock:
-            if self._connection is not None:
-                _abort(self._connection)
+            if self._socket is not None:
+                with suppress(OSError):  # closed already: nobody waits for bytes
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
     def _follow(self) -> None:
         wait = RETRY_FIRST
@@ -111,11 +114,12 @@ class VerdictClient:
     def _try(self, way: Callable[[http.client.HTTPConnection], bool]) -> bool:
         """Ask in one way; True if a verdict was heard."""
         connection = self._address.connect(TIMEOUT)
-        with self._lock:
-            self._connection = connection
         try:
+            connection.connect()
+            with self._lock:
+                self._socket = connection.sock
             return way(connection)
-        except (OSError, http.client.HTTPException, Unreachable, InvalidValueError) as exc:
+        except (OSError, http.client.HTTPException, UnreachableError, InvalidValueError) as exc:
             if not self._stopped.is_set():
                 logger.debug("sidecar %s: %s", self._url, exc)
                 if way == self._get:  # the last resort
@@ -123,7 +127,7 @@ class VerdictClient:
             return False
         finally:
             with self._lock:
-                self._connection = None
+                self._socket = None
             connection.close()
 
     def _stream(self, connection: http.client.HTTPConnection) -> bool:
@@ -132,9 +136,9 @@ class VerdictClient:
         response = connection.getresponse()
         kind = response.headers.get_content_type()
         if response.status != http.client.OK or kind != "text/event-stream":
-            raise Unreachable(f"{path} answered {response.status} {kind}")
-        if connection.sock is not None:
-            connection.sock.settimeout(SILENCE)
+            raise UnreachableError(f"{path} answered {response.status} {kind}")
+        if self._socket is not None:  # the connection may have let go of it by now
+            self._socket.settimeout(SILENCE)
         self._tell(reachable=True)
         decoder, heard = wire.EventDecoder(), False
         while not self._stopped.is_set():
@@ -156,7 +160,7 @@ class VerdictClient:
             self._tell(reachable=True)  # it is there, and has not seen this run yet
             return False
         if response.status != http.client.OK:
-            raise Unreachable(f"{path} answered {response.status}")
+            raise UnreachableError(f"{path} answered {response.status}")
         self._hand_on(body)
         self._tell(reachable=True)
         return True
@@ -164,7 +168,7 @@ class VerdictClient:
     def _hand_on(self, text: str | bytes) -> None:
         verdict = wire.from_json(text)
         if verdict.session_id != self._session_id:
-            raise Unreachable(f"answered about session {verdict.session_id!r}")
+            raise UnreachableError(f"answered about session {verdict.session_id!r}")
         if not self._stopped.is_set():
             self._on_verdict(verdict)
 
@@ -173,12 +177,3 @@ class VerdictClient:
             self._reachable = reachable
             self._on_reachable(reachable)
 
-
-def _abort(connection: http.client.HTTPConnection) -> None:
-    """Wake a thread that waits for bytes on this connection."""
-    sock = connection.sock
-    if sock is not None:
-        try:
-            sock.shutdown(2)
-        except OSError:
-            return  # closed already: nobody waits

@@ -7,8 +7,10 @@ over, and everyone's budget with it.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from otel_budget import semconv
+from otel_budget.errors import InvalidValueError
 
 #: Distinct values of one label in one run (phases, models) or one process (workflows, teams, …).
 MAX_VALUES = 100
@@ -39,3 +41,15 @@ class LabelCap:
             refused.add(value)
             self._folded[label] += 1
         return semconv.OTHER
+
+
+def run_labels(workflow: str | None, scope: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the labels that say what a run is and whose; those not given are absent."""
+    labels = {} if workflow is None else {semconv.WORKFLOW: workflow}
+    for key, value in {**labels, **(scope or {})}.items():
+        if key not in (semconv.WORKFLOW, *semconv.SCOPE_LABELS):
+            raise InvalidValueError("scope", key, "the keys " + ", ".join(semconv.SCOPE_LABELS))
+        if not isinstance(value, str) or not value:
+            raise InvalidValueError(f"scope[{key!r}]", value, "a text that is not empty")
+        labels[key] = value[:MAX_LENGTH]
+    return labels

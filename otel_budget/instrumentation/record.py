@@ -72,13 +72,13 @@ class SessionRecord:
         "__weakref__",
         "_cap",
         "_monotonic",
-        "_time",
         "api_calls",
         "began_at",
         "carried",
         "cells",
         "checkpoint_failures",
         "checkpoints",
+        "clock",
         "closed_at",
         "cost_usd",
         "failed_api_calls",
@@ -110,9 +110,9 @@ class SessionRecord:
         carried: ResourceUsage | None = None,
     ) -> None:
         """Begin counting at zero. labels: workflow and scope. carried: use of a resumed run."""
-        self._monotonic, self._time = clock.monotonic, clock.time
+        self.clock, self._monotonic = clock, clock.monotonic
         self._cap = LabelCap(FOLDED)
-        now = self._time()
+        now = clock.time()
         self.session_id, self.limits, self.labels = session_id, limits, dict(labels)
         self.lock = threading.Lock()
         self.carried = carried or ResourceUsage(session_id, started_at=now)

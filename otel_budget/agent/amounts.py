@@ -1,0 +1,77 @@
+"""What a caller says of one operation, checked and brought to ``Amounts``.
+
+The rules: cached tokens are inside the input, reasoning inside the output, input and output inside
+the tokens; a part larger than its whole is refused, because then somebody counts a part beside its
+whole. ``tokens=None`` means used but unknown, which is not 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget.errors import InvalidValueError
+from otel_budget.instrumentation.record import Amounts
+from otel_budget.model import checks
+
+if TYPE_CHECKING:
+    from otel_budget.model.usage import Number
+
+OUTCOMES = ("ok", "error")
+
+
+def amounts_of(
+    tokens: int | None,
+    api_call: bool,  # noqa: FBT001 - the public signature has it
+    *,
+    input_tokens: int | None,
+    output_tokens: int | None,
+    cache_read_tokens: int | None,
+    cache_write_tokens: int | None,
+    reasoning_tokens: int | None,
+    cost_usd: Number | None,
+    outcome: str,
+) -> Amounts:
+    """Return the amounts of one operation. Raises InvalidValueError naming the argument."""
+    if not isinstance(api_call, bool):
+        raise InvalidValueError("api_call", api_call, "True or False")
+    if outcome not in OUTCOMES:
+        raise InvalidValueError("outcome", outcome, " or ".join(map(repr, OUTCOMES)))
+    into, out = _given("input_tokens", input_tokens), _given("output_tokens", output_tokens)
+    parts_known = input_tokens is not None or output_tokens is not None
+    total = into + out
+    if tokens is not None and (checks.count("tokens", tokens) or not parts_known):
+        total = tokens
+        _inside("input_tokens and output_tokens together", into + out, "tokens", total)
+    cached = _given("cache_read_tokens", cache_read_tokens)
+    written = _given("cache_write_tokens", cache_write_tokens)
+    reasoning = _given("reasoning_tokens", reasoning_tokens)
+    whole_in = ("tokens", total - out) if input_tokens is None else ("input_tokens", into)
+    whole_out = ("tokens", total - into) if output_tokens is None else ("output_tokens", out)
+    _inside("cache_read_tokens and cache_write_tokens together", cached + written, *whole_in)
+    _inside("reasoning_tokens", reasoning, *whole_out)
+    return Amounts(
+        tokens=total,
+        input_tokens=into,
+        output_tokens=out,
+        cache_read_tokens=cached,
+        cache_write_tokens=written,
+        reasoning_tokens=reasoning,
+        api_call=api_call,
+        failed=api_call and outcome == "error",
+        usage_unknown=tokens is None and not parts_known,
+        cost_usd=None if cost_usd is None else checks.money("cost_usd", cost_usd),
+    )
+
+
+def _given(key: str, value: int | None) -> int:
+    return 0 if value is None else checks.count(key, value)
+
+
+def _inside(part: str, value: int, whole: str, limit: int) -> None:
+    if value > limit:
+        raise InvalidValueError(
+            part,
+            value,
+            f"at most {whole}={limit}: cached tokens are part of the input, reasoning tokens part "
+            "of the output, and both part of tokens",
+        )

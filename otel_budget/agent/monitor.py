@@ -1,0 +1,304 @@
+"""The monitor: what a run counts with, and asks whether it may go on.
+
+Everything it answers comes from exact counts in memory; nothing here waits for a network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import uuid
+import weakref
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from otel_budget import semconv
+from otel_budget.agent import report, waiting
+from otel_budget.agent.recorder import Recorder
+from otel_budget.agent.run import Run
+from otel_budget.errors import BudgetExceeded, InvalidValueError
+from otel_budget.instrumentation import tracing
+from otel_budget.instrumentation.automatic import SCRAPE_WAIT
+from otel_budget.instrumentation.checkpoint import CheckpointFolder
+from otel_budget.instrumentation.clock import SYSTEM_CLOCK, Clock
+from otel_budget.instrumentation.labels import run_labels
+from otel_budget.instrumentation.record import SessionRecord
+from otel_budget.model import checks
+from otel_budget.model.limits import ResourceLimits
+from otel_budget.policy.evaluate import resource_state
+from otel_budget.policy.forecast import completion_possible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from os import PathLike
+    from types import TracebackType
+
+    from opentelemetry.trace import Span
+
+    from otel_budget.model.usage import Number, ResourceUsage
+    from otel_budget.model.verdict import LimitCheckResult, Verdict
+
+logger = logging.getLogger("otel_budget")
+
+ENV_SIDECAR = "OTEL_BUDGET_SIDECAR_URL"
+OnSidecarLoss = Literal["local", "stop"]
+
+
+class ResourceMonitor(Recorder):
+    """Count what one run uses, tell it whether to go on, and keep its checkpoints."""
+
+    def __init__(
+        self,
+        limits: ResourceLimits | None = None,
+        session_id: str | None = None,
+        project_root: str | PathLike[str] | None = None,
+        *,
+        workflow: str | None = None,
+        scope: Mapping[str, str] | None = None,
+        sidecar: str | None = None,
+        on_sidecar_loss: OnSidecarLoss = "local",
+        on_verdict: Callable[[Verdict], None] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        _carried: ResourceUsage | None = None,
+    ) -> None:
+        """Begin to count. Opens and writes nothing, and starts no thread.
+
+        limits: by default ``ResourceLimits()``. session_id: by default one is made up.
+        project_root: where checkpoints go; need not exist; None means no checkpoints.
+        workflow, scope (``team``, ``project``, ``user``, ``agent``): whom the use is counted for.
+        sidecar: its URL, by default ``OTEL_BUDGET_SIDECAR_URL``; on_sidecar_loss: ``local`` goes on
+        under the run's own limits once the lease of the last verdict has run out, ``stop`` stops.
+        on_verdict: called, maybe from another thread, with each verdict whose action or reason
+        changed. clock: for tests.
+
+        Raises InvalidValueError naming the argument, the value and what is allowed.
+        """
+        if limits is not None and not isinstance(limits, ResourceLimits):
+            raise InvalidValueError("limits", limits, "a ResourceLimits or None")
+        if on_sidecar_loss not in ("local", "stop"):
+            raise InvalidValueError("on_sidecar_loss", on_sidecar_loss, "'local' or 'stop'")
+        name = f"run-{uuid.uuid4().hex[:12]}" if session_id is None else session_id
+        record = SessionRecord(
+            checks.session_id(name),
+            limits or ResourceLimits(),
+            clock,
+            labels=run_labels(workflow, scope),
+            carried=_carried,
+        )
+        run = Run(
+            record,
+            None if project_root is None else Path(project_root),
+            sidecar=sidecar or os.environ.get(ENV_SIDECAR) or None,
+            stop_without_sidecar=on_sidecar_loss == "stop",
+            on_verdict=on_verdict,
+        )
+        super().__init__(run)
+        self._monotonic = clock.monotonic
+        self._span_context: AbstractContextManager[Span] | None = None
+        # A monitor that nobody holds any more closes its run.
+        weakref.finalize(self, run.left_behind).atexit = False
+
+    @classmethod
+    def resume(
+        cls,
+        session_id: str,
+        project_root: str | PathLike[str],
+        limits: ResourceLimits | None = None,
+        *,
+        checkpoint: str | PathLike[str] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Take up a run where its newest checkpoint left it: usage, start time, limits, state.
+
+        limits: instead of the checkpoint's. checkpoint: a path, instead of the newest. options: as
+        for the constructor. Raises CheckpointError if there is none to be trusted; it names the
+        previous one.
+        """
+        folder = CheckpointFolder(Path(project_root), session_id)
+        saved = folder.read(None if checkpoint is None else Path(checkpoint))
+        labels = dict(saved.labels)
+        options.setdefault("workflow", labels.pop(semconv.WORKFLOW, None))
+        options.setdefault("scope", labels)
+        chosen = saved.limits if limits is None else limits
+        monitor = cls(chosen, session_id, project_root, _carried=saved.usage, **options)
+        monitor._record.progress = saved.progress
+        monitor._run.state = saved.state
+        return monitor
+
+    # --- asking ----------------------------------------------------------------------------------
+    def should_continue(self, progress_estimate: float | None = None) -> bool:
+        """Tell whether the run may go on: the stricter of its own limits and the sidecar's verdict.
+
+        progress_estimate: 0 to 1, None for unknown; anything else is refused.
+        """
+        if progress_estimate is not None:
+            if progress_estimate.__class__ is float and 0.0 <= progress_estimate <= 1.0:
+                self._record.progress = progress_estimate
+            else:
+                self._record.progress = progress_estimate = checks.progress(progress_estimate)
+        if self._monotonic() < self._guard.calm_until:
+            return True
+        self._run.begin()
+        going_on = self._guard.reconsider(progress_estimate).should_continue
+        self._run.told_to_stop = not going_on
+        return going_on
+
+    def raise_if_stopped(self, progress_estimate: float | None = None) -> None:
+        """Raise BudgetExceeded, with the verdict, if the run must stop."""
+        if not self.should_continue(progress_estimate):
+            raise BudgetExceeded(self._guard.verdict(progress_estimate))
+
+    def check_limits(self) -> LimitCheckResult:
+        """Return every resource against the run's own limits."""
+        self._run.begin()
+        return self._guard.check()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict as of now, with the progress reported last."""
+        return self._guard.verdict(self._record.progress)
+
+    def wait_for_stop(self, timeout: float | None = None) -> Verdict | None:
+        """Block until the run must stop; return the verdict, or None at the timeout (seconds) or
+        when the run ends first.
+        """
+        self._run.begin()
+        return self._stopped_by(waiting.wait_for_stop(self._guard, self._record, timeout))
+
+    async def wait_for_stop_async(self, timeout: float | None = None) -> Verdict | None:  # noqa: ASYNC109 - the twin of the above
+        """Do the same without blocking the event loop."""
+        self._run.begin()
+        waiter = waiting.wait_for_stop_async(self._guard, self._record, timeout)
+        return self._stopped_by(await waiter)
+
+    def get_estimated_completion_possible(self, progress_estimate: float | None) -> bool | None:
+        """Tell whether the rest fits in every limit at the rate so far.
+
+        None when that cannot be told: no progress yet, or unknown.
+        """
+        progress = checks.progress(progress_estimate)
+        return completion_possible(self._guard.used(), self._guard.bounds, progress)
+
+    # --- reporting -------------------------------------------------------------------------------
+    @property
+    def session_id(self) -> str:
+        """Names the run."""
+        return self._record.session_id
+
+    @property
+    def limits(self) -> ResourceLimits:
+        """The run's own limits."""
+        return self._record.limits
+
+    @property
+    def state(self) -> Any:
+        """The caller's state of the newest checkpoint, also of the one resumed from; or None."""
+        return self._run.state
+
+    def get_usage_report(self) -> ResourceUsage:
+        """Return all the run used, over all its incarnations."""
+        return self._record.usage()
+
+    def get_usage_summary(self) -> dict[str, dict[str, Any]]:
+        """Return used, limit, percentage and remaining per resource, and the checkpoints."""
+        return report.summary(self._guard.used(), self._guard.bounds, self._record.usage())
+
+    def get_time_remaining(self) -> float | None:
+        """Return seconds left, never below 0; None when unlimited."""
+        return self._remaining(semconv.DURATION)  # type: ignore[return-value]
+
+    def get_tokens_remaining(self) -> int | None:
+        """Return tokens left, never below 0; None when unlimited."""
+        return self._remaining(semconv.TOKENS)  # type: ignore[return-value]
+
+    def get_api_calls_remaining(self) -> int | None:
+        """Return API calls left, never below 0; None when unlimited."""
+        return self._remaining(semconv.API_CALLS)  # type: ignore[return-value]
+
+    def log_status(self) -> None:
+        """Log where the run stands, at INFO, to the logger ``otel_budget``."""
+        for line in report.lines(self._guard.used(), self._guard.bounds, self.verdict):
+            logger.info("session %s: %s", self.session_id, line)
+
+    # --- the life of a run -----------------------------------------------------------------------
+    def checkpoint(self, state: Any = None) -> Path | None:
+        """Write a checkpoint and return its path; None, loudly, if it could not be written.
+
+        state: the caller's own, JSON types; kept for the automatic checkpoints.
+        """
+        return self._run.checkpoint(state)
+
+    def pause(self) -> None:
+        """Stop the active time. The duration goes on: it is wall-clock time."""
+        self._record.pause()
+
+    def unpause(self) -> None:
+        """Let the active time go on."""
+        self._record.unpause()
+
+    def update_limits(self, limits: ResourceLimits | None = None, **changes: Any) -> None:
+        """Judge by other limits from now on: all of them, or single fields by name."""
+        self._guard.update_limits(dataclasses.replace(limits or self._record.limits, **changes))
+
+    def close(self, outcome: str = "completed", timeout: float = SCRAPE_WAIT) -> None:
+        """End the run: write a last checkpoint, show the final state until it has been scraped.
+
+        outcome: ``completed``, ``stopped`` or ``failed``. timeout: seconds to wait for that scrape,
+        when somebody scrapes at all. Closing twice is fine; the first outcome stays.
+        """
+        if outcome not in semconv.ENDED_STATES:
+            raise InvalidValueError("outcome", outcome, ", ".join(semconv.ENDED_STATES))
+        self._run.close(outcome, timeout)
+
+    def __enter__(self) -> Self:
+        """Open the run's span; close the run at the end of the block."""
+        self._run.begin()
+        attributes = tracing.run_attributes(
+            self.session_id, self._record.labels, resumed=self._record.carried.duration_seconds > 0
+        )
+        self._span_context = tracing.start_span(semconv.SPAN_RUN, attributes)
+        self._run.span = self._span_context.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the run: failed by an exception, stopped if it was told to, else completed."""
+        self._end(exc, SCRAPE_WAIT)
+        if self._span_context is not None:
+            self._span_context.__exit__(kind, exc, trace)
+
+    async def __aenter__(self) -> Self:
+        """Do the same in a coroutine."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Do the same in a coroutine: waiting for the last scrape does not block the loop."""
+        await asyncio.to_thread(self._end, exc, SCRAPE_WAIT)
+        if self._span_context is not None:
+            self._span_context.__exit__(kind, exc, trace)
+
+    def _end(self, exc: BaseException | None, timeout: float) -> None:
+        stopped = self._run.told_to_stop or isinstance(exc, BudgetExceeded)
+        failed = exc is not None and not isinstance(exc, BudgetExceeded)
+        self.close("failed" if failed else "stopped" if stopped else "completed", timeout)
+
+    def _stopped_by(self, verdict: Verdict | None) -> Verdict | None:
+        if verdict is not None:
+            self._run.told_to_stop = True
+        return verdict
+
+    def _remaining(self, resource: str) -> Number | None:
+        state = resource_state(self._guard.used()[resource], self._guard.bounds.get(resource))
+        return state.remaining

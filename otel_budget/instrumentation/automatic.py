@@ -1,0 +1,53 @@
+"""What a process starts by itself at the first use of a run: once, and only when asked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from otel_budget.errors import OtelBudgetError
+from otel_budget.instrumentation.autosave import Autosaver
+
+if TYPE_CHECKING:
+    from otel_budget.instrumentation.clock import Clock
+
+logger = logging.getLogger("otel_budget")
+
+ENV_EXPORTER = "OTEL_METRICS_EXPORTER"
+#: Seconds a run that ends waits for one more scrape, when somebody scrapes at all.
+SCRAPE_WAIT = 5.0
+
+_once = threading.Lock()
+_done: dict[str, bool] = {}
+_autosavers: dict[Clock, Autosaver] = {}
+
+
+def serve_if_asked() -> None:
+    """Open ``/metrics`` if ``OTEL_METRICS_EXPORTER`` says prometheus; never raises out of a run."""
+    asked = "prometheus" in os.environ.get(ENV_EXPORTER, "").split(",")
+    with _once:
+        if not asked or _done.get("serve"):
+            return
+        _done["serve"] = True
+    from otel_budget.instrumentation.endpoint import serve_metrics
+
+    try:
+        endpoint = serve_metrics()
+    except OtelBudgetError as exc:
+        logger.error(  # noqa: TRY400 - the message says it all
+            "%s; this process's runs are in prometheus_client's default registry, and nobody "
+            "scrapes them unless an endpoint of the application serves it", exc,
+        )  # fmt: skip
+    else:
+        logger.info("metrics at %s", endpoint.url)
+
+
+def autosaver(clock: Clock) -> Autosaver:
+    """Return the process's writer of automatic checkpoints."""
+    with _once:
+        saver = _autosavers.get(clock)
+        if saver is None:
+            saver = _autosavers[clock] = Autosaver(clock)
+        return saver
