@@ -231,6 +231,10 @@ class ResourceMonitor(Recorder):
         """
         return self._run.checkpoint(state)
 
+    def keep_state(self, state: Any) -> None:
+        """Hand over the state that the automatic and the last checkpoint carry. Writes nothing."""
+        self._run.keep_state(state)
+
     def pause(self) -> None:
         """Stop the active time. The duration goes on: it is wall-clock time."""
         self._record.pause()

@@ -105,7 +105,7 @@ class Run:
             return None
         try:
             if state is not None:
-                self.state = json.loads(json.dumps(state, allow_nan=False))  # a copy of our own
+                self.keep_state(state)
             checkpoint = self._checkpoint()
             path = self._folder.write(checkpoint)
         except (OSError, ValueError, TypeError, RecursionError) as exc:
@@ -117,6 +117,10 @@ class Run:
         self._event(semconv.EVENT_CHECKPOINT, {semconv.ATTR_CHECKPOINT_PATH: str(path)})
         logger.debug("session %s: checkpoint %s", self.record.session_id, path)
         return path
+
+    def keep_state(self, state: Any) -> None:
+        """Keep a copy of the caller's state. Raises TypeError or ValueError if it is not JSON."""
+        self.state = json.loads(json.dumps(state, allow_nan=False))
 
     def _checkpoint(self) -> Checkpoint:
         record, now = self.record, self.record.clock.time()

@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 from otel_budget import semconv
+from otel_budget._version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,7 +53,7 @@ class _Families:
     def __init__(self) -> None:
         self.by_name: dict[str, Metric] = {}
         self.samples: dict[str, list[Sample]] = {}
-        for metric in semconv.SESSION_METRICS:
+        for metric in (*semconv.SESSION_METRICS, semconv.BUILD_INFO):
             family = Metric(metric.name.removesuffix("_total"), metric.help, metric.kind)
             self.by_name[metric.name] = family
             self.samples[metric.name] = family.samples
@@ -72,6 +73,7 @@ def session_families(groups: Sequence[Sequence[SessionRecord]]) -> Iterator[Metr
             _breakdown(families, records)
         _facts(families, records)
         _limits(families, records[-1])
+    families.put(semconv.BUILD_INFO, {semconv.VERSION: __version__}, 1.0)
     yield from (family for family in families.by_name.values() if family.samples)
 
 

@@ -16,6 +16,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import Observation
 
 from otel_budget import semconv
+from otel_budget._version import __version__
 from otel_budget.instrumentation.labels import LabelCap
 from otel_budget.instrumentation.record import FOLDED
 
@@ -68,7 +69,7 @@ class ProcessUsage:
             if self._registered:
                 return
             self._registered = True
-        meter = meter or metrics.get_meter(semconv.SCOPE_NAME)
+        meter = meter or metrics.get_meter(semconv.SCOPE_NAME, __version__)
         for metric in (semconv.USAGE_TOKENS, semconv.USAGE_API_CALLS, semconv.USAGE_COST):
             meter.create_observable_counter(
                 metric.otel_name, [self._callback(metric)], metric.otel_unit, metric.help

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 
 from otel_budget import semconv
+from otel_budget._version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +28,7 @@ Attributes = dict[str, str | int | float | bool]
 
 def start_span(name: str, attributes: Attributes) -> AbstractContextManager[Span]:
     """Return a context manager that opens a span and makes it the current one."""
-    tracer = trace.get_tracer(semconv.SCOPE_NAME)
+    tracer = trace.get_tracer(semconv.SCOPE_NAME, __version__)
     return tracer.start_as_current_span(name, attributes=attributes)
 
 

@@ -1,0 +1,48 @@
+"""Fakes for the tests of those who use otel-budget: they honour the time they are given.
+
+>>> from otel_budget import ResourceLimits, ResourceMonitor
+>>> clock = FakeClock()
+>>> monitor = ResourceMonitor(ResourceLimits(max_duration_seconds=60), clock=clock.clock)
+>>> clock.advance(60)
+>>> monitor.should_continue()
+False
+"""
+
+from __future__ import annotations
+
+from otel_budget.instrumentation.clock import Clock
+from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
+
+
+class FakeClock:
+    """Both clocks of an agent, moved by hand. Hand ``clock`` to ``ResourceMonitor``."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        """Begin at a Unix time in seconds; the monotonic clock begins at 0."""
+        self.now, self.elapsed = now, 0.0
+        self.clock = Clock(monotonic=lambda: self.elapsed, time=lambda: self.now)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass on both clocks."""
+        self.now += seconds
+        self.elapsed += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Put the wall clock forward or back; the monotonic clock does not notice."""
+        self.now += seconds
+
+
+def stop_verdict(
+    session_id: str, *, message: str = "stopped by a test", **fields: object
+) -> Verdict:
+    """Return a sidecar's stop, to hand to code that reacts to verdicts."""
+    values: dict[str, object] = {
+        "status": LimitStatus.EXCEEDED,
+        "reason": Reason.LIMIT_EXCEEDED,
+        "resources": {},
+        "evaluated_at": 0.0,
+        "lease_seconds": 15.0,
+        "sequence": 1,
+        **fields,
+    }
+    return Verdict(session_id=session_id, action=Action.STOP, message=message, **values)  # type: ignore[arg-type]
