@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 class OtelBudgetError(Exception):
-    """Stand above every error this project raises."""
+    """Stand above every error this project raises. All of them can be sent to another process."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuild from message and fields: the arguments of each kind differ from its message."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
 
 
 class InvalidValueError(OtelBudgetError, ValueError):
@@ -24,7 +28,10 @@ class InvalidValueError(OtelBudgetError, ValueError):
     def __init__(self, key: str, value: object, allowed: str, *, where: str = "") -> None:
         """Keep the fields and build the message out of them."""
         self.key, self.value, self.allowed, self.where = key, value, allowed, where
-        shown = repr(value)
+        try:
+            shown = repr(value)
+        except ValueError:  # an integer too long to be written out
+            shown = f"{type(value).__name__} of unspeakable size"
         if len(shown) > 200:  # noqa: PLR2004 - enough to recognise it, short enough for a log line
             shown = shown[:200] + "…"
         prefix = f"{where}: " if where else ""
@@ -104,3 +111,11 @@ class InvalidConfigError(OtelBudgetError):
         """Keep the fields; the message has a line for each problem."""
         self.path, self.problems = path, tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def _rebuilt(
+    kind: type[OtelBudgetError], args: tuple[object, ...], fields: dict[str, object]
+) -> OtelBudgetError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error

@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, cast
 
-from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
+from otel_budget.model import checks
+from otel_budget.model.fields import Fields
 from otel_budget.model.verdict import Action, LimitStatus, ResourceState, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from otel_budget.model.usage import Number
+    from otel_budget.model.verdict import Origin
 
 VERSION = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -41,6 +43,7 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
         "headroom": {name: _number(value) for name, value in verdict.headroom.items()},
         "budgets": [dict(budget) for budget in verdict.budgets],
         "progress": verdict.progress,
+        "completion_threshold": verdict.completion_threshold,
         "data_at": None if verdict.data_at is None else timestamp(verdict.data_at),
         "evaluated_at": timestamp(verdict.evaluated_at),
         "lease_seconds": lease,
@@ -60,50 +63,38 @@ def from_json(text: str | bytes) -> Verdict:
     """Return the verdict in one line of JSON. Raises InvalidValueError for anything else."""
     try:
         data = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise InvalidValueError("verdict", text, "JSON") from exc
     return from_dict(data)
 
 
 def from_dict(data: object) -> Verdict:
     """Return the verdict in a decoded JSON object. Raises InvalidValueError naming the field."""
-    if not isinstance(data, dict):
-        raise InvalidValueError("verdict", data, "a JSON object")
-    version = _field(data, "version", int)
+    fields = Fields("verdict", data)
+    version = fields.whole("version")
     if version != VERSION:
         raise InvalidValueError("version", version, f"{VERSION}")
-    try:
-        action = Action(_field(data, "action", str))
-        status = LimitStatus(_field(data, "status", str))
-    except ValueError as exc:
-        raise InvalidValueError("verdict", data, "a known action and status") from exc
-    lease, progress = data.get("lease_seconds"), data.get("progress")
-    started_at = data.get("run_started_at")
-    sequence = data.get("sequence")
     return Verdict(
-        session_id=_field(data, "session_id", str),
-        action=action,
-        status=status,
-        reason=_field(data, "reason", str),
-        message=_field(data, "message", str),
-        resources={
-            str(name): _state(str(name), value)
-            for name, value in _field(data, "resources", dict).items()
-        },
-        evaluated_at=_time(data, "evaluated_at"),
-        started_at=(
-            None if started_at is None else float(_field(data, "run_started_at", int, float))
-        ),
-        data_at=None if data.get("data_at") is None else _time(data, "data_at"),
-        progress=None if progress is None else float(_field(data, "progress", int, float)),
+        session_id=checks.session_id(fields.text("session_id")),
+        action=fields.one_of(Action, "action"),
+        status=fields.one_of(LimitStatus, "status"),
+        reason=fields.text("reason"),
+        message=fields.text("message"),
+        resources={name: _state(name, value) for name, value in fields.mapping("resources")},
+        evaluated_at=fields.time("evaluated_at"),
+        started_at=fields.maybe(fields.real, "run_started_at"),
+        data_at=fields.maybe(fields.time, "data_at"),
+        progress=fields.maybe(fields.share, "progress"),
         headroom={
-            str(name): _read(str(name), value) for name, value in data.get("headroom", {}).items()
+            name: Fields("headroom", {name: value}, "headroom.").amount(name, name)
+            for name, value in fields.maybe(fields.mapping, "headroom") or ()
         },
-        lease_seconds=None if lease is None else float(_field(data, "lease_seconds", int, float)),
-        sequence=None if sequence is None else _field(data, "sequence", int),
-        decision_id=str(data.get("decision_id", "")),
-        policy_revision=str(data.get("policy_revision", "")),
-        budgets=tuple(data.get("budgets", ())),
+        lease_seconds=fields.maybe(fields.real, "lease_seconds"),
+        sequence=fields.maybe(fields.whole, "sequence"),
+        decision_id=fields.maybe(fields.text, "decision_id") or "",
+        policy_revision=fields.maybe(fields.text, "policy_revision") or "",
+        budgets=tuple(fields.maybe(fields.mappings, "budgets") or ()),
+        completion_threshold=fields.maybe(fields.share, "completion_threshold"),
     )
 
 
@@ -126,50 +117,22 @@ def _resource(state: ResourceState) -> dict[str, Any]:
 
 
 def _state(name: str, data: object) -> ResourceState:
-    if not isinstance(data, dict):
-        raise InvalidValueError(f"resources.{name}", data, "a JSON object")
-    limit, remaining, ratio = (data.get(key) for key in ("limit", "remaining", "ratio"))
-    seconds = data.get("exhaustion_seconds")
+    path = f"resources.{name}"
+    fields = Fields(path, data, f"{path}.")
     return ResourceState(
-        used=_read(name, data.get("used")),
-        limit=None if limit is None else _read(name, limit),
-        remaining=None if remaining is None else _read(name, remaining),
-        ratio=None if ratio is None else float(ratio),
-        status=LimitStatus(_field(data, "status", str)),
-        limit_from=data.get("limit_from"),
-        exhaustion_seconds=None if seconds is None else float(seconds),
+        used=fields.amount("used", name),
+        limit=fields.maybe(fields.amount, "limit", name),
+        remaining=fields.maybe(fields.amount, "remaining", name),
+        ratio=fields.maybe(fields.real, "ratio"),
+        status=fields.one_of(LimitStatus, "status"),
+        # An origin this version does not know is no reason to refuse a verdict.
+        limit_from=cast("Origin | None", fields.maybe(fields.text, "limit_from")),
+        exhaustion_seconds=fields.maybe(fields.real, "exhaustion_seconds"),
     )
 
 
 def _number(value: Number) -> int | float | str:
     return str(value) if isinstance(value, Decimal) else value
-
-
-def _read(resource: str, value: object) -> Number:
-    """Return a number of a resource; money travels as a string."""
-    if isinstance(value, str) and resource == semconv.COST:
-        try:
-            return Decimal(value)
-        except InvalidOperation as exc:
-            raise InvalidValueError(resource, value, "a decimal string") from exc
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidValueError(resource, value, "a number")
-    return value
-
-
-def _field(data: Mapping[str, Any], key: str, *kinds: type) -> Any:
-    value = data.get(key)
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        raise InvalidValueError(key, value, " or ".join(kind.__name__ for kind in kinds))
-    return value
-
-
-def _time(data: Mapping[str, Any], key: str) -> float:
-    text = _field(data, key, str)
-    try:
-        return (datetime.fromisoformat(text) - _EPOCH).total_seconds()
-    except (ValueError, TypeError) as exc:
-        raise InvalidValueError(key, text, "a time as in 2026-01-01T12:00:00.120Z") from exc
 
 
 # --- Server-Sent Events ---------------------------------------------------------------------------

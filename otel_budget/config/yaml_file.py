@@ -29,7 +29,7 @@ class YamlFile:
         """Read a file. Raises ConfigFileError if it cannot be read or is not a YAML mapping."""
         try:
             text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
+        except (OSError, ValueError) as exc:  # no UTF-8, or a path with a NUL in it
             raise ConfigFileError(str(path), f"cannot be read: {exc}") from exc
         return cls.parse(text, str(path))
 
@@ -41,9 +41,12 @@ class YamlFile:
             node = loader.get_single_node()
             lines: dict[KeyPath, int] = {}
             if node is not None:
-                _note_lines(node, (), lines, path)
+                _note_lines(node, (), lines, path, set())
             data = loader.construct_document(node) if node is not None else {}
-        except yaml.YAMLError as exc:
+        except InvalidValueError:
+            raise
+        except (yaml.YAMLError, ValueError, RecursionError) as exc:
+            # ValueError: what looks like a date and is none; RecursionError: nested too deeply.
             raise ConfigFileError(path, f"is not YAML: {_one_line(exc)}") from exc
         data = {} if data is None else data
         if not isinstance(data, dict):
@@ -77,8 +80,16 @@ class YamlFile:
             ) from exc
 
 
-def _note_lines(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], path: str) -> None:
-    """Write down the line of every key below a node; refuse a key that stands there twice."""
+def _note_lines(
+    node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], path: str, seen: set[int]
+) -> None:
+    """Write down the line of every key below a node; refuse a key that stands there twice.
+
+    seen: ids of nodes that were looked into: what aliases repeat, or hold in a circle, is once.
+    """
+    if id(node) in seen:
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*at, str(key.value))
@@ -89,12 +100,12 @@ def _note_lines(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], path: s
                     where=f"{path}:{line}",
                 )  # fmt: skip
             lines[here] = line
-            _note_lines(value, here, lines, path)
+            _note_lines(value, here, lines, path, seen)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             lines[(*at, index)] = value.start_mark.line + 1
-            _note_lines(value, (*at, index), lines, path)
+            _note_lines(value, (*at, index), lines, path, seen)
 
 
-def _one_line(exc: yaml.YAMLError) -> str:
+def _one_line(exc: Exception) -> str:
     return " ".join(str(exc).split())

@@ -2,77 +2,35 @@
 
 How a total comes about:
 - A series is a counter (counter.py); the series of one name at one target are summed.
-- An incarnation that says when it started is one process wherever it is seen: seen through two
-  targets (a pair of Prometheus servers, a target listed twice), the larger sum counts, once.
+- An incarnation that says when it started is one process wherever it is seen (incarnation.py).
   Without a start time the target stands for it.
 - Incarnations follow one another by their start. Each begins from the larger of what is known up
   to then and what it says it carried over from its checkpoint:
   ``total = max(total so far, carried over) + what it counted``.
   So neither a checkpoint older than the last scrape nor a scrape older than the checkpoint loses
   or doubles anything, and the order in which samples arrive does not matter.
+- A resource nobody ever said anything about has no total: it is unknown, not 0.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from decimal import Decimal
-from statistics import median
+from functools import reduce
+from statistics import median_low
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.ledger.counter import CounterState, first
+from otel_budget.ledger.facts import strictest
+from otel_budget.ledger.incarnation import COUNTED, ZERO, Incarnation
 from otel_budget.ledger.rate import Rate
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
+    from otel_budget.ledger.incarnation import View
     from otel_budget.model.reading import SessionReading
     from otel_budget.model.usage import Number
 
-COUNTED = (semconv.TOKENS, semconv.API_CALLS, semconv.COST)
-ZERO: dict[str, Number] = {
-    semconv.TOKENS: 0,
-    semconv.API_CALLS: 0,
-    semconv.COST: Decimal(0),
-}
 _GAPS_KEPT = 5
-
-Series = dict[tuple[str, str], CounterState]
-
-
-class Incarnation:
-    """One process that carries the run, and what was seen of it at each target."""
-
-    __slots__ = ("carried_over", "started_at", "targets")
-
-    def __init__(self, started_at: float | None) -> None:
-        """Begin with nothing seen."""
-        self.started_at = started_at
-        self.targets: dict[str, Series] = {}
-        self.carried_over: dict[str, Number] = {}
-
-    def observe(self, reading: SessionReading) -> int:
-        """Take in one reading; return the number of counter resets it showed."""
-        series = self.targets.setdefault(reading.target, {})
-        resets = 0
-        for key, value in reading.counters.items():
-            known = series.get(key)
-            if known is None:
-                series[key] = first(value)
-            else:
-                series[key], reset = known.observe(value)
-                resets += reset
-        for resource, value in reading.facts.carried_over.items():
-            if value > self.carried_over.get(resource, ZERO.get(resource, 0)):
-                self.carried_over[resource] = value
-        return resets
-
-    def counted(self, resource: str) -> Number:
-        """Return what this incarnation counted: the larger of its targets' sums."""
-        sums = (
-            sum((s.total for (name, _), s in series.items() if name == resource), ZERO[resource])
-            for series in self.targets.values()
-        )
-        return max(sums, default=ZERO[resource])
 
 
 class Account:
@@ -87,19 +45,37 @@ class Account:
         """When the run began on our own clock, as well as it is known."""
         self.incarnations: dict[str, Incarnation] = {}
         self.facts = SessionFacts()
-        self.targets: set[str] = set()
+        """What the newest incarnation says of the run."""
         self.sampled_at: float | None = None
         """The newest confirmed sample; None until there is one."""
         self.watched_from = first_seen_at
         """Silence counts from here at the earliest: a restarted sidecar missed nothing before."""
         self.gaps: deque[float] = deque(maxlen=_GAPS_KEPT)
         self.expected_gap = 1.0
-        self.implausible_since: float | None = None
         self.ended_at: float | None = None
         self.rates: dict[str, Rate] = {}
         self.resets = 0
         self.revision = 0
         """Grows whenever something worth storing changed."""
+        self._rated: dict[str, Number] | None = None
+        """The totals at the last update of the rates."""
+
+    @property
+    def targets(self) -> set[str]:
+        """The targets at which the newest incarnation was seen."""
+        return {target for incarnation in self._newest() for target in incarnation.views}
+
+    @property
+    def implausible_since(self) -> float | None:
+        """When a target of the newest incarnation began to give implausible values, else None.
+
+        A target that is gone no longer matters: another one has been seen twice since, in order.
+        """
+        views = [view for incarnation in self._newest() for view in incarnation.views.values()]
+        sound = [v.seen_before for v in views if v.implausible_since is None]
+        alive_from = max((at for at in sound if at is not None), default=0.0)
+        since = (v.implausible_since for v in views if v.seen_at >= alive_from)
+        return min((at for at in since if at is not None), default=None)
 
     def observe(self, reading: SessionReading, *, confirmed: bool) -> tuple[int, bool]:
         """Take in one reading of this run.
@@ -108,38 +84,37 @@ class Account:
         they do not make the run fresh. Returns the number of counter resets, and whether the
         reading brought a new incarnation to a run that had one.
         """
-        before = self.totals()
-        inc_at = reading.facts.incarnation_at
-        key = f"t:{reading.target}" if inc_at is None else f"i:{inc_at!r}"
-        incarnation = self.incarnations.get(key)
-        replaced = incarnation is None and inc_at is not None and bool(self.incarnations)
+        before, trouble = self.totals(), self.implausible_since
+        number = len(self.incarnations)
+        incarnation = self._incarnation_of(reading, confirmed=confirmed)
         if incarnation is None:
-            incarnation = self.incarnations[key] = Incarnation(inc_at)
-            self.revision += 1
-        resets = incarnation.observe(reading)
+            return 0, False
+        replaced = 0 < number < len(self.incarnations) and incarnation.started_at is not None
+        whole = confirmed and not reading.implausible
+        resets, new = incarnation.observe(reading, whole=whole)
         self.resets += resets + replaced
-        self._take_facts(reading, newest=self._is_newest(incarnation))
+        self._take_facts(reading)
         after = self.totals()
-        if before != after or resets:
+        if before != after or resets or trouble != self.implausible_since:
             self.revision += 1
-        if reading.implausible:
-            if self.implausible_since is None:
-                self.implausible_since = reading.sampled_at
-        elif reading.counters:
-            self.implausible_since = None
-        if confirmed and reading.counters:
-            self._mark_fresh(reading.sampled_at, before, after)
+        if len(self.incarnations) != number:
+            self.revision += 1
+        if confirmed and reading.counters and new:
+            self._mark_fresh(incarnation.views[reading.target], before, after)
         return resets, replaced
 
     def totals(self) -> dict[str, Number]:
-        """Return tokens, API calls and cost over all incarnations."""
-        in_order = sorted(self.incarnations.values(), key=lambda i: i.started_at or 0.0)
-        totals = dict(ZERO)
-        for incarnation in in_order:
-            for resource in COUNTED:
-                start = incarnation.carried_over.get(resource, ZERO[resource])
-                counted = incarnation.counted(resource)
-                totals[resource] = max(totals[resource], start) + counted  # type: ignore[operator]
+        """Return tokens, API calls and cost over all incarnations, as far as they are known."""
+        totals: dict[str, Number] = {}
+        for resource in COUNTED:
+            known = [i for i in self.incarnations.values() if i.knows(resource)]
+            if not known:
+                continue
+            total = ZERO[resource]
+            for incarnation in sorted(known, key=lambda i: (i.place, -i.begins_from(resource))):
+                start, counted = incarnation.begins_from(resource), incarnation.counted(resource)
+                total = max(total, start) + counted  # type: ignore[operator]
+            totals[resource] = total
         return totals
 
     def duration(self, now: float) -> float:
@@ -150,42 +125,89 @@ class Account:
 
     def gap(self) -> float:
         """Return the usual seconds between two samples."""
-        return median(self.gaps) if self.gaps else self.expected_gap
+        return median_low(self.gaps) if self.gaps else self.expected_gap
 
-    def _is_newest(self, incarnation: Incarnation) -> bool:
-        newest = max((i.started_at or 0.0) for i in self.incarnations.values())
-        return (incarnation.started_at or 0.0) >= newest
+    def watch_from(self, now: float) -> None:
+        """Take up an account that was laid aside: its silence counts from now.
 
-    def _take_facts(self, reading: SessionReading, *, newest: bool) -> None:
-        self.targets.add(reading.target)
-        facts = reading.facts
-        if self.started_at is None and facts.started_at is not None:
-            self.started_at = facts.started_at
-        if facts.duration is not None:
-            # The earliest beginning that any sample implies: the duration never goes down.
-            self.began_at = min(self.began_at, reading.sampled_at - facts.duration)
-        elif facts.started_at is not None:
-            self.began_at = min(self.began_at, facts.started_at)
-        if not newest:
+        Should the clock have been set back in between, all its moments move back by as much: one
+        that lies ahead would hide silence, and hold up the counters, until it is reached.
+        """
+        self.watched_from = now
+        views = [view for i in self.incarnations.values() for view in i.views.values()]
+        newest = max([self.first_seen_at, self.began_at, *(view.seen_at for view in views)])
+        ahead = max(newest, self.sampled_at or newest, self.ended_at or newest) - now
+        if ahead <= 0:
             return
+        for owner, names in (
+            (self, ("first_seen_at", "began_at", "sampled_at", "ended_at")),
+            *((view, ("seen_at", "seen_before", "implausible_since")) for view in views),
+            *((incarnation, ("facts_at",)) for incarnation in self.incarnations.values()),
+        ):
+            for name in names:
+                moment = getattr(owner, name)
+                setattr(owner, name, None if moment is None else moment - ahead)
+
+    def _newest(self) -> list[Incarnation]:
+        """Return the incarnation that started last; several where none says when it did."""
+        newest = max((i.place for i in self.incarnations.values()), default=0.0)
+        return [i for i in self.incarnations.values() if i.place == newest]
+
+    def _incarnation_of(self, reading: SessionReading, *, confirmed: bool) -> Incarnation | None:
+        """Return the incarnation a reading is about, a new one if need be.
+
+        A reading need not name it: the source may have lost that series. Then it is about the one
+        that was seen at its target last. None if it cannot be told which one it is.
+        """
+        started_at, target = reading.facts.incarnation_at, reading.target
+        nameless = f"t:{target}"
+        if started_at is None:
+            seen_here = [i for i in self.incarnations.values() if target in i.views]
+            if seen_here:
+                return max(seen_here, key=lambda i: i.place)
+            if not confirmed and any(i.started_at is not None for i in self.incarnations.values()):
+                return None
+        key = nameless if started_at is None else f"i:{started_at!r}"
+        if key not in self.incarnations:
+            known = self.incarnations.pop(nameless, None)
+            if known is not None:  # seen before it said when it started
+                known.started_at = started_at
+                self.revision += 1
+            self.incarnations[key] = known or Incarnation(started_at, self.facts)
+        return self.incarnations[key]
+
+    def _take_facts(self, reading: SessionReading) -> None:
+        stated, at = reading.facts, reading.sampled_at
+        if self.started_at is None and stated.started_at is not None:
+            self.started_at = stated.started_at
+            self.revision += 1
+        began_at = stated.started_at if stated.duration is None else at - stated.duration
+        if began_at is not None and began_at < self.began_at:
+            # The earliest beginning that any sample implies: the duration never goes down.
+            self.began_at = began_at
+            self.revision += 1
+        facts = reduce(strictest, (incarnation.facts for incarnation in self._newest()))
         ended = facts.state in semconv.ENDED_STATES
         if ended != (self.ended_at is not None):
-            self.ended_at = reading.sampled_at if ended else None
+            self.ended_at = at if ended else None
         if _lasting(facts) != _lasting(self.facts):
             self.revision += 1
         self.facts = facts
 
-    def _mark_fresh(self, at: float, before: dict[str, Number], after: dict[str, Number]) -> None:
+    def _mark_fresh(self, view: View, before: dict[str, Number], after: dict[str, Number]) -> None:
+        at = view.seen_at
+        if view.seen_before is not None and view.seen_before >= self.watched_from:
+            self.gaps.append(at - view.seen_before)
         if self.sampled_at is None:
-            self.sampled_at = at
+            self.sampled_at, self._rated = at, after
             return
         gap = at - self.sampled_at
         if gap <= 0:
             return
-        self.gaps.append(gap)
-        self.sampled_at = at
-        for resource in COUNTED:
-            spent = float(after[resource] - before[resource])  # type: ignore[operator]
+        base = before if self._rated is None else self._rated
+        self.sampled_at, self._rated = at, after
+        for resource, total in after.items():
+            spent = float(total - base.get(resource, ZERO[resource]))  # type: ignore[operator]
             self.rates[resource] = self.rates.get(resource, Rate()).observe(spent, gap, at)
 
 

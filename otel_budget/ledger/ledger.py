@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.ledger.account import COUNTED, Account
+from otel_budget.ledger.account import Account
+from otel_budget.ledger.incarnation import COUNTED
 from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Balance:
     started_at: float | None
     """Unix time at which the run began, as it says; None if it does not."""
     used: Mapping[str, Number]
-    """Per resource: seconds, tokens, calls, US dollars."""
+    """Per resource: seconds, tokens, calls, US dollars. Absent is unknown, never 0."""
     facts: SessionFacts
     """What the run says of itself: its limits, thresholds, progress, state."""
     rates: Mapping[str, float]
@@ -97,7 +98,7 @@ class Ledger:
 
     def adopt(self, account: Account, now: float) -> None:
         """Take in an account from the store; its silence counts from now."""
-        account.watched_from = now
+        account.watch_from(now)
         self.accounts[account.session_id] = account
 
     def balances(self, now: float) -> Iterator[Balance]:
@@ -142,7 +143,7 @@ class Ledger:
         return gone
 
     def _account_trouble(self, account: Account) -> Reason | None:
-        """Return the trouble of a run all of whose targets are in trouble; else None."""
+        """Return the trouble of a run if all targets of its newest incarnation have one."""
         troubles = [self._trouble_at(target) for target in account.targets]
         if not troubles or None in troubles:
             return None

@@ -6,8 +6,9 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from otel_budget.ledger.account import Account, Incarnation
+from otel_budget.ledger.account import Account
 from otel_budget.ledger.counter import CounterState
+from otel_budget.ledger.incarnation import Incarnation, View
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
@@ -26,25 +27,13 @@ def dump(account: Account) -> dict[str, Any]:
         "first_seen_at": account.first_seen_at,
         "began_at": account.began_at,
         "sampled_at": account.sampled_at,
-        "implausible_since": account.implausible_since,
         "ended_at": account.ended_at,
         "resets": account.resets,
         "gaps": list(account.gaps),
         "facts": _dump_facts(account.facts),
         "incarnations": [
-            {
-                "key": key,
-                "started_at": inc.started_at,
-                "carried_over": _dump_numbers(inc.carried_over),
-                "targets": {
-                    target: [
-                        [resource, labels, _dump_number(s.total), _dump_number(s.last)]
-                        for (resource, labels), s in series.items()
-                    ]
-                    for target, series in inc.targets.items()
-                },
-            }
-            for key, inc in account.incarnations.items()
+            {"key": key, **_dump_incarnation(incarnation)}
+            for key, incarnation in account.incarnations.items()
         ],
     }
 
@@ -56,22 +45,55 @@ def load(data: dict[str, Any]) -> Account:
     account = Account(data["session_id"], data["started_at"], data["first_seen_at"])
     account.began_at = data["began_at"]
     account.sampled_at = data["sampled_at"]
-    account.implausible_since = data["implausible_since"]
     account.ended_at = data["ended_at"]
     account.resets = data["resets"]
     account.gaps.extend(data["gaps"])
     account.facts = _load_facts(data["facts"])
     for saved in data["incarnations"]:
-        inc = Incarnation(saved["started_at"])
-        inc.carried_over = _load_numbers(saved["carried_over"])
-        for target, rows in saved["targets"].items():
-            account.targets.add(target)
-            inc.targets[target] = {
-                (resource, labels): CounterState(_load_number(total), _load_number(last))
-                for resource, labels, total, last in rows
-            }
-        account.incarnations[saved["key"]] = inc
+        account.incarnations[saved["key"]] = _load_incarnation(saved)
     return account
+
+
+def _dump_incarnation(incarnation: Incarnation) -> dict[str, Any]:
+    return {
+        "started_at": incarnation.started_at,
+        "carried_over": _dump_numbers(incarnation.carried_over),
+        "facts": _dump_facts(incarnation.facts),
+        "facts_at": incarnation.facts_at,
+        "views": {target: _dump_view(view) for target, view in incarnation.views.items()},
+    }
+
+
+def _load_incarnation(data: dict[str, Any]) -> Incarnation:
+    incarnation = Incarnation(data["started_at"])
+    incarnation.carried_over = _load_numbers(data["carried_over"])
+    incarnation.facts = _load_facts(data["facts"])
+    incarnation.facts_at = data["facts_at"]
+    incarnation.views = {target: _load_view(saved) for target, saved in data["views"].items()}
+    return incarnation
+
+
+def _dump_view(view: View) -> dict[str, Any]:
+    return {
+        "seen_at": view.seen_at,
+        "seen_before": view.seen_before,
+        "implausible_since": view.implausible_since,
+        "series": [
+            [resource, labels, _dump_number(state.total), _dump_number(state.last)]
+            for (resource, labels), state in view.series.items()
+        ],
+    }
+
+
+def _load_view(data: dict[str, Any]) -> View:
+    view = View(data["seen_at"])
+    view.seen_before = data["seen_before"]
+    view.implausible_since = data["implausible_since"]
+    view.series = {
+        (resource, labels): CounterState(_load_number(total), _load_number(last))
+        for resource, labels, total, last in data["series"]
+    }
+    return view
 
 
 def _dump_facts(facts: SessionFacts) -> dict[str, Any]:

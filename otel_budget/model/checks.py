@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from decimal import Decimal, InvalidOperation
 
@@ -44,13 +43,12 @@ def whole_limit(key: str, value: object) -> int | None:
 
 def seconds(key: str, value: object, *, positive: bool = False) -> float:
     """Return a number of seconds: finite, at least 0, or above 0 where it must be positive."""
-    allowed = "a finite number of seconds " + ("above 0" if positive else "of at least 0")
-    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+    allowed = "a number of seconds " + ("above 0 and up to 2^53" if positive else "from 0 to 2^53")
+    if type(value) not in (int, float) or not 0 <= value <= MAX_COUNT:  # type: ignore[operator]
         raise InvalidValueError(key, value, allowed)
-    number = float(value)  # type: ignore[arg-type]
-    if number < 0 or (positive and number == 0) or number > MAX_COUNT:
+    if positive and value == 0:
         raise InvalidValueError(key, value, allowed)
-    return number
+    return abs(float(value))  # type: ignore[arg-type] # abs: -0.0 is 0
 
 
 def ratio(key: str, value: object) -> float:
@@ -73,13 +71,13 @@ def progress(value: object) -> float | None:
 
 def money(key: str, value: object) -> Decimal:
     """Return US dollars: finite, 0 to 2^53; a float is taken as its shortest decimal."""
-    allowed = "a finite amount in US dollars of at least 0 (Decimal, int or float)"
+    allowed = "an amount in US dollars from 0 to 2^53 (Decimal, int or float)"
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise InvalidValueError(key, value, allowed)
     amount = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if not amount.is_finite() or amount < 0 or amount > MAX_COUNT:
         raise InvalidValueError(key, value, allowed)
-    return amount
+    return amount.copy_abs()  # -0 is 0
 
 
 def money_text(key: str, value: object) -> Decimal:

@@ -116,6 +116,9 @@ class Verdict:
     """Names the policy (the sidecar's ceilings and rules) it was decided under."""
     budgets: tuple[Mapping[str, object], ...] = ()
     """Budgets shared with other runs; always empty in this version."""
+    completion_threshold: float | None = None
+    """Progress from which the run may finish, as it was decided with: the stricter of the run's
+    own and the sidecar's. None: not said."""
 
     @property
     def should_continue(self) -> bool:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.model.checks import MAX_COUNT
 from otel_budget.model.limits import DEFAULT_THRESHOLD, ResourceLimits
 from otel_budget.model.verdict import LimitCheckResult, LimitStatus, Origin, ResourceState
 from otel_budget.policy.words import amount, percent
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Wide enough that a threshold (17 digits) times a limit (up to 34) is never rounded.
 _EXACT = Context(prec=100)
+#: JSON and people have no use for more, and none at all for infinity.
+_LARGEST_RATIO = float(MAX_COUNT)
 
 SEVERITY = {LimitStatus.OK: 0, LimitStatus.APPROACHING: 1, LimitStatus.EXCEEDED: 2}
 
@@ -51,7 +54,7 @@ def bound(resource: str, limit: Number, threshold: float, origin: Origin) -> Bou
     if resource in (semconv.TOKENS, semconv.API_CALLS):
         return Bound(math.ceil(limit), math.ceil(warning), origin)
     if resource == semconv.COST:
-        return Bound(exact_limit, warning, origin)
+        return Bound(_plain(exact_limit), _plain(warning), origin)
     rounded = float(warning)
     if Decimal(rounded) < warning:
         rounded = math.nextafter(rounded, math.inf)
@@ -118,10 +121,8 @@ def resource_state(used: Number, limited: Bound | None) -> ResourceState:
     if limited is None:
         return ResourceState(used, None, None, None, status)
     limit = limited.limit
-    remaining = limit - used  # type: ignore[operator] # both are of the resource's own type
-    ratio = float(used / limit) if limit else 1.0  # type: ignore[operator]
-    zero = type(limit)(0)
-    return ResourceState(used, limit, max(remaining, zero), ratio, status, limited.origin)
+    remaining = max(_minus(limit, used), type(limit)(0))
+    return ResourceState(used, limit, remaining, _ratio(used, limit), status, limited.origin)
 
 
 def check(used: Mapping[str, Number], bounds: Bounds) -> LimitCheckResult:
@@ -151,8 +152,31 @@ def headroom(resources: Mapping[str, ResourceState], bounds: Bounds) -> dict[str
         if state is None or state.status is LimitStatus.EXCEEDED:
             continue
         mark = limited.warning_at if state.status is LimitStatus.OK else limited.limit
-        room[name] = mark - state.used  # type: ignore[operator]
+        room[name] = _minus(mark, state.used)
     return room
+
+
+def _minus(one: Number, other: Number) -> Number:
+    """Return the difference of two amounts of one resource; of money, whatever the context is."""
+    if isinstance(one, Decimal):
+        return _EXACT.subtract(one, other)  # type: ignore[arg-type] # money is Decimal throughout
+    return one - other  # type: ignore[operator] # both are of the resource's own type
+
+
+def _ratio(used: Number, limit: Number) -> float:
+    """Return used over limit: 1 for a limit of 0, and never infinite for one next to nothing."""
+    if not limit:
+        return 1.0
+    money = isinstance(limit, Decimal)
+    ratio = _EXACT.divide(used, limit) if money else used / limit  # type: ignore[arg-type, operator]
+    return min(float(ratio), _LARGEST_RATIO)
+
+
+def _plain(money: Decimal) -> Decimal:
+    """Return the same amount always spelled the same: equal limits give equal verdicts."""
+    if money == money.to_integral_value():
+        return money.quantize(Decimal(1), context=_EXACT)
+    return money.normalize(_EXACT)
 
 
 def _named(resources: Mapping[str, ResourceState], status: LimitStatus) -> tuple[str, ...]:

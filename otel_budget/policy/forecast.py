@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,11 @@ def completion_possible(
 
 
 def exhaustion_seconds(remaining: Number | None, per_second: float | None) -> float | None:
-    """Return seconds until nothing remains at the given rate; None if it is not being spent."""
+    """Return seconds until nothing remains at the given rate; None if it is not being spent.
+
+    A rate so small that the answer would be beyond any number is none.
+    """
     if remaining is None or per_second is None or per_second <= 0:
         return None
-    return float(remaining) / per_second
+    seconds = float(remaining) / per_second
+    return seconds if math.isfinite(seconds) else None

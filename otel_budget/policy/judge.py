@@ -61,12 +61,16 @@ def judge_session(
     *,
     progress: float | None,
     completion_threshold: float,
+    started_at: float | None = None,
     now: float,
 ) -> Verdict:
     """Return a run's own verdict from its exact counts. now: Unix time."""
     result = check(used, bounds)
     decision = decide(result.status, progress, completion_threshold)
-    return _verdict(session_id, result, decision, bounds, progress=progress, now=now)
+    verdict = _verdict(session_id, result, decision, bounds, progress=progress, now=now)
+    return dataclasses.replace(
+        verdict, started_at=started_at, completion_threshold=completion_threshold
+    )
 
 
 def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
@@ -75,7 +79,8 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
     own = bounds_from(facts.limits, facts.thresholds, "session")
     bounds = stricter(own, rules.ceilings)
     result = check(balance.used, bounds)
-    known = decide(result.status, facts.progress, _completion_threshold(facts, rules))
+    completion_threshold = _completion_threshold(facts, rules)
+    known = decide(result.status, facts.progress, completion_threshold)
     trouble = _trouble(balance, rules)
     if trouble is None or known == EXCEEDED:
         verdict = _verdict(
@@ -102,6 +107,7 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
         lease_seconds=rules.lease,
         policy_revision=rules.revision,
         decision_id=_decision_id(verdict, rules.revision),
+        completion_threshold=completion_threshold,
     )
 
 
@@ -112,16 +118,21 @@ def stale_after(balance: Balance, rules: Rules) -> float:
     return max(MIN_STALE_AFTER, STALE_FACTOR * balance.gap)
 
 
-def redecide(verdict: Verdict, progress: float, completion_threshold: float) -> bool:
-    """Tell whether a sidecar's stop still stands at the progress the run reports now.
+def redecide(verdict: Verdict, progress: float | None, completion_threshold: float) -> bool:
+    """Tell whether a run may go on under a sidecar's verdict, at the progress it reports now.
 
     The sidecar decides a graceful stop with the progress it last saw. The run may be further by
-    now, and may then finish: the same table, with the newer number. No other stop gives way.
+    now, and may then finish: the same table, with the newer number and the stricter of the two
+    completion thresholds. No other stop gives way, and none to an unknown progress.
     """
     if verdict.action is Action.CONTINUE:
         return True
     if verdict.reason != Reason.APPROACHING_LIMIT or verdict.status is not LimitStatus.APPROACHING:
         return False
+    if progress is None:
+        return False
+    if verdict.completion_threshold is not None:
+        completion_threshold = max(completion_threshold, verdict.completion_threshold)
     return decide(verdict.status, progress, completion_threshold)[0] is Action.CONTINUE
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_DOWN, Context, Decimal
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
@@ -11,16 +11,19 @@ if TYPE_CHECKING:
     from otel_budget.model.usage import Number
 
 _TENTHS_BELOW = 100
+#: Not the caller's context: a run that counts with six digits can still be told its cost.
+_CUT = Context(prec=100, rounding=ROUND_DOWN)
 
 
 def amount(resource: str, value: Number) -> str:
-    """Say an amount of a resource: ``831,000``, ``512.3 s``, ``$1.25``."""
+    """Say an amount of a resource: ``831,000``, ``512 s``, ``$1.25``; seconds are cut."""
     if resource == semconv.COST:
         money = value if isinstance(value, Decimal) else Decimal(repr(value))
-        cents = money.quantize(Decimal("0.01"))
-        return f"${cents:,}" if cents == money else f"${money.normalize():,f}"
+        cents = money.quantize(Decimal("0.01"), context=_CUT)
+        return f"${cents:,}" if cents == money else f"${money.normalize(_CUT):,f}"
     if resource == semconv.DURATION:
-        return f"{value:,.1f} s" if value < _TENTHS_BELOW else f"{value:,.0f} s"
+        step = Decimal("0.1") if value < _TENTHS_BELOW else Decimal(1)
+        return f"{Decimal(repr(value)).quantize(step, context=_CUT):,} s"
     return f"{value:,}"
 
 
@@ -30,5 +33,4 @@ def percent(ratio: float) -> str:
     799,999 of 1,000,000 is 79.9 %, not 80.0 %: a number that looks past the line but is not
     would make every message about it wrong.
     """
-    tenths = int(ratio * 1000 + 1e-9)
-    return f"{tenths / 10:.1f}%"
+    return f"{_CUT.multiply(Decimal(repr(ratio)), 100).quantize(Decimal('0.1'), context=_CUT)}%"

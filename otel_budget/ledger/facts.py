@@ -1,0 +1,64 @@
+"""What a run says of itself, put together from several readings.
+
+The rule: what is missing never loosens anything. What a reading leaves unsaid for want of data is
+taken from the one before, and of processes that cannot be put in order the stricter word counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from otel_budget import semconv
+from otel_budget.model.reading import SessionFacts
+from otel_budget.model.usage import Number
+
+N = TypeVar("N", float, Number)
+
+
+def filled(newer: SessionFacts, older: SessionFacts) -> SessionFacts:
+    """Return the newer facts, with what they leave unsaid taken from the older ones."""
+    merged: dict[str, object] = {}
+    for field in dataclasses.fields(SessionFacts):
+        new, old = getattr(newer, field.name), getattr(older, field.name)
+        if isinstance(new, Mapping):
+            merged[field.name] = {**old, **new}
+        else:
+            merged[field.name] = old if new is None else new
+    return SessionFacts(**merged)  # type: ignore[arg-type] # each value is of its own field's type
+
+
+def strictest(one: SessionFacts, other: SessionFacts) -> SessionFacts:
+    """Return the facts that hold where two processes each say something; order does not matter.
+
+    A run is over when both say so.
+    """
+    states = (one.state, other.state)
+    return SessionFacts(
+        started_at=_one_of(max, one.started_at, other.started_at),
+        incarnation_at=_one_of(max, one.incarnation_at, other.incarnation_at),
+        carried_over=_each(max, one.carried_over, other.carried_over),
+        limits=_each(min, one.limits, other.limits),
+        thresholds=_each(min, one.thresholds, other.thresholds),
+        completion_threshold=_one_of(max, one.completion_threshold, other.completion_threshold),
+        progress=_one_of(min, one.progress, other.progress),
+        duration=_one_of(max, one.duration, other.duration),
+        state=min(states, key=lambda state: (state in semconv.ENDED_STATES, state or "")),
+    )
+
+
+def _one_of(
+    choose: Callable[[Iterable[float]], float], one: float | None, other: float | None
+) -> float | None:
+    known = [value for value in (one, other) if value is not None]
+    return choose(known) if known else None
+
+
+def _each(
+    choose: Callable[[N, N], N], one: Mapping[str, N], other: Mapping[str, N]
+) -> dict[str, N]:
+    merged = dict(one)
+    for key, value in other.items():
+        merged[key] = choose(merged[key], value) if key in merged else value
+    return merged

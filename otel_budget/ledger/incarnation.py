@@ -1,0 +1,133 @@
+"""One process that carries a run, and what was seen of it at each target.
+
+- Samples of one target count in the order they were taken. A sample older than one that was seen
+  there before says nothing new, and must not look like a reset.
+- Seen through two targets (a pair of Prometheus servers, a target listed twice), the larger sum
+  counts, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.ledger.counter import CounterState, first
+from otel_budget.ledger.facts import filled
+from otel_budget.model.reading import SessionFacts
+
+if TYPE_CHECKING:
+    from otel_budget.model.reading import SessionReading
+    from otel_budget.model.usage import Number
+
+COUNTED = (semconv.TOKENS, semconv.API_CALLS, semconv.COST)
+ZERO: dict[str, Number] = {
+    semconv.TOKENS: 0,
+    semconv.API_CALLS: 0,
+    semconv.COST: Decimal(0),
+}
+
+
+class View:
+    """What one target showed of an incarnation. Times in seconds on the reader's own clock."""
+
+    __slots__ = ("implausible_since", "seen_at", "seen_before", "series")
+
+    def __init__(self, seen_at: float) -> None:
+        """Begin with the first sample, taken at ``seen_at``."""
+        self.seen_at = seen_at
+        self.seen_before: float | None = None
+        """When the sample before the newest was taken."""
+        self.implausible_since: float | None = None
+        """None while its newest values are plausible."""
+        self.series: dict[tuple[str, str], CounterState] = {}
+
+    def observe(self, reading: SessionReading) -> int:
+        """Take in one reading that is not older than the last; return the resets it showed."""
+        at = reading.sampled_at
+        if at > self.seen_at:
+            self.seen_before, self.seen_at = self.seen_at, at
+        if reading.implausible:
+            if self.implausible_since is None:
+                self.implausible_since = at
+        elif reading.counters:
+            self.implausible_since = None
+        resets = 0
+        for key, value in reading.counters.items():
+            known = self.series.get(key)
+            if known is None:
+                self.series[key] = first(value)
+            else:
+                self.series[key], reset = known.observe(value)
+                resets += reset
+        return resets
+
+
+class Incarnation:
+    """One process that carries the run."""
+
+    __slots__ = ("carried_over", "facts", "facts_at", "started_at", "views")
+
+    def __init__(self, started_at: float | None, facts: SessionFacts | None = None) -> None:
+        """Begin with nothing seen.
+
+        started_at: Unix time by the agent's clock; None: not said. facts: of the incarnation
+        before, for as long as this one's own are not whole.
+        """
+        self.started_at = started_at
+        self.views: dict[str, View] = {}
+        self.carried_over: dict[str, Number] = {}
+        self.facts = SessionFacts() if facts is None else replace(facts, state=None)
+        self.facts_at: float | None = None
+        """When the sample the facts came from was taken."""
+
+    @property
+    def place(self) -> float:
+        """Where it stands among the incarnations of its run; without a start time, first."""
+        return self.started_at or 0.0
+
+    def observe(self, reading: SessionReading, *, whole: bool) -> tuple[int, bool]:
+        """Take in one reading; return the resets it showed, and whether it was a new sample.
+
+        whole: False when something of the run is known to be missing from it.
+        """
+        for resource, value in reading.facts.carried_over.items():
+            if value > self.carried_over.get(resource, ZERO.get(resource, 0)):
+                self.carried_over[resource] = value
+        self._take_facts(reading, whole=whole)
+        view, at = self.views.get(reading.target), reading.sampled_at
+        if view is None:
+            view = self.views[reading.target] = View(at)
+            return view.observe(reading), True
+        if at < view.seen_at:
+            return 0, False
+        new = at > view.seen_at
+        return view.observe(reading), new
+
+    def knows(self, resource: str) -> bool:
+        """Tell whether anything was ever said about a resource: unknown is not 0."""
+        return resource in self.carried_over or any(
+            name == resource for view in self.views.values() for name, _ in view.series
+        )
+
+    def begins_from(self, resource: str) -> Number:
+        """Return what it says it brought along from a checkpoint."""
+        return self.carried_over.get(resource, ZERO[resource])
+
+    def counted(self, resource: str) -> Number:
+        """Return what it counted itself: the larger of its targets' sums."""
+        sums = (
+            sum(
+                (s.total for (name, _), s in view.series.items() if name == resource),
+                ZERO[resource],
+            )
+            for view in self.views.values()
+        )
+        return max(sums, default=ZERO[resource])
+
+    def _take_facts(self, reading: SessionReading, *, whole: bool) -> None:
+        if self.facts_at is not None and reading.sampled_at < self.facts_at:
+            return
+        self.facts = reading.facts if whole else filled(reading.facts, self.facts)
+        self.facts_at = reading.sampled_at
