@@ -1,0 +1,253 @@
+"""Every source sees the same in the same sessions: one suite, run against each of them."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+import pytest
+
+from otel_budget import semconv
+from otel_budget.model.reading import Reading, SessionReading
+from otel_budget.sources.base import Source
+from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from tests.exposition import Exposition, line, page
+from tests.prometheus_process import JOB
+
+TOKENS, CALLS, COST = semconv.SESSION_TOKENS, semconv.SESSION_API_CALLS, semconv.SESSION_COST
+
+
+@dataclass(frozen=True)
+class Rig:
+    """One kind of source, and the two endpoints it looks at."""
+
+    make: Callable[[], Source]
+    endpoints: tuple[Exposition, ...]
+    ids: tuple[str, ...]
+    """What the source calls each endpoint."""
+    through_prometheus: bool
+
+    def show(self, *texts: str | None) -> Reading:
+        """Let the endpoints show this, and return what the source then reads."""
+        padded = (*texts, "")[: len(self.endpoints)]
+        for endpoint, text in zip(self.endpoints, padded, strict=True):
+            endpoint.show(text)
+        if self.through_prometheus:
+            for endpoint in self.endpoints:
+                endpoint.wait_until_asked(2)  # when asked again, the first answer is stored
+        return asyncio.run(self._read())
+
+    async def _read(self) -> Reading:
+        source = self.make()
+        try:
+            return await source.read()
+        finally:
+            await source.close()
+
+
+@pytest.fixture(params=["scrape", pytest.param("prometheus", marks=pytest.mark.real("prometheus"))])
+def rig(request: pytest.FixtureRequest, scraped: tuple[Exposition, ...]) -> Iterator[Rig]:
+    """Each source in turn."""
+    if request.param == "scrape":
+        targets = [ScrapeTarget(endpoint.url) for endpoint in scraped]
+        scrape = ScrapeSettings(targets, timeout=5)
+        ids = tuple(endpoint.url for endpoint in scraped)
+        yield Rig(lambda: ScrapeSource(scrape, time.time), scraped, ids, through_prometheus=False)
+        return
+    url = request.getfixturevalue("prometheus_url")
+    query = PrometheusSettings(url, matchers=(f'job="{JOB}"',))
+    ids = tuple(f"{JOB}/{endpoint.address}" for endpoint in scraped)
+    yield Rig(lambda: PrometheusSource(query, time.time), scraped, ids, through_prometheus=True)
+
+
+def only(reading: Reading) -> SessionReading:
+    """Return the one session of a reading that has one."""
+    assert [session.session_id for session in reading.sessions] == ["run-1"]
+    return reading.sessions[0]
+
+
+def test_counters_come_in_the_type_of_their_resource(rig: Rig) -> None:
+    """Tokens and calls are whole numbers, money is an exact decimal."""
+    text = page(line(TOKENS, 1234567, "run-1"), line(CALLS, 17, "run-1"), line(COST, 0.1, "run-1"))
+    session = only(rig.show(text))
+    assert session.counters == {
+        (semconv.TOKENS, ""): 1234567,
+        (semconv.API_CALLS, ""): 17,
+        (semconv.COST, ""): Decimal("0.1"),
+    }
+    assert [type(value) for value in session.counters.values()].count(int) == 2
+    assert session.target == rig.ids[0]
+    assert session.implausible == ()
+
+
+def test_a_counter_at_0_is_a_session_at_0(rig: Rig) -> None:
+    """A run that has used nothing yet is there, at 0."""
+    assert only(rig.show(page(line(TOKENS, 0, "run-1")))).counters == {(semconv.TOKENS, ""): 0}
+
+
+def test_a_run_says_its_limits_thresholds_and_what_it_carried_over(rig: Rig) -> None:
+    """What a run says of its resources arrives, per resource."""
+    session = only(
+        rig.show(
+            page(
+                line(TOKENS, 5, "run-1"),
+                line(semconv.LIMIT, 1000, "run-1", resource="tokens", unit="tokens"),
+                line(semconv.LIMIT, 3600, "run-1", resource="duration", unit="seconds"),
+                line(semconv.LIMIT, 2.5, "run-1", resource="cost", unit="usd"),
+                line(semconv.WARNING_THRESHOLD, 0.55, "run-1", resource="tokens"),
+                line(semconv.CARRIED_OVER, 300, "run-1", resource="tokens", unit="tokens"),
+                line(semconv.CARRIED_OVER, 0.3, "run-1", resource="cost", unit="usd"),
+            )
+        )
+    )
+    assert session.facts.limits == {"tokens": 1000, "duration": 3600.0, "cost": Decimal("2.5")}
+    assert session.facts.thresholds == {"tokens": 0.55}
+    assert session.facts.carried_over == {"tokens": 300, "cost": Decimal("0.3")}
+
+
+def test_a_run_says_how_far_it_is_and_who_it_is(rig: Rig) -> None:
+    """Progress, duration, start times, completion threshold and state arrive."""
+    states = [
+        line(semconv.SESSION_STATE, int(state == "paused"), "run-1", state=state)
+        for state in semconv.SESSION_STATES
+    ]
+    facts = only(
+        rig.show(
+            page(
+                line(TOKENS, 5, "run-1"),
+                line(semconv.PROGRESS, 0.25, "run-1"),
+                line(semconv.DURATION_SECONDS, 12.5, "run-1"),
+                line(semconv.SESSION_START, 1767225600.125, "run-1"),
+                line(semconv.INCARNATION_START, 1767225700.5, "run-1"),
+                line(semconv.COMPLETION_THRESHOLD, 0.9, "run-1"),
+                *states,
+            )
+        )
+    ).facts
+    assert (facts.progress, facts.duration, facts.completion_threshold) == (0.25, 12.5, 0.9)
+    assert (facts.started_at, facts.incarnation_at) == (1767225600.125, 1767225700.5)
+    assert facts.state == "paused"
+
+
+def test_what_a_run_does_not_say_is_unknown(rig: Rig) -> None:
+    """An untyped counter with a session id is all a foreign agent need export."""
+    session = only(rig.show(page(line(TOKENS, 5, "run-1"), typed=False)))
+    assert session.counters == {(semconv.TOKENS, ""): 5}
+    assert session.facts.limits == {}
+    assert session.facts.started_at is None
+    assert session.facts.progress is None
+    assert session.facts.state is None
+
+
+def test_an_infinite_limit_is_no_limit(rig: Rig) -> None:
+    """Unlimited may be written as +Inf; it is no bad value."""
+    text = page(line(TOKENS, 5, "run-1"), line(semconv.LIMIT, "+Inf", "run-1", resource="tokens"))
+    reading = rig.show(text)
+    assert only(reading).facts.limits == {}
+    assert reading.dropped == {}
+
+
+def test_a_limit_on_a_resource_nobody_knows_is_passed_over(rig: Rig) -> None:
+    """A newer agent may limit more than this version judges."""
+    text = page(line(TOKENS, 5, "run-1"), line(semconv.LIMIT, 9, "run-1", resource="tool_calls"))
+    assert only(rig.show(text)).facts.limits == {}
+
+
+def test_a_fraction_of_a_token_counts_as_one(rig: Rig) -> None:
+    """No use is rounded away."""
+    assert only(rig.show(page(line(TOKENS, 5.25, "run-1")))).counters == {(semconv.TOKENS, ""): 6}
+
+
+def test_runs_at_several_targets_are_told_apart_by_target(rig: Rig) -> None:
+    """The same id at two targets is two readings, each with its place."""
+    reading = rig.show(
+        page(line(TOKENS, 1, "run-1"), line(TOKENS, 2, "run-2")), page(line(TOKENS, 3, "run-1"))
+    )
+    seen = {(s.session_id, s.target): s.counters[semconv.TOKENS, ""] for s in reading.sessions}
+    first, second = rig.ids
+    assert seen == {("run-1", first): 1, ("run-2", first): 2, ("run-1", second): 3}
+    assert reading.problems == ()
+
+
+def test_series_with_further_labels_are_kept_apart(rig: Rig) -> None:
+    """They are added up later, where a reset of one of them can be seen."""
+    counters = only(
+        rig.show(page(line(TOKENS, 1, "run-1", model="a"), line(TOKENS, 2, "run-1", model="b")))
+    ).counters
+    assert {resource for resource, _ in counters} == {semconv.TOKENS}
+    assert sorted(counters.values()) == [1, 2]
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-1", "18014398509481984"])
+def test_an_implausible_counter_is_refused_and_its_session_stays(rig: Rig, value: str) -> None:
+    """It is not 0, and its neighbour counts."""
+    reading = rig.show(page(line(TOKENS, value, "run-1"), line(CALLS, 3, "run-1")))
+    session = only(reading)
+    assert session.counters == {(semconv.API_CALLS, ""): 3}
+    assert session.implausible == (TOKENS.name,)
+    assert reading.dropped == {"implausible": 1}
+
+
+def test_a_session_with_nothing_but_an_implausible_counter_is_there(rig: Rig) -> None:
+    """It is seen, and nothing is known of its use."""
+    session = only(rig.show(page(line(TOKENS, "NaN", "run-1"))))
+    assert session.counters == {}
+    assert session.implausible == (TOKENS.name,)
+
+
+def test_an_implausible_limit_is_refused(rig: Rig) -> None:
+    """It is neither 0 nor a reason to doubt what was used."""
+    text = page(line(TOKENS, 5, "run-1"), line(semconv.LIMIT, "NaN", "run-1", resource="tokens"))
+    reading = rig.show(text)
+    assert only(reading).facts.limits == {}
+    assert only(reading).implausible == ()
+    assert reading.dropped == {"implausible": 1}
+
+
+def test_invalid_session_ids_are_dropped_and_counted(rig: Rig) -> None:
+    """They never become names of anything."""
+    text = page(line(TOKENS, 1, "run-1"), line(TOKENS, 2, "../etc"), line(TOKENS, 3, "a" * 129))
+    reading = rig.show(text)
+    assert only(reading).counters == {(semconv.TOKENS, ""): 1}
+    assert reading.dropped == {"session_id": 2}
+
+
+def test_facts_alone_make_no_session(rig: Rig) -> None:
+    """Without one of the judged counters there is nothing to judge."""
+    reading = rig.show(page(line(semconv.LIMIT, 5, "run-1", resource="tokens")))
+    assert reading.sessions == ()
+    assert reading.problems == ()
+
+
+def test_targets_without_sessions_are_no_problem(rig: Rig) -> None:
+    """Nothing there is an answer."""
+    reading = rig.show("")
+    assert (reading.sessions, reading.problems) == ((), ())
+    assert reading.ok
+
+
+def test_a_target_that_vanishes_takes_its_sessions_along(rig: Rig) -> None:
+    """They are absent, not at 0, and the other target's stay."""
+    texts = (page(line(TOKENS, 7, "run-1")), page(line(TOKENS, 9, "run-2")))
+    assert len(rig.show(*texts).sessions) == 2
+    assert only(rig.show(texts[0], None)).counters == {(semconv.TOKENS, ""): 7}
+
+
+def test_a_restarted_target_shows_its_lower_counter_as_it_is(rig: Rig) -> None:
+    """A source measures; that it was a reset is for the ledger to say."""
+    before = page(line(TOKENS, 700, "run-1"), line(semconv.INCARNATION_START, 100, "run-1"))
+    after = page(line(TOKENS, 3, "run-1"), line(semconv.INCARNATION_START, 200, "run-1"))
+    old, new = only(rig.show(before)), only(rig.show(after))
+    assert (old.counters[semconv.TOKENS, ""], old.facts.incarnation_at) == (700, 100.0)
+    assert (new.counters[semconv.TOKENS, ""], new.facts.incarnation_at) == (3, 200.0)
+    assert new.sampled_at > old.sampled_at
+
+
+def test_samples_are_dated_on_the_readers_clock(rig: Rig) -> None:
+    """A sample is never younger than the reading, and here not older than some scrapes."""
+    reading = rig.show(page(line(TOKENS, 1, "run-1")))
+    age = reading.read_at - only(reading).sampled_at
+    assert 0 <= age < 3
+    assert reading.spacing > 0

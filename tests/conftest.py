@@ -1,0 +1,34 @@
+"""Fixtures that several folders of tests share."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.exposition import Exposition, serve
+from tests.prometheus_process import prometheus
+from tests.real import require
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Stop a test whose real components are missing before its fixtures want them."""
+    for marker in item.iter_markers("real"):
+        require(marker.args[0])
+
+
+@pytest.fixture(scope="session")
+def scraped() -> Iterator[tuple[Exposition, ...]]:
+    """Two endpoints that live as long as the test run; the Prometheus below scrapes them."""
+    with ExitStack() as stack:
+        yield tuple(stack.enter_context(serve()) for _ in range(2))
+
+
+@pytest.fixture(scope="session")
+def prometheus_url(
+    scraped: tuple[Exposition, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A real Prometheus that scrapes both endpoints every 200 ms."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    with prometheus(folder, [exposition.address for exposition in scraped]) as url:
+        yield url

@@ -1,0 +1,58 @@
+"""A real Prometheus as a child process on loopback, scraping what a test serves."""
+
+import json
+import socket
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mirakuru import HTTPExecutor
+
+from tests.real import require
+
+SCRAPE_INTERVAL = "200ms"
+JOB = "agents"
+
+
+@contextmanager
+def prometheus(folder: Path, addresses: Sequence[str]) -> Iterator[str]:
+    """Run a Prometheus that scrapes the addresses every 200 ms; yield its URL.
+
+    Its first scrape comes 5 s after its start, and so does the first after a change of targets:
+    start one per test run, and change what the targets show.
+    """
+    port = _free_port()
+    config = {
+        "global": {"scrape_interval": SCRAPE_INTERVAL, "scrape_timeout": SCRAPE_INTERVAL},
+        "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": list(addresses)}]}],
+    }
+    file = folder / "prometheus.yml"
+    file.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
+    command = [
+        require("prometheus"),
+        f"--config.file={file}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+    ]
+    url = f"http://127.0.0.1:{port}"
+    with HTTPExecutor(command, url=f"{url}/-/ready", timeout=30, sleep=0.05):
+        yield url
+
+
+def instant_query(url: str, query: str) -> list[dict[str, object]]:
+    """Ask a Prometheus in the plainest way, for tests to compare with."""
+    request = urllib.request.Request(  # noqa: S310 - the URL of our own child process
+        f"{url}/api/v1/query", data=f"query={query}".encode()
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - the same
+        found: list[dict[str, object]] = json.load(answer)["data"]["result"]
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

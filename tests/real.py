@@ -1,0 +1,31 @@
+"""The gate in front of tests that need a real component: a loud skip without it, or a failure.
+
+``@pytest.mark.real("prometheus")`` on a test, or ``require("promtool")`` inside one.
+"""
+
+import os
+import shutil
+
+import pytest
+
+REQUIRE = "OTEL_BUDGET_REQUIRE_REAL"
+
+#: Program to the package that brings it, on Debian and Ubuntu.
+PACKAGES = {
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+}
+
+
+def require(program: str) -> str:
+    """Return the path of a real program; without it skip the test, or fail it if told to."""
+    found = shutil.which(program)
+    if found is not None:
+        return found
+    message = (
+        f"NOT TESTED FOR REAL: {program!r} is not installed; "
+        f"install it with: apt-get install --no-install-recommends {PACKAGES[program]}"
+    )
+    if os.environ.get(REQUIRE) == "1":
+        pytest.fail(f"{message} ({REQUIRE}=1)", pytrace=False)
+    pytest.skip(message)
