@@ -47,6 +47,7 @@ _FLAGS: Final = {
     "resource_limits.max_api_calls": "--max-api-calls",
     "resource_limits.max_cost_usd": "--max-cost-usd",
     "resource_limits.max_duration_seconds": "--max-duration-seconds",
+    "verdicts.lease": "--lease",
     "listen.address": "--listen",
     "storage.path": "--storage",
     "source": "--target, --file-sd, --prometheus",
@@ -82,12 +83,13 @@ def from_flags(
     max_api_calls: int | None = None,
     max_cost_usd: float | Decimal | None = None,
     max_duration_seconds: float | None = None,
+    lease: str | float | None = None,
     listen: str = DEFAULT_ADDRESS,
     storage: str | PathLike[str] = DEFAULT_STORAGE,
 ) -> SidecarConfig:
     """Build a configuration out of command line flags; relative paths are taken as they are.
 
-    interval: as in a file, None for the source's default. Raises InvalidConfigError with all
+    interval, lease: as in a file, None for the default. Raises InvalidConfigError with all
     problems, each with its flag.
     """
     pace = {} if interval is None else {"interval": interval}
@@ -105,6 +107,7 @@ def from_flags(
     data = {
         "source": source,
         "resource_limits": limits,
+        "verdicts": {} if lease is None else {"lease": lease},
         "listen": {"address": listen},
         "storage": {"path": str(storage)},
     }

@@ -78,6 +78,7 @@ class Loop:
         self._book, self._hub, self._telemetry = book, hub, telemetry
         self._clock, self._wait = clock, wait
         self._next: Settings | None = None
+        self._retired: set[Source] = set()
         self._stopping = asyncio.Event()
         self._reading: asyncio.Task[Reading] | None = None
         self._began_at = self._due_at = self._tried_at = clock()
@@ -89,10 +90,16 @@ class Loop:
 
     def exchange(self, settings: Settings) -> None:
         """Use other settings from the next tick on."""
+        for waiting in (self._next, self.settings):
+            if waiting is not None and waiting.source is not settings.source:
+                self._retired.add(waiting.source)
         self._next = settings
 
     async def run(self) -> None:
-        """Tick until told to stop, then once more, so that the last word is a fresh one."""
+        """Tick until told to stop, then once more, so that the last word is a fresh one.
+
+        The source is closed then.
+        """
         stopping = asyncio.create_task(self._stopping.wait())
         while not self._stopping.is_set():
             pause = await self._begin_tick()
@@ -106,6 +113,8 @@ class Loop:
                 await self.judge(None)
         stopping.cancel()
         await self._last_tick()
+        for source in {*self._retired, self.settings.source}:
+            await source.close()
 
     async def _begin_tick(self) -> float:
         """Start to read if it is time to; return the seconds until there is something to do."""
@@ -171,10 +180,10 @@ class Loop:
     async def _take_settings(self) -> None:
         if self._next is None:
             return
-        before, self.settings, self._next = self.settings, self._next, None
+        self.settings, self._next = self._next, None
         self._hub.lease = self.settings.rules.lease
-        if before.source is not self.settings.source:
-            await before.source.close()
+        while self._retired:
+            await self._retired.pop().close()
         self._due_at = min(self._due_at, self._clock() + self.settings.interval)
 
     def _until_renewal(self) -> float:

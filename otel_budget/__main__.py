@@ -1,0 +1,8 @@
+"""``python -m otel_budget``: the same as the command ``otel-budget``."""
+
+import sys
+
+from otel_budget.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""What the command ``otel-budget`` takes, and what its ``--help`` teaches."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - has no public name
+
+#: Runs one command and returns its exit status.
+Command = Callable[[argparse.Namespace], int]
+
+EXIT_CONTINUE, EXIT_FAILED, EXIT_USAGE, EXIT_STOP, EXIT_INCONCLUSIVE = 0, 1, 2, 3, 4
+#: As the shell reports a process that died of the signal.
+EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 130, 141
+
+DEFAULT_SIDECAR = "http://127.0.0.1:9465"
+ENV_SIDECAR = "OTEL_BUDGET_SIDECAR_URL"
+#: Flags of ``sidecar`` that stand for keys of a configuration file.
+CONFIG_FLAGS = (
+    "targets", "file_sd", "prometheus_url", "interval", "max_tokens", "max_api_calls",
+    "max_cost_usd", "max_duration_seconds", "lease", "listen", "storage",
+)  # fmt: skip
+
+_EXAMPLES = f"""examples:
+  otel-budget demo                                   see all of it at work, in under a minute
+  otel-budget sidecar --target http://127.0.0.1:9464/metrics --max-tokens 2000000
+  otel-budget sidecar --config sidecar.yaml
+  otel-budget config check sidecar.yaml
+  otel-budget check my-session && echo "it may go on"
+
+exit status: {EXIT_CONTINUE} done, {EXIT_FAILED} failed, {EXIT_USAGE} wrong usage or configuration;
+of check also {EXIT_STOP} stop, {EXIT_INCONCLUSIVE} inconclusive, unknown, or no sidecar there.
+`otel-budget COMMAND --help` says more about each."""
+_SIDECAR_EPILOG = """Takes a configuration file, or flags; not both.
+
+examples:
+  otel-budget sidecar --target http://127.0.0.1:9464/metrics --max-tokens 2000000
+  otel-budget sidecar --file-sd 'targets/*.json' --interval 500ms --max-cost-usd 2.50
+  otel-budget sidecar --prometheus http://127.0.0.1:9090 --interval 5s
+  otel-budget sidecar --config sidecar.yaml
+
+Verdicts are at http://127.0.0.1:9465/v1/verdicts and /v1/stream, the description at /openapi.json.
+SIGHUP reads the file again; a bad one changes nothing. SIGTERM ends it after one last tick."""
+_CHECK_EPILOG = f"""exit status:
+  {EXIT_CONTINUE}  continue
+  {EXIT_STOP}  stop
+  {EXIT_INCONCLUSIVE}  inconclusive, whatever the action; or no such run, or no sidecar there
+  {EXIT_USAGE}  wrong usage
+
+examples:
+  otel-budget check my-session
+  otel-budget check my-session --json | jq .headroom.tokens
+  otel-budget check my-session --sidecar http://127.0.0.1:9465 || exit 1"""
+_DEMO_EPILOG = "One run finishes, one is stopped by its own limit, one by the sidecar."
+_CONFIG_CHECK_EPILOG = (
+    "Exits 0 if the sidecar would take the file, else 2 with a line for each problem."
+)
+
+
+def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """Return the parser of the whole command; what it parses has the chosen one as ``run``."""
+    top = argparse.ArgumentParser(
+        prog="otel-budget",
+        description="Keep autonomous agent runs inside their budget of tokens, API calls, time and "
+        "money.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    chosen = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_demo(chosen, commands["demo"])
+    _add_sidecar(chosen, commands["sidecar"])
+    _add_check(chosen, commands["check"])
+    _add_config(chosen, commands["config check"])
+    _add(chosen, "version", commands["version"], "say which version this is")
+    return top
+
+
+def _add_config(chosen: _Commands, run: Command) -> None:
+    config = chosen.add_parser("config", help="look at a configuration file")
+    actions = config.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    text = "say what a file would run, or all that is wrong with it"
+    check = _add(actions, "check", run, text, _CONFIG_CHECK_EPILOG)
+    check.add_argument("file", metavar="FILE", help="YAML, as `otel-budget sidecar --config` takes")
+
+
+def _add_demo(chosen: _Commands, run: Command) -> None:
+    text = "watch three runs and a sidecar, on recorded input"
+    demo = _add(chosen, "demo", run, text, _DEMO_EPILOG)
+    faster = "how many times faster than recorded (default %(default)s)"
+    demo.add_argument("--speed", type=float, default=12.0, metavar="FACTOR", help=faster)
+    demo.add_argument("--keep", metavar="DIR", help="keep checkpoints, logs and storage there")
+
+
+def _add_sidecar(chosen: _Commands, run: Command) -> None:
+    text = "watch runs and publish verdicts on them"
+    sidecar = _add(chosen, "sidecar", run, text, _SIDECAR_EPILOG)
+    whole = "all of the configuration; SIGHUP reads it again"
+    sidecar.add_argument("--config", metavar="FILE", help=whole)
+    source = sidecar.add_argument_group("without a file: where samples come from, one of")
+    source.add_argument("--target", action="append", dest="targets", metavar="URL",
+                        help="scrape this /metrics; may be given again")  # fmt: skip
+    source.add_argument("--file-sd", action="append", metavar="GLOB",
+                        help="scrape the targets in these Prometheus file_sd files")  # fmt: skip
+    source.add_argument("--prometheus", dest="prometheus_url", metavar="URL",
+                        help="ask this Prometheus, or what speaks its query API")  # fmt: skip
+    source.add_argument("--interval", metavar="TIME", help="how often, such as 500ms or 5s")
+    limits = sidecar.add_argument_group("without a file: ceilings for every run")
+    limits.add_argument("--max-tokens", type=int, metavar="N")
+    limits.add_argument("--max-api-calls", type=int, metavar="N")
+    limits.add_argument("--max-cost-usd", type=_decimal, metavar="USD")
+    limits.add_argument("--max-duration-seconds", "--max-duration", type=float, metavar="SECONDS")
+    others = sidecar.add_argument_group("without a file: the rest")
+    others.add_argument("--lease", metavar="TIME", help="how long a verdict may be trusted (15s)")
+    where = "where to publish (127.0.0.1:9465); port 0 takes a free one"
+    others.add_argument("--listen", metavar="HOST:PORT", help=where)
+    others.add_argument("--storage", metavar="FILE", help="SQLite file (./otel-budget.db)")
+
+
+def _add_check(chosen: _Commands, run: Command) -> None:
+    check = _add(chosen, "check", run, "ask the sidecar about one run", _CHECK_EPILOG)
+    check.add_argument("session", metavar="SESSION", help="session id of the run")
+    check.add_argument(
+        "--sidecar", metavar="URL", default=os.environ.get(ENV_SIDECAR) or DEFAULT_SIDECAR,
+        help=f"where it listens (default: {ENV_SIDECAR}, else {DEFAULT_SIDECAR})",
+    )  # fmt: skip
+    check.add_argument("--json", action="store_true", help="print the verdict as one line of JSON")
+
+
+def _add(
+    chosen: _Commands, name: str, run: Command, text: str, epilog: str = ""
+) -> argparse.ArgumentParser:
+    added = chosen.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    added.set_defaults(run=run)
+    return added
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as exc:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount such as 2.50") from exc

@@ -1,0 +1,209 @@
+"""The command ``otel-budget``: what it takes, what it prints, how it exits.
+
+Nothing of the extra is imported here; each command brings its own parts, so an agent's environment
+without the extra still has ``check`` and ``version``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from http.client import HTTPException
+from typing import TYPE_CHECKING
+
+from otel_budget import __version__, wire
+from otel_budget.arguments import (
+    CONFIG_FLAGS,
+    EXIT_BROKEN_PIPE,
+    EXIT_CONTINUE,
+    EXIT_FAILED,
+    EXIT_INCONCLUSIVE,
+    EXIT_INTERRUPTED,
+    EXIT_STOP,
+    EXIT_USAGE,
+    parser,
+)
+from otel_budget.enforcement.client import SidecarAddress
+from otel_budget.errors import (
+    ConfigFileError,
+    InvalidConfigError,
+    InvalidValueError,
+    MissingExtraError,
+    OtelBudgetError,
+)
+from otel_budget.model import checks
+from otel_budget.model.verdict import LimitStatus
+from otel_budget.policy.evaluate import describe
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from otel_budget.config.schema import SidecarConfig
+    from otel_budget.model.verdict import Verdict
+
+
+_WRONG_USAGE = (InvalidValueError, InvalidConfigError, ConfigFileError, MissingExtraError)
+_TIMEOUT = 5.0
+_EXTRA_PACKAGES = {"httpx2", "pydantic", "rich", "starlette", "uvicorn"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    arguments = parser(
+        {
+            "demo": _demo,
+            "sidecar": _sidecar,
+            "check": _check,
+            "config check": _config_check,
+            "version": _version,
+        }
+    ).parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except OtelBudgetError as exc:
+        for line in str(exc).splitlines():
+            print(f"otel-budget: {line}", file=sys.stderr)
+        return EXIT_USAGE if isinstance(exc, _WRONG_USAGE) else EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output is gone; the interpreter's own flush must not fail on it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    return status
+
+
+# --- the commands ---------------------------------------------------------------------------------
+def _sidecar(arguments: argparse.Namespace) -> int:
+    _log_to_stderr()
+    with _extra("the sidecar"):
+        from otel_budget.sidecar.wiring import run
+
+        config = _config(arguments)
+    run(config, arguments.config)
+    return EXIT_CONTINUE
+
+
+def _config(arguments: argparse.Namespace) -> SidecarConfig:
+    from otel_budget.config.load import from_flags, load
+
+    flags = {
+        name: getattr(arguments, name)
+        for name in CONFIG_FLAGS
+        if getattr(arguments, name) is not None
+    }
+    if arguments.config is None:
+        return from_flags(**flags)
+    if flags:
+        raise InvalidValueError(
+            "--config", arguments.config, "no other flags beside it: what they say goes in the file"
+        )
+    return load(arguments.config)
+
+
+def _config_check(arguments: argparse.Namespace) -> int:
+    with _extra("the sidecar's configuration"):
+        from otel_budget.config.load import load
+        from otel_budget.sidecar.settings import summary
+    config = load(arguments.file)
+    print(f"OK: {arguments.file}")
+    for line in summary(config):
+        print(f"  {line}")
+    return EXIT_CONTINUE
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    with _extra("the demo"):
+        from otel_budget.demo import run_demo
+    return run_demo(arguments)
+
+
+def _version(_arguments: argparse.Namespace) -> int:
+    print(f"otel-budget {__version__}")
+    return EXIT_CONTINUE
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    session_id = checks.session_id(arguments.session)
+    text, problem = _ask(arguments.sidecar, session_id)
+    if text is None:
+        if arguments.json:
+            print(json.dumps({"session_id": session_id, "error": problem}))
+        else:
+            print(f"{session_id}: unknown: {problem}")
+        return EXIT_INCONCLUSIVE
+    try:
+        verdict = wire.from_json(text)
+    except InvalidValueError as exc:
+        print(f"otel-budget: {arguments.sidecar} does not answer like a sidecar: {exc}",
+              file=sys.stderr)  # fmt: skip
+        return EXIT_INCONCLUSIVE
+    print(wire.to_json(verdict) if arguments.json else _in_words(verdict))
+    if verdict.status is LimitStatus.INCONCLUSIVE:
+        return EXIT_INCONCLUSIVE
+    return EXIT_CONTINUE if verdict.should_continue else EXIT_STOP
+
+
+def _ask(sidecar: str, session_id: str) -> tuple[bytes | None, str]:
+    """Return the sidecar's answer, or None and why there is none."""
+    SidecarAddress.parse(sidecar)
+    url = f"{sidecar.rstrip('/')}/v1/verdicts/{session_id}"
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:  # noqa: S310 - http or https: parsed
+            body: bytes = answer.read()
+            return body, ""
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return None, _detail(exc)
+    except (OSError, HTTPException) as exc:
+        reason = getattr(exc, "reason", exc)
+        return None, f"no sidecar answers at {sidecar}: {reason}"
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    """Return what a problem+json answer says, or its status."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        return str(json.loads(error.read())["detail"])
+    return f"the sidecar answers {error.code} {HTTPStatus(error.code).phrase}"
+
+
+def _in_words(verdict: Verdict) -> str:
+    lines = [f"{verdict.session_id}: {verdict.action} ({verdict.reason}): {verdict.message}"]
+    for name, state in verdict.resources.items():
+        origin = "" if state.limit_from is None else f", limit of the {state.limit_from}"
+        lines.append(f"  {state.status:<11} {describe(name, state)}{origin}")
+    return "\n".join(lines)
+
+
+# --- around them ----------------------------------------------------------------------------------
+@contextlib.contextmanager
+def _extra(what: str) -> Iterator[None]:
+    """Turn the absence of a package of the extra into words that help."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        package = (exc.name or "").partition(".")[0]
+        if package not in _EXTRA_PACKAGES:
+            raise
+        raise MissingExtraError(what, "sidecar", package) from exc
+
+
+def _log_to_stderr() -> None:
+    formatter = logging.Formatter(
+        "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for chatty in ("httpx2", "httpcore2"):  # a line for every scrape
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,138 @@
+"""From the configuration to the parts it describes, and to words about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.config.load import revision
+from otel_budget.policy.evaluate import bounds_from
+from otel_budget.policy.judge import Rules
+from otel_budget.policy.words import amount
+from otel_budget.sidecar.loop import Settings
+from otel_budget.sources import prometheus, scrape
+from otel_budget.sources.fetch import Access
+from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+
+if TYPE_CHECKING:
+    from otel_budget.config.schema import (
+        CeilingsConfig,
+        PrometheusConfig,
+        ScrapeConfig,
+        SidecarConfig,
+        SourceConfig,
+        TargetConfig,
+    )
+    from otel_budget.model.usage import Number
+    from otel_budget.sources.base import Clock, Source
+
+
+def make_source(config: SourceConfig, clock: Clock) -> Source:
+    """Return the configured source; nothing is opened yet."""
+    if config.prometheus is not None:
+        return PrometheusSource(_prometheus_settings(config.prometheus), clock)
+    if config.scrape is not None:
+        return ScrapeSource(_scrape_settings(config.scrape), clock)
+    raise ValueError("a source without a kind")  # the schema lets none through
+
+
+def settings_of(config: SidecarConfig, source: Source) -> Settings:
+    """Return what the loop needs to know. source: made from the same configuration."""
+    if config.source.prometheus is not None:
+        name, interval = prometheus.SOURCE, config.source.prometheus.interval
+    elif config.source.scrape is not None:
+        name, interval = scrape.SOURCE, config.source.scrape.interval
+    else:
+        raise ValueError("a source without a kind")  # the schema lets none through
+    return Settings(name, source, interval, rules_of(config), config.verdicts.forget_after)
+
+
+def rules_of(config: SidecarConfig) -> Rules:
+    """Return how to judge."""
+    ceilings, verdicts = config.resource_limits, config.verdicts
+    thresholds = {
+        semconv.DURATION: ceilings.duration_warning_threshold,
+        semconv.TOKENS: ceilings.token_warning_threshold,
+        semconv.API_CALLS: ceilings.api_call_warning_threshold,
+        semconv.COST: ceilings.cost_warning_threshold,
+    }
+    given = {resource: value for resource, value in thresholds.items() if value is not None}
+    return Rules(
+        ceilings=bounds_from(_limits(ceilings), given, "sidecar"),
+        completion_threshold=ceilings.completion_threshold,
+        lease=verdicts.lease,
+        stale_after=verdicts.stale_after,
+        hold=verdicts.hold,
+        on_no_data=verdicts.on_no_data,
+        revision=revision(config),
+    )
+
+
+def summary(config: SidecarConfig) -> tuple[str, ...]:
+    """Say, line by line, what would run."""
+    verdicts = config.verdicts
+    stale = "auto" if verdicts.stale_after is None else f"{verdicts.stale_after:g} s"
+    return (
+        f"source:   {describe_source(config.source)}",
+        f"ceilings: {describe_ceilings(config.resource_limits)}",
+        f"verdicts: lease {verdicts.lease:g} s, forgotten after {verdicts.forget_after:g} s",
+        f"no data:  stale after {stale}, held for {verdicts.hold:g} s, then {verdicts.on_no_data}",
+        f"listen:   {config.listen.address}",
+        f"storage:  {config.storage.path}",
+        f"policy:   revision {revision(config)}",
+    )
+
+
+def describe_source(config: SourceConfig) -> str:
+    """Say in a few words where samples come from."""
+    if config.prometheus is not None:
+        chosen = "".join(f" {{{matcher}}}" for matcher in config.prometheus.matchers)
+        return f"prometheus {config.prometheus.url}{chosen} every {config.prometheus.interval:g} s"
+    if config.scrape is not None:
+        places = [target.url for target in config.scrape.targets] + list(config.scrape.file_sd)
+        return f"scrape of {', '.join(places)} every {config.scrape.interval:g} s"
+    raise ValueError("a source without a kind")  # the schema lets none through
+
+
+def describe_ceilings(config: CeilingsConfig) -> str:
+    """Say in a few words what holds for every run on top of its own limits."""
+    limits = _limits(config)
+    if not limits:
+        return "none, each run's own limits alone"
+    return ", ".join(f"{resource} {amount(resource, limit)}" for resource, limit in limits.items())
+
+
+def _limits(config: CeilingsConfig) -> dict[str, Number]:
+    limits: dict[str, Number | None] = {
+        semconv.DURATION: config.max_duration_seconds,
+        semconv.TOKENS: config.max_tokens,
+        semconv.API_CALLS: config.max_api_calls,
+        semconv.COST: config.max_cost_usd,
+    }
+    return {resource: limit for resource, limit in limits.items() if limit is not None}
+
+
+def _scrape_settings(config: ScrapeConfig) -> ScrapeSettings:
+    return ScrapeSettings(
+        targets=tuple(ScrapeTarget(target.url, _access(target)) for target in config.targets),
+        file_sd=config.file_sd,
+        interval=config.interval,
+        timeout=config.timeout,
+        body_size_limit=config.body_size_limit,
+        sample_limit=config.sample_limit,
+    )
+
+
+def _prometheus_settings(config: PrometheusConfig) -> PrometheusSettings:
+    return PrometheusSettings(
+        url=config.url,
+        interval=config.interval,
+        timeout=config.timeout,
+        matchers=config.matchers,
+        access=_access(config),
+    )
+
+
+def _access(config: TargetConfig | PrometheusConfig) -> Access:
+    return Access(config.bearer_token_file, config.ca_file, config.headers)

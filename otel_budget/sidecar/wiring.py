@@ -1,0 +1,194 @@
+"""Build the sidecar out of its parts, run it, and end it in order.
+
+The end, on SIGTERM or SIGINT: one last tick, its verdicts to every open stream, the streams closed,
+the storage closed. It takes less than five seconds whatever the source or a slow reader does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from otel_budget._version import __version__
+from otel_budget.errors import ListenError
+from otel_budget.publish.app import build_app
+from otel_budget.publish.hub import Hub
+from otel_budget.sidecar.book import Book
+from otel_budget.sidecar.clock import steady_clock
+from otel_budget.sidecar.loop import Loop
+from otel_budget.sidecar.reload import Reloader
+from otel_budget.sidecar.settings import (
+    describe_ceilings,
+    describe_source,
+    make_source,
+    settings_of,
+)
+from otel_budget.sidecar.store import Restored, Store, open_store
+from otel_budget.sidecar.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+
+    from otel_budget.config.schema import SidecarConfig
+
+logger = logging.getLogger(__name__)
+
+#: Seconds an open response may still take after its stream was ended.
+_GRACE = 2
+_ADVICE = {
+    errno.EADDRINUSE: "something listens there already, perhaps another sidecar: stop that one, or "
+    "choose another address with listen.address or --listen; port 0 takes a free one",
+    errno.EACCES: "this port needs privileges: choose one above 1023",
+    errno.EADDRNOTAVAIL: "this host has no such address: use one of its own, or 127.0.0.1",
+}
+_OTHER_ADVICE = "choose another address with listen.address or --listen"
+
+
+def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -> None:
+    """Run a sidecar until it is told to end. config_path: the file to read again on SIGHUP.
+
+    Raises ListenError, or StoreError, before anything runs.
+    """
+    listener = listen(config.listen.host, config.listen.port)
+    with contextlib.closing(listener):
+        store, restored = open_store(str(config.storage.path))
+        with contextlib.closing(store):
+            asyncio.run(_run(config, config_path, listener, store, restored))
+    logger.info("ended in order")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one. Raises ListenError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as exc:
+        raise ListenError(f"{host}:{port}", exc.strerror or str(exc), _OTHER_ADVICE) from exc
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError as exc:
+        listener.close()
+        advice = _ADVICE.get(exc.errno or 0, _OTHER_ADVICE)
+        raise ListenError(f"{host}:{port}", exc.strerror or str(exc), advice) from exc
+    return listener
+
+
+@dataclass(frozen=True, slots=True)
+class _Host:
+    """What the HTTP API may know of the process; see publish.app.Host."""
+
+    loop: Loop
+    telemetry: Telemetry
+
+    @property
+    def ready(self) -> bool:
+        return self.loop.ready
+
+    @property
+    def retry_after(self) -> float:
+        return self.loop.settings.interval
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        return self.telemetry.exposition(accept)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to us: there is a last tick to do before it may end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _run(
+    config: SidecarConfig,
+    config_path: str | PathLike[str] | None,
+    listener: socket.socket,
+    store: Store,
+    restored: Restored,
+) -> None:
+    clock = steady_clock()
+    hub = Hub(config.verdicts.lease)
+    telemetry = Telemetry(__version__, clock, lambda: hub.subscribers)
+    source = make_source(config.source, clock)
+    book = Book(store, restored, clock())
+    loop = Loop(
+        settings_of(config, source), book=book, hub=hub, telemetry=telemetry, clock=clock
+    )  # fmt: skip
+    reloader = Reloader(config_path, config, source, loop=loop, telemetry=telemetry, clock=clock)
+    server = _Server(
+        uvicorn.Config(
+            build_app(hub, _Host(loop, telemetry), __version__),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE,
+        )
+    )
+    _log_start(config, listener, restored)
+    with _signals(loop, server, reloader):
+        await _until_told(loop, hub, server, listener)
+
+
+async def _until_told(loop: Loop, hub: Hub, server: _Server, listener: socket.socket) -> None:
+    """Serve and tick; when either ends, end the other in order."""
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    ticking = asyncio.create_task(loop.run())
+    await asyncio.wait({serving, ticking}, return_when=asyncio.FIRST_COMPLETED)
+    loop.stop()
+    await asyncio.wait({ticking})
+    hub.close()
+    server.should_exit = True
+    await serving
+    await ticking  # raises what it ended with
+
+
+@contextlib.contextmanager
+def _signals(loop: Loop, server: _Server, reloader: Reloader) -> Iterator[None]:
+    """End on SIGTERM and SIGINT, at once on the second of them; reload on SIGHUP."""
+    told: list[int] = []
+
+    def end(number: int) -> None:
+        if told:
+            server.force_exit = True
+        told.append(number)
+        logger.info("%s: one last tick, then the end", signal.Signals(number).name)
+        loop.stop()
+
+    events = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        events.add_signal_handler(number, end, number)
+    events.add_signal_handler(signal.SIGHUP, reloader.reload)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            events.remove_signal_handler(number)
+
+
+def _log_start(config: SidecarConfig, listener: socket.socket, restored: Restored) -> None:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    logger.info(
+        "listening on http://%s:%d; source: %s; ceilings: %s; storage: %s with %d runs",
+        shown, port, describe_source(config.source), describe_ceilings(config.resource_limits),
+        config.storage.path, len(restored.accounts),
+    )  # fmt: skip
