@@ -13,6 +13,7 @@ Json = dict[str, Any]
 
 _TIME = {"type": "string", "format": "date-time"}
 _MAYBE_NUMBER = {"type": ["number", "null"]}
+_MAYBE_SHARE = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
 _AMOUNT: Json = {
     "description": "Seconds, tokens or calls as a number; US dollars as a decimal string.",
     "anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9.E+-]+$"}],
@@ -51,8 +52,9 @@ _VERDICT: Json = {
     ),
     "required": [
         "version", "session_id", "run_started_at", "action", "status", "reason", "message",
-        "resources", "headroom", "budgets", "progress", "data_at", "evaluated_at", "lease_seconds",
-        "valid_until", "sequence", "decision_id", "policy_revision",
+        "resources", "headroom", "budgets", "progress", "completion_threshold", "data_at",
+        "evaluated_at", "lease_seconds", "valid_until", "sequence", "decision_id",
+        "policy_revision",
     ],
     "properties": {
         "version": {"const": wire.VERSION},
@@ -83,7 +85,11 @@ _VERDICT: Json = {
             "description": "Budgets shared with other runs; empty in this version.",
             "items": {"type": "object"},
         },
-        "progress": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        "progress": _MAYBE_SHARE,
+        "completion_threshold": {
+            **_MAYBE_SHARE,
+            "description": "Progress from which the run may finish when it is approaching a limit.",
+        },
         "data_at": {"type": ["string", "null"], "format": "date-time"},
         "evaluated_at": _TIME,
         "lease_seconds": {"type": "number", "exclusiveMinimum": 0},

@@ -1,0 +1,198 @@
+"""What the sidecar's tests share: readings written by hand, a clock moved by hand, its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from otel_budget import semconv
+from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.model.verdict import Action, LimitStatus, Reason, ResourceState, Verdict
+from otel_budget.policy.evaluate import bounds_from
+from otel_budget.policy.judge import Rules
+from otel_budget.publish.hub import Hub
+from otel_budget.sidecar.book import Book
+from otel_budget.sidecar.loop import Loop, Settings
+from otel_budget.sidecar.store import open_store
+from otel_budget.sidecar.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from pathlib import Path
+
+    from otel_budget.sidecar.store import Store
+
+START = 1_700_000_000.0
+LEASE = 15.0
+TARGET = "http://127.0.0.1:9464/metrics"
+
+
+class SteadyClock:
+    """The sidecar's clock, moved by hand."""
+
+    def __init__(self, now: float = START) -> None:
+        """Begin at a Unix time in seconds."""
+        self.now = now
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+def ceilings(**limits: int) -> Rules:
+    """Return rules with ceilings by resource."""
+    return Rules(ceilings=bounds_from(limits, {}, "sidecar"), lease=LEASE, revision="r1")
+
+
+def session(
+    session_id: str = "run-1",
+    tokens: int = 0,
+    *,
+    at: float = START,
+    started_at: float | None = START - 10,
+    state: str = "running",
+    limits: dict[str, Any] | None = None,
+    **others: Any,
+) -> SessionReading:
+    """Return a run as a target shows it."""
+    return SessionReading(
+        session_id=session_id,
+        target=TARGET,
+        sampled_at=at,
+        counters={(semconv.TOKENS, ""): tokens, (semconv.API_CALLS, ""): 1},
+        facts=SessionFacts(
+            started_at=started_at,
+            incarnation_at=started_at,
+            limits=limits or {},
+            duration=None if started_at is None else at - started_at,
+            state=state,
+        ),
+        **others,
+    )
+
+
+def reading(*sessions: SessionReading, at: float = START, **others: Any) -> Reading:
+    """Return a reading of a scrape source."""
+    return Reading("scrape", at, sessions=sessions, **others)
+
+
+def outage(at: float = START) -> Reading:
+    """Return the reading of a source that cannot be reached."""
+    problem = Problem("", Reason.SOURCE_ERROR, "connection refused")
+    return Reading("scrape", at, problems=(problem,))
+
+
+class Script:
+    """A source that follows a script: readings, errors to raise, or None to hang."""
+
+    def __init__(self, clock: SteadyClock, *steps: Reading | Exception | None) -> None:
+        """Take the steps in order; past the last one, that one again, at the time it is then."""
+        self._clock, self._steps = clock, deque(steps)
+        self.reads = 0
+        self.closed = False
+
+    async def read(self) -> Reading:
+        """Do the next step."""
+        self.reads += 1
+        step = self._steps.popleft() if len(self._steps) > 1 else self._steps[0]
+        if step is None:
+            await asyncio.Event().wait()
+            raise AssertionError("unreachable")
+        if isinstance(step, Exception):
+            raise step
+        now = self._clock()
+        return replace(
+            step, read_at=now, sessions=tuple(replace(s, sampled_at=now) for s in step.sessions)
+        )
+
+    async def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+
+@dataclass
+class Sidecar:
+    """The parts of a sidecar without its process."""
+
+    store: Store
+    book: Book
+    hub: Hub
+    telemetry: Telemetry
+    clock: SteadyClock
+    source: Script
+    loop: Loop
+    waits: list[float] = field(default_factory=list)
+    """Seconds the loop wanted to wait, in order."""
+
+    def metrics(self) -> str:
+        """Return its exposition."""
+        return self.telemetry.exposition("")[0].decode()
+
+
+def sidecar(
+    folder: Path,
+    *steps: Reading | Exception | None,
+    rules: Rules | None = None,
+    clock: SteadyClock | None = None,
+    interval: float = 1.0,
+    waits: int = 1000,
+) -> Sidecar:
+    """Build a sidecar on a store in a folder; ``loop.run`` stops after so many waits."""
+    clock = clock or SteadyClock()
+    store, restored = open_store(str(folder / "otel-budget.db"))
+    hub = Hub(LEASE)
+    telemetry = Telemetry("1.2.3", clock, lambda: hub.subscribers)
+    source = Script(clock, *(steps or (reading(),)))
+    settings = Settings("scrape", source, interval, rules or ceilings(tokens=1000), 3600.0)
+    book = Book(store, restored, clock())
+    noted: list[float] = []
+
+    async def wait(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:
+        """Let ready tasks run; if none is done then, let the time pass."""
+        noted.append(seconds)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if not any(task.done() for task in tasks):
+            clock.advance(max(0.0, seconds))
+        if len(noted) >= waits:
+            loop.stop()
+
+    loop = Loop(settings, book=book, hub=hub, telemetry=telemetry, clock=clock, wait=wait)
+    return Sidecar(store, book, hub, telemetry, clock, source, loop, noted)
+
+
+def verdict(
+    session_id: str = "run-1",
+    sequence: int = 1,
+    *,
+    at: float = START,
+    action: Action = Action.CONTINUE,
+    status: LimitStatus = LimitStatus.OK,
+    tokens: int = 10,
+) -> Verdict:
+    """Return a published verdict."""
+    state = ResourceState(tokens, 1000, 1000 - tokens, tokens / 1000, status, "sidecar")
+    return Verdict(
+        session_id=session_id,
+        action=action,
+        status=status,
+        reason=Reason.WITHIN_LIMITS,
+        message=f"tokens at {tokens}",
+        resources={semconv.TOKENS: state},
+        evaluated_at=at,
+        lease_seconds=LEASE,
+        sequence=sequence,
+    )
+
+
+def events(chunks: Iterable[bytes]) -> list[dict[str, Any]]:
+    """Return the verdicts in the chunks of a stream."""
+    lines = b"".join(chunks).decode().splitlines()
+    return [json.loads(text[6:]) for text in lines if text.startswith("data: ")]

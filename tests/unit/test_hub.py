@@ -1,0 +1,192 @@
+"""The hub: who gets which verdict, when, and how often."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from otel_budget import wire
+from otel_budget.model.verdict import LimitStatus
+from otel_budget.publish.hub import Hub, Subscription
+from tests.sidecar_fixtures import LEASE, START, events, verdict
+
+KEEP_ALIVE = wire.KEEP_ALIVE.encode()
+
+
+def drained(subscription: Subscription) -> list[dict[str, Any]]:
+    """Return what waits in a subscription, as its reader would get it."""
+
+    async def read() -> list[bytes]:
+        frames = subscription.frames()
+        chunks = []
+        while subscription.waiting:
+            chunks.append(await anext(frames))
+        return chunks
+
+    return events(asyncio.run(read()))
+
+
+def within(seconds: float, what: Callable[[], Awaitable[Any]]) -> Any:
+    """Run something that must not take long."""
+
+    async def limited() -> Any:
+        async with asyncio.timeout(seconds):
+            return await what()
+
+    return asyncio.run(limited())
+
+
+def test_a_new_reader_gets_all_current_verdicts_at_once_in_the_order_of_their_sequence() -> None:
+    hub = Hub(LEASE)
+    hub.publish([verdict("b", 2), verdict("a", 1), verdict("c", 3)])
+    assert [v["session_id"] for v in drained(hub.subscribe())] == ["a", "b", "c"]
+
+
+def test_a_reader_of_one_run_gets_that_run_alone() -> None:
+    hub = Hub(LEASE)
+    hub.publish([verdict("a", 1), verdict("b", 2)])
+    reader = hub.subscribe("b")
+    hub.publish([verdict("a", 3), verdict("b", 4)])
+    assert [(v["session_id"], v["sequence"]) for v in drained(reader)] == [("b", 4)]
+
+
+def test_a_reader_that_comes_back_gets_what_is_newer_than_what_it_saw() -> None:
+    hub = Hub(LEASE)
+    hub.publish([verdict("a", 1), verdict("b", 2), verdict("c", 3)])
+    assert [v["sequence"] for v in drained(hub.subscribe(after=2))] == [3]
+    assert drained(hub.subscribe(after=3)) == []
+
+
+def test_a_last_event_id_from_another_life_of_the_sidecar_gets_everything() -> None:
+    hub = Hub(LEASE)
+    hub.publish([verdict("a", 1)])
+    assert [v["sequence"] for v in drained(hub.subscribe(after=500))] == [1]
+
+
+def test_a_changed_verdict_goes_out_at_once() -> None:
+    hub = Hub(LEASE)
+    hub.publish([verdict(sequence=1, at=START)])
+    reader = hub.subscribe(after=1)
+    hub.publish([verdict(sequence=2, at=START + 0.1)])
+    assert [v["sequence"] for v in drained(reader)] == [2]
+
+
+def test_an_unchanged_verdict_goes_out_again_after_a_third_of_its_lease_with_new_numbers() -> None:
+    hub = Hub(LEASE)
+    hub.publish([verdict(sequence=1, at=START, tokens=10)])
+    reader = hub.subscribe(after=1)
+    for second in range(1, 11):
+        hub.publish([verdict(sequence=1, at=START + second, tokens=10 + second)])
+        waiting = [v["resources"]["tokens"]["used"] for v in drained(reader)]
+        assert waiting == ([10 + second] if second % 5 == 0 else [])
+
+
+def test_a_get_sees_the_numbers_of_the_last_tick_even_if_nobody_was_sent_them() -> None:
+    hub = Hub(LEASE)
+    hub.publish([verdict(sequence=1, at=START, tokens=10)])
+    hub.publish([verdict(sequence=1, at=START + 1, tokens=11)])
+    published = hub.get("run-1")
+    assert published is not None
+    assert published.verdict.resources["tokens"].used == 11
+
+
+def test_a_slow_reader_loses_old_verdicts_but_never_the_newest() -> None:
+    hub = Hub(LEASE)
+    reader = hub.subscribe()
+    for sequence in range(1, 1001):
+        hub.publish([verdict(f"run-{sequence % 2}", sequence)])
+    assert reader.waiting == 2
+    assert [v["sequence"] for v in drained(reader)] == [999, 1000]
+
+
+def test_a_renewal_does_not_move_a_waiting_change_behind_later_ones() -> None:
+    """Else a reader that breaks off in between would come back past a change it never saw."""
+    hub = Hub(LEASE)
+    hub.publish([verdict("a", 1), verdict("b", 2)])
+    reader = hub.subscribe(after=2)
+    hub.publish([verdict("a", 3), verdict("b", 4)])
+    hub.publish([verdict("a", 3, at=START + 10)])
+    assert [v["sequence"] for v in drained(reader)] == [3, 4]
+
+
+def test_a_forgotten_run_is_gone_and_what_waits_of_it_too() -> None:
+    hub = Hub(LEASE)
+    hub.publish([verdict("a", 1), verdict("b", 2)])
+    reader = hub.subscribe()
+    hub.publish([verdict("b", 2)], forgotten=["a"])
+    assert hub.get("a") is None
+    assert [v["session_id"] for v in drained(reader)] == ["b"]
+
+
+def test_pages_follow_one_another_and_a_status_chooses() -> None:
+    hub = Hub(LEASE)
+    hub.publish(verdict(f"run-{n}", n + 1) for n in range(5))
+    hub.publish([verdict("run-9", 9, status=LimitStatus.EXCEEDED)])
+    page, following = hub.page(limit=4)
+    assert ([p.verdict.session_id for p in page], following) == (
+        ["run-0", "run-1", "run-2", "run-3"],
+        "run-3",
+    )
+    page, following = hub.page(limit=4, after="run-3")
+    assert ([p.verdict.session_id for p in page], following) == (["run-4", "run-9"], None)
+    page, following = hub.page(limit=1, status=LimitStatus.EXCEEDED)
+    assert ([p.verdict.session_id for p in page], following) == (["run-9"], None)
+
+
+def test_the_text_of_a_verdict_is_made_once_for_all_readers() -> None:
+    hub = Hub(LEASE)
+    hub.publish([verdict()])
+    published = hub.get("run-1")
+    assert published is not None
+    assert published.json is published.json
+    assert published.frame is published.frame
+    assert published.frame == wire.verdict_frame(verdict()).encode()
+
+
+def test_a_quiet_stream_says_that_the_sidecar_lives() -> None:
+    async def read() -> list[bytes]:
+        frames = Hub(lease=0.0).subscribe("unknown").frames()
+        return [await anext(frames) for _ in range(3)]
+
+    assert within(10, read) == [KEEP_ALIVE] * 3
+
+
+def test_a_waiting_reader_is_woken_by_a_verdict() -> None:
+    async def read() -> bytes:
+        hub = Hub(lease=3600.0)
+        frames = hub.subscribe("run-1").frames()
+        assert await anext(frames) == KEEP_ALIVE
+        reading = asyncio.ensure_future(anext(frames))
+        await asyncio.sleep(0)
+        hub.publish([verdict()])
+        return await reading
+
+    assert [v["sequence"] for v in events([within(10, read)])] == [1]
+
+
+def test_closing_ends_every_stream_after_what_waits_in_it() -> None:
+    async def read() -> tuple[list[bytes], list[bytes]]:
+        hub = Hub(lease=3600.0)
+        one, other = hub.subscribe("quiet"), hub.subscribe()
+        quiet = asyncio.ensure_future(_all(one))
+        await asyncio.sleep(0)
+        hub.publish([verdict()])
+        hub.close()
+        return await quiet, await _all(other)
+
+    quiet, full = within(10, read)
+    assert events(quiet) == []
+    assert [v["sequence"] for v in events(full)] == [1]
+
+
+def test_subscribers_are_counted_until_they_leave() -> None:
+    hub = Hub(LEASE)
+    with hub.subscribe(), hub.subscribe("a"), hub.subscribe("a") as last:
+        assert hub.subscribers == 3
+        hub.unsubscribe(last)
+        hub.unsubscribe(last)
+        assert hub.subscribers == 2
+    assert hub.subscribers == 0
+
+
+async def _all(subscription: Subscription) -> list[bytes]:
+    return [chunk async for chunk in subscription.frames()]
