@@ -124,7 +124,7 @@ def _config_check(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     with _extra("the demo"):
         from otel_budget.demo import run_demo
-    return run_demo(arguments)
+    return run_demo(arguments.speed, arguments.keep)
 
 
 def _version(_arguments: argparse.Namespace) -> int:

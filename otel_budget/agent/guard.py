@@ -60,6 +60,8 @@ class Guard:
         self._announced: tuple[Action, str] = (Action.CONTINUE, Reason.WITHIN_LIMITS)
         self.listeners: set[Callable[[], None]] = set()
         """Called, from any thread, when the verdict or the marks may have changed."""
+        self.progress: float | None = None
+        """What the run reported since a count last crossed its mark; None for unknown."""
         # Counts of this incarnation at which some status changes next.
         self.tokens_mark = self.api_calls_mark = self.cost_mark = -1.0
         # Monotonic seconds until which the verdict is "continue" unless a count crosses its mark.
@@ -78,7 +80,7 @@ class Guard:
 
     def check(self) -> LimitCheckResult:
         """Hold the run's own counts against its own limits."""
-        self.reconsider(self._record.progress)
+        self.reconsider(self.progress)
         return check(self.used(), self.bounds)
 
     def verdict(self, progress: float | None) -> Verdict:
@@ -124,6 +126,16 @@ class Guard:
             self.wake()
         return verdict
 
+    def crossed(self) -> None:
+        """Take note that a count has crossed its mark.
+
+        A progress reported before that says nothing about now: deciding by it would interrupt a run
+        that is nearly done, a moment before it says so.
+        """
+        if self.tokens_mark >= 0:  # else nobody has looked yet, and nothing was crossed
+            self.progress = None
+        self.reconsider(self.progress)
+
     def wake(self) -> None:
         """Tell everybody who waits to look again."""
         for listener in tuple(self.listeners):
@@ -134,7 +146,7 @@ class Guard:
         with self._lock:
             self._record.limits = limits
             self.bounds = bounds_of(limits)
-        self.reconsider(self._record.progress)
+        self.reconsider(self.progress)
         self.wake()
 
     def next_change_in(self) -> float | None:

@@ -124,7 +124,7 @@ class ResourceMonitor(Recorder):
         options.setdefault("scope", labels)
         chosen = saved.limits if limits is None else limits
         monitor = cls(chosen, session_id, project_root, _carried=saved.usage, **options)
-        monitor._record.progress = saved.progress
+        monitor._record.progress = monitor._guard.progress = saved.progress
         monitor._run.state = saved.state
         return monitor
 
@@ -135,10 +135,9 @@ class ResourceMonitor(Recorder):
         progress_estimate: 0 to 1, None for unknown; anything else is refused.
         """
         if progress_estimate is not None:
-            if progress_estimate.__class__ is float and 0.0 <= progress_estimate <= 1.0:
-                self._record.progress = progress_estimate
-            else:
-                self._record.progress = progress_estimate = checks.progress(progress_estimate)
+            if progress_estimate.__class__ is not float or not 0.0 <= progress_estimate <= 1.0:
+                progress_estimate = checks.progress(progress_estimate)
+            self._record.progress = self._guard.progress = progress_estimate
         if self._monotonic() < self._guard.calm_until:
             return True
         self._run.begin()
@@ -158,8 +157,8 @@ class ResourceMonitor(Recorder):
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict as of now, with the progress reported last."""
-        return self._guard.verdict(self._record.progress)
+        """The verdict as of now, with the progress reported since the last change of a status."""
+        return self._guard.verdict(self._guard.progress)
 
     def wait_for_stop(self, timeout: float | None = None) -> Verdict | None:
         """Block until the run must stop; return the verdict, or None at the timeout (seconds) or

@@ -116,7 +116,7 @@ class Recorder:
     def _look(self) -> None:
         """Look at the limits anew: a count has crossed its mark."""
         self._run.begin()
-        self._guard.reconsider(self._record.progress)
+        self._guard.crossed()
 
     @contextmanager
     def operation(

@@ -147,7 +147,7 @@ class Run:
     # --- the end -------------------------------------------------------------------------------
     def close(self, outcome: str, timeout: float) -> None:
         """End the run: last checkpoint, final state shown until it has been scraped."""
-        verdict = self.guard.verdict(self.record.progress)
+        verdict = self.guard.verdict(self.guard.progress)
         if not self.record.close(outcome):
             return
         AT_EXIT.first.pop(id(self), None)
@@ -183,7 +183,7 @@ class Run:
             )  # fmt: skip
             return
         if self._lease is not None and self._lease.renew(verdict):
-            self.guard.reconsider(self.record.progress)
+            self.guard.reconsider(self.guard.progress)
 
     def _reached(self, reachable: bool) -> None:  # noqa: FBT001 - one fact, by its callback's name
         self.record.sidecar_reachable = reachable

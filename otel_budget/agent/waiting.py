@@ -28,7 +28,7 @@ def wait_for_stop(guard: Guard, record: SessionRecord, timeout: float | None) ->
     try:
         while True:
             woken.clear()
-            verdict = guard.reconsider(record.progress)
+            verdict = guard.reconsider(guard.progress)
             if not verdict.should_continue:
                 return verdict
             pause = _pause(guard, record, deadline)
@@ -56,7 +56,7 @@ async def wait_for_stop_async(
     try:
         while True:
             woken.clear()
-            verdict = guard.reconsider(record.progress)
+            verdict = guard.reconsider(guard.progress)
             if not verdict.should_continue:
                 return verdict
             pause = _pause(guard, record, deadline)

@@ -1,0 +1,119 @@
+"""What the demo shows: bars for each resource of each run, verdicts as they change, a summary.
+
+On a terminal the bars move; piped to a file there are plain lines and the summary.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from otel_budget import semconv
+from otel_budget.model.verdict import LimitStatus
+from otel_budget.policy.words import amount, percent
+
+if TYPE_CHECKING:
+    from otel_budget.demo.scenario import Replay
+    from otel_budget.model.verdict import ResourceState
+
+_SHOWN = (semconv.TOKENS, semconv.API_CALLS, semconv.DURATION)
+_COLOUR = {
+    LimitStatus.OK: "green",
+    LimitStatus.APPROACHING: "yellow",
+    LimitStatus.EXCEEDED: "red",
+    LimitStatus.INCONCLUSIVE: "magenta",
+}
+_BAR_WIDTH = 32
+
+
+class Screen:
+    """Bars, news and summary on one console."""
+
+    def __init__(self) -> None:
+        """Find out whether somebody looks."""
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._began = time.monotonic()
+
+    def say(self, run: str, news: str) -> None:
+        """Print one line of news."""
+        elapsed = time.monotonic() - self._began
+        line = Text(f"{elapsed:6.1f} s  ")
+        line.append(f"{run:<15}", style="bold")
+        line.append(news, style=_news_style(news))
+        self.console.print(line)
+
+    def live(self, replays: list[Replay]) -> Live:
+        """Return the moving bars, a context manager; still on a console nobody looks at."""
+        return Live(
+            get_renderable=lambda: bars(replays),
+            console=self.console,
+            refresh_per_second=8,
+            transient=not self.console.is_terminal,
+            auto_refresh=self.console.is_terminal,
+        )
+
+
+def _news_style(news: str) -> str:
+    if ": stop" in news or news.startswith("stopped"):
+        return "red"
+    return "green" if news.startswith("completed") else "yellow" if ": continue" in news else ""
+
+
+def bars(replays: list[Replay]) -> Group:
+    """Return the bars of all runs."""
+    table = Table(box=None, padding=(0, 1), show_header=False)
+    for replay in replays:
+        verdict = replay.verdict or replay.monitor.verdict
+        for index, name in enumerate(_SHOWN):
+            run = Text(replay.plan.name, style="bold") if index == 0 else Text("")
+            table.add_row(run, name, *_bar(name, verdict.resources[name]))
+        done = f"{len(replay.results)} of {len(replay.calls)} calls"
+        colour = _COLOUR[verdict.status] if verdict.should_continue else "red"
+        said = Text(f"{verdict.action} ({verdict.reason})", style=colour)
+        table.add_row(Text(f"  {replay.outcome}", style="dim"), "progress", Text(done), said, "")
+        table.add_row()
+    return Group(Text(""), table)
+
+
+def _bar(name: str, state: ResourceState) -> tuple[ProgressBar, Text, Text]:
+    colour = _COLOUR[state.status]
+    limit = float(state.limit) if state.limit is not None else 1.0
+    bar = ProgressBar(
+        total=limit or 1.0,
+        completed=min(float(state.used), limit),
+        width=_BAR_WIDTH,
+        complete_style=colour,
+        finished_style=colour,
+    )
+    of = "unlimited" if state.limit is None else amount(name, state.limit)
+    share = "" if state.ratio is None else percent(state.ratio)
+    return bar, Text(f"{amount(name, state.used)} of {of}"), Text(share, style=colour)
+
+
+def summary(replays: list[Replay]) -> Table:
+    """Return one row for each run: how it ended, why, and what it had used."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for heading in ("run", "ended", "reason", "decided by"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("calls", "tokens", "cached"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for replay in replays:
+        verdict = replay.verdict or replay.monitor.verdict
+        usage = replay.monitor.get_usage_report()
+        table.add_row(
+            replay.plan.name,
+            Text(replay.outcome, style="green" if replay.outcome == "completed" else "red"),
+            str(verdict.reason),
+            "own limits" if verdict.lease_seconds is None else "the sidecar",
+            f"{len(replay.results)}/{len(replay.calls)}",
+            f"{usage.tokens:,}",
+            percent(usage.cache_read_tokens / usage.tokens if usage.tokens else 0.0),
+        )
+    return table
