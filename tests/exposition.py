@@ -61,9 +61,9 @@ class Exposition:
             self._changed.notify_all()
             return self.text
 
-    def wait_until_asked(self, times: int) -> None:
-        """Wait until the present text was asked for that often."""
-        until = time.monotonic() + _PATIENCE
+    def wait_until_asked(self, times: int, *, patience: float = _PATIENCE) -> None:
+        """Wait until the present text was asked for that often; TimeoutError after ``patience``."""
+        until = time.monotonic() + patience
         with self._changed:
             while self._asked < times:
                 if not self._changed.wait(until - time.monotonic()):

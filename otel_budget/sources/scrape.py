@@ -16,7 +16,7 @@ from otel_budget.model.verdict import Reason
 from otel_budget.sources.assemble import NEEDED, Assembled, assemble
 from otel_budget.sources.fetch import Access, Fetcher, FetchError
 from otel_budget.sources.file_sd import FileTargets
-from otel_budget.sources.parse import ACCEPT, ExpositionError, parse
+from otel_budget.sources.parse import ACCEPT, ExpositionError, PageReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from otel_budget.sources.fetch import Fetched
 
 SOURCE: Final = "scrape"
-_WANTED: Final = frozenset(NEEDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,7 @@ class ScrapeSource:
         self._settings, self._clock = settings, clock
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit)
         self._files = FileTargets(settings.file_sd)
+        self._readers: dict[str, PageReader] = {}
 
     async def read(self) -> Reading:
         """Scrape all targets at once; see Source.read."""
@@ -92,6 +92,10 @@ class ScrapeSource:
         urls, problems = self._files.read()
         by_url = {url: ScrapeTarget(url) for url in urls}
         by_url.update((target.url, target) for target in self._settings.targets)
+        limit, seconds = self._settings.sample_limit, self._settings.timeout
+        self._readers = {
+            url: self._readers.get(url) or PageReader(NEEDED, limit, seconds) for url in by_url
+        }
         return list(by_url.values()), problems
 
     async def _outcome(self, target: ScrapeTarget) -> Assembled | Problem:
@@ -102,11 +106,5 @@ class ScrapeSource:
             return Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {exc}")
 
     def _assemble(self, target: ScrapeTarget, fetched: Fetched) -> Assembled:
-        samples = parse(
-            fetched.body,
-            fetched.content_type,
-            _WANTED,
-            sample_limit=self._settings.sample_limit,
-            seconds=self._settings.timeout,
-        )
+        samples = self._readers[target.url].read(fetched.body, fetched.content_type)
         return assemble(samples, target.url, fetched.began_at)

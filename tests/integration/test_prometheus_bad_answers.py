@@ -1,0 +1,269 @@
+"""A query API that misbehaves: a problem of the whole source, and no session is made up."""
+
+import asyncio
+import json
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from otel_budget import semconv
+from otel_budget.model.reading import Reading
+from otel_budget.model.verdict import Reason
+from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from tests.integration.test_scrape_bad_targets import BOMB, never_answers, packed
+from tests.raw_server import Answer, respond, serve_raw
+
+NOW = 1_767_225_600.0
+LABELS = {"job": "agents", "instance": "127.0.0.1:9464", semconv.SESSION_ID: "run-1"}
+TOKENS = {"__name__": semconv.SESSION_TOKENS.name, **LABELS}
+
+
+def vector(
+    *points: tuple[Mapping[str, str], float],
+    at: float = NOW,
+    warnings: Sequence[str] = (),
+    infos: Sequence[str] = (),
+) -> bytes:
+    """Return an answer with an instant vector."""
+    result = [{"metric": labels, "value": [at, str(value)]} for labels, value in points]
+    return json.dumps(
+        {
+            "status": "success",
+            "data": {"resultType": "vector", "result": result},
+            "warnings": warnings,
+            "infos": infos,
+        }
+    ).encode()
+
+
+class Api:
+    """A query API with two answers: to the query for ages, and to the one for values."""
+
+    def __init__(self, ages: bytes, values: bytes) -> None:
+        """Keep the answers, and begin with no query seen."""
+        self.ages, self.values = ages, values
+        self.forms: list[dict[str, str]] = []
+        self.url = ""
+
+
+@contextmanager
+def serve_api(ages: bytes, values: bytes) -> Iterator[Api]:
+    """Serve the two answers on a free port of the loopback interface."""
+    api = Api(ages, values)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            text = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            form = dict(urllib.parse.parse_qsl(text))
+            api.forms.append(form)
+            body = api.ages if form["query"].startswith("timestamp(") else api.values
+            self.send_response(200 if self.path == "/prefix/api/v1/query" else 404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        api.url = f"http://127.0.0.1:{server.server_port}/prefix/"
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield api
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def read(url: str, *clock: float, matchers: tuple[str, ...] = ()) -> list[Reading]:
+    """Read once for each time the clock is to show."""
+    times = list(clock or (5000.0,))
+
+    async def readings() -> list[Reading]:
+        settings = PrometheusSettings(
+            url, timeout=0.5, matchers=matchers, body_size_limit=1_000_000
+        )
+        source = PrometheusSource(settings, lambda: times[0])
+        found = []
+        while times:
+            found.append(await source.read())
+            times.pop(0)
+        await source.close()
+        return found
+
+    return asyncio.run(readings())
+
+
+def success(data: object) -> Answer:
+    """Answer with status success and this for data."""
+    return respond(json.dumps({"status": "success", "data": data}).encode(), "application/json")
+
+
+MATRIX = {"resultType": "matrix", "result": []}
+NO_PAIR = {"resultType": "vector", "result": [{"metric": {}, "value": [1]}]}
+NO_NUMBER = {"resultType": "vector", "result": [{"metric": {}, "value": [1, "many"]}]}
+NO_TIME = {"resultType": "vector", "result": [{"metric": {}, "value": ["NaN", "1"]}]}
+NO_LABELS = {"resultType": "vector", "result": [{"metric": {"a": None}, "value": [1, "1"]}]}
+REFUSAL = {"status": "error", "errorType": "bad_data", "error": "parse error"}
+
+BAD = {
+    "503": (respond(b"busy", "text/plain", "503 Service Unavailable"), "HTTP 503 Service Unav"),
+    "401": (respond(b"", "text/plain", "401 Unauthorized"), "HTTP 401 Unauthorized"),
+    "garbage": (respond(b"<html>", "application/json"), "is not JSON"),
+    "deep JSON": (respond(b"[" * 200_000, "application/json"), "is not JSON"),
+    "a list": (respond(b"[]", "application/json"), "is not a JSON object"),
+    "status error": (
+        respond(json.dumps(REFUSAL).encode(), "application/json"),
+        "refuses the query: bad_data: parse error",
+    ),
+    "no data": (success(None), "no data.result"),
+    "a matrix": (success(MATRIX), "is a 'matrix', not a vector"),
+    "no pair": (success(NO_PAIR), "holds no vector"),
+    "no number": (success(NO_NUMBER), "holds no vector"),
+    "no time": (success(NO_TIME), "holds no vector"),
+    "no labels": (success(NO_LABELS), "holds no vector"),
+    "hangs": (never_answers, "no complete answer within 0.5 s"),
+    "a gzip bomb": (packed(BOMB), "larger than 1,000,000 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_answer_is_a_problem_of_the_whole_source(name: str) -> None:
+    """It names the address and what happened; there are no sessions, not sessions at 0."""
+    answer, words = BAD[name]
+    with serve_raw(answer) as address:
+        (reading,) = read(f"http://{address}")
+    assert reading.sessions == ()
+    assert not reading.ok
+    (problem,) = reading.problems
+    assert (problem.target, problem.reason) == ("", Reason.SOURCE_ERROR)
+    assert address in problem.detail
+    assert words in problem.detail
+
+
+def test_nobody_there_is_a_problem_of_the_whole_source() -> None:
+    """A refused connection."""
+    with serve_raw(never_answers) as address:
+        pass
+    (reading,) = read(f"http://{address}")
+    assert reading.problems[0].reason is Reason.SOURCE_ERROR
+
+
+def test_an_error_on_the_second_query_is_a_problem_too() -> None:
+    """Ages without values are nothing."""
+    with serve_api(vector((LABELS, NOW - 1)), b"{") as api:
+        (reading,) = read(api.url)
+    assert reading.sessions == ()
+    assert reading.problems[0].reason is Reason.SOURCE_ERROR
+
+
+def test_an_empty_vector_is_no_session_and_no_problem() -> None:
+    """Nobody runs; and nothing more is asked."""
+    with serve_api(vector(), vector()) as api:
+        (reading,) = read(api.url)
+        assert len(api.forms) == 1
+    assert (reading.sessions, reading.problems) == ((), ())
+    assert reading.ok
+
+
+@pytest.mark.parametrize("which", ["ages", "values"])
+def test_a_partial_answer_gives_its_sessions_and_says_that_some_are_missing(which: str) -> None:
+    """Warnings in either answer."""
+    warnings = {which: ["store s3 is away"]}
+    ages = vector((LABELS, NOW - 1), warnings=warnings.get("ages", ()))
+    values = vector((TOKENS, 7), warnings=warnings.get("values", ()))
+    with serve_api(ages, values) as api:
+        (reading,) = read(api.url)
+    assert [session.session_id for session in reading.sessions] == ["run-1"]
+    (problem,) = reading.problems
+    assert (problem.target, problem.reason) == ("", Reason.PARTIAL_DATA)
+    assert "store s3 is away" in problem.detail
+
+
+def test_an_empty_but_partial_answer_is_not_taken_for_nothing() -> None:
+    """The missing part may hold them all."""
+    with serve_api(vector(warnings=["half"]), vector()) as api:
+        (reading,) = read(api.url)
+    assert [problem.reason for problem in reading.problems] == [Reason.PARTIAL_DATA]
+
+
+def test_infos_are_harmless() -> None:
+    """They are about the query."""
+    values = vector((TOKENS, 7), infos=["metric might not be a counter"])
+    with serve_api(vector((LABELS, NOW - 1)), values) as api:
+        (reading,) = read(api.url)
+    assert reading.problems == ()
+    assert reading.sessions[0].target == "agents/127.0.0.1:9464"
+
+
+def test_the_age_of_a_sample_is_taken_on_the_servers_clock() -> None:
+    """A sample 42 s old over there is 42 s old here, whatever either clock shows."""
+    with serve_api(vector((LABELS, NOW - 42)), vector((TOKENS, 7))) as api:
+        (reading,) = read(api.url, 5000.0)
+    assert reading.sessions[0].sampled_at == pytest.approx(4958.0)
+
+
+def test_a_sample_read_twice_keeps_its_time() -> None:
+    """Else every reading between two scrapes would look like a fresh sample."""
+    with serve_api(vector((LABELS, NOW - 42)), vector((TOKENS, 7))) as api:
+        first, second = read(api.url, 5000.0, 5000.7)
+    assert first.sessions[0].sampled_at == second.sessions[0].sampled_at
+
+
+def test_both_queries_are_evaluated_at_the_same_moment() -> None:
+    """The time goes back to the server as it wrote it, with the matchers in both queries."""
+    ages = vector((LABELS, NOW - 1), at=1767225600.125)
+    with serve_api(ages, vector((TOKENS, 7))) as api:
+        read(api.url, matchers=('job="agents"', 'env!~"dev.*"'))
+        first, second = api.forms
+    assert "time" not in first
+    assert second["time"] == "1767225600.125"
+    for form in (first, second):
+        assert 'job="agents",env!~"dev.*"}' in form["query"]
+        assert "sum" not in form["query"]
+
+
+def test_a_series_without_a_timestamp_takes_its_sessions_newest() -> None:
+    """One that has none at all is dropped and counted."""
+    fresh = {**LABELS, "model": "a"}
+    stranger = {**TOKENS, semconv.SESSION_ID: "run-2"}
+    values = vector(({**TOKENS, "model": "b"}, 7), (stranger, 9))
+    with serve_api(vector((fresh, NOW - 2), (LABELS, NOW - 9)), values) as api:
+        (reading,) = read(api.url, 5000.0)
+    (session,) = reading.sessions
+    assert session.sampled_at == pytest.approx(4998.0)
+    assert reading.dropped == {"no_timestamp": 1}
+
+
+def test_series_without_job_and_instance_have_a_target_all_the_same() -> None:
+    """As they come from a back end that was written to."""
+    bare = {semconv.SESSION_ID: "run-1"}
+    values = vector(({"__name__": semconv.SESSION_TOKENS.name, **bare}, 7))
+    with serve_api(vector((bare, NOW)), values) as api:
+        (reading,) = read(api.url)
+    assert reading.sessions[0].target == "/"
+
+
+def test_a_read_that_fails_forgets_nothing() -> None:
+    """After a bad answer the next good one is read as if nothing had been."""
+    good = vector((LABELS, NOW - 1))
+    with serve_api(b"{", vector((TOKENS, 7))) as api:
+
+        async def readings() -> tuple[Reading, Reading]:
+            source = PrometheusSource(PrometheusSettings(api.url), time.time)
+            bad = await source.read()
+            api.ages = good
+            fine = await source.read()
+            await source.close()
+            return bad, fine
+
+        bad, fine = asyncio.run(readings())
+    assert (len(bad.sessions), len(fine.sessions)) == (0, 1)
