@@ -1,0 +1,273 @@
+"""Every case of tests/cases/*.yaml, with its note as the test's id."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from otel_budget import semconv
+from otel_budget.ledger import record
+from otel_budget.ledger.ledger import Balance, Ledger
+from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.model.usage import Number
+from otel_budget.model.verdict import Action, Reason, Verdict
+from otel_budget.policy.evaluate import bound, bounds_from, check, headroom, resource_state
+from otel_budget.policy.forecast import completion_possible
+from otel_budget.policy.judge import Rules, judge_balance, judge_session
+from tests.case_files import SHAPES, Case, CaseError, number, numbers, parse_cases, read_cases
+
+NOW = 1_767_268_800.0
+RUN = "run"
+
+
+def balance(given: dict[str, Any]) -> Balance:
+    """Return what the ledger would know, with fresh data where a case says nothing else."""
+    facts = SessionFacts(
+        limits=numbers(given.get("limits")),
+        thresholds=given.get("thresholds", {}),
+        completion_threshold=given.get("completion_threshold"),
+        progress=given.get("progress"),
+    )
+    trouble = given.get("trouble")
+    return Balance(
+        session_id=RUN,
+        started_at=None,
+        used=numbers(given["used"]),
+        facts=facts,
+        rates={},
+        sampled_at=NOW,
+        silent_for=given.get("silent_for", 0.0),
+        gap=given.get("spacing", 1.0),
+        trouble=None if trouble is None else Reason(trouble),
+        implausible_for=given.get("implausible_for"),
+        ended=given.get("ended", False),
+    )
+
+
+def said(verdict: Verdict) -> dict[str, Any]:
+    """Return what cases want of a verdict."""
+    return {"action": verdict.action, "reason": verdict.reason, "status": verdict.status}
+
+
+def own_verdict(given: dict[str, Any]) -> Verdict:
+    """Return the verdict of a run on itself."""
+    return judge_session(
+        RUN,
+        numbers(given["used"]),
+        bounds_from(numbers(given["limits"]), given.get("thresholds", {}), "session"),
+        progress=given.get("progress"),
+        completion_threshold=given.get("completion_threshold", 0.8),
+        now=NOW,
+    )
+
+
+def of_limits(given: Any) -> dict[str, Any]:
+    """Hold one resource against one limit."""
+    resource, used = given["resource"], number(given["resource"], given["used"])
+    limited = None
+    if given["limit"] is not None:
+        limit = number(resource, given["limit"])
+        limited = bound(resource, limit, given["threshold"], "session")
+    state = resource_state(used, limited)
+    room = headroom({resource: state}, {} if limited is None else {resource: limited})
+    return {
+        "status": state.status,
+        "remaining": None if state.remaining is None else float(state.remaining),
+        "ratio": state.ratio,
+        "headroom": float(room[resource]) if resource in room else None,
+    }
+
+
+def of_decisions(given: Any) -> dict[str, Any]:
+    """Let a run judge itself."""
+    result = check(
+        numbers(given["used"]),
+        bounds_from(numbers(given["limits"]), given.get("thresholds", {}), "session"),
+    )
+    lists = {"approaching": list(result.approaching), "exceeded": list(result.exceeded)}
+    return {**said(own_verdict(given)), **lists}
+
+
+def of_combined_limits(given: Any) -> dict[str, Any]:
+    """Let the sidecar judge a run with limits of its own."""
+    ceilings = given["sidecar"]
+    rules = Rules(
+        ceilings=bounds_from(
+            numbers(ceilings["limits"]), ceilings.get("thresholds", {}), "sidecar"
+        ),
+        completion_threshold=ceilings.get("completion_threshold"),
+    )
+    verdict = judge_balance(balance({**given, **given["own"]}), rules, NOW)
+    limited = {n: s for n, s in verdict.resources.items() if s.limit is not None}
+    return {
+        **said(verdict),
+        "limit": {n: float(s.limit) for n, s in limited.items() if s.limit is not None},
+        "limit_from": {name: state.limit_from for name, state in limited.items()},
+        "headroom": {name: float(room) for name, room in verdict.headroom.items()},
+        "completion_threshold": verdict.completion_threshold,
+    }
+
+
+def of_no_data(given: Any) -> dict[str, Any]:
+    """Let the sidecar judge a run it has no good data of."""
+    rules = dict(given.get("rules", {}))
+    rules["on_no_data"] = Action(rules.get("on_no_data", "stop"))
+    return said(judge_balance(balance(given), Rules(**rules), NOW))
+
+
+def of_feasibility(given: Any) -> dict[str, Any]:
+    """Ask whether the rest would fit."""
+    bounds = bounds_from(numbers(given["limits"]), {}, "session")
+    fits = completion_possible(numbers(given["used"]), bounds, given.get("progress"))
+    return {"fits": "unknown" if fits is None else fits}
+
+
+def of_messages(given: Any) -> dict[str, Any]:
+    """Read what people read."""
+    bounds = bounds_from(numbers(given["limits"]), given.get("thresholds", {}), "session")
+    return {
+        "verdict": own_verdict(given).message,
+        "check": check(numbers(given["used"]), bounds).message,
+    }
+
+
+def seen(at: float, data: dict[str, Any]) -> SessionReading:
+    """Return one run as one target showed it."""
+    counters: dict[tuple[str, str], Number] = {
+        (resource, ""): number(resource, data[resource])
+        for resource in (semconv.TOKENS, semconv.API_CALLS, semconv.COST)
+        if resource in data
+    }
+    for row in data.get("series", ()):
+        key = (row["resource"], row["labels"])
+        counters[key] = number(row["resource"], row["value"])
+    facts = SessionFacts(
+        started_at=data.get("run"),
+        incarnation_at=data.get("process"),
+        carried_over=numbers(data.get("carried_over")),
+        limits=numbers(data.get("limits")),
+        thresholds=data.get("thresholds", {}),
+        progress=data.get("progress"),
+        duration=data.get("duration"),
+        state=data.get("state"),
+    )
+    target, taken = data.get("target", "a"), float(data.get("taken", at))
+    return SessionReading(RUN, target, taken, counters, facts, tuple(data.get("implausible", ())))
+
+
+def reading(step: dict[str, Any]) -> Reading:
+    """Return what a source gave in one step."""
+    failed = [Problem(t, Reason.SOURCE_ERROR, "refused") for t in step.get("fails", ())]
+    partial = [Problem(t, Reason.PARTIAL_DATA, "warned") for t in step.get("partial", ())]
+    at = float(step["at"])
+    return Reading("scrape", at, tuple(seen(at, s) for s in step["sees"]), (*failed, *partial))
+
+
+def restarted(ledger: Ledger, now: float) -> Ledger:
+    """Return the ledger a new sidecar reads from the storage of a killed one."""
+    fresh = Ledger()
+    for account in ledger.accounts.values():
+        fresh.adopt(record.load(json.loads(json.dumps(record.dump(account)))), now)
+    return fresh
+
+
+def of_ledger(given: Any) -> dict[str, Any]:
+    """Let a ledger take in one reading after the other."""
+    ledger = Ledger()
+    for step in given:
+        if step.get("restart"):
+            ledger = restarted(ledger, step["at"])
+        ledger.apply(reading(step))
+    account = ledger.accounts[RUN]
+    known = ledger.balance(account, float(given[-1]["at"]))
+    return {
+        **{resource: float(value) for resource, value in known.used.items()},
+        "unknown": [resource for resource in semconv.RESOURCES if resource not in known.used],
+        "resets": account.resets,
+        "incarnations": len(account.incarnations),
+        "refused": ledger.dropped["old_run"],
+        "superseded": len(ledger.superseded),
+        "limits": dict(known.facts.limits),
+        "progress": known.facts.progress,
+        "ended": known.ended,
+        "implausible_for": known.implausible_for,
+        "silent_for": known.silent_for,
+        "spacing": known.gap,
+        "trouble": known.trouble,
+    }
+
+
+RUNNERS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "limits": of_limits,
+    "decisions": of_decisions,
+    "combined_limits": of_combined_limits,
+    "no_data": of_no_data,
+    "ledger": of_ledger,
+    "feasibility": of_feasibility,
+    "messages": of_messages,
+}
+CASES = [case for name in RUNNERS for case in read_cases(name)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.file}: {case.note}")
+def test_the_case_comes_out_as_it_says(case: Case) -> None:
+    """What the case wants is what happens."""
+    got = RUNNERS[case.file](case.given)
+    assert {key: got[key] for key in case.want} == case.want
+
+
+def test_every_kind_of_case_is_run() -> None:
+    """A file that is foreseen, but not run, would be a file that asserts nothing."""
+    assert RUNNERS.keys() == SHAPES.keys()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_an_unknown_key_anywhere_in_a_case_file_is_an_error(name: str) -> None:
+    """Put a misspelt key into every mapping of the file in turn; each is found."""
+    data = {"cases": [_plain(case) for case in read_cases(name)]}
+    parse_cases(name, data)
+    places = list(_mappings(data))
+    assert len(places) > 2 * len(data["cases"])
+    for place in places:
+        place["tokenz"] = 1
+        with pytest.raises(CaseError, match=r"tokenz: unknown"):
+            parse_cases(name, data)
+        del place["tokenz"]
+
+
+@pytest.mark.parametrize(
+    ("case", "problem"),
+    [
+        ({"note": "n", "given": {}}, "want is missing"),
+        ({"note": "n", "given": {}, "want": {}}, "wants nothing"),
+        ({"given": {}, "want": {"status": "ok"}}, "note is missing"),
+        ({"note": "n", "given": [], "want": {"status": "ok"}}, "is not a mapping"),
+        ({"note": "n", "given": {"used": {}}, "want": {"status": "ok"}}, "is not a single value"),
+    ],
+)
+def test_a_case_that_would_assert_nothing_is_an_error(case: dict[str, Any], problem: str) -> None:
+    """Each such case is refused when it is read."""
+    with pytest.raises(CaseError, match=problem):
+        parse_cases("limits", {"cases": [case]})
+
+
+def test_two_cases_with_the_same_note_are_an_error() -> None:
+    """A note is an id, and a sentence for one thing."""
+    case = {"note": "n", "given": {}, "want": {"status": "ok"}}
+    with pytest.raises(CaseError, match=r"same note"):
+        parse_cases("limits", {"cases": [case, case]})
+
+
+def _plain(case: Case) -> dict[str, Any]:
+    return {"note": case.note, "given": case.given, "want": case.want}
+
+
+def _mappings(data: Any) -> Any:
+    if isinstance(data, dict):
+        yield data
+        for value in list(data.values()):
+            yield from _mappings(value)
+    elif isinstance(data, list):
+        for item in data:
+            yield from _mappings(item)
