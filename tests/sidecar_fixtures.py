@@ -176,6 +176,7 @@ def verdict(
     action: Action = Action.CONTINUE,
     status: LimitStatus = LimitStatus.OK,
     tokens: int = 10,
+    started_at: float | None = START - 10,
 ) -> Verdict:
     """Return a published verdict."""
     state = ResourceState(tokens, 1000, 1000 - tokens, tokens / 1000, status, "sidecar")
@@ -187,6 +188,7 @@ def verdict(
         message=f"tokens at {tokens}",
         resources={semconv.TOKENS: state},
         evaluated_at=at,
+        started_at=started_at,
         lease_seconds=LEASE,
         sequence=sequence,
     )

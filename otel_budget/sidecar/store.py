@@ -107,8 +107,8 @@ class Store:
 
     def load(self) -> Restored:
         """Return the live accounts, their last verdicts and the sequence."""
-        accounts = self._db.execute("SELECT body FROM account WHERE archived = 0")
-        verdicts = self._db.execute("SELECT body FROM verdict")
+        accounts = self._db.execute("SELECT body FROM account WHERE archived = 0").fetchall()
+        verdicts = self._db.execute("SELECT body FROM verdict").fetchall()
         row = self._db.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()
         return Restored(
             accounts=tuple(record.load(json.loads(body)) for (body,) in accounts),

@@ -1,0 +1,241 @@
+"""The HTTP API: what it answers, and that every error has one shape."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import jsonschema
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from starlette.types import Message
+
+from otel_budget.model.verdict import LimitStatus
+from otel_budget.publish import openapi
+from otel_budget.publish.app import build_app
+from otel_budget.publish.hub import Hub
+from tests.sidecar_fixtures import LEASE, events, verdict
+
+
+class Host:
+    """The process around the API, as a test wants it."""
+
+    ready = True
+    retry_after = 2.5
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Return something recognisable."""
+        if accept == "broken":
+            raise RuntimeError("no metrics today")
+        return f"# {accept}\n".encode(), "text/plain; version=0.0.4; charset=utf-8"
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+@pytest.fixture
+def hub() -> Hub:
+    filled = Hub(LEASE)
+    filled.publish([verdict("a", 1), verdict("b", 2, status=LimitStatus.EXCEEDED), verdict("c", 3)])
+    return filled
+
+
+@pytest.fixture
+def app(hub: Hub, host: Host) -> Starlette:
+    return build_app(hub, host, "1.2.3")
+
+
+@pytest.fixture
+def client(app: Starlette) -> Iterator[TestClient]:
+    with TestClient(app, raise_server_exceptions=False) as made:
+        yield made
+
+
+def test_one_verdict_is_its_wire_form(client: TestClient) -> None:
+    answer = client.get("/v1/verdicts/a")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert (answer.json()["session_id"], answer.json()["sequence"]) == ("a", 1)
+
+
+def test_verdicts_come_in_pages(client: TestClient) -> None:
+    first = client.get("/v1/verdicts", params={"limit": 2}).json()
+    assert [v["session_id"] for v in first["verdicts"]] == ["a", "b"]
+    rest = client.get("/v1/verdicts", params={"limit": 2, "cursor": first["next_cursor"]}).json()
+    assert ([v["session_id"] for v in rest["verdicts"]], rest["next_cursor"]) == (["c"], None)
+
+
+def test_verdicts_can_be_chosen_by_status(client: TestClient) -> None:
+    found = client.get("/v1/verdicts?status=exceeded").json()
+    assert [v["session_id"] for v in found["verdicts"]] == ["b"]
+
+
+def test_metrics_are_those_of_the_process_as_asked_for(client: TestClient) -> None:
+    answer = client.get("/metrics", headers={"Accept": "text/x"})
+    assert answer.text == "# text/x\n"
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_health_does_not_depend_on_the_source(client: TestClient, host: Host) -> None:
+    host.ready = False
+    assert client.get("/-/healthy").status_code == 200
+    assert client.get("/-/ready").status_code == 503
+    host.ready = True
+    assert client.get("/-/ready").status_code == 200
+
+
+def test_before_the_first_good_tick_an_unknown_run_is_not_a_missing_one(
+    client: TestClient, host: Host
+) -> None:
+    host.ready = False
+    for path in ("/v1/verdicts/nobody", "/v1/verdicts", "/-/ready"):
+        answer = client.get(path)
+        assert_problem(answer, 503)
+        assert answer.headers["retry-after"] == "3"
+
+
+def test_before_the_first_good_tick_what_is_known_from_the_storage_is_told(
+    client: TestClient, host: Host
+) -> None:
+    """A run that is known to be exceeded stays stopped, also while a restarted sidecar is blind."""
+    host.ready = False
+    assert client.get("/v1/verdicts/b").json()["status"] == "exceeded"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "named"),
+    [
+        ("/v1/verdicts/nobody", 404, "nobody"),
+        ("/v1/verdicts/-bad", 400, "session_id"),
+        ("/v1/verdicts/" + "x" * 129, 400, "session_id"),
+        ("/v1/verdicts?limit=abc", 400, "limit"),
+        ("/v1/verdicts?limit=0", 400, "limit"),
+        ("/v1/verdicts?limit=1001", 400, "limit"),
+        ("/v1/verdicts?limit=-1", 400, "limit"),
+        ("/v1/verdicts?limit=", 400, "limit"),
+        ("/v1/verdicts?limit=%D9%A3", 400, "limit"),
+        ("/v1/verdicts?status=fine", 400, "status"),
+        ("/v1/verdicts?cursor=%00", 400, "cursor"),
+        ("/v1/stream?session_id=a%20b", 400, "session_id"),
+        ("/v1/stream?session_id=", 400, "session_id"),
+        ("/", 404, "/"),
+        ("/v1/verdicts/", 404, "/v1/verdicts/"),
+        ("/v1/verdicts/a/b", 404, "/v1/verdicts/a/b"),
+    ],
+)
+def test_what_is_refused_is_named_in_a_problem(
+    client: TestClient, path: str, status: int, named: str
+) -> None:
+    assert named in assert_problem(client.get(path), status)["detail"]
+
+
+def test_a_last_event_id_that_is_no_number_is_refused(client: TestClient) -> None:
+    answer = client.get("/v1/stream", headers={"Last-Event-ID": "abc"})
+    assert "Last-Event-ID" in assert_problem(answer, 400)["detail"]
+
+
+def test_a_method_that_is_not_offered_is_a_problem_that_says_which_are(client: TestClient) -> None:
+    answer = client.post("/v1/verdicts")
+    assert_problem(answer, 405)
+    assert "GET" in answer.headers["allow"]
+
+
+def test_a_defect_of_ours_is_a_problem_without_its_inner_parts(client: TestClient) -> None:
+    detail = assert_problem(client.get("/metrics", headers={"Accept": "broken"}), 500)["detail"]
+    assert "no metrics today" not in detail
+
+
+def test_the_stream_has_the_headers_that_keep_it_flowing(client: TestClient) -> None:
+    answer = client.head("/v1/stream")
+    assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-accel-buffering"] == "no"
+
+
+def test_the_stream_sends_what_is_current_and_ends_when_the_hub_closes(
+    client: TestClient, hub: Hub
+) -> None:
+    hub.close()
+    answer = client.get("/v1/stream", headers={"Last-Event-ID": "1"})
+    assert [v["sequence"] for v in events([answer.content])] == [2, 3]
+    assert "id: 3\nevent: verdict\n" in answer.text
+
+
+def test_the_stream_carries_changes_and_forgets_a_reader_who_left(app: Starlette, hub: Hub) -> None:
+    async def follow() -> None:
+        async with streaming(app, b"session_id=a") as sent:
+            await sent.get()  # the headers
+            assert [v["sequence"] for v in events([(await sent.get())["body"]])] == [1]
+            assert hub.subscribers == 1
+            hub.publish([verdict("a", 9)])
+            assert [v["sequence"] for v in events([(await sent.get())["body"]])] == [9]
+
+    asyncio.run(asyncio.wait_for(follow(), 10))
+    assert hub.subscribers == 0
+
+
+def test_the_description_is_valid_and_covers_every_route(
+    app: Starlette, client: TestClient
+) -> None:
+    document = client.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    assert document["info"]["version"] == "1.2.3"
+    routes = {route.path for route in app.routes if isinstance(route, Route)}
+    assert set(document["paths"]) == routes
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    operations = [path["get"]["operationId"] for path in document["paths"].values()]
+    assert len(set(operations)) == len(operations)
+
+
+def test_answers_are_as_the_description_says(client: TestClient) -> None:
+    assert_matches(client.get("/v1/verdicts/a").json(), "Verdict")
+    assert_matches(client.get("/v1/verdicts/nobody").json(), "Problem")
+    for one in client.get("/v1/verdicts").json()["verdicts"]:
+        assert_matches(one, "Verdict")
+
+
+def assert_problem(answer: Any, status: int) -> dict[str, Any]:
+    """Return the problem in an answer; fail if it is not one."""
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert body["title"]
+    assert body["type"] == "about:blank"
+    return body
+
+
+def assert_matches(value: object, name: str) -> None:
+    """Fail if a value is not as its schema in the description says."""
+    document = openapi.document("1.2.3")
+    jsonschema.validate(value, {**document, "$ref": f"#/components/schemas/{name}"})
+    described = set(document["components"]["schemas"][name]["properties"])
+    assert isinstance(value, dict)
+    assert set(value) == described
+
+
+@asynccontextmanager
+async def streaming(app: Starlette, query: bytes) -> AsyncIterator[asyncio.Queue[Message]]:
+    """Open a stream as a server would; yield what the application sends, then hang up."""
+    sent: asyncio.Queue[Message] = asyncio.Queue()
+    gone = asyncio.Event()
+
+    async def receive() -> Message:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
+        "method": "GET", "path": "/v1/stream", "raw_path": b"/v1/stream", "root_path": "",
+        "query_string": query, "headers": [], "scheme": "http",
+    }  # fmt: skip
+    task = asyncio.create_task(app(scope, receive, sent.put))
+    yield sent
+    gone.set()
+    await task

@@ -1,0 +1,192 @@
+"""The store: nothing that was published is lost, and nothing damaged is overwritten."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from otel_budget import semconv
+from otel_budget.ledger.account import Account
+from otel_budget.ledger.record import dump
+from otel_budget.sidecar.store import Changes, Store, StoreError, open_store
+from tests.sidecar_fixtures import START, session, verdict
+
+
+def account(
+    session_id: str = "run-1", tokens: int = 5, started_at: float | None = START
+) -> Account:
+    """Return an account of a run that was seen once."""
+    made = Account(session_id, started_at, START)
+    made.observe(session(session_id, tokens, started_at=started_at), confirmed=True)
+    return made
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "otel-budget.db")
+
+
+def written(path: str, changes: Changes) -> None:
+    """Write changes in a process of their own, so to speak."""
+    store, _ = open_store(path)
+    store.commit(changes)
+    store.close()
+
+
+def test_a_new_file_is_empty(path: str) -> None:
+    store, restored = open_store(path)
+    store.close()
+    assert (restored.accounts, restored.verdicts, restored.sequence) == ((), (), 0)
+
+
+def test_what_was_written_comes_back_exactly(path: str) -> None:
+    before = account()
+    said = verdict(sequence=7, started_at=START)
+    written(path, Changes(7, [before], [], [said]))
+    store, restored = open_store(path)
+    store.close()
+    assert [dump(a) for a in restored.accounts] == [dump(before)]
+    assert restored.verdicts == (said,)
+    assert restored.sequence == 7
+
+
+def test_nothing_changed_is_nothing_written(path: str) -> None:
+    assert not Changes(7)
+    written(path, Changes(7))
+    store, restored = open_store(path)
+    store.close()
+    assert restored.sequence == 0
+
+
+def test_an_archived_run_is_not_live_but_can_be_taken_up_again(path: str) -> None:
+    written(path, Changes(1, [account()], [], [verdict(started_at=START)]))
+    written(path, Changes(1, [], [account(tokens=9)]))
+    store, restored = open_store(path)
+    assert (restored.accounts, restored.verdicts) == ((), ())
+    again = store.archived("run-1", START)
+    assert again is not None
+    assert again.totals()[semconv.TOKENS] == 9
+    assert store.archived("run-1", START + 1) is None
+    assert store.archived("run-1", None) is None
+    store.commit(Changes(1, [again]))
+    assert store.archived("run-1", START) is None
+    store.close()
+
+
+def test_a_superseded_run_is_archived_beside_its_successor(path: str) -> None:
+    written(path, Changes(1, [account(started_at=START)]))
+    written(path, Changes(2, [account(started_at=START + 5)], [account(started_at=START)]))
+    store, restored = open_store(path)
+    assert [a.started_at for a in restored.accounts] == [START + 5]
+    assert store.archived("run-1", START) is not None
+    store.close()
+
+
+def test_a_run_whose_start_becomes_known_later_stays_one_run(path: str) -> None:
+    written(path, Changes(1, [account(started_at=None)]))
+    written(path, Changes(2, [account(started_at=START)]))
+    store, restored = open_store(path)
+    store.close()
+    assert [a.started_at for a in restored.accounts] == [START]
+
+
+def test_a_transaction_that_fails_leaves_nothing_behind(path: str) -> None:
+    store, _ = open_store(path)
+    broken = account("run-2")
+    broken.resets = object()  # type: ignore[assignment] # not JSON: stands for any failure
+    with pytest.raises(TypeError):
+        store.commit(Changes(5, [account(), broken]))
+    store.commit(Changes(1, [], [], [verdict()]))
+    store.close()
+    store, restored = open_store(path)
+    store.close()
+    assert (restored.accounts, restored.sequence) == ((), 1)
+
+
+def test_what_was_committed_survives_a_process_that_never_closed(path: str, tmp_path: Path) -> None:
+    store, _ = open_store(path)
+    store.commit(Changes(3, [account()], [], [verdict(sequence=3)]))
+    image = tmp_path / "image"
+    image.mkdir()
+    for file in Path(path).parent.glob("otel-budget.db*"):  # as the disk is when the power goes
+        (image / file.name).write_bytes(file.read_bytes())
+    store.close()
+    survived, restored = open_store(str(image / "otel-budget.db"))
+    survived.close()
+    assert (len(restored.accounts), restored.sequence) == (1, 3)
+
+
+def test_every_commit_is_synced_to_the_disk(path: str) -> None:
+    store, _ = open_store(path)
+    (level,) = store._db.execute("PRAGMA synchronous").fetchone()
+    (mode,) = store._db.execute("PRAGMA journal_mode").fetchone()
+    store.close()
+    assert (level, mode) == (2, "wal")
+
+
+@pytest.mark.parametrize("damage", ["text", "truncated", "json", "account"])
+def test_a_damaged_file_is_set_aside_and_said_loudly(
+    path: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(path, Changes(1, [account()], [], [verdict()]))
+    spoil(Path(path), damage)
+    spoiled = Path(path).read_bytes()
+    store, restored = open_store(path)
+    store.close()
+    (aside,) = Path(path).parent.glob("otel-budget.db.damaged-*")
+    assert aside.read_bytes() == spoiled
+    assert restored.accounts == ()
+    assert aside.name in caplog.text
+    assert "damaged" in caplog.text
+
+
+def spoil(file: Path, damage: str) -> None:
+    """Damage a storage file in one of several ways."""
+    if damage == "text":
+        file.write_text("this is not a database, whatever its name says\n" * 100)
+    elif damage == "truncated":
+        file.write_bytes(file.read_bytes()[:5000])
+    else:
+        body = "{" if damage == "json" else '{"format": 1}'
+        connection = sqlite3.connect(file)
+        with connection:
+            connection.execute("UPDATE account SET body = ?", (body,))
+        connection.close()
+
+
+@pytest.mark.parametrize("key", ["schema_version", "account_format", "verdict_version"])
+def test_a_file_of_a_newer_version_is_refused_untouched(path: str, key: str) -> None:
+    written(path, Changes(1, [account()]))
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("UPDATE meta SET value = '99' WHERE key = ?", (key,))
+    connection.close()
+    before = Path(path).read_bytes()
+    with pytest.raises(StoreError, match=f"{key} 99.*upgrade otel-budget"):
+        open_store(path)
+    assert Path(path).read_bytes() == before
+
+
+def test_a_database_of_something_else_is_refused_untouched(path: str) -> None:
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.close()
+    with pytest.raises(StoreError, match=r"something else.*storage.path"):
+        open_store(path)
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"cannot be opened.*storage\.path"):
+        open_store(str(tmp_path / "nowhere" / "otel-budget.db"))
+
+
+def test_a_second_sidecar_on_the_same_file_is_refused(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("otel_budget.sidecar.store._LOCK_TIMEOUT", 0.0)
+    store, _ = open_store(path)
+    with pytest.raises(StoreError, match="another sidecar uses it"):
+        open_store(path)
+    assert isinstance(store, Store)
+    store.close()
