@@ -22,7 +22,10 @@ types: $(VENV)/.dev
 layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-check: lint types layers
+generated: $(VENV)/.dev
+	$(BIN)/python docs/generate.py --check
+
+check: lint types layers generated
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks

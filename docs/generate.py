@@ -1,0 +1,69 @@
+"""Write the documents that come out of the code; with --check, say which are out of date.
+
+Run from the repository: ``python docs/generate.py [--check]``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from otel_budget import __version__, semconv
+from otel_budget.publish import openapi
+
+HERE = Path(__file__).parent
+
+_SECTIONS = (
+    (
+        "Per session, from the agent",
+        "Every series has the label `session_id`; the labels below come on top.",
+        semconv.SESSION_METRICS,
+    ),
+    (
+        "Per process, from the agent",
+        "OpenTelemetry instruments, exported by whatever reader the application has.",
+        semconv.PROCESS_METRICS,
+    ),
+    ("From the sidecar", "On the sidecar's own `/metrics`.", semconv.SIDECAR_METRICS),
+)
+
+
+def metrics_page() -> str:
+    """Return the page of all metrics."""
+    lines = [
+        "# Metrics",
+        "",
+        "Generated from `otel_budget/semconv.py` by `docs/generate.py`; do not edit by hand. What",
+        "they mean to each other is in [design.md](design.md), section 4.",
+    ]
+    for title, text, metrics in _SECTIONS:
+        lines += ["", f"## {title}", "", text, "", "| name | type | labels | meaning |"]
+        lines += ["|---|---|---|---|"]
+        for metric in metrics:
+            labels = ", ".join(f"`{label}`" for label in metric.labels) or "none"
+            lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def documents() -> dict[Path, str]:
+    """Return every generated document by its path."""
+    description = json.dumps(openapi.document(__version__), indent=2) + "\n"
+    return {HERE / "metrics.md": metrics_page(), HERE / "openapi.json": description}
+
+
+def main() -> int:
+    """Write, or check; the exit status is 1 if a document is out of date."""
+    stale = []
+    for path, text in documents().items():
+        if "--check" not in sys.argv:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(path.name)
+    if stale:
+        sys.stderr.write(f"out of date: {', '.join(stale)}; run: python docs/generate.py\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
