@@ -108,13 +108,19 @@ class Loop:
                 tasks.append(self._reading)
             await self._wait(tasks, pause)
             if self._reading is not None and self._reading.done():
-                await self._finish_tick(self._reading)
+                await self._finish_tick(self._reading.result())
             elif self._until_renewal() <= 0 and not self._stopping.is_set():
                 await self.judge(None)
         stopping.cancel()
         await self._last_tick()
         for source in {*self._retired, self.settings.source}:
             await source.close()
+
+    async def tick(self) -> None:
+        """Read the source, however long it takes, and judge."""
+        await self._take_settings()
+        self._began_at = self._clock()
+        await self._finish_tick(await self._read())
 
     async def _begin_tick(self) -> float:
         """Start to read if it is time to; return the seconds until there is something to do."""
@@ -127,9 +133,9 @@ class Loop:
         self._began_at, self._reading = now, asyncio.create_task(self._read())
         return self._until_renewal()
 
-    async def _finish_tick(self, reading: asyncio.Task[Reading]) -> None:
+    async def _finish_tick(self, reading: Reading) -> None:
         self._reading = None
-        await self.judge(reading.result())
+        await self.judge(reading)
         now, interval = self._clock(), self.settings.interval
         took = now - self._began_at
         self._telemetry.ticked(took, overran=took > interval)
@@ -171,7 +177,7 @@ class Loop:
         last = self._reading or asyncio.create_task(self._read())
         await self._wait([last], LAST_READ)
         if last.done():
-            await self._finish_tick(last)
+            await self._finish_tick(last.result())
             return
         last.cancel()
         await asyncio.gather(last, return_exceptions=True)
