@@ -1,5 +1,6 @@
 """A ``/metrics`` endpoint for tests: real HTTP on loopback, its text set by the test."""
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ class Exposition:
     def __init__(self) -> None:
         """Show nothing yet."""
         self.text: str | None = ""
+        self.scheme = "http"
         self.address = ""
         self.headers: dict[str, str] = {}
         """Of the last request."""
@@ -46,7 +48,7 @@ class Exposition:
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"http://{self.address}/metrics"
+        return f"{self.scheme}://{self.address}/metrics"
 
     def show(self, text: str | None) -> None:
         """Show this from now on; None: hang up on whoever asks."""
@@ -71,8 +73,8 @@ class Exposition:
 
 
 @contextmanager
-def serve() -> Iterator[Exposition]:
-    """Serve an exposition on a free port of the loopback interface."""
+def serve(tls: ssl.SSLContext | None = None) -> Iterator[Exposition]:
+    """Serve an exposition on a free port of the loopback interface; with TLS if told so."""
     exposition = Exposition()
 
     class Handler(BaseHTTPRequestHandler):
@@ -96,7 +98,19 @@ def serve() -> Iterator[Exposition]:
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
+        def get_request(self) -> tuple[Any, Any]:
+            connection, client = super().get_request()
+            if tls is None:
+                return connection, client
+            # The handshake comes with the first read, in the thread of the connection.
+            wrapped = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            return wrapped, client
+
+        def handle_error(self, *args: Any) -> None:
+            """Say nothing: a client that trusts nobody hangs up, and that is what is tested."""
+
     with Server(("127.0.0.1", 0), Handler) as server:
+        exposition.scheme = "http" if tls is None else "https"
         exposition.address = f"127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,16 +38,6 @@ def prometheus(folder: Path, addresses: Sequence[str]) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with HTTPExecutor(command, url=f"{url}/-/ready", timeout=30, sleep=0.05):
         yield url
-
-
-def instant_query(url: str, query: str) -> list[dict[str, object]]:
-    """Ask a Prometheus in the plainest way, for tests to compare with."""
-    request = urllib.request.Request(  # noqa: S310 - the URL of our own child process
-        f"{url}/api/v1/query", data=f"query={query}".encode()
-    )
-    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - the same
-        found: list[dict[str, object]] = json.load(answer)["data"]["result"]
-    return found
 
 
 def _free_port() -> int:

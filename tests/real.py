@@ -14,6 +14,7 @@ REQUIRE = "OTEL_BUDGET_REQUIRE_REAL"
 PACKAGES = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "openssl": "openssl",
 }
 
 

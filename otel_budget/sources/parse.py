@@ -122,7 +122,8 @@ class PageReader:
         samples = [s for family in text_string_to_metric_families(line) for s in family.samples]
         for sample in samples:
             if sample.name in self._wanted:
-                found.append(((sample.name, sample.labels), sample.value))
+                # Written out again: a whole number comes as an int, too large for float() maybe.
+                found.append(((sample.name, sample.labels), float(repr(sample.value))))
                 if sample.timestamp is None and text.endswith("}"):
                     fresh[text] = (sample.name, sample.labels)
 

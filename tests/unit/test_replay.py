@@ -1,0 +1,33 @@
+"""Readings that were written down."""
+
+import asyncio
+
+import pytest
+
+from otel_budget.model.reading import Reading, SessionReading
+from otel_budget.sources.replay import ReplaySource
+
+READINGS = [
+    Reading("scrape", 1.0, (SessionReading("run-1", "here", 1.0, {}),)),
+    Reading("scrape", 2.0, (SessionReading("run-1", "here", 2.0, {}),), dropped={"type": 1}),
+]
+
+
+def test_readings_come_in_order_and_then_there_is_nothing_to_see() -> None:
+    """One for each read."""
+
+    async def read_all() -> list[Reading]:
+        source = ReplaySource(READINGS)
+        found = [await source.read() for _ in range(4)]
+        await source.close()
+        return found
+
+    found = asyncio.run(read_all())
+    assert found[:2] == READINGS
+    assert found[2] == found[3] == Reading("scrape", 2.0)
+
+
+def test_nothing_to_replay_is_refused() -> None:
+    """Somebody forgot the readings."""
+    with pytest.raises(ValueError, match="at least one reading"):
+        ReplaySource([])
