@@ -1,0 +1,239 @@
+"""The command: what it prints, and how it exits."""
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_budget import __version__, wire
+from otel_budget.arguments import ENV_SIDECAR
+from otel_budget.cli import main
+from otel_budget.model.verdict import Action, LimitStatus
+from tests.sidecar_fixtures import verdict
+
+GOOD = """
+source: {scrape: {targets: ["http://127.0.0.1:9464/metrics"]}}
+resource_limits: {max_tokens: 2000000, max_cost_usd: 2.5}
+verdicts: {lease: 30s}
+"""
+
+
+@contextmanager
+def answering(status: int, body: str) -> Iterator[str]:
+    """Serve one answer to everything; yield the URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"otel-budget {__version__}\n"
+
+
+@pytest.mark.parametrize("argv", [[], ["config"], ["nonsense"], ["check"], ["sidecar", "--nope"]])
+def test_wrong_usage_exits_2_and_shows_the_right_one(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert "usage: otel-budget" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", "demo", "sidecar", "check", "config check", "version"])
+def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    if command in ("", "sidecar", "check"):
+        assert "examples:" in told
+    if command == "check":
+        assert "exit status:" in told
+
+
+# --- check ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("action", "status", "expected"),
+    [
+        (Action.CONTINUE, LimitStatus.OK, 0),
+        (Action.CONTINUE, LimitStatus.APPROACHING, 0),
+        (Action.STOP, LimitStatus.APPROACHING, 3),
+        (Action.STOP, LimitStatus.EXCEEDED, 3),
+        (Action.STOP, LimitStatus.INCONCLUSIVE, 4),
+        (Action.CONTINUE, LimitStatus.INCONCLUSIVE, 4),
+    ],
+)
+def test_check_exits_by_the_verdict(action: Action, status: LimitStatus, expected: int) -> None:
+    with answering(200, wire.to_json(verdict(action=action, status=status))) as url:
+        assert main(["check", "run-1", "--sidecar", url]) == expected
+
+
+def test_check_says_the_verdict_and_each_resource(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(200, wire.to_json(verdict())) as url:
+        main(["check", "run-1", "--sidecar", url])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "run-1: continue (within_limits): tokens at 10"
+    assert second == "  ok          tokens at 1.0% (10 of 1,000), limit of the sidecar"
+
+
+def test_check_gives_the_verdict_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(200, wire.to_json(verdict())) as url:
+        assert main(["check", "run-1", "--sidecar", url + "/", "--json"]) == 0
+    assert wire.from_json(capsys.readouterr().out) == verdict()
+
+
+def test_check_finds_the_sidecar_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with answering(200, wire.to_json(verdict())) as url:
+        monkeypatch.setenv(ENV_SIDECAR, url)
+        assert main(["check", "run-1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (404, '{"detail": "no run \'run-1\' is known here"}', "no run 'run-1' is known here"),
+        (503, '{"detail": "not yet"}', "not yet"),
+        (500, "<html>", "500 Internal Server Error"),
+        (404, "[]", "404 Not Found"),
+        (299, "<html>", "does not answer like a sidecar"),
+    ],
+)
+def test_check_exits_4_when_nobody_knows(
+    status: int, body: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(status, body) as url:
+        assert main(["check", "run-1", "--sidecar", url]) == 4
+        said = capsys.readouterr()
+        assert told in said.out + said.err
+        main(["check", "run-1", "--sidecar", url, "--json"])
+    if status != 299:
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["session_id"] == "run-1"
+        assert told in answer["error"]
+
+
+def test_check_exits_4_when_no_sidecar_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "run-1", "--sidecar", "http://127.0.0.1:9"]) == 4
+    assert "no sidecar answers at http://127.0.0.1:9" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["check", "-- bad"],
+        ["check", "../etc"],
+        ["check", "run-1", "--sidecar", "file:///etc/passwd"],
+        ["check", "run-1", "--sidecar", "localhost:9465"],
+        ["check", "run-1", "--sidecar", "http://127.0.0.1:port"],
+    ],
+)
+def test_check_refuses_what_cannot_be(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    assert "is not allowed; allowed:" in capsys.readouterr().err
+
+
+# --- config check and sidecar ---------------------------------------------------------------------
+def test_config_check_says_what_would_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(GOOD)
+    assert main(["config", "check", str(file)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"OK: {file}\n")
+    for part in ("http://127.0.0.1:9464/metrics", "tokens 2,000,000", "cost $2.50", "lease 30 s"):
+        assert part in told
+
+
+def test_config_check_says_all_that_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(GOOD + "budgets: [1]\nlisten: {address: nowhere}\n")
+    assert main(["config", "check", str(file)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"otel-budget: {file}:") for line in lines)
+
+
+def test_config_check_of_no_file_exits_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", "check", str(tmp_path / "none.yaml")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        ([], "--target, --file-sd, --prometheus"),
+        (["--target", "http://a/metrics", "--prometheus", "http://b"], "--prometheus"),
+        (["--target", "nowhere"], "--target"),
+        (["--target", "http://a/metrics", "--max-tokens", "-1"], "--max-tokens"),
+        (["--target", "http://a/metrics", "--lease", "0s"], "--lease"),
+        (["--target", "http://a/metrics", "--max-cost-usd", "nan"], "--max-cost-usd"),
+        (["--target", "http://a/metrics", "--listen", "9465"], "--listen"),
+        (["--config", "x.yaml", "--max-tokens", "0"], "no other flags beside it"),
+    ],
+)
+def test_sidecar_refuses_wrong_flags_by_name(
+    argv: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sidecar", *argv]) == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "package", "reader"),
+    [
+        (["sidecar", "--target", "http://a/metrics"], "uvicorn", "otel_budget.sidecar.wiring"),
+        (["config", "check", "x.yaml"], "pydantic", "otel_budget.config"),
+        (["demo"], "rich", "otel_budget.demo"),
+    ],
+)
+def test_without_the_extra_it_says_what_to_install(
+    argv: list[str],
+    package: str,
+    reader: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in list(sys.modules):
+        if name.startswith((reader, f"{package}.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert package in said
+    assert "pip install 'otel-budget[sidecar]'" in said
+
+
+def test_ctrl_c_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("otel_budget.cli._ask", interrupted)
+    assert main(["check", "run-1"]) == 130
