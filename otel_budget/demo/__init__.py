@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
 
 from otel_budget import serve_metrics
@@ -23,7 +24,7 @@ INTERVAL = 0.2
 _START_TIMEOUT = 20.0
 
 
-def run_demo(speed: float = 12.0, keep: Path | None = None) -> int:
+def run_demo(speed: float = 12.0, keep: str | PathLike[str] | None = None) -> int:
     """Replay the runs; return the exit code.
 
     speed: how many times faster than recorded. keep: folder for the checkpoints, by default a new
@@ -31,7 +32,7 @@ def run_demo(speed: float = 12.0, keep: Path | None = None) -> int:
     """
     screen = Screen()
     logging.getLogger("otel_budget").setLevel(logging.CRITICAL)  # the screen says it all
-    root = keep or Path(tempfile.mkdtemp(prefix="otel-budget-demo-"))
+    root = Path(keep or tempfile.mkdtemp(prefix="otel-budget-demo-"))
     screen.console.print(
         f"Two recorded coding-agent runs, replayed about {speed:g} times faster, as three runs:"
     )

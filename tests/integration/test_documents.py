@@ -1,0 +1,122 @@
+"""What README and the examples say is run; what is generated is up to date."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from otel_budget import semconv
+from otel_budget.config.schema import SidecarConfig
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+#: A line each example must print: what it is there to show.
+SAID = {
+    "approaching.py": "half-way: 4 of 10 steps; stop: approaching_limit",
+    "basic.py": "Tokens: 20.0%",
+    "checkpoints.py": "resumed with 4,500 tokens and state {'chapters': ['one']}",
+    "exceeded.py": "exceeded: api_calls: api_calls at 100.0% (2 of 2)",
+    "feasibility.py": "before any progress: None",
+    "interrupt.py": "interrupted at 1000 tokens: limit_exceeded",
+    "orchestrate.py": "completed: 9,900 tokens in all",
+    "remaining.py": "tokens left: 3800",
+    "spans.py": "otel_budget.run: session_id=spans tokens=1020",
+}
+
+
+def run(*command: str, cwd: Path = ROOT) -> str:
+    """Run a Python program as a user would; return what it printed."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *command],
+        capture_output=True, text=True, cwd=cwd, env=environment, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: str(path.name))
+def test_every_example_runs_and_shows_what_it_is_there_for(example: Path) -> None:
+    """An example without a line to look for is a test that is missing."""
+    assert SAID[example.name] in run(str(example))
+
+
+def test_the_readmes_ten_lines_run_unchanged(tmp_path: Path) -> None:
+    """With phases and an execute_phase of the reader's own, and the root in a temporary folder."""
+    lines = next(block for block in blocks("python") if "for phase in phases" in block)
+    before = "phases = ['a', 'b']\nexecute_phase = str.upper\nestimated_tokens = 250_000\n"
+    script = tmp_path / "ten_lines.py"
+    root = f'Path("{tmp_path}/new/project")'
+    script.write_text(before + lines.replace('Path("/project")', root), encoding="utf-8")
+    assert run(str(script)).splitlines() == ["Tokens: 50.0%"]
+    newest = max((tmp_path / "new/project/.otel_budget/checkpoints/my-session").iterdir())
+    assert json.loads(newest.read_text(encoding="utf-8"))["usage"]["tokens"] == 500_000
+
+
+def test_the_readmes_configuration_is_accepted() -> None:
+    """The YAML block is a whole configuration."""
+    (block,) = blocks("yaml")
+    config = SidecarConfig.model_validate(yaml.safe_load(block))
+    assert config.source.prometheus is not None
+    assert config.verdicts.hold == 300
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's code blocks of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_every_file_the_readme_links_to_is_there() -> None:
+    """A link to nothing is how documents begin to rot."""
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert len(links) > 5
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_generated_documents_are_up_to_date() -> None:
+    """docs/metrics.md and docs/openapi.json come out of the code."""
+    run("docs/generate.py", "--check")
+
+
+def test_no_metric_name_is_written_out_beside_semconv() -> None:
+    """A name that stands in one place cannot be wrong in another."""
+    every = (*semconv.SESSION_METRICS, *semconv.PROCESS_METRICS, *semconv.SIDECAR_METRICS)
+    names = {metric.name for metric in every}
+    assert len(names) > 40
+    found = [
+        f"{path.name}: {name}"
+        for path in (ROOT / "otel_budget").rglob("*.py")
+        if path.name != "semconv.py"
+        for name in names
+        if f'"{name}"' in path.read_text(encoding="utf-8")
+    ]
+    assert found == []
+
+
+def test_the_demo_ends_its_three_runs_in_three_ways(tmp_path: Path) -> None:
+    """Piped to a file: one finishes, one stops by itself, one is stopped by the sidecar."""
+    said = run("-m", "otel_budget", "demo", "--speed", "20", "--keep", str(tmp_path))
+    rows = {
+        line.split()[0]: line.split()
+        for line in said.splitlines()
+        if "limits" in line or "sidecar" in line
+    }
+    assert rows["nearly-done"][1:3] == ["completed", "finishing"]
+    assert rows["own-limit"][1:5] == ["stopped", "approaching_limit", "own", "limits"]
+    assert rows["sidecar-limit"][1:5] == ["stopped", "approaching_limit", "the", "sidecar"]
+    assert "\x1b[" not in said, "escape sequences in a file"
+    saved = sorted(tmp_path.glob(".otel_budget/checkpoints/*/*.json"))
+    assert {path.parent.name for path in saved} == {
+        "demo-nearly-done",
+        "demo-own-limit",
+        "demo-sidecar-limit",
+    }
+    newest = json.loads(saved[-1].read_text(encoding="utf-8"))
+    assert newest["state"]["results"], "the partial results are in the checkpoint"
