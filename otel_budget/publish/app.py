@@ -152,7 +152,12 @@ class _EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._hub.subscribe(self._session_id, self._after) as subscription:
             self.body_iterator = subscription.frames()
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, send)
+            except asyncio.CancelledError:
+                # At the end the server cuts off a reader that does not read; that is no defect.
+                if not self._hub.closed:
+                    raise
 
 
 def _json(text: str) -> Response:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Seconds the last reading may take once the process was asked to end.
-LAST_READ = 2.0
+LAST_READ = 1.5
 #: Seconds between two tries to judge when the lease is very short or judging fails.
 _LEAST_PAUSE = 0.05
 

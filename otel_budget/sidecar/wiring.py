@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Seconds an open response may still take after its stream was ended.
-_GRACE = 2
+_GRACE = 1
 _ADVICE = {
     errno.EADDRINUSE: "something listens there already, perhaps another sidecar: stop that one, or "
     "choose another address with listen.address or --listen; port 0 takes a free one",

@@ -100,7 +100,7 @@ class Process:
     def get(self, path: str) -> tuple[int, bytes]:
         """Return status and body."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=5) as answer:  # noqa: S310 - our own child
+            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as exc:
             with exc:
@@ -219,7 +219,8 @@ def test_sigterm_ends_it_in_order_and_soon_with_a_stream_open(process: Process) 
     with process.follow() as stream:
         coming = events(stream)
         next(coming)
-        process.endpoint.text = tokens_page(1200)
+        process.show(1200)
+        process.endpoint.wait_until_asked(1)
         began = time.monotonic()
         assert process.end(signal.SIGTERM) == 0
         assert time.monotonic() - began < 5
@@ -244,6 +245,22 @@ def test_sigterm_ends_it_soon_while_a_target_never_answers(process: Process) -> 
         assert process.end(signal.SIGTERM) == 0
         assert time.monotonic() - began < 5
         asked.close()
+    assert "Traceback" not in process.said()
+
+
+def test_sigterm_ends_it_soon_while_a_reader_does_not_read(process: Process) -> None:
+    host, _, port = process.url.removeprefix("http://").partition(":")
+    process.endpoint.show(page(*(line(semconv.SESSION_TOKENS, n, f"run-{n}") for n in range(300))))
+    process.wait_until(lambda: process.verdict("run-299"))
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        reader.connect((host, int(port)))
+        reader.sendall(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        reader.recv(10)
+        began = time.monotonic()
+        assert process.end(signal.SIGTERM) == 0
+        assert time.monotonic() - began < 5
+    assert "ended in order" in process.said()
     assert "Traceback" not in process.said()
 
 
