@@ -75,24 +75,17 @@ def _gauge(name: str, text: str, *labels: str) -> Metric:
     return Metric(name, "gauge", text, labels)
 
 
+# One metric, two lines: the table is to be read as a whole.
+# fmt: off
 # --- per session, from the agent ----------------------------------------------------------------
-SESSION_TOKENS: Final = _counter(
-    "otel_budget_tokens_total", "Tokens used by this incarnation of the run, input and output."
-)
-SESSION_API_CALLS: Final = _counter(
-    "otel_budget_api_calls_total",
-    "API calls made by this incarnation of the run, failed ones included.",
-)
-SESSION_COST: Final = _counter(
-    "otel_budget_cost_usd_total",
-    "Known cost of this incarnation of the run in US dollars; unpriced calls are not in it.",
-)
-CARRIED_OVER: Final = _gauge(
-    "otel_budget_carried_over",
-    "What a resumed run brought along from its checkpoint; 0 for a new run.",
-    RESOURCE,
-    UNIT,
-)
+SESSION_TOKENS: Final = _counter("otel_budget_tokens_total",
+    "Tokens used by this incarnation of the run, input and output.")
+SESSION_API_CALLS: Final = _counter("otel_budget_api_calls_total",
+    "API calls made by this incarnation of the run, failed ones included.")
+SESSION_COST: Final = _counter("otel_budget_cost_usd_total",
+    "Known cost of this incarnation of the run in US dollars; unpriced calls are not in it.")
+CARRIED_OVER: Final = _gauge("otel_budget_carried_over",
+    "What a resumed run brought along from its checkpoint; 0 for a new run.", RESOURCE, UNIT)
 PHASE_TOKENS: Final = _counter(
     "otel_budget_phase_tokens_total",
     "The same tokens by phase, model and type; sums to otel_budget_tokens_total.",
@@ -100,86 +93,46 @@ PHASE_TOKENS: Final = _counter(
     MODEL,
     TOKEN_TYPE,
 )
-PHASE_TOKEN_DETAILS: Final = _counter(
-    "otel_budget_phase_token_details_total",
-    "Parts of the input and output tokens; never to be added to them.",
-    PHASE,
-    MODEL,
-    DETAIL,
-)
-PHASE_API_CALLS: Final = _counter(
-    "otel_budget_phase_api_calls_total",
-    "API calls by phase, model and outcome.",
-    PHASE,
-    MODEL,
-    OUTCOME,
-)
-PHASE_COST: Final = _counter(
-    "otel_budget_phase_cost_usd_total",
-    "Known cost in US dollars by phase and model.",
-    PHASE,
-    MODEL,
-)
-UNPRICED_CALLS: Final = _counter(
-    "otel_budget_unpriced_calls_total", "API calls whose price nobody knows."
-)
-UNKNOWN_USAGE_CALLS: Final = _counter(
-    "otel_budget_unknown_usage_calls_total", "API calls whose tokens nobody knows."
-)
-DURATION_SECONDS: Final = _gauge(
-    "otel_budget_duration_seconds", "Seconds since the run began, pauses and downtime included."
-)
-ACTIVE_SECONDS: Final = _gauge(
-    "otel_budget_active_seconds", "Seconds the run was active, without pauses and downtime."
-)
-CHECKPOINTS: Final = _counter(
-    "otel_budget_checkpoints_total", "Checkpoints written by this incarnation of the run."
-)
-CHECKPOINT_FAILURES: Final = _counter(
-    "otel_budget_checkpoint_failures_total", "Checkpoints that could not be written."
-)
-LAST_CHECKPOINT: Final = _gauge(
-    "otel_budget_last_checkpoint_timestamp_seconds",
-    "Unix time of the newest checkpoint; absent before the first.",
-)
-CHECKPOINT_INTERVAL: Final = _gauge(
-    "otel_budget_checkpoint_interval_seconds", "Seconds between automatic checkpoints."
-)
-PROGRESS: Final = _gauge(
-    "otel_budget_progress_ratio", "Progress last reported by the run, 0 to 1; absent when unknown."
-)
-LIMIT: Final = _gauge(
-    "otel_budget_limit", "The run's own limit; absent when unlimited.", RESOURCE, UNIT
-)
-WARNING_THRESHOLD: Final = _gauge(
-    "otel_budget_warning_threshold_ratio",
-    "Share of the limit from which a resource counts as approaching it.",
-    RESOURCE,
-)
-COMPLETION_THRESHOLD: Final = _gauge(
-    "otel_budget_completion_threshold_ratio",
-    "Progress from which an approaching run may finish.",
-)
-SESSION_START: Final = _gauge(
-    "otel_budget_session_start_timestamp_seconds", "Unix time at which the run began."
-)
-INCARNATION_START: Final = _gauge(
-    "otel_budget_incarnation_start_timestamp_seconds",
-    "Unix time at which the process that carries the run took it up.",
-)
-SESSION_INFO: Final = _gauge(
-    "otel_budget_session_info",
-    "Always 1; says what the run is and to whom it belongs.",
-    WORKFLOW,
-    *SCOPE_LABELS,
-)
-SESSION_STATE: Final = _gauge(
-    "otel_budget_session_state", "1 for the state the run is in, 0 for the others.", STATE
-)
-SIDECAR_REACHABLE: Final = _gauge(
-    "otel_budget_sidecar_reachable",
-    "1 if the run hears the sidecar, else 0; absent without a sidecar.",
-)
+PHASE_TOKEN_DETAILS: Final = _counter("otel_budget_phase_token_details_total",
+    "Parts of the input and output tokens; never to be added to them.", PHASE, MODEL, DETAIL)
+PHASE_API_CALLS: Final = _counter("otel_budget_phase_api_calls_total",
+    "API calls by phase, model and outcome.", PHASE, MODEL, OUTCOME)
+PHASE_COST: Final = _counter("otel_budget_phase_cost_usd_total",
+    "Known cost in US dollars by phase and model.", PHASE, MODEL)
+UNPRICED_CALLS: Final = _counter("otel_budget_unpriced_calls_total",
+    "API calls whose price nobody knows.")
+UNKNOWN_USAGE_CALLS: Final = _counter("otel_budget_unknown_usage_calls_total",
+    "API calls whose tokens nobody knows.")
+DURATION_SECONDS: Final = _gauge("otel_budget_duration_seconds",
+    "Seconds since the run began, pauses and downtime included.")
+ACTIVE_SECONDS: Final = _gauge("otel_budget_active_seconds",
+    "Seconds the run was active, without pauses and downtime.")
+CHECKPOINTS: Final = _counter("otel_budget_checkpoints_total",
+    "Checkpoints written by this incarnation of the run.")
+CHECKPOINT_FAILURES: Final = _counter("otel_budget_checkpoint_failures_total",
+    "Checkpoints that could not be written.")
+LAST_CHECKPOINT: Final = _gauge("otel_budget_last_checkpoint_timestamp_seconds",
+    "Unix time of the newest checkpoint; absent before the first.")
+CHECKPOINT_INTERVAL: Final = _gauge("otel_budget_checkpoint_interval_seconds",
+    "Seconds between automatic checkpoints.")
+PROGRESS: Final = _gauge("otel_budget_progress_ratio",
+    "Progress last reported by the run, 0 to 1; absent when unknown.")
+LIMIT: Final = _gauge("otel_budget_limit",
+    "The run's own limit; absent when unlimited.", RESOURCE, UNIT)
+WARNING_THRESHOLD: Final = _gauge("otel_budget_warning_threshold_ratio",
+    "Share of the limit from which a resource counts as approaching it.", RESOURCE)
+COMPLETION_THRESHOLD: Final = _gauge("otel_budget_completion_threshold_ratio",
+    "Progress from which an approaching run may finish.")
+SESSION_START: Final = _gauge("otel_budget_session_start_timestamp_seconds",
+    "Unix time at which the run began.")
+INCARNATION_START: Final = _gauge("otel_budget_incarnation_start_timestamp_seconds",
+    "Unix time at which the process that carries the run took it up.")
+SESSION_INFO: Final = _gauge("otel_budget_session_info",
+    "Always 1; says what the run is and to whom it belongs.", WORKFLOW, *SCOPE_LABELS)
+SESSION_STATE: Final = _gauge("otel_budget_session_state",
+    "1 for the state the run is in, 0 for the others.", STATE)
+SIDECAR_REACHABLE: Final = _gauge("otel_budget_sidecar_reachable",
+    "1 if the run hears the sidecar, else 0; absent without a sidecar.")
 
 #: The three counters that are judged, and the resource each of them counts.
 JUDGED_COUNTERS: Final = {
@@ -194,7 +147,7 @@ SESSION_METRICS: Final = (
     DURATION_SECONDS, ACTIVE_SECONDS, CHECKPOINTS, CHECKPOINT_FAILURES, LAST_CHECKPOINT,
     CHECKPOINT_INTERVAL, PROGRESS, LIMIT, WARNING_THRESHOLD, COMPLETION_THRESHOLD, SESSION_START,
     INCARNATION_START, SESSION_INFO, SESSION_STATE, SIDECAR_REACHABLE,
-)  # fmt: skip
+)
 
 # --- per process, from the agent, through the OpenTelemetry SDK ----------------------------------
 USAGE_TOKENS: Final = Metric(
@@ -233,23 +186,12 @@ PROCESS_METRICS: Final = (USAGE_TOKENS, USAGE_API_CALLS, USAGE_COST, FOLDED_LABE
 
 # --- from the sidecar -----------------------------------------------------------------------------
 VERDICT: Final = _gauge("otel_budget_verdict", "1 continue, 0 stop.", SESSION_ID)
-VERDICT_INFO: Final = _gauge(
-    "otel_budget_verdict_info",
-    "Always 1; says why the verdict is what it is.",
-    SESSION_ID,
-    STATUS,
-    REASON,
-)
-USED: Final = _gauge(
-    "otel_budget_used", "What the run has used, as judged.", SESSION_ID, RESOURCE, UNIT
-)
-REMAINING: Final = _gauge(
-    "otel_budget_remaining",
-    "What the run may still use; absent when unlimited.",
-    SESSION_ID,
-    RESOURCE,
-    UNIT,
-)
+VERDICT_INFO: Final = _gauge("otel_budget_verdict_info",
+    "Always 1; says why the verdict is what it is.", SESSION_ID, STATUS, REASON)
+USED: Final = _gauge("otel_budget_used",
+    "What the run has used, as judged.", SESSION_ID, RESOURCE, UNIT)
+REMAINING: Final = _gauge("otel_budget_remaining",
+    "What the run may still use; absent when unlimited.", SESSION_ID, RESOURCE, UNIT)
 EFFECTIVE_LIMIT: Final = _gauge(
     "otel_budget_effective_limit",
     "The limit that counted: the stricter of the run's own and the sidecar's.",
@@ -257,59 +199,47 @@ EFFECTIVE_LIMIT: Final = _gauge(
     RESOURCE,
     UNIT,
 )
-UTILIZATION: Final = _gauge(
-    "otel_budget_utilization_ratio",
-    "Used over limit; absent when unlimited.",
-    SESSION_ID,
-    RESOURCE,
-)
+UTILIZATION: Final = _gauge("otel_budget_utilization_ratio",
+    "Used over limit; absent when unlimited.", SESSION_ID, RESOURCE)
 EXHAUSTION: Final = _gauge(
     "otel_budget_exhaustion_seconds",
     "Forecast seconds until the limit at the present rate; absent when nothing is being spent.",
     SESSION_ID,
     RESOURCE,
 )
-VERDICT_CHANGES: Final = _counter(
-    "otel_budget_verdict_changes_total", "Verdicts that changed.", ACTION, REASON
-)
+VERDICT_CHANGES: Final = _counter("otel_budget_verdict_changes_total",
+    "Verdicts that changed.", ACTION, REASON)
 TICK_DURATION: Final = Metric(
     "otel_budget_sidecar_tick_duration_seconds",
     "histogram",
     "Seconds one tick took: reading, accounting, judging, storing.",
 )
-SOURCE_UP: Final = _gauge(
-    "otel_budget_sidecar_source_up", "1 if the last reading of the source succeeded.", SOURCE
-)
-DATA_AGE: Final = _gauge(
-    "otel_budget_sidecar_data_age_seconds", "Age of the newest sample from the source.", SOURCE
-)
-INCONCLUSIVE: Final = _counter(
-    "otel_budget_sidecar_inconclusive_total", "Times a session became inconclusive.", REASON
-)
-DROPPED_SAMPLES: Final = _counter(
-    "otel_budget_sidecar_dropped_samples_total", "Samples refused.", REASON
-)
+SOURCE_UP: Final = _gauge("otel_budget_sidecar_source_up",
+    "1 if the last reading of the source succeeded.", SOURCE)
+DATA_AGE: Final = _gauge("otel_budget_sidecar_data_age_seconds",
+    "Age of the newest sample from the source.", SOURCE)
+INCONCLUSIVE: Final = _counter("otel_budget_sidecar_inconclusive_total",
+    "Times a session became inconclusive.", REASON)
+DROPPED_SAMPLES: Final = _counter("otel_budget_sidecar_dropped_samples_total",
+    "Samples refused.", REASON)
 RESETS: Final = _counter("otel_budget_sidecar_resets_total", "Counter resets seen.", REASON)
-TICK_OVERRUNS: Final = _counter(
-    "otel_budget_sidecar_tick_overruns_total", "Ticks that outlasted their interval."
-)
-TICK_FAILURES: Final = _counter(
-    "otel_budget_sidecar_tick_failures_total", "Ticks that failed and published no verdict."
-)
+TICK_OVERRUNS: Final = _counter("otel_budget_sidecar_tick_overruns_total",
+    "Ticks that outlasted their interval.")
+TICK_FAILURES: Final = _counter("otel_budget_sidecar_tick_failures_total",
+    "Ticks that failed and published no verdict.")
 SIDECAR_SESSIONS: Final = _gauge("otel_budget_sidecar_sessions", "Sessions in the ledger.")
 SUBSCRIBERS: Final = _gauge("otel_budget_sidecar_subscribers", "Open verdict streams.")
-RELOAD_OK: Final = _gauge(
-    "otel_budget_sidecar_config_last_reload_successful",
-    "1 if the last configuration reload succeeded.",
-)
+RELOAD_OK: Final = _gauge("otel_budget_sidecar_config_last_reload_successful",
+    "1 if the last configuration reload succeeded.")
 BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which version runs.", VERSION)
 
 SIDECAR_METRICS: Final = (
     VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, UTILIZATION, EXHAUSTION,
     VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, DATA_AGE, INCONCLUSIVE, DROPPED_SAMPLES, RESETS,
     TICK_OVERRUNS, TICK_FAILURES, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, BUILD_INFO,
-)  # fmt: skip
+)
 
+# fmt: on
 # --- spans: names, attributes, events -----------------------------------------------------------
 SCOPE_NAME: Final = "otel_budget"
 
