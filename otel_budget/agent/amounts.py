@@ -38,7 +38,7 @@ def amounts_of(
         raise InvalidValueError("outcome", outcome, " or ".join(map(repr, OUTCOMES)))
     into, out = _given("input_tokens", input_tokens), _given("output_tokens", output_tokens)
     parts_known = input_tokens is not None or output_tokens is not None
-    total = into + out
+    total = checks.count("input_tokens and output_tokens together", into + out)
     if tokens is not None and (checks.count("tokens", tokens) or not parts_known):
         total = tokens
         _inside("input_tokens and output_tokens together", into + out, "tokens", total)
@@ -61,6 +61,13 @@ def amounts_of(
         usage_unknown=tokens is None and not parts_known,
         cost_usd=None if cost_usd is None else checks.money("cost_usd", cost_usd),
     )
+
+
+def named(key: str, value: str | None) -> str | None:
+    """Return a name that may be absent. Raises InvalidValueError for anything but a text."""
+    if value is not None and not isinstance(value, str):
+        raise InvalidValueError(key, value, "a text, or None")
+    return value
 
 
 def _given(key: str, value: int | None) -> int:

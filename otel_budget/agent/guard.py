@@ -8,12 +8,17 @@ sidecar speaks, or the limits change.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import threading
+from collections import deque
+from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.instrumentation.record import plus
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.evaluate import SEVERITY, bounds_of, check, describe
 from otel_budget.policy.judge import judge_session, redecide
@@ -30,6 +35,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_budget")
 
+_NEVER = Decimal("Infinity")
+#: The moment of a mark is early by so many times what a float of its size can tell apart: the
+#: difference of two moments is rounded, and the marks must never come after the limit.
+_ROUNDING = 8
 _SEVERITY = {**SEVERITY, LimitStatus.INCONCLUSIVE: 1}
 
 
@@ -49,21 +58,26 @@ class Guard:
         """Begin with every mark crossed, so that the first question is looked into.
 
         on_status: a resource's status changed. on_change: the verdict's action or reason changed.
-        Both are called without a lock held.
+        Both are called without a lock held, one at a time and in the order of what happened.
         """
         self._record, self._clock, self._lease = record, clock, lease
         self._stop_without_sidecar = stop_without_sidecar
         self._on_status, self._on_change = on_status, on_change
         self.bounds = bounds_of(record.limits)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant for signal handlers, like the record's
+        self._outbox: deque[Callable[[], None]] = deque()
+        self._delivering = threading.Lock()
         self._statuses: dict[str, LimitStatus] = {}
         self._announced: tuple[Action, str] = (Action.CONTINUE, Reason.WITHIN_LIMITS)
         self.listeners: set[Callable[[], None]] = set()
         """Called, from any thread, when the verdict or the marks may have changed."""
         self.progress: float | None = None
         """What the run reported since a count last crossed its mark; None for unknown."""
+        self.told_to_stop = False
+        """The run's last question was answered with stop."""
         # Counts of this incarnation at which some status changes next.
-        self.tokens_mark = self.api_calls_mark = self.cost_mark = -1.0
+        self.tokens_mark = self.api_calls_mark = -1.0
+        self.cost_mark = Decimal(-1)  # money is not compared with floats: a context may trap it
         # Monotonic seconds until which the verdict is "continue" unless a count crosses its mark.
         self.calm_until = -math.inf
 
@@ -75,7 +89,7 @@ class Guard:
                 semconv.DURATION: record.duration(),
                 semconv.TOKENS: carried.tokens + record.tokens,
                 semconv.API_CALLS: carried.api_calls + record.api_calls,
-                semconv.COST: carried.cost_usd + record.cost_usd,
+                semconv.COST: plus(carried.cost_usd, record.cost_usd),
             }
 
     def check(self) -> LimitCheckResult:
@@ -111,20 +125,46 @@ class Guard:
         progress: what the run reports, None for unknown.
         """
         with self._lock:
-            used = self.used()
-            result = check(used, self.bounds)
-            news = self._status_news(result)
-            verdict = self.verdict(progress)
-            self._set_marks(used, result, verdict)
-            announce = (verdict.action, verdict.reason) != self._announced
-            self._announced = (verdict.action, verdict.reason)
-        for resource, state in news:
-            self._warn(resource, state)
-        if announce:
-            self._on_change(verdict)
-        if announce or news:
+            verdict, news = self._look(progress)
+            while self._crossed():  # by another thread, between the look and the new marks
+                verdict, more = self._look(progress)
+                news = news or more
+        if news:
             self.wake()
+        self._deliver()
         return verdict
+
+    def _look(self, progress: float | None) -> tuple[Verdict, bool]:
+        """Look once; return the verdict, and whether there is news. Hold the lock."""
+        used = self.used()
+        result = check(used, self.bounds)
+        news: list[Callable[[], None]] = [
+            partial(self._warn, resource, state) for resource, state in self._status_news(result)
+        ]
+        verdict = self.verdict(progress)
+        self._set_marks(used, result, verdict)
+        if (verdict.action, verdict.reason) != self._announced:
+            self._announced = (verdict.action, verdict.reason)
+            news.append(partial(self._on_change, verdict))
+        self._outbox.extend(news)
+        return verdict, bool(news)
+
+    def _crossed(self) -> bool:
+        record = self._record
+        return (
+            record.tokens >= self.tokens_mark
+            or record.api_calls >= self.api_calls_mark
+            or record.cost_usd >= self.cost_mark
+        )
+
+    def _deliver(self) -> None:
+        """Say what is to be said, unless another thread is just doing so: it says this too."""
+        while self._outbox and self._delivering.acquire(blocking=False):
+            try:
+                while self._outbox:
+                    self._outbox.popleft()()
+            finally:
+                self._delivering.release()
 
     def crossed(self) -> None:
         """Take note that a count has crossed its mark.
@@ -151,7 +191,11 @@ class Guard:
 
     def next_change_in(self) -> float | None:
         """Return the seconds until the passing of time alone may change the verdict, or None."""
-        now, moments = self._clock.monotonic(), []
+        moment = self._next_change()
+        return None if moment is None else max(0.0, moment - self._clock.monotonic())
+
+    def _next_change(self) -> float | None:
+        moments = []
         limited = self.bounds.get(semconv.DURATION)
         if limited is not None:
             duration = self._record.duration()
@@ -164,7 +208,7 @@ class Guard:
             theirs = self._lease.current()
             if self._stop_without_sidecar or (theirs is not None and not theirs.should_continue):
                 moments.append(self._lease.until)
-        return max(0.0, min(moments) - now) if moments else None
+        return min(moments, default=None)
 
     def _is_outdated(self, theirs: Verdict, progress: float | None) -> bool:
         """Tell whether the run is further by now than the sidecar knew when it said stop."""
@@ -183,21 +227,31 @@ class Guard:
     def _set_marks(
         self, used: dict[str, Number], result: LimitCheckResult, verdict: Verdict
     ) -> None:
-        def ahead(resource: str, carried: Number) -> float:
+        def ahead(resource: str) -> Number | None:
             limited = self.bounds.get(resource)
             if limited is None or used[resource] >= limited.limit:
-                return math.inf
-            below = used[resource] < limited.warning_at
-            return (limited.warning_at if below else limited.limit) - carried  # type: ignore[operator,return-value]
+                return None
+            return limited.warning_at if used[resource] < limited.warning_at else limited.limit
 
         carried = self._record.carried
-        self.tokens_mark = ahead(semconv.TOKENS, carried.tokens)
-        self.api_calls_mark = ahead(semconv.API_CALLS, carried.api_calls)
-        self.cost_mark = ahead(semconv.COST, carried.cost_usd)
+        tokens, calls, cost = map(ahead, (semconv.TOKENS, semconv.API_CALLS, semconv.COST))
+        self.tokens_mark = math.inf if tokens is None else float(tokens) - carried.tokens
+        self.api_calls_mark = math.inf if calls is None else float(calls) - carried.api_calls
+        self.cost_mark = (
+            _NEVER if cost is None else plus(Decimal(cost), carried.cost_usd.copy_negate())
+        )
+        theirs = None if self._lease is None else self._lease.current()
+        # A sidecar's stop that gave way to the progress is back when the progress is unknown again.
+        held_back = self.told_to_stop or (theirs is not None and not theirs.should_continue)
         self.calm_until = -math.inf
-        if result.status is LimitStatus.OK and verdict.should_continue:
-            seconds = self.next_change_in()
-            self.calm_until = self._clock.monotonic() + (math.inf if seconds is None else seconds)
+        if result.status is LimitStatus.OK and verdict.should_continue and not held_back:
+            moment = self._next_change()
+            self.calm_until = math.inf if moment is None else self._surely_before(moment)
+
+    def _surely_before(self, moment: float) -> float:
+        """Return a moment just before, at which no rounding can have reached a mark."""
+        largest = max(abs(moment), abs(self._record.began_at), abs(moment - self._record.began_at))
+        return moment - _ROUNDING * math.ulp(largest)
 
     def _warn(self, resource: str, state: ResourceState) -> None:
         level = logging.INFO if state.status is LimitStatus.OK else logging.WARNING
@@ -208,15 +262,10 @@ class Guard:
 
 def _sidecar_lost(own: Verdict) -> Verdict:
     """Return a stop for want of a sidecar, for a run that asked for it."""
-    return Verdict(
-        session_id=own.session_id,
+    return dataclasses.replace(
+        own,
         action=Action.STOP,
         status=LimitStatus.INCONCLUSIVE,
         reason=Reason.SIDECAR_LOST,
         message="the sidecar's lease has run out and on_sidecar_loss is 'stop': stop",
-        resources=own.resources,
-        evaluated_at=own.evaluated_at,
-        progress=own.progress,
-        headroom=own.headroom,
-        decision_id=own.decision_id,
     )

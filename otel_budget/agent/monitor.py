@@ -6,12 +6,10 @@ Everything it answers comes from exact counts in memory; nothing here waits for 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 import uuid
 import weakref
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -20,14 +18,13 @@ from otel_budget.agent import report, waiting
 from otel_budget.agent.recorder import Recorder
 from otel_budget.agent.run import Run
 from otel_budget.errors import BudgetExceeded, InvalidValueError
-from otel_budget.instrumentation import tracing
 from otel_budget.instrumentation.automatic import SCRAPE_WAIT
-from otel_budget.instrumentation.checkpoint import CheckpointFolder
+from otel_budget.instrumentation.checkpoint import CheckpointFolder, folder_or_none
 from otel_budget.instrumentation.clock import SYSTEM_CLOCK, Clock
 from otel_budget.instrumentation.labels import run_labels
 from otel_budget.instrumentation.record import SessionRecord
 from otel_budget.model import checks
-from otel_budget.model.limits import ResourceLimits
+from otel_budget.model.limits import LIMIT_KEYS, ResourceLimits
 from otel_budget.policy.evaluate import resource_state
 from otel_budget.policy.forecast import completion_possible
 
@@ -36,15 +33,12 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
-    from opentelemetry.trace import Span
-
     from otel_budget.model.usage import Number, ResourceUsage
     from otel_budget.model.verdict import LimitCheckResult, Verdict
 
 logger = logging.getLogger("otel_budget")
 
 ENV_SIDECAR = "OTEL_BUDGET_SIDECAR_URL"
-OnSidecarLoss = Literal["local", "stop"]
 
 
 class ResourceMonitor(Recorder):
@@ -59,7 +53,7 @@ class ResourceMonitor(Recorder):
         workflow: str | None = None,
         scope: Mapping[str, str] | None = None,
         sidecar: str | None = None,
-        on_sidecar_loss: OnSidecarLoss = "local",
+        on_sidecar_loss: Literal["local", "stop"] = "local",
         on_verdict: Callable[[Verdict], None] | None = None,
         clock: Clock = SYSTEM_CLOCK,
         _carried: ResourceUsage | None = None,
@@ -80,6 +74,8 @@ class ResourceMonitor(Recorder):
             raise InvalidValueError("limits", limits, "a ResourceLimits or None")
         if on_sidecar_loss not in ("local", "stop"):
             raise InvalidValueError("on_sidecar_loss", on_sidecar_loss, "'local' or 'stop'")
+        if on_verdict is not None and not callable(on_verdict):
+            raise InvalidValueError("on_verdict", on_verdict, "a function of a verdict, or None")
         name = f"run-{uuid.uuid4().hex[:12]}" if session_id is None else session_id
         record = SessionRecord(
             checks.session_id(name),
@@ -90,16 +86,15 @@ class ResourceMonitor(Recorder):
         )
         run = Run(
             record,
-            None if project_root is None else Path(project_root),
+            folder_or_none(project_root),
             sidecar=sidecar or os.environ.get(ENV_SIDECAR) or None,
             stop_without_sidecar=on_sidecar_loss == "stop",
             on_verdict=on_verdict,
         )
         super().__init__(run)
         self._monotonic = clock.monotonic
-        self._span_context: AbstractContextManager[Span] | None = None
-        # A monitor that nobody holds any more closes its run.
-        weakref.finalize(self, run.left_behind).atexit = False
+        # The run of a monitor that nobody holds any more is closed.
+        weakref.finalize(self, run.dropped).atexit = False
 
     @classmethod
     def resume(
@@ -142,7 +137,7 @@ class ResourceMonitor(Recorder):
             return True
         self._run.begin()
         going_on = self._guard.reconsider(progress_estimate).should_continue
-        self._run.told_to_stop = not going_on
+        self._guard.told_to_stop = not going_on
         return going_on
 
     def raise_if_stopped(self, progress_estimate: float | None = None) -> None:
@@ -244,7 +239,12 @@ class ResourceMonitor(Recorder):
 
     def update_limits(self, limits: ResourceLimits | None = None, **changes: Any) -> None:
         """Judge by other limits from now on: all of them, or single fields by name."""
-        self._guard.update_limits(dataclasses.replace(limits or self._record.limits, **changes))
+        if limits is not None and not isinstance(limits, ResourceLimits):
+            raise InvalidValueError("limits", limits, "a ResourceLimits or None")
+        base = self._record.limits if limits is None else limits
+        values = {key: getattr(base, key) for key in LIMIT_KEYS} | changes
+        self._guard.update_limits(ResourceLimits.from_mapping(values))
+        self._run.schedule()
 
     def close(self, outcome: str = "completed", timeout: float = SCRAPE_WAIT) -> None:
         """End the run: write a last checkpoint, show the final state until it has been scraped.
@@ -258,24 +258,20 @@ class ResourceMonitor(Recorder):
 
     def __enter__(self) -> Self:
         """Open the run's span; close the run at the end of the block."""
-        self._run.begin()
-        attributes = tracing.run_attributes(
-            self.session_id, self._record.labels, resumed=self._record.carried.duration_seconds > 0
-        )
-        self._span_context = tracing.start_span(semconv.SPAN_RUN, attributes)
-        self._run.span = self._span_context.__enter__()
+        self._run.enter()
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        _kind: type[BaseException] | None,
         exc: BaseException | None,
-        trace: TracebackType | None,
+        _trace: TracebackType | None,
     ) -> None:
         """Close the run: failed by an exception, stopped if it was told to, else completed."""
-        self._end(exc, SCRAPE_WAIT)
-        if self._span_context is not None:
-            self._span_context.__exit__(kind, exc, trace)
+        try:
+            self._run.end(exc)
+        finally:
+            self._run.leave(exc)
 
     async def __aenter__(self) -> Self:
         """Do the same in a coroutine."""
@@ -283,23 +279,19 @@ class ResourceMonitor(Recorder):
 
     async def __aexit__(
         self,
-        kind: type[BaseException] | None,
+        _kind: type[BaseException] | None,
         exc: BaseException | None,
-        trace: TracebackType | None,
+        _trace: TracebackType | None,
     ) -> None:
         """Do the same in a coroutine: waiting for the last scrape does not block the loop."""
-        await asyncio.to_thread(self._end, exc, SCRAPE_WAIT)
-        if self._span_context is not None:
-            self._span_context.__exit__(kind, exc, trace)
-
-    def _end(self, exc: BaseException | None, timeout: float) -> None:
-        stopped = self._run.told_to_stop or isinstance(exc, BudgetExceeded)
-        failed = exc is not None and not isinstance(exc, BudgetExceeded)
-        self.close("failed" if failed else "stopped" if stopped else "completed", timeout)
+        try:
+            await asyncio.to_thread(self._run.end, exc)
+        finally:
+            self._run.leave(exc)
 
     def _stopped_by(self, verdict: Verdict | None) -> Verdict | None:
         if verdict is not None:
-            self._run.told_to_stop = True
+            self._guard.told_to_stop = True
         return verdict
 
     def _remaining(self, resource: str) -> Number | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otel_budget.agent.amounts import amounts_of
+from otel_budget.agent.amounts import amounts_of, named
 from otel_budget.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -26,25 +26,29 @@ class Operation:
     def __init__(self, span: Span, **known: Any) -> None:
         """Begin with what is known before the call. span: the operation's own."""
         self.span = span
-        self.used = {key: value for key, value in known.items() if value is not None}
+        self.used: dict[str, Any] = {}
+        self.record(**{key: value for key, value in known.items() if value is not None})
 
     def record(self, **used: Any) -> None:
         """Say what was used, with the arguments of ``record_operation``; a later call replaces.
 
-        Without it a call that succeeded has unknown usage, and is counted as such. Raises
-        InvalidValueError for an argument or a value that is not allowed.
+        Without it a call that succeeded has unknown usage, and is counted as such; what is not a
+        call used nothing. Raises InvalidValueError for an argument or a value that is not allowed.
         """
         for key, value in used.items():
             if key not in FIELDS:
                 raise InvalidValueError(key, value, "the arguments " + ", ".join(FIELDS))
         merged = {**self.used, **used}
+        for key in ("model", "provider"):
+            named(key, merged.get(key))
         _amounts(merged, api_call=False, outcome="ok")  # refused here, where the caller sees it
         self.used = merged
 
     def amounts(self, *, api_call: bool, outcome: str) -> Amounts:
-        """Return what is to be counted. A failed call that said nothing used nothing."""
+        """Return what is to be counted. Only a call that succeeded used what it did not say."""
         unsaid = not any(key in self.used for key in _AMOUNTS)
-        used = {**self.used, "tokens": 0} if unsaid and outcome != "ok" else self.used
+        nothing = unsaid and (outcome != "ok" or not api_call)
+        used = {**self.used, "tokens": 0} if nothing else self.used
         return _amounts(used, api_call=api_call, outcome=outcome)
 
 

@@ -109,6 +109,10 @@ class Orchestrator:
         the partial result inside, when a phase raises anything else.
         """
         named = list(phases.items() if isinstance(phases, Mapping) else phases)
+        names = [name for name, _ in named]
+        for name in names:
+            if names.count(name) > 1:
+                raise InvalidValueError("phases", name, "names that differ from each other")
         done: dict[str, Any] = {n: self._done[n] for n, _ in named if n in self._done}
         with self.monitor:
             for index, (name, work) in enumerate(named):
@@ -160,7 +164,8 @@ def _read(
     if not isinstance(config, Mapping):
         file = YamlFile.read(config)
         return file.section("resource_limits").build(ResourceLimits.from_mapping), file.data
-    section = config.get("resource_limits") or {}
+    section = config.get("resource_limits")
+    section = {} if section is None else section
     if not isinstance(section, Mapping):
         raise InvalidValueError("resource_limits", section, "a mapping of keys")
     return ResourceLimits.from_mapping(section), config

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.agent import phases
-from otel_budget.agent.amounts import amounts_of
+from otel_budget.agent.amounts import amounts_of, named
 from otel_budget.agent.operation import Operation
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation import tracing
@@ -42,7 +42,7 @@ class Recorder:
         cache_write_tokens: int | None = None,
         reasoning_tokens: int | None = None,
         model: str | None = None,
-        provider: str | None = None,  # noqa: ARG002 - part of the contract; prices will need it
+        provider: str | None = None,
         cost_usd: Number | None = None,
         outcome: str = "ok",
     ) -> None:
@@ -67,11 +67,14 @@ class Recorder:
             and cache_write_tokens is None
             and reasoning_tokens is None
             and model is None
+            and provider is None
             and cost_usd is None
             and outcome == "ok"
         ):
             self._add_tokens(tokens, api_call)
             return
+        named("model", model)
+        named("provider", provider)
         amounts = amounts_of(
             tokens,
             api_call,
@@ -136,6 +139,8 @@ class Recorder:
             semconv.ATTR_SESSION_ID: self._record.session_id,
             semconv.ATTR_OPERATION: name,
         }
+        named("model", model)
+        named("provider", provider)
         with tracing.start_span(semconv.SPAN_OPERATION, attributes) as span:
             operation = Operation(span, model=model, provider=provider)
             outcome = "error"
@@ -149,7 +154,9 @@ class Recorder:
         """Count an operation that has ended, and put the same numbers on its span."""
         amounts = operation.amounts(api_call=api_call, outcome=outcome)
         self._add(amounts, operation.used.get("model"))
-        operation.span.set_attributes(tracing.operation_attributes(amounts))
+        names = ((semconv.ATTR_MODEL, "model"), (semconv.ATTR_PROVIDER, "provider"))
+        known = {name: operation.used[key] for name, key in names if operation.used.get(key)}
+        operation.span.set_attributes(tracing.operation_attributes(amounts, outcome) | known)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -159,10 +166,10 @@ class Recorder:
         self._run.begin()
         with self._record.lock:
             cell = self._record.cell(name, None)
-        phase = phases.Phase(self._record, name, cell, phases.CURRENT.get())
+            phase = phases.Phase(self._record, name, cell, phases.CURRENT.get())
+            self._open_phases.append(phase)
+            self._phase = phase
         token = phases.CURRENT.set(phase)
-        self._open_phases.append(phase)
-        self._phase = phase
         attributes: tracing.Attributes = {
             semconv.ATTR_SESSION_ID: self._record.session_id,
             semconv.ATTR_PHASE: name,
@@ -171,6 +178,8 @@ class Recorder:
             with tracing.start_span(semconv.SPAN_PHASE, attributes):
                 yield
         finally:
-            phases.CURRENT.reset(token)
-            self._open_phases.remove(phase)
-            self._phase = self._open_phases[-1]
+            with self._record.lock:
+                self._open_phases.remove(phase)
+                self._phase = self._open_phases[-1]
+            with suppress(ValueError):  # left in another context, as async generators may be
+                phases.CURRENT.reset(token)

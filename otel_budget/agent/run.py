@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import suppress
+import os
+import sys
+import threading
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +20,12 @@ from otel_budget import semconv
 from otel_budget.agent.guard import Guard
 from otel_budget.enforcement.client import VerdictClient
 from otel_budget.enforcement.lease import Lease
+from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation import automatic, tracing
-from otel_budget.instrumentation.at_exit import AT_EXIT
+from otel_budget.instrumentation.at_exit import AT_EXIT, LEFT_BEHIND
 from otel_budget.instrumentation.checkpoint import Checkpoint, CheckpointFolder
 from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from otel_budget.instrumentation.autosave import Autosaver
     from otel_budget.instrumentation.record import SessionRecord
     from otel_budget.model.verdict import ResourceState, Verdict
 
@@ -53,7 +59,11 @@ class Run:
         )  # fmt: skip
         self.state: Any = None
         self.span: Span | None = None
-        self.told_to_stop = False
+        self._span_context: AbstractContextManager[Span] | None = None
+        # Counts are taken and written under one lock: a later checkpoint never has lower ones.
+        self._writing = threading.RLock()
+        self._autosave: tuple[Autosaver, int] | None = None
+        self._process = os.getpid()
         self._on_verdict = on_verdict
         self._begun = False
         self._lease = Lease(record.clock.monotonic) if sidecar else None
@@ -69,7 +79,7 @@ class Run:
             on_change=self._verdict_changed,
         )
         SESSIONS.add(record)
-        AT_EXIT.first[id(self)] = self.left_behind
+        AT_EXIT.first[id(self)] = self._at_exit
 
     def begin(self) -> None:
         """Start what runs in the background, at the first use of the run."""
@@ -77,13 +87,29 @@ class Run:
             if self._begun:
                 return
             self._begun = True
-        automatic.serve_if_asked()
-        SESSIONS.process.instruments()
-        if self._folder is not None:
-            automatic.autosaver(self.record.clock).watch(
-                self, self.record.limits.checkpoint_interval
-            )
-        if self._client is not None:
+        for start in (
+            automatic.serve_if_asked, SESSIONS.process.instruments, self.schedule, self._follow
+        ):  # fmt: skip
+            try:
+                start()
+            except Exception:
+                # No thread to be had, say: the run and its own limits do without.
+                logger.exception(
+                    "session %s: %s failed; the run goes on", self.record.session_id, start.__name__
+                )
+
+    def schedule(self) -> None:
+        """Let the automatic checkpoints come at the interval of the limits from now on."""
+        if self._folder is None or not self._begun or self.record.closed_at is not None:
+            return
+        if self._autosave is not None:
+            self._autosave[0].forget(self._autosave[1])
+        saver = automatic.autosaver(self.record.clock)
+        self._autosave = saver, saver.watch(self, self.record.limits.checkpoint_interval)
+
+    def _follow(self) -> None:
+        if self._client is not None and self._lease is not None:
+            self._lease.begin()
             self._client.start()
 
     # --- checkpoints ---------------------------------------------------------------------------
@@ -104,16 +130,17 @@ class Run:
             self._checkpoint_failed("there is no project_root to write it to")
             return None
         try:
-            if state is not None:
-                self.keep_state(state)
-            checkpoint = self._checkpoint()
-            path = self._folder.write(checkpoint)
-        except (OSError, ValueError, TypeError, RecursionError) as exc:
-            self._checkpoint_failed(str(exc))
+            with self._writing:
+                if state is not None:
+                    self.keep_state(state)
+                checkpoint = self._checkpoint()
+                path = self._folder.write(checkpoint)
+                with self.record.lock:
+                    self.record.checkpoints += 1
+                    self.record.last_checkpoint_at = checkpoint.written_at
+        except Exception as exc:  # noqa: BLE001 - a state may raise anything while it is written out
+            self._checkpoint_failed(str(exc) or type(exc).__name__)
             return None
-        with self.record.lock:
-            self.record.checkpoints += 1
-            self.record.last_checkpoint_at = checkpoint.written_at
         self._event(semconv.EVENT_CHECKPOINT, {semconv.ATTR_CHECKPOINT_PATH: str(path)})
         logger.debug("session %s: checkpoint %s", self.record.session_id, path)
         return path
@@ -150,28 +177,73 @@ class Run:
         verdict = self.guard.verdict(self.guard.progress)
         if not self.record.close(outcome):
             return
-        AT_EXIT.first.pop(id(self), None)
-        if self._client is not None:
-            self._client.stop()
-        usage = self.record.usage()
-        if self._folder is not None and (usage.tokens or usage.api_calls or usage.checkpoints):
-            self.checkpoint()
-        if self.span is not None:
-            self.span.set_attributes(
-                {
-                    **tracing.usage_attributes(usage),
-                    **tracing.verdict_attributes(verdict),
-                    semconv.ATTR_OUTCOME: outcome,
-                }
-            )
-        SESSIONS.closed(self.record)
-        self.guard.wake()
+        try:
+            if self._client is not None:
+                self._client.stop()
+            if self._autosave is not None:
+                self._autosave[0].forget(self._autosave[1])
+            usage = self.record.usage()
+            if self._folder is not None and (usage.tokens or usage.api_calls or usage.checkpoints):
+                self.checkpoint()
+            if self.span is not None:
+                self.span.set_attributes(
+                    {
+                        **tracing.usage_attributes(usage),
+                        **tracing.verdict_attributes(verdict),
+                        semconv.ATTR_OUTCOME: outcome,
+                    }
+                )
+        finally:
+            SESSIONS.closed(self.record)
+            self.guard.wake()
+            AT_EXIT.first.pop(id(self), None)
         if not SESSIONS.wait_scraped(timeout):
             logger.debug("session %s: not scraped within %s s", self.record.session_id, timeout)
 
-    def left_behind(self) -> None:
-        """Close a run whose monitor is gone, or that the interpreter's end finds open."""
-        self.close("stopped" if self.told_to_stop else "completed", automatic.SCRAPE_WAIT)
+    def enter(self) -> None:
+        """Begin the run and open its span."""
+        self.begin()
+        attributes = tracing.run_attributes(
+            self.record.session_id, self.record.labels, resumed=self.record.resumed
+        )
+        self._span_context = tracing.start_span(semconv.SPAN_RUN, attributes)
+        self.span = self._span_context.__enter__()
+
+    def end(self, exc: BaseException | None) -> None:
+        """Close the run: failed by an exception, stopped if it was told to, else completed."""
+        stopped = self.guard.told_to_stop or isinstance(exc, BudgetExceeded)
+        failed = exc is not None and not isinstance(exc, BudgetExceeded)
+        outcome = "failed" if failed else "stopped" if stopped else "completed"
+        self.close(outcome, automatic.SCRAPE_WAIT)
+
+    def leave(self, exc: BaseException | None) -> None:
+        """Close the run's span, in the context that opened it."""
+        context, self._span_context = self._span_context, None
+        self.span = None
+        if context is not None:
+            context.__exit__(
+                None if exc is None else type(exc), exc, None if exc is None else exc.__traceback__
+            )
+
+    def dropped(self) -> None:
+        """Have the run closed soon: nobody holds its monitor any more. Fit for a finalizer.
+
+        Does nothing in a forked child: the run is its parent's.
+        """
+        if self.record.closed_at is None and os.getpid() == self._process:
+            LEFT_BEHIND.hand_over(self._left_behind)
+
+    def _left_behind(self) -> None:
+        # Waits for no scrape: the final state is kept for it.
+        self.close("stopped" if self.guard.told_to_stop else "completed", 0.0)
+
+    def _at_exit(self) -> None:
+        """Close a run that the interpreter's end finds open; one wait for a scrape does for all."""
+        AT_EXIT.then[id(SESSIONS)] = _last_scrape
+        crashed = getattr(sys, "last_value", None) is not None  # set before the exit handlers run
+        self.close(
+            "failed" if crashed else "stopped" if self.guard.told_to_stop else "completed", 0.0
+        )
 
     # --- what is heard and said ------------------------------------------------------------------
     def _hear(self, verdict: Verdict) -> None:
@@ -202,7 +274,8 @@ class Run:
 
     def _verdict_changed(self, verdict: Verdict) -> None:
         from_sidecar = verdict.lease_seconds is not None
-        level = logging.WARNING if from_sidecar and not verdict.should_continue else logging.INFO
+        own = not from_sidecar and verdict.reason != Reason.SIDECAR_LOST  # its status was warned of
+        level = logging.INFO if own or verdict.should_continue else logging.WARNING
         origin = "the sidecar says " if from_sidecar else ""
         logger.log(
             level, "session %s: %s%s (%s): %s",
@@ -220,3 +293,7 @@ class Run:
         span = self.span if self.span is not None else trace.get_current_span()
         with suppress(Exception):  # a span processor's failure is not the run's
             span.add_event(name, attributes)
+
+
+def _last_scrape() -> None:
+    SESSIONS.wait_scraped(automatic.SCRAPE_WAIT)

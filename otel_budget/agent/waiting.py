@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Seconds added to a computed moment: a wait that ends a hair early would only be waited again.
 _SLACK = 0.001
+#: Seconds after which it is looked again in any case: a limit may lie beyond what a wait can be.
+_LONGEST_WAIT = 3600.0
 
 
 def wait_for_stop(guard: Guard, record: SessionRecord, timeout: float | None) -> Verdict | None:
@@ -32,7 +34,7 @@ def wait_for_stop(guard: Guard, record: SessionRecord, timeout: float | None) ->
             if not verdict.should_continue:
                 return verdict
             pause = _pause(guard, record, deadline)
-            if pause is not None and pause <= 0:
+            if pause <= 0:
                 return None
             woken.wait(pause)
     finally:
@@ -60,7 +62,7 @@ async def wait_for_stop_async(
             if not verdict.should_continue:
                 return verdict
             pause = _pause(guard, record, deadline)
-            if pause is not None and pause <= 0:
+            if pause <= 0:
                 return None
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -69,13 +71,12 @@ async def wait_for_stop_async(
         guard.listeners.discard(wake)
 
 
-def _pause(guard: Guard, record: SessionRecord, deadline: float | None) -> float | None:
-    """Return how long to wait before looking again; None for ever, 0 for no longer at all."""
+def _pause(guard: Guard, record: SessionRecord, deadline: float | None) -> float:
+    """Return how long to wait before looking again; 0 for no longer at all."""
     if record.closed_at is not None:
         return 0.0
     change = guard.next_change_in()
-    pause = None if change is None else change + _SLACK
+    pause = _LONGEST_WAIT if change is None else min(change + _SLACK, _LONGEST_WAIT)
     if deadline is None:
         return pause
-    left = max(0.0, deadline - record.clock.monotonic())
-    return left if pause is None else min(pause, left)
+    return min(pause, max(0.0, deadline - record.clock.monotonic()))

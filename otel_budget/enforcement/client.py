@@ -119,7 +119,7 @@ class VerdictClient:
             with self._lock:
                 self._socket = connection.sock
             return way(connection)
-        except (OSError, http.client.HTTPException, UnreachableError, InvalidValueError) as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it answers, following goes on
             if not self._stopped.is_set():
                 logger.debug("sidecar %s: %s", self._url, exc)
                 if way == self._get:  # the last resort
@@ -176,4 +176,3 @@ class VerdictClient:
         if reachable is not self._reachable:
             self._reachable = reachable
             self._on_reachable(reachable)
-

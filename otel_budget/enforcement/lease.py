@@ -28,6 +28,12 @@ class Lease:
         self._verdict: Verdict | None = None
         self._until = monotonic() + DEFAULT_LEASE
 
+    def begin(self) -> None:
+        """Let the time to get a first verdict run from now: the sidecar is asked from now on."""
+        with self._lock:
+            if self._verdict is None:
+                self._until = self._monotonic() + DEFAULT_LEASE
+
     def renew(self, verdict: Verdict) -> bool:
         """Take in a verdict; False if a newer one was heard before."""
         with self._lock:
@@ -41,7 +47,8 @@ class Lease:
             ):
                 return False
             self._verdict = verdict
-            self._until = self._monotonic() + (verdict.lease_seconds or DEFAULT_LEASE)
+            lease = verdict.lease_seconds
+            self._until = self._monotonic() + (DEFAULT_LEASE if lease is None else lease)
             return True
 
     @property

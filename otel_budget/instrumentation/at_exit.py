@@ -1,12 +1,17 @@
-"""What happens when the interpreter ends, in order: runs are closed, then endpoints.
+"""What happens when the interpreter ends, and when a run is left behind before.
 
-The order matters: a run that is closed waits for one more scrape, and that needs the endpoint.
+At the end, in order: runs are closed, one more scrape is waited for, endpoints are closed. A run
+whose monitor is dropped is closed by a thread of its own: a finalizer runs wherever the garbage
+collector happens to, in the middle of a scrape or under any lock, so it only hands the work over.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
+import os
+import threading
+from collections import deque
 from collections.abc import Callable
 
 logger = logging.getLogger("otel_budget")
@@ -15,23 +20,81 @@ Work = Callable[[], None]
 
 
 class ExitOrder:
-    """Two lists of work: what comes first, and what comes last."""
+    """Lists of work for the interpreter's end: what comes first, what then, and what last."""
 
     def __init__(self) -> None:
         """Begin with nothing to do; ask the interpreter for a call at its end."""
         self.first: dict[int, Work] = {}
+        self.then: dict[int, Work] = {}
         self.last: dict[int, Work] = {}
         atexit.register(self.run)
+        # A forked child carries none of its parent's runs and serves none of its endpoints.
+        os.register_at_fork(after_in_child=self.forget)
 
     def run(self) -> None:
         """Do all of it; one that fails is logged and does not keep the others from it."""
-        for stage in (self.first, self.last):
+        for stage in (self.first, self.then, self.last):
             while stage:
                 _, work = stage.popitem()
-                try:
-                    work()
-                except Exception:
-                    logger.exception("closing at exit failed")
+                _do(work)
+
+    def forget(self) -> None:
+        """Have nothing to do any more."""
+        for stage in (self.first, self.then, self.last):
+            stage.clear()
+
+
+class LeftBehind:
+    """Does what finalizers hand over, in a thread that ends when there is nothing left."""
+
+    def __init__(self, order: ExitOrder) -> None:
+        """Begin without a thread. order: the interpreter's end waits for what is under way."""
+        self._order = order
+        self._queue: deque[Work] = deque()
+        self._working = threading.Lock()
+
+    def hand_over(self, work: Work) -> None:
+        """Have it done soon. Takes no lock and does not wait: fit for a finalizer."""
+        self._queue.append(work)
+        self._order.first[id(self)] = self.finish
+        if self._working.acquire(blocking=False):
+            try:
+                threading.Thread(
+                    target=self._work, name="otel-budget-left-behind", daemon=True
+                ).start()
+            except (
+                RuntimeError
+            ):  # no more threads, or the interpreter is ending: ``finish`` does it
+                self._working.release()
+
+    def finish(self, timeout: float = 5.0) -> None:
+        """Wait for the thread, at most for ``timeout`` seconds, and do what it has left."""
+        if self._working.acquire(timeout=timeout):
+            self._working.release()
+        self._drain()
+
+    def _work(self) -> None:
+        while True:
+            self._drain()
+            self._working.release()
+            if not self._queue or not self._working.acquire(blocking=False):
+                return
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                work = self._queue.popleft()
+            except IndexError:
+                return
+            _do(work)
+
+
+def _do(work: Work) -> None:
+    try:
+        work()
+    except Exception:
+        logger.exception("closing a run or an endpoint failed")
 
 
 AT_EXIT = ExitOrder()
+LEFT_BEHIND = LeftBehind(AT_EXIT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 from otel_budget.errors import OtelBudgetError
@@ -21,12 +22,12 @@ SCRAPE_WAIT = 5.0
 
 _once = threading.Lock()
 _done: dict[str, bool] = {}
-_autosavers: dict[Clock, Autosaver] = {}
+_autosavers: weakref.WeakValueDictionary[Clock, Autosaver] = weakref.WeakValueDictionary()
 
 
 def serve_if_asked() -> None:
     """Open ``/metrics`` if ``OTEL_METRICS_EXPORTER`` says prometheus; never raises out of a run."""
-    asked = "prometheus" in os.environ.get(ENV_EXPORTER, "").split(",")
+    asked = "prometheus" in map(str.strip, os.environ.get(ENV_EXPORTER, "").split(","))
     with _once:
         if not asked or _done.get("serve"):
             return
@@ -49,5 +50,5 @@ def autosaver(clock: Clock) -> Autosaver:
     with _once:
         saver = _autosavers.get(clock)
         if saver is None:
-            saver = _autosavers[clock] = Autosaver(clock)
+            saver = _autosavers[clock] = Autosaver(clock)  # kept by who holds it, and its thread
         return saver

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_budget")
 
+#: Seconds the thread sleeps at most: an interval may be longer than a wait can be.
+_LONGEST_WAIT = 3600.0
+#: Entries of runs that are over, kept at most beside as many of runs that are not.
+_STALE = 64
+
 
 class Saved(Protocol):
     """A run that wants to be saved now and then."""
@@ -32,23 +37,36 @@ class Autosaver:
         """Begin without a thread."""
         self._monotonic = clock.monotonic
         self._changed = threading.Condition()
-        self._due: list[tuple[float, int, weakref.ref[Saved]]] = []
-        self._order = itertools.count()
+        self._due: list[tuple[float, int]] = []
+        self._runs: dict[int, weakref.ref[Saved]] = {}
+        self._tickets = itertools.count()
         self._thread: threading.Thread | None = None
 
-    def watch(self, run: Saved, interval: float) -> None:
-        """Save a run for the first time in ``interval`` seconds."""
+    def watch(self, run: Saved, interval: float) -> int:
+        """Save a run for the first time in ``interval`` seconds; return a ticket to forget it by.
+
+        Raises RuntimeError if the process can have no more threads.
+        """
         with self._changed:
-            self._push(weakref.ref(run), interval)
+            ticket = next(self._tickets)
+            self._runs[ticket] = weakref.ref(run)
+            heapq.heappush(self._due, (self._monotonic() + interval, ticket))
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._work, name="otel-budget-checkpoints", daemon=True
                 )
                 self._thread.start()
             self._changed.notify()
+            return ticket
 
-    def _push(self, ref: weakref.ref[Saved], interval: float) -> None:
-        heapq.heappush(self._due, (self._monotonic() + interval, next(self._order), ref))
+    def forget(self, ticket: int) -> None:
+        """Save a run no more. Its entry goes with others, so that memory stays flat."""
+        with self._changed:
+            self._runs.pop(ticket, None)
+            if not self._runs or len(self._due) > 2 * len(self._runs) + _STALE:
+                self._due = [entry for entry in self._due if entry[1] in self._runs]
+                heapq.heapify(self._due)
+                self._changed.notify()
 
     def _work(self) -> None:
         while True:
@@ -58,21 +76,23 @@ class Autosaver:
                     return
                 wait = self._due[0][0] - self._monotonic()
                 if wait > 0:
-                    self._changed.wait(wait)
+                    self._changed.wait(min(wait, _LONGEST_WAIT))
                     continue
-                ref = heapq.heappop(self._due)[2]
-            self._save(ref)
+                ticket = heapq.heappop(self._due)[1]
+            self._save(ticket)
 
-    def _save(self, ref: weakref.ref[Saved]) -> None:
-        run = ref()
-        if run is None:
-            return
-        try:
-            interval = run.autosave()
-        except Exception:
-            # The thread serves every run of the process: one that fails must not end the others'.
-            logger.exception("an automatic checkpoint failed; this run gets no further ones")
-            return
-        if interval is not None:
-            with self._changed:
-                self._push(ref, interval)
+    def _save(self, ticket: int) -> None:
+        ref = self._runs.get(ticket)
+        run = None if ref is None else ref()
+        interval = None
+        if run is not None:
+            try:
+                interval = run.autosave()
+            except Exception:
+                # The thread serves every run of the process: one that fails must not end it.
+                logger.exception("an automatic checkpoint failed; this run gets no further ones")
+        with self._changed:
+            if interval is None:
+                self._runs.pop(ticket, None)
+            elif ticket in self._runs:
+                heapq.heappush(self._due, (self._monotonic() + interval, ticket))

@@ -12,6 +12,9 @@ import hashlib
 import json
 import os
 import re
+import threading
+import time
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +31,11 @@ if TYPE_CHECKING:
 #: Version of the file format. A reader refuses another one.
 SCHEMA = 1
 KEEP = 10
-_NAME = re.compile(r"(\d{6,})\.json")
+_NAME = re.compile(r"([0-9]{6,})\.json")
+#: Seconds after which a temporary file belongs to nobody any more.
+_LEFTOVER = 3600.0
+#: One checkpoint at a time takes its number; two monitors of one run share a folder.
+_numbering = threading.RLock()
 _KEYS = ("schema", "written_at", "usage", "limits", "labels", "progress", "state", "sha256")
 
 
@@ -65,16 +72,16 @@ class CheckpointFolder:
         """
         text = _encode(checkpoint)
         self.path.mkdir(parents=True, exist_ok=True)
-        numbers = self._numbers()
-        number = (numbers[-1] if numbers else 0) + 1
-        final = self.path / f"{number:06d}.json"
-        temporary = self.path / f".{number:06d}.{os.getpid()}.tmp"
+        temporary = self.path / f".{os.getpid()}.{uuid.uuid4().hex}.tmp"
         try:
             with temporary.open("w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.rename(final)
+            with _numbering:
+                numbers = self._numbers()
+                final = self._file((numbers[-1] if numbers else 0) + 1)
+                temporary.rename(final)
         except BaseException:
             with suppress(OSError):  # the disk may be gone; the error that matters is raised
                 temporary.unlink(missing_ok=True)
@@ -83,6 +90,7 @@ class CheckpointFolder:
         for old in numbers[: -(KEEP - 1)]:
             with suppress(OSError):  # an old checkpoint that stays is no loss
                 self._file(old).unlink()
+        self._tidy()
         return final
 
     def newest(self) -> Path | None:
@@ -95,12 +103,15 @@ class CheckpointFolder:
 
         Raises CheckpointError naming the file, what is wrong, and the previous one to use instead.
         """
-        target = path or self.newest()
+        try:
+            target = path or self.newest()
+        except OSError as exc:
+            raise CheckpointError(str(self.path), f"cannot be read: {exc}") from exc
         if target is None:
             raise CheckpointError(str(self.path), "holds no checkpoint of this run")
         try:
             checkpoint = _decode(target.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, InvalidValueError) as exc:
+        except (OSError, UnicodeDecodeError, InvalidValueError, RecursionError) as exc:
             raise CheckpointError(
                 str(target), f"cannot be used: {exc}", self._before(target)
             ) from exc
@@ -122,8 +133,28 @@ class CheckpointFolder:
     def _before(self, path: Path) -> str | None:
         match = _NAME.fullmatch(path.name)
         number = int(match[1]) if match else 0
-        earlier = [n for n in self._numbers() if n < number]
+        try:
+            earlier = [n for n in self._numbers() if n < number]
+        except OSError:
+            return None
         return str(self._file(earlier[-1])) if earlier else None
+
+    def _tidy(self) -> None:
+        """Remove what processes that were killed in the middle of a checkpoint left."""
+        for leftover in self.path.glob(".*.tmp"):
+            with suppress(OSError):  # gone already, or not ours to remove
+                if time.time() - leftover.stat().st_mtime > _LEFTOVER:
+                    leftover.unlink()
+
+
+def folder_or_none(project_root: object) -> Path | None:
+    """Return a project's folder. Raises InvalidValueError for what is not a path."""
+    if project_root is None:
+        return None
+    try:
+        return Path(project_root)  # type: ignore[arg-type] # checked by trying
+    except TypeError as exc:
+        raise InvalidValueError("project_root", project_root, "a path, or None") from exc
 
 
 def _encode(checkpoint: Checkpoint) -> str:

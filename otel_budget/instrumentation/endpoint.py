@@ -34,12 +34,54 @@ ENV_HOST = "OTEL_EXPORTER_PROMETHEUS_HOST"
 ENV_PORT = "OTEL_EXPORTER_PROMETHEUS_PORT"
 DEFAULT_HOST, DEFAULT_PORT = "localhost", 9464
 _MAX_PORT = 65535
+#: Seconds an endpoint that closes lets answers under way go out.
+_LAST_ANSWERS = 2.0
+#: Seconds a client may take to say what it wants.
+_PATIENCE = 30.0
+#: Where an address that means "here" or "everywhere" is reached.
+_REACHED = {"localhost": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a table
+
+
+class _Server(ThreadingWSGIServer):
+    """Knows whether answers are under way, so that the last scrape of a process is not cut off."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._answering = 0
+        self._answered = threading.Condition()
+        super().__init__(*args, **kwargs)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._count(1)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._count(-1)
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._count(-1)
+
+    def handle_error(self, _request: Any, client_address: Any) -> None:
+        logger.debug("%s, a client of /metrics, hung up or fell silent", client_address)
+
+    def wait_answered(self, timeout: float) -> None:
+        """Wait until no answer is under way, at most for ``timeout`` seconds."""
+        with self._answered:
+            self._answered.wait_for(lambda: self._answering == 0, timeout)
+
+    def _count(self, change: int) -> None:
+        with self._answered:
+            self._answering += change
+            self._answered.notify_all()
 
 
 class MetricsEndpoint:
     """An open ``/metrics``; a context manager. Closed at interpreter exit at the latest."""
 
-    def __init__(self, address: str, server: ThreadingWSGIServer, entry: Path | None) -> None:
+    def __init__(self, address: str, server: _Server, entry: Path | None) -> None:
         """Keep what ``serve_metrics`` opened."""
         self.address, self.port = address, int(server.server_port)
         host = f"[{address}]" if ":" in address else address
@@ -52,6 +94,7 @@ class MetricsEndpoint:
             with suppress(OSError):  # somebody may have tidied up already
                 self._entry.unlink(missing_ok=True)
         self._server.shutdown()
+        self._server.wait_answered(_LAST_ANSWERS)
         self._server.server_close()
         AT_EXIT.last.pop(id(self), None)
 
@@ -65,6 +108,8 @@ class MetricsEndpoint:
 
 
 class _QuietHandler(WSGIRequestHandler):
+    timeout = _PATIENCE
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is inherited
         """Keep scrapes out of the application's stderr."""
 
@@ -81,25 +126,27 @@ def serve_metrics(
     several processes on a host are found by Prometheus and by the sidecar alike.
 
     Raises ListenError for an address that cannot be listened on, InvalidValueError for a port that
-    is not one.
+    is not one, OSError for a folder that cannot be written to.
     """
     host = address or os.environ.get(ENV_HOST) or DEFAULT_HOST
     number = _port(port)
     use_registry(REGISTRY)
     app = _one_at_a_time(make_wsgi_app(REGISTRY))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    server_class = type("_Server", (ThreadingWSGIServer,), {"address_family": family})
+    server_class = type("_Server", (_Server,), {"address_family": family})
     try:
-        server: ThreadingWSGIServer = make_server(
-            host, number, app, server_class, handler_class=_QuietHandler
-        )
-    except (OSError, OverflowError) as exc:
+        server: _Server = make_server(host, number, app, server_class, handler_class=_QuietHandler)
+    except (OSError, OverflowError, UnicodeError) as exc:
         advice = (
             f"stop what listens there, or choose another port (port=, {ENV_PORT}; port=0 takes a "
             "free one, register=FOLDER lets Prometheus and the sidecar find it)"
         )
         raise ListenError(f"{host}:{number}", str(exc), advice) from exc
-    entry = None if register is None else _register(Path(register), host, server.server_port)
+    try:
+        entry = None if register is None else _register(Path(register), host, server.server_port)
+    except BaseException:
+        server.server_close()
+        raise
     threading.Thread(target=server.serve_forever, name="otel-budget-metrics", daemon=True).start()
     endpoint = MetricsEndpoint(host, server, entry)
     AT_EXIT.last[id(endpoint)] = endpoint.close
@@ -113,7 +160,9 @@ def use_registry(registry: CollectorRegistry) -> None:
     SESSIONS.process.instruments()
     if not isinstance(metrics.get_meter_provider(), MeterProvider):
         reader = PrometheusMetricReader(registry=registry)
-        metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
+        # Not shut down at exit: the last scrape comes after runs that were left open are closed.
+        provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+        metrics.set_meter_provider(provider)
 
 
 def _port(port: int | None) -> int:
@@ -144,7 +193,7 @@ def _register(folder: Path, host: str, port: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     here = socket.gethostname()
     _forget_dead(folder, here)
-    reached = "127.0.0.1" if host in ("localhost", "0.0.0.0") else host  # noqa: S104 - a comparison
+    reached = _REACHED.get(host, host)
     target = f"[{reached}]:{port}" if ":" in reached else f"{reached}:{port}"
     entry = folder / f"otel-budget-{here}-{os.getpid()}-{port}.json"
     temporary = entry.with_suffix(".tmp")
@@ -162,7 +211,7 @@ def _forget_dead(folder: Path, here: str) -> None:
             continue
         try:
             os.kill(int(pid), 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):  # gone, or no process id at all
             entry.unlink(missing_ok=True)
         except PermissionError:
             continue  # alive, somebody else's

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from otel_budget.instrumentation import process_metrics
 from otel_budget.instrumentation.families import session_families
+from otel_budget.instrumentation.record import merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,27 +37,39 @@ LINGER = 60.0
 MAX_SCRAPED, MAX_UNSCRAPED = 1_000, 5_000
 #: Seconds since the last scrape after which nobody is taken to be scraping any more.
 SCRAPED_LATELY = 120.0
+#: Records of one session id kept one by one.
+MAX_SHARED = 8
 
 
 class Group:
     """All records of one session id that share a life: they are added up in the exposition.
 
     A record that closes while another one is live stays in the sum: leaving, it would look like a
-    counter reset.
+    counter reset. Past ``MAX_SHARED`` records those that are closed are kept as one.
     """
 
-    __slots__ = ("closed_at", "records", "scraped")
+    __slots__ = ("closed_at", "records", "scraped", "shared")
 
     def __init__(self, record: SessionRecord) -> None:
         """Begin with one record."""
         self.records = [record]
         self.closed_at: float | None = None
-        self.scraped = False
+        self.scraped = self.shared = False
 
     @property
     def live(self) -> bool:
         """True while at least one of the records is open."""
         return any(record.closed_at is None for record in self.records)
+
+    def share(self, record: SessionRecord) -> None:
+        """Take in another record of the same id."""
+        self.shared = True
+        if len(self.records) >= MAX_SHARED:
+            over = [known for known in self.records if known.closed_at is not None]
+            if len(over) > 1:  # the first stays where it is: what it carried over is the group's
+                kept = [known for known in self.records if known not in over[1:]]
+                self.records = [merged(over) if known is over[0] else known for known in kept]
+        self.records.append(record)
 
 
 class SessionCollector(Collector):
@@ -65,7 +78,7 @@ class SessionCollector(Collector):
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Begin empty."""
         self._monotonic = monotonic
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant for signal handlers, like the records'
         self._scraped = threading.Condition(self._lock)
         self._groups: dict[str, Group] = {}
         self._unscraped: deque[tuple[str, Group]] = deque()
@@ -78,17 +91,18 @@ class SessionCollector(Collector):
         """Show a run from now on."""
         with self._lock:
             group = self._groups.get(record.session_id)
+            second = False
             if group is not None and group.live:
-                group.records.append(record)
-                if len(group.records) == 2:  # noqa: PLR2004 - once, at the second
-                    logger.warning(
-                        "session %s has two monitors open in this process: they count "
-                        "independently, and their counts are added up in the exposition",
-                        record.session_id,
-                    )
+                second = not group.shared
+                group.share(record)
             else:
                 self._groups[record.session_id] = Group(record)
             self.process.add(record)
+        if second:
+            logger.warning(
+                "session %s has two monitors open in this process: they count independently, and "
+                "their counts are added up in the exposition", record.session_id,
+            )  # fmt: skip
 
     def closed(self, record: SessionRecord) -> None:
         """Take note that a run has ended; it stays until it was scraped, then for a minute."""
@@ -150,8 +164,12 @@ class SessionCollector(Collector):
         now = self._monotonic()
         while self._lingering and now - (self._lingering[0][1].closed_at or 0.0) > LINGER:
             self._drop(*self._lingering.popleft())
-        while self._unscraped and self._unscraped[0][1].scraped:
+        # A group that was scraped, or that a new run of its name has replaced, waits for nothing.
+        while self._unscraped and not self._awaited(*self._unscraped[0]):
             self._unscraped.popleft()
+
+    def _awaited(self, session_id: str, group: Group) -> bool:
+        return not group.scraped and self._groups.get(session_id) is group
 
     def _drop(self, session_id: str, group: Group) -> None:
         if not group.live and self._groups.get(session_id) is group:

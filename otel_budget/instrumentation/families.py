@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from prometheus_client.metrics_core import Metric
@@ -10,9 +11,10 @@ from prometheus_client.samples import Sample
 
 from otel_budget import semconv
 from otel_budget._version import __version__
+from otel_budget.instrumentation.record import plus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from otel_budget.instrumentation.record import Cell, SessionRecord
 
@@ -71,7 +73,7 @@ def session_families(groups: Sequence[Sequence[SessionRecord]]) -> Iterator[Metr
                 locks.enter_context(record.lock)
             _totals(families, records)
             _breakdown(families, records)
-        _facts(families, records)
+            _facts(families, records)  # a state that says "over" goes with the last counts
         _limits(families, records[-1])
     families.put(semconv.BUILD_INFO, {semconv.VERSION: __version__}, 1.0)
     yield from (family for family in families.by_name.values() if family.samples)
@@ -80,10 +82,7 @@ def session_families(groups: Sequence[Sequence[SessionRecord]]) -> Iterator[Metr
 def _totals(families: _Families, records: Sequence[SessionRecord]) -> None:
     sid = {semconv.SESSION_ID: records[0].session_id}
     for metric, field in _TOTALS:
-        value = getattr(records[0], field)
-        for record in records[1:]:
-            value += getattr(record, field)
-        families.put(metric, sid, float(value))
+        families.put(metric, sid, float(_sum(getattr(record, field) for record in records)))
     # The first record began the group: what a later one carried over is the first one's own count.
     carried = records[0].carried
     for resource, field in _CARRIED:
@@ -108,8 +107,15 @@ def _breakdown(families: _Families, records: Sequence[SessionRecord]) -> None:
         for outcome, calls in (("ok", succeeded), ("error", failed)):
             if calls:
                 put(semconv.PHASE_API_CALLS, {**base, semconv.OUTCOME: outcome}, float(calls))
-        if cost := sum(cell.cost_usd for cell in cells):
+        if cost := _sum(cell.cost_usd for cell in cells):
             put(semconv.PHASE_COST, base, float(cost))
+
+
+def _sum(values: Iterable[int | Decimal]) -> int | Decimal:
+    total: int | Decimal = 0
+    for value in values:
+        total = plus(Decimal(total), value) if isinstance(value, Decimal) else total + value
+    return total
 
 
 def _merged(records: Sequence[SessionRecord]) -> dict[tuple[str, str], list[Cell]]:

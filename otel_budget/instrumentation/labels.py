@@ -6,6 +6,7 @@ over, and everyone's budget with it.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Mapping
 
@@ -16,6 +17,9 @@ from otel_budget.errors import InvalidValueError
 MAX_VALUES = 100
 #: Characters of one label value; longer ones are cut.
 MAX_LENGTH = 128
+
+#: Runs fold under locks of their own, into one counter.
+_folding = threading.RLock()
 
 
 class LabelCap:
@@ -33,23 +37,41 @@ class LabelCap:
         admitted = self._admitted.setdefault(label, set())
         if value in admitted:
             return value
+        value = _writable(value)
+        if value in admitted:
+            return value
         if len(admitted) < MAX_VALUES:
             admitted.add(value)
             return value
         refused = self._refused.setdefault(label, set())
         if value not in refused and len(refused) < MAX_VALUES * 10:  # bounded like the rest
             refused.add(value)
-            self._folded[label] += 1
+            with _folding:
+                self._folded[label] += 1
         return semconv.OTHER
 
 
 def run_labels(workflow: str | None, scope: Mapping[str, str] | None) -> dict[str, str]:
     """Return the labels that say what a run is and whose; those not given are absent."""
-    labels = {} if workflow is None else {semconv.WORKFLOW: workflow}
-    for key, value in {**labels, **(scope or {})}.items():
-        if key not in (semconv.WORKFLOW, *semconv.SCOPE_LABELS):
-            raise InvalidValueError("scope", key, "the keys " + ", ".join(semconv.SCOPE_LABELS))
-        if not isinstance(value, str) or not value:
-            raise InvalidValueError(f"scope[{key!r}]", value, "a text that is not empty")
-        labels[key] = value[:MAX_LENGTH]
+    keys = "the keys " + ", ".join(semconv.SCOPE_LABELS)
+    if scope is not None and not isinstance(scope, Mapping):
+        raise InvalidValueError("scope", scope, f"a mapping with {keys}")
+    labels = {}
+    if workflow is not None:
+        labels[semconv.WORKFLOW] = _text("workflow", workflow)
+    for key, value in (scope or {}).items():
+        if key not in semconv.SCOPE_LABELS:
+            raise InvalidValueError("scope", key, keys)
+        labels[key] = _text(f"scope[{key!r}]", value)
     return labels
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidValueError(key, value, "a text that is not empty")
+    return _writable(value[:MAX_LENGTH])
+
+
+def _writable(value: str) -> str:
+    """Return a text that UTF-8 can hold: one half of a surrogate pair would fail every scrape."""
+    return value.encode("utf-8", "replace").decode()

@@ -18,14 +18,14 @@ from opentelemetry.metrics import Observation
 from otel_budget import semconv
 from otel_budget._version import __version__
 from otel_budget.instrumentation.labels import LabelCap
-from otel_budget.instrumentation.record import FOLDED
+from otel_budget.instrumentation.record import FOLDED, plus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from opentelemetry.metrics import CallbackOptions, Meter
 
-    from otel_budget.instrumentation.record import SessionRecord
+    from otel_budget.instrumentation.record import Cell, SessionRecord
 
 Key = tuple[tuple[str, str], ...]
 Sums = dict[str, dict[Key, int | Decimal]]
@@ -36,7 +36,7 @@ class ProcessUsage:
 
     def __init__(self) -> None:
         """Begin with nothing used."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant for signal handlers, like the records'
         self._cap = LabelCap(FOLDED)
         self._live: dict[int, SessionRecord] = {}
         self._retired: Sums = _no_sums()
@@ -93,21 +93,22 @@ class ProcessUsage:
     def _sum(self, record: SessionRecord, into: Sums) -> None:
         admit = self._cap.admit
         own = tuple((label, admit(label, value)) for label, value in record.labels.items())
-        with record.lock:
-            cells = [(model, cell) for (_, model), cell in record.cells.items()]
-        for model, cell in cells:
-            base = (*own, (semconv.MODEL, admit(semconv.MODEL, model)))
-            for token_type in ("input", "output", semconv.UNSPECIFIED):
-                if tokens := getattr(cell, f"{token_type}_tokens"):
-                    into[semconv.USAGE_TOKENS.name][*base, (semconv.TOKEN_TYPE, token_type)] += (
-                        tokens
-                    )
-            failed = cell.failed_api_calls
-            for outcome, calls in (("ok", cell.api_calls - failed), ("error", failed)):
-                if calls:
-                    into[semconv.USAGE_API_CALLS.name][*base, (semconv.OUTCOME, outcome)] += calls
-            if cell.cost_usd:
-                into[semconv.USAGE_COST.name][base] += cell.cost_usd
+        with record.lock:  # throughout: half of a failed call would look like one that succeeded
+            for (_, model), cell in record.cells.items():
+                _add(cell, (*own, (semconv.MODEL, admit(semconv.MODEL, model))), into)
+
+
+def _add(cell: Cell, base: Key, into: Sums) -> None:
+    for token_type in ("input", "output", semconv.UNSPECIFIED):
+        if tokens := getattr(cell, f"{token_type}_tokens"):
+            into[semconv.USAGE_TOKENS.name][*base, (semconv.TOKEN_TYPE, token_type)] += tokens
+    failed = cell.failed_api_calls
+    for outcome, calls in (("ok", cell.api_calls - failed), ("error", failed)):
+        if calls:
+            into[semconv.USAGE_API_CALLS.name][*base, (semconv.OUTCOME, outcome)] += calls
+    if cell.cost_usd:
+        costs = into[semconv.USAGE_COST.name]
+        costs[base] = plus(Decimal(costs[base]), cell.cost_usd)
 
 
 def _no_sums() -> Sums:
@@ -116,4 +117,4 @@ def _no_sums() -> Sums:
 
 
 def _observe_folded(_options: CallbackOptions) -> Iterable[Observation]:
-    return [Observation(count, {semconv.LABEL: label}) for label, count in FOLDED.items()]
+    return [Observation(count, {semconv.LABEL: label}) for label, count in list(FOLDED.items())]

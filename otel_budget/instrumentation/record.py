@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
@@ -18,13 +18,21 @@ from otel_budget.instrumentation.labels import LabelCap
 from otel_budget.model.usage import ResourceUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from otel_budget.instrumentation.clock import Clock
     from otel_budget.model.limits import ResourceLimits
 
 #: Label values folded into ``other`` in this process, by label.
 FOLDED: Counter[str] = Counter()
+
+#: Money is added exactly, whatever decimal context the caller has set.
+_EXACT = Context(prec=100, traps=[])
+
+
+def plus(one: Decimal, other: Decimal) -> Decimal:
+    """Return the sum of two amounts of money."""
+    return _EXACT.add(one, other)
 
 
 class Cell:
@@ -46,6 +54,18 @@ class Cell:
         self.api_calls = 0
         self.failed_api_calls = 0
         self.cost_usd = Decimal(0)
+
+    def absorb(self, other: Cell) -> None:
+        """Add another cell's counts."""
+        self.unspecified_tokens += other.unspecified_tokens
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.cache_read_tokens += other.cache_read_tokens
+        self.cache_write_tokens += other.cache_write_tokens
+        self.reasoning_tokens += other.reasoning_tokens
+        self.api_calls += other.api_calls
+        self.failed_api_calls += other.failed_api_calls
+        self.cost_usd = plus(self.cost_usd, other.cost_usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +110,7 @@ class SessionRecord:
         "paused_at",
         "paused_seconds",
         "progress",
+        "resumed",
         "session_id",
         "sidecar_reachable",
         "started_at",
@@ -114,7 +135,9 @@ class SessionRecord:
         self._cap = LabelCap(FOLDED)
         now = clock.time()
         self.session_id, self.limits, self.labels = session_id, limits, dict(labels)
-        self.lock = threading.Lock()
+        # Reentrant: a signal handler that closes the run may come in the middle of a record.
+        self.lock = threading.RLock()
+        self.resumed = carried is not None
         self.carried = carried or ResourceUsage(session_id, started_at=now)
         self.started_at = self.carried.started_at
         self.incarnation_at = now
@@ -156,8 +179,8 @@ class SessionRecord:
         cell.cache_write_tokens += amounts.cache_write_tokens
         cell.reasoning_tokens += amounts.reasoning_tokens
         if amounts.cost_usd is not None:
-            self.cost_usd += amounts.cost_usd
-            cell.cost_usd += amounts.cost_usd
+            self.cost_usd = plus(self.cost_usd, amounts.cost_usd)
+            cell.cost_usd = plus(cell.cost_usd, amounts.cost_usd)
         self.unknown_usage_calls += amounts.usage_unknown
         if amounts.api_call:
             self.api_calls += 1
@@ -199,7 +222,7 @@ class SessionRecord:
                 api_calls=carried.api_calls + self.api_calls,
                 failed_api_calls=carried.failed_api_calls + self.failed_api_calls,
                 unknown_usage_calls=carried.unknown_usage_calls + self.unknown_usage_calls,
-                cost_usd=carried.cost_usd + self.cost_usd,
+                cost_usd=plus(carried.cost_usd, self.cost_usd),
                 unpriced_calls=carried.unpriced_calls + self.unpriced_calls,
                 checkpoints=carried.checkpoints + self.checkpoints,
                 last_checkpoint_at=self.last_checkpoint_at,
@@ -225,3 +248,32 @@ class SessionRecord:
                 return False
             self.closed_at, self.state = self._monotonic(), state
             return True
+
+
+_SUMS = (
+    "tokens", "api_calls", "failed_api_calls", "unknown_usage_calls", "unpriced_calls",
+    "checkpoints", "checkpoint_failures",
+)  # fmt: skip
+
+
+def merged(records: Sequence[SessionRecord]) -> SessionRecord:
+    """Return one closed record with the counts of several that are closed."""
+    first = records[0]
+    total = SessionRecord(
+        first.session_id, first.limits, first.clock, labels=first.labels, carried=first.carried
+    )
+    for record in records:
+        with record.lock:
+            for name in _SUMS:
+                setattr(total, name, getattr(total, name) + getattr(record, name))
+            total.cost_usd = plus(total.cost_usd, record.cost_usd)
+            for key, cell in record.cells.items():
+                total.cells.setdefault(key, Cell()).absorb(cell)
+    total.started_at = min(record.started_at for record in records)
+    total.incarnation_at = min(record.incarnation_at for record in records)
+    total.close(first.state)
+    over = total.closed_at = max(record.closed_at or 0.0 for record in records)
+    total.began_at = over - max(record.duration() for record in records)
+    active = max(record.active() for record in records) - total.carried.active_seconds
+    total.taken_up_at = over - active
+    return total

@@ -54,9 +54,9 @@ def usage_attributes(usage: ResourceUsage) -> Attributes:
     }
 
 
-def operation_attributes(amounts: Amounts) -> Attributes:
+def operation_attributes(amounts: Amounts, outcome: str) -> Attributes:
     """Return what one operation used; what is not known is absent, not 0."""
-    attributes: Attributes = {semconv.ATTR_OUTCOME: "error" if amounts.failed else "ok"}
+    attributes: Attributes = {semconv.ATTR_OUTCOME: outcome}
     if amounts.usage_unknown:
         attributes[semconv.ATTR_USAGE_UNKNOWN] = True
     else:
