@@ -169,8 +169,11 @@ class Account:
                 return None
         key = nameless if started_at is None else f"i:{started_at!r}"
         if key not in self.incarnations:
-            known = self.incarnations.pop(nameless, None)
-            if known is not None:  # seen before it said when it started
+            known = None
+            if self.incarnations.keys() == {nameless}:
+                # Seen before it said when it started. Not done beside others: to put it in order
+                # among them afterwards could lower the total.
+                known = self.incarnations.pop(nameless)
                 known.started_at = started_at
                 self.revision += 1
             self.incarnations[key] = known or Incarnation(started_at, self.facts)

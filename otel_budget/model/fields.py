@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -110,7 +111,7 @@ class Fields:
         value = self._data.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._refused(key, "a number")
-        if not -_BEYOND < value < _BEYOND:
+        if not abs(value) <= sys.float_info.max:  # NaN compares false; an int may be larger
             raise self._refused(key, "a finite number")
         return value
 
@@ -126,7 +127,3 @@ class Fields:
 
     def _refused(self, key: str, allowed: str) -> InvalidValueError:
         return InvalidValueError(f"{self._prefix}{key}", self._data.get(key), allowed)
-
-
-#: Past every amount there is, and within what a float can hold.
-_BEYOND = 1e300

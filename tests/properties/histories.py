@@ -1,0 +1,99 @@
+"""What may happen to a run, as a ledger sees it, and what it must come to.
+
+The model is written from the contract, not from the code: a process is the list of values that were
+seen of it at each target, and a run the list of its processes in the order of their start.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import pairwise
+
+from otel_budget import semconv
+from otel_budget.ledger import record
+from otel_budget.ledger.account import Account
+from otel_budget.ledger.ledger import Ledger
+from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.model.usage import Number
+from otel_budget.model.verdict import Reason
+
+RUN = "run"
+
+
+def money(tokens: int) -> Decimal:
+    """Return what tokens cost here."""
+    return Decimal(tokens) / 100
+
+
+@dataclass
+class Process:
+    """One process that carries a run."""
+
+    started_at: float
+    carried_over: int
+    target: str
+    used: int = 0
+    """Its counter, since it began or was reset."""
+    alive: bool = True
+    seen: dict[str, list[int]] = field(default_factory=dict)
+    """Per target, the values that arrived in the order they were taken."""
+
+    def counted(self) -> int:
+        """Return what an observer knows it counted: a value below the last one is all new."""
+        sums = [
+            sum(b - a if b >= a else b for a, b in pairwise([0, *values]))
+            for values in self.seen.values()
+        ]
+        return max(sums, default=0)
+
+
+def total(processes: Iterable[Process]) -> int:
+    """Return what a run used, as far as it was seen."""
+    known = 0
+    for process in sorted(processes, key=lambda p: p.started_at):
+        if process.seen:
+            known = max(known, process.carried_over) + process.counted()
+    return known
+
+
+def shown(
+    process: Process, at: float, *, run: float, target: str | None = None, named: bool = True
+) -> SessionReading:
+    """Return what a target shows of a process now. named: False loses its start time."""
+    counters: dict[tuple[str, str], Number] = {
+        (semconv.TOKENS, ""): process.used,
+        (semconv.COST, ""): money(process.used),
+    }
+    carried: dict[str, Number] = {
+        semconv.TOKENS: process.carried_over,
+        semconv.COST: money(process.carried_over),
+    }
+    facts = SessionFacts(
+        started_at=run,
+        incarnation_at=process.started_at if named else None,
+        carried_over=carried if named else {},
+        limits={semconv.TOKENS: 10} if named else {},
+        duration=at - run,
+        state="running",
+    )
+    return SessionReading(RUN, target or process.target, at, counters, facts)
+
+
+def reading(at: float, sessions: Iterable[SessionReading], *, partial: bool = False) -> Reading:
+    """Return one reading. partial: the source says that something is missing."""
+    problems = (Problem("", Reason.PARTIAL_DATA, "warned"),) if partial else ()
+    return Reading("scrape", at, tuple(sessions), problems)
+
+
+def restored(account: Account) -> Account:
+    """Return an account on its way through the storage, as real JSON text."""
+    return record.load(json.loads(json.dumps(record.dump(account))))
+
+
+def restarted(ledger: Ledger, now: float) -> Ledger:
+    """Return the ledger of a new sidecar."""
+    fresh = Ledger()
+    for account in ledger.accounts.values():
+        fresh.adopt(restored(account), now)
+    return fresh

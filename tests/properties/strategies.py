@@ -1,0 +1,90 @@
+"""What the properties are tried on."""
+
+from decimal import Decimal
+from fractions import Fraction
+
+from hypothesis import strategies as st
+
+from otel_budget import semconv
+from otel_budget.ledger.ledger import Balance
+from otel_budget.model.reading import SessionFacts
+from otel_budget.model.usage import Number
+from otel_budget.model.verdict import Action, Reason
+from otel_budget.policy.evaluate import Bounds, bounds_from
+from otel_budget.policy.judge import Rules
+
+NOW = 1_767_268_800.0
+
+counts = st.integers(0, 2**53)
+seconds = st.floats(0, 2**53)
+money = st.decimals(0, 10**9, places=9) | st.decimals(0, 10, places=2)
+thresholds = st.floats(0, 1, exclude_min=True) | st.sampled_from([0.55, 0.07, 0.29, 0.8, 1.0])
+shares = st.floats(0, 1)
+progress = st.none() | shares
+session_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}", fullmatch=True)
+
+AMOUNTS: dict[str, st.SearchStrategy[Number]] = {
+    semconv.DURATION: seconds,
+    semconv.TOKENS: counts,
+    semconv.API_CALLS: counts,
+    semconv.COST: money,
+}
+#: Small and crowded, so that lines are met and crossed.
+NEAR: dict[str, st.SearchStrategy[Number]] = {
+    semconv.DURATION: st.integers(0, 12).map(float),
+    semconv.TOKENS: st.integers(0, 12),
+    semconv.API_CALLS: st.integers(0, 12),
+    semconv.COST: st.integers(0, 120).map(lambda tenths: Decimal(tenths) / 10),
+}
+
+used = st.fixed_dictionaries(NEAR)
+limits = st.fixed_dictionaries({}, optional=NEAR)
+thresholds_by_resource = st.fixed_dictionaries({}, optional=dict.fromkeys(NEAR, thresholds))
+
+
+def exact(value: Number) -> Fraction:
+    """Return the number as it was written: 0.3 is 3/10."""
+    return Fraction(value) if isinstance(value, Decimal) else Fraction(repr(value))
+
+
+@st.composite
+def all_bounds(draw: st.DrawFn) -> Bounds:
+    """Return bounds of some resources."""
+    return bounds_from(draw(limits), draw(thresholds_by_resource), "session")
+
+
+@st.composite
+def balances(draw: st.DrawFn) -> Balance:
+    """Return what a ledger may know of a run."""
+    facts = SessionFacts(
+        limits=draw(limits),
+        thresholds=draw(thresholds_by_resource),
+        completion_threshold=draw(st.none() | thresholds),
+        progress=draw(progress),
+    )
+    return Balance(
+        session_id="run",
+        started_at=draw(st.none() | st.just(NOW - 60)),
+        used=draw(used),
+        facts=facts,
+        rates=draw(st.fixed_dictionaries({}, optional=dict.fromkeys(NEAR, st.floats(0, 1e9)))),
+        sampled_at=draw(st.none() | st.just(NOW - 1)),
+        silent_for=draw(st.sampled_from([0.0, 2.0, 5.0, 200.0, 400.0])),
+        gap=draw(st.sampled_from([0.2, 1.0, 60.0])),
+        trouble=draw(st.sampled_from([None, Reason.SOURCE_ERROR, Reason.PARTIAL_DATA])),
+        implausible_for=draw(st.sampled_from([None, 0.0, 400.0])),
+        ended=draw(st.booleans()),
+    )
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> Rules:
+    """Return rules a sidecar may judge by."""
+    return Rules(
+        ceilings=bounds_from(draw(limits), draw(thresholds_by_resource), "sidecar"),
+        completion_threshold=draw(st.none() | thresholds),
+        stale_after=draw(st.sampled_from([None, 1.0])),
+        hold=draw(st.sampled_from([0.0, 300.0])),
+        on_no_data=draw(st.sampled_from(Action)),
+        revision=draw(st.sampled_from(["", "r1"])),
+    )

@@ -1,0 +1,220 @@
+"""The invariants of the ledger that are not one run's history against a model."""
+
+import dataclasses
+import json
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_budget import semconv
+from otel_budget.ledger import record
+from otel_budget.ledger.counter import first
+from otel_budget.ledger.facts import filled, strictest
+from otel_budget.ledger.ledger import Ledger
+from otel_budget.model.reading import SessionFacts, SessionReading
+from otel_budget.model.usage import Number
+from otel_budget.policy.judge import Rules, judge_balance
+from tests.properties.histories import RUN, reading, restarted
+from tests.properties.strategies import NEAR, limits, shares, thresholds, thresholds_by_resource
+
+T0 = 1000.0
+states = st.none() | st.sampled_from(semconv.SESSION_STATES)
+counted = {name: NEAR[name] for name in (semconv.TOKENS, semconv.API_CALLS, semconv.COST)}
+facts = st.builds(
+    SessionFacts,
+    started_at=st.none() | st.just(T0),
+    incarnation_at=st.none() | st.sampled_from([T0, T0 + 1, T0 + 2]),
+    carried_over=st.fixed_dictionaries({}, optional=counted),
+    limits=limits,
+    thresholds=thresholds_by_resource,
+    completion_threshold=st.none() | thresholds,
+    progress=st.none() | shares,
+    duration=st.none() | st.floats(0, 100),
+    state=states,
+)
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> SessionReading:
+    """Return anything a source may show of the run."""
+    values: dict[tuple[str, str], Number] = {}
+    for name, amount in draw(st.fixed_dictionaries({}, optional=counted)).items():
+        values[name, draw(st.sampled_from(["", "model='x'", "model='y'"]))] = amount
+    return SessionReading(
+        RUN,
+        draw(st.sampled_from(["a", "b"])),
+        T0 + draw(st.integers(0, 40)) / 4,
+        values,
+        draw(facts),
+        draw(st.sampled_from([(), (), ("otel_budget_tokens_total",)])),
+    )
+
+
+steps = st.lists(st.tuples(sessions(), st.booleans()), max_size=12)
+
+
+def ledger_of(history: list[tuple[SessionReading, bool]]) -> Ledger:
+    """Return a ledger that took it all in."""
+    ledger = Ledger()
+    for session, partial in history:
+        ledger.apply(reading(session.sampled_at, [session], partial=partial))
+    return ledger
+
+
+def totals(ledger: Ledger) -> dict[str, Number]:
+    """Return what the run used so far, time left aside."""
+    return ledger.accounts[RUN].totals() if RUN in ledger.accounts else {}
+
+
+@st.composite
+def interleavings(draw: st.DrawFn) -> tuple[list[SessionReading], list[SessionReading]]:
+    """Return the readings of several processes in two orders, each process's in its own."""
+    queues = []
+    for number in range(draw(st.integers(1, 4))):
+        named = draw(st.booleans())
+        stated = draw(facts)
+        stated = dataclasses.replace(
+            stated, started_at=T0, incarnation_at=T0 + number if named else None, state="running"
+        )
+        values = draw(st.lists(st.integers(0, 30), min_size=1, max_size=4))
+        queues.append([
+            SessionReading(RUN, f"t{number}", T0 + step, {(semconv.TOKENS, ""): value}, stated)
+            for step, value in enumerate(values)
+        ])  # fmt: skip
+    orders = []
+    for _ in range(2):
+        tickets = [number for number, queue in enumerate(queues) for _ in queue]
+        order = draw(st.permutations(tickets))
+        taken = [iter(queue) for queue in queues]
+        orders.append([next(taken[number]) for number in order])
+    return orders[0], orders[1]
+
+
+@given(interleavings())
+def test_the_order_in_which_processes_are_seen_does_not_matter(
+    orders: tuple[list[SessionReading], list[SessionReading]],
+) -> None:
+    """For what was used, for what the run says of itself, and so for the verdict."""
+    results = []
+    for order in orders:
+        ledger = ledger_of([(session, False) for session in order])
+        account = ledger.accounts[RUN]
+        said = dataclasses.replace(account.facts, state=None)
+        known = ledger.balance(account, T0 + 100)
+        verdict = judge_balance(dataclasses.replace(known, rates={}, gap=1.0), Rules(), T0 + 100)
+        results.append((totals(ledger), said, known.used, known.silent_for, verdict))
+    assert results[0] == results[1]
+
+
+@given(steps)
+def test_no_reading_of_any_kind_lowers_a_total(history: list[tuple[SessionReading, bool]]) -> None:
+    """Nor makes a known resource unknown; late, partial, implausible and contradictory ones too."""
+    ledger, before = Ledger(), dict[str, Number]()
+    for session, partial in history:
+        ledger.apply(reading(session.sampled_at, [session], partial=partial))
+        after = totals(ledger)
+        assert after.keys() >= before.keys()
+        assert all(after[name] >= value for name, value in before.items())
+        before = after
+
+
+@given(steps, sessions())
+def test_a_reading_with_nothing_in_it_lowers_nothing_and_loosens_nothing(
+    history: list[tuple[SessionReading, bool]], last: SessionReading
+) -> None:
+    """Every series is lost but the run's own: partial, later than all, and said by nobody new."""
+    ledger = ledger_of([*history, (last, False)])
+    account = ledger.accounts[RUN]
+    before, used = account.facts, totals(ledger)
+    empty = SessionReading(RUN, last.target, T0 + 50, {}, SessionFacts())
+    ledger.apply(reading(T0 + 50, [empty], partial=True))
+    assert totals(ledger) == used
+    after = account.facts
+    assert (after.limits, after.thresholds) == (before.limits, before.thresholds)
+    assert after.completion_threshold == before.completion_threshold
+    assert (after.progress, after.state) == (before.progress, before.state)
+
+
+@given(steps)
+def test_an_account_comes_back_from_its_storage_exactly(
+    history: list[tuple[SessionReading, bool]],
+) -> None:
+    """Through real JSON text; and what is written of it then is the same text."""
+    for account in ledger_of(history).accounts.values():
+        text = json.dumps(record.dump(account))
+        again = record.load(json.loads(text))
+        assert json.dumps(record.dump(again)) == text
+        assert again.totals() == account.totals()
+        same = ("facts", "targets", "implausible_since", "sampled_at", "ended_at", "began_at")
+        assert all(getattr(again, name) == getattr(account, name) for name in same)
+        assert (again.duration(T0 + 99), again.gap()) == (account.duration(T0 + 99), account.gap())
+
+
+@given(steps, steps)
+def test_a_restart_in_the_middle_changes_no_total(
+    one: list[tuple[SessionReading, bool]], other: list[tuple[SessionReading, bool]]
+) -> None:
+    """Readings go on as if nothing had happened."""
+    through, straight = ledger_of(one), ledger_of(one)
+    through = restarted(through, T0 + 20)
+    for session, partial in other:
+        for ledger in (through, straight):
+            ledger.apply(reading(session.sampled_at, [session], partial=partial))
+    assert totals(through) == totals(straight)
+
+
+@given(steps, st.floats(0, 2000))
+def test_a_clock_set_back_while_the_sidecar_was_down_lowers_nothing(
+    history: list[tuple[SessionReading, bool]], back: float
+) -> None:
+    """No moment lies ahead, and the duration is what it was or more."""
+    ledger = ledger_of(history)
+    for account in ledger.accounts.values():
+        then = max(s.sampled_at for s, _ in history)
+        duration, used = account.duration(then), account.totals()
+        again = restarted(ledger, then - back).accounts[RUN]
+        assert again.totals() == used
+        assert again.duration(then - back) >= duration - 1e-9 or back < 1e-9
+        assert again.sampled_at is None or again.sampled_at <= then - back + 1e-9
+
+
+@given(st.lists(st.integers(0, 100), min_size=1))
+def test_a_counter_adds_up_like_increase_in_promql(values: list[int]) -> None:
+    """Every rise, and all of a value after a drop."""
+    state = first(values[0])
+    drops = 0
+    for value in values[1:]:
+        state, dropped = state.observe(value)
+        drops += dropped
+    rises = [b - a if b >= a else b for a, b in pairwise([0, *values])]
+    assert state.total == sum(rises)
+    assert drops == sum(b < a for a, b in pairwise(values))
+
+
+@given(facts, facts, facts)
+def test_the_stricter_word_counts_in_any_order(
+    one: SessionFacts, two: SessionFacts, three: SessionFacts
+) -> None:
+    """Neither order nor grouping nor saying it twice changes anything, and nothing is loosened."""
+    joined = strictest(one, two)
+    assert joined == strictest(two, one)
+    assert strictest(joined, three) == strictest(one, strictest(two, three))
+    assert strictest(joined, one) == joined
+    for stated in (one, two):
+        assert all(joined.limits[name] <= limit for name, limit in stated.limits.items())
+        assert all(joined.thresholds[name] <= line for name, line in stated.thresholds.items())
+
+
+@given(facts, facts)
+def test_what_a_reading_leaves_unsaid_stays_as_it_was(
+    newer: SessionFacts, older: SessionFacts
+) -> None:
+    """And what it says counts."""
+    both: Any = filled(newer, older)
+    for name in ("limits", "thresholds", "carried_over"):
+        assert getattr(both, name) == {**getattr(older, name), **getattr(newer, name)}
+    for name in ("progress", "completion_threshold", "duration", "state", "started_at"):
+        said = getattr(newer, name)
+        assert getattr(both, name) == (getattr(older, name) if said is None else said)

@@ -1,0 +1,265 @@
+"""The invariants of the policy: docs/design.md, section 3."""
+
+import dataclasses
+from collections.abc import Mapping
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from otel_budget import semconv, wire
+from otel_budget.ledger.ledger import Balance
+from otel_budget.model.usage import Number
+from otel_budget.model.verdict import Action, LimitStatus, Verdict
+from otel_budget.policy.evaluate import SEVERITY, Bounds, bound, check, headroom, stricter
+from otel_budget.policy.forecast import completion_possible
+from otel_budget.policy.judge import Rules, judge_balance, judge_session, redecide
+from tests.properties.strategies import (
+    AMOUNTS,
+    NEAR,
+    NOW,
+    all_bounds,
+    balances,
+    exact,
+    limits,
+    progress,
+    rules,
+    shares,
+    thresholds,
+    thresholds_by_resource,
+    used,
+)  # fmt: skip
+
+resources = st.sampled_from(semconv.RESOURCES)
+
+
+def stops(verdict: Verdict) -> bool:
+    """Tell whether a verdict is a stop."""
+    return verdict.action is Action.STOP
+
+
+def more(one: Mapping[str, Number], other: Mapping[str, Number]) -> dict[str, Number]:
+    """Return what both used together, not rounded."""
+    with localcontext() as context:
+        context.prec = 400
+        return {name: value + other[name] for name, value in one.items()}  # type: ignore[operator]
+
+
+def own(used_: Mapping[str, Number], bounds: Bounds, at: float | None, enough: float) -> Verdict:
+    """Return a run's own verdict."""
+    return judge_session("run", used_, bounds, progress=at, completion_threshold=enough, now=NOW)
+
+
+@given(resources, st.data())
+def test_the_status_agrees_with_exact_arithmetic(resource: str, data: st.DataObject) -> None:
+    """For whole numbers, seconds and money alike, also right at the lines."""
+    kind = data.draw(st.sampled_from([AMOUNTS, NEAR]))
+    limit, threshold = data.draw(kind[resource]), data.draw(thresholds)
+    line = exact(threshold) * exact(limit)
+    edges = [limit]
+    if resource in (semconv.TOKENS, semconv.API_CALLS):
+        above = -(-line.numerator // line.denominator)
+        edges += [above, max(0, above - 1), max(0, int(limit) - 1)]
+    value = data.draw(kind[resource] | st.sampled_from(edges))
+    status = check(
+        {resource: value}, {resource: bound(resource, limit, threshold, "session")}
+    ).status
+    if Fraction(value) >= Fraction(limit):
+        assert status is LimitStatus.EXCEEDED
+    elif Fraction(value) >= line:
+        assert status is LimitStatus.APPROACHING
+    else:
+        assert status is LimitStatus.OK
+
+
+@given(used, used, all_bounds(), progress, thresholds)
+def test_more_use_never_turns_a_runs_stop_into_continue(
+    one: dict[str, Number],
+    extra: dict[str, Number],
+    bounds: Bounds,
+    at: float | None,
+    enough: float,
+) -> None:
+    """At the same progress."""
+    if stops(own(one, bounds, at, enough)):
+        assert stops(own(more(one, extra), bounds, at, enough))
+
+
+@given(balances(), used, rules())
+def test_more_use_never_turns_a_sidecars_stop_into_continue(
+    balance: Balance, extra: dict[str, Number], by: Rules
+) -> None:
+    """With good data and without."""
+    later = dataclasses.replace(balance, used=more(balance.used, extra))
+    if stops(judge_balance(balance, by, NOW)):
+        assert stops(judge_balance(later, by, NOW))
+
+
+@given(used, all_bounds(), all_bounds(), progress, thresholds)
+def test_a_further_limit_never_loosens_a_runs_verdict(
+    one: dict[str, Number], bounds: Bounds, further: Bounds, at: float | None, enough: float
+) -> None:
+    """Status and action."""
+    before, after = own(one, bounds, at, enough), own(one, stricter(bounds, further), at, enough)
+    assert SEVERITY[after.status] >= SEVERITY[before.status]
+    assert stops(after) or not stops(before)
+
+
+@given(balances(), rules(), limits, thresholds_by_resource, st.none() | thresholds)
+def test_a_further_ceiling_never_loosens_a_sidecars_verdict(
+    balance: Balance,
+    by: Rules,
+    further: dict[str, Number],
+    lines: dict[str, float],
+    enough: float | None,
+) -> None:
+    """Limits, warning lines, and the progress from which a run may finish."""
+    ceilings = {
+        name: bound(name, limit, lines.get(name, 0.8), "sidecar") for name, limit in further.items()
+    }
+    thresholds_ = [t for t in (by.completion_threshold, enough) if t is not None]
+    tighter = dataclasses.replace(
+        by,
+        ceilings=stricter(by.ceilings, ceilings),
+        completion_threshold=max(thresholds_, default=None),
+    )
+    before, after = judge_balance(balance, by, NOW), judge_balance(balance, tighter, NOW)
+    assert stops(after) or not stops(before)
+
+
+@given(balances(), rules(), resources, st.data())
+def test_a_further_limit_of_the_run_never_loosens_a_sidecars_verdict(
+    balance: Balance, by: Rules, resource: str, data: st.DataObject
+) -> None:
+    """A new one, or a lower one."""
+    limit: Number = data.draw(NEAR[resource])
+    known = balance.facts.limits.get(resource)
+    if known is not None:
+        limit = min(known, limit)
+    facts = dataclasses.replace(balance.facts, limits={**balance.facts.limits, resource: limit})
+    before = judge_balance(balance, by, NOW)
+    after = judge_balance(dataclasses.replace(balance, facts=facts), by, NOW)
+    assert stops(after) or not stops(before)
+
+
+@given(balances(), rules(), resources)
+def test_a_resource_that_is_not_known_is_not_read_as_0(
+    balance: Balance, by: Rules, resource: str
+) -> None:
+    """It is not in the verdict at all."""
+    known = {name: value for name, value in balance.used.items() if name != resource}
+    verdict = judge_balance(dataclasses.replace(balance, used=known), by, NOW)
+    assert verdict.resources.keys() == known.keys()
+    assert resource not in verdict.headroom
+
+
+@given(balances(), rules())
+def test_what_is_exceeded_stops_whatever_the_data(balance: Balance, by: Rules) -> None:
+    """And says so, with the limit that counted."""
+    verdict = judge_balance(balance, by, NOW)
+    exceeded = [s for s in verdict.resources.values() if s.status is LimitStatus.EXCEEDED]
+    assert (verdict.status is LimitStatus.EXCEEDED) == bool(exceeded)
+    if exceeded:
+        assert (verdict.action, verdict.reason) == (Action.STOP, "limit_exceeded")
+        assert all(s.limit is not None and s.used >= s.limit for s in exceeded)
+
+
+@given(balances(), rules())
+def test_the_sidecar_and_the_run_agree_about_the_same_numbers(balance: Balance, by: Rules) -> None:
+    """With good data and no ceilings, both come to the same verdict."""
+    good = dataclasses.replace(balance, silent_for=0.0, implausible_for=None)
+    theirs = judge_balance(good, Rules(revision=by.revision), NOW)
+    bounds = {
+        name: bound(name, limit, good.facts.thresholds.get(name, 0.8), "session")
+        for name, limit in good.facts.limits.items()
+    }
+    enough = good.facts.completion_threshold
+    ours = own(good.used, bounds, good.facts.progress, 0.8 if enough is None else enough)
+    same = ("action", "status", "reason", "message", "headroom", "completion_threshold")
+    assert all(getattr(ours, name) == getattr(theirs, name) for name in same)
+
+
+@given(balances(), rules())
+def test_the_same_input_gives_the_same_verdict_byte_for_byte(balance: Balance, by: Rules) -> None:
+    """Also where other limits were judged in between, and in any order of the mappings."""
+    first = wire.to_json(judge_balance(balance, by, NOW))
+    bound.cache_clear()
+    judge_balance(dataclasses.replace(balance, used=dict.fromkeys(balance.used, 0)), Rules(), NOW)
+    facts = dataclasses.replace(
+        balance.facts,
+        limits=dict(reversed(list(balance.facts.limits.items()))),
+        thresholds=dict(reversed(list(balance.facts.thresholds.items()))),
+    )
+    reordered = dataclasses.replace(balance, facts=facts)
+    again = dataclasses.replace(by, ceilings=dict(reversed(by.ceilings.items())))
+    assert wire.to_json(judge_balance(balance, by, NOW)) == first
+    assert judge_balance(reordered, again, NOW) == judge_balance(balance, by, NOW)
+
+
+@given(balances(), rules(), progress, thresholds)
+def test_a_run_that_is_no_further_never_undoes_a_sidecars_stop(
+    balance: Balance, by: Rules, now_at: float | None, enough: float
+) -> None:
+    """Not by its own lax threshold either."""
+    verdict = judge_balance(balance, by, NOW)
+    seen = balance.facts.progress
+    assume(stops(verdict))
+    if now_at is None or (seen is not None and now_at <= seen):
+        assert not redecide(verdict, now_at, enough)
+
+
+@given(resources, st.data())
+def test_using_exactly_the_headroom_changes_the_status_and_any_less_does_not(
+    resource: str, data: st.DataObject
+) -> None:
+    """Of what is counted in whole numbers and in money; seconds are measured."""
+    assume(resource != semconv.DURATION)
+    value = data.draw(NEAR[resource])
+    bounds = {
+        resource: bound(resource, data.draw(NEAR[resource]), data.draw(thresholds), "session")
+    }
+    before = check({resource: value}, bounds)
+    room = headroom(before.resources, bounds)
+    if before.status is LimitStatus.EXCEEDED:
+        assert room == {}
+        return
+    least: Number = Decimal("1E-30") if resource == semconv.COST else 1
+    less = more(room, {resource: -least})
+    assert room[resource] > 0
+    all_of_it = more({resource: value}, room)
+    assert check(all_of_it, bounds).status is not before.status
+    assert check(more({resource: value}, less), bounds).status is before.status
+
+
+@given(used, all_bounds())
+def test_what_remains_and_what_was_used_are_the_limit(
+    one: dict[str, Number], bounds: Bounds
+) -> None:
+    """Remaining is never below 0, and the ratio is 1 exactly where nothing remains."""
+    for name, state in check(one, bounds).resources.items():
+        if name not in bounds:
+            assert (state.limit, state.remaining, state.ratio) == (None, None, None)
+            continue
+        assert state.limit is not None
+        assert state.remaining is not None
+        assert state.ratio is not None
+        assert state.remaining == max(exact(state.limit) - exact(state.used), 0)
+        assert (state.ratio >= 1) == (state.remaining == 0)
+
+
+@given(used, all_bounds(), progress | shares)
+def test_the_forecast_agrees_with_exact_arithmetic(
+    one: dict[str, Number], bounds: Bounds, at: float | None
+) -> None:
+    """All of the run takes used / progress; it fits if that is at most the limit."""
+    fits = completion_possible(one, bounds, at)
+    pairs = [(exact(one[name]), exact(limited.limit)) for name, limited in bounds.items()]
+    if any(spent > limit for spent, limit in pairs):
+        assert fits is False
+    elif not pairs:
+        assert fits is True
+    elif not at:
+        assert fits is None
+    else:
+        assert fits is all(spent / exact(at) <= limit for spent, limit in pairs)
