@@ -36,30 +36,34 @@ def amounts_of(
         raise InvalidValueError("api_call", api_call, "True or False")
     if outcome not in OUTCOMES:
         raise InvalidValueError("outcome", outcome, " or ".join(map(repr, OUTCOMES)))
-    into, out = _given("input_tokens", input_tokens), _given("output_tokens", output_tokens)
+    into = 0 if input_tokens is None else checks.count("input_tokens", input_tokens)
+    out = 0 if output_tokens is None else checks.count("output_tokens", output_tokens)
     parts_known = input_tokens is not None or output_tokens is not None
     total = checks.count("input_tokens and output_tokens together", into + out)
     if tokens is not None and (checks.count("tokens", tokens) or not parts_known):
         total = tokens
         _inside("input_tokens and output_tokens together", into + out, "tokens", total)
-    cached = _given("cache_read_tokens", cache_read_tokens)
-    written = _given("cache_write_tokens", cache_write_tokens)
-    reasoning = _given("reasoning_tokens", reasoning_tokens)
-    whole_in = ("tokens", total - out) if input_tokens is None else ("input_tokens", into)
-    whole_out = ("tokens", total - into) if output_tokens is None else ("output_tokens", out)
-    _inside("cache_read_tokens and cache_write_tokens together", cached + written, *whole_in)
-    _inside("reasoning_tokens", reasoning, *whole_out)
+    cached = written = reasoning = 0
+    if cache_read_tokens is not None or cache_write_tokens is not None:
+        cached = _given("cache_read_tokens", cache_read_tokens)
+        written = _given("cache_write_tokens", cache_write_tokens)
+        whole = ("tokens", total - out) if input_tokens is None else ("input_tokens", into)
+        _inside("cache_read_tokens and cache_write_tokens together", cached + written, *whole)
+    if reasoning_tokens is not None:
+        reasoning = checks.count("reasoning_tokens", reasoning_tokens)
+        whole = ("tokens", total - into) if output_tokens is None else ("output_tokens", out)
+        _inside("reasoning_tokens", reasoning, *whole)
     return Amounts(
-        tokens=total,
-        input_tokens=into,
-        output_tokens=out,
-        cache_read_tokens=cached,
-        cache_write_tokens=written,
-        reasoning_tokens=reasoning,
-        api_call=api_call,
-        failed=api_call and outcome == "error",
-        usage_unknown=tokens is None and not parts_known,
-        cost_usd=None if cost_usd is None else checks.money("cost_usd", cost_usd),
+        total,
+        into,
+        out,
+        cached,
+        written,
+        reasoning,
+        api_call,
+        api_call and outcome == "error",
+        tokens is None and not parts_known,
+        None if cost_usd is None else checks.money("cost_usd", cost_usd),
     )
 
 

@@ -78,8 +78,10 @@ class Guard:
         # Counts of this incarnation at which some status changes next.
         self.tokens_mark = self.api_calls_mark = -1.0
         self.cost_mark = Decimal(-1)  # money is not compared with floats: a context may trap it
-        # Monotonic seconds until which the verdict is "continue" unless a count crosses its mark.
+        # Monotonic seconds until which the verdict stays the "continue" it is, unless a count
+        # crosses its mark: for any progress from ``calm_from`` on, and for an unknown one or not.
         self.calm_until = -math.inf
+        self.calm_from, self.calm_unknown = 0.0, True
 
     def used(self) -> dict[str, Number]:
         """Return what the run used of each resource, over all its incarnations."""
@@ -244,9 +246,16 @@ class Guard:
         # A sidecar's stop that gave way to the progress is back when the progress is unknown again.
         held_back = self.told_to_stop or (theirs is not None and not theirs.should_continue)
         self.calm_until = -math.inf
-        if result.status is LimitStatus.OK and verdict.should_continue and not held_back:
-            moment = self._next_change()
-            self.calm_until = math.inf if moment is None else self._surely_before(moment)
+        if held_back or not verdict.should_continue:
+            return
+        if result.status is LimitStatus.OK:
+            self.calm_from, self.calm_unknown = 0.0, True
+        elif verdict.progress is None:
+            self.calm_from, self.calm_unknown = math.inf, True
+        else:
+            self.calm_from, self.calm_unknown = self._record.limits.completion_threshold, False
+        moment = self._next_change()
+        self.calm_until = math.inf if moment is None else self._surely_before(moment)
 
     def _surely_before(self, moment: float) -> float:
         """Return a moment just before, at which no rounding can have reached a mark."""

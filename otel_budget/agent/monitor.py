@@ -129,15 +129,19 @@ class ResourceMonitor(Recorder):
 
         progress_estimate: 0 to 1, None for unknown; anything else is refused.
         """
-        if progress_estimate is not None:
+        guard = self._guard
+        if progress_estimate is None:
+            settled = guard.calm_unknown
+        else:
             if progress_estimate.__class__ is not float or not 0.0 <= progress_estimate <= 1.0:
-                progress_estimate = checks.progress(progress_estimate)
-            self._record.progress = self._guard.progress = progress_estimate
-        if self._monotonic() < self._guard.calm_until:
+                progress_estimate = checks.progress(progress_estimate) or 0.0
+            self._record.progress = guard.progress = progress_estimate
+            settled = progress_estimate >= guard.calm_from
+        if settled and self._monotonic() < guard.calm_until:
             return True
         self._run.begin()
-        going_on = self._guard.reconsider(progress_estimate).should_continue
-        self._guard.told_to_stop = not going_on
+        going_on = guard.reconsider(progress_estimate).should_continue
+        guard.told_to_stop = not going_on
         return going_on
 
     def raise_if_stopped(self, progress_estimate: float | None = None) -> None:

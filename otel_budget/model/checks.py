@@ -9,6 +9,7 @@ from otel_budget.errors import InvalidValueError
 
 #: Above 2**53 a float no longer counts by ones, and every metric is a float on its way out.
 MAX_COUNT = 2**53
+_NO_MONEY, _MOST_MONEY = Decimal(0), Decimal(MAX_COUNT)
 
 SESSION_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 _SESSION_ID_ALLOWED = (
@@ -71,6 +72,8 @@ def progress(value: object) -> float | None:
 
 def money(key: str, value: object) -> Decimal:
     """Return US dollars: finite, 0 to 2^53; a float is taken as its shortest decimal."""
+    if type(value) is Decimal and value.is_finite() and _NO_MONEY <= value <= _MOST_MONEY:
+        return value.copy_abs()  # -0 is 0
     allowed = "an amount in US dollars from 0 to 2^53 (Decimal, int or float)"
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise InvalidValueError(key, value, allowed)
