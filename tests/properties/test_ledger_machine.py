@@ -119,7 +119,7 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: any(p.seen for p in self.processes))
     @rule(place=PLACES)
     def begin_anew(self, place: str) -> None:
-        """A new run under the same id begins at 0, and takes nothing from what is left of the old."""
+        """A new run under the same id begins at 0, whatever is left of the old one."""
         self.now += 0.25
         leftovers, self.run = self.old, self.now
         self.processes, self.checkpoints = [Process(self.now, 0, place)], [0]
