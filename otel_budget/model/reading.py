@@ -45,7 +45,8 @@ class SessionReading:
     """(resource, further labels as text) to the raw value of that series."""
     facts: SessionFacts = SessionFacts()
     implausible: tuple[str, ...] = ()
-    """Metrics of this run whose value was NaN, infinite, negative or above 2^53: dropped."""
+    """Metrics of this run with a value that cannot be, or of a contradictory type: dropped. What
+    they would have said is unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,9 @@ class _Assembly:
         if rule.fact == "limits" and sample.value == math.inf:
             return  # a way to say "unlimited", which is an absent limit
         if not _plausible(sample.value, rule.top) or (rule.positive and sample.value == 0):
+            # Dropped alone it would look as if there were none: no limit is "unlimited".
             self.dropped[IMPLAUSIBLE] += 1
+            session.implausible[sample.name] = None
             return
         self._count_duplicate(sample)
         if rule.by_resource:
@@ -162,6 +164,7 @@ class _Assembly:
             return
         if sample.value not in (0, 1):
             self.dropped[IMPLAUSIBLE] += 1
+            session.implausible[sample.name] = None
             return
         self._count_duplicate(sample)
         # Two states at once: the run has not surely ended, so it is not taken to have ended.
@@ -194,7 +197,7 @@ def assemble(samples: Iterable[Sample], target: str, sampled_at: float) -> Assem
     sessions = tuple(
         session.reading(session_id, target, sampled_at)
         for session_id, session in assembly.sessions.items()
-        if session.counters or session.implausible
+        if session.counters or not semconv.JUDGED_COUNTERS.keys().isdisjoint(session.implausible)
     )
     return Assembled(sessions, {k: n for k, n in assembly.dropped.items() if n})
 

@@ -198,11 +198,11 @@ def test_a_session_with_nothing_but_an_implausible_counter_is_there(rig: Rig) ->
 
 
 def test_an_implausible_limit_is_refused(rig: Rig) -> None:
-    """It is neither 0 nor a reason to doubt what was used."""
+    """It is neither 0 nor "unlimited": what the run may use is in doubt."""
     text = page(line(TOKENS, 5, "run-1"), line(semconv.LIMIT, "NaN", "run-1", resource="tokens"))
     reading = rig.show(text)
     assert only(reading).facts.limits == {}
-    assert only(reading).implausible == ()
+    assert only(reading).implausible == (semconv.LIMIT.name,)
     assert reading.dropped == {"implausible": 1}
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -156,13 +157,19 @@ def test_of_a_limit_said_twice_the_smaller_counts_and_of_use_the_larger() -> Non
         (semconv.SESSION_STATE, 0.5, {"state": "running"}),
     ],
 )
-def test_an_implausible_fact_is_unknown(
+def test_an_implausible_fact_is_dropped_and_puts_the_run_in_doubt(
     metric: semconv.Metric, value: float, labels: dict[str, str]
 ) -> None:
-    """It is dropped and counted, and is as if it had not been said; the use is not in doubt."""
+    """As if it had not been said, it would loosen: no limit is "unlimited"."""
     found = assembled(sample(TOKENS, 5), sample(metric, value, **labels))
     assert found.dropped == {"implausible": 1}
-    assert found.sessions[0] == only(sample(TOKENS, 5))
+    assert found.sessions[0] == replace(only(sample(TOKENS, 5)), implausible=(metric.name,))
+
+
+def test_implausible_facts_alone_make_no_run() -> None:
+    """Without a judged counter there is nothing to judge."""
+    found = assembled(sample(semconv.PROGRESS, math.nan))
+    assert (found.sessions, found.dropped) == ((), {"implausible": 1})
 
 
 def test_an_infinite_limit_is_no_limit() -> None:
