@@ -7,6 +7,7 @@ takes it, and so does whoever wants a consistent picture.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -142,7 +143,9 @@ class SessionRecord:
         self.resumed = carried is not None
         self.carried = carried or ResourceUsage(session_id, started_at=now)
         self.started_at = self.carried.started_at
-        self.incarnation_at = now
+        # After its predecessor, whatever the clock of this host says: the order counts.
+        before = self.carried.last_checkpoint_at
+        self.incarnation_at = now if before is None else max(now, math.nextafter(before, math.inf))
         self.taken_up_at = self._monotonic()
         # The wall clock may have been put back while nobody ran: a duration never goes down.
         elapsed = max(now - self.started_at, self.carried.duration_seconds)

@@ -195,3 +195,18 @@ def test_resuming_beside_a_run_that_goes_on_adds_up_and_warns_once(
     assert caplog.text.count("two monitors open") == 1 + 1  # the process's, and the test's own
     for monitor in monitors:
         monitor.close(timeout=0)
+
+
+def test_a_resumed_process_comes_after_its_predecessor_whatever_the_clock_says(
+    tmp_path: Path, session_id: str
+) -> None:
+    """On a host whose clock lies behind; the sidecar orders processes by their start."""
+    clock = FakeClock()
+    first = ResourceMonitor(None, session_id, tmp_path, clock=clock.clock)
+    first.record_operation(tokens=1)
+    assert first.checkpoint() is not None
+    clock.jump(-3600)
+    second = ResourceMonitor.resume(session_id, tmp_path, clock=clock.clock)
+    assert second._record.incarnation_at > first._record.incarnation_at
+    first.close(timeout=0)
+    second.close(timeout=0)
