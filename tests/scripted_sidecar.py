@@ -29,8 +29,9 @@ class Request(BaseHTTPRequestHandler):
     def log_message(self, *args: Any) -> None:
         """Stay silent."""
 
-    def say(self, status: int, body: str, kind: str = "application/json") -> None:
-        """Send a whole answer."""
+    def say(self, status: int, body: str, kind: str = "") -> None:
+        """Send a whole answer; an error in the sidecar's own format unless the kind says else."""
+        kind = kind or ("application/json" if status < 400 else "application/problem+json")
         data = body.encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)

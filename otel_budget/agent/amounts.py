@@ -84,5 +84,6 @@ def _inside(part: str, value: int, whole: str, limit: int) -> None:
             part,
             value,
             f"at most {whole}={limit}: cached tokens are part of the input, reasoning tokens part "
-            "of the output, and both part of tokens",
+            "of the output, and both part of tokens. Where a provider reports cached tokens apart "
+            "(Anthropic's API does), add them to input_tokens first",
         )

@@ -174,9 +174,21 @@ class Guard:
         A progress reported before that says nothing about now: deciding by it would interrupt a run
         that is nearly done, a moment before it says so.
         """
+        if self._record.closed_at is not None:
+            logger.warning(
+                "session %s: an operation was recorded after close(): it is in the run's own "
+                "report and its series, not in the sums of the process", self._record.session_id,
+            )  # fmt: skip
         if self.tokens_mark >= 0:  # else nobody has looked yet, and nothing was crossed
             self.progress = None
         self.reconsider(self.progress)
+
+    def ended(self) -> None:
+        """Take note that the run is over: what is still recorded is to be noticed."""
+        with self._lock:
+            self.tokens_mark = self.api_calls_mark = -1.0
+            self.calm_until = -math.inf
+        self.wake()
 
     def wake(self) -> None:
         """Tell everybody who waits to look again."""

@@ -120,7 +120,7 @@ class ResourceMonitor(Recorder):
         chosen = saved.limits if limits is None else limits
         monitor = cls(chosen, session_id, project_root, _carried=saved.usage, **options)
         monitor._record.progress = monitor._guard.progress = saved.progress
-        monitor._run.state = saved.state
+        monitor._run.saving.state = saved.state
         return monitor
 
     # --- asking ----------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class ResourceMonitor(Recorder):
     @property
     def state(self) -> Any:
         """The caller's state of the newest checkpoint, also of the one resumed from; or None."""
-        return self._run.state
+        return self._run.saving.state
 
     def get_usage_report(self) -> ResourceUsage:
         """Return all the run used, over all its incarnations."""
@@ -227,11 +227,11 @@ class ResourceMonitor(Recorder):
 
         state: the caller's own, JSON types; kept for the automatic checkpoints.
         """
-        return self._run.checkpoint(state)
+        return self._run.saving.checkpoint(state)
 
     def keep_state(self, state: Any) -> None:
         """Hand over the state that the automatic and the last checkpoint carry. Writes nothing."""
-        self._run.keep_state(state)
+        self._run.saving.keep_state(state)
 
     def pause(self) -> None:
         """Stop the active time. The duration goes on: it is wall-clock time."""
@@ -248,7 +248,7 @@ class ResourceMonitor(Recorder):
         base = self._record.limits if limits is None else limits
         values = {key: getattr(base, key) for key in LIMIT_KEYS} | changes
         self._guard.update_limits(ResourceLimits.from_mapping(values))
-        self._run.schedule()
+        self._run.saving.schedule()
 
     def close(self, outcome: str = "completed", timeout: float = SCRAPE_WAIT) -> None:
         """End the run: write a last checkpoint, show the final state until it has been scraped.

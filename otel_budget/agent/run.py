@@ -5,25 +5,23 @@ Held apart from the monitor, so that a monitor nobody holds any more can still b
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
 import os
 import sys
-import threading
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 
 from otel_budget import semconv
 from otel_budget.agent.guard import Guard
+from otel_budget.agent.saving import Saving
 from otel_budget.enforcement.client import VerdictClient
 from otel_budget.enforcement.lease import Lease
 from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation import automatic, tracing
 from otel_budget.instrumentation.at_exit import AT_EXIT, LEFT_BEHIND
-from otel_budget.instrumentation.checkpoint import Checkpoint, CheckpointFolder
 from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.model.verdict import Reason
 
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
-    from otel_budget.instrumentation.autosave import Autosaver
     from otel_budget.instrumentation.record import SessionRecord
     from otel_budget.model.verdict import ResourceState, Verdict
 
@@ -54,18 +51,12 @@ class Run:
     ) -> None:
         """Show the run on ``/metrics`` from now on. Opens and writes nothing."""
         self.record = record
-        self._folder = None if project_root is None else CheckpointFolder(
-            project_root, record.session_id
-        )  # fmt: skip
-        self.state: Any = None
+        self.saving = Saving(record, project_root, self._event)
         self.span: Span | None = None
         self._span_context: AbstractContextManager[Span] | None = None
-        # Counts are taken and written under one lock: a later checkpoint never has lower ones.
-        self._writing = threading.RLock()
-        self._autosave: tuple[Autosaver, int] | None = None
         self._process = os.getpid()
         self._on_verdict = on_verdict
-        self._begun = False
+        self._begun = self._lost = False
         self._lease = Lease(record.clock.monotonic) if sidecar else None
         self._client = None if sidecar is None else VerdictClient(
             sidecar, record.session_id, on_verdict=self._hear, on_reachable=self._reached
@@ -88,7 +79,7 @@ class Run:
                 return
             self._begun = True
         for start in (
-            automatic.serve_if_asked, SESSIONS.process.instruments, self.schedule, self._follow
+            automatic.serve_if_asked, SESSIONS.process.instruments, self.saving.begin, self._follow
         ):  # fmt: skip
             try:
                 start()
@@ -98,78 +89,10 @@ class Run:
                     "session %s: %s failed; the run goes on", self.record.session_id, start.__name__
                 )
 
-    def schedule(self) -> None:
-        """Let the automatic checkpoints come at the interval of the limits from now on."""
-        if self._folder is None or not self._begun or self.record.closed_at is not None:
-            return
-        if self._autosave is not None:
-            self._autosave[0].forget(self._autosave[1])
-        saver = automatic.autosaver(self.record.clock)
-        self._autosave = saver, saver.watch(self, self.record.limits.checkpoint_interval)
-
     def _follow(self) -> None:
         if self._client is not None and self._lease is not None:
             self._lease.begin()
             self._client.start()
-
-    # --- checkpoints ---------------------------------------------------------------------------
-    def autosave(self) -> float | None:
-        """Write an automatic checkpoint; return the seconds until the next one."""
-        if self.record.closed_at is not None:
-            return None
-        self.checkpoint()
-        return self.record.limits.checkpoint_interval
-
-    def checkpoint(self, state: Any = None) -> Path | None:
-        """Write a checkpoint and return its path. Never raises out of a run: a failure is logged,
-        counted, put on the span, and None is returned; the earlier checkpoints stay whole.
-
-        state: the caller's own, JSON types; the automatic ones keep the last one given.
-        """
-        if self._folder is None:
-            self._checkpoint_failed("there is no project_root to write it to")
-            return None
-        try:
-            with self._writing:
-                if state is not None:
-                    self.keep_state(state)
-                checkpoint = self._checkpoint()
-                path = self._folder.write(checkpoint)
-                with self.record.lock:
-                    self.record.checkpoints += 1
-                    self.record.last_checkpoint_at = checkpoint.written_at
-        except Exception as exc:  # noqa: BLE001 - a state may raise anything while it is written out
-            self._checkpoint_failed(str(exc) or type(exc).__name__)
-            return None
-        self._event(semconv.EVENT_CHECKPOINT, {semconv.ATTR_CHECKPOINT_PATH: str(path)})
-        logger.debug("session %s: checkpoint %s", self.record.session_id, path)
-        return path
-
-    def keep_state(self, state: Any) -> None:
-        """Keep a copy of the caller's state. Raises TypeError or ValueError if it is not JSON."""
-        self.state = json.loads(json.dumps(state, allow_nan=False))
-
-    def _checkpoint(self) -> Checkpoint:
-        record, now = self.record, self.record.clock.time()
-        usage = record.usage()
-        return Checkpoint(
-            usage=replace(usage, checkpoints=usage.checkpoints + 1, last_checkpoint_at=now),
-            limits=record.limits,
-            labels=record.labels,
-            written_at=now,
-            progress=record.progress,
-            state=self.state,
-        )
-
-    def _checkpoint_failed(self, problem: str) -> None:
-        where = "" if self._folder is None else f" in {self._folder.path}"
-        logger.error(
-            "session %s: no checkpoint was written%s: %s; the run goes on, earlier checkpoints "
-            "are whole", self.record.session_id, where, problem,
-        )  # fmt: skip
-        with self.record.lock:
-            self.record.checkpoint_failures += 1
-        self._event(semconv.EVENT_CHECKPOINT_FAILED, {semconv.ATTR_CHECKPOINT_ERROR: problem})
 
     # --- the end -------------------------------------------------------------------------------
     def close(self, outcome: str, timeout: float) -> None:
@@ -180,11 +103,8 @@ class Run:
         try:
             if self._client is not None:
                 self._client.stop()
-            if self._autosave is not None:
-                self._autosave[0].forget(self._autosave[1])
             usage = self.record.usage()
-            if self._folder is not None and (usage.tokens or usage.api_calls or usage.checkpoints):
-                self.checkpoint()
+            self.saving.end(usage)
             if self.span is not None:
                 self.span.set_attributes(
                     {
@@ -195,9 +115,10 @@ class Run:
                 )
         finally:
             SESSIONS.closed(self.record)
-            self.guard.wake()
+            self.guard.ended()
             AT_EXIT.first.pop(id(self), None)
-        if not SESSIONS.wait_scraped(timeout):
+        # An event loop that is held up cannot answer the scrape that is waited for.
+        if not SESSIONS.wait_scraped(0.0 if _in_event_loop() else timeout):
             logger.debug("session %s: not scraped within %s s", self.record.session_id, timeout)
 
     def enter(self) -> None:
@@ -260,13 +181,15 @@ class Run:
     def _reached(self, reachable: bool) -> None:  # noqa: FBT001 - one fact, by its callback's name
         self.record.sidecar_reachable = reachable
         if reachable:
-            logger.info("session %s: the sidecar answers", self.record.session_id)
+            level = logging.WARNING if self._lost else logging.INFO  # an alarm and its end alike
+            logger.log(level, "session %s: the sidecar answers", self.record.session_id)
             self._event(semconv.EVENT_SIDECAR_FOUND, {})
         else:
+            self._lost = True
             logger.warning(
-                "session %s: the sidecar does not answer; the run goes on under its own limits",
-                self.record.session_id,
-            )
+                "session %s: no sidecar: %s; the run goes on under its own limits",
+                self.record.session_id, self._client.problem if self._client else "",
+            )  # fmt: skip
             self._event(semconv.EVENT_SIDECAR_LOST, {})
 
     def _status_changed(self, resource: str, state: ResourceState) -> None:
@@ -293,6 +216,14 @@ class Run:
         span = self.span if self.span is not None else trace.get_current_span()
         with suppress(Exception):  # a span processor's failure is not the run's
             span.add_event(name, attributes)
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _last_scrape() -> None:

@@ -34,6 +34,9 @@ SILENCE = 15.0
 #: Seconds between tries, growing from the first to the second.
 RETRY_FIRST, RETRY_MOST = 0.1, 2.0
 MAX_LINE = 1_000_000
+#: The sidecar is there, and has not seen this run, or anything, yet. Any server may answer 404, so
+#: only a problem in the sidecar's own format counts.
+_NOT_YET = (http.client.NOT_FOUND, http.client.SERVICE_UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ class VerdictClient:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._reachable: bool | None = None
+        self.problem = ""
+        """What was wrong when the sidecar was last asked; empty before anything was."""
         self._thread = threading.Thread(
             target=self._follow, name=f"otel-budget-verdicts-{session_id}", daemon=True
         )
@@ -121,7 +126,8 @@ class VerdictClient:
             return way(connection)
         except Exception as exc:  # noqa: BLE001 - whatever it answers, following goes on
             if not self._stopped.is_set():
-                logger.debug("sidecar %s: %s", self._url, exc)
+                self.problem = f"{self._url}: {exc}"
+                logger.debug("sidecar %s", self.problem)
                 if way == self._get:  # the last resort
                     self._tell(reachable=False)
             return False
@@ -156,11 +162,14 @@ class VerdictClient:
         connection.request("GET", path, headers={"Accept": "application/json"})
         response = connection.getresponse()
         body = response.read(MAX_LINE)
-        if response.status == http.client.NOT_FOUND:
-            self._tell(reachable=True)  # it is there, and has not seen this run yet
+        kind = response.headers.get_content_type()
+        if response.status in _NOT_YET and kind == "application/problem+json":
+            self._tell(reachable=True)
             return False
         if response.status != http.client.OK:
-            raise UnreachableError(f"{path} answered {response.status}")
+            raise UnreachableError(
+                f"{path} answered {response.status} {kind}, which is not a sidecar's answer"
+            )
         self._hand_on(body)
         self._tell(reachable=True)
         return True

@@ -85,6 +85,10 @@ class SessionCollector(Collector):
         self._lingering: deque[tuple[str, Group]] = deque()
         self._scrapes_begun = self._scrapes_done = 0
         self._last_scrape: float | None = None
+        self._scrape_gap = 0.0
+        """Seconds between the last two scrapes; 0 until there were two."""
+        self._waited_in_vain = -1
+        """Number of scrapes begun when somebody last waited for one that did not come."""
         self.process = process_metrics.ProcessUsage()
 
     def add(self, record: SessionRecord) -> None:
@@ -117,16 +121,24 @@ class SessionCollector(Collector):
                 self._drop(*self._unscraped.popleft())
 
     def wait_scraped(self, timeout: float) -> bool:
-        """Wait for a scrape that begins from now on to be over; at once if nobody scrapes.
+        """Wait for a scrape that begins from now on to be over; not at all if nobody scrapes, or
+        if by the scrapes so far none is due within the timeout (seconds).
 
-        Returns False when the timeout (seconds) passed first.
+        Returns False when there was somebody to wait for and no scrape came.
         """
         with self._scraped:
-            last = self._last_scrape
-            if last is None or self._monotonic() - last > SCRAPED_LATELY:
+            last, now = self._last_scrape, self._monotonic()
+            if last is None or now - last > SCRAPED_LATELY:
                 return True
+            if self._waited_in_vain == self._scrapes_begun:  # a look by hand is not a scraper
+                return False
+            if last + self._scrape_gap > now + timeout:
+                return False
             target = self._scrapes_begun + 1
-            return self._scraped.wait_for(lambda: self._scrapes_done >= target, timeout)
+            scraped = self._scraped.wait_for(lambda: self._scrapes_done >= target, timeout)
+            if not scraped and timeout > 0:
+                self._waited_in_vain = self._scrapes_begun
+            return scraped
 
     def describe(self) -> Iterator[Metric]:
         """Return no names up front: registering must not count as a scrape."""
@@ -142,7 +154,9 @@ class SessionCollector(Collector):
             seen_closed = [(sid, g) for sid, g in to_show if g.closed_at is not None]
         yield from session_families([group.records for _, group in to_show])
         with self._scraped:
-            self._last_scrape = self._monotonic()
+            now = self._monotonic()
+            self._scrape_gap = 0.0 if self._last_scrape is None else now - self._last_scrape
+            self._last_scrape = now
             self._scrapes_done = max(self._scrapes_done, number)
             for session_id, group in seen_closed:
                 self._mark_scraped(session_id, group)

@@ -107,10 +107,11 @@ def test_while_there_is_no_stream_a_get_is_made() -> None:
     assert paths[:4] == ["/v1/stream", "/v1/verdicts/mine"] * 2
 
 
-def test_a_session_the_sidecar_has_not_seen_yet_is_no_loss_of_the_sidecar() -> None:
-    """404 is an answer: it is there."""
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_session_the_sidecar_has_not_seen_yet_is_no_loss_of_the_sidecar(status: int) -> None:
+    """A problem in the sidecar's own format is an answer: it is there."""
     with (
-        scripted(only_get(lambda asked: asked.say(404, "{}"))) as server,
+        scripted(only_get(lambda asked: asked.say(status, "{}"))) as server,
         following(server.url) as heard,
     ):
         assert heard.next() is True
@@ -121,7 +122,8 @@ def test_a_session_the_sidecar_has_not_seen_yet_is_no_loss_of_the_sidecar() -> N
 @pytest.mark.parametrize(
     "answer",
     [
-        lambda asked: asked.say(503, "{}"),
+        lambda asked: asked.say(503, "busy", "text/plain"),
+        lambda asked: asked.say(404, "<html>no such page</html>", "text/html"),
         lambda asked: asked.say(500, "broken"),
         lambda asked: asked.say(200, "<html>", "text/html"),
         lambda asked: asked.say(200, "[" * 100_000),
@@ -132,7 +134,7 @@ def test_a_session_the_sidecar_has_not_seen_yet_is_no_loss_of_the_sidecar() -> N
         lambda asked: asked.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nshort"),
         lambda _asked: None,
     ],
-    ids=["503", "500", "html", "too deep", "newer", "incomplete", "another session", "no http",
+    ids=["503", "another server", "500", "html", "too deep", "newer", "incomplete", "another session", "no http",
          "cut off", "hangs up"],
 )  # fmt: skip
 def test_any_other_answer_counts_as_none_and_is_told_once(answer: Answer) -> None:

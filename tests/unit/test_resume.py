@@ -32,7 +32,7 @@ def killed(make: Make, session_id: str, root: Path, **limits: Any) -> ResourceUs
     )  # fmt: skip
     monitor.record_operation(None, api_call=True, outcome="error")
     assert monitor.checkpoint({"step": 4}) is not None
-    monitor._run._folder = None  # what is killed writes no last checkpoint when the test ends
+    monitor._run.saving._folder = None  # what is killed writes no last checkpoint when the test ends
     return monitor.get_usage_report()
 
 

@@ -214,7 +214,7 @@ def test_whether_the_sidecar_answers_is_logged_and_shown(
         monitor._run._reached(reachable=reachable)
         seen.append(monitor._record.sidecar_reachable)
     assert seen == [None, False, True]
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert "goes on under its own limits" in caplog.text
 
 

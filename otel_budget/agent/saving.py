@@ -1,0 +1,135 @@
+"""The checkpoints of one run: when they are written, what is in them, what if that fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from otel_budget import semconv
+from otel_budget.instrumentation import automatic
+from otel_budget.instrumentation.checkpoint import Checkpoint, CheckpointFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from otel_budget.instrumentation.autosave import Autosaver
+    from otel_budget.instrumentation.record import SessionRecord
+    from otel_budget.instrumentation.tracing import Attributes
+    from otel_budget.model.usage import ResourceUsage
+
+logger = logging.getLogger("otel_budget")
+
+
+class Saving:
+    """Writes checkpoints; never raises out of a run."""
+
+    def __init__(
+        self,
+        record: SessionRecord,
+        project_root: Path | None,
+        event: Callable[[str, Attributes], None],
+    ) -> None:
+        """Name the folder; nothing is written. event: puts an event on the run's span."""
+        self._record, self._event = record, event
+        self._folder = (
+            None if project_root is None else CheckpointFolder(project_root, record.session_id)
+        )
+        self.state: Any = None
+        """The caller's own, JSON types."""
+        # Counts are taken and written under one lock: a later checkpoint never has lower ones.
+        self._writing = threading.RLock()
+        self._scheduled: tuple[Autosaver, int, float] | None = None
+        self._begun = False
+
+    def begin(self) -> None:
+        """Begin with the automatic checkpoints, and look whether an earlier run left some."""
+        self._begun = True
+        self.schedule()
+        if self._folder is None or self._record.resumed or self._folder.newest() is None:
+            return
+        logger.warning(
+            "session %s: %s holds checkpoints of an earlier run; this is a new run and begins at 0 "
+            "(ResourceMonitor.resume takes the earlier one up)",
+            self._record.session_id, self._folder.path,
+        )  # fmt: skip
+
+    def schedule(self) -> None:
+        """Let the automatic checkpoints come at the interval of the limits from now on."""
+        interval = self._record.limits.checkpoint_interval
+        if self._folder is None or not self._begun or self._record.closed_at is not None:
+            return
+        if self._scheduled is not None:
+            if self._scheduled[2] == interval:
+                return  # the next one keeps its time
+            self._scheduled[0].forget(self._scheduled[1])
+        saver = automatic.autosaver(self._record.clock)
+        self._scheduled = saver, saver.watch(self, interval), interval
+
+    def autosave(self) -> float | None:
+        """Write an automatic checkpoint; return the seconds until the next one."""
+        if self._record.closed_at is not None:
+            return None
+        self.checkpoint()
+        return self._record.limits.checkpoint_interval
+
+    def end(self, usage: ResourceUsage) -> None:
+        """Write the last checkpoint of a run that has used something."""
+        if self._scheduled is not None:
+            self._scheduled[0].forget(self._scheduled[1])
+        if self._folder is not None and (usage.tokens or usage.api_calls or usage.checkpoints):
+            self.checkpoint()
+
+    def checkpoint(self, state: Any = None) -> Path | None:
+        """Write a checkpoint and return its path.
+
+        A failure is logged, counted and put on the span, and None is returned; the earlier
+        checkpoints stay whole. state: kept for the automatic ones.
+        """
+        if self._folder is None:
+            self._failed("there is no project_root to write it to")
+            return None
+        try:
+            with self._writing:
+                if state is not None:
+                    self.keep_state(state)
+                checkpoint = self._now()
+                path = self._folder.write(checkpoint)
+                with self._record.lock:
+                    self._record.checkpoints += 1
+                    self._record.last_checkpoint_at = checkpoint.written_at
+        except Exception as exc:  # noqa: BLE001 - a state may raise anything while it is written out
+            self._failed(str(exc) or type(exc).__name__)
+            return None
+        self._event(semconv.EVENT_CHECKPOINT, {semconv.ATTR_CHECKPOINT_PATH: str(path)})
+        logger.debug("session %s: checkpoint %s", self._record.session_id, path)
+        return path
+
+    def keep_state(self, state: Any) -> None:
+        """Keep a copy of the caller's state. Raises TypeError or ValueError if it is not JSON."""
+        self.state = json.loads(json.dumps(state, allow_nan=False))
+
+    def _now(self) -> Checkpoint:
+        record, now = self._record, self._record.clock.time()
+        usage = record.usage()
+        return Checkpoint(
+            usage=replace(usage, checkpoints=usage.checkpoints + 1, last_checkpoint_at=now),
+            limits=record.limits,
+            labels=record.labels,
+            written_at=now,
+            progress=record.progress,
+            state=self.state,
+        )
+
+    def _failed(self, problem: str) -> None:
+        where = "" if self._folder is None else f" in {self._folder.path}"
+        logger.error(
+            "session %s: no checkpoint was written%s: %s; the run goes on, earlier checkpoints "
+            "are whole", self._record.session_id, where, problem,
+        )  # fmt: skip
+        with self._record.lock:
+            self._record.checkpoint_failures += 1
+        self._event(semconv.EVENT_CHECKPOINT_FAILED, {semconv.ATTR_CHECKPOINT_ERROR: problem})
