@@ -4,8 +4,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from otel_budget import Orchestrator, ResourceMonitor
-from otel_budget.agent.orchestrator import PhaseResult
+from otel_budget import Orchestrator, PhaseResult, ResourceMonitor
 
 CONFIG = Path(__file__).with_suffix(".yaml")
 

@@ -2,22 +2,35 @@
 
 from otel_budget._version import __version__
 from otel_budget.agent.monitor import ResourceMonitor
-from otel_budget.agent.orchestrator import Orchestrator
-from otel_budget.errors import BudgetExceeded
-from otel_budget.instrumentation.endpoint import serve_metrics
+from otel_budget.agent.orchestrator import (
+    Orchestrator,
+    PhaseFailedError,
+    PhaseResult,
+    RunResult,
+)
+from otel_budget.errors import BudgetExceeded, CheckpointError, InvalidValueError
+from otel_budget.instrumentation.endpoint import serve_metrics, use_registry
 from otel_budget.model.limits import ResourceLimits
 from otel_budget.model.usage import ResourceUsage
-from otel_budget.model.verdict import LimitCheckResult, LimitStatus, Verdict
+from otel_budget.model.verdict import Action, LimitCheckResult, LimitStatus, Reason, Verdict
 
 __all__ = [
+    "Action",
     "BudgetExceeded",
+    "CheckpointError",
+    "InvalidValueError",
     "LimitCheckResult",
     "LimitStatus",
     "Orchestrator",
+    "PhaseFailedError",
+    "PhaseResult",
+    "Reason",
     "ResourceLimits",
     "ResourceMonitor",
     "ResourceUsage",
+    "RunResult",
     "Verdict",
     "__version__",
     "serve_metrics",
+    "use_registry",
 ]

@@ -112,7 +112,10 @@ class ResourceMonitor(Recorder):
         for the constructor. Raises CheckpointError if there is none to be trusted; it names the
         previous one.
         """
-        folder = CheckpointFolder(Path(project_root), session_id)
+        root = folder_or_none(project_root)
+        if root is None:
+            raise InvalidValueError("project_root", project_root, "the folder of the checkpoints")
+        folder = CheckpointFolder(root, session_id)
         saved = folder.read(None if checkpoint is None else Path(checkpoint))
         labels = dict(saved.labels)
         options.setdefault("workflow", labels.pop(semconv.WORKFLOW, None))
@@ -127,10 +130,12 @@ class ResourceMonitor(Recorder):
     def should_continue(self, progress_estimate: float | None = None) -> bool:
         """Tell whether the run may go on: the stricter of its own limits and the sidecar's verdict.
 
-        progress_estimate: 0 to 1, None for unknown; anything else is refused.
+        progress_estimate: 0 to 1, None for unknown (also for those who wait, from now on);
+        anything else is refused.
         """
         guard = self._guard
         if progress_estimate is None:
+            guard.progress = None
             settled = guard.calm_unknown
         else:
             if progress_estimate.__class__ is not float or not 0.0 <= progress_estimate <= 1.0:
@@ -139,15 +144,21 @@ class ResourceMonitor(Recorder):
             settled = progress_estimate >= guard.calm_from
         if settled and self._monotonic() < guard.calm_until:
             return True
-        self._run.begin()
-        going_on = guard.reconsider(progress_estimate).should_continue
-        guard.told_to_stop = not going_on
-        return going_on
+        return self._ask(progress_estimate).should_continue
 
     def raise_if_stopped(self, progress_estimate: float | None = None) -> None:
         """Raise BudgetExceeded, with the verdict, if the run must stop."""
-        if not self.should_continue(progress_estimate):
-            raise BudgetExceeded(self._guard.verdict(progress_estimate))
+        if self.should_continue(progress_estimate):
+            return
+        verdict = self._ask(progress_estimate)
+        if not verdict.should_continue:
+            raise BudgetExceeded(verdict)
+
+    def _ask(self, progress: float | None) -> Verdict:
+        self._run.begin()
+        verdict = self._guard.reconsider(progress)
+        self._guard.told_to_stop = not verdict.should_continue
+        return verdict
 
     def check_limits(self) -> LimitCheckResult:
         """Return every resource against the run's own limits."""

@@ -6,6 +6,7 @@ never thrown away: not when the budget stops the run, not when a later phase fai
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from otel_budget.agent.monitor import ResourceMonitor
 from otel_budget.config.yaml_file import YamlFile
 from otel_budget.errors import BudgetExceeded, InvalidValueError, OtelBudgetError
-from otel_budget.model.limits import ResourceLimits
+from otel_budget.model.limits import SECTION, ResourceLimits, refuse_misplaced
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -108,11 +109,7 @@ class Orchestrator:
         BudgetExceeded from a phase stops the run like a limit does. Raises PhaseFailedError, with
         the partial result inside, when a phase raises anything else.
         """
-        named = list(phases.items() if isinstance(phases, Mapping) else phases)
-        names = [name for name, _ in named]
-        for name in names:
-            if names.count(name) > 1:
-                raise InvalidValueError("phases", name, "names that differ from each other")
+        named = _named(phases)
         done: dict[str, Any] = {n: self._done[n] for n, _ in named if n in self._done}
         with self.monitor:
             for index, (name, work) in enumerate(named):
@@ -133,6 +130,12 @@ class Orchestrator:
     def _phase(self, name: str, work: Work) -> Any:
         with self.monitor.phase(name):
             result = work(self.monitor)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise InvalidValueError(
+                    f"phase {name!r}", work, "a function that does its work; for asyncio, use a "
+                    "ResourceMonitor (async with, wait_for_stop_async)",
+                )  # fmt: skip
             if not isinstance(result, PhaseResult):
                 return result
             if result.usage:
@@ -156,6 +159,21 @@ class Orchestrator:
         )
 
 
+def _named(phases: Phases) -> list[tuple[str, Work]]:
+    """Return the phases with their names, checked before any of them runs."""
+    allowed = "a mapping of names to functions, or pairs of them, no name twice"
+    rows = list(phases.items() if isinstance(phases, Mapping) else phases)
+    named: dict[str, Work] = {}
+    for row in rows:
+        if not isinstance(row, tuple) or len(row) != 2:  # noqa: PLR2004 - a pair
+            raise InvalidValueError("phases", row, allowed)
+        name, work = row
+        if not isinstance(name, str) or not name or name in named or not callable(work):
+            raise InvalidValueError("phases", row, allowed)
+        named[name] = work
+    return list(named.items())
+
+
 def _read(
     config: str | PathLike[str] | Mapping[str, Any] | None,
 ) -> tuple[ResourceLimits, Mapping[str, Any]]:
@@ -163,11 +181,13 @@ def _read(
         return ResourceLimits(), {}
     if not isinstance(config, Mapping):
         file = YamlFile.read(config)
-        return file.section("resource_limits").build(ResourceLimits.from_mapping), file.data
-    section = config.get("resource_limits")
+        file.build(refuse_misplaced)
+        return file.section(SECTION).build(ResourceLimits.from_mapping), file.data
+    refuse_misplaced(config)
+    section = config.get(SECTION)
     section = {} if section is None else section
     if not isinstance(section, Mapping):
-        raise InvalidValueError("resource_limits", section, "a mapping of keys")
+        raise InvalidValueError(SECTION, section, "a mapping of keys")
     return ResourceLimits.from_mapping(section), config
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.agent import phases
+from otel_budget.agent import inherited, phases
 from otel_budget.agent.amounts import amounts_of, named
 from otel_budget.agent.operation import Operation
 from otel_budget.errors import InvalidValueError
@@ -30,6 +30,15 @@ class Recorder:
         with self._record.lock:
             self._phase = phases.Phase(self._record, None, self._record.cell(None, None))
         self._open_phases = [self._phase]
+        inherited.watch(self)
+
+    def inherited(self) -> None:
+        """Leave the run to the parent: this is a forked child."""
+        run = self._run
+        run.__class__ = inherited.InheritedRun
+        if isinstance(run, inherited.InheritedRun):
+            run.cut_off()
+        self._guard = run.guard
 
     def record_operation(
         self,

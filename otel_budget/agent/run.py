@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_budget")
 
+#: Seconds. Some stores of metrics keep some 15 digits of a value: a start time comes back rounded.
+_SAME_START = 0.0005
+
 
 class Run:
     """Everything of one run but the questions and the counting."""
@@ -59,7 +62,8 @@ class Run:
         self._begun = self._lost = False
         self._lease = Lease(record.clock.monotonic) if sidecar else None
         self._client = None if sidecar is None else VerdictClient(
-            sidecar, record.session_id, on_verdict=self._hear, on_reachable=self._reached
+            sidecar, record.session_id, on_verdict=self._hear, on_reachable=self._reached,
+            on_life=self._alive,
         )  # fmt: skip
         self.guard = Guard(
             record,
@@ -91,7 +95,7 @@ class Run:
 
     def _follow(self) -> None:
         if self._client is not None and self._lease is not None:
-            self._lease.begin()
+            self._lease.wait_from_now()
             self._client.start()
 
     # --- the end -------------------------------------------------------------------------------
@@ -169,7 +173,7 @@ class Run:
     # --- what is heard and said ------------------------------------------------------------------
     def _hear(self, verdict: Verdict) -> None:
         started_at = self.record.started_at
-        if verdict.started_at is not None and verdict.started_at != started_at:
+        if verdict.started_at is not None and abs(verdict.started_at - started_at) > _SAME_START:
             logger.debug(
                 "session %s: the sidecar still judges the run of %s, this one began at %s",
                 verdict.session_id, verdict.started_at, started_at,
@@ -177,6 +181,10 @@ class Run:
             return
         if self._lease is not None and self._lease.renew(verdict):
             self.guard.reconsider(self.guard.progress)
+
+    def _alive(self) -> None:
+        if self._lease is not None:
+            self._lease.wait_from_now()
 
     def _reached(self, reachable: bool) -> None:  # noqa: FBT001 - one fact, by its callback's name
         self.record.sidecar_reachable = reachable

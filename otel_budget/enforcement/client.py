@@ -81,11 +81,15 @@ class VerdictClient:
         *,
         on_verdict: Callable[[Verdict], None],
         on_reachable: Callable[[bool], None],
+        on_life: Callable[[], None] = lambda: None,
     ) -> None:
-        """Check the URL. Nothing is opened before ``start``."""
+        """Check the URL. Nothing is opened before ``start``.
+
+        on_life: called with whatever is heard of the sidecar, verdict or not.
+        """
         self._address = SidecarAddress.parse(url)
         self._url, self._session_id = url, session_id
-        self._on_verdict, self._on_reachable = on_verdict, on_reachable
+        self._on_verdict, self._on_reachable, self._on_life = on_verdict, on_reachable, on_life
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
@@ -151,6 +155,7 @@ class VerdictClient:
             line = response.readline(MAX_LINE)
             if not line:
                 return heard
+            self._on_life()
             for event in decoder.feed(line.decode("utf-8", "replace").rstrip("\r\n")):
                 if event.event == wire.EVENT_VERDICT:
                     self._hand_on(event.data)
@@ -182,6 +187,8 @@ class VerdictClient:
             self._on_verdict(verdict)
 
     def _tell(self, *, reachable: bool) -> None:
+        if reachable:
+            self._on_life()
         if reachable is not self._reachable:
             self._reachable = reachable
             self._on_reachable(reachable)

@@ -24,12 +24,15 @@ class Lease:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         """Begin without a verdict; the time to get the first one runs from now."""
         self._monotonic = monotonic
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant for signal handlers, like the record's
         self._verdict: Verdict | None = None
         self._until = monotonic() + DEFAULT_LEASE
 
-    def begin(self) -> None:
-        """Let the time to get a first verdict run from now: the sidecar is asked from now on."""
+    def wait_from_now(self) -> None:
+        """Let the time to get a first verdict run from now: the sidecar is there, or is asked.
+
+        It may have to wait for the first scrape of this run, for a minute through a Prometheus.
+        """
         with self._lock:
             if self._verdict is None:
                 self._until = self._monotonic() + DEFAULT_LEASE

@@ -20,7 +20,8 @@ from prometheus_client.registry import Collector
 
 from otel_budget.instrumentation import process_metrics
 from otel_budget.instrumentation.families import session_families
-from otel_budget.instrumentation.record import merged
+from otel_budget.instrumentation.forked import in_child
+from otel_budget.instrumentation.record import FOLDED, merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,6 +65,7 @@ class Group:
     def share(self, record: SessionRecord) -> None:
         """Take in another record of the same id."""
         self.shared = True
+        record.started_at = self.records[0].started_at  # one run, as everybody outside sees it
         if len(self.records) >= MAX_SHARED:
             over = [known for known in self.records if known.closed_at is not None]
             if len(over) > 1:  # the first stays where it is: what it carried over is the group's
@@ -78,6 +80,15 @@ class SessionCollector(Collector):
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Begin empty."""
         self._monotonic = monotonic
+        self.process = process_metrics.ProcessUsage()
+        self._begin_anew()
+
+    def begin_anew(self) -> None:
+        """Show and count none of the runs so far: in a forked child they are the parent's."""
+        self._begin_anew()
+        self.process.begin_anew()
+
+    def _begin_anew(self) -> None:
         self._lock = threading.RLock()  # reentrant for signal handlers, like the records'
         self._scraped = threading.Condition(self._lock)
         self._groups: dict[str, Group] = {}
@@ -89,7 +100,6 @@ class SessionCollector(Collector):
         """Seconds between the last two scrapes; 0 until there were two."""
         self._waited_in_vain = -1
         """Number of scrapes begun when somebody last waited for one that did not come."""
-        self.process = process_metrics.ProcessUsage()
 
     def add(self, record: SessionRecord) -> None:
         """Show a run from now on."""
@@ -192,3 +202,5 @@ class SessionCollector(Collector):
 
 #: The runs of this process.
 SESSIONS = SessionCollector()
+in_child(SESSIONS.begin_anew)
+in_child(FOLDED.clear)

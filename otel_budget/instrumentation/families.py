@@ -74,7 +74,7 @@ def session_families(groups: Sequence[Sequence[SessionRecord]]) -> Iterator[Metr
             _totals(families, records)
             _breakdown(families, records)
             _facts(families, records)  # a state that says "over" goes with the last counts
-        _limits(families, records[-1])
+        _limits(families, [r for r in records if r.closed_at is None] or records[-1:])
     families.put(semconv.BUILD_INFO, {semconv.VERSION: __version__}, 1.0)
     yield from (family for family in families.by_name.values() if family.samples)
 
@@ -137,8 +137,6 @@ def _facts(families: _Families, records: Sequence[SessionRecord]) -> None:
     put(semconv.SESSION_INFO, {**sid, **newest.labels}, 1.0)
     for state in semconv.SESSION_STATES:
         put(semconv.SESSION_STATE, {**sid, semconv.STATE: state}, float(shown.state == state))
-    if newest.progress is not None:
-        put(semconv.PROGRESS, sid, newest.progress)
     if newest.last_checkpoint_at is not None:
         put(semconv.LAST_CHECKPOINT, sid, newest.last_checkpoint_at)
     if newest.sidecar_reachable is not None:
@@ -153,15 +151,20 @@ def _shown(records: Sequence[SessionRecord]) -> SessionRecord:
     return records[-1]
 
 
-def _limits(families: _Families, record: SessionRecord) -> None:
-    sid = {semconv.SESSION_ID: record.session_id}
-    limits, put = record.limits, families.put
+def _limits(families: _Families, records: Sequence[SessionRecord]) -> None:
+    """Show what judges the run; where records differ, the strictest of each."""
+    sid = {semconv.SESSION_ID: records[0].session_id}
+    every, put = [record.limits for record in records], families.put
     for resource, (limit_key, threshold_key) in _LIMIT_KEYS.items():
-        limit = getattr(limits, limit_key)
-        if limit is None:
+        limited = [limits for limits in every if getattr(limits, limit_key) is not None]
+        if not limited:
             continue
         named = {**sid, semconv.RESOURCE: resource}
+        limit = min(getattr(limits, limit_key) for limits in limited)
         put(semconv.LIMIT, {**named, semconv.UNIT: _UNITS[resource]}, float(limit))
-        put(semconv.WARNING_THRESHOLD, named, getattr(limits, threshold_key))
-    put(semconv.COMPLETION_THRESHOLD, sid, limits.completion_threshold)
-    put(semconv.CHECKPOINT_INTERVAL, sid, limits.checkpoint_interval)
+        put(semconv.WARNING_THRESHOLD, named, min(getattr(one, threshold_key) for one in limited))
+    put(semconv.COMPLETION_THRESHOLD, sid, max(limits.completion_threshold for limits in every))
+    put(semconv.CHECKPOINT_INTERVAL, sid, min(limits.checkpoint_interval for limits in every))
+    reported = [record.progress for record in records if record.progress is not None]
+    if reported and len(reported) == len(records):
+        put(semconv.PROGRESS, sid, min(reported))

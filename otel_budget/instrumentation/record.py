@@ -7,7 +7,6 @@ takes it, and so does whoever wants a consistent picture.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -136,7 +135,8 @@ class SessionRecord:
         """Begin counting at zero. labels: workflow and scope. carried: use of a resumed run."""
         self.clock, self._monotonic = clock, clock.monotonic
         self._cap = LabelCap(FOLDED)
-        now = clock.time()
+        # Milliseconds: what identifies a run must survive stores that keep some 15 digits.
+        now = round(clock.time(), 3)
         self.session_id, self.limits, self.labels = session_id, limits, dict(labels)
         # Reentrant: a signal handler that closes the run may come in the middle of a record.
         self.lock = threading.RLock()
@@ -145,7 +145,7 @@ class SessionRecord:
         self.started_at = self.carried.started_at
         # After its predecessor, whatever the clock of this host says: the order counts.
         before = self.carried.last_checkpoint_at
-        self.incarnation_at = now if before is None else max(now, math.nextafter(before, math.inf))
+        self.incarnation_at = now if before is None else max(now, round(before + 0.001, 3))
         self.taken_up_at = self._monotonic()
         # The wall clock may have been put back while nobody ran: a duration never goes down.
         elapsed = max(now - self.started_at, self.carried.duration_seconds)

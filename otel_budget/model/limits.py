@@ -7,6 +7,7 @@ here: that is policy.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,9 @@ class ResourceLimits:
         """
         from otel_budget.config.yaml_file import YamlFile
 
-        return YamlFile.read(path).section("resource_limits").build(cls.from_mapping)
+        file = YamlFile.read(path)
+        file.build(refuse_misplaced)
+        return file.section(SECTION).build(cls.from_mapping)
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON types only; money is a string. ``from_dict`` is the exact inverse."""
@@ -97,6 +100,20 @@ class ResourceLimits:
         if values.get("max_cost_usd") is not None:
             values["max_cost_usd"] = checks.money_text("max_cost_usd", values["max_cost_usd"])
         return cls.from_mapping(values)
+
+
+#: The section of a file, or of an orchestrator's configuration, that holds limits.
+SECTION = "resource_limits"
+
+
+def refuse_misplaced(mapping: Mapping[str, object]) -> None:
+    """Refuse limits that stand outside their section: they would silently be the defaults."""
+    for key, value in mapping.items():
+        near = key != SECTION and difflib.get_close_matches(str(key), [SECTION], cutoff=0.8)
+        if near:
+            raise InvalidValueError(str(key), value, f"the section {SECTION}: did you mean that?")
+        if key in LIMIT_KEYS:
+            raise InvalidValueError(str(key), value, f"this key under {SECTION}:, not beside it")
 
 
 LIMIT_KEYS = tuple(field.name for field in dataclasses.fields(ResourceLimits))

@@ -248,10 +248,10 @@ def test_the_first_verdict_has_time_from_when_it_is_asked_for(clock: FakeClock) 
     """Not from when the monitor was made; and only the first."""
     lease = Lease(clock.clock.monotonic)
     clock.advance(100)
-    lease.begin()
+    lease.wait_from_now()
     assert lease.until == 100 + DEFAULT_LEASE
     lease.renew(replace(STOP, lease_seconds=1))
-    lease.begin()
+    lease.wait_from_now()
     assert lease.until == 101
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,10 +193,42 @@ def test_a_wrong_key_is_refused_with_its_name(tmp_path: Path) -> None:
 def test_two_phases_of_one_name_are_refused(clock: FakeClock) -> None:
     """One's result would be taken for the other's; nothing has run then."""
     orchestrator = limited(100, clock)
-    with pytest.raises(InvalidValueError, match="phases: 'a'"):
+    with pytest.raises(InvalidValueError, match=r"phases: \('a', "):
         orchestrator.run([("a", using(1)), ("b", using(1)), ("a", using(1))])
     assert orchestrator.monitor.get_usage_report().tokens == 0
     orchestrator.monitor.close(timeout=0)
+
+
+@pytest.mark.parametrize("phases", [[using(1)], [("a", 1)], {"": using(1)}, [("a", using(1), 2)]])
+def test_what_is_no_phase_is_refused_before_any_runs(phases: Any, clock: FakeClock) -> None:
+    """With what there is, and what there should be."""
+    orchestrator = limited(100, clock)
+    with pytest.raises(InvalidValueError, match="a mapping of names to functions"):
+        orchestrator.run(phases)
+    orchestrator.monitor.close(timeout=0)
+
+
+def test_a_coroutine_function_is_refused_and_not_taken_for_done(clock: FakeClock) -> None:
+    """Its work would not have been done."""
+
+    async def work(_monitor: ResourceMonitor) -> str:
+        return "done"
+
+    with pytest.raises(PhaseFailedError) as caught:
+        limited(100, clock).run({"later": work})
+    assert caught.value.result.outcome == "failed"
+    assert "for asyncio" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("config", [{"max_tokens": 5}, {"resource_limit": {"max_tokens": 5}}])
+def test_limits_outside_their_section_are_refused(config: Any, tmp_path: Path) -> None:
+    """They would silently be the defaults, 5 a million."""
+    with pytest.raises(InvalidValueError, match="resource_limits"):
+        Orchestrator(config)
+    file = tmp_path / "limits.yaml"
+    file.write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(InvalidValueError, match=r"limits\.yaml:1: .*resource_limits"):
+        ResourceLimits.from_yaml(file)
 
 
 def test_no_phases_are_soon_done(clock: FakeClock) -> None:

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
+from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.exposition import SESSIONS, SessionCollector
 from otel_budget.model.usage import ResourceUsage
 from otel_budget.testing import FakeClock
@@ -32,7 +33,9 @@ def killed(make: Make, session_id: str, root: Path, **limits: Any) -> ResourceUs
     )  # fmt: skip
     monitor.record_operation(None, api_call=True, outcome="error")
     assert monitor.checkpoint({"step": 4}) is not None
-    monitor._run.saving._folder = None  # what is killed writes no last checkpoint when the test ends
+    monitor._run.saving._folder = (
+        None  # what is killed writes no last one
+    )
     return monitor.get_usage_report()
 
 
@@ -195,6 +198,23 @@ def test_resuming_beside_a_run_that_goes_on_adds_up_and_warns_once(
     assert caplog.text.count("two monitors open") == 1 + 1  # the process's, and the test's own
     for monitor in monitors:
         monitor.close(timeout=0)
+
+
+def test_a_resume_needs_a_folder(session_id: str) -> None:
+    """And says so."""
+    with pytest.raises(InvalidValueError, match="project_root: None"):
+        ResourceMonitor.resume(session_id, None)  # type: ignore[arg-type]
+
+
+def test_a_new_run_over_earlier_checkpoints_says_that_it_begins_at_zero(
+    make: Make, session_id: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody may have meant to resume."""
+    killed(make, session_id, tmp_path)
+    again = make(session_id=session_id, project_root=tmp_path)
+    again.record_operation(tokens=1)
+    assert "this is a new run and begins at 0" in caplog.text
+    assert again.get_usage_report().tokens == 1
 
 
 def test_a_resumed_process_comes_after_its_predecessor_whatever_the_clock_says(

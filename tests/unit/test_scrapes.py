@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import time
 
 import pytest
 
@@ -177,6 +178,29 @@ def test_a_scrape_that_began_before_is_not_the_one_waited_for(
     scrape(shown)
     waiter.join(20)
     assert answers == [True]
+
+
+def test_a_look_by_hand_is_waited_for_once_at_most(shown: Collector, clock: FakeClock) -> None:
+    """One scrape long ago is no reason to hold up every run that ends."""
+    opened(shown, clock, "looked-at")
+    scrape(shown)
+    assert shown.wait_scraped(0.05) is False
+    began = time.monotonic()
+    assert shown.wait_scraped(30) is False
+    assert time.monotonic() - began < 5
+
+
+def test_a_scrape_that_is_not_due_in_time_is_not_waited_for(
+    shown: Collector, clock: FakeClock
+) -> None:
+    """Scraped every 60 seconds, the next one is not to be had within 5."""
+    opened(shown, clock, "seldom-seen")
+    scrape(shown)
+    clock.advance(60)
+    scrape(shown)
+    began = time.monotonic()
+    assert shown.wait_scraped(30) is False
+    assert time.monotonic() - began < 5
 
 
 def test_a_wait_for_a_scrape_ends_in_time(shown: Collector) -> None:

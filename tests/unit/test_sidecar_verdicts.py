@@ -20,7 +20,7 @@ def guided(make: Make, **options: Any) -> ResourceMonitor:
     monitor = make(sidecar=NOWHERE, **options)
     monitor._run._begun = True  # the background would only find that nobody listens there
     if monitor._run._lease is not None:
-        monitor._run._lease.begin()
+        monitor._run._lease.wait_from_now()
     return monitor
 
 
@@ -184,6 +184,46 @@ def test_a_sidecar_that_was_never_there_has_the_time_of_a_lease(
     assert monitor.should_continue()
     clock.advance(15)
     assert not monitor.should_continue()
+
+
+def test_a_sidecar_that_is_there_has_the_time_it_needs_for_a_first_verdict(
+    make: Make, clock: FakeClock
+) -> None:
+    """Through a Prometheus it may take a minute to see the run; its keep-alives say it is there."""
+    monitor = guided(make, on_sidecar_loss="stop")
+    for _ in range(8):
+        clock.advance(10)
+        monitor._run._alive()
+        assert monitor.should_continue()
+    clock.advance(15)
+    assert not monitor.should_continue()
+    assert monitor.verdict.reason == Reason.SIDECAR_LOST
+
+
+def test_a_sign_of_life_does_not_renew_the_lease_of_a_verdict(make: Make, clock: FakeClock) -> None:
+    """Only a verdict does."""
+    monitor = guided(make)
+    hear(monitor)
+    clock.advance(15)
+    monitor._run._alive()
+    assert monitor.should_continue()
+
+
+def test_a_start_time_that_came_back_rounded_is_still_this_runs(make: Make) -> None:
+    """Some stores of metrics keep 15 digits."""
+    monitor = guided(make)
+    hear(monitor, started_at=monitor._record.started_at + 0.000_01)
+    assert not monitor.should_continue()
+
+
+def test_the_second_monitor_of_a_session_obeys_the_same_verdict(make: Make) -> None:
+    """To everybody outside they are one run."""
+    first = guided(make)
+    second = guided(make, session_id=first.session_id)
+    hear(first)
+    second._run._hear(stop_verdict(first.session_id, started_at=first._record.started_at))
+    assert not first.should_continue()
+    assert not second.should_continue()
 
 
 def test_own_exceeded_limits_come_before_a_lost_sidecar(make: Make, clock: FakeClock) -> None:
