@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
+
+from otel_budget.instrumentation.forked import in_child
 
 logger = logging.getLogger("otel_budget")
 
@@ -29,7 +30,7 @@ class ExitOrder:
         self.last: dict[int, Work] = {}
         atexit.register(self.run)
         # A forked child carries none of its parent's runs and serves none of its endpoints.
-        os.register_at_fork(after_in_child=self.forget)
+        in_child(self.forget)
 
     def run(self) -> None:
         """Do all of it; one that fails is logged and does not keep the others from it."""
@@ -50,8 +51,8 @@ class LeftBehind:
     def __init__(self, order: ExitOrder) -> None:
         """Begin without a thread. order: the interpreter's end waits for what is under way."""
         self._order = order
-        self._queue: deque[Work] = deque()
-        self._working = threading.Lock()
+        self._begin_anew()
+        in_child(self._begin_anew)
 
     def hand_over(self, work: Work) -> None:
         """Have it done soon. Takes no lock and does not wait: fit for a finalizer."""
@@ -72,6 +73,10 @@ class LeftBehind:
         if self._working.acquire(timeout=timeout):
             self._working.release()
         self._drain()
+
+    def _begin_anew(self) -> None:
+        self._queue: deque[Work] = deque()
+        self._working = threading.Lock()
 
     def _work(self) -> None:
         while True:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import weakref
 from typing import TYPE_CHECKING
 
 from otel_budget.errors import OtelBudgetError
 from otel_budget.instrumentation.autosave import Autosaver
+from otel_budget.instrumentation.forked import ProcessLock, in_child
 
 if TYPE_CHECKING:
     from otel_budget.instrumentation.clock import Clock
@@ -20,7 +20,7 @@ ENV_EXPORTER = "OTEL_METRICS_EXPORTER"
 #: Seconds a run that ends waits for one more scrape, when somebody scrapes at all.
 SCRAPE_WAIT = 5.0
 
-_once = threading.Lock()
+_once = ProcessLock()
 _done: dict[str, bool] = {}
 _autosavers: weakref.WeakValueDictionary[Clock, Autosaver] = weakref.WeakValueDictionary()
 
@@ -52,3 +52,13 @@ def autosaver(clock: Clock) -> Autosaver:
         if saver is None:
             saver = _autosavers[clock] = Autosaver(clock)  # kept by who holds it, and its thread
         return saver
+
+
+def _begin_anew() -> None:
+    """Serve and save nothing of the parent's in a forked child."""
+    _done.clear()
+    for saver in list(_autosavers.values()):
+        saver.begin_anew()
+
+
+in_child(_begin_anew)

@@ -36,10 +36,14 @@ class Autosaver:
     def __init__(self, clock: Clock) -> None:
         """Begin without a thread."""
         self._monotonic = clock.monotonic
+        self._tickets = itertools.count()
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget all runs, the thread and who holds the lock: in a forked child there is none."""
         self._changed = threading.Condition()
         self._due: list[tuple[float, int]] = []
         self._runs: dict[int, weakref.ref[Saved]] = {}
-        self._tickets = itertools.count()
         self._thread: threading.Thread | None = None
 
     def watch(self, run: Saved, interval: float) -> int:

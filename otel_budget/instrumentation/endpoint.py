@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import socket
 import threading
+import uuid
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +24,7 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from otel_budget.errors import InvalidValueError, ListenError
 from otel_budget.instrumentation.at_exit import AT_EXIT
 from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.instrumentation.forked import in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -87,9 +91,16 @@ class MetricsEndpoint:
         host = f"[{address}]" if ":" in address else address
         self.url = f"http://{host}:{self.port}/metrics"
         self._server, self._entry = server, entry
+        self._process = os.getpid()
 
     def close(self) -> None:
-        """Stop listening and take back the file_sd entry. Closing twice is fine."""
+        """Stop listening and take back the file_sd entry. Closing twice is fine.
+
+        In a forked child this only lets go of the port: it is the parent that answers there.
+        """
+        if os.getpid() != self._process:
+            self._server.server_close()
+            return
         if self._entry is not None:
             with suppress(OSError):  # somebody may have tidied up already
                 self._entry.unlink(missing_ok=True)
@@ -105,6 +116,10 @@ class MetricsEndpoint:
     def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
+
+
+#: For a forked child, to let go of.
+_OPEN: weakref.WeakSet[MetricsEndpoint] = weakref.WeakSet()
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -137,11 +152,7 @@ def serve_metrics(
     try:
         server: _Server = make_server(host, number, app, server_class, handler_class=_QuietHandler)
     except (OSError, OverflowError, UnicodeError) as exc:
-        advice = (
-            f"stop what listens there, or choose another port (port=, {ENV_PORT}; port=0 takes a "
-            "free one, register=FOLDER lets Prometheus and the sidecar find it)"
-        )
-        raise ListenError(f"{host}:{number}", str(exc), advice) from exc
+        raise ListenError(f"{host}:{number}", str(exc), _advice(exc)) from exc
     try:
         entry = None if register is None else _register(Path(register), host, server.server_port)
     except BaseException:
@@ -150,6 +161,7 @@ def serve_metrics(
     threading.Thread(target=server.serve_forever, name="otel-budget-metrics", daemon=True).start()
     endpoint = MetricsEndpoint(host, server, entry)
     AT_EXIT.last[id(endpoint)] = endpoint.close
+    _OPEN.add(endpoint)
     return endpoint
 
 
@@ -177,6 +189,23 @@ def _port(port: int | None) -> int:
     return number
 
 
+def _advice(exc: Exception) -> str:
+    """Return what to do about an address that cannot be listened on."""
+    if not isinstance(exc, OSError) or isinstance(exc, socket.gaierror) or (
+        exc.errno == errno.EADDRNOTAVAIL
+    ):  # fmt: skip
+        return (
+            f"this is not an address of this host (address=, {ENV_HOST}): 127.0.0.1 is reached "
+            "from this host, 0.0.0.0 from others too"
+        )
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return f"choose a port that this user may listen on, from 1024 on (port=, {ENV_PORT})"
+    return (
+        f"stop what listens there, or choose another port (port=, {ENV_PORT}; port=0 takes a "
+        "free one, register=FOLDER lets Prometheus and the sidecar find it)"
+    )
+
+
 def _one_at_a_time(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
     """Let one scrape collect at a time: OpenTelemetry's reader does not bear two."""
     lock = threading.Lock()
@@ -190,21 +219,40 @@ def _one_at_a_time(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterabl
 
 def _register(folder: Path, host: str, port: int) -> Path:
     """Write this process's file_sd entry, whole or not at all, and tidy up those of dead ones."""
-    folder.mkdir(parents=True, exist_ok=True)
-    here = socket.gethostname()
-    _forget_dead(folder, here)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise InvalidValueError("register", str(folder), "a folder, which need not exist") from exc
+    ours = f"otel-budget-{socket.gethostname()}-{_pid_namespace()}"
+    _forget_dead(folder, ours)
     reached = _REACHED.get(host, host)
     target = f"[{reached}]:{port}" if ":" in reached else f"{reached}:{port}"
-    entry = folder / f"otel-budget-{here}-{os.getpid()}-{port}.json"
-    temporary = entry.with_suffix(".tmp")
-    temporary.write_text(json.dumps([{"targets": [target], "labels": {}}]), encoding="utf-8")
-    temporary.rename(entry)
+    entry = folder / f"{ours}{os.getpid()}-{port}.json"
+    temporary = folder / f".{uuid.uuid4().hex}.tmp"
+    try:
+        # "x": a new file of ours, whatever somebody else put there.
+        with temporary.open("x", encoding="utf-8") as file:
+            json.dump([{"targets": [target], "labels": {}}], file)
+        temporary.rename(entry)
+    except BaseException:
+        with suppress(OSError):  # the folder may be gone; the error that matters is raised
+            temporary.unlink(missing_ok=True)
+        raise
     return entry
 
 
-def _forget_dead(folder: Path, here: str) -> None:
+def _pid_namespace() -> str:
+    """Return what tells containers apart that share a host name, up to a dash; or nothing.
+
+    Their process ids mean nothing to each other.
+    """
+    with suppress(OSError):
+        return f"pidns{Path('/proc/self/ns/pid').stat().st_ino}-"
+    return ""
+
+
+def _forget_dead(folder: Path, prefix: str) -> None:
     """Remove entries of processes of this host that were killed before they could do it."""
-    prefix = f"otel-budget-{here}-"
     for entry in folder.glob("otel-budget-*.json"):
         pid = entry.name.removeprefix(prefix).partition("-")[0]
         if not entry.name.startswith(prefix) or not pid.isdigit():
@@ -215,3 +263,12 @@ def _forget_dead(folder: Path, here: str) -> None:
             entry.unlink(missing_ok=True)
         except PermissionError:
             continue  # alive, somebody else's
+
+
+def _let_go() -> None:
+    """Leave the parent's ports to the parent: a child that held them could not answer there."""
+    for endpoint in list(_OPEN):
+        endpoint.close()
+
+
+in_child(_let_go)

@@ -6,12 +6,12 @@ over, and everyone's budget with it.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Mapping
 
 from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
+from otel_budget.instrumentation.forked import ProcessLock
 
 #: Distinct values of one label in one run (phases, models) or one process (workflows, teams, …).
 MAX_VALUES = 100
@@ -19,7 +19,7 @@ MAX_VALUES = 100
 MAX_LENGTH = 128
 
 #: Runs fold under locks of their own, into one counter.
-_folding = threading.RLock()
+_folding = ProcessLock()
 
 
 class LabelCap:

@@ -36,11 +36,15 @@ class ProcessUsage:
 
     def __init__(self) -> None:
         """Begin with nothing used."""
+        self._registered = False
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget all runs, and who holds the lock. The instruments stay."""
         self._lock = threading.RLock()  # reentrant for signal handlers, like the records'
         self._cap = LabelCap(FOLDED)
         self._live: dict[int, SessionRecord] = {}
         self._retired: Sums = _no_sums()
-        self._registered = False
 
     def add(self, record: SessionRecord) -> None:
         """Count a run from now on."""

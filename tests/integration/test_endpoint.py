@@ -29,6 +29,10 @@ def nobody_scrapes() -> Iterator[None]:
     SESSIONS._last_scrape = None
 
 
+#: A process id that no system gives out.
+DEAD = 2**22 + 1
+
+
 def scraped(url: str) -> str:
     """Return what an endpoint shows."""
     with urllib.request.urlopen(url, timeout=10) as answer:
@@ -77,12 +81,22 @@ def test_a_port_that_is_none_is_refused(port: object) -> None:
         serve_metrics("127.0.0.1", port)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("address", ["256.0.0.1", "a..b", "x" * 300, "192.0.2.1"])
-def test_an_address_that_cannot_be_listened_on_is_an_error_with_advice(address: str) -> None:
-    """Whatever is wrong with it."""
+@pytest.mark.parametrize("address", ["256.0.0.1", "a..b", "x" * 300, "192.0.2.1", "no.such.host"])
+def test_an_address_that_is_not_this_hosts_is_an_error_that_says_so(address: str) -> None:
+    """Another port would not help."""
     with pytest.raises(ListenError, match="cannot listen on") as caught:
         serve_metrics(address, 0)
-    assert "choose another port" in str(caught.value)
+    assert "not an address of this host" in str(caught.value)
+    assert "another port" not in str(caught.value)
+
+
+def test_a_port_that_is_taken_is_an_error_that_says_so() -> None:
+    """Another port would help."""
+    with (
+        serve_metrics("127.0.0.1", 0) as taken,
+        pytest.raises(ListenError, match="choose another port"),
+    ):
+        serve_metrics("127.0.0.1", taken.port)
 
 
 def test_all_interfaces_are_registered_by_an_address_that_can_be_reached(tmp_path: Path) -> None:
@@ -94,24 +108,53 @@ def test_all_interfaces_are_registered_by_an_address_that_can_be_reached(tmp_pat
 
 
 def test_an_entry_of_a_living_process_or_of_somebody_else_stays(tmp_path: Path) -> None:
-    """Only those of this host's dead ones go."""
-    here = socket.gethostname()
+    """Only those of dead ones go, of this host and this container: ids mean nothing elsewhere."""
+    here = f"{socket.gethostname()}-pidns{Path('/proc/self/ns/pid').stat().st_ino}"
     living = tmp_path / f"otel-budget-{here}-{os.getpid()}-1.json"
     others = [tmp_path / name for name in ("otel-budget-elsewhere-1-1.json", "mine.json",
-                                           f"otel-budget-{here}-x-1.json")]  # fmt: skip
+                                           f"otel-budget-{here}-x-1.json",
+                                           f"otel-budget-{socket.gethostname()}-pidns1-{DEAD}-1.json",
+                                           f"otel-budget-{socket.gethostname()}-{DEAD}-1.json",
+                                           )]  # fmt: skip
     huge = tmp_path / f"otel-budget-{here}-{10**30}-1.json"
-    for path in (living, huge, *others):
+    dead = tmp_path / f"otel-budget-{here}-{DEAD}-1.json"
+    for path in (living, huge, dead, *others):
         path.write_text("[]")
     with serve_metrics("127.0.0.1", 0, register=tmp_path):
         assert not huge.exists()
+        assert not dead.exists()
     assert all(path.exists() for path in (living, *others))
+
+
+def test_an_entry_is_written_through_no_link_that_somebody_laid(tmp_path: Path) -> None:
+    """The folder may be anybody's to write to; what the link names may be only ours."""
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    folder = tmp_path / "sd"
+    with serve_metrics("127.0.0.1", 0, register=folder) as endpoint:
+        (entry,) = folder.iterdir()
+        port = endpoint.port
+    for name in (entry, entry.with_suffix(".tmp")):
+        name.symlink_to(precious)
+    with serve_metrics("127.0.0.1", port, register=folder):
+        assert precious.read_text() == "mine"
+        assert not entry.is_symlink()
+        assert entry.stat().st_mode & 0o444 == 0o444 & ~_umask(), "for Prometheus to read"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def test_a_folder_that_cannot_be_registered_in_leaves_nothing_open(tmp_path: Path) -> None:
     """Neither a socket nor work for the interpreter's end."""
     (tmp_path / "file").write_text("")
     before, files = dict(AT_EXIT.last), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    with pytest.raises(OSError, match="exists"):
+    with pytest.raises(
+        InvalidValueError, match=r"register: .*file' is not allowed; allowed: a folder"
+    ):
         serve_metrics("127.0.0.1", 0, register=tmp_path / "file")
     gc.collect()
     assert AT_EXIT.last == before
@@ -185,5 +228,5 @@ def test_what_cannot_be_started_in_the_background_fails_no_run(
     monitor.close(timeout=0)
     failures = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [
-        name for record in failures for name in ("schedule", "_follow") if name in record.message
-    ] == ["schedule", "_follow"]
+        name for record in failures for name in ("begin", "_follow") if name in record.message
+    ] == ["begin", "_follow"]
