@@ -1,7 +1,8 @@
 """One process that carries a run, and what was seen of it at each target.
 
 - Samples of one target count in the order they were taken. A sample older than one that was seen
-  there before says nothing new, and must not look like a reset.
+  there before says nothing new, and must not look like a reset; nor must a lower value at the same
+  time, which may come from another replica of a Prometheus server.
 - Seen through two targets (a pair of Prometheus servers, a target listed twice), the larger sum
   counts, once.
 """
@@ -46,7 +47,8 @@ class View:
     def observe(self, reading: SessionReading) -> int:
         """Take in one reading that is not older than the last; return the resets it showed."""
         at = reading.sampled_at
-        if at > self.seen_at:
+        newer = at > self.seen_at
+        if newer:
             self.seen_before, self.seen_at = self.seen_at, at
         if reading.implausible:
             if self.implausible_since is None:
@@ -58,7 +60,7 @@ class View:
             known = self.series.get(key)
             if known is None:
                 self.series[key] = first(value)
-            else:
+            elif newer or value > known.last:
                 self.series[key], reset = known.observe(value)
                 resets += reset
         return resets

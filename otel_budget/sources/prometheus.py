@@ -1,11 +1,18 @@
 """Read sessions out of a server that speaks the Prometheus query API.
 
-Two queries per reading, evaluated at the same moment:
-1. when each judged series was last sampled. A server gives a series as current for minutes after
-   its target went away, so the age comes from here and never from the value's own timestamp;
-2. the raw series. Nothing is summed over there: that would hide resets, ages and what is missing.
+One query per reading asks for both, so that they come from one server and one moment:
+- the raw series. Nothing is summed over there: that would hide resets, ages and what is missing;
+- when each judged series was last sampled, marked by a label of its own. A server gives a series as
+  current for minutes after its target went away, so the age comes from here and never from the
+  value's own timestamp.
 
-Ages are differences on the server's clock, so they hold whatever that clock shows.
+Ages are differences on the server's clock, so they hold whatever that clock shows. A sample that
+would lie in the future is taken to be of the moment it was asked for.
+
+A target is ``job/instance``. A label that a run's incarnation start carries too is no agent's
+doing: it was added on the way (relabelling, a replica's external label), and is part of the target.
+So one process seen under several such labels counts once, by the larger, as through several
+targets.
 """
 
 from __future__ import annotations
@@ -21,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.model.reading import Problem, Reading, SessionReading
 from otel_budget.model.verdict import Reason
-from otel_budget.sources.assemble import NEEDED, Sample, assemble
+from otel_budget.sources.assemble import NEEDED, Sample, assemble, labels_text
 from otel_budget.sources.fetch import Access, Fetcher, FetchError
 from otel_budget.sources.query import AnswerError, Point, Vector, parse_answer
 
@@ -32,13 +39,38 @@ if TYPE_CHECKING:
 
 SOURCE: Final = "prometheus"
 NO_TIMESTAMP: Final = "no_timestamp"
+#: A label that marks the time of a sample among the raw series; its value is the metric's name.
+SAMPLED: Final = "otel_budget_sampled"
+#: Sample times remembered per run: answers may come from several replicas in turn.
+_TIMES_KEPT: Final = 4
 #: Seconds; Prometheus' own default ``scrape_interval``.
 _USUAL_SPACING: Final = 60.0
 _NAME: Final = "__name__"
 _TARGET_LABELS: Final = ("job", "instance")
+_NO_FURTHER: Final = frozenset({_NAME, SAMPLED, *_TARGET_LABELS})
 
 Run = tuple[str, str]
 """Target and session id."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer taken apart: samples by target, and when each run was last sampled over there."""
+
+    by_target: Mapping[str, Sequence[Sample]]
+    sampled: Mapping[Run, float]
+    evaluated_at: float | None
+    """On the server's clock; None if the answer is empty."""
+    warnings: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The sessions in an answer, not dated yet, and the samples refused, by reason."""
+
+    answer: _Answer
+    sessions: Sequence[SessionReading]
+    dropped: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +91,19 @@ class PrometheusSettings:
 
 
 class PrometheusSource:
-    """A source that asks a Prometheus-compatible server. Its target ids are ``job/instance``."""
+    """A source that asks a Prometheus-compatible server. Its target ids are as said above."""
 
     def __init__(self, settings: PrometheusSettings, clock: Clock) -> None:
         """Open nothing yet."""
         self._settings, self._clock = settings, clock
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit)
         self._url = settings.url.rstrip("/") + "/api/v1/query"
-        self._timestamps = _timestamps_query(settings.matchers)
-        self._series = _series_query(settings.matchers)
-        self._sampled: dict[Run, tuple[float, float]] = {}
+        self._form = {
+            "query": _query(settings.matchers),
+            "timeout": f"{settings.timeout:g}",
+        }
+        self._sampled: dict[Run, dict[float, float]] = {}
+        """Per run, the newest sample times as the server gave them, and as they were dated."""
 
     async def read(self) -> Reading:
         """Ask for all sessions; see Source.read."""
@@ -84,53 +119,31 @@ class PrometheusSource:
 
     async def _read(self) -> Reading:
         asked_at = self._clock()
-        ages = await self._query(self._timestamps)
-        if ages.evaluated_at is None:  # no judged series, so no session
-            return self._reading(problems=self._partial(ages.warnings))
-        values = await self._query(self._series, at=ages.evaluated_at)
-        sampled = _newest_timestamps(ages)
-        dropped: Counter[str] = Counter()
-        sessions: list[SessionReading] = []
-        for target, samples in _by_target(values.points).items():
-            kept = []
-            for sample in samples:
-                run = (target, sample.labels.get(semconv.SESSION_ID, ""))
-                if run in sampled or sample.name not in semconv.JUDGED_COUNTERS:
-                    kept.append(sample)
-                else:
-                    dropped[NO_TIMESTAMP] += 1
-            assembled = assemble(kept, target, asked_at)
-            dropped.update(assembled.dropped)
-            sessions += assembled.sessions
-        # By the time of asking: a slow server makes samples look older, never younger.
-        self._note(sampled, asked_at - float(ages.evaluated_at))
-        dated = [self._dated(session) for session in sessions]
-        partial = self._partial((*ages.warnings, *values.warnings))
-        return self._reading(dated, partial, dropped)
+        answer = await self._fetcher.fetch(
+            self._url, self._settings.access, accept="application/json", form=self._form
+        )
+        found = await asyncio.to_thread(_take_apart, answer.body, asked_at)
+        self._note(found.answer, asked_at)
+        dated = [self._dated(session) for session in found.sessions]
+        return self._reading(dated, self._partial(found.answer.warnings), found.dropped)
 
-    def _note(self, sampled: Mapping[Run, float], offset: float) -> None:
+    def _note(self, answer: _Answer, asked_at: float) -> None:
         """Put the samples' times on our own clock; one already seen keeps the time it was given.
 
         Else the same sample, read twice, would seem to be two, some milliseconds apart.
         """
-        before = self._sampled
-        self._sampled = {
-            run: before[run] if run in before and before[run][0] == at else (at, at + offset)
-            for run, at in sampled.items()
-        }
+        # By the time of asking: a slow server makes samples look older, never younger.
+        offset = 0.0 if answer.evaluated_at is None else asked_at - answer.evaluated_at
+        noted = {}
+        for run, at in answer.sampled.items():
+            known = dict(self._sampled.get(run, {}))
+            dated = known.pop(at, min(at + offset, asked_at))
+            noted[run] = {**dict(list(known.items())[1 - _TIMES_KEPT :]), at: dated}
+        self._sampled = noted
 
     def _dated(self, session: SessionReading) -> SessionReading:
-        _, sampled_at = self._sampled[session.target, session.session_id]
-        return dataclasses.replace(session, sampled_at=sampled_at)
-
-    async def _query(self, query: str, at: str = "") -> Vector:
-        form = {"query": query, "timeout": f"{self._settings.timeout:g}"}
-        if at:
-            form["time"] = at
-        answer = await self._fetcher.fetch(
-            self._url, self._settings.access, accept="application/json", form=form
-        )
-        return await asyncio.to_thread(parse_answer, answer.body)
+        times = self._sampled[session.target, session.session_id]
+        return dataclasses.replace(session, sampled_at=next(reversed(times.values())))
 
     def _partial(self, warnings: Sequence[str]) -> list[Problem]:
         if not warnings:
@@ -154,33 +167,69 @@ class PrometheusSource:
         )
 
 
-def _timestamps_query(matchers: Sequence[str]) -> str:
-    braces = "{" + ",".join(matchers) + "}"
-    return " or ".join(f"timestamp({name}{braces})" for name in semconv.JUDGED_COUNTERS)
-
-
-def _series_query(matchers: Sequence[str]) -> str:
+def _query(matchers: Sequence[str]) -> str:
+    """Return the query for the raw series and, as further series, for their sample times."""
     names = f'{_NAME}=~"{"|".join(NEEDED)}"'
-    return "{" + ",".join((names, *matchers)) + "}"
+    series = "{" + ",".join((names, *matchers)) + "}"
+    braces = "{" + ",".join(matchers) + "}"
+    times = (
+        f'label_replace(timestamp({name}{braces}), "{SAMPLED}", "{name}", "", "")'
+        for name in semconv.JUDGED_COUNTERS
+    )
+    return " or ".join((series, *times))
+
+
+def _take_apart(body: bytes, asked_at: float) -> _Found:
+    """Do all that takes the processor long. Raises AnswerError."""
+    answer = _answer(parse_answer(body))
+    dropped: Counter[str] = Counter()
+    sessions: list[SessionReading] = []
+    for target, samples in answer.by_target.items():
+        kept = []
+        for sample in samples:
+            run = (target, sample.labels.get(semconv.SESSION_ID, ""))
+            if run in answer.sampled or sample.name not in semconv.JUDGED_COUNTERS:
+                kept.append(sample)
+            else:
+                dropped[NO_TIMESTAMP] += 1
+        assembled = assemble(kept, target, asked_at)
+        dropped.update(assembled.dropped)
+        sessions += assembled.sessions
+    return _Found(answer, sessions, dropped)
+
+
+def _answer(vector: Vector) -> _Answer:
+    added = _added_labels(vector.points)
+    sampled: dict[Run, float] = {}
+    by_target: defaultdict[str, list[Sample]] = defaultdict(list)
+    for point in vector.points:
+        name = point.labels.get(_NAME, "")
+        labels = {k: v for k, v in point.labels.items() if k not in _NO_FURTHER}
+        session_id = labels.get(semconv.SESSION_ID, "")
+        target = _target_of(point.labels)
+        place = {k: labels.pop(k) for k in added.get((target, session_id), ()) if k in labels}
+        if place:
+            target = f"{target}{{{labels_text(place)}}}"
+        if SAMPLED not in point.labels:
+            by_target[target].append(Sample(name, labels, point.value))
+        elif math.isfinite(point.value):
+            run = (target, session_id)
+            sampled[run] = max(sampled.get(run, point.value), point.value)
+    at = None if vector.evaluated_at is None else float(vector.evaluated_at)
+    return _Answer(by_target, sampled, at, vector.warnings)
+
+
+def _added_labels(points: Sequence[Point]) -> dict[Run, set[str]]:
+    """Return, per run, the names of the labels that were added to its series on the way."""
+    added: dict[Run, set[str]] = {}
+    for point in points:
+        if point.labels.get(_NAME) == semconv.INCARNATION_START.name:
+            further = point.labels.keys() - _NO_FURTHER - {semconv.SESSION_ID}
+            if further:
+                run = (_target_of(point.labels), point.labels.get(semconv.SESSION_ID, ""))
+                added.setdefault(run, set()).update(further)
+    return added
 
 
 def _target_of(labels: Mapping[str, str]) -> str:
     return "/".join(labels.get(name, "") for name in _TARGET_LABELS)
-
-
-def _newest_timestamps(ages: Vector) -> dict[Run, float]:
-    newest: dict[Run, float] = {}
-    for point in ages.points:
-        run = (_target_of(point.labels), point.labels.get(semconv.SESSION_ID, ""))
-        if math.isfinite(point.value):
-            newest[run] = max(newest.get(run, point.value), point.value)
-    return newest
-
-
-def _by_target(points: Sequence[Point]) -> dict[str, list[Sample]]:
-    targets: defaultdict[str, list[Sample]] = defaultdict(list)
-    for point in points:
-        labels = {k: v for k, v in point.labels.items() if k not in (_NAME, *_TARGET_LABELS)}
-        sample = Sample(point.labels.get(_NAME, ""), labels, point.value)
-        targets[_target_of(point.labels)].append(sample)
-    return targets

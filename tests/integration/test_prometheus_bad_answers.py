@@ -13,15 +13,18 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
+from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.reading import Reading
 from otel_budget.model.verdict import Reason
-from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from otel_budget.sources.prometheus import SAMPLED, PrometheusSettings, PrometheusSource
 from tests.integration.test_scrape_bad_targets import BOMB, never_answers, packed
 from tests.raw_server import Answer, respond, serve_raw
 
 NOW = 1_767_225_600.0
 LABELS = {"job": "agents", "instance": "127.0.0.1:9464", semconv.SESSION_ID: "run-1"}
 TOKENS = {"__name__": semconv.SESSION_TOKENS.name, **LABELS}
+TIMES = {SAMPLED: semconv.SESSION_TOKENS.name}
+SAMPLED_AT = {**LABELS, **TIMES}
 
 
 def vector(
@@ -43,26 +46,26 @@ def vector(
 
 
 class Api:
-    """A query API with two answers: to the query for ages, and to the one for values."""
+    """A query API with one answer, and all that it was asked."""
 
-    def __init__(self, ages: bytes, values: bytes) -> None:
-        """Keep the answers, and begin with no query seen."""
-        self.ages, self.values = ages, values
+    def __init__(self, answer: bytes) -> None:
+        """Keep the answer, and begin with no query seen."""
+        self.answer = answer
         self.forms: list[dict[str, str]] = []
         self.url = ""
 
 
 @contextmanager
-def serve_api(ages: bytes, values: bytes) -> Iterator[Api]:
-    """Serve the two answers on a free port of the loopback interface."""
-    api = Api(ages, values)
+def serve_api(answer: bytes) -> Iterator[Api]:
+    """Serve the answer on a free port of the loopback interface."""
+    api = Api(answer)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             text = self.rfile.read(int(self.headers["Content-Length"])).decode()
             form = dict(urllib.parse.parse_qsl(text))
             api.forms.append(form)
-            body = api.ages if form["query"].startswith("timestamp(") else api.values
+            body = api.answer
             self.send_response(200 if self.path == "/prefix/api/v1/query" else 404)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -157,30 +160,18 @@ def test_nobody_there_is_a_problem_of_the_whole_source() -> None:
     assert reading.problems[0].reason is Reason.SOURCE_ERROR
 
 
-def test_an_error_on_the_second_query_is_a_problem_too() -> None:
-    """Ages without values are nothing."""
-    with serve_api(vector((LABELS, NOW - 1)), b"{") as api:
-        (reading,) = read(api.url)
-    assert reading.sessions == ()
-    assert reading.problems[0].reason is Reason.SOURCE_ERROR
-
-
 def test_an_empty_vector_is_no_session_and_no_problem() -> None:
-    """Nobody runs; and nothing more is asked."""
-    with serve_api(vector(), vector()) as api:
+    """Nobody runs."""
+    with serve_api(vector()) as api:
         (reading,) = read(api.url)
-        assert len(api.forms) == 1
     assert (reading.sessions, reading.problems) == ((), ())
     assert reading.ok
 
 
-@pytest.mark.parametrize("which", ["ages", "values"])
-def test_a_partial_answer_gives_its_sessions_and_says_that_some_are_missing(which: str) -> None:
-    """Warnings in either answer."""
-    warnings = {which: ["store s3 is away"]}
-    ages = vector((LABELS, NOW - 1), warnings=warnings.get("ages", ()))
-    values = vector((TOKENS, 7), warnings=warnings.get("values", ()))
-    with serve_api(ages, values) as api:
+def test_a_partial_answer_gives_its_sessions_and_says_that_some_are_missing() -> None:
+    """What is there counts."""
+    answer = vector((SAMPLED_AT, NOW - 1), (TOKENS, 7), warnings=["store s3 is away"])
+    with serve_api(answer) as api:
         (reading,) = read(api.url)
     assert [session.session_id for session in reading.sessions] == ["run-1"]
     (problem,) = reading.problems
@@ -190,15 +181,15 @@ def test_a_partial_answer_gives_its_sessions_and_says_that_some_are_missing(whic
 
 def test_an_empty_but_partial_answer_is_not_taken_for_nothing() -> None:
     """The missing part may hold them all."""
-    with serve_api(vector(warnings=["half"]), vector()) as api:
+    with serve_api(vector(warnings=["half"])) as api:
         (reading,) = read(api.url)
     assert [problem.reason for problem in reading.problems] == [Reason.PARTIAL_DATA]
 
 
 def test_infos_are_harmless() -> None:
     """They are about the query."""
-    values = vector((TOKENS, 7), infos=["metric might not be a counter"])
-    with serve_api(vector((LABELS, NOW - 1)), values) as api:
+    answer = vector((SAMPLED_AT, NOW - 1), (TOKENS, 7), infos=["metric might not be a counter"])
+    with serve_api(answer) as api:
         (reading,) = read(api.url)
     assert reading.problems == ()
     assert reading.sessions[0].target == "agents/127.0.0.1:9464"
@@ -206,37 +197,62 @@ def test_infos_are_harmless() -> None:
 
 def test_the_age_of_a_sample_is_taken_on_the_servers_clock() -> None:
     """A sample 42 s old over there is 42 s old here, whatever either clock shows."""
-    with serve_api(vector((LABELS, NOW - 42)), vector((TOKENS, 7))) as api:
+    with serve_api(vector((SAMPLED_AT, NOW - 42), (TOKENS, 7))) as api:
         (reading,) = read(api.url, 5000.0)
     assert reading.sessions[0].sampled_at == pytest.approx(4958.0)
 
 
 def test_a_sample_read_twice_keeps_its_time() -> None:
     """Else every reading between two scrapes would look like a fresh sample."""
-    with serve_api(vector((LABELS, NOW - 42)), vector((TOKENS, 7))) as api:
+    with serve_api(vector((SAMPLED_AT, NOW - 42), (TOKENS, 7))) as api:
         first, second = read(api.url, 5000.0, 5000.7)
     assert first.sessions[0].sampled_at == second.sessions[0].sampled_at
 
 
-def test_both_queries_are_evaluated_at_the_same_moment() -> None:
-    """The time goes back to the server as it wrote it, with the matchers in both queries."""
-    ages = vector((LABELS, NOW - 1), at=1767225600.125)
-    with serve_api(ages, vector((TOKENS, 7))) as api:
+def test_values_and_their_ages_come_in_one_answer() -> None:
+    """Two could come from two replicas; nothing is summed, and the matchers are in every part."""
+    with serve_api(vector((SAMPLED_AT, NOW - 1), (TOKENS, 7))) as api:
         read(api.url, matchers=('job="agents"', 'env!~"dev.*"'))
-        first, second = api.forms
-    assert "time" not in first
-    assert second["time"] == "1767225600.125"
-    for form in (first, second):
-        assert 'job="agents",env!~"dev.*"}' in form["query"]
-        assert "sum" not in form["query"]
+        (form,) = api.forms
+    parts = form["query"].split(" or ")
+    assert len(parts) == 1 + len(semconv.JUDGED_COUNTERS)
+    assert all('job="agents",env!~"dev.*"}' in part for part in parts)
+    assert "sum" not in form["query"]
+
+
+def test_replicas_that_answer_in_turn_keep_the_times_of_their_samples() -> None:
+    """A sample seen again after that of another replica is still the same sample."""
+    with serve_api(b"") as api:
+
+        async def dates() -> list[float]:
+            clock = iter([5000.0, 5001.0, 5002.25])
+            now = [0.0]
+            source = PrometheusSource(PrometheusSettings(api.url), lambda: now[0])
+            found = []
+            for age in (10, 15, 12):
+                now[0] = next(clock)
+                stamp = NOW - age if age != 12 else NOW - 10
+                api.answer = vector((SAMPLED_AT, stamp), (TOKENS, 7))
+                found.append((await source.read()).sessions[0].sampled_at)
+            await source.close()
+            return found
+
+        assert asyncio.run(dates()) == pytest.approx([4990.0, 4986.0, 4990.0])
+
+
+def test_a_sample_from_the_future_is_taken_to_be_of_now() -> None:
+    """It would hide silence, and hold up the counters, until its time had come."""
+    with serve_api(vector((SAMPLED_AT, NOW + 540), (TOKENS, 7))) as api:
+        (reading,) = read(api.url, 5000.0)
+    assert reading.sessions[0].sampled_at == 5000.0
 
 
 def test_a_series_without_a_timestamp_takes_its_sessions_newest() -> None:
     """One that has none at all is dropped and counted."""
-    fresh = {**LABELS, "model": "a"}
+    fresh = {**SAMPLED_AT, "model": "a"}
     stranger = {**TOKENS, semconv.SESSION_ID: "run-2"}
-    values = vector(({**TOKENS, "model": "b"}, 7), (stranger, 9))
-    with serve_api(vector((fresh, NOW - 2), (LABELS, NOW - 9)), values) as api:
+    values = (({**TOKENS, "model": "b"}, 7), (stranger, 9))
+    with serve_api(vector((fresh, NOW - 2), (SAMPLED_AT, NOW - 9), *values)) as api:
         (reading,) = read(api.url, 5000.0)
     (session,) = reading.sessions
     assert session.sampled_at == pytest.approx(4998.0)
@@ -246,21 +262,79 @@ def test_a_series_without_a_timestamp_takes_its_sessions_newest() -> None:
 def test_series_without_job_and_instance_have_a_target_all_the_same() -> None:
     """As they come from a back end that was written to."""
     bare = {semconv.SESSION_ID: "run-1"}
-    values = vector(({"__name__": semconv.SESSION_TOKENS.name, **bare}, 7))
-    with serve_api(vector((bare, NOW)), values) as api:
+    value = ({"__name__": semconv.SESSION_TOKENS.name, **bare}, 7)
+    with serve_api(vector(({**bare, **TIMES}, NOW), value)) as api:
         (reading,) = read(api.url)
     assert reading.sessions[0].target == "/"
 
 
+START = {"__name__": semconv.INCARNATION_START.name, **LABELS}
+
+
+def used(*answers: bytes) -> tuple[int, int]:
+    """Return the tokens a ledger makes of the answers, and the number of resets."""
+    with serve_api(b"") as api:
+
+        async def readings() -> Ledger:
+            ledger, now = Ledger(), [5000.0]
+            source = PrometheusSource(PrometheusSettings(api.url), lambda: now[0])
+            for answer in answers:
+                api.answer = answer
+                ledger.apply(await source.read())
+                now[0] += 5
+            await source.close()
+            return ledger
+
+        ledger = asyncio.run(readings())
+    return int(ledger.accounts["run-1"].totals()["tokens"]), ledger.resets.total()
+
+
+def labelled(
+    tokens: int, ago: float, start: float | None = 100.0, **labels: str
+) -> list[tuple[dict[str, str], float]]:
+    """Return the series of one process as they come with further labels on all of them."""
+    rows: list[tuple[dict[str, str], float]] = [({**SAMPLED_AT, **labels}, NOW - ago)]
+    rows.append(({**TOKENS, **labels}, tokens))
+    if start is not None:
+        rows.append(({**START, **labels}, start))
+    return rows
+
+
+def test_a_target_label_that_appears_or_changes_doubles_nothing() -> None:
+    """Relabelling makes new series of the old ones; the process is the same."""
+    steps = (labelled(500, 9), labelled(510, 8, pod="a"), labelled(520, 7, pod="b", zone="z"))
+    assert used(*(vector(*rows, at=NOW + 5 * i) for i, rows in enumerate(steps))) == (520, 0)
+
+
+def test_replicas_seen_together_count_once_by_the_larger() -> None:
+    """As a querier gives them that leaves the replicas' external labels."""
+    rows = (*labelled(1000, 1, replica="a"), *labelled(990, 3, replica="b"))
+    assert used(vector(*rows)) == (1000, 0)
+
+
+def test_processes_in_a_row_under_one_address_are_told_apart_by_their_added_labels() -> None:
+    """A back end shows the old pod's series for minutes beside the new one's."""
+    rows = (*labelled(1000, 60, pod="a"), *labelled(5, 1, start=200.0, pod="b"))
+    later = (*labelled(1000, 65, pod="a"), *labelled(7, 1, start=200.0, pod="b"))
+    assert used(vector(*labelled(1000, 1, pod="a")), vector(*rows), vector(*later)) == (1007, 1)
+
+
+def test_an_agents_own_labels_on_its_counters_are_added_up() -> None:
+    """Its start time does not carry them."""
+    rows = [(SAMPLED_AT, NOW - 1.0), (START, 100.0)]
+    both = [({**TOKENS, "model": "x"}, 10.0), ({**TOKENS, "model": "y"}, 5.0)]
+    assert used(vector(*rows, *both)) == (15, 0)
+
+
 def test_a_read_that_fails_forgets_nothing() -> None:
     """After a bad answer the next good one is read as if nothing had been."""
-    good = vector((LABELS, NOW - 1))
-    with serve_api(b"{", vector((TOKENS, 7))) as api:
+    good = vector((SAMPLED_AT, NOW - 1), (TOKENS, 7))
+    with serve_api(b"{") as api:
 
         async def readings() -> tuple[Reading, Reading]:
             source = PrometheusSource(PrometheusSettings(api.url), time.time)
             bad = await source.read()
-            api.ages = good
+            api.answer = good
             fine = await source.read()
             await source.close()
             return bad, fine
