@@ -31,7 +31,6 @@ from otel_budget.policy.forecast import completion_possible
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from os import PathLike
-    from types import TracebackType
 
     from otel_budget.model.usage import Number, ResourceUsage
     from otel_budget.model.verdict import LimitCheckResult, Verdict
@@ -70,8 +69,7 @@ class ResourceMonitor(Recorder):
 
         Raises InvalidValueError naming the argument, the value and what is allowed.
         """
-        if limits is not None and not isinstance(limits, ResourceLimits):
-            raise InvalidValueError("limits", limits, "a ResourceLimits or None")
+        _check_limits(limits)
         if on_sidecar_loss not in ("local", "stop"):
             raise InvalidValueError("on_sidecar_loss", on_sidecar_loss, "'local' or 'stop'")
         if on_verdict is not None and not callable(on_verdict):
@@ -254,8 +252,7 @@ class ResourceMonitor(Recorder):
 
     def update_limits(self, limits: ResourceLimits | None = None, **changes: Any) -> None:
         """Judge by other limits from now on: all of them, or single fields by name."""
-        if limits is not None and not isinstance(limits, ResourceLimits):
-            raise InvalidValueError("limits", limits, "a ResourceLimits or None")
+        _check_limits(limits)
         base = self._record.limits if limits is None else limits
         values = {key: getattr(base, key) for key in LIMIT_KEYS} | changes
         self._guard.update_limits(ResourceLimits.from_mapping(values))
@@ -276,12 +273,7 @@ class ResourceMonitor(Recorder):
         self._run.enter()
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        exc: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, exc: BaseException | None, _trace: object) -> None:
         """Close the run: failed by an exception, stopped if it was told to, else completed."""
         try:
             self._run.end(exc)
@@ -292,12 +284,7 @@ class ResourceMonitor(Recorder):
         """Do the same in a coroutine."""
         return self.__enter__()
 
-    async def __aexit__(
-        self,
-        _kind: type[BaseException] | None,
-        exc: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _kind: object, exc: BaseException | None, _trace: object) -> None:
         """Do the same in a coroutine: waiting for the last scrape does not block the loop."""
         try:
             await asyncio.to_thread(self._run.end, exc)
@@ -312,3 +299,8 @@ class ResourceMonitor(Recorder):
     def _remaining(self, resource: str) -> Number | None:
         state = resource_state(self._guard.used()[resource], self._guard.bounds.get(resource))
         return state.remaining
+
+
+def _check_limits(limits: object) -> None:
+    if limits is not None and not isinstance(limits, ResourceLimits):
+        raise InvalidValueError("limits", limits, "a ResourceLimits or None")

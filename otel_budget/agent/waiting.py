@@ -7,9 +7,12 @@ and is woken when a count or the sidecar does.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from otel_budget.model import checks
 
 if TYPE_CHECKING:
     from otel_budget.agent.guard import Guard
@@ -24,18 +27,14 @@ _LONGEST_WAIT = 3600.0
 
 def wait_for_stop(guard: Guard, record: SessionRecord, timeout: float | None) -> Verdict | None:
     """Block until the verdict is stop and return it; None at the timeout or when the run ends."""
-    woken = threading.Event()
+    waiter, woken = _Waiter(guard, record, timeout), threading.Event()
     guard.listeners.add(woken.set)
-    deadline = None if timeout is None else record.clock.monotonic() + timeout
     try:
         while True:
             woken.clear()
-            verdict = guard.reconsider(guard.progress)
-            if not verdict.should_continue:
-                return verdict
-            pause = _pause(guard, record, deadline)
+            verdict, pause = waiter.look()
             if pause <= 0:
-                return None
+                return verdict
             woken.wait(pause)
     finally:
         guard.listeners.discard(woken.set)
@@ -47,23 +46,20 @@ async def wait_for_stop_async(
     timeout: float | None,  # noqa: ASYNC109 - None at the timeout, like its blocking twin
 ) -> Verdict | None:
     """Do the same without blocking the event loop."""
-    woken, loop = asyncio.Event(), asyncio.get_running_loop()
+    waiter, woken = _Waiter(guard, record, timeout), asyncio.Event()
+    loop = asyncio.get_running_loop()
 
     def wake() -> None:
         with suppress(RuntimeError):  # the loop is closing: nobody waits any more
             loop.call_soon_threadsafe(woken.set)
 
     guard.listeners.add(wake)
-    deadline = None if timeout is None else record.clock.monotonic() + timeout
     try:
         while True:
             woken.clear()
-            verdict = guard.reconsider(guard.progress)
-            if not verdict.should_continue:
-                return verdict
-            pause = _pause(guard, record, deadline)
+            verdict, pause = waiter.look()
             if pause <= 0:
-                return None
+                return verdict
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await woken.wait()
@@ -71,12 +67,22 @@ async def wait_for_stop_async(
         guard.listeners.discard(wake)
 
 
-def _pause(guard: Guard, record: SessionRecord, deadline: float | None) -> float:
-    """Return how long to wait before looking again; 0 for no longer at all."""
-    if record.closed_at is not None:
-        return 0.0
-    change = guard.next_change_in()
-    pause = _LONGEST_WAIT if change is None else min(change + _SLACK, _LONGEST_WAIT)
-    if deadline is None:
-        return pause
-    return min(pause, max(0.0, deadline - record.clock.monotonic()))
+class _Waiter:
+    """What both ways of waiting have in common: look, and how long until the next look."""
+
+    def __init__(self, guard: Guard, record: SessionRecord, timeout: float | None) -> None:
+        self._guard, self._record = guard, record
+        self._deadline = math.inf
+        if timeout is not None:
+            self._deadline = record.clock.monotonic() + checks.seconds("timeout", timeout)
+
+    def look(self) -> tuple[Verdict | None, float]:
+        """Return a stop, or None, and the seconds until the next look; 0 when the wait is over."""
+        verdict = self._guard.reconsider(self._guard.progress)
+        if not verdict.should_continue:
+            return verdict, 0.0
+        if self._record.closed_at is not None:
+            return None, 0.0
+        change = self._guard.next_change_in()
+        pause = _LONGEST_WAIT if change is None else min(change + _SLACK, _LONGEST_WAIT)
+        return None, min(pause, self._deadline - self._record.clock.monotonic())

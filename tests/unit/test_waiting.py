@@ -6,10 +6,11 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from otel_budget import ResourceLimits, ResourceMonitor, Verdict
+from otel_budget import InvalidValueError, ResourceLimits, ResourceMonitor, Verdict
 from otel_budget.model.verdict import Reason
 from otel_budget.testing import FakeClock
 from tests.unit.conftest import Make
@@ -187,3 +188,10 @@ def test_a_wait_by_another_clock_looks_again_when_it_is_woken(clock: FakeClock, 
     verdict = answer()
     assert verdict is not None
     assert verdict.resources["duration"].used == 100
+
+
+@pytest.mark.parametrize("timeout", ["1", -1, float("nan"), True])
+def test_a_timeout_that_is_none_is_refused(timeout: Any, make: Make) -> None:
+    """With its name and value."""
+    with pytest.raises(InvalidValueError, match="timeout"):
+        make().wait_for_stop(timeout)
