@@ -28,6 +28,7 @@ _SEEN = {
     "cost": VALUE, "series": [{"resource": VALUE, "labels": VALUE, "value": VALUE}],
     "carried_over": BY_RESOURCE, "limits": BY_RESOURCE, "thresholds": BY_RESOURCE,
     "progress": VALUE, "duration": VALUE, "state": VALUE, "implausible": [VALUE], "taken": VALUE,
+    "unpriced_calls": VALUE, "unknown_usage_calls": VALUE,
 }  # fmt: skip
 
 SHAPES: dict[str, Any] = {
@@ -50,6 +51,7 @@ SHAPES: dict[str, Any] = {
         "given": {
             **_LIMITS, "used": BY_RESOURCE, "progress": VALUE, "silent_for": VALUE,
             "spacing": VALUE, "trouble": VALUE, "implausible_for": VALUE, "ended": VALUE,
+            "listened_for": VALUE,
             "rules": {"stale_after": VALUE, "hold": VALUE, "on_no_data": VALUE},
         },
         "want": _DECISION,
@@ -62,15 +64,17 @@ SHAPES: dict[str, Any] = {
             **BY_RESOURCE, "unknown": [VALUE], "resets": VALUE, "incarnations": VALUE,
             "refused": VALUE, "superseded": VALUE, "limits": BY_RESOURCE, "progress": VALUE,
             "ended": VALUE, "implausible_for": VALUE, "silent_for": VALUE, "spacing": VALUE,
-            "trouble": VALUE,
+            "trouble": VALUE, "listened_for": VALUE, "at_least": [VALUE],
         },
     },
     "feasibility": {
-        "given": {"limits": BY_RESOURCE, "used": BY_RESOURCE, "progress": VALUE},
+        "given": {
+            "limits": BY_RESOURCE, "used": BY_RESOURCE, "progress": VALUE, "at_least": [VALUE],
+        },
         "want": {"fits": VALUE},
     },
     "messages": {
-        "given": {**_LIMITS, "used": BY_RESOURCE, "progress": VALUE},
+        "given": {**_LIMITS, "used": BY_RESOURCE, "progress": VALUE, "at_least": [VALUE]},
         "want": {"verdict": VALUE, "check": VALUE},
     },
 }  # fmt: skip

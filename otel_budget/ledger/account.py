@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from otel_budget.model.usage import Number
 
 _GAPS_KEPT = 5
+_STARTS_KEPT = 20
 
 
 class Account:
@@ -41,8 +42,10 @@ class Account:
         self.session_id = session_id
         self.started_at = started_at
         self.first_seen_at = first_seen_at
-        self.began_at = first_seen_at
-        """When the run began on our own clock, as well as it is known."""
+        self.superseded: tuple[float, ...] = ()
+        """Start times of runs of the same id that are over; the newest few."""
+        self.at_least: frozenset[str] = frozenset()
+        """Resources of which some use is unknown: what is known is the least it can be."""
         self.incarnations: dict[str, Incarnation] = {}
         self.facts = SessionFacts()
         """What the newest incarnation says of the run."""
@@ -59,6 +62,15 @@ class Account:
         """Grows whenever something worth storing changed."""
         self._rated: dict[str, Number] | None = None
         """The totals at the last update of the rates."""
+
+    @property
+    def began_at(self) -> float:
+        """When the run began on our own clock, by what its newest incarnation showed last."""
+        for incarnations in (self._newest(), self.incarnations.values()):
+            known = [i.began_at for i in incarnations if i.began_at is not None]
+            if known:
+                return min(known)
+        return self.first_seen_at
 
     @property
     def targets(self) -> set[str]:
@@ -84,7 +96,7 @@ class Account:
         they do not make the run fresh. Returns the number of counter resets, and whether the
         reading brought a new incarnation to a run that had one.
         """
-        before, trouble = self.totals(), self.implausible_since
+        before, trouble, began_at = self.totals(), self.implausible_since, self.began_at
         number = len(self.incarnations)
         incarnation = self._incarnation_of(reading, confirmed=confirmed)
         if incarnation is None:
@@ -97,7 +109,7 @@ class Account:
         after = self.totals()
         if before != after or resets or trouble != self.implausible_since:
             self.revision += 1
-        if len(self.incarnations) != number:
+        if len(self.incarnations) != number or self.began_at < began_at:
             self.revision += 1
         if confirmed and reading.counters and new:
             self._mark_fresh(incarnation.views[reading.target], before, after)
@@ -123,6 +135,22 @@ class Account:
             return self.facts.duration
         return max(0.0, (now if self.ended_at is None else self.ended_at) - self.began_at)
 
+    def silent_for(self, now: float) -> float:
+        """Return seconds without a confirmed sample while somebody listened."""
+        newest = self.watched_from
+        if self.sampled_at is not None:
+            newest = max(newest, self.sampled_at)
+        return max(0.0, now - newest)
+
+    def follow(self, other: Account) -> None:
+        """Take the place of another run of the same id: it is over, unless it may come back."""
+        self.superseded = other.superseded
+        start, own = other.started_at, self.started_at
+        if start is None or own is None or start in self.superseded:
+            return
+        if other.ended_at is not None or start < own:
+            self.superseded = (*self.superseded, start)[-_STARTS_KEPT:]
+
     def gap(self) -> float:
         """Return the usual seconds between two samples."""
         return median_low(self.gaps) if self.gaps else self.expected_gap
@@ -140,9 +168,12 @@ class Account:
         if ahead <= 0:
             return
         for owner, names in (
-            (self, ("first_seen_at", "began_at", "sampled_at", "ended_at")),
+            (self, ("first_seen_at", "sampled_at", "ended_at")),
             *((view, ("seen_at", "seen_before", "implausible_since")) for view in views),
-            *((incarnation, ("facts_at",)) for incarnation in self.incarnations.values()),
+            *(
+                (incarnation, ("facts_at", "began_at"))
+                for incarnation in self.incarnations.values()
+            ),
         ):
             for name in names:
                 moment = getattr(owner, name)
@@ -184,10 +215,16 @@ class Account:
         if self.started_at is None and stated.started_at is not None:
             self.started_at = stated.started_at
             self.revision += 1
-        began_at = stated.started_at if stated.duration is None else at - stated.duration
-        if began_at is not None and began_at < self.began_at:
-            # The earliest beginning that any sample implies: the duration never goes down.
-            self.began_at = began_at
+        unknown = {
+            resource
+            for resource, calls in (
+                (semconv.COST, stated.unpriced_calls),
+                (semconv.TOKENS, stated.unknown_usage_calls),
+            )
+            if calls
+        }
+        if not unknown <= self.at_least:
+            self.at_least |= unknown
             self.revision += 1
         facts = reduce(strictest, (incarnation.facts for incarnation in self._newest()))
         ended = facts.state in semconv.ENDED_STATES

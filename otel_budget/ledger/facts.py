@@ -44,6 +44,8 @@ def strictest(one: SessionFacts, other: SessionFacts) -> SessionFacts:
         completion_threshold=_one_of(max, one.completion_threshold, other.completion_threshold),
         progress=_one_of(min, one.progress, other.progress),
         duration=_one_of(max, one.duration, other.duration),
+        unpriced_calls=_one_of(max, one.unpriced_calls, other.unpriced_calls),
+        unknown_usage_calls=_one_of(max, one.unknown_usage_calls, other.unknown_usage_calls),
         state=min(states, key=lambda state: (state in semconv.ENDED_STATES, state or "")),
     )
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from otel_budget.model.usage import Number
 
 COUNTED = (semconv.TOKENS, semconv.API_CALLS, semconv.COST)
+#: Seconds by which the dates of samples may differ from one to the next.
+JITTER = 1.0
 ZERO: dict[str, Number] = {
     semconv.TOKENS: 0,
     semconv.API_CALLS: 0,
@@ -69,7 +71,7 @@ class View:
 class Incarnation:
     """One process that carries the run."""
 
-    __slots__ = ("carried_over", "facts", "facts_at", "started_at", "views")
+    __slots__ = ("began_at", "carried_over", "facts", "facts_at", "started_at", "timed", "views")
 
     def __init__(self, started_at: float | None, facts: SessionFacts | None = None) -> None:
         """Begin with nothing seen.
@@ -83,6 +85,10 @@ class Incarnation:
         self.facts = SessionFacts() if facts is None else replace(facts, state=None)
         self.facts_at: float | None = None
         """When the sample the facts came from was taken."""
+        self.began_at: float | None = None
+        """When the run began on the reader's own clock, by this incarnation's newest sample."""
+        self.timed = False
+        """True if that follows from a duration, which needs no other clock."""
 
     @property
     def place(self) -> float:
@@ -133,3 +139,18 @@ class Incarnation:
             return
         self.facts = reading.facts if whole else filled(reading.facts, self.facts)
         self.facts_at = reading.sampled_at
+        self._take_beginning(reading)
+
+    def _take_beginning(self, reading: SessionReading) -> None:
+        """Work out anew when the run began, unless it differs by no more than samples do anyway.
+
+        Within that the earliest counts, so that the duration does not go down by it.
+        """
+        stated, known = reading.facts, self.began_at
+        if stated.duration is not None:
+            began_at = reading.sampled_at - stated.duration
+            if known is None or not self.timed or not 0 <= began_at - known <= JITTER:
+                self.began_at, self.timed = began_at, True
+        elif stated.started_at is not None and not self.timed:
+            began_at = min(stated.started_at, reading.sampled_at)
+            self.began_at = began_at if known is None else min(known, began_at)

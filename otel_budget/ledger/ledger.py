@@ -1,12 +1,16 @@
 """The ledger: every run that was seen, and what each has used.
 
 Runs are told apart by session id and start time. A new start time under an old id is a new run and
-closes the old one; an older start time than the known one is a leftover of a run that is over, and
-is refused. Readings only ever raise what is known to be used.
+closes the old one. An older start time than the known one is a leftover of a run that is over, and
+is refused; unless the known run has ended or fell silent: then it is a run on a host whose clock is
+behind. A start time that was superseded once is a leftover for good. Readings only ever raise what
+is known to be used.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from otel_budget.model.reading import Reading, SessionFacts, SessionReading
     from otel_budget.model.usage import Number
 
+#: A run that gave no sample for so many of its usual gaps is not surely live any more.
+_SILENT_GAPS = 5
 #: Seconds a run whose end was seen keeps its last verdict.
 KEEP_ENDED = 600.0
 
@@ -42,7 +48,7 @@ class Balance:
     sampled_at: float | None
     """When the newest sample was taken; None when there is no confirmed one yet."""
     silent_for: float
-    """Seconds without a confirmed sample, while somebody listened."""
+    """Seconds since the newest confirmed sample, whether anybody listened or not."""
     gap: float
     """The usual seconds between two samples of this run."""
     trouble: Reason | None
@@ -51,6 +57,10 @@ class Balance:
     """Seconds since its samples became implausible; None while they are not."""
     ended: bool
     """True when the run itself said that it is over."""
+    listened_for: float = math.inf
+    """Seconds since somebody began to listen: a restarted sidecar has not waited any longer."""
+    at_least: frozenset[str] = frozenset()
+    """Resources of which some use is unknown: what is used is at least what stands here."""
 
 
 class Ledger:
@@ -74,20 +84,25 @@ class Ledger:
         in_order = sorted(reading.sessions, key=lambda s: s.facts.incarnation_at or 0.0)
         for session in in_order:
             partial = self._trouble_at(session.target) is not None
+            if session.sampled_at > reading.read_at:
+                # It would hide silence, and hold up the counters, until its time had come.
+                session = dataclasses.replace(session, sampled_at=reading.read_at)  # noqa: PLW2901
             self._observe(session, reading.spacing, confirmed=not partial)
 
     def _observe(self, reading: SessionReading, spacing: float, *, confirmed: bool) -> None:
-        account = self.accounts.get(reading.session_id)
+        account, before = self.accounts.get(reading.session_id), None
         start = reading.facts.started_at
         if account is not None and start is not None and account.started_at is not None:
-            if start < account.started_at:
+            if start != account.started_at and not self.takes_over(reading, confirmed=confirmed):
                 self.dropped["old_run"] += max(1, len(reading.counters))
                 return
-            if start > account.started_at:
+            if start != account.started_at:
                 self.superseded.append(account)
-                account = None
+                before, account = account, None
         if account is None:
             account = Account(reading.session_id, start, reading.sampled_at)
+            if before is not None:
+                account.follow(before)
             self.accounts[reading.session_id] = account
         account.expected_gap = spacing
         resets, replaced = account.observe(reading, confirmed=confirmed)
@@ -96,9 +111,30 @@ class Ledger:
         if replaced:
             self.resets["incarnation"] += 1
 
+    def takes_over(self, reading: SessionReading, *, confirmed: bool = True) -> bool:
+        """Tell whether a reading is of another run than the known one, and of one that follows it.
+
+        Never one that was superseded before, or whose sample is old beside the known run's.
+        """
+        account, start = self.accounts.get(reading.session_id), reading.facts.started_at
+        if account is None or account.started_at in (None, start) or start is None:
+            return False
+        if start in account.superseded:
+            return False
+        silence = _SILENT_GAPS * max(1.0, account.gap())
+        at = reading.sampled_at
+        if start > account.started_at:
+            return at >= (account.sampled_at or account.first_seen_at) - silence
+        ended = account.ended_at is not None and at > account.ended_at
+        live = confirmed and reading.facts.state not in semconv.ENDED_STATES
+        return live and (ended or account.silent_for(at) > silence)
+
     def adopt(self, account: Account, now: float) -> None:
         """Take in an account from the store; its silence counts from now."""
         account.watch_from(now)
+        known = self.accounts.get(account.session_id)
+        if known is not None:
+            account.follow(known)
         self.accounts[account.session_id] = account
 
     def balances(self, now: float) -> Iterator[Balance]:
@@ -118,9 +154,7 @@ class Ledger:
         if account.ended_at is None:
             rates[semconv.DURATION] = 1.0
         since = account.implausible_since
-        newest = account.watched_from
-        if account.sampled_at is not None:
-            newest = max(newest, account.sampled_at)
+        heard_at = account.first_seen_at if account.sampled_at is None else account.sampled_at
         return Balance(
             session_id=account.session_id,
             started_at=account.started_at,
@@ -128,11 +162,13 @@ class Ledger:
             facts=account.facts,
             rates=rates,
             sampled_at=account.sampled_at,
-            silent_for=max(0.0, now - newest),
+            silent_for=max(0.0, now - heard_at),
             gap=account.gap(),
             trouble=self._account_trouble(account),
             implausible_for=None if since is None else max(0.0, now - since),
             ended=account.ended_at is not None,
+            listened_for=max(0.0, now - account.watched_from),
+            at_least=account.at_least,
         )
 
     def forget(self, now: float, forget_after: float) -> list[Account]:
@@ -156,5 +192,4 @@ class Ledger:
 def _is_over(account: Account, now: float, forget_after: float) -> bool:
     if account.ended_at is not None:
         return now - account.ended_at > KEEP_ENDED
-    newest = max(account.watched_from, account.sampled_at or account.watched_from)
-    return now - newest > forget_after
+    return account.silent_for(now) > forget_after

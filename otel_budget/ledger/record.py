@@ -25,7 +25,8 @@ def dump(account: Account) -> dict[str, Any]:
         "session_id": account.session_id,
         "started_at": account.started_at,
         "first_seen_at": account.first_seen_at,
-        "began_at": account.began_at,
+        "superseded": list(account.superseded),
+        "at_least": sorted(account.at_least),
         "sampled_at": account.sampled_at,
         "ended_at": account.ended_at,
         "resets": account.resets,
@@ -43,13 +44,16 @@ def load(data: dict[str, Any]) -> Account:
     if data.get("format") != FORMAT:
         raise ValueError(f"account format {data.get('format')!r}: this version reads {FORMAT}")
     account = Account(data["session_id"], data["started_at"], data["first_seen_at"])
-    account.began_at = data["began_at"]
+    account.superseded = tuple(data.get("superseded", ()))
+    account.at_least = frozenset(data.get("at_least", ()))
     account.sampled_at = data["sampled_at"]
     account.ended_at = data["ended_at"]
     account.resets = data["resets"]
     account.gaps.extend(data["gaps"])
     account.facts = _load_facts(data["facts"])
     for saved in data["incarnations"]:
+        # Written before incarnations kept it: the account's is as good.
+        saved.setdefault("began_at", data.get("began_at"))
         account.incarnations[saved["key"]] = _load_incarnation(saved)
     return account
 
@@ -60,6 +64,8 @@ def _dump_incarnation(incarnation: Incarnation) -> dict[str, Any]:
         "carried_over": _dump_numbers(incarnation.carried_over),
         "facts": _dump_facts(incarnation.facts),
         "facts_at": incarnation.facts_at,
+        "began_at": incarnation.began_at,
+        "timed": incarnation.timed,
         "views": {target: _dump_view(view) for target, view in incarnation.views.items()},
     }
 
@@ -69,6 +75,8 @@ def _load_incarnation(data: dict[str, Any]) -> Incarnation:
     incarnation.carried_over = _load_numbers(data["carried_over"])
     incarnation.facts = _load_facts(data["facts"])
     incarnation.facts_at = data["facts_at"]
+    incarnation.began_at = data["began_at"]
+    incarnation.timed = data.get("timed", True)
     incarnation.views = {target: _load_view(saved) for target, saved in data["views"].items()}
     return incarnation
 
@@ -107,6 +115,8 @@ def _dump_facts(facts: SessionFacts) -> dict[str, Any]:
         "progress": facts.progress,
         "duration": facts.duration,
         "state": facts.state,
+        "unpriced_calls": facts.unpriced_calls,
+        "unknown_usage_calls": facts.unknown_usage_calls,
     }
 
 

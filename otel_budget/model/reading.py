@@ -30,6 +30,10 @@ class SessionFacts:
     """Seconds since the run began, as the agent measured it."""
     state: str | None = None
     """One of ``semconv.SESSION_STATES``."""
+    unpriced_calls: float | None = None
+    """Calls whose price nobody knows."""
+    unknown_usage_calls: float | None = None
+    """Calls whose tokens nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,29 @@ class Change:
     verdict: Verdict
 
     @property
+    def is_another_run(self) -> bool:
+        """True if the verdict before, if any, was on another run of the same id."""
+        if self.before is None:
+            return True
+        return _newer(self.verdict.started_at, self.before.started_at)
+
+    @property
     def became_inconclusive(self) -> bool:
         """True if the run was not inconclusive before, and is now."""
         was = self.before is not None and self.before.status is LimitStatus.INCONCLUSIVE
         return self.verdict.status is LimitStatus.INCONCLUSIVE and not was
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Which runs came and went in one step."""
+
+    begun: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Session ids of runs that were not there before, to where they were seen."""
+    ended: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Session ids of runs that said they are over, to the state they ended in."""
+    abandoned: tuple[str, ...] = ()
+    """Session ids of runs that are forgotten and never said that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +64,7 @@ class Step:
     verdicts: tuple[Verdict, ...] = ()
     """Of every live run, with the numbers of now."""
     changes: tuple[Change, ...] = ()
+    news: News = News()
     forgotten: tuple[str, ...] = ()
     """Session ids that have no verdict any more."""
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -67,6 +87,8 @@ class Book:
         self._published = {verdict.session_id: verdict for verdict in restored.verdicts}
         self._stored: dict[str, _Mark] = {}
         self._leaving: list[Account] = []
+        self._over = {a.session_id for a in restored.accounts if a.ended_at is not None}
+        """Session ids of live runs whose end is known."""
         for account in restored.accounts:
             self._ledger.adopt(account, now)
             self._stored[account.session_id] = _Mark.of(account)
@@ -90,21 +112,24 @@ class Book:
         judged = [judge_balance(balance, rules, now) for balance in self._ledger.balances(now)]
         numbered, changes = self._number(judged)
         self._commit(changes)
-        gone = self._published.keys() - self._ledger.accounts.keys()
+        gone = tuple(sorted(self._published.keys() - self._ledger.accounts.keys()))
+        news = self._news(changes, gone)
         self._published = {verdict.session_id: verdict for verdict in numbered}
         return Step(
             verdicts=tuple(numbered),
             changes=tuple(changes),
-            forgotten=tuple(sorted(gone)),
+            news=news,
+            forgotten=gone,
             dropped=dict(self._ledger.dropped),
             resets=dict(self._ledger.resets),
         )
 
     def _adopt_archived(self, reading: Reading, now: float) -> None:
         """Bring back accounts of runs that were forgotten and turn up again."""
-        for session_id, start in {(s.session_id, s.facts.started_at) for s in reading.sessions}:
+        newest = {(s.session_id, s.facts.started_at): s for s in reading.sessions}
+        for (session_id, start), session in newest.items():
             live = self._ledger.accounts.get(session_id)
-            if live is not None and not _newer(start, live.started_at):
+            if live is not None and not self._ledger.takes_over(session):
                 continue
             account = self._take_archived(session_id, start)
             if account is None:
@@ -138,6 +163,20 @@ class Book:
             numbered.append(new)
             changes.append(Change(before, new))
         return numbered, changes
+
+    def _news(self, changes: Iterable[Change], gone: Iterable[str]) -> News:
+        """Return who came and who went; call it once for a step that is stored."""
+        accounts = self._ledger.accounts
+        came = [change.verdict.session_id for change in changes if change.is_another_run]
+        begun = {session_id: ", ".join(sorted(accounts[session_id].targets)) for session_id in came}
+        before = self._over
+        self._over = {sid for sid, account in accounts.items() if account.ended_at is not None}
+        ended = {
+            session_id: accounts[session_id].facts.state or ""
+            for session_id in sorted(self._over)
+            if session_id in begun or session_id not in before
+        }
+        return News(begun, ended, tuple(sid for sid in gone if sid not in before))
 
     def _commit(self, changes: list[Change]) -> None:
         sequence = self._sequence + len(changes)

@@ -78,6 +78,8 @@ _RULES: Final = {
     semconv.DURATION_SECONDS.name: _Rule("duration", max),
     semconv.SESSION_START.name: _Rule("started_at", max),
     semconv.INCARNATION_START.name: _Rule("incarnation_at", max),
+    semconv.UNPRICED_CALLS.name: _Rule("unpriced_calls", max),
+    semconv.UNKNOWN_USAGE_CALLS.name: _Rule("unknown_usage_calls", max),
 }
 
 #: Every metric the assembly makes something of: a source need not bring others.

@@ -1,6 +1,7 @@
 """Every case of tests/cases/*.yaml, with its note as the test's id."""
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,7 @@ def balance(given: dict[str, Any]) -> Balance:
         trouble=None if trouble is None else Reason(trouble),
         implausible_for=given.get("implausible_for"),
         ended=given.get("ended", False),
+        listened_for=given.get("listened_for", math.inf),
     )
 
 
@@ -151,6 +153,8 @@ def seen(at: float, data: dict[str, Any]) -> SessionReading:
         progress=data.get("progress"),
         duration=data.get("duration"),
         state=data.get("state"),
+        unpriced_calls=data.get("unpriced_calls"),
+        unknown_usage_calls=data.get("unknown_usage_calls"),
     )
     target, taken = data.get("target", "a"), float(data.get("taken", at))
     return SessionReading(RUN, target, taken, counters, facts, tuple(data.get("implausible", ())))
@@ -195,6 +199,8 @@ def of_ledger(given: Any) -> dict[str, Any]:
         "silent_for": known.silent_for,
         "spacing": known.gap,
         "trouble": known.trouble,
+        "listened_for": known.listened_for,
+        "at_least": sorted(known.at_least),
     }
 
 
