@@ -8,6 +8,8 @@ from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
+from otel_budget._version import __version__
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -27,13 +29,18 @@ CONFIG_FLAGS = (
     "targets", "file_sd", "prometheus_url", "interval", "max_tokens", "max_api_calls",
     "max_cost_usd", "max_duration_seconds", "lease", "listen", "storage",
 )  # fmt: skip
+#: As people type them.
+FLAG_NAMES = {name: f"--{name.replace('_', '-')}" for name in CONFIG_FLAGS} | {
+    "targets": "--target",
+    "prometheus_url": "--prometheus",
+}
 
 _EXAMPLES = f"""examples:
   otel-budget demo                                   see all of it at work, in under a minute
   otel-budget sidecar --target http://127.0.0.1:9464/metrics --max-tokens 2000000
   otel-budget sidecar --config sidecar.yaml
   otel-budget config check sidecar.yaml
-  otel-budget check my-session && echo "it may go on"
+  otel-budget check my-session                       what the sidecar says of a run
 
 exit status: {EXIT_CONTINUE} done, {EXIT_FAILED} failed, {EXIT_USAGE} wrong usage or configuration;
 of check also {EXIT_STOP} stop, {EXIT_INCONCLUSIVE} inconclusive, unknown, or no sidecar there.
@@ -54,10 +61,14 @@ _CHECK_EPILOG = f"""exit status:
   {EXIT_INCONCLUSIVE}  inconclusive, whatever the action; or no such run, or no sidecar there
   {EXIT_USAGE}  wrong usage
 
+The verdict is on the run that was seen last under this id. Once that run has ended
+(`run_state` is completed, stopped or failed) its verdict is history, and the exit status with it:
+it says nothing about the next run under the same id, so don't let it decide whether to start one.
+
 examples:
   otel-budget check my-session
-  otel-budget check my-session --json | jq .headroom.tokens
-  otel-budget check my-session --sidecar http://127.0.0.1:9465 || exit 1"""
+  otel-budget check my-session --json | jq '.run_state, .headroom.tokens'
+  otel-budget check my-session --sidecar http://127.0.0.1:9465"""
 _DEMO_EPILOG = "One run finishes, one is stopped by its own limit, one by the sidecar."
 _CONFIG_CHECK_EPILOG = (
     "Exits 0 if the sidecar would take the file, else 2 with a line for each problem."
@@ -73,6 +84,7 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action="version", version=f"otel-budget {__version__}")
     chosen = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_demo(chosen, commands["demo"])
     _add_sidecar(chosen, commands["sidecar"])
@@ -110,14 +122,14 @@ def _add_sidecar(chosen: _Commands, run: Command) -> None:
                         help="scrape the targets in these Prometheus file_sd files")  # fmt: skip
     source.add_argument("--prometheus", dest="prometheus_url", metavar="URL",
                         help="ask this Prometheus, or what speaks its query API")  # fmt: skip
-    source.add_argument("--interval", metavar="TIME", help="how often, such as 500ms or 5s")
+    source.add_argument("--interval", metavar="TIME", help="how often: seconds, or such as 500ms")
     limits = sidecar.add_argument_group("without a file: ceilings for every run")
     limits.add_argument("--max-tokens", type=int, metavar="N")
     limits.add_argument("--max-api-calls", type=int, metavar="N")
     limits.add_argument("--max-cost-usd", type=_decimal, metavar="USD")
     limits.add_argument("--max-duration-seconds", "--max-duration", type=float, metavar="SECONDS")
     others = sidecar.add_argument_group("without a file: the rest")
-    others.add_argument("--lease", metavar="TIME", help="how long a verdict may be trusted (15s)")
+    others.add_argument("--lease", metavar="TIME", help="trust in a verdict: seconds (15)")
     where = "where to publish (127.0.0.1:9465); port 0 takes a free one"
     others.add_argument("--listen", metavar="HOST:PORT", help=where)
     others.add_argument("--storage", metavar="FILE", help="SQLite file (./otel-budget.db)")

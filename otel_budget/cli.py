@@ -18,7 +18,7 @@ from http import HTTPStatus
 from http.client import HTTPException
 from typing import TYPE_CHECKING
 
-from otel_budget import __version__, wire
+from otel_budget import __version__, semconv, wire
 from otel_budget.arguments import (
     CONFIG_FLAGS,
     EXIT_BROKEN_PIPE,
@@ -28,6 +28,7 @@ from otel_budget.arguments import (
     EXIT_INTERRUPTED,
     EXIT_STOP,
     EXIT_USAGE,
+    FLAG_NAMES,
     parser,
 )
 from otel_budget.enforcement.client import SidecarAddress
@@ -41,6 +42,7 @@ from otel_budget.errors import (
 from otel_budget.model import checks
 from otel_budget.model.verdict import LimitStatus
 from otel_budget.policy.evaluate import describe
+from otel_budget.policy.words import amount
 
 if TYPE_CHECKING:
     import argparse
@@ -104,20 +106,22 @@ def _config(arguments: argparse.Namespace) -> SidecarConfig:
     if arguments.config is None:
         return from_flags(**flags)
     if flags:
-        raise InvalidValueError(
-            "--config", arguments.config, "no other flags beside it: what they say goes in the file"
-        )
+        given = ", ".join(FLAG_NAMES[name] for name in flags)
+        sentence = f"--config takes no other flags beside it; put into the file what {given} says"
+        raise InvalidValueError("", arguments.config, "--config alone", sentence=sentence)
     return load(arguments.config)
 
 
 def _config_check(arguments: argparse.Namespace) -> int:
     with _extra("the sidecar's configuration"):
         from otel_budget.config.load import load
-        from otel_budget.sidecar.settings import summary
-    config = load(arguments.file)
+        from otel_budget.sidecar.settings import summary, warnings
+    config = load(arguments.file, check_storage=True)
     print(f"OK: {arguments.file}")
     for line in summary(config):
         print(f"  {line}")
+    for line in warnings(config):
+        print(f"  warning:  {line}")
     return EXIT_CONTINUE
 
 
@@ -177,11 +181,25 @@ def _detail(error: urllib.error.HTTPError) -> str:
 
 
 def _in_words(verdict: Verdict) -> str:
-    lines = [f"{verdict.session_id}: {verdict.action} ({verdict.reason}): {verdict.message}"]
+    first = f"{verdict.session_id}: {verdict.action} ({verdict.reason}): {verdict.message}"
+    if verdict.run_state in semconv.ENDED_STATES:
+        first += f" (the run has ended: {verdict.run_state})"
+    lines = [first, f"  {_when(verdict)}"]
     for name, state in verdict.resources.items():
         origin = "" if state.limit_from is None else f", limit of the {state.limit_from}"
         lines.append(f"  {state.status:<11} {describe(name, state)}{origin}")
     return "\n".join(lines)
+
+
+def _when(verdict: Verdict) -> str:
+    """Say how old the data were when the verdict was made, and when the run began."""
+    data = "no data yet"
+    if verdict.data_at is not None:
+        age = amount(semconv.DURATION, max(0.0, verdict.evaluated_at - verdict.data_at))
+        data = f"data {age} old when judged at {wire.timestamp(verdict.evaluated_at)}"
+    if verdict.started_at is None:
+        return f"{data}; the run does not say when it began"
+    return f"{data}; the run began at {wire.timestamp(verdict.started_at)}"
 
 
 # --- around them ----------------------------------------------------------------------------------

@@ -21,21 +21,26 @@ class OtelBudgetError(Exception):
 class InvalidValueError(OtelBudgetError, ValueError):
     """Refuse a value: an argument, a configuration key, a field of a file.
 
-    key: its name. value: what was given. allowed: what may be given instead. where: the file and
-    line it came from, if it came from a file, as ``path:line``.
+    key: its name; empty if no single one is at fault. value: what was given. allowed: what may be
+    given instead. where: the file and line it came from, if it came from a file, as ``path:line``.
+    sentence: what is wrong in plain words, where no value is at fault: a key that is missing, that
+    stands there twice, that nobody knows.
     """
 
-    def __init__(self, key: str, value: object, allowed: str, *, where: str = "") -> None:
+    def __init__(
+        self, key: str, value: object, allowed: str, *, where: str = "", sentence: str = ""
+    ) -> None:
         """Keep the fields and build the message out of them."""
         self.key, self.value, self.allowed, self.where = key, value, allowed, where
+        self.sentence = sentence
         try:
             shown = repr(value)
         except ValueError:  # an integer too long to be written out
             shown = f"{type(value).__name__} of unspeakable size"
         if len(shown) > 200:  # noqa: PLR2004 - enough to recognise it, short enough for a log line
             shown = shown[:200] + "…"
-        prefix = f"{where}: " if where else ""
-        super().__init__(f"{prefix}{key}: {shown} is not allowed; allowed: {allowed}")
+        said = sentence or f"{shown} is not allowed; allowed: {allowed}"
+        super().__init__(": ".join(part for part in (where, key, said) if part))
 
 
 class BudgetExceeded(OtelBudgetError):  # noqa: N818 - the name is part of the public contract
@@ -65,16 +70,22 @@ class CheckpointError(OtelBudgetError):
         super().__init__(f"checkpoint {path}: {problem}{way_out}")
 
 
+class NoCheckpointError(CheckpointError):
+    """Say that there is none at all: the run never wrote one here."""
+
+
 class ConfigFileError(OtelBudgetError):
     """Refuse a configuration file as a whole: unreadable, or not YAML.
 
-    path: the file. problem: what is wrong with it, with the line if it is known.
+    path: the file. problem: what is wrong with it. line: where in the file, from 1; None where it
+    is not known, or is not in one place.
     """
 
-    def __init__(self, path: str, problem: str) -> None:
+    def __init__(self, path: str, problem: str, line: int | None = None) -> None:
         """Keep the fields."""
-        self.path, self.problem = path, problem
-        super().__init__(f"{path}: {problem}")
+        self.path, self.problem, self.line = path, problem, line
+        where = path if line is None else f"{path}:{line}"
+        super().__init__(f"{where}: {problem}")
 
 
 class MissingExtraError(OtelBudgetError):

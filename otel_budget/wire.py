@@ -35,6 +35,7 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
         "version": VERSION,
         "session_id": verdict.session_id,
         "run_started_at": verdict.started_at,
+        "run_state": verdict.run_state,
         "action": str(verdict.action),
         "status": str(verdict.status),
         "reason": str(verdict.reason),
@@ -95,6 +96,8 @@ def from_dict(data: object) -> Verdict:
         policy_revision=fields.maybe(fields.text, "policy_revision") or "",
         budgets=tuple(fields.maybe(fields.mappings, "budgets") or ()),
         completion_threshold=fields.maybe(fields.share, "completion_threshold"),
+        # Not held against the states this version knows: a newer sidecar may know more.
+        run_state=fields.maybe(fields.text, "run_state"),
     )
 
 
@@ -105,6 +108,7 @@ def timestamp(seconds: float) -> str:
 
 
 def _resource(state: ResourceState) -> dict[str, Any]:
+    unknown = {"at_least": True} if state.at_least else {}
     return {
         "used": _number(state.used),
         "limit": None if state.limit is None else _number(state.limit),
@@ -113,6 +117,7 @@ def _resource(state: ResourceState) -> dict[str, Any]:
         "status": str(state.status),
         "limit_from": state.limit_from,
         "exhaustion_seconds": state.exhaustion_seconds,
+        **unknown,
     }
 
 
@@ -128,6 +133,7 @@ def _state(name: str, data: object) -> ResourceState:
         # An origin this version does not know is no reason to refuse a verdict.
         limit_from=cast("Origin | None", fields.maybe(fields.text, "limit_from")),
         exhaustion_seconds=fields.maybe(fields.real, "exhaustion_seconds"),
+        at_least=fields.maybe(fields.flag, "at_least") or False,
     )
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
+import re
 import typing
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from otel_budget.config.schema import DEFAULT_ADDRESS, DEFAULT_STORAGE, SidecarConfig
-from otel_budget.config.yaml_file import YamlFile
+from otel_budget.config.schema import (
+    DEFAULT_ADDRESS,
+    DEFAULT_STORAGE,
+    SidecarConfig,
+    wrong_number_of_sources,
+)
+from otel_budget.config.yaml_file import THE_KEYS, KeyPath, YamlFile, dotted, meant
 from otel_budget.errors import InvalidConfigError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -22,10 +28,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-KeyPath = tuple[str | int, ...]
-
 _ALLOWED: Final = {
-    "missing": "a value: the key is missing",
     "model_type": "a mapping of keys",
     "model_attributes_type": "a mapping of keys",
     "dict_type": "a mapping of keys",
@@ -34,7 +37,8 @@ _ALLOWED: Final = {
 #: Keys of ResourceLimits that mean nothing for a ceiling.
 _OF_THE_RUN: Final[Mapping[KeyPath, str]] = {
     ("resource_limits", "checkpoint_interval"): (
-        "limits only: how often a run writes checkpoints belongs to the run's own resource_limits"
+        "is not for the sidecar: how often a run writes checkpoints belongs to the run's own "
+        "resource_limits"
     )
 }
 _FLAGS: Final = {
@@ -50,14 +54,35 @@ _FLAGS: Final = {
     "verdicts.lease": "--lease",
     "listen.address": "--listen",
     "storage.path": "--storage",
-    "source": "--target, --file-sd, --prometheus",
 }
+#: What a refusal says of a file, and what it says of a flag.
+_SAID_OF_FLAGS: Final = (
+    (", or null for unlimited", ""),
+    ("use bearer_token_file or headers", "these go in a file, see --config"),
+)
+_ONE_SOURCE: Final = "give one of --target/--file-sd or --prometheus"
+_PLAIN_SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _REVISION_DIGITS: Final = 12
 
 
-def load(path: str | PathLike[str]) -> SidecarConfig:
+@dataclass(frozen=True, slots=True)
+class _Mistake:
+    """Something that is wrong, as yet without the words for where it stands."""
+
+    keys: KeyPath
+    value: object
+    allowed: str
+    sentence: str = ""
+    """As in InvalidValueError."""
+
+    def error(self, key: str, where: str = "") -> InvalidValueError:
+        return InvalidValueError(key, self.value, self.allowed, where=where, sentence=self.sentence)
+
+
+def load(path: str | PathLike[str], *, check_storage: bool = False) -> SidecarConfig:
     """Read a configuration file.
 
+    check_storage: also refuse a storage that could not be opened; nothing is created or opened.
     Raises ConfigFileError for a file that cannot be read or is not YAML, InvalidConfigError with
     all problems, each with file, line and key, for one that says what is not allowed.
     """
@@ -67,10 +92,11 @@ def load(path: str | PathLike[str]) -> SidecarConfig:
         raise InvalidConfigError(str(path), [exc]) from exc
     folder = Path(path).parent
 
-    def problem(keys: KeyPath, value: object, allowed: str) -> InvalidValueError:
-        return InvalidValueError(_dotted(keys), value, allowed, where=file.where(*keys))
+    def problem(mistake: _Mistake) -> InvalidValueError:
+        return mistake.error(dotted(mistake.keys), file.where(*mistake.keys))
 
-    return _build(file.data, folder, str(path), problem)
+    context = {"folder": folder, "check_storage": check_storage}
+    return _build(file.data, context, str(path), problem)
 
 
 def from_flags(
@@ -89,10 +115,10 @@ def from_flags(
 ) -> SidecarConfig:
     """Build a configuration out of command line flags; relative paths are taken as they are.
 
-    interval, lease: as in a file, None for the default. Raises InvalidConfigError with all
-    problems, each with its flag.
+    interval, lease: as in a file, a number without a unit being seconds; None for the default.
+    Raises InvalidConfigError with all problems, each with its flag.
     """
-    pace = {} if interval is None else {"interval": interval}
+    pace = {} if interval is None else {"interval": _seconds(interval)}
     source: dict[str, object] = {}
     if targets or file_sd:
         source["scrape"] = {"targets": list(targets), "file_sd": list(file_sd), **pace}
@@ -107,16 +133,29 @@ def from_flags(
     data = {
         "source": source,
         "resource_limits": limits,
-        "verdicts": {} if lease is None else {"lease": lease},
+        "verdicts": {} if lease is None else {"lease": _seconds(lease)},
         "listen": {"address": listen},
         "storage": {"path": str(storage)},
     }
 
-    def problem(keys: KeyPath, value: object, allowed: str) -> InvalidValueError:
-        name = ".".join(str(key) for key in keys[:3] if isinstance(key, str))
-        return InvalidValueError(_FLAGS.get(name, name), value, allowed)
+    return _build(data, {"folder": Path()}, "", _problem_of_flags)
 
-    return _build(data, Path(), "", problem)
+
+def _problem_of_flags(mistake: _Mistake) -> InvalidValueError:
+    if mistake.keys == ("source",):
+        both = ", not both" if mistake.value else ""
+        return replace(mistake, sentence=_ONE_SOURCE + both).error("")
+    name = ".".join(str(key) for key in mistake.keys[:3] if isinstance(key, str))
+    allowed = mistake.allowed
+    for of_file, of_flag in _SAID_OF_FLAGS:
+        allowed = allowed.replace(of_file, of_flag)
+    return replace(mistake, allowed=allowed).error(_FLAGS.get(name, name))
+
+
+def _seconds(given: str | float) -> str | float:
+    """Return a flag's text as the number it would be in a file."""
+    plain = isinstance(given, str) and _PLAIN_SECONDS.fullmatch(given) is not None
+    return float(given) if plain else given
 
 
 def revision(config: SidecarConfig) -> str:
@@ -131,28 +170,40 @@ def revision(config: SidecarConfig) -> str:
 
 def _build(
     data: Mapping[str, object],
-    folder: Path,
+    context: Mapping[str, object],
     path: str,
-    problem: Callable[[KeyPath, object, str], InvalidValueError],
+    problem: Callable[[_Mistake], InvalidValueError],
 ) -> SidecarConfig:
     try:
-        return SidecarConfig.model_validate(data, context={"folder": folder})
+        return SidecarConfig.model_validate(data, context=dict(context))
     except ValidationError as exc:
-        problems = [problem(*_what(error)) for error in exc.errors()]
-        raise InvalidConfigError(path, problems) from exc
+        mistakes = [_mistake(error) for error in exc.errors()]
+        source = data.get("source")
+        if isinstance(source, dict) and all(m.keys != ("source",) for m in mistakes):
+            # A section is looked at as a whole only when all in it is good; this need not wait.
+            found = wrong_number_of_sources(source)
+            mistakes[:0] = [_of_refusal(("source",), found)] if found is not None else []
+        raise InvalidConfigError(path, [problem(mistake) for mistake in mistakes]) from exc
 
 
-def _what(error: ErrorDetails) -> tuple[KeyPath, object, str]:
-    """Return where the value stood, the value, and what is allowed there."""
+def _mistake(error: ErrorDetails) -> _Mistake:
     keys = error["loc"]
     refusal = error.get("ctx", {}).get("error")
     if isinstance(refusal, InvalidValueError):
-        return keys, refusal.value, refusal.allowed
+        return _of_refusal(keys, refusal)
     if error["type"] == "extra_forbidden":
         # The key, not its value: what somebody put under a key we do not know may be a secret.
-        return keys, keys[-1], _OF_THE_RUN.get(keys) or _known_keys(keys)
-    value = None if error["type"] == "missing" else error["input"]
-    return keys, value, _ALLOWED.get(error["type"], error["msg"])
+        allowed = _known_keys(keys)
+        return _Mistake(
+            keys, keys[-1], allowed, _OF_THE_RUN.get(keys) or f"is no key here; there are {allowed}"
+        )
+    if error["type"] == "missing":
+        return _Mistake(keys, None, "a value", "is missing")
+    return _Mistake(keys, error["input"], _ALLOWED.get(error["type"], error["msg"]))
+
+
+def _of_refusal(keys: KeyPath, refusal: InvalidValueError) -> _Mistake:
+    return _Mistake(keys, refusal.value, refusal.allowed, refusal.sentence)
 
 
 def _known_keys(keys: KeyPath) -> str:
@@ -162,9 +213,7 @@ def _known_keys(keys: KeyPath) -> str:
         if isinstance(key, str):
             section = _section(section.model_fields[key].annotation) or section
     known = list(section.model_fields)
-    near = difflib.get_close_matches(str(keys[-1]), known, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    return "the keys " + ", ".join(known) + meant
+    return THE_KEYS + ", ".join(known) + meant(str(keys[-1]), known)
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
@@ -173,12 +222,6 @@ def _section(annotation: Any) -> type[BaseModel] | None:
         return annotation
     inside = (_section(part) for part in typing.get_args(annotation))
     return next((found for found in inside if found is not None), None)
-
-
-def _dotted(keys: KeyPath) -> str:
-    """Return ``source.scrape.targets[0].url``."""
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-    return text.removeprefix(".")
 
 
 def _plain(value: object) -> str:

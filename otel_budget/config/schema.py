@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from otel_budget.config import values
 from otel_budget.config.values import (
@@ -77,7 +79,9 @@ class ScrapeConfig(Strict):
     @model_validator(mode="after")
     def _some_target(self) -> ScrapeConfig:
         if not self.targets and not self.file_sd:
-            raise InvalidValueError("", "neither targets nor file_sd", "at least one of the two")
+            raise InvalidValueError(
+                "", None, "at least one of the two", sentence="give targets, or file_sd, or both"
+            )
         return self
 
 
@@ -101,11 +105,21 @@ class SourceConfig(Strict):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> SourceConfig:
-        given = [name for name in ("scrape", "prometheus") if getattr(self, name) is not None]
-        if len(given) != 1:
-            found = " and ".join(given) or "none"
-            raise InvalidValueError("", found, "exactly one of scrape and prometheus")
+        found = wrong_number_of_sources(dict(self))
+        if found is not None:
+            raise found
         return self
+
+
+def wrong_number_of_sources(source: Mapping[str, object]) -> InvalidValueError | None:
+    """Return what is wrong with a source section that has none or both of the two; else None."""
+    given = [name for name in ("scrape", "prometheus") if source.get(name) is not None]
+    if len(given) == 1:
+        return None
+    both = ", not both" if given else ""
+    return InvalidValueError(
+        "", given, "exactly one of the two", sentence=f"give one of scrape and prometheus{both}"
+    )
 
 
 class CeilingsConfig(Section):
@@ -158,11 +172,19 @@ class ListenConfig(Section):
         """0 for a free one."""
         return values.split_address(self.address)[1]
 
+    @property
+    def is_loopback(self) -> bool:
+        """True if only this host reaches it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
 
 class StorageConfig(Section):
     """Where the ledger is kept."""
 
-    path: FilePath = Path(DEFAULT_STORAGE)
+    path: Annotated[FilePath, AfterValidator(values.storage)] = Path(DEFAULT_STORAGE)
 
 
 def _no_budgets(value: object) -> tuple[()]:

@@ -6,6 +6,7 @@ Every refusal is an InvalidValueError; its key is filled in by whoever knows whe
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -149,6 +150,29 @@ def path(value: object, info: ValidationInfo) -> Path:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise _refuse(value, "the path of a file")
     return _folder(info) / value
+
+
+def storage(path: Path, info: ValidationInfo) -> Path:
+    """Return a path to keep the ledger at; one that cannot be used is refused if that was asked.
+
+    Nothing is created and nothing opened: a sidecar may be using it.
+    """
+    if not (info.context or {}).get("check_storage"):
+        return path
+    folder = path.parent
+    problem = ""
+    if not folder.is_dir():
+        problem = f"there is no folder {folder}"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        problem = f"the folder {folder} cannot be written to"  # SQLite keeps side files there
+    elif path.exists() and not path.is_file():
+        problem = f"{path} is not a file"
+    elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        problem = f"{path} cannot be read and written"
+    if problem:
+        allowed = "a file in a folder that exists and can be written to"
+        raise InvalidValueError("", str(path), allowed, sentence=f"{problem}; it must be {allowed}")
+    return path
 
 
 def pattern(value: object, info: ValidationInfo) -> str:

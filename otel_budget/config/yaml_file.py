@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import yaml
+from yaml.reader import ReaderError
 
 from otel_budget.errors import ConfigFileError, InvalidValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
 
 T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
+
+#: How a refusal of an unknown key begins to say which keys there are.
+THE_KEYS: Final = "the keys "
 
 
 class YamlFile:
@@ -47,7 +52,7 @@ class YamlFile:
             raise
         except (yaml.YAMLError, ValueError, RecursionError) as exc:
             # ValueError: what looks like a date and is none; RecursionError: nested too deeply.
-            raise ConfigFileError(path, f"is not YAML: {_one_line(exc)}") from exc
+            raise ConfigFileError(path, f"is not YAML: {_problem(exc)}", _line(exc, text)) from exc
         data = {} if data is None else data
         if not isinstance(data, dict):
             raise ConfigFileError(path, f"holds {type(data).__name__}, not a mapping of keys")
@@ -75,9 +80,25 @@ class YamlFile:
         try:
             return make(self.data)
         except InvalidValueError as exc:
+            allowed = exc.allowed
+            if allowed.startswith(THE_KEYS):
+                known = allowed.removeprefix(THE_KEYS).split(", ")
+                allowed += meant(exc.key, known)
             raise InvalidValueError(
-                exc.key, exc.value, exc.allowed, where=self.where(exc.key)
+                exc.key, exc.value, allowed, where=self.where(exc.key), sentence=exc.sentence
             ) from exc
+
+
+def meant(key: str, known: Sequence[str]) -> str:
+    """Return what to add to a refusal of an unknown key: a known one that looks like it, if any."""
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def dotted(keys: KeyPath) -> str:
+    """Return ``source.scrape.targets[0].url``."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    return text.removeprefix(".")
 
 
 def _note_lines(
@@ -96,8 +117,9 @@ def _note_lines(
             line = key.start_mark.line + 1
             if here in lines:
                 raise InvalidValueError(
-                    str(key.value), "a second time", f"once; it stands on line {lines[here]} too",
+                    dotted(here), str(key.value), "a key that stands there once",
                     where=f"{path}:{line}",
+                    sentence=f"stands here a second time; the first is on line {lines[here]}",
                 )  # fmt: skip
             lines[here] = line
             _note_lines(value, here, lines, path, seen)
@@ -107,5 +129,24 @@ def _note_lines(
             _note_lines(value, (*at, index), lines, path, seen)
 
 
-def _one_line(exc: Exception) -> str:
+def _problem(exc: Exception) -> str:
+    """Say on one line what the parser stumbled over, without the piece of the file it shows."""
+    if isinstance(exc, yaml.MarkedYAMLError):
+        said = exc.problem or exc.context or "it cannot be read"
+        began = exc.context_mark
+        if exc.problem and exc.context and began is not None:
+            said = f"{exc.context} from line {began.line + 1}: {said}"
+        return " ".join(said.split())
+    if isinstance(exc, ReaderError):
+        return f"it holds the character U+{exc.character:04X}, which is not allowed in YAML"
     return " ".join(str(exc).split())
+
+
+def _line(exc: Exception, text: str) -> int | None:
+    """Return the line the parser stumbled over, from 1; None where it does not say."""
+    if isinstance(exc, yaml.MarkedYAMLError):
+        mark = exc.problem_mark or exc.context_mark
+        return None if mark is None else mark.line + 1
+    if isinstance(exc, ReaderError):
+        return text.count("\n", 0, exc.position) + 1
+    return None

@@ -61,6 +61,8 @@ class ResourceState:
     """Whose limit counted: the run's own, or the sidecar's."""
     exhaustion_seconds: float | None = None
     """Forecast seconds until the limit; None when it is not being spent, or not forecast."""
+    at_least: bool = False
+    """True if part of the use is unknown: it is at least ``used``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,9 @@ class Verdict:
     completion_threshold: float | None = None
     """Progress from which the run may finish, as it was decided with: the stricter of the run's
     own and the sidecar's. None: not said."""
+    run_state: str | None = None
+    """What the run said it was doing when it was judged, one of ``semconv.SESSION_STATES``: a
+    verdict on a run that has ended is history. None: it did not say."""
 
     @property
     def should_continue(self) -> bool:

@@ -5,7 +5,8 @@ Both come out of ``check`` and ``decide``, so they cannot disagree about the sam
 What the sidecar does without good data, in this order:
 1. What is known to be exceeded stays exceeded and stopped, however old the data.
 2. Good data decide by the table.
-3. Else the run is inconclusive: the action its last numbers give is held, then ``on_no_data``.
+3. Else the run is inconclusive: the action that its numbers gave at the last good sample is held,
+   then ``on_no_data``.
 """
 
 from __future__ import annotations
@@ -19,12 +20,20 @@ from otel_budget import semconv
 from otel_budget.model.limits import DEFAULT_THRESHOLD
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.decide import EXCEEDED, Decision, decide, decide_without_data
-from otel_budget.policy.evaluate import Bounds, bounds_from, check, describe, headroom, stricter
+from otel_budget.policy.evaluate import (
+    Bounds,
+    bounds_from,
+    check,
+    describe,
+    headroom,
+    in_doubt,
+    stricter,
+)
 from otel_budget.policy.forecast import exhaustion_seconds
 from otel_budget.policy.words import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from otel_budget.ledger.ledger import Balance
     from otel_budget.model.reading import SessionFacts
@@ -63,14 +72,16 @@ def judge_session(
     completion_threshold: float,
     started_at: float | None = None,
     now: float,
+    at_least: Collection[str] = frozenset(),
 ) -> Verdict:
-    """Return a run's own verdict from its exact counts. now: Unix time."""
-    result = check(used, bounds)
+    """Return a run's own verdict from its exact counts. now: Unix time. at_least: see ``check``."""
+    result = check(used, bounds, at_least)
     decision = decide(result.status, progress, completion_threshold)
     verdict = _verdict(session_id, result, decision, bounds, progress=progress, now=now)
-    return dataclasses.replace(
+    verdict = dataclasses.replace(
         verdict, started_at=started_at, completion_threshold=completion_threshold
     )
+    return _identified(verdict, bounds)
 
 
 def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
@@ -78,7 +89,7 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
     facts = balance.facts
     own = bounds_from(facts.limits, facts.thresholds, "session")
     bounds = stricter(own, rules.ceilings)
-    result = check(balance.used, bounds)
+    result = check(balance.used, bounds, balance.at_least)
     completion_threshold = _completion_threshold(facts, rules)
     known = decide(result.status, facts.progress, completion_threshold)
     trouble = _trouble(balance, rules)
@@ -88,7 +99,9 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
         )
     else:
         reason, since = trouble
-        decision = decide_without_data(known, reason, since, rules.hold, rules.on_no_data)
+        then = check(_used_when_last_heard(balance), bounds)
+        held = decide(then.status, facts.progress, completion_threshold)
+        decision = decide_without_data(held, reason, since, rules.hold, rules.on_no_data)
         unknown = dataclasses.replace(result, status=LimitStatus.INCONCLUSIVE)
         verdict = _verdict(
             balance.session_id, unknown, decision, bounds, progress=facts.progress, now=now
@@ -99,16 +112,17 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
         )
         for name, state in verdict.resources.items()
     }
-    return dataclasses.replace(
+    verdict = dataclasses.replace(
         verdict,
         resources=resources,
         started_at=balance.started_at,
         data_at=balance.sampled_at,
         lease_seconds=rules.lease,
         policy_revision=rules.revision,
-        decision_id=_decision_id(verdict, rules.revision),
         completion_threshold=completion_threshold,
+        run_state=facts.state,
     )
+    return _identified(verdict, bounds)
 
 
 def stale_after(balance: Balance, rules: Rules) -> float:
@@ -143,15 +157,28 @@ def _completion_threshold(facts: SessionFacts, rules: Rules) -> float:
 
 
 def _trouble(balance: Balance, rules: Rules) -> tuple[Reason, float] | None:
-    """Return why a run is inconclusive and for how many seconds; None if it is not."""
+    """Return why a run is inconclusive, and for how many seconds while somebody listened.
+
+    None if it is not. A sidecar that was down knows old data for old at once, but begins to hold
+    only then: what it missed may still come.
+    """
     if balance.implausible_for is not None:
-        return Reason.IMPLAUSIBLE_DATA, balance.implausible_for
+        return Reason.IMPLAUSIBLE_DATA, min(balance.implausible_for, balance.listened_for)
     if balance.ended:
         return None  # its last sample was its last word
     overdue = balance.silent_for - stale_after(balance, rules)
     if overdue <= 0:
         return None
-    return balance.trouble or Reason.STALE_DATA, overdue
+    return balance.trouble or Reason.STALE_DATA, min(overdue, balance.listened_for)
+
+
+def _used_when_last_heard(balance: Balance) -> dict[str, Number]:
+    """Return what was used as of the last good sample: the duration went on since."""
+    used = dict(balance.used)
+    age = max(balance.silent_for, balance.implausible_for or 0.0)
+    if semconv.DURATION in used and not balance.ended:
+        used[semconv.DURATION] = max(0.0, float(used[semconv.DURATION]) - age)
+    return used
 
 
 def _verdict(
@@ -164,7 +191,7 @@ def _verdict(
     now: float,
 ) -> Verdict:
     action, reason = decision
-    verdict = Verdict(
+    return Verdict(
         session_id=session_id,
         action=action,
         status=result.status,
@@ -175,7 +202,6 @@ def _verdict(
         progress=progress,
         headroom=headroom(result.resources, bounds),
     )
-    return dataclasses.replace(verdict, decision_id=_decision_id(verdict, ""))
 
 
 _ADVICE = {
@@ -192,6 +218,7 @@ def _message(result: LimitCheckResult, decision: Decision, progress: float | Non
     named = result.exceeded + result.approaching
     if not named:
         named = _nearest(result.resources)
+    named += tuple(name for name in in_doubt(result.resources) if name not in named)
     numbers = ", ".join(describe(name, result.resources[name]) for name in named)
     with_progress = "" if progress is None else f" with progress {percent(progress)}"
     advice = _ADVICE.get(reason, f"{action} for want of good data ({reason})")
@@ -203,12 +230,14 @@ def _nearest(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
     return (max(limited, key=limited.__getitem__),) if limited else ()
 
 
-def _decision_id(verdict: Verdict, revision: str) -> str:
-    """Return 16 hex digits that follow from what was decided and the numbers it came from."""
-    parts = [verdict.session_id, verdict.action, verdict.status, verdict.reason, revision,
-             repr(verdict.progress)]  # fmt: skip
+def _identified(verdict: Verdict, bounds: Bounds) -> Verdict:
+    """Return the verdict with 16 hex digits that follow from what was decided and from what."""
+    parts = [verdict.session_id, verdict.action, verdict.status, verdict.reason,
+             verdict.policy_revision, repr(verdict.started_at), repr(verdict.progress),
+             repr(verdict.completion_threshold)]  # fmt: skip
     for name in semconv.RESOURCES:
-        state = verdict.resources.get(name)
+        state, limited = verdict.resources.get(name), bounds.get(name)
         if state is not None:
-            parts.append(f"{name}={state.used!r}/{state.limit!r}")
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+            parts.append(f"{name}={state.used!r} {state.at_least} of {limited!r}")
+    digits = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+    return dataclasses.replace(verdict, decision_id=digits)

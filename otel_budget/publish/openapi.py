@@ -51,9 +51,9 @@ _VERDICT: Json = {
         "resources you do not know."
     ),
     "required": [
-        "version", "session_id", "run_started_at", "action", "status", "reason", "message",
-        "resources", "headroom", "budgets", "progress", "completion_threshold", "data_at",
-        "evaluated_at", "lease_seconds", "valid_until", "sequence", "decision_id",
+        "version", "session_id", "run_started_at", "run_state", "action", "status", "reason",
+        "message", "resources", "headroom", "budgets", "progress", "completion_threshold",
+        "data_at", "evaluated_at", "lease_seconds", "valid_until", "sequence", "decision_id",
         "policy_revision",
     ],
     "properties": {
@@ -65,6 +65,14 @@ _VERDICT: Json = {
                 "Start of the run that was judged, in Unix seconds, as the run exports it; null "
                 "when it does not. Drop a verdict with another start than your own."
             ),
+        },
+        "run_state": {
+            "description": (
+                "What the run said it was doing when it was judged; null when it does not say. A "
+                "verdict on a run that has ended (" + ", ".join(semconv.ENDED_STATES) + ") is "
+                "history: it says nothing about another run under the same id."
+            ),
+            "enum": [*semconv.SESSION_STATES, None],
         },
         "action": {"enum": [str(action) for action in Action]},
         "status": {"$ref": "#/components/schemas/Status"},

@@ -84,6 +84,14 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
     )
 
 
+def warnings(config: SidecarConfig) -> tuple[str, ...]:
+    """Say what is allowed but should be meant."""
+    if config.listen.is_loopback:
+        return ()
+    reached = f"listen: other hosts may reach {config.listen.address}"
+    return (f"{reached}, and there is no authentication yet: who reaches it reads all verdicts",)
+
+
 def describe_source(config: SourceConfig) -> str:
     """Say in a few words where samples come from."""
     if config.prometheus is not None:

@@ -30,6 +30,7 @@ from otel_budget.sidecar.settings import (
     describe_source,
     make_source,
     settings_of,
+    warnings,
 )
 from otel_budget.sidecar.store import Restored, Store, open_store
 from otel_budget.sidecar.telemetry import Telemetry
@@ -187,8 +188,11 @@ def _signals(loop: Loop, server: _Server, reloader: Reloader) -> Iterator[None]:
 def _log_start(config: SidecarConfig, listener: socket.socket, restored: Restored) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
+    known = len(restored.accounts)
     logger.info(
-        "listening on http://%s:%d; source: %s; ceilings: %s; storage: %s with %d runs",
+        "listening on http://%s:%d; source: %s; ceilings: %s; storage: %s with %d %s",
         shown, port, describe_source(config.source), describe_ceilings(config.resource_limits),
-        config.storage.path, len(restored.accounts),
+        config.storage.path, known, "run" if known == 1 else "runs",
     )  # fmt: skip
+    for warning in warnings(config):
+        logger.warning("%s", warning)

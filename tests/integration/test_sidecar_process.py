@@ -271,9 +271,11 @@ def test_killed_and_started_again_it_goes_on_where_it_was(process: Process) -> N
         process.wait_until(lambda: process.verdict()["status"] == "approaching")
         and (process.verdict()["sequence"])
     )
+    assert "with 0 runs\n" in process.said()
     process.end(signal.SIGKILL)
     process.show(950)
     process.start()
+    assert "with 1 run\n" in process.said()
     process.wait_until(lambda: process.used() >= 950)
     assert process.used() == 950
     assert process.verdict()["sequence"] == before

@@ -1,5 +1,6 @@
 """The command: what it prints, and how it exits."""
 
+import dataclasses
 import json
 import sys
 import threading
@@ -15,7 +16,7 @@ from otel_budget import __version__, wire
 from otel_budget.arguments import ENV_SIDECAR
 from otel_budget.cli import main
 from otel_budget.model.verdict import Action, LimitStatus
-from tests.sidecar_fixtures import verdict
+from tests.sidecar_fixtures import START, verdict
 
 GOOD = """
 source: {scrape: {targets: ["http://127.0.0.1:9464/metrics"]}}
@@ -47,6 +48,10 @@ def answering(status: int, body: str) -> Iterator[str]:
 
 def test_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"otel-budget {__version__}\n"
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
     assert capsys.readouterr().out == f"otel-budget {__version__}\n"
 
 
@@ -92,9 +97,35 @@ def test_check_exits_by_the_verdict(action: Action, status: LimitStatus, expecte
 def test_check_says_the_verdict_and_each_resource(capsys: pytest.CaptureFixture[str]) -> None:
     with answering(200, wire.to_json(verdict())) as url:
         main(["check", "run-1", "--sidecar", url])
-    first, second = capsys.readouterr().out.splitlines()
+    first, second, third = capsys.readouterr().out.splitlines()
     assert first == "run-1: continue (within_limits): tokens at 10"
-    assert second == "  ok          tokens at 1.0% (10 of 1,000), limit of the sidecar"
+    assert second == "  no data yet; the run began at 2023-11-14T22:13:10.000Z"
+    assert third == "  ok          tokens at 1.0% (10 of 1,000), limit of the sidecar"
+
+
+def test_check_says_how_old_the_data_are_and_whether_the_run_has_begun_or_ended(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stopped = verdict(action=Action.STOP, status=LimitStatus.EXCEEDED, started_at=None)
+    stopped = dataclasses.replace(stopped, data_at=START - 12.5, run_state="stopped")
+    with answering(200, wire.to_json(stopped)) as url:
+        assert main(["check", "run-1", "--sidecar", url]) == 3
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.endswith("tokens at 10 (the run has ended: stopped)")
+    assert second == (
+        "  data 12.5 s old when judged at 2023-11-14T22:13:20.000Z; "
+        "the run does not say when it began"
+    )
+
+
+def test_the_help_of_check_does_not_invite_to_gate_a_rerun(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["check", "--help"])
+    told = capsys.readouterr().out
+    assert "|| exit" not in told
+    assert "history" in told
 
 
 def test_check_gives_the_verdict_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,6 +199,30 @@ def test_config_check_says_what_would_run(
         assert part in told
 
 
+def test_config_check_warns_of_an_address_others_reach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(GOOD)
+    main(["config", "check", str(file)])
+    assert "warning" not in capsys.readouterr().out
+    file.write_text(GOOD + 'listen: {address: "0.0.0.0:9465"}\n')
+    assert main(["config", "check", str(file)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("  warning:  listen: other hosts may reach 0.0.0.0:9465")
+    assert "no authentication yet" in last
+
+
+def test_config_check_refuses_a_storage_the_sidecar_would_refuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(GOOD + "storage: {path: nowhere/x.db}\n")
+    assert main(["config", "check", str(file)]) == 2
+    assert f"{file}:5: storage.path: there is no folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["sidecar.yaml"]
+
+
 def test_config_check_says_all_that_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,14 +244,17 @@ def test_config_check_of_no_file_exits_2(
 @pytest.mark.parametrize(
     ("argv", "named"),
     [
-        ([], "--target, --file-sd, --prometheus"),
+        ([], "otel-budget: give one of --target/--file-sd or --prometheus\n"),
         (["--target", "http://a/metrics", "--prometheus", "http://b"], "--prometheus"),
         (["--target", "nowhere"], "--target"),
         (["--target", "http://a/metrics", "--max-tokens", "-1"], "--max-tokens"),
         (["--target", "http://a/metrics", "--lease", "0s"], "--lease"),
         (["--target", "http://a/metrics", "--max-cost-usd", "nan"], "--max-cost-usd"),
         (["--target", "http://a/metrics", "--listen", "9465"], "--listen"),
-        (["--config", "x.yaml", "--max-tokens", "0"], "no other flags beside it"),
+        (
+            ["--config", "x.yaml", "--max-tokens", "0", "--prometheus", "http://b"],
+            "--config takes no other flags beside it; put into the file what --prometheus",
+        ),
     ],
 )
 def test_sidecar_refuses_wrong_flags_by_name(

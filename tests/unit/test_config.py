@@ -216,10 +216,108 @@ def test_a_bad_flag_is_refused_with_its_name() -> None:
 
 def test_no_source_at_all_names_the_flags_that_give_one() -> None:
     """As does giving two."""
-    with pytest.raises(InvalidConfigError, match=r"^--target, --file-sd, --prometheus: 'none'"):
+    with pytest.raises(InvalidConfigError) as none:
         from_flags()
-    with pytest.raises(InvalidConfigError, match="'scrape and prometheus'"):
+    assert str(none.value) == "give one of --target/--file-sd or --prometheus"
+    with pytest.raises(InvalidConfigError) as both:
         from_flags(file_sd=["a.json"], prometheus_url="http://b")
+    assert str(both.value) == "give one of --target/--file-sd or --prometheus, not both"
+
+
+def test_messages_about_flags_speak_of_flags() -> None:
+    """There is no null on a command line, and no key beside a URL."""
+    with pytest.raises(InvalidConfigError) as refused:
+        from_flags(prometheus_url="http://me:secret@b", max_tokens=-1)
+    said = str(refused.value)
+    assert "null" not in said
+    assert "secret" not in said
+    assert "see --config" in said
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("5", 5.0), ("0.5", 0.5), ("2m", 120.0)])
+def test_a_flag_without_a_unit_is_seconds_as_in_a_file(text: str, seconds: float) -> None:
+    """Both times there are."""
+    config = from_flags(targets=["http://a/metrics"], interval=text, lease=text)
+    assert config.source.scrape is not None
+    assert (config.source.scrape.interval, config.verdicts.lease) == (seconds, seconds)
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "nan", "5 s", "1e3", ""])
+def test_a_flag_that_is_no_time_is_refused_by_its_name(text: str) -> None:
+    """Zero seconds are no interval."""
+    with pytest.raises(InvalidConfigError, match=r"^--interval: .*a duration above 0"):
+        from_flags(targets=["http://a/metrics"], interval=text)
+
+
+def test_two_sources_are_named_along_with_what_is_wrong_in_them(tmp_path: Path) -> None:
+    """Not in the next round."""
+    text = """\
+source:
+  scrape: {targets: ["nowhere"]}
+  prometheus: {url: "http://b", intervall: 1s}
+verdicts: {lease: x}
+"""
+    with pytest.raises(InvalidConfigError) as refused:
+        read(tmp_path, text)
+    assert [(p.key, p.where.rpartition(":")[2]) for p in refused.value.problems] == [
+        ("source", "1"),
+        ("source.scrape.targets[0].url", "2"),
+        ("source.prometheus.intervall", "3"),
+        ("verdicts.lease", "4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("nowhere/x.db", "there is no folder"),
+        ("sidecar.yaml/x.db", "there is no folder"),
+        ("folder", "is not a file"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_refused_if_asked_with_the_rest(
+    tmp_path: Path, path: str, said: str
+) -> None:
+    """With its line, and without making anything."""
+    (tmp_path / "folder").mkdir()
+    file = write(tmp_path, SMALL + f"verdicts: {{lease: x}}\nstorage: {{path: {path}}}\n")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InvalidConfigError) as refused:
+        load(file, check_storage=True)
+    assert [p.where for p in refused.value.problems] == [f"{file}:2", f"{file}:3"]
+    assert said in str(refused.value.problems[1])
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_storage_that_may_not_be_written_is_refused_also_where_it_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder first, then the file; a file that is not there yet is none of the two."""
+    file = write(tmp_path, SMALL)
+    assert load(file, check_storage=True).storage.path == tmp_path / "otel-budget.db"
+    assert not (tmp_path / "otel-budget.db").exists()
+    (tmp_path / "otel-budget.db").touch()
+    load(file, check_storage=True)
+    monkeypatch.setattr("os.access", lambda path, _mode: Path(path).is_dir())
+    with pytest.raises(InvalidConfigError, match="db cannot be read and written"):
+        load(file, check_storage=True)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InvalidConfigError, match=r"the folder .* cannot be written to"):
+        load(file, check_storage=True)
+    load(file)  # a reload keeps the storage it has
+
+
+@pytest.mark.parametrize(
+    ("address", "reached"),
+    [
+        *(("127.0.0.1:1", "no"), ("127.9.9.9:1", "no"), ("[::1]:1", "no"), ("localhost:1", "no")),
+        *(("0.0.0.0:1", "yes"), ("[::]:1", "yes"), ("10.0.0.1:1", "yes"), ("a.example:1", "yes")),
+    ],
+)
+def test_an_address_tells_whether_others_reach_it(address: str, reached: str) -> None:
+    """A name is taken to be reached by others."""
+    listen = from_flags(targets=["http://a/metrics"], listen=address).listen
+    assert listen.is_loopback == (reached == "no")
 
 
 def test_the_revision_names_the_policy_and_nothing_else() -> None:

@@ -153,7 +153,7 @@ def test_a_file_without_the_section_gives_the_defaults(tmp_path: Path, text: str
         ("resource_limits:\n  max_cost_usd: .nan\n", 2, "max_cost_usd"),
         ("resource_limits:\n  completion_threshold: 80\n", 2, "completion_threshold"),
         ("resource_limits:\n  checkpoint_interval: 0\n", 2, "checkpoint_interval"),
-        ("resource_limits:\n  max_tokens: 5\n  max_tokens: 6\n", 3, "max_tokens"),
+        ("resource_limits:\n  max_tokens: 5\n  max_tokens: 6\n", 3, "resource_limits.max_tokens"),
         ("resource_limits: [1]\n", 1, "resource_limits"),
     ],
 )

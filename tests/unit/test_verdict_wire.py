@@ -28,6 +28,7 @@ BALANCE = Balance(
         limits={"duration": 3600.0, "tokens": 1_000_000, "api_calls": 1000},
         completion_threshold=0.8,
         progress=0.4,
+        state="running",
     ),
     rates={"duration": 1.0, "tokens": 330.078125},
     sampled_at=NOON + 0.12,
@@ -78,13 +79,14 @@ def test_what_a_newer_sidecar_adds_is_accepted() -> None:
     """Keys, reasons, resources with money, origins and budgets this version does not know."""
     newer = data()
     newer["reason"] = "budget_spent"
+    newer["run_state"] = "waiting"
     newer["signature"] = {"alg": "x"}
     newer["budgets"] = [{"name": "team"}]
     state = {"used": "1.50", "limit": "2", "remaining": "0.50", "ratio": 0.75, "status": "ok"}
     newer["resources"]["team_cost"] = {**state, "limit_from": "budget", "window": "week"}
     newer["resources"]["tool_calls"] = {**state, "used": 3, "limit": 4, "remaining": 1}
     read = wire.from_dict(newer)
-    assert read.reason == "budget_spent"
+    assert (read.reason, read.run_state) == ("budget_spent", "waiting")
     assert read.resources["team_cost"].used == Decimal("1.50")
     assert str(read.resources["team_cost"].limit_from) == "budget"
     assert read.resources["tool_calls"].used == 3
@@ -94,7 +96,7 @@ def test_what_a_newer_sidecar_adds_is_accepted() -> None:
 OPTIONAL: dict[str, object] = {
     "run_started_at": None, "headroom": {}, "budgets": (), "progress": None, "data_at": None,
     "lease_seconds": None, "sequence": None, "decision_id": "", "policy_revision": "",
-    "completion_threshold": None,
+    "completion_threshold": None, "run_state": None,
 }  # fmt: skip
 REQUIRED = [
     "version", "session_id", "action", "status", "reason", "message", "resources", "evaluated_at",
@@ -148,6 +150,7 @@ WRONG: list[tuple[str, list[object]]] = [
     ("sequence", ["1", -1, 1.5, True]),
     ("decision_id", [5, [], True]),
     ("policy_revision", [5, {}]),
+    ("run_state", [5, [], True]),
 ]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from otel_budget.config.yaml_file import YamlFile
 from otel_budget.errors import ConfigFileError, InvalidValueError
+from otel_budget.model.limits import ResourceLimits
 
 TEXT = """\
 source:
@@ -64,9 +65,10 @@ def test_an_empty_file_is_an_empty_mapping(text: str) -> None:
 
 def test_a_key_twice_is_refused_with_both_lines() -> None:
     """YAML would take the last one in silence."""
-    with pytest.raises(InvalidValueError, match=r"a.yaml:3: y: .*line 2") as caught:
+    with pytest.raises(InvalidValueError, match=r"a.yaml:3: x.y: .*line 2$") as caught:
         YamlFile.parse("x:\n  y: 1\n  y: 2\n", "a.yaml")
-    assert caught.value.where == "a.yaml:3"
+    assert (caught.value.where, caught.value.key) == ("a.yaml:3", "x.y")
+    assert "is not allowed" not in str(caught.value)
 
 
 def test_the_same_key_in_two_places_is_fine() -> None:
@@ -97,8 +99,37 @@ def test_what_is_not_yaml_is_refused_on_one_line_with_the_file(text: str) -> Non
     """Whatever the parser raises for it."""
     with pytest.raises(ConfigFileError, match=r"is not YAML") as caught:
         YamlFile.parse(text, "a.yaml")
-    assert str(caught.value).startswith("a.yaml: ")
+    assert str(caught.value).startswith("a.yaml:")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x: 1\na: b: c\n", "a.yaml:2: is not YAML: mapping values are not allowed here"),
+        ("a: 1\nb: *nothing\n", "a.yaml:2: is not YAML: found undefined alias 'nothing'"),
+        ("a: 1\nb: \x07\n", "a.yaml:2: is not YAML: it holds the character U+0007, which"),
+        ("\na: [1, 2\n", "a.yaml:3: is not YAML: while parsing a flow sequence from line 2: exp"),
+    ],
+)
+def test_what_is_not_yaml_is_refused_with_the_line_and_without_a_picture(
+    text: str, said: str
+) -> None:
+    """A caret under a piece of the file makes no sense on one line."""
+    with pytest.raises(ConfigFileError) as caught:
+        YamlFile.parse(text, "a.yaml")
+    assert str(caught.value).startswith(said)
+    assert "^" not in str(caught.value)
+
+
+def test_an_unknown_key_of_the_limits_is_told_which_was_meant() -> None:
+    """As the sidecar's own configuration is."""
+    section = YamlFile.parse("resource_limits:\n  max_token: 5\n", "a.yaml").section(
+        "resource_limits"
+    )
+    with pytest.raises(InvalidValueError, match=r"did you mean 'max_tokens'\?$") as caught:
+        section.build(ResourceLimits.from_mapping)
+    assert caught.value.where == "a.yaml:2"
 
 
 @pytest.mark.parametrize(("text", "kind"), [("- 1\n", "list"), ("5\n", "int"), ("word\n", "str")])
