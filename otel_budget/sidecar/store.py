@@ -2,9 +2,8 @@
 
 - One transaction per tick, only if something changed, and always before anything is published: a
   sequence or a use that somebody has seen is never taken back.
-- A run that was forgotten or superseded stays as an archived row, and is adopted again when it
-  turns up with the same start time. Nothing is deleted, and a damaged file is set aside, not
-  overwritten.
+- A run that was forgotten or superseded stays as an archived row for 30 days, and is adopted again
+  when it turns up with the same start time. A damaged file is set aside, not overwritten.
 - At most one row of a session id is live.
 """
 
@@ -12,7 +11,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sqlite3
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from otel_budget.errors import InvalidValueError, OtelBudgetError
 from otel_budget.ledger import record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from otel_budget.ledger.account import Account
     from otel_budget.model.verdict import Verdict
@@ -38,6 +39,9 @@ VERSIONS = {
 }
 #: Seconds to wait for a predecessor that is still closing the file.
 _LOCK_TIMEOUT = 2.0
+#: Seconds an archived run is kept, and seconds between two looks for older ones.
+KEEP_ARCHIVED = 30 * 86_400.0
+PURGE_EVERY = 3600.0
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -45,10 +49,12 @@ CREATE TABLE account (
     session_id TEXT NOT NULL,
     started_at TEXT NOT NULL,  -- as repr, so that it is exact; '' where the run does not say
     archived INTEGER NOT NULL,
+    archived_at REAL,  -- Unix time; NULL for a live one
     body TEXT NOT NULL,
     PRIMARY KEY (session_id, started_at)
 );
 CREATE UNIQUE INDEX one_live_run ON account (session_id) WHERE archived = 0;
+CREATE INDEX archived_since ON account (archived_at) WHERE archived = 1;
 CREATE TABLE verdict (
     session_id TEXT NOT NULL,
     started_at TEXT NOT NULL,
@@ -101,9 +107,10 @@ class Changes:
 class Store:
     """One SQLite file. Used from one thread at a time."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """Take over a connection that ``open_store`` made."""
-        self._db = connection
+    def __init__(self, connection: sqlite3.Connection, time: Callable[[], float]) -> None:
+        """Take over a connection that ``open_store`` made. time: returns Unix seconds."""
+        self._db, self._time = connection, time
+        self._purged_at = -math.inf
 
     def load(self) -> Restored:
         """Return the live accounts, their last verdicts and the sequence."""
@@ -128,30 +135,40 @@ class Store:
         """Write what changed, all or nothing. Raises sqlite3.Error; nothing is written then."""
         if not changes:
             return
+        now = self._time()
+        purging = abs(now - self._purged_at) >= PURGE_EVERY
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._archive(changes.archived)
+            self._archive(changes.archived, now)
             self._write_accounts(changes.accounts)
             self._write_verdicts(changes.verdicts)
             self._db.execute(
                 "UPDATE meta SET value = ? WHERE key = 'sequence'", (str(changes.sequence),)
             )
+            if purging:
+                self._purge(now - KEEP_ARCHIVED)
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        if purging:
+            self._purged_at = now
 
     def close(self) -> None:
         """Close the file; it is whole without its side files then."""
         self._db.close()
 
-    def _archive(self, accounts: Iterable[Account]) -> None:
+    def _archive(self, accounts: Iterable[Account], now: float) -> None:
         for account in accounts:
             key = (account.session_id, _key(account.started_at))
-            self._db.execute("INSERT OR REPLACE INTO account VALUES (?, ?, 1, ?)",
-                             (*key, _body(account)))  # fmt: skip
+            self._db.execute("INSERT OR REPLACE INTO account VALUES (?, ?, 1, ?, ?)",
+                             (*key, now, _body(account)))  # fmt: skip
             self._db.execute("DELETE FROM verdict WHERE session_id = ? AND started_at = ?", key)
+
+    def _purge(self, before: float) -> None:
+        """Delete what was archived before a Unix time."""
+        self._db.execute("DELETE FROM account WHERE archived = 1 AND archived_at < ?", (before,))
 
     def _write_accounts(self, accounts: Iterable[Account]) -> None:
         for account in accounts:
@@ -162,7 +179,7 @@ class Store:
                     f"DELETE FROM {table} session_id = ? AND started_at <> ?",  # noqa: S608 - two constants
                     key,
                 )
-            self._db.execute("INSERT OR REPLACE INTO account VALUES (?, ?, 0, ?)",
+            self._db.execute("INSERT OR REPLACE INTO account VALUES (?, ?, 0, NULL, ?)",
                              (*key, _body(account)))  # fmt: skip
 
     def _write_verdicts(self, verdicts: Iterable[Verdict]) -> None:
@@ -172,14 +189,15 @@ class Store:
         )
 
 
-def open_store(path: str) -> tuple[Store, Restored]:
+def open_store(path: str, time: Callable[[], float] = time.time) -> tuple[Store, Restored]:
     """Open or make the storage at ``path`` and return it with what is in it.
 
+    time: returns Unix seconds, by which archived runs grow old.
     A damaged file is renamed and a new one begun. Raises StoreError for a file that cannot be
     opened, is in use, or was written by a newer version.
     """
     try:
-        return _open(path)
+        return _open(path, time)
     except (sqlite3.OperationalError, OSError) as exc:
         raise StoreError(path, f"cannot be opened: {exc}", _advice(exc)) from exc
     except (sqlite3.DatabaseError, ValueError, KeyError, TypeError, InvalidValueError) as exc:
@@ -188,10 +206,10 @@ def open_store(path: str) -> tuple[Store, Restored]:
             "storage %s is damaged (%s): set aside as %s; beginning with an empty ledger, what "
             "runs used before is unknown until they are read again", path, exc, aside,
         )  # fmt: skip
-    return _open(path)
+    return _open(path, time)
 
 
-def _open(path: str) -> tuple[Store, Restored]:
+def _open(path: str, time: Callable[[], float]) -> tuple[Store, Restored]:
     connection = sqlite3.connect(
         path,
         timeout=_LOCK_TIMEOUT,
@@ -209,7 +227,7 @@ def _open(path: str) -> tuple[Store, Restored]:
         _check_version(connection, path)
         connection.execute("COMMIT")
         _check_whole(connection)
-        store = Store(connection)
+        store = Store(connection, time)
         return store, store.load()
     except BaseException:
         connection.close()
@@ -227,7 +245,7 @@ def _check_version(connection: sqlite3.Connection, path: str) -> None:
         rows = [*VERSIONS.items(), ("sequence", "0")]
         connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
         return
-    elsewhere = "name another file in storage.path"
+    elsewhere = "name another file in storage.path, or with --storage"
     found = dict(connection.execute("SELECT key, value FROM meta")) if "meta" in tables else {}
     for key, ours in VERSIONS.items():
         if key not in found:
@@ -255,8 +273,13 @@ def _set_aside(path: str) -> str:
 
 def _advice(problem: Exception) -> str:
     if "locked" in str(problem):
-        return "another sidecar uses it: stop that one, or name another file in storage.path"
-    return "storage.path must name a file in a folder that exists and can be written to"
+        return (
+            "another sidecar uses it: stop that one, or name another file in storage.path, or with "
+            "--storage"
+        )
+    return (
+        "storage.path, or --storage, must name a file in a folder that exists and can be written to"
+    )
 
 
 def _key(started_at: float | None) -> str:

@@ -8,8 +8,15 @@ import pytest
 from otel_budget import semconv
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.record import dump
-from otel_budget.sidecar.store import Changes, Store, StoreError, open_store
-from tests.sidecar_fixtures import START, session, verdict
+from otel_budget.sidecar.store import (
+    KEEP_ARCHIVED,
+    PURGE_EVERY,
+    Changes,
+    Store,
+    StoreError,
+    open_store,
+)
+from tests.sidecar_fixtures import START, SteadyClock, session, verdict
 
 
 def account(
@@ -122,6 +129,26 @@ def test_every_commit_is_synced_to_the_disk(path: str) -> None:
     (mode,) = store._db.execute("PRAGMA journal_mode").fetchone()
     store.close()
     assert (level, mode) == (2, "wal")
+
+
+def test_what_was_archived_long_ago_is_deleted_in_the_next_transaction(path: str) -> None:
+    clock = SteadyClock()
+    store, _ = open_store(path, clock)
+    store.commit(Changes(1, [account("live")], [account("old")]))
+    clock.advance(KEEP_ARCHIVED)
+    store.commit(Changes(1, [], [account("newer")]))
+    assert store.archived("old", START) is not None, "not a second older than it may be"
+    clock.advance(PURGE_EVERY - 1)
+    store.commit(Changes(1, [account("live", 6)]))
+    assert store.archived("old", START) is not None, "it is looked for once in a while"
+    clock.advance(1)
+    store.commit(Changes(1, [account("live", 7)]))
+    assert store.archived("old", START) is None
+    assert store.archived("newer", START) is not None
+    store.close()
+    store, restored = open_store(path)
+    store.close()
+    assert [a.session_id for a in restored.accounts] == ["live"]
 
 
 @pytest.mark.parametrize("damage", ["text", "truncated", "json", "account"])
