@@ -165,7 +165,7 @@ class Recorder:
         self._add(amounts, operation.used.get("model"))
         names = ((semconv.ATTR_MODEL, "model"), (semconv.ATTR_PROVIDER, "provider"))
         known = {name: operation.used[key] for name, key in names if operation.used.get(key)}
-        operation.span.set_attributes(tracing.operation_attributes(amounts, outcome) | known)
+        tracing.annotate(operation.span, tracing.operation_attributes(amounts, outcome) | known)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

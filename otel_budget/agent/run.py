@@ -135,11 +135,18 @@ class Run:
         self.span = self._span_context.__enter__()
 
     def end(self, exc: BaseException | None) -> None:
-        """Close the run: failed by an exception, stopped if it was told to, else completed."""
-        stopped = self.guard.told_to_stop or isinstance(exc, BudgetExceeded)
-        failed = exc is not None and not isinstance(exc, BudgetExceeded)
-        outcome = "failed" if failed else "stopped" if stopped else "completed"
+        """Close the run: stopped in order, failed by an exception, else completed."""
+        stopped = self.guard.told_to_stop if exc is None else self._is_stop(exc)
+        outcome = "stopped" if stopped else "completed" if exc is None else "failed"
         self.close(outcome, automatic.SCRAPE_WAIT)
+
+    def _is_stop(self, exc: BaseException) -> bool:
+        """Tell whether an exception ends the run in order: its own limits, or somebody's word."""
+        if isinstance(exc, BudgetExceeded):
+            return exc.verdict.session_id == self.record.session_id
+        if isinstance(exc, SystemExit):
+            return exc.code in (None, 0)
+        return isinstance(exc, KeyboardInterrupt | asyncio.CancelledError)
 
     def leave(self, exc: BaseException | None) -> None:
         """Close the run's span, in the context that opened it."""

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 #: Seconds added to a computed moment: a wait that ends a hair early would only be waited again.
 _SLACK = 0.001
-#: Seconds after which it is looked again in any case: a limit may lie beyond what a wait can be.
-_LONGEST_WAIT = 3600.0
+#: Seconds after which it is looked again in any case: a limit may lie beyond what a wait can be,
+#: and a wait stands still while the machine is suspended.
+_LONGEST_WAIT = 30.0
 
 
 def wait_for_stop(guard: Guard, record: SessionRecord, timeout: float | None) -> Verdict | None:
