@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_budget")
 
-#: Seconds the thread sleeps at most: an interval may be longer than a wait can be.
-_LONGEST_WAIT = 3600.0
+#: Seconds the thread sleeps at most: an interval may be longer than a wait can be, and a wait
+#: stands still while the machine is suspended.
+_LONGEST_WAIT = 60.0
 #: Entries of runs that are over, kept at most beside as many of runs that are not.
 _STALE = 64
 

@@ -1,8 +1,9 @@
 """Checkpoints on disk: a run's usage, limits and the caller's own state, whole or not at all.
 
-A checkpoint is written to a temporary file, synced, renamed into place, and its folder synced; so
-whatever dies when, every file under a final name is whole. The digest inside tells a file that was
-altered afterwards. Files are ``PROJECT_ROOT/.otel_budget/checkpoints/SESSION_ID/NNNNNN.json``; the
+A checkpoint is written to a temporary file, synced, linked to its final name (which nobody else has
+then), and its folder synced; so whatever dies when, every file under a final name is whole. The
+digest inside tells a file that was altered afterwards. Files are
+``PROJECT_ROOT/.otel_budget/checkpoints/SESSION_ID/NNNNNN.json``, for their owner alone to read; the
 newest ``KEEP`` stay.
 """
 
@@ -12,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import threading
 import time
 import uuid
 from contextlib import suppress
@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otel_budget.errors import CheckpointError, InvalidValueError
+from otel_budget.errors import CheckpointError, InvalidValueError, NoCheckpointError
+from otel_budget.instrumentation.forked import ProcessLock
 from otel_budget.model import checks
 from otel_budget.model.limits import ResourceLimits
 from otel_budget.model.usage import ResourceUsage
@@ -35,7 +36,7 @@ _NAME = re.compile(r"([0-9]{6,})\.json")
 #: Seconds after which a temporary file belongs to nobody any more.
 _LEFTOVER = 3600.0
 #: One checkpoint at a time takes its number; two monitors of one run share a folder.
-_numbering = threading.RLock()
+_numbering = ProcessLock()
 _KEYS = ("schema", "written_at", "usage", "limits", "labels", "progress", "state", "sha256")
 
 
@@ -71,23 +72,19 @@ class CheckpointFolder:
         not JSON; either way the earlier checkpoints stay whole.
         """
         text = _encode(checkpoint)
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         temporary = self.path / f".{os.getpid()}.{uuid.uuid4().hex}.tmp"
         try:
-            with temporary.open("w", encoding="utf-8") as file:
+            with open(temporary, "x", encoding="utf-8", opener=_private) as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            with _numbering:
-                numbers = self._numbers()
-                final = self._file((numbers[-1] if numbers else 0) + 1)
-                temporary.rename(final)
-        except BaseException:
+            final = self._number(temporary)
+        finally:
             with suppress(OSError):  # the disk may be gone; the error that matters is raised
                 temporary.unlink(missing_ok=True)
-            raise
         _sync_folder(self.path)
-        for old in numbers[: -(KEEP - 1)]:
+        for old in self._numbers()[:-KEEP]:
             with suppress(OSError):  # an old checkpoint that stays is no loss
                 self._file(old).unlink()
         self._tidy()
@@ -108,7 +105,7 @@ class CheckpointFolder:
         except OSError as exc:
             raise CheckpointError(str(self.path), f"cannot be read: {exc}") from exc
         if target is None:
-            raise CheckpointError(str(self.path), "holds no checkpoint of this run")
+            raise NoCheckpointError(str(self.path), "holds no checkpoint of this run")
         try:
             checkpoint = _decode(target.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, InvalidValueError, RecursionError) as exc:
@@ -119,6 +116,27 @@ class CheckpointFolder:
             problem = f"is of session {checkpoint.usage.session_id!r}, not {self.session_id!r}"
             raise CheckpointError(str(target), problem, self._before(target))
         return checkpoint
+
+    def _make_folder(self) -> None:
+        """Make the folders. What they hold is the caller's own: for nobody else to read."""
+        self.path.parents[2].mkdir(parents=True, exist_ok=True)
+        for folder in (self.path.parents[1], self.path.parent, self.path):
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+    def _number(self, temporary: Path) -> Path:
+        """Give a file the next number that nobody has taken, another process least of all."""
+        with _numbering:
+            number = (self._numbers() or [0])[-1] + 1
+            while True:
+                final = self._file(number)
+                try:
+                    final.hardlink_to(temporary)
+                except FileExistsError:
+                    number += 1
+                except OSError:  # a file system without links: whoever is last has the number
+                    return temporary.rename(final)
+                else:
+                    return final
 
     def _numbers(self) -> list[int]:
         try:
@@ -206,6 +224,11 @@ def _mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _digest(body: Mapping[str, Any]) -> str:
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that only its owner may read."""
+    return os.open(path, flags, 0o600)
 
 
 def _sync_folder(path: Path) -> None:

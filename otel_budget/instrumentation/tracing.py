@@ -6,6 +6,8 @@ nothing.
 
 from __future__ import annotations
 
+import logging
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -15,7 +17,7 @@ from otel_budget._version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from contextlib import AbstractContextManager
+    from types import TracebackType
 
     from opentelemetry.trace import Span
 
@@ -23,13 +25,70 @@ if TYPE_CHECKING:
     from otel_budget.model.usage import ResourceUsage
     from otel_budget.model.verdict import ResourceState, Verdict
 
+logger = logging.getLogger("otel_budget")
+
 Attributes = dict[str, str | int | float | bool]
+
+_failed_before: set[str] = set()
+
+
+class GuardedSpan(AbstractContextManager["Span"]):
+    """A span that never raises into the run it is about, whatever its processors do."""
+
+    def __init__(self, name: str, attributes: Attributes) -> None:
+        """Open nothing yet."""
+        self._name, self._attributes = name, attributes
+        self._open: AbstractContextManager[Span] | None = None
+
+    def __enter__(self) -> Span:
+        """Open the span and make it the current one; if that fails, go on with one that is none."""
+        try:
+            tracer = trace.get_tracer(semconv.SCOPE_NAME, __version__)
+            opened = tracer.start_as_current_span(self._name, attributes=self._attributes)
+            span = opened.__enter__()
+        except Exception as exc:  # noqa: BLE001 - a span processor's failure is not the run's
+            _failed("started", self._name, exc)
+            return trace.INVALID_SPAN
+        self._open = opened
+        return span
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the span, with the run's own exception on it."""
+        if self._open is None:
+            return
+        try:
+            self._open.__exit__(kind, exc, traceback)
+        except Exception as problem:  # noqa: BLE001 - as above
+            if problem is not exc:
+                _failed("ended", self._name, problem)
 
 
 def start_span(name: str, attributes: Attributes) -> AbstractContextManager[Span]:
     """Return a context manager that opens a span and makes it the current one."""
-    tracer = trace.get_tracer(semconv.SCOPE_NAME, __version__)
-    return tracer.start_as_current_span(name, attributes=attributes)
+    return GuardedSpan(name, attributes)
+
+
+def annotate(span: Span, attributes: Attributes) -> None:
+    """Put attributes on a span; never raises."""
+    try:
+        span.set_attributes(attributes)
+    except Exception as exc:  # noqa: BLE001 - as above
+        _failed("described", "of an operation", exc)
+
+
+def _failed(what: str, name: str, exc: Exception) -> None:
+    """Say so, aloud the first time only: a broken processor breaks every span."""
+    level = logging.DEBUG if what in _failed_before else logging.WARNING
+    _failed_before.add(what)
+    logger.log(
+        level, "the span %s could not be %s: %s: %s; the run goes on (said once)",
+        name, what, type(exc).__name__, exc,
+    )  # fmt: skip
 
 
 def run_attributes(session_id: str, labels: Mapping[str, str], *, resumed: bool) -> Attributes:

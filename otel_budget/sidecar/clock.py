@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otel_budget.sources.base import Clock
 
 
@@ -14,5 +17,16 @@ def steady_clock() -> Clock:
 
     Somebody who sets the system's clock would otherwise end leases, age data and lengthen runs.
     """
-    offset = time.time() - time.monotonic()
-    return lambda: offset + time.monotonic()
+    steady = _steady_seconds()
+    offset = time.time() - steady()
+    return lambda: offset + steady()
+
+
+def _steady_seconds() -> Callable[[], float]:
+    """Return the clock that goes on while the machine is suspended: Linux's monotonic one stands.
+
+    Runs of other machines go on, and so does the wall-clock duration of those of this one.
+    """
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    return time.monotonic

@@ -66,7 +66,7 @@ def test_no_file_has_a_final_name_before_it_is_whole_and_synced(
     assert files(tmp_path) == ["000001.json"]
 
 
-@pytest.mark.parametrize("dies_at", ["fsync", "rename"])
+@pytest.mark.parametrize("dies_at", ["fsync", "link"])
 def test_one_that_fails_half_way_leaves_the_earlier_ones_and_nothing_else(
     dies_at: str,
     make: Make,
@@ -82,13 +82,66 @@ def test_one_that_fails_half_way_leaves_the_earlier_ones_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((os, "fsync", fail) if dies_at == "fsync" else (Path, "rename", fail)))
+        if dies_at == "fsync":
+            patch.setattr(os, "fsync", fail)
+        else:
+            patch.setattr(Path, "hardlink_to", fail)
+            patch.setattr(Path, "rename", fail)
         assert monitor.checkpoint({"step": 2}) is None
     assert "No space left on device; the run goes on" in caplog.text
     assert files(tmp_path) == ["000001.json"]
     assert monitor._record.checkpoint_failures == 1
     assert body(monitor.checkpoint())["state"] == {"step": 2}  # it was kept for the next one
     assert monitor.get_usage_report().checkpoints == 2
+
+
+def test_two_processes_of_a_run_take_a_number_each(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one may be first at any moment, also between the look and the taking."""
+    one = make(session_id="both", project_root=tmp_path)
+    one.checkpoint({"of": "one"})
+    real = Path.hardlink_to
+
+    def other_first(self: Path, target: Path) -> None:
+        monkeypatch.setattr(Path, "hardlink_to", real)
+        make(session_id="both", project_root=tmp_path).checkpoint({"of": "the other"})
+        real(self, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", other_first)
+    written = one.checkpoint({"of": "one, again"})
+    assert files(tmp_path) == ["000001.json", "000002.json", "000003.json"]
+    assert body(written)["state"] == {"of": "one, again"}
+    assert body(tmp_path / ".otel_budget/checkpoints/both/000002.json")["state"] == {
+        "of": "the other"
+    }
+
+
+def test_where_there_are_no_links_a_rename_does(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some network and FAT file systems have none."""
+
+    def unsupported(*_: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(Path, "hardlink_to", unsupported)
+    monitor = make(project_root=tmp_path)
+    assert monitor.checkpoint() is not None
+    assert body(monitor.checkpoint({"step": 2}))["state"] == {"step": 2}
+    assert files(tmp_path) == ["000001.json", "000002.json"]
+
+
+def test_what_a_checkpoint_holds_is_for_its_owner_alone(make: Make, tmp_path: Path) -> None:
+    """Whatever the umask says; the project's own folder is not touched."""
+    mask = os.umask(0)
+    try:
+        path = make(session_id="own", project_root=tmp_path / "new").checkpoint({"secret": 1})
+    finally:
+        os.umask(mask)
+    assert path is not None
+    modes = [place.stat().st_mode & 0o777 for place in (path, *list(path.parents)[:4])]
+    assert modes == [0o600, 0o700, 0o700, 0o700, 0o777]
 
 
 def test_the_newest_ten_are_kept(make: Make, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_the_sidecars_word_is_an_event_too(spans: InMemorySpanExporter, make: Ma
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
-    [(RuntimeError("broke"), "failed"), (KeyboardInterrupt(), "failed"), (None, "completed")],
+    [(RuntimeError("broke"), "failed"), (KeyboardInterrupt(), "stopped"), (None, "completed")],
 )
 def test_the_outcome_of_a_run_is_how_its_block_ended(
     error: BaseException | None, outcome: str, spans: InMemorySpanExporter, make: Make
@@ -190,7 +190,7 @@ def test_a_run_that_ended_by_its_budget_was_stopped(
 
 
 def test_a_run_in_a_coroutine_has_the_same_span(spans: InMemorySpanExporter, make: Make) -> None:
-    """Its tasks' operations are inside it; a cancelled run failed, and its span ends."""
+    """Its tasks' operations are inside it; a cancelled run was stopped, and its span ends."""
 
     async def run(monitor: ResourceMonitor, *, cancelled: bool) -> None:
         async with monitor:
@@ -205,7 +205,7 @@ def test_a_run_in_a_coroutine_has_the_same_span(spans: InMemorySpanExporter, mak
     spans.clear()
     with suppress(asyncio.CancelledError):
         asyncio.run(run(make(), cancelled=True))
-    assert attributes(by_name(spans)[semconv.SPAN_RUN])["otel_budget.outcome"] == "failed"
+    assert attributes(by_name(spans)[semconv.SPAN_RUN])["otel_budget.outcome"] == "stopped"
 
 
 def test_what_comes_after_the_end_goes_on_no_span_that_has_ended(
