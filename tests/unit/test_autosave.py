@@ -127,17 +127,21 @@ def test_the_first_use_starts_the_thread_and_closing_ends_it(
     clock: FakeClock, make: Make, tmp_path: Path
 ) -> None:
     """One for all runs of a process; none without a project."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
+
+    def started() -> int:
+        return len(set(threading.enumerate()) - before)
+
     make().record_operation(1)
-    assert threading.active_count() == before
+    assert started() == 0
     monitors = [make(project_root=tmp_path) for _ in range(3)]
     for monitor in monitors:
         monitor.should_continue()
         monitor.record_operation(1)
-    assert threading.active_count() == before + 1
+    assert started() == 1
     for monitor in monitors:
         monitor.close(timeout=0)
-    soon(lambda: threading.active_count() == before)
+    soon(lambda: started() == 0)
 
 
 def test_other_limits_bring_another_interval_at_once(

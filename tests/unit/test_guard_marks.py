@@ -8,6 +8,7 @@ import threading
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.evaluate import bounds_of
 from otel_budget.policy.judge import judge_session, redecide
 from otel_budget.testing import FakeClock
+from tests.unit.conftest import Make
 
 SMALL = st.integers(0, 30)
 SECONDS = st.one_of(
@@ -181,6 +183,42 @@ def test_a_count_that_crosses_a_mark_while_limits_are_lowered_is_seen() -> None:
         thread.join()
         assert not monitor.should_continue(0.0)
         monitor.close(timeout=0)
+
+
+def test_a_count_between_the_look_and_the_new_marks_is_looked_at_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one moment in which no mark can catch it: the old one is too high, the new not there."""
+    monitor = make(max_tokens=1000)
+    monitor.should_continue(0.0)
+    guard = monitor._guard
+    counted, late = guard.used, [60]
+
+    def used() -> dict[str, Number]:
+        found = counted()
+        while late:
+            monitor.record_operation(late.pop())
+        return found
+
+    monkeypatch.setattr(guard, "used", used)
+    monitor.update_limits(max_tokens=50)
+    assert monitor.should_continue(0.0) is False
+
+
+@pytest.mark.parametrize("resource", ["tokens", "api_calls", "cost"])
+def test_what_was_carried_over_is_in_the_marks(resource: str, clock: FakeClock) -> None:
+    """A resumed run stops where its predecessor would have."""
+    carried = ResourceUsage("c", clock.now, tokens=70, api_calls=70, cost_usd=Decimal("0.7"))
+    limits = {"tokens": {"max_tokens": 100}, "api_calls": {"max_api_calls": 100},
+              "cost": {"max_cost_usd": 1}}[resource]  # fmt: skip
+    monitor = ResourceMonitor(
+        ResourceLimits(**limits),  # type: ignore[arg-type] # each is checked there
+        "c", clock=clock.clock, _carried=carried,
+    )  # fmt: skip
+    for step in range(11):
+        assert monitor.should_continue(0.0) is (step < 10), step
+        monitor.record_operation(1, api_call=True, cost_usd=Decimal("0.01"))
+    monitor.close(timeout=0)
 
 
 def test_while_all_is_well_policy_is_not_asked() -> None:

@@ -80,12 +80,12 @@ def test_a_monitor_collected_in_the_middle_of_anything_waits_for_no_lock(
 
 def test_ten_thousand_dropped_monitors_leave_nothing_running(clock: FakeClock) -> None:
     """Not a thread each, and no work for the interpreter's end."""
-    before = len(AT_EXIT.first)
+    before, threads = len(AT_EXIT.first), set(threading.enumerate())
     for number in range(10_000):
         dropped(clock, f"dropped-{number}")
     LEFT_BEHIND.finish()
     assert len(AT_EXIT.first) <= before + 1
-    assert threading.active_count() < 10
+    assert len(set(threading.enumerate()) - threads) <= 1  # it may be on its last lines
 
 
 def test_a_forked_child_closes_nothing_of_its_parents(

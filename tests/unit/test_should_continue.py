@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -191,6 +192,21 @@ def test_the_callback_hears_each_change_of_verdict_once_and_in_order(make: Make)
     assert not monitor.should_continue(0.3)
     assert not monitor.should_continue(0.3)
     assert heard[1:] == [Reason.APPROACHING_LIMIT, Reason.LIMIT_EXCEEDED]
+
+
+def test_no_lock_is_held_while_the_callback_runs(make: Make) -> None:
+    """It may wait for threads that use the same monitor."""
+    done: list[bool] = []
+
+    def hear(_: Verdict) -> None:
+        other = threading.Thread(target=monitor.check_limits)
+        other.start()
+        other.join(20)
+        done.append(not other.is_alive())
+
+    monitor = make(max_tokens=10, on_verdict=hear)
+    monitor.record_operation(10)
+    assert done == [True]
 
 
 def test_a_run_that_was_told_to_stop_and_then_to_go_on_was_not_stopped(make: Make) -> None:
