@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_budget.model.reading import Problem, Reading
-from otel_budget.model.verdict import Action, Reason
+from otel_budget.model.verdict import Reason
+from otel_budget.sidecar.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from otel_budget.policy.judge import Rules
     from otel_budget.publish.hub import Hub
-    from otel_budget.sidecar.book import Book, Change
+    from otel_budget.sidecar.book import Book
     from otel_budget.sidecar.telemetry import Telemetry
     from otel_budget.sources.base import Clock, Source
 
@@ -82,7 +83,7 @@ class Loop:
         self._stopping = asyncio.Event()
         self._reading: asyncio.Task[Reading] | None = None
         self._began_at = self._due_at = self._tried_at = clock()
-        self._source_was_ok: bool | None = None
+        self._journal = Journal()
 
     def stop(self) -> None:
         """Ask the loop to end with one last tick."""
@@ -146,7 +147,8 @@ class Loop:
         self._tried_at = self._clock()
         settings = self.settings
         if reading is not None:
-            self._note_source(reading)
+            self._telemetry.read(reading)
+            self._journal.read(reading)
         try:
             step = await asyncio.to_thread(
                 self._book.step, reading, settings.rules, settings.forget_after, self._tried_at
@@ -160,8 +162,7 @@ class Loop:
             self.ready = True
         self._telemetry.stepped(step)
         self._hub.publish(step.verdicts, step.forgotten)
-        for change in step.changes:
-            _log_change(change)
+        self._journal.stepped(step)
 
     async def _read(self) -> Reading:
         """Return a reading; a source that raises gives one that says so."""
@@ -188,6 +189,7 @@ class Loop:
             return
         self.settings, self._next = self._next, None
         self._hub.lease = self.settings.rules.lease
+        self._journal.exchanged()
         while self._retired:
             await self._retired.pop().close()
         self._due_at = min(self._due_at, self._clock() + self.settings.interval)
@@ -195,24 +197,3 @@ class Loop:
     def _until_renewal(self) -> float:
         pause = max(_LEAST_PAUSE, self._hub.renew_after)
         return self._tried_at + pause - self._clock()
-
-    def _note_source(self, reading: Reading) -> None:
-        self._telemetry.read(reading)
-        if reading.ok == self._source_was_ok:
-            return
-        if not reading.ok:
-            details = "; ".join(problem.detail for problem in reading.problems)
-            logger.warning("the source %s gives nothing: %s", reading.source, details)
-        elif self._source_was_ok is False:
-            logger.info("the source %s answers again", reading.source)
-        self._source_was_ok = reading.ok
-
-
-def _log_change(change: Change) -> None:
-    """Say in one line that a run is to do something else than before."""
-    verdict, before = change.verdict, change.before
-    action = Action.CONTINUE if before is None else before.action
-    if verdict.action is action:
-        return
-    logger.info("session %s: %s (%s): %s", verdict.session_id, verdict.action, verdict.reason,
-                verdict.message)  # fmt: skip

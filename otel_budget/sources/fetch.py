@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import httpx2
 
 from otel_budget.errors import OtelBudgetError
+from otel_budget.sources.notices import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,10 @@ FileStamp = tuple[int, int, int, int]
 
 class FetchError(OtelBudgetError):
     """Say why a request gave nothing; for people, without credentials."""
+
+
+class RefusedError(FetchError):
+    """Say that there was an answer, and that it is a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ class Fetcher:
             # Its message may quote a header, and with it a credential.
             raise FetchError("the request could not be sent: check its headers") from exc
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as exc:
-            raise FetchError(f"{type(exc).__name__}: {exc}".removesuffix(": ")) from exc
+            raise FetchError(one_line(f"{type(exc).__name__}: {exc}").removesuffix(":")) from exc
         except (OSError, ValueError) as exc:
             raise FetchError(str(exc)) from exc
 
@@ -110,7 +115,7 @@ class Fetcher:
         async with client.stream(method, url, headers=headers, data=form) as response:
             began_at = self._clock()
             if response.status_code != HTTPStatus.OK:
-                raise FetchError(await self._refusal(response))
+                raise RefusedError(await self._refusal(response))
             body = await self._body(response)
             return Fetched(body, response.headers.get("content-type", ""), began_at)
 
@@ -118,8 +123,8 @@ class Fetcher:
         said = f"HTTP {response.status_code} {response.reason_phrase}".rstrip()
         if response.is_redirect:
             return f"{said}: redirects are not followed; give the address it leads to"
-        words = (await self._body(response)).decode("utf-8", "replace").split()
-        return f"{said}: {' '.join(words)[:200]}" if words else said
+        words = one_line((await self._body(response)).decode("utf-8", "replace"))
+        return one_line(f"{said}: {words}") if words else said
 
     async def _body(self, response: httpx2.Response) -> bytes:
         encoding = response.headers.get("content-encoding", "identity").strip().lower()

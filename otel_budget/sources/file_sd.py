@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import json
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,12 @@ import yaml
 from otel_budget.model.reading import Problem
 from otel_budget.model.verdict import Reason
 from otel_budget.sources.fetch import FileStamp, file_stamp
+from otel_budget.sources.notices import Notices, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+logger = logging.getLogger(__name__)
 
 _SCHEME: Final = "__scheme__"
 _METRICS_PATH: Final = "__metrics_path__"
@@ -44,10 +48,16 @@ class FileTargets:
         """Read nothing yet. patterns: paths, with ``*``, ``?`` and ``[...]`` as in a shell."""
         self._patterns = tuple(patterns)
         self._files: dict[str, _File] = {}
+        self._notices = Notices(logger, "file_sd patterns match no file")
 
     def read(self) -> tuple[list[str], list[Problem]]:
         """Return the URLs of all targets, and a problem for each bad file, named by its path."""
-        paths = sorted({path for pattern in self._patterns for path in _matching(pattern)})
+        found = {pattern: _matching(pattern) for pattern in self._patterns}
+        empty = [pattern for pattern, paths in found.items() if not paths]
+        self._notices.note(
+            {pattern: f"file_sd: {pattern} matches no file" for pattern in empty}, logging.WARNING
+        )
+        paths = sorted({path for matching in found.values() for path in matching})
         self._files = {path: self._look(path) for path in paths}
         urls = [url for file in self._files.values() for url in file.urls]
         problems = [
@@ -72,7 +82,7 @@ class FileTargets:
             # No stamp: it may become readable without a change of its content.
             return _File(None, last_good, f"cannot be read: {exc.strerror}")
         except (TypeError, ValueError, yaml.YAMLError, RecursionError) as exc:
-            problem = " ".join(str(exc).split())[:200]
+            problem = one_line(str(exc))
             return _File(stamp, last_good, f"{problem}; its last good targets are kept")
 
 

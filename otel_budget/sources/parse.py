@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otel_budget.errors import OtelBudgetError
 from otel_budget.sources.assemble import Sample
+from otel_budget.sources.notices import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -68,8 +69,8 @@ class PageReader:
         except ExpositionError:
             raise
         except Exception as exc:  # the parsers raise whatever they stumble over
-            kind = f" ({content_type})" if content_type else ""
-            problem = (str(exc) or type(exc).__name__)[:200]
+            kind = f" ({one_line(content_type)})" if content_type else ""
+            problem = one_line(str(exc) or type(exc).__name__)
             raise ExpositionError(f"its answer{kind} is no exposition: {problem}") from exc
 
     def _read_openmetrics(self, text: str) -> list[Sample]:

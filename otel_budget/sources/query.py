@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from otel_budget.errors import OtelBudgetError
+from otel_budget.sources.notices import one_line
 
 _PAIR: Final = 2
 
@@ -53,16 +54,18 @@ def parse_answer(body: bytes) -> Vector:
         raise AnswerError("its answer is not a JSON object")
     if answer.get("status") != "success":
         said = f"{answer.get('errorType', 'no errorType')}: {answer.get('error', 'no error')}"
-        raise AnswerError(f"it refuses the query: {said[:200]}")
+        raise AnswerError(f"it refuses the query: {one_line(said)}")
     data = answer.get("data")
     if not isinstance(data, dict) or not isinstance(data.get("result"), list):
         raise AnswerError("its answer has no data.result")
     if data.get("resultType") != "vector":
-        raise AnswerError(f"its answer is a {data.get('resultType')!r}, not a vector")
+        kind = one_line(repr(data.get("resultType")))
+        raise AnswerError(f"its answer is a {kind}, not a vector")
     try:
         rows = [_row(row) for row in data["result"]]
     except (KeyError, TypeError, ValueError) as exc:
-        raise AnswerError(f"its answer holds no vector: {type(exc).__name__}: {exc}") from exc
+        said = one_line(f"{type(exc).__name__}: {exc}")
+        raise AnswerError(f"its answer holds no vector: {said}") from exc
     points = tuple(point for point, _ in rows)
     return Vector(points, rows[0][1] if rows else None, _warnings(answer))
 
@@ -83,4 +86,4 @@ def _warnings(answer: dict[str, Any]) -> tuple[str, ...]:
     warnings = answer.get("warnings") or []
     if not isinstance(warnings, list):
         raise AnswerError("its warnings are not a list")
-    return tuple(str(warning) for warning in warnings)
+    return tuple(one_line(str(warning)) for warning in warnings)

@@ -2,20 +2,26 @@
 
 A target that fails in whatever way is a problem in the reading, and costs the others nothing: each
 has its own time, and none waits for another to begin.
+
+A target that answers with something that is no agent's is named in the log: in the reading it looks
+like an agent that has no run.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from otel_budget import semconv
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
-from otel_budget.sources.assemble import NEEDED, Assembled, assemble
-from otel_budget.sources.fetch import Access, Fetcher, FetchError
+from otel_budget.sources.assemble import NEEDED, SESSION_ID, Assembled, assemble
+from otel_budget.sources.fetch import Access, Fetcher, FetchError, RefusedError
 from otel_budget.sources.file_sd import FileTargets
+from otel_budget.sources.notices import Notices
 from otel_budget.sources.parse import ACCEPT, ExpositionError, PageReader
 
 if TYPE_CHECKING:
@@ -24,7 +30,12 @@ if TYPE_CHECKING:
     from otel_budget.sources.base import Clock
     from otel_budget.sources.fetch import Fetched
 
+logger = logging.getLogger(__name__)
+
 SOURCE: Final = "scrape"
+#: What is on the page of every sidecar, and on that of every agent, be it that no run is on.
+_OF_A_SIDECAR: Final = semconv.SIDECAR_SESSIONS.name.encode()
+_OF_AN_AGENT: Final = b"otel_budget_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +72,13 @@ class ScrapeSource:
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit)
         self._files = FileTargets(settings.file_sd)
         self._readers: dict[str, PageReader] = {}
+        self._strange: dict[str, str] = {}
+        """Target to why what it answers, in the present reading, is no agent's."""
+        self._notices = Notices(logger, "targets answer, but show no series of otel-budget")
 
     async def read(self) -> Reading:
         """Scrape all targets at once; see Source.read."""
+        self._strange = {}
         targets, problems = await asyncio.to_thread(self._targets)
         outcomes = await asyncio.gather(*(self._outcome(target) for target in targets))
         dropped: Counter[str] = Counter()
@@ -74,7 +89,7 @@ class ScrapeSource:
             else:
                 found.append(outcome)
                 dropped.update(outcome.dropped)
-        return Reading(
+        reading = Reading(
             source=SOURCE,
             read_at=self._clock(),
             sessions=tuple(session for assembled in found for session in assembled.sessions),
@@ -82,6 +97,10 @@ class ScrapeSource:
             dropped=dict(dropped),
             spacing=self._settings.interval,
         )
+        # While nothing works whoever reads says so, with every problem.
+        said = () if reading.ok else {problem.target for problem in problems}
+        self._notices.note(self._strange, logging.WARNING, later=said)
+        return reading
 
     async def close(self) -> None:
         """Close all connections."""
@@ -103,8 +122,31 @@ class ScrapeSource:
             fetched = await self._fetcher.fetch(target.url, target.access, accept=ACCEPT)
             return await asyncio.to_thread(self._assemble, target, fetched)
         except (FetchError, ExpositionError) as exc:
+            if isinstance(exc, RefusedError | ExpositionError):
+                self._note_strange(target, str(exc))
             return Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {exc}")
 
     def _assemble(self, target: ScrapeTarget, fetched: Fetched) -> Assembled:
         samples = self._readers[target.url].read(fetched.body, fetched.content_type)
-        return assemble(samples, target.url, fetched.began_at)
+        assembled = assemble(samples, target.url, fetched.began_at)
+        if not assembled.sessions:
+            strange = _strange(fetched.body, assembled)
+            if strange:
+                self._note_strange(target, strange)
+        return assembled
+
+    def _note_strange(self, target: ScrapeTarget, why: str) -> None:
+        self._strange[target.url] = (
+            f"target {target.url} answers, but shows no series of otel-budget: {why}"
+        )
+
+
+def _strange(body: bytes, assembled: Assembled) -> str:
+    """Return why a page without a run is not that of an agent without one; empty if it may be."""
+    if _OF_A_SIDECAR in body:
+        return "it is a sidecar's own /metrics, not an agent's"
+    if assembled.dropped.get(SESSION_ID):
+        return f"what it shows has no {semconv.SESSION_ID} that can be one"
+    if _OF_AN_AGENT in body:
+        return ""
+    return "its page has none; is it the address of an agent's /metrics?"

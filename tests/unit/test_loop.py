@@ -16,6 +16,7 @@ from otel_budget.sidecar.loop import LAST_READ, Settings
 from otel_budget.sources.replay import ReplaySource
 from tests.sidecar_fixtures import (
     START,
+    TARGET,
     Script,
     Sidecar,
     SteadyClock,
@@ -337,8 +338,10 @@ def test_a_change_of_action_is_a_line_in_the_log_and_a_repeat_is_not(
     caplog.set_level("INFO")
     parts = make(reading(session(tokens=500)), reading(session(tokens=5000)))
     ticks(parts, 5)
-    assert [r.message.split(":")[0] for r in caplog.records] == ["session run-1"]
-    assert "limit_exceeded" in caplog.text
+    assert [r.message for r in caplog.records] == [
+        f"session run-1: seen at {TARGET}",
+        "session run-1: stop (limit_exceeded): tokens at 500.0% (5,000 of 1,000): stop",
+    ]
 
 
 def test_a_source_that_fails_is_said_once_and_so_is_its_return(

@@ -1,0 +1,152 @@
+"""Targets and files that answer and show no run: named in the log, once, with the reason."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from otel_budget import semconv
+from otel_budget.instrumentation.exposition import SessionCollector
+from otel_budget.sidecar.telemetry import Telemetry
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from tests.exposition import Exposition, line, page, serve
+from tests.raw_server import respond, serve_raw
+
+RUN = page(line(semconv.SESSION_TOKENS, 5, "run-1"))
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Exposition]:
+    """An endpoint that shows an empty page."""
+    with serve() as exposition:
+        yield exposition
+
+
+@pytest.fixture(autouse=True)
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the sources say."""
+    caplog.set_level(logging.INFO, logger="otel_budget")
+    return caplog
+
+
+def look(*urls: str, file_sd: tuple[str, ...] = ()) -> ScrapeSource:
+    """Return a source of these targets."""
+    targets = tuple(ScrapeTarget(url) for url in urls)
+    return ScrapeSource(ScrapeSettings(targets, file_sd, timeout=5), time.time)
+
+
+def read(source: ScrapeSource, times: int = 1) -> None:
+    """Read so often."""
+
+    async def reading() -> None:
+        for _ in range(times):
+            await source.read()
+        await source.close()
+
+    asyncio.run(reading())
+
+
+def test_a_page_of_something_else_is_named_once_and_again_after_it_was_an_agents(
+    endpoint: Exposition, log: pytest.LogCaptureFixture
+) -> None:
+    source = look(endpoint.url)
+    endpoint.show("# TYPE go_goroutines gauge\ngo_goroutines 7\n")
+    read(source, 3)
+    (record,) = log.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith(
+        f"target {endpoint.url} answers, but shows no series of otel-budget: its page has none"
+    )
+    endpoint.show(RUN)
+    read(source)
+    endpoint.show("up 1\n")
+    read(source, 2)
+    assert len(log.records) == 2
+
+
+def test_the_page_of_another_sidecar_is_named_as_that(
+    endpoint: Exposition, log: pytest.LogCaptureFixture
+) -> None:
+    endpoint.show(Telemetry("1.2.3", time.time, lambda: 0).exposition("")[0].decode())
+    read(look(endpoint.url), 2)
+    assert "a sidecar's own /metrics" in log.messages[0]
+    assert len(log.messages) == 1
+
+
+def test_series_without_a_session_id_are_named(
+    endpoint: Exposition, log: pytest.LogCaptureFixture
+) -> None:
+    endpoint.show(f"{semconv.SESSION_TOKENS.name} 5\n")
+    read(look(endpoint.url))
+    assert "has no session_id" in log.text
+
+
+def test_an_agent_without_a_run_is_not_named(
+    endpoint: Exposition, log: pytest.LogCaptureFixture
+) -> None:
+    registry = CollectorRegistry()
+    registry.register(SessionCollector())
+    endpoint.show(generate_latest(registry).decode())
+    read(look(endpoint.url), 3)
+    assert log.messages == []
+
+
+def test_a_refusal_beside_good_targets_is_one_short_printable_line(
+    endpoint: Exposition, log: pytest.LogCaptureFixture
+) -> None:
+    endpoint.show(RUN)
+    html = b"<html>\n\x1b[31m<body>\n" + b"<p>not here</p>\n" * 100
+    with serve_raw(respond(html, "text/html", "404 Not Found")) as address:
+        read(look(endpoint.url, f"http://{address}/"), 3)
+    (told,) = log.messages
+    assert told.startswith(f"target http://{address}/ answers, but ")
+    why = told.partition("otel-budget: ")[2]
+    assert why.startswith("HTTP 404 Not Found: <html>")
+    assert why.isprintable()
+    assert len(why) <= 200
+
+
+def test_a_refusal_of_all_there_is_is_left_to_whoever_reads(
+    log: pytest.LogCaptureFixture,
+) -> None:
+    """He says it with all details; twice would be once too often."""
+    with serve_raw(respond(b"<html>", "text/html", "404 Not Found")) as address, serve() as other:
+        source = look(f"http://{address}/", other.url)
+        other.show("up 1\n")
+        read(source, 2)
+        (told,) = log.messages
+        assert told.startswith(f"target {other.url} answers")
+        for _ in range(3):
+            other.show(RUN)
+            read(source)
+            other.show("# no run; otel_budget_\n")
+            read(source)
+        assert [m.split()[1] for m in log.messages] == [other.url, f"http://{address}/"]
+
+
+def test_very_many_strange_targets_are_one_line(log: pytest.LogCaptureFixture) -> None:
+    with serve() as endpoint:
+        endpoint.show("up 1\n")
+        read(look(*(f"{endpoint.url}?{n}" for n in range(25))), 2)
+    (told,) = log.messages
+    assert told.startswith("25 targets answer, but show no series of otel-budget: http://")
+    assert told.endswith("and 22 more")
+
+
+def test_a_pattern_without_a_file_is_named_once_and_again_when_its_file_goes(
+    tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    pattern = str(tmp_path / "*.json")
+    source = look(file_sd=(pattern,))
+    read(source, 3)
+    assert log.messages == [f"file_sd: {pattern} matches no file"]
+    (tmp_path / "a.json").write_text("[]", encoding="utf-8")
+    read(source, 2)
+    (tmp_path / "a.json").unlink()
+    read(source, 2)
+    assert log.messages == [f"file_sd: {pattern} matches no file"] * 2
+    assert {record.levelname for record in log.records} == {"WARNING"}

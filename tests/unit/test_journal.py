@@ -1,0 +1,162 @@
+"""The sidecar's log: what it sees and what it does not, once, and never as a flood."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_budget.model.reading import Problem, Reading
+from otel_budget.model.verdict import Reason
+from otel_budget.sidecar.journal import NO_RUN_AFTER
+from otel_budget.sources.notices import MOST_LINES, one_line
+from tests.sidecar_fixtures import (
+    START,
+    TARGET,
+    Sidecar,
+    SteadyClock,
+    outage,
+    reading,
+    session,
+    sidecar,
+)
+
+
+@pytest.fixture(autouse=True)
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """All of the log."""
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Any]:
+    """Build sidecars on one store, one after the other."""
+    made: list[Sidecar] = []
+
+    def build(*steps: Reading | Exception | None, **options: Any) -> Sidecar:
+        if made:
+            made[-1].store.close()
+        made.append(sidecar(tmp_path, *steps, **options))
+        return made[-1]
+
+    yield build
+    made[-1].store.close()
+
+
+def ticks(parts: Sidecar, times: int = 1, *, every: float = 1.0) -> None:
+    """Tick so often, and let time pass after each."""
+
+    async def several() -> None:
+        for _ in range(times):
+            await parts.loop.tick()
+            parts.clock.advance(every)
+
+    asyncio.run(several())
+
+
+def test_a_run_is_told_when_it_comes_and_when_it_ends_and_not_in_between(
+    make: Any, log: pytest.LogCaptureFixture
+) -> None:
+    working, done = session(tokens=5), session(tokens=6, state="completed")
+    parts = make(*[reading(working)] * 3, reading(done), reading(done), reading())
+    ticks(parts, 6)
+    told = [f"session run-1: seen at {TARGET}", "session run-1: ended: completed"]
+    assert log.messages == told
+    ticks(parts, 2, every=700)
+    assert parts.hub.get("run-1") is None
+    assert log.messages == told, "that an ended one is put away is no news"
+
+
+def test_a_run_that_fell_silent_is_told_when_it_is_forgotten(
+    make: Any, log: pytest.LogCaptureFixture
+) -> None:
+    parts = make(reading(session()), reading())
+    ticks(parts, 1, every=3601)
+    ticks(parts, 2)
+    assert log.messages[-1] == "session run-1: forgotten, after a long silence"
+    assert [m for m in log.messages if "forgotten" in m] == log.messages[-1:]
+
+
+def test_a_new_run_under_an_old_id_is_told(make: Any, log: pytest.LogCaptureFixture) -> None:
+    rerun = session(tokens=7, started_at=START + 100)
+    ticks(make(reading(session()), reading(rerun)), 3)
+    assert log.messages == [f"session run-1: seen at {TARGET}"] * 2
+
+
+def test_after_a_restart_what_is_known_is_no_news(make: Any, log: pytest.LogCaptureFixture) -> None:
+    runs = reading(session("a"), session("b", state="failed"))
+    ticks(make(runs))
+    log.clear()
+    ticks(make(runs, clock=SteadyClock(START + 60)), 2)
+    assert log.messages == []
+
+
+def test_a_step_that_could_not_be_stored_is_told_by_the_next(
+    make: Any, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    parts = make(reading(session(state="stopped")))
+    monkeypatch.setattr(parts.store, "commit", lambda _changes: 1 / 0)
+    ticks(parts)
+    monkeypatch.undo()
+    log.set_level(logging.INFO)
+    log.clear()
+    ticks(parts)
+    assert log.messages == [f"session run-1: seen at {TARGET}", "session run-1: ended: stopped"]
+
+
+@pytest.mark.parametrize("number", [MOST_LINES, 2000])
+def test_many_runs_are_no_flood(make: Any, log: pytest.LogCaptureFixture, number: int) -> None:
+    def all_of_them(tokens: int, state: str = "running") -> Reading:
+        return reading(*(session(f"run-{n}", tokens, state=state) for n in range(number)))
+
+    parts = make(all_of_them(5), all_of_them(5000), all_of_them(5000, "stopped"), reading())
+    ticks(parts, 4)
+    if number <= MOST_LINES:
+        assert len(log.messages) == 3 * number
+        return
+    assert log.messages == [
+        "2,000 sessions are seen for the first time: run-0; run-1; run-2; and 1,997 more",
+        "2,000 sessions are to do something else than before: run-0; run-1; run-2; and 1,997 more",
+        "2,000 sessions ended: run-0; run-1; run-10; and 1,997 more",
+    ]
+
+
+def test_a_source_that_answers_and_shows_no_run_is_told_once_and_again_after_a_run(
+    make: Any, log: pytest.LogCaptureFixture
+) -> None:
+    parts = make(*[reading()] * (NO_RUN_AFTER + 20), reading(session()), reading())
+    ticks(parts, NO_RUN_AFTER - 1)
+    assert log.messages == []
+    ticks(parts, 21)
+    (warning,) = log.records
+    assert warning.levelno == logging.WARNING
+    assert "has shown no run in 10 readings" in warning.getMessage()
+    ticks(parts, 1 + NO_RUN_AFTER + 5)
+    assert [r.levelname for r in log.records].count("WARNING") == 2
+
+
+def test_an_outage_is_not_told_as_a_source_without_runs(
+    make: Any, log: pytest.LogCaptureFixture
+) -> None:
+    ticks(make(outage()), NO_RUN_AFTER * 2)
+    assert [r.getMessage() for r in log.records] == [
+        "the source scrape gives nothing: connection refused"
+    ]
+
+
+def test_an_outage_of_very_many_targets_is_one_line_of_bounded_length(
+    make: Any, log: pytest.LogCaptureFixture
+) -> None:
+    problems = tuple(Problem(f"t{n}", Reason.SOURCE_ERROR, f"t{n}: refused") for n in range(5000))
+    ticks(make(Reading("scrape", START, problems=problems)))
+    assert log.messages[0].endswith("t19: refused; and 4,980 more")
+
+
+def test_what_others_wrote_becomes_one_short_printable_line() -> None:
+    assert one_line("<html>\n\t<b>no\x1b[31m \u202e") == "<html> <b>no?[31m ?"
+    assert one_line("x" * 200) == "x" * 200
+    assert one_line("x" * 201) == "x" * 199 + "…"
+    assert len(one_line("y " * 10_000)) == 200
