@@ -129,7 +129,8 @@ def _add_sidecar(chosen: _Commands, run: Command) -> None:
     limits.add_argument("--max-cost-usd", type=_decimal, metavar="USD")
     limits.add_argument("--max-duration-seconds", "--max-duration", type=float, metavar="SECONDS")
     others = sidecar.add_argument_group("without a file: the rest")
-    others.add_argument("--lease", metavar="TIME", help="trust in a verdict: seconds (15)")
+    lease = "how long a verdict may be trusted: seconds, or such as 1m (15s)"
+    others.add_argument("--lease", metavar="TIME", help=lease)
     where = "where to publish (127.0.0.1:9465); port 0 takes a free one"
     others.add_argument("--listen", metavar="HOST:PORT", help=where)
     others.add_argument("--storage", metavar="FILE", help="SQLite file (./otel-budget.db)")
