@@ -75,7 +75,10 @@ class _Waiter:
         self._guard, self._record = guard, record
         self._deadline = math.inf
         if timeout is not None:
-            self._deadline = record.clock.monotonic() + checks.seconds("timeout", timeout)
+            # A deadline that has passed already leaves a negative rest: look once, then.
+            passed = isinstance(timeout, int | float) and timeout < 0
+            rest = 0.0 if passed else checks.seconds("timeout", timeout)
+            self._deadline = record.clock.monotonic() + rest
 
     def look(self) -> tuple[Verdict | None, float]:
         """Return a stop, or None, and the seconds until the next look; 0 when the wait is over."""

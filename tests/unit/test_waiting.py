@@ -190,7 +190,7 @@ def test_a_wait_by_another_clock_looks_again_when_it_is_woken(clock: FakeClock, 
     assert verdict.resources["duration"].used == 100
 
 
-@pytest.mark.parametrize("timeout", ["1", -1, float("nan"), True])
+@pytest.mark.parametrize("timeout", ["1", float("nan"), True])
 def test_a_timeout_that_is_none_is_refused(timeout: Any, make: Make) -> None:
     """With its name and value."""
     with pytest.raises(InvalidValueError, match="timeout"):
