@@ -11,13 +11,13 @@ from otel_budget.agent.amounts import amounts_of, named
 from otel_budget.agent.operation import Operation
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation import tracing
+from otel_budget.instrumentation.record import Amounts
 from otel_budget.model import checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from otel_budget.agent.run import Run
-    from otel_budget.instrumentation.record import Amounts
     from otel_budget.model.usage import Number
 
 
@@ -68,7 +68,7 @@ class Recorder:
         # a fifth of the general way (benchmarks/record.py).
         if (
             type(tokens) is int
-            and 0 <= tokens <= checks.MAX_COUNT
+            and tokens >= 0
             and api_call.__class__ is bool
             and input_tokens is None
             and output_tokens is None
@@ -104,13 +104,18 @@ class Recorder:
             phase = phases.current(record, self._phase)
         cell = phase.cell
         with record.lock:
-            record.tokens += tokens
-            cell.unspecified_tokens += tokens
-            if api_call:
-                record.api_calls += 1
-                record.unpriced_calls += 1
-                cell.api_calls += 1
-        if record.tokens >= guard.tokens_mark or record.api_calls >= guard.api_calls_mark:
+            total = record.tokens + tokens
+            fits = total <= record.room
+            if fits:
+                record.tokens = total
+                cell.unspecified_tokens += tokens
+                if api_call:
+                    record.api_calls += 1
+                    record.unpriced_calls += 1
+                    cell.api_calls += 1
+        if not fits:  # refused there, with what is wrong
+            self._add(Amounts(checks.count("tokens", tokens), api_call=api_call), None)
+        elif record.tokens >= guard.tokens_mark or record.api_calls >= guard.api_calls_mark:
             self._look()
 
     def _add(self, amounts: Amounts, model: str | None) -> None:

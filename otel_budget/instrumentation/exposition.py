@@ -21,7 +21,8 @@ from prometheus_client.registry import Collector
 from otel_budget.instrumentation import process_metrics
 from otel_budget.instrumentation.families import session_families
 from otel_budget.instrumentation.forked import in_child
-from otel_budget.instrumentation.record import FOLDED, merged
+from otel_budget.instrumentation.merge import merged
+from otel_budget.instrumentation.record import FOLDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,11 +14,13 @@ from decimal import Context, Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.labels import LabelCap
+from otel_budget.model import checks
 from otel_budget.model.usage import ResourceUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from otel_budget.instrumentation.clock import Clock
     from otel_budget.model.limits import ResourceLimits
@@ -102,6 +104,7 @@ class SessionRecord:
         "checkpoints",
         "clock",
         "closed_at",
+        "cost_room",
         "cost_usd",
         "failed_api_calls",
         "incarnation_at",
@@ -113,6 +116,7 @@ class SessionRecord:
         "paused_seconds",
         "progress",
         "resumed",
+        "room",
         "session_id",
         "sidecar_reachable",
         "started_at",
@@ -150,6 +154,11 @@ class SessionRecord:
         # The wall clock may have been put back while nobody ran: a duration never goes down.
         elapsed = max(now - self.started_at, self.carried.duration_seconds)
         self.began_at = self.taken_up_at - elapsed
+        self.room = checks.MAX_COUNT - self.carried.tokens
+        """Tokens this incarnation may count: past a total of 2^53 no reader would take the run."""
+        if self.carried.api_calls > checks.MAX_COUNT // 2:
+            self.room = -1  # the calls may be too many first: ``add`` looks at everything
+        self.cost_room = plus(Decimal(checks.MAX_COUNT), self.carried.cost_usd.copy_negate())
         self.tokens = self.api_calls = 0
         self.failed_api_calls = self.unknown_usage_calls = self.unpriced_calls = 0
         self.cost_usd = Decimal(0)
@@ -178,8 +187,16 @@ class SessionRecord:
         return cell
 
     def add(self, cell: Cell, amounts: Amounts) -> None:
-        """Add one operation to a cell and to the totals. Hold the lock."""
-        self.tokens += amounts.tokens
+        """Add one operation to a cell and to the totals. Hold the lock.
+
+        Raises InvalidValueError and adds nothing if a total of the run would exceed 2^53.
+        """
+        tokens, cost = self.tokens + amounts.tokens, self.cost_usd
+        if amounts.cost_usd is not None:
+            cost = plus(cost, amounts.cost_usd)
+        if tokens > self.room or cost > self.cost_room:
+            self._mind_totals(amounts, cost)
+        self.tokens, self.cost_usd = tokens, cost
         cell.input_tokens += amounts.input_tokens
         cell.output_tokens += amounts.output_tokens
         cell.unspecified_tokens += amounts.tokens - amounts.input_tokens - amounts.output_tokens
@@ -187,7 +204,6 @@ class SessionRecord:
         cell.cache_write_tokens += amounts.cache_write_tokens
         cell.reasoning_tokens += amounts.reasoning_tokens
         if amounts.cost_usd is not None:
-            self.cost_usd = plus(self.cost_usd, amounts.cost_usd)
             cell.cost_usd = plus(cell.cost_usd, amounts.cost_usd)
         self.unknown_usage_calls += amounts.usage_unknown
         if amounts.api_call:
@@ -196,6 +212,16 @@ class SessionRecord:
             self.failed_api_calls += amounts.failed
             cell.failed_api_calls += amounts.failed
             self.unpriced_calls += amounts.cost_usd is None
+
+    def _mind_totals(self, amounts: Amounts, cost: Decimal) -> None:
+        carried = self.carried
+        for key, value, total, after in (
+            ("tokens", amounts.tokens, carried.tokens + self.tokens, amounts.tokens),
+            ("api_call", amounts.api_call, carried.api_calls + self.api_calls, amounts.api_call),
+            ("cost_usd", amounts.cost_usd, plus(carried.cost_usd, cost), 0),
+        ):
+            if total + after > checks.MAX_COUNT:
+                raise InvalidValueError(key, value, "what keeps the run's total within 2^53")
 
     def duration(self) -> float:
         """Return seconds since the run began; it stands still once the run is closed."""
@@ -256,32 +282,3 @@ class SessionRecord:
                 return False
             self.closed_at, self.state = self._monotonic(), state
             return True
-
-
-_SUMS = (
-    "tokens", "api_calls", "failed_api_calls", "unknown_usage_calls", "unpriced_calls",
-    "checkpoints", "checkpoint_failures",
-)  # fmt: skip
-
-
-def merged(records: Sequence[SessionRecord]) -> SessionRecord:
-    """Return one closed record with the counts of several that are closed."""
-    first = records[0]
-    total = SessionRecord(
-        first.session_id, first.limits, first.clock, labels=first.labels, carried=first.carried
-    )
-    for record in records:
-        with record.lock:
-            for name in _SUMS:
-                setattr(total, name, getattr(total, name) + getattr(record, name))
-            total.cost_usd = plus(total.cost_usd, record.cost_usd)
-            for key, cell in record.cells.items():
-                total.cells.setdefault(key, Cell()).absorb(cell)
-    total.started_at = min(record.started_at for record in records)
-    total.incarnation_at = min(record.incarnation_at for record in records)
-    total.close(first.state)
-    over = total.closed_at = max(record.closed_at or 0.0 for record in records)
-    total.began_at = over - max(record.duration() for record in records)
-    active = max(record.active() for record in records) - total.carried.active_seconds
-    total.taken_up_at = over - active
-    return total

@@ -5,12 +5,15 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import asdict
 from decimal import Decimal, FloatOperation, Inexact, localcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from otel_budget import ResourceMonitor
 from otel_budget.errors import InvalidValueError
 from otel_budget.model.usage import ResourceUsage
+from otel_budget.testing import FakeClock
 from tests.unit.conftest import Make
 
 MOST = 2**53
@@ -27,7 +30,7 @@ def counted(usage: ResourceUsage) -> dict[str, Any]:
     [
         ({}, {}),
         ({"tokens": 5}, {"tokens": 5}),
-        ({"tokens": MOST}, {"tokens": MOST}),
+        ({"tokens": MOST // 2}, {"tokens": MOST // 2}),
         ({"tokens": 5, "api_call": True}, {"tokens": 5, "api_calls": 1, "unpriced_calls": 1}),
         ({"input_tokens": 7, "output_tokens": 3},
          {"tokens": 10, "input_tokens": 7, "output_tokens": 3}),
@@ -170,3 +173,43 @@ def test_an_operation_refuses_at_once_what_it_will_not_count(make: Make) -> None
     assert counted(monitor.get_usage_report()) == {
         "tokens": 5, "api_calls": 1, "cost_usd": Decimal(1),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "key"),
+    [
+        ({"tokens": 2**53}, {"tokens": 1}, "tokens"),
+        ({"tokens": 2**53 - 5}, {"input_tokens": 4, "output_tokens": 2}, "tokens"),
+        ({"cost_usd": 2**53}, {"cost_usd": Decimal("0.01")}, "cost_usd"),
+    ],
+    ids=str,
+)
+def test_a_total_that_no_reader_would_take_is_refused(
+    first: dict[str, Any], second: dict[str, Any], key: str, make: Make, tmp_path: Path
+) -> None:
+    """It would make a checkpoint that cannot be read again; what was counted before stays."""
+    monitor = make(session_id="totals", project_root=tmp_path, max_tokens=None)
+    monitor.record_operation(**first)
+    with pytest.raises(InvalidValueError, match=f"^{key}: .* within 2\\^53"):
+        monitor.record_operation(**second, api_call=True)
+    monitor.record_operation(0, api_call=True)
+    monitor.close(timeout=0)
+    resumed = ResourceMonitor.resume("totals", tmp_path)
+    used = resumed.get_usage_report()
+    assert (used.tokens, used.api_calls) == (first.get("tokens", 0), 1)
+    with pytest.raises(InvalidValueError, match=f"^{key}: .* within 2\\^53"):
+        resumed.record_operation(**second, api_call=True)
+    assert resumed.get_usage_report().api_calls == 1
+    resumed.close(timeout=0)
+
+
+def test_calls_past_two_to_the_53_are_refused(clock: FakeClock) -> None:
+    """Nobody gets there but by a checkpoint that says so."""
+    carried = ResourceUsage("many-calls", started_at=clock.clock.time(), api_calls=2**53 - 1)
+    monitor = ResourceMonitor(session_id="many-calls", clock=clock.clock, _carried=carried)
+    monitor.record_operation(3, api_call=True)
+    with pytest.raises(InvalidValueError, match=r"^api_call: True .* within 2\^53"):
+        monitor.record_operation(3, api_call=True)
+    monitor.record_operation(4)
+    assert monitor.get_usage_report().tokens == 7
+    monitor.close(timeout=0)

@@ -1,0 +1,38 @@
+"""Several closed records of one run, kept as one: memory stays flat however often it comes back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget.instrumentation.record import Cell, SessionRecord, plus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SUMS = (
+    "tokens", "api_calls", "failed_api_calls", "unknown_usage_calls", "unpriced_calls",
+    "checkpoints", "checkpoint_failures",
+)  # fmt: skip
+
+
+def merged(records: Sequence[SessionRecord]) -> SessionRecord:
+    """Return one closed record with the counts of several that are closed."""
+    first = records[0]
+    total = SessionRecord(
+        first.session_id, first.limits, first.clock, labels=first.labels, carried=first.carried
+    )
+    for record in records:
+        with record.lock:
+            for name in _SUMS:
+                setattr(total, name, getattr(total, name) + getattr(record, name))
+            total.cost_usd = plus(total.cost_usd, record.cost_usd)
+            for key, cell in record.cells.items():
+                total.cells.setdefault(key, Cell()).absorb(cell)
+    total.started_at = min(record.started_at for record in records)
+    total.incarnation_at = min(record.incarnation_at for record in records)
+    total.close(first.state)
+    over = total.closed_at = max(record.closed_at or 0.0 for record in records)
+    total.began_at = over - max(record.duration() for record in records)
+    active = max(record.active() for record in records) - total.carried.active_seconds
+    total.taken_up_at = over - active
+    return total
