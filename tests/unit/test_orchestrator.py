@@ -120,7 +120,7 @@ def test_an_interrupt_is_nobody_elses_and_ends_the_run(clock: FakeClock) -> None
     orchestrator = limited(100, clock)
     with pytest.raises(KeyboardInterrupt):
         orchestrator.run({"a": interrupt})
-    assert orchestrator.monitor._record.state == "failed"
+    assert orchestrator.monitor._record.state == "stopped"
 
 
 def test_a_resumed_run_does_not_do_again_what_is_done(
