@@ -8,7 +8,7 @@ from otel_budget.agent.orchestrator import (
     PhaseResult,
     RunResult,
 )
-from otel_budget.errors import BudgetExceeded, CheckpointError, InvalidValueError
+from otel_budget.errors import BudgetExceeded, CheckpointError, InvalidValueError, NoCheckpointError
 from otel_budget.instrumentation.endpoint import serve_metrics, use_registry
 from otel_budget.model.limits import ResourceLimits
 from otel_budget.model.usage import ResourceUsage
@@ -21,6 +21,7 @@ __all__ = [
     "InvalidValueError",
     "LimitCheckResult",
     "LimitStatus",
+    "NoCheckpointError",
     "Orchestrator",
     "PhaseFailedError",
     "PhaseResult",
