@@ -49,6 +49,13 @@ class Fields:
             raise self._refused(key, "a string")
         return value
 
+    def flag(self, key: str) -> bool:
+        """Return true or false."""
+        value = self._data.get(key)
+        if not isinstance(value, bool):
+            raise self._refused(key, "true or false")
+        return value
+
     def whole(self, key: str) -> int:
         """Return an integer of at least 0."""
         value = self._data.get(key)

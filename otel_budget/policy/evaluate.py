@@ -20,7 +20,7 @@ from otel_budget.model.verdict import LimitCheckResult, LimitStatus, Origin, Res
 from otel_budget.policy.words import amount, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from otel_budget.model.usage import Number
 
@@ -115,19 +115,32 @@ def status_of(used: Number, limited: Bound | None) -> LimitStatus:
     return LimitStatus.OK
 
 
-def resource_state(used: Number, limited: Bound | None) -> ResourceState:
-    """Return one resource with its numbers; exhaustion is not forecast here."""
+def resource_state(used: Number, limited: Bound | None, *, at_least: bool = False) -> ResourceState:
+    """Return one resource with its numbers; exhaustion is not forecast here.
+
+    at_least: part of the use is unknown.
+    """
     status = status_of(used, limited)
     if limited is None:
-        return ResourceState(used, None, None, None, status)
+        return ResourceState(used, None, None, None, status, at_least=at_least)
     limit = limited.limit
     remaining = max(_minus(limit, used), type(limit)(0))
-    return ResourceState(used, limit, remaining, _ratio(used, limit), status, limited.origin)
+    ratio = _ratio(used, limit)
+    return ResourceState(used, limit, remaining, ratio, status, limited.origin, at_least=at_least)
 
 
-def check(used: Mapping[str, Number], bounds: Bounds) -> LimitCheckResult:
-    """Hold all resources of a run against their bounds."""
-    resources = {name: resource_state(value, bounds.get(name)) for name, value in used.items()}
+def check(
+    used: Mapping[str, Number], bounds: Bounds, at_least: Collection[str] = frozenset()
+) -> LimitCheckResult:
+    """Hold all resources of a run against their bounds.
+
+    at_least: resources of which part of the use is unknown. Their status is that of what is known;
+    the message says so wherever there is a limit.
+    """
+    resources = {
+        name: resource_state(value, bounds.get(name), at_least=name in at_least)
+        for name, value in used.items()
+    }
     approaching = _named(resources, LimitStatus.APPROACHING)
     exceeded = _named(resources, LimitStatus.EXCEEDED)
     status = max((s.status for s in resources.values()), key=SEVERITY.__getitem__,
@@ -183,15 +196,32 @@ def _named(resources: Mapping[str, ResourceState], status: LimitStatus) -> tuple
     return tuple(name for name, state in resources.items() if state.status is status)
 
 
+def in_doubt(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
+    """Return the limited resources of which part of the use is unknown and that are not exceeded.
+
+    They may be past their warning line, or their limit, without anybody knowing.
+    """
+    return tuple(
+        name
+        for name, state in resources.items()
+        if state.at_least and state.limit is not None and state.status is not LimitStatus.EXCEEDED
+    )
+
+
 def _message(resources: Mapping[str, ResourceState], names: tuple[str, ...]) -> str:
-    if not names:
-        return "all resources within their limits"
-    return ", ".join(describe(name, resources[name]) for name in names)
+    doubtful = tuple(name for name in in_doubt(resources) if name not in names)
+    numbers = ", ".join(describe(name, resources[name]) for name in (*names, *doubtful))
+    if names:
+        return numbers
+    if doubtful:
+        return f"all resources within their limits, as far as is known: {numbers}"
+    return "all resources within their limits"
 
 
 def describe(name: str, state: ResourceState) -> str:
     """Say one limited resource with both numbers."""
+    at = "at least" if state.at_least else "at"
     if state.limit is None or state.ratio is None:
-        return f"{name} at {amount(name, state.used)}, unlimited"
+        return f"{name} {at} {amount(name, state.used)}, unlimited"
     used, limit = amount(name, state.used), amount(name, state.limit)
-    return f"{name} at {percent(state.ratio)} ({used} of {limit})"
+    return f"{name} {at} {percent(state.ratio)} ({used} of {limit})"

@@ -7,20 +7,24 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from otel_budget.model.usage import Number
     from otel_budget.policy.evaluate import Bounds
 
 
 def completion_possible(
-    used: Mapping[str, Number], bounds: Bounds, progress: float | None
+    used: Mapping[str, Number],
+    bounds: Bounds,
+    progress: float | None,
+    at_least: Collection[str] = frozenset(),
 ) -> bool | None:
     """Tell whether the rest of the run fits in every limit at the rate so far.
 
     If progress p took u, all of it takes u / p; it fits if that is at most the limit. Returns None
-    when it cannot be told: no progress yet, or unknown. A run with no limits always fits; one that
-    is past a limit never does.
+    when it cannot be told: no progress yet, or unknown, or what is known would fit but part of what
+    is used of a limited resource is unknown (``at_least``). A run with no limits always fits; one
+    that is past a limit never does.
     """
     if any(used[name] > limited.limit for name, limited in bounds.items()):
         return False
@@ -29,9 +33,10 @@ def completion_possible(
     if not progress:
         return None
     share = Fraction(repr(progress))  # the decimal it was written as: 0.3 is 3/10
-    return all(
+    fits = all(
         Fraction(used[name]) <= Fraction(limited.limit) * share for name, limited in bounds.items()
     )
+    return None if fits and not bounds.keys().isdisjoint(at_least) else fits
 
 
 def exhaustion_seconds(remaining: Number | None, per_second: float | None) -> float | None:

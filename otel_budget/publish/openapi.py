@@ -40,6 +40,13 @@ _RESOURCE: Json = {
             **_MAYBE_NUMBER,
             "description": "Forecast seconds until the limit; null when it is not being spent.",
         },
+        "at_least": {
+            "type": "boolean",
+            "description": (
+                "True when part of the use is unknown (calls without a price, or without a token "
+                "count): it is at least what is said. Absent otherwise."
+            ),
+        },
     },
 }
 

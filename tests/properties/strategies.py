@@ -1,5 +1,6 @@
 """What the properties are tried on."""
 
+import math
 from decimal import Decimal
 from fractions import Fraction
 
@@ -74,6 +75,8 @@ def balances(draw: st.DrawFn) -> Balance:
         trouble=draw(st.sampled_from([None, Reason.SOURCE_ERROR, Reason.PARTIAL_DATA])),
         implausible_for=draw(st.sampled_from([None, 0.0, 400.0])),
         ended=draw(st.booleans()),
+        listened_for=draw(st.sampled_from([math.inf, 0.0, 100.0])),
+        at_least=draw(st.sampled_from([frozenset(), frozenset({"cost", "tokens"})])),
     )
 
 

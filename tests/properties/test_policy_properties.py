@@ -46,9 +46,17 @@ def more(one: Mapping[str, Number], other: Mapping[str, Number]) -> dict[str, Nu
         return {name: value + other[name] for name, value in one.items()}  # type: ignore[operator]
 
 
-def own(used_: Mapping[str, Number], bounds: Bounds, at: float | None, enough: float) -> Verdict:
+def own(
+    used_: Mapping[str, Number],
+    bounds: Bounds,
+    at: float | None,
+    enough: float,
+    at_least: frozenset[str] = frozenset(),
+) -> Verdict:
     """Return a run's own verdict."""
-    return judge_session("run", used_, bounds, progress=at, completion_threshold=enough, now=NOW)
+    return judge_session(
+        "run", used_, bounds, progress=at, completion_threshold=enough, now=NOW, at_least=at_least
+    )
 
 
 @given(resources, st.data())
@@ -175,7 +183,8 @@ def test_the_sidecar_and_the_run_agree_about_the_same_numbers(balance: Balance, 
         for name, limit in good.facts.limits.items()
     }
     enough = good.facts.completion_threshold
-    ours = own(good.used, bounds, good.facts.progress, 0.8 if enough is None else enough)
+    enough = 0.8 if enough is None else enough
+    ours = own(good.used, bounds, good.facts.progress, enough, good.at_least)
     same = ("action", "status", "reason", "message", "headroom", "completion_threshold")
     assert all(getattr(ours, name) == getattr(theirs, name) for name in same)
 

@@ -61,6 +61,7 @@ def own_verdict(given: dict[str, Any]) -> Verdict:
         progress=given.get("progress"),
         completion_threshold=given.get("completion_threshold", 0.8),
         now=NOW,
+        at_least=given.get("at_least", ()),
     )
 
 
@@ -121,7 +122,8 @@ def of_no_data(given: Any) -> dict[str, Any]:
 def of_feasibility(given: Any) -> dict[str, Any]:
     """Ask whether the rest would fit."""
     bounds = bounds_from(numbers(given["limits"]), {}, "session")
-    fits = completion_possible(numbers(given["used"]), bounds, given.get("progress"))
+    used, progress = numbers(given["used"]), given.get("progress")
+    fits = completion_possible(used, bounds, progress, given.get("at_least", ()))
     return {"fits": "unknown" if fits is None else fits}
 
 
@@ -130,7 +132,7 @@ def of_messages(given: Any) -> dict[str, Any]:
     bounds = bounds_from(numbers(given["limits"]), given.get("thresholds", {}), "session")
     return {
         "verdict": own_verdict(given).message,
-        "check": check(numbers(given["used"]), bounds).message,
+        "check": check(numbers(given["used"]), bounds, given.get("at_least", ())).message,
     }
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 from decimal import Decimal, localcontext
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,16 @@ from otel_budget.model.limits import ResourceLimits
 from otel_budget.model.usage import Number
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.decide import decide
-from otel_budget.policy.evaluate import Bound, bound, bounds_from, bounds_of, check, stricter
-from otel_budget.policy.forecast import exhaustion_seconds
+from otel_budget.policy.evaluate import (
+    Bound,
+    Bounds,
+    bound,
+    bounds_from,
+    bounds_of,
+    check,
+    stricter,
+)
+from otel_budget.policy.forecast import completion_possible, exhaustion_seconds
 from otel_budget.policy.judge import Rules, judge_balance, judge_session, redecide
 from tests.unit.test_verdict_wire import BALANCE, NOON
 
@@ -148,10 +157,55 @@ def test_the_same_inputs_give_the_same_decision_id_and_others_another() -> None:
             dataclasses.replace(BALANCE, used={**BALANCE.used, "tokens": 831_001}),
             Rules(revision="a"), NOON,
         ),
-        judge_balance(dataclasses.replace(BALANCE, session_id="other"), Rules(revision="a"), NOON),
+        *(
+            judge_balance(dataclasses.replace(BALANCE, **change), Rules(revision="a"), NOON)
+            for change in CHANGES
+        ),
+        judge_balance(BALANCE, Rules(revision="a", completion_threshold=0.9), NOON),
+        judge_balance(BALANCE, Rules(stricter_ceilings(0.8), revision="a"), NOON),
+        judge_balance(BALANCE, Rules(stricter_ceilings(0.7), revision="a"), NOON),
     ]  # fmt: skip
     assert again.decision_id == first.decision_id
-    assert len({first.decision_id, *(other.decision_id for other in others)}) == 4
+    assert len({first.decision_id, *(other.decision_id for other in others)}) == 1 + len(others)
+
+
+CHANGES: tuple[dict[str, Any], ...] = (
+    {"session_id": "other"},
+    {"started_at": NOON - 5},
+    {"at_least": frozenset({"tokens"})},
+    {"facts": dataclasses.replace(BALANCE.facts, progress=0.5)},
+    {"facts": dataclasses.replace(BALANCE.facts, thresholds={"tokens": 0.7})},
+)
+
+
+def stricter_ceilings(threshold: float) -> Bounds:
+    """Return ceilings that differ from no ceilings in nothing but a cost."""
+    return bounds_from({"cost": Decimal(5)}, {"cost": threshold}, "sidecar")
+
+
+def test_unknown_use_reaches_the_verdict_and_its_reader() -> None:
+    """An unpriced run under a cost limit does not read as $0.00 of it."""
+    facts = dataclasses.replace(BALANCE.facts, limits={"cost": Decimal(1)})
+    known = {**BALANCE.used, "cost": Decimal(0)}
+    balance = dataclasses.replace(
+        BALANCE, facts=facts, used=known, at_least=frozenset({"cost", "tokens"})
+    )
+    verdict = judge_balance(balance, Rules(), NOON)
+    assert verdict.message == "cost at least 0.0% ($0.00 of $1.00) with progress 40.0%: continue"
+    flags = {name: state.at_least for name, state in verdict.resources.items()}
+    assert flags == {"duration": False, "tokens": True, "api_calls": False, "cost": True}
+    assert wire.from_json(wire.to_json(verdict)) == verdict
+    assert (
+        "at_least" not in wire.to_dict(judge_balance(BALANCE, Rules(), NOON))["resources"]["cost"]
+    )
+
+
+def test_a_cost_forecast_with_unknown_prices_is_unknown() -> None:
+    """Policy does not say yes on the strength of what nobody knows."""
+    bounds = bounds_from({"cost": Decimal(1)}, {}, "session")
+    spent: dict[str, Number] = {"cost": Decimal(0)}
+    assert completion_possible(spent, bounds, 0.5) is True
+    assert completion_possible(spent, bounds, 0.5, {"cost"}) is None
 
 
 def sidecars_stop(progress: float | None = 0.4, completion_threshold: float = 0.8) -> Verdict:

@@ -179,6 +179,8 @@ def test_a_wrong_field_is_refused_by_name(key: str, value: object) -> None:
         ("tokens", "limit_from", 5),
         ("tokens", "exhaustion_seconds", "soon"),
         ("tokens", "exhaustion_seconds", -1),
+        ("tokens", "at_least", "yes"),
+        ("tokens", "at_least", 1),
         ("cost", "used", 1.5),
         ("cost", "used", "much"),
         ("cost", "limit", "NaN"),
