@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from otel_budget.model.usage import Number
 
 COUNTED = (semconv.TOKENS, semconv.API_CALLS, semconv.COST)
+#: So many series that are gone are kept apart at one target; one is gone after so many seconds.
+SERIES_KEPT = 100
+FOLD_AFTER = 600.0
 #: Seconds by which the dates of samples may differ from one to the next.
 JITTER = 1.0
 ZERO: dict[str, Number] = {
@@ -35,7 +38,7 @@ ZERO: dict[str, Number] = {
 class View:
     """What one target showed of an incarnation. Times in seconds on the reader's own clock."""
 
-    __slots__ = ("implausible_since", "seen_at", "seen_before", "series")
+    __slots__ = ("folded", "implausible_since", "seen_at", "seen_before", "series", "shown_at")
 
     def __init__(self, seen_at: float) -> None:
         """Begin with the first sample, taken at ``seen_at``."""
@@ -45,6 +48,10 @@ class View:
         self.implausible_since: float | None = None
         """None while its newest values are plausible."""
         self.series: dict[tuple[str, str], CounterState] = {}
+        self.shown_at: dict[tuple[str, str], float] = {}
+        """When each series was last there."""
+        self.folded: dict[str, Number] = {}
+        """Per resource, what series counted that are long gone."""
 
     def observe(self, reading: SessionReading) -> int:
         """Take in one reading that is not older than the last; return the resets it showed."""
@@ -59,13 +66,39 @@ class View:
             self.implausible_since = None
         resets = 0
         for key, value in reading.counters.items():
+            self.shown_at[key] = at
             known = self.series.get(key)
             if known is None:
                 self.series[key] = first(value)
             elif newer or value > known.last:
                 self.series[key], reset = known.observe(value)
                 resets += reset
+        if len(self.series) > SERIES_KEPT:
+            self._fold(at)
         return resets
+
+    def counted(self, resource: str) -> Number:
+        """Return the sum of all series of a resource, those that are gone included."""
+        known = (state.total for (name, _), state in self.series.items() if name == resource)
+        return sum(known, self.folded.get(resource, ZERO[resource]))
+
+    def knows(self, resource: str) -> bool:
+        """Tell whether a series of a resource was ever there."""
+        return resource in self.folded or any(name == resource for name, _ in self.series)
+
+    def _fold(self, at: float) -> None:
+        """Keep only the sum of series that are long gone, once there are many of them.
+
+        An agent that labels its series by request would make them grow without bound. One that
+        comes back after all counts as a new one.
+        """
+        gone = [key for key in self.series if at - self.shown_at[key] > FOLD_AFTER]
+        if len(gone) <= SERIES_KEPT:
+            return
+        for key in gone:
+            resource, total = key[0], self.series.pop(key).total
+            self.folded[resource] = self.folded.get(resource, ZERO[resource]) + total  # type: ignore[operator]
+            del self.shown_at[key]
 
 
 class Incarnation:
@@ -116,7 +149,7 @@ class Incarnation:
     def knows(self, resource: str) -> bool:
         """Tell whether anything was ever said about a resource: unknown is not 0."""
         return resource in self.carried_over or any(
-            name == resource for view in self.views.values() for name, _ in view.series
+            view.knows(resource) for view in self.views.values()
         )
 
     def begins_from(self, resource: str) -> Number:
@@ -125,13 +158,7 @@ class Incarnation:
 
     def counted(self, resource: str) -> Number:
         """Return what it counted itself: the larger of its targets' sums."""
-        sums = (
-            sum(
-                (s.total for (name, _), s in view.series.items() if name == resource),
-                ZERO[resource],
-            )
-            for view in self.views.values()
-        )
+        sums = (view.counted(resource) for view in self.views.values())
         return max(sums, default=ZERO[resource])
 
     def _take_facts(self, reading: SessionReading, *, whole: bool) -> None:

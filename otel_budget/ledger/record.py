@@ -90,6 +90,7 @@ def _dump_view(view: View) -> dict[str, Any]:
             [resource, labels, _dump_number(state.total), _dump_number(state.last)]
             for (resource, labels), state in view.series.items()
         ],
+        "folded": _dump_numbers(view.folded),
     }
 
 
@@ -101,6 +102,8 @@ def _load_view(data: dict[str, Any]) -> View:
         (resource, labels): CounterState(_load_number(total), _load_number(last))
         for resource, labels, total, last in data["series"]
     }
+    view.shown_at = dict.fromkeys(view.series, view.seen_at)
+    view.folded = _load_numbers(data.get("folded", {}))
     return view
 
 

@@ -173,3 +173,34 @@ def test_money_in_the_storage_keeps_every_digit() -> None:
     data = record.dump(ledger.accounts["run"])
     assert str(cost) in str(data)
     assert str(record.load(data).totals()[semconv.COST]) == str(cost)
+
+
+def test_series_that_are_long_gone_are_kept_as_a_sum() -> None:
+    """An agent that labels its series by request does not make its account grow for ever."""
+    ledger = Ledger()
+    for step in range(1000):
+        at = 10.0 * step
+        counters: dict[tuple[str, str], Number] = {
+            (semconv.TOKENS, f"request={step}"): 5,
+            (semconv.COST, f"request={step}"): Decimal("0.01"),
+        }
+        apply(ledger, at, SessionReading("run", "a", at, counters))
+        if step % 300 == 0:
+            account = record.load(record.dump(ledger.accounts["run"]))
+            ledger.adopt(account, at)
+    account = ledger.accounts["run"]
+    assert account.totals() == {semconv.TOKENS: 5000, semconv.COST: Decimal("10.00")}
+    (view,) = account.incarnations["t:a"].views.values()
+    assert len(view.series) == len(view.shown_at) < 400
+    assert account.resets == 0
+
+
+def test_a_series_that_pauses_for_less_is_still_the_same() -> None:
+    """However many others are gone."""
+    ledger = Ledger()
+    for step in range(300):
+        counters: dict[tuple[str, str], Number] = {(semconv.TOKENS, f"request={step}"): 5}
+        if step % 100 == 99:
+            counters[semconv.TOKENS, "steady"] = step
+        apply(ledger, 5.0 * step, SessionReading("run", "a", 5.0 * step, counters))
+    assert ledger.accounts["run"].totals() == {semconv.TOKENS: 300 * 5 + 299}
