@@ -14,31 +14,28 @@ How a total comes about:
 
 from __future__ import annotations
 
-from collections import deque
 from functools import reduce
-from statistics import median_low
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.ledger.facts import strictest
 from otel_budget.ledger.incarnation import COUNTED, ZERO, Incarnation
-from otel_budget.ledger.rate import Rate
+from otel_budget.ledger.pace import Pace
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
-    from otel_budget.ledger.incarnation import View
     from otel_budget.model.reading import SessionReading
     from otel_budget.model.usage import Number
 
-_GAPS_KEPT = 5
 _STARTS_KEPT = 20
 
 
-class Account:
+class Account(Pace):
     """All the ledger knows about one run."""
 
     def __init__(self, session_id: str, started_at: float | None, first_seen_at: float) -> None:
         """Open an account for a run that was just seen for the first time."""
+        super().__init__(first_seen_at)
         self.session_id = session_id
         self.started_at = started_at
         self.first_seen_at = first_seen_at
@@ -49,19 +46,10 @@ class Account:
         self.incarnations: dict[str, Incarnation] = {}
         self.facts = SessionFacts()
         """What the newest incarnation says of the run."""
-        self.sampled_at: float | None = None
-        """The newest confirmed sample; None until there is one."""
-        self.watched_from = first_seen_at
-        """Silence counts from here at the earliest: a restarted sidecar missed nothing before."""
-        self.gaps: deque[float] = deque(maxlen=_GAPS_KEPT)
-        self.expected_gap = 1.0
         self.ended_at: float | None = None
-        self.rates: dict[str, Rate] = {}
         self.resets = 0
         self.revision = 0
         """Grows whenever something worth storing changed."""
-        self._rated: dict[str, Number] | None = None
-        """The totals at the last update of the rates."""
 
     @property
     def began_at(self) -> float:
@@ -112,7 +100,7 @@ class Account:
         if len(self.incarnations) != number or self.began_at < began_at:
             self.revision += 1
         if confirmed and reading.counters and new:
-            self._mark_fresh(incarnation.views[reading.target], before, after)
+            self.mark_fresh(incarnation.views[reading.target], before, after)
         return resets, replaced
 
     def totals(self) -> dict[str, Number]:
@@ -135,13 +123,6 @@ class Account:
             return self.facts.duration
         return max(0.0, (now if self.ended_at is None else self.ended_at) - self.began_at)
 
-    def silent_for(self, now: float) -> float:
-        """Return seconds without a confirmed sample while somebody listened."""
-        newest = self.watched_from
-        if self.sampled_at is not None:
-            newest = max(newest, self.sampled_at)
-        return max(0.0, now - newest)
-
     def follow(self, other: Account) -> None:
         """Take the place of another run of the same id: it is over, unless it may come back."""
         self.superseded = other.superseded
@@ -151,12 +132,8 @@ class Account:
         if other.ended_at is not None or start < own:
             self.superseded = (*self.superseded, start)[-_STARTS_KEPT:]
 
-    def gap(self) -> float:
-        """Return the usual seconds between two samples."""
-        return median_low(self.gaps) if self.gaps else self.expected_gap
-
     def watch_from(self, now: float) -> None:
-        """Take up an account that was laid aside: its silence counts from now.
+        """Take up an account that was laid aside: somebody listens again from now on.
 
         Should the clock have been set back in between, all its moments move back by as much: one
         that lies ahead would hide silence, and hold up the counters, until it is reached.
@@ -233,22 +210,6 @@ class Account:
         if _lasting(facts) != _lasting(self.facts):
             self.revision += 1
         self.facts = facts
-
-    def _mark_fresh(self, view: View, before: dict[str, Number], after: dict[str, Number]) -> None:
-        at = view.seen_at
-        if view.seen_before is not None and view.seen_before >= self.watched_from:
-            self.gaps.append(at - view.seen_before)
-        if self.sampled_at is None:
-            self.sampled_at, self._rated = at, after
-            return
-        gap = at - self.sampled_at
-        if gap <= 0:
-            return
-        base = before if self._rated is None else self._rated
-        self.sampled_at, self._rated = at, after
-        for resource, total in after.items():
-            spent = float(total - base.get(resource, ZERO[resource]))  # type: ignore[operator]
-            self.rates[resource] = self.rates.get(resource, Rate()).observe(spent, gap, at)
 
 
 def _lasting(facts: SessionFacts) -> tuple[object, ...]:

@@ -130,7 +130,7 @@ class Ledger:
         return live and (ended or account.silent_for(at) > silence)
 
     def adopt(self, account: Account, now: float) -> None:
-        """Take in an account from the store; its silence counts from now."""
+        """Take in an account from the store; somebody listens to it again from now on."""
         account.watch_from(now)
         known = self.accounts.get(account.session_id)
         if known is not None:

@@ -1,0 +1,60 @@
+"""How fresh the data of one run are, how often they come, and how fast they grow."""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median_low
+from typing import TYPE_CHECKING
+
+from otel_budget.ledger.incarnation import ZERO
+from otel_budget.ledger.rate import Rate
+
+if TYPE_CHECKING:
+    from otel_budget.ledger.incarnation import View
+    from otel_budget.model.usage import Number
+
+_GAPS_KEPT = 5
+
+
+class Pace:
+    """The moments of a run's samples. Times in seconds on the reader's own clock."""
+
+    def __init__(self, first_seen_at: float) -> None:
+        """Begin with no confirmed sample."""
+        self.sampled_at: float | None = None
+        """The newest confirmed sample; None until there is one."""
+        self.watched_from = first_seen_at
+        """Since when somebody listens: a restarted sidecar missed nothing before."""
+        self.gaps: deque[float] = deque(maxlen=_GAPS_KEPT)
+        self.expected_gap = 1.0
+        self.rates: dict[str, Rate] = {}
+        self._rated: dict[str, Number] | None = None
+        """The totals at the last update of the rates."""
+
+    def silent_for(self, now: float) -> float:
+        """Return seconds without a confirmed sample while somebody listened."""
+        newest = self.watched_from
+        if self.sampled_at is not None:
+            newest = max(newest, self.sampled_at)
+        return max(0.0, now - newest)
+
+    def gap(self) -> float:
+        """Return the usual seconds between two samples."""
+        return median_low(self.gaps) if self.gaps else self.expected_gap
+
+    def mark_fresh(self, view: View, before: dict[str, Number], after: dict[str, Number]) -> None:
+        """Take note of a confirmed sample at one target, and of the totals before and after it."""
+        at = view.seen_at
+        if view.seen_before is not None and view.seen_before >= self.watched_from:
+            self.gaps.append(at - view.seen_before)
+        if self.sampled_at is None:
+            self.sampled_at, self._rated = at, after
+            return
+        gap = at - self.sampled_at
+        if gap <= 0:
+            return
+        base = before if self._rated is None else self._rated
+        self.sampled_at, self._rated = at, after
+        for resource, total in after.items():
+            spent = float(total - base.get(resource, ZERO[resource]))  # type: ignore[operator]
+            self.rates[resource] = self.rates.get(resource, Rate()).observe(spent, gap, at)
