@@ -8,11 +8,11 @@ sidecar speaks, or the limits change.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import threading
 from collections import deque
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
@@ -94,10 +94,16 @@ class Guard:
                 semconv.COST: plus(carried.cost_usd, record.cost_usd),
             }
 
+    def at_least(self) -> frozenset[str]:
+        """Return the resources of whose use a part is unknown."""
+        record, carried = self._record, self._record.carried
+        tokens = record.unknown_usage_calls + carried.unknown_usage_calls
+        cost = record.unpriced_calls + carried.unpriced_calls
+        return frozenset(r for r, n in ((semconv.TOKENS, tokens), (semconv.COST, cost)) if n)
+
     def check(self) -> LimitCheckResult:
         """Hold the run's own counts against its own limits."""
-        self.reconsider(self.progress)
-        return check(self.used(), self.bounds)
+        return check(self.used(), self.bounds, self.at_least())
 
     def verdict(self, progress: float | None) -> Verdict:
         """Return the stricter of the run's own verdict and the sidecar's. Changes nothing."""
@@ -108,6 +114,7 @@ class Guard:
             progress=progress,
             completion_threshold=self._record.limits.completion_threshold,
             started_at=self._record.started_at,
+            at_least=self.at_least(),
             now=self._clock.time(),
         )
         if self._lease is None or not own.should_continue:
@@ -139,7 +146,7 @@ class Guard:
     def _look(self, progress: float | None) -> tuple[Verdict, bool]:
         """Look once; return the verdict, and whether there is news. Hold the lock."""
         used = self.used()
-        result = check(used, self.bounds)
+        result = check(used, self.bounds, self.at_least())
         news: list[Callable[[], None]] = [
             partial(self._warn, resource, state) for resource, state in self._status_news(result)
         ]
@@ -283,10 +290,10 @@ class Guard:
 
 def _sidecar_lost(own: Verdict) -> Verdict:
     """Return a stop for want of a sidecar, for a run that asked for it."""
-    return dataclasses.replace(
+    return replace(
         own,
         action=Action.STOP,
         status=LimitStatus.INCONCLUSIVE,
         reason=Reason.SIDECAR_LOST,
-        message="the sidecar's lease has run out and on_sidecar_loss is 'stop': stop",
+        message="no sidecar, no lease, and on_sidecar_loss is 'stop': stop",
     )

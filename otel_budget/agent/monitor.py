@@ -25,14 +25,13 @@ from otel_budget.instrumentation.labels import run_labels
 from otel_budget.instrumentation.record import SessionRecord
 from otel_budget.model import checks
 from otel_budget.model.limits import LIMIT_KEYS, ResourceLimits
-from otel_budget.policy.evaluate import resource_state
 from otel_budget.policy.forecast import completion_possible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from os import PathLike
 
-    from otel_budget.model.usage import Number, ResourceUsage
+    from otel_budget.model.usage import ResourceUsage
     from otel_budget.model.verdict import LimitCheckResult, Verdict
 
 logger = logging.getLogger("otel_budget")
@@ -124,7 +123,6 @@ class ResourceMonitor(Recorder):
         monitor._run.saving.state = saved.state
         return monitor
 
-    # --- asking ----------------------------------------------------------------------------------
     def should_continue(self, progress_estimate: float | None = None) -> bool:
         """Tell whether the run may go on: the stricter of its own limits and the sidecar's verdict.
 
@@ -161,6 +159,7 @@ class ResourceMonitor(Recorder):
     def check_limits(self) -> LimitCheckResult:
         """Return every resource against the run's own limits."""
         self._run.begin()
+        self._guard.reconsider(self._guard.progress)
         return self._guard.check()
 
     @property
@@ -173,13 +172,12 @@ class ResourceMonitor(Recorder):
         when the run ends first.
         """
         self._run.begin()
-        return self._stopped_by(waiting.wait_for_stop(self._guard, self._record, timeout))
+        return waiting.wait_for_stop(self._guard, self._record, timeout)
 
     async def wait_for_stop_async(self, timeout: float | None = None) -> Verdict | None:  # noqa: ASYNC109 - the twin of the above
         """Do the same without blocking the event loop."""
         self._run.begin()
-        waiter = waiting.wait_for_stop_async(self._guard, self._record, timeout)
-        return self._stopped_by(await waiter)
+        return await waiting.wait_for_stop_async(self._guard, self._record, timeout)
 
     def get_estimated_completion_possible(self, progress_estimate: float | None) -> bool | None:
         """Tell whether the rest fits in every limit at the rate so far.
@@ -187,9 +185,10 @@ class ResourceMonitor(Recorder):
         None when that cannot be told: no progress yet, or unknown.
         """
         progress = checks.progress(progress_estimate)
-        return completion_possible(self._guard.used(), self._guard.bounds, progress)
+        return completion_possible(
+            self._guard.used(), self._guard.bounds, progress, self._guard.at_least()
+        )
 
-    # --- reporting -------------------------------------------------------------------------------
     @property
     def session_id(self) -> str:
         """Names the run."""
@@ -215,22 +214,24 @@ class ResourceMonitor(Recorder):
 
     def get_time_remaining(self) -> float | None:
         """Return seconds left, never below 0; None when unlimited."""
-        return self._remaining(semconv.DURATION)  # type: ignore[return-value]
+        left: float | None = self.get_usage_summary()[semconv.DURATION]["remaining"]
+        return left
 
     def get_tokens_remaining(self) -> int | None:
         """Return tokens left, never below 0; None when unlimited."""
-        return self._remaining(semconv.TOKENS)  # type: ignore[return-value]
+        left: int | None = self.get_usage_summary()[semconv.TOKENS]["remaining"]
+        return left
 
     def get_api_calls_remaining(self) -> int | None:
         """Return API calls left, never below 0; None when unlimited."""
-        return self._remaining(semconv.API_CALLS)  # type: ignore[return-value]
+        left: int | None = self.get_usage_summary()[semconv.API_CALLS]["remaining"]
+        return left
 
     def log_status(self) -> None:
         """Log where the run stands, at INFO, to the logger ``otel_budget``."""
-        for line in report.lines(self._guard.used(), self._guard.bounds, self.verdict):
+        for line in report.lines(self._guard.check(), self.verdict):
             logger.info("session %s: %s", self.session_id, line)
 
-    # --- the life of a run -----------------------------------------------------------------------
     def checkpoint(self, state: Any = None) -> Path | None:
         """Write a checkpoint and return its path; None, loudly, if it could not be written.
 
@@ -290,15 +291,6 @@ class ResourceMonitor(Recorder):
             await asyncio.to_thread(self._run.end, exc)
         finally:
             self._run.leave(exc)
-
-    def _stopped_by(self, verdict: Verdict | None) -> Verdict | None:
-        if verdict is not None:
-            self._guard.told_to_stop = True
-        return verdict
-
-    def _remaining(self, resource: str) -> Number | None:
-        state = resource_state(self._guard.used()[resource], self._guard.bounds.get(resource))
-        return state.remaining
 
 
 def _check_limits(limits: object) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.model.usage import Number, ResourceUsage
-    from otel_budget.model.verdict import Verdict
+    from otel_budget.model.verdict import LimitCheckResult, Verdict
 
 
 def summary(
@@ -37,7 +37,7 @@ def summary(
     return rows
 
 
-def lines(used: Mapping[str, Number], bounds: Bounds, verdict: Verdict) -> list[str]:
+def lines(standing: LimitCheckResult, verdict: Verdict) -> list[str]:
     """Return the run's standing, a line for each resource and one for the verdict."""
-    rows = [describe(name, resource_state(used[name], bounds.get(name))) for name in used]
+    rows = [describe(name, state) for name, state in standing.resources.items()]
     return [*rows, f"{verdict.action} ({verdict.reason}): {verdict.message}"]

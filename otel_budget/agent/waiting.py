@@ -84,6 +84,7 @@ class _Waiter:
         """Return a stop, or None, and the seconds until the next look; 0 when the wait is over."""
         verdict = self._guard.reconsider(self._guard.progress)
         if not verdict.should_continue:
+            self._guard.told_to_stop = True
             return verdict, 0.0
         if self._record.closed_at is not None:
             return None, 0.0

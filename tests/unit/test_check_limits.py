@@ -151,3 +151,22 @@ def test_log_status_says_where_every_resource_stands(
             "continue (within_limits): tokens at 25.0% (250 of 1,000): continue",
         )
     ]
+
+
+def test_a_cost_with_unpriced_calls_is_at_least_what_is_known(make: Make) -> None:
+    """It never reads as "nothing spent": the verdict and the log say that part is unknown."""
+    monitor = make(max_cost_usd=1)
+    monitor.record_operation(tokens=10, api_call=True)
+    check = monitor.check_limits()
+    assert check.resources["cost"].at_least
+    assert "cost at least 0.0%" in check.message
+    assert "cost at least 0.0%" in monitor.verdict.message
+    assert monitor.get_estimated_completion_possible(0.5) is None
+
+
+def test_tokens_of_which_some_are_unknown_are_at_least_what_is_known(make: Make) -> None:
+    """A call without usage used something."""
+    monitor = make(max_tokens=100)
+    monitor.record_operation(tokens=None, api_call=True)
+    assert monitor.check_limits().resources["tokens"].at_least
+    assert not monitor.check_limits().resources["api_calls"].at_least
