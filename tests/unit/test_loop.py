@@ -3,13 +3,14 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from otel_budget import semconv
-from otel_budget.model.reading import Reading
+from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.judge import Rules
 from otel_budget.sidecar.loop import LAST_READ, Settings
@@ -130,6 +131,28 @@ def test_after_a_restart_what_is_known_to_be_exceeded_stays_stopped_without_a_so
     assert (now(blind).action, now(blind).reason) == (Action.STOP, Reason.LIMIT_EXCEEDED)
 
 
+def test_after_a_restart_what_is_known_is_told_before_the_source_answers(make: Make) -> None:
+    ticks(make(reading(session("over", 5000), session("well", 5))))
+    hanging = make(None, clock=SteadyClock(START + 60))
+    asyncio.run(hanging.loop.recall())
+    over, well = now(hanging, "over"), now(hanging, "well")
+    assert (over.action, over.reason, over.sequence) == (Action.STOP, Reason.LIMIT_EXCEEDED, 1)
+    assert (well.action, well.status, well.sequence) == (Action.CONTINUE, LimitStatus.OK, 2)
+    assert over.evaluated_at == START + 60
+    assert not hanging.loop.ready
+
+
+def test_it_is_ready_when_one_target_answers_without_a_run_and_another_is_dead(make: Make) -> None:
+    dead = Problem("http://gone/metrics", Reason.SOURCE_ERROR, "connection refused")
+    parts = make(reading(problems=(dead,), answered=False), reading(problems=(dead,)))
+    ready = []
+    for _ in range(2):
+        ticks(parts)
+        ready.append(parts.loop.ready)
+    assert ready == [False, True]
+    assert 'source_up{source="scrape"} 1.0' in parts.metrics()
+
+
 def test_it_is_ready_after_the_first_good_reading_and_not_before(make: Make) -> None:
     parts = make(outage(), reading(), outage())
     ready = []
@@ -219,6 +242,23 @@ def test_a_new_run_under_an_old_id_supersedes_it(make: Make) -> None:
     again = make(reading(session(tokens=8, started_at=START + 100)), clock=parts.clock)
     ticks(again)
     assert used(again) == 8
+
+
+def test_what_is_still_shown_of_a_run_that_ended_does_not_take_turns_with_the_next(
+    make: Make,
+) -> None:
+    """The next one runs on a host whose clock is behind; the storage knows both."""
+    ended = session(tokens=5000, state="completed")
+    behind = replace(session(tokens=7, started_at=START - 500), target="b")
+    parts = make(reading(ended), reading(ended, behind))
+    ticks(parts)
+    assert (now(parts).started_at, used(parts)) == (START - 10, 5000)
+    for _ in range(4):
+        ticks(parts)
+        assert (now(parts).started_at, used(parts)) == (START - 500, 7)
+    again = make(reading(ended, behind), clock=parts.clock)
+    ticks(again, 3)
+    assert (now(again).started_at, used(again), now(again).sequence) == (START - 500, 7, 2)
 
 
 def test_a_verdict_is_on_disk_before_it_is_published(
