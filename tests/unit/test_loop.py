@@ -137,7 +137,8 @@ def test_after_a_restart_what_is_known_is_told_before_the_source_answers(make: M
     asyncio.run(hanging.loop.recall())
     over, well = now(hanging, "over"), now(hanging, "well")
     assert (over.action, over.reason, over.sequence) == (Action.STOP, Reason.LIMIT_EXCEEDED, 1)
-    assert (well.action, well.status, well.sequence) == (Action.CONTINUE, LimitStatus.OK, 2)
+    assert (well.action, well.status) == (Action.CONTINUE, LimitStatus.INCONCLUSIVE)
+    assert (well.reason, well.sequence) == (Reason.STALE_DATA, 3)  # old data, their action held
     assert over.evaluated_at == START + 60
     assert not hanging.loop.ready
 
