@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING
 from otel_budget import ResourceLimits, ResourceMonitor
 from otel_budget.demo import trace
 from otel_budget.instrumentation.checkpoint import CheckpointFolder
+from otel_budget.model.verdict import Reason
+from otel_budget.policy.words import amount, percent
 
 if TYPE_CHECKING:
     from otel_budget.demo.trace import Call
     from otel_budget.model.verdict import Verdict
+
+#: Called with a run's name, a kind (``call``, ``approaching``, ``stop``, ``done``), and the news.
+Say = Callable[[str, str, str], None]
+
+#: Seconds after which a run that waits looks whether somebody pressed Ctrl-C.
+_LOOK = 0.1
+#: Seconds a run that ends waits for the sidecar to see it: it scrapes five times a second.
+_LAST_SCRAPE = 1.0
 
 #: The sidecar's ceiling on tokens, for every run. No run knows of it.
 CEILING_TOKENS = 290_000
@@ -45,7 +55,7 @@ PLANS = (
     ),
     Plan(
         "sidecar-limit", "claude", 1_000_000, 1.0,
-        f"knows no limit below 1,000,000; the sidecar's ceiling is {CEILING_TOKENS:,}",
+        f"has no limit below 1,000,000; the sidecar's ceiling is {CEILING_TOKENS:,}",
     ),
 )  # fmt: skip
 
@@ -59,41 +69,65 @@ class Replay:
     calls: list[Call]
     speed: float
     root: Path
-    say: Callable[[str, str], None]
-    """Called with the run's name and a line of news."""
+    say: Say
     results: list[str] = field(default_factory=list)
     """The partial results: here, what each call did."""
     outcome: str = "running"
     checkpoint: Path | None = None
     verdict: Verdict | None = None
+    finished: threading.Event = field(default_factory=threading.Event)
 
     def run(self, cancelled: threading.Event) -> None:
-        """Replay the calls until they are done or the verdict is stop."""
+        """Replay the calls until they are done, the verdict is stop, or somebody cancels."""
+        try:
+            self._replay(cancelled)
+        finally:
+            self.finished.set()
+
+    def _replay(self, cancelled: threading.Event) -> None:
         with self.monitor:
             for number, call in enumerate(self.calls):
                 if not self.monitor.should_continue(number / len(self.calls)):
                     break
-                # The pause before the next call (tools, a person): a stop ends it at once.
-                stopped = self.monitor.wait_for_stop(self._seconds_until(call.began))
-                if stopped is not None or cancelled.is_set():
+                if not self._pause(call.began, cancelled) or not self._call(call, cancelled):
                     break
-                self._call(call, cancelled)
             else:
                 self.monitor.should_continue(1.0)
-            self.verdict = self.monitor.verdict
-            self.monitor.keep_state({"results": self.results})
-            self.outcome = "completed" if len(self.results) == len(self.calls) else "stopped"
-            self.monitor.close(self.outcome)
-        self.checkpoint = CheckpointFolder(self.root, self.monitor.session_id).newest()
-        self.say(
-            self.plan.name,
-            f"{self.outcome} after {len(self.results)} of {len(self.calls)} calls",
-        )
+            self._end(cancelled)
 
-    def _call(self, call: Call, cancelled: threading.Event) -> None:
-        """Replay one model call as an operation with its recorded token counts."""
+    def _end(self, cancelled: threading.Event) -> None:
+        """Close the run with what it has."""
+        self.verdict = self.monitor.verdict
+        self.monitor.keep_state({"results": self.results})
+        done = len(self.results) == len(self.calls)
+        self.outcome = "completed" if done else "stopped"
+        self.monitor.close(self.outcome, _LAST_SCRAPE)
+        if not done and self.verdict.should_continue and cancelled.is_set():
+            self.outcome = "interrupted"
+        self.checkpoint = CheckpointFolder(self.root, self.monitor.session_id).newest()
+        news = f"{self.outcome} after {len(self.results)} of {len(self.calls)} calls"
+        self.say(self.plan.name, "done" if done else "stop", news)
+
+    def _pause(self, until: float, cancelled: threading.Event) -> bool:
+        """Wait for the next call (tools, a person); False if a stop, which is heard at once, or
+        somebody at the keyboard ended it.
+        """
+        while not cancelled.is_set():
+            left = self._seconds_until(until)
+            if self.monitor.wait_for_stop(min(left, _LOOK)) is not None:
+                return False
+            if left <= _LOOK:
+                return True
+        return False
+
+    def _call(self, call: Call, cancelled: threading.Event) -> bool:
+        """Replay one model call as an operation with its recorded token counts.
+
+        Returns False if it was cut short; what it used is unknown then.
+        """
         with self.monitor.operation(model=call.model) as operation:
-            cancelled.wait(self._seconds_until(call.ended))
+            if cancelled.wait(self._seconds_until(call.ended)):
+                return False
             operation.record(
                 input_tokens=call.input_tokens,
                 output_tokens=call.output_tokens,
@@ -102,6 +136,10 @@ class Replay:
                 reasoning_tokens=call.reasoning_tokens,
             )
         self.results.append(", ".join(call.tools) or "answer")
+        tokens = call.input_tokens + call.output_tokens
+        number = f"call {len(self.results)} of {len(self.calls)}"
+        self.say(self.plan.name, "call", f"{number}: {tokens:,} tokens")
+        return True
 
     def _seconds_until(self, moment: float) -> float:
         """Return real seconds until a moment of the recording (seconds since its beginning)."""
@@ -112,9 +150,7 @@ class Replay:
         self.started = time.monotonic()
 
 
-def prepare(
-    root: Path, sidecar: str, speed: float, say: Callable[[str, str], None]
-) -> list[Replay]:
+def prepare(root: Path, sidecar: str, speed: float, say: Say) -> list[Replay]:
     """Make the monitors of the three runs. root: where their checkpoints go."""
     return [
         Replay(
@@ -130,7 +166,7 @@ def prepare(
                 project_root=root,
                 workflow="demo",
                 sidecar=sidecar,
-                on_verdict=lambda verdict, name=plan.name: say(name, _news(verdict)),  # type: ignore[misc]
+                on_verdict=lambda verdict, name=plan.name: say(name, *_news(verdict)),  # type: ignore[misc]
             ),
             trace.load(plan.recording),
             speed * plan.pace,
@@ -141,6 +177,21 @@ def prepare(
     ]
 
 
-def _news(verdict: Verdict) -> str:
-    origin = "sidecar" if verdict.lease_seconds is not None else "own limits"
-    return f"{origin}: {verdict.action} ({verdict.reason}): {verdict.message}"
+def _news(verdict: Verdict) -> tuple[str, str]:
+    """Return what a verdict is, and says, in half a line."""
+    name, worst = max(
+        verdict.resources.items(), key=lambda item: item[1].ratio or 0.0, default=("", None)
+    )
+    where = ""
+    if worst is not None and worst.ratio is not None and worst.limit is not None:
+        where = f"{name} at {percent(worst.ratio)} of {amount(name, worst.limit)}: "
+    at = "" if verdict.progress is None else f"progress {percent(verdict.progress)}: "
+    if verdict.lease_seconds is not None:
+        return str(verdict.action), f"{where}{verdict.action}, says the sidecar"
+    if verdict.reason == Reason.APPROACHING_LIMIT:
+        return "stop", f"{at}stop, and keep the results"
+    if verdict.reason == Reason.FINISHING:
+        return "done", f"{at}nearly done, so it may finish"
+    if verdict.should_continue:
+        return "approaching", f"{where}approaching the limit"
+    return "stop", f"{where}stop ({verdict.reason})"

@@ -6,6 +6,7 @@ On a terminal the bars move; piped to a file there are plain lines and the summa
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -16,12 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from otel_budget import semconv
+from otel_budget.demo.scenario import CEILING_TOKENS
 from otel_budget.model.verdict import LimitStatus
 from otel_budget.policy.words import amount, percent
 
 if TYPE_CHECKING:
     from otel_budget.demo.scenario import Replay
-    from otel_budget.model.verdict import ResourceState
+    from otel_budget.model.verdict import ResourceState, Verdict
 
 _SHOWN = (semconv.TOKENS, semconv.API_CALLS, semconv.DURATION)
 _COLOUR = {
@@ -30,7 +32,8 @@ _COLOUR = {
     LimitStatus.EXCEEDED: "red",
     LimitStatus.INCONCLUSIVE: "magenta",
 }
-_BAR_WIDTH = 32
+_NEWS_COLOUR = {"approaching": "yellow", "stop": "red", "done": "green"}
+_BAR_WIDTH = 18  # everything in 80 columns
 
 
 class Screen:
@@ -41,12 +44,14 @@ class Screen:
         self.console = Console(highlight=False, soft_wrap=True)
         self._began = time.monotonic()
 
-    def say(self, run: str, news: str) -> None:
-        """Print one line of news."""
+    def say(self, run: str, kind: str, news: str) -> None:
+        """Print one line of news; finished calls only where no bars move."""
+        if kind == "call" and self.console.is_terminal:
+            return
         elapsed = time.monotonic() - self._began
         line = Text(f"{elapsed:6.1f} s  ")
         line.append(f"{run:<15}", style="bold")
-        line.append(news, style=_news_style(news))
+        line.append(news, style=_NEWS_COLOUR.get(kind, ""))
         self.console.print(line)
 
     def live(self, replays: list[Replay]) -> Live:
@@ -60,12 +65,6 @@ class Screen:
         )
 
 
-def _news_style(news: str) -> str:
-    if ": stop" in news or news.startswith("stopped"):
-        return "red"
-    return "green" if news.startswith("completed") else "yellow" if ": continue" in news else ""
-
-
 def bars(replays: list[Replay]) -> Group:
     """Return the bars of all runs."""
     table = Table(box=None, padding=(0, 1), show_header=False)
@@ -73,13 +72,22 @@ def bars(replays: list[Replay]) -> Group:
         verdict = replay.verdict or replay.monitor.verdict
         for index, name in enumerate(_SHOWN):
             run = Text(replay.plan.name, style="bold") if index == 0 else Text("")
-            table.add_row(run, name, *_bar(name, verdict.resources[name]))
+            table.add_row(run, name, *_bar(name, _known(name, verdict.resources[name])))
         done = f"{len(replay.results)} of {len(replay.calls)} calls"
         colour = _COLOUR[verdict.status] if verdict.should_continue else "red"
-        said = Text(f"{verdict.action} ({verdict.reason})", style=colour)
+        reason = str(verdict.reason).removesuffix("_progress_unknown")
+        said = Text(f"{verdict.action} ({reason})", style=colour, overflow="ellipsis")
         table.add_row(Text(f"  {replay.outcome}", style="dim"), "progress", Text(done), said, "")
         table.add_row()
     return Group(Text(""), table)
+
+
+def _known(name: str, state: ResourceState) -> ResourceState:
+    """Return a state against the limit that will count: the run knows nothing of the ceiling."""
+    ceiling = CEILING_TOKENS
+    if name != semconv.TOKENS or state.limit is None or state.limit <= ceiling:
+        return state
+    return replace(state, limit=ceiling, ratio=float(state.used) / ceiling)
 
 
 def _bar(name: str, state: ResourceState) -> tuple[ProgressBar, Text, Text]:
@@ -110,10 +118,16 @@ def summary(replays: list[Replay]) -> Table:
         table.add_row(
             replay.plan.name,
             Text(replay.outcome, style="green" if replay.outcome == "completed" else "red"),
-            str(verdict.reason),
-            "own limits" if verdict.lease_seconds is None else "the sidecar",
+            *_why(replay.outcome, verdict),
             f"{len(replay.results)}/{len(replay.calls)}",
             f"{usage.tokens:,}",
             percent(usage.cache_read_tokens / usage.tokens if usage.tokens else 0.0),
         )
     return table
+
+
+def _why(outcome: str, verdict: Verdict) -> tuple[str, str]:
+    """Return the reason of an end, and who decided it."""
+    if outcome == "interrupted":
+        return outcome, "you"
+    return str(verdict.reason), "own limits" if verdict.lease_seconds is None else "the sidecar"
