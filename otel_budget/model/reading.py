@@ -79,8 +79,13 @@ class Reading:
     """Reason to number of samples refused: ``implausible``, ``type``, ``session_id``, …"""
     spacing: float = 1.0
     """Seconds between two samples of a series, until two of them were seen."""
+    answered: bool = True
+    """False if there were targets to ask, or to find out about, and none of them answered."""
 
     @property
     def ok(self) -> bool:
-        """True if at least one target answered, or there was none to ask."""
-        return not self.problems or bool(self.sessions)
+        """True if the source, or at least one of its targets, answered, be it without a run."""
+        return self.answered and not any(
+            not problem.target and problem.reason is Reason.SOURCE_ERROR
+            for problem in self.problems
+        )

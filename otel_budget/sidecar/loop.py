@@ -96,6 +96,13 @@ class Loop:
                 self._retired.add(waiting.source)
         self._next = settings
 
+    async def recall(self) -> None:
+        """Publish a verdict on every run the storage knows, before anybody can ask for one.
+
+        The source may take its time, or hang: what was stopped before a restart stays stopped.
+        """
+        await self.judge(None)
+
     async def run(self) -> None:
         """Tick until told to stop, then once more, so that the last word is a fresh one.
 

@@ -151,6 +151,7 @@ async def _run(
 
 async def _until_told(loop: Loop, hub: Hub, server: _Server, listener: socket.socket) -> None:
     """Serve and tick; when either ends, end the other in order."""
+    await loop.recall()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     ticking = asyncio.create_task(loop.run())
     await asyncio.wait({serving, ticking}, return_when=asyncio.FIRST_COMPLETED)

@@ -26,7 +26,7 @@ class ReplaySource:
         if len(self._left) > 1:
             return self._left.popleft()
         last = self._left[0]
-        self._left[0] = replace(last, sessions=(), problems=(), dropped={})
+        self._left[0] = replace(last, sessions=(), problems=(), dropped={}, answered=True)
         return last
 
     async def close(self) -> None:

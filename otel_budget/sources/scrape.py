@@ -21,7 +21,7 @@ from otel_budget.model.verdict import Reason
 from otel_budget.sources.assemble import NEEDED, SESSION_ID, Assembled, assemble
 from otel_budget.sources.fetch import Access, Fetcher, FetchError, RefusedError
 from otel_budget.sources.file_sd import FileTargets
-from otel_budget.sources.notices import Notices
+from otel_budget.sources.notices import Notices, one_line
 from otel_budget.sources.parse import ACCEPT, ExpositionError, PageReader
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class ScrapeSource:
         self._readers: dict[str, PageReader] = {}
         self._strange: dict[str, str] = {}
         """Target to why what it answers, in the present reading, is no agent's."""
+        self._defects: set[str] = set()
+        """Targets whose unexpected error was logged with its traceback: once for each."""
         self._notices = Notices(logger, "targets answer, but show no series of otel-budget")
 
     async def read(self) -> Reading:
@@ -96,6 +98,7 @@ class ScrapeSource:
             problems=tuple(problems),
             dropped=dict(dropped),
             spacing=self._settings.interval,
+            answered=bool(found) or not problems,
         )
         # While nothing works whoever reads says so, with every problem.
         said = () if reading.ok else {problem.target for problem in problems}
@@ -115,6 +118,7 @@ class ScrapeSource:
         self._readers = {
             url: self._readers.get(url) or PageReader(NEEDED, limit, seconds) for url in by_url
         }
+        self._defects &= by_url.keys()
         return list(by_url.values()), problems
 
     async def _outcome(self, target: ScrapeTarget) -> Assembled | Problem:
@@ -125,6 +129,13 @@ class ScrapeSource:
             if isinstance(exc, RefusedError | ExpositionError):
                 self._note_strange(target, str(exc))
             return Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {exc}")
+        except Exception as exc:
+            # A defect of ours that one target's answer brings to light; the others' count on.
+            if target.url not in self._defects:
+                logger.exception("target %s could not be read", target.url)
+            self._defects.add(target.url)
+            what = one_line(f"{type(exc).__name__}: {exc}")
+            return Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {what}")
 
     def _assemble(self, target: ScrapeTarget, fetched: Fetched) -> Assembled:
         samples = self._readers[target.url].read(fetched.body, fetched.content_type)

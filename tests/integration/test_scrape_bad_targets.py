@@ -13,6 +13,7 @@ import pytest
 from otel_budget import semconv
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
+from otel_budget.sources.assemble import assemble
 from otel_budget.sources.fetch import Access
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.exposition import Exposition, line, page, serve
@@ -162,6 +163,41 @@ def test_a_refused_connection_is_a_problem(good: Exposition) -> None:
     reading = scrape(ScrapeTarget(url), ScrapeTarget(good.url))
     assert ids(reading) == ["good"]
     assert only_problem(reading).target == url
+
+
+def test_a_dead_target_beside_one_without_a_run_leaves_the_source_up(good: Exposition) -> None:
+    """A stale entry on a host where nothing runs at the moment."""
+    good.show(page())
+    with serve_raw(never_answers) as address:
+        pass
+    dead = ScrapeTarget(f"http://{address}/metrics")
+    together, alone = scrape(ScrapeTarget(good.url), dead), scrape(dead)
+    assert (together.sessions, together.answered, together.ok) == ((), True, True)
+    assert only_problem(together).target == dead.url
+    assert (alone.answered, alone.ok) == (False, False)
+    assert scrape().ok, "there is nobody to ask"
+
+
+def test_a_defect_at_one_target_costs_the_others_nothing_and_is_logged_once(
+    good: Exposition, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever a page may hold that nobody thought of."""
+    good.show(GOOD)
+
+    def assembled(samples: object, target: str, at: float) -> object:
+        if target != good.url:
+            raise ZeroDivisionError("nobody thought of this")
+        return assemble(samples, target, at)  # type: ignore[arg-type] # handed on as it is
+
+    monkeypatch.setattr("otel_budget.sources.scrape.assemble", assembled)
+    with serve() as bad:
+        bad.show(EVIL)
+        reading = scrape(ScrapeTarget(bad.url), ScrapeTarget(good.url), times=3)
+    assert ids(reading) == ["good"]
+    problem = only_problem(reading)
+    assert (problem.target, problem.reason) == (bad.url, Reason.SOURCE_ERROR)
+    assert problem.detail == f"{bad.url}: ZeroDivisionError: nobody thought of this"
+    assert caplog.text.count("Traceback") == 1
 
 
 def test_many_silent_targets_do_not_add_up(good: Exposition) -> None:

@@ -284,6 +284,24 @@ def test_killed_and_started_again_it_goes_on_where_it_was(process: Process) -> N
     assert process.verdict()["sequence"] == before + 1
 
 
+def test_started_again_it_tells_at_once_what_it_knows_while_its_source_hangs(
+    process: Process,
+) -> None:
+    process.show(1200)
+    process.wait_until(lambda: process.verdict().get("action") == "stop")
+    process.end(signal.SIGKILL)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config = json.loads(process.file.read_text())
+        target = f"http://127.0.0.1:{silent.getsockname()[1]}/metrics"
+        config["source"]["scrape"].update(targets=[target], timeout="60s")
+        config["verdicts"]["lease"] = 180  # without a look of its own it would take a third of this
+        process.file.write_text(json.dumps(config))
+        process.start()
+        status, body = process.get(f"/v1/verdicts/{RUN}")
+        assert (status, json.loads(body)["action"]) == (200, "stop")
+        assert process.get("/-/ready")[0] == 503
+
+
 def test_killed_and_started_again_without_its_source_it_still_stops_what_was_exceeded(
     process: Process,
 ) -> None:

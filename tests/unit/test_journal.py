@@ -151,7 +151,7 @@ def test_an_outage_of_very_many_targets_is_one_line_of_bounded_length(
     make: Any, log: pytest.LogCaptureFixture
 ) -> None:
     problems = tuple(Problem(f"t{n}", Reason.SOURCE_ERROR, f"t{n}: refused") for n in range(5000))
-    ticks(make(Reading("scrape", START, problems=problems)))
+    ticks(make(Reading("scrape", START, problems=problems, answered=False)))
     assert log.messages[0].endswith("t19: refused; and 4,980 more")
 
 
