@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: A lease is renewed after this share of it, so two renewals may get lost on the way.
 RENEW_AFTER = 1 / 3
+#: Seconds without a byte on a stream at most: a reader takes one for dead after 15, and proxies on
+#: the way do after not much more.
+KEEP_ALIVE_AFTER = 5.0
 #: A renewal that is due this little later goes with the present publication, not with the next.
 _EARLY = 0.9
 #: Frames in one write: a slow reader's old verdicts must not pile up in the socket's buffer.
@@ -76,8 +79,13 @@ class Hub:
 
     @property
     def renew_after(self) -> float:
-        """Return the seconds after which an unchanged verdict, or a sign of life, is sent again."""
+        """Return the seconds after which an unchanged verdict is sent again."""
         return self.lease * RENEW_AFTER
+
+    @property
+    def keep_alive_after(self) -> float:
+        """Return the seconds after which a stream without a verdict gets a sign of life."""
+        return min(self.renew_after, KEEP_ALIVE_AFTER)
 
     @property
     def subscribers(self) -> int:
@@ -233,7 +241,7 @@ class Subscription:
                 return
             self._wake.clear()
             try:
-                async with asyncio.timeout(self._hub.renew_after):
+                async with asyncio.timeout(self._hub.keep_alive_after):
                     await self._wake.wait()
             except TimeoutError:
                 yield _KEEP_ALIVE

@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from otel_budget import wire
+from otel_budget.enforcement.client import SILENCE
 from otel_budget.model.verdict import LimitStatus
 from otel_budget.publish.hub import Hub, Subscription
 from tests.sidecar_fixtures import LEASE, START, events, verdict
@@ -145,6 +148,26 @@ def test_the_text_of_a_verdict_is_made_once_for_all_readers() -> None:
 def test_a_quiet_stream_says_that_the_sidecar_lives() -> None:
     async def read() -> list[bytes]:
         frames = Hub(lease=0.0).subscribe("unknown").frames()
+        return [await anext(frames) for _ in range(3)]
+
+    assert within(10, read) == [KEEP_ALIVE] * 3
+
+
+@pytest.mark.parametrize(("lease", "seconds"), [(3.0, 1.0), (15.0, 5.0), (46.0, 5.0), (9e9, 5.0)])
+def test_no_lease_is_so_long_that_a_living_stream_is_taken_for_dead(
+    lease: float, seconds: float
+) -> None:
+    assert Hub(lease).keep_alive_after == seconds
+    assert seconds <= SILENCE / 3, "two signs of life may get lost on the way"
+
+
+def test_a_quiet_stream_with_a_long_lease_says_that_the_sidecar_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("otel_budget.publish.hub.KEEP_ALIVE_AFTER", 0.01)
+
+    async def read() -> list[bytes]:
+        frames = Hub(lease=3600.0).subscribe("unknown").frames()
         return [await anext(frames) for _ in range(3)]
 
     assert within(10, read) == [KEEP_ALIVE] * 3
