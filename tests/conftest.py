@@ -6,6 +6,12 @@ from contextlib import ExitStack
 import pytest
 
 from tests.exposition import Exposition, serve
+from tests.monitors import (  # noqa: F401 - fixtures for all folders
+    clock,
+    make,
+    nobody_scrapes,
+    session_id,
+)
 from tests.prometheus_process import prometheus
 from tests.real import require
 

@@ -13,7 +13,7 @@ from otel_budget import ResourceMonitor, semconv
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.labels import MAX_LENGTH, MAX_VALUES
 from otel_budget.instrumentation.record import FOLDED
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 
 def tokens_by_phase(monitor: ResourceMonitor) -> dict[str, int]:

@@ -8,7 +8,7 @@ import pytest
 
 from otel_budget import LimitStatus
 from otel_budget.testing import FakeClock
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 NOTHING = {"max_duration_seconds": None, "max_tokens": None, "max_api_calls": None}
 

@@ -14,7 +14,7 @@ import pytest
 from otel_budget import ResourceMonitor
 from otel_budget.instrumentation import checkpoint as module
 from otel_budget.testing import FakeClock
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 
 def files(root: Path) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from otel_budget import ResourceMonitor
 from otel_budget.errors import CheckpointError, InvalidValueError
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 Spoil = Callable[[Path], object]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from otel_budget.testing import FakeClock
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from otel_budget import ResourceMonitor, semconv
 from otel_budget._version import __version__
 from otel_budget.instrumentation.exposition import SESSIONS, SessionCollector
 from otel_budget.testing import FakeClock
+from tests.monitors import Make
 from tests.real import require
-from tests.unit.conftest import Make
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "exposition.txt"
 UPDATE = "OTEL_BUDGET_UPDATE_GOLDEN"

@@ -18,7 +18,7 @@ from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.evaluate import bounds_of
 from otel_budget.policy.judge import judge_session, redecide
 from otel_budget.testing import FakeClock
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 SMALL = st.integers(0, 30)
 SECONDS = st.one_of(

@@ -12,7 +12,7 @@ import pytest
 from otel_budget import ResourceLimits, ResourceMonitor
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.at_exit import AT_EXIT
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 TEN_LINES = """
 limits = ResourceLimits(max_duration_seconds=3600, max_tokens=1_000_000, max_api_calls=1000, checkpoint_interval=300)

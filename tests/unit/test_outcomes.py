@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from otel_budget import BudgetExceeded, ResourceMonitor
 from otel_budget.instrumentation import tracing
 from otel_budget.testing import stop_verdict
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 
 class Broken(SpanProcessor):

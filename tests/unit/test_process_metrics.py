@@ -13,7 +13,7 @@ from otel_budget import ResourceMonitor, semconv
 from otel_budget.instrumentation.labels import MAX_VALUES
 from otel_budget.instrumentation.process_metrics import ProcessUsage
 from otel_budget.instrumentation.record import FOLDED
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 
 class Backend:

@@ -14,7 +14,7 @@ from otel_budget import ResourceMonitor
 from otel_budget.errors import InvalidValueError
 from otel_budget.model.usage import ResourceUsage
 from otel_budget.testing import FakeClock
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 MOST = 2**53
 

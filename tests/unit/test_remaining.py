@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from otel_budget.testing import FakeClock
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 
 def test_what_is_left_goes_down_to_zero_and_not_below(clock: FakeClock, make: Make) -> None:

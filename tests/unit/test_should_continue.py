@@ -14,7 +14,7 @@ from otel_budget import BudgetExceeded, ResourceLimits, ResourceMonitor, Verdict
 from otel_budget.errors import InvalidValueError
 from otel_budget.model.verdict import Action, LimitStatus, Reason
 from otel_budget.testing import FakeClock
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 UNLIMITED = {"max_duration_seconds": None, "max_tokens": None, "max_api_calls": None}
 LIMITS: dict[str, dict[str, Any]] = {

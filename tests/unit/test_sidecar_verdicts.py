@@ -10,7 +10,7 @@ import pytest
 from otel_budget import LimitStatus, ResourceMonitor, Verdict
 from otel_budget.model.verdict import Action, Reason
 from otel_budget.testing import FakeClock, stop_verdict
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 NOWHERE = "http://127.0.0.1:9"
 

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from otel_budget import BudgetExceeded, ResourceMonitor, semconv
 from otel_budget.testing import FakeClock, stop_verdict
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 _exporter = InMemorySpanExporter()
 

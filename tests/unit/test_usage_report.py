@@ -8,7 +8,7 @@ from pathlib import Path
 
 from otel_budget.model.usage import ResourceUsage
 from otel_budget.testing import FakeClock
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 
 def test_a_report_has_everything_that_was_counted(

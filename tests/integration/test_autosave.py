@@ -15,7 +15,7 @@ from otel_budget.instrumentation.autosave import Autosaver
 from otel_budget.instrumentation.checkpoint import CheckpointFolder
 from otel_budget.instrumentation.clock import Clock
 from otel_budget.testing import FakeClock
-from tests.unit.conftest import Make
+from tests.monitors import Make
 
 
 def soon(look: Callable[[], object]) -> None:

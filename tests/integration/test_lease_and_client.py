@@ -134,8 +134,8 @@ def test_a_session_the_sidecar_has_not_seen_yet_is_no_loss_of_the_sidecar(status
         lambda asked: asked.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nshort"),
         lambda _asked: None,
     ],
-    ids=["503", "another server", "500", "html", "too deep", "newer", "incomplete", "another session", "no http",
-         "cut off", "hangs up"],
+    ids=["503", "another server", "500", "html", "too deep", "newer", "incomplete",
+         "another session", "no http", "cut off", "hangs up"],
 )  # fmt: skip
 def test_any_other_answer_counts_as_none_and_is_told_once(answer: Answer) -> None:
     """No verdict comes of it; when it gets better, that is told once, too."""
