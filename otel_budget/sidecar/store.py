@@ -3,7 +3,9 @@
 - One transaction per tick, only if something changed, and always before anything is published: a
   sequence or a use that somebody has seen is never taken back.
 - A run that was forgotten or superseded stays as an archived row for 30 days, and is adopted again
-  when it turns up with the same start time. A damaged file is set aside, not overwritten.
+  when it turns up with the same start time. A damaged file is set aside, not overwritten; a row
+  that cannot be read is put into a table of its own, and costs no other run. A file that is no
+  database is not touched.
 - At most one row of a session id is live.
 """
 
@@ -15,13 +17,20 @@ import math
 import sqlite3
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from otel_budget import wire
-from otel_budget.errors import InvalidValueError, OtelBudgetError
 from otel_budget.ledger import record
+from otel_budget.sidecar.storage_file import (
+    UNREADABLE,
+    StoreError,
+    advice,
+    check_kind,
+    check_version,
+    check_whole,
+    set_aside,
+)
+from otel_budget.sources.notices import one_line, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -31,49 +40,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: What is in the file, each with its version. Another version of any of them is refused.
-VERSIONS = {
-    "schema_version": "1",
-    "account_format": str(record.FORMAT),
-    "verdict_version": str(wire.VERSION),
-}
+T = TypeVar("T")
+_UNREADABLE_ROW = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+
 #: Seconds to wait for a predecessor that is still closing the file.
 _LOCK_TIMEOUT = 2.0
 #: Seconds an archived run is kept, and seconds between two looks for older ones.
 KEEP_ARCHIVED = 30 * 86_400.0
 PURGE_EVERY = 3600.0
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE account (
-    session_id TEXT NOT NULL,
-    started_at TEXT NOT NULL,  -- as repr, so that it is exact; '' where the run does not say
-    archived INTEGER NOT NULL,
-    archived_at REAL,  -- Unix time; NULL for a live one
-    body TEXT NOT NULL,
-    PRIMARY KEY (session_id, started_at)
-);
-CREATE UNIQUE INDEX one_live_run ON account (session_id) WHERE archived = 0;
-CREATE INDEX archived_since ON account (archived_at) WHERE archived = 1;
-CREATE TABLE verdict (
-    session_id TEXT NOT NULL,
-    started_at TEXT NOT NULL,
-    body TEXT NOT NULL,
-    PRIMARY KEY (session_id, started_at)
-);
-"""
-
-
-class StoreError(OtelBudgetError):
-    """Say that the storage cannot be used, and what to do.
-
-    path: the file. problem: what is wrong with it.
-    """
-
-    def __init__(self, path: str, problem: str, advice: str) -> None:
-        """Keep the fields."""
-        self.path, self.problem, self.advice = path, problem, advice
-        super().__init__(f"storage {path}: {problem}; {advice}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +95,21 @@ class Store:
 
     def load(self) -> Restored:
         """Return the live accounts, their last verdicts and the sequence."""
-        accounts = self._db.execute("SELECT body FROM account WHERE archived = 0").fetchall()
-        verdicts = self._db.execute("SELECT body FROM verdict").fetchall()
+        accounts = self._readable("account", "WHERE archived = 0", _account)
+        verdicts = self._readable("verdict", "", wire.from_json)
         row = self._db.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()
+        live = {account.session_id for account in accounts}
         return Restored(
-            accounts=tuple(record.load(json.loads(body)) for (body,) in accounts),
-            verdicts=tuple(wire.from_json(body) for (body,) in verdicts),
+            accounts=tuple(accounts),
+            verdicts=tuple(verdict for verdict in verdicts if verdict.session_id in live),
             sequence=int(row[0]),
         )
 
     def archived(self, session_id: str, started_at: float | None) -> Account | None:
         """Return the account of a run that was forgotten; None if there is none."""
-        row = self._db.execute(
-            "SELECT body FROM account WHERE session_id = ? AND started_at = ? AND archived = 1",
-            (session_id, _key(started_at)),
-        ).fetchone()
-        return None if row is None else record.load(json.loads(row[0]))
+        where = "WHERE session_id = ? AND started_at = ? AND archived = 1"
+        found = self._readable("account", where, _account, session_id, _key(started_at))
+        return found[0] if found else None
 
     def commit(self, changes: Changes) -> None:
         """Write what changed, all or nothing. Raises sqlite3.Error; nothing is written then."""
@@ -158,6 +138,43 @@ class Store:
     def close(self) -> None:
         """Close the file; it is whole without its side files then."""
         self._db.close()
+
+    def _readable(
+        self, table: str, where: str, load: Callable[[str], T], *values: object
+    ) -> list[T]:
+        """Return what can be read of some rows; put aside those that cannot, and say so."""
+        rows = self._db.execute(
+            f"SELECT session_id, started_at, body FROM {table} {where}",  # noqa: S608 - constants
+            values,
+        ).fetchall()
+        found: list[T] = []
+        bad: list[tuple[str, ...]] = []
+        problems: list[str] = []
+        for session_id, started_at, body in rows:
+            try:
+                found.append(load(body))
+            except _UNREADABLE_ROW as exc:
+                bad.append((table, session_id, started_at, body))
+                problems.append(one_line(f"{session_id}: {type(exc).__name__}: {exc}"))
+        if bad:
+            self._put_aside(table, bad)
+            logger.error(
+                "storage: %d rows of the table %s cannot be read; they are kept in the table "
+                "unreadable, and what these runs used before is unknown: %s",
+                len(bad), table, some(problems, "; "),
+            )  # fmt: skip
+        return found
+
+    def _put_aside(self, table: str, rows: Sequence[tuple[str, ...]]) -> None:
+        """Move rows into a table of their own, where nothing overwrites them."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(UNREADABLE)
+            self._db.executemany("INSERT INTO unreadable VALUES (?, ?, ?, ?)", rows)
+            self._db.executemany(
+                f"DELETE FROM {table} WHERE session_id = ? AND started_at = ?",  # noqa: S608 - constant
+                [row[1:3] for row in rows],
+            )
 
     def _archive(self, accounts: Iterable[Account], now: float) -> None:
         for account in accounts:
@@ -194,14 +211,15 @@ def open_store(path: str, time: Callable[[], float] = time.time) -> tuple[Store,
 
     time: returns Unix seconds, by which archived runs grow old.
     A damaged file is renamed and a new one begun. Raises StoreError for a file that cannot be
-    opened, is in use, or was written by a newer version.
+    opened, is in use, is no database, or was written by a newer version.
     """
     try:
+        check_kind(path)
         return _open(path, time)
     except (sqlite3.OperationalError, OSError) as exc:
-        raise StoreError(path, f"cannot be opened: {exc}", _advice(exc)) from exc
-    except (sqlite3.DatabaseError, ValueError, KeyError, TypeError, InvalidValueError) as exc:
-        aside = _set_aside(path)
+        raise StoreError(path, f"cannot be opened: {exc}", advice(exc)) from exc
+    except (sqlite3.DatabaseError, ValueError, TypeError) as exc:
+        aside = set_aside(path)
         logger.error(  # noqa: TRY400 - the file is at fault, a traceback would hide what matters
             "storage %s is damaged (%s): set aside as %s; beginning with an empty ledger, what "
             "runs used before is unknown until they are read again", path, exc, aside,
@@ -224,9 +242,9 @@ def _open(path: str, time: Callable[[], float]) -> tuple[Store, Restored]:
         # sequences that were published already. A tick writes once, so this costs one fsync.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("BEGIN EXCLUSIVE")
-        _check_version(connection, path)
+        check_version(connection, path)
         connection.execute("COMMIT")
-        _check_whole(connection)
+        check_whole(connection)
         store = Store(connection, time)
         return store, store.load()
     except BaseException:
@@ -234,52 +252,8 @@ def _open(path: str, time: Callable[[], float]) -> tuple[Store, Restored]:
         raise
 
 
-def _check_version(connection: sqlite3.Connection, path: str) -> None:
-    """Make the tables in an empty file; refuse tables this version does not know."""
-    tables = {
-        name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-    }
-    if not tables:
-        for statement in _SCHEMA.split(";\n"):
-            connection.execute(statement)
-        rows = [*VERSIONS.items(), ("sequence", "0")]
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
-        return
-    elsewhere = "name another file in storage.path, or with --storage"
-    found = dict(connection.execute("SELECT key, value FROM meta")) if "meta" in tables else {}
-    for key, ours in VERSIONS.items():
-        if key not in found:
-            raise StoreError(path, "is a database of something else", elsewhere)
-        if found[key] != ours:
-            problem = f"has {key} {found[key]}, this version of otel-budget reads {ours}"
-            raise StoreError(path, problem, f"upgrade otel-budget, or {elsewhere}")
-
-
-def _check_whole(connection: sqlite3.Connection) -> None:
-    (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if answer != "ok":
-        raise sqlite3.DatabaseError(answer)
-
-
-def _set_aside(path: str) -> str:
-    """Rename a damaged file and what belongs to it; return its new name."""
-    suffix = f".damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-    for part in ("-wal", "-shm", ""):
-        file = Path(path + part)
-        if file.exists():
-            file.rename(path + suffix + part)
-    return path + suffix
-
-
-def _advice(problem: Exception) -> str:
-    if "locked" in str(problem):
-        return (
-            "another sidecar uses it: stop that one, or name another file in storage.path, or with "
-            "--storage"
-        )
-    return (
-        "storage.path, or --storage, must name a file in a folder that exists and can be written to"
-    )
+def _account(body: str) -> Account:
+    return record.load(json.loads(body))
 
 
 def _key(started_at: float | None) -> str:

@@ -8,12 +8,12 @@ import pytest
 from otel_budget import semconv
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.record import dump
+from otel_budget.sidecar.storage_file import StoreError
 from otel_budget.sidecar.store import (
     KEEP_ARCHIVED,
     PURGE_EVERY,
     Changes,
     Store,
-    StoreError,
     open_store,
 )
 from tests.sidecar_fixtures import START, SteadyClock, session, verdict
@@ -151,7 +151,7 @@ def test_what_was_archived_long_ago_is_deleted_in_the_next_transaction(path: str
     assert [a.session_id for a in restored.accounts] == ["live"]
 
 
-@pytest.mark.parametrize("damage", ["text", "truncated", "json", "account"])
+@pytest.mark.parametrize("damage", ["truncated", "header alone", "no sequence"])
 def test_a_damaged_file_is_set_aside_and_said_loudly(
     path: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -169,16 +169,75 @@ def test_a_damaged_file_is_set_aside_and_said_loudly(
 
 def spoil(file: Path, damage: str) -> None:
     """Damage a storage file in one of several ways."""
-    if damage == "text":
-        file.write_text("this is not a database, whatever its name says\n" * 100)
-    elif damage == "truncated":
+    if damage == "truncated":
         file.write_bytes(file.read_bytes()[:5000])
+    elif damage == "header alone":
+        file.write_bytes(file.read_bytes()[:16] + b"\xff" * 5000)
     else:
-        body = "{" if damage == "json" else '{"format": 1}'
-        connection = sqlite3.connect(file)
-        with connection:
-            connection.execute("UPDATE account SET body = ?", (body,))
-        connection.close()
+        execute(file, "UPDATE meta SET value = 'many' WHERE key = 'sequence'")
+
+
+def execute(file: Path, statement: str, *values: object) -> list[tuple[object, ...]]:
+    """Change a storage file behind its back, or look into it."""
+    connection = sqlite3.connect(file)
+    with connection:
+        found = connection.execute(statement, values).fetchall()
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("text", ["root:x:0:0\n", "resource_limits:\n  max_tokens: 5\n" * 100])
+def test_a_file_that_is_no_database_is_refused_untouched(path: str, text: str) -> None:
+    Path(path).write_text(text)
+    with pytest.raises(StoreError, match=r"is not a database; name another file in storage\.path"):
+        open_store(path)
+    assert Path(path).read_text() == text
+    assert [file.name for file in Path(path).parent.iterdir()] == ["otel-budget.db"]
+
+
+def test_an_empty_file_is_begun(path: str) -> None:
+    Path(path).touch()
+    written(path, Changes(1, [account()]))
+    store, restored = open_store(path)
+    store.close()
+    assert len(restored.accounts) == 1
+
+
+@pytest.mark.parametrize("body", ["{", "[]", "5", '{"format": 1}', "[" * 100_000])
+def test_a_row_that_cannot_be_read_costs_no_other_run_and_is_kept(
+    path: str, body: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = [account("good"), account("bad")]
+    said = [verdict("good", 1, started_at=START), verdict("bad", 2, started_at=START)]
+    written(path, Changes(2, both, [], said))
+    execute(Path(path), "UPDATE account SET body = ? WHERE session_id = 'bad'", body)
+    for _ in range(2):
+        store, restored = open_store(path)
+        assert [a.session_id for a in restored.accounts] == ["good"]
+        assert [v.session_id for v in restored.verdicts] == ["good"]
+        assert restored.sequence == 2
+        store.commit(Changes(2, [account("bad", 7)]))
+        store.commit(Changes(2, [], [account("bad", 7)]))
+        store.close()
+    assert execute(Path(path), "SELECT * FROM unreadable") == [
+        ("account", "bad", repr(START), body)
+    ]
+    assert caplog.text.count("1 rows of the table account cannot be read") == 1
+    assert not list(Path(path).parent.glob("*.damaged-*"))
+
+
+def test_an_archived_row_or_a_verdict_that_cannot_be_read_is_as_if_it_were_not_there(
+    path: str,
+) -> None:
+    written(path, Changes(1, [account()], [account("old")], [verdict(started_at=START)]))
+    execute(Path(path), "UPDATE account SET body = '{' WHERE archived = 1")
+    execute(Path(path), "UPDATE verdict SET body = '{}'")
+    store, restored = open_store(path)
+    assert (len(restored.accounts), restored.verdicts) == (1, ())
+    assert store.archived("old", START) is None
+    store.close()
+    kinds = execute(Path(path), "SELECT kind FROM unreadable")
+    assert kinds == [("verdict",), ("account",)]
 
 
 @pytest.mark.parametrize("key", ["schema_version", "account_format", "verdict_version"])

@@ -1,0 +1,115 @@
+"""The storage's file: what is in it, what it may not be, and what becomes of a damaged one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from sqlite3 import Connection, DatabaseError
+
+from otel_budget import wire
+from otel_budget.errors import OtelBudgetError
+from otel_budget.ledger import record
+
+#: What is in the file, each with its version. Another version of any of them is refused.
+VERSIONS = {
+    "schema_version": "1",
+    "account_format": str(record.FORMAT),
+    "verdict_version": str(wire.VERSION),
+}
+#: How every SQLite file begins that is not empty.
+_HEADER = b"SQLite format 3\0"
+_ELSEWHERE = "name another file in storage.path, or with --storage"
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE account (
+    session_id TEXT NOT NULL,
+    started_at TEXT NOT NULL,  -- as repr, so that it is exact; '' where the run does not say
+    archived INTEGER NOT NULL,
+    archived_at REAL,  -- Unix time; NULL for a live one
+    body TEXT NOT NULL,
+    PRIMARY KEY (session_id, started_at)
+);
+CREATE UNIQUE INDEX one_live_run ON account (session_id) WHERE archived = 0;
+CREATE INDEX archived_since ON account (archived_at) WHERE archived = 1;
+CREATE TABLE verdict (
+    session_id TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (session_id, started_at)
+);
+"""
+#: Rows that could not be read, out of the way of what is written later. Made when there are any.
+UNREADABLE = """
+CREATE TABLE IF NOT EXISTS unreadable (
+    kind TEXT NOT NULL, session_id TEXT NOT NULL, started_at TEXT NOT NULL, body TEXT NOT NULL
+)
+"""
+
+
+class StoreError(OtelBudgetError):
+    """Say that the storage cannot be used, and what to do.
+
+    path: the file. problem: what is wrong with it.
+    """
+
+    def __init__(self, path: str, problem: str, advice: str) -> None:
+        """Keep the fields."""
+        self.path, self.problem, self.advice = path, problem, advice
+        super().__init__(f"storage {path}: {problem}; {advice}")
+
+
+def check_kind(path: str) -> None:
+    """Refuse a file that never was a database: who wrote it wants to keep it where it is."""
+    file = Path(path)
+    if not file.exists():
+        return
+    with file.open("rb") as opened:
+        begin = opened.read(len(_HEADER))
+    if begin not in (b"", _HEADER):
+        raise StoreError(path, "is not a database", _ELSEWHERE)
+
+
+def check_version(connection: Connection, path: str) -> None:
+    """Make the tables in an empty file; refuse tables this version does not know."""
+    tables = {
+        name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+    }
+    if not tables:
+        for statement in _SCHEMA.split(";\n"):
+            connection.execute(statement)
+        rows = [*VERSIONS.items(), ("sequence", "0")]
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+        return
+    found = dict(connection.execute("SELECT key, value FROM meta")) if "meta" in tables else {}
+    for key, ours in VERSIONS.items():
+        if key not in found:
+            raise StoreError(path, "is a database of something else", _ELSEWHERE)
+        if found[key] != ours:
+            problem = f"has {key} {found[key]}, this version of otel-budget reads {ours}"
+            raise StoreError(path, problem, f"upgrade otel-budget, or {_ELSEWHERE}")
+
+
+def check_whole(connection: Connection) -> None:
+    """Raise DatabaseError for a file that SQLite finds damaged."""
+    (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if answer != "ok":
+        raise DatabaseError(answer)
+
+
+def set_aside(path: str) -> str:
+    """Rename a damaged file and what belongs to it; return its new name."""
+    suffix = f".damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    for part in ("-wal", "-shm", ""):
+        file = Path(path + part)
+        if file.exists():
+            file.rename(path + suffix + part)
+    return path + suffix
+
+
+def advice(problem: Exception) -> str:
+    """Say what to do about a file that cannot be opened."""
+    if "locked" in str(problem):
+        return f"another sidecar uses it: stop that one, or {_ELSEWHERE}"
+    return (
+        "storage.path, or --storage, must name a file in a folder that exists and can be written to"
+    )
