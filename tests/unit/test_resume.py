@@ -33,9 +33,7 @@ def killed(make: Make, session_id: str, root: Path, **limits: Any) -> ResourceUs
     )  # fmt: skip
     monitor.record_operation(None, api_call=True, outcome="error")
     assert monitor.checkpoint({"step": 4}) is not None
-    monitor._run.saving._folder = (
-        None  # what is killed writes no last one
-    )
+    monitor._run.saving._folder = None  # what is killed writes no last one
     return monitor.get_usage_report()
 
 
