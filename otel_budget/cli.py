@@ -12,11 +12,10 @@ import logging
 import os
 import sys
 import time
-import urllib.error
-import urllib.request
 from http import HTTPStatus
 from http.client import HTTPException
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from otel_budget import __version__, semconv, wire
 from otel_budget.arguments import (
@@ -31,7 +30,7 @@ from otel_budget.arguments import (
     FLAG_NAMES,
     parser,
 )
-from otel_budget.enforcement.client import SidecarAddress
+from otel_budget.enforcement.client import MAX_LINE, SidecarAddress
 from otel_budget.errors import (
     ConfigFileError,
     InvalidConfigError,
@@ -158,26 +157,31 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _ask(sidecar: str, session_id: str) -> tuple[bytes | None, str]:
-    """Return the sidecar's answer, or None and why there is none."""
-    SidecarAddress.parse(sidecar)
-    url = f"{sidecar.rstrip('/')}/v1/verdicts/{session_id}"
+    """Return the sidecar's answer, or None and why there is none.
+
+    As a run's own monitor asks: without a proxy, and without going where another server sends it.
+    """
+    address = SidecarAddress.parse(sidecar)
+    connection = address.connect(_TIMEOUT)
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:  # noqa: S310 - http or https: parsed
-            body: bytes = answer.read()
-            return body, ""
-    except urllib.error.HTTPError as exc:
-        with exc:
-            return None, _detail(exc)
+        path = f"{address.path}/v1/verdicts/{quote(session_id, safe='')}"
+        connection.request("GET", path, headers={"Accept": "application/json"})
+        answer = connection.getresponse()
+        body = answer.read(MAX_LINE)
     except (OSError, HTTPException) as exc:
-        reason = getattr(exc, "reason", exc)
-        return None, f"no sidecar answers at {sidecar}: {reason}"
+        return None, f"no sidecar answers at {sidecar}: {exc}"
+    finally:
+        connection.close()
+    if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+        return body, ""
+    return None, _detail(body) or f"the sidecar answers {answer.status} {answer.reason}"
 
 
-def _detail(error: urllib.error.HTTPError) -> str:
-    """Return what a problem+json answer says, or its status."""
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        return str(json.loads(error.read())["detail"])
-    return f"the sidecar answers {error.code} {HTTPStatus(error.code).phrase}"
+def _detail(body: bytes) -> str:
+    """Return what a problem+json answer says; empty for anything else."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+        return str(json.loads(body)["detail"])
+    return ""
 
 
 def _in_words(verdict: Verdict) -> str:

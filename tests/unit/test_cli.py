@@ -16,6 +16,7 @@ from otel_budget import __version__, wire
 from otel_budget.arguments import ENV_SIDECAR
 from otel_budget.cli import main
 from otel_budget.model.verdict import Action, LimitStatus
+from tests.raw_server import serve_raw
 from tests.sidecar_fixtures import START, verdict
 
 GOOD = """
@@ -169,6 +170,33 @@ def test_check_exits_4_when_nobody_knows(
 def test_check_exits_4_when_no_sidecar_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "run-1", "--sidecar", "http://127.0.0.1:9"]) == 4
     assert "no sidecar answers at http://127.0.0.1:9" in capsys.readouterr().out
+
+
+def test_check_asks_the_sidecar_itself_whatever_proxy_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with answering(200, wire.to_json(verdict())) as url:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.delenv("no_proxy", raising=False)
+        assert main(["check", "run-1", "--sidecar", url]) == 0
+
+
+def test_check_does_not_go_where_it_is_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(200, wire.to_json(verdict())) as other:
+        moved = f"HTTP/1.1 302 Found\r\nLocation: {other}/\r\nContent-Length: 0\r\n\r\n"
+        with serve_raw(lambda connection, _over: connection.sendall(moved.encode())) as address:
+            assert main(["check", "run-1", "--sidecar", f"http://{address}"]) == 4
+    assert "the sidecar answers 302 Found" in capsys.readouterr().out
+
+
+def test_check_does_not_read_without_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("otel_budget.cli.MAX_LINE", 100)
+    with answering(200, wire.to_json(verdict()) + " " * 1_000_000) as url:
+        assert main(["check", "run-1", "--sidecar", url]) == 4
+    assert "does not answer like a sidecar" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
