@@ -6,19 +6,56 @@ A sidecar that sees nothing must not look like one that works, and one that work
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.model.verdict import Action
-from otel_budget.sources.notices import MOST_LINES, log_lines, some
+from otel_budget.sources.notices import MOST_LINES, log_lines, one_line, some
 
 if TYPE_CHECKING:
-    from otel_budget.model.reading import Reading
+    from collections.abc import Iterable
+
+    from otel_budget.model.reading import Problem, Reading
     from otel_budget.sidecar.book import Change, Step
 
 logger = logging.getLogger(__name__)
 
 #: Good readings in a row without a run after which that is worth a line.
 NO_RUN_AFTER: Final = 10
+
+
+#: Good readings in a row without a problem after which it is over; one that comes and goes is one.
+OVER_AFTER: Final = 3
+
+
+class Problems:
+    """Tells each problem when it begins and when it is over, by its target and its kind."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._known: dict[tuple[str, ...], tuple[str, int]] = {}
+        """What it was about to its words, and to the readings since it was last seen."""
+
+    def note(self, problems: Iterable[Problem], *, said: bool) -> None:
+        """Take the problems of one reading. said: another line has said, or will, what is new."""
+        now = {_kind(problem): one_line(problem.detail) for problem in problems}
+        begun = {key: words for key, words in now.items() if key not in self._known}
+        gone = {k: (w, n + 1) for k, (w, n) in self._known.items() if k not in now}
+        over = {key: words for key, (words, n) in gone.items() if n >= OVER_AFTER or said}
+        lasting = {key: known for key, known in gone.items() if key not in over}
+        self._known = {**lasting, **{key: (words, 0) for key, words in now.items()}}
+        if said:
+            return
+        told = {words: f"problem: {words}" for words in begun.values()}
+        log_lines(logger, logging.WARNING, told, "problems")
+        told = {words: f"no problem any more: {words}" for words in over.values()}
+        log_lines(logger, logging.INFO, told, "problems are over")
+
+
+def _kind(problem: Problem) -> tuple[str, ...]:
+    """Return what makes a problem another one: not the numbers in it, nor what a target wrote."""
+    words = problem.detail.removeprefix(f"{problem.target}: ").partition(": ")[0]
+    return (problem.target, str(problem.reason), re.sub(r"[0-9]+", "0", one_line(words)))
 
 
 class Journal:
@@ -28,6 +65,7 @@ class Journal:
         """Have told nothing yet."""
         self._source_was_ok: bool | None = None
         self._without_run = 0
+        self._problems = Problems()
 
     def exchanged(self) -> None:
         """Take note that from now on another configuration is read from."""
@@ -35,8 +73,12 @@ class Journal:
 
     def read(self, reading: Reading) -> None:
         """Tell whether the source answers, and whether it shows anything."""
-        if reading.ok != self._source_was_ok:
+        changed = reading.ok != self._source_was_ok
+        if changed:
             self._tell_whether_it_answers(reading)
+        # A source that gives nothing is told with all it says, and so is its return.
+        back = changed and self._source_was_ok is False
+        self._problems.note(reading.problems, said=back or not reading.ok)
         self._source_was_ok = reading.ok
         if reading.sessions:
             self._without_run = 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 #: More lines of one kind at once become one line.
 MOST_LINES: Final = 20
@@ -49,12 +49,9 @@ class Notices:
         self._logger, self._many = logger, many
         self._said: dict[str, str] = {}
 
-    def note(self, wrong: Mapping[str, str], level: int, *, later: Collection[str] = ()) -> None:
-        """Take all that is wrong now, by subject; log what is new of it.
-
-        later: subjects of which nothing new is to be said this time.
-        """
+    def note(self, wrong: Mapping[str, str], level: int) -> None:
+        """Take all that is wrong now, by subject; log what is new of it."""
         old = {key: line for key, line in wrong.items() if self._said.get(key) == line}
-        new = {k: line for k, line in wrong.items() if k not in old and k not in later}
+        new = {k: line for k, line in wrong.items() if k not in old}
         self._said = {**old, **new}
         log_lines(self._logger, level, new, self._many)

@@ -19,7 +19,7 @@ from otel_budget import semconv
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
 from otel_budget.sources.assemble import NEEDED, SESSION_ID, Assembled, assemble
-from otel_budget.sources.fetch import Access, Fetcher, FetchError, RefusedError
+from otel_budget.sources.fetch import Access, Fetcher, FetchError
 from otel_budget.sources.file_sd import FileTargets
 from otel_budget.sources.notices import Notices, one_line
 from otel_budget.sources.parse import ACCEPT, ExpositionError, PageReader
@@ -100,9 +100,7 @@ class ScrapeSource:
             spacing=self._settings.interval,
             answered=bool(found) or not problems,
         )
-        # While nothing works whoever reads says so, with every problem.
-        said = () if reading.ok else {problem.target for problem in problems}
-        self._notices.note(self._strange, logging.WARNING, later=said)
+        self._notices.note(self._strange, logging.WARNING)
         return reading
 
     async def close(self) -> None:
@@ -126,8 +124,6 @@ class ScrapeSource:
             fetched = await self._fetcher.fetch(target.url, target.access, accept=ACCEPT)
             return await asyncio.to_thread(self._assemble, target, fetched)
         except (FetchError, ExpositionError) as exc:
-            if isinstance(exc, RefusedError | ExpositionError):
-                self._note_strange(target, str(exc))
             return Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {exc}")
         except Exception as exc:
             # A defect of ours that one target's answer brings to light; the others' count on.

@@ -14,7 +14,6 @@ from otel_budget.instrumentation.exposition import SessionCollector
 from otel_budget.sidecar.telemetry import Telemetry
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.exposition import Exposition, line, page, serve
-from tests.raw_server import respond, serve_raw
 
 RUN = page(line(semconv.SESSION_TOKENS, 5, "run-1"))
 
@@ -93,38 +92,6 @@ def test_an_agent_without_a_run_is_not_named(
     endpoint.show(generate_latest(registry).decode())
     read(look(endpoint.url), 3)
     assert log.messages == []
-
-
-def test_a_refusal_beside_good_targets_is_one_short_printable_line(
-    endpoint: Exposition, log: pytest.LogCaptureFixture
-) -> None:
-    endpoint.show(RUN)
-    html = b"<html>\n\x1b[31m<body>\n" + b"<p>not here</p>\n" * 100
-    with serve_raw(respond(html, "text/html", "404 Not Found")) as address:
-        read(look(endpoint.url, f"http://{address}/"), 3)
-    (told,) = log.messages
-    assert told.startswith(f"target http://{address}/ answers, but ")
-    why = told.partition("otel-budget: ")[2]
-    assert why.startswith("HTTP 404 Not Found: <html>")
-    assert why.isprintable()
-    assert len(why) <= 200
-
-
-def test_a_refusal_of_all_there_is_is_left_to_whoever_reads(
-    log: pytest.LogCaptureFixture,
-) -> None:
-    """He says it with all details; twice would be once too often."""
-    with serve_raw(respond(b"<html>", "text/html", "404 Not Found")) as address, serve() as other:
-        source = look(f"http://{address}/", other.url)
-        other.show(None)
-        read(source, 2)
-        assert log.messages == []
-        for _ in range(3):
-            other.show(RUN)
-            read(source)
-            other.show("# no run; otel_budget_\n")
-            read(source)
-        assert [m.split()[1] for m in log.messages] == [f"http://{address}/"]
 
 
 def test_very_many_strange_targets_are_one_line(log: pytest.LogCaptureFixture) -> None:

@@ -155,6 +155,31 @@ def test_an_outage_of_very_many_targets_is_one_line_of_bounded_length(
     assert log.messages[0].endswith("t19: refused; and 4,980 more")
 
 
+def test_a_problem_beside_runs_is_told_when_it_begins_and_when_it_is_over(
+    make: Any, log: pytest.LogCaptureFixture
+) -> None:
+    def bad(detail: str) -> Reading:
+        return reading(session(), problems=(Problem("t", Reason.SOURCE_ERROR, f"t: {detail}"),))
+
+    well = reading(session())
+    slow, refused = bad("HTTP 503 Slow: id a1"), bad("cannot be read: \x1b[31m" + "x" * 500)
+    ticks(make(well, slow, bad("HTTP 503 Slow: id b2"), well, well, slow, refused, *[well] * 9), 15)
+    begun, other, first_over, second_over = log.messages[1:]
+    assert begun == "problem: t: HTTP 503 Slow: id a1"
+    assert other.startswith("problem: t: cannot be read: ?[31mxxx")
+    assert first_over == "no problem any more: t: HTTP 503 Slow: id a1"
+    assert second_over.startswith("no problem any more: t: cannot be read")
+    assert max(map(len, log.messages)) < 250
+
+
+def test_very_many_problems_at_once_are_one_line(make: Any, log: pytest.LogCaptureFixture) -> None:
+    problems = tuple(Problem(f"t{n}", Reason.SOURCE_ERROR, f"t{n}: refused") for n in range(5000))
+    ticks(make(reading(session(), problems=problems)), 3)
+    assert [m for m in log.messages if "refused" in m] == [
+        "5,000 problems: t0: refused; t1: refused; t2: refused; and 4,997 more"
+    ]
+
+
 def test_what_others_wrote_becomes_one_short_printable_line() -> None:
     assert one_line("<html>\n\t<b>no\x1b[31m \u202e") == "<html> <b>no?[31m ?"
     assert one_line("x" * 200) == "x" * 200
