@@ -12,6 +12,7 @@ from prometheus_client.samples import Sample
 from otel_budget import semconv
 from otel_budget._version import __version__
 from otel_budget.instrumentation.record import plus
+from otel_budget.model.limits import LIMIT_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -41,12 +42,6 @@ _PARTS = (
     (semconv.PHASE_TOKEN_DETAILS, semconv.DETAIL, "cache_write", "cache_write_tokens"),
     (semconv.PHASE_TOKEN_DETAILS, semconv.DETAIL, "reasoning", "reasoning_tokens"),
 )
-_LIMIT_KEYS = {
-    semconv.DURATION: ("max_duration_seconds", "duration_warning_threshold"),
-    semconv.TOKENS: ("max_tokens", "token_warning_threshold"),
-    semconv.API_CALLS: ("max_api_calls", "api_call_warning_threshold"),
-    semconv.COST: ("max_cost_usd", "cost_warning_threshold"),
-}
 
 
 class _Families:
@@ -155,7 +150,7 @@ def _limits(families: _Families, records: Sequence[SessionRecord]) -> None:
     """Show what judges the run; where records differ, the strictest of each."""
     sid = {semconv.SESSION_ID: records[0].session_id}
     every, put = [record.limits for record in records], families.put
-    for resource, (limit_key, threshold_key) in _LIMIT_KEYS.items():
+    for resource, (limit_key, threshold_key) in LIMIT_FIELDS.items():
         limited = [limits for limits in every if getattr(limits, limit_key) is not None]
         if not limited:
             continue

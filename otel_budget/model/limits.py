@@ -11,6 +11,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
 from otel_budget.model import checks
 
@@ -117,4 +118,11 @@ def refuse_misplaced(mapping: Mapping[str, object]) -> None:
 
 
 LIMIT_KEYS = tuple(field.name for field in dataclasses.fields(ResourceLimits))
+#: Resource to the field with its limit and the one with the share of it where warning begins.
+LIMIT_FIELDS = {
+    semconv.DURATION: ("max_duration_seconds", "duration_warning_threshold"),
+    semconv.TOKENS: ("max_tokens", "token_warning_threshold"),
+    semconv.API_CALLS: ("max_api_calls", "api_call_warning_threshold"),
+    semconv.COST: ("max_cost_usd", "cost_warning_threshold"),
+}
 THRESHOLD_KEYS = tuple(key for key in LIMIT_KEYS if key.endswith("_threshold"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget import semconv
 from otel_budget.config.load import revision
+from otel_budget.config.schema import PrometheusConfig
+from otel_budget.model.limits import LIMIT_FIELDS
 from otel_budget.policy.evaluate import bounds_from
 from otel_budget.policy.judge import Rules
 from otel_budget.policy.words import amount
@@ -18,7 +19,6 @@ from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarge
 if TYPE_CHECKING:
     from otel_budget.config.schema import (
         CeilingsConfig,
-        PrometheusConfig,
         ScrapeConfig,
         SidecarConfig,
         SourceConfig,
@@ -30,33 +30,23 @@ if TYPE_CHECKING:
 
 def make_source(config: SourceConfig, clock: Clock) -> Source:
     """Return the configured source; nothing is opened yet."""
-    if config.prometheus is not None:
-        return PrometheusSource(_prometheus_settings(config.prometheus), clock)
-    if config.scrape is not None:
-        return ScrapeSource(_scrape_settings(config.scrape), clock)
-    raise ValueError("a source without a kind")  # the schema lets none through
+    chosen = _chosen(config)
+    if isinstance(chosen, PrometheusConfig):
+        return PrometheusSource(_prometheus_settings(chosen), clock)
+    return ScrapeSource(_scrape_settings(chosen), clock)
 
 
 def settings_of(config: SidecarConfig, source: Source) -> Settings:
     """Return what the loop needs to know. source: made from the same configuration."""
-    if config.source.prometheus is not None:
-        name, interval = prometheus.SOURCE, config.source.prometheus.interval
-    elif config.source.scrape is not None:
-        name, interval = scrape.SOURCE, config.source.scrape.interval
-    else:
-        raise ValueError("a source without a kind")  # the schema lets none through
-    return Settings(name, source, interval, rules_of(config), config.verdicts.forget_after)
+    chosen = _chosen(config.source)
+    name = prometheus.SOURCE if isinstance(chosen, PrometheusConfig) else scrape.SOURCE
+    return Settings(name, source, chosen.interval, rules_of(config), config.verdicts.forget_after)
 
 
 def rules_of(config: SidecarConfig) -> Rules:
     """Return how to judge."""
     ceilings, verdicts = config.resource_limits, config.verdicts
-    thresholds = {
-        semconv.DURATION: ceilings.duration_warning_threshold,
-        semconv.TOKENS: ceilings.token_warning_threshold,
-        semconv.API_CALLS: ceilings.api_call_warning_threshold,
-        semconv.COST: ceilings.cost_warning_threshold,
-    }
+    thresholds = {res: getattr(ceilings, threshold) for res, (_, threshold) in LIMIT_FIELDS.items()}
     given = {resource: value for resource, value in thresholds.items() if value is not None}
     return Rules(
         ceilings=bounds_from(_limits(ceilings), given, "sidecar"),
@@ -94,13 +84,12 @@ def warnings(config: SidecarConfig) -> tuple[str, ...]:
 
 def describe_source(config: SourceConfig) -> str:
     """Say in a few words where samples come from."""
-    if config.prometheus is not None:
-        chosen = "".join(f" {{{matcher}}}" for matcher in config.prometheus.matchers)
-        return f"prometheus {config.prometheus.url}{chosen} every {config.prometheus.interval:g} s"
-    if config.scrape is not None:
-        places = [target.url for target in config.scrape.targets] + list(config.scrape.file_sd)
-        return f"scrape of {', '.join(places)} every {config.scrape.interval:g} s"
-    raise ValueError("a source without a kind")  # the schema lets none through
+    chosen = _chosen(config)
+    if isinstance(chosen, PrometheusConfig):
+        matchers = "".join(f" {{{matcher}}}" for matcher in chosen.matchers)
+        return f"prometheus {chosen.url}{matchers} every {chosen.interval:g} s"
+    places = [target.url for target in chosen.targets] + list(chosen.file_sd)
+    return f"scrape of {', '.join(places)} every {chosen.interval:g} s"
 
 
 def describe_ceilings(config: CeilingsConfig) -> str:
@@ -111,13 +100,15 @@ def describe_ceilings(config: CeilingsConfig) -> str:
     return ", ".join(f"{resource} {amount(resource, limit)}" for resource, limit in limits.items())
 
 
+def _chosen(config: SourceConfig) -> PrometheusConfig | ScrapeConfig:
+    chosen = config.prometheus or config.scrape
+    if chosen is None:
+        raise ValueError("a source without a kind")  # the schema lets none through
+    return chosen
+
+
 def _limits(config: CeilingsConfig) -> dict[str, Number]:
-    limits: dict[str, Number | None] = {
-        semconv.DURATION: config.max_duration_seconds,
-        semconv.TOKENS: config.max_tokens,
-        semconv.API_CALLS: config.max_api_calls,
-        semconv.COST: config.max_cost_usd,
-    }
+    limits = {resource: getattr(config, limit) for resource, (limit, _) in LIMIT_FIELDS.items()}
     return {resource: limit for resource, limit in limits.items() if limit is not None}
 
 

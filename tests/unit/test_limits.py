@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from otel_budget import semconv
+from otel_budget.config.schema import CeilingsConfig
 from otel_budget.errors import ConfigFileError, InvalidValueError
-from otel_budget.model.limits import LIMIT_KEYS, THRESHOLD_KEYS, ResourceLimits
+from otel_budget.model.limits import LIMIT_FIELDS, LIMIT_KEYS, THRESHOLD_KEYS, ResourceLimits
 
 COUNTS = ("max_tokens", "max_api_calls")
 NAN, INF = float("nan"), float("inf")
@@ -187,3 +189,9 @@ def test_a_dict_with_money_as_a_number_is_refused() -> None:
     """It was not written by to_dict."""
     with pytest.raises(InvalidValueError, match=r"max_cost_usd: 0.1 .*decimal string"):
         ResourceLimits.from_dict({**limits().to_dict(), "max_cost_usd": 0.1})
+
+
+def test_every_resource_has_its_fields_here_and_in_the_sidecars_ceilings() -> None:
+    assert tuple(LIMIT_FIELDS) == semconv.RESOURCES
+    for fields in LIMIT_FIELDS.values():
+        assert set(fields) <= set(LIMIT_KEYS) & set(CeilingsConfig.model_fields)
