@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.model.checks import MAX_COUNT
-from otel_budget.model.limits import DEFAULT_THRESHOLD, ResourceLimits
+from otel_budget.model.limits import DEFAULT_THRESHOLD, LIMIT_FIELDS, ResourceLimits
 from otel_budget.model.verdict import LimitCheckResult, LimitStatus, Origin, ResourceState
 from otel_budget.policy.words import amount, percent
 
@@ -63,15 +63,13 @@ def bound(resource: str, limit: Number, threshold: float, origin: Origin) -> Bou
 
 def bounds_of(limits: ResourceLimits) -> Bounds:
     """Return the bounds of a run's own limits."""
-    rows = (
-        (semconv.DURATION, limits.max_duration_seconds, limits.duration_warning_threshold),
-        (semconv.TOKENS, limits.max_tokens, limits.token_warning_threshold),
-        (semconv.API_CALLS, limits.max_api_calls, limits.api_call_warning_threshold),
-        (semconv.COST, limits.max_cost_usd, limits.cost_warning_threshold),
-    )
+    rows = {
+        resource: (getattr(limits, limit_field), getattr(limits, threshold_field))
+        for resource, (limit_field, threshold_field) in LIMIT_FIELDS.items()
+    }
     return {
         resource: bound(resource, limit, threshold, "session")
-        for resource, limit, threshold in rows
+        for resource, (limit, threshold) in rows.items()
         if limit is not None
     }
 

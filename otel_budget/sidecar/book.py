@@ -36,7 +36,8 @@ class Change:
         """True if the verdict before, if any, was on another run of the same id."""
         if self.before is None:
             return True
-        return _newer(self.verdict.started_at, self.before.started_at)
+        was, now = self.before.started_at, self.verdict.started_at
+        return was is not None and now is not None and was != now
 
     @property
     def became_inconclusive(self) -> bool:
@@ -210,10 +211,6 @@ class _Mark:
     @classmethod
     def of(cls, account: Account, *, archived: bool = False) -> _Mark:
         return cls(account, account.started_at, account.revision, archived)
-
-
-def _newer(start: float | None, known: float | None) -> bool:
-    return start is not None and known is not None and start > known
 
 
 def _gist(verdict: Verdict) -> tuple[object, ...]:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds the last reading may take once the process was asked to end.
 LAST_READ = 1.5
+#: Seconds a source may take to let go of its connections at the end.
+LAST_CLOSE = 0.5
 #: Seconds between two tries to judge when the lease is very short or judging fails.
 _LEAST_PAUSE = 0.05
 
@@ -122,7 +125,8 @@ class Loop:
         stopping.cancel()
         await self._last_tick()
         for source in {*self._retired, self.settings.source}:
-            await source.close()
+            with contextlib.suppress(TimeoutError):  # the process ends: the system closes the rest
+                await asyncio.wait_for(source.close(), LAST_CLOSE)
 
     async def tick(self) -> None:
         """Read the source, however long it takes, and judge."""

@@ -1,7 +1,8 @@
 """Build the sidecar out of its parts, run it, and end it in order.
 
 The end, on SIGTERM or SIGINT: one last tick, its verdicts to every open stream, the streams closed,
-the storage closed. It takes less than five seconds whatever the source or a slow reader does.
+the storage closed. It takes less than five seconds whatever the source or a slow reader does; only
+a disk that does not answer can hold it up, because what was judged is not thrown away.
 """
 
 from __future__ import annotations
@@ -165,7 +166,9 @@ async def _until_told(loop: Loop, hub: Hub, server: _Server, listener: socket.so
 
 @contextlib.contextmanager
 def _signals(loop: Loop, server: _Server, reloader: Reloader) -> Iterator[None]:
-    """End on SIGTERM and SIGINT, at once on the second of them; reload on SIGHUP."""
+    """End in order on SIGTERM and SIGINT, on the second without waiting for readers; reload on
+    SIGHUP.
+    """
     told: list[int] = []
 
     def end(number: int) -> None:

@@ -46,7 +46,7 @@ def parse_answer(body: bytes) -> Vector:
     ``infos`` are about the query, not about the data, and are passed over.
     """
     try:
-        # Numbers stay text: a time given back to the server must be the one it gave.
+        # Numbers stay text until they are told apart: "NaN" and "+Inf" come as strings anyway.
         answer = json.loads(body, parse_float=str, parse_int=str, parse_constant=str)
     except (ValueError, RecursionError) as exc:
         raise AnswerError(f"its answer is not JSON: {exc}") from exc
