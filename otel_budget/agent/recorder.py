@@ -82,8 +82,10 @@ class Recorder:
         ):
             self._add_tokens(tokens, api_call)
             return
-        named("model", model)
-        named("provider", provider)
+        if model is not None:
+            named("model", model)
+        if provider is not None:
+            named("provider", provider)
         amounts = amounts_of(
             tokens,
             api_call,
