@@ -38,10 +38,6 @@ class FetchError(OtelBudgetError):
     """Say why a request gave nothing; for people, without credentials."""
 
 
-class RefusedError(FetchError):
-    """Say that there was an answer, and that it is a refusal."""
-
-
 @dataclass(frozen=True, slots=True)
 class Access:
     """With what to ask one address."""
@@ -115,7 +111,7 @@ class Fetcher:
         async with client.stream(method, url, headers=headers, data=form) as response:
             began_at = self._clock()
             if response.status_code != HTTPStatus.OK:
-                raise RefusedError(await self._refusal(response))
+                raise FetchError(await self._refusal(response))
             body = await self._body(response)
             return Fetched(body, response.headers.get("content-type", ""), began_at)
 
