@@ -38,8 +38,8 @@ $(BIN)/pip:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.sidecar: $(BIN)/pip pyproject.toml .ci/constraints.txt
-	@echo "Installing otel-budget[sidecar] ..."
-	@$(PIP_INSTALL) -e '.[sidecar]'
+	@echo "Installing otel-budget[sidecar,prices] ..."
+	@$(PIP_INSTALL) -e '.[sidecar,prices]'
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/pip pyproject.toml .ci/constraints.txt

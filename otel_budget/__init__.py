@@ -8,6 +8,7 @@ from otel_budget.agent.orchestrator import (
     PhaseResult,
     RunResult,
 )
+from otel_budget.agent.prices import Prices
 from otel_budget.errors import BudgetExceeded, CheckpointError, InvalidValueError, NoCheckpointError
 from otel_budget.instrumentation.endpoint import serve_metrics, use_registry
 from otel_budget.model.limits import ResourceLimits
@@ -25,6 +26,7 @@ __all__ = [
     "Orchestrator",
     "PhaseFailedError",
     "PhaseResult",
+    "Prices",
     "Reason",
     "ResourceLimits",
     "ResourceMonitor",

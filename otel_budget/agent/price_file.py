@@ -1,0 +1,142 @@
+"""The user's own prices, from the ``prices:`` section of a YAML file, read strictly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from otel_budget.agent import rates
+from otel_budget.agent.providers import canonical
+from otel_budget.agent.rates import Rate
+from otel_budget.config.yaml_file import THE_KEYS, KeyPath, YamlFile, dotted, meant
+from otel_budget.errors import InvalidValueError
+from otel_budget.model import checks, limits
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from os import PathLike
+
+SECTION = "prices"
+CURRENCY = "currency"
+PROVIDER = "provider"
+_KINDS = {
+    "input": rates.INPUT,
+    "output": rates.OUTPUT,
+    "cache_read": rates.CACHE_READ,
+    "cache_write": rates.CACHE_WRITE,
+    "per_request": rates.REQUEST,
+}
+#: Limits may stand in the same file.
+_TOP_KEYS = (SECTION, CURRENCY, limits.SECTION)
+#: Decimal places of a price: more are a slip, and make every sum long.
+_MOST_PLACES = 20
+_ENTRY_KEYS = (*_KINDS, PROVIDER)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPrice:
+    """The price of one model, or of all whose names fit a pattern."""
+
+    rate: Rate
+    name: str
+    """In small letters; names are held against each other whatever their letters' case."""
+    provider: str | None
+    """None: whoever the provider is."""
+    pattern: re.Pattern[str] | None
+    """What the name stands for if it has a ``*`` or ``?``."""
+
+    @property
+    def is_exact(self) -> bool:
+        """True if it is of one model alone."""
+        return self.pattern is None
+
+    def fits(self, model: str, provider: str | None) -> bool:
+        """Tell whether this is the price of a model, as telemetry names it and its provider."""
+        if self.provider is not None and not _same_provider(self.provider, provider):
+            return False
+        model = model.lower()
+        return model == self.name or bool(self.pattern and self.pattern.fullmatch(model))
+
+
+def read(path: str | PathLike[str]) -> list[OwnPrice]:
+    """Return the prices in a file, in its order. Raises as ``Prices.from_yaml`` does."""
+    file = YamlFile.read(path)
+    for key, value in file.data.items():
+        if key not in _TOP_KEYS:
+            raise _unknown(file, (key,), value, _TOP_KEYS)
+    if SECTION not in file.data:
+        raise InvalidValueError(
+            SECTION, None, "a mapping of models", where=file.path, sentence="the section is missing"
+        )
+    currency = file.data.get(CURRENCY, "USD")
+    if currency != "USD":
+        raise _refused(file, (CURRENCY,), currency, "USD: budgets are in US dollars")
+    found: list[OwnPrice] = []
+    for model, value in file.section(SECTION).data.items():
+        if not isinstance(model, str) or not model:
+            raise _refused(file, (SECTION, str(model)), model, "the name of a model, a text")
+        for keys, entry in _entries((SECTION, model), value):
+            found.append(_own_price(file, keys, model, entry))
+    return found
+
+
+def _entries(keys: KeyPath, value: object) -> list[tuple[KeyPath, object]]:
+    """Return the prices of one model: one mapping, or a list of them, by provider."""
+    if isinstance(value, list) and value:
+        return [((*keys, index), entry) for index, entry in enumerate(value)]
+    return [(keys, value)]
+
+
+def _own_price(file: YamlFile, keys: KeyPath, model: str, entry: object) -> OwnPrice:
+    if not isinstance(entry, Mapping) or not entry:
+        allowed = "a mapping of prices: " + ", ".join(_ENTRY_KEYS)
+        raise _refused(file, keys, entry, allowed)
+    for key, value in entry.items():
+        if key not in _ENTRY_KEYS:
+            raise _unknown(file, (*keys, key), value, _ENTRY_KEYS)
+    prices = {
+        kind: rates.flat(_money(file, (*keys, key), entry[key]))
+        for key, kind in _KINDS.items()
+        if key in entry
+    }
+    if not prices:
+        raise _refused(file, keys, dict(entry), "one of the prices " + ", ".join(_KINDS))
+    provider = entry.get(PROVIDER)
+    if provider is not None and (not isinstance(provider, str) or not provider):
+        raise _refused(file, (*keys, PROVIDER), provider, "the name of a provider, a text")
+    name = model.lower()
+    return OwnPrice(Rate(prices), name, provider, _pattern(name))
+
+
+def _money(file: YamlFile, keys: KeyPath, value: object) -> Decimal:
+    allowed = "US dollars, a number from 0 to 2^53 with at most 20 decimal places"
+    try:
+        price = checks.money("", value)
+    except InvalidValueError as exc:
+        raise _refused(file, keys, value, allowed) from exc
+    if int(price.as_tuple().exponent) < -_MOST_PLACES:
+        raise _refused(file, keys, value, allowed)
+    return price
+
+
+def _pattern(name: str) -> re.Pattern[str] | None:
+    if "*" not in name and "?" not in name:
+        return None
+    return re.compile(re.escape(name).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+
+
+def _same_provider(named: str, provider: str | None) -> bool:
+    return provider is not None and canonical(named) == canonical(provider)
+
+
+def _unknown(
+    file: YamlFile, keys: KeyPath, value: object, known: tuple[str, ...]
+) -> InvalidValueError:
+    allowed = THE_KEYS + ", ".join(known) + meant(str(keys[-1]), known)
+    return _refused(file, keys, value, allowed)
+
+
+def _refused(file: YamlFile, keys: KeyPath, value: object, allowed: str) -> InvalidValueError:
+    return InvalidValueError(dotted(keys), value, allowed, where=file.where(*keys))

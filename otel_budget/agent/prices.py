@@ -1,0 +1,141 @@
+"""The price of a call: the user's own prices first, then the list of the package genai-prices.
+
+A model and its provider are resolved once. Nothing here fetches anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from otel_budget.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from decimal import Decimal
+    from os import PathLike
+
+    from otel_budget.agent.price_file import OwnPrice
+    from otel_budget.agent.rates import Rate
+    from otel_budget.instrumentation.record import Amounts
+
+logger = logging.getLogger("otel_budget")
+
+ENV_PRICES = "OTEL_BUDGET_PRICES"
+#: Pairs of model and provider that are remembered.
+_MOST_KNOWN = 1024
+#: Characters. Nothing with a longer name is sold, and none is worth remembering.
+_LONGEST_NAME = 256
+
+
+class _Found(NamedTuple):
+    rate: Rate | None
+    """None: nobody knows the price."""
+    until: float | None
+    """Unix time from which it has to be looked up again; None: never."""
+
+
+_NOT_FOUND = _Found(None, None)
+
+
+class Prices:
+    """What calls cost, in US dollars."""
+
+    def __init__(
+        self, own: Sequence[OwnPrice] = (), *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Take the user's own prices; they come before the bundled ones. clock: for tests."""
+        self._own, self._time = tuple(own), clock
+        self._known: dict[tuple[str, str | None], _Found] = {}
+        self._failed = False
+
+    @classmethod
+    def from_yaml(cls, path: str | PathLike[str]) -> Self:
+        """Read own prices from the ``prices:`` section of a YAML file (docs/money.md).
+
+        Raises ConfigFileError for a file that cannot be read or is not YAML, InvalidValueError
+        (with file, line and key) for a key or a value that is not allowed.
+        """
+        from otel_budget.agent.price_file import read
+
+        return cls(read(path))
+
+    def cost_of(self, model: str, provider: str | None, amounts: Amounts) -> Decimal | None:
+        """Return what an operation cost; None where nobody knows. Never raises.
+
+        It is not known for a model without a price, without the package genai-prices, and for
+        tokens that are not told apart into input and output.
+        """
+        found = self._known.get((model, provider))
+        if found is None or (found.until is not None and self._time() >= found.until):
+            found = self._find(model, provider)
+        return None if found.rate is None else found.rate.cost(amounts)
+
+    def _find(self, model: str, provider: str | None) -> _Found:
+        if len(model) > _LONGEST_NAME or len(provider or "") > _LONGEST_NAME:
+            return _NOT_FOUND
+        found = self._own_price(model, provider) or self._list_price(model, provider)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[model, provider] = found
+        return found
+
+    def _own_price(self, model: str, provider: str | None) -> _Found | None:
+        fitting = [own for own in self._own if own.fits(model, provider)]
+        # The first of the best: a name before a pattern, one with the provider before one without.
+        best = max(fitting, key=lambda own: (own.is_exact, own.provider is not None), default=None)
+        return None if best is None else _Found(best.rate, None)
+
+    def _list_price(self, model: str, provider: str | None) -> _Found:
+        try:
+            from otel_budget.agent import price_list
+
+            return _Found(*price_list.look_up(model, provider, self._time()))
+        except ImportError as exc:
+            self._say_once(
+                "prices: calls without cost_usd are unpriced: %s; install the price list: "
+                "pip install 'otel-budget[prices]' (said once)", exc,
+            )  # fmt: skip
+        except Exception as exc:  # noqa: BLE001 - the list's failure is not the run's: unpriced
+            self._say_once("prices: %r cannot be looked up: %r (said once)", model, exc)
+        return _NOT_FOUND
+
+    def _say_once(self, text: str, *values: object) -> None:
+        level = logging.DEBUG if self._failed else logging.WARNING
+        self._failed = True
+        logger.log(level, text, *values)
+
+
+def prices_of(given: object) -> Prices:
+    """Return the prices a monitor was given: as they are, from a file, or those of the process.
+
+    Raises as ``Prices.from_yaml`` does, and InvalidValueError for anything else.
+    """
+    if isinstance(given, Prices):
+        return given
+    if given is not None and not isinstance(given, str | os.PathLike):
+        allowed = "a Prices, the path of a YAML file with prices, or None"
+        raise InvalidValueError("prices", given, allowed)
+    path = given if given is not None else os.environ.get(ENV_PRICES)
+    if not path:
+        return _bundled()
+    try:
+        written_at = Path(path).stat().st_mtime_ns
+    except (OSError, ValueError):  # reading it says what is wrong
+        written_at = 0
+    return _of_file(os.fspath(path), written_at)
+
+
+@lru_cache(maxsize=1)
+def _bundled() -> Prices:
+    """Return the prices all runs of a process share: what one looked up the others know."""
+    return Prices()
+
+
+@lru_cache(maxsize=8)
+def _of_file(path: str, _written_at: int) -> Prices:
+    return Prices.from_yaml(path)

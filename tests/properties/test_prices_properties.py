@@ -1,0 +1,102 @@
+"""Our price of a call is the price list's own, for every model in it, at every moment."""
+
+from __future__ import annotations
+
+import decimal
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_budget.agent.prices import Prices
+from otel_budget.instrumentation.record import Amounts
+
+genai_prices = pytest.importorskip("genai_prices")
+data = pytest.importorskip("genai_prices.data")
+
+MODELS = [(provider.id, model.id) for provider in data.providers for model in provider.models]
+#: From before the first price that begins at a date to after the last.
+MOMENTS = st.floats(
+    datetime(2023, 1, 1, tzinfo=UTC).timestamp(), datetime(2029, 1, 1, tzinfo=UTC).timestamp()
+)
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> Amounts:
+    """Draw the use of one call; parts are inside their wholes."""
+    into = draw(st.integers(0, 2_000_000))
+    out = draw(st.integers(0, 200_000))
+    cached = draw(st.integers(0, into))
+    written = draw(st.integers(0, into - cached))
+    reasoning = draw(st.integers(0, out))
+    return Amounts(into + out, into, out, cached, written, reasoning, api_call=True)
+
+
+def listed(model: str, provider: str | None, amounts: Amounts, at: float) -> Decimal | None:
+    """Return what genai-prices itself says, where all that was used has a price there."""
+    usage = genai_prices.Usage(
+        input_tokens=amounts.input_tokens,
+        output_tokens=amounts.output_tokens,
+        cache_read_tokens=amounts.cache_read_tokens,
+        cache_write_tokens=amounts.cache_write_tokens,
+        output_reasoning_tokens=amounts.reasoning_tokens,
+    )
+    moment = datetime.fromtimestamp(at, UTC)
+    found = genai_prices.calc_price(
+        usage, model, provider_id=provider, genai_request_timestamp=moment
+    )
+    prices = found.model_price
+    if amounts.input_tokens and prices.input_mtok is None:
+        return None
+    if amounts.output_tokens and prices.output_mtok is None:
+        return None
+    total: Decimal = found.total_price
+    return total
+
+
+@given(st.sampled_from(MODELS), calls(), MOMENTS)
+def test_every_price_is_the_lists_own(named: tuple[str, str], amounts: Amounts, at: float) -> None:
+    """Tiers by the length of the input, cached parts, reasoning, dates and times of day."""
+    provider, model = named
+    try:
+        want = listed(model, provider, amounts, at)
+    except LookupError:
+        return  # an id that its own provider does not match
+    assert Prices(clock=lambda: at).cost_of(model, provider, amounts) == want
+
+
+@given(st.sampled_from(MODELS), calls(), st.lists(MOMENTS, min_size=2, max_size=6))
+def test_a_remembered_price_is_the_one_that_holds_now(
+    named: tuple[str, str], amounts: Amounts, moments: list[float]
+) -> None:
+    """Prices change at dates and at times of day; what was looked up before does not outlive it."""
+    provider, model = named
+    now = [0.0]
+    prices = Prices(clock=lambda: now[0])
+    for at in sorted(moments):
+        now[0] = at
+        try:
+            want = listed(model, provider, amounts, at)
+        except LookupError:
+            return
+        assert prices.cost_of(model, provider, amounts) == want
+
+
+@given(st.sampled_from(MODELS), calls(), st.integers(2, 28))
+def test_the_callers_decimal_context_changes_no_price(
+    named: tuple[str, str], amounts: Amounts, digits: int
+) -> None:
+    """A run that counts with six digits is charged the same."""
+    provider, model = named
+    with decimal.localcontext(decimal.Context(prec=digits, traps=[])):
+        narrow = Prices(clock=lambda: 1.8e9).cost_of(model, provider, amounts)
+    assert narrow == Prices(clock=lambda: 1.8e9).cost_of(model, provider, amounts)
+
+
+@given(st.text(max_size=300), st.none() | st.text(max_size=30), calls())
+def test_no_name_makes_it_raise(model: str, provider: str | None, amounts: Amounts) -> None:
+    """Telemetry holds anything."""
+    cost = Prices(clock=lambda: 1.8e9).cost_of(model, provider, amounts)
+    assert cost is None or cost >= 0
