@@ -44,6 +44,8 @@ SCOPE_LABELS: Final = ("team", "project", "user", "agent")
 UNSPECIFIED: Final = "unspecified"
 #: Stands for label values past their cap.
 OTHER: Final = "other"
+#: The workflow under which calls are counted that were made outside of every run.
+UNATTRIBUTED: Final = "unattributed"
 
 SESSION_STATES: Final = ("running", "paused", "completed", "stopped", "failed")
 ENDED_STATES: Final = ("completed", "stopped", "failed")
@@ -103,6 +105,8 @@ UNPRICED_CALLS: Final = _counter("otel_budget_unpriced_calls_total",
     "API calls whose price nobody knows.")
 UNKNOWN_USAGE_CALLS: Final = _counter("otel_budget_unknown_usage_calls_total",
     "API calls whose tokens nobody knows.")
+ESTIMATED_CALLS: Final = _counter("otel_budget_estimated_calls_total",
+    "API calls whose tokens, and cost, are estimated: the run's own mean for the model.")
 DURATION_SECONDS: Final = _gauge("otel_budget_duration_seconds",
     "Seconds since the run began, pauses and downtime included.")
 ACTIVE_SECONDS: Final = _gauge("otel_budget_active_seconds",
@@ -144,9 +148,9 @@ JUDGED_COUNTERS: Final = {
 SESSION_METRICS: Final = (
     SESSION_TOKENS, SESSION_API_CALLS, SESSION_COST, CARRIED_OVER, PHASE_TOKENS,
     PHASE_TOKEN_DETAILS, PHASE_API_CALLS, PHASE_COST, UNPRICED_CALLS, UNKNOWN_USAGE_CALLS,
-    DURATION_SECONDS, ACTIVE_SECONDS, CHECKPOINTS, CHECKPOINT_FAILURES, LAST_CHECKPOINT,
-    CHECKPOINT_INTERVAL, PROGRESS, LIMIT, WARNING_THRESHOLD, COMPLETION_THRESHOLD, SESSION_START,
-    INCARNATION_START, SESSION_INFO, SESSION_STATE, SIDECAR_REACHABLE,
+    ESTIMATED_CALLS, DURATION_SECONDS, ACTIVE_SECONDS, CHECKPOINTS, CHECKPOINT_FAILURES,
+    LAST_CHECKPOINT, CHECKPOINT_INTERVAL, PROGRESS, LIMIT, WARNING_THRESHOLD, COMPLETION_THRESHOLD,
+    SESSION_START, INCARNATION_START, SESSION_INFO, SESSION_STATE, SIDECAR_REACHABLE,
 )
 
 # --- per process, from the agent, through the OpenTelemetry SDK ----------------------------------
@@ -264,6 +268,7 @@ ATTR_API_CALLS: Final = "otel_budget.api_calls"
 ATTR_FAILED_API_CALLS: Final = "otel_budget.failed_api_calls"
 ATTR_COST_USD: Final = "otel_budget.cost_usd"
 ATTR_USAGE_UNKNOWN: Final = "otel_budget.usage_unknown"
+ATTR_USAGE_ESTIMATED: Final = "otel_budget.usage_estimated"
 ATTR_DURATION: Final = "otel_budget.duration_seconds"
 ATTR_PROGRESS: Final = "otel_budget.progress"
 ATTR_RESUMED: Final = "otel_budget.resumed"
@@ -278,6 +283,9 @@ ATTR_DECISION_ID: Final = "otel_budget.decision_id"
 ATTR_LIMIT_FROM: Final = "otel_budget.limit_from"
 ATTR_CHECKPOINT_PATH: Final = "otel_budget.checkpoint.path"
 ATTR_CHECKPOINT_ERROR: Final = "otel_budget.checkpoint.error"
+
+#: Baggage that carries a run's name to the spans of its model calls, across threads and tasks.
+BAGGAGE_SESSION_ID: Final = "otel_budget.session_id"
 
 EVENT_STATUS_CHANGED: Final = "otel_budget.status_changed"
 EVENT_VERDICT: Final = "otel_budget.verdict"

@@ -108,7 +108,7 @@ def timestamp(seconds: float) -> str:
 
 
 def _resource(state: ResourceState) -> dict[str, Any]:
-    unknown = {"at_least": True} if state.at_least else {}
+    unknown = {key: True for key in ("at_least", "estimated") if getattr(state, key)}
     return {
         "used": _number(state.used),
         "limit": None if state.limit is None else _number(state.limit),
@@ -134,6 +134,7 @@ def _state(name: str, data: object) -> ResourceState:
         limit_from=cast("Origin | None", fields.maybe(fields.text, "limit_from")),
         exhaustion_seconds=fields.maybe(fields.real, "exhaustion_seconds"),
         at_least=fields.maybe(fields.flag, "at_least") or False,
+        estimated=fields.maybe(fields.flag, "estimated") or False,
     )
 
 

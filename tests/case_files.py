@@ -22,13 +22,14 @@ VALUE = "a value"
 BY_RESOURCE = dict.fromkeys(semconv.RESOURCES, VALUE)
 
 _LIMITS = {"limits": BY_RESOURCE, "thresholds": BY_RESOURCE, "completion_threshold": VALUE}
+_DOUBT = {"unpriced_calls": VALUE, "unknown_usage_calls": VALUE, "estimated_calls": VALUE}
 _DECISION = {"action": VALUE, "reason": VALUE, "status": VALUE}
 _SEEN = {
     "target": VALUE, "run": VALUE, "process": VALUE, "tokens": VALUE, "api_calls": VALUE,
     "cost": VALUE, "series": [{"resource": VALUE, "labels": VALUE, "value": VALUE}],
     "carried_over": BY_RESOURCE, "limits": BY_RESOURCE, "thresholds": BY_RESOURCE,
     "progress": VALUE, "duration": VALUE, "state": VALUE, "implausible": [VALUE], "taken": VALUE,
-    "unpriced_calls": VALUE, "unknown_usage_calls": VALUE,
+    **_DOUBT,
 }  # fmt: skip
 
 SHAPES: dict[str, Any] = {
@@ -51,8 +52,11 @@ SHAPES: dict[str, Any] = {
         "given": {
             **_LIMITS, "used": BY_RESOURCE, "progress": VALUE, "silent_for": VALUE,
             "spacing": VALUE, "trouble": VALUE, "implausible_for": VALUE, "ended": VALUE,
-            "listened_for": VALUE,
-            "rules": {"stale_after": VALUE, "hold": VALUE, "on_no_data": VALUE},
+            "listened_for": VALUE, **_DOUBT,
+            "rules": {
+                "stale_after": VALUE, "hold": VALUE, "on_no_data": VALUE, "on_unpriced": VALUE,
+                "on_unknown_usage": VALUE,
+            },
         },
         "want": _DECISION,
     },
@@ -64,18 +68,25 @@ SHAPES: dict[str, Any] = {
             **BY_RESOURCE, "unknown": [VALUE], "resets": VALUE, "incarnations": VALUE,
             "refused": VALUE, "superseded": VALUE, "limits": BY_RESOURCE, "progress": VALUE,
             "ended": VALUE, "implausible_for": VALUE, "silent_for": VALUE, "spacing": VALUE,
-            "trouble": VALUE, "listened_for": VALUE, "at_least": [VALUE],
+            "trouble": VALUE, "listened_for": VALUE, "at_least": [VALUE], **_DOUBT,
         },
     },
     "feasibility": {
         "given": {
-            "limits": BY_RESOURCE, "used": BY_RESOURCE, "progress": VALUE, "at_least": [VALUE],
+            "limits": BY_RESOURCE, "used": BY_RESOURCE, "progress": VALUE, **_DOUBT,
         },
         "want": {"fits": VALUE},
     },
     "messages": {
-        "given": {**_LIMITS, "used": BY_RESOURCE, "progress": VALUE, "at_least": [VALUE]},
+        "given": {**_LIMITS, "used": BY_RESOURCE, "progress": VALUE, **_DOUBT},
         "want": {"verdict": VALUE, "check": VALUE},
+    },
+    "unknown": {
+        "given": {
+            **_LIMITS, "used": BY_RESOURCE, "progress": VALUE, **_DOUBT, "on_unpriced": VALUE,
+            "on_unknown_usage": VALUE,
+        },
+        "want": {**_DECISION, "message": VALUE, "at_least": [VALUE], "estimated": [VALUE]},
     },
 }  # fmt: skip
 

@@ -18,10 +18,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.instrumentation.record import plus
+from otel_budget.agent.standing import Standing
+from otel_budget.instrumentation.cell import plus
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.policy.evaluate import SEVERITY, bounds_of, check, describe
-from otel_budget.policy.judge import judge_session, redecide
+from otel_budget.policy.evaluate import SEVERITY, check, describe
+from otel_budget.policy.judge import redecide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from otel_budget.enforcement.lease import Lease
     from otel_budget.instrumentation.clock import Clock
     from otel_budget.instrumentation.record import SessionRecord
+    from otel_budget.model.doubt import Doubt
     from otel_budget.model.limits import ResourceLimits
     from otel_budget.model.usage import Number
     from otel_budget.model.verdict import LimitCheckResult, ResourceState
@@ -63,7 +65,7 @@ class Guard:
         self._record, self._clock, self._lease = record, clock, lease
         self._stop_without_sidecar = stop_without_sidecar
         self._on_status, self._on_change = on_status, on_change
-        self.bounds = bounds_of(record.limits)
+        self.standing = Standing(record)
         self._lock = threading.RLock()  # reentrant for signal handlers, like the record's
         self._outbox: deque[Callable[[], None]] = deque()
         self._delivering = threading.Lock()
@@ -78,45 +80,22 @@ class Guard:
         # Counts of this incarnation at which some status changes next.
         self.tokens_mark = self.api_calls_mark = -1.0
         self.cost_mark = Decimal(-1)  # money is not compared with floats: a context may trap it
+        self.unpriced_mark = -1.0
+        """API calls at which one without a price changes a status, or stops the run."""
+        self._doubt: Doubt | None = None
         # Monotonic seconds until which the verdict stays the "continue" it is, unless a count
         # crosses its mark: for any progress from ``calm_from`` on, and for an unknown one or not.
         self.calm_until = -math.inf
         self.calm_from, self.calm_unknown = 0.0, True
 
-    def used(self) -> dict[str, Number]:
-        """Return what the run used of each resource, over all its incarnations."""
-        record, carried = self._record, self._record.carried
-        with record.lock:
-            return {
-                semconv.DURATION: record.duration(),
-                semconv.TOKENS: carried.tokens + record.tokens,
-                semconv.API_CALLS: carried.api_calls + record.api_calls,
-                semconv.COST: plus(carried.cost_usd, record.cost_usd),
-            }
-
-    def at_least(self) -> frozenset[str]:
-        """Return the resources of whose use a part is unknown."""
-        record, carried = self._record, self._record.carried
-        tokens = record.unknown_usage_calls + carried.unknown_usage_calls
-        cost = record.unpriced_calls + carried.unpriced_calls
-        return frozenset(r for r, n in ((semconv.TOKENS, tokens), (semconv.COST, cost)) if n)
-
     def check(self) -> LimitCheckResult:
         """Hold the run's own counts against its own limits."""
-        return check(self.used(), self.bounds, self.at_least())
+        standing = self.standing
+        return check(standing.used(), standing.bounds, standing.doubt())
 
     def verdict(self, progress: float | None) -> Verdict:
         """Return the stricter of the run's own verdict and the sidecar's. Changes nothing."""
-        own = judge_session(
-            self._record.session_id,
-            self.used(),
-            self.bounds,
-            progress=progress,
-            completion_threshold=self._record.limits.completion_threshold,
-            started_at=self._record.started_at,
-            at_least=self.at_least(),
-            now=self._clock.time(),
-        )
+        own = self.standing.verdict(progress, self._clock.time())
         if self._lease is None or not own.should_continue:
             return own
         theirs = self._lease.current()
@@ -145,8 +124,9 @@ class Guard:
 
     def _look(self, progress: float | None) -> tuple[Verdict, bool]:
         """Look once; return the verdict, and whether there is news. Hold the lock."""
-        used = self.used()
-        result = check(used, self.bounds, self.at_least())
+        standing = self.standing
+        used, self._doubt = standing.used(), standing.doubt()
+        result = check(used, standing.bounds, self._doubt)
         news: list[Callable[[], None]] = [
             partial(self._warn, resource, state) for resource, state in self._status_news(result)
         ]
@@ -164,6 +144,10 @@ class Guard:
             record.tokens >= self.tokens_mark
             or record.api_calls >= self.api_calls_mark
             or record.cost_usd >= self.cost_mark
+            or (
+                (self.standing.price_stops or self.standing.usage_stops)
+                and self._doubt != self.standing.doubt()
+            )
         )
 
     def _deliver(self) -> None:
@@ -193,7 +177,7 @@ class Guard:
     def ended(self) -> None:
         """Take note that the run is over: what is still recorded is to be noticed."""
         with self._lock:
-            self.tokens_mark = self.api_calls_mark = -1.0
+            self.tokens_mark = self.api_calls_mark = self.unpriced_mark = -1.0
             self.calm_until = -math.inf
         self.wake()
 
@@ -206,7 +190,7 @@ class Guard:
         """Judge by other limits from now on."""
         with self._lock:
             self._record.limits = limits
-            self.bounds = bounds_of(limits)
+            self.standing.take(limits)
         self.reconsider(self.progress)
         self.wake()
 
@@ -217,7 +201,7 @@ class Guard:
 
     def _next_change(self) -> float | None:
         moments = []
-        limited = self.bounds.get(semconv.DURATION)
+        limited = self.standing.bounds.get(semconv.DURATION)
         if limited is not None:
             duration = self._record.duration()
             moments = [
@@ -249,7 +233,7 @@ class Guard:
         self, used: dict[str, Number], result: LimitCheckResult, verdict: Verdict
     ) -> None:
         def ahead(resource: str) -> Number | None:
-            limited = self.bounds.get(resource)
+            limited = self.standing.bounds.get(resource)
             if limited is None or used[resource] >= limited.limit:
                 return None
             return limited.warning_at if used[resource] < limited.warning_at else limited.limit
@@ -258,6 +242,7 @@ class Guard:
         tokens, calls, cost = map(ahead, (semconv.TOKENS, semconv.API_CALLS, semconv.COST))
         self.tokens_mark = math.inf if tokens is None else float(tokens) - carried.tokens
         self.api_calls_mark = math.inf if calls is None else float(calls) - carried.api_calls
+        self.unpriced_mark = -1.0 if self.standing.price_stops else self.api_calls_mark
         self.cost_mark = (
             _NEVER if cost is None else plus(Decimal(cost), carried.cost_usd.copy_negate())
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from otel_budget import semconv
 from otel_budget.agent import report, waiting
+from otel_budget.agent.prices import Prices, prices_of
 from otel_budget.agent.recorder import Recorder
 from otel_budget.agent.run import Run
 from otel_budget.errors import BudgetExceeded, InvalidValueError
@@ -53,6 +54,7 @@ class ResourceMonitor(Recorder):
         sidecar: str | None = None,
         on_sidecar_loss: Literal["local", "stop"] = "local",
         on_verdict: Callable[[Verdict], None] | None = None,
+        prices: Prices | str | PathLike[str] | None = None,
         clock: Clock = SYSTEM_CLOCK,
         _carried: ResourceUsage | None = None,
     ) -> None:
@@ -64,7 +66,7 @@ class ResourceMonitor(Recorder):
         sidecar: its URL, by default ``OTEL_BUDGET_SIDECAR_URL``; on_sidecar_loss: ``local`` goes on
         under the run's own limits once the lease of the last verdict has run out, ``stop`` stops.
         on_verdict: called, maybe from another thread, with each verdict whose action or reason
-        changed. clock: for tests.
+        changed. prices: of models, or a YAML file with some, by default ``OTEL_BUDGET_PRICES``.
 
         Raises InvalidValueError naming the argument, the value and what is allowed.
         """
@@ -73,6 +75,7 @@ class ResourceMonitor(Recorder):
             raise InvalidValueError("on_sidecar_loss", on_sidecar_loss, "'local' or 'stop'")
         if on_verdict is not None and not callable(on_verdict):
             raise InvalidValueError("on_verdict", on_verdict, "a function of a verdict, or None")
+        found = prices_of(prices)
         name = f"run-{uuid.uuid4().hex[:12]}" if session_id is None else session_id
         record = SessionRecord(
             checks.session_id(name),
@@ -88,7 +91,7 @@ class ResourceMonitor(Recorder):
             stop_without_sidecar=on_sidecar_loss == "stop",
             on_verdict=on_verdict,
         )
-        super().__init__(run)
+        super().__init__(run, found)
         self._monotonic = clock.monotonic
         # The run of a monitor that nobody holds any more is closed.
         weakref.finalize(self, run.dropped).atexit = False
@@ -185,9 +188,8 @@ class ResourceMonitor(Recorder):
         None when that cannot be told: no progress yet, or unknown.
         """
         progress = checks.progress(progress_estimate)
-        return completion_possible(
-            self._guard.used(), self._guard.bounds, progress, self._guard.at_least()
-        )
+        standing = self._guard.standing
+        return completion_possible(standing.used(), standing.bounds, progress, standing.doubt())
 
     @property
     def session_id(self) -> str:
@@ -209,8 +211,8 @@ class ResourceMonitor(Recorder):
         return self._record.usage()
 
     def get_usage_summary(self) -> dict[str, dict[str, Any]]:
-        """Return used, limit, percentage and remaining per resource, and the checkpoints."""
-        return report.summary(self._guard.used(), self._guard.bounds, self._record.usage())
+        """Return per resource what is used, of what, and what remains; and the checkpoints."""
+        return report.summary(self._guard.check(), self._record.usage())
 
     def get_time_remaining(self) -> float | None:
         """Return seconds left, never below 0; None when unlimited."""

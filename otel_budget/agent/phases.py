@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from otel_budget.instrumentation.record import Cell, SessionRecord
+    from otel_budget.instrumentation.cell import Cell
+    from otel_budget.instrumentation.record import SessionRecord
 
 
 @dataclass(slots=True, eq=False)

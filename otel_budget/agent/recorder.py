@@ -13,10 +13,13 @@ from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation import tracing
 from otel_budget.instrumentation.record import Amounts
 from otel_budget.model import checks
+from otel_budget.model.limits import ESTIMATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from decimal import Decimal
 
+    from otel_budget.agent.prices import Prices
     from otel_budget.agent.run import Run
     from otel_budget.model.usage import Number
 
@@ -24,9 +27,10 @@ if TYPE_CHECKING:
 class Recorder:
     """Counts what one run uses. ``ResourceMonitor`` is the public class."""
 
-    def __init__(self, run: Run) -> None:
-        """Count into the run's record."""
+    def __init__(self, run: Run, prices: Prices) -> None:
+        """Count into the run's record. prices: of calls that don't say what they cost."""
         self._run, self._record, self._guard = run, run.record, run.guard
+        self._prices = prices
         with self._record.lock:
             self._phase = phases.Phase(self._record, None, self._record.cell(None, None))
         self._open_phases = [self._phase]
@@ -60,7 +64,8 @@ class Recorder:
         tokens: all of them, or None for used but unknown; with input and output tokens given it may
         be left out. Cached tokens are part of the input, reasoning tokens part of the output.
         api_call: a call to a model's API, failed ones included (outcome ``error``). cost_usd: US
-        dollars; None leaves the call unpriced. provider: for spans; model: a label, capped.
+        dollars; without it the price of model and provider counts (docs/money.md), and without one
+        the call is unpriced. model is also a label, capped.
 
         Raises InvalidValueError and counts nothing if a value is not allowed.
         """
@@ -97,7 +102,7 @@ class Recorder:
             cost_usd=cost_usd,
             outcome=outcome,
         )
-        self._add(amounts, model)
+        self._add(amounts, model, provider)
 
     def _add_tokens(self, tokens: int, api_call: bool) -> None:  # noqa: FBT001 - see record_operation
         record, guard = self._record, self._guard
@@ -116,21 +121,42 @@ class Recorder:
                     record.unpriced_calls += 1
                     cell.api_calls += 1
         if not fits:  # refused there, with what is wrong
-            self._add(Amounts(checks.count("tokens", tokens), api_call=api_call), None)
-        elif record.tokens >= guard.tokens_mark or record.api_calls >= guard.api_calls_mark:
+            self._add(Amounts(checks.count("tokens", tokens), api_call=api_call), None, None)
+        elif record.tokens >= guard.tokens_mark or record.api_calls >= guard.unpriced_mark:
             self._look()
 
-    def _add(self, amounts: Amounts, model: str | None) -> None:
+    def _add(
+        self, amounts: Amounts, model: str | None, provider: str | None
+    ) -> tuple[Amounts, Decimal | None]:
+        """Count an operation; return what was counted, and its cost if anybody knows it."""
         record, guard = self._record, self._guard
-        phase = phases.current(record, self._phase)
+        cost, phase = amounts.cost_usd, phases.current(record, self._phase)
+        if model is not None:
+            if amounts.usage_unknown:
+                amounts = self._estimated(amounts, model)
+            if cost is None:
+                cost = self._prices.cost_of(model, provider, amounts)
         with record.lock:
-            record.add(phase.cell if model is None else record.cell(phase.name, model), amounts)
+            cell = phase.cell if model is None else record.cell(phase.name, model)
+            record.add(cell, amounts, cost)
         if (
             record.tokens >= guard.tokens_mark
             or record.api_calls >= guard.api_calls_mark
             or record.cost_usd >= guard.cost_mark
+            or (cost is None and guard.standing.price_stops)
+            or (amounts.usage_unknown and guard.standing.usage_stops)
         ):
             self._look()
+        return amounts, cost
+
+    def _estimated(self, amounts: Amounts, model: str) -> Amounts:
+        """Return a call of unknown use as it is to be counted."""
+        record = self._record
+        wanted = record.limits.on_unknown_usage == ESTIMATE
+        if not wanted or not amounts.api_call or amounts.failed:
+            return amounts
+        with record.lock:
+            return record.estimated(model, amounts)
 
     def _look(self) -> None:
         """Look at the limits anew: a count has crossed its mark."""
@@ -169,9 +195,13 @@ class Recorder:
     def _book(self, operation: Operation, *, api_call: bool, outcome: str) -> None:
         """Count an operation that has ended, and put the same numbers on its span."""
         amounts = operation.amounts(api_call=api_call, outcome=outcome)
-        self._add(amounts, operation.used.get("model"))
+        used = operation.used
+        amounts, cost = self._add(amounts, used.get("model"), used.get("provider"))
         names = ((semconv.ATTR_MODEL, "model"), (semconv.ATTR_PROVIDER, "provider"))
-        known = {name: operation.used[key] for name, key in names if operation.used.get(key)}
+        known: tracing.Attributes = {name: used[key] for name, key in names if used.get(key)}
+        if amounts.estimated:
+            known[semconv.ATTR_USAGE_ESTIMATED] = True
+        amounts = amounts._replace(cost_usd=cost)
         tracing.annotate(operation.span, tracing.operation_attributes(amounts, outcome) | known)
 
     @contextmanager

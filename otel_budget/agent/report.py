@@ -4,32 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otel_budget import semconv
-from otel_budget.policy.evaluate import Bounds, describe, resource_state
+from otel_budget.policy.evaluate import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from otel_budget.model.usage import Number, ResourceUsage
+    from otel_budget.model.usage import ResourceUsage
     from otel_budget.model.verdict import LimitCheckResult, Verdict
 
 
-def summary(
-    used: Mapping[str, Number], bounds: Bounds, usage: ResourceUsage
-) -> dict[str, dict[str, Any]]:
+def summary(standing: LimitCheckResult, usage: ResourceUsage) -> dict[str, dict[str, Any]]:
     """Return per resource ``used``, ``limit``, ``percentage`` (0 to 100 and beyond), ``remaining``
-    (never below 0), the last three None when unlimited; and under ``checkpoints`` ``count`` and
-    ``last_checkpoint_at`` (Unix time or None).
+    (never below 0), the last three None when unlimited, and where part of ``used`` is an estimate
+    ``estimated``, True; under ``checkpoints`` ``count`` and ``last_checkpoint_at`` (Unix time or
+    None).
     """
     rows: dict[str, dict[str, Any]] = {}
-    for name in semconv.RESOURCES:
-        state = resource_state(used[name], bounds.get(name))
+    for name, state in standing.resources.items():
         rows[name] = {
             "used": state.used,
             "limit": state.limit,
             "percentage": None if state.ratio is None else state.ratio * 100,
             "remaining": state.remaining,
         }
+        if state.estimated:
+            rows[name]["estimated"] = True
     rows["checkpoints"] = {
         "count": usage.checkpoints,
         "last_checkpoint_at": usage.last_checkpoint_at,

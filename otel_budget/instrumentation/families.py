@@ -11,13 +11,14 @@ from prometheus_client.samples import Sample
 
 from otel_budget import semconv
 from otel_budget._version import __version__
-from otel_budget.instrumentation.record import plus
+from otel_budget.instrumentation.cell import plus
 from otel_budget.model.limits import LIMIT_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from otel_budget.instrumentation.record import Cell, SessionRecord
+    from otel_budget.instrumentation.cell import Cell
+    from otel_budget.instrumentation.record import SessionRecord
 
 _UNITS = semconv.RESOURCE_UNITS
 _TOTALS = (
@@ -26,6 +27,7 @@ _TOTALS = (
     (semconv.SESSION_COST, "cost_usd"),
     (semconv.UNPRICED_CALLS, "unpriced_calls"),
     (semconv.UNKNOWN_USAGE_CALLS, "unknown_usage_calls"),
+    (semconv.ESTIMATED_CALLS, "estimated_calls"),
     (semconv.CHECKPOINTS, "checkpoints"),
     (semconv.CHECKPOINT_FAILURES, "checkpoint_failures"),
 )

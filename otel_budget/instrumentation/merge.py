@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.instrumentation.record import Cell, SessionRecord, plus
+from otel_budget.instrumentation.cell import Cell, plus
+from otel_budget.instrumentation.record import SessionRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SUMS = (
     "tokens", "api_calls", "failed_api_calls", "unknown_usage_calls", "unpriced_calls",
+    "estimated_calls", "estimated_tokens",
     "checkpoints", "checkpoint_failures",
 )  # fmt: skip
 

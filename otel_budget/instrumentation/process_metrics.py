@@ -17,15 +17,17 @@ from opentelemetry.metrics import Observation
 
 from otel_budget import semconv
 from otel_budget._version import __version__
+from otel_budget.instrumentation.cell import plus
 from otel_budget.instrumentation.labels import LabelCap
-from otel_budget.instrumentation.record import FOLDED, plus
+from otel_budget.instrumentation.record import FOLDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from opentelemetry.metrics import CallbackOptions, Meter
 
-    from otel_budget.instrumentation.record import Cell, SessionRecord
+    from otel_budget.instrumentation.cell import Cell
+    from otel_budget.instrumentation.record import SessionRecord
 
 Key = tuple[tuple[str, str], ...]
 Sums = dict[str, dict[Key, int | Decimal]]

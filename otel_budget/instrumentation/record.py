@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import replace
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
-from otel_budget.instrumentation.labels import LabelCap
+from otel_budget.instrumentation.cell import Cell, plus
+from otel_budget.instrumentation.labels import MAX_LENGTH, LabelCap
 from otel_budget.model import checks
 from otel_budget.model.usage import ResourceUsage
 
@@ -27,47 +28,6 @@ if TYPE_CHECKING:
 
 #: Label values folded into ``other`` in this process, by label.
 FOLDED: Counter[str] = Counter()
-
-#: Money is added exactly, whatever decimal context the caller has set.
-_EXACT = Context(prec=100, traps=[])
-
-
-def plus(one: Decimal, other: Decimal) -> Decimal:
-    """Return the sum of two amounts of money."""
-    return _EXACT.add(one, other)
-
-
-class Cell:
-    """Counts of one phase and one model. Fields as in ResourceUsage; nothing is counted twice."""
-
-    __slots__ = (
-        "api_calls", "cache_read_tokens", "cache_write_tokens", "cost_usd", "failed_api_calls",
-        "input_tokens", "output_tokens", "reasoning_tokens", "unspecified_tokens",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        """Begin at zero."""
-        self.unspecified_tokens = 0
-        self.input_tokens = 0
-        self.output_tokens = 0
-        self.cache_read_tokens = 0
-        self.cache_write_tokens = 0
-        self.reasoning_tokens = 0
-        self.api_calls = 0
-        self.failed_api_calls = 0
-        self.cost_usd = Decimal(0)
-
-    def absorb(self, other: Cell) -> None:
-        """Add another cell's counts."""
-        self.unspecified_tokens += other.unspecified_tokens
-        self.input_tokens += other.input_tokens
-        self.output_tokens += other.output_tokens
-        self.cache_read_tokens += other.cache_read_tokens
-        self.cache_write_tokens += other.cache_write_tokens
-        self.reasoning_tokens += other.reasoning_tokens
-        self.api_calls += other.api_calls
-        self.failed_api_calls += other.failed_api_calls
-        self.cost_usd = plus(self.cost_usd, other.cost_usd)
 
 
 class Amounts(NamedTuple):
@@ -87,6 +47,8 @@ class Amounts(NamedTuple):
     usage_unknown: bool = False
     cost_usd: Decimal | None = None
     """None: the price of this call is not known."""
+    estimated: bool = False
+    """The tokens are the mean of other calls."""
 
 
 class SessionRecord:
@@ -106,6 +68,8 @@ class SessionRecord:
         "closed_at",
         "cost_room",
         "cost_usd",
+        "estimated_calls",
+        "estimated_tokens",
         "failed_api_calls",
         "incarnation_at",
         "labels",
@@ -161,6 +125,7 @@ class SessionRecord:
         self.cost_room = plus(Decimal(checks.MAX_COUNT), self.carried.cost_usd.copy_negate())
         self.tokens = self.api_calls = 0
         self.failed_api_calls = self.unknown_usage_calls = self.unpriced_calls = 0
+        self.estimated_calls = self.estimated_tokens = 0
         self.cost_usd = Decimal(0)
         self.cells: dict[tuple[str, str], Cell] = {}
         self.checkpoints = self.checkpoint_failures = 0
@@ -186,17 +151,22 @@ class SessionRecord:
             cell = self.cells[key] = Cell()
         return cell
 
-    def add(self, cell: Cell, amounts: Amounts) -> None:
+    def add(self, cell: Cell, amounts: Amounts, worth: Decimal | None = None) -> None:
         """Add one operation to a cell and to the totals. Hold the lock.
 
+        worth: US dollars, for an operation that does not say its own cost; None: nobody knows.
         Raises InvalidValueError and adds nothing if a total of the run would exceed 2^53.
         """
         # Taken apart at once: ten looks at its fields would take a quarter of the whole.
-        used, into, out, cached, written, reasoning, api_call, failed, unknown, price = amounts
+        used, into, out, cached, written, reasoning, api_call, failed, unknown, price, guess = (
+            amounts
+        )
+        if price is None:
+            price = worth
         tokens = self.tokens + used
         cost = self.cost_usd if price is None else plus(self.cost_usd, price)
         if tokens > self.room or cost > self.cost_room:
-            self._mind_totals(amounts, cost)
+            self._mind_totals(amounts, price, cost)
         self.tokens, self.cost_usd = tokens, cost
         cell.input_tokens += into
         cell.output_tokens += out
@@ -213,13 +183,37 @@ class SessionRecord:
             self.failed_api_calls += failed
             cell.failed_api_calls += failed
             self.unpriced_calls += price is None
+        if guess:
+            self.estimated_calls += 1
+            self.estimated_tokens += used
+        if unknown or guess or failed or not api_call:
+            cell.set_aside(amounts)
 
-    def _mind_totals(self, amounts: Amounts, cost: Decimal) -> None:
+    def estimated(self, model: str, amounts: Amounts) -> Amounts:
+        """Return a call of unknown use with the mean use of this run's other calls of its model.
+
+        Rounded up; calls that failed, and estimates, are not in the mean. Without any other call it
+        is returned as it is: unknown. Hold the lock.
+        """
+        # What was folded into one name is no one model.
+        name = None if model in (semconv.OTHER, semconv.UNSPECIFIED) else model[:MAX_LENGTH]
+        cells = [cell for (_, of), cell in self.cells.items() if of == name]
+        calls = sum(cell.api_calls - cell.aside_calls for cell in cells)
+        if not calls:
+            return amounts
+        into, out, rest = (
+            -(-sum(used) // calls) for used in zip(*(c.usual_tokens() for c in cells), strict=True)
+        )
+        return Amounts(
+            into + out + rest, into, out, api_call=True, cost_usd=amounts.cost_usd, estimated=True
+        )
+
+    def _mind_totals(self, amounts: Amounts, price: Decimal | None, cost: Decimal) -> None:
         carried = self.carried
         for key, value, total, after in (
             ("tokens", amounts.tokens, carried.tokens + self.tokens, amounts.tokens),
             ("api_call", amounts.api_call, carried.api_calls + self.api_calls, amounts.api_call),
-            ("cost_usd", amounts.cost_usd, plus(carried.cost_usd, cost), 0),
+            ("cost_usd", price, plus(carried.cost_usd, cost), 0),
         ):
             if total + after > checks.MAX_COUNT:
                 raise InvalidValueError(key, value, "what keeps the run's total within 2^53")
@@ -259,6 +253,8 @@ class SessionRecord:
                 unknown_usage_calls=carried.unknown_usage_calls + self.unknown_usage_calls,
                 cost_usd=plus(carried.cost_usd, self.cost_usd),
                 unpriced_calls=carried.unpriced_calls + self.unpriced_calls,
+                estimated_calls=carried.estimated_calls + self.estimated_calls,
+                estimated_tokens=carried.estimated_tokens + self.estimated_tokens,
                 checkpoints=carried.checkpoints + self.checkpoints,
                 last_checkpoint_at=self.last_checkpoint_at,
             )

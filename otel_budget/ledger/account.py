@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.ledger.facts import strictest
-from otel_budget.ledger.incarnation import COUNTED, ZERO, Incarnation
+from otel_budget.ledger.incarnation import COUNTED, UNSURE, ZERO, Incarnation
 from otel_budget.ledger.pace import Pace
+from otel_budget.model.doubt import Doubt
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ class Account(Pace):
         self.first_seen_at = first_seen_at
         self.superseded: tuple[float, ...] = ()
         """Start times of runs of the same id that are over; the newest few."""
-        self.at_least: frozenset[str] = frozenset()
-        """Resources of which some use is unknown: what is known is the least it can be."""
+        self.unsure: dict[str, int] = {}
+        """What an earlier version stored of ``doubt``: some, without a number."""
         self.incarnations: dict[str, Incarnation] = {}
         self.facts = SessionFacts()
         """What the newest incarnation says of the run."""
@@ -85,6 +86,7 @@ class Account(Pace):
         reading brought a new incarnation to a run that had one.
         """
         before, trouble, began_at = self.totals(), self.implausible_since, self.began_at
+        doubt = self.doubt
         number = len(self.incarnations)
         incarnation = self._incarnation_of(reading, confirmed=confirmed)
         if incarnation is None:
@@ -95,7 +97,7 @@ class Account(Pace):
         self.resets += resets + replaced
         self._take_facts(reading)
         after = self.totals()
-        if before != after or resets or trouble != self.implausible_since:
+        if before != after or resets or trouble != self.implausible_since or doubt != self.doubt:
             self.revision += 1
         if len(self.incarnations) != number or self.began_at < began_at:
             self.revision += 1
@@ -116,6 +118,15 @@ class Account(Pace):
                 total = max(total, start) + counted  # type: ignore[operator]
             totals[resource] = total
         return totals
+
+    @property
+    def doubt(self) -> Doubt:
+        """What is not known of the use, over all incarnations."""
+        calls = {
+            name: sum(incarnation.unsure.get(name, 0) for incarnation in self.incarnations.values())
+            for name in UNSURE
+        }
+        return Doubt(**{name: max(calls[name], self.unsure.get(name, 0)) for name in UNSURE})
 
     def duration(self, now: float) -> float:
         """Return seconds since the run began; it stands still once the run has ended."""
@@ -191,17 +202,6 @@ class Account(Pace):
         stated, at = reading.facts, reading.sampled_at
         if self.started_at is None and stated.started_at is not None:
             self.started_at = stated.started_at
-            self.revision += 1
-        unknown = {
-            resource
-            for resource, calls in (
-                (semconv.COST, stated.unpriced_calls),
-                (semconv.TOKENS, stated.unknown_usage_calls),
-            )
-            if calls
-        }
-        if not unknown <= self.at_least:
-            self.at_least |= unknown
             self.revision += 1
         facts = reduce(strictest, (incarnation.facts for incarnation in self._newest()))
         ended = facts.state in semconv.ENDED_STATES

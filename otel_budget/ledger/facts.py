@@ -46,6 +46,7 @@ def strictest(one: SessionFacts, other: SessionFacts) -> SessionFacts:
         duration=_one_of(max, one.duration, other.duration),
         unpriced_calls=_one_of(max, one.unpriced_calls, other.unpriced_calls),
         unknown_usage_calls=_one_of(max, one.unknown_usage_calls, other.unknown_usage_calls),
+        estimated_calls=_one_of(max, one.estimated_calls, other.estimated_calls),
         state=min(states, key=lambda state: (state in semconv.ENDED_STATES, state or "")),
     )
 

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from otel_budget.model.reading import SessionReading
     from otel_budget.model.usage import Number
 
+#: Facts that count calls of which something is unknown.
+UNSURE = ("unpriced_calls", "unknown_usage_calls", "estimated_calls")
 COUNTED = (semconv.TOKENS, semconv.API_CALLS, semconv.COST)
 #: So many series that are gone are kept apart at one target; one is gone after so many seconds.
 SERIES_KEPT = 100
@@ -104,7 +107,9 @@ class View:
 class Incarnation:
     """One process that carries the run."""
 
-    __slots__ = ("began_at", "carried_over", "facts", "facts_at", "started_at", "timed", "views")
+    __slots__ = (
+        "began_at", "carried_over", "facts", "facts_at", "started_at", "timed", "unsure", "views",
+    )  # fmt: skip
 
     def __init__(self, started_at: float | None, facts: SessionFacts | None = None) -> None:
         """Begin with nothing seen.
@@ -115,6 +120,8 @@ class Incarnation:
         self.started_at = started_at
         self.views: dict[str, View] = {}
         self.carried_over: dict[str, Number] = {}
+        self.unsure: dict[str, int] = {}
+        """Per name in ``UNSURE``, the most calls it ever showed."""
         self.facts = SessionFacts() if facts is None else replace(facts, state=None)
         self.facts_at: float | None = None
         """When the sample the facts came from was taken."""
@@ -136,6 +143,9 @@ class Incarnation:
         for resource, value in reading.facts.carried_over.items():
             if value > self.carried_over.get(resource, ZERO.get(resource, 0)):
                 self.carried_over[resource] = value
+        for name in UNSURE:
+            if calls := getattr(reading.facts, name):
+                self.unsure[name] = max(self.unsure.get(name, 0), math.ceil(calls))
         self._take_facts(reading, whole=whole)
         view, at = self.views.get(reading.target), reading.sampled_at
         if view is None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.incarnation import COUNTED
+from otel_budget.model.doubt import NO_DOUBT, Doubt
 from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ class Balance:
     """True when the run itself said that it is over."""
     listened_for: float = math.inf
     """Seconds since somebody began to listen: a restarted sidecar has not waited any longer."""
-    at_least: frozenset[str] = frozenset()
-    """Resources of which some use is unknown: what is used is at least what stands here."""
+    doubt: Doubt = NO_DOUBT
+    """What is not known of the use."""
 
 
 class Ledger:
@@ -168,7 +169,7 @@ class Ledger:
             implausible_for=None if since is None else max(0.0, now - since),
             ended=account.ended_at is not None,
             listened_for=max(0.0, now - account.watched_from),
-            at_least=account.at_least,
+            doubt=account.doubt,
         )
 
     def forget(self, now: float, forget_after: float) -> list[Account]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from otel_budget import semconv
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.counter import CounterState
 from otel_budget.ledger.incarnation import Incarnation, View
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 #: Version of this format. A reader refuses a newer one.
 FORMAT = 1
+_UNSURE = {semconv.COST: "unpriced_calls", semconv.TOKENS: "unknown_usage_calls"}
 
 
 def dump(account: Account) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def dump(account: Account) -> dict[str, Any]:
         "started_at": account.started_at,
         "first_seen_at": account.first_seen_at,
         "superseded": list(account.superseded),
-        "at_least": sorted(account.at_least),
+        "at_least": sorted(account.doubt.at_least),
         "sampled_at": account.sampled_at,
         "ended_at": account.ended_at,
         "resets": account.resets,
@@ -45,7 +47,9 @@ def load(data: dict[str, Any]) -> Account:
         raise ValueError(f"account format {data.get('format')!r}: this version reads {FORMAT}")
     account = Account(data["session_id"], data["started_at"], data["first_seen_at"])
     account.superseded = tuple(data.get("superseded", ()))
-    account.at_least = frozenset(data.get("at_least", ()))
+    # Written before calls were counted; since then it is for the readers of that version.
+    stored = data.get("at_least", ())
+    account.unsure = {name: 1 for resource, name in _UNSURE.items() if resource in stored}
     account.sampled_at = data["sampled_at"]
     account.ended_at = data["ended_at"]
     account.resets = data["resets"]
@@ -66,6 +70,7 @@ def _dump_incarnation(incarnation: Incarnation) -> dict[str, Any]:
         "facts_at": incarnation.facts_at,
         "began_at": incarnation.began_at,
         "timed": incarnation.timed,
+        "unsure": dict(incarnation.unsure),
         "views": {target: _dump_view(view) for target, view in incarnation.views.items()},
     }
 
@@ -77,6 +82,7 @@ def _load_incarnation(data: dict[str, Any]) -> Incarnation:
     incarnation.facts_at = data["facts_at"]
     incarnation.began_at = data["began_at"]
     incarnation.timed = data.get("timed", True)
+    incarnation.unsure = dict(data.get("unsure", {}))
     incarnation.views = {target: _load_view(saved) for target, saved in data["views"].items()}
     return incarnation
 

@@ -70,6 +70,13 @@ def progress(value: object) -> float | None:
     return float(value)  # type: ignore[arg-type]
 
 
+def choice(key: str, value: object, allowed: tuple[str, ...]) -> str:
+    """Return one of a few words."""
+    if not isinstance(value, str) or value not in allowed:
+        raise InvalidValueError(key, value, " or ".join(map(repr, allowed)))
+    return value
+
+
 def money(key: str, value: object) -> Decimal:
     """Return US dollars: finite, 0 to 2^53; a float is taken as its shortest decimal."""
     if type(value) is Decimal and value.is_finite() and _NO_MONEY <= value <= _MOST_MONEY:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
 DEFAULT_THRESHOLD = 0.80
+IGNORE, ESTIMATE, STOP = "ignore", "estimate", "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,11 @@ class ResourceLimits:
     """The same for cost."""
     completion_threshold: float = DEFAULT_THRESHOLD
     """Progress, above 0 and at most 1, from which an approaching run may finish."""
+    on_unpriced: Literal["ignore", "stop"] = "ignore"
+    """What a call whose price nobody knows does under a limit on cost."""
+    on_unknown_usage: Literal["ignore", "estimate", "stop"] = "ignore"
+    """What a call whose tokens nobody knows does: ``estimate`` counts the run's own mean for its
+    model; ``stop`` applies under a limit on tokens or cost."""
 
     def __post_init__(self) -> None:
         """Refuse what is not a limit; bring numbers to one type each."""
@@ -62,6 +68,8 @@ class ResourceLimits:
         put(self, "checkpoint_interval", interval)
         for key in THRESHOLD_KEYS:
             put(self, key, checks.ratio(key, getattr(self, key)))
+        checks.choice("on_unpriced", self.on_unpriced, (IGNORE, STOP))
+        checks.choice("on_unknown_usage", self.on_unknown_usage, (IGNORE, ESTIMATE, STOP))
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, object]) -> ResourceLimits:

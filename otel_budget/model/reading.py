@@ -34,6 +34,8 @@ class SessionFacts:
     """Calls whose price nobody knows."""
     unknown_usage_calls: float | None = None
     """Calls whose tokens nobody knows."""
+    estimated_calls: float | None = None
+    """Calls whose tokens are estimated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,10 @@ class ResourceUsage:
     """Known cost in US dollars."""
     unpriced_calls: int = 0
     """Calls whose price nobody knows: ``cost_usd`` is "at least" while this is above 0."""
+    estimated_calls: int = 0
+    """Calls whose tokens, and price, are estimated: both are "about" while this is above 0."""
+    estimated_tokens: int = 0
+    """Part of ``tokens``: the estimates."""
     checkpoints: int = 0
     """Checkpoints written."""
     last_checkpoint_at: float | None = None
@@ -72,7 +76,7 @@ class ResourceUsage:
             if key not in USAGE_KEYS:
                 raise InvalidValueError(key, data[key], "the keys " + ", ".join(USAGE_KEYS))
         for key in USAGE_KEYS:
-            if key not in data:
+            if key not in data and key not in _ADDED_KEYS:
                 raise InvalidValueError(key, None, "a value: the key is missing")
         last = data["last_checkpoint_at"]
         return cls(
@@ -84,6 +88,8 @@ class ResourceUsage:
 
 
 USAGE_KEYS = tuple(field.name for field in dataclasses.fields(ResourceUsage))
+#: Absent in what earlier versions wrote, which knew no estimates.
+_ADDED_KEYS = ("estimated_calls", "estimated_tokens")
 _SECONDS_KEYS = ("started_at", "duration_seconds", "active_seconds")
 _COUNT_KEYS = tuple(
     key for key in USAGE_KEYS if key.endswith(("tokens", "calls")) or key == "checkpoints"
@@ -92,4 +98,4 @@ _COUNT_KEYS = tuple(
 
 def _checked(data: Mapping[str, object]) -> dict[str, Any]:
     seconds = {key: checks.seconds(key, data[key]) for key in _SECONDS_KEYS}
-    return {**seconds, **{key: checks.count(key, data[key]) for key in _COUNT_KEYS}}
+    return {**seconds, **{key: checks.count(key, data.get(key, 0)) for key in _COUNT_KEYS}}

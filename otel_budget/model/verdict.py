@@ -36,6 +36,8 @@ class Reason(StrEnum):
     APPROACHING_LIMIT = "approaching_limit"
     APPROACHING_LIMIT_PROGRESS_UNKNOWN = "approaching_limit_progress_unknown"
     LIMIT_EXCEEDED = "limit_exceeded"
+    UNPRICED_CALLS = "unpriced_calls"
+    UNKNOWN_USAGE = "unknown_usage"
     STALE_DATA = "stale_data"
     SOURCE_ERROR = "source_error"
     PARTIAL_DATA = "partial_data"
@@ -63,6 +65,8 @@ class ResourceState:
     """Forecast seconds until the limit; None when it is not being spent, or not forecast."""
     at_least: bool = False
     """True if part of the use is unknown: it is at least ``used``."""
+    estimated: bool = False
+    """True if part of ``used`` is an estimate."""
 
 
 @dataclass(frozen=True, slots=True)

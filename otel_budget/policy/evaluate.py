@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.model.checks import MAX_COUNT
+from otel_budget.model.doubt import NO_DOUBT, Doubt
 from otel_budget.model.limits import DEFAULT_THRESHOLD, LIMIT_FIELDS, ResourceLimits
 from otel_budget.model.verdict import LimitCheckResult, LimitStatus, Origin, ResourceState
 from otel_budget.policy.words import amount, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from otel_budget.model.usage import Number
 
@@ -113,30 +114,40 @@ def status_of(used: Number, limited: Bound | None) -> LimitStatus:
     return LimitStatus.OK
 
 
-def resource_state(used: Number, limited: Bound | None, *, at_least: bool = False) -> ResourceState:
+def resource_state(
+    used: Number, limited: Bound | None, *, at_least: bool = False, estimated: bool = False
+) -> ResourceState:
     """Return one resource with its numbers; exhaustion is not forecast here.
 
-    at_least: part of the use is unknown.
+    at_least: part of the use is unknown. estimated: part of it is an estimate.
     """
     status = status_of(used, limited)
     if limited is None:
-        return ResourceState(used, None, None, None, status, at_least=at_least)
+        return ResourceState(used, None, None, None, status, at_least=at_least, estimated=estimated)
     limit = limited.limit
-    remaining = max(_minus(limit, used), type(limit)(0))
-    ratio = _ratio(used, limit)
-    return ResourceState(used, limit, remaining, ratio, status, limited.origin, at_least=at_least)
+    return ResourceState(
+        used,
+        limit,
+        max(_minus(limit, used), type(limit)(0)),
+        _ratio(used, limit),
+        status,
+        limited.origin,
+        at_least=at_least,
+        estimated=estimated,
+    )
 
 
-def check(
-    used: Mapping[str, Number], bounds: Bounds, at_least: Collection[str] = frozenset()
-) -> LimitCheckResult:
+def check(used: Mapping[str, Number], bounds: Bounds, doubt: Doubt = NO_DOUBT) -> LimitCheckResult:
     """Hold all resources of a run against their bounds.
 
-    at_least: resources of which part of the use is unknown. Their status is that of what is known;
-    the message says so wherever there is a limit.
+    doubt: what is not known of the use. The status is that of what is known; the message says so
+    wherever there is a limit.
     """
+    at_least, estimated = doubt.at_least, doubt.estimated
     resources = {
-        name: resource_state(value, bounds.get(name), at_least=name in at_least)
+        name: resource_state(
+            value, bounds.get(name), at_least=name in at_least, estimated=name in estimated
+        )
         for name, value in used.items()
     }
     approaching = _named(resources, LimitStatus.APPROACHING)
@@ -195,14 +206,16 @@ def _named(resources: Mapping[str, ResourceState], status: LimitStatus) -> tuple
 
 
 def in_doubt(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
-    """Return the limited resources of which part of the use is unknown and that are not exceeded.
+    """Return the limited resources that are not exceeded, with a part that is unknown or estimated.
 
     They may be past their warning line, or their limit, without anybody knowing.
     """
     return tuple(
         name
         for name, state in resources.items()
-        if state.at_least and state.limit is not None and state.status is not LimitStatus.EXCEEDED
+        if (state.at_least or state.estimated)
+        and state.limit is not None
+        and state.status is not LimitStatus.EXCEEDED
     )
 
 
@@ -219,6 +232,7 @@ def _message(resources: Mapping[str, ResourceState], names: tuple[str, ...]) -> 
 def describe(name: str, state: ResourceState) -> str:
     """Say one limited resource with both numbers."""
     at = "at least" if state.at_least else "at"
+    at += " about" if state.estimated else ""
     if state.limit is None or state.ratio is None:
         return f"{name} {at} {amount(name, state.used)}, unlimited"
     used, limit = amount(name, state.used), amount(name, state.limit)

@@ -6,9 +6,12 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+from otel_budget.model.doubt import NO_DOUBT
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_budget.model.doubt import Doubt
     from otel_budget.model.usage import Number
     from otel_budget.policy.evaluate import Bounds
 
@@ -17,13 +20,13 @@ def completion_possible(
     used: Mapping[str, Number],
     bounds: Bounds,
     progress: float | None,
-    at_least: Collection[str] = frozenset(),
+    doubt: Doubt = NO_DOUBT,
 ) -> bool | None:
     """Tell whether the rest of the run fits in every limit at the rate so far.
 
     If progress p took u, all of it takes u / p; it fits if that is at most the limit. Returns None
     when it cannot be told: no progress yet, or unknown, or what is known would fit but part of what
-    is used of a limited resource is unknown (``at_least``). A run with no limits always fits; one
+    is used of a limited resource is unknown. A run with no limits always fits; one
     that is past a limit never does.
     """
     if any(used[name] > limited.limit for name, limited in bounds.items()):
@@ -36,7 +39,7 @@ def completion_possible(
     fits = all(
         Fraction(used[name]) <= Fraction(limited.limit) * share for name, limited in bounds.items()
     )
-    return None if fits and not bounds.keys().isdisjoint(at_least) else fits
+    return None if fits and not bounds.keys().isdisjoint(doubt.at_least) else fits
 
 
 def exhaustion_seconds(remaining: Number | None, per_second: float | None) -> float | None:

@@ -3,7 +3,8 @@
 Both come out of ``check`` and ``decide``, so they cannot disagree about the same numbers.
 
 What the sidecar does without good data, in this order:
-1. What is known to be exceeded stays exceeded and stopped, however old the data.
+1. What is known to be exceeded stays exceeded and stopped, however old the data; and so do calls
+   of unknown price or use that stop a run.
 2. Good data decide by the table.
 3. Else the run is inconclusive: the action that its numbers gave at the last good sample is held,
    then ``on_no_data``.
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.model.doubt import NO_DOUBT, Doubt
 from otel_budget.model.limits import DEFAULT_THRESHOLD
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.decide import EXCEEDED, Decision, decide, decide_without_data
@@ -30,10 +32,11 @@ from otel_budget.policy.evaluate import (
     stricter,
 )
 from otel_budget.policy.forecast import exhaustion_seconds
+from otel_budget.policy.unknown import UNKNOWN_USAGE, UNPRICED, OnUnknown, advice
 from otel_budget.policy.words import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from otel_budget.ledger.ledger import Balance
     from otel_budget.model.reading import SessionFacts
@@ -42,6 +45,10 @@ if TYPE_CHECKING:
 
 #: Seconds. Below this a single late scrape would count as silence.
 MIN_STALE_AFTER = 3.0
+#: To go on whatever is unknown.
+IGNORED = OnUnknown()
+#: Decisions that no missing data can change.
+_FINAL = (EXCEEDED, UNKNOWN_USAGE, UNPRICED)
 #: ``stale_after: auto`` is so many times the usual spacing of a run's samples.
 STALE_FACTOR = 3.0
 
@@ -59,6 +66,7 @@ class Rules:
     """None is auto: three times the usual spacing of the samples, at least 3 s."""
     hold: float = 300.0
     on_no_data: Action = Action.STOP
+    on_unknown: OnUnknown = IGNORED
     revision: str = ""
     """Names this set of rules in every verdict."""
 
@@ -72,12 +80,16 @@ def judge_session(
     completion_threshold: float,
     started_at: float | None = None,
     now: float,
-    at_least: Collection[str] = frozenset(),
+    doubt: Doubt = NO_DOUBT,
+    on_unknown: OnUnknown = IGNORED,
 ) -> Verdict:
-    """Return a run's own verdict from its exact counts. now: Unix time. at_least: see ``check``."""
-    result = check(used, bounds, at_least)
+    """Return a run's own verdict from its exact counts. now: Unix time. doubt: see ``check``."""
+    result = check(used, bounds, doubt)
     decision = decide(result.status, progress, completion_threshold)
-    verdict = _verdict(session_id, result, decision, bounds, progress=progress, now=now)
+    decision = _with_doubt(decision, doubt, bounds, on_unknown)
+    verdict = _verdict(
+        session_id, result, decision, bounds, progress=progress, doubt=doubt, now=now
+    )
     verdict = dataclasses.replace(
         verdict, started_at=started_at, completion_threshold=completion_threshold
     )
@@ -89,23 +101,21 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
     facts = balance.facts
     own = bounds_from(facts.limits, facts.thresholds, "session")
     bounds = stricter(own, rules.ceilings)
-    result = check(balance.used, bounds, balance.at_least)
+    result = check(balance.used, bounds, balance.doubt)
     completion_threshold = _completion_threshold(facts, rules)
     known = decide(result.status, facts.progress, completion_threshold)
-    trouble = _trouble(balance, rules)
-    if trouble is None or known == EXCEEDED:
-        verdict = _verdict(
-            balance.session_id, result, known, bounds, progress=facts.progress, now=now
-        )
-    else:
+    decision = _with_doubt(known, balance.doubt, bounds, rules.on_unknown)
+    trouble = None if decision in _FINAL else _trouble(balance, rules)
+    if trouble is not None:
         reason, since = trouble
         then = check(_used_when_last_heard(balance), bounds)
         held = decide(then.status, facts.progress, completion_threshold)
         decision = decide_without_data(held, reason, since, rules.hold, rules.on_no_data)
-        unknown = dataclasses.replace(result, status=LimitStatus.INCONCLUSIVE)
-        verdict = _verdict(
-            balance.session_id, unknown, decision, bounds, progress=facts.progress, now=now
-        )
+        result = dataclasses.replace(result, status=LimitStatus.INCONCLUSIVE)
+    verdict = _verdict(
+        balance.session_id, result, decision, bounds,
+        progress=facts.progress, doubt=balance.doubt, now=now,
+    )  # fmt: skip
     resources = {
         name: dataclasses.replace(
             state, exhaustion_seconds=exhaustion_seconds(state.remaining, balance.rates.get(name))
@@ -150,6 +160,15 @@ def redecide(verdict: Verdict, progress: float | None, completion_threshold: flo
     return decide(verdict.status, progress, completion_threshold)[0] is Action.CONTINUE
 
 
+def _with_doubt(
+    decision: Decision, doubt: Doubt, bounds: Bounds, on_unknown: OnUnknown
+) -> Decision:
+    """Return the decision on what is known, or the stop for what is not."""
+    if decision == EXCEEDED:
+        return decision
+    return on_unknown.stopped_by(doubt, bounds) or decision
+
+
 def _completion_threshold(facts: SessionFacts, rules: Rules) -> float:
     own = facts.completion_threshold
     own = DEFAULT_THRESHOLD if own is None else own
@@ -188,6 +207,7 @@ def _verdict(
     bounds: Bounds,
     *,
     progress: float | None,
+    doubt: Doubt,
     now: float,
 ) -> Verdict:
     action, reason = decision
@@ -196,7 +216,7 @@ def _verdict(
         action=action,
         status=result.status,
         reason=reason,
-        message=_message(result, decision, progress),
+        message=_message(result, decision, progress, doubt),
         resources=result.resources,
         evaluated_at=now,
         progress=progress,
@@ -213,7 +233,9 @@ _ADVICE = {
 }
 
 
-def _message(result: LimitCheckResult, decision: Decision, progress: float | None) -> str:
+def _message(
+    result: LimitCheckResult, decision: Decision, progress: float | None, doubt: Doubt
+) -> str:
     action, reason = decision
     named = result.exceeded + result.approaching
     if not named:
@@ -221,8 +243,10 @@ def _message(result: LimitCheckResult, decision: Decision, progress: float | Non
     named += tuple(name for name in in_doubt(result.resources) if name not in named)
     numbers = ", ".join(describe(name, result.resources[name]) for name in named)
     with_progress = "" if progress is None else f" with progress {percent(progress)}"
-    advice = _ADVICE.get(reason, f"{action} for want of good data ({reason})")
-    return f"{numbers or 'nothing limited'}{with_progress}: {advice}"
+    said = _ADVICE.get(reason, f"{action} for want of good data ({reason})")
+    if decision in (UNKNOWN_USAGE, UNPRICED):
+        said = advice(decision, doubt)
+    return f"{numbers or 'nothing limited'}{with_progress}: {said}"
 
 
 def _nearest(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
@@ -238,6 +262,7 @@ def _identified(verdict: Verdict, bounds: Bounds) -> Verdict:
     for name in semconv.RESOURCES:
         state, limited = verdict.resources.get(name), bounds.get(name)
         if state is not None:
-            parts.append(f"{name}={state.used!r} {state.at_least} of {limited!r}")
+            about = " about" if state.estimated else ""
+            parts.append(f"{name}={state.used!r} {state.at_least}{about} of {limited!r}")
     digits = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
     return dataclasses.replace(verdict, decision_id=digits)

@@ -32,7 +32,7 @@ SESSION_ID: Final = "session_id"
 TYPE: Final = "type"
 
 #: Declared types that are no contradiction for a judged counter; anything else is refused.
-_COUNTER_TYPES: Final = frozenset({None, "counter", "unknown", "untyped"})
+COUNTER_TYPES: Final = frozenset({None, "counter", "unknown", "untyped"})
 
 
 class Sample(NamedTuple):
@@ -80,6 +80,7 @@ _RULES: Final = {
     semconv.INCARNATION_START.name: _Rule("incarnation_at", max),
     semconv.UNPRICED_CALLS.name: _Rule("unpriced_calls", max),
     semconv.UNKNOWN_USAGE_CALLS.name: _Rule("unknown_usage_calls", max),
+    semconv.ESTIMATED_CALLS.name: _Rule("estimated_calls", max),
 }
 
 #: Every metric the assembly makes something of: a source need not bring others.
@@ -121,18 +122,18 @@ class _Assembly:
         _TAKE[sample.name](self, session, sample)
 
     def counter(self, session: _Session, sample: Sample) -> None:
-        if sample.declared not in _COUNTER_TYPES:
+        if sample.declared not in COUNTER_TYPES:
             # The use is there and cannot be read: unknown, which is not 0.
             self.dropped[TYPE] += 1
             session.implausible[sample.name] = None
             return
-        if not _plausible(sample.value):
+        if not plausible(sample.value):
             self.dropped[IMPLAUSIBLE] += 1
             session.implausible[sample.name] = None
             return
         resource = semconv.JUDGED_COUNTERS[sample.name]
         key = (resource, labels_text(sample.labels))
-        value = _number(resource, sample.value)
+        value = number(resource, sample.value)
         known = session.counters.get(key)
         if known is not None:
             self.dropped[DUPLICATE] += 1
@@ -146,7 +147,7 @@ class _Assembly:
             return
         if rule.fact == "limits" and sample.value == math.inf:
             return  # a way to say "unlimited", which is an absent limit
-        if not _plausible(sample.value, rule.top) or (rule.positive and sample.value == 0):
+        if not plausible(sample.value, rule.top) or (rule.positive and sample.value == 0):
             # Dropped alone it would look as if there were none: no limit is "unlimited".
             self.dropped[IMPLAUSIBLE] += 1
             session.implausible[sample.name] = None
@@ -154,7 +155,7 @@ class _Assembly:
         self._count_duplicate(sample)
         if rule.by_resource:
             values = session.by_resource.setdefault(rule.fact, {})
-            value = float(sample.value) if rule.top == 1 else _number(resource, sample.value)
+            value = float(sample.value) if rule.top == 1 else number(resource, sample.value)
             values[resource] = rule.merge(values.get(resource, value), value)
         else:
             value = float(sample.value)
@@ -213,11 +214,12 @@ def labels_text(labels: Mapping[str, str]) -> str:
     return ",".join(f"{name}={value!r}" for name, value in sorted(further))
 
 
-def _plausible(value: float, top: float = MAX_COUNT) -> bool:
+def plausible(value: float, top: float = MAX_COUNT) -> bool:
+    """Return whether a counter, or a share, can have this value."""
     return 0 <= value <= top  # NaN compares false
 
 
-def _number(resource: str, value: float) -> Number:
+def number(resource: str, value: float) -> Number:
     """Return a plausible value in the resource's own type.
 
     Tokens and calls are whole; a fraction of one is rounded up, so that no use is lost.

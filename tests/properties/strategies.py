@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.ledger.ledger import Balance
+from otel_budget.model.doubt import Doubt
 from otel_budget.model.reading import SessionFacts
 from otel_budget.model.usage import Number
 from otel_budget.model.verdict import Action, Reason
 from otel_budget.policy.evaluate import Bounds, bounds_from
 from otel_budget.policy.judge import Rules
+from otel_budget.policy.unknown import OnUnknown
 
 NOW = 1_767_268_800.0
 
@@ -39,6 +41,10 @@ NEAR: dict[str, st.SearchStrategy[Number]] = {
 }
 
 used = st.fixed_dictionaries(NEAR)
+doubts = st.builds(Doubt, *[st.integers(0, 2)] * 3)
+on_unknown = st.builds(
+    OnUnknown, st.sampled_from(["ignore", "stop"]), st.sampled_from(["ignore", "estimate", "stop"])
+)
 limits = st.fixed_dictionaries({}, optional=NEAR)
 thresholds_by_resource = st.fixed_dictionaries({}, optional=dict.fromkeys(NEAR, thresholds))
 
@@ -76,7 +82,7 @@ def balances(draw: st.DrawFn) -> Balance:
         implausible_for=draw(st.sampled_from([None, 0.0, 400.0])),
         ended=draw(st.booleans()),
         listened_for=draw(st.sampled_from([math.inf, 0.0, 100.0])),
-        at_least=draw(st.sampled_from([frozenset(), frozenset({"cost", "tokens"})])),
+        doubt=draw(doubts),
     )
 
 
@@ -89,5 +95,6 @@ def rules(draw: st.DrawFn) -> Rules:
         stale_after=draw(st.sampled_from([None, 1.0])),
         hold=draw(st.sampled_from([0.0, 300.0])),
         on_no_data=draw(st.sampled_from(Action)),
+        on_unknown=draw(on_unknown),
         revision=draw(st.sampled_from(["", "r1"])),
     )

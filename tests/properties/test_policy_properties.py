@@ -1,7 +1,7 @@
 """The invariants of the policy: docs/design.md, section 3."""
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
@@ -10,19 +10,23 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv, wire
 from otel_budget.ledger.ledger import Balance
+from otel_budget.model.doubt import NO_DOUBT, Doubt
 from otel_budget.model.usage import Number
-from otel_budget.model.verdict import Action, LimitStatus, Verdict
+from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.evaluate import SEVERITY, Bounds, bound, check, headroom, stricter
 from otel_budget.policy.forecast import completion_possible
-from otel_budget.policy.judge import Rules, judge_balance, judge_session, redecide
+from otel_budget.policy.judge import IGNORED, Rules, judge_balance, judge_session, redecide
+from otel_budget.policy.unknown import OnUnknown
 from tests.properties.strategies import (
     AMOUNTS,
     NEAR,
     NOW,
     all_bounds,
     balances,
+    doubts,
     exact,
     limits,
+    on_unknown,
     progress,
     rules,
     shares,
@@ -46,17 +50,37 @@ def more(one: Mapping[str, Number], other: Mapping[str, Number]) -> dict[str, Nu
         return {name: value + other[name] for name, value in one.items()}  # type: ignore[operator]
 
 
-def own(
-    used_: Mapping[str, Number],
-    bounds: Bounds,
-    at: float | None,
-    enough: float,
-    at_least: frozenset[str] = frozenset(),
-) -> Verdict:
+@dataclass(frozen=True)
+class Situation:
+    """All of a run but what it used."""
+
+    bounds: Bounds
+    at: float | None
+    enough: float
+    doubt: Doubt = NO_DOUBT
+    by: OnUnknown = IGNORED
+
+
+situations = st.builds(Situation, all_bounds(), progress, thresholds, doubts, on_unknown)
+
+
+def own(used_: Mapping[str, Number], run: Situation) -> Verdict:
     """Return a run's own verdict."""
     return judge_session(
-        "run", used_, bounds, progress=at, completion_threshold=enough, now=NOW, at_least=at_least
+        "run",
+        used_,
+        run.bounds,
+        progress=run.at,
+        completion_threshold=run.enough,
+        now=NOW,
+        doubt=run.doubt,
+        on_unknown=run.by,
     )
+
+
+def worse(one: Doubt, further: Doubt) -> Doubt:
+    """Return what is unknown when both are."""
+    return Doubt(*(getattr(one, f.name) + getattr(further, f.name) for f in fields(Doubt)))
 
 
 @given(resources, st.data())
@@ -81,35 +105,34 @@ def test_the_status_agrees_with_exact_arithmetic(resource: str, data: st.DataObj
         assert status is LimitStatus.OK
 
 
-@given(used, used, all_bounds(), progress, thresholds)
+@given(used, used, situations, doubts)
 def test_more_use_never_turns_a_runs_stop_into_continue(
-    one: dict[str, Number],
-    extra: dict[str, Number],
-    bounds: Bounds,
-    at: float | None,
-    enough: float,
+    one: dict[str, Number], extra: dict[str, Number], run: Situation, further: Doubt
 ) -> None:
-    """At the same progress."""
-    if stops(own(one, bounds, at, enough)):
-        assert stops(own(more(one, extra), bounds, at, enough))
+    """At the same progress; nor does more that is unknown."""
+    if stops(own(one, run)):
+        later = replace(run, doubt=worse(run.doubt, further))
+        assert stops(own(more(one, extra), later))
 
 
-@given(balances(), used, rules())
+@given(balances(), used, doubts, rules())
 def test_more_use_never_turns_a_sidecars_stop_into_continue(
-    balance: Balance, extra: dict[str, Number], by: Rules
+    balance: Balance, extra: dict[str, Number], further: Doubt, by: Rules
 ) -> None:
     """With good data and without."""
-    later = dataclasses.replace(balance, used=more(balance.used, extra))
+    doubt = worse(balance.doubt, further)
+    later = replace(balance, used=more(balance.used, extra), doubt=doubt)
     if stops(judge_balance(balance, by, NOW)):
         assert stops(judge_balance(later, by, NOW))
 
 
-@given(used, all_bounds(), all_bounds(), progress, thresholds)
+@given(used, situations, all_bounds())
 def test_a_further_limit_never_loosens_a_runs_verdict(
-    one: dict[str, Number], bounds: Bounds, further: Bounds, at: float | None, enough: float
+    one: dict[str, Number], run: Situation, further: Bounds
 ) -> None:
     """Status and action."""
-    before, after = own(one, bounds, at, enough), own(one, stricter(bounds, further), at, enough)
+    before = own(one, run)
+    after = own(one, replace(run, bounds=stricter(run.bounds, further)))
     assert SEVERITY[after.status] >= SEVERITY[before.status]
     assert stops(after) or not stops(before)
 
@@ -127,7 +150,7 @@ def test_a_further_ceiling_never_loosens_a_sidecars_verdict(
         name: bound(name, limit, lines.get(name, 0.8), "sidecar") for name, limit in further.items()
     }
     thresholds_ = [t for t in (by.completion_threshold, enough) if t is not None]
-    tighter = dataclasses.replace(
+    tighter = replace(
         by,
         ceilings=stricter(by.ceilings, ceilings),
         completion_threshold=max(thresholds_, default=None),
@@ -145,10 +168,24 @@ def test_a_further_limit_of_the_run_never_loosens_a_sidecars_verdict(
     known = balance.facts.limits.get(resource)
     if known is not None:
         limit = min(known, limit)
-    facts = dataclasses.replace(balance.facts, limits={**balance.facts.limits, resource: limit})
+    facts = replace(balance.facts, limits={**balance.facts.limits, resource: limit})
     before = judge_balance(balance, by, NOW)
-    after = judge_balance(dataclasses.replace(balance, facts=facts), by, NOW)
+    after = judge_balance(replace(balance, facts=facts), by, NOW)
     assert stops(after) or not stops(before)
+
+
+@given(used, situations)
+def test_to_mind_what_is_unknown_never_loosens_a_runs_verdict(
+    one: dict[str, Number], run: Situation
+) -> None:
+    """It stops a run, with a reason of its own, or changes nothing."""
+    careless, careful = own(one, replace(run, by=IGNORED)), own(one, run)
+    assert careful.status is careless.status
+    if careful.reason in (Reason.UNPRICED_CALLS, Reason.UNKNOWN_USAGE):
+        assert stops(careful)
+        assert careless.status is not LimitStatus.EXCEEDED
+    else:
+        assert careful == careless
 
 
 @given(balances(), rules(), resources)
@@ -157,7 +194,7 @@ def test_a_resource_that_is_not_known_is_not_read_as_0(
 ) -> None:
     """It is not in the verdict at all."""
     known = {name: value for name, value in balance.used.items() if name != resource}
-    verdict = judge_balance(dataclasses.replace(balance, used=known), by, NOW)
+    verdict = judge_balance(replace(balance, used=known), by, NOW)
     assert verdict.resources.keys() == known.keys()
     assert resource not in verdict.headroom
 
@@ -176,15 +213,16 @@ def test_what_is_exceeded_stops_whatever_the_data(balance: Balance, by: Rules) -
 @given(balances(), rules())
 def test_the_sidecar_and_the_run_agree_about_the_same_numbers(balance: Balance, by: Rules) -> None:
     """With good data and no ceilings, both come to the same verdict."""
-    good = dataclasses.replace(balance, silent_for=0.0, implausible_for=None)
-    theirs = judge_balance(good, Rules(revision=by.revision), NOW)
+    good = replace(balance, silent_for=0.0, implausible_for=None)
+    theirs = judge_balance(good, Rules(revision=by.revision, on_unknown=by.on_unknown), NOW)
     bounds = {
         name: bound(name, limit, good.facts.thresholds.get(name, 0.8), "session")
         for name, limit in good.facts.limits.items()
     }
     enough = good.facts.completion_threshold
     enough = 0.8 if enough is None else enough
-    ours = own(good.used, bounds, good.facts.progress, enough, good.at_least)
+    run = Situation(bounds, good.facts.progress, enough, good.doubt, by.on_unknown)
+    ours = own(good.used, run)
     same = ("action", "status", "reason", "message", "headroom", "completion_threshold")
     assert all(getattr(ours, name) == getattr(theirs, name) for name in same)
 
@@ -194,14 +232,14 @@ def test_the_same_input_gives_the_same_verdict_byte_for_byte(balance: Balance, b
     """Also where other limits were judged in between, and in any order of the mappings."""
     first = wire.to_json(judge_balance(balance, by, NOW))
     bound.cache_clear()
-    judge_balance(dataclasses.replace(balance, used=dict.fromkeys(balance.used, 0)), Rules(), NOW)
-    facts = dataclasses.replace(
+    judge_balance(replace(balance, used=dict.fromkeys(balance.used, 0)), Rules(), NOW)
+    facts = replace(
         balance.facts,
         limits=dict(reversed(list(balance.facts.limits.items()))),
         thresholds=dict(reversed(list(balance.facts.thresholds.items()))),
     )
-    reordered = dataclasses.replace(balance, facts=facts)
-    again = dataclasses.replace(by, ceilings=dict(reversed(by.ceilings.items())))
+    reordered = replace(balance, facts=facts)
+    again = replace(by, ceilings=dict(reversed(by.ceilings.items())))
     assert wire.to_json(judge_balance(balance, by, NOW)) == first
     assert judge_balance(reordered, again, NOW) == judge_balance(balance, by, NOW)
 

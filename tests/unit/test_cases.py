@@ -1,5 +1,6 @@
 """Every case of tests/cases/*.yaml, with its note as the test's id."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -10,12 +11,14 @@ import pytest
 from otel_budget import semconv
 from otel_budget.ledger import record
 from otel_budget.ledger.ledger import Balance, Ledger
+from otel_budget.model.doubt import Doubt
 from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
 from otel_budget.model.usage import Number
 from otel_budget.model.verdict import Action, Reason, Verdict
 from otel_budget.policy.evaluate import bound, bounds_from, check, headroom, resource_state
 from otel_budget.policy.forecast import completion_possible
 from otel_budget.policy.judge import Rules, judge_balance, judge_session
+from otel_budget.policy.unknown import OnUnknown
 from tests.case_files import SHAPES, Case, CaseError, number, numbers, parse_cases, read_cases
 
 NOW = 1_767_268_800.0
@@ -44,7 +47,19 @@ def balance(given: dict[str, Any]) -> Balance:
         implausible_for=given.get("implausible_for"),
         ended=given.get("ended", False),
         listened_for=given.get("listened_for", math.inf),
+        doubt=doubt(given),
     )
+
+
+def doubt(given: dict[str, Any]) -> Doubt:
+    """Return what is not known."""
+    names = ("unpriced_calls", "unknown_usage_calls", "estimated_calls")
+    return Doubt(**{name: given.get(name, 0) for name in names})
+
+
+def on_unknown(given: dict[str, Any]) -> OnUnknown:
+    """Return what is to be done about it."""
+    return OnUnknown(given.get("on_unpriced", "ignore"), given.get("on_unknown_usage", "ignore"))
 
 
 def said(verdict: Verdict) -> dict[str, Any]:
@@ -61,7 +76,8 @@ def own_verdict(given: dict[str, Any]) -> Verdict:
         progress=given.get("progress"),
         completion_threshold=given.get("completion_threshold", 0.8),
         now=NOW,
-        at_least=given.get("at_least", ()),
+        doubt=doubt(given),
+        on_unknown=on_unknown(given),
     )
 
 
@@ -116,6 +132,9 @@ def of_no_data(given: Any) -> dict[str, Any]:
     """Let the sidecar judge a run it has no good data of."""
     rules = dict(given.get("rules", {}))
     rules["on_no_data"] = Action(rules.get("on_no_data", "stop"))
+    rules["on_unknown"] = on_unknown(
+        {key: rules.pop(key, "ignore") for key in ("on_unpriced", "on_unknown_usage")}
+    )
     return said(judge_balance(balance(given), Rules(**rules), NOW))
 
 
@@ -123,7 +142,7 @@ def of_feasibility(given: Any) -> dict[str, Any]:
     """Ask whether the rest would fit."""
     bounds = bounds_from(numbers(given["limits"]), {}, "session")
     used, progress = numbers(given["used"]), given.get("progress")
-    fits = completion_possible(used, bounds, progress, given.get("at_least", ()))
+    fits = completion_possible(used, bounds, progress, doubt(given))
     return {"fits": "unknown" if fits is None else fits}
 
 
@@ -132,7 +151,21 @@ def of_messages(given: Any) -> dict[str, Any]:
     bounds = bounds_from(numbers(given["limits"]), given.get("thresholds", {}), "session")
     return {
         "verdict": own_verdict(given).message,
-        "check": check(numbers(given["used"]), bounds, given.get("at_least", ())).message,
+        "check": check(numbers(given["used"]), bounds, doubt(given)).message,
+    }
+
+
+def of_unknown(given: Any) -> dict[str, Any]:
+    """Let a run judge itself, and a sidecar that has the same rules; they must agree."""
+    own = own_verdict(given)
+    theirs = judge_balance(balance(given), Rules(on_unknown=on_unknown(given)), NOW)
+    assert (said(own), own.message) == (said(theirs), theirs.message)
+    states = own.resources.items()
+    return {
+        **said(own),
+        "message": own.message,
+        "at_least": [name for name, state in states if state.at_least],
+        "estimated": [name for name, state in states if state.estimated],
     }
 
 
@@ -157,6 +190,7 @@ def seen(at: float, data: dict[str, Any]) -> SessionReading:
         state=data.get("state"),
         unpriced_calls=data.get("unpriced_calls"),
         unknown_usage_calls=data.get("unknown_usage_calls"),
+        estimated_calls=data.get("estimated_calls"),
     )
     target, taken = data.get("target", "a"), float(data.get("taken", at))
     return SessionReading(RUN, target, taken, counters, facts, tuple(data.get("implausible", ())))
@@ -202,7 +236,8 @@ def of_ledger(given: Any) -> dict[str, Any]:
         "spacing": known.gap,
         "trouble": known.trouble,
         "listened_for": known.listened_for,
-        "at_least": sorted(known.at_least),
+        "at_least": sorted(known.doubt.at_least),
+        **dataclasses.asdict(known.doubt),
     }
 
 
@@ -214,6 +249,7 @@ RUNNERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "ledger": of_ledger,
     "feasibility": of_feasibility,
     "messages": of_messages,
+    "unknown": of_unknown,
 }
 CASES = [case for name in RUNNERS for case in read_cases(name)]
 

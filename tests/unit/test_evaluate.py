@@ -10,6 +10,7 @@ import pytest
 
 from otel_budget import wire
 from otel_budget.ledger.rate import IDLE_AFTER, TIME_CONSTANT, Rate
+from otel_budget.model.doubt import Doubt
 from otel_budget.model.limits import ResourceLimits
 from otel_budget.model.usage import Number
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
@@ -172,7 +173,7 @@ def test_the_same_inputs_give_the_same_decision_id_and_others_another() -> None:
 CHANGES: tuple[dict[str, Any], ...] = (
     {"session_id": "other"},
     {"started_at": NOON - 5},
-    {"at_least": frozenset({"tokens"})},
+    {"doubt": Doubt(unknown_usage_calls=1)},
     {"facts": dataclasses.replace(BALANCE.facts, progress=0.5)},
     {"facts": dataclasses.replace(BALANCE.facts, thresholds={"tokens": 0.7})},
 )
@@ -188,7 +189,7 @@ def test_unknown_use_reaches_the_verdict_and_its_reader() -> None:
     facts = dataclasses.replace(BALANCE.facts, limits={"cost": Decimal(1)})
     known = {**BALANCE.used, "cost": Decimal(0)}
     balance = dataclasses.replace(
-        BALANCE, facts=facts, used=known, at_least=frozenset({"cost", "tokens"})
+        BALANCE, facts=facts, used=known, doubt=Doubt(unpriced_calls=1, unknown_usage_calls=2)
     )
     verdict = judge_balance(balance, Rules(), NOON)
     assert verdict.message == "cost at least 0.0% ($0.00 of $1.00) with progress 40.0%: continue"
@@ -205,7 +206,7 @@ def test_a_cost_forecast_with_unknown_prices_is_unknown() -> None:
     bounds = bounds_from({"cost": Decimal(1)}, {}, "session")
     spent: dict[str, Number] = {"cost": Decimal(0)}
     assert completion_possible(spent, bounds, 0.5) is True
-    assert completion_possible(spent, bounds, 0.5, {"cost"}) is None
+    assert completion_possible(spent, bounds, 0.5, Doubt(unpriced_calls=1)) is None
 
 
 def sidecars_stop(progress: float | None = 0.4, completion_threshold: float = 0.8) -> Verdict:

@@ -192,7 +192,8 @@ def test_a_count_between_the_look_and_the_new_marks_is_looked_at_again(
     monitor = make(max_tokens=1000)
     monitor.should_continue(0.0)
     guard = monitor._guard
-    counted, late = guard.used, [60, 0]  # after the second of the two times that it is counted
+    counted = guard.standing.used
+    late = [60, 0]  # after the second of the two times that it is counted
 
     def used() -> dict[str, Number]:
         found = counted()
@@ -200,7 +201,7 @@ def test_a_count_between_the_look_and_the_new_marks_is_looked_at_again(
             monitor.record_operation(late.pop())
         return found
 
-    monkeypatch.setattr(guard, "used", used)
+    monkeypatch.setattr(guard.standing, "used", used)
     monitor.update_limits(max_tokens=50)
     assert monitor.should_continue(0.0) is False
 

@@ -33,7 +33,31 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "api_call_warning_threshold": 0.8,
         "cost_warning_threshold": 0.8,
         "completion_threshold": 0.8,
+        "on_unpriced": "ignore",
+        "on_unknown_usage": "ignore",
     }
+
+
+@pytest.mark.parametrize("value", ["warn", "", None, True, 1, "STOP"])
+@pytest.mark.parametrize("key", ["on_unpriced", "on_unknown_usage"])
+def test_what_to_do_about_the_unknown_is_one_of_a_few_words(key: str, value: object) -> None:
+    """The refusal says which."""
+    with pytest.raises(InvalidValueError, match=f"{key}: .* allowed: 'ignore' or .*'stop'"):
+        limits(**{key: value})
+
+
+def test_a_price_cannot_be_estimated() -> None:
+    """A use can: the run has others to go by."""
+    assert limits(on_unknown_usage="estimate").on_unknown_usage == "estimate"
+    with pytest.raises(InvalidValueError, match="on_unpriced"):
+        limits(on_unpriced="estimate")
+
+
+def test_limits_of_an_earlier_version_are_still_read() -> None:
+    """Its checkpoints do not have the newer keys."""
+    old = limits(max_tokens=7).to_dict()
+    del old["on_unpriced"], old["on_unknown_usage"]
+    assert ResourceLimits.from_dict(old) == limits(max_tokens=7)
 
 
 def test_limits_cannot_be_changed_in_place() -> None:

@@ -1,6 +1,7 @@
 """ResourceUsage: the way there and back, and every refusal on the way back."""
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -24,6 +25,8 @@ FULL = ResourceUsage(
     unknown_usage_calls=1,
     cost_usd=Decimal("12.3400"),
     unpriced_calls=3,
+    estimated_calls=5,
+    estimated_tokens=6_000,
     checkpoints=4,
     last_checkpoint_at=1767269100.5,
 )
@@ -47,7 +50,19 @@ def test_every_count_is_covered_here() -> None:
     assert set(COUNTS) | set(SECONDS) | {"session_id", "cost_usd"} == set(USAGE_KEYS)
 
 
-@pytest.mark.parametrize("key", USAGE_KEYS)
+#: Absent in what earlier versions wrote.
+ADDED = ("estimated_calls", "estimated_tokens")
+
+
+def test_what_an_earlier_version_wrote_is_read_as_without_estimates() -> None:
+    """It made none."""
+    data = FULL.to_dict()
+    for key in ADDED:
+        del data[key]
+    assert ResourceUsage.from_dict(data) == replace(FULL, estimated_calls=0, estimated_tokens=0)
+
+
+@pytest.mark.parametrize("key", [key for key in USAGE_KEYS if key not in ADDED])
 def test_a_missing_key_is_refused_by_name(key: str) -> None:
     """Unknown is not 0."""
     data = FULL.to_dict()

@@ -1,0 +1,73 @@
+"""How a run stands by its own counts: what it used, what of that nobody knows, what follows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.instrumentation.cell import plus
+from otel_budget.model.doubt import Doubt
+from otel_budget.policy.evaluate import bounds_of
+from otel_budget.policy.judge import judge_session
+from otel_budget.policy.unknown import OnUnknown
+
+if TYPE_CHECKING:
+    from otel_budget.instrumentation.record import SessionRecord
+    from otel_budget.model.limits import ResourceLimits
+    from otel_budget.model.usage import Number
+    from otel_budget.model.verdict import Verdict
+
+
+class Standing:
+    """One run's counts against its own limits. Decides nothing: that is policy's."""
+
+    def __init__(self, record: SessionRecord) -> None:
+        """Judge by the record's limits."""
+        self._record = record
+        self.take(record.limits)
+
+    def take(self, limits: ResourceLimits) -> None:
+        """Judge by other limits from now on."""
+        self.limits = limits
+        self.bounds = bounds_of(limits)
+        self.on_unknown = OnUnknown(limits.on_unpriced, limits.on_unknown_usage)
+        stopped_by = self.on_unknown.stopped_by
+        self.price_stops = stopped_by(Doubt(unpriced_calls=1), self.bounds) is not None
+        """True if a call without a price stops the run."""
+        self.usage_stops = stopped_by(Doubt(unknown_usage_calls=1), self.bounds) is not None
+        """True if a call of unknown usage stops the run."""
+
+    def used(self) -> dict[str, Number]:
+        """Return what the run used of each resource, over all its incarnations."""
+        record, carried = self._record, self._record.carried
+        with record.lock:
+            return {
+                semconv.DURATION: record.duration(),
+                semconv.TOKENS: carried.tokens + record.tokens,
+                semconv.API_CALLS: carried.api_calls + record.api_calls,
+                semconv.COST: plus(carried.cost_usd, record.cost_usd),
+            }
+
+    def doubt(self) -> Doubt:
+        """Return what is not known of that."""
+        record, carried = self._record, self._record.carried
+        with record.lock:
+            return Doubt(
+                carried.unpriced_calls + record.unpriced_calls,
+                carried.unknown_usage_calls + record.unknown_usage_calls,
+                carried.estimated_calls + record.estimated_calls,
+            )
+
+    def verdict(self, progress: float | None, now: float) -> Verdict:
+        """Return the run's own verdict. now: Unix time."""
+        return judge_session(
+            self._record.session_id,
+            self.used(),
+            self.bounds,
+            progress=progress,
+            completion_threshold=self.limits.completion_threshold,
+            started_at=self._record.started_at,
+            doubt=self.doubt(),
+            on_unknown=self.on_unknown,
+            now=now,
+        )

@@ -1,0 +1,34 @@
+"""What nobody knows of a run's use: calls without a price, without a token count, or estimated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otel_budget import semconv
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Numbers of such calls, over all incarnations of the run."""
+
+    unpriced_calls: int = 0
+    """Calls whose price nobody knows."""
+    unknown_usage_calls: int = 0
+    """Calls whose tokens nobody knows."""
+    estimated_calls: int = 0
+    """Calls whose tokens, and with them their price, are the mean of others'."""
+
+    @property
+    def at_least(self) -> frozenset[str]:
+        """The resources of whose use a part is not counted: it is at least what is counted."""
+        rows = (semconv.COST, self.unpriced_calls), (semconv.TOKENS, self.unknown_usage_calls)
+        return frozenset(resource for resource, calls in rows if calls)
+
+    @property
+    def estimated(self) -> frozenset[str]:
+        """The resources of whose use a part is an estimate."""
+        return _ESTIMATED if self.estimated_calls else frozenset()
+
+
+_ESTIMATED = frozenset({semconv.TOKENS, semconv.COST})
+NO_DOUBT = Doubt()

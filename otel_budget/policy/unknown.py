@@ -1,0 +1,56 @@
+"""What calls of unknown price or unknown use do to a run: nothing, or they stop it.
+
+The rule: such a call stops a run only if the run's limits cannot be held for want of it, that is
+for a price under a limit on cost, for a use under a limit on tokens or cost. What is exceeded by
+what is known is exceeded first of all (decide.py). That a use may be estimated instead is not
+policy: then it is counted, and not unknown any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from otel_budget import semconv
+from otel_budget.model.doubt import Doubt
+from otel_budget.model.limits import STOP
+from otel_budget.model.verdict import Action, Reason
+from otel_budget.policy.decide import Decision
+
+UNKNOWN_USAGE: Decision = (Action.STOP, Reason.UNKNOWN_USAGE)
+UNPRICED: Decision = (Action.STOP, Reason.UNPRICED_CALLS)
+
+
+@dataclass(frozen=True, slots=True)
+class OnUnknown:
+    """What is to be done; the default is to go on, and to say "at least"."""
+
+    unpriced: Literal["ignore", "stop"] = "ignore"
+    usage: Literal["ignore", "estimate", "stop"] = "ignore"
+
+    def stopped_by(self, doubt: Doubt, limited: Collection[str]) -> Decision | None:
+        """Return the decision to stop for what is unknown, or None. limited: resources."""
+        counted = semconv.TOKENS in limited or semconv.COST in limited
+        if self.usage == STOP and doubt.unknown_usage_calls and counted:
+            return UNKNOWN_USAGE
+        if self.unpriced == STOP and doubt.unpriced_calls and semconv.COST in limited:
+            return UNPRICED
+        return None
+
+
+def advice(decision: Decision, doubt: Doubt) -> str:
+    """Say what stopped the run, with its number, and what to do about it."""
+    if decision == UNKNOWN_USAGE:
+        return (
+            f"stop: {_calls(doubt.unknown_usage_calls)} of unknown usage, and on_unknown_usage is "
+            "'stop': have the API report usage, or record the tokens"
+        )
+    return (
+        f"stop: {_calls(doubt.unpriced_calls)} without a price, and on_unpriced is 'stop': give "
+        "the model a price (OTEL_BUDGET_PRICES), or record cost_usd"
+    )
+
+
+def _calls(number: int) -> str:
+    return f"{number:,} call" + ("" if number == 1 else "s")
