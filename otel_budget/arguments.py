@@ -41,6 +41,7 @@ _EXAMPLES = f"""examples:
   otel-budget sidecar --config sidecar.yaml
   otel-budget config check sidecar.yaml
   otel-budget check my-session                       what the sidecar says of a run
+  otel-budget read http://127.0.0.1:9464/metrics     what it would count of a page
 
 exit status: {EXIT_CONTINUE} done, {EXIT_FAILED} failed, {EXIT_USAGE} wrong usage or configuration;
 of check also {EXIT_STOP} stop, {EXIT_INCONCLUSIVE} inconclusive, unknown, or no sidecar there.
@@ -69,6 +70,17 @@ examples:
   otel-budget check my-session
   otel-budget check my-session --json | jq '.run_state, .headroom.tokens'
   otel-budget check my-session --sidecar http://127.0.0.1:9465"""
+_READ_EPILOG = f"""Without --preset the program is recognised by the metrics it shows.
+
+exit status:
+  {EXIT_CONTINUE}  read, be it that nothing was used yet
+  {EXIT_FAILED}  no such page, no exposition, or no program that is recognised
+  {EXIT_USAGE}  wrong usage
+
+examples:
+  otel-budget read http://127.0.0.1:9464/metrics
+  otel-budget read scrape.prom --preset claude_code --json
+  otel-budget read scrape.prom --preset my-program.yaml"""
 _DEMO_EPILOG = "One run finishes, one is stopped by its own limit, one by the sidecar."
 _CONFIG_CHECK_EPILOG = (
     "Exits 0 if the sidecar would take the file, else 2 with a line for each problem."
@@ -89,6 +101,7 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     _add_demo(chosen, commands["demo"])
     _add_sidecar(chosen, commands["sidecar"])
     _add_check(chosen, commands["check"])
+    _add_read(chosen, commands["read"])
     _add_config(chosen, commands["config check"])
     _add(chosen, "version", commands["version"], "say which version this is")
     return top
@@ -144,6 +157,14 @@ def _add_check(chosen: _Commands, run: Command) -> None:
         help=f"where it listens (default: {ENV_SIDECAR}, else {DEFAULT_SIDECAR})",
     )  # fmt: skip
     check.add_argument("--json", action="store_true", help="print the verdict as one line of JSON")
+
+
+def _add_read(chosen: _Commands, run: Command) -> None:
+    read = _add(chosen, "read", run, "show what would be counted of a /metrics page", _READ_EPILOG)
+    read.add_argument("page", metavar="FILE|URL", help="a /metrics page, or a file that holds one")
+    named = "how to read it: a preset of otel-budget, or a YAML file with your own"
+    read.add_argument("--preset", metavar="NAME|FILE", help=named)
+    read.add_argument("--json", action="store_true", help="print it as one line of JSON")
 
 
 def _add(

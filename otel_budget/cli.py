@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "demo": _demo,
             "sidecar": _sidecar,
             "check": _check,
+            "read": _read,
             "config check": _config_check,
             "version": _version,
         }
@@ -128,6 +129,19 @@ def _demo(arguments: argparse.Namespace) -> int:
     with _extra("the demo"):
         from otel_budget.demo import run_demo
     return run_demo(arguments.speed, arguments.keep)
+
+
+def _read(arguments: argparse.Namespace) -> int:
+    from otel_budget.reading import page_of, report_on
+    from otel_budget.reading_words import in_words
+
+    with _extra("reading a URL"):
+        page = page_of(arguments.page)
+    if page.remark:
+        print(f"otel-budget: {page.remark}", file=sys.stderr)
+    report = report_on(page, arguments.preset)
+    print(report.to_json() if arguments.json else in_words(report))
+    return EXIT_CONTINUE
 
 
 def _version(_arguments: argparse.Namespace) -> int:

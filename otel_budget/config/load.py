@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from otel_budget.config.preset_files import likely
 from otel_budget.config.schema import (
     DEFAULT_ADDRESS,
     DEFAULT_STORAGE,
@@ -21,6 +22,7 @@ from otel_budget.config.schema import (
 )
 from otel_budget.config.yaml_file import THE_KEYS, KeyPath, YamlFile, dotted, meant
 from otel_budget.errors import InvalidConfigError, InvalidValueError
+from otel_budget.model.preset_form import PresetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -203,6 +205,9 @@ def _mistake(error: ErrorDetails) -> _Mistake:
 
 
 def _of_refusal(keys: KeyPath, refusal: InvalidValueError) -> _Mistake:
+    if isinstance(refusal, PresetError):  # a section of its own, which was looked at as a whole
+        sentence = refusal.sentence + likely(refusal)
+        return _Mistake((*keys, *refusal.at), refusal.value, refusal.allowed, sentence)
     return _Mistake(keys, refusal.value, refusal.allowed, refusal.sentence)
 
 

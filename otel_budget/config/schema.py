@@ -17,7 +17,9 @@ from otel_budget.config.values import (
     FilePattern,
     Headers,
     Matcher,
+    OwnPresets,
     PositiveInt,
+    PresetChoice,
     Seconds,
     SecondsOrAuto,
     Size,
@@ -56,6 +58,7 @@ class TargetConfig(Strict):
     """One endpoint to scrape; just its URL may stand for the mapping."""
 
     url: Url
+    preset: PresetChoice = None
     bearer_token_file: FilePath | None = None
     ca_file: FilePath | None = None
     headers: Headers = Field(default={}, repr=False)  # may hold a credential
@@ -92,6 +95,7 @@ class PrometheusConfig(Strict):
     interval: Seconds = 5.0
     timeout: Seconds = 10.0
     matchers: tuple[Matcher, ...] = ()
+    preset: PresetChoice = None
     bearer_token_file: FilePath | None = None
     ca_file: FilePath | None = None
     headers: Headers = Field(default={}, repr=False)  # may hold a credential
@@ -198,6 +202,8 @@ def _no_budgets(value: object) -> tuple[()]:
 class SidecarConfig(Strict):
     """All of it."""
 
+    presets: OwnPresets = {}
+    """First, because the source may name them."""
     source: SourceConfig
     resource_limits: CeilingsConfig = Field(default_factory=CeilingsConfig)
     verdicts: VerdictsConfig = Field(default_factory=VerdictsConfig)

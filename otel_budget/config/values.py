@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import BeforeValidator, InstanceOf, ValidationInfo
 
+from otel_budget.config import preset_files
 from otel_budget.errors import InvalidValueError
+from otel_budget.model.preset import Preset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
@@ -36,6 +38,13 @@ _MAX_PORT: Final = 65_535
 _MATCHER: Final = re.compile(
     r'(?!__name__\b)[a-zA-Z_][a-zA-Z0-9_]*(?:=~|!~|!=|=)"(?:[^"\\\n]|\\.)*"'
 )
+
+#: Where in the context of a validation the user's own presets are.
+_PRESETS: Final = "presets"
+#: Their names, as long as one of them is wrong.
+_REFUSED: Final = "refused_presets"
+#: A name for what is counted without a preset.
+_OURS: Final = "otel_budget"
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -182,6 +191,25 @@ def pattern(value: object, info: ValidationInfo) -> str:
     return str(_folder(info) / value)
 
 
+def presets(value: object, info: ValidationInfo) -> Mapping[str, Mapping[str, object]]:
+    """Return the user's own presets as they are; what is read after them may name them."""
+    context = {} if info.context is None else info.context
+    context[_REFUSED] = tuple(value) if isinstance(value, dict) else ()
+    own = context[_PRESETS] = preset_files.own_presets(value)
+    del context[_REFUSED]
+    return own
+
+
+def preset(value: object, info: ValidationInfo) -> Preset | None:
+    """Return the preset of a name, or of a mapping; None is the metrics of otel-budget itself."""
+    context = info.context or {}
+    if value is None or value == _OURS or value in context.get(_REFUSED, ()):
+        return None  # what is wrong with one that was refused is said where it stands
+    if isinstance(value, Preset):
+        return value
+    return preset_files.preset(value, context.get(_PRESETS))
+
+
 def checked(check: Callable[[str, Any], Any], **options: bool) -> BeforeValidator:
     """Return one of ``model.checks`` as a validator; None, which is "no limit", passes."""
 
@@ -209,3 +237,5 @@ Matcher = Annotated[str, BeforeValidator(matcher)]
 Headers = Annotated[dict[str, str], BeforeValidator(headers)]
 FilePath = Annotated[Path, BeforeValidator(path)]
 FilePattern = Annotated[str, BeforeValidator(pattern)]
+PresetChoice = Annotated[InstanceOf[Preset] | None, BeforeValidator(preset)]
+OwnPresets = Annotated[dict[str, Any], BeforeValidator(presets)]

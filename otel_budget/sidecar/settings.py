@@ -87,9 +87,13 @@ def describe_source(config: SourceConfig) -> str:
     chosen = _chosen(config)
     if isinstance(chosen, PrometheusConfig):
         matchers = "".join(f" {{{matcher}}}" for matcher in chosen.matchers)
-        return f"prometheus {chosen.url}{matchers} every {chosen.interval:g} s"
-    places = [target.url for target in chosen.targets] + list(chosen.file_sd)
+        return f"prometheus {chosen.url}{matchers}{_as(chosen)} every {chosen.interval:g} s"
+    places = [f"{target.url}{_as(target)}" for target in chosen.targets] + list(chosen.file_sd)
     return f"scrape of {', '.join(places)} every {chosen.interval:g} s"
+
+
+def _as(config: TargetConfig | PrometheusConfig) -> str:
+    return "" if config.preset is None else f" (preset {config.preset.name})"
 
 
 def describe_ceilings(config: CeilingsConfig) -> str:
@@ -114,7 +118,9 @@ def _limits(config: CeilingsConfig) -> dict[str, Number]:
 
 def _scrape_settings(config: ScrapeConfig) -> ScrapeSettings:
     return ScrapeSettings(
-        targets=tuple(ScrapeTarget(target.url, _access(target)) for target in config.targets),
+        targets=tuple(
+            ScrapeTarget(target.url, _access(target), target.preset) for target in config.targets
+        ),
         file_sd=config.file_sd,
         interval=config.interval,
         timeout=config.timeout,
@@ -130,6 +136,7 @@ def _prometheus_settings(config: PrometheusConfig) -> PrometheusSettings:
         timeout=config.timeout,
         matchers=config.matchers,
         access=_access(config),
+        preset=config.preset,
     )
 
 

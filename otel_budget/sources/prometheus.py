@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -30,12 +31,17 @@ from otel_budget.model.reading import Problem, Reading, SessionReading
 from otel_budget.model.verdict import Reason
 from otel_budget.sources.assemble import NEEDED, Sample, assemble, labels_text
 from otel_budget.sources.fetch import Access, Fetcher, FetchError
+from otel_budget.sources.notices import Notices, one_line
+from otel_budget.sources.preset import assembled, count, session_of, uncounted
 from otel_budget.sources.query import AnswerError, Point, Vector, parse_answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from otel_budget.model.preset import Preset
     from otel_budget.sources.base import Clock
+
+logger = logging.getLogger(__name__)
 
 SOURCE: Final = "prometheus"
 NO_TIMESTAMP: Final = "no_timestamp"
@@ -71,6 +77,8 @@ class _Found:
     answer: _Answer
     sessions: Sequence[SessionReading]
     dropped: Mapping[str, int]
+    uncounted: Mapping[str, str]
+    """Target to what of it the preset could not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,8 @@ class PrometheusSettings:
     access: Access = field(default_factory=Access)
     body_size_limit: int = 50_000_000
     """Bytes per answer, packed and unpacked."""
+    preset: Preset | None = None
+    """How to read what other programs export; None for what otel-budget exports."""
 
 
 class PrometheusSource:
@@ -99,11 +109,13 @@ class PrometheusSource:
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit)
         self._url = settings.url.rstrip("/") + "/api/v1/query"
         self._form = {
-            "query": _query(settings.matchers),
+            "query": _query(settings.matchers, settings.preset),
             "timeout": f"{settings.timeout:g}",
         }
         self._sampled: dict[Run, dict[float, float]] = {}
         """Per run, the newest sample times as the server gave them, and as they were dated."""
+
+        self._notices = Notices(logger, "targets show what their preset cannot count")
 
     async def read(self) -> Reading:
         """Ask for all sessions; see Source.read."""
@@ -122,8 +134,9 @@ class PrometheusSource:
         answer = await self._fetcher.fetch(
             self._url, self._settings.access, accept="application/json", form=self._form
         )
-        found = await asyncio.to_thread(_take_apart, answer.body, asked_at)
+        found = await asyncio.to_thread(_take_apart, answer.body, asked_at, self._settings.preset)
         self._note(found.answer, asked_at)
+        self._notices.note(found.uncounted, logging.WARNING)
         dated = [self._dated(session) for session in found.sessions]
         return self._reading(dated, self._partial(found.answer.warnings), found.dropped)
 
@@ -167,46 +180,59 @@ class PrometheusSource:
         )
 
 
-def _query(matchers: Sequence[str]) -> str:
+def _query(matchers: Sequence[str], preset: Preset | None) -> str:
     """Return the query for the raw series and, as further series, for their sample times."""
-    names = f'{_NAME}=~"{"|".join(NEEDED)}"'
+    needed = NEEDED if preset is None else preset.counted
+    names = f'{_NAME}=~"{"|".join(needed)}"'
     series = "{" + ",".join((names, *matchers)) + "}"
     braces = "{" + ",".join(matchers) + "}"
     times = (
         f'label_replace(timestamp({name}{braces}), "{SAMPLED}", "{name}", "", "")'
-        for name in semconv.JUDGED_COUNTERS
+        for name in _judged(preset)
     )
     return " or ".join((series, *times))
 
 
-def _take_apart(body: bytes, asked_at: float) -> _Found:
+def _judged(preset: Preset | None) -> Collection[str]:
+    return semconv.JUDGED_COUNTERS if preset is None else preset.counted
+
+
+def _take_apart(body: bytes, asked_at: float, preset: Preset | None) -> _Found:
     """Do all that takes the processor long. Raises AnswerError."""
-    answer = _answer(parse_answer(body))
+    answer = _answer(parse_answer(body), preset)
+    judged = _judged(preset)
     dropped: Counter[str] = Counter()
     sessions: list[SessionReading] = []
+    strange: dict[str, str] = {}
     for target, samples in answer.by_target.items():
         kept = []
         for sample in samples:
-            run = (target, sample.labels.get(semconv.SESSION_ID, ""))
-            if run in answer.sampled or sample.name not in semconv.JUDGED_COUNTERS:
+            run = (target, _session_id(sample.labels, target, preset))
+            if run in answer.sampled or sample.name not in judged:
                 kept.append(sample)
             else:
                 dropped[NO_TIMESTAMP] += 1
-        assembled = assemble(kept, target, asked_at)
-        dropped.update(assembled.dropped)
-        sessions += assembled.sessions
-    return _Found(answer, sessions, dropped)
+        if preset is None:
+            found = assemble(kept, target, asked_at)
+        else:
+            counted = count(preset, kept, place_of(target))
+            found = assembled(counted, target, asked_at)
+            why = uncounted(counted)
+            strange.update({target: f"target {one_line(target)}: {one_line(why)}"} if why else {})
+        dropped.update(found.dropped)
+        sessions += found.sessions
+    return _Found(answer, sessions, dropped, strange)
 
 
-def _answer(vector: Vector) -> _Answer:
+def _answer(vector: Vector, preset: Preset | None) -> _Answer:
     added = _added_labels(vector.points)
     sampled: dict[Run, float] = {}
     by_target: defaultdict[str, list[Sample]] = defaultdict(list)
     for point in vector.points:
         name = point.labels.get(_NAME, "")
         labels = {k: v for k, v in point.labels.items() if k not in _NO_FURTHER}
-        session_id = labels.get(semconv.SESSION_ID, "")
         target = _target_of(point.labels)
+        session_id = _session_id(labels, target, preset)
         place = {k: labels.pop(k) for k in added.get((target, session_id), ()) if k in labels}
         if place:
             target = f"{target}{{{labels_text(place)}}}"
@@ -217,6 +243,18 @@ def _answer(vector: Vector) -> _Answer:
             sampled[run] = max(sampled.get(run, point.value), point.value)
     at = None if vector.evaluated_at is None else float(vector.evaluated_at)
     return _Answer(by_target, sampled, at, vector.warnings)
+
+
+def _session_id(labels: Mapping[str, str], target: str, preset: Preset | None) -> str:
+    """Return the id of the session a series belongs to; empty if none can be made out."""
+    if preset is None:
+        return labels.get(semconv.SESSION_ID, "")
+    return session_of(preset, labels, place_of(target)) or ""
+
+
+def place_of(target: str) -> str:
+    """Return job and instance as they can stand in a session id."""
+    return target.replace("/", ":").strip(":")
 
 
 def _added_labels(points: Sequence[Point]) -> dict[Run, set[str]]:

@@ -14,6 +14,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from otel_budget import semconv
 from otel_budget.model.reading import Problem, Reading
@@ -23,10 +24,13 @@ from otel_budget.sources.fetch import Access, Fetcher, FetchError
 from otel_budget.sources.file_sd import FileTargets
 from otel_budget.sources.notices import Notices, one_line
 from otel_budget.sources.parse import ACCEPT, ExpositionError, PageReader
+from otel_budget.sources.preset import assembled, count, uncounted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from otel_budget.model.preset import Preset
+    from otel_budget.sources.assemble import Sample
     from otel_budget.sources.base import Clock
     from otel_budget.sources.fetch import Fetched
 
@@ -44,6 +48,8 @@ class ScrapeTarget:
 
     url: str
     access: Access = field(default_factory=Access)
+    preset: Preset | None = None
+    """How to read what another program shows; None for what otel-budget shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +83,34 @@ class ScrapeSource:
         self._defects: set[str] = set()
         """Targets whose unexpected error was logged with its traceback: once for each."""
         self._notices = Notices(logger, "targets answer, but show no series of otel-budget")
+        self._uncounted: dict[str, str] = {}
+        """Target to what of it, in the present reading, its preset could not count."""
+        self._foreign_notices = Notices(logger, "targets show what their preset cannot count")
 
     async def read(self) -> Reading:
         """Scrape all targets at once; see Source.read."""
-        self._strange = {}
+        self._strange, self._uncounted = {}, {}
         targets, problems = await asyncio.to_thread(self._targets)
         outcomes = await asyncio.gather(*(self._outcome(target) for target in targets))
         dropped: Counter[str] = Counter()
-        found: list[Assembled] = []
+        answers: list[Assembled] = []
         for outcome in outcomes:
             if isinstance(outcome, Problem):
                 problems.append(outcome)
             else:
-                found.append(outcome)
+                answers.append(outcome)
                 dropped.update(outcome.dropped)
         reading = Reading(
             source=SOURCE,
             read_at=self._clock(),
-            sessions=tuple(session for assembled in found for session in assembled.sessions),
+            sessions=tuple(session for answer in answers for session in answer.sessions),
             problems=tuple(problems),
             dropped=dict(dropped),
             spacing=self._settings.interval,
-            answered=bool(found) or not problems,
+            answered=bool(answers) or not problems,
         )
         self._notices.note(self._strange, logging.WARNING)
+        self._foreign_notices.note(self._uncounted, logging.WARNING)
         return reading
 
     async def close(self) -> None:
@@ -114,7 +124,8 @@ class ScrapeSource:
         by_url.update((target.url, target) for target in self._settings.targets)
         limit, seconds = self._settings.sample_limit, self._settings.timeout
         self._readers = {
-            url: self._readers.get(url) or PageReader(NEEDED, limit, seconds) for url in by_url
+            url: self._readers.get(url) or PageReader(_needed(target), limit, seconds)
+            for url, target in by_url.items()
         }
         self._defects &= by_url.keys()
         return list(by_url.values()), problems
@@ -135,12 +146,27 @@ class ScrapeSource:
 
     def _assemble(self, target: ScrapeTarget, fetched: Fetched) -> Assembled:
         samples = self._readers[target.url].read(fetched.body, fetched.content_type)
-        assembled = assemble(samples, target.url, fetched.began_at)
-        if not assembled.sessions:
-            strange = _strange(fetched.body, assembled)
+        if target.preset is not None:
+            return self._foreign(target, target.preset, samples, fetched)
+        found = assemble(samples, target.url, fetched.began_at)
+        if not found.sessions:
+            strange = _strange(fetched.body, found)
             if strange:
                 self._note_strange(target, strange)
-        return assembled
+        return found
+
+    def _foreign(
+        self, target: ScrapeTarget, preset: Preset, samples: Sequence[Sample], fetched: Fetched
+    ) -> Assembled:
+        counted = count(preset, samples, place_of(target.url))
+        why = uncounted(counted)
+        if not counted.sessions and not any(
+            n.encode() in fetched.body for n in preset.recognised_by
+        ):
+            why = why or f"its page has nothing that preset {preset.name} counts"
+        if why:
+            self._uncounted[target.url] = f"target {target.url}: {one_line(why)}"
+        return assembled(counted, target.url, fetched.began_at)
 
     def _note_strange(self, target: ScrapeTarget, why: str) -> None:
         self._strange[target.url] = (
@@ -148,11 +174,20 @@ class ScrapeSource:
         )
 
 
-def _strange(body: bytes, assembled: Assembled) -> str:
+def place_of(url: str) -> str:
+    """Return host and port of a target, to name a session after."""
+    return urlsplit(url).netloc
+
+
+def _needed(target: ScrapeTarget) -> Sequence[str]:
+    return NEEDED if target.preset is None else target.preset.counted
+
+
+def _strange(body: bytes, found: Assembled) -> str:
     """Return why a page without a run is not that of an agent without one; empty if it may be."""
     if _OF_A_SIDECAR in body:
         return "it is a sidecar's own /metrics, not an agent's"
-    if assembled.dropped.get(SESSION_ID):
+    if found.dropped.get(SESSION_ID):
         return f"what it shows has no {semconv.SESSION_ID} that can be one"
     if _OF_AN_AGENT in body:
         return ""

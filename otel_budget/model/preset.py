@@ -1,0 +1,147 @@
+"""What of another program's metrics counts, and as what: data, checked whole before it is used.
+
+The rules:
+- Tokens are input and output. Parts (cached, cache_write, reasoning) are shown, never added: a
+  label value that is a whole of its own and a part of the sum says both, ``[input, cached]``.
+- What repeats something else (a total, another spelling, another scope) counts once.
+- A label value that stands in no rule is not added to anything: nobody knows what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+INPUT: Final = "input"
+OUTPUT: Final = "output"
+CACHED: Final = "cached"
+CACHE_WRITE: Final = "cache_write"
+REASONING: Final = "reasoning"
+TOKENS: Final = "tokens"
+CALLS: Final = "calls"
+COST_USD: Final = "cost_usd"
+REPEAT: Final = "repeat"
+
+#: Part to the whole it is inside of.
+PARTS: Final = {CACHED: INPUT, CACHE_WRITE: INPUT, REASONING: OUTPUT}
+#: What a series can count as; one of WHOLES at most, since these are what is added up.
+WHOLES: Final = (INPUT, OUTPUT, TOKENS, CALLS, COST_USD)
+ROLES: Final = (*WHOLES, *PARTS, REPEAT)
+
+#: Where a preset does not say where it stands among others.
+USUAL_RANK: Final = 50
+#: Why a sample is skipped, where the preset does not say.
+USUAL_WHY: Final = "repeats what is counted elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRule:
+    """One metric in all its spellings, and what its samples count as."""
+
+    names: tuple[str, ...]
+    """Spellings, the usual one first. Where a session has several, the one with most counts."""
+    counts: tuple[str, ...] = ()
+    """Roles of every sample; empty if a label says it."""
+    label: tuple[str, ...] = ()
+    """Spellings of the label that says it."""
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Value of that label to roles."""
+    family: str = ""
+    """Metrics of different families say the same thing again: one family counts."""
+    zero: str = "0"
+    """``unknown``: a 0 means that the program was not told how to count this."""
+    why: str = ""
+    """For people: why its samples do not count, if they do not."""
+    gauge: bool = False
+    """True if it is exported as a gauge, though it only grows."""
+
+    def roles(self, labels: Mapping[str, str]) -> tuple[str, ...] | None:
+        """Return what a sample counts as; None if its label has a value nobody knows."""
+        return self.counts or self.values.get(first_of(self.label, labels)[1])
+
+    @property
+    def all_roles(self) -> tuple[str, ...]:
+        """Every role a sample of it may have."""
+        return self.counts + tuple(role for roles in self.values.values() for role in roles)
+
+    @property
+    def may_count(self) -> bool:
+        """False if all of it repeats something."""
+        return any(role in WHOLES for role in self.all_roles)
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Samples that say again what others say, by a label."""
+
+    label: str
+    values: tuple[str, ...]
+    why: str = USUAL_WHY
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """How several emitters in one process repeat each other's counts."""
+
+    labels: tuple[str, ...] = ()
+    """Labels that name the emitter, such as the instrumentation scope."""
+    per: tuple[str, ...] = ()
+    """Spellings of the label within which one emitter counts, such as the provider."""
+    same: Mapping[str, str] = field(default_factory=dict)
+    """Other words for a value of it, in lower case."""
+    process: tuple[str, ...] = ()
+    """Labels that tell processes on one page apart: what these count is no repetition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """How to read the metrics of one kind of program."""
+
+    name: str
+    metrics: tuple[MetricRule, ...]
+    title: str = ""
+    rank: int = USUAL_RANK
+    """Where several presets fit a page, the highest counts; 0 to 100."""
+    recognised_by: tuple[str, ...] = ()
+    """Metrics, of which one on a page is enough."""
+    recognised_labels: tuple[str, ...] = ()
+    """If any are named, that metric must have one of these labels."""
+    session_labels: tuple[str, ...] = ()
+    """Spellings of the label that names the session; without one, a target is one session."""
+    nameless: tuple[str, ...] = ()
+    """Values of it that name nobody, besides the empty one."""
+    repeated: Repeated | None = None
+    skip: tuple[Skip, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Role to what to know about it, such as why this program cannot say it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every spelling of every metric that is looked at."""
+        return tuple(name for rule in self.metrics for name in rule.names)
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The spellings of those that may count as tokens, calls or cost."""
+        return tuple(n for rule in self.metrics if rule.may_count for n in rule.names)
+
+    @property
+    def token_roles(self) -> tuple[str, ...]:
+        """The roles whose sum is the tokens that are judged."""
+        roles = {role for rule in self.metrics for role in rule.all_roles}
+        return (TOKENS,) if TOKENS in roles else (INPUT, OUTPUT)
+
+    @property
+    def summed(self) -> bool:
+        """True if some series may repeat others, so that only sums can be compared."""
+        return self.repeated is not None or any(rule.family for rule in self.metrics)
+
+
+def first_of(spellings: tuple[str, ...], labels: Mapping[str, str]) -> tuple[str, str]:
+    """Return the first of the labels that is there, and its value; empty texts if none is."""
+    for label in spellings:
+        value = labels.get(label, "")
+        if value:
+            return label, value
+    return "", ""

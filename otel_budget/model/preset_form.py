@@ -1,0 +1,216 @@
+"""From what YAML gives to a preset: strict, and plain about what is wrong and where it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from otel_budget.errors import InvalidValueError
+from otel_budget.model.preset import (
+    INPUT,
+    OUTPUT,
+    PARTS,
+    REPEAT,
+    ROLES,
+    USUAL_RANK,
+    USUAL_WHY,
+    WHOLES,
+    MetricRule,
+    Preset,
+    Repeated,
+    Skip,
+)  # fmt: skip
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,39}")
+_METRIC: Final = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
+_LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MOST_RANK: Final = 100
+
+KeyPath = tuple[str | int, ...]
+
+
+class PresetError(InvalidValueError):
+    """Refuse a preset.
+
+    at: the path of keys to what is wrong. known: for an unknown key, the keys there are.
+    """
+
+    def __init__(
+        self, at: KeyPath, value: object, allowed: str, *, sentence: str = "",
+        known: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        """Keep the fields."""
+        self.at, self.known = at, known
+        super().__init__(".".join(map(str, at)), value, allowed, sentence=sentence)
+
+    def below(self, *keys: str | int) -> PresetError:
+        """Return the same refusal, of what stands below these keys."""
+        return PresetError(
+            (*keys, *self.at), self.value, self.allowed, sentence=self.sentence, known=self.known
+        )
+
+
+def preset_from(name: str, mapping: object) -> Preset:
+    """Build a preset out of what YAML gives. Raises PresetError for whatever is not allowed."""
+    if _NAME.fullmatch(name) is None:
+        raise PresetError((), name, "a name of 1 to 40 letters, digits and _")
+    top = _Keys(
+        mapping, (),
+        ("title", "rank", "recognised_by", "session", "metrics", "repeated_by", "skip", "notes"),
+    )  # fmt: skip
+    rules = tuple(_rule(item, at) for item, at in top.items("metrics"))
+    _check_rules(rules, top.at("metrics"))
+    known = top.section("recognised_by", ("metrics", "labels"))
+    session = top.section("session", ("labels", "nameless"))
+    by_default = tuple(n for r in rules if set(r.all_roles) & {INPUT, OUTPUT} for n in r.names)
+    return Preset(
+        name=name,
+        metrics=rules,
+        title=top.text("title") or name,
+        rank=_rank(top),
+        recognised_by=known.names("metrics", _METRIC) or by_default or rules[0].names,
+        recognised_labels=known.names("labels", _LABEL),
+        session_labels=session.names("labels", _LABEL),
+        nameless=session.names("nameless"),
+        repeated=_repeated(top),
+        skip=tuple(_skip(item, at) for item, at in top.items("skip")),
+        notes=_notes(top),
+    )
+
+
+class _Keys:
+    """A mapping that is taken apart strictly."""
+
+    def __init__(self, mapping: object, path: KeyPath, known: tuple[str, ...]) -> None:
+        if not isinstance(mapping, Mapping):
+            raise PresetError(path, mapping, "a mapping of keys")
+        for key in mapping:
+            if key not in known:
+                sentence = f"is no key here; there are the keys {', '.join(known)}"
+                raise PresetError((*path, str(key)), key, "", sentence=sentence, known=known)
+        self._mapping, self._path = mapping, path
+
+    def at(self, *keys: str | int) -> KeyPath:
+        return (*self._path, *keys)
+
+    def get(self, key: str) -> object:
+        return self._mapping.get(key)
+
+    def section(self, key: str, known: tuple[str, ...]) -> _Keys:
+        given = self.get(key)
+        return _Keys({} if given is None else given, self.at(key), known)
+
+    def items(self, key: str) -> list[tuple[object, KeyPath]]:
+        given = self.get(key)
+        if given is None:
+            given = []
+        if not isinstance(given, list | tuple):
+            raise PresetError(self.at(key), given, "a list")
+        return [(item, self.at(key, index)) for index, item in enumerate(given)]
+
+    def text(self, key: str) -> str:
+        given = self.get(key)
+        if given is not None and (not isinstance(given, str) or not given.isprintable()):
+            raise PresetError(self.at(key), given, "text of one line")
+        return given or ""
+
+    def names(self, key: str, form: re.Pattern[str] | None = None) -> tuple[str, ...]:
+        """Return one text or a list of them; form: what each must be."""
+        given = self.get(key)
+        if given is None:
+            return ()
+        many = [(given, self.at(key))] if isinstance(given, str) else self.items(key)
+        for name, at in many:
+            if not isinstance(name, str) or (form is not None and form.fullmatch(name) is None):
+                what = {_METRIC: "a metric name", _LABEL: "a label name", None: "text"}[form]
+                raise PresetError(at, name, f"{what} as Prometheus has it, in quotes if need be")
+        return tuple(str(name) for name, _ in many)
+
+    def mapping(self, key: str) -> Mapping[object, object]:
+        given = self.get(key)
+        if given is not None and not isinstance(given, Mapping):
+            raise PresetError(self.at(key), given, "a mapping of keys")
+        return given or {}
+
+
+def _rule(item: object, at: KeyPath) -> MetricRule:
+    keys = _Keys(item, at, ("names", "counts", "label", "values", "family", "zero", "why", "gauge"))
+    values: dict[str, tuple[str, ...]] = {}
+    for value, roles in keys.mapping("values").items():
+        if not isinstance(value, str):
+            raise PresetError(keys.at("values", str(value)), value, "text, in quotes")
+        values[value] = _roles(roles, keys.at("values", value))
+    counts = _roles(keys.get("counts"), keys.at("counts")) if keys.get("counts") else ()
+    label = keys.names("label", _LABEL)
+    if bool(counts) == bool(label) or bool(label) != bool(values):
+        sentence = "says what it counts either by counts, or by label and values"
+        raise PresetError(at, None, "", sentence=sentence)
+    zero = keys.get("zero") or "0"
+    if zero not in ("0", "unknown"):
+        raise PresetError(keys.at("zero"), zero, "unknown, or nothing")
+    gauge = keys.get("gauge") or False
+    if not isinstance(gauge, bool):
+        raise PresetError(keys.at("gauge"), gauge, "true or false")
+    names = keys.names("names", _METRIC)
+    if not names:
+        raise PresetError(keys.at("names"), keys.get("names"), "at least one metric name")
+    return MetricRule(
+        names, counts, label, values, keys.text("family"), str(zero), keys.text("why"), gauge
+    )
+
+
+def _roles(given: object, at: KeyPath) -> tuple[str, ...]:
+    roles = [given] if isinstance(given, str) else given
+    if not isinstance(roles, list | tuple) or not roles or any(r not in ROLES for r in roles):
+        raise PresetError(at, given, f"one or several of {', '.join(ROLES)}")
+    if sum(role in WHOLES for role in roles) > 1 or (REPEAT in roles and len(roles) > 1):
+        raise PresetError(at, given, f"at most one of {', '.join(WHOLES)}; repeat stands alone")
+    for role in roles:
+        whole = PARTS.get(role)
+        if len(roles) > 1 and whole is not None and whole not in roles:
+            raise PresetError(at, given, f"{role} beside {whole}, which it is a part of, or alone")
+    return tuple(str(role) for role in roles)
+
+
+def _check_rules(rules: tuple[MetricRule, ...], at: KeyPath) -> None:
+    if not any(rule.may_count for rule in rules):
+        raise PresetError(at, None, "", sentence="count nothing: at least one metric must")
+    seen: set[str] = set()
+    for index, rule in enumerate(rules):
+        for name in rule.names:
+            if name in seen:
+                raise PresetError((*at, index, "names"), name, "a name that stands in one place")
+            seen.add(name)
+
+
+def _rank(top: _Keys) -> int:
+    given = top.get("rank")
+    if given is None:
+        return USUAL_RANK
+    if type(given) is not int or not 0 <= given <= _MOST_RANK:
+        raise PresetError(top.at("rank"), given, "a whole number from 0 to 100")
+    return given
+
+
+def _repeated(top: _Keys) -> Repeated | None:
+    if top.get("repeated_by") is None:
+        return None
+    keys = top.section("repeated_by", ("labels", "per", "same", "process"))
+    same = {str(other): str(word) for other, word in keys.mapping("same").items()}
+    names = (keys.names(key, _LABEL) for key in ("labels", "per", "process"))
+    labels, per, process = names
+    return Repeated(labels, per, same, process)
+
+
+def _skip(item: object, at: KeyPath) -> Skip:
+    keys = _Keys(item, at, ("label", "values", "why"))
+    label, values = keys.names("label", _LABEL), keys.names("values")
+    if len(label) != 1 or not values:
+        raise PresetError(at, None, "", sentence="needs one label, and values of it")
+    return Skip(label[0], values, keys.text("why") or USUAL_WHY)
+
+
+def _notes(top: _Keys) -> dict[str, str]:
+    keys = top.section("notes", ROLES)
+    return {role: keys.text(role) for role in ROLES if keys.get(role) is not None}

@@ -1,0 +1,221 @@
+"""The command ``otel-budget read``: what the sidecar would count of a page, and what it would not.
+
+A file is read with nothing but what every installation has; a URL needs the extra.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.config.preset_files import preset_of_argument, shipped
+from otel_budget.errors import InvalidValueError, OtelBudgetError
+from otel_budget.model import preset as roles
+from otel_budget.sources.notices import one_line, some
+from otel_budget.sources.parse import ACCEPT, PageReader
+from otel_budget.sources.preset import Ignored, count
+from otel_budget.sources.recognise import OTEL_BUDGET, Match, recognise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from otel_budget.model.preset import Preset
+    from otel_budget.model.usage import Number
+    from otel_budget.sources.preset import ForeignSession
+
+_MOST_BYTES: Final = 50_000_000
+_MOST_SAMPLES: Final = 500_000
+_SECONDS: Final = 10.0
+_SECONDS_TO_PARSE: Final = 30.0
+_OPENMETRICS: Final = "application/openmetrics-text"
+_METRIC: Final = re.compile(rb"(?:^|\n)[ \t]*([A-Za-z_:][A-Za-z0-9_:]*)[ \t]*[{ \t]")
+_NAMESSHOWN: Final = 12
+#: Digits behind the point of a dollar: sums of floats are exact no further.
+_CENT: Final = Decimal("1e-9")
+SHOWN: Final = (
+    roles.INPUT, roles.OUTPUT, roles.CACHED, roles.CACHE_WRITE, roles.REASONING, roles.CALLS,
+    roles.COST_USD,
+)  # fmt: skip
+#: Said of metrics that concern nobody here: too many to list for people.
+NOTHING: Final = "nothing that the preset counts"
+
+
+class NothingRecognisedError(OtelBudgetError):
+    """Say that a page is of no program that is known."""
+
+
+class UnreadablePageError(OtelBudgetError):
+    """Say why there is no page to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is to be read."""
+
+    body: bytes
+    content_type: str
+    place: str
+    """As in ``sources.preset.count``."""
+    remark: str = ""
+    """What is odd about it; empty if nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What counts of a page, and what does not."""
+
+    preset: Preset
+    recognised_by: str
+    """For people."""
+    sessions: Sequence[ForeignSession]
+    ignored: Mapping[Ignored, int]
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON, as docs/presets.md describes it."""
+        return json.dumps(
+            {
+                "preset": self.preset.name,
+                "recognised_by": self.recognised_by,
+                "sessions": [_session(session) for session in self.sessions],
+                "ignored": [
+                    {"metric": one.metric, "labels": dict(one.labels), "samples": samples,
+                     "reason": one.reason}
+                    for one, samples in self.ignored.items()
+                ],
+                "notes": dict(self.preset.notes),
+            }
+        )  # fmt: skip
+
+
+def page_of(source: str) -> Page:
+    """Fetch a URL, or read a file. Raises UnreadablePageError, InvalidValueError, FetchError."""
+    if source.startswith(("http://", "https://")):
+        return _fetched(source)
+    try:
+        with Path(source).open("rb") as file:
+            body = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as exc:
+        said = getattr(exc, "strerror", None) or str(exc)
+        sentence = f"{source!r} cannot be read: {said}"
+        raise InvalidValueError("", source, "", sentence=sentence) from exc
+    if len(body) > _MOST_BYTES:
+        raise UnreadablePageError(f"{source!r} is larger than {_MOST_BYTES:,} bytes")
+    remark = ""
+    if body and not body.endswith(b"\n"):
+        remark = f"{source!r} does not end with the end of a line: was it cut off?"
+        body += b"\n"
+    return Page(body, _OPENMETRICS if body.rstrip().endswith(b"# EOF") else "", "", remark)
+
+
+def report_on(page: Page, chosen: str | None) -> Report:
+    """Say what counts of a page. chosen: what --preset says; None recognises the program.
+
+    Raises ExpositionError for a page that is none, NothingRecognisedError, InvalidValueError.
+    """
+    presets = {**shipped(), OTEL_BUDGET.name: OTEL_BUDGET}
+    given = None if chosen is None else presets.get(chosen) or preset_of_argument(chosen)
+    candidates = list(presets.values()) if given is None else [*presets.values(), given]
+    wanted = {name for one in candidates for name in (*one.names, *one.recognised_by)}
+    reader = PageReader(wanted, _MOST_SAMPLES, _SECONDS_TO_PARSE)
+    samples = reader.read(page.body, page.content_type)
+    matches = recognise(presets.values(), samples)
+    if given is not None:
+        preset, by = given, "--preset"
+    elif matches:
+        preset, by = matches[0].preset, _reason(matches)
+    else:
+        raise NothingRecognisedError(_nobody(page.body, presets))
+    counted = count(preset, samples, page.place)
+    ignored = {**counted.ignored, **_rest(page.body, preset, matches)}
+    sessions = sorted(counted.sessions, key=lambda session: session.session_id)
+    return Report(preset, by, sessions, dict(sorted(ignored.items())))
+
+
+def _fetched(url: str) -> Page:
+    import asyncio
+
+    from otel_budget.config import values
+    from otel_budget.sources.fetch import Access, Fetched, Fetcher
+    from otel_budget.sources.scrape import place_of
+
+    async def fetch() -> Fetched:
+        fetcher = Fetcher(time.time, _SECONDS, _MOST_BYTES)
+        try:
+            return await fetcher.fetch(url, Access(), accept=ACCEPT)
+        finally:
+            await fetcher.close()
+
+    values.url(url)
+    fetched = asyncio.run(fetch())
+    return Page(fetched.body, fetched.content_type, place_of(url))
+
+
+def _reason(matches: Sequence[Match]) -> str:
+    by = f"{matches[0].metric} is on the page"
+    others = [f"{m.preset.name} (by {m.metric})" for m in matches[1:]]
+    return f"{by}; it goes before {', '.join(others)}, which fit as well" if others else by
+
+
+def _names(body: bytes) -> Counter[str]:
+    return Counter(name.decode() for name in _METRIC.findall(body))
+
+
+def _nobody(body: bytes, presets: Mapping[str, Preset]) -> str:
+    names = [one_line(name) for name in _names(body)]
+    seen = some(names, ", ", _NAMESSHOWN) if names else "no metric at all"
+    return (
+        f"no program is recognised by what this page shows: {seen}\n"
+        f"presets: {', '.join(sorted(presets))}; choose one with --preset, or write your own"
+    )
+
+
+def _rest(body: bytes, preset: Preset, matches: Sequence[Match]) -> dict[Ignored, int]:
+    """Return what is on the page and in none of the preset's metrics."""
+    of_others = {
+        name: match.preset.name
+        for match in reversed(matches)
+        if match.preset != preset
+        for name in match.preset.names
+    }
+    rest = {}
+    for name, samples in _names(body).items():
+        if name in preset.names:
+            continue
+        reason = NOTHING
+        base, _, kind = name.rpartition("_")
+        if name in of_others:
+            reason = f"counts with --preset {of_others[name]}, which was not used"
+        elif kind == "created":
+            reason = "a time of creation, no amount"
+        elif kind == "bucket" and f"{base}_sum" in preset.names:
+            reason = "a bucket of a histogram; its sum counts"
+        rest[Ignored(name, (), reason)] = samples
+    return rest
+
+
+def _session(session: ForeignSession) -> dict[str, object]:
+    amounts = {role: _plain(session, role) for role in SHOWN}
+    return {
+        "session_id": session.session_id,
+        **amounts,
+        "tokens": _plain(session, roles.TOKENS),
+        "tokens_at_least": session.at_least,
+        "implausible": list(session.implausible),
+    }
+
+
+def _plain(session: ForeignSession, role: str) -> Number | str | None:
+    amount = session.amounts.get(role)
+    return money(amount) if isinstance(amount, Decimal) else amount
+
+
+def money(amount: Decimal) -> str:
+    """Return dollars as text, without what a sum of floats makes up behind the point."""
+    rounded = f"{amount.quantize(_CENT):f}"
+    return rounded.rstrip("0").rstrip(".")

@@ -1,0 +1,91 @@
+"""A report on a page as text for people: in 80 columns, with nothing a terminal would obey."""
+
+from __future__ import annotations
+
+import textwrap
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.model import preset as roles
+from otel_budget.reading import NOTHING, SHOWN, money
+from otel_budget.sources.notices import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from otel_budget.reading import Report
+    from otel_budget.sources.preset import ForeignSession, Ignored
+
+_WIDTH: Final = 80
+_WIDEST_NUMBER: Final = 9
+_HEADS: Final = ("input", "output", "cached", "cache wr.", "reasoning", "calls", "USD")
+
+
+def in_words(report: Report) -> str:
+    """Return a report as text."""
+    lines = [f"{report.preset.title} (preset {report.preset.name})"]
+    lines += _wrapped(f"recognised by: {report.recognised_by}")
+    lines += ["", *_table(report.sessions), *_remarks(report.sessions)]
+    for role, note in report.preset.notes.items():
+        lines += _wrapped(f"{role}: {note}")
+    if report.ignored:
+        lines += ["", "ignored:", *_ignored_lines(report.ignored)]
+    return "\n".join(lines)
+
+
+def _table(sessions: Sequence[ForeignSession]) -> list[str]:
+    if not sessions:
+        return ["nothing was used yet: there is no series to count"]
+    rows = [_HEADS, *([_cell(s, role) for role in SHOWN] for s in sessions)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADS))]
+    texts = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    ids = ["session", *(session.session_id for session in sessions)]
+    first = max(map(len, ids))
+    if first + 2 + len(texts[0]) <= _WIDTH:
+        return [f"{name.ljust(first)}  {text}" for name, text in zip(ids, texts, strict=True)]
+    lines = []
+    for name, text in zip(ids, texts, strict=True):
+        lines += [*textwrap.wrap(name, _WIDTH), f"  {text}"]
+    return lines
+
+
+def _cell(session: ForeignSession, role: str) -> str:
+    amount = session.amounts.get(role)
+    if amount is None:
+        return "unknown"
+    if isinstance(amount, Decimal):
+        text = money(amount)
+        return text if len(text) <= _WIDEST_NUMBER else f"{amount:.3g}"
+    sign = "+" if session.at_least and role in (roles.INPUT, roles.OUTPUT) else ""
+    for text in (f"{amount:,}{sign}", f"{amount}{sign}"):
+        if len(text) <= _WIDEST_NUMBER:
+            return text
+    return f"{amount:.3g}"
+
+
+def _remarks(sessions: Sequence[ForeignSession]) -> list[str]:
+    lines = []
+    for session in sessions:
+        if session.at_least:
+            lines += _wrapped(f"{session.session_id}: at least; some tokens are of an unknown type")
+        if session.implausible:
+            names = ", ".join(session.implausible)
+            lines += _wrapped(f"{session.session_id}: unknown, for its value cannot be: {names}")
+    return lines
+
+
+def _ignored_lines(ignored: Mapping[Ignored, int]) -> list[str]:
+    lines = []
+    others = {one.metric: samples for one, samples in ignored.items() if one.reason == NOTHING}
+    for one, samples in ignored.items():
+        if one.reason != NOTHING:
+            times = "1 sample" if samples == 1 else f"{samples:,} samples"
+            lines += _wrapped(f"  {one_line(one.in_words())} ({times})", "    ")
+    if others:
+        many = f"{len(others):,} other metrics" if len(others) > 1 else next(iter(others))
+        lines += _wrapped(f"  {many} ({sum(others.values()):,} samples): {NOTHING}", "    ")
+    return lines
+
+
+def _wrapped(text: str, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(text, _WIDTH, subsequent_indent=indent)

@@ -1,0 +1,251 @@
+"""From the samples of another program to its sessions, as a preset says. Pure.
+
+- What counts, counts once: of several spellings, families and emitters that say the same, the one
+  with most does. It is the larger use, as everywhere; and the larger of counters that only grow is
+  one that only grows, so a change of the larger one is no reset.
+- Where nothing repeats anything, series are kept apart for the ledger, which sees their resets.
+- A label value nobody knows is added to nothing; the session's tokens are then "at least".
+- Every sample that does not count is accounted for, with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_budget import semconv
+from otel_budget.model import preset as roles
+from otel_budget.model.checks import SESSION_ID_PATTERN
+from otel_budget.model.preset import first_of
+from otel_budget.model.reading import SessionFacts, SessionReading
+from otel_budget.sources.assemble import (
+    COUNTER_TYPES,
+    DUPLICATE,
+    IMPLAUSIBLE,
+    SESSION_ID,
+    TYPE,
+    Assembled,
+    labels_text,
+    number,
+    plausible,
+)
+from otel_budget.sources.tally import Series, tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from otel_budget.model.preset import MetricRule, Preset
+    from otel_budget.model.usage import Number
+    from otel_budget.sources.assemble import Sample
+
+#: Reason for which a sample is dropped: its label has a value the preset does not know.
+TOKEN_TYPE: Final = "token_type"  # noqa: S105 - a reason, not a secret
+
+#: What a ``_sum`` or ``_count`` may be declared as, besides a counter.
+_HISTOGRAM_TYPES: Final = COUNTER_TYPES | {"histogram", "summary"}
+_NO_SESSION_ID: Final = re.compile(r"[^A-Za-z0-9._:@-]")
+_LONGEST_SESSION_ID: Final = 128
+_RESOURCE: Final = {roles.CALLS: semconv.API_CALLS, roles.COST_USD: semconv.COST}
+
+
+class Ignored(NamedTuple):
+    """Samples that do not count, and why."""
+
+    metric: str
+    labels: tuple[tuple[str, str], ...]
+    """Those that decided it."""
+    reason: str
+    """For people."""
+
+    def in_words(self) -> str:
+        """Return it as one line."""
+        by = ",".join(f"{name}={value!r}" for name, value in self.labels)
+        return f"{self.metric}{{{by}}}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSession:
+    """One session of another program, as it counts."""
+
+    session_id: str
+    amounts: Mapping[str, Number]
+    """Role to amount; one that is absent is unknown. ``tokens`` is what is judged."""
+    counters: Mapping[tuple[str, str], Number]
+    """As in SessionReading."""
+    implausible: tuple[str, ...] = ()
+    at_least: bool = False
+    """True if some tokens are of a type nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What one page gives."""
+
+    sessions: tuple[ForeignSession, ...]
+    ignored: Mapping[Ignored, int]
+    """To the number of samples."""
+    dropped: Mapping[str, int]
+    """Reason to the number of samples that should have counted and could not."""
+    strange: tuple[Ignored, ...]
+    """Of those ignored, the ones with a label value nobody knows."""
+
+
+@dataclass(slots=True)
+class _Session:
+    series: dict[tuple[str, str], Series] = field(default_factory=dict)
+    implausible: dict[str, None] = field(default_factory=dict)
+    at_least: bool = False
+
+
+class _Page:
+    """The samples of one page, as far as they were taken in."""
+
+    def __init__(self, preset: Preset, place: str) -> None:
+        self.preset, self.place = preset, place
+        self.rules = {
+            name: (index, rule) for index, rule in enumerate(preset.metrics) for name in rule.names
+        }
+        self.sessions: dict[str, _Session] = {}
+        self.ignored: Counter[Ignored] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self.strange: dict[Ignored, None] = {}
+
+    def take(self, sample: Sample) -> None:
+        known = self.rules.get(sample.name)
+        if known is None:
+            return
+        index, rule = known
+        for skip in self.preset.skip:
+            if sample.labels.get(skip.label) in skip.values:
+                self._ignore(sample, (skip.label,), skip.why)
+                return
+        if rule.counts == (roles.REPEAT,):
+            self._ignore(sample, (), rule.why or "repeats what is counted elsewhere")
+            return
+        session_id = session_of(self.preset, sample.labels, self.place)
+        if session_id is None:
+            self.dropped[SESSION_ID] += 1
+            self._ignore(sample, self.preset.session_labels, "this cannot be a session id")
+            return
+        self._count(self.sessions.setdefault(session_id, _Session()), sample, index, rule)
+
+    def _count(self, session: _Session, sample: Sample, index: int, rule: MetricRule) -> None:
+        found = rule.roles(sample.labels)
+        if found is None:
+            self._unknown(session, sample, rule)
+        elif roles.REPEAT in found:
+            self._ignore(sample, rule.label, rule.why or "repeats what is counted elsewhere")
+        elif not _may_be(sample, rule):
+            self._refuse(session, sample, TYPE, f"declared as {sample.declared}, not as a counter")
+        elif not plausible(sample.value):
+            self._refuse(session, sample, IMPLAUSIBLE, f"{sample.value:g} is no value of a counter")
+        elif rule.zero == "unknown" and sample.value == 0:
+            self._ignore(sample, (), rule.why or "0 means unknown here")
+        else:
+            self._keep(session, sample, index, found)
+
+    def _keep(self, session: _Session, sample: Sample, index: int, found: tuple[str, ...]) -> None:
+        whole = next((role for role in found if role in roles.WHOLES), found[0])
+        value = number(_RESOURCE.get(whole, semconv.TOKENS), sample.value)
+        labels = {k: v for k, v in sample.labels.items() if k not in self.preset.session_labels}
+        key = (sample.name, labels_text(labels))
+        known = session.series.get(key)
+        if known is not None:
+            self.dropped[DUPLICATE] += 1
+            self._ignore(sample, (), "stands there twice; the larger counts")
+            value = max(known.value, value)
+        session.series[key] = Series(index, sample.name, labels, found, value)
+
+    def _unknown(self, session: _Session, sample: Sample, rule: MetricRule) -> None:
+        what = f"no {rule.label[0]} that preset {self.preset.name} knows: not added to anything"
+        self.dropped[TOKEN_TYPE] += 1
+        self.strange[self._ignore(sample, rule.label, what)] = None
+        tokens = {*roles.PARTS, roles.INPUT, roles.OUTPUT, roles.TOKENS}
+        if sample.value != 0 and tokens.intersection(rule.all_roles):
+            session.at_least = True
+
+    def _refuse(self, session: _Session, sample: Sample, reason: str, words: str) -> None:
+        # The use is there and cannot be read: unknown, which is not 0.
+        self.dropped[reason] += 1
+        session.implausible[sample.name] = None
+        self._ignore(sample, (), words)
+
+    def _ignore(self, sample: Sample, by: Iterable[str], reason: str) -> Ignored:
+        labels = tuple((name, sample.labels[name]) for name in by if name in sample.labels)
+        ignored = Ignored(sample.name, labels, reason)
+        self.ignored[ignored] += 1
+        return ignored
+
+    def sessions_counted(self) -> tuple[ForeignSession, ...]:
+        found = []
+        for session_id, session in self.sessions.items():
+            result = tally(self.preset, list(session.series.values()))
+            for series, labels, reason in result.repeated:
+                self.ignored[Ignored(series.name, labels, reason)] += 1
+            if result.amounts or session.implausible or session.at_least:
+                found.append(
+                    ForeignSession(
+                        session_id, result.amounts, result.counters,
+                        tuple(sorted(session.implausible)), session.at_least,
+                    )
+                )  # fmt: skip
+        return tuple(found)
+
+
+def count(preset: Preset, samples: Iterable[Sample], place: str = "") -> Counted:
+    """Return what the samples of one page add up to, per session, in any order of them.
+
+    place: names the page in the id of a session that its program does not name.
+    """
+    page = _Page(preset, place)
+    for sample in samples:
+        page.take(sample)
+    sessions = page.sessions_counted()
+    return Counted(sessions, dict(page.ignored), dict(page.dropped), tuple(page.strange))
+
+
+def assembled(counted: Counted, target: str, sampled_at: float) -> Assembled:
+    """Return the sessions as every source gives them; arguments as in ``assemble``."""
+    sessions = tuple(
+        SessionReading(
+            session.session_id,
+            target,
+            sampled_at,
+            session.counters,
+            # How many calls they were nobody knows; one is enough for the tokens to be "at least".
+            SessionFacts(unknown_usage_calls=1.0 if session.at_least else None),
+            session.implausible,
+        )
+        for session in counted.sessions
+        if session.counters or session.implausible
+    )
+    return Assembled(sessions, counted.dropped)
+
+
+def uncounted(counted: Counted) -> str:
+    """Say what should have counted and could not be told apart; empty if there is nothing."""
+    words = [one.in_words() for one in counted.strange]
+    nobody = counted.dropped.get(SESSION_ID)
+    if nobody:
+        words.append(f"{nobody:,} samples have no session id that can be one")
+    return "; ".join(words)
+
+
+def session_of(preset: Preset, labels: Mapping[str, str], place: str) -> str | None:
+    """Return the session a series belongs to; None if what it says cannot be a session id.
+
+    A series that names none belongs to the one session of its page: ``PRESET@PLACE``.
+    """
+    _, value = first_of(preset.session_labels, labels)
+    if not value or value in preset.nameless:
+        at = _NO_SESSION_ID.sub("-", place.replace("[", "").replace("]", ""))
+        return f"{preset.name}@{at}"[:_LONGEST_SESSION_ID] if at else preset.name
+    return value if SESSION_ID_PATTERN.fullmatch(value) else None
+
+
+def _may_be(sample: Sample, rule: MetricRule) -> bool:
+    histogram = sample.name.endswith(("_sum", "_count"))
+    gauge = rule.gauge and sample.declared == "gauge"
+    return gauge or sample.declared in (_HISTOGRAM_TYPES if histogram else COUNTER_TYPES)
