@@ -10,8 +10,16 @@ False
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from otel_budget.instrumentation.clock import Clock
+from otel_budget.instrumentation.genai import replay
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+    from typing import Any
 
 
 class FakeClock:
@@ -46,3 +54,16 @@ def stop_verdict(
         **fields,
     }
     return Verdict(session_id=session_id, action=Action.STOP, message=message, **values)  # type: ignore[arg-type]
+
+
+def replay_spans(case: Mapping[str, Any] | str | PathLike[str]) -> dict[str, int]:
+    """Return what the span processor counts of recorded spans, replayed in their order.
+
+    case: a recording (docs/accuracy.md), or the path of a JSON file with one. What it needs is
+    ``spans``, each with ``span``, ``parent``, ``name``, ``scope``, ``status``, ``attributes``,
+    ``attributes_at_start``, ``start_order`` and ``end_order``.
+
+    Keys of the result: ``input``, ``output``, ``cached``, ``cache_write``, ``reasoning`` (tokens),
+    ``operations_ok``, ``operations_error`` and ``operations_ok_without_usage`` (calls).
+    """
+    return replay.replay(case)

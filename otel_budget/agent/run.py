@@ -23,6 +23,8 @@ from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation import automatic, tracing
 from otel_budget.instrumentation.at_exit import AT_EXIT, LEFT_BEHIND
 from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.instrumentation.genai import attribution
+from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from otel_budget.instrumentation.genai.call import Target
     from otel_budget.instrumentation.record import SessionRecord
     from otel_budget.model.verdict import ResourceState, Verdict
 
@@ -55,6 +58,9 @@ class Run:
         """Show the run on ``/metrics`` from now on. Opens and writes nothing."""
         self.record = record
         self.saving = Saving(record, project_root, self._event)
+        self.target: Target | None = None
+        """Where calls that spans report are counted; the recorder's."""
+        self._activation: attribution.Activation | None = None
         self.span: Span | None = None
         self._span_context: AbstractContextManager[Span] | None = None
         self._process = os.getpid()
@@ -101,6 +107,8 @@ class Run:
     # --- the end -------------------------------------------------------------------------------
     def close(self, outcome: str, timeout: float) -> None:
         """End the run: last checkpoint, final state shown until it has been scraped."""
+        if self.target is not None:
+            ACCOUNTING.settle(self.target)
         verdict = self.guard.verdict(self.guard.progress)
         if not self.record.close(outcome):
             return
@@ -131,8 +139,17 @@ class Run:
         attributes = tracing.run_attributes(
             self.record.session_id, self.record.labels, resumed=self.record.resumed
         )
+        if self.target is not None:
+            self._activation = attribution.Activation(self.record.session_id, self.target)
+            self._activation.__enter__()
         self._span_context = tracing.start_span(semconv.SPAN_RUN, attributes)
         self.span = self._span_context.__enter__()
+        if ACCOUNTING.listens and not self.span.is_recording():
+            logger.warning(
+                "session %s: the trace of this run is not sampled, so its model calls have no "
+                "spans and are not counted: put RecordingSampler around the sampler of your "
+                "TracerProvider", self.record.session_id,
+            )  # fmt: skip
 
     def end(self, exc: BaseException | None) -> None:
         """Close the run: stopped in order, failed by an exception, else completed."""
@@ -156,6 +173,9 @@ class Run:
             context.__exit__(
                 None if exc is None else type(exc), exc, None if exc is None else exc.__traceback__
             )
+        activation, self._activation = self._activation, None
+        if activation is not None:
+            activation.__exit__()
 
     def dropped(self) -> None:
         """Have the run closed soon: nobody holds its monitor any more. Fit for a finalizer.

@@ -1,0 +1,139 @@
+"""Where model calls go that spans and adapters report: to a run, or to the process's account."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from typing import TYPE_CHECKING, Final
+
+from otel_budget import semconv
+from otel_budget.agent.prices import Prices, prices_of
+from otel_budget.errors import InvalidValueError, OtelBudgetError
+from otel_budget.instrumentation.clock import SYSTEM_CLOCK
+from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.instrumentation.forked import ProcessLock, in_child
+from otel_budget.instrumentation.genai.accounting import ACCOUNTING
+from otel_budget.instrumentation.record import Amounts, SessionRecord
+from otel_budget.model.limits import ResourceLimits
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from otel_budget.agent.phases import Phase
+    from otel_budget.agent.recorder import Recorder
+    from otel_budget.instrumentation.genai.call import Call
+    from otel_budget.model.usage import ResourceUsage
+
+logger = logging.getLogger("otel_budget")
+
+_UNLIMITED: Final = ResourceLimits(
+    max_duration_seconds=None, max_tokens=None, max_api_calls=None, max_cost_usd=None
+)
+
+
+class RunTarget:
+    """The account of one run. Does not keep its monitor alive."""
+
+    def __init__(self, recorder: Recorder, session_id: str) -> None:
+        """Count nothing yet."""
+        self._recorder = weakref.ref(recorder)
+        self.session_id = session_id
+
+    def place(self) -> Phase | None:
+        """Return the phase the run is in."""
+        recorder = self._recorder()
+        return None if recorder is None else recorder.current_phase()
+
+    def book(self, call: Call, place: object) -> None:
+        """Count a call of this run; in the process's account if nobody holds the run any more."""
+        recorder = self._recorder()
+        if recorder is None:
+            ELSEWHERE.book(call, None)
+        else:
+            recorder.book(call, place)
+
+    def check(self) -> None:
+        """Raise BudgetExceeded, with the verdict, if the run must stop."""
+        recorder = self._recorder()
+        if recorder is not None:
+            recorder.check_before_call()
+
+
+class ProcessAccount:
+    """Calls that were made outside of every run: visible, never lost."""
+
+    session_id = semconv.UNATTRIBUTED
+
+    def __init__(self) -> None:
+        """Begin with nothing counted, and nothing to show."""
+        self._lock = ProcessLock()
+        self._begin_anew()
+        in_child(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        labels = {semconv.WORKFLOW: semconv.UNATTRIBUTED}
+        self._record = SessionRecord(self.session_id, _UNLIMITED, SYSTEM_CLOCK, labels=labels)
+        self._prices: Prices | None = None
+
+    def place(self) -> None:
+        """Say nothing: there are no phases here."""
+
+    def book(self, call: Call, _place: object) -> None:
+        """Count a call, in the sums of the process too."""
+        with self._lock:
+            if self._prices is None:
+                self._prices = _default_prices()
+                SESSIONS.process.add(self._record)
+                SESSIONS.process.instruments()
+            prices, record = self._prices, self._record
+        amounts = amounts_of_call(call)
+        cost = cost_of_call(call, amounts, prices)
+        with record.lock:
+            try:
+                record.add(record.cell(None, call.model), amounts, cost)
+            except InvalidValueError as exc:
+                logger.error("a call outside of every run was not counted: %s", exc)  # noqa: TRY400 - the message says it all
+
+    def check(self) -> None:
+        """Limit nothing: no run, no limits."""
+
+    def usage(self) -> ResourceUsage:
+        """Return all that was used outside of every run."""
+        return self._record.usage()
+
+
+#: Of this process.
+ELSEWHERE: Final = ProcessAccount()
+ACCOUNTING.elsewhere = ELSEWHERE
+
+
+def amounts_of_call(call: Call) -> Amounts:
+    """Return what a call used, ready to be added."""
+    used = call.usage
+    return Amounts(
+        tokens=used.input + used.output,
+        input_tokens=used.input,
+        output_tokens=used.output,
+        cache_read_tokens=used.cached,
+        cache_write_tokens=used.cache_write,
+        reasoning_tokens=used.reasoning,
+        api_call=call.is_call,
+        failed=call.is_call and call.failed,
+        usage_unknown=call.unknown,
+    )
+
+
+def cost_of_call(call: Call, amounts: Amounts, prices: Prices) -> Decimal | None:
+    """Return what a call cost: by our prices, else as its library works it out."""
+    cost = None
+    if call.model is not None:
+        cost = prices.cost_of(call.model, call.provider, amounts)
+    return call.cost if cost is None else cost
+
+
+def _default_prices() -> Prices:
+    try:
+        return prices_of(None)
+    except OtelBudgetError as exc:
+        logger.error("calls outside of every run are not priced by your own list: %s", exc)  # noqa: TRY400 - the message says it all
+        return Prices()

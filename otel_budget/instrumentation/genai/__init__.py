@@ -1,0 +1,1 @@
+"""Count model calls from the spans that LLM libraries make of them."""

@@ -1,0 +1,258 @@
+"""From spans to model calls: each call once, whoever reports it, and in the account of its run.
+
+The rules, in this order:
+1. The same response id is the same call, whatever made the second span.
+2. Of inference spans above and below each other the first that says what was used is the call. One
+   that says nothing is held until those above it have ended.
+3. Two libraries that nothing links: when a span of the one encloses a span of the other with the
+   same tokens, again and again, it is the same call twice. The first such coincidences are taken
+   for chance and counted twice: nothing that may have been paid is dropped on one look.
+4. An agent's usage counts only if no call below it did.
+
+A call that is held is counted when nothing better can come any more: at the end of the spans above
+it, of its run, or after a while.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from otel_budget.instrumentation.genai import names
+from otel_budget.instrumentation.genai.call import Booking, Call, Target
+from otel_budget.instrumentation.genai.reading import UNSAID, Facts, Kind
+from otel_budget.instrumentation.genai.streams import StreamRecords
+from otel_budget.instrumentation.genai.tree import (
+    MAX_OPEN,
+    Begun,
+    Node,
+    State,
+    Tree,
+    note_counted,
+    note_counted_elsewhere,
+)
+from otel_budget.instrumentation.genai.unlinked import Unlinked
+
+#: Response ids remembered, of the whole process.
+MAX_IDS: Final = 10_000
+#: Seconds a call without usage waits for another record of it.
+HOLD: Final = 120.0
+#: Seconds after which an open span is taken to never end.
+NEVER_ENDS: Final = 3_600.0
+_SWEEP_EVERY: Final = 5.0
+
+
+class Calls:
+    """Decide, span by span, what is counted. Not thread-safe; calls nobody."""
+
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        self.tree = Tree()
+        self._scope_of_id: OrderedDict[str, str] = OrderedDict()
+        self._held: OrderedDict[Node, float] = OrderedDict()
+        self._streams = StreamRecords()
+        self._unlinked = Unlinked()
+        self._swept_at = 0.0
+        self._bookings: list[Booking] = []
+        self._duplicates: list[tuple[str, str]] = []
+
+    def start(self, begun: Begun) -> Node:
+        """Take in a span that begins."""
+        self.sweep(begun.at)
+        node = self.tree.add(begun)
+        if len(self.tree.open) > MAX_OPEN:
+            self._never_ends(next(iter(self.tree.open.values())))
+        return node
+
+    def end(self, node: Node, facts: Facts, now: float, *, failed: bool) -> None:
+        """Take in a span that has ended."""
+        if node.ended or node.state is State.COUNTED:
+            # The same span twice, or one that was taken to never end, and counted.
+            self._rest_of(node, facts)
+            self.tree.end(node)
+            return
+        self.tree.end(node)
+        node.kind = facts.kind
+        node.response_id, node.usage_known = facts.response_id, facts.usage.known
+        if facts.kind is Kind.INFERENCE:
+            self._inference(node, facts, now, failed=failed)
+        elif facts.kind is Kind.STREAM_RECORD:
+            self._stream_record(node, facts)
+        elif facts.kind is Kind.AGGREGATE:
+            self._aggregate(node, facts)
+        self._release_below(node)
+
+    def sweep(self, now: float) -> None:
+        """Count what has waited for too long, and what never ends."""
+        if now - self._swept_at < _SWEEP_EVERY:
+            return
+        self._swept_at = now
+        for node, until in list(self._held.items()):
+            if until > now:
+                break
+            self._count_held(node)
+        for node in list(self.tree.open.values()):
+            if now - node.started_at <= NEVER_ENDS:
+                break
+            self._never_ends(node)
+
+    def settle(self, target: Target | None = None, *, open_too: bool = False) -> None:
+        """Count all that is held (of one run), with open_too also the calls that did not end."""
+        for node in list(self._held):
+            if target is None or node.target is target:
+                self._count_held(node)
+        if open_too:
+            for node in list(self.tree.open.values()):
+                if node.target is target and not any(a.may_be_inference for a in node.ancestors):
+                    self._count_open(node)
+            self._streams.forget(target)
+
+    def take(self) -> tuple[list[Booking], list[tuple[str, str]]]:
+        """Return what was decided since the last time, and pairs of scopes that report the same."""
+        taken = self._bookings, self._duplicates
+        self._bookings, self._duplicates = [], []
+        return taken
+
+    # --- what a span is ------------------------------------------------------------------------
+    def _inference(self, node: Node, facts: Facts, now: float, *, failed: bool) -> None:
+        call = _call(node, facts, failed=failed)
+        if self._same_id(node):
+            return
+        linked = _linked(node)
+        if linked and not (node.usage_known and not any(n.usage_known for n in linked)):
+            self._drop(node, linked[0].scope)
+            return
+        if self._repeats_unlinked(node, facts):
+            return
+        for other in linked:  # they said nothing, this one does
+            call = call._replace(is_call=call.is_call and other.state is not State.COUNTED)
+            self._held.pop(other, None)
+            self._drop(other, node.scope)
+        if node.usage_known or not self._waits(node, facts, call, now):
+            self._count(node, call)
+
+    def _waits(self, node: Node, facts: Facts, call: Call, now: float) -> bool:
+        """Hold a call that says nothing, if something else may still say it."""
+        if node.scope.startswith(names.STREAM_RECORDS) and not call.failed:
+            if self._streams.request(node, facts):  # its tokens are counted already
+                node.usage_known = True
+                self._count(node, call._replace(unknown=False))
+                return True
+        elif not any(above.may_be_inference for above in node.ancestors):
+            return False
+        node.state, node.call = State.HELD, call
+        self._held[node] = now + HOLD
+        note_counted(node)
+        self._remember_id(node)
+        return True
+
+    def _stream_record(self, node: Node, facts: Facts) -> None:
+        if self._same_id(node):
+            return
+        asked = self._streams.record(node, facts)
+        if asked is not None and asked.state is State.DROPPED:
+            self._drop(node, asked.scope)  # another library's record of that call was counted
+        elif asked is not None and asked.state is State.HELD and asked.call is not None:
+            known = asked.usage_known = facts.usage.known
+            self._held.pop(asked)
+            call = asked.call._replace(usage=facts.usage, unknown=not known, cost=facts.cost)
+            self._count(asked, call)
+        elif facts.usage.known:  # the request was counted before, or has not ended yet
+            self._count(node, _call(node, facts, failed=False)._replace(is_call=False))
+
+    def _aggregate(self, node: Node, facts: Facts) -> None:
+        lifetime = node.scope.startswith(names.LIFETIME_TOTALS)
+        if facts.usage.known and not node.usage_below and not lifetime:
+            self._count(node, _call(node, facts, failed=False))
+
+    # --- the same call twice -------------------------------------------------------------------
+    def _same_id(self, node: Node) -> bool:
+        scope = None if node.response_id is None else self._scope_of_id.get(node.response_id)
+        if scope is None:
+            return False
+        self._drop(node, scope)
+        return True
+
+    def _repeats_unlinked(self, node: Node, facts: Facts) -> bool:
+        scope = self._unlinked.repeated(node, facts.usage) if node.usage_known else None
+        if scope is None:
+            return False
+        self._drop(node, scope)
+        return True
+
+    def _drop(self, node: Node, counted_scope: str) -> None:
+        """Leave a record out: the call is counted by another one."""
+        node.state, node.call = State.DROPPED, None
+        note_counted_elsewhere(node)
+        if node.scope != counted_scope:
+            self._duplicates.append((node.scope, counted_scope))
+
+    # --- counting ------------------------------------------------------------------------------
+    def _count(self, node: Node, call: Call) -> None:
+        node.state, node.call = State.COUNTED, None
+        note_counted(node)
+        self._remember_id(node)
+        if node.usage_known:
+            self._unlinked.counted(node, call.usage)
+        self._bookings.append(Booking(node.target, node.place, call))
+
+    def _remember_id(self, node: Node) -> None:
+        if node.response_id is not None:
+            self._scope_of_id[node.response_id] = node.scope
+            if len(self._scope_of_id) > MAX_IDS:
+                self._scope_of_id.popitem(last=False)
+
+    def _count_held(self, node: Node) -> None:
+        self._held.pop(node, None)
+        if node.call is not None:
+            self._count(node, node.call)
+
+    def _release_below(self, node: Node) -> None:
+        """Count what was held for this span, unless something else may still say more."""
+        for held in node.below:
+            waits = any(above.may_be_inference for above in held.ancestors)
+            of_a_stream = held.scope.startswith(names.STREAM_RECORDS)
+            if held.state is State.HELD and not waits and not of_a_stream:
+                self._count_held(held)
+
+    def _count_open(self, node: Node) -> None:
+        if node.kind is Kind.INFERENCE and node.state is State.NONE and not node.counted_below:
+            self._count(node, _call(node, UNSAID, failed=False))
+
+    def _never_ends(self, node: Node) -> None:
+        self._count_open(node)
+        self.tree.end(node)
+
+    def _rest_of(self, node: Node, facts: Facts) -> None:
+        """Count what a call used that was counted before it ended."""
+        if node.state is State.COUNTED and facts.usage.known and not node.usage_known:
+            node.usage_known = True
+            call = _call(node, facts, failed=False)._replace(is_call=False)
+            self._bookings.append(Booking(node.target, node.place, call))
+
+
+def _linked(node: Node) -> list[Node]:
+    """Return the records of the same call below and above a span."""
+    above = [other for other in node.ancestors if other.kind is Kind.INFERENCE]
+    return [
+        other
+        for other in (*node.below, *above)
+        if other.state in (State.COUNTED, State.HELD)
+        and other.kind is Kind.INFERENCE
+        and (not other.response_id or not node.response_id)
+    ]
+
+
+def _call(node: Node, facts: Facts, *, failed: bool) -> Call:
+    unknown = not failed and (not facts.usage.known or bool(facts.refused))
+    model = facts.model or _first(node, names.MODEL)
+    provider = facts.provider or _first(node, names.PROVIDER)
+    return Call(node.scope, model, provider, facts.usage, failed, unknown, cost=facts.cost)
+
+
+def _first(node: Node, spellings: tuple[str, ...]) -> str | None:
+    for spelling in spellings:
+        value = node.first.get(spelling)
+        if isinstance(value, str) and value:
+            return value
+    return None

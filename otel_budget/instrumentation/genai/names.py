@@ -1,0 +1,150 @@
+"""What libraries call things on their spans: data, no rules.
+
+Every spelling that was seen in the output of a real library stands here. The first of a row that a
+span has counts. The standard's own names are the first ones; they moved between its versions, so
+the constants of OpenTelemetry's packages are not used (they are marked deprecated as "moved").
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+OPERATION: Final = "gen_ai.operation.name"
+REQUEST_TYPE: Final = "llm.request.type"
+OPENINFERENCE_KIND: Final = "openinference.span.kind"
+
+#: Part of a call's use to the attributes that say it.
+USAGE: Final[dict[str, tuple[str, ...]]] = {
+    "input": (
+        "gen_ai.usage.input_tokens",
+        "gen_ai.usage.prompt_tokens",
+        "llm.token_count.prompt",
+    ),
+    "output": (
+        "gen_ai.usage.output_tokens",
+        "gen_ai.usage.completion_tokens",
+        "llm.token_count.completion",
+    ),
+    "cached": (
+        "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_read_input_tokens",
+        "gen_ai.usage.details.cache_read_tokens",
+        "llm.token_count.prompt_details.cache_read",
+    ),
+    "cache_write": (
+        "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.cache_creation.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens",
+        "gen_ai.usage.cache_write_input_tokens",
+        "gen_ai.usage.details.cache_write_tokens",
+        "llm.token_count.prompt_details.cache_write",
+    ),
+    "reasoning": (
+        "gen_ai.usage.reasoning.output_tokens",
+        "gen_ai.usage.reasoning_tokens",
+        "gen_ai.usage.details.reasoning_tokens",
+        "gen_ai.usage.details.thinking_tokens",
+        "llm.token_count.completion_details.reasoning",
+    ),
+}
+MODEL: Final = (
+    "gen_ai.response.model",
+    "gen_ai.request.model",
+    "llm.model_name",
+    "llm.response.model_name",
+    "llm.request.model_name",
+    "embedding.model_name",
+)
+#: What was asked for: the same on both records of a call that is recorded twice.
+REQUESTED_MODEL: Final = ("gen_ai.request.model", *MODEL[2:])
+PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
+COST: Final = (
+    "operation.cost",
+    "gen_ai.cost.total_cost",
+    "litellm.cost.total",
+    "gen_ai.usage.cost",
+)
+RESPONSE_ID: Final = ("gen_ai.response.id", "llm.openai.id")
+#: Where a library that has no attribute for it leaves the response, as text.
+RESPONSE_TEXT: Final = ("output.value", "response_data", "gen_ai.output.messages")
+
+#: Values of the operation that are one call of a model.
+INFERENCE: Final = frozenset(
+    {
+        "chat",
+        "text_completion",
+        "generate_content",
+        "embeddings",
+        "completion",
+        "acompletion",
+        "embedding",
+        "aembedding",
+        "responses",
+        "aresponses",
+    }
+)
+#: Values of the operation that are about calls which have spans of their own.
+AGGREGATE: Final = frozenset(
+    {
+        "invoke_agent",
+        "invoke_workflow",
+        "create_agent",
+        "execute_tool",
+        "execute_task",
+        "execute_event_loop_cycle",
+        "plan",
+    }
+)
+#: Reads a stored response; the standard forbids usage on it, not every library knows.
+FETCH: Final = "fetch_response"
+OPENINFERENCE_INFERENCE: Final = frozenset({"LLM", "EMBEDDING"})
+OPENINFERENCE_AGGREGATE: Final = frozenset({"AGENT", "CHAIN", "TOOL", "PROMPT"})
+
+#: First words of span names, or their last part behind a dot, that are a call of a model. Only for
+#: spans that lost attributes to the SDK's limit.
+INFERENCE_WORDS: Final = INFERENCE | {"ChatCompletion", "Response", "CreateEmbeddings", "response"}
+
+#: Scopes whose spans say only at their end that they are a model call.
+SAID_LATE: Final = (
+    "openlit",
+    "litellm",
+    "strands",
+    "openinference.",
+    "opentelemetry.instrumentation.langchain",
+)
+#: OpenLIT copies Anthropic's own count, which leaves cached tokens out; all others add them.
+WITHOUT_CACHE: Final = (("openlit", "anthropic"),)
+#: An agent span that repeats what the agent's object used in all its life.
+LIFETIME_TOTALS: Final = ("strands",)
+#: Records a streamed call twice: the request, and later, unlinked, what the stream used.
+STREAM_RECORDS: Final = ("logfire",)
+STREAM_RECORD_NAME: Final = "streaming response from"
+
+#: Attributes that are looked at, and those worth keeping from the start: the SDK evicts the oldest.
+FROM_START: Final = frozenset(
+    {OPERATION, REQUEST_TYPE, OPENINFERENCE_KIND, *MODEL, *PROVIDER, *RESPONSE_ID}
+)
+ALL: Final = frozenset(
+    {
+        *FROM_START,
+        *COST,
+        *RESPONSE_TEXT,
+        *(name for spellings in USAGE.values() for name in spellings),
+    }
+)
+
+#: Beginning of a scope's name to what people call the library.
+LIBRARIES: Final = (
+    ("com.anthropic.sdk", "anthropic's own spans"),
+    ("opentelemetry.instrumentation.genai.openai_agents", "OpenTelemetry's openai-agents"),
+    ("opentelemetry.instrumentation.genai.", "OpenTelemetry's genai"),
+    ("opentelemetry.instrumentation.openai_v2", "OpenTelemetry's openai-v2"),
+    ("opentelemetry.util.genai", "OpenTelemetry's util-genai"),
+    ("opentelemetry.instrumentation.", "Traceloop's"),
+    ("openinference.", "OpenInference's"),
+    ("pydantic-ai", "Pydantic AI's"),
+    ("litellm", "LiteLLM's"),
+    ("openlit", "OpenLIT's"),
+    ("logfire", "Logfire's"),
+    ("strands", "Strands'"),
+)

@@ -1,0 +1,98 @@
+"""What a user should know about the telemetry of their libraries, each thing once."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.instrumentation.forked import ProcessLock
+from otel_budget.instrumentation.genai import names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from otel_budget.instrumentation.genai.call import Call
+
+logger = logging.getLogger("otel_budget")
+
+#: Things that were said, at most: models come from outside.
+MAX_SAID: Final = 1_000
+_ADVICE: Final = (
+    ("openlit", "pass stream_options={'include_usage': True} where you stream"),
+    ("opentelemetry.instrumentation.langchain", "pass stream_usage=True to the chat model"),
+    ("opentelemetry.instrumentation.genai.langchain", "pass stream_usage=True to the chat model"),
+    ("openinference.instrumentation.langchain", "pass stream_usage=True to the chat model"),
+    ("litellm", "pass stream_options={'include_usage': True}, or use otel_budget's callback"),
+)
+_OF_ANTHROPIC: Final = "read streams to their end (Anthropic sends the usage in the last event)"
+_OTHERWISE: Final = (
+    "pass stream_options={'include_usage': True} where you stream, and read streams to their end"
+)
+
+
+class Notices:
+    """Say each thing once in the life of a process."""
+
+    def __init__(self, say: Callable[..., None] = logger.warning) -> None:
+        """Begin with nothing said. say: takes a text and what to put into it."""
+        self._say = say
+        self._said: set[Hashable] = set()
+        self._lock = ProcessLock()
+
+    def unknown(self, call: Call) -> None:
+        """Say that a call succeeded and nobody knows what it used, and how to get to know."""
+        if self._first(("unknown", call.scope, call.model)):
+            self._say(
+                "%s report a call of %s without usage: it counts as a call with unknown tokens. "
+                "To get its usage, %s; what to do without is on_unknown_usage (said once)",
+                library(call.scope), call.model or "an unnamed model", _advice(call),
+            )  # fmt: skip
+
+    def duplicate(self, one: str, other: str) -> None:
+        """Say that two libraries report the same calls."""
+        if self._first(("duplicate", frozenset((one, other)))):
+            self._say(
+                "%s and %s both report the same calls; counting one (said once). Switch one of "
+                "them off, or name it in instrument(ignore_scopes=[...]): %r, %r",
+                library(one), library(other), one, other,
+            )  # fmt: skip
+
+    def elsewhere(self, call: Call) -> None:
+        """Say that a call was made outside of every run."""
+        if self._first(("elsewhere",)):
+            self._say(
+                "a call of %s was made outside of any run: it is in the process's own account, "
+                "and no limit holds for it (said once). Make calls inside 'with monitor:', and "
+                "hand the context on to threads of your own (contextvars.copy_context().run)",
+                call.model or "an unnamed model",
+            )  # fmt: skip
+
+    def refused(self, scope: str, values: Sequence[str]) -> None:
+        """Say that a span gave a count that cannot be one."""
+        if self._first(("refused", scope, values[0].partition("=")[0])):
+            self._say(
+                "%s give %s, which cannot be a count: what it would have said is unknown "
+                "(said once)", library(scope), ", ".join(values),
+            )  # fmt: skip
+
+    def _first(self, what: Hashable) -> bool:
+        with self._lock:
+            if what in self._said or len(self._said) >= MAX_SAID:
+                return False
+            self._said.add(what)
+            return True
+
+
+def library(scope: str) -> str:
+    """Return what people call the library that made a span."""
+    for beginning, name in names.LIBRARIES:
+        if scope.startswith(beginning):
+            return name if name.endswith("spans") else f"{name} spans"
+    return f"the spans of {scope!r}"
+
+
+def _advice(call: Call) -> str:
+    for beginning, advice in _ADVICE:
+        if call.scope.startswith(beginning):
+            return advice
+    return _OF_ANTHROPIC if (call.provider or "").lower() == "anthropic" else _OTHERWISE

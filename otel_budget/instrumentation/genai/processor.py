@@ -1,0 +1,102 @@
+"""The span processor: reads every span, and reports it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.trace import StatusCode
+
+from otel_budget.instrumentation.genai import names
+from otel_budget.instrumentation.genai.accounting import ACCOUNTING, Accounting
+from otel_budget.instrumentation.genai.reading import Kind, kind_of, read
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import ReadableSpan, Span
+
+    from otel_budget.instrumentation.genai.tree import Node
+
+_NOTHING: Final[Mapping[str, object]] = {}
+
+
+class BudgetSpanProcessor(SpanProcessor):
+    """Books every model call that a span reports into the account of the run it belongs to.
+
+    Never raises into the code that makes spans.
+    """
+
+    def __init__(
+        self, accounting: Accounting = ACCOUNTING, *, ignore_scopes: Sequence[str] = ()
+    ) -> None:
+        """Start nothing.
+
+        ignore_scopes: beginnings of the names of instrumentation scopes whose calls are not
+        counted. accounting: for tests and replays.
+        """
+        self._accounting, self._ignored = accounting, tuple(ignore_scopes)
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Note whose span it is, and what may be evicted from it."""
+        try:
+            self._start(span, parent_context)
+        except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
+            self._accounting.broken("begins")
+        self._accounting.book()
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Count the call that the span reports, if it is one."""
+        try:
+            self._end(span)
+        except Exception:  # noqa: BLE001 - as above; here it would throw away a paid answer
+            self._accounting.broken("ends")
+        self._accounting.book()
+
+    def shutdown(self) -> None:
+        """Count everything that is held."""
+        self._accounting.settle()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the SDK's signature
+        """Count everything that is held."""
+        self._accounting.settle()
+        return True
+
+    def _start(self, span: ReadableSpan, parent_context: Context | None) -> Node | None:
+        context, scope = span.get_span_context(), _scope(span)
+        if context is None:
+            return None
+        attributes = span.attributes or _NOTHING
+        kept = {name: attributes[name] for name in names.FROM_START.intersection(attributes)}
+        kind = Kind.OTHER if self._ignores(scope) else kind_of(span.name, scope, kept)
+        parent_id = None if span.parent is None else span.parent.span_id
+        return self._accounting.begin(
+            context.span_id, parent_id, scope, kept, kind, parent_context=parent_context
+        )
+
+    def _end(self, span: ReadableSpan) -> None:
+        context, scope = span.get_span_context(), _scope(span)
+        if context is None:
+            return
+        # Some libraries hide the start of their spans.
+        node = self._accounting.find(context.span_id) or self._start(span, None)
+        if node is None:
+            return
+        attributes = span.attributes or _NOTHING
+        seen = {name: attributes[name] for name in names.ALL.intersection(attributes)}
+        if node.first:
+            seen = {**node.first, **seen}
+        facts = read(span.name, scope, seen, evicted=bool(span.dropped_attributes))
+        if self._ignores(scope):
+            facts = facts._replace(kind=Kind.OTHER)
+        failed = span.status.status_code is StatusCode.ERROR
+        self._accounting.end(node, facts, failed=failed)
+
+    def _ignores(self, scope: str) -> bool:
+        return bool(self._ignored) and scope.startswith(self._ignored)
+
+
+def _scope(span: ReadableSpan) -> str:
+    scope = span.instrumentation_scope
+    return "" if scope is None else scope.name or ""

@@ -1,0 +1,210 @@
+"""What one span says of a model call. Pure: a span's name, scope and attributes in, facts out.
+
+The rules:
+- What a span is follows from its operation, never from the span's kind or from having usage.
+- Input includes cached tokens and output includes reasoning, whatever the emitter thinks. Parts
+  larger than their whole show an emitter that counts them beside it: they are added to it.
+- A value that cannot be a count (negative, NaN, a text that is no number) is refused and named.
+  What it would have said is unknown. Nothing at all, and zero for both, is unknown, too: no call
+  uses nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import Decimal, InvalidOperation
+from enum import Enum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_budget.instrumentation.genai import names
+from otel_budget.model.checks import MAX_COUNT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Characters of a response's text in which its id is looked for.
+_TEXT_LOOKED_AT: Final = 8_192
+_ID_IN_TEXT: Final = re.compile(r'"id"\s*:\s*"((?:chatcmpl|cmpl|resp|msg|gen)[-_][\w.-]{4,120})"')
+#: Names of spans that look like a call by their attributes, and are about stored responses, about
+#: counting tokens, or repeat the call they are in.
+_NOT_A_CALL: Final = re.compile(
+    r"(?:^|[\s._])retrieve(?:$|[\s._(])|count_tokens$|^raw_gen_ai_request$| API call to "
+)
+_DIGITS: Final = re.compile(r"\s*[0-9]{1,16}\s*")
+_LONGEST_NAME: Final = 256
+
+
+class Kind(Enum):
+    """What a span is to a budget."""
+
+    INFERENCE = "inference"
+    """One call of a model."""
+    STREAM_RECORD = "stream_record"
+    """What a streamed call used, apart from the span of the call itself."""
+    AGGREGATE = "aggregate"
+    """An agent, workflow, task or tool: about calls that have spans of their own."""
+    OTHER = "other"
+    """Anything else, reading a stored response and counting tokens included."""
+
+
+class Usage(NamedTuple):
+    """Tokens of one call. Parts are inside their wholes."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+
+    @property
+    def known(self) -> bool:
+        """True if the span said anything that can be: no call uses nothing."""
+        return bool(self.input or self.output)
+
+
+NO_USAGE: Final = Usage()
+
+
+class Facts(NamedTuple):
+    """One span, read."""
+
+    kind: Kind
+    model: str | None
+    requested_model: str | None
+    provider: str | None
+    response_id: str | None
+    usage: Usage
+    cost: Decimal | None
+    """US dollars as the emitter works them out; None if it does not, or says 0."""
+    refused: tuple[str, ...]
+    """``attribute=value`` of what cannot be a count."""
+
+
+#: What is known of a call whose span did not end.
+UNSAID: Final = Facts(Kind.INFERENCE, None, None, None, None, NO_USAGE, None, ())
+
+
+def kind_of(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = False) -> Kind:
+    """Return what a span is. evicted: it lost attributes to the SDK's limit."""
+    if name.startswith(names.STREAM_RECORD_NAME) and scope.startswith(names.STREAM_RECORDS):
+        return Kind.STREAM_RECORD
+    operation, kind = seen.get(names.OPERATION), seen.get(names.OPENINFERENCE_KIND)
+    if operation == names.FETCH or _NOT_A_CALL.search(name):
+        return Kind.OTHER
+    if _among(operation, names.AGGREGATE) or _among(kind, names.OPENINFERENCE_AGGREGATE):
+        return Kind.AGGREGATE
+    said = _among(operation, names.INFERENCE) or _among(kind, names.OPENINFERENCE_INFERENCE)
+    if said or _text(seen.get(names.REQUEST_TYPE)) or (evicted and _looks_like_a_call(name, seen)):
+        return Kind.INFERENCE
+    return Kind.OTHER
+
+
+def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = False) -> Facts:
+    """Read a span that has ended. seen: those of its attributes that are in ``names.ALL``."""
+    kind = kind_of(name, scope, seen, evicted=evicted)
+    if kind is Kind.OTHER:
+        return Facts(kind, None, None, None, None, NO_USAGE, None, ())
+    refused: list[str] = []
+    provider = _first_text(seen, names.PROVIDER)
+    usage = _usage(seen, scope, provider, refused)
+    return Facts(
+        kind,
+        _first_text(seen, names.MODEL),
+        _first_text(seen, names.REQUESTED_MODEL),
+        provider,
+        _response_id(seen),
+        usage,
+        _cost(seen),
+        tuple(refused),
+    )
+
+
+def _usage(
+    seen: Mapping[str, object], scope: str, provider: str | None, refused: list[str]
+) -> Usage:
+    parts = [_count(seen, spellings, refused) for spellings in names.USAGE.values()]
+    into, out, cached, written, reasoning = parts
+    beside = cached + written
+    left_out = any(
+        scope.startswith(emitter) and (provider or "").lower() == its_provider
+        for emitter, its_provider in names.WITHOUT_CACHE
+    )
+    if beside and (left_out or beside > into):
+        into += beside
+    if reasoning > out:
+        out += reasoning
+    return Usage(into, out, cached, written, reasoning)
+
+
+def _count(seen: Mapping[str, object], spellings: tuple[str, ...], refused: list[str]) -> int:
+    for spelling in spellings:
+        if spelling not in seen:
+            continue
+        count = as_count(seen[spelling])
+        if count is not None:
+            return count
+        refused.append(f"{spelling}={seen[spelling]!r:.60}")
+    return 0
+
+
+def as_count(value: object) -> int | None:
+    """Return a value as a count; None for what cannot be one. A fraction is rounded up."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not 0 <= value <= MAX_COUNT:  # NaN compares false
+        return None
+    return math.ceil(value)
+
+
+def _cost(seen: Mapping[str, object]) -> Decimal | None:
+    for spelling in names.COST:
+        value = seen.get(spelling)
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            continue
+        try:
+            cost = Decimal(str(value))
+        except InvalidOperation:
+            continue
+        if cost.is_finite() and 0 < cost <= MAX_COUNT:
+            return cost
+    return None
+
+
+def _response_id(seen: Mapping[str, object]) -> str | None:
+    known = _first_text(seen, names.RESPONSE_ID)
+    if known:
+        return known
+    for attribute in names.RESPONSE_TEXT:
+        text = seen.get(attribute)
+        if isinstance(text, str):
+            found = _ID_IN_TEXT.search(text, 0, _TEXT_LOOKED_AT)
+            if found:
+                return found[1]
+    return None
+
+
+def _looks_like_a_call(name: str, seen: Mapping[str, object]) -> bool:
+    word = name.partition(" ")[0].rpartition(".")[2]
+    return word in names.INFERENCE_WORDS or any(
+        spelling in seen for kind in ("input", "output") for spelling in names.USAGE[kind]
+    )
+
+
+def _first_text(seen: Mapping[str, object], spellings: tuple[str, ...]) -> str | None:
+    for spelling in spellings:
+        text = _text(seen.get(spelling))
+        if text:
+            return text
+    return None
+
+
+def _text(value: object) -> str | None:
+    """Return a text of some use as a name."""
+    return value[:_LONGEST_NAME] if isinstance(value, str) and value else None
+
+
+def _among(value: object, values: frozenset[str]) -> bool:
+    return isinstance(value, str) and value in values
