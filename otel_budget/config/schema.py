@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -28,6 +28,7 @@ from otel_budget.config.values import (
 )
 from otel_budget.errors import InvalidValueError
 from otel_budget.model import checks
+from otel_budget.model.limits import IGNORE, STOP
 from otel_budget.model.verdict import Action
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9465"
@@ -126,6 +127,14 @@ def wrong_number_of_sources(source: Mapping[str, object]) -> InvalidValueError |
     )
 
 
+def _ignore_or_stop(value: object) -> str:
+    """Return what is to be done about the unknown. Only a run itself can estimate."""
+    return checks.choice("", value, (IGNORE, STOP))
+
+
+IgnoreOrStop = Annotated[Literal["ignore", "stop"], BeforeValidator(_ignore_or_stop)]
+
+
 class CeilingsConfig(Section):
     """Limits for every session on top of its own; absent or null is no ceiling."""
 
@@ -138,6 +147,8 @@ class CeilingsConfig(Section):
     api_call_warning_threshold: Ratio = None
     cost_warning_threshold: Ratio = None
     completion_threshold: Ratio = None
+    on_unpriced: IgnoreOrStop = "ignore"
+    on_unknown_usage: IgnoreOrStop = "ignore"
 
 
 def _action(value: object) -> Action:

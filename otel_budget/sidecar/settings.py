@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from otel_budget.config.load import revision
 from otel_budget.config.schema import PrometheusConfig
-from otel_budget.model.limits import LIMIT_FIELDS
+from otel_budget.model.limits import IGNORE, LIMIT_FIELDS
 from otel_budget.policy.evaluate import bounds_from
 from otel_budget.policy.judge import Rules
+from otel_budget.policy.unknown import OnUnknown
 from otel_budget.policy.words import amount
 from otel_budget.sidecar.loop import Settings
 from otel_budget.sources import prometheus, scrape
@@ -55,6 +56,7 @@ def rules_of(config: SidecarConfig) -> Rules:
         stale_after=verdicts.stale_after,
         hold=verdicts.hold,
         on_no_data=verdicts.on_no_data,
+        on_unknown=OnUnknown(ceilings.on_unpriced, ceilings.on_unknown_usage),
         revision=revision(config),
     )
 
@@ -99,9 +101,10 @@ def _as(config: TargetConfig | PrometheusConfig) -> str:
 def describe_ceilings(config: CeilingsConfig) -> str:
     """Say in a few words what holds for every run on top of its own limits."""
     limits = _limits(config)
-    if not limits:
-        return "none, each run's own limits alone"
-    return ", ".join(f"{resource} {amount(resource, limit)}" for resource, limit in limits.items())
+    said = [f"{resource} {amount(resource, limit)}" for resource, limit in limits.items()]
+    said = said or ["none, each run's own limits alone"]
+    minded = {"unpriced calls": config.on_unpriced, "unknown usage": config.on_unknown_usage}
+    return ", ".join([*said, *(f"{what}: {do}" for what, do in minded.items() if do != IGNORE)])
 
 
 def _chosen(config: SourceConfig) -> PrometheusConfig | ScrapeConfig:

@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
-from otel_budget import BudgetExceeded, LimitStatus, ResourceLimits, ResourceMonitor
+from otel_budget import BudgetExceeded, LimitStatus, ResourceLimits, ResourceMonitor, Verdict
 from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.ledger.ledger import Ledger
+from otel_budget.model.reading import Reading
+from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.policy.unknown import OnUnknown
+from otel_budget.sources.assemble import Sample, assemble
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 
@@ -213,6 +219,38 @@ def test_an_unpriced_call_stops_only_where_that_is_wanted_and_matters(
     monitor = make(**{"on_unpriced": "stop", "max_cost_usd": 1, **limits})
     monitor.record_operation(5, api_call=True)
     assert monitor.should_continue(0.5)
+
+
+def of_sidecar(monitor: ResourceMonitor, rules: Rules) -> Verdict:
+    """Let a sidecar judge what the run shows on /metrics."""
+    registry = CollectorRegistry()
+    registry.register(SESSIONS)
+    text = generate_latest(registry).decode()
+    samples = [
+        Sample(sample.name, sample.labels, sample.value, family.type)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.labels.get("session_id") == monitor.session_id
+    ]
+    ledger = Ledger()
+    ledger.apply(Reading("scrape", 1000.0, assemble(samples, "a", 1000.0).sessions))
+    (known,) = ledger.balances(1000.0)
+    return judge_balance(known, rules, 1000.0)
+
+
+def test_the_sidecar_sees_what_is_unknown_and_judges_it_by_its_own_rules(make: Make) -> None:
+    """From the metrics alone, under a limit of the run's or its own."""
+    monitor = make(max_cost_usd=1, on_unknown_usage="estimate")
+    known(monitor, 100, 10)
+    unknown(monitor)
+    monitor.record_operation(5, api_call=True)
+    lax = of_sidecar(monitor, Rules())
+    assert lax.should_continue
+    assert (lax.resources["cost"].at_least, lax.resources["cost"].estimated) == (True, True)
+    strict = of_sidecar(monitor, Rules(on_unknown=OnUnknown(unpriced="stop")))
+    assert not strict.should_continue
+    assert strict.reason == "unpriced_calls"
+    assert "1 call without a price" in strict.message
 
 
 def test_a_limit_that_comes_later_minds_what_is_unknown_already(make: Make) -> None:
