@@ -47,6 +47,13 @@ _RESOURCE: Json = {
                 "count): it is at least what is said. Absent otherwise."
             ),
         },
+        "estimated": {
+            "type": "boolean",
+            "description": (
+                "True when part of the use is an estimate: the run's own mean, for calls that did "
+                "not say what they used. Absent otherwise."
+            ),
+        },
     },
 }
 

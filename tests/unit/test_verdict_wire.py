@@ -181,6 +181,7 @@ def test_a_wrong_field_is_refused_by_name(key: str, value: object) -> None:
         ("tokens", "exhaustion_seconds", -1),
         ("tokens", "at_least", "yes"),
         ("tokens", "at_least", 1),
+        ("tokens", "estimated", "yes"),
         ("cost", "used", 1.5),
         ("cost", "used", "much"),
         ("cost", "limit", "NaN"),
@@ -259,3 +260,14 @@ def test_a_read_verdict_answers_in_one_word() -> None:
     assert (VERDICT.action, VERDICT.status) == (Action.STOP, LimitStatus.APPROACHING)
     go_on: Verdict = wire.from_dict({**data(), "action": "continue"})
     assert go_on.should_continue
+
+
+def test_an_estimate_is_said_and_a_frame_that_knows_none_is_read_as_without() -> None:
+    """An older sidecar does not send the key; neither does this one without need."""
+    assert "estimated" not in data()["resources"]["tokens"]
+    assert not wire.from_dict(data()).resources["tokens"].estimated
+    said = data()
+    said["resources"]["tokens"]["estimated"] = True
+    verdict = wire.from_dict(said)
+    assert verdict.resources["tokens"].estimated
+    assert wire.to_dict(verdict)["resources"]["tokens"]["estimated"] is True
