@@ -1,0 +1,113 @@
+"""Applications written with OpenAI's Agents SDK."""
+
+import contextlib
+from typing import Any
+
+import openai
+from agents import (
+    Agent,
+    OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
+    Runner,
+    function_tool,
+)
+
+from tests.libraries.drivers.scenario import (
+    BROKEN,
+    BUSY,
+    COLD,
+    WEATHER,
+    WEATHER_WITH_PARTS,
+    WITH_PARTS,
+    Family,
+)
+from tests.libraries.provider import Answer, ToolCall
+
+MODEL = "gpt-4o-mini"
+ASKS_INNER = Answer(tools=(ToolCall("ask_inner", {"input": "weather?"}),))
+HANDS_OVER = Answer(tools=(ToolCall("transfer_to_inner", {}),))
+
+
+class Models:
+    """Models of the provider; each has a client of its own, for the loop it is used in."""
+
+    def __init__(self, _url: str, openai_url: str) -> None:
+        """Remember the provider."""
+        self._openai_url = openai_url
+
+    def __call__(self, name: str = MODEL, kind: Any = OpenAIResponsesModel) -> Any:
+        """Return a model."""
+        client = openai.AsyncOpenAI(api_key="sk-fake", base_url=self._openai_url, max_retries=2)
+        return kind(model=name, openai_client=client)
+
+
+FAMILY = Family(Models, MODEL)
+
+
+def get_weather(city: str) -> str:
+    """Tell the weather of a city."""
+    return f"3C in {city}"
+
+
+def weather_agent(model: Any, name: str = "weather") -> Any:
+    """Return an agent with one tool."""
+    return Agent(name=name, model=model, tools=[function_tool(get_weather)])
+
+
+async def one_call_async(models: Models, model: str) -> None:
+    """Run an agent of one call."""
+    await Runner.run(Agent(name="simple", model=models(model)), "hi")
+
+
+FAMILY.one_call_async = one_call_async
+
+
+@FAMILY.scenario(WEATHER, COLD)
+async def agent_with_a_tool(models: Models) -> None:
+    await Runner.run(weather_agent(models()), "weather?")
+
+
+@FAMILY.scenario(WEATHER_WITH_PARTS, WITH_PARTS)
+async def agent_with_parts(models: Models) -> None:
+    await Runner.run(weather_agent(models("gpt-5-mini")), "weather?")
+
+
+@FAMILY.scenario(WEATHER, COLD)
+async def agent_on_chat_completions(models: Models) -> None:
+    await Runner.run(weather_agent(models(kind=OpenAIChatCompletionsModel)), "weather?")
+
+
+@FAMILY.scenario(WEATHER, COLD)
+async def agent_that_streams(models: Models) -> None:
+    async for _ in Runner.run_streamed(weather_agent(models()), "weather?").stream_events():
+        pass
+
+
+@FAMILY.scenario(WEATHER, COLD)
+async def agent_that_streams_chat_completions(models: Models) -> None:
+    agent = weather_agent(models(kind=OpenAIChatCompletionsModel))
+    async for _ in Runner.run_streamed(agent, "weather?").stream_events():
+        pass
+
+
+@FAMILY.scenario(HANDS_OVER, WEATHER, COLD)
+async def handoff(models: Models) -> None:
+    inner = weather_agent(models(), "inner")
+    await Runner.run(Agent(name="outer", model=models(), handoffs=[inner]), "weather?")
+
+
+@FAMILY.scenario(ASKS_INNER, WEATHER, Answer(text="3C"), COLD)
+async def nested_agents(models: Models) -> None:
+    inner = weather_agent(models(), "inner").as_tool("ask_inner", "asks")
+    await Runner.run(Agent(name="outer", model=models(), tools=[inner]), "weather?")
+
+
+@FAMILY.scenario(BUSY, Answer())
+async def busy_then_served(models: Models) -> None:
+    await Runner.run(weather_agent(models()), "weather?")
+
+
+@FAMILY.scenario(WEATHER, BROKEN, BROKEN, BROKEN, failed=1)
+async def agent_that_fails_at_its_second_call(models: Models) -> None:
+    with contextlib.suppress(openai.APIError):
+        await Runner.run(weather_agent(models()), "weather?")

@@ -1,0 +1,33 @@
+"""The table of what is expected, beside the results of the last full run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from tests.libraries.verdicts import EXACT
+
+RESULTS: Final = Path(__file__).parent / "results.json"
+_TABLE: Final = yaml.safe_load(
+    (Path(__file__).parent / "expected.yaml").read_text(encoding="utf-8")
+)
+REASONS: Final[dict[str, str]] = _TABLE["reasons"]
+#: Configuration to scenario to verdict and reason; what is not in it is exact.
+EXPECTED: Final[dict[str, dict[str, dict[str, str]]]] = _TABLE["expected"]
+
+
+def unexpected(scenarios: dict[str, Any], expected: dict[str, dict[str, str]]) -> list[str]:
+    """Return a line for each scenario that is not as expected, or expected and not there."""
+    lines = []
+    for name, found in scenarios.items():
+        wanted = expected.get(name, {}).get("is", EXACT)
+        if found["verdict"] != wanted:
+            lines.append(
+                f"{name}: expected {wanted!r}, is {found['verdict']!r}"
+                f"\n    served  {found['served']}\n    counted {found['counted']}"
+                f" outside {found.get('outside', {})}"
+            )
+    missing = expected.keys() - scenarios.keys()
+    return lines + [f"{name}: in the table, but there is no such scenario" for name in missing]
