@@ -79,12 +79,15 @@ def _ignored_lines(ignored: Mapping[Ignored, int]) -> list[str]:
     others = {one.metric: samples for one, samples in ignored.items() if one.reason == NOTHING}
     for one, samples in ignored.items():
         if one.reason != NOTHING:
-            times = "1 sample" if samples == 1 else f"{samples:,} samples"
-            lines += _wrapped(f"  {one_line(one.in_words())} ({times})", "    ")
+            lines += _wrapped(f"  {one_line(one.in_words())} ({_samples(samples)})", "    ")
     if others:
         many = f"{len(others):,} other metrics" if len(others) > 1 else next(iter(others))
-        lines += _wrapped(f"  {many} ({sum(others.values()):,} samples): {NOTHING}", "    ")
+        lines += _wrapped(f"  {many}: {NOTHING} ({_samples(sum(others.values()))})", "    ")
     return lines
+
+
+def _samples(number: int) -> str:
+    return "1 sample" if number == 1 else f"{number:,} samples"
 
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:

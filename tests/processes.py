@@ -101,11 +101,19 @@ class SidecarProcess:
 
 
 @contextmanager
-def sidecar(folder: Path, *flags: str, listen: str = "127.0.0.1:0") -> Iterator[SidecarProcess]:
-    """Run a sidecar with these flags, its storage in a folder; yield it once it listens."""
+def sidecar(
+    folder: Path, *flags: str, listen: str = "127.0.0.1:0", config: Path | None = None
+) -> Iterator[SidecarProcess]:
+    """Run a sidecar with these flags, its storage in a folder, or with a configuration file.
+
+    Yield it once it listens.
+    """
     log = folder / f"sidecar-{time.monotonic_ns()}.log"
-    command = [sys.executable, "-m", "otel_budget", "sidecar", "--listen", listen]
-    command += ["--storage", str(folder / "sidecar.db"), *flags]
+    command = [sys.executable, "-m", "otel_budget", "sidecar"]
+    if config is None:
+        command += ["--listen", listen, "--storage", str(folder / "sidecar.db"), *flags]
+    else:
+        command += ["--config", str(config)]
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
     try:

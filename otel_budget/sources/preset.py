@@ -62,7 +62,7 @@ class Ignored(NamedTuple):
     def in_words(self) -> str:
         """Return it as one line."""
         by = ",".join(f"{name}={value!r}" for name, value in self.labels)
-        return f"{self.metric}{{{by}}}: {self.reason}"
+        return f"{self.metric}{{{by}}}: {self.reason}" if by else f"{self.metric}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

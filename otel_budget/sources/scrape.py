@@ -51,6 +51,11 @@ class ScrapeTarget:
     preset: Preset | None = None
     """How to read what another program shows; None for what otel-budget shows."""
 
+    @property
+    def key(self) -> str:
+        """Return what tells it apart: one page may be read for several programs."""
+        return self.url if self.preset is None else f"{self.preset.name} {self.url}"
+
 
 @dataclass(frozen=True, slots=True)
 class ScrapeSettings:
@@ -120,15 +125,16 @@ class ScrapeSource:
     def _targets(self) -> tuple[list[ScrapeTarget], list[Problem]]:
         """Return every target once; a static one wins, for it has the credentials."""
         urls, problems = self._files.read()
-        by_url = {url: ScrapeTarget(url) for url in urls}
-        by_url.update((target.url, target) for target in self._settings.targets)
+        named = {target.url for target in self._settings.targets}
+        targets = {url: ScrapeTarget(url) for url in urls if url not in named}
+        targets.update((target.key, target) for target in self._settings.targets)
         limit, seconds = self._settings.sample_limit, self._settings.timeout
         self._readers = {
-            url: self._readers.get(url) or PageReader(_needed(target), limit, seconds)
-            for url, target in by_url.items()
+            key: self._readers.get(key) or PageReader(_needed(target), limit, seconds)
+            for key, target in targets.items()
         }
-        self._defects &= by_url.keys()
-        return list(by_url.values()), problems
+        self._defects &= {target.url for target in targets.values()}
+        return list(targets.values()), problems
 
     async def _outcome(self, target: ScrapeTarget) -> Assembled | Problem:
         try:
@@ -145,7 +151,7 @@ class ScrapeSource:
             return Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {what}")
 
     def _assemble(self, target: ScrapeTarget, fetched: Fetched) -> Assembled:
-        samples = self._readers[target.url].read(fetched.body, fetched.content_type)
+        samples = self._readers[target.key].read(fetched.body, fetched.content_type)
         if target.preset is not None:
             return self._foreign(target, target.preset, samples, fetched)
         found = assemble(samples, target.url, fetched.began_at)
@@ -165,7 +171,7 @@ class ScrapeSource:
         ):
             why = why or f"its page has nothing that preset {preset.name} counts"
         if why:
-            self._uncounted[target.url] = f"target {target.url}: {one_line(why)}"
+            self._uncounted[target.key] = f"target {target.url}: {one_line(why)}"
         return assembled(counted, target.url, fetched.began_at)
 
     def _note_strange(self, target: ScrapeTarget, why: str) -> None:

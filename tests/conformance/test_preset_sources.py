@@ -1,0 +1,136 @@
+"""A source with a preset sees the same in a foreign page, directly and through Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from otel_budget.config.preset_files import preset, shipped
+from otel_budget.model.preset import Preset
+from otel_budget.model.reading import Reading
+from otel_budget.sources.base import Source
+from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from tests.exposition import Exposition
+from tests.prometheus_process import JOB
+
+FOREIGN = Path(__file__).parent.parent / "foreign"
+CLAUDE = shipped()["claude_code"]
+
+
+@dataclass(frozen=True)
+class Rig:
+    """One kind of source, and the endpoint it looks at."""
+
+    make: Callable[[Preset], Source]
+    endpoint: Exposition
+    place: str
+    """As in the id of a session without a name."""
+    through_prometheus: bool
+
+    def show(self, text: str, chosen: Preset) -> Reading:
+        """Let the endpoint show this, and return what the source then reads."""
+        self.endpoint.show(text)
+        if self.through_prometheus:
+            self.endpoint.wait_until_asked(2)  # when asked again, the first answer is stored
+        return asyncio.run(self._read(chosen))
+
+    async def _read(self, chosen: Preset) -> Reading:
+        source = self.make(chosen)
+        try:
+            return await source.read()
+        finally:
+            await source.close()
+
+
+@pytest.fixture(params=["scrape", pytest.param("prometheus", marks=pytest.mark.real("prometheus"))])
+def rig(request: pytest.FixtureRequest, scraped: tuple[Exposition, ...]) -> Iterator[Rig]:
+    """Each source in turn."""
+    endpoint, other = scraped
+    other.show("")
+
+    def scrape(chosen: Preset) -> Source:
+        targets = [ScrapeTarget(endpoint.url, preset=chosen)]
+        return ScrapeSource(ScrapeSettings(targets, timeout=5), time.time)
+
+    if request.param == "scrape":
+        yield Rig(scrape, endpoint, endpoint.address, through_prometheus=False)
+    else:
+        url = request.getfixturevalue("prometheus_url")
+
+        def query(chosen: Preset) -> Source:
+            settings = PrometheusSettings(url, matchers=(f'job="{JOB}"',), preset=chosen)
+            return PrometheusSource(settings, time.time)
+
+        yield Rig(query, endpoint, f"{JOB}:{endpoint.address}", through_prometheus=True)
+    endpoint.show("")
+
+
+def totals(reading: Reading) -> dict[tuple[str, str], int | float | Decimal]:
+    """Return what each session has used of each resource."""
+    found: dict[tuple[str, str], int | float | Decimal] = {}
+    for session in reading.sessions:
+        for (resource, _), value in session.counters.items():
+            key = (session.session_id, resource)
+            found[key] = found.get(key, 0) + value  # type: ignore[operator] # one resource is one type
+    return found
+
+
+def page(name: str) -> str:
+    """Return a page that a program showed."""
+    return (FOREIGN / f"{name}.prom").read_text(encoding="utf-8")
+
+
+def test_a_session_of_another_program_is_one_of_ours(rig: Rig) -> None:
+    """Tokens and cost are known, calls are not there."""
+    reading = rig.show(page("claude_code_2.1.330"), CLAUDE)
+    session = "ba8b11a9-0b6c-472a-8133-48db5b9683ff"
+    assert totals(reading) == {
+        (session, "tokens"): 1300,
+        (session, "cost"): Decimal("0.005954999999999999"),
+    }
+    assert (reading.problems, reading.dropped) == ((), {})
+    assert 0 <= reading.read_at - reading.sessions[0].sampled_at < 3
+
+
+def test_a_program_without_sessions_is_one_named_after_its_target(rig: Rig) -> None:
+    """Cached tokens are inside, an aborted request is a call."""
+    found = totals(rig.show(page("vllm.synthetic"), shipped()["vllm"]))
+    assert found == {(f"vllm@{rig.place}", "tokens"): 1300, (f"vllm@{rig.place}", "api_calls"): 3}
+
+
+def test_two_scopes_that_say_the_same_are_counted_once(rig: Rig) -> None:
+    """The labels that a Prometheus adds change nothing."""
+    found = totals(rig.show(page("gen_ai_two_scopes"), shipped()["gen_ai"]))
+    place = f"gen_ai@{rig.place}"
+    assert found == {(place, "tokens"): 1357, (place, "api_calls"): 4}
+
+
+def test_sessions_are_told_apart_by_the_label_the_user_chose(rig: Rig) -> None:
+    """An id that cannot be one is dropped and counted."""
+    chosen = preset({"extends": "kong_ai", "session": {"labels": ["consumer"]}})
+    lines = [
+        f'kong_ai_llm_tokens_total{{consumer="{who}",token_type="prompt_tokens"}} {tokens}\n'
+        for who, tokens in (("alice", 10), ("bob", 20), ("../etc", 30))
+    ]
+    reading = rig.show("".join(lines), chosen)
+    assert totals(reading) == {("alice", "tokens"): 10, ("bob", "tokens"): 20}
+    assert reading.dropped == {"session_id": 1}
+
+
+def test_an_unknown_type_of_tokens_makes_them_at_least(rig: Rig) -> None:
+    """It is neither added nor forgotten."""
+    lines = [
+        f'claude_code_token_usage_total{{session_id="s",type="{kind}"}} 10\n'
+        for kind in ("input", "audio")
+    ]
+    reading = rig.show("".join(lines), CLAUDE)
+    assert totals(reading) == {("s", "tokens"): 10}
+    assert reading.sessions[0].facts.unknown_usage_calls == 1
+    assert reading.dropped == {"token_type": 1}

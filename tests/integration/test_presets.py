@@ -1,0 +1,96 @@
+"""Other programs' metrics, end to end: a sidecar process stops a session of Claude Code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.exposition import Exposition, serve
+from tests.processes import SidecarProcess, sidecar, until
+from tests.prometheus_process import JOB
+
+SESSION, OTHER = "ba8b11a9-0b6c-472a-8133-48db5b9683ff", "2028f2c1-194e-48a6-9b9b-ab580fe1be89"
+CEILING = 2000
+
+
+def claude_page(tokens: int, session: str = SESSION) -> str:
+    """Return the page of Claude Code after so many tokens: 3 of 10 in, 6 cached, 1 out."""
+    shares = {"input": 3, "cacheRead": 6, "cacheCreation": 0, "output": 1}
+    return "".join(
+        f'claude_code_token_usage_total{{session_id="{session}",type="{kind}"}} '
+        f"{tokens * share // 10}\n"
+        for kind, share in shares.items()
+    )
+
+
+def configuration(folder: Path, source: dict[str, Any]) -> Path:
+    """Write a configuration with a ceiling."""
+    config = {
+        "source": source,
+        "presets": {"mine": {"extends": "claude_code", "title": "our coding agents"}},
+        "resource_limits": {"max_tokens": CEILING},
+        "listen": {"address": "127.0.0.1:0"},
+        "storage": {"path": "ledger.db"},
+    }
+    file = folder / "sidecar.yaml"
+    file.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
+    return file
+
+
+def used(process: SidecarProcess, session: str = SESSION) -> int:
+    """Return the tokens the sidecar knows of; -1 while it knows none."""
+    verdict = process.verdict(session) or {}
+    tokens: int = verdict.get("resources", {}).get("tokens", {}).get("used", -1)
+    return tokens
+
+
+def grows_until_it_stops(process: SidecarProcess, endpoint: Exposition) -> None:
+    """Let a session grow past the ceiling, and see what becomes of it."""
+    for tokens in (1000, 1500):
+        endpoint.show(claude_page(tokens) + claude_page(100, OTHER))
+        until(lambda tokens=tokens: used(process) == tokens)  # type: ignore[misc] # a default of its own
+    verdict = process.verdict(SESSION)
+    assert verdict is not None
+    assert (verdict["action"], verdict["status"]) == ("continue", "ok")
+    assert verdict["resources"].keys() == {"duration", "tokens"}, "calls and cost are unknown"
+    endpoint.show(claude_page(CEILING) + claude_page(100, OTHER))
+    until(lambda: used(process) == CEILING)
+    verdict, other = process.verdict(SESSION), process.verdict(OTHER)
+    assert verdict is not None
+    assert other is not None
+    assert (verdict["action"], verdict["reason"]) == ("stop", "limit_exceeded")
+    assert other["action"] == "continue"
+
+
+def test_a_session_of_claude_code_is_stopped_at_the_ceiling(tmp_path: Path) -> None:
+    """Scraped directly; a process that restarts under the same session goes on from there."""
+    with serve() as endpoint:
+        scrape = {"targets": [{"url": endpoint.url, "preset": "mine"}], "interval": "100ms"}
+        file = configuration(tmp_path, {"scrape": scrape})
+        with sidecar(tmp_path, config=file) as process:
+            grows_until_it_stops(process, endpoint)
+            endpoint.show(claude_page(100))
+            until(lambda: used(process) == CEILING + 100)
+        with sidecar(tmp_path, config=file) as process:
+            endpoint.show(claude_page(200))
+            until(lambda: used(process) == CEILING + 200)
+
+
+@pytest.mark.real("prometheus")
+def test_a_session_of_claude_code_is_stopped_through_a_prometheus(
+    tmp_path: Path, scraped: tuple[Exposition, ...], prometheus_url: str
+) -> None:
+    """The same, with what Prometheus stored."""
+    source = {
+        "url": prometheus_url, "interval": "200ms", "preset": "mine",
+        "matchers": [f'job="{JOB}"'],
+    }  # fmt: skip
+    file = configuration(tmp_path, {"prometheus": source})
+    for endpoint in scraped:
+        endpoint.show("")
+    with sidecar(tmp_path, config=file) as process:
+        grows_until_it_stops(process, scraped[0])
+    scraped[0].show("")
