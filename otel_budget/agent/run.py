@@ -144,7 +144,8 @@ class Run:
             self._activation.__enter__()
         self._span_context = tracing.start_span(semconv.SPAN_RUN, attributes)
         self.span = self._span_context.__enter__()
-        if ACCOUNTING.listens and not self.span.is_recording():
+        dropped = self.span.get_span_context().is_valid and not self.span.is_recording()
+        if ACCOUNTING.listens and dropped:
             logger.warning(
                 "session %s: the trace of this run is not sampled, so its model calls have no "
                 "spans and are not counted: put RecordingSampler around the sampler of your "

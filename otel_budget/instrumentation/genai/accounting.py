@@ -126,6 +126,8 @@ class Accounting:
     # --- runs ----------------------------------------------------------------------------------
     def book(self) -> None:
         """Hand over what was decided, without the lock: what counts it may call anybody."""
+        if not self._calls.decided:  # looked at without the lock: who decides next, books
+            return
         with self._lock:
             bookings, duplicates = self._calls.take()
         for one, other in duplicates:

@@ -20,7 +20,7 @@ from typing import Final
 
 from otel_budget.instrumentation.genai import names
 from otel_budget.instrumentation.genai.call import Booking, Call, Target
-from otel_budget.instrumentation.genai.reading import UNSAID, Facts, Kind
+from otel_budget.instrumentation.genai.reading import UNSAID, Facts, Kind, Usage
 from otel_budget.instrumentation.genai.streams import StreamRecords
 from otel_budget.instrumentation.genai.tree import (
     MAX_OPEN,
@@ -48,7 +48,7 @@ class Calls:
     def __init__(self) -> None:
         """Begin with nothing seen."""
         self.tree = Tree()
-        self._scope_of_id: OrderedDict[str, str] = OrderedDict()
+        self._by_id: OrderedDict[str, tuple[str, Usage]] = OrderedDict()
         self._held: OrderedDict[Node, float] = OrderedDict()
         self._streams = StreamRecords()
         self._unlinked = Unlinked()
@@ -107,6 +107,11 @@ class Calls:
                     self._count_open(node)
             self._streams.forget(target)
 
+    @property
+    def decided(self) -> bool:
+        """True if there is something to take."""
+        return bool(self._bookings or self._duplicates)
+
     def take(self) -> tuple[list[Booking], list[tuple[str, str]]]:
         """Return what was decided since the last time, and pairs of scopes that report the same."""
         taken = self._bookings, self._duplicates
@@ -116,13 +121,11 @@ class Calls:
     # --- what a span is ------------------------------------------------------------------------
     def _inference(self, node: Node, facts: Facts, now: float, *, failed: bool) -> None:
         call = _call(node, facts, failed=failed)
-        if self._same_id(node):
-            return
         linked = _linked(node)
         if linked and not (node.usage_known and not any(n.usage_known for n in linked)):
             self._drop(node, linked[0].scope)
             return
-        if self._repeats_unlinked(node, facts):
+        if not linked and (self._same_id(node, facts) or self._repeats_unlinked(node, facts)):
             return
         for other in linked:  # they said nothing, this one does
             call = call._replace(is_call=call.is_call and other.state is not State.COUNTED)
@@ -143,11 +146,11 @@ class Calls:
         node.state, node.call = State.HELD, call
         self._held[node] = now + HOLD
         note_counted(node)
-        self._remember_id(node)
+        self._remember_id(node, call.usage)
         return True
 
     def _stream_record(self, node: Node, facts: Facts) -> None:
-        if self._same_id(node):
+        if self._same_id(node, facts):
             return
         asked = self._streams.record(node, facts)
         if asked is not None and asked.state is State.DROPPED:
@@ -166,11 +169,23 @@ class Calls:
             self._count(node, _call(node, facts, failed=False))
 
     # --- the same call twice -------------------------------------------------------------------
-    def _same_id(self, node: Node) -> bool:
-        scope = None if node.response_id is None else self._scope_of_id.get(node.response_id)
-        if scope is None:
+    def _same_id(self, node: Node, facts: Facts) -> bool:
+        known = None if node.response_id is None else self._by_id.get(node.response_id)
+        if known is None:
             return False
+        scope, usage = known
+        if (
+            scope == node.scope
+            and usage.known
+            and facts.usage.known
+            and usage[:2] != facts.usage[:2]
+        ):
+            return False  # one library's calls differ: some servers use an id more than once
         self._drop(node, scope)
+        if facts.usage.known and not usage.known:  # the first record did not say
+            self._remember_id(node, facts.usage)
+            rest = _call(node, facts, failed=False)._replace(is_call=False)
+            self._bookings.append(Booking(node.target, node.place, rest))
         return True
 
     def _repeats_unlinked(self, node: Node, facts: Facts) -> bool:
@@ -191,16 +206,16 @@ class Calls:
     def _count(self, node: Node, call: Call) -> None:
         node.state, node.call = State.COUNTED, None
         note_counted(node)
-        self._remember_id(node)
+        self._remember_id(node, call.usage)
         if node.usage_known:
             self._unlinked.counted(node, call.usage)
         self._bookings.append(Booking(node.target, node.place, call))
 
-    def _remember_id(self, node: Node) -> None:
+    def _remember_id(self, node: Node, usage: Usage) -> None:
         if node.response_id is not None:
-            self._scope_of_id[node.response_id] = node.scope
-            if len(self._scope_of_id) > MAX_IDS:
-                self._scope_of_id.popitem(last=False)
+            self._by_id[node.response_id] = node.scope, usage
+            if len(self._by_id) > MAX_IDS:
+                self._by_id.popitem(last=False)
 
     def _count_held(self, node: Node) -> None:
         self._held.pop(node, None)
@@ -239,7 +254,7 @@ def _linked(node: Node) -> list[Node]:
         for other in (*node.below, *above)
         if other.state in (State.COUNTED, State.HELD)
         and other.kind is Kind.INFERENCE
-        and (not other.response_id or not node.response_id)
+        and (not other.response_id or not node.response_id or other.response_id == node.response_id)
     ]
 
 

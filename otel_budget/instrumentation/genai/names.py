@@ -64,6 +64,7 @@ COST: Final = (
     "litellm.cost.total",
     "gen_ai.usage.cost",
 )
+COSTS: Final = frozenset(COST)
 RESPONSE_ID: Final = ("gen_ai.response.id", "llm.openai.id")
 #: Where a library that has no attribute for it leaves the response, as text.
 RESPONSE_TEXT: Final = ("output.value", "response_data", "gen_ai.output.messages")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import StatusCode
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
     from otel_budget.instrumentation.genai.tree import Node
-
-_NOTHING: Final[Mapping[str, object]] = {}
 
 
 class BudgetSpanProcessor(SpanProcessor):
@@ -67,8 +65,7 @@ class BudgetSpanProcessor(SpanProcessor):
         context, scope = span.get_span_context(), _scope(span)
         if context is None:
             return None
-        attributes = span.attributes or _NOTHING
-        kept = {name: attributes[name] for name in names.FROM_START.intersection(attributes)}
+        kept = _those(span, names.FROM_START)
         kind = Kind.OTHER if self._ignores(scope) else kind_of(span.name, scope, kept)
         parent_id = None if span.parent is None else span.parent.span_id
         return self._accounting.begin(
@@ -83,9 +80,8 @@ class BudgetSpanProcessor(SpanProcessor):
         node = self._accounting.find(context.span_id) or self._start(span, None)
         if node is None:
             return
-        attributes = span.attributes or _NOTHING
-        seen = {name: attributes[name] for name in names.ALL.intersection(attributes)}
-        if node.first:
+        seen = _those(span, names.ALL)
+        if not node.first.keys() <= seen.keys():  # evicted since
             seen = {**node.first, **seen}
         facts = read(span.name, scope, seen, evicted=bool(span.dropped_attributes))
         if self._ignores(scope):
@@ -95,6 +91,17 @@ class BudgetSpanProcessor(SpanProcessor):
 
     def _ignores(self, scope: str) -> bool:
         return bool(self._ignored) and scope.startswith(self._ignored)
+
+
+def _those(span: ReadableSpan, wanted: frozenset[str]) -> dict[str, object]:
+    """Return the attributes of a span that are wanted."""
+    attributes = span.attributes
+    if not attributes:
+        return {}
+    # The SDK's own mapping takes 2 µs to look through; its copy, a plain dict, 0.5 µs.
+    copy = getattr(attributes, "copy", None)
+    plain: Mapping[str, object] = attributes if copy is None else copy()
+    return {name: plain[name] for name in wanted.intersection(plain)}
 
 
 def _scope(span: ReadableSpan) -> str:

@@ -15,6 +15,7 @@ import math
 import re
 from decimal import Decimal, InvalidOperation
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget.instrumentation.genai import names
@@ -87,15 +88,29 @@ UNSAID: Final = Facts(Kind.INFERENCE, None, None, None, None, NO_USAGE, None, ()
 
 def kind_of(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = False) -> Kind:
     """Return what a span is. evicted: it lost attributes to the SDK's limit."""
+    kind = _kind_of(
+        name,
+        scope,
+        _text(seen.get(names.OPERATION)),
+        _text(seen.get(names.OPENINFERENCE_KIND)),
+        _text(seen.get(names.REQUEST_TYPE)),
+    )
+    if kind is Kind.OTHER and evicted and _looks_like_a_call(name, seen):
+        return Kind.INFERENCE
+    return kind
+
+
+@lru_cache(maxsize=4096)  # the same few names, again and again: a fifth of the time
+def _kind_of(
+    name: str, scope: str, operation: str | None, kind: str | None, request_type: str | None
+) -> Kind:
     if name.startswith(names.STREAM_RECORD_NAME) and scope.startswith(names.STREAM_RECORDS):
         return Kind.STREAM_RECORD
-    operation, kind = seen.get(names.OPERATION), seen.get(names.OPENINFERENCE_KIND)
     if operation == names.FETCH or _NOT_A_CALL.search(name):
         return Kind.OTHER
-    if _among(operation, names.AGGREGATE) or _among(kind, names.OPENINFERENCE_AGGREGATE):
+    if operation in names.AGGREGATE or kind in names.OPENINFERENCE_AGGREGATE:
         return Kind.AGGREGATE
-    said = _among(operation, names.INFERENCE) or _among(kind, names.OPENINFERENCE_INFERENCE)
-    if said or _text(seen.get(names.REQUEST_TYPE)) or (evicted and _looks_like_a_call(name, seen)):
+    if operation in names.INFERENCE or kind in names.OPENINFERENCE_INFERENCE or request_type:
         return Kind.INFERENCE
     return Kind.OTHER
 
@@ -150,6 +165,8 @@ def _count(seen: Mapping[str, object], spellings: tuple[str, ...], refused: list
 
 def as_count(value: object) -> int | None:
     """Return a value as a count; None for what cannot be one. A fraction is rounded up."""
+    if type(value) is int and 0 <= value <= MAX_COUNT:  # nearly always
+        return value
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -160,6 +177,8 @@ def as_count(value: object) -> int | None:
 
 
 def _cost(seen: Mapping[str, object]) -> Decimal | None:
+    if names.COSTS.isdisjoint(seen):
+        return None
     for spelling in names.COST:
         value = seen.get(spelling)
         if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -187,6 +206,8 @@ def _response_id(seen: Mapping[str, object]) -> str | None:
 
 
 def _looks_like_a_call(name: str, seen: Mapping[str, object]) -> bool:
+    if _NOT_A_CALL.search(name):
+        return False
     word = name.partition(" ")[0].rpartition(".")[2]
     return word in names.INFERENCE_WORDS or any(
         spelling in seen for kind in ("input", "output") for spelling in names.USAGE[kind]
@@ -204,7 +225,3 @@ def _first_text(seen: Mapping[str, object], spellings: tuple[str, ...]) -> str |
 def _text(value: object) -> str | None:
     """Return a text of some use as a name."""
     return value[:_LONGEST_NAME] if isinstance(value, str) and value else None
-
-
-def _among(value: object, values: frozenset[str]) -> bool:
-    return isinstance(value, str) and value in values
