@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("otel_budget")
 
 _lock = ProcessLock()
-_installed: weakref.WeakKeyDictionary[TracerProvider, BudgetSpanProcessor] = (
-    weakref.WeakKeyDictionary()
-)
+#: Not by hash: some libraries' providers have none.
+_installed: list[tuple[weakref.ref[TracerProvider], BudgetSpanProcessor]] = []
 
 
 def instrument(
@@ -46,13 +45,15 @@ def instrument(
         raise InvalidValueError("ignore_scopes", ignore_scopes, "a list of names")
     with _lock:
         provider = _provider(tracer_provider)
-        processor = _installed.get(provider)
-        if processor is None:
-            processor = BudgetSpanProcessor(ignore_scopes=ignore_scopes)
-            provider.add_span_processor(processor)
-            _installed[provider] = processor
-            ACCOUNTING.listens = True
-            _look_at_sampler(provider)
+        for known, processor in _installed:
+            if known() is provider:
+                return processor
+        processor = BudgetSpanProcessor(ignore_scopes=ignore_scopes)
+        provider.add_span_processor(processor)
+        _installed[:] = [(known, its) for known, its in _installed if known() is not None]
+        _installed.append((weakref.ref(provider), processor))
+    ACCOUNTING.listens |= tracer_provider is None
+    _look_at_sampler(provider)
     return processor
 
 

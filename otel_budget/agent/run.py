@@ -144,13 +144,22 @@ class Run:
             self._activation.__enter__()
         self._span_context = tracing.start_span(semconv.SPAN_RUN, attributes)
         self.span = self._span_context.__enter__()
-        dropped = self.span.get_span_context().is_valid and not self.span.is_recording()
-        if ACCOUNTING.listens and dropped:
-            logger.warning(
-                "session %s: the trace of this run is not sampled, so its model calls have no "
-                "spans and are not counted: put RecordingSampler around the sampler of your "
-                "TracerProvider", self.record.session_id,
-            )  # fmt: skip
+        self._mind_unseen(self.span)
+
+    def _mind_unseen(self, span: Span) -> None:
+        """Say if the spans of this run do not reach the account: its calls would not be counted."""
+        context = span.get_span_context()
+        if not ACCOUNTING.listens or not context.is_valid or ACCOUNTING.find(context.span_id):
+            return
+        why = (
+            "otel_budget.instrument() was called before the tracer provider was set; call it after"
+            if span.is_recording()
+            else "its trace is not sampled; put RecordingSampler around your provider's sampler"
+        )
+        logger.warning(
+            "session %s: the model calls of this run have no spans that are seen here, and are not "
+            "counted: %s", self.record.session_id, why,
+        )  # fmt: skip
 
     def end(self, exc: BaseException | None) -> None:
         """Close the run: stopped in order, failed by an exception, else completed."""

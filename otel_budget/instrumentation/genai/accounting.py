@@ -47,7 +47,7 @@ class Accounting:
         self.elsewhere: Target | None = None
         """Counts what belongs to no run."""
         self.listens = False
-        """Somebody reports spans here: a run whose spans are not recorded would not be counted."""
+        """The global tracer provider reports its spans here, so a run's own span is seen, too."""
         self._begin_anew()
         in_child(self._begin_anew)
 

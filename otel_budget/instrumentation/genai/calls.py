@@ -4,9 +4,9 @@ The rules, in this order:
 1. The same response id is the same call, whatever made the second span.
 2. Of inference spans above and below each other the first that says what was used is the call. One
    that says nothing is held until those above it have ended.
-3. Two libraries that nothing links: when a span of the one encloses a span of the other with the
-   same tokens, again and again, it is the same call twice. The first such coincidences are taken
-   for chance and counted twice: nothing that may have been paid is dropped on one look.
+3. Of two libraries that nothing links, and that are known to report the same calls, one counts.
+   Known it is after coincidences; the first of them are taken for chance and counted twice:
+   nothing that may have been paid is dropped on one look.
 4. An agent's usage counts only if no call below it did.
 
 A call that is held is counted when nothing better can come any more: at the end of the spans above
@@ -125,7 +125,7 @@ class Calls:
         if linked and not (node.usage_known and not any(n.usage_known for n in linked)):
             self._drop(node, linked[0].scope)
             return
-        if not linked and (self._same_id(node, facts) or self._repeats_unlinked(node, facts)):
+        if not linked and (self._same_id(node, facts) or self._repeats_unlinked(node, call)):
             return
         for other in linked:  # they said nothing, this one does
             call = call._replace(is_call=call.is_call and other.state is not State.COUNTED)
@@ -188,8 +188,8 @@ class Calls:
             self._bookings.append(Booking(node.target, node.place, rest))
         return True
 
-    def _repeats_unlinked(self, node: Node, facts: Facts) -> bool:
-        scope = self._unlinked.repeated(node, facts.usage) if node.usage_known else None
+    def _repeats_unlinked(self, node: Node, call: Call) -> bool:
+        scope = self._unlinked.repeated(node, call)
         if scope is None:
             return False
         self._drop(node, scope)
@@ -200,6 +200,7 @@ class Calls:
         node.state, node.call = State.DROPPED, None
         note_counted_elsewhere(node)
         if node.scope != counted_scope:
+            self._unlinked.learn(node.scope, counted_scope)
             self._duplicates.append((node.scope, counted_scope))
 
     # --- counting ------------------------------------------------------------------------------
@@ -207,8 +208,8 @@ class Calls:
         node.state, node.call = State.COUNTED, None
         note_counted(node)
         self._remember_id(node, call.usage)
-        if node.usage_known:
-            self._unlinked.counted(node, call.usage)
+        if call.is_call:
+            self._unlinked.counted(node, call)
         self._bookings.append(Booking(node.target, node.place, call))
 
     def _remember_id(self, node: Node, usage: Usage) -> None:
@@ -259,7 +260,7 @@ def _linked(node: Node) -> list[Node]:
 
 
 def _call(node: Node, facts: Facts, *, failed: bool) -> Call:
-    unknown = not failed and (not facts.usage.known or bool(facts.refused))
+    unknown = not failed and (not facts.usage.known or facts.partly or bool(facts.refused))
     model = facts.model or _first(node, names.MODEL)
     provider = facts.provider or _first(node, names.PROVIDER)
     return Call(node.scope, model, provider, facts.usage, failed, unknown, cost=facts.cost)

@@ -78,12 +78,14 @@ class Facts(NamedTuple):
     usage: Usage
     cost: Decimal | None
     """US dollars as the emitter works them out; None if it does not, or says 0."""
-    refused: tuple[str, ...]
+    refused: tuple[str, ...] = ()
     """``attribute=value`` of what cannot be a count."""
+    partly: bool = False
+    """The answer was not read to its end: what it used of output nobody said."""
 
 
 #: What is known of a call whose span did not end.
-UNSAID: Final = Facts(Kind.INFERENCE, None, None, None, None, NO_USAGE, None, ())
+UNSAID: Final = Facts(Kind.INFERENCE, None, None, None, None, NO_USAGE, None)
 
 
 def kind_of(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = False) -> Kind:
@@ -119,7 +121,7 @@ def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = F
     """Read a span that has ended. seen: those of its attributes that are in ``names.ALL``."""
     kind = kind_of(name, scope, seen, evicted=evicted)
     if kind is Kind.OTHER:
-        return Facts(kind, None, None, None, None, NO_USAGE, None, ())
+        return UNSAID._replace(kind=kind)
     refused: list[str] = []
     provider = _first_text(seen, names.PROVIDER)
     usage = _usage(seen, scope, provider, refused)
@@ -132,7 +134,16 @@ def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = F
         usage,
         _cost(seen),
         tuple(refused),
+        partly=usage.known and _says_no_output(seen),
     )
+
+
+def _says_no_output(seen: Mapping[str, object]) -> bool:
+    """Tell whether a call that has an output does not say how much."""
+    if not names.OUTPUTS.isdisjoint(seen):
+        return False
+    said = (names.OPERATION, names.REQUEST_TYPE, names.OPENINFERENCE_KIND)
+    return not any("embedding" in (_text(seen.get(name)) or "").lower() for name in said)
 
 
 def _usage(
