@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from otel_budget.config.load import load
 from otel_budget.config.preset_files import preset, shipped
 from otel_budget.model.preset import Preset
 from otel_budget.model.preset_form import PresetError, preset_from
@@ -16,6 +19,7 @@ from otel_budget.sources.preset import Counted, ForeignSession, assembled, count
 CLAUDE = shipped()["claude_code"]
 GEN_AI = shipped()["gen_ai"]
 TOKENS = "claude_code_token_usage_total"
+DOCS = (Path(__file__).parents[2] / "docs" / "presets.md").read_text(encoding="utf-8")
 USAGE = "gen_ai_client_token_usage_sum"
 
 
@@ -292,3 +296,21 @@ def test_every_preset_of_the_package_is_sound(name: str) -> None:
     assert found.title
     assert set(found.recognised_by)
     assert {"input", "output"} <= {role for rule in found.metrics for role in rule.all_roles}
+
+
+@pytest.mark.parametrize("text", re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL))
+def test_every_example_of_the_documentation_is_a_configuration(tmp_path: Path, text: str) -> None:
+    """What people copy is taken as it stands."""
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(text, encoding="utf-8")
+    scrape = load(file).source.scrape
+    assert scrape is not None
+    assert all(target.preset is not None for target in scrape.targets)
+
+
+def test_the_documentation_has_a_line_for_every_preset() -> None:
+    """And for no other."""
+    _, _, table = DOCS.partition("## What there is")
+    assert set(re.findall(r"^\| `(\w+)` ", table.partition("##")[0], re.MULTILINE)) == set(
+        shipped()
+    )
