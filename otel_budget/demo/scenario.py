@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ _LAST_SCRAPE = 1.0
 
 #: The sidecar's ceiling on tokens, for every run. No run knows of it.
 CEILING_TOKENS = 290_000
+#: US dollars, for every run; enough for each of them. What the calls cost is today's list price.
+COST_LIMIT = Decimal("0.60")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,7 @@ def prepare(root: Path, sidecar: str, speed: float, say: Say) -> list[Replay]:
                     max_duration_seconds=120,
                     max_tokens=plan.max_tokens,
                     max_api_calls=20,
+                    max_cost_usd=COST_LIMIT,
                     checkpoint_interval=5,
                 ),
                 session_id=f"demo-{plan.name}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from otel_budget.demo.scenario import Replay
     from otel_budget.model.verdict import ResourceState, Verdict
 
-_SHOWN = (semconv.TOKENS, semconv.API_CALLS, semconv.DURATION)
+_SHOWN = (semconv.TOKENS, semconv.COST, semconv.API_CALLS, semconv.DURATION)
 _COLOUR = {
     LimitStatus.OK: "green",
     LimitStatus.APPROACHING: "yellow",
@@ -102,15 +103,23 @@ def _bar(name: str, state: ResourceState) -> tuple[ProgressBar, Text, Text]:
     )
     of = "unlimited" if state.limit is None else amount(name, state.limit)
     share = "" if state.ratio is None else percent(state.ratio)
-    return bar, Text(f"{amount(name, state.used)} of {of}"), Text(share, style=colour)
+    return bar, Text(f"{_used(name, state)} of {of}"), Text(share, style=colour)
+
+
+def _used(name: str, state: ResourceState) -> str:
+    """Say what was used, money in whole cents; where part of it is unknown, that it is the least."""
+    used = state.used
+    if isinstance(used, Decimal):
+        used = used.quantize(Decimal("0.01"), ROUND_HALF_UP)
+    return ("≥" if state.at_least else "") + amount(name, used)
 
 
 def summary(replays: list[Replay]) -> Table:
     """Return one row for each run: how it ended, why, and what it had used."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for heading in ("run", "ended", "reason", "decided by"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("calls", "tokens", "cached"):
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    for heading, width in (("run", 14), ("ended", 10), ("reason", 17), ("by", 7)):
+        table.add_column(heading, no_wrap=True, min_width=width)
+    for heading in ("calls", "tokens", "cost", "cached"):
         table.add_column(heading, justify="right", no_wrap=True)
     for replay in replays:
         verdict = replay.verdict or replay.monitor.verdict
@@ -121,7 +130,8 @@ def summary(replays: list[Replay]) -> Table:
             *_why(replay.outcome, verdict),
             f"{len(replay.results)}/{len(replay.calls)}",
             f"{usage.tokens:,}",
-            percent(usage.cache_read_tokens / usage.tokens if usage.tokens else 0.0),
+            _used(semconv.COST, replay.monitor.check_limits().resources[semconv.COST]),
+            f"{usage.cache_read_tokens / usage.tokens if usage.tokens else 0.0:.0%}",
         )
     return table
 
@@ -130,4 +140,4 @@ def _why(outcome: str, verdict: Verdict) -> tuple[str, str]:
     """Return the reason of an end, and who decided it."""
     if outcome == "interrupted":
         return outcome, "you"
-    return str(verdict.reason), "own limits" if verdict.lease_seconds is None else "the sidecar"
+    return str(verdict.reason), "itself" if verdict.lease_seconds is None else "sidecar"

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from otel_budget import Verdict
+from otel_budget import Prices, Verdict
 from otel_budget.cli import main
-from otel_budget.demo import scenario
+from otel_budget.demo import scenario, trace
 from otel_budget.demo.screen import bars
+from otel_budget.instrumentation.record import Amounts
 from otel_budget.testing import stop_verdict
 from tests.processes import until
 
@@ -80,6 +81,19 @@ def test_the_bars_are_against_the_limit_that_will_count(tmp_path: Path) -> None:
     finally:
         for replay in replays:
             replay.monitor.close(timeout=0)
+
+
+@pytest.mark.parametrize("recording", ["claude", "codex"])
+def test_every_recorded_call_has_a_price(recording: str) -> None:
+    """By the model in the recording: a demo of money without any would be none."""
+    prices = Prices()
+    for call in trace.load(recording):
+        parts = (call.cache_read_tokens, call.cache_write_tokens, call.reasoning_tokens)
+        into, out = call.input_tokens, call.output_tokens
+        used = Amounts(into + out, into, out, *parts, api_call=True)
+        cost = prices.cost_of(call.model, None, used)
+        assert cost is not None
+        assert 0 < cost < scenario.COST_LIMIT
 
 
 def test_news_of_any_verdict_fit_a_line() -> None:
