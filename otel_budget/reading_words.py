@@ -70,7 +70,7 @@ def _remarks(sessions: Sequence[ForeignSession]) -> list[str]:
             lines += _wrapped(f"{session.session_id}: at least; some tokens are of an unknown type")
         if session.implausible:
             names = ", ".join(session.implausible)
-            lines += _wrapped(f"{session.session_id}: unknown, for its value cannot be: {names}")
+            lines += _wrapped(f"{session.session_id}: in doubt; cannot be read: {names}")
     return lines
 
 

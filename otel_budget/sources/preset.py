@@ -75,6 +75,7 @@ class ForeignSession:
     counters: Mapping[tuple[str, str], Number]
     """As in SessionReading."""
     implausible: tuple[str, ...] = ()
+    """As in SessionReading; also metrics with nothing but tokens of a type nobody knows."""
     at_least: bool = False
     """True if some tokens are of a type nobody knows."""
 
@@ -96,7 +97,8 @@ class Counted:
 class _Session:
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
     implausible: dict[str, None] = field(default_factory=dict)
-    at_least: bool = False
+    of_unknown_type: dict[str, None] = field(default_factory=dict)
+    """Metrics with tokens that nobody knows what to make of."""
 
 
 class _Page:
@@ -164,7 +166,7 @@ class _Page:
         self.strange[self._ignore(sample, rule.label, what)] = None
         tokens = {*roles.PARTS, roles.INPUT, roles.OUTPUT, roles.TOKENS}
         if sample.value != 0 and tokens.intersection(rule.all_roles):
-            session.at_least = True
+            session.of_unknown_type[sample.name] = None
 
     def _refuse(self, session: _Session, sample: Sample, reason: str, words: str) -> None:
         # The use is there and cannot be read: unknown, which is not 0.
@@ -184,13 +186,15 @@ class _Page:
             result = tally(self.preset, list(session.series.values()))
             for series, labels, reason in result.repeated:
                 self.ignored[Ignored(series.name, labels, reason)] += 1
-            if result.amounts or session.implausible or session.at_least:
+            unread, at_least = session.implausible, bool(session.of_unknown_type)
+            if at_least and roles.TOKENS not in result.amounts:
+                # Nothing of its tokens is known: the session is there, and in doubt.
+                unread = {**unread, **session.of_unknown_type}
+            if result.amounts or unread:
+                names = tuple(sorted(unread))
                 found.append(
-                    ForeignSession(
-                        session_id, result.amounts, result.counters,
-                        tuple(sorted(session.implausible)), session.at_least,
-                    )
-                )  # fmt: skip
+                    ForeignSession(session_id, result.amounts, result.counters, names, at_least)
+                )
         return tuple(found)
 
 

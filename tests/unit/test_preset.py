@@ -95,6 +95,12 @@ def test_a_label_value_nobody_knows_is_added_to_nothing_and_said() -> None:
     assert reading.facts.unknown_usage_calls == 1
 
 
+def test_a_session_of_which_nothing_is_known_is_there_and_in_doubt() -> None:
+    """It is not absent, and not at 0."""
+    (reading,) = assembled(count(CLAUDE, [claude(7, "audio")]), "t", 0.0).sessions
+    assert (reading.counters, reading.implausible) == ({}, (TOKENS,))
+
+
 def test_a_label_value_nobody_knows_that_counts_nothing_makes_nothing_uncertain() -> None:
     """A series at 0 says that nothing was used."""
     assert not only(count(CLAUDE, [claude(300, "input"), claude(0, "audio")])).at_least
