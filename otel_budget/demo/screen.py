@@ -107,7 +107,7 @@ def _bar(name: str, state: ResourceState) -> tuple[ProgressBar, Text, Text]:
 
 
 def _used(name: str, state: ResourceState) -> str:
-    """Say what was used, money in whole cents; where part of it is unknown, that it is the least."""
+    """Say what was used, money in whole cents; that it is the least, where part is unknown."""
     used = state.used
     if isinstance(used, Decimal):
         used = used.quantize(Decimal("0.01"), ROUND_HALF_UP)
@@ -117,8 +117,8 @@ def _used(name: str, state: ResourceState) -> str:
 def summary(replays: list[Replay]) -> Table:
     """Return one row for each run: how it ended, why, and what it had used."""
     table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
-    for heading, width in (("run", 14), ("ended", 10), ("reason", 17), ("by", 7)):
-        table.add_column(heading, no_wrap=True, min_width=width)
+    for heading in ("run", "ended", "reason", "decided by"):
+        table.add_column(heading, no_wrap=True)
     for heading in ("calls", "tokens", "cost", "cached"):
         table.add_column(heading, justify="right", no_wrap=True)
     for replay in replays:
@@ -140,4 +140,4 @@ def _why(outcome: str, verdict: Verdict) -> tuple[str, str]:
     """Return the reason of an end, and who decided it."""
     if outcome == "interrupted":
         return outcome, "you"
-    return str(verdict.reason), "itself" if verdict.lease_seconds is None else "sidecar"
+    return str(verdict.reason), "own limits" if verdict.lease_seconds is None else "the sidecar"
