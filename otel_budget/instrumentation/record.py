@@ -192,8 +192,8 @@ class SessionRecord:
     def estimated(self, model: str, amounts: Amounts) -> Amounts:
         """Return a call of unknown use with the mean use of this run's other calls of its model.
 
-        Rounded up; calls that failed, and estimates, are not in the mean. Without any other call it
-        is returned as it is: unknown. Hold the lock.
+        Rounded up; calls that failed, and estimates, are not in the mean. What the call does say of
+        its use stays. Without any other call it is returned as it is: unknown. Hold the lock.
         """
         # What was folded into one name is no one model.
         name = None if model in (semconv.OTHER, semconv.UNSPECIFIED) else model[:MAX_LENGTH]
@@ -204,8 +204,14 @@ class SessionRecord:
         into, out, rest = (
             -(-sum(used) // calls) for used in zip(*(c.usual_tokens() for c in cells), strict=True)
         )
-        return Amounts(
-            into + out + rest, into, out, api_call=True, cost_usd=amounts.cost_usd, estimated=True
+        into, out = amounts.input_tokens or into, max(amounts.output_tokens, out)
+        rest = amounts.tokens - amounts.input_tokens - amounts.output_tokens or rest
+        return amounts._replace(
+            tokens=into + out + rest,
+            input_tokens=into,
+            output_tokens=out,
+            usage_unknown=False,
+            estimated=True,
         )
 
     def _mind_totals(self, amounts: Amounts, price: Decimal | None, cost: Decimal) -> None:

@@ -54,7 +54,7 @@ class ResourceUsage:
     estimated_calls: int = 0
     """Calls whose tokens, and price, are estimated: both are "about" while this is above 0."""
     estimated_tokens: int = 0
-    """Part of ``tokens``: the estimates."""
+    """Part of ``tokens``: those of the estimated calls."""
     checkpoints: int = 0
     """Checkpoints written."""
     last_checkpoint_at: float | None = None

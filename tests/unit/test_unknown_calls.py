@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otel_budget import BudgetExceeded, LimitStatus, ResourceLimits, ResourceMonitor, Verdict
 from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.instrumentation.record import Amounts
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.reading import Reading
 from otel_budget.policy.judge import Rules, judge_balance
@@ -78,6 +79,18 @@ def test_the_mean_is_not_of_estimates_nor_of_what_failed_nor_of_what_is_no_call(
     assert after.input_tokens - before.input_tokens == 150
     assert after.output_tokens - before.output_tokens == 15
     assert (after.estimated_calls, after.unknown_usage_calls) == (2, 1)
+
+
+def test_what_is_known_of_a_call_is_not_estimated(make: Make) -> None:
+    """A stream that was left said its input, and not how much of its output was made."""
+    record = make(on_unknown_usage="estimate")._record
+    cell = record.cell(None, "gpt-4o")
+    record.add(cell, Amounts(1100, 1000, 100, api_call=True))
+    left = Amounts(405, 400, 5, cache_read_tokens=300, api_call=True, usage_unknown=True)
+    want = Amounts(500, 400, 100, cache_read_tokens=300, api_call=True, estimated=True)
+    assert record.estimated("gpt-4o", left) == want
+    longer = left._replace(tokens=700, output_tokens=300)
+    assert record.estimated("gpt-4o", longer).output_tokens == 300
 
 
 def test_a_run_whose_calls_give_one_number_estimates_one_number(make: Make) -> None:
