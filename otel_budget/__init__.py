@@ -1,6 +1,7 @@
 """Keep autonomous agent runs inside their budget of tokens, API calls, time and money."""
 
 from otel_budget._version import __version__
+from otel_budget.agent.instrument import instrument, unattributed_usage
 from otel_budget.agent.monitor import ResourceMonitor
 from otel_budget.agent.orchestrator import (
     Orchestrator,
@@ -11,6 +12,7 @@ from otel_budget.agent.orchestrator import (
 from otel_budget.agent.prices import Prices
 from otel_budget.errors import BudgetExceeded, CheckpointError, InvalidValueError, NoCheckpointError
 from otel_budget.instrumentation.endpoint import serve_metrics, use_registry
+from otel_budget.instrumentation.genai.sampling import RecordingSampler
 from otel_budget.model.limits import ResourceLimits
 from otel_budget.model.usage import ResourceUsage
 from otel_budget.model.verdict import Action, LimitCheckResult, LimitStatus, Reason, Verdict
@@ -28,12 +30,15 @@ __all__ = [
     "PhaseResult",
     "Prices",
     "Reason",
+    "RecordingSampler",
     "ResourceLimits",
     "ResourceMonitor",
     "ResourceUsage",
     "RunResult",
     "Verdict",
     "__version__",
+    "instrument",
     "serve_metrics",
+    "unattributed_usage",
     "use_registry",
 ]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.agent import inherited, phases
 from otel_budget.agent.amounts import amounts_of, named
+from otel_budget.agent.counting import RunTarget, amounts_of_call, cost_of_call
 from otel_budget.agent.operation import Operation
-from otel_budget.errors import InvalidValueError
+from otel_budget.errors import BudgetExceeded, InvalidValueError
 from otel_budget.instrumentation import tracing
+from otel_budget.instrumentation.genai import attribution
+from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.record import Amounts
 from otel_budget.model import checks
 from otel_budget.model.limits import ESTIMATE
@@ -21,7 +25,10 @@ if TYPE_CHECKING:
 
     from otel_budget.agent.prices import Prices
     from otel_budget.agent.run import Run
+    from otel_budget.instrumentation.genai.call import Call
     from otel_budget.model.usage import Number
+
+logger = logging.getLogger("otel_budget")
 
 
 class Recorder:
@@ -34,6 +41,7 @@ class Recorder:
         with self._record.lock:
             self._phase = phases.Phase(self._record, None, self._record.cell(None, None))
         self._open_phases = [self._phase]
+        self._target = run.target = RunTarget(self, self._record.session_id)
         inherited.watch(self)
 
     def inherited(self) -> None:
@@ -125,12 +133,53 @@ class Recorder:
         elif record.tokens >= guard.tokens_mark or record.api_calls >= guard.unpriced_mark:
             self._look()
 
+    @property
+    def target(self) -> RunTarget:
+        """The account that adapters report calls of this run to."""
+        return self._target
+
+    def check_before_call(self) -> None:
+        """Raise BudgetExceeded, with the verdict, if no further call may be made."""
+        self._run.begin()
+        verdict = self._guard.reconsider(self._guard.progress)
+        self._guard.told_to_stop = not verdict.should_continue
+        if not verdict.should_continue:
+            raise BudgetExceeded(verdict)
+
+    def current_phase(self) -> phases.Phase:
+        """Return the phase that what is counted here and now belongs to."""
+        return phases.current(self._record, self._phase)
+
+    def book(self, call: Call, place: object) -> None:
+        """Count a model call that a span or an adapter reports. Never raises.
+
+        place: the phase it began in.
+        """
+        amounts = amounts_of_call(call)
+        if call.cost is not None and not call.unknown:
+            cost = cost_of_call(call, amounts, self._prices)
+            amounts = amounts._replace(cost_usd=cost)
+        phase = place if isinstance(place, phases.Phase) else None
+        try:
+            self._add(amounts, call.model, call.provider, phase)
+        except InvalidValueError as exc:
+            logger.error(  # noqa: TRY400 - the message says it all
+                "session %s: a call is counted as one of unknown use: %s", self._record.session_id,
+                exc,
+            )  # fmt: skip
+            nothing = Amounts(api_call=call.is_call, usage_unknown=True)
+            self._add(nothing, None, None, phase)
+
     def _add(
-        self, amounts: Amounts, model: str | None, provider: str | None
+        self,
+        amounts: Amounts,
+        model: str | None,
+        provider: str | None,
+        phase: phases.Phase | None = None,
     ) -> tuple[Amounts, Decimal | None]:
         """Count an operation; return what was counted, and its cost if anybody knows it."""
         record, guard = self._record, self._guard
-        cost, phase = amounts.cost_usd, phases.current(record, self._phase)
+        cost, phase = amounts.cost_usd, phase or self.current_phase()
         if model is not None:
             if amounts.usage_unknown:
                 amounts = self._estimated(amounts, model)
@@ -183,14 +232,22 @@ class Recorder:
         }
         named("model", model)
         named("provider", provider)
-        with tracing.start_span(semconv.SPAN_OPERATION, attributes) as span:
+        with (
+            self._active(),
+            ACCOUNTING.enclosing() as inside,
+            tracing.start_span(semconv.SPAN_OPERATION, attributes) as span,
+        ):
             operation = Operation(span, model=model, provider=provider)
             outcome = "error"
             try:
                 yield operation
                 outcome = "ok"
             finally:
-                self._book(operation, api_call=api_call, outcome=outcome)
+                if api_call and inside is not None and inside.counted_below:
+                    if operation.amounts(api_call=True, outcome=outcome).tokens:
+                        ACCOUNTING.notices.repeated(self._record.session_id)
+                else:
+                    self._book(operation, api_call=api_call, outcome=outcome)
 
     def _book(self, operation: Operation, *, api_call: bool, outcome: str) -> None:
         """Count an operation that has ended, and put the same numbers on its span."""
@@ -203,6 +260,10 @@ class Recorder:
             known[semconv.ATTR_USAGE_ESTIMATED] = True
         amounts = amounts._replace(cost_usd=cost)
         tracing.annotate(operation.span, tracing.operation_attributes(amounts, outcome) | known)
+
+    def _active(self) -> attribution.Activation:
+        """Return what makes the calls inside it this run's."""
+        return attribution.Activation(self._record.session_id, self._target)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -221,7 +282,7 @@ class Recorder:
             semconv.ATTR_PHASE: name,
         }
         try:
-            with tracing.start_span(semconv.SPAN_PHASE, attributes):
+            with self._active(), tracing.start_span(semconv.SPAN_PHASE, attributes):
                 yield
         finally:
             with self._record.lock:

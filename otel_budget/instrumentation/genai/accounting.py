@@ -9,19 +9,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
 
+from otel_budget import semconv
 from otel_budget.instrumentation.forked import in_child
 from otel_budget.instrumentation.genai import attribution
 from otel_budget.instrumentation.genai.calls import Calls
 from otel_budget.instrumentation.genai.notices import Notices
-from otel_budget.instrumentation.genai.reading import Kind
+from otel_budget.instrumentation.genai.reading import NOT_A_CALL, Kind
 from otel_budget.instrumentation.genai.tree import Begun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from opentelemetry.context import Context
 
@@ -41,13 +43,15 @@ class Accounting:
         self, notices: Notices | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         """Begin with nothing reported. notices, monotonic: for tests and replays."""
-        self._notices = Notices() if notices is None else notices
+        self.notices = Notices() if notices is None else notices
         self._monotonic = monotonic
         self._own_ids = 0
         self.elsewhere: Target | None = None
         """Counts what belongs to no run."""
         self.listens = False
         """The global tracer provider reports its spans here, so a run's own span is seen, too."""
+        self.in_use = False
+        """Somebody reports something here."""
         self._begin_anew()
         in_child(self._begin_anew)
 
@@ -76,7 +80,7 @@ class Accounting:
         """Take in a span that begins. Returns None if it has nowhere to be counted."""
         now = self._monotonic()
         with self._lock:
-            parent = self._calls.tree.find(parent_id)
+            parent = attribution.nearer(self._calls.tree.find(parent_id))
             theirs = None if parent is None else parent.target
             target = attribution.target_of(parent_context, theirs) or self.elsewhere
             if target is None:
@@ -88,7 +92,28 @@ class Accounting:
         with self._lock:
             self._calls.end(node, facts, self._monotonic(), failed=failed)
         if facts.refused:
-            self._notices.refused(node.scope, facts.refused)
+            self.notices.refused(node.scope, facts.refused)
+
+    @contextmanager
+    def enclosing(self) -> Iterator[Node | None]:
+        """Take what is reported in this context for a part of what the block stands for.
+
+        Yields what ``counted_below`` can be asked of afterwards; None if nobody reports anything.
+        """
+        if not self.in_use:
+            yield None
+            return
+        above = trace.get_current_span().get_span_context().span_id
+        node = self.begin(self._own_id(), above, semconv.SCOPE_NAME, _NOTHING, Kind.OTHER)
+        token = attribution.ENCLOSING.set(node)
+        try:
+            yield node
+        finally:
+            with suppress(ValueError):  # left in another context, as async generators may be
+                attribution.ENCLOSING.reset(token)
+            if node is not None:
+                self.end(node, NOT_A_CALL, failed=False)
+                self.book()
 
     # --- adapters ------------------------------------------------------------------------------
     def open_call(
@@ -131,12 +156,12 @@ class Accounting:
         with self._lock:
             bookings, duplicates = self._calls.take()
         for one, other in duplicates:
-            self._notices.duplicate(one, other)
+            self.notices.duplicate(one, other)
         for target, place, call in bookings:
             if call.unknown:
-                self._notices.unknown(call)
+                self.notices.unknown(call)
             if target is self.elsewhere:
-                self._notices.elsewhere(call)
+                self.notices.elsewhere(call)
             target.book(call, place)
 
     def settle(self, target: Target | None = None) -> None:
@@ -145,10 +170,10 @@ class Accounting:
             self._calls.settle(target, open_too=target is not None)
         self.book()
 
-    def counted_below(self, span_id: int) -> bool:
-        """Tell whether a call was counted inside a span that is still open."""
-        node = self.find(span_id)
-        return node is not None and node.counted_below
+    def _own_id(self) -> int:
+        with self._lock:
+            self._own_ids -= 1  # no span's id is negative
+            return self._own_ids
 
     def broken(self, when: str) -> None:
         """Say, aloud the first time only, that something could not be read. In an ``except``."""

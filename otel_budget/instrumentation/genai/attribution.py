@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
 
     from otel_budget.instrumentation.genai.call import Target
+    from otel_budget.instrumentation.genai.tree import Node
 
 _TARGET: ContextVar[Target | None] = ContextVar("otel_budget_target", default=None)
+#: What spans made in this context are a part of, besides their parents.
+ENCLOSING: Final[ContextVar[Node | None]] = ContextVar("otel_budget_enclosing", default=None)
 _by_session: weakref.WeakValueDictionary[str, Target] = weakref.WeakValueDictionary()
 _entered: dict[int, Target] = {}
 _lock: Final = ProcessLock()
@@ -77,6 +80,14 @@ def target_of(parent_context: Context | None, parents: Target | None) -> Target 
     if here is not None and (named is None or parent_context is None or here.session_id == name):
         return here
     return named or parents or _only_run()
+
+
+def nearer(parent: Node | None) -> Node | None:
+    """Return what a span is a part of: its parent, or what was begun in this context since."""
+    around = ENCLOSING.get()
+    if around is None or around.ended or (parent is not None and parent.number > around.number):
+        return parent
+    return around
 
 
 def _only_run() -> Target | None:

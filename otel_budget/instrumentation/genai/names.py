@@ -65,6 +65,8 @@ COST: Final = (
     "litellm.cost.total",
     "gen_ai.usage.cost",
 )
+#: On every span that LiteLLM writes to, its own or the one it finds current.
+LITELLM_MARK: Final = "litellm.provider.model"
 COSTS: Final = frozenset(COST)
 RESPONSE_ID: Final = ("gen_ai.response.id", "llm.openai.id")
 #: Where a library that has no attribute for it leaves the response, as text.
@@ -103,7 +105,7 @@ OPENINFERENCE_INFERENCE: Final = frozenset({"LLM", "EMBEDDING"})
 OPENINFERENCE_AGGREGATE: Final = frozenset({"AGENT", "CHAIN", "TOOL", "PROMPT"})
 
 #: First words of span names, or their last part behind a dot, that are a call of a model. Only for
-#: spans that lost attributes to the SDK's limit.
+#: spans that lost attributes to the SDK's limit, and those that never come to say it.
 INFERENCE_WORDS: Final = INFERENCE | {"ChatCompletion", "Response", "CreateEmbeddings", "response"}
 
 #: Scopes whose spans say only at their end that they are a model call.
@@ -130,6 +132,7 @@ ALL: Final = frozenset(
     {
         *FROM_START,
         *COST,
+        LITELLM_MARK,
         *RESPONSE_TEXT,
         *(name for spellings in USAGE.values() for name in spellings),
     }

@@ -75,6 +75,23 @@ class Notices:
                 "(said once)", library(scope), ", ".join(values),
             )  # fmt: skip
 
+    def written_over(self, scope: str) -> None:
+        """Say that LiteLLM writes the usage of one call over that of another."""
+        if self._first(("litellm",)):
+            self._say(
+                "LiteLLM's OpenTelemetry callback writes what its calls use onto the span around "
+                "them (of %r), and the last call wins: usage is missing from the budget (said "
+                "once). Use the adapter instead: docs/adapters.md", scope,
+            )  # fmt: skip
+
+    def repeated(self, session_id: str) -> None:
+        """Say that an operation recorded by hand is counted from spans, too."""
+        if self._first(("repeated",)):
+            self._say(
+                "session %s: operation.record() repeats a call that its library's own spans "
+                "report; counting one (said once)", session_id,
+            )  # fmt: skip
+
     def _first(self, what: Hashable) -> bool:
         with self._lock:
             if what in self._said or len(self._said) >= MAX_SAID:

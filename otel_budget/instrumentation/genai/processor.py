@@ -9,7 +9,7 @@ from opentelemetry.trace import StatusCode
 
 from otel_budget.instrumentation.genai import names
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING, Accounting
-from otel_budget.instrumentation.genai.reading import Kind, kind_of, read
+from otel_budget.instrumentation.genai.reading import Kind, kind_at_start, read, written_by_litellm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +35,7 @@ class BudgetSpanProcessor(SpanProcessor):
         counted. accounting: for tests and replays.
         """
         self._accounting, self._ignored = accounting, tuple(ignore_scopes)
+        accounting.in_use = True
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Note whose span it is, and what may be evicted from it."""
@@ -66,7 +67,7 @@ class BudgetSpanProcessor(SpanProcessor):
         if context is None:
             return None
         kept = _those(span, names.FROM_START)
-        kind = Kind.OTHER if self._ignores(scope) else kind_of(span.name, scope, kept)
+        kind = Kind.OTHER if self._ignores(scope) else kind_at_start(span.name, scope, kept)
         parent_id = None if span.parent is None else span.parent.span_id
         return self._accounting.begin(
             context.span_id, parent_id, scope, kept, kind, parent_context=parent_context
@@ -88,6 +89,8 @@ class BudgetSpanProcessor(SpanProcessor):
             facts = facts._replace(kind=Kind.OTHER)
         failed = span.status.status_code is StatusCode.ERROR
         self._accounting.end(node, facts, failed=failed)
+        if written_by_litellm(scope, seen):
+            self._accounting.notices.written_over(scope)
 
     def _ignores(self, scope: str) -> bool:
         return bool(self._ignored) and scope.startswith(self._ignored)

@@ -24,7 +24,7 @@ from otel_budget.model.checks import MAX_COUNT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Characters of a response's text in which its id is looked for.
+#: Characters at both ends of a response's text in which its id is looked for.
 _TEXT_LOOKED_AT: Final = 8_192
 _ID_IN_TEXT: Final = re.compile(r'"id"\s*:\s*"((?:chatcmpl|cmpl|resp|msg|gen)[-_][\w.-]{4,120})"')
 #: Names of spans that look like a call by their attributes, and are about stored responses, about
@@ -81,11 +81,14 @@ class Facts(NamedTuple):
     refused: tuple[str, ...] = ()
     """``attribute=value`` of what cannot be a count."""
     partly: bool = False
-    """The answer was not read to its end: what it used of output nobody said."""
+    """Part of the usage is missing: the answer was not read to its end, or other calls wrote theirs
+    onto the same span before."""
 
 
 #: What is known of a call whose span did not end.
 UNSAID: Final = Facts(Kind.INFERENCE, None, None, None, None, NO_USAGE, None)
+
+NOT_A_CALL: Final = UNSAID._replace(kind=Kind.OTHER)
 
 
 def kind_of(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = False) -> Kind:
@@ -98,6 +101,18 @@ def kind_of(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool 
         _text(seen.get(names.REQUEST_TYPE)),
     )
     if kind is Kind.OTHER and evicted and _looks_like_a_call(name, seen):
+        return Kind.INFERENCE
+    return kind
+
+
+def kind_at_start(name: str, scope: str, seen: Mapping[str, object]) -> Kind:
+    """Return what a span is as far as its start says.
+
+    Of libraries that say it at the end the name must do, for spans that never come to it.
+    """
+    kind = kind_of(name, scope, seen)
+    late = kind is Kind.OTHER and not seen and scope.startswith(names.SAID_LATE)
+    if late and not _NOT_A_CALL.search(name) and _is_named_like_a_call(name):
         return Kind.INFERENCE
     return kind
 
@@ -134,8 +149,13 @@ def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = F
         usage,
         _cost(seen),
         tuple(refused),
-        partly=usage.known and _says_no_output(seen),
+        partly=usage.known and (_says_no_output(seen) or written_by_litellm(scope, seen)),
     )
+
+
+def written_by_litellm(scope: str, seen: Mapping[str, object]) -> bool:
+    """Tell whether LiteLLM wrote onto somebody else's span: there the last call wins."""
+    return names.LITELLM_MARK in seen and not scope.startswith("litellm")
 
 
 def _says_no_output(seen: Mapping[str, object]) -> bool:
@@ -211,7 +231,9 @@ def _response_id(seen: Mapping[str, object]) -> str | None:
         text = seen.get(attribute)
         if isinstance(text, str):
             found = _ID_IN_TEXT.search(text, 0, _TEXT_LOOKED_AT)
-            if found:
+            if found is None and len(text) > _TEXT_LOOKED_AT:  # a long answer stands before it
+                found = _ID_IN_TEXT.search(text, max(_TEXT_LOOKED_AT, len(text) - _TEXT_LOOKED_AT))
+            if found is not None:
                 return found[1]
     return None
 
@@ -219,10 +241,13 @@ def _response_id(seen: Mapping[str, object]) -> str | None:
 def _looks_like_a_call(name: str, seen: Mapping[str, object]) -> bool:
     if _NOT_A_CALL.search(name):
         return False
-    word = name.partition(" ")[0].rpartition(".")[2]
-    return word in names.INFERENCE_WORDS or any(
+    return _is_named_like_a_call(name) or any(
         spelling in seen for kind in ("input", "output") for spelling in names.USAGE[kind]
     )
+
+
+def _is_named_like_a_call(name: str) -> bool:
+    return name.partition(" ")[0].rpartition(".")[2] in names.INFERENCE_WORDS
 
 
 def _first_text(seen: Mapping[str, object], spellings: tuple[str, ...]) -> str | None:

@@ -36,12 +36,14 @@ class Tally:
     def __init__(self) -> None:
         """Begin at zero."""
         self.counts: Counter[str] = Counter(dict.fromkeys(KEYS, 0))
+        self.calls: list[Call] = []
 
     def place(self) -> None:
         """Say nothing."""
 
     def book(self, call: Call, _place: object) -> None:
         """Count a call."""
+        self.calls.append(call)
         self.counts.update(call.usage._asdict())
         if call.is_call:
             self.counts["operations_error" if call.failed else "operations_ok"] += 1

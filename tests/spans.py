@@ -1,0 +1,82 @@
+"""Spans as libraries make them, for tests of what is counted of them."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Status, StatusCode
+
+from otel_budget.instrumentation.genai.accounting import Accounting
+from otel_budget.instrumentation.genai.notices import Notices
+from otel_budget.instrumentation.genai.processor import BudgetSpanProcessor
+from otel_budget.instrumentation.genai.replay import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import Span
+
+    from otel_budget.testing import FakeClock
+
+OPENAI = "opentelemetry.instrumentation.genai.openai"
+CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o-mini"}
+_numbers = itertools.count(1)
+
+
+def usage(into: object = 100, out: object = 10, **parts: object) -> dict[str, Any]:
+    """Return what a call says it used, in the standard's names."""
+    names = {
+        "cached": "gen_ai.usage.cache_read.input_tokens",
+        "cache_write": "gen_ai.usage.cache_write.input_tokens",
+        "reasoning": "gen_ai.usage.reasoning.output_tokens",
+        "id": "gen_ai.response.id",
+    }
+    said = {"gen_ai.usage.input_tokens": into, "gen_ai.usage.output_tokens": out}
+    return said | {names[key]: value for key, value in parts.items()}
+
+
+class Stage:
+    """A tracer provider of its own, whose spans are counted in a tally or in monitors."""
+
+    def __init__(self, clock: FakeClock, ignore_scopes: Sequence[str] = ()) -> None:
+        """Count nothing yet. What is said to the user is kept in ``said``."""
+        self.said: list[str] = []
+        self.tally = Tally()
+        say: Callable[..., None] = lambda text, *args: self.said.append(text % args)  # noqa: E731 - one line
+        self.accounting = Accounting(Notices(say), lambda: clock.elapsed)
+        self.accounting.elsewhere = self.tally
+        self.processor = BudgetSpanProcessor(self.accounting, ignore_scopes=ignore_scopes)
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(self.processor)
+
+    def begin(
+        self,
+        scope: str = OPENAI,
+        name: str = "chat gpt-4o-mini",
+        context: Context | None = None,
+        **attributes: Any,
+    ) -> Span:
+        """Start a span. attributes: of the start, by default those of a chat."""
+        tracer = self.provider.get_tracer(scope)
+        started = attributes.get("attributes", CHAT)
+        return tracer.start_span(name, context=context, attributes=started)  # type: ignore[return-value] # the SDK's own
+
+    def call(self, scope: str = OPENAI, context: Context | None = None, **says: Any) -> None:
+        """Make one call that says something."""
+        end(self.begin(scope, context=context), says or usage(id=f"id-{next(_numbers)}"))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was counted, without what is 0."""
+        return {key: value for key, value in self.tally.counts.items() if value}
+
+
+def end(span: Span, says: dict[str, Any] | None = None, *, failed: bool = False) -> None:
+    """End a span."""
+    span.set_attributes(says or {})
+    if failed:
+        span.set_status(Status(StatusCode.ERROR))
+    span.end()
