@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: demo test lint types layers generated check bench clean
+.PHONY: demo test test-libraries lint types layers generated check bench clean
 
 demo: $(VENV)/.sidecar
 	@$(BIN)/otel-budget demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Real libraries in environments of their own (.venv-libraries), against a scripted provider.
+test-libraries: $(VENV)/.dev
+	$(BIN)/python -m pytest -m libraries tests/libraries
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+from accuracy import accuracy_page
+
 from otel_budget import __version__, semconv
 from otel_budget.publish import openapi
 
@@ -49,7 +51,11 @@ def metrics_page() -> str:
 def documents() -> dict[Path, str]:
     """Return every generated document by its path."""
     description = json.dumps(openapi.document(__version__), indent=2) + "\n"
-    return {HERE / "metrics.md": metrics_page(), HERE / "openapi.json": description}
+    return {
+        HERE / "accuracy.md": accuracy_page(),
+        HERE / "metrics.md": metrics_page(),
+        HERE / "openapi.json": description,
+    }
 
 
 def main() -> int:

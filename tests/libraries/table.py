@@ -10,12 +10,23 @@ import yaml
 from tests.libraries.verdicts import EXACT
 
 RESULTS: Final = Path(__file__).parent / "results.json"
-_TABLE: Final = yaml.safe_load(
-    (Path(__file__).parent / "expected.yaml").read_text(encoding="utf-8")
-)
-REASONS: Final[dict[str, str]] = _TABLE["reasons"]
-#: Configuration to scenario to verdict and reason; what is not in it is exact.
-EXPECTED: Final[dict[str, dict[str, dict[str, str]]]] = _TABLE["expected"]
+TABLE: Final = Path(__file__).parent / "expected.yaml"
+
+
+def read_table() -> dict[str, dict[str, dict[str, str]]]:
+    """Return configuration to scenario to verdict (``is``) and reason (``why``).
+
+    What is not in it is exact. Raises ValueError for a scenario that has two verdicts.
+    """
+    table: dict[str, dict[str, dict[str, str]]] = {}
+    for group in yaml.safe_load(TABLE.read_text(encoding="utf-8")):
+        for scenario, names in group["where"].items():
+            for name in names:
+                expected = table.setdefault(name, {})
+                if scenario in expected:
+                    raise ValueError(f"{TABLE.name}: {name}, {scenario}: two verdicts")
+                expected[scenario] = {"is": group["is"], "why": group["why"]}
+    return table
 
 
 def unexpected(scenarios: dict[str, Any], expected: dict[str, dict[str, str]]) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from tests.libraries.configurations import BY_NAME
 from tests.libraries.environments import NoEnvironmentError
 from tests.libraries.live import Live
-from tests.libraries.table import EXPECTED, RESULTS, unexpected
+from tests.libraries.table import RESULTS, read_table, unexpected
 from tests.real import REQUIRE
 
 pytestmark = pytest.mark.libraries
@@ -48,5 +48,5 @@ def test_a_run_counts_what_the_provider_served(name: str, live: Live) -> None:
         known[name] = result
         ordered = {each: known[each] for each in BY_NAME if each in known}
         RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-    wrong = unexpected(result["scenarios"], EXPECTED.get(name, {}))
+    wrong = unexpected(result["scenarios"], read_table().get(name, {}))
     assert not wrong, "\n".join([f"{name} {result['versions']}", *wrong])

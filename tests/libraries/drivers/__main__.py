@@ -3,6 +3,7 @@
 ``python -m tests.libraries.drivers CONFIGURATION FILE``, in the environment of the configuration.
 """
 
+import asyncio
 import importlib
 import json
 import sys
@@ -28,9 +29,9 @@ def main(name: str, file: Path) -> None:
     family: Family = importlib.import_module(
         f"tests.libraries.drivers.{configuration.family}"
     ).FAMILY
-    with Provider() as provider:
+    with Provider() as provider, asyncio.Runner() as loop:
         clients = family.connect(provider.url, provider.openai_url)
-        stage = Stage(provider, clients, otel_budget.unattributed_usage, configuration.settle)
+        stage = Stage(provider, clients, otel_budget.unattributed_usage, configuration.settle, loop)
         outcomes = play_all(family, stage)
     packages = sorted({*configuration.packages, "opentelemetry-sdk"})
     result = {

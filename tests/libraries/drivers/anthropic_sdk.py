@@ -1,6 +1,5 @@
 """Applications that call Anthropic's SDK."""
 
-import asyncio
 import contextlib
 import gc
 from typing import Any
@@ -28,22 +27,13 @@ OLDER_SHAPE = Answer(spent=PARTS, tells_input_at_the_end=False)
 
 
 class Clients:
-    """The SDK's two clients; the asynchronous one belongs to an event loop."""
+    """The SDK's two clients."""
 
     def __init__(self, url: str, _openai_url: str) -> None:
         """Connect to the provider."""
-        self._to: dict[str, Any] = {"api_key": "sk-fake", "base_url": url, "max_retries": 2}
-        self.sync = anthropic.Anthropic(**self._to)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._client: Any = None
-
-    @property
-    def asynchronous(self) -> Any:
-        """Return the client of the running loop."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop, self._client = loop, anthropic.AsyncAnthropic(**self._to)
-        return self._client
+        to: dict[str, Any] = {"api_key": "sk-fake", "base_url": url, "max_retries": 2}
+        self.sync = anthropic.Anthropic(**to)
+        self.asynchronous = anthropic.AsyncAnthropic(**to)
 
 
 FAMILY = Family(Clients, MODEL)

@@ -38,22 +38,13 @@ class Number(BaseModel):
 
 
 class Clients:
-    """The SDK's two clients; the asynchronous one belongs to an event loop."""
+    """The SDK's two clients."""
 
     def __init__(self, _url: str, openai_url: str) -> None:
         """Connect to the provider."""
-        self._to: dict[str, Any] = {"api_key": "sk-fake", "base_url": openai_url, "max_retries": 2}
-        self.sync = openai.OpenAI(**self._to)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._client: Any = None
-
-    @property
-    def asynchronous(self) -> Any:
-        """Return the client of the running loop."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop, self._client = loop, openai.AsyncOpenAI(**self._to)
-        return self._client
+        to: dict[str, Any] = {"api_key": "sk-fake", "base_url": openai_url, "max_retries": 2}
+        self.sync = openai.OpenAI(**to)
+        self.asynchronous = openai.AsyncOpenAI(**to)
 
 
 FAMILY = Family(Clients, MODEL)
@@ -161,7 +152,8 @@ def stream_dropped(clients: Clients) -> None:
 
 @FAMILY.scenario(CUT, failed=1)
 def stream_cut_by_the_provider(clients: Clients) -> None:
-    with contextlib.suppress(openai.APIError):
+    # Older versions pass on the error of their HTTP client here.
+    with contextlib.suppress(Exception):
         for _ in clients.sync.chat.completions.create(**HELLO, **STREAM):
             pass
 

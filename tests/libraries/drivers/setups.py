@@ -3,7 +3,7 @@
 Every function imports what it needs: only the libraries of one environment are installed.
 """
 
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 
 
 def otel_openai() -> None:
@@ -111,10 +111,7 @@ def openlit() -> None:
     import openlit as library
 
     http = ["httpx", "requests", "urllib", "urllib3", "aiohttp-client"]
-    library.init(
-        tracer=trace.get_tracer("openlit"), meter=metrics.get_meter("openlit"),
-        disabled_instrumentors=http,
-    )  # fmt: skip
+    library.init(disabled_instrumentors=http)
 
 
 def pydantic_ai() -> None:

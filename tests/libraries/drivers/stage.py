@@ -16,7 +16,7 @@ from otel_budget import ResourceLimits, ResourceMonitor
 from tests.libraries.provider.script import total
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from otel_budget.model.usage import ResourceUsage
     from tests.libraries.drivers.scenario import Family, OneCall, OneCallAsync, Scenario
@@ -38,6 +38,8 @@ class Stage:
     """What was counted outside of every run, so far."""
     settle: float
     """Seconds in which telemetry may still come from other threads."""
+    loop: asyncio.Runner
+    """One loop for all: some libraries keep clients that belong to their first."""
 
     def play(self, scenario: Scenario) -> Outcome:
         """Play one scenario as one run."""
@@ -46,7 +48,7 @@ class Stage:
         monitor = _monitor(scenario.name)
         try:
             if inspect.iscoroutinefunction(scenario.play):
-                asyncio.run(self._asynchronously(scenario, monitor))
+                self._await(self._asynchronously(scenario, monitor))
             else:
                 self._synchronously(scenario, monitor)
         except Exception:  # noqa: BLE001 - it is the scenario's outcome, and fails the test
@@ -68,7 +70,7 @@ class Stage:
         async def all_runs() -> None:
             await asyncio.gather(*map(run, monitors))
 
-        return self._concurrently("four_runs_of_sixteen_tasks", monitors, asyncio.run, all_runs())
+        return self._concurrently("four_runs_of_sixteen_tasks", monitors, self._await, all_runs())
 
     def four_runs_of_sixteen_threads(self, call: OneCall, model: str) -> Outcome:
         """Play four runs at once, each of which makes sixteen calls at once, in threads."""
@@ -109,6 +111,9 @@ class Stage:
         ]
         return {"scenario": name, "error": error, "runs": runs,
                 "outside": _difference(before, self.outside())}  # fmt: skip
+
+    def _await(self, what: Coroutine[Any, Any, None]) -> None:
+        self.loop.run(what, context=contextvars.copy_context())
 
     def _synchronously(self, scenario: Scenario, monitor: ResourceMonitor) -> None:
         with monitor:
