@@ -73,11 +73,13 @@ class Activation:
 def target_of(parent_context: Context | None, parents: Target | None) -> Target | None:
     """Return where a span's calls go; None for no run. parents: that of the parent span."""
     here = _TARGET.get()
+    if here is not None and parent_context is None:  # nearly always
+        return here
     name = baggage.get_baggage(semconv.BAGGAGE_SESSION_ID, parent_context)
     named = _by_session.get(name) if isinstance(name, str) else None
     # A span may be started in another context than its code runs in: that one is meant. Of two
     # monitors of one session it is the one in the code's own context.
-    if here is not None and (named is None or parent_context is None or here.session_id == name):
+    if here is not None and (named is None or here.session_id == name):
         return here
     return named or parents or _only_run()
 

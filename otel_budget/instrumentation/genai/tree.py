@@ -90,7 +90,7 @@ class Node:
         self.response_id: str | None = None
         self.call: Call | None = None
         """While held: what is counted if nothing better comes."""
-        self.below: list[Node] = []
+        self.below: tuple[Node, ...] = ()
         """Inference spans below this one that are counted or held."""
 
     @property
@@ -140,7 +140,7 @@ class Tree:
             _, forgotten = self._ended.popitem(last=False)
             # A chain in which each span begins after its parent's end would be kept whole.
             forgotten.parent = None
-            forgotten.below = []
+            forgotten.below = ()
 
 
 def note_counted(node: Node) -> None:
@@ -150,7 +150,7 @@ def note_counted(node: Node) -> None:
         above.usage_below |= node.usage_known
         repeats = above.kind is Kind.AGGREGATE or node in above.below
         if not repeats and len(above.below) < MAX_BELOW:
-            above.below.append(node)
+            above.below = (*above.below, node)
 
 
 def note_counted_elsewhere(node: Node) -> None:
