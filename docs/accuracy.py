@@ -77,12 +77,11 @@ def _limits(groups: list[dict[str, Any]]) -> list[str]:
     counts: Counter[str] = Counter()
     for group in groups:
         counts[group["limit"]] += sum(map(len, group["where"].values()))
+    whole = f"Of the {counts.total()} that are not exact"
     return [
-        f"Of the {counts.total()} that are not exact, {counts['client']} are so because no client "
-        "can know",
-        "(the usage never came), "
-        f"{counts['library']} because the library's telemetry does not say it or says it",
-        f"wrong, {counts['budget']} because otel-budget does not do better.",
+        f"{whole}, {counts['client']} are so because no client can know: the usage never came.",
+        f"{counts['library']} are what the library's telemetry does not say, or says wrong.",
+        f"{counts['budget']} are otel-budget's own.",
     ]
 
 
