@@ -61,7 +61,7 @@ def _run(name: str, python: Future[Path]) -> dict[str, Any]:
         done = subprocess.run(
             [python.result(), "-m", "tests.libraries.drivers", name, file],
             capture_output=True, text=True, timeout=_TIMEOUT, check=False, cwd=ROOT,
-            env=_environment(name, folder),
+            env=environment_of(name) | {"TMPDIR": folder},
         )  # fmt: skip
         if done.returncode != 0 or not file.exists():
             said = (done.stdout + done.stderr).strip()[-3000:]
@@ -75,8 +75,8 @@ def _run(name: str, python: Future[Path]) -> dict[str, Any]:
     return {"versions": raw["versions"], "scenarios": scenarios}
 
 
-def _environment(name: str, folder: str) -> dict[str, str]:
+def environment_of(name: str) -> dict[str, str]:
     """Return the variables of a driver: no proxy, no keys, no settings of ours."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
-    quiet = {"OPENAI_API_KEY": "sk-fake", "PYTHONWARNINGS": "ignore", "TMPDIR": folder}
+    quiet = {"OPENAI_API_KEY": "sk-fake", "PYTHONWARNINGS": "ignore"}
     return kept | quiet | dict(BY_NAME[name].variables)

@@ -25,7 +25,7 @@ def verdict(outcome: dict[str, Any]) -> str:
     """Return the verdict of one scenario; of several runs only the kinds if they differ."""
     if outcome["error"] is not None:
         return f"error: {outcome['error'].strip().splitlines()[-1]}"
-    found = {_of(run["served"], run["counted"]) for run in outcome["runs"]}
+    found = {compare(run["served"], run["counted"]) for run in outcome["runs"]}
     outside = outcome["outside"]
     if len(found) > 1:  # which call is lost to which run is chance; the kind of loss is not
         return " | ".join(sorted({each.split(":")[0] for each in found}))
@@ -34,7 +34,7 @@ def verdict(outcome: dict[str, Any]) -> str:
     summed = sums(outcome)
     both = {name: value + outside.get(name, 0) for name, value in summed["counted"].items()}
     where = f"outside the run: {_calls(outside.get('calls', 0) + outside.get('failed', 0))}"
-    whole = _of(summed["served"], both)
+    whole = compare(summed["served"], both)
     return where if whole == EXACT else f"{where}; {whole}"
 
 
@@ -47,7 +47,8 @@ def sums(outcome: dict[str, Any]) -> dict[str, dict[str, int]]:
     }
 
 
-def _of(served: dict[str, int], counted: dict[str, int]) -> str:
+def compare(served: dict[str, int], counted: dict[str, int]) -> str:
+    """Return the verdict of what was counted, by name, against what was served."""
     off = {
         name: counted[name] - served[name]
         for name in ("calls", "failed", *TOKENS)
