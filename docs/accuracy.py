@@ -47,7 +47,8 @@ _TABLES = """\
 One number where both agree, else **counted** / served. `failed` are the operations that failed for
 the application: what an SDK tries again by itself is not seen, and costs nothing where the provider
 refused it. `four_runs_of_sixteen_…` are four runs at once, each of which makes sixteen calls at
-once; exact says that each run got its own calls and no others.
+once; exact says that each run got its own calls and no others. `call_outside_of_every_run` is what
+the process's own account has.
 """
 
 

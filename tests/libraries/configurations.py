@@ -101,7 +101,7 @@ CONFIGURATIONS: Final = (
         setups=("openinference_langchain", "openinference_openai"),
     ),
     Configuration(
-        "litellm", "litellm", "litellm_calls", ("litellm",), ("litellm", "openai"), settle=0.3,
+        "litellm", "litellm", "litellm_calls", ("litellm",), ("litellm", "openai"), settle=0.5,
         variables=(("LITELLM_LOCAL_MODEL_COST_MAP", "True"),),
     ),
     Configuration(

@@ -177,14 +177,14 @@ def refused(clients: Clients) -> None:
 
 @FAMILY.scenario(LATE, Answer())
 def timed_out_then_served(clients: Clients) -> None:
-    hasty = clients.sync.with_options(timeout=0.2, max_retries=1)
+    hasty = clients.sync.with_options(timeout=0.7, max_retries=1)
     hasty.chat.completions.create(**HELLO)
 
 
 @FAMILY.scenario(LATE, failed=1)
 async def cancelled(clients: Clients) -> None:
     call = asyncio.create_task(clients.asynchronous.chat.completions.create(**HELLO))
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.5)  # the provider has the request by then
     call.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await call

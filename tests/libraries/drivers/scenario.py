@@ -30,7 +30,7 @@ REFUSED = Answer(status=400)
 LONG = Answer(text="x" * 300, chunks=30, pause=0.02)
 CUT = Answer(chunks=5, cut_after=2)
 #: Longer than the clients of the scenarios wait.
-LATE = Answer(delay=0.5)
+LATE = Answer(delay=2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,18 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from otel_budget import ResourceLimits, ResourceMonitor
 from tests.libraries.provider.script import total
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine
 
     from otel_budget.model.usage import ResourceUsage
     from tests.libraries.drivers.scenario import Family, OneCall, OneCallAsync, Scenario
-    from tests.libraries.provider import Entry, Provider
+    from tests.libraries.provider import Answer, Entry, Provider
 
     Outcome = dict[str, Any]
 
@@ -43,19 +44,27 @@ class Stage:
 
     def play(self, scenario: Scenario) -> Outcome:
         """Play one scenario as one run."""
-        self.provider.follow(scenario.answers)
-        before, error = self.outside(), None
         monitor = _monitor(scenario.name)
-        try:
-            if inspect.iscoroutinefunction(scenario.play):
-                self._await(self._asynchronously(scenario, monitor))
-            else:
-                self._synchronously(scenario, monitor)
-        except Exception:  # noqa: BLE001 - it is the scenario's outcome, and fails the test
-            error = traceback.format_exc()
-        run = _run(self.provider.log(), monitor, scenario.failed)
-        return {"scenario": scenario.name, "error": error, "runs": [run],
-                "outside": _difference(before, self.outside())}  # fmt: skip
+
+        def run() -> None:
+            with monitor:
+                scenario.play(self.clients)
+                gc.collect()  # abandoned streams end here, if ever
+                time.sleep(self.settle)
+
+        async def run_async() -> None:
+            async with monitor:
+                done = scenario.play(self.clients)
+                assert done is not None
+                await done
+                gc.collect()
+                await asyncio.sleep(self.settle)
+
+        is_async = inspect.iscoroutinefunction(scenario.play)
+        play = partial(self._await, run_async) if is_async else run
+        return self._outcome(
+            scenario.name, [monitor], play, answers=scenario.answers, failed=scenario.failed
+        )
 
     def four_runs_of_sixteen_tasks(self, call: OneCallAsync, model: str) -> Outcome:
         """Play four runs at once, each of which makes sixteen calls at once, in one event loop."""
@@ -70,7 +79,7 @@ class Stage:
         async def all_runs() -> None:
             await asyncio.gather(*map(run, monitors))
 
-        return self._concurrently("four_runs_of_sixteen_tasks", monitors, self._await, all_runs())
+        return self._outcome("four_runs_of_sixteen_tasks", monitors, partial(self._await, all_runs))
 
     def four_runs_of_sixteen_threads(self, call: OneCall, model: str) -> Outcome:
         """Play four runs at once, each of which makes sixteen calls at once, in threads."""
@@ -88,55 +97,80 @@ class Stage:
                     future.result()
                 time.sleep(self.settle)
 
-        def all_runs(_: object) -> None:
+        def all_runs() -> None:
             with ThreadPoolExecutor(RUNS) as pool:
                 for future in [pool.submit(run, monitor) for monitor in monitors]:
                     future.result()
 
-        return self._concurrently("four_runs_of_sixteen_threads", monitors, all_runs, None)
+        return self._outcome("four_runs_of_sixteen_threads", monitors, all_runs)
 
-    def _concurrently(
-        self, name: str, monitors: list[ResourceMonitor], play: Callable[[Any], None], what: Any
+    def run_inside_a_run(self, call: OneCallAsync, model: str) -> Outcome:
+        """Play a run of two calls with a run of one call between them."""
+        outer, inner = monitors = [_monitor("outer"), _monitor("inner")]
+
+        async def both() -> None:
+            async with outer:
+                await call(self.clients, f"{model}-outer")
+                async with inner:
+                    await call(self.clients, f"{model}-inner")
+                    await asyncio.sleep(self.settle)
+                await call(self.clients, f"{model}-outer")
+                await asyncio.sleep(self.settle)
+
+        return self._outcome("run_inside_a_run", monitors, partial(self._await, both))
+
+    def call_outside_of_every_run(self, call: OneCallAsync, model: str) -> Outcome:
+        """Make a call in no run; what the process's own account has is what counts."""
+
+        async def outside() -> None:
+            await call(self.clients, model)
+            await asyncio.sleep(self.settle)
+
+        outcome = self._outcome("call_outside_of_every_run", [], partial(self._await, outside))
+        counted = dict.fromkeys(_counted(self.outside()), 0) | outcome["outside"]
+        run = {"served": _served(self.provider.log(), 0), "counted": counted}
+        return outcome | {"runs": [run], "outside": {}}
+
+    def _outcome(
+        self,
+        name: str,
+        monitors: list[ResourceMonitor],
+        play: Callable[[], None],
+        *,
+        answers: tuple[Answer, ...] = (),
+        failed: int = 0,
     ) -> Outcome:
-        self.provider.follow(())
+        """Play, and hold what each run was served against what its monitor counted."""
+        self.provider.follow(answers)
         before, error = self.outside(), None
         try:
-            play(what)
+            play()
         except Exception:  # noqa: BLE001 - it is the scenario's outcome, and fails the test
             error = traceback.format_exc()
         log = self.provider.log()
-        runs = [
-            _run((each for each in log if each.model.endswith(monitor.session_id)), monitor, 0)
-            for monitor in monitors
-        ]
+        runs = []
+        for monitor in monitors:
+            # Runs of one scenario ask for models of their own names, so that the log can be split.
+            own = [each for each in log if each.model.endswith(f"-{monitor.session_id}")]
+            served = _served(own if len(monitors) > 1 else log, failed)
+            runs.append({"served": served, "counted": _counted(monitor.get_usage_report())})
         return {"scenario": name, "error": error, "runs": runs,
                 "outside": _difference(before, self.outside())}  # fmt: skip
 
-    def _await(self, what: Coroutine[Any, Any, None]) -> None:
-        self.loop.run(what, context=contextvars.copy_context())
-
-    def _synchronously(self, scenario: Scenario, monitor: ResourceMonitor) -> None:
-        with monitor:
-            scenario.play(self.clients)
-            gc.collect()  # abandoned streams end here, if ever
-            time.sleep(self.settle)
-
-    async def _asynchronously(self, scenario: Scenario, monitor: ResourceMonitor) -> None:
-        async with monitor:
-            done = scenario.play(self.clients)
-            assert done is not None
-            await done
-            gc.collect()
-            await asyncio.sleep(self.settle)
+    def _await(self, what: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.loop.run(what(), context=contextvars.copy_context())
 
 
 def play_all(family: Family, stage: Stage) -> list[Outcome]:
-    """Play every scenario of a family, and four runs at once with whatever it can call."""
+    """Play every scenario of a family, and several runs with whatever it can call."""
     outcomes = [stage.play(scenario) for scenario in family]
-    if family.one_call_async is not None:
-        outcomes.append(stage.four_runs_of_sixteen_tasks(family.one_call_async, family.model))
-    if family.one_call is not None:
-        outcomes.append(stage.four_runs_of_sixteen_threads(family.one_call, family.model))
+    model, call, call_async = family.model, family.one_call, family.one_call_async
+    if call is not None:
+        outcomes.append(stage.four_runs_of_sixteen_threads(call, model))
+    if call_async is not None:
+        outcomes.append(stage.four_runs_of_sixteen_tasks(call_async, model))
+        outcomes.append(stage.run_inside_a_run(call_async, model))
+        outcomes.append(stage.call_outside_of_every_run(call_async, model))
     return outcomes
 
 
@@ -144,16 +178,12 @@ def _monitor(session_id: str) -> ResourceMonitor:
     return ResourceMonitor(ResourceLimits(), session_id=session_id)
 
 
-def _run(log: Iterable[Entry], monitor: ResourceMonitor, failed: int) -> dict[str, Any]:
-    """Return what the provider did for a run, and what its monitor counted."""
-    entries = list(log)
-    served = [entry for entry in entries if entry.status == 200]
+def _served(log: list[Entry], failed: int) -> dict[str, int]:
+    """Return what the provider did. failed: operations that failed for the application."""
+    served = [entry for entry in log if entry.status == 200]
     return {
-        "served": {
-            "calls": len(served), "usage_sent": sum(entry.usage_sent for entry in served),
-            "requests_failed": len(entries) - len(served), "failed": failed, **total(served),
-        },
-        "counted": _counted(monitor.get_usage_report()),
+        "calls": len(served), "usage_sent": sum(entry.usage_sent for entry in served),
+        "requests_failed": len(log) - len(served), "failed": failed, **total(served),
     }  # fmt: skip
 
 
