@@ -35,7 +35,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-libraries
 
 $(BIN)/pip:
 	@echo "Making a virtual environment in $(VENV) ..."
