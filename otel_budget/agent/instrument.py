@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import weakref
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
+from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_budget.agent.counting import ELSEWHERE
@@ -47,11 +49,18 @@ def instrument(
         provider = _provider(tracer_provider)
         for known, processor in _installed:
             if known() is provider:
+                if not processor.ignores(ignore_scopes):
+                    logger.warning(
+                        "instrument() was called before for this provider: ignore_scopes=%r "
+                        "changes nothing", list(ignore_scopes),
+                    )  # fmt: skip
                 return processor
         processor = BudgetSpanProcessor(ignore_scopes=ignore_scopes)
         provider.add_span_processor(processor)
         _installed[:] = [(known, its) for known, its in _installed if known() is not None]
         _installed.append((weakref.ref(provider), processor))
+    if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
+        logger.warning("%s is set: no span is made, and no call is counted", OTEL_SDK_DISABLED)
     ACCOUNTING.listens |= tracer_provider is None
     _look_at_sampler(provider)
     return processor

@@ -244,10 +244,17 @@ class Recorder:
                 outcome = "ok"
             finally:
                 if api_call and inside is not None and inside.counted_below:
-                    if operation.amounts(api_call=True, outcome=outcome).tokens:
-                        ACCOUNTING.notices.repeated(self._record.session_id)
+                    self._book_rest(operation, inside.tokens_below, outcome)
                 else:
                     self._book(operation, api_call=api_call, outcome=outcome)
+
+    def _book_rest(self, operation: Operation, counted: int, outcome: str) -> None:
+        """Count what an operation says it used beyond what was counted inside it."""
+        said = operation.amounts(api_call=True, outcome=outcome).tokens
+        if said:
+            ACCOUNTING.notices.repeated(self._record.session_id)
+        if said > counted:
+            self._add(Amounts(said - counted), None, None)
 
     def _book(self, operation: Operation, *, api_call: bool, outcome: str) -> None:
         """Count an operation that has ended, and put the same numbers on its span."""
@@ -263,7 +270,7 @@ class Recorder:
 
     def _active(self) -> attribution.Activation:
         """Return what makes the calls inside it this run's."""
-        return attribution.Activation(self._record.session_id, self._target)
+        return attribution.Activation(self._target)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -140,7 +140,7 @@ class Run:
             self.record.session_id, self.record.labels, resumed=self.record.resumed
         )
         if self.target is not None:
-            self._activation = attribution.Activation(self.record.session_id, self.target)
+            self._activation = attribution.Activation(self.target)
             self._activation.__enter__()
         self._span_context = tracing.start_span(semconv.SPAN_RUN, attributes)
         self.span = self._span_context.__enter__()
@@ -149,7 +149,7 @@ class Run:
     def _mind_unseen(self, span: Span) -> None:
         """Say if the spans of this run do not reach the account: its calls would not be counted."""
         context = span.get_span_context()
-        if not ACCOUNTING.listens or not context.is_valid or ACCOUNTING.find(context.span_id):
+        if not ACCOUNTING.listens or not context.is_valid or ACCOUNTING.knows(context.span_id):
             return
         why = (
             "otel_budget.instrument() was called before the tracer provider was set; call it after"

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import random
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -13,14 +14,10 @@ import pytest
 from opentelemetry import baggage, trace
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import set_span_in_context
 
-import otel_budget
 from otel_budget import (
     BudgetExceeded,
-    InvalidValueError,
-    RecordingSampler,
     ResourceMonitor,
     instrument,
     semconv,
@@ -225,7 +222,7 @@ def test_an_operation_around_a_librarys_span_is_one_call(
             operation.record(input_tokens=1, output_tokens=1)
     report = monitor.get_usage_report()
     assert (report.api_calls, report.tokens) == (4, 332)
-    assert sum("repeats a call" in text for text in said) == 1
+    assert sum("repeats calls" in text for text in said) == 1
 
 
 def test_a_run_that_ends_counts_the_calls_that_did_not(
@@ -272,79 +269,111 @@ def test_one_response_reported_through_two_providers_is_one_call(make: Make) -> 
     assert calls_of(monitor) == 1
 
 
-# --- instrument() -----------------------------------------------------------------------------
-def test_instrumenting_a_provider_again_changes_nothing(provider: TracerProvider) -> None:
-    assert instrument(provider) is instrument(provider)
-    assert len(provider._active_span_processor._span_processors) == 1
+# --- contexts that are left in another order ----------------------------------------------------
+def test_runs_that_are_left_in_another_order_keep_their_calls(make: Make, call: Call) -> None:
+    one, other = make(), make()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    call()
+    other.__exit__(None, None, None)
+    before = unattributed_usage().api_calls
+    call()
+    assert (calls_of(one), calls_of(other)) == (0, 1)
+    assert unattributed_usage().api_calls - before == 1
 
 
-def test_a_provider_without_a_hash_is_fine() -> None:
-    class Unhashable(TracerProvider):
-        __hash__ = None  # type: ignore[assignment] # as some libraries' dataclasses have it
-
-        def __eq__(self, other: object) -> bool:
-            return self is other
-
-    unhashable = Unhashable()
-    assert instrument(unhashable) is instrument(unhashable)
+def test_a_run_that_is_over_is_in_no_copy_of_its_context_any_more(make: Make, call: Call) -> None:
+    with make() as outer:
+        with make() as inner:
+            copied = contextvars.copy_context()
+        copied.run(call)
+    assert (calls_of(outer), calls_of(inner)) == (1, 0)
 
 
-@pytest.mark.parametrize("wrong", ["a text", 7, trace.NoOpTracerProvider()])
-def test_what_takes_no_span_processors_is_refused(wrong: Any) -> None:
-    with pytest.raises(InvalidValueError, match="tracer_provider"):
-        instrument(wrong)
+def test_every_call_of_a_bare_thread_is_the_only_runs(make: Make, call: Call) -> None:
+    def work() -> None:
+        for _ in range(3):
+            call()
+
+    with make(max_cost_usd=1) as monitor:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert calls_of(monitor) == 3
 
 
-def test_one_scope_to_ignore_as_a_text_is_refused(provider: TracerProvider) -> None:
-    with pytest.raises(InvalidValueError, match="ignore_scopes"):
-        instrument(provider, ignore_scopes="litellm")
-
-
-def test_a_sampler_that_drops_spans_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    for sampler in (TraceIdRatioBased(0.99), ALWAYS_OFF, ParentBased(TraceIdRatioBased(0.1))):
-        caplog.clear()
-        instrument(TracerProvider(sampler=sampler))
-        assert "RecordingSampler" in caplog.text
-    caplog.clear()
-    instrument(TracerProvider())
-    instrument(TracerProvider(sampler=RecordingSampler(ALWAYS_OFF)))
-    assert not caplog.text
-
-
-def test_with_the_recording_sampler_every_call_counts_and_few_are_exported(make: Make) -> None:
-    exported = []
-
-    class Exporter:
-        def on_start(self, span: Any, parent_context: Any = None) -> None: ...
-        def _on_ending(self, span: Any) -> None: ...
-        def shutdown(self) -> None: ...
-        def on_end(self, span: Any) -> None:
-            if span.context.trace_flags.sampled:
-                exported.append(span)
-
-    provider = TracerProvider(sampler=RecordingSampler(TraceIdRatioBased(0.1)))
-    instrument(provider)
-    provider.add_span_processor(Exporter())  # type: ignore[arg-type] # all that is called, it has
-    tracer = provider.get_tracer(OPENAI)
-    with make() as monitor:
-        for _ in range(500):
-            end(tracer.start_span("chat m", attributes=CHAT), usage())  # type: ignore[arg-type] # the SDK's own
-    assert calls_of(monitor) == 500
-    assert 5 < len(exported) < 150
-
-
-def test_a_defect_of_ours_never_reaches_the_callers_code(
-    provider: TracerProvider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_second_monitor_of_the_same_session_does_not_take_the_first_ones_name_away(
+    make: Make, call: Call
 ) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("a defect")
+    with make(session_id="twice") as first:
+        carried = otel_context.get_current()
+        with make(session_id="twice") as second:
+            call()
+        contextvars.Context().run(call, carried)
+    assert (calls_of(first), calls_of(second)) == (1, 1)
 
-    for method in ("begin", "end"):
-        with monkeypatch.context() as patch:
-            patch.setattr(ACCOUNTING, method, broken)
-            span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
-            end(span, usage())  # type: ignore[arg-type] # the SDK's own
-            node = ACCOUNTING.open_call("adapter")
-            ACCOUNTING.close_call(node, otel_budget.instrumentation.genai.reading.UNSAID)
-    assert "please report it" in caplog.text
-    ACCOUNTING._failed_before = False
+
+def test_a_slow_callback_of_one_run_holds_up_no_other_runs_call(make: Make, call: Call) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(_verdict: object) -> None:
+        inside.set()
+        go_on.wait(10)
+
+    def use_up() -> None:
+        with make(max_tokens=50, on_verdict=slow):
+            call()
+
+    thread = threading.Thread(target=use_up)
+    thread.start()
+    try:
+        assert inside.wait(10)
+        with make() as other:
+            call()
+            assert calls_of(other) == 1
+    finally:
+        go_on.set()
+        thread.join()
+
+
+def test_seeded_ids_that_come_twice_are_different_spans(make: Make, call: Call) -> None:
+    state = random.getstate()
+    tracer_provider = TracerProvider()
+    instrument(tracer_provider)
+    tracer = tracer_provider.get_tracer(OPENAI)
+    try:
+        with make() as monitor:
+            spans = []
+            for number in range(4):
+                random.seed(42)
+                spans.append(tracer.start_span("chat m", attributes=CHAT, start_time=number + 1))
+            assert len({span.get_span_context().span_id for span in spans}) == 1
+            for number, span in enumerate(spans):
+                end(span, usage(100 * (number + 1), 0))  # type: ignore[arg-type] # the SDK's own
+    finally:
+        random.setstate(state)
+    report = monitor.get_usage_report()
+    assert (report.api_calls, report.input_tokens) == (4, 1_000)
+
+
+def test_an_operation_counts_what_it_says_beyond_the_calls_inside_it(
+    make: Make, call: Call
+) -> None:
+    with make() as monitor, monitor.operation("retrieve and ask") as operation:
+        call()
+        operation.record(input_tokens=1_000, output_tokens=100)
+    report = monitor.get_usage_report()
+    assert (report.api_calls, report.tokens) == (1, 1_100)
+
+
+def test_an_operation_is_not_one_with_the_calls_of_another_run_inside_it(
+    make: Make, call: Call
+) -> None:
+    monitor = make()
+    with monitor.operation("delegate") as operation:
+        with make() as other:
+            call()
+        operation.record(tokens=1_000)
+    assert (calls_of(monitor), calls_of(other)) == (1, 1)
+    assert monitor.get_usage_report().tokens == 1_000

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from opentelemetry import trace
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from otel_budget.instrumentation.genai.call import Target
     from otel_budget.instrumentation.genai.reading import Facts
     from otel_budget.instrumentation.genai.tree import Node
+
+T = TypeVar("T")
 
 logger = logging.getLogger("otel_budget")
 
@@ -62,10 +64,15 @@ class Accounting:
         self._failed_before = False
 
     # --- spans ---------------------------------------------------------------------------------
-    def find(self, span_id: int) -> Node | None:
+    def find(self, span_id: int, started_ns: int | None = None) -> Node | None:
         """Return a span that was reported."""
         with self._lock:
-            return self._calls.tree.find(span_id)
+            return self._calls.tree.find(span_id, started_ns)
+
+    def knows(self, span_id: int) -> bool:
+        """Tell whether a span of that id was reported."""
+        with self._lock:
+            return self._calls.tree.newest(span_id) is not None
 
     def begin(
         self,
@@ -76,35 +83,43 @@ class Accounting:
         kind: Kind,
         *,
         parent_context: Context | None = None,
+        started_ns: int | None = None,
+        target: Target | None = None,
     ) -> Node | None:
-        """Take in a span that begins. Returns None if it has nowhere to be counted."""
+        """Take in a span that begins. Returns None if it has nowhere to be counted.
+
+        target: where it is counted, by default where its context says.
+        """
         now = self._monotonic()
-        with self._lock:
-            parent = attribution.nearer(self._calls.tree.find(parent_id))
+
+        def start(calls: Calls) -> Node | None:
+            parent = attribution.nearer(calls.tree.newest(parent_id))
             theirs = None if parent is None else parent.target
-            target = attribution.target_of(parent_context, theirs) or self.elsewhere
-            if target is None:
+            whose = target or attribution.target_of(parent_context, theirs) or self.elsewhere
+            if whose is None:
                 return None
-            return self._calls.start(Begun(span_id, parent, scope, target, first, kind, now))
+            begun = Begun(span_id, parent, scope, whose, first, kind, now, started_ns)
+            return calls.start(begun)
+
+        return self._decide(start, "begins")
 
     def end(self, node: Node, facts: Facts, *, failed: bool) -> None:
         """Take in that a span has ended."""
-        with self._lock:
-            self._calls.end(node, facts, self._monotonic(), failed=failed)
+        now = self._monotonic()
+        self._decide(lambda calls: calls.end(node, facts, now, failed=failed), "ends")
         if facts.refused:
-            self.notices.refused(node.scope, facts.refused)
+            self._say(self.notices.refused, node.scope, facts.refused)
 
     @contextmanager
     def enclosing(self) -> Iterator[Node | None]:
         """Take what is reported in this context for a part of what the block stands for.
 
-        Yields what ``counted_below`` can be asked of afterwards; None if nobody reports anything.
+        Yields what can be asked what was counted inside; None if nobody reports anything.
         """
         if not self.in_use:
             yield None
             return
-        above = trace.get_current_span().get_span_context().span_id
-        node = self.begin(self._own_id(), above, semconv.SCOPE_NAME, _NOTHING, Kind.OTHER)
+        node = self._open(semconv.SCOPE_NAME, Kind.OTHER)
         token = attribution.ENCLOSING.set(node)
         try:
             yield node
@@ -113,62 +128,72 @@ class Accounting:
                 attribution.ENCLOSING.reset(token)
             if node is not None:
                 self.end(node, NOT_A_CALL, failed=False)
-                self.book()
 
     # --- adapters ------------------------------------------------------------------------------
     def open_call(
         self, scope: str, *, target: Target | None = None, context: Context | None = None
     ) -> Node | None:
-        """Take in a call that begins, reported by an adapter.
+        """Take in a call that begins, reported by an adapter. Never raises.
 
         scope: names the adapter. target: its run, by default that of the context. The span that is
         current is its parent, so that a span of the same call above or below it is found.
         """
-        try:
-            above = trace.get_current_span(context).get_span_context().span_id
-            with self._lock:
-                self._own_ids -= 1  # no span's id is negative
-                own = self._own_ids
-            node = self.begin(own, above, scope, _NOTHING, Kind.INFERENCE, parent_context=context)
-            if node is not None and target is not None and node.target is not target:
-                node.target, node.place = target, target.place()
-        except Exception:  # noqa: BLE001 - a defect here must not end the caller's model call
-            self.broken("begins")
-            return None
-        else:
-            return node
+        self.in_use = True
+        return self._open(scope, Kind.INFERENCE, target=target, context=context)
 
     def close_call(self, node: Node | None, facts: Facts, *, failed: bool = False) -> None:
-        """Take in that a call reported by ``open_call`` is over."""
-        if node is None:
-            return
-        try:
+        """Take in that a call reported by ``open_call`` is over. Never raises."""
+        if node is not None:
             self.end(node, facts, failed=failed)
-        except Exception:  # noqa: BLE001 - as above
-            self.broken("ends")
-        self.book()
+
+    def _open(
+        self,
+        scope: str,
+        kind: Kind,
+        *,
+        target: Target | None = None,
+        context: Context | None = None,
+    ) -> Node | None:
+        above = trace.get_current_span(context).get_span_context().span_id
+        return self.begin(
+            self._own_id(), above, scope, _NOTHING, kind, parent_context=context, target=target
+        )
 
     # --- runs ----------------------------------------------------------------------------------
-    def book(self) -> None:
-        """Hand over what was decided, without the lock: what counts it may call anybody."""
-        if not self._calls.decided:  # looked at without the lock: who decides next, books
-            return
-        with self._lock:
-            bookings, duplicates = self._calls.take()
-        for one, other in duplicates:
-            self.notices.duplicate(one, other)
-        for target, place, call in bookings:
-            if call.unknown:
-                self.notices.unknown(call)
-            if target is self.elsewhere:
-                self.notices.elsewhere(call)
-            target.book(call, place)
-
     def settle(self, target: Target | None = None) -> None:
         """Count what is held: of a run that ends also its calls that did not end; None: of all."""
-        with self._lock:
-            self._calls.settle(target, open_too=target is not None)
-        self.book()
+        self._decide(lambda calls: calls.settle(target, open_too=target is not None), "is held")
+
+    def _decide(self, decide: Callable[[Calls], T], when: str) -> T | None:
+        """Have something decided under the lock, and hand it over without. Never raises.
+
+        Each thread hands over what it decided itself: it would wait for another one's callbacks.
+        """
+        try:
+            with self._lock:
+                result = decide(self._calls)
+                bookings, duplicates = self._calls.take()
+        except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
+            self.broken(when)
+            return None
+        for target, place, call in bookings:
+            try:
+                target.book(call, place)
+            except Exception:  # noqa: BLE001 - as above; and the other bookings are to be made
+                self.broken("is counted")
+            if call.unknown:
+                self._say(self.notices.unknown, call)
+            if target is self.elsewhere:
+                self._say(self.notices.elsewhere, call)
+        for pair in duplicates:
+            self._say(self.notices.duplicate, *pair)
+        return result
+
+    def _say(self, notice: Callable[..., None], *about: object) -> None:
+        try:
+            notice(*about)
+        except Exception:  # noqa: BLE001 - a broken log handler of the application's
+            self._failed_before = True
 
     def _own_id(self) -> int:
         with self._lock:

@@ -9,9 +9,10 @@ account.
 
 from __future__ import annotations
 
-import weakref
+import asyncio
+import threading
 from contextlib import suppress
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Self
 
 from opentelemetry import baggage
@@ -28,60 +29,69 @@ if TYPE_CHECKING:
     from otel_budget.instrumentation.genai.call import Target
     from otel_budget.instrumentation.genai.tree import Node
 
-_TARGET: ContextVar[Target | None] = ContextVar("otel_budget_target", default=None)
+_ACTIVE: ContextVar[Activation | None] = ContextVar("otel_budget_active", default=None)
 #: What spans made in this context are a part of, besides their parents.
 ENCLOSING: Final[ContextVar[Node | None]] = ContextVar("otel_budget_enclosing", default=None)
-_by_session: weakref.WeakValueDictionary[str, Target] = weakref.WeakValueDictionary()
-_entered: dict[int, Target] = {}
+#: Session id to what is entered under it, the newest last.
+_entered: dict[str, list[Activation]] = {}
 _lock: Final = ProcessLock()
 in_child(_entered.clear)
 
 
 class Activation:
-    """While it is open, calls made in this context belong to a run. Open it once."""
+    """While it is open, calls made in this context belong to a run. Open it once.
 
-    def __init__(self, session_id: str, target: Target) -> None:
+    They may be closed in another order than they were opened, and in another context, as
+    generators do it: what is closed is passed over, whoever still has it in its context.
+    """
+
+    def __init__(self, target: Target) -> None:
         """Change nothing yet."""
-        self._session_id, self._target = session_id, target
-        self._token: Token[Target | None] | None = None
+        self.target, self.is_open = target, False
+        self.outer: Activation | None = None
+        """What was open in the context before."""
         self._context_token: Token[Context] | None = None
 
     def __enter__(self) -> Self:
         """Put the run into the context, and into what the context hands on."""
+        self.outer, self.is_open = _innermost(), True
+        _ACTIVE.set(self)
+        name = self.target.session_id
         with _lock:
-            _by_session[self._session_id] = self._target
-            _entered[id(self)] = self._target
-        self._token = _TARGET.set(self._target)
-        handed_on = baggage.set_baggage(semconv.BAGGAGE_SESSION_ID, self._session_id)
+            _entered.setdefault(name, []).append(self)
+        handed_on = baggage.set_baggage(semconv.BAGGAGE_SESSION_ID, name)
         self._context_token = otel_context.attach(handed_on)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Put back what was there; in another context (async generators) there is nothing to."""
-        with _lock:
-            _entered.pop(id(self), None)
-        token, context_token = self._token, self._context_token
-        if token is None or context_token is None:
-            return
-        self._token = self._context_token = None
-        with suppress(ValueError):
-            _TARGET.reset(token)
-            # Only where the first one worked: OpenTelemetry logs the failure as an error.
-            otel_context.detach(context_token)
+        """Take the run out again."""
+        self.is_open = False
+        name = self.target.session_id
+        with _lock, suppress(KeyError, ValueError):  # in a forked child it is gone already
+            _entered[name].remove(self)
+            if not _entered[name]:
+                del _entered[name]
+        if _ACTIVE.get() is self and self._context_token is not None:
+            _ACTIVE.set(_innermost())
+            with suppress(ValueError):  # the same variable, in a copy of the context
+                otel_context.detach(self._context_token)
 
 
 def target_of(parent_context: Context | None, parents: Target | None) -> Target | None:
     """Return where a span's calls go; None for no run. parents: that of the parent span."""
-    here = _TARGET.get()
+    active = _innermost()
+    here = None if active is None else active.target
     if here is not None and parent_context is None:  # nearly always
         return here
     name = baggage.get_baggage(semconv.BAGGAGE_SESSION_ID, parent_context)
-    named = _by_session.get(name) if isinstance(name, str) else None
     # A span may be started in another context than its code runs in: that one is meant. Of two
     # monitors of one session it is the one in the code's own context.
-    if here is not None and (named is None or here.session_id == name):
+    if here is not None and here.session_id == name:
         return here
-    return named or parents or _only_run()
+    with _lock:
+        entered = _entered.get(name) if isinstance(name, str) else None
+        named = entered[-1].target if entered else None
+    return named or here or parents or _only_run()
 
 
 def nearer(parent: Node | None) -> Node | None:
@@ -92,15 +102,32 @@ def nearer(parent: Node | None) -> Node | None:
     return around
 
 
-def _only_run() -> Target | None:
-    """Return the one run that is entered, for code without any context."""
-    if not _entered or len(copy_context()) > 0:
-        return None
-    with _lock:
-        targets = {id(target): target for target in _entered.values()}
-    return next(iter(targets.values())) if len(targets) == 1 else None
-
-
 def current() -> Target | None:
     """Return the run of this context; None if there is none."""
     return target_of(None, None)
+
+
+def _innermost() -> Activation | None:
+    active = _ACTIVE.get()
+    while active is not None and not active.is_open:
+        active = active.outer
+    return active
+
+
+def _only_run() -> Target | None:
+    """Return the one run that is entered, for code without any context."""
+    if not _entered or otel_context.get_current():
+        return None
+    if threading.current_thread() is threading.main_thread() or _in_event_loop():
+        return None
+    with _lock:
+        targets = {id(one.target): one.target for ones in _entered.values() for one in ones}
+    return next(iter(targets.values())) if len(targets) == 1 else None
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -94,7 +94,8 @@ class Calls:
         for node in list(self.tree.open.values()):
             if now - node.started_at <= NEVER_ENDS:
                 break
-            self._never_ends(node)
+            if node.kind is Kind.INFERENCE:  # an agent may work for days
+                self._never_ends(node)
 
     def settle(self, target: Target | None = None, *, open_too: bool = False) -> None:
         """Count all that is held (of one run), with open_too also the calls that did not end."""
@@ -103,7 +104,7 @@ class Calls:
                 self._count_held(node)
         if open_too:
             for node in list(self.tree.open.values()):
-                if node.target is target and not any(a.may_be_inference for a in node.ancestors):
+                if node.target is target and not any(a.may_say_more for a in node.ancestors):
                     self._count_open(node)
             self._streams.forget(target)
 
@@ -141,11 +142,11 @@ class Calls:
                 node.usage_known = True
                 self._count(node, call._replace(unknown=False))
                 return True
-        elif not any(above.may_be_inference for above in node.ancestors):
+        elif not any(above.may_say_more for above in node.ancestors):
             return False
         node.state, node.call = State.HELD, call
         self._held[node] = now + HOLD
-        note_counted(node)
+        note_counted(node, 0)
         self._remember_id(node, call.usage)
         return True
 
@@ -156,17 +157,22 @@ class Calls:
         if asked is not None and asked.state is State.DROPPED:
             self._drop(node, asked.scope)  # another library's record of that call was counted
         elif asked is not None and asked.state is State.HELD and asked.call is not None:
-            known = asked.usage_known = facts.usage.known
             self._held.pop(asked)
-            call = asked.call._replace(usage=facts.usage, unknown=not known, cost=facts.cost)
-            self._count(asked, call)
+            asked.usage_known = facts.usage.known
+            said = _call(asked, facts, failed=False)
+            self._count(asked, said._replace(model=said.model or asked.call.model))
         elif facts.usage.known:  # the request was counted before, or has not ended yet
             self._count(node, _call(node, facts, failed=False)._replace(is_call=False))
 
     def _aggregate(self, node: Node, facts: Facts) -> None:
-        lifetime = node.scope.startswith(names.LIFETIME_TOTALS)
-        if facts.usage.known and not node.usage_below and not lifetime:
-            self._count(node, _call(node, facts, failed=False))
+        repeats = (
+            node.usage_below
+            or node.scope.startswith(names.LIFETIME_TOTALS)
+            or node.begun_late  # what was below it is not known
+        )
+        if facts.usage.known and not repeats:
+            call = _call(node, facts, failed=False)
+            self._count(node, call._replace(is_call=not node.counted_below))
 
     # --- the same call twice -------------------------------------------------------------------
     def _same_id(self, node: Node, facts: Facts) -> bool:
@@ -174,13 +180,9 @@ class Calls:
         if known is None:
             return False
         scope, usage = known
-        if (
-            scope == node.scope
-            and usage.known
-            and facts.usage.known
-            and usage[:2] != facts.usage[:2]
-        ):
-            return False  # one library's calls differ: some servers use an id more than once
+        same_scope = scope == node.scope
+        if usage.known and facts.usage.known and _differ(usage, facts.usage, same_scope=same_scope):
+            return False  # some servers use an id more than once
         self._drop(node, scope)
         if facts.usage.known and not usage.known:  # the first record did not say
             self._remember_id(node, facts.usage)
@@ -206,7 +208,7 @@ class Calls:
     # --- counting ------------------------------------------------------------------------------
     def _count(self, node: Node, call: Call) -> None:
         node.state, node.call = State.COUNTED, None
-        note_counted(node)
+        note_counted(node, call.usage.input + call.usage.output)
         self._remember_id(node, call.usage)
         if call.is_call:
             self._unlinked.counted(node, call)
@@ -226,7 +228,7 @@ class Calls:
     def _release_below(self, node: Node) -> None:
         """Count what was held for this span, unless something else may still say more."""
         for held in node.below:
-            waits = any(above.may_be_inference for above in held.ancestors)
+            waits = any(above.may_say_more for above in held.ancestors)
             of_a_stream = held.scope.startswith(names.STREAM_RECORDS)
             if held.state is State.HELD and not waits and not of_a_stream:
                 self._count_held(held)
@@ -245,6 +247,13 @@ class Calls:
             node.usage_known = True
             call = _call(node, facts, failed=False)._replace(is_call=False)
             self._bookings.append(Booking(node.target, node.place, call))
+
+
+def _differ(one: Usage, other: Usage, *, same_scope: bool) -> bool:
+    """Tell whether two usages cannot be of one call. Libraries disagree about the output."""
+    if same_scope:
+        return one[:2] != other[:2]
+    return one.input != other.input and bool(one.input and other.input)
 
 
 def _linked(node: Node) -> list[Node]:

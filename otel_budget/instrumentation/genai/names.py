@@ -72,6 +72,9 @@ RESPONSE_ID: Final = ("gen_ai.response.id", "llm.openai.id")
 #: Where a library that has no attribute for it leaves the response, as text.
 RESPONSE_TEXT: Final = ("output.value", "response_data", "gen_ai.output.messages")
 
+#: What says of which kind such a text is.
+MIME_TYPE: Final = {"output.value": "output.mime_type"}
+
 #: Values of the operation that are one call of a model.
 INFERENCE: Final = frozenset(
     {
@@ -108,6 +111,9 @@ OPENINFERENCE_AGGREGATE: Final = frozenset({"AGENT", "CHAIN", "TOOL", "PROMPT"})
 #: spans that lost attributes to the SDK's limit, and those that never come to say it.
 INFERENCE_WORDS: Final = INFERENCE | {"ChatCompletion", "Response", "CreateEmbeddings", "response"}
 
+#: Beginnings of the names that LangChain's chat models, and LiteLLM's calls, go by.
+CHAT_MODELS: Final = ("Chat", "litellm_request")
+
 #: Scopes whose spans say only at their end that they are a model call.
 SAID_LATE: Final = (
     "openlit",
@@ -134,6 +140,7 @@ ALL: Final = frozenset(
         *COST,
         LITELLM_MARK,
         *RESPONSE_TEXT,
+        *MIME_TYPE.values(),
         *(name for spellings in USAGE.values() for name in spellings),
     }
 )

@@ -88,8 +88,8 @@ class Notices:
         """Say that an operation recorded by hand is counted from spans, too."""
         if self._first(("repeated",)):
             self._say(
-                "session %s: operation.record() repeats a call that its library's own spans "
-                "report; counting one (said once)", session_id,
+                "session %s: operation.record() repeats calls that their library's own spans "
+                "report; counting those, and what it says beyond (said once)", session_id,
             )  # fmt: skip
 
     def _first(self, what: Hashable) -> bool:

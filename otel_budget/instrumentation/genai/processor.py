@@ -43,7 +43,6 @@ class BudgetSpanProcessor(SpanProcessor):
             self._start(span, parent_context)
         except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
             self._accounting.broken("begins")
-        self._accounting.book()
 
     def on_end(self, span: ReadableSpan) -> None:
         """Count the call that the span reports, if it is one."""
@@ -51,7 +50,6 @@ class BudgetSpanProcessor(SpanProcessor):
             self._end(span)
         except Exception:  # noqa: BLE001 - as above; here it would throw away a paid answer
             self._accounting.broken("ends")
-        self._accounting.book()
 
     def shutdown(self) -> None:
         """Count everything that is held."""
@@ -70,17 +68,25 @@ class BudgetSpanProcessor(SpanProcessor):
         kind = Kind.OTHER if self._ignores(scope) else kind_at_start(span.name, scope, kept)
         parent_id = None if span.parent is None else span.parent.span_id
         return self._accounting.begin(
-            context.span_id, parent_id, scope, kept, kind, parent_context=parent_context
+            context.span_id,
+            parent_id,
+            scope,
+            kept,
+            kind,
+            parent_context=parent_context,
+            started_ns=span.start_time,
         )
 
     def _end(self, span: ReadableSpan) -> None:
         context, scope = span.get_span_context(), _scope(span)
         if context is None:
             return
-        # Some libraries hide the start of their spans.
-        node = self._accounting.find(context.span_id) or self._start(span, None)
-        if node is None:
-            return
+        node = self._accounting.find(context.span_id, span.start_time)
+        if node is None:  # some libraries hide the start of their spans
+            node = self._start(span, None)
+            if node is None:
+                return
+            node.begun_late = True
         seen = _those(span, names.ALL)
         if not node.first.keys() <= seen.keys():  # evicted since
             seen = {**node.first, **seen}
@@ -91,6 +97,10 @@ class BudgetSpanProcessor(SpanProcessor):
         self._accounting.end(node, facts, failed=failed)
         if written_by_litellm(scope, seen):
             self._accounting.notices.written_over(scope)
+
+    def ignores(self, scopes: Sequence[str]) -> bool:
+        """Tell whether these beginnings of scopes are among those it was told to ignore."""
+        return set(scopes) <= set(self._ignored)
 
     def _ignores(self, scope: str) -> bool:
         return bool(self._ignored) and scope.startswith(self._ignored)

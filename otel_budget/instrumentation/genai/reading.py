@@ -81,8 +81,8 @@ class Facts(NamedTuple):
     refused: tuple[str, ...] = ()
     """``attribute=value`` of what cannot be a count."""
     partly: bool = False
-    """Part of the usage is missing: the answer was not read to its end, or other calls wrote theirs
-    onto the same span before."""
+    """Part of the usage is missing: no input at all, an answer that was not read to its end, or
+    other calls that wrote theirs onto the same span before."""
 
 
 #: What is known of a call whose span did not end.
@@ -149,7 +149,8 @@ def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = F
         usage,
         _cost(seen),
         tuple(refused),
-        partly=usage.known and (_says_no_output(seen) or written_by_litellm(scope, seen)),
+        partly=usage.known
+        and (not usage.input or _says_no_output(seen) or written_by_litellm(scope, seen)),
     )
 
 
@@ -229,6 +230,8 @@ def _response_id(seen: Mapping[str, object]) -> str | None:
         return known
     for attribute in names.RESPONSE_TEXT:
         text = seen.get(attribute)
+        if seen.get(names.MIME_TYPE.get(attribute, "")) == "text/plain":
+            continue  # what the model wrote
         if isinstance(text, str):
             found = _ID_IN_TEXT.search(text, 0, _TEXT_LOOKED_AT)
             if found is None and len(text) > _TEXT_LOOKED_AT:  # a long answer stands before it
@@ -247,7 +250,10 @@ def _looks_like_a_call(name: str, seen: Mapping[str, object]) -> bool:
 
 
 def _is_named_like_a_call(name: str) -> bool:
-    return name.partition(" ")[0].rpartition(".")[2] in names.INFERENCE_WORDS
+    return (
+        name.startswith(names.CHAT_MODELS)
+        or name.partition(" ")[0].rpartition(".")[2] in names.INFERENCE_WORDS
+    )
 
 
 def _first_text(seen: Mapping[str, object], spellings: tuple[str, ...]) -> str | None:

@@ -50,7 +50,8 @@ class StreamRecords:
         waiting = self._of(node, facts)
         if waiting.requests:
             return waiting.requests.popleft()
-        waiting.records = min(waiting.records + 1, MAX_WAITING)
+        if facts.usage.known:  # else its request is as unknown as without it
+            waiting.records = min(waiting.records + 1, MAX_WAITING)
         return None
 
     def forget(self, target: object) -> None:

@@ -10,7 +10,6 @@ from collections import OrderedDict
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_budget.instrumentation.genai import names
 from otel_budget.instrumentation.genai.reading import Kind
 
 if TYPE_CHECKING:
@@ -53,12 +52,15 @@ class Begun(NamedTuple):
     """As far as its attributes at the start say."""
     at: float
     """Monotonic seconds."""
+    started_ns: int | None = None
+    """The span's own start time. With a seeded ``random`` the SDK gives ids more than once."""
 
 
 class Node:
     """One span. Holds on to no attributes but the few that the SDK may evict."""
 
     __slots__ = (
+        "begun_late",
         "below",
         "call",
         "counted_below",
@@ -72,8 +74,10 @@ class Node:
         "scope",
         "span_id",
         "started_at",
+        "started_ns",
         "state",
         "target",
+        "tokens_below",
         "usage_below",
         "usage_known",
     )
@@ -81,10 +85,14 @@ class Node:
     def __init__(self, begun: Begun, number: int) -> None:
         """Begin open and uncounted. number: the order of starts."""
         self.span_id, self.parent, self.scope, self.target = begun[:4]
-        self.first, self.kind, self.started_at = begun[4:]
+        self.first, self.kind, self.started_at, self.started_ns = begun[4:]
         self.place = self.target.place()
         self.number = number
         self.ended = self.counted_below = self.usage_below = False
+        self.begun_late = False
+        """Nobody saw it begin, nor what was inside it."""
+        self.tokens_below = 0
+        """Of the same run, counted below this span."""
         self.usage_known = False
         self.state = State.NONE
         self.response_id: str | None = None
@@ -102,12 +110,12 @@ class Node:
             node, depth = node.parent, depth + 1
 
     @property
-    def may_be_inference(self) -> bool:
-        """True for an open span that is a model call, or may say so at its end."""
-        if self.ended:
-            return False
-        late = self.kind is Kind.OTHER and self.scope.startswith(names.SAID_LATE)
-        return late or self.kind is Kind.INFERENCE
+    def may_say_more(self) -> bool:
+        """True for a model call that has not ended: it may be another record of one below it."""
+        return not self.ended and self.kind is Kind.INFERENCE
+
+
+_Key = tuple[int, int | None]
 
 
 class Tree:
@@ -115,38 +123,49 @@ class Tree:
 
     def __init__(self) -> None:
         """Begin empty."""
-        self.open: dict[int, Node] = {}
-        self._ended: OrderedDict[int, Node] = OrderedDict()
+        self.open: dict[_Key, Node] = {}
+        self._ended: OrderedDict[_Key, Node] = OrderedDict()
+        self._newest: dict[int, Node] = {}
+        """By id alone, as a child names its parent."""
         self._numbers = 0
 
-    def find(self, span_id: int | None) -> Node | None:
-        """Return a span that is known, open or over."""
-        if span_id is None:
-            return None
-        return self.open.get(span_id) or self._ended.get(span_id)
+    def newest(self, span_id: int | None) -> Node | None:
+        """Return the span of an id that began last, open or over."""
+        return None if span_id is None else self._newest.get(span_id)
+
+    def find(self, span_id: int, started_ns: int | None) -> Node | None:
+        """Return a span, open or over."""
+        key = (span_id, started_ns)
+        return self.open.get(key) or self._ended.get(key)
 
     def add(self, begun: Begun) -> Node:
         """Take in a span that begins."""
         self._numbers += 1
-        node = self.open[begun.span_id] = Node(begun, self._numbers)
+        node = Node(begun, self._numbers)
+        self.open[node.span_id, node.started_ns] = self._newest[node.span_id] = node
         return node
 
     def end(self, node: Node) -> None:
         """Take note that a span is over, or taken to be."""
         node.ended = True
-        self.open.pop(node.span_id, None)
-        self._ended[node.span_id] = node
+        key = (node.span_id, node.started_ns)
+        self.open.pop(key, None)
+        self._ended[key] = node
         while len(self._ended) > MAX_ENDED:
             _, forgotten = self._ended.popitem(last=False)
+            if self._newest.get(forgotten.span_id) is forgotten:
+                del self._newest[forgotten.span_id]
             # A chain in which each span begins after its parent's end would be kept whole.
             forgotten.parent = None
             forgotten.below = ()
 
 
-def note_counted(node: Node) -> None:
+def note_counted(node: Node, tokens: int) -> None:
     """Tell the spans above that a call was counted, or is held, below them."""
     for above in node.ancestors:
-        above.counted_below = True
+        if above.target is node.target:
+            above.counted_below = True
+            above.tokens_below += tokens
         above.usage_below |= node.usage_known
         repeats = above.kind is Kind.AGGREGATE or node in above.below
         if not repeats and len(above.below) < MAX_BELOW:

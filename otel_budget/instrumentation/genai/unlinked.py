@@ -73,7 +73,14 @@ class Unlinked:
         return None
 
     def _alike(self, call: Call, other: Call) -> bool:
+        if not _same_model(call.model, other.model):
+            return False
         if call.usage.known:
             return call.usage[:2] == other.usage[:2]
         learnt = self._sightings[frozenset((call.scope, other.scope))] >= CHANCES
         return learnt and call.failed == other.failed
+
+
+def _same_model(one: str | None, other: str | None) -> bool:
+    """Tell whether two names may be of one model: with a date, or a provider, on one of them."""
+    return not one or not other or one in other or other in one
