@@ -66,13 +66,11 @@ class Accounting:
     # --- spans ---------------------------------------------------------------------------------
     def find(self, span_id: int, started_ns: int | None = None) -> Node | None:
         """Return a span that was reported."""
-        with self._lock:
-            return self._calls.tree.find(span_id, started_ns)
+        return self._calls.tree.find(span_id, started_ns)  # one look into a dict: needs no lock
 
     def knows(self, span_id: int) -> bool:
         """Tell whether a span of that id was reported."""
-        with self._lock:
-            return self._calls.tree.newest(span_id) is not None
+        return self._calls.tree.newest(span_id) is not None
 
     def begin(
         self,
@@ -172,6 +170,8 @@ class Accounting:
         try:
             with self._lock:
                 result = decide(self._calls)
+                if not self._calls.decided:
+                    return result
                 bookings, duplicates = self._calls.take()
         except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
             self.broken(when)

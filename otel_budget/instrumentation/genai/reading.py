@@ -93,13 +93,13 @@ NOT_A_CALL: Final = UNSAID._replace(kind=Kind.OTHER)
 
 def kind_of(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = False) -> Kind:
     """Return what a span is. evicted: it lost attributes to the SDK's limit."""
-    kind = _kind_of(
-        name,
-        scope,
-        _text(seen.get(names.OPERATION)),
-        _text(seen.get(names.OPENINFERENCE_KIND)),
-        _text(seen.get(names.REQUEST_TYPE)),
-    )
+    said = seen.get(names.OPERATION), seen.get(names.OPENINFERENCE_KIND), seen.get(
+        names.REQUEST_TYPE
+    )  # fmt: skip
+    try:
+        kind = _kind_of(name, scope, *said)
+    except TypeError:  # a list: no text, so nothing said
+        kind = _kind_of(name, scope, *map(_text, said))
     if kind is Kind.OTHER and evicted and _looks_like_a_call(name, seen):
         return Kind.INFERENCE
     return kind
@@ -118,16 +118,14 @@ def kind_at_start(name: str, scope: str, seen: Mapping[str, object]) -> Kind:
 
 
 @lru_cache(maxsize=4096)  # the same few names, again and again: a fifth of the time
-def _kind_of(
-    name: str, scope: str, operation: str | None, kind: str | None, request_type: str | None
-) -> Kind:
+def _kind_of(name: str, scope: str, operation: object, kind: object, request_type: object) -> Kind:
     if name.startswith(names.STREAM_RECORD_NAME) and scope.startswith(names.STREAM_RECORDS):
         return Kind.STREAM_RECORD
     if operation == names.FETCH or _NOT_A_CALL.search(name):
         return Kind.OTHER
     if operation in names.AGGREGATE or kind in names.OPENINFERENCE_AGGREGATE:
         return Kind.AGGREGATE
-    if operation in names.INFERENCE or kind in names.OPENINFERENCE_INFERENCE or request_type:
+    if operation in names.INFERENCE or kind in names.OPENINFERENCE_INFERENCE or _text(request_type):
         return Kind.INFERENCE
     return Kind.OTHER
 
@@ -170,18 +168,22 @@ def _says_no_output(seen: Mapping[str, object]) -> bool:
 def _usage(
     seen: Mapping[str, object], scope: str, provider: str | None, refused: list[str]
 ) -> Usage:
-    parts = [_count(seen, spellings, refused) for spellings in names.USAGE.values()]
-    into, out, cached, written, reasoning = parts
-    beside = cached + written
-    left_out = any(
-        scope.startswith(emitter) and (provider or "").lower() == its_provider
-        for emitter, its_provider in names.WITHOUT_CACHE
+    into, out, cached, written, reasoning = (
+        _count(seen, spellings, refused) for spellings in names.USAGE.values()
     )
-    if beside and (left_out or beside > into):
+    beside = cached + written
+    if beside and (beside > into or _leaves_cache_out(scope, provider)):
         into += beside
     if reasoning > out:
         out += reasoning
     return Usage(into, out, cached, written, reasoning)
+
+
+def _leaves_cache_out(scope: str, provider: str | None) -> bool:
+    return any(
+        scope.startswith(emitter) and (provider or "").lower() == its_provider
+        for emitter, its_provider in names.WITHOUT_CACHE
+    )
 
 
 def _count(seen: Mapping[str, object], spellings: tuple[str, ...], refused: list[str]) -> int:
