@@ -135,3 +135,22 @@ def test_nested_agents_without_calls_to_be_seen_count_once(stage: Stage) -> None
     end(stage.begin("remote", "i", attributes=AGENT, context=set_span_in_context(outer)), usage())
     end(outer, usage())
     assert stage.counts == ONE_CALL
+
+
+def test_usage_on_a_span_of_an_unknown_kind_is_not_counted_and_said(stage: Stage) -> None:
+    for _ in range(2):
+        odd = {"gen_ai.operation.name": "chat.completions"}
+        end(stage.begin("semantic_kernel", "call_llm", attributes=odd), usage())
+    assert stage.counts == {}
+    assert len([text for text in stage.said if "'chat.completions'" in text]) == 1
+
+
+def test_a_third_record_of_a_call_does_not_count_for_what_its_inner_one_did_not_say(
+    stage: Stage,
+) -> None:
+    stage.call(NATIVE, **usage(id="msg_3"))
+    outer = stage.begin(LANGCHAIN, "ChatAnthropic.chat")
+    end(stage.begin(TRACELOOP, context=set_span_in_context(outer)), usage(0, 0))
+    end(outer, usage(id="msg_3"))
+    stage.processor.force_flush()
+    assert stage.counts == ONE_CALL

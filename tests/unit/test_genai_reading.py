@@ -111,6 +111,11 @@ def test_what_cannot_be_a_count_is_named_and_leaves_the_rest() -> None:
     assert facts.refused == (f"{IN}=nan",)
 
 
+def test_a_number_too_long_to_be_written_is_refused() -> None:
+    (refused,) = read("chat", "x", {**CHAT, IN: 10**5000, OUT: 5}).refused
+    assert refused == f"{IN}=a number of very many digits"
+
+
 def test_a_refused_value_does_not_hide_another_spelling_of_it() -> None:
     facts = read("chat", "x", {**CHAT, IN: -1, "gen_ai.usage.prompt_tokens": 9, OUT: 1})
     assert facts.usage.input == 9
@@ -145,6 +150,7 @@ def test_an_id_that_a_model_wrote_into_its_answer_is_not_taken_for_the_responses
     [
         (0.25, Decimal("0.25")), ("0.5", Decimal("0.5")), (0, None), (-1.0, None),
         (math.nan, None), (math.inf, None), (True, None), ("free", None), ([1], None),
+        ("1e-999999", None),
     ],
 )  # fmt: skip
 def test_the_emitters_own_cost_is_taken_if_it_can_be_one(

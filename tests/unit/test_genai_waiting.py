@@ -3,7 +3,7 @@
 import pytest
 from opentelemetry.trace import set_span_in_context
 
-from otel_budget.instrumentation.genai import calls, tree
+from otel_budget.instrumentation.genai import calls, ids, tree
 from otel_budget.testing import FakeClock
 from tests.spans import CHAT, OPENAI, Stage, end, usage
 
@@ -210,7 +210,7 @@ def test_a_chain_of_spans_without_end_is_not_kept_whole(
         following = stage.begin(context=set_span_in_context(last))
         end(last, usage())
         last = following
-    node = stage.accounting.find(last.get_span_context().span_id)
+    node = stage.accounting._calls.tree.newest(last.get_span_context().span_id)
     depth = 0
     while node is not None:
         node, depth = node.parent, depth + 1
@@ -220,12 +220,12 @@ def test_a_chain_of_spans_without_end_is_not_kept_whole(
 def test_everything_that_is_remembered_is_bounded(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "MAX_IDS", 10)
+    monkeypatch.setattr(ids, "MAX_IDS", 10)
     for number in range(100):
         stage.call((OPENAI, TRACELOOP)[number % 2], **usage(number + 1, id=f"r{number}"))
         end(stage.begin(LOGFIRE, attributes={**CHAT, "gen_ai.request.model": f"m{number}"}))
     engine = stage.accounting._calls
-    assert len(engine._by_id) <= 10
+    assert len(engine._ids) <= 10
     assert all(len(recent) <= 64 for recent in engine._unlinked._recent.values())
 
 
@@ -324,3 +324,17 @@ def test_a_text_that_a_model_wrote_has_no_response_id(stage: Stage) -> None:
 def test_a_call_without_input_is_at_least(stage: Stage, says: dict[str, object]) -> None:
     end(stage.begin(), says)
     assert [call.unknown for call in stage.tally.calls] == [True]
+
+
+def test_a_span_that_a_signal_handler_makes_in_the_middle_of_another_is_counted_after_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_the_middle = iter([stage.call])
+
+    def place() -> None:
+        for handler in in_the_middle:
+            handler()
+
+    monkeypatch.setattr(stage.tally, "place", place)
+    stage.call()
+    assert stage.counts == {"input": 200, "output": 20, "operations_ok": 2}

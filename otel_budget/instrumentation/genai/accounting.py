@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
-    from otel_budget.instrumentation.genai.call import Target
+    from otel_budget.instrumentation.genai.call import Booking, Target
     from otel_budget.instrumentation.genai.reading import Facts
     from otel_budget.instrumentation.genai.tree import Node
 
@@ -61,18 +62,16 @@ class Accounting:
         """Count none of the parent's calls in a forked child."""
         self._lock = threading.RLock()  # reentrant: a signal handler may make a span
         self._calls = Calls()
+        self._decider: int | None = None
+        self._later: deque[Callable[[Calls], object]] = deque()
         self._failed_before = False
 
     # --- spans ---------------------------------------------------------------------------------
-    def find(self, span_id: int, started_ns: int | None = None) -> Node | None:
-        """Return a span that was reported."""
-        return self._calls.tree.find(span_id, started_ns)  # one look into a dict: needs no lock
-
     def knows(self, span_id: int) -> bool:
         """Tell whether a span of that id was reported."""
         return self._calls.tree.newest(span_id) is not None
 
-    def begin(
+    def starting(
         self,
         span_id: int,
         parent_id: int | None,
@@ -83,8 +82,8 @@ class Accounting:
         parent_context: Context | None = None,
         started_ns: int | None = None,
         target: Target | None = None,
-    ) -> Node | None:
-        """Take in a span that begins. Returns None if it has nowhere to be counted.
+    ) -> Callable[[Calls], Node | None]:
+        """Return what takes in a span that begins; None if it has nowhere to be counted.
 
         target: where it is counted, by default where its context says.
         """
@@ -99,14 +98,12 @@ class Accounting:
             begun = Begun(span_id, parent, scope, whose, first, kind, now, started_ns)
             return calls.start(begun)
 
-        return self._decide(start, "begins")
+        return start
 
-    def end(self, node: Node, facts: Facts, *, failed: bool) -> None:
-        """Take in that a span has ended."""
+    def ending(self, node: Node, facts: Facts, *, failed: bool) -> Callable[[Calls], None]:
+        """Return what takes in that a span has ended."""
         now = self._monotonic()
-        self._decide(lambda calls: calls.end(node, facts, now, failed=failed), "ends")
-        if facts.refused:
-            self._say(self.notices.refused, node.scope, facts.refused)
+        return lambda calls: calls.end(node, facts, now, failed=failed)
 
     @contextmanager
     def enclosing(self) -> Iterator[Node | None]:
@@ -124,8 +121,7 @@ class Accounting:
         finally:
             with suppress(ValueError):  # left in another context, as async generators may be
                 attribution.ENCLOSING.reset(token)
-            if node is not None:
-                self.end(node, NOT_A_CALL, failed=False)
+            self.close_call(node, NOT_A_CALL)
 
     # --- adapters ------------------------------------------------------------------------------
     def open_call(
@@ -142,7 +138,9 @@ class Accounting:
     def close_call(self, node: Node | None, facts: Facts, *, failed: bool = False) -> None:
         """Take in that a call reported by ``open_call`` is over. Never raises."""
         if node is not None:
-            self.end(node, facts, failed=failed)
+            self.decide(self.ending(node, facts, failed=failed), "ends")
+            if facts.refused:
+                self.say(self.notices.refused, node.scope, facts.refused)
 
     def _open(
         self,
@@ -153,43 +151,58 @@ class Accounting:
         context: Context | None = None,
     ) -> Node | None:
         above = trace.get_current_span(context).get_span_context().span_id
-        return self.begin(
+        start = self.starting(
             self._own_id(), above, scope, _NOTHING, kind, parent_context=context, target=target
         )
+        return self.decide(start, "begins")
 
     # --- runs ----------------------------------------------------------------------------------
     def settle(self, target: Target | None = None) -> None:
         """Count what is held: of a run that ends also its calls that did not end; None: of all."""
-        self._decide(lambda calls: calls.settle(target, open_too=target is not None), "is held")
+        self.decide(lambda calls: calls.settle(target, open_too=target is not None), "is held")
 
-    def _decide(self, decide: Callable[[Calls], T], when: str) -> T | None:
+    def decide(self, decide: Callable[[Calls], T], when: str) -> T | None:
         """Have something decided under the lock, and hand it over without. Never raises.
 
         Each thread hands over what it decided itself: it would wait for another one's callbacks.
         """
+        if self._decider == threading.get_ident():
+            # A signal handler, in the middle of a decision of its own thread.
+            self._later.append(decide)
+            return None
         try:
             with self._lock:
-                result = decide(self._calls)
+                self._decider = threading.get_ident()
+                try:
+                    result = decide(self._calls)
+                    while self._later:
+                        self._later.popleft()(self._calls)
+                finally:
+                    self._decider = None
                 if not self._calls.decided:
                     return result
                 bookings, duplicates = self._calls.take()
         except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
             self.broken(when)
             return None
+        self._hand_over(bookings, duplicates)
+        return result
+
+    def _hand_over(self, bookings: list[Booking], duplicates: list[tuple[str, str]]) -> None:
         for target, place, call in bookings:
             try:
                 target.book(call, place)
             except Exception:  # noqa: BLE001 - as above; and the other bookings are to be made
                 self.broken("is counted")
             if call.unknown:
-                self._say(self.notices.unknown, call)
+                self.say(self.notices.unknown, call)
             if target is self.elsewhere:
-                self._say(self.notices.elsewhere, call)
+                self.say(self.notices.elsewhere, call)
         for pair in duplicates:
-            self._say(self.notices.duplicate, *pair)
-        return result
+            self.say(self.notices.duplicate, *pair)
 
-    def _say(self, notice: Callable[..., None], *about: object) -> None:
+    def say(self, notice: Callable[..., None], *about: object) -> None:
+        """Say something about it, whatever the application's log handlers do."""
         try:
             notice(*about)
         except Exception:  # noqa: BLE001 - a broken log handler of the application's

@@ -50,12 +50,13 @@ class Activation:
         self.target, self.is_open = target, False
         self.outer: Activation | None = None
         """What was open in the context before."""
+        self._token: Token[Activation | None] | None = None
         self._context_token: Token[Context] | None = None
 
     def __enter__(self) -> Self:
         """Put the run into the context, and into what the context hands on."""
         self.outer, self.is_open = _innermost(), True
-        _ACTIVE.set(self)
+        self._token = _ACTIVE.set(self)
         name = self.target.session_id
         with _lock:
             _entered.setdefault(name, []).append(self)
@@ -71,10 +72,12 @@ class Activation:
             _entered[name].remove(self)
             if not _entered[name]:
                 del _entered[name]
-        if _ACTIVE.get() is self and self._context_token is not None:
-            _ACTIVE.set(_innermost())
-            with suppress(ValueError):  # the same variable, in a copy of the context
-                otel_context.detach(self._context_token)
+        token, context_token = self._token, self._context_token
+        if token is None or context_token is None or _ACTIVE.get() is not self:
+            return
+        with suppress(ValueError):  # left in another context, or in a copy of the one it was in
+            _ACTIVE.reset(token)
+            otel_context.detach(context_token)  # only then: it logs what it cannot detach
 
 
 def target_of(parent_context: Context | None, parents: Target | None) -> Target | None:

@@ -16,11 +16,12 @@ it, of its run, or after a while.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from otel_budget.instrumentation.genai import names
 from otel_budget.instrumentation.genai.call import Booking, Call, Target
-from otel_budget.instrumentation.genai.reading import UNSAID, Facts, Kind, Usage
+from otel_budget.instrumentation.genai.ids import ResponseIds
+from otel_budget.instrumentation.genai.reading import UNSAID, Facts, Kind
 from otel_budget.instrumentation.genai.streams import StreamRecords
 from otel_budget.instrumentation.genai.tree import (
     MAX_OPEN,
@@ -33,8 +34,9 @@ from otel_budget.instrumentation.genai.tree import (
 )
 from otel_budget.instrumentation.genai.unlinked import Unlinked
 
-#: Response ids remembered, of the whole process.
-MAX_IDS: Final = 10_000
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 #: Seconds a call without usage waits for another record of it.
 HOLD: Final = 120.0
 #: Seconds after which an open span is taken to never end.
@@ -48,7 +50,7 @@ class Calls:
     def __init__(self) -> None:
         """Begin with nothing seen."""
         self.tree = Tree()
-        self._by_id: OrderedDict[str, tuple[str, Usage]] = OrderedDict()
+        self._ids = ResponseIds()
         self._held: OrderedDict[Node, float] = OrderedDict()
         self._streams = StreamRecords()
         self._unlinked = Unlinked()
@@ -126,12 +128,15 @@ class Calls:
         if linked and not (node.usage_known and not any(n.usage_known for n in linked)):
             self._drop(node, linked[0].scope)
             return
-        if not linked and (self._same_id(node, facts) or self._repeats_unlinked(node, call)):
+        if self._same_id(node, facts, linked) or (
+            not linked and self._repeats_unlinked(node, call)
+        ):
+            for other in linked:
+                self._give_way(other, node.scope)
             return
         for other in linked:  # they said nothing, this one does
             call = call._replace(is_call=call.is_call and other.state is not State.COUNTED)
-            self._held.pop(other, None)
-            self._drop(other, node.scope)
+            self._give_way(other, node.scope)
         if node.usage_known or not self._waits(node, facts, call, now):
             self._count(node, call)
 
@@ -147,7 +152,7 @@ class Calls:
         node.state, node.call = State.HELD, call
         self._held[node] = now + HOLD
         note_counted(node, 0)
-        self._remember_id(node, call.usage)
+        self._ids.remember(node, call.usage)
         return True
 
     def _stream_record(self, node: Node, facts: Facts) -> None:
@@ -175,17 +180,13 @@ class Calls:
             self._count(node, call._replace(is_call=not node.counted_below))
 
     # --- the same call twice -------------------------------------------------------------------
-    def _same_id(self, node: Node, facts: Facts) -> bool:
-        known = None if node.response_id is None else self._by_id.get(node.response_id)
+    def _same_id(self, node: Node, facts: Facts, linked: Sequence[Node] = ()) -> bool:
+        known = self._ids.same(node, facts.usage, linked)
         if known is None:
             return False
-        scope, usage = known
-        same_scope = scope == node.scope
-        if usage.known and facts.usage.known and _differ(usage, facts.usage, same_scope=same_scope):
-            return False  # some servers use an id more than once
-        self._drop(node, scope)
-        if facts.usage.known and not usage.known:  # the first record did not say
-            self._remember_id(node, facts.usage)
+        self._drop(node, known.scope)
+        if facts.usage.known and not known.usage.known:  # the first record did not say
+            self._ids.remember(node, facts.usage)
             rest = _call(node, facts, failed=False)._replace(is_call=False)
             self._bookings.append(Booking(node.target, node.place, rest))
         return True
@@ -196,6 +197,10 @@ class Calls:
             return False
         self._drop(node, scope)
         return True
+
+    def _give_way(self, node: Node, counted_scope: str) -> None:
+        self._held.pop(node, None)
+        self._drop(node, counted_scope)
 
     def _drop(self, node: Node, counted_scope: str) -> None:
         """Leave a record out: the call is counted by another one."""
@@ -209,16 +214,10 @@ class Calls:
     def _count(self, node: Node, call: Call) -> None:
         node.state, node.call = State.COUNTED, None
         note_counted(node, call.usage.input + call.usage.output)
-        self._remember_id(node, call.usage)
+        self._ids.remember(node, call.usage)
         if call.is_call:
             self._unlinked.counted(node, call)
         self._bookings.append(Booking(node.target, node.place, call))
-
-    def _remember_id(self, node: Node, usage: Usage) -> None:
-        if node.response_id is not None:
-            self._by_id[node.response_id] = node.scope, usage
-            if len(self._by_id) > MAX_IDS:
-                self._by_id.popitem(last=False)
 
     def _count_held(self, node: Node) -> None:
         self._held.pop(node, None)
@@ -247,13 +246,6 @@ class Calls:
             node.usage_known = True
             call = _call(node, facts, failed=False)._replace(is_call=False)
             self._bookings.append(Booking(node.target, node.place, call))
-
-
-def _differ(one: Usage, other: Usage, *, same_scope: bool) -> bool:
-    """Tell whether two usages cannot be of one call. Libraries disagree about the output."""
-    if same_scope:
-        return one[:2] != other[:2]
-    return one.input != other.input and bool(one.input and other.input)
 
 
 def _linked(node: Node) -> list[Node]:

@@ -47,6 +47,7 @@ USAGE: Final[dict[str, tuple[str, ...]]] = {
         "llm.token_count.completion_details.reasoning",
     ),
 }
+USAGES: Final = frozenset(USAGE["input"] + USAGE["output"])
 OUTPUTS: Final = frozenset(USAGE["output"])
 MODEL: Final = (
     "gen_ai.response.model",

@@ -75,6 +75,15 @@ class Notices:
                 "(said once)", library(scope), ", ".join(values),
             )  # fmt: skip
 
+    def strange(self, scope: str, name: str, operation: object) -> None:
+        """Say that a span carries usage and is not taken for a call."""
+        if self._first(("strange", scope, operation if isinstance(operation, str) else None)):
+            self._say(
+                "%s carry usage on %r (operation %r), which is no kind of model call that is "
+                "known: it is not counted (said once). Please report it", library(scope),
+                name[:80], operation,
+            )  # fmt: skip
+
     def written_over(self, scope: str) -> None:
         """Say that LiteLLM writes the usage of one call over that of another."""
         if self._first(("litellm",)):

@@ -9,14 +9,22 @@ from opentelemetry.trace import StatusCode
 
 from otel_budget.instrumentation.genai import names
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING, Accounting
-from otel_budget.instrumentation.genai.reading import Kind, kind_at_start, read, written_by_litellm
+from otel_budget.instrumentation.genai.reading import (
+    NOT_A_CALL,
+    Facts,
+    Kind,
+    kind_at_start,
+    read,
+    written_by_litellm,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
+    from otel_budget.instrumentation.genai.calls import Calls
     from otel_budget.instrumentation.genai.tree import Node
 
 
@@ -40,7 +48,9 @@ class BudgetSpanProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Note whose span it is, and what may be evicted from it."""
         try:
-            self._start(span, parent_context)
+            start = self._start(span, parent_context)
+            if start is not None:
+                self._accounting.decide(start, "begins")
         except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
             self._accounting.broken("begins")
 
@@ -60,43 +70,66 @@ class BudgetSpanProcessor(SpanProcessor):
         self._accounting.settle()
         return True
 
-    def _start(self, span: ReadableSpan, parent_context: Context | None) -> Node | None:
+    def _start(
+        self, span: ReadableSpan, parent_context: Context | None
+    ) -> Callable[[Calls], Node | None] | None:
         context, scope = span.get_span_context(), _scope(span)
         if context is None:
             return None
         kept = _those(span, names.FROM_START)
-        kind = Kind.OTHER if self._ignores(scope) else kind_at_start(span.name, scope, kept)
-        parent_id = None if span.parent is None else span.parent.span_id
-        return self._accounting.begin(
+        return self._accounting.starting(
             context.span_id,
-            parent_id,
+            None if span.parent is None else span.parent.span_id,
             scope,
             kept,
-            kind,
+            Kind.OTHER if self._ignores(scope) else kind_at_start(span.name, scope, kept),
             parent_context=parent_context,
             started_ns=span.start_time,
         )
 
     def _end(self, span: ReadableSpan) -> None:
-        context, scope = span.get_span_context(), _scope(span)
+        accounting, context, scope = self._accounting, span.get_span_context(), _scope(span)
         if context is None:
             return
-        node = self._accounting.find(context.span_id, span.start_time)
-        if node is None:  # some libraries hide the start of their spans
-            node = self._start(span, None)
-            if node is None:
-                return
-            node.begun_late = True
         seen = _those(span, names.ALL)
+        failed = span.status.status_code is StatusCode.ERROR
+        found: list[Facts] = []
+
+        def end(calls: Calls) -> None:
+            node = calls.tree.find(context.span_id, span.start_time)
+            if node is None:  # some libraries hide the start of their spans
+                start = self._start(span, None)
+                node = None if start is None else start(calls)
+                if node is None:
+                    return
+                node.begun_late = True
+            facts = self._read(span, scope, node, seen)
+            found.append(facts)
+            accounting.ending(node, facts, failed=failed)(calls)
+
+        accounting.decide(end, "ends")
+        for facts in found:
+            self._say(span, scope, facts, seen)
+
+    def _read(
+        self, span: ReadableSpan, scope: str, node: Node, seen: Mapping[str, object]
+    ) -> Facts:
+        if self._ignores(scope):
+            return NOT_A_CALL
         if not node.first.keys() <= seen.keys():  # evicted since
             seen = {**node.first, **seen}
-        facts = read(span.name, scope, seen, evicted=bool(span.dropped_attributes))
-        if self._ignores(scope):
-            facts = facts._replace(kind=Kind.OTHER)
-        failed = span.status.status_code is StatusCode.ERROR
-        self._accounting.end(node, facts, failed=failed)
-        if written_by_litellm(scope, seen):
-            self._accounting.notices.written_over(scope)
+        return read(span.name, scope, seen, evicted=bool(span.dropped_attributes))
+
+    def _say(
+        self, span: ReadableSpan, scope: str, facts: Facts, seen: Mapping[str, object]
+    ) -> None:
+        say, notices = self._accounting.say, self._accounting.notices
+        if facts.refused:
+            say(notices.refused, scope, facts.refused)
+        if facts.strange:
+            say(notices.strange, scope, span.name, seen.get(names.OPERATION))
+        if names.LITELLM_MARK in seen and written_by_litellm(scope, seen):
+            say(notices.written_over, scope)
 
     def ignores(self, scopes: Sequence[str]) -> bool:
         """Tell whether these beginnings of scopes are among those it was told to ignore."""

@@ -34,6 +34,8 @@ _NOT_A_CALL: Final = re.compile(
 )
 _DIGITS: Final = re.compile(r"\s*[0-9]{1,16}\s*")
 _LONGEST_NAME: Final = 256
+#: US dollars. Less is no price, and would make long numbers of all sums.
+_LEAST_COST: Final = Decimal("1e-15")
 
 
 class Kind(Enum):
@@ -83,6 +85,9 @@ class Facts(NamedTuple):
     partly: bool = False
     """Part of the usage is missing: no input at all, an answer that was not read to its end, or
     other calls that wrote theirs onto the same span before."""
+
+    strange: bool = False
+    """It has usage and is nothing that is known: it is not counted, and that should be said."""
 
 
 #: What is known of a call whose span did not end.
@@ -134,7 +139,7 @@ def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = F
     """Read a span that has ended. seen: those of its attributes that are in ``names.ALL``."""
     kind = kind_of(name, scope, seen, evicted=evicted)
     if kind is Kind.OTHER:
-        return UNSAID._replace(kind=kind)
+        return NOT_A_CALL._replace(strange=_is_strange(name, seen))
     refused: list[str] = []
     provider = _first_text(seen, names.PROVIDER)
     usage = _usage(seen, scope, provider, refused)
@@ -155,6 +160,12 @@ def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = F
 def written_by_litellm(scope: str, seen: Mapping[str, object]) -> bool:
     """Tell whether LiteLLM wrote onto somebody else's span: there the last call wins."""
     return names.LITELLM_MARK in seen and not scope.startswith("litellm")
+
+
+def _is_strange(name: str, seen: Mapping[str, object]) -> bool:
+    if names.USAGES.isdisjoint(seen) or _NOT_A_CALL.search(name):
+        return False
+    return seen.get(names.OPERATION) != names.FETCH
 
 
 def _says_no_output(seen: Mapping[str, object]) -> bool:
@@ -193,8 +204,15 @@ def _count(seen: Mapping[str, object], spellings: tuple[str, ...], refused: list
         count = as_count(seen[spelling])
         if count is not None:
             return count
-        refused.append(f"{spelling}={seen[spelling]!r:.60}")
+        refused.append(f"{spelling}={_shown(seen[spelling])}")
     return 0
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.60}"
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        return "a number of very many digits"
 
 
 def as_count(value: object) -> int | None:
@@ -221,7 +239,7 @@ def _cost(seen: Mapping[str, object]) -> Decimal | None:
             cost = Decimal(str(value))
         except InvalidOperation:
             continue
-        if cost.is_finite() and 0 < cost <= MAX_COUNT:
+        if cost.is_finite() and _LEAST_COST <= cost <= MAX_COUNT:
             return cost
     return None
 
