@@ -14,6 +14,7 @@ from tests.monitors import (  # noqa: F401 - fixtures for all folders
 )
 from tests.prometheus_process import prometheus
 from tests.real import require
+from tests.spans import call, provider, stage  # noqa: F401 - fixtures for all folders
 
 
 @pytest.hookimpl(tryfirst=True)

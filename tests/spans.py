@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Status, StatusCode
 
+from otel_budget import ResourceMonitor, instrument
 from otel_budget.instrumentation.genai.accounting import Accounting
 from otel_budget.instrumentation.genai.notices import Notices
 from otel_budget.instrumentation.genai.processor import BudgetSpanProcessor
 from otel_budget.instrumentation.genai.replay import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import Span
@@ -22,7 +25,16 @@ if TYPE_CHECKING:
     from otel_budget.testing import FakeClock
 
 OPENAI = "opentelemetry.instrumentation.genai.openai"
+TRACELOOP = "opentelemetry.instrumentation.openai.v1"
+LANGCHAIN = "opentelemetry.instrumentation.langchain"
+NATIVE = "com.anthropic.sdk.python"
+LOGFIRE = "logfire.openai"
+AGENT = {"gen_ai.operation.name": "invoke_agent"}
+#: What ``usage()`` is counted as.
+ONE_CALL = {"input": 100, "output": 10, "operations_ok": 1}
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o-mini"}
+#: Makes one model call of 100 and 10 tokens.
+Call = Callable[..., None]
 _numbers = itertools.count(1)
 
 
@@ -80,3 +92,33 @@ def end(span: Span, says: dict[str, Any] | None = None, *, failed: bool = False)
     if failed:
         span.set_status(Status(StatusCode.ERROR))
     span.end()
+
+
+def calls_of(monitor: ResourceMonitor) -> int:
+    """Return how many calls a run has made."""
+    return monitor.get_usage_report().api_calls
+
+
+@pytest.fixture
+def stage(clock: FakeClock) -> Stage:
+    """A tracer provider whose spans are counted in a tally."""
+    return Stage(clock)
+
+
+@pytest.fixture
+def provider() -> TracerProvider:
+    """A tracer provider whose spans are counted in the runs of this process."""
+    provider = TracerProvider()
+    instrument(provider)
+    return provider
+
+
+@pytest.fixture
+def call(provider: TracerProvider) -> Call:
+    """Make one model call of 100 and 10 tokens."""
+    tracer = provider.get_tracer(OPENAI)
+
+    def make(context: Any = None) -> None:
+        end(tracer.start_span("chat m", context=context, attributes=CHAT), usage())  # type: ignore[arg-type] # the SDK's own
+
+    return make

@@ -130,7 +130,7 @@ class Run:
             self.guard.ended()
             AT_EXIT.first.pop(id(self), None)
         # An event loop that is held up cannot answer the scrape that is waited for.
-        if not SESSIONS.wait_scraped(0.0 if _in_event_loop() else timeout):
+        if not SESSIONS.wait_scraped(0.0 if attribution.in_event_loop() else timeout):
             logger.debug("session %s: not scraped within %s s", self.record.session_id, timeout)
 
     def enter(self) -> None:
@@ -261,14 +261,6 @@ class Run:
         span = self.span if self.span is not None else trace.get_current_span()
         with suppress(Exception):  # a span processor's failure is not the run's
             span.add_event(name, attributes)
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _last_scrape() -> None:

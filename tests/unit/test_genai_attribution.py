@@ -6,9 +6,8 @@ import gc
 import random
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from opentelemetry import baggage, trace
@@ -28,28 +27,7 @@ from otel_budget.instrumentation.genai import attribution
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.notices import Notices
 from tests.monitors import Make
-from tests.spans import CHAT, OPENAI, end, usage
-
-Call = Callable[..., None]
-
-
-@pytest.fixture
-def provider() -> TracerProvider:
-    """A tracer provider whose spans are counted."""
-    provider = TracerProvider()
-    instrument(provider)
-    return provider
-
-
-@pytest.fixture
-def call(provider: TracerProvider) -> Call:
-    """Make one model call of 100 and 10 tokens."""
-    tracer = provider.get_tracer(OPENAI)
-
-    def make(context: Any = None) -> None:
-        end(tracer.start_span("chat m", context=context, attributes=CHAT), usage())  # type: ignore[arg-type] # the SDK's own
-
-    return make
+from tests.spans import CHAT, OPENAI, Call, calls_of, end, usage
 
 
 @pytest.fixture(autouse=True)
@@ -57,10 +35,6 @@ def nothing_entered() -> Iterator[None]:
     """Check that no test leaves a run entered."""
     yield
     assert not attribution._entered
-
-
-def calls_of(monitor: ResourceMonitor) -> int:
-    return monitor.get_usage_report().api_calls
 
 
 def test_a_call_inside_a_run_is_the_runs(make: Make, call: Call) -> None:

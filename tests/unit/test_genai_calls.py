@@ -3,21 +3,7 @@
 import pytest
 from opentelemetry.trace import set_span_in_context
 
-from otel_budget.testing import FakeClock
-from tests.spans import OPENAI, Stage, end, usage
-
-TRACELOOP = "opentelemetry.instrumentation.openai.v1"
-LANGCHAIN = "opentelemetry.instrumentation.langchain"
-NATIVE = "com.anthropic.sdk.python"
-LOGFIRE = "logfire.openai"
-AGENT = {"gen_ai.operation.name": "invoke_agent"}
-ONE_CALL = {"input": 100, "output": 10, "operations_ok": 1}
-
-
-@pytest.fixture
-def stage(clock: FakeClock) -> Stage:
-    """A tracer provider of the test's own."""
-    return Stage(clock)
+from tests.spans import AGENT, LANGCHAIN, NATIVE, ONE_CALL, OPENAI, TRACELOOP, Stage, end, usage
 
 
 def test_a_call_is_counted_when_its_span_ends(stage: Stage) -> None:

@@ -5,20 +5,19 @@ from opentelemetry.trace import set_span_in_context
 
 from otel_budget.instrumentation.genai import calls, ids, tree
 from otel_budget.testing import FakeClock
-from tests.spans import CHAT, OPENAI, Stage, end, usage
-
-TRACELOOP = "opentelemetry.instrumentation.openai.v1"
-LANGCHAIN = "opentelemetry.instrumentation.langchain"
-NATIVE = "com.anthropic.sdk.python"
-LOGFIRE = "logfire.openai"
-AGENT = {"gen_ai.operation.name": "invoke_agent"}
-ONE_CALL = {"input": 100, "output": 10, "operations_ok": 1}
-
-
-@pytest.fixture
-def stage(clock: FakeClock) -> Stage:
-    """A tracer provider of the test's own."""
-    return Stage(clock)
+from tests.spans import (
+    AGENT,
+    CHAT,
+    LANGCHAIN,
+    LOGFIRE,
+    NATIVE,
+    ONE_CALL,
+    OPENAI,
+    TRACELOOP,
+    Stage,
+    end,
+    usage,
+)
 
 
 # --- a stream in two records ------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The door: what instrument() takes, what it says, and that it never breaks the caller."""
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,38 +11,12 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRat
 from otel_budget import (
     InvalidValueError,
     RecordingSampler,
-    ResourceMonitor,
     instrument,
 )
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.reading import UNSAID
 from tests.monitors import Make
-from tests.spans import CHAT, OPENAI, end, usage
-
-Call = Callable[..., None]
-
-
-@pytest.fixture
-def provider() -> TracerProvider:
-    """A tracer provider whose spans are counted."""
-    provider = TracerProvider()
-    instrument(provider)
-    return provider
-
-
-@pytest.fixture
-def call(provider: TracerProvider) -> Call:
-    """Make one model call of 100 and 10 tokens."""
-    tracer = provider.get_tracer(OPENAI)
-
-    def make(context: Any = None) -> None:
-        end(tracer.start_span("chat m", context=context, attributes=CHAT), usage())  # type: ignore[arg-type] # the SDK's own
-
-    return make
-
-
-def calls_of(monitor: ResourceMonitor) -> int:
-    return monitor.get_usage_report().api_calls
+from tests.spans import CHAT, OPENAI, calls_of, end, usage
 
 
 def test_instrumenting_a_provider_again_changes_nothing(provider: TracerProvider) -> None:

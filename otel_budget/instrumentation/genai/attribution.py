@@ -121,14 +121,15 @@ def _only_run() -> Target | None:
     """Return the one run that is entered, for code without any context."""
     if not _entered or otel_context.get_current():
         return None
-    if threading.current_thread() is threading.main_thread() or _in_event_loop():
+    if threading.current_thread() is threading.main_thread() or in_event_loop():
         return None
     with _lock:
         targets = {id(one.target): one.target for ones in _entered.values() for one in ones}
     return next(iter(targets.values())) if len(targets) == 1 else None
 
 
-def _in_event_loop() -> bool:
+def in_event_loop() -> bool:
+    """Tell whether this code runs in an event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
