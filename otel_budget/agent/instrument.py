@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -63,6 +65,8 @@ def instrument(
         logger.warning("%s is set: no span is made, and no call is counted", OTEL_SDK_DISABLED)
     ACCOUNTING.listens |= tracer_provider is None
     _look_at_sampler(provider)
+    with suppress(ImportError):  # now, not in the middle of the first call
+        importlib.import_module("otel_budget.agent.price_list")
     return processor
 
 
@@ -76,9 +80,9 @@ def _provider(given: trace.TracerProvider | None) -> TracerProvider:
     if given is None and isinstance(provider, trace.ProxyTracerProvider):
         provider = TracerProvider()
         trace.set_tracer_provider(provider)
-        logger.info(
+        logger.warning(
             "no tracer provider was set up: otel-budget set one that exports nothing. If your "
-            "application has its own, call instrument() after it is set"
+            "application has its own, call instrument() after it is set: it cannot be set any more"
         )
     if not callable(getattr(provider, "add_span_processor", None)):
         raise InvalidValueError(

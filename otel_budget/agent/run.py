@@ -109,6 +109,8 @@ class Run:
         """End the run: last checkpoint, final state shown until it has been scraped."""
         if self.target is not None:
             ACCOUNTING.settle(self.target)
+            if ACCOUNTING.in_use and self._activation is not None and not self.record.api_calls:
+                ACCOUNTING.notices.nothing_seen(self.record.session_id)
         verdict = self.guard.verdict(self.guard.progress)
         if not self.record.close(outcome):
             return

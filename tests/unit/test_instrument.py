@@ -14,6 +14,7 @@ from otel_budget import (
     instrument,
 )
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
+from otel_budget.instrumentation.genai.notices import Notices
 from otel_budget.instrumentation.genai.reading import UNSAID
 from tests.monitors import Make
 from tests.spans import CHAT, OPENAI, calls_of, end, usage
@@ -124,3 +125,18 @@ def test_other_scopes_to_ignore_come_too_late_and_that_is_said(
 ) -> None:
     instrument(provider, ignore_scopes=["litellm"])
     assert "changes nothing" in caplog.text
+
+
+def test_a_run_in_which_no_call_was_seen_is_said_once(
+    make: Make, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(ACCOUNTING, "notices", Notices(lambda text, *_: said.append(text)))
+    with make():
+        call()
+    make().close(timeout=0)  # nobody made calls inside it
+    assert said == []
+    for _ in range(2):
+        with make():
+            pass
+    assert len([text for text in said if "not one model call was seen" in text]) == 1

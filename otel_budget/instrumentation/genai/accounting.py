@@ -189,17 +189,26 @@ class Accounting:
         return result
 
     def _hand_over(self, bookings: list[Booking], duplicates: list[tuple[str, str]]) -> None:
-        for target, place, call in bookings:
-            try:
-                target.book(call, place)
-            except Exception:  # noqa: BLE001 - as above; and the other bookings are to be made
-                self.broken("is counted")
-            if call.unknown:
-                self.say(self.notices.unknown, call)
-            if target is self.elsewhere:
-                self.say(self.notices.elsewhere, call)
+        rest = iter(bookings)
+        try:
+            for booking in rest:
+                self._book(booking)
+        finally:  # after a KeyboardInterrupt, or a SystemExit of a callback's
+            for booking in rest:
+                self._book(booking)
         for pair in duplicates:
             self.say(self.notices.duplicate, *pair)
+
+    def _book(self, booking: Booking) -> None:
+        target, place, call = booking
+        try:
+            target.book(call, place)
+        except Exception:  # noqa: BLE001 - the other bookings are to be made
+            self.broken("is counted")
+        if call.unknown:
+            self.say(self.notices.unknown, call)
+        if target is self.elsewhere:
+            self.say(self.notices.elsewhere, call)
 
     def say(self, notice: Callable[..., None], *about: object) -> None:
         """Say something about it, whatever the application's log handlers do."""

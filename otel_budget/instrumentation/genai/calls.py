@@ -32,13 +32,15 @@ from otel_budget.instrumentation.genai.tree import (
     note_counted,
     note_counted_elsewhere,
 )
-from otel_budget.instrumentation.genai.unlinked import Unlinked
+from otel_budget.instrumentation.genai.unlinked import Unlinked, same_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: Seconds a call without usage waits for another record of it.
 HOLD: Final = 120.0
+#: Calls that wait so at once, at most.
+MAX_HELD: Final = 10_000
 #: Seconds after which an open span is taken to never end.
 NEVER_ENDS: Final = 3_600.0
 _SWEEP_EVERY: Final = 5.0
@@ -75,7 +77,7 @@ class Calls:
             return
         self.tree.end(node)
         node.kind = facts.kind
-        node.response_id, node.usage_known = facts.response_id, facts.usage.known
+        node.response_id, node.usage, node.model = facts.response_id, facts.usage, facts.model or ""
         if facts.kind is Kind.INFERENCE:
             self._inference(node, facts, now, failed=failed)
         elif facts.kind is Kind.STREAM_RECORD:
@@ -134,23 +136,27 @@ class Calls:
             for other in linked:
                 self._give_way(other, node.scope)
             return
-        for other in linked:  # they said nothing, this one does
-            call = call._replace(is_call=call.is_call and other.state is not State.COUNTED)
+        if linked:  # they said nothing, this one does
+            other = _stood_in_for(linked)
+            call = call._replace(is_call=other.state is not State.COUNTED)
             self._give_way(other, node.scope)
         if node.usage_known or not self._waits(node, facts, call, now):
             self._count(node, call)
 
     def _waits(self, node: Node, facts: Facts, call: Call, now: float) -> bool:
         """Hold a call that says nothing, if something else may still say it."""
-        if node.scope.startswith(names.STREAM_RECORDS) and not call.failed:
-            if self._streams.request(node, facts):  # its tokens are counted already
-                node.usage_known = True
+        if node.scope.startswith(names.STREAM_RECORDS):
+            if self._streams.request(node, facts, failed=call.failed):  # its tokens are counted
                 self._count(node, call._replace(unknown=False))
                 return True
+            if call.failed:
+                return False
         elif not any(above.may_say_more for above in node.ancestors):
             return False
         node.state, node.call = State.HELD, call
         self._held[node] = now + HOLD
+        if len(self._held) > MAX_HELD:
+            self._count_held(next(iter(self._held)))
         note_counted(node, 0)
         self._ids.remember(node, call.usage)
         return True
@@ -163,7 +169,7 @@ class Calls:
             self._drop(node, asked.scope)  # another library's record of that call was counted
         elif asked is not None and asked.state is State.HELD and asked.call is not None:
             self._held.pop(asked)
-            asked.usage_known = facts.usage.known
+            asked.usage = facts.usage
             said = _call(asked, facts, failed=False)
             self._count(asked, said._replace(model=said.model or asked.call.model))
         elif facts.usage.known:  # the request was counted before, or has not ended yet
@@ -175,7 +181,7 @@ class Calls:
             or node.scope.startswith(names.LIFETIME_TOTALS)
             or node.begun_late  # what was below it is not known
         )
-        if facts.usage.known and not repeats:
+        if (facts.usage.known or facts.refused) and not repeats:
             call = _call(node, facts, failed=False)
             self._count(node, call._replace(is_call=not node.counted_below))
 
@@ -243,7 +249,7 @@ class Calls:
     def _rest_of(self, node: Node, facts: Facts) -> None:
         """Count what a call used that was counted before it ended."""
         if node.state is State.COUNTED and facts.usage.known and not node.usage_known:
-            node.usage_known = True
+            node.usage = facts.usage
             call = _call(node, facts, failed=False)._replace(is_call=False)
             self._bookings.append(Booking(node.target, node.place, call))
 
@@ -256,8 +262,26 @@ def _linked(node: Node) -> list[Node]:
         for other in (*node.below, *above)
         if other.state in (State.COUNTED, State.HELD)
         and other.kind is Kind.INFERENCE
-        and (not other.response_id or not node.response_id or other.response_id == node.response_id)
+        and _may_be_one(node, other)
     ]
+
+
+def _may_be_one(one: Node, other: Node) -> bool:
+    """Tell whether two spans above each other may be of one call: a guard's call is another one."""
+    if one.response_id and other.response_id:
+        return one.response_id == other.response_id
+    if not one.usage_known or not other.usage_known or one.usage.input == other.usage.input:
+        return True
+    return same_model(one.model, other.model)
+
+
+def _stood_in_for(linked: list[Node]) -> Node:
+    """Return the one whose place an outer record takes: the last attempt, one that succeeded first.
+
+    The other ones are attempts that failed, and calls of their own.
+    """
+    attempts = [other for other in linked if other.call is None or not other.call.failed]
+    return (attempts or linked)[-1]
 
 
 def _call(node: Node, facts: Facts, *, failed: bool) -> Call:

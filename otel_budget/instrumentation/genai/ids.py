@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 #: Response ids remembered, of the whole process.
 MAX_IDS: Final = 10_000
+
+
+#: Ids that a server makes of a small number (Ollama's, of 0 to 998): they come again.
+_WEAK: Final = re.compile(r"(?:chatcmpl|cmpl)-[0-9]{1,6}")
 
 
 class Known(NamedTuple):
@@ -46,10 +51,11 @@ class ResponseIds:
         known = None if node.response_id is None else self._known.get(node.response_id)
         if known is None or any(other.number == known.number for other in linked):
             return None
-        if known.usage.known and usage.known:
-            same_scope = known.scope == node.scope
-            if _differ(known.usage, usage, same_scope=same_scope):
-                return None  # some servers use an id more than once
+        same_scope = known.scope == node.scope
+        if same_scope and _WEAK.fullmatch(node.response_id or ""):
+            return None
+        if known.usage.known and usage.known and _differ(known.usage, usage, same_scope=same_scope):
+            return None  # some servers use an id more than once
         return known
 
     def __len__(self) -> int:

@@ -89,6 +89,11 @@ INFERENCE: Final = frozenset(
         "aembedding",
         "responses",
         "aresponses",
+        # Semantic Kernel
+        "chat.completions",
+        "chat.streaming_completions",
+        "text.completions",
+        "text.streaming_completions",
     }
 )
 #: Values of the operation that are about calls which have spans of their own.
@@ -153,6 +158,8 @@ LIBRARIES: Final = (
     ("opentelemetry.instrumentation.genai.", "OpenTelemetry's genai"),
     ("opentelemetry.instrumentation.openai_v2", "OpenTelemetry's openai-v2"),
     ("opentelemetry.util.genai", "OpenTelemetry's util-genai"),
+    ("opentelemetry.instrumentation.google_genai", "OpenTelemetry's google-genai"),
+    ("opentelemetry.instrumentation.botocore", "OpenTelemetry's botocore"),
     ("opentelemetry.instrumentation.", "Traceloop's"),
     ("openinference.", "OpenInference's"),
     ("pydantic-ai", "Pydantic AI's"),

@@ -93,6 +93,15 @@ class Notices:
                 "once). Use the adapter instead: docs/adapters.md", scope,
             )  # fmt: skip
 
+    def nothing_seen(self, session_id: str) -> None:
+        """Say that a run ended without a call."""
+        if self._first(("nothing",)):
+            self._say(
+                "session %s ended and not one model call was seen: is the library instrumented, "
+                "does it use the tracer provider that instrument() was called for, and was that "
+                "after your own set-up? (said once)", session_id,
+            )  # fmt: skip
+
     def repeated(self, session_id: str) -> None:
         """Say that an operation recorded by hand is counted from spans, too."""
         if self._first(("repeated",)):

@@ -102,9 +102,9 @@ def kind_of(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool 
         names.REQUEST_TYPE
     )  # fmt: skip
     try:
-        kind = _kind_of(name, scope, *said)
+        kind = _kind_of(name[:_LONGEST_NAME], scope, *said)
     except TypeError:  # a list: no text, so nothing said
-        kind = _kind_of(name, scope, *map(_text, said))
+        kind = _kind_of(name[:_LONGEST_NAME], scope, *map(_text, said))
     if kind is Kind.OTHER and evicted and _looks_like_a_call(name, seen):
         return Kind.INFERENCE
     return kind
@@ -153,7 +153,7 @@ def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = F
         _cost(seen),
         tuple(refused),
         partly=usage.known
-        and (not usage.input or _says_no_output(seen) or written_by_litellm(scope, seen)),
+        and (_says_no_input(seen) or _says_no_output(seen) or written_by_litellm(scope, seen)),
     )
 
 
@@ -166,6 +166,10 @@ def _is_strange(name: str, seen: Mapping[str, object]) -> bool:
     if names.USAGES.isdisjoint(seen) or _NOT_A_CALL.search(name):
         return False
     return seen.get(names.OPERATION) != names.FETCH
+
+
+def _says_no_input(seen: Mapping[str, object]) -> bool:
+    return not any(as_count(seen.get(spelling)) for spelling in names.USAGE["input"])
 
 
 def _says_no_output(seen: Mapping[str, object]) -> bool:

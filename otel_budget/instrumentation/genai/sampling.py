@@ -1,7 +1,8 @@
 """Samplers: a span that is dropped is a call that nobody counts.
 
 A dropped span never reaches a processor. To count everything and still export a sample, spans that
-would be dropped are recorded without being exported: ``RecordingSampler`` around one's own sampler.
+would be dropped are recorded without being exported: ``RecordingSampler`` around one's own sampler,
+outermost.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,18 +59,19 @@ class RecordingSampler(Sampler):
 
 
 def drops(sampler: object) -> str | None:
-    """Return the description of a sampler that drops some root spans; None for one that does not.
+    """Return the description of a sampler that drops spans of a run; None for one that does not.
 
-    A sampler that goes by the parent (the default one does) is asked without one: whether a
-    caller's decision drops a run is seen when the run's own span is opened.
+    A sampler that goes by the parent (the default one does) is asked without one, and with one of
+    its own making: whether a caller's decision drops a run is seen when the run's span is opened.
     """
     if not isinstance(sampler, Sampler):
         return None
     try:
-        kept = all(
-            sampler.should_sample(None, trace_id, "chat").decision is not Decision.DROP
-            for trace_id in _PROBES
-        )
+        roots = [sampler.should_sample(None, trace_id, "chat").decision for trace_id in _PROBES]
+        if Decision.RECORD_ONLY in roots:  # then spans below one that is not sampled are made
+            unsampled = SpanContext(_PROBES[0], 1, is_remote=False)
+            below = set_span_in_context(NonRecordingSpan(unsampled))
+            roots.append(sampler.should_sample(below, _PROBES[0], "chat").decision)
     except Exception:  # noqa: BLE001 - a sampler of somebody else's: nothing can be said of it
         return None
-    return None if kept else sampler.get_description()
+    return sampler.get_description() if Decision.DROP in roots else None

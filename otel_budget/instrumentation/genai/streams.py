@@ -36,13 +36,14 @@ class StreamRecords:
         """Begin with nothing that waits."""
         self._waiting: OrderedDict[Key, _Waiting] = OrderedDict()
 
-    def request(self, node: Node, facts: Facts) -> bool:
+    def request(self, node: Node, facts: Facts, *, failed: bool) -> bool:
         """Take in a request that did not say what it used; True if its record came before it."""
         waiting = self._of(node, facts)
         if waiting.records:
             waiting.records -= 1
             return True
-        waiting.requests.append(node)
+        if not failed:
+            waiting.requests.append(node)
         return False
 
     def record(self, node: Node, facts: Facts) -> Node | None:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_budget.instrumentation.genai.reading import Kind
+from otel_budget.instrumentation.genai.reading import NO_USAGE, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,6 +67,7 @@ class Node:
         "ended",
         "first",
         "kind",
+        "model",
         "number",
         "parent",
         "place",
@@ -78,8 +79,8 @@ class Node:
         "state",
         "target",
         "tokens_below",
+        "usage",
         "usage_below",
-        "usage_known",
     )
 
     def __init__(self, begun: Begun, number: int) -> None:
@@ -93,7 +94,7 @@ class Node:
         """Nobody saw it begin, nor what was inside it."""
         self.tokens_below = 0
         """Of the same run, counted below this span."""
-        self.usage_known = False
+        self.usage, self.model = NO_USAGE, ""
         self.state = State.NONE
         self.response_id: str | None = None
         self.call: Call | None = None
@@ -108,6 +109,11 @@ class Node:
         while node is not None and depth < MAX_DEPTH:
             yield node
             node, depth = node.parent, depth + 1
+
+    @property
+    def usage_known(self) -> bool:
+        """True if the span said what the call used."""
+        return bool(self.usage[0] or self.usage[1])
 
     @property
     def may_say_more(self) -> bool:
@@ -167,9 +173,10 @@ def note_counted(node: Node, tokens: int) -> None:
             above.counted_below = True
             above.tokens_below += tokens
         above.usage_below |= node.usage_known
-        repeats = above.kind is Kind.AGGREGATE or node in above.below
-        if not repeats and len(above.below) < MAX_BELOW:
-            above.below = (*above.below, node)
+        below = above.below
+        if above.kind is Kind.AGGREGATE or len(below) >= MAX_BELOW or node in below:
+            continue
+        above.below = (*below, node)
 
 
 def note_counted_elsewhere(node: Node) -> None:

@@ -20,6 +20,8 @@ CHANCES: Final = 2
 #: Runs remembered, and the last calls of each.
 MAX_RUNS: Final = 1_024
 MAX_CALLS: Final = 64
+#: Scopes told apart.
+MAX_SCOPES: Final = 100
 
 
 class _Counted:
@@ -43,7 +45,7 @@ class Unlinked:
 
     def counted(self, node: Node, call: Call) -> None:
         """Remember a call that was counted."""
-        self._scopes.add(node.scope)
+        self._note(node.scope)
         recent = self._recent.get(id(node.target))
         if recent is None:
             recent = self._recent[id(node.target)] = deque(maxlen=MAX_CALLS)
@@ -53,7 +55,8 @@ class Unlinked:
 
     def learn(self, one: str, other: str) -> None:
         """Take note that two scopes reported the same call, by its id or by ancestry."""
-        self._sightings[frozenset((one, other))] += 1
+        if self._note(one) and self._note(other):
+            self._sightings[frozenset((one, other))] += 1
 
     def repeated(self, node: Node, call: Call) -> str | None:
         """Return the scope that counted the same call before; None if that cannot be said."""
@@ -72,8 +75,14 @@ class Unlinked:
             return other.call.scope if self._sightings[pair] > CHANCES else None
         return None
 
+    def _note(self, scope: str) -> bool:
+        """Return whether a scope is among those that are told apart."""
+        if len(self._scopes) < MAX_SCOPES:
+            self._scopes.add(scope)
+        return scope in self._scopes
+
     def _alike(self, call: Call, other: Call) -> bool:
-        if not _same_model(call.model, other.model):
+        if not same_model(call.model, other.model):
             return False
         if call.usage.known:
             return call.usage[:2] == other.usage[:2]
@@ -81,6 +90,6 @@ class Unlinked:
         return learnt and call.failed == other.failed
 
 
-def _same_model(one: str | None, other: str | None) -> bool:
+def same_model(one: str | None, other: str | None) -> bool:
     """Tell whether two names may be of one model: with a date, or a provider, on one of them."""
     return not one or not other or one in other or other in one
