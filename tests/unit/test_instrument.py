@@ -17,7 +17,7 @@ from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.notices import Notices
 from otel_budget.instrumentation.genai.reading import UNSAID
 from tests.monitors import Make
-from tests.spans import CHAT, OPENAI, calls_of, end, usage
+from tests.spans import CHAT, OPENAI, Call, calls_of, end, usage
 
 
 def test_instrumenting_a_provider_again_changes_nothing(provider: TracerProvider) -> None:

@@ -22,6 +22,7 @@ from otel_budget.instrumentation.genai import names
 from otel_budget.instrumentation.genai.call import Booking, Call, Target
 from otel_budget.instrumentation.genai.ids import ResponseIds
 from otel_budget.instrumentation.genai.reading import UNSAID, Facts, Kind
+from otel_budget.instrumentation.genai.records import linked_records, stood_in_for
 from otel_budget.instrumentation.genai.streams import StreamRecords
 from otel_budget.instrumentation.genai.tree import (
     MAX_OPEN,
@@ -32,7 +33,7 @@ from otel_budget.instrumentation.genai.tree import (
     note_counted,
     note_counted_elsewhere,
 )
-from otel_budget.instrumentation.genai.unlinked import Unlinked, same_model
+from otel_budget.instrumentation.genai.unlinked import Unlinked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +127,7 @@ class Calls:
     # --- what a span is ------------------------------------------------------------------------
     def _inference(self, node: Node, facts: Facts, now: float, *, failed: bool) -> None:
         call = _call(node, facts, failed=failed)
-        linked = _linked(node)
+        linked = linked_records(node)
         if linked and not (node.usage_known and not any(n.usage_known for n in linked)):
             self._drop(node, linked[0].scope)
             return
@@ -137,7 +138,7 @@ class Calls:
                 self._give_way(other, node.scope)
             return
         if linked:  # they said nothing, this one does
-            other = _stood_in_for(linked)
+            other = stood_in_for(linked)
             call = call._replace(is_call=other.state is not State.COUNTED)
             self._give_way(other, node.scope)
         if node.usage_known or not self._waits(node, facts, call, now):
@@ -233,9 +234,9 @@ class Calls:
     def _release_below(self, node: Node) -> None:
         """Count what was held for this span, unless something else may still say more."""
         for held in node.below:
-            waits = any(above.may_say_more for above in held.ancestors)
-            of_a_stream = held.scope.startswith(names.STREAM_RECORDS)
-            if held.state is State.HELD and not waits and not of_a_stream:
+            if held.state is not State.HELD or held.scope.startswith(names.STREAM_RECORDS):
+                continue
+            if not any(above.may_say_more for above in held.ancestors):
                 self._count_held(held)
 
     def _count_open(self, node: Node) -> None:
@@ -252,36 +253,6 @@ class Calls:
             node.usage = facts.usage
             call = _call(node, facts, failed=False)._replace(is_call=False)
             self._bookings.append(Booking(node.target, node.place, call))
-
-
-def _linked(node: Node) -> list[Node]:
-    """Return the records of the same call below and above a span."""
-    above = [other for other in node.ancestors if other.kind is Kind.INFERENCE]
-    return [
-        other
-        for other in (*node.below, *above)
-        if other.state in (State.COUNTED, State.HELD)
-        and other.kind is Kind.INFERENCE
-        and _may_be_one(node, other)
-    ]
-
-
-def _may_be_one(one: Node, other: Node) -> bool:
-    """Tell whether two spans above each other may be of one call: a guard's call is another one."""
-    if one.response_id and other.response_id:
-        return one.response_id == other.response_id
-    if not one.usage_known or not other.usage_known or one.usage.input == other.usage.input:
-        return True
-    return same_model(one.model, other.model)
-
-
-def _stood_in_for(linked: list[Node]) -> Node:
-    """Return the one whose place an outer record takes: the last attempt, one that succeeded first.
-
-    The other ones are attempts that failed, and calls of their own.
-    """
-    attempts = [other for other in linked if other.call is None or not other.call.failed]
-    return (attempts or linked)[-1]
 
 
 def _call(node: Node, facts: Facts, *, failed: bool) -> Call:
