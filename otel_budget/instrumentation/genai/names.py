@@ -153,6 +153,11 @@ ALL: Final = frozenset(
 
 #: Beginning of a scope's name to what people call the library.
 LIBRARIES: Final = (
+    ("otel_budget.langchain", "otel-budget's LangChain adapter"),
+    ("otel_budget.litellm", "otel-budget's LiteLLM adapter"),
+    ("otel_budget.openai_agents", "otel-budget's OpenAI Agents adapter"),
+    ("otel_budget.pydantic_ai", "otel-budget's Pydantic AI adapter"),
+    ("otel_budget", "otel-budget's own spans"),
     ("com.anthropic.sdk", "anthropic's own spans"),
     ("opentelemetry.instrumentation.genai.openai_agents", "OpenTelemetry's openai-agents"),
     ("opentelemetry.instrumentation.genai.", "OpenTelemetry's genai"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
+from otel_budget import semconv
 from otel_budget.instrumentation.forked import ProcessLock
 from otel_budget.instrumentation.genai import names
 
@@ -50,6 +51,8 @@ class Notices:
 
     def duplicate(self, one: str, other: str) -> None:
         """Say that two libraries report the same calls."""
+        if one.startswith(semconv.SCOPE_NAME) or other.startswith(semconv.SCOPE_NAME):
+            return  # an adapter beside spans: both are wanted
         if self._first(("duplicate", frozenset((one, other)))):
             self._say(
                 "%s and %s both report the same calls; counting one (said once). Switch one of "
@@ -102,6 +105,10 @@ class Notices:
                 "after your own set-up? (said once)", session_id,
             )  # fmt: skip
 
+    def no_longer(self, *what: Hashable) -> None:
+        """Take something for said: it is being minded."""
+        self._first(what)
+
     def repeated(self, session_id: str) -> None:
         """Say that an operation recorded by hand is counted from spans, too."""
         if self._first(("repeated",)):
@@ -122,7 +129,7 @@ def library(scope: str) -> str:
     """Return what people call the library that made a span."""
     for beginning, name in names.LIBRARIES:
         if scope.startswith(beginning):
-            return name if name.endswith("spans") else f"{name} spans"
+            return name if name.endswith(("spans", "adapter")) else f"{name} spans"
     return f"the spans of {scope!r}"
 
 

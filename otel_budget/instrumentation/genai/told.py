@@ -1,0 +1,90 @@
+"""The seam for adapters: calls that a framework tells of itself, instead of by spans."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from otel_budget.instrumentation.genai import attribution, names
+from otel_budget.instrumentation.genai.accounting import ACCOUNTING
+from otel_budget.instrumentation.genai.reading import NOT_A_CALL, UNSAID, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otel_budget.instrumentation.genai.call import Target
+    from otel_budget.instrumentation.genai.reading import Facts
+
+_OTHER_PARTS: Final = {
+    "operation": names.OPERATION,
+    "model": names.MODEL[0],
+    "provider": names.PROVIDER[0],
+    "response_id": names.RESPONSE_ID[0],
+    "cost": names.COST[0],
+}
+
+
+class HasTarget(Protocol):
+    """A monitor, as an adapter needs it."""
+
+    @property
+    def target(self) -> Target:
+        """The account of its run."""
+
+
+def told(scope: str, **said: Any) -> Facts:
+    """Return what a framework said of a call, by the same rules as for spans.
+
+    said: ``input``, ``output``, ``cached``, ``cache_write``, ``reasoning`` (tokens), ``operation``
+    (default ``chat``), ``model``, ``provider``, ``response_id``, ``cost`` (US dollars); None for
+    what it does not say.
+    """
+    seen: dict[str, object] = {names.OPERATION: "chat"}
+    for part, value in said.items():
+        if value is not None:
+            seen[_OTHER_PARTS[part] if part in _OTHER_PARTS else names.USAGE[part][0]] = value
+    return read("chat", scope, seen)
+
+
+class ToldCall:
+    """One call of a framework: checked before, counted after. Close it once."""
+
+    def __init__(self, scope: str, monitor: HasTarget | None) -> None:
+        """Begin a call. Raises BudgetExceeded, and begins none, if the run must stop.
+
+        monitor: of the run, by default that of the context.
+        """
+        target = target_of(monitor)
+        if target is not None:
+            target.check()
+        self._scope, self._node = scope, ACCOUNTING.open_call(scope, target=target)
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        """Take what is reported in this context for other records of this call."""
+        token = attribution.ENCLOSING.set(self._node)
+        try:
+            yield
+        finally:
+            with suppress(ValueError):  # left in another context, as async generators may be
+                attribution.ENCLOSING.reset(token)
+
+    def cancel(self) -> None:
+        """Count nothing: it was no call after all."""
+        node, self._node = self._node, None
+        ACCOUNTING.close_call(node, NOT_A_CALL)
+
+    def close(self, *, failed: bool = False, **said: Any) -> None:
+        """Count the call with what the framework said of it, as in ``told``. Never raises."""
+        node, self._node = self._node, None
+        try:
+            facts = told(self._scope, **said)
+        except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
+            ACCOUNTING.broken("ends")
+            facts = UNSAID
+        ACCOUNTING.close_call(node, facts, failed=failed)
+
+
+def target_of(monitor: HasTarget | None) -> Target | None:
+    """Return the account of a run: of the given one, else of that of the context."""
+    return attribution.current() if monitor is None else monitor.target

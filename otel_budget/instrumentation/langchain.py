@@ -1,0 +1,131 @@
+"""LangChain and LangGraph: count their model calls, and ask before each.
+
+    handler = BudgetCallbackHandler()              # for the run of the context, or monitor=...
+    agent.invoke(inputs, {"callbacks": [handler]})
+
+or once for the whole process: ``install()``. An exception before a call reaches the application. An
+agent made with ``create_agent(..., middleware=[stop_gracefully()])`` ends with what it has instead.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.tracers.context import register_configure_hook
+
+from otel_budget.errors import BudgetExceeded
+from otel_budget.instrumentation.genai.told import HasTarget, ToldCall, target_of
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from langchain.agents.middleware import AgentMiddleware
+    from langchain_core.outputs import LLMResult
+
+SCOPE: Final = "otel_budget.langchain"
+#: Calls that are open at once, at most; past that the oldest is counted as one of unknown use.
+_MAX_OPEN: Final = 10_000
+
+
+class BudgetCallbackHandler(BaseCallbackHandler):
+    """Counts chat models and LLMs. Embeddings have no callbacks in LangChain."""
+
+    #: BudgetExceeded reaches the application, in coroutines too.
+    raise_error = True
+    run_inline = True
+
+    def __init__(self, monitor: HasTarget | None = None) -> None:
+        """Count for one run, or for the run of the context in which a call begins."""
+        self._monitor = monitor
+        self._open: OrderedDict[UUID, ToldCall] = OrderedDict()
+
+    def on_chat_model_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        """Ask, and begin a call."""
+        self._open[run_id] = ToldCall(SCOPE, self._monitor)
+        while len(self._open) > _MAX_OPEN:
+            self._open.popitem(last=False)[1].close()
+
+    def on_llm_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        """Ask, and begin a call."""
+        self.on_chat_model_start(run_id=run_id)
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+        """Count a call that was answered."""
+        call = self._open.pop(run_id, None)
+        if call is not None:
+            call.close(**said_by(response))
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+        """Count a call that failed. A stream that was left is no failure, and of unknown use."""
+        call = self._open.pop(run_id, None)
+        if call is not None:
+            call.close(failed=not isinstance(error, GeneratorExit))
+
+
+def said_by(response: LLMResult) -> dict[str, Any]:
+    """Return what a result says of its call, for ``told``."""
+    generations = [one for several in response.generations for one in several]
+    message: Any = getattr(generations[0], "message", None) if generations else None
+    about = dict(response.llm_output or {}) | dict(getattr(message, "response_metadata", None) or {})
+    usage = getattr(message, "usage_metadata", None) or {}
+    of_input = usage.get("input_token_details") or {}
+    of_output = usage.get("output_token_details") or {}
+    older = about.get("token_usage") or {}
+    return {
+        "input": usage.get("input_tokens", older.get("prompt_tokens")),
+        "output": usage.get("output_tokens", older.get("completion_tokens")),
+        "cached": of_input.get("cache_read"),
+        "cache_write": _cache_write(of_input),
+        "reasoning": of_output.get("reasoning"),
+        "model": about.get("model_name") or about.get("model"),
+        "provider": about.get("model_provider"),
+        "response_id": _response_id(about.get("id"), getattr(message, "id", None)),
+    }
+
+
+def install(monitor: HasTarget | None = None) -> BudgetCallbackHandler:
+    """Have every model call of this process counted, without handing a handler around."""
+    handler = BudgetCallbackHandler(monitor)
+    # The hook asks the variable in whatever context a call is made: its default is the handler.
+    variable: ContextVar[BudgetCallbackHandler | None] = ContextVar(SCOPE, default=handler)
+    register_configure_hook(variable, inheritable=True)
+    return handler
+
+
+def stop_gracefully(monitor: HasTarget | None = None) -> AgentMiddleware[Any, Any]:
+    """Return a middleware for ``create_agent`` that ends the agent before a call it may not make.
+
+    Needs the package ``langchain``.
+    """
+    from langchain.agents.middleware import before_model
+
+    @before_model(can_jump_to=["end"])
+    def end_when_stopped(_state: Any, _runtime: Any) -> dict[str, Any] | None:
+        target = target_of(monitor)
+        try:
+            if target is not None:
+                target.check()
+        except BudgetExceeded:
+            return {"jump_to": "end"}
+        return None
+
+    return end_when_stopped
+
+
+def _cache_write(of_input: dict[str, Any]) -> int | None:
+    """Return what was written to a cache: Anthropic's is told by how long it is kept."""
+    by_age = [of_input.get(f"ephemeral_{age}_input_tokens") or 0 for age in ("5m", "1h")]
+    together: int | None = of_input.get("cache_creation")
+    return max(together or 0, sum(by_age)) if together is not None or any(by_age) else None
+
+
+def _response_id(*candidates: object) -> str | None:
+    """Return the provider's own id; LangChain makes up ids of runs and messages, too."""
+    made_up = ("run-", "lc_", "lc-")
+    for one in candidates:
+        if isinstance(one, str) and one and not one.startswith(made_up):
+            return one
+    return None

@@ -1,0 +1,167 @@
+"""LiteLLM: count its calls, and ask before each.
+
+    install()                                    # all of litellm's own functions, for the process
+    completion = budgeted(litellm.completion)    # or one function, also one that was imported before
+
+LiteLLM's callbacks cannot do this: they cannot stop a call, and they come later, in other threads,
+when the next call may be under way. So its functions are wrapped.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Final
+
+import litellm
+
+from otel_budget.instrumentation.genai.accounting import ACCOUNTING
+from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SCOPE: Final = "otel_budget.litellm"
+#: The functions of litellm that call a model.
+FUNCTIONS: Final = (
+    "completion", "acompletion", "text_completion", "atext_completion", "embedding", "aembedding",
+    "responses", "aresponses",
+)  # fmt: skip
+
+
+def install(monitor: HasTarget | None = None) -> None:
+    """Wrap the functions of litellm, for routers and frameworks above it, too.
+
+    Code that imported a function before (``from litellm import completion``) keeps the bare one.
+    Installed twice it changes nothing.
+    """
+    ACCOUNTING.notices.no_longer("litellm")  # its span code counts for nothing from now on
+    for name in FUNCTIONS:
+        function = getattr(litellm, name)
+        if not hasattr(function, "otel_budget"):
+            setattr(litellm, name, budgeted(function, monitor))
+
+
+def budgeted(function: Callable[..., Any], monitor: HasTarget | None = None) -> Callable[..., Any]:
+    """Return a function of litellm that is counted, and raises BudgetExceeded instead of a call
+    that may not be made. monitor: of the run, by default that of the context of each call.
+    """
+    operation = "embeddings" if "embedding" in function.__name__ else "chat"
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        told = ToldCall(SCOPE, monitor)
+        try:
+            with told.around():
+                result = function(*args, **kwargs)
+        except BaseException:
+            told.close(failed=True, model=_model(args, kwargs))
+            raise
+        return _counted(told, result, operation)
+
+    @functools.wraps(function)
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        told = ToldCall(SCOPE, monitor)
+        try:
+            with told.around():
+                result = await function(*args, **kwargs)
+        except BaseException:
+            told.close(failed=True, model=_model(args, kwargs))
+            raise
+        return _counted(told, result, operation)
+
+    wrapper = call_async if inspect.iscoroutinefunction(function) else call
+    wrapper.otel_budget = True  # type: ignore[attr-defined] # the mark that install() looks for
+    return wrapper
+
+
+class Stream:
+    """A stream of litellm, which counts its call when it ends. All else is the stream's own."""
+
+    def __init__(self, told: ToldCall, stream: Any) -> None:
+        """Count nothing yet."""
+        self._told, self._stream = told, stream
+        self._said: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the stream has."""
+        return getattr(self._stream, name)
+
+    def __iter__(self) -> Stream:
+        """Iterate over the chunks."""
+        return self
+
+    def __aiter__(self) -> Stream:
+        """Iterate over the chunks."""
+        return self
+
+    def __next__(self) -> Any:
+        """Return the next chunk."""
+        try:
+            return self._seen(next(self._stream))
+        except BaseException as exc:
+            self._end(exc, StopIteration)
+            raise
+
+    async def __anext__(self) -> Any:
+        """Return the next chunk."""
+        try:
+            return self._seen(await anext(self._stream))
+        except BaseException as exc:
+            self._end(exc, StopAsyncIteration)
+            raise
+
+    def __del__(self) -> None:
+        """Count a stream that was left: what it used is not known."""
+        self._told.close(**self._said)
+
+    def _seen(self, chunk: Any) -> Any:
+        said = said_by(getattr(chunk, "response", None) or chunk)
+        self._said |= {name: value for name, value in said.items() if value is not None}
+        return chunk
+
+    def _end(self, exc: BaseException, ended: type[BaseException]) -> None:
+        self._told.close(failed=not isinstance(exc, ended), **self._said)
+
+
+def said_by(result: Any) -> dict[str, Any]:
+    """Return what a result of litellm says of its call, for ``told``."""
+    usage = getattr(result, "usage", None)
+    hidden = getattr(result, "_hidden_params", None) or {}
+    of_input = _first(usage, "prompt_tokens_details", "input_tokens_details")
+    of_output = _first(usage, "completion_tokens_details", "output_tokens_details")
+    return {
+        "input": _first(usage, "prompt_tokens", "input_tokens"),
+        "output": _first(usage, "completion_tokens", "output_tokens"),
+        "cached": _first(of_input, "cached_tokens", "cache_read_tokens"),
+        "cache_write": _first(of_input, "cache_creation_tokens", "cache_write_tokens")
+        or _first(usage, "cache_creation_input_tokens"),
+        "reasoning": _first(of_output, "reasoning_tokens"),
+        "model": _first(result, "model"),
+        "provider": hidden.get("custom_llm_provider"),
+        "response_id": _first(result, "id"),
+        "cost": hidden.get("response_cost"),
+    }
+
+
+def _counted(told: ToldCall, result: Any, operation: str) -> Any:
+    if (getattr(result, "_hidden_params", None) or {}).get("cache_hit"):
+        told.cancel()  # litellm's own cache: nobody was asked
+    elif hasattr(result, "__next__") or hasattr(result, "__anext__"):
+        return Stream(told, result)
+    else:
+        told.close(operation=operation, **said_by(result))
+    return result
+
+
+def _model(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return kwargs.get("model", args[0] if args else None)
+
+
+def _first(value: Any, *names: str) -> Any:
+    """Return the first of some attributes, or keys, that has a value."""
+    for name in names:
+        found = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+        if found is not None:
+            return found
+    return None

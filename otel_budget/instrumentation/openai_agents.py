@@ -1,0 +1,119 @@
+"""OpenAI's Agents SDK: count the calls of a model, and ask before each.
+
+    await Runner.run(agent, "...", run_config=RunConfig(model_provider=BudgetModelProvider()))
+    Agent(name="...", model=BudgetModel(OpenAIResponsesModel(...)))     # or one model
+
+BudgetExceeded ends the run before the request; its hooks and guardrails stay as they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from agents.models.interface import Model, ModelProvider
+from agents.models.multi_provider import MultiProvider
+
+from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agents.items import ModelResponse, TResponseStreamEvent
+
+SCOPE: Final = "otel_budget.openai_agents"
+_ENDED: Final = ("response.completed", "response.incomplete", "response.failed")
+
+
+class BudgetModel(Model):
+    """A model whose every call is counted, and made only if it may be."""
+
+    def __init__(self, wrapped: Model, monitor: HasTarget | None = None) -> None:
+        """Wrap a model. monitor: of the run, by default that of the context of each call."""
+        self._wrapped, self._monitor = wrapped, monitor
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the model has besides."""
+        return getattr(self._wrapped, name)
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        """Ask, call, count."""
+        told = ToldCall(SCOPE, self._monitor)
+        try:
+            with told.around():
+                response = await self._wrapped.get_response(*args, **kwargs)
+        except BaseException:
+            told.close(failed=True, model=self._name)
+            raise
+        said = said_by(response.usage)
+        told.close(model=self._name, response_id=response.response_id, **said)
+        return response
+
+    async def stream_response(
+        self, *args: Any, **kwargs: Any
+    ) -> AsyncIterator[TResponseStreamEvent]:
+        """Ask, call, and count when the stream ends, however far it was read."""
+        told = ToldCall(SCOPE, self._monitor)
+        said: dict[str, Any] = {"model": self._name}
+        failed = True
+        try:
+            async for event in self._wrapped.stream_response(*args, **kwargs):
+                if event.type in _ENDED:
+                    said |= said_by(event.response.usage) | _id_of(event.response)
+                yield event
+            failed = False
+        except GeneratorExit:  # left half-way
+            failed = False
+            raise
+        finally:
+            told.close(failed=failed, **said)
+
+    async def close(self) -> None:
+        """Close the model."""
+        await self._wrapped.close()
+
+    def get_retry_advice(self, request: Any) -> Any:
+        """Return the model's own advice."""
+        return self._wrapped.get_retry_advice(request)
+
+    @property
+    def _name(self) -> str | None:
+        name = getattr(self._wrapped, "model", None)
+        return None if name is None else str(name)
+
+
+class BudgetModelProvider(ModelProvider):
+    """A provider all of whose models are counted."""
+
+    def __init__(
+        self, wrapped: ModelProvider | None = None, monitor: HasTarget | None = None
+    ) -> None:
+        """Wrap a provider, by default the one that runs use. monitor: as for BudgetModel."""
+        self._wrapped = MultiProvider() if wrapped is None else wrapped
+        self._monitor = monitor
+
+    def get_model(self, model_name: str | None) -> Model:
+        """Return a counted model."""
+        return BudgetModel(self._wrapped.get_model(model_name), self._monitor)
+
+    async def aclose(self) -> None:
+        """Close the provider."""
+        await self._wrapped.aclose()
+
+
+def said_by(usage: Any) -> dict[str, Any]:
+    """Return what a usage says, for ``told``. None: the answer has none."""
+    of_input = getattr(usage, "input_tokens_details", None)
+    of_output = getattr(usage, "output_tokens_details", None)
+    return {
+        "input": getattr(usage, "input_tokens", None),
+        "output": getattr(usage, "output_tokens", None),
+        "cached": getattr(of_input, "cached_tokens", None),
+        "cache_write": getattr(of_input, "cache_write_tokens", None),
+        "reasoning": getattr(of_output, "reasoning_tokens", None),
+    }
+
+
+def _id_of(response: Any) -> dict[str, Any]:
+    """Return the response's id; the SDK puts a made-up one where an API has none."""
+    made_up = str(response.id or "").startswith("__")
+    return {} if made_up else {"response_id": response.id}
