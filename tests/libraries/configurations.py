@@ -31,6 +31,8 @@ class Configuration:
     """Set in the environment of the process."""
     brings_provider: bool = False
     """The library sets the tracer provider, so the budget comes after it."""
+    asks: bool = False
+    """It asks before each call, so that a run stops before the first call over its limit."""
 
 
 def _openai(
@@ -111,6 +113,33 @@ CONFIGURATIONS: Final = (
     Configuration(
         "openai-agents+traceloop", "agents", "openai_agents", ("traceloop_openai_agents",),
         ("openai-agents", "openai", "opentelemetry-instrumentation-openai-agents"), settle=0.1,
+    ),
+    Configuration(
+        "langchain+adapter", "langchain", "langchain_agents", ("adapter_langchain",),
+        ("langchain", "langgraph", "langchain-core", "langchain-openai", "langchain-anthropic"),
+        variables=_NATIVE_OFF, asks=True,
+    ),
+    Configuration(
+        "litellm+adapter", "litellm", "litellm_calls", ("adapter_litellm",), ("litellm", "openai"),
+        variables=(("LITELLM_LOCAL_MODEL_COST_MAP", "True"),), asks=True,
+    ),
+    Configuration(
+        "litellm+adapter+spans", "litellm", "litellm_calls", ("litellm", "adapter_litellm"),
+        ("litellm", "openai"), settle=0.5,
+        variables=(("LITELLM_LOCAL_MODEL_COST_MAP", "True"),), asks=True,
+    ),
+    Configuration(
+        "pydantic-ai+adapter", "sdks", "pydantic_ai_agents", ("adapter_pydantic_ai",),
+        ("pydantic-ai-slim", "openai", "anthropic"), variables=_NATIVE_OFF, asks=True,
+    ),
+    Configuration(
+        "pydantic-ai+adapter+spans", "sdks", "pydantic_ai_agents",
+        ("pydantic_ai", "adapter_pydantic_ai"), ("pydantic-ai-slim", "openai", "anthropic"),
+        asks=True,
+    ),
+    Configuration(
+        "openai-agents+adapter", "agents", "openai_agents", ("adapter_openai_agents",),
+        ("openai-agents", "openai"), asks=True,
     ),
     Configuration(
         "strands", "agents", "strands_agents", (), ("strands-agents", "openai"), settle=0.1

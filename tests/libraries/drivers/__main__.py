@@ -29,7 +29,7 @@ def main(name: str, file: Path) -> None:
     with Provider() as provider, asyncio.Runner() as loop:
         clients = family.connect(provider.url, provider.openai_url)
         stage = Stage(provider, clients, counted_outside, configuration.settle, loop)
-        outcomes = play_all(family, stage)
+        outcomes = play_all(family, stage, asks=configuration.asks)
     result = {"versions": versions(configuration), "outcomes": outcomes}
     file.write_text(json.dumps(result), encoding="utf-8")
 

@@ -20,6 +20,7 @@ from tests.libraries.drivers.scenario import (
     WEATHER_WITH_PARTS,
     WITH_PARTS,
     Family,
+    wrapped,
 )
 from tests.libraries.provider import Answer, ToolCall
 
@@ -38,7 +39,7 @@ class Models:
     def __call__(self, name: str = MODEL, kind: Any = OpenAIResponsesModel) -> Any:
         """Return a model."""
         client = openai.AsyncOpenAI(api_key="sk-fake", base_url=self._openai_url, max_retries=2)
-        return kind(model=name, openai_client=client)
+        return wrapped(kind(model=name, openai_client=client))
 
 
 FAMILY = Family(Models, MODEL)

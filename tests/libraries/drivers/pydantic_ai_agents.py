@@ -20,6 +20,7 @@ from tests.libraries.drivers.scenario import (
     WEATHER_WITH_PARTS,
     WITH_PARTS,
     Family,
+    wrapped,
 )
 from tests.libraries.provider import Answer, ToolCall
 
@@ -37,13 +38,13 @@ class Models:
     def openai(self, name: str = MODEL, kind: Any = OpenAIChatModel) -> Any:
         """Return a model behind OpenAI's API."""
         client = openai.AsyncOpenAI(api_key="sk-fake", base_url=self._openai_url, max_retries=2)
-        return kind(name, provider=OpenAIProvider(openai_client=client))
+        return wrapped(kind(name, provider=OpenAIProvider(openai_client=client)))
 
     def anthropic(self) -> Any:
         """Return a model behind Anthropic's API."""
         client = anthropic.AsyncAnthropic(api_key="sk-fake", base_url=self._url)
         provider = AnthropicProvider(anthropic_client=client)
-        return AnthropicModel("claude-sonnet-4-5", provider=provider)
+        return wrapped(AnthropicModel("claude-sonnet-4-5", provider=provider))
 
 
 FAMILY = Family(Models, MODEL)

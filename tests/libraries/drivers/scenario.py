@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.libraries.provider import Answer, Spent, ToolCall
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Iterator
 
     #: The application: gets the clients of its family; the value of a coroutine is awaited.
     Play = Callable[[Any], Awaitable[None] | None]
@@ -31,6 +32,16 @@ LONG = Answer(text="x" * 300, chunks=30, pause=0.02)
 CUT = Answer(chunks=5, cut_after=2)
 #: Longer than the clients of the scenarios wait.
 LATE = Answer(delay=2)
+
+#: What an adapter puts around a model, where it is the model that is wrapped.
+WRAPPERS: list[Callable[[Any], Any]] = []
+
+
+def wrapped(model: Any) -> Any:
+    """Return a model as the application uses it."""
+    for wrapper in WRAPPERS:
+        model = wrapper(model)
+    return model
 
 
 @dataclass(frozen=True, slots=True)

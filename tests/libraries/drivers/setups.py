@@ -5,6 +5,8 @@ Every function imports what it needs: only the libraries of one environment are 
 
 from opentelemetry import trace
 
+from tests.libraries.drivers import scenario
+
 
 def otel_openai() -> None:
     """OpenTelemetry's own instrumentation of OpenAI's SDK."""
@@ -129,3 +131,34 @@ def litellm() -> None:
     library.suppress_debug_info = True
     config = OpenTelemetryConfig(exporter="in_memory")
     library.callbacks = [OpenTelemetry(config=config, tracer_provider=trace.get_tracer_provider())]
+
+
+def adapter_langchain() -> None:
+    """The adapter for LangChain, for the whole process."""
+    from otel_budget.instrumentation.langchain import install
+
+    install()
+
+
+def adapter_litellm() -> None:
+    """The adapter for LiteLLM, for the whole process."""
+    import litellm as library
+
+    from otel_budget.instrumentation.litellm import install
+
+    library.suppress_debug_info = True
+    install()
+
+
+def adapter_pydantic_ai() -> None:
+    """The adapter for Pydantic AI, around every model of the scenarios."""
+    from otel_budget.instrumentation.pydantic_ai import budgeted
+
+    scenario.WRAPPERS.append(budgeted)
+
+
+def adapter_openai_agents() -> None:
+    """The adapter for OpenAI's Agents SDK, around every model of the scenarios."""
+    from otel_budget.instrumentation.openai_agents import BudgetModel
+
+    scenario.WRAPPERS.append(BudgetModel)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from otel_budget import ResourceLimits, ResourceMonitor
+from otel_budget import BudgetExceeded, ResourceLimits, ResourceMonitor
 from tests.libraries.provider.script import total
 
 if TYPE_CHECKING:
@@ -119,6 +119,29 @@ class Stage:
 
         return self._outcome("run_inside_a_run", monitors, partial(self._await, both))
 
+    def stop_before_the_fourth_call(self, call: OneCallAsync, model: str) -> Outcome:
+        """Play a run that may make three calls and tries six; fail unless it stops in time."""
+        monitor = ResourceMonitor(ResourceLimits(max_api_calls=3), session_id="limited")
+
+        async def run() -> None:
+            async with monitor:
+                for _ in range(6):
+                    await call(self.clients, model)
+                    await asyncio.sleep(self.settle)
+
+        def stopped() -> None:
+            try:
+                self._await(run)
+            except BudgetExceeded:
+                return
+            raise AssertionError("no call was refused")
+
+        outcome = self._outcome("stop_before_the_fourth_call", [monitor], stopped)
+        asked = len(self.provider.log())
+        if asked != 3:
+            outcome["error"] = f"the provider was asked {asked} times, not 3"
+        return outcome
+
     def call_outside_of_every_run(self, call: OneCallAsync, model: str) -> Outcome:
         """Make a call in no run; what the process's own account has is what counts."""
 
@@ -161,8 +184,11 @@ class Stage:
         self.loop.run(what(), context=contextvars.copy_context())
 
 
-def play_all(family: Family, stage: Stage) -> list[Outcome]:
-    """Play every scenario of a family, and several runs with whatever it can call."""
+def play_all(family: Family, stage: Stage, *, asks: bool) -> list[Outcome]:
+    """Play every scenario of a family, and several runs with whatever it can call.
+
+    asks: before each call the run is asked whether it may go on.
+    """
     outcomes = [stage.play(scenario) for scenario in family]
     model, call, call_async = family.model, family.one_call, family.one_call_async
     if call is not None:
@@ -171,6 +197,8 @@ def play_all(family: Family, stage: Stage) -> list[Outcome]:
         outcomes.append(stage.four_runs_of_sixteen_tasks(call_async, model))
         outcomes.append(stage.run_inside_a_run(call_async, model))
         outcomes.append(stage.call_outside_of_every_run(call_async, model))
+        if asks:
+            outcomes.append(stage.stop_before_the_fourth_call(call_async, model))
     return outcomes
 
 
