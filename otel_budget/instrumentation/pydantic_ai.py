@@ -1,0 +1,113 @@
+"""Pydantic AI: count its model requests, and ask before each.
+
+    agent = Agent(budgeted("openai:gpt-5"))    # for the run of the context, or monitor=...
+
+A request that may not be made raises BudgetExceeded out of the agent's run;
+``pydantic_ai.capture_run_messages`` keeps what the agent has by then. An agent whose model was set
+elsewhere takes ``with agent.override(model=budgeted(...))``.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_ai.models import Model, infer_model
+from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.wrapper import WrapperModel
+
+from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from pydantic_ai.messages import ModelResponse
+    from pydantic_ai.models import StreamedResponse
+
+SCOPE: Final = "otel_budget.pydantic_ai"
+
+
+def budgeted(model: Model | str, monitor: HasTarget | None = None) -> Model:
+    """Return a model whose requests are counted, and raise BudgetExceeded if the run must stop.
+
+    model: also a name, as ``Agent`` takes it. Of a FallbackModel each model is counted by itself,
+    so that attempts that failed are calls, too. monitor: of the run, by default that of the context
+    of each request.
+    """
+    model = infer_model(model)
+    if not isinstance(model, FallbackModel):
+        return BudgetModel(model, monitor)
+    several = copy.copy(model)
+    several.models = [budgeted(each, monitor) for each in model.models]
+    return several
+
+
+class BudgetModel(WrapperModel):
+    """A model with a budget; all else is the wrapped model's own."""
+
+    def __init__(self, wrapped: Model, monitor: HasTarget | None = None) -> None:
+        """Wrap a model. monitor: of the run, by default that of the context of each request."""
+        super().__init__(wrapped)
+        self._monitor = monitor
+
+    async def request(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        """Ask, make the request, and count it."""
+        call = ToldCall(SCOPE, self._monitor)
+        try:
+            with call.around():
+                response = await self.wrapped.request(*args, **kwargs)
+        except BaseException as exc:
+            self._close_unanswered(call, exc)
+            raise
+        call.close(**said_by(response))
+        return response
+
+    @asynccontextmanager
+    async def request_stream(self, *args: Any, **kwargs: Any) -> AsyncGenerator[StreamedResponse]:
+        """Ask, open the stream, and count it when it is left."""
+        call, opened = ToldCall(SCOPE, self._monitor), AsyncExitStack()
+        try:
+            with call.around():
+                stream = await opened.enter_async_context(
+                    self.wrapped.request_stream(*args, **kwargs)
+                )
+        except BaseException as exc:
+            self._close_unanswered(call, exc)
+            raise
+        failed = False
+        try:
+            async with opened:
+                yield stream
+        except Exception:
+            failed = True
+            raise
+        finally:
+            said = said_by(stream.get())
+            # An application that fails after the last event has its answer.
+            call.close(failed=failed and said["output"] is None, **said)
+
+    def _close_unanswered(self, call: ToldCall, exc: BaseException) -> None:
+        """Count a request without an answer. A cancelled one may be answered all the same."""
+        failed = isinstance(exc, Exception)
+        call.close(failed=failed, model=self.model_name, provider=self.system)
+
+
+def said_by(response: ModelResponse) -> dict[str, Any]:
+    """Return what a response says of its call, for ``told``. Its input includes what was cached.
+
+    Of a stream that was left before its end the output so far is not what was paid for: it is
+    unknown.
+    """
+    usage = response.usage
+    is_whole = getattr(response, "state", "complete") == "complete"
+    return {
+        "input": usage.input_tokens,
+        "output": usage.output_tokens if is_whole else None,
+        "cached": usage.cache_read_tokens,
+        "cache_write": usage.cache_write_tokens,
+        "reasoning": usage.output_reasoning_tokens if is_whole else None,
+        "model": response.model_name,
+        "provider": response.provider_name,
+        "response_id": response.provider_response_id,
+    }
