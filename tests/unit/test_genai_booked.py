@@ -265,3 +265,22 @@ def test_other_peoples_spans_inside_other_scopes_cost_no_more_than_their_number(
         stage.call(OPENAI, **usage(id=f"scoped-{number}"))
     assert stage.counts["operations_ok"] == 300
     assert len(stage.accounting._calls._unlinked._scopes) <= unlinked.MAX_SCOPES
+
+
+@pytest.mark.parametrize("outer_ends_first", [False, True])
+def test_of_two_libraries_that_are_known_the_one_that_says_what_was_used_is_believed(
+    stage: Stage,
+    outer_ends_first: bool,  # noqa: FBT001 - pytest's parameter
+) -> None:
+    for number in range(2):
+        stage.call(NATIVE, **usage(id=f"known-{number}"))
+        stage.call(TRACELOOP, **usage(id=f"known-{number}"))
+    outer, native = stage.begin(TRACELOOP), stage.begin(NATIVE)
+    if outer_ends_first:
+        end(outer)
+        end(native, usage(id="msg"))
+    else:
+        end(native, usage(id="msg"))
+        end(outer)
+    counts = stage.counts
+    assert (counts["input"], counts["operations_ok"]) == (300, 3)

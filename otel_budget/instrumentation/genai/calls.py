@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget.instrumentation.genai import names
 from otel_budget.instrumentation.genai.call import Booking, Call, Target
 from otel_budget.instrumentation.genai.ids import ResponseIds
-from otel_budget.instrumentation.genai.reading import UNSAID, Facts, Kind
+from otel_budget.instrumentation.genai.reading import UNSAID, Facts, Kind, Usage
 from otel_budget.instrumentation.genai.records import linked_records, stood_in_for
 from otel_budget.instrumentation.genai.streams import StreamRecords
 from otel_budget.instrumentation.genai.tree import (
@@ -126,13 +126,15 @@ class Calls:
 
     # --- what a span is ------------------------------------------------------------------------
     def _inference(self, node: Node, facts: Facts, now: float, *, failed: bool) -> None:
+        if failed and node.refused and not node.usage_known:
+            return  # it failed of a refusal inside it: nobody was asked
         call = _call(node, facts, failed=failed)
         linked = linked_records(node)
         if linked and not (node.usage_known and not any(n.usage_known for n in linked)):
             self._drop(node, linked[0].scope)
             return
         if self._same_id(node, facts, linked) or (
-            not linked and self._repeats_unlinked(node, call)
+            not linked and self._repeats_unlinked(node, facts, call)
         ):
             for other in linked:
                 self._give_way(other, node.scope)
@@ -192,17 +194,15 @@ class Calls:
         if known is None:
             return False
         self._drop(node, known.scope)
-        if facts.usage.known and not known.usage.known:  # the first record did not say
-            self._ids.remember(node, facts.usage)
-            rest = _call(node, facts, failed=False)._replace(is_call=False)
-            self._bookings.append(Booking(node.target, node.place, rest))
+        self._count_rest(node, facts, known.usage)
         return True
 
-    def _repeats_unlinked(self, node: Node, call: Call) -> bool:
-        scope = self._unlinked.repeated(node, call)
-        if scope is None:
+    def _repeats_unlinked(self, node: Node, facts: Facts, call: Call) -> bool:
+        counted = self._unlinked.repeated(node, call)
+        if counted is None:
             return False
-        self._drop(node, scope)
+        self._drop(node, counted.scope)
+        self._count_rest(node, facts, counted.usage)
         return True
 
     def _give_way(self, node: Node, counted_scope: str) -> None:
@@ -223,7 +223,7 @@ class Calls:
         note_counted(node, call.usage.input + call.usage.output)
         self._ids.remember(node, call.usage)
         if call.is_call:
-            self._unlinked.counted(node, call)
+            self._unlinked.counted(node, call, self.tree.started)
         self._bookings.append(Booking(node.target, node.place, call))
 
     def _count_held(self, node: Node) -> None:
@@ -240,12 +240,20 @@ class Calls:
                 self._count_held(held)
 
     def _count_open(self, node: Node) -> None:
-        if node.kind is Kind.INFERENCE and node.state is State.NONE and not node.counted_below:
+        open_call = node.kind is Kind.INFERENCE and node.state is State.NONE
+        if open_call and not node.counted_below and not node.refused:
             self._count(node, _call(node, UNSAID, failed=False))
 
     def _never_ends(self, node: Node) -> None:
         self._count_open(node)
         self.tree.end(node)
+
+    def _count_rest(self, node: Node, facts: Facts, counted: Usage) -> None:
+        """Count what the first record of a call did not say."""
+        if facts.usage.known and not counted.known:
+            self._ids.remember(node, facts.usage)
+            rest = _call(node, facts, failed=False)._replace(is_call=False)
+            self._bookings.append(Booking(node.target, node.place, rest))
 
     def _rest_of(self, node: Node, facts: Facts) -> None:
         """Count what a call used that was counted before it ended."""

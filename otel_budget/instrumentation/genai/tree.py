@@ -71,6 +71,7 @@ class Node:
         "number",
         "parent",
         "place",
+        "refused",
         "response_id",
         "scope",
         "span_id",
@@ -92,6 +93,8 @@ class Node:
         self.ended = self.counted_below = self.usage_below = False
         self.begun_late = False
         """Nobody saw it begin, nor what was inside it."""
+        self.refused = False
+        """A call was refused inside it while it was open."""
         self.tokens_below = 0
         """Of the same run, counted below this span."""
         self.usage, self.model = NO_USAGE, ""
@@ -134,6 +137,11 @@ class Tree:
         self._newest: dict[int, Node] = {}
         """By id alone, as a child names its parent."""
         self._numbers = 0
+
+    @property
+    def started(self) -> int:
+        """The number of the span that began last."""
+        return self._numbers
 
     def newest(self, span_id: int | None) -> Node | None:
         """Return the span of an id that began last, open or over."""
@@ -183,3 +191,9 @@ def note_counted_elsewhere(node: Node) -> None:
     """Tell the spans above that the call of this span is in the account by another record of it."""
     for above in node.ancestors:
         above.counted_below = above.usage_below = True
+
+
+def note_refused(node: Node) -> None:
+    """Tell a span, and those above it, that a call was refused inside."""
+    for around in (node, *node.ancestors):
+        around.refused = not around.ended

@@ -3,7 +3,7 @@
 What is left is a coincidence: a span of the one began before, and ended after, a span of the other
 in the same run, with the same tokens. One look proves nothing. When two libraries were seen to
 report the same calls more than once, be it so, by id or by ancestry, both report every call: then
-also what says nothing, and encloses a call of the other, is that call.
+also what says nothing, and was open together with a call of the other, is that call.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ MAX_SCOPES: Final = 100
 class _Counted:
     """What is remembered of a call."""
 
-    __slots__ = ("call", "matched", "named", "number")
+    __slots__ = ("call", "matched", "named", "number", "until")
 
-    def __init__(self, node: Node, call: Call) -> None:
-        self.number, self.call = node.number, call
+    def __init__(self, node: Node, call: Call, until: int) -> None:
+        self.number, self.call, self.until = node.number, call, until
         self.named, self.matched = node.response_id is not None, False
 
 
@@ -43,36 +43,35 @@ class Unlinked:
         self._recent: OrderedDict[int, deque[_Counted]] = OrderedDict()
         self._sightings: Counter[frozenset[str]] = Counter()
 
-    def counted(self, node: Node, call: Call) -> None:
-        """Remember a call that was counted."""
+    def counted(self, node: Node, call: Call, until: int) -> None:
+        """Remember a call that was counted. until: the number of the last span begun by then."""
         self._note(node.scope)
         recent = self._recent.get(id(node.target))
         if recent is None:
             recent = self._recent[id(node.target)] = deque(maxlen=MAX_CALLS)
             if len(self._recent) > MAX_RUNS:
                 self._recent.popitem(last=False)
-        recent.append(_Counted(node, call))
+        recent.append(_Counted(node, call, until))
 
     def learn(self, one: str, other: str) -> None:
         """Take note that two scopes reported the same call, by its id or by ancestry."""
         if self._note(one) and self._note(other):
             self._sightings[frozenset((one, other))] += 1
 
-    def repeated(self, node: Node, call: Call) -> str | None:
-        """Return the scope that counted the same call before; None if that cannot be said."""
+    def repeated(self, node: Node, call: Call) -> Call | None:
+        """Return the call that was counted before and is this one; None if that cannot be said."""
         if self._scopes <= {node.scope}:
             return None
         named = node.response_id is not None
         for other in self._recent.get(id(node.target), ()):
-            enclosed = other.number > node.number and other.call.scope != node.scope
-            if not enclosed or other.matched or (named and other.named):
+            if other.call.scope == node.scope or other.matched or (named and other.named):
                 continue
-            if not self._alike(call, other.call):
+            pair = frozenset((node.scope, other.call.scope))
+            if not _overlap(node, other) or not self._alike(node, call, other, pair):
                 continue
             other.matched = True
-            pair = frozenset((node.scope, other.call.scope))
             self._sightings[pair] += 1
-            return other.call.scope if self._sightings[pair] > CHANCES else None
+            return other.call if self._sightings[pair] > CHANCES else None
         return None
 
     def _note(self, scope: str) -> bool:
@@ -81,13 +80,18 @@ class Unlinked:
             self._scopes.add(scope)
         return scope in self._scopes
 
-    def _alike(self, call: Call, other: Call) -> bool:
-        if not same_model(call.model, other.model):
+    def _alike(self, node: Node, call: Call, other: _Counted, pair: frozenset[str]) -> bool:
+        if not same_model(call.model, other.call.model):
             return False
-        if call.usage.known:
-            return call.usage[:2] == other.usage[:2]
-        learnt = self._sightings[frozenset((call.scope, other.scope))] >= CHANCES
-        return learnt and call.failed == other.failed
+        if call.usage.known and other.call.usage.known:
+            return other.number > node.number and call.usage[:2] == other.call.usage[:2]
+        learnt = self._sightings[pair] >= CHANCES
+        return learnt and call.failed == other.call.failed
+
+
+def _overlap(node: Node, other: _Counted) -> bool:
+    """Tell whether both were open at some moment. node ends now."""
+    return other.number > node.number or other.until >= node.number
 
 
 def same_model(one: str | None, other: str | None) -> bool:
