@@ -9,17 +9,19 @@ agent made with ``create_agent(..., middleware=[stop_gracefully()])`` ends with 
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
 from langchain_core.tracers.context import register_configure_hook
 
 from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall, target_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from langchain.agents.middleware import AgentMiddleware
@@ -39,37 +41,58 @@ class BudgetCallbackHandler(BaseCallbackHandler):
 
     def __init__(self, monitor: HasTarget | None = None) -> None:
         """Count for one run, or for the run of the context in which a call begins."""
+        _go_first()
         self._monitor = monitor
         self._open: OrderedDict[UUID, ToldCall] = OrderedDict()
 
-    def on_chat_model_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
+    def on_chat_model_start(
+        self, *_: Any, run_id: UUID, metadata: dict[str, Any] | None = None, **__: Any
+    ) -> None:
         """Ask, and begin a call."""
-        self._open[run_id] = ToldCall(SCOPE, self._monitor)
+        about = metadata or {}
+        call = ToldCall(
+            SCOPE,
+            self._monitor,
+            model=about.get("ls_model_name"),
+            provider=about.get("ls_provider"),
+        )
+        call.enclose()
+        self._open[run_id] = call
         while len(self._open) > _MAX_OPEN:
             self._open.popitem(last=False)[1].close()
 
-    def on_llm_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
+    def on_llm_start(self, *_: Any, run_id: UUID, **about: Any) -> None:
         """Ask, and begin a call."""
-        self.on_chat_model_start(run_id=run_id)
+        self.on_chat_model_start(run_id=run_id, **about)
+
+    def on_llm_new_token(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        """Take note that a stream goes out to the application, whose next calls are others."""
+        call = self._open.get(run_id)
+        if call is not None:
+            call.release()
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
-        """Count a call that was answered."""
+        """Count a call that was answered; one that LangChain's own cache answered was none."""
         call = self._open.pop(run_id, None)
-        if call is not None:
+        if call is None:
+            return
+        if is_from_cache(response):
+            call.cancel()
+        else:
             call.close(**said_by(response))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        """Count a call that failed. A stream that was left is no failure, and of unknown use."""
+        """Count a call that failed. One that was left, or cancelled, is of unknown use."""
         call = self._open.pop(run_id, None)
         if call is not None:
-            call.close(failed=not isinstance(error, GeneratorExit))
+            call.close(failed=isinstance(error, Exception))
 
 
 def said_by(response: LLMResult) -> dict[str, Any]:
     """Return what a result says of its call, for ``told``."""
-    generations = [one for several in response.generations for one in several]
-    message: Any = getattr(generations[0], "message", None) if generations else None
-    about = dict(response.llm_output or {}) | dict(getattr(message, "response_metadata", None) or {})
+    message = _message(response)
+    metadata = getattr(message, "response_metadata", None) or {}
+    about = {**(response.llm_output or {}), **metadata}
     usage = getattr(message, "usage_metadata", None) or {}
     of_input = usage.get("input_token_details") or {}
     of_output = usage.get("output_token_details") or {}
@@ -86,13 +109,44 @@ def said_by(response: LLMResult) -> dict[str, Any]:
     }
 
 
+def is_from_cache(response: LLMResult) -> bool:
+    """Tell whether LangChain's own cache answered: it puts a cost of 0 into the usage."""
+    usage = getattr(_message(response), "usage_metadata", None) or {}
+    return bool(usage.get("total_cost") == 0)
+
+
 def install(monitor: HasTarget | None = None) -> BudgetCallbackHandler:
-    """Have every model call of this process counted, without handing a handler around."""
+    """Have every model call of this process counted, without handing a handler around.
+
+    A handler that is handed around all the same counts instead of this one.
+    """
     handler = BudgetCallbackHandler(monitor)
     # The hook asks the variable in whatever context a call is made: its default is the handler.
     variable: ContextVar[BudgetCallbackHandler | None] = ContextVar(SCOPE, default=handler)
-    register_configure_hook(variable, inheritable=True)
+    register_configure_hook(variable, inheritable=True, handle_class=BudgetCallbackHandler)
     return handler
+
+
+@functools.cache
+def _go_first() -> None:
+    """Have our handlers asked before all others.
+
+    Spans that those begin are then parts of a call that has begun, and of a call that is refused
+    they begin none. LangChain itself keeps no order: it merges handlers as sets.
+    """
+    for manager in (CallbackManager, AsyncCallbackManager):
+        manager.configure = classmethod(_ordered(manager.configure.__func__))
+
+
+def _ordered(configure: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(configure)
+    def in_order(*args: Any, **kwargs: Any) -> Any:
+        manager = configure(*args, **kwargs)
+        for handlers in (manager.handlers, manager.inheritable_handlers):
+            handlers.sort(key=lambda one: not isinstance(one, BudgetCallbackHandler))
+        return manager
+
+    return in_order
 
 
 def stop_gracefully(monitor: HasTarget | None = None) -> AgentMiddleware[Any, Any]:
@@ -113,6 +167,11 @@ def stop_gracefully(monitor: HasTarget | None = None) -> AgentMiddleware[Any, An
         return None
 
     return end_when_stopped
+
+
+def _message(response: LLMResult) -> Any:
+    generations = [one for several in response.generations for one in several]
+    return getattr(generations[0], "message", None) if generations else None
 
 
 def _cache_write(of_input: dict[str, Any]) -> int | None:

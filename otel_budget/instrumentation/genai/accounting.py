@@ -21,7 +21,7 @@ from otel_budget.instrumentation.genai import attribution
 from otel_budget.instrumentation.genai.calls import Calls
 from otel_budget.instrumentation.genai.notices import Notices
 from otel_budget.instrumentation.genai.reading import NOT_A_CALL, Kind
-from otel_budget.instrumentation.genai.tree import Begun
+from otel_budget.instrumentation.genai.tree import Begun, note_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -141,6 +141,20 @@ class Accounting:
             self.decide(self.ending(node, facts, failed=failed), "ends")
             if facts.refused:
                 self.say(self.notices.refused, node.scope, facts.refused)
+
+    def refuse(self) -> None:
+        """Take in that a call was refused here: spans around it that fail of it are none, either.
+
+        Never raises.
+        """
+        above = trace.get_current_span().get_span_context().span_id
+
+        def refuse(calls: Calls) -> None:
+            node = attribution.nearer(calls.tree.newest(above))
+            if node is not None:
+                note_refused(node)
+
+        self.decide(refuse, "is refused")
 
     def _open(
         self,

@@ -5,15 +5,18 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation.genai import attribution, names
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.reading import NOT_A_CALL, UNSAID, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextvars import Token
 
     from otel_budget.instrumentation.genai.call import Target
     from otel_budget.instrumentation.genai.reading import Facts
+    from otel_budget.instrumentation.genai.tree import Node
 
 _OTHER_PARTS: Final = {
     "operation": names.OPERATION,
@@ -49,39 +52,60 @@ def told(scope: str, **said: Any) -> Facts:
 class ToldCall:
     """One call of a framework: checked before, counted after. Close it once."""
 
-    def __init__(self, scope: str, monitor: HasTarget | None) -> None:
+    def __init__(self, scope: str, monitor: HasTarget | None, **said: Any) -> None:
         """Begin a call. Raises BudgetExceeded, and begins none, if the run must stop.
 
-        monitor: of the run, by default that of the context.
+        monitor: of the run, by default that of the context. said: what is known of the call
+        already, as in ``told``; for a call that ends without an answer it is all there is.
         """
         target = target_of(monitor)
         if target is not None:
-            target.check()
-        self._scope, self._node = scope, ACCOUNTING.open_call(scope, target=target)
+            try:
+                target.check()
+            except BudgetExceeded:
+                ACCOUNTING.refuse()
+                raise
+        self._scope, self._said = scope, said
+        self._node = ACCOUNTING.open_call(scope, target=target)
+        self._token: Token[Node | None] | None = None
 
     @contextmanager
     def around(self) -> Iterator[None]:
         """Take what is reported in this context for other records of this call."""
-        token = attribution.ENCLOSING.set(self._node)
+        self.enclose()
         try:
             yield
         finally:
+            self.release()
+
+    def enclose(self) -> None:
+        """Do as ``around`` does until ``release``, for callbacks."""
+        self._token = attribution.ENCLOSING.set(self._node)
+
+    def release(self) -> None:
+        """Take what is reported from now on for calls of their own."""
+        token, self._token = self._token, None
+        if token is not None:
             with suppress(ValueError):  # left in another context, as async generators may be
                 attribution.ENCLOSING.reset(token)
 
     def cancel(self) -> None:
         """Count nothing: it was no call after all."""
-        node, self._node = self._node, None
-        ACCOUNTING.close_call(node, NOT_A_CALL)
+        self._close(NOT_A_CALL, failed=False)
 
     def close(self, *, failed: bool = False, **said: Any) -> None:
         """Count the call with what the framework said of it, as in ``told``. Never raises."""
-        node, self._node = self._node, None
+        known = {name: value for name, value in said.items() if value is not None}
         try:
-            facts = told(self._scope, **said)
+            facts = told(self._scope, **{**self._said, **known})
         except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
             ACCOUNTING.broken("ends")
             facts = UNSAID
+        self._close(facts, failed=failed)
+
+    def _close(self, facts: Facts, *, failed: bool) -> None:
+        self.release()
+        node, self._node = self._node, None
         ACCOUNTING.close_call(node, facts, failed=failed)
 
 
