@@ -21,8 +21,9 @@ by hand.
 Real libraries in the versions below ran real scenarios against a scripted provider on the loopback
 interface. The provider wrote down what it served; `otel_budget.instrument()` and
 `with ResourceMonitor(...)` were all the application had of otel-budget, and the adapter where the
-name says so. The tables hold the one against the other. `make test-libraries` runs everything again and fails where a verdict is another
-one, worse or better; with `OTEL_BUDGET_UPDATE_GOLDEN=1` it writes the results down anew.
+name says so. The tables hold the one against the other. `make test-libraries` runs everything again
+and fails where a verdict is another one, worse or better; with `OTEL_BUDGET_UPDATE_GOLDEN=1` it
+writes the results down anew.
 
 | verdict | meaning |
 |---|---|
