@@ -284,3 +284,20 @@ def test_of_two_libraries_that_are_known_the_one_that_says_what_was_used_is_beli
         end(outer)
     counts = stage.counts
     assert (counts["input"], counts["operations_ok"]) == (300, 3)
+
+
+def test_a_span_that_never_ends_is_no_call_if_a_library_that_is_known_reported_it(
+    stage: Stage,
+) -> None:
+    for number in range(2):
+        stage.call(NATIVE, **usage(id=f"known-{number}"))
+        stage.call(TRACELOOP, **usage(id=f"known-{number}"))
+    tally = Tally()
+    with Activation(tally):
+        for number in range(2):
+            pair = (stage.begin(TRACELOOP), stage.begin(NATIVE))
+            end(pair[1], usage(id=f"both-{number}"))
+        for number in range(2):
+            stage.call(NATIVE, **usage(id=f"tally-{number}"))
+    stage.accounting.settle(tally)
+    assert tally.counts["operations_ok"] == 4

@@ -241,8 +241,11 @@ class Calls:
 
     def _count_open(self, node: Node) -> None:
         open_call = node.kind is Kind.INFERENCE and node.state is State.NONE
-        if open_call and not node.counted_below and not node.refused:
-            self._count(node, _call(node, UNSAID, failed=False))
+        if not open_call or node.counted_below or node.refused:
+            return
+        call = _call(node, UNSAID, failed=False)
+        if not self._repeats_unlinked(node, UNSAID, call):
+            self._count(node, call)
 
     def _never_ends(self, node: Node) -> None:
         self._count_open(node)
