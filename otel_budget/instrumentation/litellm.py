@@ -1,7 +1,7 @@
 """LiteLLM: count its calls, and ask before each.
 
-    install()                                    # all of litellm's own functions, for the process
-    completion = budgeted(litellm.completion)    # or one function, also one that was imported before
+    install()                                  # all of litellm's own functions, for the process
+    completion = budgeted(litellm.completion)  # or one function, also one that is imported already
 
 LiteLLM's callbacks cannot do this: they cannot stop a call, and they come later, in other threads,
 when the next call may be under way. So its functions are wrapped.
@@ -50,55 +50,44 @@ def budgeted(function: Callable[..., Any], monitor: HasTarget | None = None) -> 
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        told = ToldCall(SCOPE, monitor)
+        told = ToldCall(SCOPE, monitor, model=_model(args, kwargs))
         try:
             with told.around():
                 result = function(*args, **kwargs)
-        except BaseException:
-            told.close(failed=True, model=_model(args, kwargs))
+        except BaseException as exc:
+            told.close(failed=isinstance(exc, Exception))
             raise
         return _counted(told, result, operation)
 
     @functools.wraps(function)
     async def call_async(*args: Any, **kwargs: Any) -> Any:
-        told = ToldCall(SCOPE, monitor)
+        told = ToldCall(SCOPE, monitor, model=_model(args, kwargs))
         try:
             with told.around():
                 result = await function(*args, **kwargs)
-        except BaseException:
-            told.close(failed=True, model=_model(args, kwargs))
+        except BaseException as exc:  # one that was cancelled may be answered all the same
+            told.close(failed=isinstance(exc, Exception))
             raise
         return _counted(told, result, operation)
 
     wrapper = call_async if inspect.iscoroutinefunction(function) else call
-    wrapper.otel_budget = True  # type: ignore[attr-defined] # the mark that install() looks for
+    vars(wrapper)["otel_budget"] = True  # the mark that install() looks for
     return wrapper
 
 
-class Stream:
-    """A stream of litellm, which counts its call when it ends. All else is the stream's own."""
+class CountingStream:
+    """What a stream of litellm does besides, while its call is open: count it when it ends.
 
-    def __init__(self, told: ToldCall, stream: Any) -> None:
-        """Count nothing yet."""
-        self._told, self._stream = told, stream
-        self._said: dict[str, Any] = {}
+    The stream stays the object it is, and an instance of its class: routers look at that.
+    """
 
-    def __getattr__(self, name: str) -> Any:
-        """Return what the stream has."""
-        return getattr(self._stream, name)
-
-    def __iter__(self) -> Stream:
-        """Iterate over the chunks."""
-        return self
-
-    def __aiter__(self) -> Stream:
-        """Iterate over the chunks."""
-        return self
+    _told: ToldCall
+    _said: dict[str, Any]
 
     def __next__(self) -> Any:
         """Return the next chunk."""
         try:
-            return self._seen(next(self._stream))
+            return self._seen(super().__next__())  # type: ignore[misc] # of the stream's own class
         except BaseException as exc:
             self._end(exc, StopIteration)
             raise
@@ -106,14 +95,14 @@ class Stream:
     async def __anext__(self) -> Any:
         """Return the next chunk."""
         try:
-            return self._seen(await anext(self._stream))
+            return self._seen(await super().__anext__())  # type: ignore[misc] # as above
         except BaseException as exc:
             self._end(exc, StopAsyncIteration)
             raise
 
     def __del__(self) -> None:
-        """Count a stream that was left: what it used is not known."""
-        self._told.close(**self._said)
+        """Count a stream that was left: what it put out is not known."""
+        self._told.close(**_unfinished(self._said))
 
     def _seen(self, chunk: Any) -> Any:
         said = said_by(getattr(chunk, "response", None) or chunk)
@@ -121,13 +110,33 @@ class Stream:
         return chunk
 
     def _end(self, exc: BaseException, ended: type[BaseException]) -> None:
-        self._told.close(failed=not isinstance(exc, ended), **self._said)
+        if isinstance(exc, ended):
+            self._told.close(**self._said)
+        else:
+            failed = isinstance(exc, Exception)
+            self._told.close(failed=failed, **_unfinished(self._said))
+
+
+@functools.cache
+def _counting(kind: type) -> type:
+    return type(kind.__name__, (CountingStream, kind), {})
+
+
+def _count_at_its_end(told: ToldCall, stream: Any) -> None:
+    stream._told, stream._said = told, {}  # noqa: SLF001 - it becomes ours
+    stream.__class__ = _counting(stream.__class__)
+
+
+def _unfinished(said: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a call whose stream did not end: the output so far is not all."""
+    return said | {"output": None, "reasoning": None}
 
 
 def said_by(result: Any) -> dict[str, Any]:
     """Return what a result of litellm says of its call, for ``told``."""
-    usage = getattr(result, "usage", None)
     hidden = getattr(result, "_hidden_params", None) or {}
+    # Of a stream that was not asked for usage the last chunk has what came all the same.
+    usage = getattr(result, "usage", None) or hidden.get("usage")
     of_input = _first(usage, "prompt_tokens_details", "input_tokens_details")
     of_output = _first(usage, "completion_tokens_details", "output_tokens_details")
     return {
@@ -148,7 +157,7 @@ def _counted(told: ToldCall, result: Any, operation: str) -> Any:
     if (getattr(result, "_hidden_params", None) or {}).get("cache_hit"):
         told.cancel()  # litellm's own cache: nobody was asked
     elif hasattr(result, "__next__") or hasattr(result, "__anext__"):
-        return Stream(told, result)
+        _count_at_its_end(told, result)
     else:
         told.close(operation=operation, **said_by(result))
     return result

@@ -95,6 +95,9 @@ class ToldCall:
 
     def close(self, *, failed: bool = False, **said: Any) -> None:
         """Count the call with what the framework said of it, as in ``told``. Never raises."""
+        if self._is_told_inside():
+            self.cancel()
+            return
         known = {name: value for name, value in said.items() if value is not None}
         try:
             facts = told(self._scope, **{**self._said, **known})
@@ -102,6 +105,13 @@ class ToldCall:
             ACCOUNTING.broken("ends")
             facts = UNSAID
         self._close(facts, failed=failed)
+
+    def _is_told_inside(self) -> bool:
+        """Tell whether the framework made its call by another one of its functions."""
+        node = self._node
+        return node is not None and any(
+            inner.scope == node.scope and inner.usage_known for inner in node.below
+        )
 
     def _close(self, facts: Facts, *, failed: bool) -> None:
         self.release()
