@@ -8,6 +8,7 @@ BudgetExceeded ends the run before the request; its hooks and guardrails stay as
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from agents.models.interface import Model, ModelProvider
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from agents.items import ModelResponse, TResponseStreamEvent
 
 SCOPE: Final = "otel_budget.openai_agents"
-_ENDED: Final = ("response.completed", "response.incomplete", "response.failed")
+_FAILED: Final = "response.failed"
+_ENDED: Final = ("response.completed", "response.incomplete", _FAILED)
 
 
 class BudgetModel(Model):
@@ -37,39 +39,46 @@ class BudgetModel(Model):
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         """Ask, call, count."""
-        told = ToldCall(SCOPE, self._monitor)
+        told = ToldCall(SCOPE, self._monitor, model=self._name)
         try:
             with told.around():
                 response = await self._wrapped.get_response(*args, **kwargs)
-        except BaseException:
-            told.close(failed=True, model=self._name)
+        except BaseException as exc:  # one that was cancelled may be answered all the same
+            told.close(failed=isinstance(exc, Exception))
             raise
-        said = said_by(response.usage)
-        told.close(model=self._name, response_id=response.response_id, **said)
+        told.close(response_id=response.response_id, **said_by(response.usage))
         return response
 
     async def stream_response(
         self, *args: Any, **kwargs: Any
     ) -> AsyncIterator[TResponseStreamEvent]:
         """Ask, call, and count when the stream ends, however far it was read."""
-        told = ToldCall(SCOPE, self._monitor)
-        said: dict[str, Any] = {"model": self._name}
-        failed = True
+        told = ToldCall(SCOPE, self._monitor, model=self._name)
+        stream = self._wrapped.stream_response(*args, **kwargs)
         try:
-            async for event in self._wrapped.stream_response(*args, **kwargs):
-                if event.type in _ENDED:
-                    said |= said_by(event.response.usage) | _id_of(event.response)
-                yield event
-            failed = False
-        except GeneratorExit:  # left half-way
-            failed = False
+            async with aclosing(stream):
+                while True:
+                    with told.around():
+                        event = await anext(stream, None)
+                    if event is None:
+                        break
+                    if event.type in _ENDED:
+                        said = said_by(event.response.usage) | _id_of(event.response)
+                        told.close(failed=event.type == _FAILED, **said)
+                    yield event
+        except Exception:
+            told.close(failed=True)
             raise
         finally:
-            told.close(failed=failed, **said)
+            told.close()  # of one that was left half-way nobody knows what it used
 
     async def close(self) -> None:
         """Close the model."""
         await self._wrapped.close()
+
+    async def _cleanup_on_run_end(self, owner: object) -> None:
+        """Let the model release what it holds for a run."""
+        await self._wrapped._cleanup_on_run_end(owner)  # noqa: SLF001 - the SDK asks every model
 
     def get_retry_advice(self, request: Any) -> Any:
         """Return the model's own advice."""

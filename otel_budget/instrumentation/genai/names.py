@@ -153,10 +153,10 @@ ALL: Final = frozenset(
 
 #: Beginning of a scope's name to what people call the library.
 LIBRARIES: Final = (
-    ("otel_budget.langchain", "otel-budget's LangChain adapter"),
-    ("otel_budget.litellm", "otel-budget's LiteLLM adapter"),
-    ("otel_budget.openai_agents", "otel-budget's OpenAI Agents adapter"),
-    ("otel_budget.pydantic_ai", "otel-budget's Pydantic AI adapter"),
+    ("otel_budget.langchain", "otel-budget's callbacks for LangChain"),
+    ("otel_budget.litellm", "otel-budget's wrappers of LiteLLM"),
+    ("otel_budget.openai_agents", "otel-budget's models for OpenAI Agents"),
+    ("otel_budget.pydantic_ai", "otel-budget's models for Pydantic AI"),
     ("otel_budget", "otel-budget's own spans"),
     ("com.anthropic.sdk", "anthropic's own spans"),
     ("opentelemetry.instrumentation.genai.openai_agents", "OpenTelemetry's openai-agents"),

@@ -19,6 +19,8 @@ logger = logging.getLogger("otel_budget")
 #: Things that were said, at most: models come from outside.
 MAX_SAID: Final = 1_000
 _ADVICE: Final = (
+    ("otel_budget.langchain", "pass stream_usage=True to the chat model"),
+    ("otel_budget.openai_agents", "pass ModelSettings(include_usage=True)"),
     ("openlit", "pass stream_options={'include_usage': True} where you stream"),
     ("opentelemetry.instrumentation.langchain", "pass stream_usage=True to the chat model"),
     ("opentelemetry.instrumentation.genai.langchain", "pass stream_usage=True to the chat model"),
@@ -129,7 +131,8 @@ def library(scope: str) -> str:
     """Return what people call the library that made a span."""
     for beginning, name in names.LIBRARIES:
         if scope.startswith(beginning):
-            return name if name.endswith(("spans", "adapter")) else f"{name} spans"
+            whole = name.endswith("spans") or scope.startswith(semconv.SCOPE_NAME)
+            return name if whole else f"{name} spans"
     return f"the spans of {scope!r}"
 
 
