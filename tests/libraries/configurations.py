@@ -120,6 +120,18 @@ CONFIGURATIONS: Final = (
         variables=_NATIVE_OFF, asks=True,
     ),
     Configuration(
+        "langchain+adapter+spans", "langchain", "langchain_agents",
+        ("otel_langchain", "adapter_langchain"),
+        ("langchain-core", "langchain-openai", "opentelemetry-instrumentation-genai-langchain"),
+        settle=0.05, variables=_NATIVE_OFF, asks=True,
+    ),
+    Configuration(
+        "langchain+adapter+openai-spans", "langchain", "langchain_agents",
+        ("openinference_openai", "adapter_langchain"),
+        ("langchain-core", "langchain-openai", "openinference-instrumentation-openai"),
+        settle=0.05, variables=_NATIVE_OFF, asks=True,
+    ),
+    Configuration(
         "litellm+adapter", "litellm", "litellm_calls", ("adapter_litellm",), ("litellm", "openai"),
         variables=(("LITELLM_LOCAL_MODEL_COST_MAP", "True"),), asks=True,
     ),
@@ -140,6 +152,12 @@ CONFIGURATIONS: Final = (
     Configuration(
         "openai-agents+adapter", "agents", "openai_agents", ("adapter_openai_agents",),
         ("openai-agents", "openai"), asks=True,
+    ),
+    Configuration(
+        "openai-agents+adapter+spans", "agents", "openai_agents",
+        ("openinference_openai_agents", "adapter_openai_agents"),
+        ("openai-agents", "openai", "openinference-instrumentation-openai-agents"),
+        settle=0.1, asks=True,
     ),
     Configuration(
         "strands", "agents", "strands_agents", (), ("strands-agents", "openai"), settle=0.1
