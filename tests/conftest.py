@@ -15,6 +15,13 @@ from tests.monitors import (  # noqa: F401 - fixtures for all folders
 from tests.prometheus_process import prometheus
 from tests.real import require
 from tests.spans import call, provider, stage  # noqa: F401 - fixtures for all folders
+from tests.stand_ins import (  # noqa: F401 - fixtures for all folders
+    adapter,
+    langchain,
+    litellm,
+    openai_agents,
+    pydantic_ai,
+)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,23 +7,16 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_budget import BudgetExceeded, ResourceMonitor
+from otel_budget import BudgetExceeded
 from otel_budget.instrumentation.genai import told as seam
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.told import ToldCall
 from tests.monitors import Make
 from tests.spans import AGENT, CHAT, OPENAI, end, usage
+from tests.stand_ins import counts
 
 SCOPE = "otel_budget.langchain"
 SAID: dict[str, Any] = {"input": 100, "output": 10, "model": "gpt-4o-mini"}
-
-
-def counts(monitor: ResourceMonitor) -> tuple[int, int, int, int]:
-    """Return calls, failed and unknown ones among them, and tokens."""
-    report = monitor.get_usage_report()
-    return (
-        report.api_calls, report.failed_api_calls, report.unknown_usage_calls, report.tokens
-    )  # fmt: skip
 
 
 def test_a_call_counts_with_what_the_framework_says(make: Make) -> None:

@@ -1,0 +1,187 @@
+"""Stand-ins for the libraries of the adapters: as much of their protocols as the adapters use.
+
+The libraries are not installed where the unit tests run; the live tests run the real ones. What
+stands here is imported by an adapter in their place, in a copy of the adapter of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from otel_budget import ResourceMonitor
+
+
+class Callbacks:
+    """LangChain's manager of callbacks: asks the hooks, as ``configure`` does."""
+
+    hooks: list[tuple[Any, Any]]
+
+    def __init__(self, handlers: list[Any]) -> None:
+        """Hold handlers."""
+        self.handlers, self.inheritable_handlers = handlers, list(handlers)
+
+    @classmethod
+    def configure(cls, handlers: list[Any]) -> Callbacks:
+        """Return a manager of these handlers, and of those of the hooks."""
+        manager = cls(list(handlers))
+        for variable, kind in cls.hooks:
+            if not any(isinstance(each, kind) for each in manager.handlers):
+                manager.handlers.append(variable.get())
+        return manager
+
+
+class Model:
+    """A model of Pydantic AI or of the Agents SDK: answers what it was given."""
+
+    def __init__(self, *answers: Any) -> None:
+        """Answer so, one after the other. An exception is raised."""
+        self.answers, self.asked = list(answers), 0
+        self.model, self.model_name, self.system = "gpt-5", "gpt-5", "openai"
+
+    def answer(self) -> Any:
+        """Return the next answer."""
+        self.asked += 1
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async def request(self, *_: Any, **__: Any) -> Any:
+        """Do as Pydantic AI's models."""
+        return self.answer()
+
+    @asynccontextmanager
+    async def request_stream(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
+        """Do as Pydantic AI's models."""
+        answer = self.answer()
+        yield SimpleNamespace(get=lambda: answer)
+
+    async def get_response(self, *_: Any, **__: Any) -> Any:
+        """Do as the Agents SDK's models."""
+        return self.answer()
+
+    async def stream_response(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
+        """Do as the Agents SDK's models."""
+        for event in self.answer():
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+
+
+class Wrapper(Model):
+    """Pydantic AI's wrapper of a model."""
+
+    def __init__(self, wrapped: Model) -> None:
+        """Wrap."""
+        super().__init__()
+        self.wrapped = wrapped
+
+
+class Fallback(Model):
+    """Pydantic AI's model of several."""
+
+    def __init__(self, *models: Model) -> None:
+        """Hold models."""
+        super().__init__()
+        self.models = list(models)
+
+
+class Provider:
+    """The Agents SDK's provider of models."""
+
+    def get_model(self, _name: str | None) -> Model:
+        """Return a model that answers once."""
+        return Model(SimpleNamespace(response_id="resp_of_provider", usage=None))
+
+
+Load = Callable[..., Any]
+_numbers = itertools.count(1)
+
+
+def unique() -> str:
+    """Return a response id that no other call has: they are known in the whole process."""
+    return f"resp_stand_in_{next(_numbers)}"
+
+
+def counts(monitor: ResourceMonitor) -> tuple[int, int, int, int]:
+    """Return calls, failed and unknown ones among them, and tokens."""
+    used = monitor.get_usage_report()
+    return used.api_calls, used.failed_api_calls, used.unknown_usage_calls, used.tokens
+
+
+def parts(monitor: ResourceMonitor) -> tuple[int, int, int]:
+    """Return what was read from a cache and written to it, and what was reasoning."""
+    used = monitor.get_usage_report()
+    return used.cache_read_tokens, used.cache_write_tokens, used.reasoning_tokens
+
+
+@pytest.fixture
+def adapter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
+    """Load an adapter by name, over modules that are made of these contents."""
+    loaded: list[str] = []
+
+    def load(name: str, modules: Mapping[str, Mapping[str, Any]]) -> Any:
+        for module, contents in modules.items():
+            stand_in = ModuleType(module)
+            vars(stand_in).update(contents)
+            monkeypatch.setitem(sys.modules, module, stand_in)
+        loaded.append(f"otel_budget.instrumentation.{name}")
+        return importlib.import_module(loaded[-1])
+
+    yield load
+    for name in loaded:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def langchain(adapter: Load) -> Any:
+    """The adapter for LangChain, over stand-ins."""
+    hooks: list[tuple[Any, Any]] = []
+
+    def register(variable: Any, *, inheritable: bool, handle_class: Any) -> None:
+        assert inheritable
+        hooks.append((variable, handle_class))
+
+    sync, other = (type(name, (Callbacks,), {"hooks": hooks}) for name in ("Sync", "Async"))
+    tracers = {"register_configure_hook": register}
+    callbacks = {"BaseCallbackHandler": type("Handler", (), {}), "CallbackManager": sync,
+                 "AsyncCallbackManager": other}  # fmt: skip
+    return adapter("langchain", {
+        "langchain_core": {}, "langchain_core.callbacks": callbacks, "langchain_core.tracers": {},
+        "langchain_core.tracers.context": tracers,
+    })  # fmt: skip
+
+
+@pytest.fixture
+def openai_agents(adapter: Load) -> Any:
+    """The adapter for the Agents SDK, over stand-ins."""
+    interface = {"Model": Model, "ModelProvider": Provider}
+    return adapter("openai_agents", {
+        "agents": {}, "agents.models": {}, "agents.models.interface": interface,
+        "agents.models.multi_provider": {"MultiProvider": Provider},
+    })  # fmt: skip
+
+
+@pytest.fixture
+def pydantic_ai(adapter: Load) -> Any:
+    """The adapter for Pydantic AI, over stand-ins."""
+    models = {"Model": Model, "infer_model": lambda model: model}
+    return adapter("pydantic_ai", {
+        "pydantic_ai": {}, "pydantic_ai.models": models,
+        "pydantic_ai.models.fallback": {"FallbackModel": Fallback},
+        "pydantic_ai.models.wrapper": {"WrapperModel": Wrapper},
+    })  # fmt: skip
+
+
+@pytest.fixture
+def litellm(adapter: Load) -> Any:
+    """The adapter for LiteLLM, over a module without functions: tests hand over their own."""
+    return adapter("litellm", {"litellm": {}})

@@ -1,0 +1,227 @@
+"""The adapters for LangChain and LiteLLM: what they make of the protocols, over stand-ins."""
+
+import asyncio
+import gc
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from otel_budget import BudgetExceeded
+from tests.monitors import Make
+from tests.stand_ins import Callbacks, counts, parts, unique
+
+
+# --- LangChain -----------------------------------------------------------------------------------
+def result(usage: dict[str, Any] | None, message_id: str = "run-1", **about: Any) -> Any:
+    """Return a result of LangChain with one message."""
+    message = SimpleNamespace(usage_metadata=usage, response_metadata=about, id=message_id)
+    return SimpleNamespace(generations=[[SimpleNamespace(message=message)]], llm_output=None)
+
+
+def test_langchains_parts_are_counted_and_anthropics_writes_by_age(
+    langchain: Any, make: Make
+) -> None:
+    usage = {
+        "input_tokens": 100, "output_tokens": 10, "output_token_details": {"reasoning": 4},
+        "input_token_details": {"cache_read": 60, "cache_creation": 0,
+                                "ephemeral_5m_input_tokens": 7, "ephemeral_1h_input_tokens": 3},
+    }  # fmt: skip
+    handler = langchain.BudgetCallbackHandler()
+    with make() as monitor:
+        run_id = uuid.uuid4()
+        handler.on_chat_model_start({}, [[]], run_id=run_id, metadata={"ls_model_name": "m"})
+        handler.on_llm_end(result(usage), run_id=run_id)
+    assert counts(monitor) == (1, 0, 0, 110)
+    assert parts(monitor) == (60, 10, 4)
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (ValueError("refused"), (1, 1, 0, 0)),
+        (GeneratorExit(), (1, 0, 1, 0)),
+        (asyncio.CancelledError(), (1, 0, 1, 0)),
+    ],
+)
+def test_a_call_of_langchain_that_was_left_is_unknown_and_one_that_failed_is_failed(
+    langchain: Any, make: Make, error: BaseException, wanted: tuple[int, ...]
+) -> None:
+    handler = langchain.BudgetCallbackHandler()
+    with make() as monitor:
+        run_id = uuid.uuid4()
+        handler.on_llm_start({}, ["hi"], run_id=run_id)
+        handler.on_llm_error(error, run_id=run_id)
+    assert counts(monitor) == wanted
+
+
+def test_what_langchains_own_cache_answers_is_no_call(langchain: Any, make: Make) -> None:
+    handler = langchain.BudgetCallbackHandler()
+    with make() as monitor:
+        run_id = uuid.uuid4()
+        handler.on_chat_model_start({}, [[]], run_id=run_id)
+        usage = {"input_tokens": 100, "output_tokens": 10, "total_cost": 0}
+        handler.on_llm_end(result(usage), run_id=run_id)
+    assert counts(monitor) == (0, 0, 0, 0)
+
+
+def test_an_end_without_a_beginning_counts_nothing(langchain: Any, make: Make) -> None:
+    handler = langchain.BudgetCallbackHandler()
+    with make() as monitor:
+        handler.on_llm_end(result(None), run_id=uuid.uuid4())
+        handler.on_llm_error(ValueError(), run_id=uuid.uuid4())
+        handler.on_llm_new_token("x", run_id=uuid.uuid4())
+    assert counts(monitor) == (0, 0, 0, 0)
+
+
+def test_langchain_lets_a_refusal_through_to_the_application(langchain: Any, make: Make) -> None:
+    handler = langchain.BudgetCallbackHandler(make(max_api_calls=0))
+    assert handler.raise_error
+    assert handler.run_inline
+    with pytest.raises(BudgetExceeded):
+        handler.on_chat_model_start({}, [[]], run_id=uuid.uuid4())
+
+
+def test_an_installed_handler_is_first_and_gives_way_to_one_that_is_handed_over(
+    langchain: Any,
+) -> None:
+    installed = langchain.install()
+    manager: type[Callbacks] = langchain.CallbackManager
+    assert manager.configure(["another"]).handlers == [installed, "another"]
+    handed_over = langchain.BudgetCallbackHandler()
+    assert manager.configure(["another", handed_over]).handlers == [handed_over, "another"]
+
+
+# --- LiteLLM -------------------------------------------------------------------------------------
+def answer(**more: Any) -> Any:
+    """Return an answer of LiteLLM."""
+    usage = SimpleNamespace(
+        prompt_tokens=100, completion_tokens=10,
+        prompt_tokens_details=SimpleNamespace(cached_tokens=60, cache_write_tokens=10),
+        completion_tokens_details=SimpleNamespace(reasoning_tokens=4),
+    )  # fmt: skip
+    return SimpleNamespace(**{"usage": usage, "id": unique(), "model": "m"} | more)
+
+
+class Stream:
+    """A stream of LiteLLM, whose last chunk has the usage."""
+
+    def __init__(self, *chunks: Any) -> None:
+        """Hold what comes."""
+        self._chunks = iter(chunks)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate."""
+        return self
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Iterate."""
+        return self
+
+    def __next__(self) -> Any:
+        """Return the next chunk."""
+        chunk = next(self._chunks)
+        if isinstance(chunk, BaseException):
+            raise chunk
+        return chunk
+
+    async def __anext__(self) -> Any:
+        """Return the next chunk."""
+        try:
+            return next(self)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+
+def test_a_function_of_litellm_counts_and_is_not_called_when_it_may_not(
+    litellm: Any, make: Make
+) -> None:
+    called: list[str] = []
+
+    def completion(model: str) -> Any:
+        called.append(model)
+        return answer()
+
+    with make(max_api_calls=1) as monitor:
+        wrapped = litellm.budgeted(completion)
+        wrapped("m")
+        with pytest.raises(BudgetExceeded):
+            wrapped("m")
+    assert called == ["m"]
+    assert counts(monitor) == (1, 0, 0, 110)
+    assert parts(monitor) == (60, 10, 4)
+
+
+def test_a_coroutine_of_litellm_counts_and_one_that_is_cancelled_is_unknown(
+    litellm: Any, make: Make
+) -> None:
+    async def acompletion(model: str, *, wait: bool = False) -> Any:
+        if wait:
+            await asyncio.Event().wait()
+        return answer()
+
+    async def both() -> None:
+        wrapped = litellm.budgeted(acompletion)
+        await wrapped("m")
+        task = asyncio.create_task(wrapped("m", wait=True))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with make() as monitor:
+        asyncio.run(both())
+    assert counts(monitor) == (2, 0, 1, 110)
+
+
+def test_a_call_of_litellm_that_fails_is_a_call_and_what_its_cache_answers_is_none(
+    litellm: Any, make: Make
+) -> None:
+    def completion(model: str) -> Any:
+        if model == "broken":
+            raise ValueError(model)
+        return answer(_hidden_params={"cache_hit": True})
+
+    with make() as monitor:
+        litellm.budgeted(completion)("m")
+        with pytest.raises(ValueError, match="broken"):
+            litellm.budgeted(completion)("broken")
+    assert counts(monitor) == (1, 1, 0, 0)
+
+
+def test_a_stream_of_litellm_stays_of_its_class_and_counts_at_its_end(
+    litellm: Any, make: Make
+) -> None:
+    chunk = answer(usage=None)
+    last = answer(usage=None, _hidden_params={"usage": answer().usage})
+    streams = [Stream(chunk, last), Stream(chunk, answer())]
+
+    async def read(stream: Any) -> None:
+        async for _ in stream:
+            pass
+
+    with make() as monitor:
+        first, second = (litellm.budgeted(lambda each=each: each)() for each in streams)
+        assert isinstance(first, Stream)
+        assert len(list(first)) == 2
+        assert counts(monitor) == (1, 0, 0, 110)
+        asyncio.run(read(second))
+    assert counts(monitor) == (2, 0, 0, 220)
+
+
+def test_a_stream_of_litellm_that_is_left_is_unknown_and_one_that_breaks_is_failed(
+    litellm: Any, make: Make
+) -> None:
+    begun = answer(usage=SimpleNamespace(prompt_tokens=100, completion_tokens=1))
+    with make() as monitor:
+        left = litellm.budgeted(lambda: Stream(begun, answer()))()
+        next(left)
+        del left
+        gc.collect()
+        assert counts(monitor) == (1, 0, 1, 100)
+        broken = litellm.budgeted(lambda: Stream(ValueError("cut")))()
+        with pytest.raises(ValueError, match="cut"):
+            next(broken)
+    assert counts(monitor) == (2, 1, 1, 100)
