@@ -195,7 +195,22 @@ def test_a_span_that_never_ends_after_a_refusal_is_no_call(
     span.__exit__(None, None, None)
 
 
-def test_a_span_that_succeeds_after_a_refusal_inside_it_is_a_call(
+def test_a_span_that_ends_as_if_nothing_were_after_a_refusal_is_no_call(
+    make: Make, provider: TracerProvider
+) -> None:
+    """So end those of streams that are cancelled, because nobody will read them."""
+    tracer = provider.get_tracer(OPENAI)
+    with make(max_api_calls=0) as monitor:
+        with (
+            tracer.start_as_current_span("chat m", attributes=CHAT),
+            pytest.raises(BudgetExceeded),
+        ):
+            ToldCall(SCOPE, None)
+        tracer.start_span("chat m", attributes=CHAT).end()
+    assert counts(monitor) == (1, 0, 1, 0)
+
+
+def test_a_span_that_says_what_was_used_after_a_refusal_inside_it_is_a_call(
     make: Make, provider: TracerProvider
 ) -> None:
     with (

@@ -126,8 +126,8 @@ class Calls:
 
     # --- what a span is ------------------------------------------------------------------------
     def _inference(self, node: Node, facts: Facts, now: float, *, failed: bool) -> None:
-        if failed and node.refused and not node.usage_known:
-            return  # it failed of a refusal inside it: nobody was asked
+        if node.refused and not node.usage_known and facts.response_id is None:
+            return  # a call was refused inside it: nobody was asked
         call = _call(node, facts, failed=failed)
         linked = linked_records(node)
         if linked and not (node.usage_known and not any(n.usage_known for n in linked)):
