@@ -18,6 +18,7 @@ from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, 
 from langchain_core.tracers.context import register_configure_hook
 
 from otel_budget.errors import BudgetExceeded
+from otel_budget.instrumentation.genai.reading import as_count
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall, target_of
 
 if TYPE_CHECKING:
@@ -45,31 +46,24 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         self._monitor = monitor
         self._open: OrderedDict[UUID, ToldCall] = OrderedDict()
 
-    def on_chat_model_start(
-        self, *_: Any, run_id: UUID, metadata: dict[str, Any] | None = None, **__: Any
-    ) -> None:
+    def on_chat_model_start(self, *_: Any, run_id: UUID, batch_size: int = 1, **about: Any) -> None:
         """Ask, and begin a call."""
-        about = metadata or {}
-        call = ToldCall(
-            SCOPE,
-            self._monitor,
-            model=about.get("ls_model_name"),
-            provider=about.get("ls_provider"),
-        )
-        call.enclose()
+        call = ToldCall(SCOPE, self._monitor, **_said_before(about))
+        if batch_size == 1:  # of several that begin together none is inside another one
+            call.enclose()
         self._open[run_id] = call
         while len(self._open) > _MAX_OPEN:
             self._open.popitem(last=False)[1].close()
 
-    def on_llm_start(self, *_: Any, run_id: UUID, **about: Any) -> None:
-        """Ask, and begin a call."""
-        self.on_chat_model_start(run_id=run_id, **about)
+    on_llm_start = on_chat_model_start
 
     def on_llm_new_token(self, *_: Any, run_id: UUID, **__: Any) -> None:
         """Take note that a stream goes out to the application, whose next calls are others."""
         call = self._open.get(run_id)
         if call is not None:
-            call.release()
+            call.release(everywhere=True)
+
+    on_stream_event = on_llm_new_token  # what streams of LangChain's newer protocol have instead
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Count a call that was answered; one that LangChain's own cache answered was none."""
@@ -91,12 +85,11 @@ class BudgetCallbackHandler(BaseCallbackHandler):
 def said_by(response: LLMResult) -> dict[str, Any]:
     """Return what a result says of its call, for ``told``."""
     message = _message(response)
-    metadata = getattr(message, "response_metadata", None) or {}
-    about = {**(response.llm_output or {}), **metadata}
-    usage = getattr(message, "usage_metadata", None) or {}
-    of_input = usage.get("input_token_details") or {}
-    of_output = usage.get("output_token_details") or {}
-    older = about.get("token_usage") or {}
+    about = _named(response.llm_output) | _named(getattr(message, "response_metadata", None))
+    usage = _named(getattr(message, "usage_metadata", None))
+    of_input = _named(usage.get("input_token_details"))
+    of_output = _named(usage.get("output_token_details"))
+    older = _named(about.get("token_usage"))
     return {
         "input": usage.get("input_tokens", older.get("prompt_tokens")),
         "output": usage.get("output_tokens", older.get("completion_tokens")),
@@ -111,8 +104,7 @@ def said_by(response: LLMResult) -> dict[str, Any]:
 
 def is_from_cache(response: LLMResult) -> bool:
     """Tell whether LangChain's own cache answered: it puts a cost of 0 into the usage."""
-    usage = getattr(_message(response), "usage_metadata", None) or {}
-    return bool(usage.get("total_cost") == 0)
+    return _named(getattr(_message(response), "usage_metadata", None)).get("total_cost") == 0
 
 
 def install(monitor: HasTarget | None = None) -> BudgetCallbackHandler:
@@ -154,19 +146,30 @@ def stop_gracefully(monitor: HasTarget | None = None) -> AgentMiddleware[Any, An
 
     Needs the package ``langchain``.
     """
-    from langchain.agents.middleware import before_model
+    from langchain.agents.middleware import AgentMiddleware, hook_config
 
-    @before_model(can_jump_to=["end"])
-    def end_when_stopped(_state: Any, _runtime: Any) -> dict[str, Any] | None:
-        target = target_of(monitor)
-        try:
-            if target is not None:
-                target.check()
-        except BudgetExceeded:
-            return {"jump_to": "end"}
-        return None
+    class EndWhenStopped(AgentMiddleware[Any, Any]):
+        @hook_config(can_jump_to=["end"])
+        def before_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002 - LangChain hands both over by name
+            return _end_if_stopped(monitor)
 
-    return end_when_stopped
+        # By itself, though it does the same: where a library wraps the base class's coroutine, as
+        # Traceloop's does, LangChain takes that one for ours and never asks before_model.
+        @hook_config(can_jump_to=["end"])
+        async def abefore_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002 - as above
+            return _end_if_stopped(monitor)
+
+    return EndWhenStopped()
+
+
+def _end_if_stopped(monitor: HasTarget | None) -> dict[str, Any] | None:
+    target = target_of(monitor)
+    try:
+        if target is not None:
+            target.check()
+    except BudgetExceeded:
+        return {"jump_to": "end"}
+    return None
 
 
 def _message(response: LLMResult) -> Any:
@@ -174,11 +177,25 @@ def _message(response: LLMResult) -> Any:
     return getattr(generations[0], "message", None) if generations else None
 
 
-def _cache_write(of_input: dict[str, Any]) -> int | None:
+def _named(value: object) -> dict[str, Any]:
+    """Return values by name; none if it is something else: integrations put in what they like."""
+    return value if isinstance(value, dict) else {}
+
+
+def _said_before(about: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a call that begins, for ``told``."""
+    metadata, params = _named(about.get("metadata")), _named(about.get("invocation_params"))
+    return {
+        "model": metadata.get("ls_model_name") or params.get("model") or params.get("model_name"),
+        "provider": metadata.get("ls_provider"),
+    }
+
+
+def _cache_write(of_input: dict[str, Any]) -> object:
     """Return what was written to a cache: Anthropic's is told by how long it is kept."""
-    by_age = [of_input.get(f"ephemeral_{age}_input_tokens") or 0 for age in ("5m", "1h")]
-    together: int | None = of_input.get("cache_creation")
-    return max(together or 0, sum(by_age)) if together is not None or any(by_age) else None
+    by_age = [as_count(of_input.get(f"ephemeral_{age}_input_tokens")) or 0 for age in ("5m", "1h")]
+    # 0 beside them, so that nobody adds it up.
+    return of_input.get("cache_creation") or sum(by_age) or None
 
 
 def _response_id(*candidates: object) -> str | None:

@@ -92,7 +92,8 @@ class Accounting:
         def start(calls: Calls) -> Node | None:
             parent = attribution.nearer(calls.tree.newest(parent_id))
             theirs = None if parent is None else parent.target
-            whose = target or attribution.target_of(parent_context, theirs) or self.elsewhere
+            whose = target or attribution.target_around()
+            whose = whose or attribution.target_of(parent_context, theirs) or self.elsewhere
             if whose is None:
                 return None
             begun = Begun(span_id, parent, scope, whose, first, kind, now, started_ns)

@@ -20,6 +20,7 @@ from opentelemetry import context as otel_context
 
 from otel_budget import semconv
 from otel_budget.instrumentation.forked import ProcessLock, in_child
+from otel_budget.instrumentation.genai.reading import Kind
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -99,10 +100,24 @@ def target_of(parent_context: Context | None, parents: Target | None) -> Target 
 
 def nearer(parent: Node | None) -> Node | None:
     """Return what a span is a part of: its parent, or what was begun in this context since."""
-    around = ENCLOSING.get()
-    if around is None or around.ended or (parent is not None and parent.number > around.number):
+    around = _around()
+    if around is None or (parent is not None and parent.number > around.number):
         return parent
     return around
+
+
+def target_around() -> Target | None:
+    """Return the run of the adapter's call that this context is inside of.
+
+    It may have been named by hand, and be another one than that of the context.
+    """
+    around = _around()
+    return around.target if around is not None and around.kind is Kind.INFERENCE else None
+
+
+def _around() -> Node | None:
+    around = ENCLOSING.get()
+    return around if around is not None and around.encloses and not around.ended else None
 
 
 def current() -> Target | None:

@@ -82,8 +82,13 @@ class ToldCall:
         """Do as ``around`` does until ``release``, for callbacks."""
         self._token = attribution.ENCLOSING.set(self._node)
 
-    def release(self) -> None:
-        """Take what is reported from now on for calls of their own."""
+    def release(self, *, everywhere: bool = False) -> None:
+        """Take what is reported from now on for calls of their own.
+
+        everywhere: in contexts that were copied, or are no longer at hand, too.
+        """
+        if everywhere and self._node is not None:
+            self._node.encloses = False
         token, self._token = self._token, None
         if token is not None:
             with suppress(ValueError):  # left in another context, as async generators may be

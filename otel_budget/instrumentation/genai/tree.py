@@ -64,6 +64,7 @@ class Node:
         "below",
         "call",
         "counted_below",
+        "encloses",
         "ended",
         "first",
         "kind",
@@ -91,6 +92,8 @@ class Node:
         self.place = self.target.place()
         self.number = number
         self.ended = self.counted_below = self.usage_below = False
+        self.encloses = True
+        """What begins in its context is a part of it."""
         self.begun_late = False
         """Nobody saw it begin, nor what was inside it."""
         self.refused = False
@@ -176,6 +179,8 @@ class Tree:
 
 def note_counted(node: Node, tokens: int) -> None:
     """Tell the spans above that a call was counted, or is held, below them."""
+    if node.parent is None:
+        return
     for above in node.ancestors:
         if above.target is node.target:
             above.counted_below = True

@@ -1,0 +1,108 @@
+"""What is taken for a part of an adapter's call, and what for a call of its own."""
+
+import asyncio
+import uuid
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from otel_budget import ResourceMonitor
+from otel_budget.instrumentation.genai.told import ToldCall
+from tests.monitors import Make
+from tests.spans import CHAT, OPENAI, Call, calls_of, end, usage
+from tests.stand_ins import counts
+
+#: Nothing in it links it to another record of the call: many models have no response ids.
+WITHOUT_ID = {"input_tokens": 100, "output_tokens": 10}
+
+
+def result(said: Any = None, **about: Any) -> Any:
+    """Return a result of LangChain with one message."""
+    message = SimpleNamespace(usage_metadata=said, response_metadata=about, id="lc_run--1")
+    return SimpleNamespace(generations=[[SimpleNamespace(message=message)]], llm_output=None)
+
+
+def test_prompts_that_begin_together_are_calls_beside_each_other(
+    langchain: Any, make: Make
+) -> None:
+    handler = langchain.BudgetCallbackHandler()
+    ids = [uuid.uuid4() for _ in range(3)]
+    with make() as monitor:
+        for run_id in ids:
+            handler.on_chat_model_start({}, [[]], run_id=run_id, batch_size=3)
+        for run_id in ids:
+            handler.on_llm_end(result(WITHOUT_ID), run_id=run_id)
+    assert counts(monitor) == (3, 0, 0, 330)
+
+
+def test_a_model_that_calls_another_one_to_answer_is_one_call(langchain: Any, make: Make) -> None:
+    handler = langchain.BudgetCallbackHandler()
+    outer, inner = uuid.uuid4(), uuid.uuid4()
+    with make() as monitor:
+        for run_id in (outer, inner):
+            handler.on_chat_model_start({}, [[]], run_id=run_id, batch_size=1)
+        for run_id in (inner, outer):
+            handler.on_llm_end(result(WITHOUT_ID), run_id=run_id)
+    assert counts(monitor) == (1, 0, 0, 110)
+
+
+@pytest.mark.parametrize("event", ["on_llm_new_token", "on_stream_event"])
+def test_a_call_made_while_reading_a_stream_is_another_one_wherever_the_stream_comes_from(
+    langchain: Any, make: Make, event: str
+) -> None:
+    handler = langchain.BudgetCallbackHandler()
+    stream, other = uuid.uuid4(), uuid.uuid4()
+
+    async def tell(*what: Any) -> None:
+        getattr(handler, event)(*what, run_id=stream)
+
+    async def main() -> None:
+        handler.on_chat_model_start({}, [[]], run_id=stream, batch_size=1)
+        await asyncio.create_task(tell("a"))  # another context, as of LangChain's own tasks
+        handler.on_chat_model_start({}, [[]], run_id=other, batch_size=1)
+        for run_id in (other, stream):
+            handler.on_llm_end(result(WITHOUT_ID), run_id=run_id)
+
+    with make() as monitor:
+        asyncio.run(main())
+    assert counts(monitor) == (2, 0, 0, 220)
+
+
+@pytest.mark.parametrize(
+    "broken", ["many", ["x"], {"input_token_details": 7}, {"input_tokens": {}}]
+)
+def test_what_an_integration_of_langchain_puts_into_its_usage_never_raises(
+    langchain: Any, make: Make, broken: Any
+) -> None:
+    handler = langchain.BudgetCallbackHandler()
+    run_id = uuid.uuid4()
+    with make() as monitor:
+        handler.on_chat_model_start({}, [[]], run_id=run_id, metadata=broken)
+        handler.on_llm_end(result(broken, token_usage=broken, id=broken), run_id=run_id)
+    assert counts(monitor) == (1, 0, 1, 0)
+
+
+def test_a_call_that_fails_has_the_model_that_was_asked_for(langchain: Any, make: Make) -> None:
+    handler = langchain.BudgetCallbackHandler()
+    run_id = uuid.uuid4()
+    with make() as monitor:
+        params = {"model": "asked-for"}
+        handler.on_chat_model_start({}, [[]], run_id=run_id, invocation_params=params)
+        handler.on_llm_error(ValueError(), run_id=run_id)
+    assert {model for _, model in monitor._record.cells} >= {"asked-for"}
+
+
+def test_a_span_inside_a_call_belongs_to_the_run_that_was_named_for_the_call(
+    make: Make, provider: TracerProvider, call: Call
+) -> None:
+    named: ResourceMonitor = make()
+    with make() as around:
+        told = ToldCall("otel_budget.langchain", named)
+        with told.around():
+            span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
+            end(span, usage(id="inside-a-named-one"))  # type: ignore[arg-type] # the SDK's own
+        told.close(input=100, output=10, response_id="inside-a-named-one")
+        call()
+    assert (calls_of(named), calls_of(around)) == (1, 1)
