@@ -12,7 +12,7 @@ from otel_budget import ResourceMonitor
 from otel_budget.instrumentation.genai.told import ToldCall
 from tests.monitors import Make
 from tests.spans import CHAT, OPENAI, Call, calls_of, end, usage
-from tests.stand_ins import counts
+from tests.stand_ins import counts, parts
 
 #: Nothing in it links it to another record of the call: many models have no response ids.
 WITHOUT_ID = {"input_tokens": 100, "output_tokens": 10}
@@ -106,3 +106,32 @@ def test_a_span_inside_a_call_belongs_to_the_run_that_was_named_for_the_call(
         told.close(input=100, output=10, response_id="inside-a-named-one")
         call()
     assert (calls_of(named), calls_of(around)) == (1, 1)
+
+
+@pytest.mark.parametrize("is_linked_by_id", [True, False])
+def test_of_an_adapters_call_and_a_span_inside_the_adapter_is_believed(
+    make: Make, provider: TracerProvider, *, is_linked_by_id: bool
+) -> None:
+    named = {"id": "said-by-both"} if is_linked_by_id else {}
+    with make() as monitor:
+        told = ToldCall("otel_budget.openai_agents", None)
+        with told.around():
+            span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
+            end(span, usage(**named))  # type: ignore[arg-type] # the SDK's own
+        told.close(input=100, output=10, cached=60, reasoning=4, response_id=named.get("id"))
+    assert counts(monitor) == (1, 0, 0, 110)
+    assert parts(monitor) == (60, 0, 4)
+
+
+@pytest.mark.parametrize("said", [{"failed": True}, {}])
+def test_what_a_span_inside_an_adapters_call_says_counts_if_the_adapter_says_nothing(
+    make: Make, provider: TracerProvider, said: dict[str, Any]
+) -> None:
+    with make() as monitor:
+        told = ToldCall("otel_budget.openai_agents", None)
+        with told.around():
+            span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
+            end(span, usage())  # type: ignore[arg-type] # the SDK's own
+        told.close(**said)
+        report = monitor.get_usage_report()
+    assert (report.api_calls, report.tokens) == (1, 110)

@@ -22,7 +22,12 @@ from otel_budget.instrumentation.genai import names
 from otel_budget.instrumentation.genai.call import Booking, Call, Target
 from otel_budget.instrumentation.genai.ids import ResponseIds
 from otel_budget.instrumentation.genai.reading import UNSAID, Facts, Kind, Usage
-from otel_budget.instrumentation.genai.records import linked_records, stood_in_for
+from otel_budget.instrumentation.genai.records import (
+    is_told_around,
+    linked_records,
+    says_more_than,
+    stood_in_for,
+)
 from otel_budget.instrumentation.genai.streams import StreamRecords
 from otel_budget.instrumentation.genai.tree import (
     MAX_OPEN,
@@ -130,7 +135,7 @@ class Calls:
             return  # a call was refused inside it: nobody was asked
         call = _call(node, facts, failed=failed)
         linked = linked_records(node)
-        if linked and not (node.usage_known and not any(n.usage_known for n in linked)):
+        if linked and not says_more_than(node, linked):
             self._drop(node, linked[0].scope)
             return
         if self._same_id(node, facts, linked) or (
@@ -139,11 +144,13 @@ class Calls:
             for other in linked:
                 self._give_way(other, node.scope)
             return
-        if linked:  # they said nothing, this one does
+        if linked:  # this one says more
             other = stood_in_for(linked)
             call = call._replace(is_call=other.state is not State.COUNTED)
             self._give_way(other, node.scope)
-        if node.usage_known or not self._waits(node, facts, call, now):
+        if node.usage_known and is_told_around(node):
+            self._hold(node, call, now)
+        elif node.usage_known or not self._waits(node, facts, call, now):
             self._count(node, call)
 
     def _waits(self, node: Node, facts: Facts, call: Call, now: float) -> bool:
@@ -156,13 +163,16 @@ class Calls:
                 return False
         elif not any(above.may_say_more for above in node.ancestors):
             return False
+        self._hold(node, call, now)
+        return True
+
+    def _hold(self, node: Node, call: Call, now: float) -> None:
         node.state, node.call = State.HELD, call
         self._held[node] = now + HOLD
         if len(self._held) > MAX_HELD:
             self._count_held(next(iter(self._held)))
         note_counted(node, 0)
         self._ids.remember(node, call.usage)
-        return True
 
     def _stream_record(self, node: Node, facts: Facts) -> None:
         if self._same_id(node, facts):

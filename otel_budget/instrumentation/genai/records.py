@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from otel_budget import semconv
 from otel_budget.instrumentation.genai.reading import Kind
 from otel_budget.instrumentation.genai.tree import State
 from otel_budget.instrumentation.genai.unlinked import same_model
@@ -11,6 +12,9 @@ from otel_budget.instrumentation.genai.unlinked import same_model
 if TYPE_CHECKING:
     from otel_budget.instrumentation.genai.reading import Usage
     from otel_budget.instrumentation.genai.tree import Node
+
+#: How the scopes of all adapters begin.
+_ADAPTERS: Final = f"{semconv.SCOPE_NAME}."
 
 
 def linked_records(node: Node) -> list[Node]:
@@ -39,6 +43,28 @@ def _same_input(one: Usage, other: Usage) -> bool:
     beside = {0, one.cached, one.cached + one.cache_write, other.cached,
               other.cached + other.cache_write}  # fmt: skip
     return not one.input or not other.input or abs(one.input - other.input) in beside
+
+
+def says_more_than(node: Node, linked: list[Node]) -> bool:
+    """Tell whether a span is to be counted in the place of other records of its call.
+
+    It is if only it says what was used. An adapter is believed where spans inside its call say it,
+    too: frameworks leave parts out of their spans.
+    """
+    if not node.usage_known:
+        return False
+    waiting = node.scope.startswith(_ADAPTERS) and all(n.state is State.HELD for n in linked)
+    return waiting or not any(n.usage_known for n in linked)
+
+
+def is_told_around(node: Node) -> bool:
+    """Tell whether a span is inside an adapter's open call, which is about to say what it used.
+
+    What another adapter's call says is counted at once: what is inside may be a whole agent.
+    """
+    return not node.scope.startswith(_ADAPTERS) and any(
+        above.may_say_more and above.scope.startswith(_ADAPTERS) for above in node.ancestors
+    )
 
 
 def stood_in_for(linked: list[Node]) -> Node:
