@@ -109,17 +109,10 @@ ACCOUNTING.elsewhere = ELSEWHERE
 
 def amounts_of_call(call: Call) -> Amounts:
     """Return what a call used, ready to be added."""
-    used = call.usage
+    into, out, cached, written, reasoning = call.usage
+    failed = call.is_call and call.failed
     return Amounts(
-        tokens=used.input + used.output,
-        input_tokens=used.input,
-        output_tokens=used.output,
-        cache_read_tokens=used.cached,
-        cache_write_tokens=used.cache_write,
-        reasoning_tokens=used.reasoning,
-        api_call=call.is_call,
-        failed=call.is_call and call.failed,
-        usage_unknown=call.unknown,
+        into + out, into, out, cached, written, reasoning, call.is_call, failed, call.unknown
     )
 
 

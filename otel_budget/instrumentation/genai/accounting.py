@@ -77,15 +77,17 @@ class Accounting:
         parent_id: int | None,
         scope: str,
         first: Mapping[str, object],
-        kind: Kind,
         *,
+        name: str = "",
+        kind: Kind | None = None,
         parent_context: Context | None = None,
         started_ns: int | None = None,
         target: Target | None = None,
     ) -> Callable[[Calls], Node | None]:
         """Return what takes in a span that begins; None if it has nowhere to be counted.
 
-        target: where it is counted, by default where its context says.
+        kind: by default what its name and its first attributes say. target: where it is counted,
+        by default where its context says.
         """
         now = self._monotonic()
 
@@ -96,7 +98,7 @@ class Accounting:
             whose = whose or attribution.target_of(parent_context, theirs) or self.elsewhere
             if whose is None:
                 return None
-            begun = Begun(span_id, parent, scope, whose, first, kind, now, started_ns)
+            begun = Begun(span_id, parent, scope, whose, first, name, kind, now, started_ns)
             return calls.start(begun)
 
         return start
@@ -167,7 +169,13 @@ class Accounting:
     ) -> Node | None:
         above = trace.get_current_span(context).get_span_context().span_id
         start = self.starting(
-            self._own_id(), above, scope, _NOTHING, kind, parent_context=context, target=target
+            self._own_id(),
+            above,
+            scope,
+            _NOTHING,
+            kind=kind,
+            parent_context=context,
+            target=target,
         )
         return self.decide(start, "begins")
 
@@ -181,13 +189,14 @@ class Accounting:
 
         Each thread hands over what it decided itself: it would wait for another one's callbacks.
         """
-        if self._decider == threading.get_ident():
+        me = threading.get_ident()
+        if self._decider == me:
             # A signal handler, in the middle of a decision of its own thread.
             self._later.append(decide)
             return None
         try:
             with self._lock:
-                self._decider = threading.get_ident()
+                self._decider = me
                 try:
                     result = decide(self._calls)
                     while self._later:
@@ -200,7 +209,10 @@ class Accounting:
         except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
             self.broken(when)
             return None
-        self._hand_over(bookings, duplicates)
+        if len(bookings) == 1 and not duplicates:  # nearly always
+            self._book(bookings[0])
+        else:
+            self._hand_over(bookings, duplicates)
         return result
 
     def _hand_over(self, bookings: list[Booking], duplicates: list[tuple[str, str]]) -> None:

@@ -12,6 +12,8 @@ from typing import Final
 OPERATION: Final = "gen_ai.operation.name"
 REQUEST_TYPE: Final = "llm.request.type"
 OPENINFERENCE_KIND: Final = "openinference.span.kind"
+#: What says what a span is.
+SAYS: Final = (OPERATION, OPENINFERENCE_KIND, REQUEST_TYPE)
 
 #: Part of a call's use to the attributes that say it.
 USAGE: Final[dict[str, tuple[str, ...]]] = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import StatusCode
@@ -13,19 +14,23 @@ from otel_budget.instrumentation.genai.reading import (
     NOT_A_CALL,
     Facts,
     Kind,
-    kind_at_start,
     read,
     written_by_litellm,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
     from otel_budget.instrumentation.genai.calls import Calls
     from otel_budget.instrumentation.genai.tree import Node
+
+
+_NOTHING: Final[Mapping[str, object]] = {}
+#: Attributes up to which looking at each is quicker than finding those that are wanted first.
+_FEW: Final = 32
 
 
 class BudgetSpanProcessor(SpanProcessor):
@@ -76,13 +81,13 @@ class BudgetSpanProcessor(SpanProcessor):
         context, scope = span.get_span_context(), _scope(span)
         if context is None:
             return None
-        kept = _those(span, names.FROM_START)
         return self._accounting.starting(
             context.span_id,
             None if span.parent is None else span.parent.span_id,
             scope,
-            kept,
-            Kind.OTHER if self._ignores(scope) else kind_at_start(span.name, scope, kept),
+            _attributes(span),
+            name=span.name,
+            kind=Kind.OTHER if self._ignores(scope) else None,
             parent_context=parent_context,
             started_ns=span.start_time,
         )
@@ -91,7 +96,7 @@ class BudgetSpanProcessor(SpanProcessor):
         accounting, context, scope = self._accounting, span.get_span_context(), _scope(span)
         if context is None:
             return
-        seen = _those(span, names.ALL)
+        seen = _wanted(_attributes(span))
         failed = span.status.status_code is StatusCode.ERROR
         found: list[Facts] = []
 
@@ -109,15 +114,18 @@ class BudgetSpanProcessor(SpanProcessor):
 
         accounting.decide(end, "ends")
         for facts in found:
-            self._say(span, scope, facts, seen)
+            if facts.refused or facts.strange or names.LITELLM_MARK in seen:
+                self._say(span, scope, facts, seen)
 
     def _read(
         self, span: ReadableSpan, scope: str, node: Node, seen: Mapping[str, object]
     ) -> Facts:
         if self._ignores(scope):
             return NOT_A_CALL
-        if not node.first.keys() <= seen.keys():  # evicted since
-            seen = {**node.first, **seen}
+        first = node.first
+        evicted = [name for name in first if name not in seen and name in names.FROM_START]
+        if evicted:
+            seen = {**seen, **{name: first[name] for name in evicted}}
         return read(span.name, scope, seen, evicted=bool(span.dropped_attributes))
 
     def _say(
@@ -128,7 +136,7 @@ class BudgetSpanProcessor(SpanProcessor):
             say(notices.refused, scope, facts.refused)
         if facts.strange:
             say(notices.strange, scope, span.name, seen.get(names.OPERATION))
-        if names.LITELLM_MARK in seen and written_by_litellm(scope, seen):
+        if written_by_litellm(scope, seen):
             say(notices.written_over, scope)
 
     def ignores(self, scopes: Sequence[str]) -> bool:
@@ -139,15 +147,22 @@ class BudgetSpanProcessor(SpanProcessor):
         return bool(self._ignored) and scope.startswith(self._ignored)
 
 
-def _those(span: ReadableSpan, wanted: frozenset[str]) -> dict[str, object]:
-    """Return the attributes of a span that are wanted."""
+def _attributes(span: ReadableSpan) -> Mapping[str, object]:
+    """Return the attributes of a span as they are now."""
     attributes = span.attributes
     if not attributes:
-        return {}
+        return _NOTHING
     # The SDK's own mapping takes 2 µs to look through; its copy, a plain dict, 0.5 µs.
     copy = getattr(attributes, "copy", None)
-    plain: Mapping[str, object] = attributes if copy is None else copy()
-    return {name: plain[name] for name in wanted.intersection(plain)}
+    return attributes if copy is None else copy()
+
+
+def _wanted(attributes: Mapping[str, object]) -> dict[str, object]:
+    """Return those attributes that are looked at."""
+    wanted = names.ALL
+    if len(attributes) < _FEW:
+        return {name: value for name, value in attributes.items() if name in wanted}
+    return {name: attributes[name] for name in wanted.intersection(attributes)}
 
 
 def _scope(span: ReadableSpan) -> str:

@@ -98,9 +98,7 @@ NOT_A_CALL: Final = UNSAID._replace(kind=Kind.OTHER)
 
 def kind_of(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = False) -> Kind:
     """Return what a span is. evicted: it lost attributes to the SDK's limit."""
-    said = seen.get(names.OPERATION), seen.get(names.OPENINFERENCE_KIND), seen.get(
-        names.REQUEST_TYPE
-    )  # fmt: skip
+    said = [seen.get(attribute) for attribute in names.SAYS]
     try:
         kind = _kind_of(name[:_LONGEST_NAME], scope, *said)
     except TypeError:  # a list: no text, so nothing said
@@ -116,8 +114,10 @@ def kind_at_start(name: str, scope: str, seen: Mapping[str, object]) -> Kind:
     Of libraries that say it at the end the name must do, for spans that never come to it.
     """
     kind = kind_of(name, scope, seen)
-    late = kind is Kind.OTHER and not seen and scope.startswith(names.SAID_LATE)
-    if late and not _NOT_A_CALL.search(name) and _is_named_like_a_call(name):
+    if kind is not Kind.OTHER or not scope.startswith(names.SAID_LATE):
+        return kind
+    says_nothing = names.FROM_START.isdisjoint(seen)
+    if says_nothing and _is_named_like_a_call(name) and not _NOT_A_CALL.search(name):
         return Kind.INFERENCE
     return kind
 
@@ -143,6 +143,9 @@ def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = F
     refused: list[str] = []
     provider = _first_text(seen, names.PROVIDER)
     usage = _usage(seen, scope, provider, refused)
+    partly = usage.known and (
+        _says_no_input(seen) or _says_no_output(seen) or written_by_litellm(scope, seen)
+    )
     return Facts(
         kind,
         _first_text(seen, names.MODEL),
@@ -152,8 +155,7 @@ def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = F
         usage,
         _cost(seen),
         tuple(refused),
-        partly=usage.known
-        and (_says_no_input(seen) or _says_no_output(seen) or written_by_litellm(scope, seen)),
+        partly,
     )
 
 
@@ -169,15 +171,17 @@ def _is_strange(name: str, seen: Mapping[str, object]) -> bool:
 
 
 def _says_no_input(seen: Mapping[str, object]) -> bool:
-    return not any(as_count(seen.get(spelling)) for spelling in names.USAGE["input"])
+    for spelling in names.USAGE["input"]:
+        if spelling in seen and as_count(seen[spelling]):
+            return False
+    return True
 
 
 def _says_no_output(seen: Mapping[str, object]) -> bool:
     """Tell whether a call that has an output does not say how much."""
     if not names.OUTPUTS.isdisjoint(seen):
         return False
-    said = (names.OPERATION, names.REQUEST_TYPE, names.OPENINFERENCE_KIND)
-    return not any("embedding" in (_text(seen.get(name)) or "").lower() for name in said)
+    return not any("embedding" in (_text(seen.get(name)) or "").lower() for name in names.SAYS)
 
 
 def _usage(
@@ -205,10 +209,13 @@ def _count(seen: Mapping[str, object], spellings: tuple[str, ...], refused: list
     for spelling in spellings:
         if spelling not in seen:
             continue
-        count = as_count(seen[spelling])
+        value = seen[spelling]
+        if type(value) is int and 0 <= value <= MAX_COUNT:  # nearly always
+            return value
+        count = as_count(value)
         if count is not None:
             return count
-        refused.append(f"{spelling}={_shown(seen[spelling])}")
+        refused.append(f"{spelling}={_shown(value)}")
     return 0
 
 
@@ -221,8 +228,6 @@ def _shown(value: object) -> str:
 
 def as_count(value: object) -> int | None:
     """Return a value as a count; None for what cannot be one. A fraction is rounded up."""
-    if type(value) is int and 0 <= value <= MAX_COUNT:  # nearly always
-        return value
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):

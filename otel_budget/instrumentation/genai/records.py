@@ -19,6 +19,8 @@ _ADAPTERS: Final = f"{semconv.SCOPE_NAME}."
 
 def linked_records(node: Node) -> list[Node]:
     """Return the records of the same call below and above a span."""
+    if node.parent is None and not node.below:  # the most usual
+        return []
     above = [other for other in node.ancestors if other.kind is Kind.INFERENCE]
     return [
         other

@@ -7,13 +7,14 @@ ever. What ended is kept for a while, because a child may begin, or end, after i
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_budget.instrumentation.genai.reading import NO_USAGE, Kind
+from otel_budget.instrumentation.genai.reading import NO_USAGE, Kind, kind_at_start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from otel_budget.instrumentation.genai.call import Call, Target
 
@@ -47,9 +48,10 @@ class Begun(NamedTuple):
     target: Target
     """The run it belongs to."""
     first: Mapping[str, object]
-    """Those of its attributes that are in ``names.FROM_START``."""
-    kind: Kind
-    """As far as its attributes at the start say."""
+    """Its attributes at the start: the SDK evicts the oldest."""
+    name: str
+    kind: Kind | None
+    """None: what its name and its first attributes say, if anybody asks before it ends."""
     at: float
     """Monotonic seconds."""
     started_ns: int | None = None
@@ -57,9 +59,10 @@ class Begun(NamedTuple):
 
 
 class Node:
-    """One span. Holds on to no attributes but the few that the SDK may evict."""
+    """One span. Holds on to its first attributes while it is open."""
 
     __slots__ = (
+        "_kind",
         "begun_late",
         "below",
         "call",
@@ -67,8 +70,8 @@ class Node:
         "encloses",
         "ended",
         "first",
-        "kind",
         "model",
+        "name",
         "number",
         "parent",
         "place",
@@ -88,7 +91,7 @@ class Node:
     def __init__(self, begun: Begun, number: int) -> None:
         """Begin open and uncounted. number: the order of starts."""
         self.span_id, self.parent, self.scope, self.target = begun[:4]
-        self.first, self.kind, self.started_at, self.started_ns = begun[4:]
+        self.first, self.name, self._kind, self.started_at, self.started_ns = begun[4:]
         self.place = self.target.place()
         self.number = number
         self.ended = self.counted_below = self.usage_below = False
@@ -109,6 +112,17 @@ class Node:
         """Inference spans below this one that are counted or held."""
 
     @property
+    def kind(self) -> Kind:
+        """What the span is, as far as is known by now."""
+        if self._kind is None:
+            self._kind = kind_at_start(self.name, self.scope, self.first)
+        return self._kind
+
+    @kind.setter
+    def kind(self, kind: Kind) -> None:
+        self._kind = kind
+
+    @property
     def ancestors(self) -> Iterator[Node]:
         """Yield the spans above, the nearest first."""
         node, depth = self.parent, 0
@@ -127,6 +141,7 @@ class Node:
         return not self.ended and self.kind is Kind.INFERENCE
 
 
+_NOTHING: Final[Mapping[str, object]] = {}
 _Key = tuple[int, int | None]
 
 
@@ -165,6 +180,8 @@ class Tree:
     def end(self, node: Node) -> None:
         """Take note that a span is over, or taken to be."""
         node.ended = True
+        node.kind = node.kind  # told by what goes now
+        node.first = _NOTHING
         key = (node.span_id, node.started_ns)
         self.open.pop(key, None)
         self._ended[key] = node
