@@ -164,8 +164,10 @@ def langchain(adapter: Load) -> Any:
 def openai_agents(adapter: Load) -> Any:
     """The adapter for the Agents SDK, over stand-ins."""
     interface = {"Model": Model, "ModelProvider": Provider}
+    exceptions = {"AgentsException": type("AgentsException", (Exception,), {})}
     return adapter("openai_agents", {
-        "agents": {}, "agents.models": {}, "agents.models.interface": interface,
+        "agents": {}, "agents.exceptions": exceptions, "agents.models": {},
+        "agents.models.interface": interface,
         "agents.models.multi_provider": {"MultiProvider": Provider},
     })  # fmt: skip
 

@@ -3,17 +3,20 @@
     await Runner.run(agent, "...", run_config=RunConfig(model_provider=BudgetModelProvider()))
     Agent(name="...", model=BudgetModel(OpenAIResponsesModel(...)))     # or one model
 
-BudgetExceeded ends the run before the request; its hooks and guardrails stay as they are.
+``StoppedByBudget`` ends the run before the request, and has what the agents have by then. The run's
+own hooks and guardrails stay as they are. The models are wrapped because hooks, which could ask
+before a call, too, are told nothing of calls that fail.
 """
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
+from agents.exceptions import AgentsException
 from agents.models.interface import Model, ModelProvider
 from agents.models.multi_provider import MultiProvider
 
+from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
 
 if TYPE_CHECKING:
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
 SCOPE: Final = "otel_budget.openai_agents"
 _FAILED: Final = "response.failed"
 _ENDED: Final = ("response.completed", "response.incomplete", _FAILED)
+
+
+class StoppedByBudget(BudgetExceeded, AgentsException):
+    """Says that a run must stop. ``run_data``, by the SDK: what the agents have by then."""
 
 
 class BudgetModel(Model):
@@ -39,7 +46,7 @@ class BudgetModel(Model):
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         """Ask, call, count."""
-        told = ToldCall(SCOPE, self._monitor, model=self._name)
+        told = self._begin()
         try:
             with told.around():
                 response = await self._wrapped.get_response(*args, **kwargs)
@@ -53,24 +60,25 @@ class BudgetModel(Model):
         self, *args: Any, **kwargs: Any
     ) -> AsyncIterator[TResponseStreamEvent]:
         """Ask, call, and count when the stream ends, however far it was read."""
-        told = ToldCall(SCOPE, self._monitor, model=self._name)
-        stream = self._wrapped.stream_response(*args, **kwargs)
+        told = self._begin()
+        stream = aiter(self._wrapped.stream_response(*args, **kwargs))
         try:
-            async with aclosing(stream):
-                while True:
-                    with told.around():
-                        event = await anext(stream, None)
-                    if event is None:
-                        break
-                    if event.type in _ENDED:
-                        said = said_by(event.response.usage) | _id_of(event.response)
-                        told.close(failed=event.type == _FAILED, **said)
-                    yield event
+            while True:
+                with told.around():
+                    event = await anext(stream, None)
+                if event is None:
+                    break
+                if event.type in _ENDED:
+                    said = said_by(event.response.usage) | _id_of(event.response)
+                    told.close(failed=event.type == _FAILED, **said)
+                yield event
         except Exception:
             told.close(failed=True)
             raise
         finally:
             told.close()  # of one that was left half-way nobody knows what it used
+            if hasattr(stream, "aclose"):  # of a generator: its connection would stay open
+                await stream.aclose()
 
     async def close(self) -> None:
         """Close the model."""
@@ -83,6 +91,12 @@ class BudgetModel(Model):
     def get_retry_advice(self, request: Any) -> Any:
         """Return the model's own advice."""
         return self._wrapped.get_retry_advice(request)
+
+    def _begin(self) -> ToldCall:
+        try:
+            return ToldCall(SCOPE, self._monitor, model=self._name)
+        except BudgetExceeded as exc:
+            raise StoppedByBudget(exc.verdict) from None
 
     @property
     def _name(self) -> str | None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_budget import ResourceMonitor
+from otel_budget import BudgetExceeded, ResourceMonitor
 from otel_budget.instrumentation.genai.told import ToldCall
 from tests.monitors import Make
 from tests.spans import CHAT, OPENAI, Call, calls_of, end, usage
-from tests.stand_ins import counts, parts
+from tests.stand_ins import Model, counts, parts, unique
 
 #: Nothing in it links it to another record of the call: many models have no response ids.
 WITHOUT_ID = {"input_tokens": 100, "output_tokens": 10}
@@ -135,3 +135,52 @@ def test_what_a_span_inside_an_adapters_call_says_counts_if_the_adapter_says_not
         told.close(**said)
         report = monitor.get_usage_report()
     assert (report.api_calls, report.tokens) == (1, 110)
+
+
+# --- OpenAI Agents -------------------------------------------------------------------------------
+def test_the_agents_sdk_takes_a_refusal_for_an_error_of_its_own_and_fills_it(
+    openai_agents: Any, make: Make
+) -> None:
+    model = Model()
+    wrapped = openai_agents.BudgetModel(model, make(max_api_calls=0))
+    with pytest.raises(openai_agents.AgentsException) as caught:
+        asyncio.run(wrapped.get_response())
+    assert isinstance(caught.value, BudgetExceeded)
+    assert caught.value.verdict.session_id
+    assert not model.asked
+
+
+class Events:
+    """A stream that is no generator, and has nothing to close."""
+
+    def __init__(self, *events: Any) -> None:
+        """Hold what comes."""
+        self._events = iter(events)
+
+    def __aiter__(self) -> "Events":
+        """Iterate."""
+        return self
+
+    async def __anext__(self) -> Any:
+        """Return the next event."""
+        try:
+            return next(self._events)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+
+def test_a_stream_of_the_agents_sdk_need_not_be_a_generator(openai_agents: Any, make: Make) -> None:
+    said = SimpleNamespace(input_tokens=100, output_tokens=10)
+    response = SimpleNamespace(id=unique(), usage=said)
+    model = Model()
+    vars(model)["stream_response"] = lambda: Events(
+        SimpleNamespace(type="response.created"),
+        SimpleNamespace(type="response.completed", response=response),
+    )
+
+    async def read() -> list[str]:
+        return [event.type async for event in openai_agents.BudgetModel(model).stream_response()]
+
+    with make() as monitor:
+        assert asyncio.run(read()) == ["response.created", "response.completed"]
+    assert counts(monitor) == (1, 0, 0, 110)

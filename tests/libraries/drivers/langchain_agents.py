@@ -10,6 +10,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from langgraph.graph import END, START, StateGraph
 
+from otel_budget import BudgetExceeded
 from tests.libraries.drivers.scenario import (
     BROKEN,
     BUSY,
@@ -214,3 +215,31 @@ def agent_that_fails_at_its_second_call(models: Models) -> None:
 @FAMILY.scenario()
 def embeddings(models: Models) -> None:
     models.embeddings().embed_documents(["a", "b"])
+
+
+def has_what_it_had(done: Any) -> None:
+    """Check that an agent ended with its third tool call."""
+    assert [message.type for message in done["messages"]] == ["human", *("ai", "tool") * 3]
+
+
+@FAMILY.stops
+def agent_that_ends_gracefully(models: Models) -> None:
+    from otel_budget.instrumentation.langchain import stop_gracefully
+
+    agent = create_agent(models.openai(), [get_weather], middleware=[stop_gracefully()])
+    has_what_it_had(agent.invoke(ASK))
+
+
+@FAMILY.stops
+async def agent_that_ends_gracefully_async(models: Models) -> None:
+    from otel_budget.instrumentation.langchain import stop_gracefully
+
+    agent = create_agent(models.openai(), [get_weather], middleware=[stop_gracefully()])
+    has_what_it_had(await agent.ainvoke(ASK))
+
+
+@FAMILY.stops
+def agent_that_is_stopped(models: Models) -> None:
+    with contextlib.suppress(BudgetExceeded):
+        create_agent(models.openai(), [get_weather]).invoke(ASK)
+        raise AssertionError("no call was refused")

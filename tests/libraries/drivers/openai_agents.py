@@ -12,6 +12,7 @@ from agents import (
     function_tool,
 )
 
+from otel_budget import BudgetExceeded
 from tests.libraries.drivers.scenario import (
     BROKEN,
     BUSY,
@@ -112,3 +113,30 @@ async def busy_then_served(models: Models) -> None:
 async def agent_that_fails_at_its_second_call(models: Models) -> None:
     with contextlib.suppress(openai.APIError):
         await Runner.run(weather_agent(models()), "weather?")
+
+
+@FAMILY.stops
+async def agent_that_is_stopped(models: Models) -> None:
+    try:
+        await Runner.run(weather_agent(models()), "weather?")
+    except BudgetExceeded as stopped:
+        has_what_it_had(stopped)
+    else:
+        raise AssertionError("no call was refused")
+
+
+@FAMILY.stops
+async def agent_that_is_stopped_while_it_streams(models: Models) -> None:
+    try:
+        async for _ in Runner.run_streamed(weather_agent(models()), "weather?").stream_events():
+            pass
+    except BudgetExceeded as stopped:
+        has_what_it_had(stopped)
+    else:
+        raise AssertionError("no call was refused")
+
+
+def has_what_it_had(stopped: Any) -> None:
+    """Check that an agent was stopped after its third tool call."""
+    assert len(stopped.run_data.raw_responses) == 3
+    assert len(stopped.run_data.new_items) == 6

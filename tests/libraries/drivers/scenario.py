@@ -64,6 +64,8 @@ class Family:
     model: str
     """The model of ``one_call``; several runs at once add a suffix each."""
     scenarios: list[Scenario] = field(default_factory=list)
+    stopping: list[Scenario] = field(default_factory=list)
+    """Agents that would go on for ever; they see to it themselves that they were stopped."""
     one_call: OneCall | None = None
     one_call_async: OneCallAsync | None = None
 
@@ -79,3 +81,8 @@ class Family:
             return play
 
         return add
+
+    def stops(self, play: Play) -> Play:
+        """Add a function as a scenario in which a run may make three calls; asks for a tool."""
+        self.stopping.append(Scenario(play.__name__, play, (WEATHER,) * 6, failed=0))
+        return play
