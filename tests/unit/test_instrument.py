@@ -86,6 +86,7 @@ def test_a_defect_of_ours_never_reaches_the_callers_code(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
+    monkeypatch.setattr(ACCOUNTING, "_failed_before", False)
     for method in ("start", "end", "settle"):
         with monkeypatch.context() as patch:
             patch.setattr(ACCOUNTING._calls, method, broken)
@@ -94,7 +95,6 @@ def test_a_defect_of_ours_never_reaches_the_callers_code(
             ACCOUNTING.close_call(ACCOUNTING.open_call("adapter"), UNSAID)
             provider.force_flush()
     assert "please report it" in caplog.text
-    ACCOUNTING._failed_before = False
 
 
 def test_a_broken_log_handler_costs_no_call(make: Make, provider: TracerProvider) -> None:

@@ -113,6 +113,7 @@ def test_a_defect_in_reading_costs_neither_the_answer_nor_the_call(
     def broken(*_: object) -> None:
         raise RuntimeError("a defect")
 
+    monkeypatch.setattr(ACCOUNTING, "_failed_before", False)
     monkeypatch.setattr(seam, "read", broken)
     with make() as monitor:
         ToldCall(SCOPE, None).close(**SAID)

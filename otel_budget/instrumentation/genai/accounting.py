@@ -239,10 +239,8 @@ class Accounting:
 
     def say(self, notice: Callable[..., None], *about: object) -> None:
         """Say something about it, whatever the application's log handlers do."""
-        try:
+        with suppress(Exception):
             notice(*about)
-        except Exception:  # noqa: BLE001 - a broken log handler of the application's
-            self._failed_before = True
 
     def _own_id(self) -> int:
         with self._lock:
