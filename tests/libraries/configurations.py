@@ -136,11 +136,6 @@ CONFIGURATIONS: Final = (
         variables=(("LITELLM_LOCAL_MODEL_COST_MAP", "True"),), asks=True,
     ),
     Configuration(
-        "litellm+adapter+spans", "litellm", "litellm_calls", ("litellm", "adapter_litellm"),
-        ("litellm", "openai"), settle=0.5,
-        variables=(("LITELLM_LOCAL_MODEL_COST_MAP", "True"),), asks=True,
-    ),
-    Configuration(
         "pydantic-ai+adapter", "sdks", "pydantic_ai_agents", ("adapter_pydantic_ai",),
         ("pydantic-ai-slim", "openai", "anthropic"), variables=_NATIVE_OFF, asks=True,
     ),
