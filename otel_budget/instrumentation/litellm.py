@@ -4,7 +4,8 @@
     completion = budgeted(litellm.completion)  # or one function, also one that is imported already
 
 LiteLLM's callbacks cannot do this: they cannot stop a call, and they come later, in other threads,
-when the next call may be under way. So its functions are wrapped.
+when the next call may be under way. So its functions are wrapped. A call that may not be made
+raises ``StoppedByBudget``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import litellm
 
+from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
 
@@ -29,11 +31,18 @@ FUNCTIONS: Final = (
 )  # fmt: skip
 
 
+class StoppedByBudget(BudgetExceeded):
+    """Says that a run must stop."""
+
+    status_code = 400
+    """A request that is wrong for good: routers neither try it again nor blame the deployment."""
+
+
 def install(monitor: HasTarget | None = None) -> None:
     """Wrap the functions of litellm, for routers and frameworks above it, too.
 
-    Code that imported a function before (``from litellm import completion``) keeps the bare one.
-    Installed twice it changes nothing.
+    Code that took a function before (``from litellm import completion``, a ``Router`` its
+    ``responses``) keeps the bare one. Installed twice it changes nothing.
     """
     ACCOUNTING.notices.no_longer("litellm")  # its span code counts for nothing from now on
     for name in FUNCTIONS:
@@ -43,36 +52,56 @@ def install(monitor: HasTarget | None = None) -> None:
 
 
 def budgeted(function: Callable[..., Any], monitor: HasTarget | None = None) -> Callable[..., Any]:
-    """Return a function of litellm that is counted, and raises BudgetExceeded instead of a call
+    """Return a function of litellm that is counted, and raises StoppedByBudget instead of a call
     that may not be made. monitor: of the run, by default that of the context of each call.
     """
+    parameters = tuple(inspect.signature(function).parameters)
     operation = "embeddings" if "embedding" in function.__name__ else "chat"
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        told = ToldCall(SCOPE, monitor, model=_model(args, kwargs))
+        told = _begin(monitor, dict(zip(parameters, args, strict=False)), kwargs)
         try:
             with told.around():
                 result = function(*args, **kwargs)
         except BaseException as exc:
-            told.close(failed=isinstance(exc, Exception))
+            _close_unanswered(told, exc)
             raise
         return _counted(told, result, operation)
 
     @functools.wraps(function)
     async def call_async(*args: Any, **kwargs: Any) -> Any:
-        told = ToldCall(SCOPE, monitor, model=_model(args, kwargs))
+        told = _begin(monitor, dict(zip(parameters, args, strict=False)), kwargs)
         try:
             with told.around():
                 result = await function(*args, **kwargs)
-        except BaseException as exc:  # one that was cancelled may be answered all the same
-            told.close(failed=isinstance(exc, Exception))
+        except BaseException as exc:
+            _close_unanswered(told, exc)
             raise
         return _counted(told, result, operation)
 
     wrapper = call_async if inspect.iscoroutinefunction(function) else call
     vars(wrapper)["otel_budget"] = True  # the mark that install() looks for
     return wrapper
+
+
+def _begin(monitor: HasTarget | None, args: dict[str, Any], kwargs: dict[str, Any]) -> ToldCall:
+    """Begin a call with arguments, of which those by position are named. Raises StoppedByBudget."""
+    try:
+        return ToldCall(SCOPE, monitor, model=kwargs.get("model", args.get("model")))
+    except BudgetExceeded as exc:
+        raise StoppedByBudget(exc.verdict) from None
+
+
+def _close_unanswered(told: ToldCall, exc: BaseException) -> None:
+    """Count a call without an answer. One that was cancelled may be answered all the same.
+
+    Raises StoppedByBudget if a call inside it was refused, whatever litellm's fallbacks made of it.
+    """
+    refusal = None if isinstance(exc, BudgetExceeded) else told.refusal_inside()
+    told.close(failed=isinstance(exc, Exception))
+    if refusal is not None:
+        raise StoppedByBudget(refusal.verdict) from exc
 
 
 class CountingStream:
@@ -123,8 +152,12 @@ def _counting(kind: type) -> type:
 
 
 def _count_at_its_end(told: ToldCall, stream: Any) -> None:
-    stream._told, stream._said = told, {}  # noqa: SLF001 - it becomes ours
-    stream.__class__ = _counting(stream.__class__)
+    try:
+        stream.__class__ = _counting(stream.__class__)
+    except TypeError:  # a generator: what it puts out nobody gets to know
+        told.close()
+        return
+    stream._told, stream._said = told, {}  # noqa: SLF001 - it is ours now
 
 
 def _unfinished(said: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +182,7 @@ def said_by(result: Any) -> dict[str, Any]:
         "model": _first(result, "model"),
         "provider": hidden.get("custom_llm_provider"),
         "response_id": _first(result, "id"),
-        "cost": hidden.get("response_cost"),
+        "cost": hidden.get("response_cost") or _first(usage, "cost"),
     }
 
 
@@ -161,10 +194,6 @@ def _counted(told: ToldCall, result: Any, operation: str) -> Any:
     else:
         told.close(operation=operation, **said_by(result))
     return result
-
-
-def _model(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return kwargs.get("model", args[0] if args else None)
 
 
 def _first(value: Any, *names: str) -> Any:

@@ -1,9 +1,11 @@
 """The adapters for LangChain and LiteLLM: what they make of the protocols, over stand-ins."""
 
 import asyncio
+import contextlib
 import gc
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -225,3 +227,56 @@ def test_a_stream_of_litellm_that_is_left_is_unknown_and_one_that_breaks_is_fail
         with pytest.raises(ValueError, match="cut"):
             next(broken)
     assert counts(monitor) == (2, 1, 1, 100)
+
+
+def test_a_refusal_is_final_for_litellms_routers_and_comes_out_of_its_fallbacks(
+    litellm: Any, make: Make
+) -> None:
+    asked: list[str] = []
+
+    def completion(model: str) -> Any:
+        asked.append(model)
+        raise ValueError(model)
+
+    attempt = litellm.budgeted(completion)
+
+    def completion_with_fallbacks(model: str) -> Any:
+        for each in (model, "another"):
+            with contextlib.suppress(Exception):
+                return attempt(each)
+        raise RuntimeError("all attempts failed")
+
+    with make(max_api_calls=1) as monitor:
+        with pytest.raises(litellm.StoppedByBudget) as caught:
+            litellm.budgeted(completion_with_fallbacks)("m")
+        assert caught.value.verdict.session_id
+        assert caught.value.status_code == 400  # tried again by no router
+    assert asked == ["m"]
+    assert counts(monitor) == (1, 1, 0, 0)
+
+
+def test_a_function_of_litellm_that_takes_a_text_first_does_not_take_it_for_the_model(
+    litellm: Any, make: Make
+) -> None:
+    def text_completion(prompt: str, model: str) -> Any:
+        raise ValueError(prompt, model)
+
+    with make() as monitor, pytest.raises(ValueError, match="a text"):
+        litellm.budgeted(text_completion)("a text", "m")
+    assert {model for _, model in monitor._record.cells} == {"unspecified", "m"}
+
+
+def test_a_generator_of_litellms_is_a_call_of_unknown_use(litellm: Any, make: Make) -> None:
+    with make() as monitor:
+        stream = litellm.budgeted(lambda: (each for each in "ab"))()
+        assert list(stream) == ["a", "b"]
+    assert counts(monitor) == (1, 0, 1, 0)
+
+
+def test_what_litellm_says_a_stream_cost_counts_where_nothing_else_does(
+    litellm: Any, make: Make
+) -> None:
+    usage = SimpleNamespace(prompt_tokens=100, completion_tokens=10, cost=0.25)
+    with make() as monitor:
+        list(litellm.budgeted(lambda: Stream(answer(model="nobody-knows-it", usage=usage)))())
+    assert monitor.get_usage_report().cost_usd == Decimal("0.25")

@@ -24,6 +24,7 @@ from otel_budget.instrumentation.genai.ids import ResponseIds
 from otel_budget.instrumentation.genai.reading import UNSAID, Facts, Kind, Usage
 from otel_budget.instrumentation.genai.records import (
     is_told_around,
+    is_told_failure,
     linked_records,
     says_more_than,
     stood_in_for,
@@ -161,7 +162,7 @@ class Calls:
                 return True
             if call.failed:
                 return False
-        elif not any(above.may_say_more for above in node.ancestors):
+        elif is_told_failure(call) or not any(a.may_say_more for a in node.ancestors):
             return False
         self._hold(node, call, now)
         return True

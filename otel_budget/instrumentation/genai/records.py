@@ -10,6 +10,7 @@ from otel_budget.instrumentation.genai.tree import State
 from otel_budget.instrumentation.genai.unlinked import same_model
 
 if TYPE_CHECKING:
+    from otel_budget.instrumentation.genai.call import Call
     from otel_budget.instrumentation.genai.reading import Usage
     from otel_budget.instrumentation.genai.tree import Node
 
@@ -67,6 +68,14 @@ def is_told_around(node: Node) -> bool:
     return not node.scope.startswith(_ADAPTERS) and any(
         above.may_say_more and above.scope.startswith(_ADAPTERS) for above in node.ancestors
     )
+
+
+def is_told_failure(call: Call) -> bool:
+    """Tell whether a call failed by an adapter's word: an attempt that is over, and a call.
+
+    It counts before the next attempt is asked for, which an outer call may be about to make.
+    """
+    return call.failed and call.scope.startswith(_ADAPTERS)
 
 
 def stood_in_for(linked: list[Node]) -> Node:

@@ -65,7 +65,7 @@ class ToldCall:
             except BudgetExceeded:
                 ACCOUNTING.refuse()
                 raise
-        self._scope, self._said = scope, said
+        self._scope, self._said, self._target = scope, said, target
         self._node = ACCOUNTING.open_call(scope, target=target)
         self._token: Token[Node | None] | None = None
 
@@ -93,6 +93,18 @@ class ToldCall:
         if token is not None:
             with suppress(ValueError):  # left in another context, as async generators may be
                 attribution.ENCLOSING.reset(token)
+
+    def refusal_inside(self) -> BudgetExceeded | None:
+        """Return why a call inside this one was refused, if one was and the run must still stop.
+
+        For frameworks that make an error of their own of it.
+        """
+        if self._node is not None and self._node.refused and self._target is not None:
+            try:
+                self._target.check()
+            except BudgetExceeded as exc:
+                return exc
+        return None
 
     def cancel(self) -> None:
         """Count nothing: it was no call after all."""

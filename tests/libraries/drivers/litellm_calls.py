@@ -1,12 +1,14 @@
 """Applications that call LiteLLM's functions."""
 
 import contextlib
+import time
 from typing import Any
 
 import litellm
 import openai
 from opentelemetry import trace
 
+from otel_budget import BudgetExceeded
 from tests.libraries.drivers.scenario import BROKEN, BUSY, LONG, WITH_PARTS, Family
 from tests.libraries.provider import Answer
 
@@ -155,3 +157,34 @@ def stream_on_anthropic(calls: Calls) -> None:
 @FAMILY.scenario()
 def embeddings(calls: Calls) -> None:
     litellm.embedding(model="openai/text-embedding-3-small", input=["a"], **calls.to)
+
+
+def router_of(calls: Calls) -> Any:
+    """Return a router to two deployments of one model, which tries again at length."""
+    given = {"model": MODEL, "max_retries": 0} | calls.to
+    models = [{"model_name": name, "litellm_params": given} for name in ("m", "n")]
+    return litellm.Router(model_list=models, num_retries=3, fallbacks=[{"m": ["n"]}])
+
+
+@FAMILY.stops
+def router_that_is_stopped_at_once(calls: Calls) -> None:
+    router = router_of(calls)
+    for _ in range(3):
+        router.completion(model="m", messages=calls.hello["messages"])
+    began = time.monotonic()
+    with contextlib.suppress(BudgetExceeded):
+        router.completion(model="m", messages=calls.hello["messages"])
+        raise AssertionError("no call was refused")
+    assert time.monotonic() - began < 2, "the router tried again"
+
+
+@FAMILY.stops
+async def router_that_is_stopped_at_once_async(calls: Calls) -> None:
+    router = router_of(calls)
+    for _ in range(3):
+        await router.acompletion(model="m", messages=calls.hello["messages"])
+    began = time.monotonic()
+    with contextlib.suppress(BudgetExceeded):
+        await router.acompletion(model="m", messages=calls.hello["messages"])
+        raise AssertionError("no call was refused")
+    assert time.monotonic() - began < 2, "the router tried again"
