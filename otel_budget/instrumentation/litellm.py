@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import litellm
 
 from otel_budget.errors import BudgetExceeded
+from otel_budget.instrumentation import litellm_threads
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
 
@@ -49,6 +50,7 @@ def install(monitor: HasTarget | None = None) -> None:
         function = getattr(litellm, name)
         if not hasattr(function, "otel_budget"):
             setattr(litellm, name, budgeted(function, monitor))
+    litellm_threads.install()
 
 
 def budgeted(function: Callable[..., Any], monitor: HasTarget | None = None) -> Callable[..., Any]:
@@ -87,8 +89,10 @@ def budgeted(function: Callable[..., Any], monitor: HasTarget | None = None) -> 
 
 def _begin(monitor: HasTarget | None, args: dict[str, Any], kwargs: dict[str, Any]) -> ToldCall:
     """Begin a call with arguments, of which those by position are named. Raises StoppedByBudget."""
+    handed_on = kwargs.pop(litellm_threads.TARGET, None)
+    model = kwargs.get("model", args.get("model"))
     try:
-        return ToldCall(SCOPE, monitor, model=kwargs.get("model", args.get("model")))
+        return ToldCall(SCOPE, monitor, target=handed_on, model=model)
     except BudgetExceeded as exc:
         raise StoppedByBudget(exc.verdict) from None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -184,3 +185,47 @@ def test_a_stream_of_the_agents_sdk_need_not_be_a_generator(openai_agents: Any, 
     with make() as monitor:
         assert asyncio.run(read()) == ["response.created", "response.completed"]
     assert counts(monitor) == (1, 0, 0, 110)
+
+
+# --- LiteLLM -------------------------------------------------------------------------------------
+def answer_of_litellm(**_: Any) -> Any:
+    """Return an answer of LiteLLM."""
+    used = SimpleNamespace(prompt_tokens=100, completion_tokens=10)
+    return SimpleNamespace(usage=used, id=unique(), model="m")
+
+
+def test_threads_of_litellms_batches_have_the_run_of_their_caller(litellm: Any, make: Make) -> None:
+    given: list[dict[str, Any]] = []
+
+    def completion(**kwargs: Any) -> Any:
+        given.append(kwargs)
+        return answer_of_litellm()
+
+    wrapped = litellm.budgeted(completion)
+
+    def batch(**kwargs: Any) -> Any:
+        with ThreadPoolExecutor(2) as pool:
+            return [pool.submit(wrapped, **kwargs).result() for _ in range(2)]
+
+    with make() as outer, make() as inner:
+        litellm.litellm_threads.handing_on(batch)(model="m")
+    assert (calls_of(outer), calls_of(inner)) == (0, 2)
+    assert given == [{"model": "m"}] * 2  # nothing of ours gets to the provider
+
+
+@pytest.mark.parametrize("in_a_loop", [True, False])
+def test_a_coroutine_that_litellm_runs_in_another_thread_has_the_run_of_its_caller(
+    litellm: Any, make: Make, *, in_a_loop: bool
+) -> None:
+    async def acompletion() -> Any:
+        return answer_of_litellm()
+
+    wrapped = litellm.budgeted(acompletion)
+    run = litellm.litellm_threads.in_callers_context(lambda function: asyncio.run(function()))
+
+    async def in_a_notebook() -> None:
+        run(async_function=wrapped)
+
+    with make() as outer, make() as inner:
+        asyncio.run(in_a_notebook()) if in_a_loop else run(wrapped)
+    assert (calls_of(outer), calls_of(inner)) == (0, 1)

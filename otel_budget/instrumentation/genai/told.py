@@ -52,13 +52,16 @@ def told(scope: str, **said: Any) -> Facts:
 class ToldCall:
     """One call of a framework: checked before, counted after. Close it once."""
 
-    def __init__(self, scope: str, monitor: HasTarget | None, **said: Any) -> None:
+    def __init__(
+        self, scope: str, monitor: HasTarget | None, *, target: Target | None = None, **said: Any
+    ) -> None:
         """Begin a call. Raises BudgetExceeded, and begins none, if the run must stop.
 
-        monitor: of the run, by default that of the context. said: what is known of the call
-        already, as in ``told``; for a call that ends without an answer it is all there is.
+        monitor: of the run, by default that of the context, or the target that was handed on from
+        there. said: what is known of the call already, as in ``told``; for a call that ends without
+        an answer it is all there is.
         """
-        target = target_of(monitor)
+        target = target if target is not None and monitor is None else target_of(monitor)
         if target is not None:
             try:
                 target.check()

@@ -155,6 +155,16 @@ def stream_on_anthropic(calls: Calls) -> None:
 
 
 @FAMILY.scenario()
+def batch_of_three(calls: Calls) -> None:
+    litellm.batch_completion(model=MODEL, messages=[calls.hello["messages"]] * 3, **calls.to)
+
+
+@FAMILY.scenario()
+async def router_without_await_in_an_event_loop(calls: Calls) -> None:
+    router_of(calls).completion(model="m", messages=calls.hello["messages"])
+
+
+@FAMILY.scenario()
 def embeddings(calls: Calls) -> None:
     litellm.embedding(model="openai/text-embedding-3-small", input=["a"], **calls.to)
 
