@@ -17,13 +17,15 @@ from pydantic_ai.models import Model, infer_model
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 
+from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from pydantic_ai.messages import ModelResponse
     from pydantic_ai.models import StreamedResponse
+    from pydantic_ai.usage import RequestUsage
 
 SCOPE: Final = "otel_budget.pydantic_ai"
 
@@ -60,7 +62,7 @@ class BudgetModel(WrapperModel):
         except BaseException as exc:
             self._close_unanswered(call, exc)
             raise
-        call.close(**said_by(response))
+        call.close(**_said(lambda: response))
         return response
 
     @asynccontextmanager
@@ -83,7 +85,7 @@ class BudgetModel(WrapperModel):
             failed = True
             raise
         finally:
-            said = said_by(stream.get())
+            said = _said(stream.get)
             # An application that fails after the last event has its answer.
             call.close(failed=failed and said["output"] is None, **said)
 
@@ -91,6 +93,15 @@ class BudgetModel(WrapperModel):
         """Count a request without an answer. A cancelled one may be answered all the same."""
         failed = isinstance(exc, Exception)
         call.close(failed=failed, model=self.model_name, provider=self.system)
+
+
+def _said(response: Callable[[], ModelResponse]) -> dict[str, Any]:
+    """Return what a response says. Never raises, whatever a model of the application's returns."""
+    try:
+        return said_by(response())
+    except Exception:  # noqa: BLE001 - it must not end the user's model call
+        ACCOUNTING.broken("ends")
+        return {"output": None}
 
 
 def said_by(response: ModelResponse) -> dict[str, Any]:
@@ -106,8 +117,16 @@ def said_by(response: ModelResponse) -> dict[str, Any]:
         "output": usage.output_tokens if is_whole else None,
         "cached": usage.cache_read_tokens,
         "cache_write": usage.cache_write_tokens,
-        "reasoning": usage.output_reasoning_tokens if is_whole else None,
+        "reasoning": _reasoning(usage) if is_whole else None,
         "model": response.model_name,
         "provider": response.provider_name,
         "response_id": response.provider_response_id,
     }
+
+
+def _reasoning(usage: RequestUsage) -> int | None:
+    """Return the output that was reasoning. Version 1 has it among the provider's own details."""
+    if hasattr(usage, "output_reasoning_tokens"):
+        return usage.output_reasoning_tokens  # type: ignore[no-any-return] # not installed here
+    details = usage.details or {}
+    return details.get("reasoning_tokens", details.get("thinking_tokens"))

@@ -56,6 +56,34 @@ def test_a_stream_of_pydantic_ai_counts_when_it_is_left(pydantic_ai: Any, make: 
     assert counts(monitor) == (2, 0, 1, 210)  # the input is known
 
 
+@pytest.mark.parametrize("details", [{"reasoning_tokens": 4}, {"thinking_tokens": 4}])
+def test_version_1_of_pydantic_ai_has_reasoning_among_the_details(
+    pydantic_ai: Any, make: Make, details: dict[str, int]
+) -> None:
+    answer = response()
+    del answer.usage.output_reasoning_tokens, answer.state
+    answer.usage.details = details
+    with make() as monitor:
+        asyncio.run(pydantic_ai.budgeted(Model(answer)).request())
+    assert counts(monitor) == (1, 0, 0, 110)
+    assert parts(monitor) == (60, 10, 4)
+
+
+def test_what_a_model_of_ones_own_returns_never_raises_in_the_adapter(
+    pydantic_ai: Any, make: Make
+) -> None:
+    model = pydantic_ai.budgeted(Model("a text", None))
+
+    async def read() -> None:
+        async with model.request_stream():
+            pass
+
+    with make() as monitor:
+        assert asyncio.run(model.request()) == "a text"
+        asyncio.run(read())
+    assert counts(monitor) == (2, 0, 2, 0)
+
+
 def test_every_model_of_a_fallback_is_counted(pydantic_ai: Any) -> None:
     several = Fallback(Model(), Model())
     wrapped = pydantic_ai.budgeted(several)
