@@ -134,7 +134,15 @@ def follow():
         page = [line for line in text.splitlines() if 'state="%s"} 1.0' % sys.argv[1] in line]
         if page:
             print(len(page), "usage_tokens_total{" in text, flush=True)
-threading.Thread(target=follow, daemon=True).start()
+            return
+follower = threading.Thread(target=follow, daemon=True)
+follower.start()
+# What was answered is to be read and printed, too: this runs after our own work at the end.
+import atexit
+from otel_budget.instrumentation.at_exit import AT_EXIT
+atexit.unregister(AT_EXIT.run)
+atexit.register(follower.join, 5)
+atexit.register(AT_EXIT.run)
 """
 
 
