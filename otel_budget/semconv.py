@@ -30,6 +30,7 @@ DETAIL: Final = "detail"
 OUTCOME: Final = "outcome"
 WORKFLOW: Final = "workflow"
 STATE: Final = "state"
+RUN_STATE: Final = "run_state"
 STATUS: Final = "status"
 REASON: Final = "reason"
 ACTION: Final = "action"
@@ -49,6 +50,18 @@ UNATTRIBUTED: Final = "unattributed"
 
 SESSION_STATES: Final = ("running", "paused", "completed", "stopped", "failed")
 ENDED_STATES: Final = ("completed", "stopped", "failed")
+
+#: Why a sample is refused, and what becomes of a counter: values of the label ``reason``.
+DUPLICATE: Final = "duplicate"
+IMPLAUSIBLE: Final = "implausible"
+NO_TIMESTAMP: Final = "no_timestamp"
+OLD_RUN: Final = "old_run"
+BAD_SESSION_ID: Final = "session_id"
+BAD_TYPE: Final = "type"
+DROP_REASONS: Final = (DUPLICATE, IMPLAUSIBLE, NO_TIMESTAMP, OLD_RUN, BAD_SESSION_ID, BAD_TYPE)
+COUNTER_RESET: Final = "counter"
+NEW_INCARNATION: Final = "incarnation"
+RESET_REASONS: Final = (COUNTER_RESET, NEW_INCARNATION)
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -77,6 +90,12 @@ def _gauge(name: str, text: str, *labels: str) -> Metric:
     return Metric(name, "gauge", text, labels)
 
 
+def _instrument(otel_name: str, otel_unit: str, text: str, *labels: str) -> Metric:
+    """Return an OpenTelemetry counter; its Prometheus name is what the exporter makes of it."""
+    name = f"otel_budget_{otel_name.replace('.', '_')}_total"
+    return Metric(name, "counter", text, labels, f"otel_budget.{otel_name}", otel_unit)
+
+
 # One metric, two lines: the table is to be read as a whole.
 # fmt: off
 # --- per session, from the agent ----------------------------------------------------------------
@@ -88,13 +107,9 @@ SESSION_COST: Final = _counter("otel_budget_cost_usd_total",
     "Known cost of this incarnation of the run in US dollars; unpriced calls are not in it.")
 CARRIED_OVER: Final = _gauge("otel_budget_carried_over",
     "What a resumed run brought along from its checkpoint; 0 for a new run.", RESOURCE, UNIT)
-PHASE_TOKENS: Final = _counter(
-    "otel_budget_phase_tokens_total",
+PHASE_TOKENS: Final = _counter("otel_budget_phase_tokens_total",
     "The same tokens by phase, model and type; sums to otel_budget_tokens_total.",
-    PHASE,
-    MODEL,
-    TOKEN_TYPE,
-)
+    PHASE, MODEL, TOKEN_TYPE)
 PHASE_TOKEN_DETAILS: Final = _counter("otel_budget_phase_token_details_total",
     "Parts of the input and output tokens; never to be added to them.", PHASE, MODEL, DETAIL)
 PHASE_API_CALLS: Final = _counter("otel_budget_phase_api_calls_total",
@@ -154,63 +169,47 @@ SESSION_METRICS: Final = (
 )
 
 # --- per process, from the agent, through the OpenTelemetry SDK ----------------------------------
-USAGE_TOKENS: Final = Metric(
-    "otel_budget_usage_tokens_total",
-    "counter",
-    "Tokens used by all runs of this process.",
-    (WORKFLOW, *SCOPE_LABELS, MODEL, TOKEN_TYPE),
-    "otel_budget.usage.tokens",
-    "{token}",
+_OWNER: Final = (WORKFLOW, *SCOPE_LABELS)
+USAGE_TOKENS: Final = _instrument("usage.tokens", "{token}",
+    "Tokens used by all runs of this process.", *_OWNER, MODEL, TOKEN_TYPE)
+USAGE_API_CALLS: Final = _instrument("usage.api_calls", "{call}",
+    "API calls made by all runs of this process.", *_OWNER, MODEL, OUTCOME)
+USAGE_COST: Final = _instrument("usage.cost_usd", "{USD}",
+    "Known cost of all runs of this process in US dollars.", *_OWNER, MODEL)
+USAGE_TOKEN_DETAILS: Final = _instrument("usage.token_details", "{token}",
+    "Parts of the tokens of all runs of this process; never to be added to them.",
+    *_OWNER, MODEL, DETAIL)
+USAGE_UNPRICED_CALLS: Final = _instrument("usage.unpriced_calls", "{call}",
+    "API calls of all runs of this process whose price nobody knows.", *_OWNER, MODEL)
+USAGE_UNKNOWN_CALLS: Final = _instrument("usage.unknown_usage_calls", "{call}",
+    "API calls of all runs of this process whose tokens nobody knows.", *_OWNER, MODEL)
+FOLDED_LABELS: Final = _instrument("folded_labels", "{value}",
+    "Label values past their cap that were counted as 'other'.", LABEL)
+USAGE_METRICS: Final = (
+    USAGE_TOKENS, USAGE_API_CALLS, USAGE_COST, USAGE_TOKEN_DETAILS, USAGE_UNPRICED_CALLS,
+    USAGE_UNKNOWN_CALLS,
 )
-USAGE_API_CALLS: Final = Metric(
-    "otel_budget_usage_api_calls_total",
-    "counter",
-    "API calls made by all runs of this process.",
-    (WORKFLOW, *SCOPE_LABELS, MODEL, OUTCOME),
-    "otel_budget.usage.api_calls",
-    "{call}",
-)
-USAGE_COST: Final = Metric(
-    "otel_budget_usage_cost_usd_total",
-    "counter",
-    "Known cost of all runs of this process in US dollars.",
-    (WORKFLOW, *SCOPE_LABELS, MODEL),
-    "otel_budget.usage.cost_usd",
-    "{USD}",
-)
-FOLDED_LABELS: Final = Metric(
-    "otel_budget_folded_labels_total",
-    "counter",
-    "Label values past their cap that were counted as 'other'.",
-    (LABEL,),
-    "otel_budget.folded_labels",
-    "{value}",
-)
-PROCESS_METRICS: Final = (USAGE_TOKENS, USAGE_API_CALLS, USAGE_COST, FOLDED_LABELS)
+PROCESS_METRICS: Final = (*USAGE_METRICS, FOLDED_LABELS)
 
 # --- from the sidecar -----------------------------------------------------------------------------
 VERDICT: Final = _gauge("otel_budget_verdict", "1 continue, 0 stop.", SESSION_ID)
 VERDICT_INFO: Final = _gauge("otel_budget_verdict_info",
-    "Always 1; says why the verdict is what it is.", SESSION_ID, STATUS, REASON)
+    "Always 1; says why the verdict is what it is, and what the run said it was doing.",
+    SESSION_ID, STATUS, REASON, RUN_STATE)
 USED: Final = _gauge("otel_budget_used",
     "What the run has used, as judged.", SESSION_ID, RESOURCE, UNIT)
 REMAINING: Final = _gauge("otel_budget_remaining",
     "What the run may still use; absent when unlimited.", SESSION_ID, RESOURCE, UNIT)
-EFFECTIVE_LIMIT: Final = _gauge(
-    "otel_budget_effective_limit",
+EFFECTIVE_LIMIT: Final = _gauge("otel_budget_effective_limit",
     "The limit that counted: the stricter of the run's own and the sidecar's.",
-    SESSION_ID,
-    RESOURCE,
-    UNIT,
-)
+    SESSION_ID, RESOURCE, UNIT)
+WARNING_LIMIT: Final = _gauge("otel_budget_effective_warning_limit",
+    "The smallest use that counts as approaching the limit.", SESSION_ID, RESOURCE, UNIT)
 UTILIZATION: Final = _gauge("otel_budget_utilization_ratio",
     "Used over limit; absent when unlimited.", SESSION_ID, RESOURCE)
-EXHAUSTION: Final = _gauge(
-    "otel_budget_exhaustion_seconds",
+EXHAUSTION: Final = _gauge("otel_budget_exhaustion_seconds",
     "Forecast seconds until the limit at the present rate; absent when nothing is being spent.",
-    SESSION_ID,
-    RESOURCE,
-)
+    SESSION_ID, RESOURCE)
 VERDICT_CHANGES: Final = _counter("otel_budget_verdict_changes_total",
     "Verdicts that changed.", ACTION, REASON)
 TICK_DURATION: Final = Metric(
@@ -238,7 +237,7 @@ RELOAD_OK: Final = _gauge("otel_budget_sidecar_config_last_reload_successful",
 BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which version runs.", VERSION)
 
 SIDECAR_METRICS: Final = (
-    VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, UTILIZATION, EXHAUSTION,
+    VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, WARNING_LIMIT, UTILIZATION, EXHAUSTION,
     VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, DATA_AGE, INCONCLUSIVE, DROPPED_SAMPLES, RESETS,
     TICK_OVERRUNS, TICK_FAILURES, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, BUILD_INFO,
 )

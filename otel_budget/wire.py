@@ -112,6 +112,7 @@ def _resource(state: ResourceState) -> dict[str, Any]:
     return {
         "used": _number(state.used),
         "limit": None if state.limit is None else _number(state.limit),
+        "warning_at": None if state.warning_at is None else _number(state.warning_at),
         "remaining": None if state.remaining is None else _number(state.remaining),
         "ratio": state.ratio,
         "status": str(state.status),
@@ -135,6 +136,7 @@ def _state(name: str, data: object) -> ResourceState:
         exhaustion_seconds=fields.maybe(fields.real, "exhaustion_seconds"),
         at_least=fields.maybe(fields.flag, "at_least") or False,
         estimated=fields.maybe(fields.flag, "estimated") or False,
+        warning_at=fields.maybe(fields.amount, "warning_at", name),
     )
 
 

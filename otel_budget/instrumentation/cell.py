@@ -20,7 +20,7 @@ class Cell:
         "api_calls", "aside_calls", "aside_input", "aside_output", "aside_unspecified",
         "cache_read_tokens", "cache_write_tokens", "cost_usd",
         "failed_api_calls", "input_tokens", "output_tokens", "reasoning_tokens",
-        "unspecified_tokens",
+        "unknown_calls", "unpriced_calls", "unspecified_tokens",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -33,6 +33,8 @@ class Cell:
         self.reasoning_tokens = 0
         self.api_calls = 0
         self.failed_api_calls = 0
+        self.unpriced_calls = 0
+        self.unknown_calls = 0
         self.cost_usd = Decimal(0)
         # Of the above, what says nothing about the usual use of a call: failed and unknown calls,
         # estimates, what is no call.
@@ -63,4 +65,6 @@ class Cell:
         self.reasoning_tokens += other.reasoning_tokens
         self.api_calls += other.api_calls
         self.failed_api_calls += other.failed_api_calls
+        self.unpriced_calls += other.unpriced_calls
+        self.unknown_calls += other.unknown_calls
         self.cost_usd = plus(self.cost_usd, other.cost_usd)

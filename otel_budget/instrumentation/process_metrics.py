@@ -60,7 +60,7 @@ class ProcessUsage:
                 self._sum(record, self._retired)
 
     def sums(self, metric: semconv.Metric) -> list[tuple[dict[str, str], int | Decimal]]:
-        """Return labels and sum of each series of one of the three usage metrics."""
+        """Return labels and sum of each series of one of the usage metrics."""
         with self._lock:
             total = _no_sums()
             for name, rows in self._retired.items():
@@ -76,7 +76,7 @@ class ProcessUsage:
                 return
             self._registered = True
         meter = meter or metrics.get_meter(semconv.SCOPE_NAME, __version__)
-        for metric in (semconv.USAGE_TOKENS, semconv.USAGE_API_CALLS, semconv.USAGE_COST):
+        for metric in semconv.USAGE_METRICS:
             meter.create_observable_counter(
                 metric.otel_name, [self._callback(metric)], metric.otel_unit, metric.help
             )
@@ -112,14 +112,19 @@ def _add(cell: Cell, base: Key, into: Sums) -> None:
     for outcome, calls in (("ok", cell.api_calls - failed), ("error", failed)):
         if calls:
             into[semconv.USAGE_API_CALLS.name][*base, (semconv.OUTCOME, outcome)] += calls
+    for detail in ("cache_read", "cache_write", "reasoning"):
+        if tokens := getattr(cell, f"{detail}_tokens"):
+            into[semconv.USAGE_TOKEN_DETAILS.name][*base, (semconv.DETAIL, detail)] += tokens
     if cell.cost_usd:
         costs = into[semconv.USAGE_COST.name]
         costs[base] = plus(Decimal(costs[base]), cell.cost_usd)
+    if cell.api_calls:  # at 0, too: Prometheus sees no increase in a series that begins at 1
+        into[semconv.USAGE_UNPRICED_CALLS.name][base] += cell.unpriced_calls
+        into[semconv.USAGE_UNKNOWN_CALLS.name][base] += cell.unknown_calls
 
 
 def _no_sums() -> Sums:
-    names = (semconv.USAGE_TOKENS.name, semconv.USAGE_API_CALLS.name, semconv.USAGE_COST.name)
-    return {name: defaultdict(int) for name in names}
+    return {metric.name: defaultdict(int) for metric in semconv.USAGE_METRICS}
 
 
 def _observe_folded(_options: CallbackOptions) -> Iterable[Observation]:

@@ -177,12 +177,14 @@ class SessionRecord:
         if price is not None:
             cell.cost_usd = plus(cell.cost_usd, price)
         self.unknown_usage_calls += unknown
+        cell.unknown_calls += unknown
         if api_call:
             self.api_calls += 1
             cell.api_calls += 1
             self.failed_api_calls += failed
             cell.failed_api_calls += failed
             self.unpriced_calls += price is None
+            cell.unpriced_calls += price is None
         if guess:
             self.estimated_calls += 1
             self.estimated_tokens += used

@@ -95,7 +95,7 @@ class Ledger:
         start = reading.facts.started_at
         if account is not None and start is not None and account.started_at is not None:
             if start != account.started_at and not self.takes_over(reading, confirmed=confirmed):
-                self.dropped["old_run"] += max(1, len(reading.counters))
+                self.dropped[semconv.OLD_RUN] += max(1, len(reading.counters))
                 return
             if start != account.started_at:
                 self.superseded.append(account)
@@ -108,9 +108,9 @@ class Ledger:
         account.expected_gap = spacing
         resets, replaced = account.observe(reading, confirmed=confirmed)
         if resets:
-            self.resets["counter"] += resets
+            self.resets[semconv.COUNTER_RESET] += resets
         if replaced:
-            self.resets["incarnation"] += 1
+            self.resets[semconv.NEW_INCARNATION] += 1
 
     def takes_over(self, reading: SessionReading, *, confirmed: bool = True) -> bool:
         """Tell whether a reading is of another run than the known one, and of one that follows it.

@@ -67,6 +67,8 @@ class ResourceState:
     """True if part of the use is unknown: it is at least ``used``."""
     estimated: bool = False
     """True if part of ``used`` is an estimate."""
+    warning_at: Number | None = None
+    """The smallest use that counts as approaching; None when unlimited, or not said."""
 
 
 @dataclass(frozen=True, slots=True)

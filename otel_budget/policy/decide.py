@@ -16,6 +16,13 @@ APPROACHING: Decision = (Action.STOP, Reason.APPROACHING_LIMIT)
 UNKNOWN: Decision = (Action.CONTINUE, Reason.APPROACHING_LIMIT_PROGRESS_UNKNOWN)
 EXCEEDED: Decision = (Action.STOP, Reason.LIMIT_EXCEEDED)
 
+#: Every decision on numbers that are known.
+KNOWN = (WITHIN, FINISHING, APPROACHING, UNKNOWN, EXCEEDED)
+#: Why a run is inconclusive; either action may go with each.
+NO_DATA = (
+    Reason.STALE_DATA, Reason.SOURCE_ERROR, Reason.PARTIAL_DATA, Reason.IMPLAUSIBLE_DATA,
+)  # fmt: skip
+
 
 def decide(status: LimitStatus, progress: float | None, completion_threshold: float) -> Decision:
     """Return action and reason for a status that is known.

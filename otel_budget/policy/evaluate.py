@@ -134,6 +134,7 @@ def resource_state(
         limited.origin,
         at_least=at_least,
         estimated=estimated,
+        warning_at=limited.warning_at,
     )
 
 

@@ -32,6 +32,10 @@ _RESOURCE: Json = {
     "properties": {
         "used": _AMOUNT,
         "limit": {**_MAYBE_AMOUNT, "description": "The limit that counted; null is unlimited."},
+        "warning_at": {
+            **_MAYBE_AMOUNT,
+            "description": "The smallest use that counts as approaching; null when unlimited.",
+        },
         "remaining": {**_MAYBE_AMOUNT, "description": "Never below 0; null when unlimited."},
         "ratio": {**_MAYBE_NUMBER, "description": "Used over limit; null when unlimited."},
         "status": {"$ref": "#/components/schemas/Status"},

@@ -23,6 +23,8 @@ from prometheus_client.registry import Collector
 
 from otel_budget import semconv
 from otel_budget.model.verdict import Action
+from otel_budget.policy.decide import KNOWN, NO_DATA
+from otel_budget.policy.unknown import UNKNOWN_USAGE, UNPRICED
 from otel_budget.sidecar.book import Step
 
 if TYPE_CHECKING:
@@ -35,6 +37,16 @@ if TYPE_CHECKING:
 
 #: Upper bounds in seconds: from a scrape on the same host to a slow query over many runs.
 TICK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+#: What is counted by a label is there from the start, at 0: Prometheus sees no increase in a series
+#: that begins at 1.
+_DECISIONS = tuple(
+    (str(action), str(reason))
+    for action, reason in (
+        *KNOWN, UNKNOWN_USAGE, UNPRICED, *((do, reason) for do in Action for reason in NO_DATA)
+    )
+)  # fmt: skip
+_NOTHING_DROPPED = dict.fromkeys(semconv.DROP_REASONS, 0)
+_NO_RESETS = dict.fromkeys(semconv.RESET_REASONS, 0)
 
 
 class Telemetry(Collector):
@@ -49,8 +61,8 @@ class Telemetry(Collector):
         self._version, self._clock, self._subscribers = version, clock, subscribers
         self._lock = Lock()
         self._step = Step()
-        self._changes: Counter[tuple[str, str]] = Counter()
-        self._inconclusive: Counter[str] = Counter()
+        self._changes = Counter(dict.fromkeys(_DECISIONS, 0))
+        self._inconclusive = Counter(dict.fromkeys(map(str, NO_DATA), 0))
         self._buckets = [0] * (len(TICK_BUCKETS) + 1)
         self._tick_seconds = 0.0
         self._overruns = self._failures = 0
@@ -81,7 +93,8 @@ class Telemetry(Collector):
             for change in step.changes:
                 reason = str(change.verdict.reason)
                 self._changes[str(change.verdict.action), reason] += 1
-                self._inconclusive[reason] += change.became_inconclusive
+                if change.became_inconclusive:
+                    self._inconclusive[reason] += 1
 
     def ticked(self, seconds: float, *, overran: bool) -> None:
         """Note how long a tick took."""
@@ -112,25 +125,29 @@ class Telemetry(Collector):
         info = _gauge(semconv.VERDICT_INFO)
         used, remaining = _gauge(semconv.USED), _gauge(semconv.REMAINING)
         limit, exhaustion = _gauge(semconv.EFFECTIVE_LIMIT), _gauge(semconv.EXHAUSTION)
+        warning = _gauge(semconv.WARNING_LIMIT)
         utilization = _gauge(semconv.UTILIZATION)
         for verdict in verdicts:
             session = verdict.session_id
             action.add_metric((session,), verdict.action is Action.CONTINUE)
-            info.add_metric((session, verdict.status, str(verdict.reason)), 1)
+            info.add_metric(
+                (session, verdict.status, str(verdict.reason), verdict.run_state or ""), 1
+            )
             for resource, state in verdict.resources.items():
                 labels = (session, resource, semconv.RESOURCE_UNITS[resource])
                 _add(used, labels, state.used)
                 _add(remaining, labels, state.remaining)
                 _add(limit, labels, state.limit)
+                _add(warning, labels, state.warning_at)
                 _add(utilization, labels[:2], state.ratio)
                 _add(exhaustion, labels[:2], state.exhaustion_seconds)
-        yield from (action, info, used, remaining, limit, utilization, exhaustion)
+        yield from (action, info, used, remaining, limit, warning, utilization, exhaustion)
 
     def _of_counts(self) -> Iterator[Family]:
         yield _counter(semconv.VERDICT_CHANGES, self._changes)
-        yield _counter(semconv.INCONCLUSIVE, _by_one(+self._inconclusive))
-        yield _counter(semconv.DROPPED_SAMPLES, _by_one(self._step.dropped))
-        yield _counter(semconv.RESETS, _by_one(self._step.resets))
+        yield _counter(semconv.INCONCLUSIVE, _by_one(self._inconclusive))
+        yield _counter(semconv.DROPPED_SAMPLES, _by_one({**_NOTHING_DROPPED, **self._step.dropped}))
+        yield _counter(semconv.RESETS, _by_one({**_NO_RESETS, **self._step.resets}))
         yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})
         yield _counter(semconv.TICK_FAILURES, {(): self._failures})
 

@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 
     from otel_budget.model.usage import Number
 
-#: Reasons for which a sample is dropped, as they stand in ``Reading.dropped``.
-DUPLICATE: Final = "duplicate"
-IMPLAUSIBLE: Final = "implausible"
-SESSION_ID: Final = "session_id"
-TYPE: Final = "type"
-
 #: Declared types that are no contradiction for a judged counter; anything else is refused.
 COUNTER_TYPES: Final = frozenset({None, "counter", "unknown", "untyped"})
 
@@ -116,7 +110,7 @@ class _Assembly:
         session = self.sessions.get(session_id)
         if session is None:
             if SESSION_ID_PATTERN.fullmatch(session_id) is None:
-                self.dropped[SESSION_ID] += 1
+                self.dropped[semconv.BAD_SESSION_ID] += 1
                 return
             session = self.sessions[session_id] = _Session()
         _TAKE[sample.name](self, session, sample)
@@ -124,11 +118,11 @@ class _Assembly:
     def counter(self, session: _Session, sample: Sample) -> None:
         if sample.declared not in COUNTER_TYPES:
             # The use is there and cannot be read: unknown, which is not 0.
-            self.dropped[TYPE] += 1
+            self.dropped[semconv.BAD_TYPE] += 1
             session.implausible[sample.name] = None
             return
         if not plausible(sample.value):
-            self.dropped[IMPLAUSIBLE] += 1
+            self.dropped[semconv.IMPLAUSIBLE] += 1
             session.implausible[sample.name] = None
             return
         resource = semconv.JUDGED_COUNTERS[sample.name]
@@ -136,7 +130,7 @@ class _Assembly:
         value = number(resource, sample.value)
         known = session.counters.get(key)
         if known is not None:
-            self.dropped[DUPLICATE] += 1
+            self.dropped[semconv.DUPLICATE] += 1
             value = max(known, value)
         session.counters[key] = value
 
@@ -149,7 +143,7 @@ class _Assembly:
             return  # a way to say "unlimited", which is an absent limit
         if not plausible(sample.value, rule.top) or (rule.positive and sample.value == 0):
             # Dropped alone it would look as if there were none: no limit is "unlimited".
-            self.dropped[IMPLAUSIBLE] += 1
+            self.dropped[semconv.IMPLAUSIBLE] += 1
             session.implausible[sample.name] = None
             return
         self._count_duplicate(sample)
@@ -166,7 +160,7 @@ class _Assembly:
         if state not in semconv.SESSION_STATES:
             return
         if sample.value not in (0, 1):
-            self.dropped[IMPLAUSIBLE] += 1
+            self.dropped[semconv.IMPLAUSIBLE] += 1
             session.implausible[sample.name] = None
             return
         self._count_duplicate(sample)
@@ -178,7 +172,7 @@ class _Assembly:
     def _count_duplicate(self, sample: Sample) -> None:
         session_id = sample.labels.get(semconv.SESSION_ID, "")
         series = (sample.name, session_id, labels_text(sample.labels))
-        self.dropped[DUPLICATE] += series in self._seen
+        self.dropped[semconv.DUPLICATE] += series in self._seen
         self._seen.add(series)
 
 

@@ -22,10 +22,6 @@ from otel_budget.model.preset import first_of
 from otel_budget.model.reading import SessionFacts, SessionReading
 from otel_budget.sources.assemble import (
     COUNTER_TYPES,
-    DUPLICATE,
-    IMPLAUSIBLE,
-    SESSION_ID,
-    TYPE,
     Assembled,
     labels_text,
     number,
@@ -128,7 +124,7 @@ class _Page:
             return
         session_id = session_of(self.preset, sample.labels, self.place)
         if session_id is None:
-            self.dropped[SESSION_ID] += 1
+            self.dropped[semconv.BAD_SESSION_ID] += 1
             self._ignore(sample, self.preset.session_labels, "this cannot be a session id")
             return
         self._count(self.sessions.setdefault(session_id, _Session()), sample, index, rule)
@@ -140,9 +136,16 @@ class _Page:
         elif roles.REPEAT in found:
             self._ignore(sample, rule.label, rule.why or "repeats what is counted elsewhere")
         elif not _may_be(sample, rule):
-            self._refuse(session, sample, TYPE, f"declared as {sample.declared}, not as a counter")
+            self._refuse(
+                session,
+                sample,
+                semconv.BAD_TYPE,
+                f"declared as {sample.declared}, not as a counter",
+            )
         elif not plausible(sample.value):
-            self._refuse(session, sample, IMPLAUSIBLE, f"{sample.value:g} is no value of a counter")
+            self._refuse(
+                session, sample, semconv.IMPLAUSIBLE, f"{sample.value:g} is no value of a counter"
+            )
         elif rule.zero == "unknown" and sample.value == 0:
             self._ignore(sample, (), rule.why or "0 means unknown here")
         else:
@@ -155,7 +158,7 @@ class _Page:
         key = (sample.name, labels_text(labels))
         known = session.series.get(key)
         if known is not None:
-            self.dropped[DUPLICATE] += 1
+            self.dropped[semconv.DUPLICATE] += 1
             self._ignore(sample, (), "stands there twice; the larger counts")
             value = max(known.value, value)
         session.series[key] = Series(index, sample.name, labels, found, value)
@@ -231,7 +234,7 @@ def assembled(counted: Counted, target: str, sampled_at: float) -> Assembled:
 def uncounted(counted: Counted) -> str:
     """Say what should have counted and could not be told apart; empty if there is nothing."""
     words = [one.in_words() for one in counted.strange]
-    nobody = counted.dropped.get(SESSION_ID)
+    nobody = counted.dropped.get(semconv.BAD_SESSION_ID)
     if nobody:
         words.append(f"{nobody:,} samples have no session id that can be one")
     return "; ".join(words)

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SOURCE: Final = "prometheus"
-NO_TIMESTAMP: Final = "no_timestamp"
 #: A label that marks the time of a sample among the raw series; its value is the metric's name.
 SAMPLED: Final = "otel_budget_sampled"
 #: Sample times remembered per run: answers may come from several replicas in turn.
@@ -211,7 +210,7 @@ def _take_apart(body: bytes, asked_at: float, preset: Preset | None) -> _Found:
             if run in answer.sampled or sample.name not in judged:
                 kept.append(sample)
             else:
-                dropped[NO_TIMESTAMP] += 1
+                dropped[semconv.NO_TIMESTAMP] += 1
         if preset is None:
             found = assemble(kept, target, asked_at)
         else:

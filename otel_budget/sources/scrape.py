@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from otel_budget import semconv
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
-from otel_budget.sources.assemble import NEEDED, SESSION_ID, Assembled, assemble
+from otel_budget.sources.assemble import NEEDED, Assembled, assemble
 from otel_budget.sources.fetch import Access, Fetcher, FetchError
 from otel_budget.sources.file_sd import FileTargets
 from otel_budget.sources.notices import Notices, one_line
@@ -193,7 +193,7 @@ def _strange(body: bytes, found: Assembled) -> str:
     """Return why a page without a run is not that of an agent without one; empty if it may be."""
     if _OF_A_SIDECAR in body:
         return "it is a sidecar's own /metrics, not an agent's"
-    if found.dropped.get(SESSION_ID):
+    if found.dropped.get(semconv.BAD_SESSION_ID):
         return f"what it shows has no {semconv.SESSION_ID} that can be one"
     if _OF_AN_AGENT in body:
         return ""

@@ -78,10 +78,33 @@ def test_use_is_summed_by_workflow_scope_model_and_kind(backend: Backend, make: 
     assert backend.points(semconv.USAGE_COST) == {(*own, ("workflow", "w")): 0.2}
 
 
+def test_parts_and_what_nobody_knows_are_summed_too(backend: Backend, make: Make) -> None:
+    """Calls of unknown price or use are there from the first call of a model on, be it at 0."""
+    monitor = backend.add(make(workflow="w"))
+    monitor.record_operation(
+        input_tokens=10, cache_read_tokens=7, cache_write_tokens=2, output_tokens=5,
+        reasoning_tokens=3, api_call=True, model="m", cost_usd=1,
+    )  # fmt: skip
+    own = (("model", "m"), ("workflow", "w"))
+    detail = {
+        dict(key)["detail"]: value
+        for key, value in backend.points(semconv.USAGE_TOKEN_DETAILS).items()
+    }
+    assert detail == {"cache_read": 7, "cache_write": 2, "reasoning": 3}
+    assert backend.points(semconv.USAGE_UNPRICED_CALLS) == {own: 0}
+    assert backend.points(semconv.USAGE_UNKNOWN_CALLS) == {own: 0}
+    monitor.record_operation(1, api_call=True, model="m")
+    monitor.record_operation(None, api_call=True, model="m", cost_usd=1)
+    assert backend.points(semconv.USAGE_UNPRICED_CALLS) == {own: 1}
+    assert backend.points(semconv.USAGE_UNKNOWN_CALLS) == {own: 1}
+
+
 def test_names_units_and_kinds_are_those_of_the_contract(backend: Backend, make: Make) -> None:
     """Counters, that only rise."""
     FOLDED[semconv.MODEL] += 1
-    backend.add(make()).record_operation(1, api_call=True, cost_usd=1)
+    backend.add(make()).record_operation(
+        input_tokens=2, cache_read_tokens=1, api_call=True, cost_usd=1
+    )
     found = backend.metrics()
     assert set(found) == {metric.otel_name for metric in semconv.PROCESS_METRICS}
     for metric in semconv.PROCESS_METRICS:

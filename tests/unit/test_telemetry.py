@@ -75,12 +75,13 @@ def test_the_numbers_are_those_of_the_verdicts(busy: Sidecar) -> None:
     found = samples(busy.metrics())
     assert found["otel_budget_verdict"] == {("run-1",): 1.0, ("run-2",): 0.0}
     assert found["otel_budget_verdict_info"] == {
-        ("run-1", "inconclusive", "stale_data"): 1.0,
-        ("run-2", "exceeded", "limit_exceeded"): 1.0,
+        ("run-1", "inconclusive", "stale_data", "running"): 1.0,
+        ("run-2", "exceeded", "limit_exceeded", "running"): 1.0,
     }
     assert found["otel_budget_used"]["run-1", "tokens", "tokens"] == 250
     assert found["otel_budget_remaining"]["run-1", "tokens", "tokens"] == 750
     assert found["otel_budget_effective_limit"]["run-1", "tokens", "tokens"] == 1000
+    assert found["otel_budget_effective_warning_limit"]["run-1", "tokens", "tokens"] == 800
     assert found["otel_budget_utilization_ratio"]["run-2", "tokens"] == 5.0
     assert found["otel_budget_remaining"]["run-2", "tokens", "tokens"] == 0
 
@@ -90,6 +91,7 @@ def test_what_is_unlimited_or_not_spent_is_absent(busy: Sidecar) -> None:
     assert ("run-1", "api_calls") not in found["otel_budget_utilization_ratio"]
     assert ("run-1", "api_calls", "calls") not in found["otel_budget_remaining"]
     assert ("run-1", "api_calls", "calls") not in found["otel_budget_effective_limit"]
+    assert ("run-1", "api_calls", "calls") not in found["otel_budget_effective_warning_limit"]
     assert ("run-1", "tokens") in found["otel_budget_exhaustion_seconds"]
     assert ("run-2", "tokens") not in found["otel_budget_exhaustion_seconds"]
     assert "Inf " not in busy.metrics().replace('le="+Inf"', "")
@@ -98,16 +100,37 @@ def test_what_is_unlimited_or_not_spent_is_absent(busy: Sidecar) -> None:
 
 def test_what_happened_is_counted_once(busy: Sidecar) -> None:
     found = samples(busy.metrics())
-    assert found["otel_budget_sidecar_inconclusive_total"] == {("stale_data",): 1.0}
-    assert found["otel_budget_sidecar_dropped_samples_total"] == {("implausible",): 2.0}
-    assert found["otel_budget_sidecar_resets_total"] == {("counter",): 1.0}
-    assert found["otel_budget_verdict_changes_total"] == {
+    assert above_zero(found["otel_budget_sidecar_inconclusive_total"]) == {("stale_data",): 1.0}
+    assert above_zero(found["otel_budget_sidecar_dropped_samples_total"]) == {("implausible",): 2.0}
+    assert above_zero(found["otel_budget_sidecar_resets_total"]) == {("counter",): 1.0}
+    assert above_zero(found["otel_budget_verdict_changes_total"]) == {
         ("continue", "within_limits"): 1.0,
         ("stop", "limit_exceeded"): 1.0,
         ("continue", "stale_data"): 1.0,
     }
     assert found["otel_budget_sidecar_tick_duration_seconds_count"] == {(): 10.0}
     assert found["otel_budget_sidecar_tick_failures_total"] == {(): 1.0}
+
+
+def above_zero(counts: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
+    """Return the counts of what happened."""
+    return {labels: count for labels, count in counts.items() if count}
+
+
+def test_what_did_not_happen_yet_is_there_at_0(tmp_path: Path) -> None:
+    """Prometheus sees no increase in a series that begins at 1: the first time would be lost."""
+    parts = sidecar(tmp_path)
+    found = samples(parts.metrics())
+    parts.store.close()
+    data = {"stale_data", "source_error", "partial_data", "implausible_data"}
+    assert found["otel_budget_sidecar_inconclusive_total"] == {(reason,): 0.0 for reason in data}
+    dropped = found["otel_budget_sidecar_dropped_samples_total"]
+    assert dropped == {(reason,): 0.0 for reason in semconv.DROP_REASONS}
+    resets = found["otel_budget_sidecar_resets_total"]
+    assert resets == {(reason,): 0.0 for reason in semconv.RESET_REASONS}
+    changes = found["otel_budget_verdict_changes_total"]
+    assert {reason for _, reason in changes} == set(Reason) - {"sidecar_lost", "operator_stop"}
+    assert not any(changes.values())
 
 
 def test_the_process_speaks_of_itself(busy: Sidecar) -> None:
