@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: demo test test-libraries lint types layers generated check bench clean
+.PHONY: demo test test-libraries grafana lint types layers generated check bench clean
 
 demo: $(VENV)/.sidecar
 	@$(BIN)/otel-budget demo
@@ -15,6 +15,10 @@ test: $(VENV)/.dev
 # Real libraries in environments of their own (.venv-libraries), against a scripted provider.
 test-libraries: $(VENV)/.dev
 	$(BIN)/python -m pytest -m libraries tests/libraries
+
+# Dashboards, alert rules and provisioning, out of the code in grafana/.
+grafana: $(VENV)/.dev
+	$(BIN)/python -m grafana
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -28,6 +32,7 @@ layers: $(VENV)/.dev
 
 generated: $(VENV)/.dev
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m grafana --check
 
 check: lint types layers generated
 

@@ -6,6 +6,8 @@ from contextlib import ExitStack
 import pytest
 
 from tests.exposition import Exposition, serve
+from tests.fleet import Fleet
+from tests.fleet import fleet as run_fleet
 from tests.monitors import (  # noqa: F401 - fixtures for all folders
     clock,
     make,
@@ -46,3 +48,10 @@ def prometheus_url(
     folder = tmp_path_factory.mktemp("prometheus")
     with prometheus(folder, [exposition.address for exposition in scraped]) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Processes with runs, a sidecar and a Prometheus, after every kind of trouble."""
+    with run_fleet(tmp_path_factory.mktemp("fleet")) as running:
+        yield running

@@ -2,9 +2,10 @@
 
 import json
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mirakuru import HTTPExecutor
 
@@ -15,8 +16,12 @@ JOB = "agents"
 
 
 @contextmanager
-def prometheus(folder: Path, addresses: Sequence[str]) -> Iterator[str]:
+def prometheus(
+    folder: Path, addresses: Sequence[str] = (), jobs: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[str]:
     """Run a Prometheus that scrapes the addresses every 200 ms; yield its URL.
+
+    jobs: further ones, as they stand in its configuration.
 
     Its first scrape comes 5 s after its start, and so does the first after a change of targets:
     start one per test run, and change what the targets show.
@@ -24,7 +29,10 @@ def prometheus(folder: Path, addresses: Sequence[str]) -> Iterator[str]:
     port = _free_port()
     config = {
         "global": {"scrape_interval": SCRAPE_INTERVAL, "scrape_timeout": SCRAPE_INTERVAL},
-        "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": list(addresses)}]}],
+        "scrape_configs": [
+            {"job_name": JOB, "static_configs": [{"targets": list(addresses)}]},
+            *jobs,
+        ],
     }
     file = folder / "prometheus.yml"
     file.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML

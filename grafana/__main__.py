@@ -1,0 +1,46 @@
+"""Write what the dashboards and the alerts generate; with --check, say what is out of date.
+
+Run from the repository: ``python -m grafana [--check]``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from grafana.board import encode
+from grafana.fleet import fleet
+from grafana.overview import overview
+from grafana.session import session
+from grafana.sidecar import sidecar
+
+HERE = Path(__file__).parent
+
+
+def dashboards() -> dict[str, str]:
+    """Return the JSON of every dashboard by its uid."""
+    made = (overview(), session(), fleet(), sidecar())
+    return {str(dashboard.uid): encode(dashboard) for dashboard in made}
+
+
+def documents() -> dict[Path, str]:
+    """Return every generated file by its path."""
+    return {HERE / "dashboards" / f"{uid}.json": text for uid, text in dashboards().items()}
+
+
+def main() -> int:
+    """Write, or check; the exit status is 1 if a file is out of date."""
+    stale = []
+    for path, text in documents().items():
+        if "--check" not in sys.argv:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(path.name)
+    if stale:
+        sys.stderr.write(f"out of date: {', '.join(stale)}; run: make grafana\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""The expressions that more than one dashboard is made of.
+
+Names come from ``semconv``. What must live here: how runs are selected, joined and added up. Two
+rules: an empty answer never becomes a 0 (a 0 is only shown where something is there to say so), and
+whatever is shown of a run is aggregated by ``session_id``, so that a second sidecar or a restarted
+process is not a second run. All of it runs on Prometheus 2.42 and later.
+"""
+
+from __future__ import annotations
+
+from otel_budget import semconv
+
+ENDED = "|".join(semconv.ENDED_STATES)
+#: Label matchers for the dashboard's choice of workflow and team.
+CHOSEN = 'workflow=~"$workflow",team=~"$team"'
+SESSION = 'session_id="$session"'
+
+
+def select(metric: semconv.Metric, *matchers: str, suffix: str = "") -> str:
+    """Return an instant selector. suffix: of a histogram's series, ``_bucket`` and the like."""
+    inside = ",".join(matcher for matcher in matchers if matcher)
+    return f"{metric.name}{suffix}" + (f"{{{inside}}}" if inside else "")
+
+
+def equal(label: str, value: str) -> str:
+    """Return the matcher for one value of a label."""
+    return f'{label}="{value}"'
+
+
+def resource(name: str) -> str:
+    """Return the matcher for one resource."""
+    return equal(semconv.RESOURCE, name)
+
+
+def chosen(expression: str) -> str:
+    """Keep of an expression by session what the dashboard's variables choose.
+
+    A program that says no workflow has no ``otel_budget_session_info``. Its verdict has no label
+    ``workflow``, so that it is matched by "All" (which matches an empty label) and by nothing else.
+    """
+    info, verdict = select(semconv.SESSION_INFO, CHOSEN), select(semconv.VERDICT, CHOSEN)
+    return f"({expression}) and on (session_id) ({info} or {verdict})"
+
+
+def judged(*matchers: str, by: str = "session_id") -> str:
+    """Return the runs that are judged and have not ended, by ``session_id``."""
+    live = select(semconv.VERDICT_INFO, *matchers, f'run_state!~"{ENDED}"')
+    return f"max by ({by}) ({live})"
+
+
+def running() -> str:
+    """Return the runs whose own process says that they go on, by ``session_id``."""
+    state = select(semconv.SESSION_STATE, 'state=~"running|paused"')
+    return f"max by (session_id) ({state} == 1)"
+
+
+def number_of(expression: str) -> str:
+    """Count what the variables choose; 0 if there is none and a sidecar is there to say so."""
+    return f"count({chosen(expression)}) or sum({semconv.SIDECAR_SESSIONS.name}) * 0"
+
+
+def spent(metric: semconv.Metric, *matchers: str, by: str = "", window: str = "$__range") -> str:
+    """Return what was added to counters within a window, by labels.
+
+    ``increase`` alone does not see what a series began with, which of a short run is most of it,
+    and stretches two samples over more time than they cover. So a series without a reset counts
+    from its value at the window's begin, or from 0 if it was not there yet; one with resets (its
+    process came back under the same address) by ``increase``, where that error is small.
+    """
+    inside = ",".join(matcher for matcher in matchers if matcher)
+    series = f"{metric.name}{{{inside}}}"
+    last = f"last_over_time({series}[{window}])"
+    before = f"last_over_time({series}[1h] offset {window})"
+    since = f"({last} - ({before} or {last} * 0))"
+    counted = f"(increase({series}[{window}]) and resets({series}[{window}]) > 0) or {since}"
+    return f"sum{f' by ({by})' if by else ''} ({counted})"
+
+
+def per_second(metric: semconv.Metric, *matchers: str, by: str = "") -> str:
+    """Return the rate of counters, by labels."""
+    rate = f"rate({select(metric, *matchers)}[$__rate_interval])"
+    return f"sum{f' by ({by})' if by else ''} ({rate})"
+
+
+# --- one run; the variable ``session`` ------------------------------------------------------------
+_OWN_COUNTERS = {
+    semconv.TOKENS: semconv.SESSION_TOKENS,
+    semconv.API_CALLS: semconv.SESSION_API_CALLS,
+    semconv.COST: semconv.SESSION_COST,
+}
+
+
+def used(name: str) -> str:
+    """Return the use of a resource: as the sidecar judges it, or else as the run says."""
+    judged_use = f"max({select(semconv.USED, SESSION, resource(name))})"
+    if name == semconv.DURATION:
+        return f"{judged_use} or max({select(semconv.DURATION_SECONDS, SESSION)})"
+    carried = select(semconv.CARRIED_OVER, SESSION, resource(name))
+    return f"{judged_use} or (sum({select(_OWN_COUNTERS[name], SESSION)}) + max({carried}))"
+
+
+def limit(name: str) -> str:
+    """Return the limit that counts: the sidecar's view, or else the run's own."""
+    effective = select(semconv.EFFECTIVE_LIMIT, SESSION, resource(name))
+    return f"min({effective}) or min({select(semconv.LIMIT, SESSION, resource(name))})"
+
+
+def warning(name: str) -> str:
+    """Return the use from which a resource is approaching its limit."""
+    effective = select(semconv.WARNING_LIMIT, SESSION, resource(name))
+    own = f"min({select(semconv.LIMIT, SESSION, resource(name))})"
+    share = f"min({select(semconv.WARNING_THRESHOLD, SESSION, resource(name))})"
+    return f"min({effective}) or ({own} * {share})"
+
+
+def utilization(name: str) -> str:
+    """Return use over limit."""
+    ratio = select(semconv.UTILIZATION, SESSION, resource(name))
+    return f"max({ratio}) or (({used(name)}) / ({limit(name)}))"
+
+
+def or_zero(expression: str) -> str:
+    """Return 0 where a part of a run's use has no series, as long as the run is there.
+
+    By contract a part that is 0 has none.
+    """
+    return f"{expression} or max({select(semconv.SESSION_TOKENS, SESSION)}) * 0"

@@ -1,0 +1,238 @@
+"""One run: what it uses, what was decided and why, when it runs out, what it saved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grafana.board import SESSION, Row, annotation, build, label_variable
+from grafana.panels import (
+    BLUE,
+    GREEN,
+    GREY,
+    ONE_IS_GOOD,
+    PURPLE,
+    RED,
+    UTILIZATION,
+    YELLOW,
+    Builder,
+    Query,
+    dashed,
+    figure,
+    graph,
+    meters,
+    painted,
+    timeline,
+)
+from grafana.promql import SESSION as ONE
+from grafana.promql import equal, limit, select, used, utilization, warning
+from grafana.session_usage import ORDER, TITLES, UNITS, about, calls, checkpoints, tokens
+from otel_budget import semconv
+
+if TYPE_CHECKING:
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+#: The numbers that stand for states in the timeline, and what they mean.
+STATES = {
+    "0": ("ok", GREEN), "1": ("approaching", YELLOW), "2": ("exceeded", RED),
+    "3": ("inconclusive", PURPLE), "10": ("stop", RED), "11": ("continue", GREEN),
+    "20": ("running", BLUE), "21": ("paused", GREY), "22": ("completed", GREEN),
+    "23": ("stopped", YELLOW), "24": ("failed", RED),
+}  # fmt: skip
+_STATUSES = ("ok", "approaching", "exceeded", "inconclusive")
+
+
+def session() -> Dashboard:
+    """Return the dashboard."""
+    known = f'{{__name__=~"{semconv.VERDICT.name}|{semconv.SESSION_TOKENS.name}"}}'
+    run = label_variable("session", "Run", f"label_values({known},session_id)", several=False)
+    saved = f"max({select(semconv.LAST_CHECKPOINT, ONE)}) * 1000"
+    stops = f"max({select(semconv.VERDICT, ONE)} == bool 0) > 0"
+    return build(
+        SESSION,
+        "otel-budget / Run",
+        "One run, chosen above or linked from the overview: use against limits, the verdict and "
+        "why, when it runs out, and what it has saved. Works without a sidecar, too, but for the "
+        "verdict.",
+        variables=[run],
+        annotations=[
+            annotation(
+                "Checkpoints",
+                Query(saved, "usage and state are on disk"),
+                colour=BLUE,
+                title="checkpoint",
+                value_is_time=True,
+            ),
+            annotation(
+                "Told to stop", Query(stops, "the verdict is stop"), colour=RED, title="stop"
+            ),
+        ],
+        rows=[
+            Row("Now", [*_decision(), *_outlook()]),
+            Row("Used against the limit", [_against(name) for name in ORDER]),
+            Row("Will it finish?", _forecast()),
+            Row("What was decided", [_states()]),
+            Row("Tokens", tokens()),
+            Row("Calls and cost", calls()),
+            Row("Checkpoints", checkpoints()),
+            Row("About it", [about()]),
+        ],
+    )
+
+
+def _decision() -> list[Builder]:
+    info = select(semconv.VERDICT_INFO, ONE)
+    renamed = f'label_replace({info}, "state", "$1", "run_state", "(.+)")'
+    return [
+        figure(
+            "Verdict",
+            "What the sidecar tells the run. It obeys the stricter of this and its own limits.",
+            Query(f"min({select(semconv.VERDICT, ONE)})"),
+            unit="none",
+            mappings={"1": ("continue", GREEN), "0": ("stop", RED)},
+            steps=ONE_IS_GOOD,
+            span=3,
+            no_value="no sidecar",
+        ),
+        figure(
+            "Because",
+            "Status and reason of the verdict. Each reason is explained in the docs.",
+            Query(f"max by (status, reason) ({info})", "{{status}}: {{reason}}"),
+            unit="none",
+            text="name",
+            span=5,
+            no_value="no sidecar",
+        ),
+        figure(
+            "State",
+            "What the run last said it was doing.",
+            Query(
+                f"max by (state) ({renamed}) or max by (state) "
+                f"({select(semconv.SESSION_STATE, ONE)} == 1)",
+                "{{state}}",
+            ),
+            unit="none",
+            text="name",
+            span=3,
+        ),
+    ]
+
+
+def _outlook() -> list[Builder]:
+    soonest = f"min by (resource) ({select(semconv.EXHAUSTION, ONE)})"
+    shares = " or ".join(
+        f'label_replace({utilization(name)}, "resource", "{name}", "", "")' for name in ORDER
+    )
+    return [
+        figure(
+            "Progress",
+            "The run's own estimate. Below 80 % (its completion threshold) a run near a limit is "
+            "stopped; above, it may finish.",
+            Query(f"max({select(semconv.PROGRESS, ONE)})"),
+            unit="percentunit",
+            span=3,
+            decimals=0,
+            no_value="not said",
+        ),
+        figure(
+            "Runs out in",
+            "Forecast for the resource that ends first, at the present rate.",
+            Query(f"bottomk(1, {soonest})", "{{resource}}"),
+            unit="dtdurations",
+            decimals=0,
+            text="value_and_name",
+            span=4,
+            steps=((None, RED), (300, YELLOW), (900, GREEN)),
+            no_value="nothing is spent",
+        ),
+        meters(
+            "Share of the limits",
+            "Use over the limit that counts. What has no limit is not here.",
+            Query(shares, "{{resource}}"),
+            unit="percentunit",
+            steps=UTILIZATION,
+            maximum=1,
+            span=6,
+            height=4,
+            no_value="no limits",
+        ),
+    ]
+
+
+def _against(name: str) -> Builder:
+    return graph(
+        f"{TITLES[name]}: used, warning line and limit",
+        f"{TITLES[name]} of this run, all its processes together. Between the dashed lines it is "
+        "approaching; at the upper one it is stopped. No lines: no limit.",
+        [
+            Query(used(name), "used"),
+            Query(warning(name), "warning line"),
+            Query(limit(name), "limit"),
+        ],
+        unit=UNITS[name],
+        overrides=[dashed("warning line", YELLOW), dashed("limit", RED), painted("used", BLUE)],
+        span=6,
+    )
+
+
+def _forecast() -> list[Builder]:
+    progress = select(semconv.PROGRESS, ONE)
+    finish = f"({used(semconv.DURATION)}) * (1 - max({progress})) / (max({progress}) > 0)"
+    threshold = f"max({select(semconv.COMPLETION_THRESHOLD, ONE)})"
+    return [
+        graph(
+            "Progress beside utilization",
+            "The picture that explains every verdict: a resource above its warning line while "
+            "progress is below its threshold stops the run.",
+            [
+                Query(f"max({progress})", "progress"),
+                Query(threshold, "may finish from"),
+                *(Query(utilization(name), name) for name in ORDER),
+            ],
+            unit="percentunit",
+            maximum=1.1,
+            span=8,
+            overrides=[painted("progress", GREEN), dashed("may finish from", GREEN)],
+        ),
+        graph(
+            "Burn-down",
+            "What is left of each limit. The line that meets the floor first ends the run.",
+            [Query(f"clamp_min(1 - ({utilization(name)}), 0)", name) for name in ORDER],
+            unit="percentunit",
+            maximum=1,
+            span=8,
+        ),
+        graph(
+            "Time to each limit, and to the end",
+            "Forecast at the present rate, beside the time the run still needs if it goes on as "
+            "it did. A limit below the dashed line comes first: raise it now, or expect partial "
+            "results.",
+            [
+                Query(f"min by (resource) ({select(semconv.EXHAUSTION, ONE)})", "{{resource}}"),
+                Query(finish, "to finish"),
+            ],
+            unit="s",
+            span=8,
+            overrides=[dashed("to finish", GREEN)],
+        ),
+    ]
+
+
+def _states() -> Builder:
+    def coded(metric: semconv.Metric, label: str, values: tuple[str, ...], first: int) -> str:
+        parts = [
+            f"(max({select(metric, ONE, equal(label, value))} == 1) * 0 + {code})"
+            for code, value in enumerate(values, start=first)
+        ]
+        return " or ".join(parts)
+
+    return timeline(
+        "Status, verdict and state",
+        "What was decided, and when. A verdict that flickers between stop and continue means that "
+        "progress hovers around its threshold.",
+        [
+            Query(coded(semconv.VERDICT_INFO, semconv.STATUS, _STATUSES, 0), "status"),
+            Query(f"min({select(semconv.VERDICT, ONE)}) + 10", "verdict"),
+            Query(coded(semconv.SESSION_STATE, semconv.STATE, semconv.SESSION_STATES, 20), "state"),
+        ],
+        mappings=STATES,
+    )

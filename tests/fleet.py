@@ -1,0 +1,148 @@
+"""A whole fleet for real: processes with runs, a sidecar process, a Prometheus that scrapes them.
+
+Shared by all tests that look at dashboards and alerts; it takes some fifteen seconds, once. Of two
+moments everything is known: ``healthy_at``, when all was well, and ``troubled_at``, when every kind
+of trouble was there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.processes import sidecar, until
+from tests.prometheus_process import prometheus
+from tests.query import Prometheus
+
+#: All scrape and tick intervals here.
+INTERVAL = "0.2s"
+#: A run in good health, one that nobody judges, and what is wrong with the others, by session id.
+CLEAN, UNJUDGED = "clean-1", "unjudged-1"
+LIMITS = {
+    "max_tokens": 2_000_000,
+    "max_api_calls": 100,
+    "max_cost_usd": 5,
+    "max_duration_seconds": 3600,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What there is to look at."""
+
+    prometheus: Prometheus
+    healthy_at: float
+    troubled_at: float
+    began_at: float
+    sidecar: str
+    """URL."""
+
+
+class Worker:
+    """A process with runs."""
+
+    def __init__(self, register: Path, sidecar_url: str | None) -> None:
+        """Start it; nothing runs in it yet."""
+        options = {"register": str(register), "sidecar": sidecar_url, "seen_after": 0.5}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.fleet_process", json.dumps(options)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.metrics = self._said()["metrics"]
+
+    def begin(self, *runs: dict[str, Any]) -> None:
+        """Have runs replayed."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(runs) + "\n")
+        self.process.stdin.flush()
+
+    def done(self) -> None:
+        """Wait until they are."""
+        self._said()
+
+    def kill(self) -> None:
+        """SIGKILL it."""
+        self.process.kill()
+        self.process.communicate()
+
+    def _said(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        found: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return found
+
+
+@contextmanager
+def fleet(folder: Path) -> Iterator[Fleet]:
+    """Run a fleet until every kind of trouble was seen."""
+    judged, unjudged = folder / "judged", folder / "unjudged"
+    for place in (judged, unjudged):
+        place.mkdir()
+    began_at = time.time()
+    with ExitStack() as stack:
+        flags = ("--file-sd", f"{judged}/*.json", "--interval", INTERVAL)
+        side = stack.enter_context(sidecar(folder, *flags, "--max-tokens", "1000000"))
+        main, lost, alone = (
+            Worker(judged, side.url), Worker(judged, side.url), Worker(unjudged, None),
+        )  # fmt: skip
+        for worker in (main, lost, alone):
+            stack.callback(worker.kill)
+        url = stack.enter_context(prometheus(folder, jobs=_jobs(side.url, judged, unjudged)))
+        server = Prometheus(url)
+        until(lambda: len(server.vector("up == 1")) == 4)
+        main.begin(*_clean(folder))
+        main.done()
+        time.sleep(1)
+        healthy_at = time.time()
+        lost.begin({"session_id": "lost-1", "limits": LIMITS, "seconds": 0.5})
+        alone.begin(
+            {"session_id": UNJUDGED, "limits": LIMITS, "seconds": 1, "root": str(folder / "u")}
+        )
+        main.begin(*_troubled(folder))
+        lost.done()
+        time.sleep(1)
+        lost.kill()
+        main.done()
+        alone.done()
+        until(lambda: _trouble_is_seen(server))
+        time.sleep(1)
+        yield Fleet(server, healthy_at, time.time(), began_at, side.url)
+
+
+def _jobs(sidecar_url: str, *folders: Path) -> list[dict[str, Any]]:
+    files = [f"{folder}/*.json" for folder in folders]
+    return [
+        {"job_name": "workers", "file_sd_configs": [{"files": files}]},
+        {"job_name": "otel-budget-sidecar",
+         "static_configs": [{"targets": [sidecar_url.removeprefix("http://")]}]},
+    ]  # fmt: skip
+
+
+def _clean(folder: Path) -> list[dict[str, Any]]:
+    owners = {"team": "core", "project": "p1", "user": "ann", "agent": "coder"}
+    return [
+        {"session_id": CLEAN, "scope": owners, "limits": LIMITS, "root": str(folder / "clean")},
+        {"session_id": "clean-2", "recording": "codex", "workflow": "research",
+         "scope": {"team": "search"}, "limits": LIMITS, "share": 0.5},
+    ]  # fmt: skip
+
+
+def _troubled(folder: Path) -> list[dict[str, Any]]:
+    (folder / "file").write_text("no folder")
+    return [
+        {"session_id": "near-1", "limits": {**LIMITS, "max_tokens": 500_000}, "progress": False},
+        {"session_id": "over-1", "limits": {**LIMITS, "max_tokens": 300_000}},
+        {"session_id": "doubt-1", "recording": "codex", "limits": LIMITS, "doubtful": True,
+         "root": str(folder / "file")},
+    ]  # fmt: skip
+
+
+def _trouble_is_seen(server: Prometheus) -> bool:
+    statuses = {row["metric"]["status"] for row in server.vector("otel_budget_verdict_info")}
+    return {"ok", "approaching", "exceeded", "inconclusive"} <= statuses

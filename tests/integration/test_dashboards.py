@@ -1,0 +1,173 @@
+"""Every expression of every dashboard, on a real Prometheus over real runs and a real sidecar."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+import pytest
+
+from grafana import promql
+from otel_budget import semconv
+from otel_budget.demo import trace
+from tests.dashboards import (
+    Target,
+    boards,
+    filled,
+    legend_labels,
+    panels,
+    table_fields,
+    targets,
+)
+from tests.fleet import CLEAN, UNJUDGED, Fleet
+
+pytestmark = pytest.mark.real("prometheus")
+
+
+def ask(fleet: Fleet, target: Target, at: float, session: str = CLEAN) -> list[dict[str, str]]:
+    """Return the labels of each series that one query has at a moment."""
+    expr = filled(target.query["expr"], session, at - fleet.began_at)
+    return [row["metric"] for row in fleet.prometheus.vector(expr, at)]
+
+
+@pytest.mark.parametrize("moment", ["healthy_at", "troubled_at"])
+def test_no_panel_is_empty_or_fails(fleet: Fleet, moment: str) -> None:
+    """When all is well, and when everything is wrong."""
+    at = getattr(fleet, moment)
+    empty = [target.name for target in targets() if not ask(fleet, target, at)]
+    assert not empty
+
+
+@pytest.mark.parametrize("moment", ["healthy_at", "troubled_at"])
+def test_series_have_the_labels_that_their_legend_names(fleet: Fleet, moment: str) -> None:
+    """Each of them in some series; and no two series of a panel have the same name."""
+    at = getattr(fleet, moment)
+    for target in targets():
+        found = ask(fleet, target, at)
+        labels = legend_labels(target.query)
+        for label in labels:
+            assert any(row.get(label) for row in found), (target.name, label)
+        if target.query.get("format") != "table":
+            names = [tuple(row.get(label) for label in labels) for row in found]
+            assert len(names) == len(set(names)), (target.name, found)
+
+
+def test_tables_have_the_columns_that_they_name(fleet: Fleet) -> None:
+    """A column is a label of a query, or the number of one."""
+    seen = 0
+    for uid, board in boards().items():
+        for panel in panels(board):
+            fields = table_fields(panel)
+            letters = {query["refId"] for query in panel["targets"]}
+            known = {"Value"} if len(letters) == 1 else {f"Value #{letter}" for letter in letters}
+            for query in panel["targets"] if fields else ():
+                rows = ask(fleet, Target(uid, panel, query), fleet.troubled_at)
+                known |= {label for row in rows for label in row}
+            assert set(fields) <= known, (panel["title"], set(fields) - known)
+            seen += bool(fields)
+    assert seen >= 4
+
+
+def test_rows_of_a_table_are_one_for_each_run(fleet: Fleet) -> None:
+    """Every query has one row for a run, so that Grafana's merge makes one row of them."""
+    (panel,) = [p for p in panels(boards()["otel-budget-overview"]) if p["type"] == "table"]
+    for query in panel["targets"]:
+        rows = ask(fleet, Target("overview", panel, query), fleet.troubled_at)
+        runs = [row[semconv.SESSION_ID] for row in rows]
+        assert len(runs) == len(set(runs)), query["expr"]
+        assert set(runs) <= {CLEAN, "clean-2", "near-1", "over-1", "doubt-1", "lost-1", UNJUDGED}
+
+
+def test_variables_have_values(fleet: Fleet) -> None:
+    """With what they offer, as Grafana asks for it."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for board in boards().values():
+        for variable in board["templating"]["list"]:
+            if variable["type"] == "datasource":
+                continue
+            query = filled(variable["query"]["query"], CLEAN, 60)
+            match = re.fullmatch(r"label_values\((.+),\s*(\w+)\)", query)
+            assert match, query
+            span = fleet.began_at, fleet.troubled_at
+            found[variable["name"]] |= set(fleet.prometheus.label_values(match[2], match[1], *span))
+    assert found["workflow"] == {"coding", "research"}
+    assert found["team"] == {"core", "search"}
+    assert found["session"] >= {CLEAN, UNJUDGED, "lost-1"}
+    assert found["sidecar"] == {fleet.sidecar.removeprefix("http://")}
+
+
+def test_annotations_mark_what_happened(fleet: Fleet) -> None:
+    """A checkpoint where it was written, a stop where it was decided."""
+    seen = 0
+    for uid, board in boards().items():
+        for mark in board["annotations"]["list"]:
+            session = "over-1" if mark["name"] == "Told to stop" else CLEAN
+            expr = filled(mark["expr"], session, 60)
+            assert mark["target"]["expr"] == mark["expr"]
+            found = fleet.prometheus.matrix(expr, fleet.began_at, fleet.troubled_at, 0.5)
+            assert found, (uid, mark["name"])
+            if mark["useValueForTime"]:
+                times = {float(v) / 1000 for row in found for _, v in row["values"]}
+                assert all(fleet.began_at < t < fleet.troubled_at for t in times), times
+            seen += 1
+    assert seen >= 3
+
+
+def test_a_run_can_be_looked_at_without_a_sidecar(fleet: Fleet) -> None:
+    """What only a sidecar knows says so; everything else is there."""
+    alone = [t for t in targets() if t.board == "otel-budget-session"]
+    empty = {t.name for t in alone if not ask(fleet, t, fleet.troubled_at, UNJUDGED)}
+    assert empty == {
+        f"otel-budget-session / {name}"
+        for name in (
+            "Verdict / A", "Because / A", "Runs out in / A", "Status, verdict and state / A",
+            "Status, verdict and state / B", "Time to each limit, and to the end / A",
+        )
+    }  # fmt: skip
+
+
+def value(fleet: Fleet, title: str, at: float, **chosen: str) -> float:
+    """Return what a panel of one number shows on the overview."""
+    (panel,) = [p for p in panels(boards()["otel-budget-overview"]) if p["title"] == title]
+    expr = filled(panel["targets"][0]["expr"], CLEAN, 60, **chosen)
+    (row,) = fleet.prometheus.vector(expr, at)
+    return float(row["value"][1])
+
+
+def test_the_overview_counts_each_kind_of_trouble_once(fleet: Fleet) -> None:
+    """And none of them while all is well."""
+    kinds = ("Near a limit", "At a limit", "Without data", "Not judged")
+    assert [value(fleet, kind, fleet.healthy_at) for kind in kinds] == [0, 0, 0, 0]
+    assert [value(fleet, kind, fleet.troubled_at) for kind in kinds] == [1, 1, 1, 1]
+    assert value(fleet, "Running", fleet.healthy_at) == 2
+    assert value(fleet, "Running", fleet.troubled_at) == 7
+
+
+def test_the_overview_shows_what_is_chosen(fleet: Fleet) -> None:
+    """A program that names no workflow is in "All", and in no other choice."""
+    at = fleet.healthy_at
+    assert value(fleet, "Running", at, workflow="research") == 1
+    assert value(fleet, "Running", at, workflow="research", team="core") == 0
+    assert value(fleet, "Running", at, team="core|search") == 2
+
+
+def recorded_tokens() -> int:
+    """Return the tokens of all runs of the fleet, from the recordings that they replay."""
+
+    def of(recording: str, calls: int | None = None) -> int:
+        return sum(c.input_tokens + c.output_tokens for c in trace.load(recording)[:calls])
+
+    half = round(len(trace.load("codex")) * 0.5)
+    return 5 * of("claude") + of("codex") + of("codex", half) + 1000
+
+
+def test_what_was_spent_is_what_was_recorded(fleet: Fleet) -> None:
+    """Also of runs shorter than any window, of a process that is gone, and exactly."""
+    window = f"{fleet.troubled_at - fleet.began_at + 5:.0f}s"
+    expr = promql.spent(semconv.USAGE_TOKENS, window=window)
+    (row,) = fleet.prometheus.vector(expr, fleet.troubled_at)
+    assert float(row["value"][1]) == recorded_tokens()
+    (naive,) = fleet.prometheus.vector(
+        f"sum(increase({semconv.USAGE_TOKENS.name}[{window}]))", fleet.troubled_at
+    )
+    assert abs(float(naive["value"][1]) - recorded_tokens()) > 0.05 * recorded_tokens()
