@@ -33,6 +33,7 @@ from grafana.promql import (
     equal,
     judged,
     number_of,
+    owners,
     per_second,
     resource,
     running,
@@ -177,7 +178,7 @@ def _runs() -> Builder:
         return Query(chosen(f"{how} by (session_id) ({select(metric, *matchers)})"), table=True)
 
     why = f"max by (session_id, status, reason, run_state) ({semconv.VERDICT_INFO.name})"
-    owner = f"max by (session_id, workflow, team) ({select(semconv.SESSION_INFO, CHOSEN)})"
+    owner = f"max by (session_id, workflow, team) ({owners()})"
     shares = (semconv.TOKENS, semconv.COST, semconv.API_CALLS, semconv.DURATION)
     return rows(
         "Runs, the worst first",

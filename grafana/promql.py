@@ -38,8 +38,13 @@ def chosen(expression: str) -> str:
     A program that says no workflow has no ``otel_budget_session_info``. Its verdict has no label
     ``workflow``, so that it is matched by "All" (which matches an empty label) and by nothing else.
     """
-    info, verdict = select(semconv.SESSION_INFO, CHOSEN), select(semconv.VERDICT, CHOSEN)
-    return f"({expression}) and on (session_id) ({info} or {verdict})"
+    verdict = select(semconv.VERDICT, CHOSEN)
+    return f"({expression}) and on (session_id) ({owners()} or {verdict})"
+
+
+def owners() -> str:
+    """Return whose the chosen runs are. A run that fell silent has not changed hands."""
+    return f"last_over_time({select(semconv.SESSION_INFO, CHOSEN)}[1h])"
 
 
 def judged(*matchers: str, by: str = "session_id") -> str:

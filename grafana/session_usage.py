@@ -159,14 +159,16 @@ def checkpoints() -> list[Builder]:
 
 def _checkpoint_table() -> Builder:
     """One row for each checkpoint seen, with what had been used when it was first seen."""
+    exists = f"max({select(semconv.LAST_CHECKPOINT, ONE)})"
     panel = with_queries(
         table.Panel(),
         "Checkpoints",
         "Each checkpoint that Prometheus saw, with the use at the first scrape after it. Resume "
         "from the newest with ResourceMonitor.resume(run, folder).",
         [
-            Query(f"max({select(semconv.LAST_CHECKPOINT, ONE)}) * 1000", "checkpoint"),
-            *(Query(used(name), TITLES[name].lower()) for name in ORDER),
+            Query(f"{exists} * 1000", "checkpoint"),
+            # Nothing before the first one: a row without a checkpoint is none.
+            *(Query(f"({used(name)}) and on () {exists}", TITLES[name].lower()) for name in ORDER),
         ],
     )
     fields = {

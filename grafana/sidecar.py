@@ -223,7 +223,7 @@ def _heard() -> list[Builder]:
                 Column(semconv.VERSION, "version"),
             ],
             sort="instance",
-            hidden=("__name__", "Value"),
+            hidden=("__name__",),
             span=8,
             height=8,
         ),

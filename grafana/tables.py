@@ -62,17 +62,22 @@ def rows(
     height: int = 10,
     no_value: str = "",
 ) -> Builder:
-    """Return a table. sort: title of the column to sort by, largest first. hidden: its labels."""
+    """Return a table. sort: title of the column to sort by, largest first.
+
+    hidden: labels that are no columns. The number of a query that is no column is hidden as well.
+    """
     single = len(queries) == 1
     panel = with_queries(table.Panel(), title, description, queries)
     if not single:
         panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     names = {_field(column.source, single=single): column.title for column in columns}
+    numbers = [_field(chr(ord("A") + number), single=single) for number in range(len(queries))]
+    unused = [number for number in numbers if number not in names]
     panel.with_transformation(
         models.DataTransformerConfig(
             id_val="organize",
             options={
-                "excludeByName": dict.fromkeys(("Time", *hidden), True),
+                "excludeByName": dict.fromkeys(("Time", *hidden, *unused), True),
                 "indexByName": {name: index for index, name in enumerate(names)},
                 "renameByName": names,
             },
