@@ -133,7 +133,7 @@ CHECKPOINT_FAILURES: Final = _counter("otel_budget_checkpoint_failures_total",
 LAST_CHECKPOINT: Final = _gauge("otel_budget_last_checkpoint_timestamp_seconds",
     "Unix time of the newest checkpoint; absent before the first.")
 CHECKPOINT_INTERVAL: Final = _gauge("otel_budget_checkpoint_interval_seconds",
-    "Seconds between automatic checkpoints.")
+    "Seconds between automatic checkpoints; absent for a run that writes none.")
 PROGRESS: Final = _gauge("otel_budget_progress_ratio",
     "Progress last reported by the run, 0 to 1; absent when unknown.")
 LIMIT: Final = _gauge("otel_budget_limit",

@@ -38,6 +38,7 @@ class Saving:
         self._folder = (
             None if project_root is None else CheckpointFolder(project_root, record.session_id)
         )
+        record.saves = self._folder is not None
         self.state: Any = None
         """The caller's own, JSON types."""
         # Counts are taken and written under one lock: a later checkpoint never has lower ones.

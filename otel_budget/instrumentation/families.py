@@ -161,7 +161,9 @@ def _limits(families: _Families, records: Sequence[SessionRecord]) -> None:
         put(semconv.LIMIT, {**named, semconv.UNIT: _UNITS[resource]}, float(limit))
         put(semconv.WARNING_THRESHOLD, named, min(getattr(one, threshold_key) for one in limited))
     put(semconv.COMPLETION_THRESHOLD, sid, max(limits.completion_threshold for limits in every))
-    put(semconv.CHECKPOINT_INTERVAL, sid, min(limits.checkpoint_interval for limits in every))
+    saving = [record.limits.checkpoint_interval for record in records if record.saves]
+    if saving:
+        put(semconv.CHECKPOINT_INTERVAL, sid, min(saving))
     reported = [record.progress for record in records if record.progress is not None]
     if reported and len(reported) == len(records):
         put(semconv.PROGRESS, sid, min(reported))

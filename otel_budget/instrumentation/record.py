@@ -81,6 +81,7 @@ class SessionRecord:
         "progress",
         "resumed",
         "room",
+        "saves",
         "session_id",
         "sidecar_reachable",
         "started_at",
@@ -131,6 +132,8 @@ class SessionRecord:
         self.checkpoints = self.checkpoint_failures = 0
         self.last_checkpoint_at = self.carried.last_checkpoint_at
         self.progress: float | None = None
+        self.saves = False
+        """True if checkpoints of it are written."""
         self.state = "running"
         self.paused_at: float | None = None
         self.paused_seconds = 0.0
