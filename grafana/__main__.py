@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from grafana import grafana_rules, prometheus_rules
 from grafana.board import encode
 from grafana.fleet import fleet
 from grafana.overview import overview
@@ -15,6 +16,8 @@ from grafana.session import session
 from grafana.sidecar import sidecar
 
 HERE = Path(__file__).parent
+DEPLOY = HERE.parent / "deploy"
+ALERTING = HERE / "provisioning" / "alerting"
 
 
 def dashboards() -> dict[str, str]:
@@ -25,7 +28,16 @@ def dashboards() -> dict[str, str]:
 
 def documents() -> dict[Path, str]:
     """Return every generated file by its path."""
-    return {HERE / "dashboards" / f"{uid}.json": text for uid, text in dashboards().items()}
+    return {
+        **{HERE / "dashboards" / f"{uid}.json": text for uid, text in dashboards().items()},
+        ALERTING / "rules.yaml": grafana_rules.rules_file(),
+        ALERTING / "contact-points.yaml": grafana_rules.contact_points_file(),
+        ALERTING / "policies.yaml": grafana_rules.policies_file(),
+        DEPLOY / "prometheus" / "otel-budget.rules.yaml": prometheus_rules.rules_file(),
+        DEPLOY / "kubernetes" / "monitoring" / "prometheusrule.yaml": (
+            prometheus_rules.rules_resource()
+        ),
+    }
 
 
 def main() -> int:

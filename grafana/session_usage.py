@@ -141,6 +141,7 @@ def checkpoints() -> list[Builder]:
             unit="percentunit",
             decimals=0,
             steps=((None, GREEN), (1.5, YELLOW), (2, RED)),
+            no_value="it saves none",
             span=4,
             height=8,
         ),

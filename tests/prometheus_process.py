@@ -17,18 +17,26 @@ JOB = "agents"
 
 @contextmanager
 def prometheus(
-    folder: Path, addresses: Sequence[str] = (), jobs: Sequence[Mapping[str, Any]] = ()
+    folder: Path,
+    addresses: Sequence[str] = (),
+    jobs: Sequence[Mapping[str, Any]] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> Iterator[str]:
     """Run a Prometheus that scrapes the addresses every 200 ms; yield its URL.
 
-    jobs: further ones, as they stand in its configuration.
+    jobs: further ones, as they stand in its configuration. more: further sections of that.
 
     Its first scrape comes 5 s after its start, and so does the first after a change of targets:
     start one per test run, and change what the targets show.
     """
-    port = _free_port()
+    port = free_port()
     config = {
-        "global": {"scrape_interval": SCRAPE_INTERVAL, "scrape_timeout": SCRAPE_INTERVAL},
+        "global": {
+            "scrape_interval": SCRAPE_INTERVAL,
+            "scrape_timeout": SCRAPE_INTERVAL,
+            "evaluation_interval": SCRAPE_INTERVAL,
+        },
+        **(more or {}),
         "scrape_configs": [
             {"job_name": JOB, "static_configs": [{"targets": list(addresses)}]},
             *jobs,
@@ -48,7 +56,8 @@ def prometheus(
         yield url
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

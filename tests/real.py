@@ -15,6 +15,8 @@ PACKAGES = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "openssl": "openssl",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+    "amtool": "prometheus-alertmanager",
 }
 
 

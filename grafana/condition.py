@@ -1,0 +1,90 @@
+"""What a condition is, and the expressions that several are made of. The table is conditions.py."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from grafana.board import SESSION
+from grafana.promql import ENDED, select
+from otel_budget import semconv
+
+Severity = Literal["critical", "warning", "info"]
+#: How a number is written; but for amount functions that both template languages have. An amount is
+#: in the unit of the alert's resource: tokens, calls, US dollars, seconds.
+Form = Literal["humanize", "humanizePercentage", "humanizeDuration", "amount"]
+
+#: Stands in a number's expression for the matchers of the alert's own labels.
+OWN = "OWN"
+#: Leaves out the time limit: it is spent at the same rate by every run.
+NOT_TIME = 'resource!="duration"'
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A further number in the words of an alert."""
+
+    name: str
+    expr: str
+    """Aggregated by labels of the alert; ``OWN`` stands for the matchers of this one alert."""
+    form: Form = "humanize"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels it is aggregated by: those of the alert that it has as well."""
+        by = re.match(r"\w+ by \(([^)]*)\)", self.expr)
+        return tuple(by[1].split(", ")) if by else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing to be told of."""
+
+    name: str
+    expr: str
+    severity: Severity
+    summary: str
+    description: str
+    wait: str = "0s"
+    """How long it must hold before it is told."""
+    labels: tuple[str, ...] = ()
+    form: Form = "humanize"
+    """How the expression's own value is written."""
+    numbers: tuple[Number, ...] = ()
+    dashboard: str = SESSION
+    """Uid of the dashboard to look at."""
+
+
+def live(expr: str) -> str:
+    """Leave out runs that have ended: nobody can do anything about them."""
+    ended = select(semconv.VERDICT_INFO, f'run_state=~"{ENDED}"')
+    return f"({expr}) unless on (session_id) {ended}"
+
+
+def per_resource(expr: str) -> str:
+    """Aggregate to one series for each run and resource."""
+    return f"max by (session_id, resource) ({expr})"
+
+
+def burn(window: str) -> str:
+    """Return how many times faster than its time limit allows a run spends each resource.
+
+    1 is a budget that lasts exactly as long as the run may take; after Google's SRE workbook,
+    "Alerting on SLOs", with the run's time limit as the period. A run younger than the window
+    counts as if it had spent nothing before: lower, never higher.
+    """
+    unit = {"s": 1, "m": 60}[window[-1]] * int(window[:-1])
+    spent = f"delta({select(semconv.USED, NOT_TIME)}[{window}]) / {unit}"
+    share = per_resource(f"{spent} / ({select(semconv.EFFECTIVE_LIMIT, NOT_TIME)} > 0)")
+    time = select(semconv.EFFECTIVE_LIMIT, 'resource="duration"')
+    return f"{share} * on (session_id) group_left () max by (session_id) ({time})"
+
+
+def in_time() -> str:
+    """Return the runs that will be done before the limit, by their own progress so far."""
+    left = per_resource(select(semconv.EXHAUSTION, NOT_TIME))
+    progress = f"max by (session_id) ({semconv.PROGRESS.name})"
+    lasted = f"max by (session_id) ({semconv.DURATION_SECONDS.name})"
+    finish = f"{lasted} * (1 - {progress}) / ({progress} > 0)"
+    return f"{left} > on (session_id) group_left () ({finish})"

@@ -1,0 +1,249 @@
+"""What alerts are about: the one table out of which Prometheus's and Grafana's rules are made.
+
+What must live here: conditions and their words, nothing about either system. Rules of the table:
+- A condition is an expression that is empty while all is well. Its labels are those that identify
+  the notice (``labels``), aggregated over everything else, so that a second sidecar, a restart or
+  another reason is not a second notice.
+- Every text has both numbers: what is, and what was allowed. ``{value}`` is the expression's own,
+  the others are ``numbers``; ``{session_id}`` and the like are labels.
+"""
+
+from __future__ import annotations
+
+from grafana.condition import (
+    NOT_TIME,
+    OWN,
+    Condition,
+    Number,
+    burn,
+    in_time,
+    live,
+    per_resource,
+)
+from grafana.promql import select
+from otel_budget import semconv
+
+#: Seconds within which the forecast alert wants to be heard.
+FORECAST_SECONDS = 900
+#: Burn rates and their two windows each: gone in a sixth, or a third, of the time that was meant.
+FAST_BURN = ((6, "5m", "1m"), (3, "30m", "5m"))
+_RUN = (semconv.SESSION_ID,)
+_RUN_RESOURCE = (semconv.SESSION_ID, semconv.RESOURCE)
+_LIMIT = Number(
+    "limit", f"max by (session_id, resource) ({semconv.EFFECTIVE_LIMIT.name}{{{OWN}}})", "amount"
+)
+_USED = Number("used", f"max by (session_id, resource) ({semconv.USED.name}{{{OWN}}})", "amount")
+_SHARE = Number(
+    "share",
+    f"max by (session_id, resource) ({semconv.UTILIZATION.name}{{{OWN}}})",
+    "humanizePercentage",
+)
+_NEAREST = Number(
+    "share", f"max by (session_id) ({semconv.UTILIZATION.name}{{{OWN}}})", "humanizePercentage"
+)
+
+
+def _approaching() -> Condition:
+    return Condition(
+        "OtelBudgetApproaching",
+        # Also while exceeded: getting worse is no recovery.
+        live(per_resource(f"{semconv.USED.name} >= {semconv.WARNING_LIMIT.name}")),
+        "warning",
+        "{session_id} is near its limit: {resource} at {value} of {limit} ({share})",
+        "Past the warning line. It finishes if it is nearly done, else it stops with partial "
+        "results; without progress it goes on to the limit.",
+        labels=_RUN_RESOURCE,
+        form="amount",
+        numbers=(_LIMIT, _SHARE),
+    )
+
+
+def _exceeded() -> Condition:
+    return Condition(
+        "OtelBudgetExceeded",
+        live(per_resource(f"{semconv.USED.name} >= {semconv.EFFECTIVE_LIMIT.name}")),
+        "warning",
+        "{session_id} is at its limit: {resource} at {value} of {limit} ({share})",
+        "The limit is reached and the run is still there. It has been told to stop.",
+        labels=_RUN_RESOURCE,
+        form="amount",
+        numbers=(_LIMIT, _SHARE),
+    )
+
+
+def _stopped() -> Condition:
+    finished = select(semconv.VERDICT_INFO, 'run_state="completed"')
+    return Condition(
+        "OtelBudgetStopped",
+        f"max by (session_id) ({semconv.VERDICT.name} == bool 0) > 0 "
+        f"unless on (session_id) {finished}",
+        "info",
+        "{session_id} was told to stop, with its nearest limit at {share}",
+        "The verdict is stop. Its partial results are in its last checkpoint. Cleared 10 minutes "
+        "after its end, or when it may go on.",
+        labels=_RUN,
+        numbers=(_NEAREST,),
+    )
+
+
+def _not_obeyed() -> Condition:
+    # What it spends after two minutes of being told to: the last call may take its time.
+    grown = per_resource(f"delta({select(semconv.USED, NOT_TIME)}[1m]) > 0")
+    verdict = semconv.VERDICT.name
+    told = f"(max_over_time({verdict}[2m]) == 0 and {verdict} offset 2m == 0)"
+    return Condition(
+        "OtelBudgetStopNotObeyed",
+        live(f"{grown} and on (session_id) {told}"),
+        "critical",
+        "{session_id} was told to stop 2m ago and goes on: {value} {resource} within 1m, {used} "
+        "of {limit} in all",
+        "The guard is cooperative: code that does not ask is not stopped. Stop it from outside.",
+        labels=_RUN_RESOURCE,
+        form="amount",
+        numbers=(_USED, _LIMIT),
+    )
+
+
+def _forecast() -> Condition:
+    soon = per_resource(f"{select(semconv.EXHAUSTION, NOT_TIME)} < {FORECAST_SECONDS} > 0")
+    half = f"{per_resource(semconv.UTILIZATION.name)} >= 0.5"
+    near = per_resource(f"{semconv.USED.name} >= {semconv.WARNING_LIMIT.name}")
+    return Condition(
+        "OtelBudgetForecast",
+        # A deadline always comes, a short run is always near its end, and one that will be done
+        # before needs nobody.
+        live(f"(({soon}) and {half}) unless {near} unless ({in_time()})"),
+        "warning",
+        "{session_id} runs out of {resource} in {value}: {used} of {limit} used",
+        f"Forecast at the present rate, within {FORECAST_SECONDS // 60} minutes, and before the "
+        "run would be done.",
+        wait="1m",
+        labels=_RUN_RESOURCE,
+        form="humanizeDuration",
+        numbers=(_USED, _LIMIT),
+    )
+
+
+def _fast_burn() -> Condition:
+    pairs = " or ".join(
+        f"(({burn(long)}) >= {rate} and ({burn(short)}) >= {rate})"
+        for rate, long, short in FAST_BURN
+    )
+    return Condition(
+        "OtelBudgetFastBurn",
+        live(f"({pairs}) unless ({in_time()})"),
+        "warning",
+        "{session_id} spends {resource} {value} times faster than its time limit allows: {used} of "
+        "{limit} used",
+        "The budget is meant to last as long as the run may take. At this rate it is gone in a "
+        "sixth of that (5m and 1m) or a third (30m and 5m), and before the run would be done: most "
+        "often a loop.",
+        labels=_RUN_RESOURCE,
+        numbers=(_USED, _LIMIT),
+    )
+
+
+def _no_data() -> Condition:
+    blind = select(semconv.VERDICT_INFO, 'status="inconclusive"')
+    # A source that is down has an alert of its own: it makes all its runs blind.
+    blind += f" unless on (job, instance) {semconv.SOURCE_UP.name} == 0"
+    return Condition(
+        "OtelBudgetNoData",
+        live(f"max by (session_id) ({blind})"),
+        "warning",
+        "{session_id} is without data for 1m; the last known use is {share} of its nearest limit",
+        "The sidecar cannot tell what it uses. The last action is held, then on_no_data applies.",
+        wait="1m",
+        labels=_RUN,
+        numbers=(_NEAREST,),
+    )
+
+
+def _not_judged() -> Condition:
+    running = select(semconv.SESSION_STATE, 'state="running"')
+    judged = f"max_over_time({semconv.VERDICT.name}[1m])"
+    ever = f"count(last_over_time({semconv.SIDECAR_SESSIONS.name}[1d]))"
+    return Condition(
+        "OtelBudgetRunNotJudged",
+        f"(max by (session_id) ({running} == 1) unless on (session_id) {judged}) and on () {ever}",
+        "critical",
+        "{session_id} has run for 2m without a verdict of any sidecar, and used {tokens} tokens",
+        "Prometheus sees it, no sidecar does. Limits from outside do nothing for it.",
+        wait="2m",
+        labels=_RUN,
+        numbers=(
+            Number("tokens", f"sum by (session_id) ({semconv.SESSION_TOKENS.name}{{{OWN}}})"),
+        ),
+    )
+
+
+def _checkpoint_overdue() -> Condition:
+    written = f"max by (session_id) ({semconv.LAST_CHECKPOINT.name})"
+    began = f"max by (session_id) ({semconv.INCARNATION_START.name})"
+    interval = f"max by (session_id) ({semconv.CHECKPOINT_INTERVAL.name})"
+    running = select(semconv.SESSION_STATE, 'state="running"')
+    return Condition(
+        "OtelBudgetCheckpointOverdue",
+        f"((time() - ({written} or {began})) > 2 * {interval}) "
+        f"and on (session_id) ({running} == 1)",
+        "warning",
+        "{session_id} has no checkpoint for {value}; every {interval} was promised",
+        "A crash now loses what it did since then.",
+        wait="1m",
+        labels=_RUN,
+        form="humanizeDuration",
+        numbers=(
+            Number(
+                "interval",
+                f"max by (session_id) ({semconv.CHECKPOINT_INTERVAL.name}{{{OWN}}})",
+                "humanizeDuration",
+            ),
+        ),
+    )
+
+
+def _checkpoint_failed() -> Condition:
+    return Condition(
+        "OtelBudgetCheckpointFailed",
+        f"sum by (session_id) (increase({semconv.CHECKPOINT_FAILURES.name}[10m])) > 0",
+        "warning",
+        "{session_id} could not write {value} checkpoints within 10m; {written} were written",
+        "Disk full, read-only or not permitted. The run goes on and could not be resumed.",
+        labels=_RUN,
+        numbers=(Number("written", f"sum by (session_id) ({semconv.CHECKPOINTS.name}{{{OWN}}})"),),
+    )
+
+
+def _doubt(
+    name: str, metric: semconv.Metric, resource: str, calls: str, description: str
+) -> Condition:
+    limited = select(semconv.LIMIT, f'resource="{resource}"')
+    effective = select(semconv.EFFECTIVE_LIMIT, f'resource="{resource}"')
+    return Condition(
+        name,
+        f"(sum by (session_id) ({metric.name}) > 0) and on (session_id) ({effective} or {limited})",
+        "warning",
+        f'{{session_id}} made {{value}} of {{calls}} calls {calls}: its {resource} are "at least"',
+        description,
+        labels=_RUN,
+        numbers=(
+            Number("calls", f"sum by (session_id) ({semconv.SESSION_API_CALLS.name}{{{OWN}}})"),
+        ),
+    )
+
+
+def conditions_of_runs() -> tuple[Condition, ...]:
+    """Return what can be wrong with a run."""
+    return (
+        _approaching(), _exceeded(), _stopped(), _not_obeyed(), _forecast(), _fast_burn(),
+        _no_data(), _not_judged(), _checkpoint_overdue(), _checkpoint_failed(),
+        _doubt(
+            "OtelBudgetUnpricedCalls", semconv.UNPRICED_CALLS, semconv.COST, "without a price",
+            "Its limit on cost cannot be relied on: give the model a price, see docs/money.md.",
+        ),
+        _doubt(
+            "OtelBudgetUnknownUsage", semconv.UNKNOWN_USAGE_CALLS, semconv.TOKENS,
+            "without a token count",
+            "Its limit on tokens cannot be relied on: have the provider send usage.",
+        ),
+    )  # fmt: skip

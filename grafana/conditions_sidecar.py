@@ -1,0 +1,162 @@
+"""The other half of the table: what can be wrong with the sidecars themselves."""
+
+from __future__ import annotations
+
+from grafana.board import SIDECAR
+from grafana.condition import OWN, Condition, Number
+from grafana.conditions import conditions_of_runs
+from grafana.promql import ENDED, select
+from otel_budget import semconv
+
+_AT = ("job", "instance")
+_SOURCE = (*_AT, semconv.SOURCE)
+#: Seconds from which the newest sample of a source is old, whatever the scrape interval.
+STALE_SECONDS = 60
+_SESSIONS = Number("sessions", f"max by (job, instance) ({semconv.SIDECAR_SESSIONS.name}{{{OWN}}})")
+
+
+def _down() -> Condition:
+    known = f"last_over_time({semconv.SIDECAR_SESSIONS.name}[1h])"
+    return Condition(
+        "OtelBudgetSidecarDown",
+        # Whatever its job is called: what exported a sidecar's metrics within the hour is one.
+        f"max by (job, instance) (up == 0 and on (job, instance) {known})",
+        "critical",
+        "The sidecar at {instance} has not answered for 1m; it judged {sessions} runs before",
+        "Runs go on under their own limits, the last verdicts hold until their lease ends.",
+        wait="1m",
+        labels=_AT,
+        numbers=(
+            Number(
+                "sessions",
+                f"max by (job, instance) "
+                f"(last_over_time({semconv.SIDECAR_SESSIONS.name}{{{OWN}}}[1h]))",
+            ),
+        ),
+        dashboard=SIDECAR,
+    )
+
+
+def _unreachable() -> Condition:
+    running = select(semconv.SESSION_STATE, 'state="running"')
+    return Condition(
+        "OtelBudgetSidecarUnreachable",
+        f"count(max by (session_id) ({semconv.SIDECAR_REACHABLE.name}) == 0 "
+        f"and on (session_id) {running} == 1)",
+        "warning",
+        "{value} of {runs} runs have not heard their sidecar for 1m",
+        "As the runs see it: a network between them, a wrong URL, or the sidecar is down.",
+        wait="1m",
+        numbers=(
+            Number(
+                "runs", f"count(max by (session_id) ({semconv.SIDECAR_REACHABLE.name}{{{OWN}}}))"
+            ),
+        ),
+        dashboard=SIDECAR,
+    )
+
+
+def _source_down() -> Condition:
+    return Condition(
+        "OtelBudgetSourceDown",
+        f"max by (job, instance, source) ({semconv.SOURCE_UP.name} == 0)",
+        "critical",
+        "The source {source} of the sidecar at {instance} has failed for 1m; {sessions} runs wait "
+        "for data",
+        "No new data: runs become inconclusive, their last action is held, then on_no_data "
+        "applies to all of them.",
+        wait="1m",
+        labels=_SOURCE,
+        numbers=(_SESSIONS,),
+        dashboard=SIDECAR,
+    )
+
+
+def _stale() -> Condition:
+    live = select(semconv.VERDICT_INFO, f'run_state!~"{ENDED}"')
+    return Condition(
+        "OtelBudgetStaleData",
+        # Nothing is late where nothing runs; and a source that is down has an alert of its own.
+        f"(max by (job, instance, source) ({semconv.DATA_AGE.name} > {STALE_SECONDS}) "
+        f"and on (job, instance) {live}) "
+        f"unless on (job, instance, source) {semconv.SOURCE_UP.name} == 0",
+        "warning",
+        f"The newest sample of {{source}} at {{instance}} is {{value}} old, {STALE_SECONDS}s are "
+        "allowed; {sessions} runs are judged by it",
+        "The source answers, with old data: the targets behind it are gone or not scraped.",
+        wait="30s",
+        labels=_SOURCE,
+        form="humanizeDuration",
+        numbers=(_SESSIONS,),
+        dashboard=SIDECAR,
+    )
+
+
+def _inconclusive() -> Condition:
+    return Condition(
+        "OtelBudgetInconclusive",
+        f"sum by (reason) (increase({semconv.INCONCLUSIVE.name}[15m])) > 3",
+        "warning",
+        "Runs became inconclusive {value} times within 15m for {reason}; 3 are allowed, {total} "
+        "since the start",
+        "Once is an agent that died. This is a target that flaps, or a source in trouble.",
+        labels=(semconv.REASON,),
+        numbers=(Number("total", f"sum by (reason) ({semconv.INCONCLUSIVE.name}{{{OWN}}})"),),
+        dashboard=SIDECAR,
+    )
+
+
+def _growing(
+    name: str, metric: semconv.Metric, window: str, summary: str, description: str, **others: str
+) -> Condition:
+    return Condition(
+        name,
+        f"sum by (job, instance) (increase({metric.name}[{window}])) > 0",
+        "critical" if metric is semconv.TICK_FAILURES else "warning",
+        summary,
+        description,
+        wait=others.get("wait", "0s"),
+        labels=_AT,
+        numbers=(_SESSIONS,),
+        dashboard=SIDECAR,
+    )
+
+
+def _reload_failed() -> Condition:
+    return Condition(
+        "OtelBudgetConfigReloadFailed",
+        f"max by (job, instance) ({semconv.RELOAD_OK.name} == 0)",
+        "warning",
+        "The sidecar at {instance} refused its new configuration; {sessions} runs are judged by "
+        "the old one",
+        "`otel-budget config check FILE` says what is wrong, with file and line.",
+        labels=_AT,
+        numbers=(_SESSIONS,),
+        dashboard=SIDECAR,
+    )
+
+
+def conditions() -> tuple[Condition, ...]:
+    """Return the whole table."""
+    return (
+        *conditions_of_runs(),
+        _down(),
+        _unreachable(),
+        _source_down(),
+        _stale(),
+        _inconclusive(),
+        _growing(
+            "OtelBudgetTickFailing", semconv.TICK_FAILURES, "5m",
+            "{value} ticks of the sidecar at {instance} failed within 5m; {sessions} runs get no "
+            "new verdict from a failed tick",
+            "Nothing is published that is not on disk: most often the disk is full. See the log.",
+        ),
+        _growing(
+            "OtelBudgetTickOverrun", semconv.TICK_OVERRUNS, "5m",
+            "{value} ticks of the sidecar at {instance} outlasted their interval within 5m, with "
+            "{sessions} runs",
+            "It lags: fewer targets for each sidecar, or a longer interval.",
+            wait="10m",
+        ),
+        _reload_failed(),
+    )  # fmt: skip

@@ -1,0 +1,41 @@
+"""The texts of alerts: what both template languages have in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from grafana.board import SESSION
+from grafana.condition import Condition, Form
+from otel_budget import semconv
+
+#: Where a reader of an alert finds what to do, in the repository.
+RUNBOOKS = "docs/runbooks.md"
+
+
+def shown(number: str, form: Form) -> str:
+    """Return the template of a number, given the pipeline that yields it.
+
+    An amount is written after its resource: humanize alone makes 579.6m of half a dollar.
+    """
+    if form != "amount":
+        return f"{{{{ {number} | {form} }}}}"
+    money = f'{{{{ {number} | printf "$%.2f" }}}}'
+    time, other = f"{{{{ {number} | humanizeDuration }}}}", f"{{{{ {number} | humanize }}}}"
+    return (
+        f'{{{{ if eq $labels.resource "{semconv.COST}" }}}}{money}'
+        f'{{{{ else if eq $labels.resource "{semconv.DURATION}" }}}}{time}'
+        f"{{{{ else }}}}{other}{{{{ end }}}}"
+    )
+
+
+def fill(text: str, names: Mapping[str, str]) -> str:
+    """Put names in braces into a text. Raises KeyError for one that there is not."""
+    return re.sub(r"{(\w+)}", lambda found: names[found[1]], text)
+
+
+def dashboard_path(condition: Condition) -> str:
+    """Return the path of the dashboard to look at, at the run that it is about."""
+    path = f"/d/{condition.dashboard}"
+    of_run = condition.dashboard == SESSION and semconv.SESSION_ID in condition.labels
+    return f"{path}?var-session={{{semconv.SESSION_ID}}}" if of_run else path
