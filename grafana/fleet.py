@@ -18,7 +18,7 @@ from grafana.panels import (
     graph,
     meters,
 )
-from grafana.promql import CHOSEN, equal, per_second, spent
+from grafana.promql import CHOSEN, equal, per_second, recorded_rate, spent
 from grafana.tables import Column, rows, share
 from otel_budget import semconv
 
@@ -103,9 +103,10 @@ def cache_share(by: str = "") -> str:
 
 def _graphs() -> list[Builder]:
     def an_hour(label: str, text: str) -> Builder:
-        rate = per_second(semconv.USAGE_COST, CHOSEN, by=label)
+        rate = recorded_rate(semconv.USAGE_COST, by=label)
         return graph(
-            f"US dollars an hour, by {label}", text, [Query(f"{rate} * 3600", f"{{{{{label}}}}}")],
+            f"US dollars an hour, by {label}", text,
+            [Query(f"({rate}) * 3600", f"{{{{{label}}}}}")],
             unit="currencyUSD", stack=True, span=8, calcs=("mean", "max"),
         )  # fmt: skip
 

@@ -81,6 +81,16 @@ def spent(metric: semconv.Metric, *matchers: str, by: str = "", window: str = "$
     return f"sum{f' by ({by})' if by else ''} ({counted})"
 
 
+def recorded_rate(metric: semconv.Metric, by: str) -> str:
+    """Return the rate of a process counter over 5 minutes, by one of workflow, team and model.
+
+    From the recording rule, which is cheap over weeks of processes that came and went; where the
+    rules are not loaded, from the counters themselves.
+    """
+    name = f"workflow_team_model:{metric.name.removesuffix('_total')}:rate5m"
+    return f"sum by ({by}) ({name}{{{CHOSEN}}}) or {per_second(metric, CHOSEN, by=by)}"
+
+
 def per_second(metric: semconv.Metric, *matchers: str, by: str = "") -> str:
     """Return the rate of counters, by labels."""
     rate = f"rate({select(metric, *matchers)}[$__rate_interval])"

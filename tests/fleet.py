@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.processes import sidecar, until
 from tests.prometheus_process import prometheus
 from tests.query import Prometheus
 
+RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "otel-budget.rules.yaml"
 #: All scrape and tick intervals here.
 INTERVAL = "0.2s"
 #: A run in good health, one that nobody judges, and what is wrong with the others, by session id.
@@ -93,7 +96,13 @@ def fleet(folder: Path) -> Iterator[Fleet]:
         )  # fmt: skip
         for worker in (main, lost, alone):
             stack.callback(worker.kill)
-        url = stack.enter_context(prometheus(folder, jobs=_jobs(side.url, judged, unjudged)))
+        url = stack.enter_context(
+            prometheus(
+                folder,
+                jobs=_jobs(side.url, judged, unjudged),
+                more={"rule_files": [str(short_rules(folder))]},
+            )
+        )
         server = Prometheus(url)
         until(lambda: len(server.vector("up == 1")) == 4)
         main.begin(*_clean(folder))
@@ -113,6 +122,16 @@ def fleet(folder: Path) -> Iterator[Fleet]:
         until(lambda: _trouble_is_seen(server))
         time.sleep(1)
         yield Fleet(server, healthy_at, time.time(), began_at, side.url)
+
+
+def short_rules(folder: Path) -> Path:
+    """Write the shipped rules, evaluated as often as is scraped."""
+    rules = yaml.safe_load(RULES.read_text())
+    for group in rules["groups"]:
+        group["interval"] = "1s"
+    file = folder / "rules.yaml"
+    file.write_text(yaml.safe_dump(rules))
+    return file
 
 
 def _jobs(sidecar_url: str, *folders: Path) -> list[dict[str, Any]]:

@@ -6,8 +6,9 @@ import re
 from collections import defaultdict
 
 import pytest
+import yaml
 
-from grafana import promql
+from grafana import grafana_rules, promql
 from otel_budget import semconv
 from otel_budget.demo import trace
 from tests.dashboards import (
@@ -19,7 +20,7 @@ from tests.dashboards import (
     table_fields,
     targets,
 )
-from tests.fleet import CLEAN, UNJUDGED, Fleet
+from tests.fleet import CLEAN, RULES, UNJUDGED, Fleet
 
 pytestmark = pytest.mark.real("prometheus")
 
@@ -156,6 +157,62 @@ def test_a_run_that_fell_silent_is_still_its_workflows(fleet: Fleet) -> None:
     at = fleet.troubled_at
     assert value(fleet, "Without data", at, workflow="coding") == 1
     assert value(fleet, "Without data", at, workflow="research") == 0
+
+
+# --- alerts ---------------------------------------------------------------------------------------
+#: What the fleet's troubles are to be told as, before anything had to be waited for.
+PENDING_OR_FIRING = {
+    "OtelBudgetApproaching", "OtelBudgetExceeded", "OtelBudgetStopped", "OtelBudgetNoData",
+    "OtelBudgetRunNotJudged", "OtelBudgetCheckpointFailed", "OtelBudgetUnpricedCalls",
+    "OtelBudgetUnknownUsage", "OtelBudgetFastBurn",
+}  # fmt: skip
+
+
+def test_every_expression_of_every_alert_is_understood(fleet: Fleet) -> None:
+    """Prometheus's, which read what is recorded, and Grafana's with each further number."""
+    for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]:
+        found = fleet.prometheus.vector(rule["expr"], fleet.troubled_at)
+        assert found or "alert" in rule, rule
+    for name, letter, expr in grafana_rules.expressions():
+        found = fleet.prometheus.vector(expr, fleet.troubled_at)
+        assert found or letter == "A", (name, letter, expr)
+
+
+def test_the_metrics_of_every_alert_are_there_with_the_labels_it_asks_for(fleet: Fleet) -> None:
+    """A selector that matches nothing, ever, is an alert that cannot fire."""
+    seen = set()
+    for name, _, expr in grafana_rules.expressions():
+        for selector in re.findall(r"\botel_budget_\w+(?:{[^}]*})?", expr):
+            inside = selector.partition("{")[2]
+            # Which of the states there are depends on the moment; that the label is there does not.
+            labels = re.findall(r"(\w+)(?:=~|!~|!=|=)\"", inside)
+            metric = selector.partition("{")[0]
+            anything = ",".join(f'{label}!=""' for label in labels)
+            asked = f"last_over_time({metric}{{{anything}}}[5m])"
+            assert fleet.prometheus.vector(asked, fleet.troubled_at), (name, selector)
+            seen.add(metric)
+    assert len(seen) > 25
+
+
+def test_a_healthy_fleet_has_no_alert_and_a_troubled_one_each_that_it_should(fleet: Fleet) -> None:
+    """By the rules as they are shipped, evaluated over real metrics."""
+    told = 'max by (alertname) (ALERTS{alertname!="OtelBudgetRunNotJudged"})'
+    assert fleet.prometheus.vector(told, fleet.healthy_at) == []
+    found = fleet.prometheus.vector("max by (alertname) (ALERTS)", fleet.troubled_at)
+    assert {row["metric"]["alertname"] for row in found} == PENDING_OR_FIRING
+
+
+def test_grafanas_conditions_hold_where_prometheuss_do(fleet: Fleet) -> None:
+    """The same labels from both, for whatever is told."""
+    for name, letter, expr in grafana_rules.expressions():
+        if letter != "A":
+            continue
+        mine = fleet.prometheus.vector(expr, fleet.troubled_at)
+        theirs = fleet.prometheus.vector(f'ALERTS{{alertname="{name}"}}', fleet.troubled_at)
+        own = {"__name__", "alertname", "alertstate", "severity"}
+        told = [{k: v for k, v in row["metric"].items() if k not in own} for row in theirs]
+        labels = [row["metric"] for row in mine]
+        assert all(one in labels for one in told), (name, labels, told)
 
 
 def recorded_tokens() -> int:

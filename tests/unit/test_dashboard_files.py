@@ -11,6 +11,7 @@ import pytest
 
 from grafana.__main__ import documents
 from grafana.board import decode, encode
+from grafana.prometheus_rules import recorded
 from otel_budget import semconv
 from tests.dashboards import boards, panels, table_fields, targets
 
@@ -125,7 +126,9 @@ def test_only_metrics_that_are_exported_are_asked_for() -> None:
     seen = set()
     for uid, board in BOARDS.items():
         for text in texts(board):
-            for name in re.findall(r"\botel_budget_[a-z_]+", text):
+            for name in re.findall(r"\w+:otel_budget_\w+:\w+", text):
+                assert name in recorded(), (uid, name)
+            for name in re.findall(r"(?<![:\w])otel_budget_[a-z_]+(?![:\w])", text):
                 exported = re.sub(r"_(bucket|sum|count)$", "", name)
                 assert name in SAMPLES or SAMPLES[exported].kind == "histogram", (uid, name)
                 seen.add(name)
