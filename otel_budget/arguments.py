@@ -81,7 +81,12 @@ examples:
   otel-budget read http://127.0.0.1:9464/metrics
   otel-budget read scrape.prom --preset claude_code --json
   otel-budget read scrape.prom --preset my-program.yaml"""
-_DEMO_EPILOG = "One run finishes, one is stopped by its own limit, one by the sidecar."
+_DEMO_EPILOG = """One run finishes, one is stopped by its own limit, one by the sidecar.
+
+examples:
+  otel-budget demo                                   all of it, a sidecar included, in 20 seconds
+  otel-budget demo --serve 127.0.0.1:9464            again and again, for your own sidecar
+                                                     and dashboards; SIGTERM ends it"""
 _CONFIG_CHECK_EPILOG = (
     "Exits 0 if the sidecar would take the file, else 2 with a line for each problem."
 )
@@ -118,8 +123,12 @@ def _add_config(chosen: _Commands, run: Command) -> None:
 def _add_demo(chosen: _Commands, run: Command) -> None:
     text = "watch three runs and a sidecar, on recorded input"
     demo = _add(chosen, "demo", run, text, _DEMO_EPILOG)
-    faster = "how many times faster than recorded (default %(default)s)"
-    demo.add_argument("--speed", type=float, default=12.0, metavar="FACTOR", help=faster)
+    faster = "how many times faster than recorded (12; with --serve 2)"
+    demo.add_argument("--speed", type=float, metavar="FACTOR", help=faster)
+    serve = "go on, round after round, with /metrics there and the sidecar elsewhere"
+    demo.add_argument("--serve", metavar="HOST:PORT", help=serve)
+    demo.add_argument("--sidecar", metavar="URL", help="with --serve: where the sidecar listens "
+                      f"(default: {ENV_SIDECAR}, else {DEFAULT_SIDECAR})")  # fmt: skip
     demo.add_argument("--keep", metavar="DIR", help="keep checkpoints, logs and storage there")
 
 

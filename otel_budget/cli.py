@@ -20,6 +20,8 @@ from urllib.parse import quote
 from otel_budget import __version__, semconv, wire
 from otel_budget.arguments import (
     CONFIG_FLAGS,
+    DEFAULT_SIDECAR,
+    ENV_SIDECAR,
     EXIT_BROKEN_PIPE,
     EXIT_CONTINUE,
     EXIT_FAILED,
@@ -128,7 +130,15 @@ def _config_check(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     with _extra("the demo"):
         from otel_budget.demo import run_demo
-    return run_demo(arguments.speed, arguments.keep)
+        from otel_budget.demo.service import serve_demo
+    given = {} if arguments.speed is None else {"speed": arguments.speed}
+    if arguments.serve is not None:
+        sidecar = arguments.sidecar or os.environ.get(ENV_SIDECAR) or DEFAULT_SIDECAR
+        return serve_demo(arguments.serve, sidecar, keep=arguments.keep, **given)
+    if arguments.sidecar is not None:
+        allowed = "--serve with it: without, the demo starts a sidecar of its own"
+        raise InvalidValueError("--sidecar", arguments.sidecar, allowed)
+    return run_demo(keep=arguments.keep, **given)
 
 
 def _read(arguments: argparse.Namespace) -> int:

@@ -33,9 +33,8 @@ def run_demo(speed: float = 12.0, keep: str | PathLike[str] | None = None) -> in
 
     Raises InvalidValueError for a speed that is none, and for what cannot be a folder.
     """
-    if not (math.isfinite(speed) and speed > 0):
-        raise InvalidValueError("--speed", speed, "a number above 0, such as 12")
-    root = _root(keep)
+    check_speed(speed)
+    root = root_folder(keep)
     screen = Screen()
     logging.getLogger("otel_budget").setLevel(logging.CRITICAL)  # the screen says it all
     screen.console.print(
@@ -60,7 +59,13 @@ def run_demo(speed: float = 12.0, keep: str | PathLike[str] | None = None) -> in
     return 130 if cancelled.is_set() else 0
 
 
-def _root(keep: str | PathLike[str] | None) -> Path:
+def check_speed(speed: float) -> None:
+    """Refuse a speed that is none."""
+    if not (math.isfinite(speed) and speed > 0):
+        raise InvalidValueError("--speed", speed, "a number above 0, such as 12")
+
+
+def root_folder(keep: str | PathLike[str] | None) -> Path:
     """Return the folder for everything the demo writes."""
     if keep is None:
         return Path(tempfile.mkdtemp(prefix="otel-budget-demo-"))

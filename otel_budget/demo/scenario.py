@@ -32,6 +32,8 @@ _LAST_SCRAPE = 1.0
 CEILING_TOKENS = 290_000
 #: US dollars, for every run; enough for each of them. What the calls cost is today's list price.
 COST_LIMIT = Decimal("0.60")
+#: Recorded minutes that a run may take; more than each of them needs.
+MINUTES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +47,29 @@ class Plan:
     """Share of the demo's speed: the Codex run is shorter, and is replayed more slowly."""
     expect: str
     """What is to be seen, for people."""
+    workflow: str
+    team: str
 
 
 PLANS = (
     Plan(
         "nearly-done", "codex", 100_000, 0.35,
         "approaches its limit when nearly done, so it may finish",
+        "review", "search",
     ),
     Plan(
         "own-limit", "claude", 240_000, 1.0,
         "approaches its own limit half-way, so it stops with what it has",
+        "fix-bug", "billing",
     ),
     Plan(
         "sidecar-limit", "claude", 1_000_000, 1.0,
         f"has no limit below 1,000,000; the sidecar's ceiling is {CEILING_TOKENS:,}",
+        "refactor", "billing",
     ),
 )  # fmt: skip
+#: What the calls of each third of a run are taken to do; the recordings do not say.
+PHASES = ("plan", "edit", "verify")
 
 
 @dataclass
@@ -92,7 +101,10 @@ class Replay:
             for number, call in enumerate(self.calls):
                 if not self.monitor.should_continue(number / len(self.calls)):
                     break
-                if not self._pause(call.began, cancelled) or not self._call(call, cancelled):
+                phase = PHASES[number * len(PHASES) // len(self.calls)]
+                with self.monitor.phase(phase):
+                    going = self._pause(call.began, cancelled) and self._call(call, cancelled)
+                if not going:
                     break
             else:
                 self.monitor.should_continue(1.0)
@@ -153,22 +165,25 @@ class Replay:
         self.started = time.monotonic()
 
 
-def prepare(root: Path, sidecar: str, speed: float, say: Say) -> list[Replay]:
-    """Make the monitors of the three runs. root: where their checkpoints go."""
+def prepare(
+    root: Path, sidecar: str, speed: float, say: Say, names: str = "demo-{}"
+) -> list[Replay]:
+    """Make the monitors of the three runs. root: where their checkpoints go. names: their ids."""
     return [
         Replay(
             plan,
             ResourceMonitor(
                 ResourceLimits(
-                    max_duration_seconds=120,
+                    max_duration_seconds=MINUTES * 60 / speed,
                     max_tokens=plan.max_tokens,
                     max_api_calls=20,
                     max_cost_usd=COST_LIMIT,
-                    checkpoint_interval=5,
+                    checkpoint_interval=60 / speed,
                 ),
-                session_id=f"demo-{plan.name}",
+                session_id=names.format(plan.name),
                 project_root=root,
-                workflow="demo",
+                workflow=plan.workflow,
+                scope={"team": plan.team, "project": "demo"},
                 sidecar=sidecar,
                 on_verdict=lambda verdict, name=plan.name: say(name, *_news(verdict)),  # type: ignore[misc]
             ),

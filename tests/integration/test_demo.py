@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from otel_budget.demo import scenario, trace
 from otel_budget.demo.screen import bars
 from otel_budget.instrumentation.record import Amounts
 from otel_budget.testing import stop_verdict
-from tests.processes import until
+from tests.processes import sidecar, until
+from tests.prometheus_process import free_port
 
 
 @pytest.mark.parametrize("speed", ["0", "-1", "nan", "inf"])
@@ -65,6 +67,54 @@ def test_ctrl_c_ends_every_run_with_what_it_has_at_once(after: str, tmp_path: Pa
     assert "None" not in text
     assert "Traceback" not in text
     assert not [line for line in text.splitlines() if len(line) > 80 and str(tmp_path) not in line]
+
+
+@pytest.mark.parametrize("flags", [("--serve", "here"), ("--sidecar", "http://127.0.0.1:9465")])
+def test_a_service_wants_an_address_and_only_a_service_a_sidecar(
+    flags: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what would do."""
+    assert main(["demo", *flags]) == 2
+    assert f"{flags[0]}: " in capsys.readouterr().err
+
+
+def test_as_a_service_it_goes_on_round_after_round_until_it_is_told_to_end(tmp_path: Path) -> None:
+    """For a sidecar that it did not start: new runs each round, whose results are kept."""
+    (tmp_path / "targets").mkdir()
+    port = free_port()
+    target = f"http://127.0.0.1:{port}/metrics"
+    ceiling = str(scenario.CEILING_TOKENS)
+    with sidecar(
+        tmp_path, "--target", target, "--interval", "0.1s", "--max-tokens", ceiling
+    ) as side:
+        command = [
+            sys.executable, "-u", "-m", "otel_budget", "demo", "--serve", f"127.0.0.1:{port}",
+            "--sidecar", side.url, "--speed", "300", "--keep", str(tmp_path / "kept"),
+        ]  # fmt: skip
+        said = tmp_path / "said"
+        with said.open("w") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=out)
+        try:
+            stopped = until(lambda: side.verdict("demo-own-limit-0001"), process)
+            until(lambda: "round 2" in said.read_text() or None, process)
+            with urllib.request.urlopen(target, timeout=5) as page:
+                text = page.read().decode()
+            assert until(lambda: side.verdict("demo-nearly-done-0002"), process)
+            process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            assert process.wait(10) == 0
+            assert time.monotonic() - began < 5
+        finally:
+            process.kill()
+            process.wait()
+        assert side.process.poll() is None
+    assert stopped["run_state"] in ("running", "stopped")
+    assert re.search(r'session_info{.*team="billing",workflow="fix-bug"} 1', text)
+    assert re.search(r'phase_tokens_total{.*phase="plan",session_id="demo-own-limit-0001"', text)
+    assert "ended in order" in said.read_text()
+    assert "Traceback" not in said.read_text()
+    kept = {path.name for path in (tmp_path / "kept" / ".otel_budget" / "checkpoints").iterdir()}
+    assert "demo-own-limit-0001" in kept
 
 
 def test_the_bars_are_against_the_limit_that_will_count(tmp_path: Path) -> None:
