@@ -14,6 +14,7 @@ from grafana.fleet import fleet
 from grafana.overview import overview
 from grafana.session import session
 from grafana.sidecar import sidecar
+from grafana.yaml_text import Block, to_yaml
 
 HERE = Path(__file__).parent
 DEPLOY = HERE.parent / "deploy"
@@ -24,6 +25,24 @@ def dashboards() -> dict[str, str]:
     """Return the JSON of every dashboard by its uid."""
     made = (overview(), session(), fleet(), sidecar())
     return {str(dashboard.uid): encode(dashboard) for dashboard in made}
+
+
+def config_maps() -> str:
+    """Return the dashboards as Kubernetes ConfigMaps, labelled for Grafana's own sidecar."""
+    return "---\n".join(
+        to_yaml(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {
+                    "name": uid,
+                    "labels": {"app.kubernetes.io/name": "otel-budget", "grafana_dashboard": "1"},
+                },
+                "data": {f"{uid}.json": Block(text)},
+            }
+        )
+        for uid, text in dashboards().items()
+    )
 
 
 def documents() -> dict[Path, str]:
@@ -37,6 +56,7 @@ def documents() -> dict[Path, str]:
         DEPLOY / "kubernetes" / "monitoring" / "prometheusrule.yaml": (
             prometheus_rules.rules_resource()
         ),
+        DEPLOY / "kubernetes" / "monitoring" / "dashboards.yaml": config_maps(),
     }
 
 
