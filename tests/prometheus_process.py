@@ -29,7 +29,6 @@ def prometheus(
     Its first scrape comes 5 s after its start, and so does the first after a change of targets:
     start one per test run, and change what the targets show.
     """
-    port = free_port()
     config = {
         "global": {
             "scrape_interval": SCRAPE_INTERVAL,
@@ -44,6 +43,14 @@ def prometheus(
     }
     file = folder / "prometheus.yml"
     file.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
+    with prometheus_with(folder, file) as url:
+        yield url
+
+
+@contextmanager
+def prometheus_with(folder: Path, file: Path) -> Iterator[str]:
+    """Run a Prometheus with a configuration file; yield its URL."""
+    port = free_port()
     command = [
         require("prometheus"),
         f"--config.file={file}",

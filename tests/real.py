@@ -17,6 +17,8 @@ PACKAGES = {
     "openssl": "openssl",
     "prometheus-alertmanager": "prometheus-alertmanager",
     "amtool": "prometheus-alertmanager",
+    "systemd-analyze": "systemd",
+    "kubectl": "kubectl",  # of Kubernetes' own repository; Debian's is too old for these files
 }
 
 
