@@ -31,8 +31,8 @@ layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 generated: $(VENV)/.dev
-	$(BIN)/python docs/generate.py --check
 	$(BIN)/python -m grafana --check
+	$(BIN)/python docs/generate.py --check
 
 check: lint types layers generated
 

@@ -48,11 +48,51 @@ def metrics_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+_DASHBOARDS = """# Dashboards
+
+Generated from `grafana/dashboards/*.json` by `docs/generate.py`; do not edit by hand. What each
+panel is for is also behind its info mark in Grafana. They are code (`grafana/`, `make grafana`), in
+the schema that Grafana 10.4 and later read. CI has no Grafana; it runs every expression of every
+panel, variable and annotation on a real Prometheus over real runs, once while all is well and once
+while everything is wrong, and holds tables and legends against the labels it gets.
+
+Two habits of theirs. What a process used within a time is counted from where its series begin, not
+by `increase` alone: that misses what a counter shows at its first scrape, which of a short run is
+most of it. And an empty answer is never drawn as 0: a 0 is shown only where a sidecar is there to
+say so.
+
+To load them into a Grafana of your own: import the JSON files, or mount them with
+`grafana/provisioning`; `deploy/kubernetes/monitoring` has them as ConfigMaps.
+"""
+
+
+def dashboards_page() -> str:
+    """Return the page of all dashboards and their panels."""
+    parts = [_DASHBOARDS]
+    order = ("overview", "session", "fleet", "sidecar")
+    for name in order:
+        file = HERE.parent / "grafana" / "dashboards" / f"otel-budget-{name}.json"
+        board = json.loads(file.read_text(encoding="utf-8"))
+        title = board["title"].removeprefix("otel-budget / ")
+        parts.append(f"\n## {title}\n\n{board['description']}\n\n")
+        parts.append("| panel | what it says |\n|---|---|\n")
+        for panel in board["panels"]:
+            if panel["type"] == "row":
+                parts.append(f"| ***{panel['title']}*** | |\n")
+            else:
+                parts.append(f"| {panel['title']} | {panel['description']} |\n")
+        marks = [mark["name"] for mark in board["annotations"]["list"]]
+        if marks:
+            parts.append(f"\nMarked on every graph: {', '.join(marks).lower()}.\n")
+    return "".join(parts)
+
+
 def documents() -> dict[Path, str]:
     """Return every generated document by its path."""
     description = json.dumps(openapi.document(__version__), indent=2) + "\n"
     return {
         HERE / "accuracy.md": accuracy_page(),
+        HERE / "dashboards.md": dashboards_page(),
         HERE / "metrics.md": metrics_page(),
         HERE / "openapi.json": description,
     }
