@@ -223,7 +223,8 @@ def _doubt(
         name,
         f"(sum by (session_id) ({metric.name}) > 0) and on (session_id) ({effective} or {limited})",
         "warning",
-        f'{{session_id}} made {{value}} of {{calls}} calls {calls}: its {resource} are "at least"',
+        f"{{session_id}} made {{value}} of {{calls}} calls {calls}: "
+        f'its use of {resource} is "at least"',
         description,
         labels=_RUN,
         numbers=(

@@ -225,7 +225,7 @@ def _graphs() -> list[Builder]:
 def _states() -> list[Builder]:
     status = judged(by="session_id, status")
     nearest = f"max by (session_id) ({semconv.UTILIZATION.name})"
-    changed = f"increase({semconv.VERDICT_CHANGES.name}[$__rate_interval])"
+    changed = per_second(semconv.VERDICT_CHANGES, by="action, reason")
     return [
         graph(
             "Runs by status",
@@ -244,14 +244,14 @@ def _states() -> list[Builder]:
             steps=((None, "transparent"), (0.8, YELLOW), (1.0, RED)),
         ),
         graph(
-            "Verdicts that changed",
-            "How many, and why. Many stale_data or source_error at once are the sidecar's "
+            "Verdicts that changed, a minute",
+            "To what, and why. Many stale_data or source_error at once are the sidecar's "
             "trouble, not the runs'.",
-            [Query(f"sum by (action, reason) ({changed})", "{{action}}: {{reason}}")],
+            [Query(f"{changed} * 60", "{{action}}: {{reason}}")],
             unit="short",
             bars=True,
             stack=True,
-            calcs=("sum",),
+            calcs=("max",),
             span=24,
         ),
     ]

@@ -91,16 +91,16 @@ def _decision() -> list[Builder]:
             mappings={"1": ("continue", GREEN), "0": ("stop", RED)},
             steps=ONE_IS_GOOD,
             span=3,
-            no_value="no sidecar",
+            no_value="no verdict",
         ),
         figure(
             "Because",
             "Status and reason of the verdict. Each reason is explained in the docs.",
-            Query(f"max by (status, reason) ({info})", "{{status}}: {{reason}}"),
+            Query(f"max by (status, reason) ({info})", "{{status}}: {{reason}}", instant=True),
             unit="none",
             text="name",
             span=5,
-            no_value="no sidecar",
+            no_value="no verdict now",
         ),
         figure(
             "State",
@@ -109,10 +109,12 @@ def _decision() -> list[Builder]:
                 f"max by (state) ({renamed}) or max by (state) "
                 f"({select(semconv.SESSION_STATE, ONE)} == 1)",
                 "{{state}}",
+                instant=True,
             ),
             unit="none",
             text="name",
             span=3,
+            no_value="gone",
         ),
     ]
 
@@ -136,7 +138,7 @@ def _outlook() -> list[Builder]:
         figure(
             "Runs out in",
             "Forecast for the resource that ends first, at the present rate.",
-            Query(f"bottomk(1, {soonest})", "{{resource}}"),
+            Query(f"bottomk(1, {soonest})", "{{resource}}", instant=True),
             unit="dtdurations",
             decimals=0,
             text="value_and_name",

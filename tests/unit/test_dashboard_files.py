@@ -169,6 +169,18 @@ def test_tables_sort_by_a_column_that_they_have() -> None:
     assert seen >= 5
 
 
+def test_a_name_is_that_of_now_and_bars_are_not_added_up() -> None:
+    """Over a time, a name would be all names there were; windows that overlap have no sum."""
+    named = 0
+    for target in targets():
+        options = target.panel["options"]
+        if options.get("textMode", "value") != "value":
+            assert target.query["instant"], target.name
+            named += 1
+        assert "sum" not in options.get("legend", {}).get("calcs", ()), target.name
+    assert named >= 3
+
+
 def test_a_runs_name_leads_to_its_page() -> None:
     """With the data source and the time that were chosen."""
     links = [text for text in texts(BOARDS["otel-budget-overview"]) if text.startswith("/d/")]
