@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: demo test test-libraries grafana lint types layers generated check bench clean
+.PHONY: demo test test-libraries grafana pictures lint types layers generated check bench clean
 
 demo: $(VENV)/.sidecar
 	@$(BIN)/otel-budget demo
@@ -19,6 +19,10 @@ test-libraries: $(VENV)/.dev
 # Dashboards, alert rules and provisioning, out of the code in grafana/.
 grafana: $(VENV)/.dev
 	$(BIN)/python -m grafana
+
+# The pictures of the dashboards, out of their own queries over replayed runs; takes two minutes.
+pictures: $(VENV)/.pictures
+	$(BIN)/python docs/pictures.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -55,6 +59,10 @@ $(VENV)/.dev: $(BIN)/pip pyproject.toml .ci/constraints.txt
 	@echo "Installing otel-budget[dev] ..."
 	@$(PIP_INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/.sidecar
+
+$(VENV)/.pictures: $(VENV)/.dev
+	@$(PIP_INSTALL) -e '.[pictures]'
+	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
 	@$(PIP_INSTALL) -e '.[bench]'

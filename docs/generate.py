@@ -61,6 +61,9 @@ by `increase` alone: that misses what a counter shows at its first scrape, which
 most of it. And an empty answer is never drawn as 0: a 0 is shown only where a sidecar is there to
 say so.
 
+The pictures are not Grafana's: they are drawn with matplotlib out of the same queries, over
+recorded runs that were replayed (`make pictures`).
+
 To load them into a Grafana of your own: import the JSON files, or mount them with
 `grafana/provisioning`; `deploy/kubernetes/monitoring` has them as ConfigMaps.
 """
@@ -75,6 +78,8 @@ def dashboards_page() -> str:
         board = json.loads(file.read_text(encoding="utf-8"))
         title = board["title"].removeprefix("otel-budget / ")
         parts.append(f"\n## {title}\n\n{board['description']}\n\n")
+        picture = {"session": "run"}.get(name, name)
+        parts.append(f"![{title}](pictures/{picture}.png)\n\n")
         parts.append("| panel | what it says |\n|---|---|\n")
         for panel in board["panels"]:
             if panel["type"] == "row":

@@ -181,6 +181,8 @@ def graph(
     )
     if maximum is not None:
         panel.max(maximum)
+    if unit == "none":  # whole things: an axis up to 0.04 of a call says nothing
+        panel.axis_soft_max(1)
     if steps is not None:
         panel.thresholds(threshold(steps))
         panel.thresholds_style(

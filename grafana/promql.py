@@ -107,11 +107,15 @@ _OWN_COUNTERS = {
 
 def used(name: str) -> str:
     """Return the use of a resource: as the sidecar judges it, or else as the run says."""
-    judged_use = f"max({select(semconv.USED, SESSION, resource(name))})"
+    return f"max({select(semconv.USED, SESSION, resource(name))}) or {own_use(name)}"
+
+
+def own_use(name: str) -> str:
+    """Return the use of a resource as the run itself says, which is ahead of the sidecar's view."""
     if name == semconv.DURATION:
-        return f"{judged_use} or max({select(semconv.DURATION_SECONDS, SESSION)})"
+        return f"max({select(semconv.DURATION_SECONDS, SESSION)})"
     carried = select(semconv.CARRIED_OVER, SESSION, resource(name))
-    return f"{judged_use} or (sum({select(_OWN_COUNTERS[name], SESSION)}) + max({carried}))"
+    return f"(sum({select(_OWN_COUNTERS[name], SESSION)}) + max({carried}))"
 
 
 def limit(name: str) -> str:

@@ -18,7 +18,7 @@ from grafana.panels import (
     with_queries,
 )
 from grafana.promql import SESSION as ONE
-from grafana.promql import equal, or_zero, resource, select, used
+from grafana.promql import equal, or_zero, own_use, resource, select
 from grafana.tables import Column, finished, rows
 from otel_budget import semconv
 
@@ -131,17 +131,18 @@ def checkpoints() -> list[Builder]:
     """Return the panels of what is on disk."""
     last, interval = select(semconv.LAST_CHECKPOINT, ONE), select(semconv.CHECKPOINT_INTERVAL, ONE)
     began = select(semconv.INCARNATION_START, ONE)
+    running = f"max({select(semconv.SESSION_STATE, ONE, equal(semconv.STATE, 'running'))}) == 1"
     age = f"time() - (max({last}) or max({began}))"
     return [
         figure(
             "Since the last checkpoint",
             "What a crash would lose. Red is more than twice the interval: see alert "
             "OtelBudgetCheckpointOverdue.",
-            Query(f"({age}) / max({interval})"),
+            Query(f"(({age}) / max({interval})) and on () {running}"),
             unit="percentunit",
             decimals=0,
             steps=((None, GREEN), (1.5, YELLOW), (2, RED)),
-            no_value="it saves none",
+            no_value="not running, or saves none",
             span=4,
             height=8,
         ),
@@ -169,27 +170,23 @@ def _checkpoint_table() -> Builder:
         [
             Query(f"{exists} * 1000", "checkpoint"),
             # Nothing before the first one: a row without a checkpoint is none.
-            *(Query(f"({used(name)}) and on () {exists}", TITLES[name].lower()) for name in ORDER),
+            *(Query(f"{own_use(name)} and on () {exists}", TITLES[name].lower()) for name in ORDER),
         ],
     )
+    names = [TITLES[name].lower() for name in ORDER]
     fields = {
         "checkpoint": {"aggregations": [], "operation": "groupby"},
-        **{
-            TITLES[name].lower(): {"aggregations": ["firstNotNull"], "operation": "aggregate"}
-            for name in ORDER
-        },
+        **{name: {"aggregations": ["firstNotNull"], "operation": "aggregate"} for name in names},
     }
     for name, options in (
         ("joinByField", {"byField": "Time", "mode": "outer"}),
         ("groupBy", {"fields": fields}),
+        ("organize", {"renameByName": {f"{name} (firstNotNull)": name for name in names}}),
     ):
         panel.with_transformation(models.DataTransformerConfig(id_val=name, options=options))
     columns = [
         Column("checkpoint", "checkpoint"),
-        *(
-            Column("x", f"{TITLES[name].lower()} (firstNotNull)", unit=UNITS[name])
-            for name in ORDER
-        ),
+        *(Column("x", TITLES[name].lower(), unit=UNITS[name]) for name in ORDER),
     ]
     finished(panel, columns, sort="checkpoint", span=16, height=8, no_value="no checkpoint yet")
     time = [models.DynamicConfigValue("unit", "dateTimeAsIso")]

@@ -99,7 +99,7 @@ def fleet(folder: Path) -> Iterator[Fleet]:
         url = stack.enter_context(
             prometheus(
                 folder,
-                jobs=_jobs(side.url, judged, unjudged),
+                jobs=scrape_jobs(side.url, judged, unjudged),
                 more={"rule_files": [str(short_rules(folder))]},
             )
         )
@@ -136,7 +136,8 @@ def short_rules(folder: Path) -> Path:
     return file
 
 
-def _jobs(sidecar_url: str, *folders: Path) -> list[dict[str, Any]]:
+def scrape_jobs(sidecar_url: str, *folders: Path) -> list[dict[str, Any]]:
+    """Return Prometheus's jobs for a sidecar and for what registers itself in the folders."""
     files = [f"{folder}/*.json" for folder in folders]
     return [
         {"job_name": "workers", "file_sd_configs": [{"files": files}]},

@@ -36,6 +36,10 @@ class Run:
     progress: bool = True
     doubtful: bool = False
     """True: one call fails, one has no known model, one does not say what it used."""
+    obeys: bool = False
+    """True: stops when it is told to, and is closed at its end."""
+    delay: float = 0.0
+    """Seconds before its first call."""
 
 
 def open_run(run: Run, sidecar: str | None) -> ResourceMonitor:
@@ -47,12 +51,15 @@ def open_run(run: Run, sidecar: str | None) -> ResourceMonitor:
 
 
 def replay(run: Run, monitor: ResourceMonitor) -> None:
-    """Record the calls, whatever the verdict: it is the watchers that are tested here."""
+    """Record the calls; whatever the verdict, if the run does not obey."""
+    time.sleep(run.delay)
     calls = trace.load(run.recording)
     calls = calls[: max(1, round(len(calls) * run.share))]
     for number, call in enumerate(calls):
-        if run.progress:
-            monitor.should_continue(number / len(calls) * run.share)
+        going = monitor.should_continue(number / len(calls) * run.share if run.progress else None)
+        if run.obeys and not going:
+            monitor.close("stopped", 0)
+            return
         with monitor.phase(PHASES[number * len(PHASES) // len(calls)]):
             time.sleep(run.seconds / len(calls))
             monitor.record_operation(
@@ -66,6 +73,8 @@ def replay(run: Run, monitor: ResourceMonitor) -> None:
         monitor.record_operation(None, api_call=True, model="in-house-model")
     if run.root is not None:
         monitor.checkpoint()
+    if run.obeys:
+        monitor.close("completed", 0)
 
 
 def main() -> None:

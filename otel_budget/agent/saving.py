@@ -50,7 +50,7 @@ class Saving:
         """Begin with the automatic checkpoints, and look whether an earlier run left some."""
         self._begun = True
         self.schedule()
-        if self._folder is None or self._record.resumed or self._folder.newest() is None:
+        if self._folder is None or self._record.resumed or not _left_behind(self._folder):
             return
         logger.warning(
             "session %s: %s holds checkpoints of an earlier run; this is a new run and begins at 0 "
@@ -134,3 +134,11 @@ class Saving:
         with self._record.lock:
             self._record.checkpoint_failures += 1
         self._event(semconv.EVENT_CHECKPOINT_FAILED, {semconv.ATTR_CHECKPOINT_ERROR: problem})
+
+
+def _left_behind(folder: CheckpointFolder) -> bool:
+    """Tell whether an earlier run left checkpoints; what cannot be read is told when saving."""
+    try:
+        return folder.newest() is not None
+    except OSError:
+        return False

@@ -141,7 +141,7 @@ class CheckpointFolder:
     def _numbers(self) -> list[int]:
         try:
             names = os.listdir(self.path)  # noqa: PTH208 - names only, in one call
-        except (FileNotFoundError, NotADirectoryError):  # writing there will say what is wrong
+        except FileNotFoundError:
             return []
         return sorted(int(m[1]) for name in names if (m := _NAME.fullmatch(name)))
 

@@ -116,9 +116,10 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
         balance.session_id, result, decision, bounds,
         progress=facts.progress, doubt=balance.doubt, now=now,
     )  # fmt: skip
+    rates = {} if balance.ended else balance.rates  # a run that is over spends nothing any more
     resources = {
         name: dataclasses.replace(
-            state, exhaustion_seconds=exhaustion_seconds(state.remaining, balance.rates.get(name))
+            state, exhaustion_seconds=exhaustion_seconds(state.remaining, rates.get(name))
         )
         for name, state in verdict.resources.items()
     }

@@ -116,6 +116,18 @@ def test_a_project_that_is_a_file_is_refused_like_any_other(tmp_path: Path) -> N
         ResourceMonitor.resume("any", tmp_path / "file")
 
 
+def test_a_run_begins_in_a_project_that_is_a_file_and_says_so_when_it_saves(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, with the path, and without a traceback."""
+    (tmp_path / "file").write_text("")
+    with make(session_id="any", project_root=tmp_path / "file") as monitor:
+        assert not caplog.records
+        assert monitor.checkpoint() is None
+    assert all(record.exc_info is None for record in caplog.records)
+    assert "no checkpoint was written" in caplog.text
+
+
 def test_a_named_checkpoint_that_is_not_there_is_refused(make: Make, tmp_path: Path) -> None:
     """And the newest before it offered."""
     path = make(session_id="named", project_root=tmp_path).checkpoint()

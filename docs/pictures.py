@@ -1,0 +1,230 @@
+"""Draw the dashboards, from their own queries over real runs: ``python docs/pictures.py [FOLDER]``.
+
+Recorded runs are replayed for a minute and a half by real processes, judged by a real sidecar and
+scraped by a real Prometheus; each panel's queries are asked, and drawn with matplotlib. It is not
+Grafana that draws, and the pictures say so.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import drawing
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.dashboards import boards, filled, panels
+from tests.fleet import Fleet, Worker, scrape_jobs, short_rules
+from tests.processes import sidecar, until
+from tests.prometheus_process import prometheus
+from tests.query import Prometheus
+
+HERE = Path(__file__).parent
+NAMES = {"overview": "overview", "session": "run", "fleet": "fleet", "sidecar": "sidecar"}
+REMARK = "drawn with matplotlib from this dashboard's queries, over recorded runs replayed in 80 s"
+#: The run whose page is drawn.
+SHOWN = "fix-bug-107"
+SECONDS = 80.0
+CEILING = 450_000
+_LIMITS = {
+    "max_tokens": 1_000_000,
+    "max_api_calls": 20,
+    "max_cost_usd": 2,
+    "max_duration_seconds": 150,
+    "checkpoint_interval": 8,
+}
+_TARGETS = 3
+
+
+def runs(folder: Path) -> list[dict[str, Any]]:
+    """Return the runs of the picture: one ends well, others in each of the ways there are."""
+    root = str(folder / "runs")
+    billing = {"team": "billing", "project": "ledger", "user": "ann"}
+    search = {"team": "search", "project": "index", "user": "bo"}
+    return [
+        {"session_id": "review-041", "recording": "codex", "workflow": "review", "scope": search,
+         "limits": {**_LIMITS, "max_tokens": 100_000}, "seconds": 60, "obeys": True, "root": root},
+        {"session_id": SHOWN, "workflow": "fix-bug", "scope": billing, "seconds": 90,
+         "limits": {**_LIMITS, "max_tokens": 300_000}, "obeys": True, "root": root},
+        {"session_id": "refactor-012", "workflow": "refactor", "scope": billing, "seconds": 70,
+         "limits": _LIMITS, "delay": 10, "root": root},
+        {"session_id": "migrate-003", "workflow": "migrate", "scope": search, "progress": False,
+         "limits": {**_LIMITS, "max_tokens": 320_000}, "seconds": 72, "delay": 4},
+        {"session_id": "triage-205", "recording": "codex", "workflow": "triage", "scope": search,
+         "limits": {**_LIMITS, "max_tokens": 400_000}, "seconds": 40, "delay": 25,
+         "doubtful": True},
+    ]  # fmt: skip
+
+
+def replay(folder: Path, stack: ExitStack) -> Fleet:
+    """Replay the runs until the time of the picture; what is in the stack goes on."""
+    targets = folder / "targets"
+    targets.mkdir()
+    flags = ("--file-sd", f"{targets}/*.json", "--interval", "0.5s", "--max-tokens", str(CEILING))
+    side = stack.enter_context(sidecar(folder, *flags))
+    main, lost = Worker(targets, side.url), Worker(targets, side.url)
+    stack.callback(main.kill)
+    stack.callback(lost.kill)
+    jobs, rules = scrape_jobs(side.url, targets), {"rule_files": [str(short_rules(folder))]}
+    server = Prometheus(stack.enter_context(prometheus(folder, jobs=jobs, more=rules)))
+    until(lambda: len(server.vector("up == 1")) == _TARGETS)
+    began = time.time()
+    main.begin(*runs(folder))
+    docs = {"team": "docs", "project": "site", "user": "cy"}
+    lost.begin({"session_id": "docs-088", "workflow": "docs", "scope": docs, "limits": _LIMITS,
+                "seconds": 120})  # fmt: skip
+    for second in range(int(SECONDS)):
+        time.sleep(1)
+        sys.stderr.write(f"\rreplaying: {second + 1} of {SECONDS:.0f} s")
+        if second == int(SECONDS * 0.7):
+            lost.kill()
+    sys.stderr.write("\n")
+    return Fleet(server, began, time.time(), began, side.url)
+
+
+class Asked:
+    """What the queries of one dashboard return."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        """Take where to ask."""
+        self._fleet = fleet
+        self._window = fleet.troubled_at - fleet.began_at
+
+    def expr(self, query: dict[str, Any]) -> str:
+        """Return an expression with its variables filled in."""
+        text = filled(query["expr"], SHOWN, self._window)
+        return text.replace("[2s]", "[8s]")  # a picture of 80 s wants no noise
+
+    def series(self, panel: dict[str, Any]) -> list[tuple[str, list[float], list[float]]]:
+        """Return the series of a panel with their names; times in seconds since the begin."""
+        found = []
+        fleet = self._fleet
+        for query in panel["targets"]:
+            rows = fleet.prometheus.matrix(
+                self.expr(query), fleet.began_at, fleet.troubled_at, self._window / 240
+            )
+            for row in rows:
+                times = [float(at) - fleet.began_at for at, _ in row["values"]]
+                values = [float(value) for _, value in row["values"]]
+                found.append((named(query, row["metric"]), times, values))
+        return found
+
+    def now(self, panel: dict[str, Any]) -> list[list[tuple[dict[str, str], float]]]:
+        """Return for each query of a panel the labels and the values of now."""
+        at = self._fleet.troubled_at
+        return [
+            [(row["metric"], float(row["value"][1]))
+             for row in self._fleet.prometheus.vector(self.expr(query), at)]
+            for query in panel["targets"]
+        ]  # fmt: skip
+
+    def marks(self, board: dict[str, Any]) -> list[tuple[float, str]]:
+        """Return moments and colours of a dashboard's annotations."""
+        fleet, found = self._fleet, set()
+        for mark in board["annotations"]["list"]:
+            rows = fleet.prometheus.matrix(
+                self.expr(mark), fleet.began_at, fleet.troubled_at, self._window / 240
+            )
+            for row in rows:
+                values = row["values"]
+                times = [float(v) / 1000 for _, v in values] if mark["useValueForTime"] else [
+                    float(values[0][0])
+                ]  # fmt: skip
+                found |= {(round(at - fleet.began_at, 1), mark["iconColor"]) for at in times}
+        return sorted(found)
+
+
+def named(query: dict[str, Any], labels: dict[str, str]) -> str:
+    """Return the name of a series, by its query's legend."""
+    legend = str(query["legendFormat"])
+    return re.sub(r"{{(\w+)}}", lambda label: labels.get(label[1], ""), legend)
+
+
+def rows_of(panel: dict[str, Any], asked: Asked) -> tuple[list[str], list[list[object]]]:
+    """Return names and rows of a table: as Grafana merges instant queries."""
+    steps = {step["id"]: step["options"] for step in panel["transformations"]}
+    if "groupBy" in steps:
+        return checkpoint_rows(panel, asked)
+    order, renamed = steps["organize"]["indexByName"], steps["organize"]["renameByName"]
+    names = {field: renamed[field] for field in sorted(order, key=order.__getitem__)}
+    merged: dict[tuple[str, ...], dict[str, object]] = {}
+    results = asked.now(panel)
+    every = [set(labels) for found in results for labels, _ in found]
+    shared = set.intersection(*every) - {"__name__"}
+    for letter, found in zip("ABCDEFGHIJ", results, strict=False):
+        for labels, value in found:
+            row = merged.setdefault(tuple(labels[name] for name in sorted(shared)), {})
+            row |= labels
+            row["Value" if len(results) == 1 else f"Value #{letter}"] = value
+    rows = [[row.get(field) for field in names] for row in merged.values()]
+    sort = list(names.values()).index(panel["options"]["sortBy"][0]["displayName"])
+    rows.sort(key=lambda row: (row[sort] is not None, row[sort]), reverse=True)
+    return list(names.values()), rows
+
+
+def checkpoint_rows(panel: dict[str, Any], asked: Asked) -> tuple[list[str], list[list[object]]]:
+    """Return one row for each checkpoint: what was used when it was first seen."""
+    first: dict[float, list[object]] = {}
+    (_, times, values), *others = asked.series(panel)
+    for place, at in enumerate(values):
+        if at not in first and all(len(other[2]) > place for other in others):
+            ago = f"after {times[place]:.0f} s"
+            first[at] = [ago, *(other[2][place] for other in others)]
+    return [query["legendFormat"] for query in panel["targets"]], list(first.values())
+
+
+def draw(board: dict[str, Any], asked: Asked, path: Path) -> None:
+    """Draw one dashboard."""
+    height = max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in board["panels"])
+    sheet = drawing.Sheet(board["title"], REMARK, height)
+    marks = asked.marks(board)
+    for panel in board["panels"]:
+        if panel["type"] == "row":
+            sheet.row(panel)
+    for panel in panels(board):
+        if panel["type"] == "timeseries":
+            series = asked.series(panel)
+            axes = sheet.panel(panel, 62, drawing.room_for(panel, len(series)))
+            drawing.graph(axes, panel, series, marks)
+        elif panel["type"] == "state-timeline":
+            drawing.bands(sheet.panel(panel, 62, 26), panel, asked.series(panel))
+        elif panel["type"] == "table":
+            drawing.table(sheet.panel(panel), panel, *rows_of(panel, asked))
+        else:
+            single(sheet.panel(panel), panel, asked)
+    sheet.save(str(path))
+
+
+def single(axes: Any, panel: dict[str, Any], asked: Asked) -> None:
+    """Draw a panel of numbers of now."""
+    (found,) = asked.now(panel)
+    query = panel["targets"][0]
+    pairs: Sequence[tuple[str, float]] = [(named(query, labels), value) for labels, value in found]
+    if panel["type"] == "bargauge":
+        drawing.meters(axes, panel, pairs)
+    else:
+        name, value = pairs[0] if pairs else ("", None)
+        drawing.figure(axes, panel, name, value)
+
+
+def main() -> None:
+    """Draw all of them."""
+    into = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "pictures"
+    into.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        asked = Asked(replay(Path(folder), stack))
+        for uid, board in boards().items():
+            name = NAMES[uid.removeprefix("otel-budget-")]
+            draw(board, asked, into / f"{name}.png")
+            sys.stderr.write(f"{into / f'{name}.png'}\n")
+
+
+if __name__ == "__main__":
+    main()
