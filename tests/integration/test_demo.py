@@ -15,8 +15,9 @@ import pytest
 
 from otel_budget import Prices, Verdict
 from otel_budget.cli import main
-from otel_budget.demo import scenario, trace
+from otel_budget.demo import scenario, service, trace
 from otel_budget.demo.screen import bars
+from otel_budget.instrumentation.checkpoint import CheckpointFolder
 from otel_budget.instrumentation.record import Amounts
 from otel_budget.testing import stop_verdict
 from tests.processes import sidecar, until
@@ -115,6 +116,20 @@ def test_as_a_service_it_goes_on_round_after_round_until_it_is_told_to_end(tmp_p
     assert "Traceback" not in said.read_text()
     kept = {path.name for path in (tmp_path / "kept" / ".otel_budget" / "checkpoints").iterdir()}
     assert "demo-own-limit-0001" in kept
+
+
+def test_a_service_keeps_the_checkpoints_of_the_last_rounds_only(tmp_path: Path) -> None:
+    """It goes on for weeks; the disk does not grow with it."""
+    folders = [
+        CheckpointFolder(tmp_path, service._names(number).format(plan.name)).path
+        for number in (1, 2)
+        for plan in scenario.PLANS
+    ]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    service._forget(1, tmp_path)
+    service._forget(-3, tmp_path)
+    assert [folder.exists() for folder in folders] == [False] * 3 + [True] * 3
 
 
 def test_the_bars_are_against_the_limit_that_will_count(tmp_path: Path) -> None:

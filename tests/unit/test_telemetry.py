@@ -98,6 +98,24 @@ def test_what_is_unlimited_or_not_spent_is_absent(busy: Sidecar) -> None:
     assert "NaN" not in busy.metrics()
 
 
+def test_a_run_that_is_over_runs_out_of_nothing(tmp_path: Path) -> None:
+    """Its rate is history; what it used, and of what, is still shown."""
+    parts = sidecar(
+        tmp_path,
+        reading(session(tokens=100)),
+        reading(session(tokens=200)),
+        reading(session(tokens=300, state="stopped")),
+    )
+    ticks(parts, 2)
+    assert ("run-1", "tokens") in samples(parts.metrics())["otel_budget_exhaustion_seconds"]
+    ticks(parts, 3)
+    found = samples(parts.metrics())
+    assert "otel_budget_exhaustion_seconds" not in found
+    assert found["otel_budget_used"]["run-1", "tokens", "tokens"] == 300
+    assert [labels[3] for labels in found["otel_budget_verdict_info"]] == ["stopped"]
+    parts.store.close()
+
+
 def test_what_happened_is_counted_once(busy: Sidecar) -> None:
     found = samples(busy.metrics())
     assert above_zero(found["otel_budget_sidecar_inconclusive_total"]) == {("stale_data",): 1.0}
