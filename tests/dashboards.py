@@ -77,6 +77,6 @@ def legend_labels(query: Mapping[str, Any]) -> list[str]:
 def table_fields(panel: Mapping[str, Any]) -> list[str]:
     """Return the fields that a table of instant queries renames to its columns."""
     for transformation in panel.get("transformations", ()):
-        if transformation["id"] == "organize":
+        if "indexByName" in transformation["options"]:
             return list(transformation["options"]["renameByName"])
     return []
