@@ -42,13 +42,24 @@ def test_a_file_to_keep_things_in_is_refused(
     assert (tmp_path / "file").read_text() == "precious"
 
 
+def _hear_ctrl_c() -> None:
+    """A shell starts what runs in its background with the keyboard's signal ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("after", ["call 1 of", "call 2 of"])
 def test_ctrl_c_ends_every_run_with_what_it_has_at_once(after: str, tmp_path: Path) -> None:
     """The keyboard's signal goes to every process of the terminal's foreground."""
     command = [sys.executable, "-u", "-m", "otel_budget", "demo", "--keep", str(tmp_path)]
     said = tmp_path / "said"
     with said.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - sets a signal's disposition, no more
+        )
     try:
         until(lambda: after in said.read_text() or None)
         os.killpg(process.pid, signal.SIGINT)
