@@ -7,7 +7,6 @@ Grafana that draws, and the pictures say so.
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import drawing
+from picture_panels import Rows, checkpoint_rows, merged_rows, named, transformations
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -33,6 +33,8 @@ REMARK = "drawn with matplotlib from this dashboard's queries, over recorded run
 SHOWN = "fix-bug-107"
 SECONDS = 80.0
 CEILING = 450_000
+#: What Grafana would put in for so short a time; longer than in the tests, against noise.
+RATE = {"__rate_interval": "8s"}
 _LIMITS = {
     "max_tokens": 1_000_000,
     "max_api_calls": 20,
@@ -99,8 +101,7 @@ class Asked:
 
     def expr(self, query: dict[str, Any]) -> str:
         """Return an expression with its variables filled in."""
-        text = filled(query["expr"], SHOWN, self._window)
-        return text.replace("[2s]", "[8s]")  # a picture of 80 s wants no noise
+        return filled(query["expr"], SHOWN, self._window, **RATE)
 
     def series(self, panel: dict[str, Any]) -> list[tuple[str, list[float], list[float]]]:
         """Return the series of a panel with their names; times in seconds since the begin."""
@@ -141,43 +142,11 @@ class Asked:
         return sorted(found)
 
 
-def named(query: dict[str, Any], labels: dict[str, str]) -> str:
-    """Return the name of a series, by its query's legend."""
-    legend = str(query["legendFormat"])
-    return re.sub(r"{{(\w+)}}", lambda label: labels.get(label[1], ""), legend)
-
-
-def rows_of(panel: dict[str, Any], asked: Asked) -> tuple[list[str], list[list[object]]]:
-    """Return names and rows of a table: as Grafana merges instant queries."""
-    steps = {step["id"]: step["options"] for step in panel["transformations"]}
-    if "groupBy" in steps:
-        return checkpoint_rows(panel, asked)
-    order, renamed = steps["organize"]["indexByName"], steps["organize"]["renameByName"]
-    names = {field: renamed[field] for field in sorted(order, key=order.__getitem__)}
-    merged: dict[tuple[str, ...], dict[str, object]] = {}
-    results = asked.now(panel)
-    every = [set(labels) for found in results for labels, _ in found]
-    shared = set.intersection(*every) - {"__name__"}
-    for letter, found in zip("ABCDEFGHIJ", results, strict=False):
-        for labels, value in found:
-            row = merged.setdefault(tuple(labels[name] for name in sorted(shared)), {})
-            row |= labels
-            row["Value" if len(results) == 1 else f"Value #{letter}"] = value
-    rows = [[row.get(field) for field in names] for row in merged.values()]
-    sort = list(names.values()).index(panel["options"]["sortBy"][0]["displayName"])
-    rows.sort(key=lambda row: (row[sort] is not None, row[sort]), reverse=True)
-    return list(names.values()), rows
-
-
-def checkpoint_rows(panel: dict[str, Any], asked: Asked) -> tuple[list[str], list[list[object]]]:
-    """Return one row for each checkpoint: what was used when it was first seen."""
-    first: dict[float, list[object]] = {}
-    (_, times, values), *others = asked.series(panel)
-    for place, at in enumerate(values):
-        if at not in first and all(len(other[2]) > place for other in others):
-            ago = f"after {times[place]:.0f} s"
-            first[at] = [ago, *(other[2][place] for other in others)]
-    return [query["legendFormat"] for query in panel["targets"]], list(first.values())
+def rows_of(panel: dict[str, Any], asked: Asked) -> Rows:
+    """Return names and rows of a table, as its transformations make them."""
+    if "groupBy" in transformations(panel):
+        return checkpoint_rows(panel, asked.series(panel))
+    return merged_rows(panel, asked.now(panel))
 
 
 def draw(board: dict[str, Any], asked: Asked, path: Path) -> None:
