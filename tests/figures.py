@@ -1,0 +1,35 @@
+"""What the reliability tests saw, in figures, for docs/reliability.md.
+
+``make reliability`` runs them at full length and writes the figures down; in ``make test`` they are
+shorter, and write nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+#: The file that figures are added to, one line of JSON for each; unset: none are kept.
+FIGURES = "OTEL_BUDGET_FIGURES"
+#: "1" runs everything at full length.
+FULL = "OTEL_BUDGET_FULL"
+
+
+def length(short: int, full: int) -> int:
+    """Return how often to do something: less in ``make test`` than in ``make reliability``."""
+    return full if os.environ.get(FULL) == "1" else short
+
+
+def note(section: str, done: str, seen: str) -> None:
+    """Write down what was done to the real thing, and what was seen, with the figures in both.
+
+    section: the heading it stands under. Call it after the assertions that make it true.
+    """
+    file = os.environ.get(FIGURES)
+    if file is None:
+        return
+    test = os.environ["PYTEST_CURRENT_TEST"].partition(" ")[0]
+    with Path(file).open("a", encoding="utf-8") as out:
+        line = {"section": section, "done": done, "seen": seen, "test": test}
+        out.write(json.dumps(line) + "\n")
