@@ -6,8 +6,10 @@ import argparse
 import os
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import TYPE_CHECKING
 
+from otel_budget import session_arguments
 from otel_budget._version import __version__
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ ENV_SIDECAR = "OTEL_BUDGET_SIDECAR_URL"
 #: Flags of ``sidecar`` that stand for keys of a configuration file.
 CONFIG_FLAGS = (
     "targets", "file_sd", "prometheus_url", "interval", "max_tokens", "max_api_calls",
-    "max_cost_usd", "max_duration_seconds", "lease", "listen", "storage",
+    "max_cost_usd", "max_duration_seconds", "lease", "listen", "read_token_file",
+    "admin_token_file", "allow_unauthenticated", "storage",
 )  # fmt: skip
 #: As people type them.
 FLAG_NAMES = {name: f"--{name.replace('_', '-')}" for name in CONFIG_FLAGS} | {
@@ -41,6 +44,7 @@ _EXAMPLES = f"""examples:
   otel-budget sidecar --config sidecar.yaml
   otel-budget config check sidecar.yaml
   otel-budget check my-session                       what the sidecar says of a run
+  otel-budget session stop my-session --reason "runs in circles"
   otel-budget read http://127.0.0.1:9464/metrics     what it would count of a page
 
 exit status: {EXIT_CONTINUE} done, {EXIT_FAILED} failed, {EXIT_USAGE} wrong usage or configuration;
@@ -107,6 +111,7 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     _add_sidecar(chosen, commands["sidecar"])
     _add_check(chosen, commands["check"])
     _add_read(chosen, commands["read"])
+    _add_sessions(chosen, commands)
     _add_config(chosen, commands["config check"])
     _add(chosen, "version", commands["version"], "say which version this is")
     return top
@@ -155,17 +160,35 @@ def _add_sidecar(chosen: _Commands, run: Command) -> None:
     others.add_argument("--lease", metavar="TIME", help=lease)
     where = "where to publish (127.0.0.1:9465); port 0 takes a free one"
     others.add_argument("--listen", metavar="HOST:PORT", help=where)
+    others.add_argument("--read-token-file", metavar="FILE",
+                        help="ask readers for one of the tokens in this file")  # fmt: skip
+    others.add_argument("--admin-token-file", metavar="FILE",
+                        help="let who has one of these tokens stop and limit runs")  # fmt: skip
+    others.add_argument("--allow-unauthenticated", action="store_true", default=None,
+                        help="serve other hosts without asking who they are")  # fmt: skip
     others.add_argument("--storage", metavar="FILE", help="SQLite file (./otel-budget.db)")
 
 
 def _add_check(chosen: _Commands, run: Command) -> None:
     check = _add(chosen, "check", run, "ask the sidecar about one run", _CHECK_EPILOG)
     check.add_argument("session", metavar="SESSION", help="session id of the run")
-    check.add_argument(
+    _where(check)
+
+
+def _where(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--sidecar", metavar="URL", default=os.environ.get(ENV_SIDECAR) or DEFAULT_SIDECAR,
         help=f"where it listens (default: {ENV_SIDECAR}, else {DEFAULT_SIDECAR})",
     )  # fmt: skip
-    check.add_argument("--json", action="store_true", help="print the verdict as one line of JSON")
+    command.add_argument("--json", action="store_true", help="print JSON, a line for each")
+
+
+def _add_sessions(chosen: _Commands, commands: Mapping[str, Command]) -> None:
+    text = "look at runs; stop, release or limit them"
+    session = chosen.add_parser("session", help=text, epilog=session_arguments.EPILOG,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    actions = session.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    session_arguments.add_to(partial(_add, actions), commands, _where)
 
 
 def _add_read(chosen: _Commands, run: Command) -> None:

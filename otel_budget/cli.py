@@ -12,12 +12,10 @@ import logging
 import os
 import sys
 import time
-from http import HTTPStatus
-from http.client import HTTPException
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from otel_budget import __version__, semconv, wire
+from otel_budget import __version__, sessions, wire
 from otel_budget.arguments import (
     CONFIG_FLAGS,
     DEFAULT_SIDECAR,
@@ -32,7 +30,7 @@ from otel_budget.arguments import (
     FLAG_NAMES,
     parser,
 )
-from otel_budget.enforcement.client import MAX_LINE, SidecarAddress
+from otel_budget.asking import Asker, AskError
 from otel_budget.errors import (
     ConfigFileError,
     InvalidConfigError,
@@ -42,19 +40,16 @@ from otel_budget.errors import (
 )
 from otel_budget.model import checks
 from otel_budget.model.verdict import LimitStatus
-from otel_budget.policy.evaluate import describe
-from otel_budget.policy.words import amount
+from otel_budget.verdict_words import in_words
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
     from otel_budget.config.schema import SidecarConfig
-    from otel_budget.model.verdict import Verdict
 
 
 _WRONG_USAGE = (InvalidValueError, InvalidConfigError, ConfigFileError, MissingExtraError)
-_TIMEOUT = 5.0
 _EXTRA_PACKAGES = {"httpx2", "pydantic", "rich", "starlette", "uvicorn"}
 
 
@@ -66,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "sidecar": _sidecar,
             "check": _check,
             "read": _read,
+            "session list": sessions.list_sessions,
+            "session show": sessions.show_session,
+            "session order": sessions.order,
             "config check": _config_check,
             "version": _version,
         }
@@ -161,12 +159,14 @@ def _version(_arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     session_id = checks.session_id(arguments.session)
-    text, problem = _ask(arguments.sidecar, session_id)
-    if text is None:
+    path = f"/v1/verdicts/{quote(session_id, safe='')}"
+    try:
+        text = Asker.of(arguments.sidecar).get(path)
+    except AskError as exc:
         if arguments.json:
-            print(json.dumps({"session_id": session_id, "error": problem}))
+            print(json.dumps({"session_id": session_id, "error": exc.problem}))
         else:
-            print(f"{session_id}: unknown: {problem}")
+            print(f"{session_id}: unknown: {exc.problem}")
         return EXIT_INCONCLUSIVE
     try:
         verdict = wire.from_json(text)
@@ -174,60 +174,10 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"otel-budget: {arguments.sidecar} does not answer like a sidecar: {exc}",
               file=sys.stderr)  # fmt: skip
         return EXIT_INCONCLUSIVE
-    print(wire.to_json(verdict) if arguments.json else _in_words(verdict))
+    print(wire.to_json(verdict) if arguments.json else in_words(verdict))
     if verdict.status is LimitStatus.INCONCLUSIVE:
         return EXIT_INCONCLUSIVE
     return EXIT_CONTINUE if verdict.should_continue else EXIT_STOP
-
-
-def _ask(sidecar: str, session_id: str) -> tuple[bytes | None, str]:
-    """Return the sidecar's answer, or None and why there is none.
-
-    As a run's own monitor asks: without a proxy, and without going where another server sends it.
-    """
-    address = SidecarAddress.parse(sidecar)
-    connection = address.connect(_TIMEOUT)
-    try:
-        path = f"{address.path}/v1/verdicts/{quote(session_id, safe='')}"
-        connection.request("GET", path, headers={"Accept": "application/json"})
-        answer = connection.getresponse()
-        body = answer.read(MAX_LINE)
-    except (OSError, HTTPException) as exc:
-        return None, f"no sidecar answers at {sidecar}: {exc}"
-    finally:
-        connection.close()
-    if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-        return body, ""
-    return None, _detail(body) or f"the sidecar answers {answer.status} {answer.reason}"
-
-
-def _detail(body: bytes) -> str:
-    """Return what a problem+json answer says; empty for anything else."""
-    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-        return str(json.loads(body)["detail"])
-    return ""
-
-
-def _in_words(verdict: Verdict) -> str:
-    first = f"{verdict.session_id}: {verdict.action} ({verdict.reason}): {verdict.message}"
-    if verdict.run_state in semconv.ENDED_STATES:
-        first += f" (the run has ended: {verdict.run_state})"
-    lines = [first, f"  {_when(verdict)}"]
-    for name, state in verdict.resources.items():
-        origin = "" if state.limit_from is None else f", limit of the {state.limit_from}"
-        lines.append(f"  {state.status:<11} {describe(name, state)}{origin}")
-    return "\n".join(lines)
-
-
-def _when(verdict: Verdict) -> str:
-    """Say how old the data were when the verdict was made, and when the run began."""
-    data = "no data yet"
-    if verdict.data_at is not None:
-        age = amount(semconv.DURATION, max(0.0, verdict.evaluated_at - verdict.data_at))
-        data = f"data {age} old when judged at {wire.timestamp(verdict.evaluated_at)}"
-    if verdict.started_at is None:
-        return f"{data}; the run does not say when it began"
-    return f"{data}; the run began at {wire.timestamp(verdict.started_at)}"
 
 
 # --- around them ----------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ DROP_REASONS: Final = (DUPLICATE, IMPLAUSIBLE, NO_TIMESTAMP, OLD_RUN, BAD_SESSIO
 COUNTER_RESET: Final = "counter"
 NEW_INCARNATION: Final = "incarnation"
 RESET_REASONS: Final = (COUNTER_RESET, NEW_INCARNATION)
+REFUSAL_REASONS: Final = ("connections", "host", "reader", "request", "streams", "token")
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -234,12 +235,15 @@ SIDECAR_SESSIONS: Final = _gauge("otel_budget_sidecar_sessions", "Sessions in th
 SUBSCRIBERS: Final = _gauge("otel_budget_sidecar_subscribers", "Open verdict streams.")
 RELOAD_OK: Final = _gauge("otel_budget_sidecar_config_last_reload_successful",
     "1 if the last configuration reload succeeded.")
+REFUSED_REQUESTS: Final = _counter("otel_budget_sidecar_refused_requests_total",
+    "Requests and connections refused, or cut off.", REASON)
 BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which version runs.", VERSION)
 
 SIDECAR_METRICS: Final = (
     VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, WARNING_LIMIT, UTILIZATION, EXHAUSTION,
     VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, DATA_AGE, INCONCLUSIVE, DROPPED_SAMPLES, RESETS,
-    TICK_OVERRUNS, TICK_FAILURES, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, BUILD_INFO,
+    TICK_OVERRUNS, TICK_FAILURES, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS,
+    BUILD_INFO,
 )
 
 # fmt: on

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from otel_budget.config.listen import DEFAULT_ADDRESS
 from otel_budget.config.preset_files import likely
 from otel_budget.config.schema import (
-    DEFAULT_ADDRESS,
     DEFAULT_STORAGE,
     SidecarConfig,
     wrong_number_of_sources,
@@ -54,12 +54,17 @@ _FLAGS: Final = {
     "resource_limits.max_cost_usd": "--max-cost-usd",
     "resource_limits.max_duration_seconds": "--max-duration-seconds",
     "verdicts.lease": "--lease",
+    "listen": "--listen",
     "listen.address": "--listen",
+    "listen.read_token_file": "--read-token-file",
+    "listen.admin_token_file": "--admin-token-file",
     "storage.path": "--storage",
 }
 #: What a refusal says of a file, and what it says of a flag.
 _SAID_OF_FLAGS: Final = (
     (", or null for unlimited", ""),
+    ("read_token_file, or tls with client_ca_file;", "--read-token-file,"),
+    ("allow_unauthenticated: true", "--allow-unauthenticated"),
     ("use bearer_token_file or headers", "these go in a file, see --config"),
 )
 _ONE_SOURCE: Final = "give one of --target/--file-sd or --prometheus"
@@ -113,6 +118,9 @@ def from_flags(
     max_duration_seconds: float | None = None,
     lease: str | float | None = None,
     listen: str = DEFAULT_ADDRESS,
+    read_token_file: str | None = None,
+    admin_token_file: str | None = None,
+    allow_unauthenticated: bool = False,
     storage: str | PathLike[str] = DEFAULT_STORAGE,
 ) -> SidecarConfig:
     """Build a configuration out of command line flags; relative paths are taken as they are.
@@ -136,7 +144,12 @@ def from_flags(
         "source": source,
         "resource_limits": limits,
         "verdicts": {} if lease is None else {"lease": _seconds(lease)},
-        "listen": {"address": listen},
+        "listen": {
+            "address": listen,
+            "read_token_file": read_token_file,
+            "admin_token_file": admin_token_file,
+            "allow_unauthenticated": allow_unauthenticated,
+        },
         "storage": {"path": str(storage)},
     }
 
@@ -148,10 +161,10 @@ def _problem_of_flags(mistake: _Mistake) -> InvalidValueError:
         both = ", not both" if mistake.value else ""
         return replace(mistake, sentence=_ONE_SOURCE + both).error("")
     name = ".".join(str(key) for key in mistake.keys[:3] if isinstance(key, str))
-    allowed = mistake.allowed
+    allowed, sentence = mistake.allowed, mistake.sentence
     for of_file, of_flag in _SAID_OF_FLAGS:
-        allowed = allowed.replace(of_file, of_flag)
-    return replace(mistake, allowed=allowed).error(_FLAGS.get(name, name))
+        allowed, sentence = allowed.replace(of_file, of_flag), sentence.replace(of_file, of_flag)
+    return replace(mistake, allowed=allowed, sentence=sentence).error(_FLAGS.get(name, name))
 
 
 def _seconds(given: str | float) -> str | float:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from otel_budget.config import values
+from otel_budget.config.listen import ListenConfig
+from otel_budget.config.section import Section, Strict
 from otel_budget.config.values import (
-    Address,
     FilePath,
     FilePattern,
     Headers,
@@ -31,28 +31,9 @@ from otel_budget.model import checks
 from otel_budget.model.limits import IGNORE, STOP
 from otel_budget.model.verdict import Action
 
-DEFAULT_ADDRESS: Final = "127.0.0.1:9465"
 DEFAULT_STORAGE: Final = "otel-budget.db"
 
 Ratio = Annotated[float | None, checked(checks.ratio)]
-
-
-class Strict(BaseModel):
-    """A section: an unknown key is an error, and nothing changes after it was read."""
-
-    # The values are never shown by pydantic itself: load.py says what is wrong, with file and line.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True
-    )
-
-
-class Section(Strict):
-    """A section that may be left out, or be empty."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_is_empty(cls, data: Any) -> Any:
-        return {} if data is None else data
 
 
 class TargetConfig(Strict):
@@ -169,33 +150,6 @@ class VerdictsConfig(Section):
     forget_after: Seconds = 3600.0
 
 
-class ListenConfig(Section):
-    """Where verdicts are served.
-
-    Whoever reaches the address may read them, so by default it is on the loopback interface.
-    """
-
-    address: Address = DEFAULT_ADDRESS
-
-    @property
-    def host(self) -> str:
-        """Host name or address, without brackets."""
-        return values.split_address(self.address)[0]
-
-    @property
-    def port(self) -> int:
-        """0 for a free one."""
-        return values.split_address(self.address)[1]
-
-    @property
-    def is_loopback(self) -> bool:
-        """True if only this host reaches it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host.lower() == "localhost"
-
-
 class StorageConfig(Section):
     """Where the ledger is kept."""
 
@@ -213,7 +167,7 @@ def _no_budgets(value: object) -> tuple[()]:
 class SidecarConfig(Strict):
     """All of it."""
 
-    presets: OwnPresets = {}
+    presets: OwnPresets = Field(default={})
     """First, because the source may name them."""
     source: SourceConfig
     resource_limits: CeilingsConfig = Field(default_factory=CeilingsConfig)

@@ -8,17 +8,17 @@ and so is whether the sidecar answers at all.
 from __future__ import annotations
 
 import http.client
+import json
 import logging
 import random
 import socket
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from otel_budget import wire
-from otel_budget.errors import InvalidValueError
+from otel_budget.enforcement.address import SidecarAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,34 +37,10 @@ MAX_LINE = 1_000_000
 #: The sidecar is there, and has not seen this run, or anything, yet. Any server may answer 404, so
 #: only a problem in the sidecar's own format counts.
 _NOT_YET = (http.client.NOT_FOUND, http.client.SERVICE_UNAVAILABLE)
-
-
-@dataclass(frozen=True, slots=True)
-class SidecarAddress:
-    """Where the sidecar is."""
-
-    secure: bool
-    host: str
-    port: int | None
-    path: str
-
-    @classmethod
-    def parse(cls, url: str) -> SidecarAddress:
-        """Read an http or https URL. Raises InvalidValueError for anything else."""
-        allowed = "an http:// or https:// URL such as http://127.0.0.1:9465"
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except (ValueError, AttributeError) as exc:
-            raise InvalidValueError("sidecar", url, allowed) from exc
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidValueError("sidecar", url, allowed)
-        return cls(parts.scheme == "https", parts.hostname, port, parts.path.rstrip("/"))
-
-    def connect(self, timeout: float) -> http.client.HTTPConnection:
-        """Return a connection that is not open yet."""
-        kind = http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
-        return kind(self.host, self.port, timeout=timeout)
+#: It is there, and wants to be asked with another token, or less often.
+_NOT_LET_IN = (
+    http.client.UNAUTHORIZED, http.client.FORBIDDEN, http.client.TOO_MANY_REQUESTS,
+)  # fmt: skip
 
 
 class UnreachableError(Exception):
@@ -122,8 +98,9 @@ class VerdictClient:
 
     def _try(self, way: Callable[[http.client.HTTPConnection], bool]) -> bool:
         """Ask in one way; True if a verdict was heard."""
-        connection = self._address.connect(TIMEOUT)
+        connection: http.client.HTTPConnection | None = None
         try:
+            connection = self._address.connect(TIMEOUT)
             connection.connect()
             with self._lock:
                 self._socket = connection.sock
@@ -138,11 +115,12 @@ class VerdictClient:
         finally:
             with self._lock:
                 self._socket = None
-            connection.close()
+            if connection is not None:
+                connection.close()
 
     def _stream(self, connection: http.client.HTTPConnection) -> bool:
         path = f"{self._address.path}/v1/stream?session_id={quote(self._session_id, safe='')}"
-        connection.request("GET", path, headers={"Accept": "text/event-stream"})
+        connection.request("GET", path, headers=self._address.headers("text/event-stream"))
         response = connection.getresponse()
         kind = response.headers.get_content_type()
         if response.status != http.client.OK or kind != "text/event-stream":
@@ -164,13 +142,15 @@ class VerdictClient:
 
     def _get(self, connection: http.client.HTTPConnection) -> bool:
         path = f"{self._address.path}/v1/verdicts/{quote(self._session_id, safe='')}"
-        connection.request("GET", path, headers={"Accept": "application/json"})
+        connection.request("GET", path, headers=self._address.headers("application/json"))
         response = connection.getresponse()
         body = response.read(MAX_LINE)
         kind = response.headers.get_content_type()
         if response.status in _NOT_YET and kind == "application/problem+json":
             self._tell(reachable=True)
             return False
+        if response.status in _NOT_LET_IN and kind == "application/problem+json":
+            raise UnreachableError(f"{path} answered {response.status}: {detail_of(body)}")
         if response.status != http.client.OK:
             raise UnreachableError(
                 f"{path} answered {response.status} {kind}, which is not a sidecar's answer"
@@ -192,3 +172,11 @@ class VerdictClient:
         if reachable is not self._reachable:
             self._reachable = reachable
             self._on_reachable(reachable)
+
+
+def detail_of(body: bytes) -> str:
+    """Return what a problem+json answer says, as one printable line; empty for anything else."""
+    with suppress(ValueError, TypeError, KeyError, RecursionError):
+        words = " ".join(str(json.loads(body)["detail"]).split())
+        return "".join(c if c.isprintable() else "?" for c in words)[:500]
+    return ""

@@ -22,6 +22,7 @@ from otel_budget.ledger.facts import strictest
 from otel_budget.ledger.incarnation import COUNTED, UNSURE, ZERO, Incarnation
 from otel_budget.ledger.pace import Pace
 from otel_budget.model.doubt import Doubt
+from otel_budget.model.order import NO_ORDERS
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Account(Pace):
         """What the newest incarnation says of the run."""
         self.ended_at: float | None = None
         self.resets = 0
+        self.orders = NO_ORDERS
+        """What an operator has ordered for this run."""
         self.revision = 0
         """Grows whenever something worth storing changed."""
 

@@ -19,6 +19,7 @@ from otel_budget import semconv
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.incarnation import COUNTED
 from otel_budget.model.doubt import NO_DOUBT, Doubt
+from otel_budget.model.order import NO_ORDERS, Orders
 from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Balance:
     """Seconds since somebody began to listen: a restarted sidecar has not waited any longer."""
     doubt: Doubt = NO_DOUBT
     """What is not known of the use."""
+    orders: Orders = NO_ORDERS
+    """What an operator has ordered, be it that it does not hold any more."""
 
 
 class Ledger:
@@ -170,6 +173,7 @@ class Ledger:
             ended=account.ended_at is not None,
             listened_for=max(0.0, now - account.watched_from),
             doubt=account.doubt,
+            orders=account.orders,
         )
 
     def forget(self, now: float, forget_after: float) -> list[Account]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.counter import CounterState
 from otel_budget.ledger.incarnation import Incarnation, View
+from otel_budget.model.order import NO_ORDERS, Order, OrderKind, Orders
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
     from otel_budget.model.usage import Number
 
-#: Version of this format. A reader refuses a newer one.
-FORMAT = 1
+#: Version of this format. A reader refuses a newer one. 2 has orders; 1 is read, too.
+FORMAT = 2
 _UNSURE = {semconv.COST: "unpriced_calls", semconv.TOKENS: "unknown_usage_calls"}
 
 
@@ -34,6 +36,7 @@ def dump(account: Account) -> dict[str, Any]:
         "resets": account.resets,
         "gaps": list(account.gaps),
         "facts": _dump_facts(account.facts),
+        "orders": [dump_order(o) for o in (account.orders.stop, account.orders.limits) if o],
         "incarnations": [
             {"key": key, **_dump_incarnation(incarnation)}
             for key, incarnation in account.incarnations.items()
@@ -43,8 +46,8 @@ def dump(account: Account) -> dict[str, Any]:
 
 def load(data: dict[str, Any]) -> Account:
     """Return the account that ``dump`` wrote. Raises ValueError for a format it does not know."""
-    if data.get("format") != FORMAT:
-        raise ValueError(f"account format {data.get('format')!r}: this version reads {FORMAT}")
+    if data.get("format") not in (1, FORMAT):
+        raise ValueError(f"account format {data.get('format')!r}: this version reads 1 and {FORMAT}")
     account = Account(data["session_id"], data["started_at"], data["first_seen_at"])
     account.superseded = tuple(data.get("superseded", ()))
     # Written before calls were counted; since then it is for the readers of that version.
@@ -55,11 +58,35 @@ def load(data: dict[str, Any]) -> Account:
     account.resets = data["resets"]
     account.gaps.extend(data["gaps"])
     account.facts = _load_facts(data["facts"])
+    account.orders = reduce(Orders.after, map(load_order, data.get("orders", ())), NO_ORDERS)
     for saved in data["incarnations"]:
         # Written before incarnations kept it: the account's is as good.
         saved.setdefault("began_at", data.get("began_at"))
         account.incarnations[saved["key"]] = _load_incarnation(saved)
     return account
+
+
+def dump_order(order: Order) -> dict[str, Any]:
+    """Return an operator's order as JSON types."""
+    limits = {
+        key: None if limit is None else _dump_number(limit) for key, limit in order.limits.items()
+    }
+    return {
+        "kind": str(order.kind),
+        "reason": order.reason,
+        "by": order.by,
+        "at": order.at,
+        "until": order.until,
+        "limits": limits,
+    }
+
+
+def load_order(data: dict[str, Any]) -> Order:
+    """Return the order that ``dump_order`` wrote."""
+    limits = {
+        key: None if limit is None else _load_number(limit) for key, limit in data["limits"].items()
+    }
+    return Order(**{**data, "kind": OrderKind(data["kind"]), "limits": limits})
 
 
 def _dump_incarnation(incarnation: Incarnation) -> dict[str, Any]:

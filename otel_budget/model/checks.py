@@ -12,6 +12,12 @@ MAX_COUNT = 2**53
 _NO_MONEY, _MOST_MONEY = Decimal(0), Decimal(MAX_COUNT)
 
 SESSION_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+_UNSEEN = (  # controls, what breaks lines or turns them round, what has no width, half characters
+    r"\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
+    r"\ufeff\ufff9-\ufffb"
+)
+#: One line of text for people, with something in it.
+LINE_PATTERN = re.compile(rf"[^{_UNSEEN}]*[^\s{_UNSEEN}][^{_UNSEEN}]*")
 _SESSION_ID_ALLOWED = (
     "1 to 128 characters out of A-Z a-z 0-9 . _ : @ -, the first one a letter or a digit"
 )
@@ -100,3 +106,11 @@ def money_text(key: str, value: object) -> Decimal:
     except InvalidOperation as exc:
         raise InvalidValueError(key, value, allowed) from exc
     return money(key, amount)
+
+
+def line(key: str, value: object, most: int) -> str:
+    """Return one line of text, 1 to ``most`` characters, without the spaces around it."""
+    allowed = f"one line of 1 to {most} printable characters"
+    if not isinstance(value, str) or len(value) > most or LINE_PATTERN.fullmatch(value) is None:
+        raise InvalidValueError(key, value, allowed)
+    return value.strip()

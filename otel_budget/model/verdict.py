@@ -9,7 +9,7 @@ from typing import Literal
 
 from otel_budget.model.usage import Number
 
-Origin = Literal["session", "sidecar"]
+Origin = Literal["session", "sidecar", "operator"]
 
 
 class LimitStatus(StrEnum):
@@ -60,7 +60,7 @@ class ResourceState:
     """Used over limit; 1 for a limit of 0; None when unlimited."""
     status: LimitStatus
     limit_from: Origin | None = None
-    """Whose limit counted: the run's own, or the sidecar's."""
+    """Whose limit counted: the run's own, the sidecar's, or one an operator ordered."""
     exhaustion_seconds: float | None = None
     """Forecast seconds until the limit; None when it is not being spent, or not forecast."""
     at_least: bool = False

@@ -3,6 +3,7 @@
 Both come out of ``check`` and ``decide``, so they cannot disagree about the same numbers.
 
 What the sidecar does without good data, in this order:
+0. An operator's stop holds whatever the data.
 1. What is known to be exceeded stays exceeded and stopped, however old the data; and so do calls
    of unknown price or use that stop a run.
 2. Good data decide by the table.
@@ -32,6 +33,7 @@ from otel_budget.policy.evaluate import (
     stricter,
 )
 from otel_budget.policy.forecast import exhaustion_seconds
+from otel_budget.policy.ordered import STOPPED, ceilings, said
 from otel_budget.policy.unknown import UNKNOWN_USAGE, UNPRICED, OnUnknown, advice
 from otel_budget.policy.words import percent
 
@@ -59,6 +61,8 @@ class Rules:
 
     ceilings: Bounds = field(default_factory=dict)
     """Limits for every run on top of its own; absent is no ceiling."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """Those the ceilings were made with; absent is the default."""
     completion_threshold: float | None = None
     """The sidecar's own; the higher of it and the run's counts. None: the run's alone."""
     lease: float = 15.0
@@ -98,9 +102,9 @@ def judge_session(
 
 def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
     """Return the sidecar's verdict on a run. now: as in the balance, Unix time."""
-    facts = balance.facts
+    facts, orders = balance.facts, balance.orders.holding(now)
     own = bounds_from(facts.limits, facts.thresholds, "session")
-    bounds = stricter(own, rules.ceilings)
+    bounds = stricter(own, ceilings(rules.ceilings, rules.thresholds, orders.limits))
     result = check(balance.used, bounds, balance.doubt)
     completion_threshold = _completion_threshold(facts, rules)
     known = decide(result.status, facts.progress, completion_threshold)
@@ -112,6 +116,8 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
         held = decide(then.status, facts.progress, completion_threshold)
         decision = decide_without_data(held, reason, since, rules.hold, rules.on_no_data)
         result = dataclasses.replace(result, status=LimitStatus.INCONCLUSIVE)
+    if orders.stop is not None:
+        decision = STOPPED
     verdict = _verdict(
         balance.session_id, result, decision, bounds,
         progress=facts.progress, doubt=balance.doubt, now=now,
@@ -132,6 +138,7 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
         policy_revision=rules.revision,
         completion_threshold=completion_threshold,
         run_state=facts.state,
+        message=verdict.message if orders.stop is None else said(orders.stop),
     )
     return _identified(verdict, bounds)
 

@@ -1,6 +1,6 @@
 """The HTTP API of the sidecar: verdicts by GET and as a stream, metrics, health, its description.
 
-It only shows what the hub holds; it never judges and changes nothing.
+It shows what the hub holds, and hands on what operators order; it never judges.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -21,9 +22,14 @@ from otel_budget.errors import InvalidValueError
 from otel_budget.model import checks
 from otel_budget.model.verdict import LimitStatus
 from otel_budget.publish import openapi
+from otel_budget.publish.access import Gate, Guarded
+from otel_budget.publish.orders import Operations, OrderRoutes
 from otel_budget.publish.problem import HANDLERS
+from otel_budget.publish.server import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
@@ -35,8 +41,8 @@ _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _NOT_READY = "nothing has been read from the source yet; the log and /metrics say why"
 
 
-class Host(Protocol):
-    """What the API needs to know of the process around it."""
+class Host(Operations, Protocol):
+    """What the API needs of the process around it."""
 
     @property
     def ready(self) -> bool:
@@ -53,19 +59,28 @@ class Host(Protocol):
         """
 
 
-def build_app(hub: Hub, host: Host, version: str) -> Starlette:
-    """Return the ASGI application. version: of otel-budget, for the description."""
-    api = _Api(hub, host, json.dumps(openapi.document(version)))
+def build_app(
+    hub: Hub, host: Host, version: str, gate: Gate | None = None, limits: Limits | None = None
+) -> Starlette:
+    """Return the ASGI application. version: of otel-budget, for the description.
+
+    gate: who may do what; by default everybody may read. limits: by default those of ``Limits``.
+    """
+    gate, limits = gate or Gate(), limits or Limits()
+    api = _Api(hub, host, json.dumps(openapi.document(version)), limits)
+    orders = OrderRoutes(host, gate, api.json_of, limits.request_body)
     app = Starlette(
         routes=[
             Route("/v1/verdicts", api.verdicts),
             Route("/v1/verdicts/{session_id}", api.verdict),
             Route("/v1/stream", api.stream),
+            *orders.routes(),
             Route("/metrics", api.metrics),
             Route("/-/healthy", api.healthy),
             Route("/-/ready", api.readiness),
             Route("/openapi.json", api.description),
         ],
+        middleware=[Middleware(Guarded, gate=gate)],
         exception_handlers=HANDLERS,
     )
     app.router.redirect_slashes = False  # an unknown path is an error that says so, not a detour
@@ -73,8 +88,9 @@ def build_app(hub: Hub, host: Host, version: str) -> Starlette:
 
 
 class _Api:
-    def __init__(self, hub: Hub, host: Host, description: str) -> None:
+    def __init__(self, hub: Hub, host: Host, description: str, limits: Limits) -> None:
         self._hub, self._host, self._description = hub, host, description
+        self._limits = limits
         self._one_scrape = asyncio.Lock()
 
     async def verdicts(self, request: Request) -> Response:
@@ -101,15 +117,25 @@ class _Api:
         detail = f"no run {session_id!r} is known here"
         raise HTTPException(HTTPStatus.NOT_FOUND, detail)
 
+    def json_of(self, session_id: str) -> str | None:
+        """Return a run's verdict as JSON; None if there is no such run."""
+        published = self._hub.get(session_id)
+        return None if published is None else published.json
+
     async def stream(self, request: Request) -> Response:
         wanted = request.query_params.get("session_id")
         session_id = None if wanted is None else checks.session_id(wanted)
         last = request.headers.get("last-event-id")
         after = None if not last else _number("Last-Event-ID", last, 0, 10**18)
-        response = _EventStream(self._hub, session_id, after)
         if request.method == "HEAD":
             return Response(headers=_STREAM_HEADERS, media_type=_EventStream.media_type)
-        return response
+        client = request.client.host if request.client else ""
+        if not self._limits.open_stream(client):
+            most = self._limits.streams_per_client
+            detail = f"{most:,} streams are open from {client} already: close some, or ask by GET"
+            headers = {"Retry-After": "10"}
+            raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, detail, headers)
+        return _EventStream(self._hub, session_id, after, lambda: self._limits.close_stream(client))
 
     async def metrics(self, request: Request) -> Response:
         accept = request.headers.get("accept", "")
@@ -145,8 +171,15 @@ class _EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, hub: Hub, session_id: str | None, after: int | None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        session_id: str | None,
+        after: int | None,
+        on_end: Callable[[], None],
+    ) -> None:
         self._hub, self._session_id, self._after = hub, session_id, after
+        self._on_end = on_end
         super().__init__((), headers=_STREAM_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -158,6 +191,8 @@ class _EventStream(StreamingResponse):
                 # At the end the server cuts off a reader that does not read; that is no defect.
                 if not self._hub.closed:
                     raise
+            finally:
+                self._on_end()
 
 
 def _json(text: str) -> Response:

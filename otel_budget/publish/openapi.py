@@ -4,151 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_budget import semconv, wire
-from otel_budget.model.checks import SESSION_ID_PATTERN
-from otel_budget.model.verdict import Action, LimitStatus, Reason
-from otel_budget.publish import problem
+from otel_budget.model.order import OrderKind
+from otel_budget.publish import problem, schemas
 
 Json = dict[str, Any]
-
-_TIME = {"type": "string", "format": "date-time"}
-_MAYBE_NUMBER = {"type": ["number", "null"]}
-_MAYBE_SHARE = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
-_AMOUNT: Json = {
-    "description": "Seconds, tokens or calls as a number; US dollars as a decimal string.",
-    "anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9.E+-]+$"}],
-}
-_MAYBE_AMOUNT: Json = {"anyOf": [*_AMOUNT["anyOf"], {"type": "null"}]}
-_SESSION_ID: Json = {"type": "string", "pattern": f"^{SESSION_ID_PATTERN.pattern}$"}
-_ORIGIN: Json = {
-    "description": "Whose limit counted.",
-    "enum": ["session", "sidecar", None],
-}
-
-_RESOURCE: Json = {
-    "type": "object",
-    "description": "One resource of the run: what is used, of what.",
-    "required": ["used", "limit", "remaining", "ratio", "status", "limit_from"],
-    "properties": {
-        "used": _AMOUNT,
-        "limit": {**_MAYBE_AMOUNT, "description": "The limit that counted; null is unlimited."},
-        "warning_at": {
-            **_MAYBE_AMOUNT,
-            "description": "The smallest use that counts as approaching; null when unlimited.",
-        },
-        "remaining": {**_MAYBE_AMOUNT, "description": "Never below 0; null when unlimited."},
-        "ratio": {**_MAYBE_NUMBER, "description": "Used over limit; null when unlimited."},
-        "status": {"$ref": "#/components/schemas/Status"},
-        "limit_from": _ORIGIN,
-        "exhaustion_seconds": {
-            **_MAYBE_NUMBER,
-            "description": "Forecast seconds until the limit; null when it is not being spent.",
-        },
-        "at_least": {
-            "type": "boolean",
-            "description": (
-                "True when part of the use is unknown (calls without a price, or without a token "
-                "count): it is at least what is said. Absent otherwise."
-            ),
-        },
-        "estimated": {
-            "type": "boolean",
-            "description": (
-                "True when part of the use is an estimate: the run's own mean, for calls that did "
-                "not say what they used. Absent otherwise."
-            ),
-        },
-    },
-}
-
-_VERDICT: Json = {
-    "type": "object",
-    "description": (
-        "Continue or stop, why, and the numbers it came from. It may be trusted for lease_seconds "
-        "from receipt; after that do what your own fail mode says. Accept keys, reasons and "
-        "resources you do not know."
-    ),
-    "required": [
-        "version", "session_id", "run_started_at", "run_state", "action", "status", "reason",
-        "message", "resources", "headroom", "budgets", "progress", "completion_threshold",
-        "data_at", "evaluated_at", "lease_seconds", "valid_until", "sequence", "decision_id",
-        "policy_revision",
-    ],
-    "properties": {
-        "version": {"const": wire.VERSION},
-        "session_id": _SESSION_ID,
-        "run_started_at": {
-            **_MAYBE_NUMBER,
-            "description": (
-                "Start of the run that was judged, in Unix seconds, as the run exports it; null "
-                "when it does not. Drop a verdict with another start than your own."
-            ),
-        },
-        "run_state": {
-            "description": (
-                "What the run said it was doing when it was judged; null when it does not say. A "
-                "verdict on a run that has ended (" + ", ".join(semconv.ENDED_STATES) + ") is "
-                "history: it says nothing about another run under the same id."
-            ),
-            "enum": [*semconv.SESSION_STATES, None],
-        },
-        "action": {"enum": [str(action) for action in Action]},
-        "status": {"$ref": "#/components/schemas/Status"},
-        "reason": {"type": "string", "examples": [str(reason) for reason in Reason]},
-        "message": {"type": "string", "description": "One line for people."},
-        "resources": {
-            "type": "object",
-            "description": "By resource: " + ", ".join(semconv.RESOURCES) + "; others may come.",
-            "additionalProperties": {"$ref": "#/components/schemas/Resource"},
-        },
-        "headroom": {
-            "type": "object",
-            "description": "How much more may be used before the status could change.",
-            "additionalProperties": _AMOUNT,
-        },
-        "budgets": {
-            "type": "array",
-            "description": "Budgets shared with other runs; empty in this version.",
-            "items": {"type": "object"},
-        },
-        "progress": _MAYBE_SHARE,
-        "completion_threshold": {
-            **_MAYBE_SHARE,
-            "description": "Progress from which the run may finish when it is approaching a limit.",
-        },
-        "data_at": {"type": ["string", "null"], "format": "date-time"},
-        "evaluated_at": _TIME,
-        "lease_seconds": {"type": "number", "exclusiveMinimum": 0},
-        "valid_until": {**_TIME, "description": "For people; programs count from receipt."},
-        "sequence": {"type": "integer", "minimum": 1},
-        "decision_id": {"type": "string"},
-        "policy_revision": {"type": "string"},
-    },
-}  # fmt: skip
-
-_PROBLEM: Json = {
-    "type": "object",
-    "description": "An error, as in RFC 9457.",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-    },
-}
-
-_PAGE: Json = {
-    "type": "object",
-    "required": ["verdicts", "next_cursor"],
-    "properties": {
-        "verdicts": {"type": "array", "items": {"$ref": "#/components/schemas/Verdict"}},
-        "next_cursor": {
-            "type": ["string", "null"],
-            "description": "Pass it as ?cursor= for the next page; null on the last.",
-        },
-    },
-}
 
 
 def _response(description: str, media_type: str, schema: Json) -> Json:
@@ -163,19 +22,69 @@ def _error(description: str) -> Json:
     return _response(description, problem.MEDIA_TYPE, _ref("Problem"))
 
 
-_BAD_REQUEST = _error("A parameter that is not allowed; detail names it and what is.")
+_BAD_REQUEST = _error("A parameter or a body that is not allowed; detail names it and what is.")
+_NO_RUN = _error("No such run is known, or it ended a while ago.")
 _NOT_READY: Json = {
     **_error("Nothing has been read from the source yet."),
     "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
+}
+#: Of every operation but the health checks.
+_GUARDED: Json = {
+    "401": {
+        **_error("A token is needed, or this one is not known."),
+        "headers": {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    },
+    "421": _error("Asked for another host than this machine, as a page in a browser may."),
+}
+_ACTED: Json = {
+    "200": _response("Done and stored: the verdict since.", "application/json", _ref("Verdict")),
+    "400": _BAD_REQUEST,
+    **_GUARDED,
+    "403": _error("The token may only read, or the sidecar has no admin token."),
+    "404": _NO_RUN,
+    "409": _error("The run is over."),
+    "413": _error("The body is too large."),
+    "415": _error("The body is not application/json."),
+}
+_ORDERING = {
+    OrderKind.STOP: "Stop a run, whatever its numbers say",
+    OrderKind.RELEASE: "Take a stop back",
+    OrderKind.LIMITS: "Hold a run to other ceilings than the configured ones, for a time",
 }
 _TEXT: Json = {"type": "string"}
 
 
 def _get(operation: str, summary: str, responses: Json, *parameters: Json) -> Json:
-    described: Json = {"operationId": operation, "summary": summary, "responses": responses}
+    described: Json = {
+        "operationId": operation,
+        "summary": summary,
+        "security": [{}, {"read": []}, {"admin": []}],
+        "responses": {**responses, **_GUARDED},
+    }
     if parameters:
         described["parameters"] = list(parameters)
     return {"get": described}
+
+
+def _open(operation: str, summary: str, responses: Json) -> Json:
+    """Describe a health check, which asks for nothing."""
+    responses = {**responses, "421": _GUARDED["421"]}
+    described = {"operationId": operation, "summary": summary, "security": []}
+    return {"get": {**described, "responses": responses}}
+
+
+def _order(kind: OrderKind, summary: str) -> Json:
+    content = {"application/json": {"schema": schemas.ORDERED[kind]}}
+    return {
+        "post": {
+            "operationId": f"{kind}Session",
+            "summary": summary,
+            "security": [{"admin": []}],
+            "parameters": [_SESSION],
+            "requestBody": {"required": True, "content": content},
+            "responses": _ACTED,
+        }
+    }
 
 
 def _parameter(name: str, where: str, description: str, schema: Json) -> Json:
@@ -188,18 +97,19 @@ def _parameter(name: str, where: str, description: str, schema: Json) -> Json:
     }
 
 
+_SESSION = _parameter("session_id", "path", "Names the run.", schemas.SESSION_ID)
 _PATHS: Json = {
     "/v1/verdicts": _get(
         "listVerdicts",
         "The present verdicts of all runs, in the order of their session ids",
         {
-            "200": _response("One page.", "application/json", _PAGE),
+            "200": _response("One page.", "application/json", schemas.PAGE),
             "400": _BAD_REQUEST,
             "503": _NOT_READY,
         },
         _parameter("limit", "query", "Verdicts on a page.",
                    {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
-        _parameter("cursor", "query", "The next_cursor of the page before.", _SESSION_ID),
+        _parameter("cursor", "query", "The next_cursor of the page before.", schemas.SESSION_ID),
         _parameter("status", "query", "Only runs with this status.", _ref("Status")),
     ),
     "/v1/verdicts/{session_id}": _get(
@@ -208,10 +118,10 @@ _PATHS: Json = {
         {
             "200": _response("The verdict.", "application/json", _ref("Verdict")),
             "400": _BAD_REQUEST,
-            "404": _error("No such run is known, or it ended a while ago."),
+            "404": _NO_RUN,
             "503": _NOT_READY,
         },
-        _parameter("session_id", "path", "Names the run.", _SESSION_ID),
+        _SESSION,
     ),
     "/v1/stream": _get(
         "streamVerdicts",
@@ -225,22 +135,35 @@ _PATHS: Json = {
                 _TEXT,
             ),
             "400": _BAD_REQUEST,
+            "429": _error("Too many streams are open from this address."),
         },
-        _parameter("session_id", "query", "Only this run.", _SESSION_ID),
+        _parameter("session_id", "query", "Only this run.", schemas.SESSION_ID),
         _parameter("Last-Event-ID", "header", "At once only what is newer than this sequence.",
                    {"type": "integer", "minimum": 0}),
     ),
+    "/v1/sessions/{session_id}": _get(
+        "getSession",
+        "The present verdict of one run, and what operators ordered",
+        {
+            "200": _response("It.", "application/json", _ref("Session")),
+            "400": _BAD_REQUEST,
+            "404": _NO_RUN,
+        },
+        _SESSION,
+    ),
+    **{f"/v1/sessions/{{session_id}}/{kind}": _order(kind, text)
+       for kind, text in _ORDERING.items()},
     "/metrics": _get(
         "getMetrics",
         "The sidecar's metrics for Prometheus",
         {"200": _response("Prometheus text or OpenMetrics, as asked for.", "text/plain", _TEXT)},
     ),
-    "/-/healthy": _get(
+    "/-/healthy": _open(
         "getHealth",
         "Whether the process answers",
         {"200": _response("It does.", "text/plain", _TEXT)},
     ),
-    "/-/ready": _get(
+    "/-/ready": _open(
         "getReadiness",
         "Whether the source was read well at least once",
         {"200": _response("It was.", "text/plain", _TEXT), "503": _NOT_READY},
@@ -269,10 +192,20 @@ def document(version: str) -> Json:
         "paths": _PATHS,
         "components": {
             "schemas": {
-                "Verdict": _VERDICT,
-                "Resource": _RESOURCE,
-                "Status": {"enum": [str(status) for status in LimitStatus]},
-                "Problem": _PROBLEM,
-            }
+                "Verdict": schemas.VERDICT,
+                "Resource": schemas.RESOURCE,
+                "Status": schemas.STATUS,
+                "Session": schemas.SESSION,
+                "Order": schemas.ORDER,
+                "Problem": schemas.PROBLEM,
+            },
+            "securitySchemes": {
+                "read": _token("One of listen.read_token_file, where the sidecar has it."),
+                "admin": _token("One of listen.admin_token_file; it may read, too."),
+            },
         },
     }
+
+
+def _token(description: str) -> Json:
+    return {"type": "http", "scheme": "bearer", "description": description}

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.verdict import LimitStatus, Verdict
 from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.publish.orders import OrderRefusedError
 from otel_budget.sidecar.store import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from otel_budget.ledger.account import Account
+    from otel_budget.model.order import Order, Orders
     from otel_budget.model.reading import Reading
     from otel_budget.sidecar.store import Restored, Store
 
@@ -88,6 +90,8 @@ class Book:
         self._published = {verdict.session_id: verdict for verdict in restored.verdicts}
         self._stored: dict[str, _Mark] = {}
         self._leaving: list[Account] = []
+        self._action: tuple[Account, Order] | None = None
+        """What an operator orders in the present step."""
         self._over = {a.session_id for a in restored.accounts if a.ended_at is not None}
         """Session ids of live runs whose end is known."""
         for account in restored.accounts:
@@ -124,6 +128,41 @@ class Book:
             dropped=dict(self._ledger.dropped),
             resets=dict(self._ledger.resets),
         )
+
+    def order(
+        self, session_id: str, order: Order, rules: Rules, forget_after: float, now: float
+    ) -> Step:
+        """Take an operator's order for a run, and judge. Returns once both are on disk.
+
+        Raises OrderRefusedError, or sqlite3.Error; the order does not hold then.
+        """
+        account = self._account(session_id)
+        if account.ended_at is not None:
+            state = account.facts.state or "ended"
+            raise OrderRefusedError(f"the run {session_id!r} is over: {state}")
+        before = account.orders
+        account.orders = before.holding(now).after(order)
+        account.revision += 1
+        self._action = (account, order)
+        try:
+            return self.step(None, rules, forget_after, now)
+        except BaseException:
+            account.orders = before
+            raise
+        finally:
+            self._action = None
+
+    def orders(self, session_id: str, most: int, now: float) -> tuple[Orders, list[Order]]:
+        """Return what holds for a run, and its newest orders. Raises OrderRefusedError."""
+        account = self._account(session_id)
+        given = self._store.actions(session_id, account.started_at, most)
+        return account.orders.holding(now), given
+
+    def _account(self, session_id: str) -> Account:
+        account = self._ledger.accounts.get(session_id)
+        if account is None:
+            raise OrderRefusedError(f"no run {session_id!r} is known here", missing=True)
+        return account
 
     def _adopt_archived(self, reading: Reading, now: float) -> None:
         """Bring back accounts of runs that were forgotten and turn up again."""
@@ -189,7 +228,7 @@ class Book:
             if self._stored.get(account.session_id) != _Mark.of(account, archived=True)
         ]
         verdicts = [change.verdict for change in changes]
-        self._store.commit(Changes(sequence, fresh, gone, verdicts))
+        self._store.commit(Changes(sequence, fresh, gone, verdicts, self._action))
         self._sequence = sequence
         for account in self._leaving:
             if account.session_id not in live:

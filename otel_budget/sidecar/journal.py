@@ -9,12 +9,15 @@ import logging
 import re
 from typing import TYPE_CHECKING, Final
 
+from otel_budget import wire
 from otel_budget.model.verdict import Action
+from otel_budget.policy.words import amount
 from otel_budget.sources.notices import MOST_LINES, log_lines, one_line, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from otel_budget.model.order import Order
     from otel_budget.model.reading import Problem, Reading
     from otel_budget.sidecar.book import Change, Step
 
@@ -103,6 +106,19 @@ class Journal:
              "sessions are forgotten, after a long silence"),
         ):  # fmt: skip
             log_lines(logger, logging.INFO, lines, many)
+
+    def ordered(self, session_id: str, order: Order, client: str) -> None:
+        """Tell what an operator ordered, and for how long."""
+        until = "" if order.until is None else f", until {wire.timestamp(order.until)}"
+        limits = "".join(
+            f", {resource}: {'no ceiling' if limit is None else amount(resource, limit)}"
+            for resource, limit in order.limits.items()
+        )
+        by = one_line(order.by) or "an operator"
+        logger.warning(
+            "session %s: %s ordered by %s (from %s)%s%s: %s",
+            session_id, order.kind, by, client, limits, until, one_line(order.reason),
+        )  # fmt: skip
 
     def _tell_whether_it_answers(self, reading: Reading) -> None:
         if not reading.ok:

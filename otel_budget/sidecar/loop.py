@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
     from typing import Any
 
+    from otel_budget.model.order import Order, Orders
+    from otel_budget.model.verdict import Verdict
     from otel_budget.policy.judge import Rules
     from otel_budget.publish.hub import Hub
-    from otel_budget.sidecar.book import Book
+    from otel_budget.sidecar.book import Book, Step
     from otel_budget.sidecar.telemetry import Telemetry
     from otel_budget.sources.base import Clock, Source
 
@@ -87,6 +89,8 @@ class Loop:
         self._reading: asyncio.Task[Reading] | None = None
         self._began_at = self._due_at = self._tried_at = clock()
         self._journal = Journal()
+        self._judging = asyncio.Lock()
+        """The book is used by one at a time."""
 
     def stop(self) -> None:
         """Ask the loop to end with one last tick."""
@@ -155,6 +159,26 @@ class Loop:
 
     async def judge(self, reading: Reading | None) -> None:
         """Account for a reading, judge every run and publish; without a reading only judge."""
+        async with self._judging:
+            await self._judge(reading)
+
+    async def order(self, session_id: str, order: Order, client: str) -> Verdict:
+        """Give an operator's order to a run; see publish.orders.Operations."""
+        async with self._judging:
+            settings, now = self.settings, self._clock()
+            step = await asyncio.to_thread(
+                self._book.order, session_id, order, settings.rules, settings.forget_after, now
+            )
+            self._hand_out(step)
+        self._journal.ordered(session_id, order, client)
+        return next(v for v in step.verdicts if v.session_id == session_id)
+
+    async def orders(self, session_id: str, most: int) -> tuple[Orders, list[Order]]:
+        """Return what holds for a run, and its newest orders."""
+        async with self._judging:
+            return await asyncio.to_thread(self._book.orders, session_id, most, self._clock())
+
+    async def _judge(self, reading: Reading | None) -> None:
         self._tried_at = self._clock()
         settings = self.settings
         if reading is not None:
@@ -171,6 +195,9 @@ class Loop:
             return
         if reading is not None and reading.ok:
             self.ready = True
+        self._hand_out(step)
+
+    def _hand_out(self, step: Step) -> None:
         self._telemetry.stepped(step)
         self._hub.publish(step.verdicts, step.forgotten)
         self._journal.stepped(step)

@@ -45,7 +45,7 @@ class Reloader:
     def reload(self) -> None:
         """Read the file; a bad one changes nothing, and is logged with all that is wrong with it.
 
-        A changed address or storage is not taken up: that needs a restart. All else is.
+        What is changed under ``listen`` and ``storage`` needs a restart. All else is taken up.
         """
         if self._path is None:
             logger.warning("nothing to reload: the configuration came from flags, not from a file")
@@ -73,11 +73,12 @@ class Reloader:
 
     def _note_fixed(self, new: SidecarConfig) -> None:
         """Say which changes have to wait for a restart."""
-        rows = (
-            ("listen.address", self._config.listen.address, new.listen.address),
-            ("storage.path", str(self._config.storage.path), str(new.storage.path)),
-        )
-        for key, running, wanted in rows:
+        old = self._config
+        rows = [
+            (f"listen.{key}", getattr(old.listen, key), getattr(new.listen, key))
+            for key in type(old.listen).model_fields
+        ]
+        for key, running, wanted in (*rows, ("storage.path", old.storage.path, new.storage.path)):
             if wanted != running:
                 logger.warning(
                     "%s: %s needs a restart; until then it stays %s", key, wanted, running

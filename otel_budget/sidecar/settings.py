@@ -18,6 +18,7 @@ from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 
 if TYPE_CHECKING:
+    from otel_budget.config.listen import ListenConfig
     from otel_budget.config.schema import (
         CeilingsConfig,
         ScrapeConfig,
@@ -51,6 +52,7 @@ def rules_of(config: SidecarConfig) -> Rules:
     given = {resource: value for resource, value in thresholds.items() if value is not None}
     return Rules(
         ceilings=bounds_from(_limits(ceilings), given, "sidecar"),
+        thresholds=given,
         completion_threshold=ceilings.completion_threshold,
         lease=verdicts.lease,
         stale_after=verdicts.stale_after,
@@ -70,7 +72,7 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
         f"ceilings: {describe_ceilings(config.resource_limits)}",
         f"verdicts: lease {verdicts.lease:g} s, forgotten after {verdicts.forget_after:g} s",
         f"no data:  stale after {stale}, held for {verdicts.hold:g} s, then {verdicts.on_no_data}",
-        f"listen:   {config.listen.address}",
+        f"listen:   {describe_listen(config.listen)}",
         f"storage:  {config.storage.path}",
         f"policy:   revision {revision(config)}",
     )
@@ -78,10 +80,25 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
 
 def warnings(config: SidecarConfig) -> tuple[str, ...]:
     """Say what is allowed but should be meant."""
-    if config.listen.is_loopback:
+    listen, found = config.listen, []
+    if listen.is_loopback:
         return ()
-    reached = f"listen: other hosts may reach {config.listen.address}"
-    return (f"{reached}, and there is no authentication yet: who reaches it reads all verdicts",)
+    reached = f"listen: other hosts may reach {listen.address}"
+    if not listen.asks_who:
+        found.append(f"{reached}, nothing asks who they are: who reaches it reads all verdicts")
+    if listen.tls is None and (listen.read_token_file or listen.admin_token_file):
+        found.append(f"{reached}, tokens come in clear text: give tls, or put it behind a proxy")
+    return tuple(found)
+
+
+def describe_listen(config: ListenConfig) -> str:
+    """Say in a few words where verdicts are served, and to whom."""
+    mutual = config.tls is not None and config.tls.client_ca_file is not None
+    said = [config.address]
+    said += ["TLS with client certificates" if mutual else "TLS"] if config.tls else []
+    said.append("readers need a token" if config.read_token_file else "no token needed to read")
+    said.append("operators may act" if config.admin_token_file else "nobody may act")
+    return ", ".join(said)
 
 
 def describe_source(config: SourceConfig) -> str:

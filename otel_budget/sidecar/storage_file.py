@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection, DatabaseError
@@ -10,9 +11,12 @@ from otel_budget import wire
 from otel_budget.errors import OtelBudgetError
 from otel_budget.ledger import record
 
-#: What is in the file, each with its version. Another version of any of them is refused.
+logger = logging.getLogger(__name__)
+
+#: What is in the file, each with its version. A newer version of any of them is refused, an older
+#: one brought up to date.
 VERSIONS = {
-    "schema_version": "1",
+    "schema_version": "2",
     "account_format": str(record.FORMAT),
     "verdict_version": str(wire.VERSION),
 }
@@ -38,6 +42,21 @@ CREATE TABLE verdict (
     PRIMARY KEY (session_id, started_at)
 );
 """
+_ACTIONS = """
+CREATE TABLE operator_action (
+    id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,  -- Unix time
+    session_id TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE INDEX action_of_run ON operator_action (session_id, started_at);
+"""
+#: What to do to a file of an older version to have the next one: by key and the older version.
+_MIGRATIONS = {
+    ("schema_version", "1"): _ACTIONS,
+    ("account_format", "1"): "",  # its accounts are read as they are, and written with orders
+}
 #: Rows that could not be read, out of the way of what is written later. Made when there are any.
 UNREADABLE = """
 CREATE TABLE IF NOT EXISTS unreadable (
@@ -70,13 +89,15 @@ def check_kind(path: str) -> None:
 
 
 def check_version(connection: Connection, path: str) -> None:
-    """Make the tables in an empty file; refuse tables this version does not know."""
+    """Make the tables in an empty file, bring those of an older version up to date, refuse others.
+
+    Within the caller's transaction, so that a file is never between two versions.
+    """
     tables = {
         name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
     }
     if not tables:
-        for statement in _SCHEMA.split(";\n"):
-            connection.execute(statement)
+        _execute(connection, _SCHEMA + _ACTIONS)
         rows = [*VERSIONS.items(), ("sequence", "0")]
         connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
         return
@@ -84,14 +105,33 @@ def check_version(connection: Connection, path: str) -> None:
     for key, ours in VERSIONS.items():
         if key not in found:
             raise StoreError(path, "is a database of something else", _ELSEWHERE)
+        found[key] = _migrated(connection, key, found[key])
         if found[key] != ours:
             problem = f"has {key} {found[key]}, this version of otel-budget reads {ours}"
             raise StoreError(path, problem, f"upgrade otel-budget, or {_ELSEWHERE}")
 
 
+def _migrated(connection: Connection, key: str, version: str) -> str:
+    """Bring what a key stands for up to date, as far as that is known; return its version then."""
+    begun = version
+    while (key, version) in _MIGRATIONS and version != VERSIONS[key]:
+        _execute(connection, _MIGRATIONS[key, version])
+        version = str(int(version) + 1)
+    if version != begun:
+        connection.execute("UPDATE meta SET value = ? WHERE key = ?", (version, key))
+        logger.info("storage: brought %s from %s to %s", key, begun, version)
+    return version
+
+
+def _execute(connection: Connection, script: str) -> None:
+    """Run statements one by one: executescript would end the transaction."""
+    for statement in script.split(";\n"):
+        connection.execute(statement)
+
+
 def check_whole(connection: Connection) -> None:
     """Raise DatabaseError for a file that SQLite finds damaged."""
-    (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if answer != "ok":
         raise DatabaseError(answer)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from otel_budget.ledger.account import Account
+    from otel_budget.model.order import Order
     from otel_budget.model.verdict import Verdict
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ _LOCK_TIMEOUT = 2.0
 #: Seconds an archived run is kept, and seconds between two looks for older ones.
 KEEP_ARCHIVED = 30 * 86_400.0
 PURGE_EVERY = 3600.0
+#: Seconds for which it is kept what operators ordered.
+KEEP_ACTIONS = 365 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +82,12 @@ class Changes:
     """Those that were forgotten, or superseded by a new run."""
     verdicts: Sequence[Verdict] = field(default=())
     """Those with a new sequence."""
+    action: tuple[Account, Order] | None = None
+    """What an operator ordered, for which run."""
 
     def __bool__(self) -> bool:
         """True if there is anything to write. A sequence moves only along with a verdict."""
-        return bool(self.accounts or self.archived or self.verdicts)
+        return bool(self.accounts or self.archived or self.verdicts or self.action)
 
 
 class Store:
@@ -111,6 +116,15 @@ class Store:
         found = self._readable("account", where, _account, session_id, _key(started_at))
         return found[0] if found else None
 
+    def actions(self, session_id: str, started_at: float | None, most: int) -> list[Order]:
+        """Return what operators ordered for a run, the newest first."""
+        rows = self._db.execute(
+            "SELECT body FROM operator_action WHERE session_id = ? AND started_at = ? "
+            "ORDER BY id DESC LIMIT ?",
+            (session_id, _key(started_at), most),
+        )
+        return [record.load_order(json.loads(body)) for (body,) in rows]
+
     def commit(self, changes: Changes) -> None:
         """Write what changed, all or nothing. Raises sqlite3.Error; nothing is written then."""
         if not changes:
@@ -122,11 +136,13 @@ class Store:
             self._archive(changes.archived, now)
             self._write_accounts(changes.accounts)
             self._write_verdicts(changes.verdicts)
+            if changes.action is not None:
+                self._write_action(*changes.action)
             self._db.execute(
                 "UPDATE meta SET value = ? WHERE key = 'sequence'", (str(changes.sequence),)
             )
             if purging:
-                self._purge(now - KEEP_ARCHIVED)
+                self._purge(now)
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -183,9 +199,19 @@ class Store:
                              (*key, now, _body(account)))  # fmt: skip
             self._db.execute("DELETE FROM verdict WHERE session_id = ? AND started_at = ?", key)
 
-    def _purge(self, before: float) -> None:
-        """Delete what was archived before a Unix time."""
-        self._db.execute("DELETE FROM account WHERE archived = 1 AND archived_at < ?", (before,))
+    def _purge(self, now: float) -> None:
+        """Delete what was kept for long enough."""
+        self._db.execute(
+            "DELETE FROM account WHERE archived = 1 AND archived_at < ?", (now - KEEP_ARCHIVED,)
+        )
+        self._db.execute("DELETE FROM operator_action WHERE at < ?", (now - KEEP_ACTIONS,))
+
+    def _write_action(self, account: Account, order: Order) -> None:
+        self._db.execute(
+            "INSERT INTO operator_action (at, session_id, started_at, body) VALUES (?, ?, ?, ?)",
+            (order.at, account.session_id, _key(account.started_at),
+             json.dumps(record.dump_order(order))),
+        )  # fmt: skip
 
     def _write_accounts(self, accounts: Iterable[Account]) -> None:
         for account in accounts:

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from otel_budget import semconv
 from otel_budget.model.verdict import Action
 from otel_budget.policy.decide import KNOWN, NO_DATA
+from otel_budget.policy.ordered import STOPPED
 from otel_budget.policy.unknown import UNKNOWN_USAGE, UNPRICED
 from otel_budget.sidecar.book import Step
 
@@ -42,7 +43,8 @@ TICK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _DECISIONS = tuple(
     (str(action), str(reason))
     for action, reason in (
-        *KNOWN, UNKNOWN_USAGE, UNPRICED, *((do, reason) for do in Action for reason in NO_DATA)
+        *KNOWN, UNKNOWN_USAGE, UNPRICED, STOPPED,
+        *((do, reason) for do in Action for reason in NO_DATA),
     )
 )  # fmt: skip
 _NOTHING_DROPPED = dict.fromkeys(semconv.DROP_REASONS, 0)
@@ -66,6 +68,7 @@ class Telemetry(Collector):
         self._buckets = [0] * (len(TICK_BUCKETS) + 1)
         self._tick_seconds = 0.0
         self._overruns = self._failures = 0
+        self._refused = Counter(dict.fromkeys(semconv.REFUSAL_REASONS, 0))
         self._source: tuple[str, bool] | None = None
         self._newest_sample: float | None = None
         self._reload_ok = True
@@ -102,6 +105,11 @@ class Telemetry(Collector):
             self._buckets[bisect_left(TICK_BUCKETS, seconds)] += 1
             self._tick_seconds += seconds
             self._overruns += overran
+
+    def refused(self, reason: str) -> None:
+        """Note a request, or a connection, that was refused."""
+        with self._lock:
+            self._refused[reason] += 1
 
     def tick_failed(self) -> None:
         """Note a tick that raised."""
@@ -150,6 +158,7 @@ class Telemetry(Collector):
         yield _counter(semconv.RESETS, _by_one({**_NO_RESETS, **self._step.resets}))
         yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})
         yield _counter(semconv.TICK_FAILURES, {(): self._failures})
+        yield _counter(semconv.REFUSED_REQUESTS, _by_one(self._refused))
 
     def _of_the_process(self) -> Iterator[Family]:
         yield self._tick_histogram()

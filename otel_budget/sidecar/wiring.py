@@ -16,8 +16,6 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import uvicorn
-
 from otel_budget._version import __version__
 from otel_budget.errors import ListenError
 from otel_budget.publish.app import build_app
@@ -25,9 +23,12 @@ from otel_budget.publish.hub import Hub
 from otel_budget.sidecar.book import Book
 from otel_budget.sidecar.clock import steady_clock
 from otel_budget.sidecar.loop import Loop
+from otel_budget.sidecar.refusals import Refusals
 from otel_budget.sidecar.reload import Reloader
+from otel_budget.sidecar.serving import Server, certificates_of, gate_of, limits_of, server_of
 from otel_budget.sidecar.settings import (
     describe_ceilings,
+    describe_listen,
     describe_source,
     make_source,
     settings_of,
@@ -41,11 +42,12 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from otel_budget.config.schema import SidecarConfig
+    from otel_budget.model.order import Order, Orders
+    from otel_budget.model.verdict import Verdict
+    from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)
 
-#: Seconds an open response may still take after its stream was ended.
-_GRACE = 1
 _ADVICE = {
     errno.EADDRINUSE: "something listens there already, perhaps another sidecar: stop that one, or "
     "choose another address with listen.address or --listen; port 0 takes a free one",
@@ -94,6 +96,7 @@ class _Host:
 
     loop: Loop
     telemetry: Telemetry
+    clock: Clock
 
     @property
     def ready(self) -> bool:
@@ -106,13 +109,14 @@ class _Host:
     def exposition(self, accept: str) -> tuple[bytes, str]:
         return self.telemetry.exposition(accept)
 
+    def now(self) -> float:
+        return self.clock()
 
-class _Server(uvicorn.Server):
-    """A server that leaves the signals to us: there is a last tick to do before it may end."""
+    async def order(self, session_id: str, order: Order, client: str) -> Verdict:
+        return await self.loop.order(session_id, order, client)
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    async def orders(self, session_id: str, most: int) -> tuple[Orders, list[Order]]:
+        return await self.loop.orders(session_id, most)
 
 
 async def _run(
@@ -123,34 +127,29 @@ async def _run(
     restored: Restored,
 ) -> None:
     clock = steady_clock()
+    certificates = certificates_of(config.listen)
     hub = Hub(config.verdicts.lease)
     telemetry = Telemetry(__version__, clock, lambda: hub.subscribers)
+    refusals = Refusals(telemetry, clock)
     source = make_source(config.source, clock)
     book = Book(store, restored, clock())
     loop = Loop(
         settings_of(config, source), book=book, hub=hub, telemetry=telemetry, clock=clock
     )  # fmt: skip
     reloader = Reloader(config_path, config, source, loop=loop, telemetry=telemetry, clock=clock)
-    server = _Server(
-        uvicorn.Config(
-            build_app(hub, _Host(loop, telemetry), __version__),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE,
-        )
-    )
+    limits = limits_of(config.listen, refusals)
+    host = _Host(loop, telemetry, clock)
+    app = build_app(hub, host, __version__, gate_of(config.listen, refusals), limits)
+    server = server_of(app, limits, certificates)
     _log_start(config, listener, restored)
     with _signals(loop, server, reloader):
+        watching = None if certificates is None else asyncio.create_task(certificates.watch())
         await _until_told(loop, hub, server, listener)
+        if watching is not None:
+            watching.cancel()
 
 
-async def _until_told(loop: Loop, hub: Hub, server: _Server, listener: socket.socket) -> None:
+async def _until_told(loop: Loop, hub: Hub, server: Server, listener: socket.socket) -> None:
     """Serve and tick; when either ends, end the other in order."""
     await loop.recall()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -165,7 +164,7 @@ async def _until_told(loop: Loop, hub: Hub, server: _Server, listener: socket.so
 
 
 @contextlib.contextmanager
-def _signals(loop: Loop, server: _Server, reloader: Reloader) -> Iterator[None]:
+def _signals(loop: Loop, server: Server, reloader: Reloader) -> Iterator[None]:
     """End in order on SIGTERM and SIGINT, on the second without waiting for readers; reload on
     SIGHUP.
     """
@@ -194,9 +193,10 @@ def _log_start(config: SidecarConfig, listener: socket.socket, restored: Restore
     shown = f"[{host}]" if ":" in host else host
     known = len(restored.accounts)
     logger.info(
-        "listening on http://%s:%d; source: %s; ceilings: %s; storage: %s with %d %s",
-        shown, port, describe_source(config.source), describe_ceilings(config.resource_limits),
-        config.storage.path, known, "run" if known == 1 else "runs",
+        "listening on %s://%s:%d; source: %s; ceilings: %s; access: %s; storage: %s with %d %s",
+        "http" if config.listen.tls is None else "https", shown, port,
+        describe_source(config.source), describe_ceilings(config.resource_limits),
+        describe_listen(config.listen), config.storage.path, known, "run" if known == 1 else "runs",
     )  # fmt: skip
     for warning in warnings(config):
         logger.warning("%s", warning)

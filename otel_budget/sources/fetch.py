@@ -13,25 +13,24 @@ import ssl
 import zlib
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import httpx2
 
 from otel_budget.errors import OtelBudgetError
 from otel_budget.sources.notices import one_line
+from otel_budget.token_file import TokenFileError, file_stamp, read_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from otel_budget.sources.base import Clock
+    from otel_budget.token_file import FileStamp
 
 #: Longer than the usual interval between two reads, so that connections are used again.
 _KEEP_ALIVE: Final = 30.0
 _GZIP: Final = zlib.MAX_WBITS | 16
-
-#: Device, inode, size and time of change: differs whenever a file was written or replaced.
-FileStamp = tuple[int, int, int, int]
 
 
 class FetchError(OtelBudgetError):
@@ -160,12 +159,6 @@ class Fetcher:
         return client
 
 
-def file_stamp(path: Path) -> FileStamp:
-    """Return what tells one content of a file from the next. Raises OSError."""
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-
 def _headers(access: Access, accept: str) -> dict[str, str]:
     headers = {"Accept": accept, "Accept-Encoding": "gzip", **access.headers}
     if access.bearer_token_file is not None:
@@ -175,13 +168,9 @@ def _headers(access: Access, accept: str) -> dict[str, str]:
 
 def _token(path: Path) -> str:
     try:
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is not plain text"
-        raise FetchError(f"the bearer token file {path} cannot be read: {reason}") from exc
-    if not token or not token.isprintable() or " " in token:
-        raise FetchError(f"the bearer token file {path} does not hold one token")
-    return token
+        return read_token(path)
+    except TokenFileError as exc:
+        raise FetchError(str(exc)) from exc
 
 
 def _unpack(unpack: zlib._Decompress, piece: bytes, room: int) -> bytes:

@@ -18,8 +18,8 @@ import yaml
 
 from otel_budget.model.reading import Problem
 from otel_budget.model.verdict import Reason
-from otel_budget.sources.fetch import FileStamp, file_stamp
 from otel_budget.sources.notices import Notices, one_line
+from otel_budget.token_file import FileStamp, file_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

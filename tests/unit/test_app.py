@@ -1,7 +1,7 @@
 """The HTTP API: what it answers, and that every error has one shape."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,10 +12,12 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from otel_budget.model.verdict import LimitStatus
+from otel_budget.model.order import Order, OrderKind, Orders
+from otel_budget.model.verdict import LimitStatus, Verdict
 from otel_budget.publish import openapi
 from otel_budget.publish.app import build_app
 from otel_budget.publish.hub import Hub
+from otel_budget.publish.orders import OrderRefusedError
 from tests.sidecar_fixtures import LEASE, events, verdict
 
 
@@ -24,6 +26,24 @@ class Host:
 
     ready = True
     retry_after = 2.5
+
+    def now(self) -> float:
+        """Return some time."""
+        return 1000.0
+
+    async def order(self, session_id: str, order: Order, client: str) -> Verdict:
+        """Stop ``a``; nothing else is there."""
+        if session_id != "a":
+            raise OrderRefusedError(f"no run {session_id!r} is known here", missing=True)
+        self.given = (order, client)
+        return verdict("a", 7)
+
+    async def orders(self, session_id: str, most: int) -> tuple[Orders, Sequence[Order]]:
+        """Return one order for ``a``."""
+        if session_id != "a":
+            raise OrderRefusedError(f"no run {session_id!r} is known here", missing=True)
+        stop = Order(OrderKind.STOP, "because", "ann", 1000.0, 1060.0, {})
+        return Orders(stop=stop), [stop][:most]
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return something recognisable."""
@@ -189,7 +209,7 @@ def test_the_description_is_valid_and_covers_every_route(
     assert set(document["paths"]) == routes
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
-    operations = [path["get"]["operationId"] for path in document["paths"].values()]
+    operations = [op["operationId"] for path in document["paths"].values() for op in path.values()]
     assert len(set(operations)) == len(operations)
 
 

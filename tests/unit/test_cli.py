@@ -193,7 +193,7 @@ def test_check_does_not_go_where_it_is_sent(capsys: pytest.CaptureFixture[str]) 
 def test_check_does_not_read_without_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("otel_budget.cli.MAX_LINE", 100)
+    monkeypatch.setattr("otel_budget.asking._LONGEST", 100)
     with answering(200, wire.to_json(verdict()) + " " * 1_000_000) as url:
         assert main(["check", "run-1", "--sidecar", url]) == 4
     assert "does not answer like a sidecar" in capsys.readouterr().err
@@ -235,10 +235,13 @@ def test_config_check_warns_of_an_address_others_reach(
     main(["config", "check", str(file)])
     assert "warning" not in capsys.readouterr().out
     file.write_text(GOOD + 'listen: {address: "0.0.0.0:9465"}\n')
+    assert main(["config", "check", str(file)]) == 2
+    assert "listen: other hosts may reach 0.0.0.0:9465" in capsys.readouterr().err
+    file.write_text(GOOD + 'listen: {address: "0.0.0.0:9465", allow_unauthenticated: true}\n')
     assert main(["config", "check", str(file)]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("  warning:  listen: other hosts may reach 0.0.0.0:9465")
-    assert "no authentication yet" in last
+    assert "who reaches it reads all verdicts" in last
 
 
 def test_config_check_refuses_a_storage_the_sidecar_would_refuse(
@@ -295,7 +298,7 @@ def test_sidecar_refuses_wrong_flags_by_name(
 @pytest.mark.parametrize(
     ("argv", "package", "reader"),
     [
-        (["sidecar", "--target", "http://a/metrics"], "uvicorn", "otel_budget.sidecar.wiring"),
+        (["sidecar", "--target", "http://a/metrics"], "uvicorn", "otel_budget.sidecar"),
         (["config", "check", "x.yaml"], "pydantic", "otel_budget.config"),
         (["demo"], "rich", "otel_budget.demo"),
     ],
@@ -321,5 +324,5 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
     def interrupted(*_args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("otel_budget.cli._ask", interrupted)
+    monkeypatch.setattr("otel_budget.asking.Asker.get", interrupted)
     assert main(["check", "run-1"]) == 130

@@ -316,7 +316,9 @@ def test_a_storage_that_may_not_be_written_is_refused_also_where_it_is_the_defau
 )
 def test_an_address_tells_whether_others_reach_it(address: str, reached: str) -> None:
     """A name is taken to be reached by others."""
-    listen = from_flags(targets=["http://a/metrics"], listen=address).listen
+    listen = from_flags(
+        targets=["http://a/metrics"], listen=address, allow_unauthenticated=True
+    ).listen
     assert listen.is_loopback == (reached == "no")
 
 

@@ -1,0 +1,81 @@
+"""How the command line asks a sidecar: one request, as a run's own monitor would ask."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from otel_budget.enforcement.address import Credentials, SidecarAddress
+from otel_budget.enforcement.client import detail_of
+from otel_budget.errors import OtelBudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TIMEOUT: Final = 5.0
+#: Bytes: a thousand verdicts are some two million.
+_LONGEST: Final = 16_000_000
+
+
+class AskError(OtelBudgetError):
+    """Say why a sidecar gave nothing. status: what it answered; None if it did not."""
+
+    def __init__(self, problem: str, status: int | None = None) -> None:
+        """Keep the fields."""
+        self.problem, self.status = problem, status
+        super().__init__(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Asks one sidecar: without a proxy, and without going where another server sends it."""
+
+    url: str
+    address: SidecarAddress
+
+    @classmethod
+    def of(cls, url: str, token_file: str | None = None) -> Asker:
+        """Take the URL; credentials are those of the environment. token_file: another token's."""
+        credentials = Credentials.from_environment()
+        if token_file is not None:
+            credentials = replace(credentials, token_file=Path(token_file))
+        return cls(url, SidecarAddress.parse(url, credentials))
+
+    def get(self, path: str) -> bytes:
+        """Return the answer to a GET. Raises AskError."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, data: Mapping[str, object]) -> bytes:
+        """Return the answer to a POST of JSON. Raises AskError."""
+        return self._ask("POST", path, json.dumps(data))
+
+    def _ask(self, method: str, path: str, body: str | None) -> bytes:
+        headers = self.address.headers("application/json")
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            connection = self.address.connect(TIMEOUT)
+        except OSError as exc:
+            raise AskError(f"no TLS with {self.url}: {exc}") from exc
+        try:
+            connection.request(method, self.address.path + path, body, headers)
+            answer = connection.getresponse()
+            said = answer.read(_LONGEST)
+        except (OSError, HTTPException) as exc:
+            raise AskError(f"no sidecar answers at {self.url}: {exc}") from exc
+        finally:
+            connection.close()
+        if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+            return said
+        detail = detail_of(said) or f"the sidecar answers {answer.status} {answer.reason}"
+        raise AskError(detail, answer.status)
+
+
+def session_path(session_id: str, *more: str) -> str:
+    """Return the path of what is known of a run."""
+    return "/".join(("/v1/sessions", quote(session_id, safe=""), *more))

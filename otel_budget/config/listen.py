@@ -1,0 +1,101 @@
+"""Where verdicts are served, and who may ask for them."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from otel_budget.config import values
+from otel_budget.config.section import Section, Strict
+from otel_budget.config.values import Address, FilePath, PositiveInt, Seconds, Size
+from otel_budget.errors import InvalidValueError
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:9465"
+
+
+def _yes_or_no(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidValueError("", value, "true or false")
+    return value
+
+
+class TlsConfig(Strict):
+    """Certificates, read again when they change."""
+
+    cert_file: FilePath
+    """The chain to show, PEM."""
+    key_file: FilePath
+    """Its key, PEM, without a password."""
+    client_ca_file: FilePath | None = None
+    """If given, a client must show a certificate of one of these authorities (mutual TLS)."""
+
+
+class ClientLimitsConfig(Section):
+    """How much clients may hold of the server."""
+
+    connections: PositiveInt = 10_000
+    """All together; fewer where the process may not open as many files."""
+    streams_per_client: PositiveInt = 1000
+    """From one address."""
+    request_body: Size = 65_536
+    request_timeout: Seconds = 10.0
+    """For a request to arrive, and for what was sent to be taken up."""
+
+
+class ListenConfig(Section):
+    """Where verdicts are served.
+
+    Whoever reaches the address may ask, unless there is a token; so by default it is on the
+    loopback interface, and on another one something has to say who may.
+    """
+
+    address: Address = DEFAULT_ADDRESS
+    read_token_file: FilePath | None = None
+    """Tokens, one on each line; one of them is needed to read."""
+    admin_token_file: FilePath | None = None
+    """The same to act (stop, release, limits) and to read. Without it nobody can act."""
+    tls: TlsConfig | None = None
+    limits: ClientLimitsConfig = Field(default_factory=ClientLimitsConfig)
+    allow_unauthenticated: Annotated[bool, BeforeValidator(_yes_or_no)] = False
+    """Serve on an address that others reach without asking who they are."""
+
+    @model_validator(mode="after")
+    def _somebody_asks(self) -> ListenConfig:
+        if self.is_loopback or self.asks_who or self.allow_unauthenticated:
+            return self
+        raise InvalidValueError(
+            "",
+            self.address,
+            "a loopback address, or a way to tell who asks",
+            sentence=(
+                f"other hosts may reach {self.address}, and nothing asks who they are: give "
+                "read_token_file, or tls with client_ca_file; or say that it is meant with "
+                "allow_unauthenticated: true"
+            ),
+        )
+
+    @property
+    def asks_who(self) -> bool:
+        """True if a reader has to show something."""
+        certificates = self.tls is not None and self.tls.client_ca_file is not None
+        return self.read_token_file is not None or certificates
+
+    @property
+    def host(self) -> str:
+        """Host name or address, without brackets."""
+        return values.split_address(self.address)[0]
+
+    @property
+    def port(self) -> int:
+        """0 for a free one."""
+        return values.split_address(self.address)[1]
+
+    @property
+    def is_loopback(self) -> bool:
+        """True if only this host reaches it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"

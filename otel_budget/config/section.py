@@ -1,0 +1,25 @@
+"""What every section of the configuration is like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Strict(BaseModel):
+    """A section: an unknown key is an error, and nothing changes after it was read."""
+
+    # The values are never shown by pydantic itself: load.py says what is wrong, with file and line.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True
+    )
+
+
+class Section(Strict):
+    """A section that may be left out, or be empty."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_empty(cls, data: Any) -> Any:
+        return {} if data is None else data

@@ -1,0 +1,119 @@
+"""Where the sidecar is, and with what to ask it."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import logging
+import os
+import ssl
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from otel_budget.errors import InvalidValueError
+from otel_budget.token_file import read_token
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger("otel_budget")
+
+#: Named like those of OpenTelemetry's OTLP exporter.
+ENV_TOKEN_FILE: Final = "OTEL_BUDGET_SIDECAR_TOKEN_FILE"  # noqa: S105 - the name of a variable
+ENV_CA: Final = "OTEL_BUDGET_SIDECAR_CERTIFICATE"
+ENV_CERTIFICATE: Final = "OTEL_BUDGET_SIDECAR_CLIENT_CERTIFICATE"
+ENV_KEY: Final = "OTEL_BUDGET_SIDECAR_CLIENT_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the sidecar asks for. Files are read for every connection, so new ones are taken up."""
+
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    """Certificates to trust instead of the system's."""
+    certificate_file: Path | None = None
+    """Certificate chain to show."""
+    key_file: Path | None = None
+    """Its key; None if it is in the same file."""
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Credentials:
+        """Take the files that the environment names."""
+        found = os.environ if environ is None else environ
+        names = (ENV_TOKEN_FILE, ENV_CA, ENV_CERTIFICATE, ENV_KEY)
+        return cls(*(Path(found[name]) if found.get(name) else None for name in names))
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarAddress:
+    """Where the sidecar is, and with what to ask it."""
+
+    secure: bool
+    host: str
+    port: int | None
+    path: str
+    credentials: Credentials = field(default_factory=Credentials)
+
+    @classmethod
+    def parse(cls, url: str, credentials: Credentials | None = None) -> SidecarAddress:
+        """Read an http or https URL. Raises InvalidValueError for anything else.
+
+        credentials: by default what the environment names.
+        """
+        allowed = "an http:// or https:// URL such as http://127.0.0.1:9465"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except (ValueError, AttributeError) as exc:
+            raise InvalidValueError("sidecar", url, allowed) from exc
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidValueError("sidecar", url, allowed)
+        if "@" in parts.netloc:
+            # Not shown: it holds a password.
+            hidden = f"{parts.scheme}://…@{parts.hostname}"
+            raise InvalidValueError(
+                "sidecar", hidden, f"a URL without a user: use {ENV_TOKEN_FILE}"
+            )
+        secure, path = parts.scheme == "https", parts.path.rstrip("/")
+        if credentials is None:
+            credentials = Credentials.from_environment()
+        if not secure and credentials.token_file is not None and not is_loopback(parts.hostname):
+            _warn_once(f"{parts.scheme}://{parts.netloc}")
+        return cls(secure, parts.hostname, port, path, credentials)
+
+    def connect(self, timeout: float) -> http.client.HTTPConnection:
+        """Return a connection that is not open yet. Raises OSError for files that do not do."""
+        if not self.secure:
+            return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        files = self.credentials
+        context = ssl.create_default_context(cafile=files.ca_file)
+        if files.certificate_file is not None:
+            context.load_cert_chain(files.certificate_file, files.key_file)
+        return http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=context)
+
+    def headers(self, accept: str) -> dict[str, str]:
+        """Return the headers of a request. Raises TokenFileError."""
+        token_file = self.credentials.token_file
+        if token_file is None:
+            return {"Accept": accept}
+        return {"Accept": accept, "Authorization": f"Bearer {read_token(token_file)}"}
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine is reached at a host name or address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+@lru_cache(maxsize=64)
+def _warn_once(shown: str) -> None:
+    logger.warning(
+        "the sidecar's token goes to %s in clear text, for all on the way to read: use https",
+        shown,
+    )

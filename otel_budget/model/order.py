@@ -1,0 +1,134 @@
+"""What an operator has ordered for one run: to stop, or other ceilings for a time.
+
+An order is for the run it was given for: a resumed run has it too, another run under the same id
+does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from otel_budget.errors import InvalidValueError
+from otel_budget.model import checks
+from otel_budget.model.limits import LIMIT_FIELDS
+from otel_budget.model.usage import Number
+
+#: Seconds an order may hold at most, where it has an end: 30 days.
+LONGEST = 30 * 86_400.0
+LONGEST_REASON, LONGEST_NAME = 200, 64
+#: US dollars as text.
+MONEY_PATTERN = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+
+
+class OrderKind(StrEnum):
+    """What can be ordered."""
+
+    STOP = "stop"
+    """Stop, whatever the numbers say."""
+    RELEASE = "release"
+    """Take a stop back."""
+    LIMITS = "limits"
+    """Hold the run to other ceilings than the configured ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order, as it was given."""
+
+    kind: OrderKind
+    reason: str
+    """One line, for people: it is shown to the run and in the log."""
+    by: str = ""
+    """Who gave it, as they say; empty if they do not."""
+    at: float = 0.0
+    """Unix time."""
+    until: float | None = None
+    """Unix time from which it does not hold any more; None holds until it is taken back."""
+    limits: Mapping[str, Number | None] = field(default_factory=dict)
+    """Of LIMITS: resource to its ceiling in place of the configured one, None for no ceiling. No
+    resource at all takes an earlier order back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """The orders that hold for one run."""
+
+    stop: Order | None = None
+    limits: Order | None = None
+
+    def __bool__(self) -> bool:
+        """True if there is one."""
+        return self.stop is not None or self.limits is not None
+
+    def after(self, order: Order) -> Orders:
+        """Return what holds once an order is given: it takes the place of one of its kind."""
+        if order.kind is OrderKind.LIMITS:
+            return replace(self, limits=order if order.limits else None)
+        return replace(self, stop=order if order.kind is OrderKind.STOP else None)
+
+    def holding(self, now: float) -> Orders:
+        """Return those that hold at a Unix time."""
+        return Orders(_if_held(self.stop, now), _if_held(self.limits, now))
+
+
+NO_ORDERS = Orders()
+
+
+def _if_held(order: Order | None, now: float) -> Order | None:
+    over = order is None or (order.until is not None and now >= order.until)
+    return None if over else order
+
+
+def order_from(kind: OrderKind, data: object, now: float) -> Order:
+    """Read an order as JSON has it. now: Unix time at which it is given.
+
+    Keys: ``reason``; ``by``; ``for_seconds`` (not of a release; needed with limits); and of limits
+    the names of ``ResourceLimits``, null for no ceiling. Raises InvalidValueError.
+    """
+    names = {name: resource for resource, (name, _) in LIMIT_FIELDS.items()}
+    known = {
+        OrderKind.STOP: ("reason", "by", "for_seconds"),
+        OrderKind.RELEASE: ("reason", "by"),
+        OrderKind.LIMITS: ("reason", "by", "for_seconds", *names),
+    }[kind]
+    if not isinstance(data, dict):
+        raise InvalidValueError("", data, f"a JSON object with {', '.join(known)}")
+    for key in data:
+        if key not in known:
+            raise InvalidValueError(str(key), data[key], f"one of the keys {', '.join(known)}")
+    reason = checks.line("reason", data.get("reason"), LONGEST_REASON)
+    by = checks.line("by", data["by"], LONGEST_NAME) if "by" in data else ""
+    limits = {names[key]: _ceiling(key, data[key]) for key in names if key in data}
+    return Order(kind, reason, by, now, _until(kind, data, limits, now), limits)
+
+
+def _until(
+    kind: OrderKind, data: Mapping[str, object], limits: Mapping[str, object], now: float
+) -> float | None:
+    if "for_seconds" not in data:
+        if kind is OrderKind.LIMITS and limits:
+            allowed = "a number of seconds: other ceilings hold for a time"
+            raise InvalidValueError("for_seconds", None, allowed, sentence=f"is missing: {allowed}")
+        return None
+    given = data["for_seconds"]
+    if kind is OrderKind.LIMITS and not limits:
+        raise InvalidValueError("for_seconds", given, "absent: the configured ceilings hold again")
+    seconds = checks.seconds("for_seconds", given, positive=True)
+    if seconds > LONGEST:
+        raise InvalidValueError("for_seconds", given, f"at most {LONGEST:.0f} seconds, 30 days")
+    return now + seconds
+
+
+def _ceiling(key: str, value: object) -> Number | None:
+    if value is None:
+        return None
+    if key == "max_cost_usd":
+        if isinstance(value, str) and MONEY_PATTERN.fullmatch(value) is None:
+            raise InvalidValueError(key, value, "an amount in US dollars such as 2.50")
+        return checks.money_text(key, value) if isinstance(value, str) else checks.money(key, value)
+    if key == "max_duration_seconds":
+        return checks.seconds(key, value)
+    return checks.whole_limit(key, value)

@@ -1,0 +1,36 @@
+"""What an operator's orders change of a verdict. A run's own limits are never touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget.model.verdict import Action, Reason
+from otel_budget.policy.evaluate import Bounds, bounds_from
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_budget.model.order import Order
+    from otel_budget.policy.decide import Decision
+
+STOPPED: Decision = (Action.STOP, Reason.OPERATOR_STOP)
+
+
+def ceilings(
+    configured: Bounds, thresholds: Mapping[str, float], order: Order | None
+) -> Bounds:  # fmt: skip
+    """Return the ceilings that hold: an operator's in place of the configured ones.
+
+    thresholds: the configured ones by resource; they go with an operator's ceiling, too.
+    """
+    if order is None:
+        return configured
+    kept = {name: bound for name, bound in configured.items() if name not in order.limits}
+    ordered = {name: limit for name, limit in order.limits.items() if limit is not None}
+    return {**kept, **bounds_from(ordered, thresholds, "operator")}
+
+
+def said(order: Order) -> str:
+    """Say in words that a run is stopped, for its message."""
+    by = f" by {order.by}" if order.by else " by an operator"
+    return f"stopped{by}: {order.reason}"

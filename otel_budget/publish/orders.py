@@ -1,0 +1,164 @@
+"""What an operator may order over HTTP, with the admin token, and what was ordered before."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+
+from otel_budget import wire
+from otel_budget.errors import InvalidValueError, OtelBudgetError
+from otel_budget.model import checks
+from otel_budget.model.limits import LIMIT_FIELDS
+from otel_budget.model.order import Order, OrderKind, Orders, order_from
+from otel_budget.publish.access import Role, unauthorized
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from starlette.requests import Request
+
+    from otel_budget.model.verdict import Verdict
+    from otel_budget.publish.access import Gate
+
+T = TypeVar("T")
+
+MAX_ACTIONS = 100
+_NO_ADMIN = (
+    "operators cannot act here: there is no admin token; give the sidecar one with "
+    "listen.admin_token_file"
+)
+_ONLY_READS = "this token may only read; to act send the admin token"
+
+
+class OrderRefusedError(OtelBudgetError):
+    """Say why an order was not taken. missing: there is no such run."""
+
+    def __init__(self, detail: str, *, missing: bool = False) -> None:
+        """Keep the fields."""
+        self.missing = missing
+        super().__init__(detail)
+
+
+class Operations(Protocol):
+    """What the process does for an operator."""
+
+    def now(self) -> float:
+        """Return the Unix time by the clock that orders are held against."""
+
+    async def order(self, session_id: str, order: Order, client: str) -> Verdict:
+        """Give an order to a run and return its verdict since, once both are stored.
+
+        client: address it came from. Raises OrderRefusedError; any other error means that it could
+        not be stored, and does not hold.
+        """
+
+    async def orders(self, session_id: str, most: int) -> tuple[Orders, Sequence[Order]]:
+        """Return what holds for a run, and the newest orders it was given. See ``order``."""
+
+
+class OrderRoutes:
+    """The endpoints below ``/v1/sessions``."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        gate: Gate,
+        verdict_of: Callable[[str], str | None],
+        max_body: int,
+    ) -> None:
+        """Take the parts. verdict_of: returns a run's present verdict as JSON, None for no run.
+
+        max_body: bytes.
+        """
+        self._operations, self._gate = operations, gate
+        self._verdict_of, self._max_body = verdict_of, max_body
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        path = "/v1/sessions/{session_id}"
+        return [
+            Route(path, self.session),
+            *(Route(f"{path}/{kind}", self._acting(kind), methods=["POST"]) for kind in OrderKind),
+        ]
+
+    async def session(self, request: Request) -> Response:
+        """Answer with a run's verdict and its orders."""
+        session_id = checks.session_id(request.path_params["session_id"])
+        orders, given = await self._asked(self._operations.orders(session_id, MAX_ACTIONS))
+        known = {
+            "stop": orders.stop and order_json(orders.stop),
+            "limits": orders.limits and order_json(orders.limits),
+            "orders": [order_json(order) for order in given],
+        }
+        verdict = self._verdict_of(session_id) or "null"
+        return _json(f'{{"verdict":{verdict},{json.dumps(known)[1:]}')
+
+    def _acting(self, kind: OrderKind) -> Callable[[Request], Any]:
+        async def act(request: Request) -> Response:
+            if not self._gate.can_act:
+                raise HTTPException(HTTPStatus.FORBIDDEN, _NO_ADMIN)
+            client = request.client.host if request.client else ""
+            if request.state.role is not Role.ADMIN:
+                self._gate.on_refused("token", client)
+                if "authorization" not in request.headers:
+                    return unauthorized(given=False)
+                raise HTTPException(HTTPStatus.FORBIDDEN, _ONLY_READS)
+            session_id = checks.session_id(request.path_params["session_id"])
+            order = order_from(kind, await self._body(request), self._operations.now())
+            verdict = await self._asked(self._operations.order(session_id, order, client))
+            return _json(wire.to_json(verdict))
+
+        return act
+
+    async def _body(self, request: Request) -> object:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            detail = f"content type {kind[:100]!r}: send the order as application/json"
+            raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > self._max_body:
+                detail = f"the body is larger than {self._max_body:,} bytes"
+                headers = {"Connection": "close"}
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, headers)
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as exc:
+            shown = body[:100].decode("utf-8", "replace")
+            raise InvalidValueError("body", shown, "one JSON object") from exc
+
+    @staticmethod
+    async def _asked(answer: Awaitable[T]) -> T:
+        try:
+            return await answer
+        except OrderRefusedError as exc:
+            status = HTTPStatus.NOT_FOUND if exc.missing else HTTPStatus.CONFLICT
+            raise HTTPException(status, str(exc)) from exc
+
+
+def order_json(order: Order) -> dict[str, Any]:
+    """Return an order as it was given, with times in RFC 3339."""
+    limits = {LIMIT_FIELDS[res][0]: _plain(limit) for res, limit in order.limits.items()}
+    return {
+        "kind": str(order.kind),
+        "reason": order.reason,
+        "by": order.by,
+        "at": wire.timestamp(order.at),
+        "until": None if order.until is None else wire.timestamp(order.until),
+        "limits": limits,
+    }
+
+
+def _plain(limit: object) -> object:
+    return str(limit) if isinstance(limit, Decimal) else limit
+
+
+def _json(text: str) -> Response:
+    return Response(text, headers={"Cache-Control": "no-store"}, media_type="application/json")

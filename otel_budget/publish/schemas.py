@@ -1,0 +1,266 @@
+"""The JSON Schemas of what the HTTP API takes and gives, kept by hand like the description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otel_budget import semconv, wire
+from otel_budget.model.checks import LINE_PATTERN, MAX_COUNT, SESSION_ID_PATTERN
+from otel_budget.model.order import (
+    LONGEST,
+    LONGEST_NAME,
+    LONGEST_REASON,
+    MONEY_PATTERN,
+    OrderKind,
+)
+from otel_budget.model.verdict import Action, LimitStatus, Reason
+
+Json = dict[str, Any]
+
+_TIME = {"type": "string", "format": "date-time"}
+_MAYBE_NUMBER = {"type": ["number", "null"]}
+_MAYBE_SHARE = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+_AMOUNT: Json = {
+    "description": "Seconds, tokens or calls as a number; US dollars as a decimal string.",
+    "anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9.E+-]+$"}],
+}
+_MAYBE_AMOUNT: Json = {"anyOf": [*_AMOUNT["anyOf"], {"type": "null"}]}
+SESSION_ID: Json = {"type": "string", "pattern": f"^{SESSION_ID_PATTERN.pattern}$"}
+_ORIGIN: Json = {
+    "description": "Whose limit counted.",
+    "enum": ["session", "sidecar", "operator", None],
+}
+
+RESOURCE: Json = {
+    "type": "object",
+    "description": "One resource of the run: what is used, of what.",
+    "required": ["used", "limit", "remaining", "ratio", "status", "limit_from"],
+    "properties": {
+        "used": _AMOUNT,
+        "limit": {**_MAYBE_AMOUNT, "description": "The limit that counted; null is unlimited."},
+        "warning_at": {
+            **_MAYBE_AMOUNT,
+            "description": "The smallest use that counts as approaching; null when unlimited.",
+        },
+        "remaining": {**_MAYBE_AMOUNT, "description": "Never below 0; null when unlimited."},
+        "ratio": {**_MAYBE_NUMBER, "description": "Used over limit; null when unlimited."},
+        "status": {"$ref": "#/components/schemas/Status"},
+        "limit_from": _ORIGIN,
+        "exhaustion_seconds": {
+            **_MAYBE_NUMBER,
+            "description": "Forecast seconds until the limit; null when it is not being spent.",
+        },
+        "at_least": {
+            "type": "boolean",
+            "description": (
+                "True when part of the use is unknown (calls without a price, or without a token "
+                "count): it is at least what is said. Absent otherwise."
+            ),
+        },
+        "estimated": {
+            "type": "boolean",
+            "description": (
+                "True when part of the use is an estimate: the run's own mean, for calls that did "
+                "not say what they used. Absent otherwise."
+            ),
+        },
+    },
+}
+
+VERDICT: Json = {
+    "type": "object",
+    "description": (
+        "Continue or stop, why, and the numbers it came from. It may be trusted for lease_seconds "
+        "from receipt; after that do what your own fail mode says. Accept keys, reasons and "
+        "resources you do not know."
+    ),
+    "required": [
+        "version", "session_id", "run_started_at", "run_state", "action", "status", "reason",
+        "message", "resources", "headroom", "budgets", "progress", "completion_threshold",
+        "data_at", "evaluated_at", "lease_seconds", "valid_until", "sequence", "decision_id",
+        "policy_revision",
+    ],
+    "properties": {
+        "version": {"const": wire.VERSION},
+        "session_id": SESSION_ID,
+        "run_started_at": {
+            **_MAYBE_NUMBER,
+            "description": (
+                "Start of the run that was judged, in Unix seconds, as the run exports it; null "
+                "when it does not. Drop a verdict with another start than your own."
+            ),
+        },
+        "run_state": {
+            "description": (
+                "What the run said it was doing when it was judged; null when it does not say. A "
+                "verdict on a run that has ended (" + ", ".join(semconv.ENDED_STATES) + ") is "
+                "history: it says nothing about another run under the same id."
+            ),
+            "enum": [*semconv.SESSION_STATES, None],
+        },
+        "action": {"enum": [str(action) for action in Action]},
+        "status": {"$ref": "#/components/schemas/Status"},
+        "reason": {"type": "string", "examples": [str(reason) for reason in Reason]},
+        "message": {"type": "string", "description": "One line for people."},
+        "resources": {
+            "type": "object",
+            "description": "By resource: " + ", ".join(semconv.RESOURCES) + "; others may come.",
+            "additionalProperties": {"$ref": "#/components/schemas/Resource"},
+        },
+        "headroom": {
+            "type": "object",
+            "description": "How much more may be used before the status could change.",
+            "additionalProperties": _AMOUNT,
+        },
+        "budgets": {
+            "type": "array",
+            "description": "Budgets shared with other runs; empty in this version.",
+            "items": {"type": "object"},
+        },
+        "progress": _MAYBE_SHARE,
+        "completion_threshold": {
+            **_MAYBE_SHARE,
+            "description": "Progress from which the run may finish when it is approaching a limit.",
+        },
+        "data_at": {"type": ["string", "null"], "format": "date-time"},
+        "evaluated_at": _TIME,
+        "lease_seconds": {"type": "number", "exclusiveMinimum": 0},
+        "valid_until": {**_TIME, "description": "For people; programs count from receipt."},
+        "sequence": {"type": "integer", "minimum": 1},
+        "decision_id": {"type": "string"},
+        "policy_revision": {"type": "string"},
+    },
+}  # fmt: skip
+
+PROBLEM: Json = {
+    "type": "object",
+    "description": "An error, as in RFC 9457.",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+    },
+}
+
+PAGE: Json = {
+    "type": "object",
+    "required": ["verdicts", "next_cursor"],
+    "properties": {
+        "verdicts": {"type": "array", "items": {"$ref": "#/components/schemas/Verdict"}},
+        "next_cursor": {
+            "type": ["string", "null"],
+            "description": "Pass it as ?cursor= for the next page; null on the last.",
+        },
+    },
+}
+
+_ONE_LINE = f"^{LINE_PATTERN.pattern}$"
+STATUS: Json = {"enum": [str(status) for status in LimitStatus]}
+
+_REASON: Json = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": LONGEST_REASON,
+    "pattern": _ONE_LINE,
+    "description": "One line, for people: the run is told, and the log.",
+}
+_BY: Json = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": LONGEST_NAME,
+    "pattern": _ONE_LINE,
+    "description": "Who orders it, as they say.",
+}
+_FOR: Json = {
+    "type": "number",
+    "exclusiveMinimum": 0,
+    "maximum": LONGEST,
+    "description": "Seconds it holds; absent until it is taken back.",
+}
+_WHOLE: Json = {
+    "description": "null is no ceiling.",
+    "anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_COUNT}, {"type": "null"}],
+}
+
+
+def _ordering(description: str, required: list[str], properties: Json) -> Json:
+    return {
+        "type": "object",
+        "description": description,
+        "required": required,
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+_DOLLARS_OR_SECONDS: Json = {"type": "number", "minimum": 0, "maximum": MAX_COUNT}
+_LIMITS: Json = {
+    "max_tokens": _WHOLE,
+    "max_api_calls": _WHOLE,
+    "max_duration_seconds": {
+        "description": "null is no ceiling.",
+        "anyOf": [_DOLLARS_OR_SECONDS, {"type": "null"}],
+    },
+    "max_cost_usd": {
+        "description": "US dollars, as a decimal string or a number; null is no ceiling.",
+        "anyOf": [
+            {"type": "string", "pattern": f"^{MONEY_PATTERN.pattern}$"},
+            _DOLLARS_OR_SECONDS,
+            {"type": "null"},
+        ],
+    },
+}
+#: What each order's body is.
+ORDERED: Json = {
+    OrderKind.STOP: _ordering(
+        "A stop, whatever the numbers say.",
+        ["reason"],
+        {"reason": _REASON, "by": _BY, "for_seconds": _FOR},
+    ),
+    OrderKind.RELEASE: _ordering("Takes a stop back.", ["reason"], {"reason": _REASON, "by": _BY}),
+    OrderKind.LIMITS: {
+        "anyOf": [
+            _ordering(
+                "Ceilings in place of the configured ones, for a time. A run's own limits stay.",
+                ["reason", "for_seconds"],
+                {"reason": _REASON, "by": _BY, "for_seconds": _FOR, **_LIMITS},
+            ),
+            _ordering(
+                "Without a ceiling: the configured ones hold again.",
+                ["reason"],
+                {"reason": _REASON, "by": _BY},
+            ),
+        ]
+    },
+}
+
+ORDER: Json = {
+    "type": "object",
+    "description": "An order as it was given.",
+    "required": ["kind", "reason", "by", "at", "until", "limits"],
+    "properties": {
+        "kind": {"enum": [str(kind) for kind in OrderKind]},
+        "reason": {"type": "string"},
+        "by": {"type": "string", "description": "Empty if they did not say."},
+        "at": _TIME,
+        "until": {"type": ["string", "null"], "format": "date-time"},
+        "limits": {"type": "object", "additionalProperties": _MAYBE_AMOUNT},
+    },
+}
+_MAYBE_ORDER: Json = {"anyOf": [{"$ref": "#/components/schemas/Order"}, {"type": "null"}]}
+SESSION: Json = {
+    "type": "object",
+    "required": ["verdict", "stop", "limits", "orders"],
+    "properties": {
+        "verdict": {"anyOf": [{"$ref": "#/components/schemas/Verdict"}, {"type": "null"}]},
+        "stop": {**_MAYBE_ORDER, "description": "The stop that holds."},
+        "limits": {**_MAYBE_ORDER, "description": "The other ceilings that hold."},
+        "orders": {
+            "type": "array",
+            "description": "What was ordered for this run, the newest first.",
+            "items": {"$ref": "#/components/schemas/Order"},
+        },
+    },
+}

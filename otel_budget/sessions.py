@@ -1,0 +1,170 @@
+"""``otel-budget session``: look at runs, and give orders to them."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from otel_budget import wire
+from otel_budget.asking import Asker, AskError, session_path
+from otel_budget.errors import InvalidValueError
+from otel_budget.model import checks
+from otel_budget.model.limits import LIMIT_FIELDS
+from otel_budget.model.order import OrderKind
+from otel_budget.policy.evaluate import describe
+from otel_budget.verdict_words import in_words
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from otel_budget.model.verdict import Verdict
+
+_PAGE: Final = 500
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_WORST_FIRST: Final = ("exceeded", "approaching", "inconclusive", "ok")
+
+
+def list_sessions(arguments: argparse.Namespace) -> int:
+    """Print a line for each run, the worst first."""
+    verdicts = list(_all(Asker.of(arguments.sidecar), arguments.status))
+    if arguments.json:
+        for verdict in verdicts:
+            print(wire.to_json(verdict))
+        return 0
+    verdicts.sort(key=lambda v: (_WORST_FIRST.index(v.status), v.session_id))
+    if not verdicts:
+        print("no run")
+    header = ("SESSION", "STATE", "VERDICT", "REASON", "NEAREST TO A LIMIT")
+    rows = [header, *map(_row, verdicts)] if verdicts else []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+    return 0
+
+
+def show_session(arguments: argparse.Namespace) -> int:
+    """Print a run's verdict and its orders."""
+    session_id = checks.session_id(arguments.session)
+    text = Asker.of(arguments.sidecar).get(session_path(session_id))
+    try:
+        known: dict[str, Any] = json.loads(text)
+    except ValueError as exc:
+        raise AskError(f"{arguments.sidecar} does not answer like a sidecar: {exc}") from exc
+    if arguments.json:
+        print(json.dumps(known))
+        return 0
+    try:
+        print(in_words(wire.from_json(json.dumps(known["verdict"]))))
+        for order in known["orders"]:
+            holds = order in (known["stop"], known["limits"])
+            print(f"  {'ordered' if holds else 'once   '}     {_order(order)}")
+    except (InvalidValueError, ValueError, KeyError, TypeError) as exc:
+        raise AskError(f"{arguments.sidecar} does not answer like a sidecar: {exc}") from exc
+    return 0
+
+
+def order(arguments: argparse.Namespace) -> int:
+    """Give an order to a run, and print its verdict since."""
+    session_id = checks.session_id(arguments.session)
+    kind = OrderKind(arguments.kind)
+    data: dict[str, object] = {"reason": arguments.reason}
+    if by := arguments.by or _user():
+        data["by"] = by
+    if getattr(arguments, "lasting", None) is not None:
+        data["for_seconds"] = seconds(arguments.lasting)
+    if kind is OrderKind.LIMITS:
+        data |= _limits(arguments)
+    asker = Asker.of(arguments.sidecar, arguments.token_file)
+    answer = asker.post(session_path(session_id, kind), data)
+    try:
+        verdict = wire.from_json(answer)
+    except InvalidValueError as exc:
+        raise AskError(f"{arguments.sidecar} does not answer like a sidecar: {exc}") from exc
+    print(wire.to_json(verdict) if arguments.json else in_words(verdict))
+    return 0
+
+
+def seconds(text: str) -> float:
+    """Return seconds: a number of them, or text such as 30m, 2h, 1d."""
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in _SECONDS else (text, "s")
+    try:
+        found = float(number) * _SECONDS[unit]
+    except ValueError:
+        found = -1.0
+    return checks.seconds("--for", found if found > 0 else text, positive=True)
+
+
+def _limits(arguments: argparse.Namespace) -> dict[str, object]:
+    given = {name: getattr(arguments, name) for name, _ in LIMIT_FIELDS.values()}
+    limits = {name: value for name, value in given.items() if value is not None}
+    if arguments.configured == bool(limits):
+        sentence = "give the ceilings to hold for a time, or --configured to end it; not both"
+        raise InvalidValueError("", sorted(limits), "one of the two", sentence=sentence)
+    if limits and arguments.lasting is None:
+        raise InvalidValueError(
+            "--for", None, "a time such as 2h", sentence="is missing: how long?"
+        )
+    return {
+        name: None if value == "none" else _number(name, value) for name, value in limits.items()
+    }
+
+
+def _number(name: str, text: str) -> object:
+    """Return what JSON has for a limit; the sidecar says what is wrong with it."""
+    if name == "max_cost_usd":
+        return text
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError as exc:
+        raise InvalidValueError(f"--{name.replace('_', '-')}", text, "a number, or none") from exc
+
+
+def _all(asker: Asker, status: str | None) -> Iterator[Verdict]:
+    """Yield every verdict, page by page."""
+    cursor: str | None = ""
+    while cursor is not None:
+        wanted = {"limit": _PAGE, "cursor": cursor or None, "status": status}
+        query = urlencode({key: value for key, value in wanted.items() if value is not None})
+        text = asker.get(f"/v1/verdicts?{query}")
+        try:
+            page = json.loads(text)
+            for found in page["verdicts"]:
+                yield wire.from_json(json.dumps(found))
+            cursor = page["next_cursor"]
+        except (ValueError, KeyError, TypeError) as exc:
+            raise AskError(f"{asker.url} does not answer like a sidecar: {exc}") from exc
+
+
+def _row(verdict: Verdict) -> tuple[str, str, str, str, str]:
+    limited = {n: s.ratio for n, s in verdict.resources.items() if s.ratio is not None}
+    nearest = max(limited, key=limited.__getitem__, default=None)
+    said = "no limit" if nearest is None else describe(nearest, verdict.resources[nearest])
+    return (
+        verdict.session_id, verdict.run_state or "?", verdict.action, str(verdict.reason), said,
+    )  # fmt: skip
+
+
+def _order(known: dict[str, Any]) -> str:
+    by = _printable(known["by"]) or "an operator"
+    until = "" if known["until"] is None else f", until {_printable(known['until'])}"
+    limits = "".join(
+        f", {_printable(name)} {'none' if limit is None else _printable(limit)}"
+        for name, limit in known["limits"].items()
+    )
+    kind, at = _printable(known["kind"]), _printable(known["at"])
+    return f"{kind} at {at} by {by}{until}{limits}: {_printable(known['reason'])}"
+
+
+def _printable(value: object) -> str:
+    return "".join(c if c.isprintable() else "?" for c in str(value))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return ""

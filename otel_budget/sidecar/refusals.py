@@ -1,0 +1,48 @@
+"""Requests that were refused: each is counted, and the log has a line for each kind at times."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.sources.notices import one_line
+
+if TYPE_CHECKING:
+    from otel_budget.sidecar.telemetry import Telemetry
+    from otel_budget.sources.base import Clock
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two lines about one kind: who knocks a thousand times a second fills no disk.
+QUIET: Final = 60.0
+_WORDS: Final = {
+    "token": "the token was wrong, or there was none",
+    "host": "it asked for another host, as a page in somebody's browser may",
+    "connections": "there were too many connections: see listen.limits",
+    "streams": "it has too many streams open: see listen.limits",
+    "request": "its request did not arrive in time",
+    "reader": "it did not take up what it was sent",
+}
+
+
+class Refusals:
+    """Takes note of refused requests."""
+
+    def __init__(self, telemetry: Telemetry, clock: Clock) -> None:
+        """Have seen none."""
+        self._telemetry, self._clock = telemetry, clock
+        self._told: dict[str, float] = {}
+        self._untold: dict[str, int] = {}
+
+    def __call__(self, reason: str, client: str) -> None:
+        """Count one. client: its address."""
+        self._telemetry.refused(reason)
+        now = self._clock()
+        if now - self._told.get(reason, -QUIET) < QUIET:
+            self._untold[reason] = self._untold.get(reason, 0) + 1
+            return
+        self._told[reason] = now
+        more = self._untold.pop(reason, 0)
+        since = f" ({more:,} more since the last such line)" if more else ""
+        shown = one_line(client) or "somebody"
+        logger.warning("refused %s: %s%s", shown, _WORDS.get(reason, reason), since)

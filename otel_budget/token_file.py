@@ -1,0 +1,55 @@
+"""Bearer tokens in files: how whoever sends one, and whoever asks for one, reads it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.errors import OtelBudgetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Device, inode, size and time of change: differs whenever a file was written or replaced.
+FileStamp = tuple[int, int, int, int]
+
+#: Visible ASCII without spaces; what else a header cannot carry, or an editor puts there unseen.
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+
+
+class TokenFileError(OtelBudgetError):
+    """Say why a file gives no token. The message never shows what is in it."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        """Keep the fields."""
+        self.path, self.problem = path, problem
+        super().__init__(f"the bearer token file {path} {problem}")
+
+
+def file_stamp(path: Path) -> FileStamp:
+    """Return what tells one content of a file from the next. Raises OSError."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def read_tokens(path: Path) -> tuple[str, ...]:
+    """Return the tokens of a file, one on each line. Raises TokenFileError; never returns none."""
+    try:
+        lines = path.read_text(encoding="ascii").split("\n")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not plain text"
+        raise TokenFileError(path, f"cannot be read: {reason}") from exc
+    tokens = tuple(line.strip() for line in lines if line.strip())
+    if not tokens:
+        raise TokenFileError(path, "holds no token")
+    if not all(_TOKEN.fullmatch(token) for token in tokens):
+        raise TokenFileError(path, "holds a token with spaces or control characters in it")
+    return tokens
+
+
+def read_token(path: Path) -> str:
+    """Return the token to send: the only one of a file. Raises TokenFileError."""
+    tokens = read_tokens(path)
+    if len(tokens) > 1:
+        raise TokenFileError(path, f"does not hold one token, but {len(tokens)} lines")
+    return tokens[0]

@@ -1,0 +1,35 @@
+"""A verdict in words, for the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv, wire
+from otel_budget.policy.evaluate import describe
+from otel_budget.policy.words import amount
+
+if TYPE_CHECKING:
+    from otel_budget.model.verdict import Verdict
+
+
+def in_words(verdict: Verdict) -> str:
+    """Return a verdict as some lines for people."""
+    first = f"{verdict.session_id}: {verdict.action} ({verdict.reason}): {verdict.message}"
+    if verdict.run_state in semconv.ENDED_STATES:
+        first += f" (the run has ended: {verdict.run_state})"
+    lines = [first, f"  {_when(verdict)}"]
+    for name, state in verdict.resources.items():
+        origin = "" if state.limit_from is None else f", limit of the {state.limit_from}"
+        lines.append(f"  {state.status:<11} {describe(name, state)}{origin}")
+    return "\n".join(lines)
+
+
+def _when(verdict: Verdict) -> str:
+    """Say how old the data were when the verdict was made, and when the run began."""
+    data = "no data yet"
+    if verdict.data_at is not None:
+        age = amount(semconv.DURATION, max(0.0, verdict.evaluated_at - verdict.data_at))
+        data = f"data {age} old when judged at {wire.timestamp(verdict.evaluated_at)}"
+    if verdict.started_at is None:
+        return f"{data}; the run does not say when it began"
+    return f"{data}; the run began at {wire.timestamp(verdict.started_at)}"
