@@ -80,9 +80,13 @@ def agent(session_id: str, **options: Any) -> Iterator[Agent]:
 class SidecarProcess:
     """A running sidecar process."""
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         """Keep what was started."""
-        self.process, self.url = process, url
+        self.process, self.url, self._log = process, url, log
+
+    def said(self) -> str:
+        """Return its log."""
+        return self._log.read_text()
 
     def verdict(self, session_id: str) -> dict[str, Any] | None:
         """Return the verdict on a run; None while there is none."""
@@ -117,8 +121,8 @@ def sidecar(
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
     try:
-        found = until(lambda: re.search(r"listening on (http://\S+?);", log.read_text()), process)
-        yield SidecarProcess(process, found[1])
+        found = until(lambda: re.search(r"listening on (https?://\S+?);", log.read_text()), process)
+        yield SidecarProcess(process, found[1], log)
     finally:
         process.terminate()
         process.wait(10)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.datastructures import Headers
 
 from otel_budget.publish.problem import problem
-from otel_budget.publish.server import not_counted
+from otel_budget.publish.server import MAX_HEAD, not_counted
 from otel_budget.token_file import TokenFileError, file_stamp, read_tokens
 
 if TYPE_CHECKING:
@@ -164,6 +164,11 @@ class Guarded:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if _head_size(scope) > MAX_HEAD:  # h11 bounds only a head that comes in pieces
+            detail = f"line and headers of the request have more than {MAX_HEAD:,} bytes"
+            too_large = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            await problem(too_large, detail, _NO_BODY)(scope, receive, send)
+            return
         headers = Headers(scope=scope)
         role = self._gate.role(headers.get("authorization", ""))
         scope.setdefault("state", {})["role"] = role
@@ -178,6 +183,11 @@ class Guarded:
             await unauthorized(given=given)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+
+def _head_size(scope: Scope) -> int:
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return headers + len(scope["raw_path"]) + len(scope["query_string"])
 
 
 def unauthorized(*, given: bool) -> Response:

@@ -35,6 +35,7 @@ _GUARDED: Json = {
         "headers": {"WWW-Authenticate": {"schema": {"type": "string"}}},
     },
     "421": _error("Asked for another host than this machine, as a page in a browser may."),
+    "431": _error("Line and headers of the request are too large."),
 }
 _ACTED: Json = {
     "200": _response("Done and stored: the verdict since.", "application/json", _ref("Verdict")),

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,22 +12,10 @@ from otel_budget import semconv
 from otel_budget.model.reading import Reading
 from otel_budget.sources.fetch import Access
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from tests.certificates import certificate
 from tests.exposition import Exposition, line, page, serve
-from tests.real import require
 
 pytestmark = pytest.mark.real("openssl")
-
-
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """Make a key and a certificate that signs itself, for 127.0.0.1."""
-    key, certified = folder / f"{name}.key", folder / f"{name}.pem"
-    subprocess.run(
-        [require("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt",
-         "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out", certified,
-         "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return key, certified
 
 
 @pytest.fixture

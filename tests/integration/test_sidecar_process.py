@@ -377,6 +377,6 @@ def test_the_description_is_valid_and_every_path_in_it_answers(process: Process)
     document = json.loads(process.get("/openapi.json")[1])
     verdict = process.verdict()
     jsonschema.validate(verdict, {**document, "$ref": "#/components/schemas/Verdict"})
-    for path in document["paths"]:
-        if path != "/v1/stream":
+    for path, operations in document["paths"].items():
+        if path != "/v1/stream" and "get" in operations:
             assert process.get(path.format(session_id=RUN))[0] == 200, path
