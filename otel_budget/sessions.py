@@ -12,7 +12,7 @@ from otel_budget.asking import Asker, AskError, session_path
 from otel_budget.errors import InvalidValueError
 from otel_budget.model import checks
 from otel_budget.model.limits import LIMIT_FIELDS
-from otel_budget.model.order import OrderKind
+from otel_budget.model.order import OrderKind, order_from
 from otel_budget.policy.evaluate import describe
 from otel_budget.verdict_words import in_words
 
@@ -78,6 +78,7 @@ def order(arguments: argparse.Namespace) -> int:
         data["for_seconds"] = seconds(arguments.lasting)
     if kind is OrderKind.LIMITS:
         data |= _limits(arguments)
+    order_from(kind, data, 0.0)  # the sidecar would refuse the same
     asker = Asker.of(arguments.sidecar, arguments.token_file)
     answer = asker.post(session_path(session_id, kind), data)
     try:

@@ -47,7 +47,9 @@ def dump(account: Account) -> dict[str, Any]:
 def load(data: dict[str, Any]) -> Account:
     """Return the account that ``dump`` wrote. Raises ValueError for a format it does not know."""
     if data.get("format") not in (1, FORMAT):
-        raise ValueError(f"account format {data.get('format')!r}: this version reads 1 and {FORMAT}")
+        raise ValueError(
+            f"account format {data.get('format')!r}: this version reads 1 and {FORMAT}"
+        )
     account = Account(data["session_id"], data["started_at"], data["first_seen_at"])
     account.superseded = tuple(data.get("superseded", ()))
     # Written before calls were counted; since then it is for the readers of that version.

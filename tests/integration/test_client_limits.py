@@ -118,8 +118,10 @@ def test_a_request_that_does_not_arrive_ends_its_connection(process: SidecarProc
     assert all(0.5 * SECONDS < seconds < SECONDS + 4 for seconds in took), took
     assert counted(process, "request") == 4
     note(
-        "Lets no one in", f"requests that do not arrive, with {SECONDS:.0f} s to do so: no head, "
-        "half of one, a byte every 50 ms, no body", f"cut off after {max(took):.1f} s at most, counted",
+        "Lets no one in",
+        f"requests that do not arrive, with {SECONDS:.0f} s to do so: no head, "
+        "half of one, a byte every 50 ms, no body",
+        f"cut off after {max(took):.1f} s at most, counted",
     )  # fmt: skip
 
 

@@ -175,10 +175,10 @@ def test_tls_and_client_certificates(
     with sidecar(tmp_path, config=written(tmp_path, shown, tls=tls)) as process:
         assert process.url.startswith("https://")
 
-        def asking(*chain: Path) -> ssl.SSLContext:
+        def asking(chain: Path | None = None, its_key: Path | None = None) -> ssl.SSLContext:
             context = ssl.create_default_context(cafile=shown_certificate)
-            if chain:
-                context.load_cert_chain(*chain)
+            if chain is not None:
+                context.load_cert_chain(chain, its_key)
             return context
 
         url = process.url + f"/v1/verdicts/{RUN}"

@@ -1,6 +1,8 @@
 """The store: nothing that was published is lost, and nothing damaged is overwritten."""
 
+import contextlib
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from otel_budget import semconv
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.record import dump
+from otel_budget.model.order import Order, OrderKind
 from otel_budget.sidecar.storage_file import StoreError
 from otel_budget.sidecar.store import (
     KEEP_ARCHIVED,
@@ -275,4 +278,41 @@ def test_a_second_sidecar_on_the_same_file_is_refused(
     with pytest.raises(StoreError, match="another sidecar uses it"):
         open_store(path)
     assert isinstance(store, Store)
+    store.close()
+
+
+def test_a_file_of_version_1_is_brought_up_to_date_and_loses_nothing(path: str) -> None:
+    """The file is one that the version before operators' orders wrote."""
+    script = (Path(__file__).parents[1] / "golden" / "storage_v1.sql").read_text()
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript(script)
+    for _ in range(2):  # the second time there is nothing to bring up to date
+        store, restored = open_store(path)
+        assert [a.session_id for a in restored.accounts] == ["run-1"]
+        assert restored.accounts[0].totals()[semconv.TOKENS] == 70
+        assert (restored.sequence, restored.verdicts[0].sequence) == (7, 7)
+        archived = store.archived("run-0", START)
+        assert archived is not None
+        assert archived.totals()[semconv.TOKENS] == 30
+        store.close()
+    with contextlib.closing(sqlite3.connect(path)) as now:
+        versions = dict(now.execute("SELECT key, value FROM meta WHERE key LIKE '%version'"))
+    assert versions["schema_version"] == "2"
+    order = Order(OrderKind.STOP, "because", at=time.time())
+    written(path, Changes(8, [], [], [], (restored.accounts[0], order)))
+    store, _ = open_store(path)
+    assert store.actions("run-1", START, 9) == [order]
+    store.close()
+
+
+def test_orders_are_kept_newest_first_and_a_run_has_only_its_own(path: str) -> None:
+    mine, other = account(), account(started_at=START + 1)
+    orders = [Order(OrderKind.STOP, f"reason {n}", at=START + n) for n in range(3)]
+    store, _ = open_store(path)
+    for sequence, order in enumerate(orders, 1):
+        store.commit(Changes(sequence, [mine], [], [], (mine, order)))
+    store.commit(Changes(9, [], [], [], (other, orders[0])))
+    assert store.actions("run-1", START, 2) == [orders[2], orders[1]]
+    assert store.actions("run-1", START + 1, 9) == [orders[0]]
+    assert store.actions("nobody", START, 9) == []
     store.close()
