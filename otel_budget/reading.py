@@ -18,7 +18,7 @@ from otel_budget.config.preset_files import preset_of_argument, shipped
 from otel_budget.errors import InvalidValueError, OtelBudgetError
 from otel_budget.model import preset as roles
 from otel_budget.sources.notices import one_line, some
-from otel_budget.sources.parse import ACCEPT, PageReader
+from otel_budget.sources.parse import ACCEPT, PageLimits, PageReader
 from otel_budget.sources.preset import Ignored, count
 from otel_budget.sources.recognise import OTEL_BUDGET, Match, recognise
 
@@ -122,7 +122,7 @@ def report_on(page: Page, chosen: str | None) -> Report:
     given = None if chosen is None else presets.get(chosen) or preset_of_argument(chosen)
     candidates = list(presets.values()) if given is None else [*presets.values(), given]
     wanted = {name for one in candidates for name in (*one.names, *one.recognised_by)}
-    reader = PageReader(wanted, _MOST_SAMPLES, _SECONDS_TO_PARSE)
+    reader = PageReader(wanted, PageLimits(samples=_MOST_SAMPLES), _SECONDS_TO_PARSE)
     samples = reader.read(page.body, page.content_type)
     matches = recognise(presets.values(), samples)
     if given is not None:

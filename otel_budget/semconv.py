@@ -57,8 +57,10 @@ IMPLAUSIBLE: Final = "implausible"
 NO_TIMESTAMP: Final = "no_timestamp"
 OLD_RUN: Final = "old_run"
 BAD_SESSION_ID: Final = "session_id"
+SESSION_LIMIT: Final = "session_limit"
 BAD_TYPE: Final = "type"
-DROP_REASONS: Final = (DUPLICATE, IMPLAUSIBLE, NO_TIMESTAMP, OLD_RUN, BAD_SESSION_ID, BAD_TYPE)
+DROP_REASONS: Final = (DUPLICATE, IMPLAUSIBLE, NO_TIMESTAMP, OLD_RUN, BAD_SESSION_ID, BAD_TYPE,
+                       SESSION_LIMIT)  # fmt: skip
 COUNTER_RESET: Final = "counter"
 NEW_INCARNATION: Final = "incarnation"
 RESET_REASONS: Final = (COUNTER_RESET, NEW_INCARNATION)
@@ -213,11 +215,8 @@ EXHAUSTION: Final = _gauge("otel_budget_exhaustion_seconds",
     SESSION_ID, RESOURCE)
 VERDICT_CHANGES: Final = _counter("otel_budget_verdict_changes_total",
     "Verdicts that changed.", ACTION, REASON)
-TICK_DURATION: Final = Metric(
-    "otel_budget_sidecar_tick_duration_seconds",
-    "histogram",
-    "Seconds one tick took: reading, accounting, judging, storing.",
-)
+TICK_DURATION: Final = Metric("otel_budget_sidecar_tick_duration_seconds", "histogram",
+    "Seconds one tick took: reading, accounting, judging, storing.")
 SOURCE_UP: Final = _gauge("otel_budget_sidecar_source_up",
     "1 if the last reading of the source succeeded.", SOURCE)
 DATA_AGE: Final = _gauge("otel_budget_sidecar_data_age_seconds",

@@ -60,6 +60,11 @@ class ScrapeConfig(Strict):
     timeout: Seconds = 1.0
     body_size_limit: Size = 50_000_000
     sample_limit: PositiveInt = 500_000
+    label_limit: PositiveInt = 64
+    label_name_length_limit: PositiveInt = 256
+    label_value_length_limit: PositiveInt = 2048
+    session_limit: PositiveInt = 10_000
+    """Runs known at one target; others are refused, and counted, until one of them is forgotten."""
 
     @model_validator(mode="after")
     def _some_target(self) -> ScrapeConfig:
@@ -77,6 +82,8 @@ class PrometheusConfig(Strict):
     interval: Seconds = 5.0
     timeout: Seconds = 10.0
     matchers: tuple[Matcher, ...] = ()
+    session_limit: PositiveInt = 10_000
+    """As for a scrape."""
     preset: PresetChoice = None
     bearer_token_file: FilePath | None = None
     ca_file: FilePath | None = None

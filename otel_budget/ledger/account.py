@@ -26,10 +26,14 @@ from otel_budget.model.order import NO_ORDERS
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from otel_budget.model.reading import SessionReading
     from otel_budget.model.usage import Number
 
 _STARTS_KEPT = 20
+#: Incarnations of one run that are kept apart.
+INCARNATIONS_KEPT = 100
 
 
 class Account(Pace):
@@ -90,6 +94,7 @@ class Account(Pace):
         """
         before, trouble, began_at = self.totals(), self.implausible_since, self.began_at
         doubt = self.doubt
+        self._hand_on()
         number = len(self.incarnations)
         incarnation = self._incarnation_of(reading, confirmed=confirmed)
         if incarnation is None:
@@ -110,17 +115,7 @@ class Account(Pace):
 
     def totals(self) -> dict[str, Number]:
         """Return tokens, API calls and cost over all incarnations, as far as they are known."""
-        totals: dict[str, Number] = {}
-        for resource in COUNTED:
-            known = [i for i in self.incarnations.values() if i.knows(resource)]
-            if not known:
-                continue
-            total = ZERO[resource]
-            for incarnation in sorted(known, key=lambda i: (i.place, -i.begins_from(resource))):
-                start, counted = incarnation.begins_from(resource), incarnation.counted(resource)
-                total = max(total, start) + counted  # type: ignore[operator]
-            totals[resource] = total
-        return totals
+        return _totals(self.incarnations.values())
 
     @property
     def doubt(self) -> Doubt:
@@ -201,6 +196,34 @@ class Account(Pace):
             self.incarnations[key] = known or Incarnation(started_at, self.facts)
         return self.incarnations[key]
 
+    def _hand_on(self) -> None:
+        """Let the incarnation that was not seen for longest go, once there are many of them.
+
+        A run that crashes again and again would make them grow without bound. The next one begins
+        from what was known up to then, so no total changes, and none would by a late sample.
+        """
+        if len(self.incarnations) <= INCARNATIONS_KEPT:
+            return
+        newest = max(i.place for i in self.incarnations.values())
+        earlier = {k: i for k, i in self.incarnations.items() if i.place < newest}
+        if not earlier:
+            return
+        key = min(
+            earlier, key=lambda k: max((v.seen_at for v in earlier[k].views.values()), default=0.0)
+        )
+        gone = self.incarnations[key]
+        until = _totals(i for i in self.incarnations.values() if i.place <= gone.place)
+        heir = min(
+            (i for i in self.incarnations.values() if i.place > gone.place), key=lambda i: i.place
+        )
+        heir.carried_over |= {
+            resource: max(total, heir.begins_from(resource)) for resource, total in until.items()
+        }
+        for name, calls in gone.unsure.items():
+            heir.unsure[name] = heir.unsure.get(name, 0) + calls
+        del self.incarnations[key]
+        self.revision += 1
+
     def _take_facts(self, reading: SessionReading) -> None:
         stated, at = reading.facts, reading.sampled_at
         if self.started_at is None and stated.started_at is not None:
@@ -213,6 +236,21 @@ class Account(Pace):
         if _lasting(facts) != _lasting(self.facts):
             self.revision += 1
         self.facts = facts
+
+
+def _totals(incarnations: Iterable[Incarnation]) -> dict[str, Number]:
+    """Return what a row of incarnations has used together, as far as that is known."""
+    row, totals = list(incarnations), dict[str, "Number"]()
+    for resource in COUNTED:
+        known = [i for i in row if i.knows(resource)]
+        if not known:
+            continue
+        total = ZERO[resource]
+        for incarnation in sorted(known, key=lambda i: (i.place, -i.begins_from(resource))):
+            start, counted = incarnation.begins_from(resource), incarnation.counted(resource)
+            total = max(total, start) + counted  # type: ignore[operator]
+        totals[resource] = total
+    return totals
 
 
 def _lasting(facts: SessionFacts) -> tuple[object, ...]:

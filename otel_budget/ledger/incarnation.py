@@ -29,6 +29,8 @@ COUNTED = (semconv.TOKENS, semconv.API_CALLS, semconv.COST)
 #: So many series that are gone are kept apart at one target; one is gone after so many seconds.
 SERIES_KEPT = 100
 FOLD_AFTER = 600.0
+#: Series of one run at one target that are remembered at most beside those of the newest sample.
+SERIES_MOST = 2000
 #: Seconds by which the dates of samples may differ from one to the next.
 JITTER = 1.0
 ZERO: dict[str, Number] = {
@@ -97,7 +99,10 @@ class View:
         """
         gone = [key for key in self.series if at - self.shown_at[key] > FOLD_AFTER]
         if len(gone) <= SERIES_KEPT:
-            return
+            absent = [key for key in self.series if self.shown_at[key] < at]
+            if len(absent) <= SERIES_MOST:
+                return
+            gone = sorted(absent, key=self.shown_at.__getitem__)[:-SERIES_KEPT]
         for key in gone:
             resource, total = key[0], self.series.pop(key).total
             self.folded[resource] = self.folded.get(resource, ZERO[resource]) + total  # type: ignore[operator]

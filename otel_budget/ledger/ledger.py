@@ -23,7 +23,7 @@ from otel_budget.model.order import NO_ORDERS, Orders
 from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from otel_budget.model.reading import Reading, SessionFacts, SessionReading
     from otel_budget.model.usage import Number
@@ -79,6 +79,8 @@ class Ledger:
         """Reason to number of samples refused."""
         self.resets: Counter[str] = Counter()
         """``counter`` (a value dropped) or ``incarnation`` (a new process) to number seen."""
+        self.crowded: dict[str, int] = {}
+        """Target to the runs of the newest reading that were too many to be let in."""
         self._trouble: dict[str, Reason] = {}
 
     def apply(self, reading: Reading) -> None:
@@ -86,12 +88,33 @@ class Ledger:
         self.dropped.update(reading.dropped)
         self._trouble = {p.target: p.reason for p in reading.problems}
         in_order = sorted(reading.sessions, key=lambda s: s.facts.incarnation_at or 0.0)
-        for session in in_order:
+        for session in self._let_in(in_order, reading.session_limit):
             partial = self._trouble_at(session.target) is not None
             if session.sampled_at > reading.read_at:
                 # It would hide silence, and hold up the counters, until its time had come.
                 session = dataclasses.replace(session, sampled_at=reading.read_at)  # noqa: PLW2901
             self._observe(session, reading.spacing, confirmed=not partial)
+
+    def _let_in(
+        self, sessions: Sequence[SessionReading], limit: int | None
+    ) -> Iterator[SessionReading]:
+        """Yield those that are known, and as many others as their targets may still have.
+
+        A target that makes up session ids must not cost memory without end, nor the runs that are
+        known their verdicts.
+        """
+        self.crowded = {}
+        known: Counter[str] | None = None
+        for session in sessions:
+            if limit is not None and session.session_id not in self.accounts:
+                if known is None:
+                    known = Counter(t for a in self.accounts.values() for t in a.targets)
+                if known[session.target] >= limit:
+                    self.crowded[session.target] = self.crowded.get(session.target, 0) + 1
+                    self.dropped[semconv.SESSION_LIMIT] += max(1, len(session.counters))
+                    continue
+                known[session.target] += 1
+            yield session
 
     def _observe(self, reading: SessionReading, spacing: float, *, confirmed: bool) -> None:
         account, before = self.accounts.get(reading.session_id), None

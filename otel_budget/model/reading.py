@@ -81,6 +81,8 @@ class Reading:
     """Reason to number of samples refused: ``implausible``, ``type``, ``session_id``, …"""
     spacing: float = 1.0
     """Seconds between two samples of a series, until two of them were seen."""
+    session_limit: int | None = None
+    """Runs that may be known at one target, all together; None is no limit."""
     answered: bool = True
     """False if there were targets to ask, or to find out about, and none of them answered."""
 

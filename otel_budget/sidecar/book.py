@@ -72,6 +72,8 @@ class Step:
     """Session ids that have no verdict any more."""
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Reason to number of samples refused since the process began."""
+    crowded: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Target to the runs it shows that were too many to be let in."""
     resets: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Reason to number of counter resets since the process began."""
 
@@ -126,6 +128,7 @@ class Book:
             news=news,
             forgotten=gone,
             dropped=dict(self._ledger.dropped),
+            crowded=dict(self._ledger.crowded),
             resets=dict(self._ledger.resets),
         )
 

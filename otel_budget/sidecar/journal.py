@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import wire
 from otel_budget.model.verdict import Action
 from otel_budget.policy.words import amount
-from otel_budget.sources.notices import MOST_LINES, log_lines, one_line, some
+from otel_budget.sources.notices import MOST_LINES, Notices, log_lines, one_line, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,6 +69,7 @@ class Journal:
         self._source_was_ok: bool | None = None
         self._without_run = 0
         self._problems = Problems()
+        self._crowded = Notices(logger, "targets show more runs than they may")
 
     def exchanged(self) -> None:
         """Take note that from now on another configuration is read from."""
@@ -96,6 +97,12 @@ class Journal:
     def stepped(self, step: Step) -> None:
         """Tell which runs came, which are to do something else now, and which went."""
         news = step.news
+        crowded = {
+            target: f"target {one_line(target)} shows more runs than session_limit allows: the "
+            "others are not judged; does it make up a session id for each request?"
+            for target in step.crowded
+        }
+        self._crowded.note(crowded, logging.ERROR)
         for lines, many in (
             ({s: f"session {s}: seen at {place}" for s, place in news.begun.items()},
              "sessions are seen for the first time"),

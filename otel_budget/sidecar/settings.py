@@ -14,6 +14,7 @@ from otel_budget.policy.words import amount
 from otel_budget.sidecar.loop import Settings
 from otel_budget.sources import prometheus, scrape
 from otel_budget.sources.fetch import Access
+from otel_budget.sources.parse import PageLimits
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 
@@ -145,7 +146,13 @@ def _scrape_settings(config: ScrapeConfig) -> ScrapeSettings:
         interval=config.interval,
         timeout=config.timeout,
         body_size_limit=config.body_size_limit,
-        sample_limit=config.sample_limit,
+        page=PageLimits(
+            config.sample_limit,
+            config.label_limit,
+            config.label_name_length_limit,
+            config.label_value_length_limit,
+        ),
+        session_limit=config.session_limit,
     )
 
 
@@ -154,6 +161,7 @@ def _prometheus_settings(config: PrometheusConfig) -> PrometheusSettings:
         url=config.url,
         interval=config.interval,
         timeout=config.timeout,
+        session_limit=config.session_limit,
         matchers=config.matchers,
         access=_access(config),
         preset=config.preset,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
@@ -38,6 +38,19 @@ Series = tuple[str, dict[str, str]]
 """Name and labels."""
 
 
+class PageLimits(NamedTuple):
+    """How much of a page to put up with. What is over one of them refuses the page as a whole."""
+
+    samples: int = 500_000
+    """Of whatever metric."""
+    labels: int = 64
+    """Of one series, as for the two below; they are held for the wanted metrics."""
+    label_name: int = 256
+    """Characters."""
+    label_value: int = 2048
+    """Characters."""
+
+
 class ExpositionError(OtelBudgetError):
     """Say why a page cannot be read as an exposition."""
 
@@ -45,13 +58,12 @@ class ExpositionError(OtelBudgetError):
 class PageReader:
     """Read the pages of one target, one after the other."""
 
-    def __init__(self, wanted: Collection[str], sample_limit: int, seconds: float) -> None:
+    def __init__(self, wanted: Collection[str], limits: PageLimits, seconds: float) -> None:
         """Know no series yet.
 
-        wanted: names of metrics. sample_limit: samples a page may have, of whatever metric.
-        seconds: processor time that reading a page may take.
+        wanted: names of metrics. seconds: processor time that reading a page may take.
         """
-        self._wanted, self._limit, self._seconds = frozenset(wanted), sample_limit, seconds
+        self._wanted, self._limits, self._seconds = frozenset(wanted), limits, seconds
         self._known: dict[str, Series] = {}
         """The text of a series to what it means."""
 
@@ -78,7 +90,7 @@ class PageReader:
         lines = (line + "\n" for _, line in self._lines(text.removesuffix("\n")))
         families = openmetrics_parser.text_fd_to_metric_families(lines)  # type: ignore[no-untyped-call] # it has no types
         return [
-            Sample(sample.name, sample.labels, sample.value, family.type)
+            Sample(sample.name, self._bounded(sample.labels), sample.value, family.type)
             for family in families
             for sample in family.samples
             if sample.name in self._wanted
@@ -100,7 +112,9 @@ class PageReader:
                     self._take(line, number, found, fresh)
         except ExpositionError:
             # Not without bound: a target may show others every time.
-            self._known = {**self._known, **fresh} if len(self._known) < self._limit else fresh
+            self._known = (
+                {**self._known, **fresh} if len(self._known) < self._limits.samples else fresh
+            )
             raise
         self._known = fresh
         return [Sample(*series, value, declared.get(series[0])) for series, value in found]
@@ -124,9 +138,29 @@ class PageReader:
         for sample in samples:
             if sample.name in self._wanted:
                 # Written out again: a whole number comes as an int, too large for float() maybe.
-                found.append(((sample.name, sample.labels), float(repr(sample.value))))
+                series = (sample.name, self._bounded(sample.labels))
+                found.append((series, float(repr(sample.value))))
                 if sample.timestamp is None and text.endswith("}"):
-                    fresh[text] = (sample.name, sample.labels)
+                    fresh[text] = series
+
+    def _bounded(self, labels: dict[str, str]) -> dict[str, str]:
+        """Return labels as they are, or refuse the page they stand on."""
+        limits = self._limits
+        if len(labels) > limits.labels:
+            raise ExpositionError(
+                f"a series in its answer has {len(labels)} labels, more than {limits.labels}"
+            )
+        for name, value in labels.items():
+            for text, what, most in (
+                (name, "name of a label", limits.label_name),
+                (value, "value of a label", limits.label_value),
+            ):
+                if len(text) > most:
+                    size = f"{len(text):,} characters, more than {most:,}"
+                    raise ExpositionError(
+                        f"the {what} in its answer has {size}: {one_line(text)[:60]}…"
+                    )
+        return labels
 
     def _lines(self, text: str) -> Iterator[tuple[int, str]]:
         """Yield the lines with their numbers, as long as it is not too much."""
@@ -137,8 +171,8 @@ class PageReader:
             if len(line) > _LONGEST_LINE:
                 raise ExpositionError(f"line {number} of its answer has {len(line):,} characters")
             samples += bool(line) and not line.startswith("#")
-            if samples > self._limit:
-                raise ExpositionError(f"its answer has more than {self._limit:,} samples")
+            if samples > self._limits.samples:
+                raise ExpositionError(f"its answer has more than {self._limits.samples:,} samples")
             if number % _LINES_PER_LOOK == 0 and time.thread_time() > until:
                 raise ExpositionError(f"its answer takes more than {self._seconds:g} s to read")
             yield number, line

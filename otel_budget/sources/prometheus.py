@@ -93,6 +93,8 @@ class PrometheusSettings:
     matchers: Sequence[str] = ()
     """Label matchers in PromQL, such as ``job="agents"``; only what matches all of them is seen."""
     access: Access = field(default_factory=Access)
+    session_limit: int = 10_000
+    """Runs known at one target, all together."""
     body_size_limit: int = 50_000_000
     """Bytes per answer, packed and unpacked."""
     preset: Preset | None = None
@@ -176,6 +178,7 @@ class PrometheusSource:
             problems=tuple(problems),
             dropped=dict(dropped or {}),
             spacing=_USUAL_SPACING,
+            session_limit=self._settings.session_limit,
         )
 
 

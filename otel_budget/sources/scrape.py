@@ -23,7 +23,7 @@ from otel_budget.sources.assemble import NEEDED, Assembled, assemble
 from otel_budget.sources.fetch import Access, Fetcher, FetchError
 from otel_budget.sources.file_sd import FileTargets
 from otel_budget.sources.notices import Notices, one_line
-from otel_budget.sources.parse import ACCEPT, ExpositionError, PageReader
+from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageReader
 from otel_budget.sources.preset import assembled, count, uncounted
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ class ScrapeSettings:
     """Seconds one scrape may take, and seconds of processor time its answer may take to parse."""
     body_size_limit: int = 50_000_000
     """Bytes per target, packed and unpacked."""
-    sample_limit: int = 500_000
-    """Samples per target."""
+    page: PageLimits = field(default_factory=PageLimits)
+    session_limit: int = 10_000
+    """Runs known at one target, all together."""
 
 
 class ScrapeSource:
@@ -112,6 +113,7 @@ class ScrapeSource:
             problems=tuple(problems),
             dropped=dict(dropped),
             spacing=self._settings.interval,
+            session_limit=self._settings.session_limit,
             answered=bool(answers) or not problems,
         )
         self._notices.note(self._strange, logging.WARNING)
@@ -128,9 +130,9 @@ class ScrapeSource:
         named = {target.url for target in self._settings.targets}
         targets = {url: ScrapeTarget(url) for url in urls if url not in named}
         targets.update((target.key, target) for target in self._settings.targets)
-        limit, seconds = self._settings.sample_limit, self._settings.timeout
+        limits, seconds = self._settings.page, self._settings.timeout
         self._readers = {
-            key: self._readers.get(key) or PageReader(_needed(target), limit, seconds)
+            key: self._readers.get(key) or PageReader(_needed(target), limits, seconds)
             for key, target in targets.items()
         }
         self._defects &= {target.url for target in targets.values()}

@@ -15,6 +15,7 @@ from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
 from otel_budget.sources.assemble import assemble
 from otel_budget.sources.fetch import Access
+from otel_budget.sources.parse import PageLimits
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.exposition import Exposition, line, page, serve
 from tests.raw_server import Answer, respond, serve_raw
@@ -116,7 +117,9 @@ def scrape(*targets: ScrapeTarget, times: int = 1) -> Reading:
     """Read the targets, and return the last reading."""
 
     async def reading() -> Reading:
-        settings = ScrapeSettings(targets, timeout=SECONDS, body_size_limit=LIMIT, sample_limit=100)
+        settings = ScrapeSettings(
+            targets, timeout=SECONDS, body_size_limit=LIMIT, page=PageLimits(100)
+        )
         source = ScrapeSource(settings, time.time)
         try:
             for _ in range(times - 1):

@@ -3,7 +3,7 @@
 import pytest
 
 from otel_budget import semconv
-from otel_budget.sources.parse import ExpositionError, PageReader
+from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
 from tests.exposition import line, page
 
 TOKENS = semconv.SESSION_TOKENS
@@ -12,7 +12,7 @@ WANTED = [TOKENS.name]
 
 def reader(limit: int = 1000, seconds: float = 60.0) -> PageReader:
     """Return a reader that knows no series."""
-    return PageReader(WANTED, limit, seconds)
+    return PageReader(WANTED, PageLimits(samples=limit), seconds)
 
 
 def read(pages: PageReader, text: str) -> list[tuple[dict[str, str], float, str | None]]:
