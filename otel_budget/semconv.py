@@ -226,6 +226,8 @@ INCONCLUSIVE: Final = _counter("otel_budget_sidecar_inconclusive_total",
 DROPPED_SAMPLES: Final = _counter("otel_budget_sidecar_dropped_samples_total",
     "Samples refused.", REASON)
 RESETS: Final = _counter("otel_budget_sidecar_resets_total", "Counter resets seen.", REASON)
+CONCURRENT: Final = _counter("otel_budget_sidecar_concurrent_processes_total",
+    "Processes that were found to go on with a run beside a newer one; both are counted.")
 TICK_OVERRUNS: Final = _counter("otel_budget_sidecar_tick_overruns_total",
     "Ticks that outlasted their interval.")
 TICK_FAILURES: Final = _counter("otel_budget_sidecar_tick_failures_total",
@@ -241,8 +243,8 @@ BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which versi
 SIDECAR_METRICS: Final = (
     VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, WARNING_LIMIT, UTILIZATION, EXHAUSTION,
     VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, DATA_AGE, INCONCLUSIVE, DROPPED_SAMPLES, RESETS,
-    TICK_OVERRUNS, TICK_FAILURES, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS,
-    BUILD_INFO,
+    CONCURRENT, TICK_OVERRUNS, TICK_FAILURES, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK,
+    REFUSED_REQUESTS, BUILD_INFO,
 )
 
 # fmt: on

@@ -15,7 +15,7 @@ How a total comes about:
 from __future__ import annotations
 
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.ledger.facts import strictest
@@ -34,6 +34,17 @@ if TYPE_CHECKING:
 _STARTS_KEPT = 20
 #: Incarnations of one run that are kept apart.
 INCARNATIONS_KEPT = 100
+
+
+class Observed(NamedTuple):
+    """What one reading of a run brought to light."""
+
+    resets: int = 0
+    """Counters that dropped."""
+    replaced: bool = False
+    """True if a new incarnation came to a run that had one."""
+    concurrent: bool = False
+    """True if an incarnation is found to go on beside a newer one."""
 
 
 class Account(Pace):
@@ -85,12 +96,11 @@ class Account(Pace):
         since = (v.implausible_since for v in views if v.seen_at >= alive_from)
         return min((at for at in since if at is not None), default=None)
 
-    def observe(self, reading: SessionReading, *, confirmed: bool) -> tuple[int, bool]:
+    def observe(self, reading: SessionReading, *, confirmed: bool) -> Observed:
         """Take in one reading of this run.
 
         confirmed: False when the source says that something is missing: values still count, but
-        they do not make the run fresh. Returns the number of counter resets, and whether the
-        reading brought a new incarnation to a run that had one.
+        they do not make the run fresh.
         """
         before, trouble, began_at = self.totals(), self.implausible_since, self.began_at
         doubt = self.doubt
@@ -98,7 +108,7 @@ class Account(Pace):
         number = len(self.incarnations)
         incarnation = self._incarnation_of(reading, confirmed=confirmed)
         if incarnation is None:
-            return 0, False
+            return Observed()
         replaced = 0 < number < len(self.incarnations) and incarnation.started_at is not None
         whole = confirmed and not reading.implausible
         resets, new = incarnation.observe(reading, whole=whole)
@@ -111,7 +121,7 @@ class Account(Pace):
             self.revision += 1
         if confirmed and reading.counters and new:
             self.mark_fresh(incarnation.views[reading.target], before, after)
-        return resets, replaced
+        return Observed(resets, replaced, new and self._is_outlived(incarnation, reading))
 
     def totals(self) -> dict[str, Number]:
         """Return tokens, API calls and cost over all incarnations, as far as they are known."""
@@ -164,6 +174,15 @@ class Account(Pace):
             for name in names:
                 moment = getattr(owner, name)
                 setattr(owner, name, None if moment is None else moment - ahead)
+
+    def _is_outlived(self, incarnation: Incarnation, reading: SessionReading) -> bool:
+        """Tell, once, that an incarnation goes on although a newer one was seen twice already."""
+        if incarnation.outlived or incarnation.started_at is None:
+            return False
+        newer = (i for i in self.incarnations.values() if i.place > incarnation.place)
+        since = (view.seen_before for i in newer for view in i.views.values())
+        incarnation.outlived = any(at is not None and reading.sampled_at >= at for at in since)
+        return incarnation.outlived
 
     def _newest(self) -> list[Incarnation]:
         """Return the incarnation that started last; several where none says when it did."""

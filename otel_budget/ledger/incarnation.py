@@ -113,7 +113,8 @@ class Incarnation:
     """One process that carries the run."""
 
     __slots__ = (
-        "began_at", "carried_over", "facts", "facts_at", "started_at", "timed", "unsure", "views",
+        "began_at", "carried_over", "facts", "facts_at", "outlived", "started_at", "timed",
+        "unsure", "views",
     )  # fmt: skip
 
     def __init__(self, started_at: float | None, facts: SessionFacts | None = None) -> None:
@@ -132,6 +133,8 @@ class Incarnation:
         """When the sample the facts came from was taken."""
         self.began_at: float | None = None
         """When the run began on the reader's own clock, by this incarnation's newest sample."""
+        self.outlived = False
+        """True once it went on beside a newer one."""
         self.timed = False
         """True if that follows from a duration, which needs no other clock."""
 

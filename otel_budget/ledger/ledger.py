@@ -79,6 +79,8 @@ class Ledger:
         """Reason to number of samples refused."""
         self.resets: Counter[str] = Counter()
         """``counter`` (a value dropped) or ``incarnation`` (a new process) to number seen."""
+        self.concurrent: list[str] = []
+        """Session id of each run that a process was found to go on with beside a newer one."""
         self.crowded: dict[str, int] = {}
         """Target to the runs of the newest reading that were too many to be let in."""
         self._trouble: dict[str, Reason] = {}
@@ -132,11 +134,13 @@ class Ledger:
                 account.follow(before)
             self.accounts[reading.session_id] = account
         account.expected_gap = spacing
-        resets, replaced = account.observe(reading, confirmed=confirmed)
-        if resets:
-            self.resets[semconv.COUNTER_RESET] += resets
-        if replaced:
+        seen = account.observe(reading, confirmed=confirmed)
+        if seen.resets:
+            self.resets[semconv.COUNTER_RESET] += seen.resets
+        if seen.replaced:
             self.resets[semconv.NEW_INCARNATION] += 1
+        if seen.concurrent:
+            self.concurrent.append(reading.session_id)
 
     def takes_over(self, reading: SessionReading, *, confirmed: bool = True) -> bool:
         """Tell whether a reading is of another run than the known one, and of one that follows it.

@@ -72,6 +72,8 @@ class Step:
     """Session ids that have no verdict any more."""
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Reason to number of samples refused since the process began."""
+    concurrent: tuple[str, ...] = ()
+    """Session ids of runs that a process was found to go on with beside a newer one."""
     crowded: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Target to the runs it shows that were too many to be let in."""
     resets: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -128,6 +130,7 @@ class Book:
             news=news,
             forgotten=gone,
             dropped=dict(self._ledger.dropped),
+            concurrent=self._take_concurrent(),
             crowded=dict(self._ledger.crowded),
             resets=dict(self._ledger.resets),
         )
@@ -206,6 +209,11 @@ class Book:
             numbered.append(new)
             changes.append(Change(before, new))
         return numbered, changes
+
+    def _take_concurrent(self) -> tuple[str, ...]:
+        found = tuple(self._ledger.concurrent)
+        self._ledger.concurrent.clear()
+        return found
 
     def _news(self, changes: Iterable[Change], gone: Iterable[str]) -> News:
         """Return who came and who went; call it once for a step that is stored."""

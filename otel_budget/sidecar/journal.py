@@ -102,6 +102,12 @@ class Journal:
             "others are not judged; does it make up a session id for each request?"
             for target in step.crowded
         }
+        told = {
+            session_id: f"session {session_id}: two processes carry this run at once, and both are "
+            "counted: is the same session id given to two runs?"
+            for session_id in step.concurrent
+        }
+        log_lines(logger, logging.WARNING, told, "sessions are carried by two processes at once")
         self._crowded.note(crowded, logging.ERROR)
         for lines, many in (
             ({s: f"session {s}: seen at {place}" for s, place in news.begun.items()},

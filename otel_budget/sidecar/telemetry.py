@@ -67,6 +67,7 @@ class Telemetry(Collector):
         self._inconclusive = Counter(dict.fromkeys(map(str, NO_DATA), 0))
         self._buckets = [0] * (len(TICK_BUCKETS) + 1)
         self._tick_seconds = 0.0
+        self._concurrent = 0
         self._overruns = self._failures = 0
         self._refused = Counter(dict.fromkeys(semconv.REFUSAL_REASONS, 0))
         self._source: tuple[str, bool] | None = None
@@ -93,6 +94,7 @@ class Telemetry(Collector):
         """Note the outcome of a step."""
         with self._lock:
             self._step = step
+            self._concurrent += len(step.concurrent)
             for change in step.changes:
                 reason = str(change.verdict.reason)
                 self._changes[str(change.verdict.action), reason] += 1
@@ -156,6 +158,7 @@ class Telemetry(Collector):
         yield _counter(semconv.INCONCLUSIVE, _by_one(self._inconclusive))
         yield _counter(semconv.DROPPED_SAMPLES, _by_one({**_NOTHING_DROPPED, **self._step.dropped}))
         yield _counter(semconv.RESETS, _by_one({**_NO_RESETS, **self._step.resets}))
+        yield _counter(semconv.CONCURRENT, {(): self._concurrent})
         yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})
         yield _counter(semconv.TICK_FAILURES, {(): self._failures})
         yield _counter(semconv.REFUSED_REQUESTS, _by_one(self._refused))

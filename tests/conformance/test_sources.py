@@ -1,65 +1,15 @@
 """Every source sees the same in the same sessions: one suite, run against each of them."""
 
-import asyncio
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 
 import pytest
 
 from otel_budget import semconv
 from otel_budget.model.reading import Reading, SessionReading
-from otel_budget.sources.base import Source
-from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
-from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
-from tests.exposition import Exposition, line, page
-from tests.prometheus_process import JOB
+from tests.conformance.rig import Rig
+from tests.exposition import line, page
 
 TOKENS, CALLS, COST = semconv.SESSION_TOKENS, semconv.SESSION_API_CALLS, semconv.SESSION_COST
-
-
-@dataclass(frozen=True)
-class Rig:
-    """One kind of source, and the two endpoints it looks at."""
-
-    make: Callable[[], Source]
-    endpoints: tuple[Exposition, ...]
-    ids: tuple[str, ...]
-    """What the source calls each endpoint."""
-    through_prometheus: bool
-
-    def show(self, *texts: str | None) -> Reading:
-        """Let the endpoints show this, and return what the source then reads."""
-        padded = (*texts, "")[: len(self.endpoints)]
-        for endpoint, text in zip(self.endpoints, padded, strict=True):
-            endpoint.show(text)
-        if self.through_prometheus:
-            for endpoint in self.endpoints:
-                endpoint.wait_until_asked(2)  # when asked again, the first answer is stored
-        return asyncio.run(self._read())
-
-    async def _read(self) -> Reading:
-        source = self.make()
-        try:
-            return await source.read()
-        finally:
-            await source.close()
-
-
-@pytest.fixture(params=["scrape", pytest.param("prometheus", marks=pytest.mark.real("prometheus"))])
-def rig(request: pytest.FixtureRequest, scraped: tuple[Exposition, ...]) -> Iterator[Rig]:
-    """Each source in turn."""
-    if request.param == "scrape":
-        targets = [ScrapeTarget(endpoint.url) for endpoint in scraped]
-        scrape = ScrapeSettings(targets, timeout=5)
-        ids = tuple(endpoint.url for endpoint in scraped)
-        yield Rig(lambda: ScrapeSource(scrape, time.time), scraped, ids, through_prometheus=False)
-        return
-    url = request.getfixturevalue("prometheus_url")
-    query = PrometheusSettings(url, matchers=(f'job="{JOB}"',))
-    ids = tuple(f"{JOB}/{endpoint.address}" for endpoint in scraped)
-    yield Rig(lambda: PrometheusSource(query, time.time), scraped, ids, through_prometheus=True)
 
 
 def only(reading: Reading) -> SessionReading:

@@ -1,0 +1,267 @@
+"""Every way in which data can be bad, brought about through every source, and what becomes of it.
+
+Each has a reason of its own, holds the last action for the configured time, then does what is
+configured for no data, and counts in a metric. None of them is ever "0 used".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_budget import semconv
+from otel_budget.model.verdict import Action, LimitStatus, Verdict
+from otel_budget.policy.evaluate import bounds_from
+from otel_budget.policy.judge import Rules
+from otel_budget.publish.hub import Hub
+from otel_budget.sidecar.book import Book
+from otel_budget.sidecar.loop import Loop, Settings
+from otel_budget.sidecar.store import open_store
+from otel_budget.sidecar.telemetry import Telemetry
+from otel_budget.sources.base import Source
+from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from tests.conformance.rig import Rig
+from tests.exposition import line, page
+from tests.figures import note
+from tests.prometheus_process import JOB
+
+_numbers = itertools.count(1)
+#: Seconds. The clock is the real one, moved on by hand.
+STALE_AFTER, HOLD = 5.0, 60.0
+USED = 500
+
+
+class Sidecar:
+    """A sidecar without its process, on a real source, under a clock that can be moved on."""
+
+    def __init__(self, rig: Rig, folder: Path, on_no_data: Action) -> None:
+        """Put it together."""
+        self.rig, self._ahead = rig, 0.0
+        self._store, restored = open_store(str(folder / "ledger.db"))
+        self.hub = Hub(15.0)
+        self.telemetry = Telemetry("1", self.clock, lambda: 0)
+        self.rules = Rules(
+            ceilings=bounds_from({semconv.TOKENS: 1000}, {}, "sidecar"),
+            stale_after=STALE_AFTER, hold=HOLD, on_no_data=on_no_data,
+        )  # fmt: skip
+        self._runner = asyncio.Runner()
+        self.loop = self._runner.run(self._made(Book(self._store, restored, self.clock())))
+
+    async def _made(self, book: Book) -> Loop:
+        settings = self._settings(self.rig.make(self.clock))
+        return Loop(
+            settings, book=book, hub=self.hub, telemetry=self.telemetry, clock=self.clock
+        )  # fmt: skip
+
+    def _settings(self, source: Source) -> Settings:
+        return Settings("source", source, 1.0, self.rules, 3600.0)
+
+    def clock(self) -> float:
+        """Return the time."""
+        return time.time() + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._ahead += seconds
+
+    def read_from(self, source: Source) -> None:
+        """Read from another source from now on."""
+        self.loop.exchange(self._settings(source))
+
+    def tick(self) -> None:
+        """Read, judge and publish."""
+        self._runner.run(self.loop.tick())
+
+    def verdict(self, run: str) -> Verdict | None:
+        """Return what is published of a run."""
+        published = self.hub.get(run)
+        return None if published is None else published.verdict
+
+    def inconclusive(self, reason: str) -> float:
+        """Return how often a run became inconclusive for a reason."""
+        text = self.telemetry.exposition("")[0].decode()
+        name = f'otel_budget_sidecar_inconclusive_total{{reason="{reason}"}} '
+        return float(text.partition(name)[2].partition("\n")[0])
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._runner.run(self.loop.settings.source.close())
+        self._runner.close()
+        self._store.close()
+
+
+@contextmanager
+def warning_server(behind: str) -> Iterator[str]:
+    """Serve what a Prometheus answers, with a warning in it; yield the URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            form = self.rfile.read(int(self.headers["Content-Length"]))
+            asked = urllib.request.Request(behind + self.path, form)
+            with urllib.request.urlopen(asked, timeout=5) as answer:
+                found = json.load(answer)
+            found["warnings"] = ["a store did not answer"]
+            body = json.dumps(found).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def run() -> str:
+    """The id of a run that no other test has."""
+    return f"state-{next(_numbers)}"
+
+
+@pytest.fixture(params=["stop", "continue"])
+def sidecar(request: pytest.FixtureRequest, rig: Rig, tmp_path: Path) -> Iterator[Sidecar]:
+    """A sidecar for each of the two actions that can be configured."""
+    made = Sidecar(rig, tmp_path, Action(request.param))
+    yield made
+    made.close()
+
+
+def well(run: str, tokens: int | str = USED) -> str:
+    """Return what a run in good order shows."""
+    return page(line(semconv.SESSION_TOKENS, tokens, run), line(semconv.SESSION_API_CALLS, 1, run))
+
+
+def goes_silent(sidecar: Sidecar, _run: str) -> None:
+    """Its target answers, and does not show it any more."""
+    sidecar.rig.put("")
+
+
+def is_not_reached(sidecar: Sidecar, _run: str) -> None:
+    """What is to be read from does not answer."""
+    sidecar.read_from(sidecar.rig.broken(sidecar.clock))
+    sidecar.rig.put(None, None)
+
+
+def shows_nonsense(sidecar: Sidecar, run: str) -> None:
+    """Its counter is no number that a counter can have."""
+    sidecar.rig.put(well(run, "NaN"))
+
+
+STATES = {
+    "stale_data": goes_silent,
+    "source_error": is_not_reached,
+    "implausible_data": shows_nonsense,
+}
+
+
+@pytest.mark.parametrize("reason", STATES)
+def test_bad_data_have_their_reason_their_action_and_their_metric(
+    reason: str, sidecar: Sidecar, run: str
+) -> None:
+    assert_state(sidecar, run, reason, STATES[reason])
+
+
+@pytest.mark.real("prometheus")
+def test_data_that_a_server_says_are_not_whole(
+    prometheus_url: str, rig: Rig, tmp_path: Path, run: str
+) -> None:
+    """Only a server can say so: a page that is cut off is an error of its source."""
+    if not rig.through_prometheus:
+        return
+    for number, action in enumerate(Action):
+        (tmp_path / action).mkdir()
+        made = Sidecar(rig, tmp_path / action, action)
+        with warning_server(prometheus_url) as url:
+            query = PrometheusSettings(url, matchers=(f'job="{JOB}"',))
+
+            def warns(sidecar: Sidecar, run: str, query: PrometheusSettings = query) -> None:
+                sidecar.read_from(PrometheusSource(query, sidecar.clock))
+                sidecar.rig.put(well(run))
+
+            assert_state(made, f"{run}-{number}", "partial_data", warns)
+            made.close()
+
+
+def assert_state(
+    sidecar: Sidecar, run: str, reason: str, go_wrong: Callable[[Sidecar, str], None]
+) -> None:
+    """Let a run be well, go wrong, and be well again; hold every step against the contract."""
+    sidecar.rig.put(well(run))
+    sidecar.tick()
+    expected = (Action.CONTINUE, LimitStatus.OK, "within_limits")
+    assert gist(sidecar.verdict(run)) == expected
+    go_wrong(sidecar, run)
+    sidecar.tick()
+    sidecar.advance(STALE_AFTER + 1)
+    sidecar.tick()
+    assert gist(sidecar.verdict(run)) == (Action.CONTINUE, LimitStatus.INCONCLUSIVE, reason)
+    assert sidecar.inconclusive(reason) == 1
+    sidecar.advance(HOLD + 1)
+    sidecar.tick()
+    configured = sidecar.rules.on_no_data
+    verdict = sidecar.verdict(run)
+    assert gist(verdict) == (configured, LimitStatus.INCONCLUSIVE, reason)
+    assert verdict is not None
+    assert verdict.resources[semconv.TOKENS].used == USED  # what was known is not forgotten
+    sidecar.read_from(sidecar.rig.make(sidecar.clock))
+    sidecar.rig.put(well(run, USED + 1))
+    sidecar.tick()
+    assert gist(sidecar.verdict(run)) == expected
+    assert sidecar.inconclusive(reason) == 1
+    source = "Prometheus" if sidecar.rig.through_prometheus else "direct scrape"
+    note(
+        "Never silently open",
+        f"{reason}, on_no_data: {configured} ({source})",
+        f"held for {HOLD:.0f} s, then {configured}; counted; over with the first good sample",
+    )
+
+
+def gist(verdict: Verdict | None) -> tuple[Action, LimitStatus, str] | None:
+    """Return what a verdict says."""
+    return None if verdict is None else (verdict.action, verdict.status, str(verdict.reason))
+
+
+def test_what_was_never_seen_has_no_verdict_and_nothing_is_made_up(
+    sidecar: Sidecar, run: str
+) -> None:
+    """A source that is empty is no run at 0, and no error: there is just nobody."""
+    sidecar.rig.put("")
+    for _ in range(2):
+        sidecar.tick()
+        assert sidecar.verdict(run) is None
+        sidecar.advance(HOLD)
+    text = sidecar.telemetry.exposition("")[0].decode()
+    assert "\notel_budget_sidecar_sessions 0.0\n" in text
+    assert "otel_budget_used{" not in text
+
+
+def test_what_is_exceeded_stays_stopped_in_every_state(sidecar: Sidecar, run: str) -> None:
+    """Missing data cannot lower usage."""
+    sidecar.rig.put(well(run, 1500))
+    sidecar.tick()
+    for go_wrong in STATES.values():
+        go_wrong(sidecar, run)
+        sidecar.advance(STALE_AFTER + HOLD + 10)
+        sidecar.tick()
+        stopped = (Action.STOP, LimitStatus.EXCEEDED, "limit_exceeded")
+        assert gist(sidecar.verdict(run)) == stopped
