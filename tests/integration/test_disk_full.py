@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from otel_budget import ResourceMonitor
+from otel_budget import ResourceMonitor, semconv
 from otel_budget.instrumentation.checkpoint import CheckpointFolder
+from tests.exposition import line, page, serve
+from tests.figures import note
+from tests.processes import sidecar, until
 from tests.real import REQUIRE
 
 SIZE = 256 * 1024
@@ -74,6 +81,12 @@ def test_a_full_disk_fails_checkpoints_loudly_and_nothing_else(
         saved = CheckpointFolder(disk, "full").read()
         assert (saved.usage.tokens, saved.state) == (11, {"step": 2})
         assert monitor._record.checkpoint_failures == 2
+    note(
+        "Nothing lost",
+        "a run on a full disk (a tmpfs of 256 kB) wants to save twice",
+        "2 failures logged and counted, the run goes on, the checkpoint before is whole; with room "
+        "again the next one is written",
+    )
 
 
 def test_a_state_larger_than_the_disk_fails_and_leaves_the_disk_as_it_was(tmp_path: Path) -> None:
@@ -86,3 +99,56 @@ def test_a_state_larger_than_the_disk_fails_and_leaves_the_disk_as_it_was(tmp_pa
         assert shutil.disk_usage(disk).free == free
         assert monitor.checkpoint({"small": True}) is not None
         monitor.close(timeout=0)
+
+
+def test_a_sidecar_on_a_full_disk_says_nothing_it_cannot_keep(tmp_path: Path) -> None:
+    """No verdict is published that is not stored; with room again nothing is missing."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with serve() as endpoint, small_disk(disk):
+        endpoint.show(page(line(semconv.SESSION_TOKENS, 5, "run-1")))
+        flags = ("--target", endpoint.url, "--interval", "100ms", "--storage", str(disk / "l.db"))
+        with sidecar(tmp_path, *flags) as process:
+            until(lambda: process.verdict("run-1"))
+            fill(disk / "filler")
+            runs = [line(semconv.SESSION_TOKENS, 9, f"run-{n}") for n in range(1, 40)]
+            endpoint.show(page(*runs))
+            failed = until(lambda: failures(process.url))
+            for number in range(1, 40):
+                verdict = process.verdict(f"run-{number}")
+                assert verdict is None or number == 1, "published, and not stored"
+            (disk / "filler").unlink()
+            until(lambda: (process.verdict("run-1") or {})["resources"]["tokens"]["used"] == 9)
+            fill(disk / "filler")
+            endpoint.show(page(line(semconv.SESSION_TOKENS, 11, "run-1")))
+            began = time.monotonic()
+            process.process.send_signal(signal.SIGTERM)
+            assert process.process.wait(10) == 0
+            took = time.monotonic() - began
+            assert took < 5
+            assert "database or disk is full" in process.said()
+    note(
+        "Nothing lost",
+        "the sidecar's storage on a full disk, runs spending, then SIGTERM",
+        f"{failed:.0f} ticks failed and were counted, nothing was published that is not stored; "
+        f"with room again all is there; ended in {took:.1f} s",
+    )
+
+
+def failures(url: str) -> float:
+    """Return the number of ticks that failed."""
+    with urllib.request.urlopen(url + "/metrics", timeout=5) as answer:
+        found = re.search(
+            r"(?m)^otel_budget_sidecar_tick_failures_total (\S+)$", answer.read().decode()
+        )
+    return 0.0 if found is None else float(found[1])
+
+
+def fill(path: Path) -> None:
+    """Fill the disk to the last block."""
+    with path.open("wb", buffering=0) as file:
+        while True:
+            try:
+                file.write(b"x" * 4096)
+            except OSError:
+                return
