@@ -46,6 +46,7 @@ _EXAMPLES = f"""examples:
   otel-budget check my-session                       what the sidecar says of a run
   otel-budget session stop my-session --reason "runs in circles"
   otel-budget read http://127.0.0.1:9464/metrics     what it would count of a page
+  otel-budget doctor                                 which link of the chain is broken
 
 exit status: {EXIT_CONTINUE} done, {EXIT_FAILED} failed, {EXIT_USAGE} wrong usage or configuration;
 of check also {EXIT_STOP} stop, {EXIT_INCONCLUSIVE} inconclusive, unknown, or no sidecar there.
@@ -74,6 +75,19 @@ examples:
   otel-budget check my-session
   otel-budget check my-session --json | jq '.run_state, .headroom.tokens'
   otel-budget check my-session --sidecar http://127.0.0.1:9465"""
+_DOCTOR_EPILOG = f"""A test session (doctor-…) counts, is scraped and judged, and its verdict is
+heard as a run would hear it, with a run's credentials (OTEL_BUDGET_SIDECAR_TOKEN_FILE and others).
+
+exit status:
+  {EXIT_CONTINUE}  all links hold, be it with a warning
+  {EXIT_FAILED}  a link is broken; the last line names it
+  {EXIT_USAGE}  wrong usage
+
+examples:
+  otel-budget doctor                                 the sidecar scrapes 127.0.0.1:9464
+  otel-budget doctor --register targets              it reads targets/*.json (file_sd)
+  otel-budget doctor --metrics http://127.0.0.1:9464/metrics       a run is there already
+  otel-budget doctor --prometheus http://127.0.0.1:9090 --timeout 90"""
 _READ_EPILOG = f"""Without --preset the program is recognised by the metrics it shows.
 
 exit status:
@@ -111,6 +125,7 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     _add_sidecar(chosen, commands["sidecar"])
     _add_check(chosen, commands["check"])
     _add_read(chosen, commands["read"])
+    _add_doctor(chosen, commands["doctor"])
     _add_sessions(chosen, commands)
     _add_config(chosen, commands["config check"])
     _add(chosen, "version", commands["version"], "say which version this is")
@@ -181,6 +196,23 @@ def _where(command: argparse.ArgumentParser) -> None:
         help=f"where it listens (default: {ENV_SIDECAR}, else {DEFAULT_SIDECAR})",
     )  # fmt: skip
     command.add_argument("--json", action="store_true", help="print JSON, a line for each")
+
+
+def _add_doctor(chosen: _Commands, run: Command) -> None:
+    text = "try the whole chain, from a counter to a verdict, and name the broken link"
+    doctor = _add(chosen, "doctor", run, text, _DOCTOR_EPILOG)
+    _where(doctor)
+    shown = "show the test session there, as a run would (127.0.0.1:9464)"
+    doctor.add_argument("--serve", metavar="HOST:PORT", help=shown)
+    doctor.add_argument("--register", metavar="DIR",
+                        help="register it in this folder of file_sd entries")  # fmt: skip
+    doctor.add_argument("--metrics", action="append", default=[], metavar="URL",
+                        help="look at the page of a run; may be given again")  # fmt: skip
+    doctor.add_argument("--prometheus", metavar="URL",
+                        help="look at the Prometheus that the sidecar asks")  # fmt: skip
+    doctor.add_argument("--prometheus-token-file", metavar="FILE", help="its bearer token")
+    doctor.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS",
+                        help="what a counter may take to become a verdict (30)")  # fmt: skip
 
 
 def _add_sessions(chosen: _Commands, commands: Mapping[str, Command]) -> None:

@@ -32,6 +32,15 @@ class AskError(OtelBudgetError):
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """A good answer."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    """By name in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
 class Asker:
     """Asks one sidecar: without a proxy, and without going where another server sends it."""
 
@@ -48,14 +57,17 @@ class Asker:
 
     def get(self, path: str) -> bytes:
         """Return the answer to a GET. Raises AskError."""
-        return self._ask("GET", path, None)
+        return self.ask("GET", path).body
 
     def post(self, path: str, data: Mapping[str, object]) -> bytes:
         """Return the answer to a POST of JSON. Raises AskError."""
-        return self._ask("POST", path, json.dumps(data))
+        return self.ask("POST", path, json.dumps(data)).body
 
-    def _ask(self, method: str, path: str, body: str | None) -> bytes:
-        headers = self.address.headers("application/json")
+    def ask(
+        self, method: str, path: str, body: str | None = None, accept: str = "application/json"
+    ) -> Answer:
+        """Return a good answer. Raises AskError."""
+        headers = self.address.headers(accept)
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
@@ -67,12 +79,12 @@ class Asker:
             answer = connection.getresponse()
             said = answer.read(_LONGEST)
         except (OSError, HTTPException) as exc:
-            raise AskError(f"no sidecar answers at {self.url}: {exc}") from exc
+            raise AskError(f"nobody answers at {self.url}: {exc}") from exc
         finally:
             connection.close()
         if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-            return said
-        detail = detail_of(said) or f"the sidecar answers {answer.status} {answer.reason}"
+            return Answer(said, {name.lower(): value for name, value in answer.getheaders()})
+        detail = detail_of(said) or f"{self.url}{path} answers {answer.status} {answer.reason}"
         raise AskError(detail, answer.status)
 
 

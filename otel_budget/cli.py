@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from otel_budget.config.schema import SidecarConfig
+    from otel_budget.doctor.finding import Finding
 
 
 _WRONG_USAGE = (InvalidValueError, InvalidConfigError, ConfigFileError, MissingExtraError)
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "sidecar": _sidecar,
             "check": _check,
             "read": _read,
+            "doctor": _doctor,
             "session list": sessions.list_sessions,
             "session show": sessions.show_session,
             "session order": sessions.order,
@@ -150,6 +152,18 @@ def _read(arguments: argparse.Namespace) -> int:
     report = report_on(page, arguments.preset)
     print(report.to_json() if arguments.json else in_words(report))
     return EXIT_CONTINUE
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from otel_budget.doctor import diagnose
+
+    def say(finding: Finding) -> None:
+        print(finding.to_json() if arguments.json else finding.in_words(), flush=True)
+
+    broken = diagnose(arguments, say)
+    if not arguments.json:
+        print("\nall links hold" if broken is None else f"\nbroken link: {broken.link}")
+    return EXIT_CONTINUE if broken is None else EXIT_FAILED
 
 
 def _version(_arguments: argparse.Namespace) -> int:

@@ -131,6 +131,12 @@ class SessionCollector(Collector):
             while len(self._unscraped) > MAX_UNSCRAPED:
                 self._drop(*self._unscraped.popleft())
 
+    @property
+    def scrapes(self) -> int:
+        """Number of scrapes that were answered so far."""
+        with self._lock:
+            return self._scrapes_done
+
     def wait_scraped(self, timeout: float) -> bool:
         """Wait for a scrape that begins from now on to be over; not at all if nobody scrapes, or
         if by the scrapes so far none is due within the timeout (seconds).

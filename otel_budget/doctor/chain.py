@@ -1,0 +1,231 @@
+"""A test session, followed from its counter to the verdict in a client."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from queue import Empty, Queue
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.sdk.environment_variables import (
+    OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE as ENV_TEMPORALITY,
+)
+from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
+
+from otel_budget import ResourceLimits, ResourceMonitor, semconv
+from otel_budget.asking import Asker, AskError
+from otel_budget.doctor.finding import broken, ok, warning
+from otel_budget.enforcement.address import Credentials, SidecarAddress
+from otel_budget.enforcement.client import VerdictClient
+from otel_budget.errors import ListenError
+from otel_budget.instrumentation.automatic import ENV_EXPORTER
+from otel_budget.instrumentation.endpoint import serve_metrics
+from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.model.verdict import LimitStatus
+from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otel_budget.doctor.finding import Finding
+    from otel_budget.instrumentation.endpoint import MetricsEndpoint
+    from otel_budget.model.verdict import Verdict
+
+#: Seconds that the end of the test session may wait to be scraped, so that it is not left behind.
+LAST_SCRAPE = 2.0
+FIRST, SECOND = 1000, 500
+"""Tokens the test session uses."""
+_DELTA: Final = ("delta", "lowmemory")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to try it."""
+
+    sidecar: str
+    """URL."""
+    host: str | None = None
+    """Where to show the test session; None is where a run would."""
+    port: int | None = None
+    register: str | None = None
+    """Folder of ``file_sd`` entries that the sidecar reads; None: it knows the address."""
+    timeout: float = 30.0
+    """Seconds that a counter may take to become a verdict."""
+
+
+class Ears:
+    """A client as a run has it, and all that it hears."""
+
+    def __init__(self, url: str, session_id: str) -> None:
+        """Begin to listen."""
+        self._heard: Queue[tuple[float, Verdict]] = Queue()
+        self.newest: Verdict | None = None
+        self._client = VerdictClient(
+            url,
+            session_id,
+            on_verdict=lambda verdict: self._heard.put((time.monotonic(), verdict)),
+            on_reachable=lambda _: None,
+        )
+        self._client.start()
+
+    @property
+    def problem(self) -> str:
+        """What was wrong when the sidecar was last asked."""
+        return self._client.problem
+
+    def next(self, until: float) -> tuple[float, Verdict] | None:
+        """Return the next verdict and when it came; None if none comes until then (monotonic)."""
+        try:
+            at, verdict = self._heard.get(timeout=max(0.0, until - time.monotonic()))
+        except Empty:
+            return None
+        self.newest = verdict
+        return at, verdict
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._client.stop()
+
+
+def settings() -> Iterator[Finding]:
+    """Yield what the environment says of exporting, for a run that is started in it."""
+    exporters = os.environ.get(ENV_EXPORTER, "")
+    if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
+        said = f"exporter off: {OTEL_SDK_DISABLED} is set: no span is made, and no call counted"
+        yield broken("exporter", said, f"unset {OTEL_SDK_DISABLED}")
+    elif exporters.strip().lower() == "none":
+        said = f"exporter off: {ENV_EXPORTER} is none: a run opens no /metrics by itself"
+        yield broken("exporter", said, "set it to prometheus, or call serve_metrics() in the run")
+    if os.environ.get(ENV_TEMPORALITY, "").strip().lower() in _DELTA:
+        said = f"delta temporality: {ENV_TEMPORALITY} is set; through OTLP counters come as deltas"
+        yield warning(
+            "exporter", said, "set it to cumulative: Prometheus and the sidecar need that"
+        )
+
+
+def follow(plan: Plan) -> Iterator[Finding]:
+    """Yield how each link holds for a test session, up to the first broken one."""
+    try:
+        endpoint = serve_metrics(plan.host, plan.port, plan.register)
+    except (ListenError, OSError) as exc:
+        advice = "a run is there already? name another with --serve, or look at its page: --metrics"
+        yield broken("exporter", f"no test session can be shown: {exc}", advice)
+        return
+    with endpoint:
+        session_id = f"doctor-{secrets.token_hex(4)}"
+        monitor = ResourceMonitor(
+            ResourceLimits(), session_id, sidecar=plan.sidecar, workflow="doctor"
+        )
+        ears = Ears(plan.sidecar, session_id)
+        try:
+            monitor.record_operation(FIRST, api_call=True)
+            yield from _followed(plan, endpoint, monitor, ears)
+        finally:
+            ears.close()
+            monitor.close("completed", LAST_SCRAPE)
+
+
+def _followed(
+    plan: Plan, endpoint: MetricsEndpoint, monitor: ResourceMonitor, ears: Ears
+) -> Iterator[Finding]:
+    shown = _own_page(endpoint.url, monitor.session_id)
+    yield shown
+    if shown.state != "ok":
+        return
+    scrapes = SESSIONS.scrapes
+    until = time.monotonic() + plan.timeout
+    heard = _wait(ears, FIRST, until)
+    if heard is None:
+        yield _why_not(plan, endpoint, ears, SESSIONS.scrapes - scrapes)
+        return
+    yield ok(
+        "verdict", f"the test session's {FIRST:,} tokens are in the verdict: {_gist(heard[1])}"
+    )
+    recorded_at = time.monotonic()
+    monitor.record_operation(SECOND, api_call=True)
+    again = _wait(ears, FIRST + SECOND, recorded_at + plan.timeout)
+    if again is None:
+        yield _stale(plan, ears)
+        return
+    took = again[0] - recorded_at
+    yield ok("latency", f"{SECOND:,} more tokens were in a verdict after {took:.2f} s")
+    yield _lease(again, ears)
+
+
+def _own_page(url: str, session_id: str) -> Finding:
+    try:
+        asker = Asker(url, SidecarAddress.parse(url, Credentials()))
+        answer = asker.ask("GET", "", accept=ACCEPT)
+        reader = PageReader([semconv.SESSION_TOKENS.name], PageLimits(), 5.0)
+        samples = reader.read(answer.body, answer.headers.get("content-type", ""))
+    except (AskError, ExpositionError) as exc:
+        return broken(
+            "exporter", f"the test session's own page {url}: {exc}", "is a proxy between?"
+        )
+    mine = [s.value for s in samples if s.labels.get(semconv.SESSION_ID) == session_id]
+    if mine != [FIRST]:
+        said = f"series missing: {url} shows {mine or 'nothing'} of {FIRST} tokens"
+        return broken("exporter", said, "is another MeterProvider or registry in its place?")
+    return ok("exporter", f"{url} shows the test session {session_id} with {FIRST:,} tokens")
+
+
+def _wait(ears: Ears, tokens: int, until: float) -> tuple[float, Verdict] | None:
+    """Return the first verdict that has so many tokens, or more."""
+    while (heard := ears.next(until)) is not None:
+        state = heard[1].resources.get(semconv.TOKENS)
+        if state is not None and state.used >= tokens:
+            return heard
+    return None
+
+
+def _why_not(plan: Plan, endpoint: MetricsEndpoint, ears: Ears, scrapes: int) -> Finding:
+    """Say where the test session was lost."""
+    seconds = f"within {plan.timeout:g} s"
+    if ears.newest is not None:
+        return _stale(plan, ears)
+    if not scrapes:
+        said = f"series missing: nobody scraped {endpoint.url} {seconds}"
+        advice = (
+            "add it to the sidecar's targets; or give --serve with an address it scrapes, or "
+            "--register with the folder of its file_sd"
+        )
+        return broken("scrape", said, advice)
+    if ears.problem:
+        return broken("verdict", f"{ears.problem} (scraped {scrapes} times)", "see its log")
+    said = (
+        f"series missing: {endpoint.url} was scraped {scrapes} times, and no verdict came {seconds}"
+    )
+    advice = (
+        "does the sidecar read from what scraped it? through a Prometheus give a longer --timeout"
+    )
+    return broken("verdict", said, advice)
+
+
+def _stale(plan: Plan, ears: Ears) -> Finding:
+    verdict = ears.newest
+    if verdict is None or verdict.data_at is None:
+        return broken("verdict", "no verdict with data came", ears.problem or "see its log")
+    if verdict.status is LimitStatus.INCONCLUSIVE:
+        advice = "its log says why; /metrics has the age of its data"
+        return broken("verdict", f"{verdict.reason}: {verdict.message}", advice)
+    age = verdict.evaluated_at - verdict.data_at
+    said = f"stale by {max(age, plan.timeout):.0f} s: the verdict does not have the newest counts"
+    return broken("verdict", said, "is its scrape interval longer than --timeout?")
+
+
+def _lease(last: tuple[float, Verdict], ears: Ears) -> Finding:
+    at, verdict = last
+    lease = verdict.lease_seconds or 0.0
+    renewed = ears.next(at + lease)
+    if renewed is None:
+        said = f"lease expired: no verdict came within the lease of {lease:g} s"
+        return broken(
+            "lease", said, f"is the sidecar overloaded, or a proxy between? {ears.problem}"
+        )
+    return ok("lease", f"renewed after {renewed[0] - at:.1f} s of {lease:g} s")
+
+
+def _gist(verdict: Verdict) -> str:
+    return f"{verdict.action}, {verdict.reason}"

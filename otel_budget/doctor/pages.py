@@ -1,0 +1,122 @@
+"""The page of an agent that runs: does it show runs, whole, and does the sidecar know them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from otel_budget import semconv, wire
+from otel_budget.asking import Asker, AskError
+from otel_budget.doctor.finding import broken, ok, warning
+from otel_budget.enforcement.address import Credentials, SidecarAddress
+from otel_budget.errors import InvalidValueError
+from otel_budget.sources.assemble import NEEDED, Assembled, assemble
+from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from otel_budget.doctor.finding import Finding
+    from otel_budget.model.reading import SessionReading
+    from otel_budget.model.usage import Number
+
+#: Seconds between two looks at one page.
+BETWEEN: Final = 1.0
+_SHOWN: Final = 3
+
+
+def look_at(url: str, sidecar: Asker, wait: float) -> Iterator[Finding]:
+    """Yield what there is to say of an agent's page. wait: seconds its counts may be behind."""
+    try:
+        first = _read(url)
+        time.sleep(BETWEEN)
+        second = _read(url)
+    except (AskError, ExpositionError, InvalidValueError) as exc:
+        advice = "is the run up, and does it serve metrics there? OTEL_METRICS_EXPORTER=prometheus"
+        yield broken("page", f"scrape failing: {exc}", advice)
+        return
+    if not second.sessions:
+        said = f"series missing: {url} shows no run of otel-budget"
+        advice = "`otel-budget read URL` says what it shows; another program needs a preset"
+        yield broken("page", said, advice)
+        return
+    yield ok("page", f"{url} shows {len(second.sessions):,} runs")
+    yield from _sound(url, first, second)
+    yield from _known(first, sidecar, wait)
+
+
+def _read(url: str) -> Assembled:
+    # Without the sidecar's token: it is none of the page's business.
+    asker = Asker(url, SidecarAddress.parse(url, Credentials()))
+    answer = asker.ask("GET", "", accept=ACCEPT)
+    reader = PageReader(NEEDED, PageLimits(), 10.0)
+    samples = reader.read(answer.body, answer.headers.get("content-type", ""))
+    return assemble(samples, url, time.time())
+
+
+def _sound(url: str, first: Assembled, second: Assembled) -> Iterator[Finding]:
+    if second.dropped.get(semconv.DUPLICATE):
+        said = f"duplicated series: {second.dropped[semconv.DUPLICATE]} on {url} are there twice"
+        yield warning("page", said, "is the same registry, or the same reader, installed twice?")
+    for reason in (semconv.IMPLAUSIBLE, semconv.BAD_TYPE, semconv.BAD_SESSION_ID):
+        if second.dropped.get(reason):
+            said = f"{second.dropped[reason]} samples on {url} are refused: {reason}"
+            yield warning("page", said, "`otel-budget read URL` shows what counts")
+    before = _counters(first)
+    lower = [key[0] for key, value in _counters(second).items() if value < before.get(key, value)]
+    if lower:
+        said = f"delta temporality: counters went down within {BETWEEN:g} s: {_some(lower)}"
+        yield broken("page", said, "export cumulative counters, or was the run just restarted?")
+
+
+def _known(first: Assembled, sidecar: Asker, wait: float) -> Iterator[Finding]:
+    """Yield whether the sidecar has caught up with what a page showed."""
+    behind: Mapping[str, str] = {}
+    until = time.monotonic() + wait
+    while True:
+        behind = {s.session_id: why for s in first.sessions if (why := _behind(s, sidecar))}
+        if not behind or time.monotonic() >= until:
+            break
+        time.sleep(BETWEEN)
+    if not behind:
+        yield ok("verdict", "the sidecar's verdicts have at least what the page showed")
+        return
+    said = f"{len(behind)} of {len(first.sessions)} runs: " + "; ".join(
+        f"{session_id} {why}" for session_id, why in list(behind.items())[:_SHOWN]
+    )
+    yield broken("verdict", said, "is this page among the sidecar's targets, or its Prometheus's?")
+
+
+def _behind(session: SessionReading, sidecar: Asker) -> str:
+    """Return what is wrong with the sidecar's verdict on a run; empty if nothing."""
+    try:
+        text = sidecar.get(f"/v1/verdicts/{quote(session.session_id, safe='')}")
+        verdict = wire.from_json(text)
+    except AskError as exc:
+        return exc.problem
+    except InvalidValueError as exc:
+        return f"has no verdict that can be read: {exc}"
+    shown: dict[str, Number] = {}
+    for (resource, _), value in session.counters.items():
+        shown[resource] = shown.get(resource, 0) + value  # type: ignore[operator]
+    for resource, value in shown.items():
+        state = verdict.resources.get(resource)
+        if state is None or state.used < value:
+            seen = "nothing" if state is None else state.used
+            return f"is stale: {resource} are {value} on the page, {seen} in the verdict"
+    return ""
+
+
+def _counters(page: Assembled) -> dict[tuple[str, str, str], Number]:
+    return {
+        (session.session_id, *key): value
+        for session in page.sessions
+        for key, value in session.counters.items()
+    }
+
+
+def _some(names: list[str]) -> str:
+    found = list(dict.fromkeys(names))
+    more = len(found) - _SHOWN
+    return ", ".join(found[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,298 @@
+"""The doctor names the link that is broken: each is broken for real, one after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_budget import semconv
+from tests.exposition import Exposition, line, page, serve
+from tests.figures import note
+from tests.processes import SidecarProcess, sidecar, until
+from tests.prometheus_process import prometheus
+from tests.query import Prometheus
+from tests.scripted_sidecar import Request, scripted
+
+RUN = "run-1"
+
+
+def doctor(*argv: str, **environ: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
+    """Run it; return its exit status and what it found, by link."""
+    done = subprocess.run(
+        [sys.executable, "-m", "otel_budget", "doctor", "--json", *argv],
+        capture_output=True, text=True, check=False, timeout=90, env={**os.environ, **environ},
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    found: dict[str, list[dict[str, str]]] = {}
+    for text in done.stdout.splitlines():
+        finding = json.loads(text)
+        found.setdefault(finding["link"], []).append(finding)
+    return done.returncode, found
+
+
+def said(found: dict[str, list[dict[str, str]]], link: str, state: str) -> str:
+    """Return what was said of a link in a state; fail if it was not."""
+    return " ".join(f["said"] for f in found.get(link, []) if f["state"] == state) or pytest.fail(
+        f"{link} is not {state}: {found}"
+    )
+
+
+@contextmanager
+def running(folder: Path, *flags: str, **config: Any) -> Iterator[SidecarProcess]:
+    """Run a sidecar that reads a folder of targets; config: sections of its file."""
+    (folder / "sd").mkdir(exist_ok=True)
+    file = folder / "sidecar.yaml"
+    settings = {
+        "source": {"scrape": {"file_sd": [f"{folder}/sd/*.json"], "interval": "200ms"}},
+        "verdicts": {"lease": "3s"},
+        "listen": {"address": "127.0.0.1:0"},
+        "storage": {"path": str(folder / "ledger.db")},
+        **config,
+    }
+    file.write_text(json.dumps(settings))
+    with sidecar(folder, config=file) as process:
+        yield process
+
+
+@pytest.fixture
+def shown() -> Iterator[Exposition]:
+    """The page of a run that is there."""
+    with serve() as endpoint:
+        endpoint.show(page(line(semconv.SESSION_TOKENS, 5, RUN)))
+        yield endpoint
+
+
+def test_all_links_hold(tmp_path: Path) -> None:
+    with running(tmp_path) as process:
+        status, found = doctor("--sidecar", process.url, "--register", str(tmp_path / "sd"))
+        assert status == 0, found
+        links = ["sidecar", "clock", "token", "source", "exporter", "verdict", "latency", "lease"]
+        assert list(found) == links
+        assert {f["state"] for each in found.values() for f in each} == {"ok"}
+        assert "1,000 tokens are in the verdict" in said(found, "verdict", "ok")
+        until(lambda: "ended: completed" in process.said())  # it leaves no run behind
+    note("Never silently open", "otel-budget doctor on a chain in order",
+         f"{len(links)} links hold: {', '.join(links)}")  # fmt: skip
+
+
+def named(link: str, words: str) -> None:
+    """Write down that a broken link was named."""
+    note("Never silently open", f"otel-budget doctor on a broken chain: {words}", f"named: {link}")
+
+
+def test_nobody_there() -> None:
+    status, found = doctor("--sidecar", "http://127.0.0.1:9")
+    assert status == 1
+    assert "Connection refused" in said(found, "sidecar", "broken")
+    named("sidecar", "sidecar unreachable")
+
+
+def test_another_server_there(shown: Exposition) -> None:
+    status, found = doctor("--sidecar", f"http://{shown.address}")
+    assert status == 1
+    assert "is no sidecar" in said(found, "sidecar", "broken")
+
+
+@pytest.mark.parametrize("token", [None, "w" * 32])
+def test_token_wrong(tmp_path: Path, token: str | None) -> None:
+    for name, text in (("right", "r" * 32), ("wrong", token or "")):
+        (tmp_path / name).write_text(text)
+    listen = {"address": "127.0.0.1:0", "read_token_file": str(tmp_path / "right")}
+    environ = {} if token is None else {"OTEL_BUDGET_SIDECAR_TOKEN_FILE": str(tmp_path / "wrong")}
+    with running(tmp_path, listen=listen) as process:
+        status, found = doctor("--sidecar", process.url, **environ)
+    assert status == 1
+    expected = "a token is needed" if token is None else "this token is not known here"
+    assert expected in said(found, "token", "broken")
+    named("token", "token wrong")
+
+
+def test_exporter_off(tmp_path: Path) -> None:
+    with running(tmp_path) as process:
+        status, found = doctor(
+            "--sidecar", process.url, "--register", str(tmp_path / "sd"),
+            OTEL_METRICS_EXPORTER="none", OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE="delta",
+        )  # fmt: skip
+    assert status == 1
+    assert "exporter off: OTEL_METRICS_EXPORTER is none" in said(found, "exporter", "broken")
+    assert "delta temporality" in said(found, "exporter", "warning")
+    named("exporter", "exporter off")
+
+
+def test_nobody_scrapes(tmp_path: Path) -> None:
+    with running(tmp_path) as process:
+        status, found = doctor(
+            "--sidecar", process.url, "--serve", "127.0.0.1:0", "--timeout", "1.5"
+        )
+    assert status == 1
+    assert "series missing: nobody scraped" in said(found, "scrape", "broken")
+    named("scrape", "series missing, for nobody scrapes the run")
+
+
+def test_scraped_by_somebody_else(tmp_path: Path) -> None:
+    """Who scrapes it is not who the sidecar asks."""
+    other = tmp_path / "other"
+    other.mkdir()
+    with running(tmp_path) as process, running(other):
+        status, found = doctor(
+            "--sidecar", process.url, "--register", str(other / "sd"), "--timeout", "2"
+        )
+    assert status == 1
+    assert "and no verdict came within 2 s" in said(found, "verdict", "broken")
+    named("verdict", "scraped, but not by whom the sidecar asks")
+
+
+def test_scrape_failing(tmp_path: Path) -> None:
+    source = {"scrape": {"targets": ["http://127.0.0.1:9/metrics"], "interval": "100ms"}}
+    with running(tmp_path, source=source) as process:
+        until(lambda: "gives nothing" in process.said())
+        status, found = doctor("--sidecar", process.url, "--serve", "127.0.0.1:0", "--timeout", "1")
+    assert status == 1
+    assert "scrape failing: the source scrape gives nothing" in said(found, "source", "broken")
+    named("source", "scrape failing")
+
+
+def test_stale(tmp_path: Path, shown: Exposition) -> None:
+    """The sidecar scrapes so seldom that its verdicts are behind."""
+    source = {"scrape": {"targets": [shown.url], "interval": "60s"}}
+    with running(tmp_path, source=source) as process:
+        until(lambda: process.verdict(RUN))
+        shown.show(page(line(semconv.SESSION_TOKENS, 9, RUN)))
+        status, found = doctor("--sidecar", process.url, "--metrics", shown.url, "--timeout", "1.5")
+    assert status == 1
+    words = "1 of 1 runs: run-1 is stale: tokens are 9 on the page, 5 in the verdict"
+    assert words in said(found, "verdict", "broken")
+    named("verdict", "stale: a run's page is ahead of its verdict")
+
+
+def test_a_run_that_is_there_and_in_order(tmp_path: Path, shown: Exposition) -> None:
+    source = {"scrape": {"targets": [shown.url], "interval": "100ms"}}
+    with running(tmp_path, source=source) as process:
+        status, found = doctor("--sidecar", process.url, "--metrics", shown.url)
+    assert status == 0, found
+    assert "shows 1 runs" in said(found, "page", "ok")
+
+
+def test_duplicated_series_and_delta_temporality_on_a_page(
+    tmp_path: Path, shown: Exposition
+) -> None:
+    """Its counter begins anew at every look."""
+    once = line(semconv.SESSION_TOKENS, 5, RUN)
+    over = threading.Event()
+
+    def fall() -> None:
+        value = 1_000_000
+        while not over.wait(0.05):
+            value -= 1
+            shown.show(page(line(semconv.SESSION_TOKENS, value, RUN), once, once))
+
+    source = {"scrape": {"targets": [shown.url], "interval": "100ms"}}
+    with running(tmp_path, source=source) as process:
+        thread = threading.Thread(target=fall)
+        thread.start()
+        try:
+            status, found = doctor("--sidecar", process.url, "--metrics", shown.url)
+        finally:
+            over.set()
+            thread.join()
+    assert status == 1
+    assert "delta temporality: counters went down" in said(found, "page", "broken")
+    assert "duplicated series" in said(found, "page", "warning")
+    assert "duplicated series" in said(found, "series", "warning")
+    assert "is there delta temporality?" in said(found, "series", "warning")
+    named("page", "delta temporality; duplicated series")
+
+
+def test_no_run_on_a_page(tmp_path: Path, shown: Exposition) -> None:
+    shown.show("# TYPE up gauge\nup 1\n")
+    with running(tmp_path) as process:
+        status, found = doctor("--sidecar", process.url, "--metrics", shown.url)
+        assert status == 1
+        assert "series missing" in said(found, "page", "broken")
+        shown.show(None)
+        status, found = doctor("--sidecar", process.url, "--metrics", shown.url)
+        assert status == 1
+        assert "scrape failing" in said(found, "page", "broken")
+
+
+def test_clock_skew() -> None:
+    def script(asked: Request) -> None:
+        healthy = asked.path == "/-/healthy"
+        asked.say(200 if healthy else 404, "healthy\n" if healthy else "{}")
+
+    class Behind(Request):
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(784111777.0)
+
+    with scripted(script) as server:
+        server.RequestHandlerClass = Behind
+        status, found = doctor("--sidecar", server.url)
+    assert status == 1  # the rest of it is no sidecar
+    assert "clock skew" in said(found, "clock", "warning")
+    assert "s behind" in said(found, "clock", "warning")
+    named("clock", "clock skew")
+
+
+def test_lease_expired(tmp_path: Path) -> None:
+    """A verdict comes, and no other one within its lease: a sidecar that hangs."""
+    argv = ["doctor", "--json", "--register", str(tmp_path / "sd")]
+    with running(tmp_path) as process:
+        running_doctor = subprocess.Popen(
+            [sys.executable, "-m", "otel_budget", *argv, "--sidecar", process.url],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert running_doctor.stdout is not None
+        for text in running_doctor.stdout:
+            if json.loads(text)["link"] == "latency":
+                process.process.send_signal(signal.SIGSTOP)
+                break
+        rest = json.loads(running_doctor.stdout.readline())
+        process.process.send_signal(signal.SIGCONT)
+        running_doctor.communicate(timeout=30)
+    assert running_doctor.returncode == 1
+    assert (rest["link"], rest["state"]) == ("lease", "broken")
+    assert rest["said"] == "lease expired: no verdict came within the lease of 3 s"
+    named("lease", "lease expired")
+
+
+@pytest.mark.real("prometheus")
+def test_a_prometheus_between(tmp_path: Path, shown: Exposition) -> None:
+    """A target is down; then a run is at two of them, and its counter drops; then it is gone."""
+    with serve() as twin:
+        with prometheus(tmp_path, [shown.address, twin.address, "127.0.0.1:9"]) as url:
+            server = Prometheus(url)
+            flags = ("--prometheus", url, "--sidecar", "http://127.0.0.1:9")
+            until(lambda: server.vector(semconv.SESSION_TOKENS.name))
+            _, found = doctor(*flags)
+            assert "has 1 series" in said(found, "prometheus", "ok")
+            assert "scrape failing: 1 of 3 targets are down" in said(found, "prometheus", "warning")
+            for value in (9, 4, 8, 3, 7, 2, 6, 1):
+                text = page(
+                    line(semconv.SESSION_TOKENS, value, RUN),
+                    line(semconv.INCARNATION_START, 5, RUN),
+                )
+                for endpoint in (shown, twin):
+                    endpoint.show(text)
+                    endpoint.wait_until_asked(2)
+            status, found = doctor(*flags)
+            assert status == 1
+            assert "delta temporality" in said(found, "prometheus", "broken")
+            assert "duplicated series: 1 runs" in said(found, "prometheus", "warning")
+            for endpoint in (shown, twin):
+                endpoint.show("")
+                endpoint.wait_until_asked(2)
+            _, found = doctor(*flags)
+            assert "series missing" in said(found, "prometheus", "broken")
+        _, found = doctor(*flags)
+        assert "nobody answers" in said(found, "prometheus", "broken")
+    named("prometheus", "scrape failing, duplicated series, delta temporality, series missing")
