@@ -64,7 +64,15 @@ DROP_REASONS: Final = (DUPLICATE, IMPLAUSIBLE, NO_TIMESTAMP, OLD_RUN, BAD_SESSIO
 COUNTER_RESET: Final = "counter"
 NEW_INCARNATION: Final = "incarnation"
 RESET_REASONS: Final = (COUNTER_RESET, NEW_INCARNATION)
-REFUSAL_REASONS: Final = ("connections", "host", "reader", "request", "streams", "token")
+REFUSAL_REASONS: Final = (
+    "connections",
+    "host",
+    "malformed",
+    "reader",
+    "request",
+    "streams",
+    "token",
+)
 
 Kind = Literal["counter", "gauge", "histogram"]
 

@@ -114,8 +114,6 @@ def _until(
             raise InvalidValueError("for_seconds", None, allowed, sentence=f"is missing: {allowed}")
         return None
     given = data["for_seconds"]
-    if kind is OrderKind.LIMITS and not limits:
-        raise InvalidValueError("for_seconds", given, "absent: the configured ceilings hold again")
     seconds = checks.seconds("for_seconds", given, positive=True)
     if seconds > LONGEST:
         raise InvalidValueError("for_seconds", given, f"at most {LONGEST:.0f} seconds, 30 days")

@@ -156,7 +156,8 @@ PAGE: Json = {
     },
 }
 
-_ONE_LINE = f"^{LINE_PATTERN.pattern}$"
+#: Without the halves of surrogate pairs: text in JSON has none, and many tools cannot read them.
+_ONE_LINE = f"^{LINE_PATTERN.pattern}$".replace(r"\ud800-\udfff", "")
 STATUS: Json = {"enum": [str(status) for status in LimitStatus]}
 
 _REASON: Json = {
@@ -221,18 +222,13 @@ ORDERED: Json = {
     ),
     OrderKind.RELEASE: _ordering("Takes a stop back.", ["reason"], {"reason": _REASON, "by": _BY}),
     OrderKind.LIMITS: {
-        "anyOf": [
-            _ordering(
-                "Ceilings in place of the configured ones, for a time. A run's own limits stay.",
-                ["reason", "for_seconds"],
-                {"reason": _REASON, "by": _BY, "for_seconds": _FOR, **_LIMITS},
-            ),
-            _ordering(
-                "Without a ceiling: the configured ones hold again.",
-                ["reason"],
-                {"reason": _REASON, "by": _BY},
-            ),
-        ]
+        **_ordering(
+            "Ceilings in place of the configured ones, for a time; without any, the configured "
+            "ones hold again. A run's own limits stay.",
+            ["reason"],
+            {"reason": _REASON, "by": _BY, "for_seconds": _FOR, **_LIMITS},
+        ),
+        "dependentRequired": {name: ["for_seconds"] for name in _LIMITS},
     },
 }
 

@@ -89,6 +89,11 @@ class BoundedProtocol(H11Protocol):
         super().on_response_complete()
         self._watch()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        self._limits.on_refused("malformed", self.client[0] if self.client else "")
+        super().send_400_response(msg)
+
     def pause_writing(self) -> None:
         """Wait for the client to read, but not for ever."""
         self.flow.pause_writing()

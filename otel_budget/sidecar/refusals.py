@@ -18,6 +18,7 @@ QUIET: Final = 60.0
 _WORDS: Final = {
     "token": "the token was wrong, or there was none",
     "host": "it asked for another host, as a page in somebody's browser may",
+    "malformed": "what it sent is no HTTP request",
     "connections": "there were too many connections: see listen.limits",
     "streams": "it has too many streams open: see listen.limits",
     "request": "its request did not arrive in time",

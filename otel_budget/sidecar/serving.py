@@ -153,7 +153,7 @@ def server_of(app: ASGIApp, limits: Limits, certificates: Certificates | None) -
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="warning",
+        log_level="error",  # it would have a line for each request that is none
         access_log=False,
         proxy_headers=False,
         server_header=False,

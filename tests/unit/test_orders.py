@@ -55,7 +55,6 @@ def test_an_order_is_read_as_it_was_said() -> None:
         ("stop", {"reason": "x", "max_tokens": 1}, "max_tokens"),
         ("release", {"reason": "x", "for_seconds": 1}, "for_seconds"),
         ("limits", {"reason": "x", "max_tokens": 1}, "for_seconds"),
-        ("limits", {"reason": "x", "for_seconds": 1}, "for_seconds"),
         *(("limits", {"reason": "x", "for_seconds": 1, "max_tokens": bad}, "max_tokens")
           for bad in (-1, 1.5, "5", True, 2**53 + 1, float("nan"))),
         *(("limits", {"reason": "x", "for_seconds": 1, "max_cost_usd": bad}, "max_cost_usd")

@@ -24,7 +24,7 @@ class Broken(SpanProcessor):
         """Begin switched off: a process has one provider, and it forgets no processor."""
         self.fails_at = ""
 
-    def on_start(self, _span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK hands it over by name
+    def on_start(self, _span: Span, parent_context: Context | None = None) -> None:
         """Fail if asked to."""
         if self.fails_at == "start":
             raise RuntimeError("no room in the queue")

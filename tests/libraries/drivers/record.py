@@ -56,7 +56,7 @@ class Recorder(SpanProcessor):
             trace.set_tracer_provider(TracerProvider())
         trace.get_tracer_provider().add_span_processor(self)  # type: ignore[attr-defined] # of the API, which has none
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Keep what is there at the start."""
         self.started[span.get_span_context().span_id] = dict(span.attributes or {})
 
