@@ -7,6 +7,7 @@ reasons and resources it does not know; it refuses another version and a missing
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from otel_budget.model.verdict import Origin
 
 VERSION = 1
+#: Characters of one event; a verdict has some thousand.
+MAX_EVENT = 4_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -103,7 +106,8 @@ def from_dict(data: object) -> Verdict:
 
 def timestamp(seconds: float) -> str:
     """Return Unix seconds as RFC 3339 in UTC with milliseconds."""
-    moment = _EPOCH + timedelta(seconds=seconds)
+    # Cut off, but for what a float lacks: a time read from such text is written as it stood there.
+    moment = _EPOCH + timedelta(milliseconds=math.floor(seconds * 1000 + 0.05))
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -177,17 +181,25 @@ class EventDecoder:
         """Begin before the first line."""
         self._event = self._id = ""
         self._data: list[str] = []
+        self._size = 0
 
     def feed(self, line: str) -> Iterator[ServerEvent]:
-        """Take one line without its end; yield an event when the line completes one."""
+        """Take one line without its end; yield an event when the line completes one.
+
+        Raises InvalidValueError for an event that does not end: it would be kept in memory.
+        """
         if not line:
             if self._data:
                 yield ServerEvent(self._event or "message", "\n".join(self._data), self._id)
-            self._event, self._data = "", []
+            self._event, self._data, self._size = "", [], 0
             return
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
+            self._size += len(value) + 1
+            if self._size > MAX_EVENT:
+                allowed = f"an event of at most {MAX_EVENT:,} characters"
+                raise InvalidValueError("data", value[:80], allowed)
             self._data.append(value)
         elif name == "event":
             self._event = value

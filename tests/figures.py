@@ -21,15 +21,17 @@ def length(short: int, full: int) -> int:
     return full if os.environ.get(FULL) == "1" else short
 
 
-def note(section: str, done: str, seen: str) -> None:
+def note(section: str, done: str, seen: str, test: str | None = None) -> None:
     """Write down what was done to the real thing, and what was seen, with the figures in both.
 
-    section: the heading it stands under. Call it after the assertions that make it true.
+    section: the heading it stands under. test: what shows it, by default the test that is running.
+    Call it after the assertions that make it true.
     """
     file = os.environ.get(FIGURES)
     if file is None:
         return
-    test = os.environ["PYTEST_CURRENT_TEST"].partition(" ")[0]
+    if test is None:
+        test = os.environ["PYTEST_CURRENT_TEST"].partition(" ")[0]
     with Path(file).open("a", encoding="utf-8") as out:
         line = {"section": section, "done": done, "seen": seen, "test": test}
         out.write(json.dumps(line) + "\n")

@@ -1,0 +1,101 @@
+"""What is fuzzed: each target takes bytes, and may raise nothing but the error it is known for.
+
+What it returns is held against what its callers rely on.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from otel_budget import wire
+from otel_budget.config.load import load
+from otel_budget.errors import ConfigFileError, InvalidConfigError, InvalidValueError
+from otel_budget.instrumentation import checkpoint as saved
+from otel_budget.ledger.ledger import Ledger
+from otel_budget.model.checks import MAX_COUNT, SESSION_ID_PATTERN
+from otel_budget.model.limits import ResourceLimits
+from otel_budget.model.reading import Reading, SessionReading
+from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.sources import prometheus
+from otel_budget.sources.assemble import NEEDED, assemble
+from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
+from otel_budget.sources.query import AnswerError
+
+AT = 1_700_000_000.0
+_FOLDER = tempfile.TemporaryDirectory()
+_FILE = Path(_FOLDER.name) / "sidecar.yaml"
+_TYPES = ("text/plain", "application/openmetrics-text")
+
+
+def exposition(data: bytes) -> None:
+    """Read a page twice, as a scrape does: the second time by what the first has learnt."""
+    reader = PageReader(NEEDED, PageLimits(samples=1000), 5.0)
+    kind, body = _TYPES[data[:1] == b"o"], data[1:]
+    with suppress(ExpositionError):
+        first = assemble(reader.read(body, kind), "a", AT)
+        again = assemble(reader.read(body, kind), "a", AT)
+        assert repr(first) == repr(again)  # repr: NaN is not equal to itself
+        _is_sound(first.sessions)
+
+
+def prometheus_answer(data: bytes) -> None:
+    """Read the answer to a query."""
+    with suppress(AnswerError):
+        _is_sound(prometheus._take_apart(data, AT, None).sessions)
+
+
+def event_stream(data: bytes) -> None:
+    """Read a stream of verdicts, as a monitor does."""
+    decoder = wire.EventDecoder()
+    with suppress(InvalidValueError):
+        for line in data.split(b"\n"):
+            for event in decoder.feed(line.decode("utf-8", "replace").rstrip("\r\n")):
+                verdict = wire.from_json(event.data)
+                written = wire.from_json(wire.to_json(verdict))  # times have milliseconds there
+                assert wire.from_json(wire.to_json(written)) == written
+
+
+def checkpoint(data: bytes) -> None:
+    """Read a checkpoint; with a first byte of ``s`` one whose digest is right."""
+    text = data[1:].decode("utf-8", "replace")
+    if data[:1] == b"s":
+        with suppress(ValueError, RecursionError):
+            body = json.loads(text)
+            if isinstance(body, dict):
+                body.pop("sha256", None)
+                text = json.dumps({**body, "sha256": saved._digest(body)})
+    with suppress(InvalidValueError, RecursionError):  # the folder turns both into its own error
+        found = saved._decode(text)
+        again = saved._decode(saved._encode(found))
+        assert repr(again) == repr(found)
+
+
+def configuration(data: bytes) -> None:
+    """Read a sidecar's configuration, and a run's limits, from a file."""
+    _FILE.write_bytes(data)
+    for read in (load, ResourceLimits.from_yaml):
+        with suppress(ConfigFileError, InvalidConfigError, InvalidValueError):
+            read(_FILE)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    each.__name__: each
+    for each in (exposition, prometheus_answer, event_stream, checkpoint, configuration)
+}
+
+
+def _is_sound(sessions: tuple[SessionReading, ...] | list[SessionReading]) -> None:
+    """Hold what was read against what ledger and policy rely on, and let them take it in."""
+    for session in sessions:
+        assert SESSION_ID_PATTERN.fullmatch(session.session_id)
+        assert all(0 <= value <= MAX_COUNT for value in session.counters.values())
+        assert all(0 <= value <= MAX_COUNT for value in session.facts.limits.values())
+    ledger = Ledger()
+    ledger.apply(Reading("scrape", AT, tuple(sessions)))
+    for balance in ledger.balances(AT):
+        verdict = judge_balance(balance, Rules(), AT)
+        wire.to_json(verdict)
