@@ -40,7 +40,7 @@ from otel_budget.errors import (
 )
 from otel_budget.model import checks
 from otel_budget.model.verdict import LimitStatus
-from otel_budget.verdict_words import in_words
+from otel_budget.verdict_words import in_words, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except OtelBudgetError as exc:
         for line in str(exc).splitlines():
-            print(f"otel-budget: {line}", file=sys.stderr)
+            print(f"otel-budget: {printable(line)}", file=sys.stderr)
         return EXIT_USAGE if isinstance(exc, _WRONG_USAGE) else EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -180,13 +180,13 @@ def _check(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps({"session_id": session_id, "error": exc.problem}))
         else:
-            print(f"{session_id}: unknown: {exc.problem}")
+            print(printable(f"{session_id}: unknown: {exc.problem}"))
         return EXIT_INCONCLUSIVE
     try:
         verdict = wire.from_json(text)
     except InvalidValueError as exc:
-        print(f"otel-budget: {arguments.sidecar} does not answer like a sidecar: {exc}",
-              file=sys.stderr)  # fmt: skip
+        said = f"otel-budget: {arguments.sidecar} does not answer like a sidecar: {exc}"
+        print(printable(said), file=sys.stderr)
         return EXIT_INCONCLUSIVE
     print(wire.to_json(verdict) if arguments.json else in_words(verdict))
     if verdict.status is LimitStatus.INCONCLUSIVE:

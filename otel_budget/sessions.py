@@ -14,7 +14,7 @@ from otel_budget.model import checks
 from otel_budget.model.limits import LIMIT_FIELDS
 from otel_budget.model.order import OrderKind, order_from
 from otel_budget.policy.evaluate import describe
-from otel_budget.verdict_words import in_words
+from otel_budget.verdict_words import in_words, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -42,7 +42,7 @@ def list_sessions(arguments: argparse.Namespace) -> int:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
+        print(printable("  ".join(cells).rstrip()))
     return 0
 
 
@@ -150,18 +150,13 @@ def _row(verdict: Verdict) -> tuple[str, str, str, str, str]:
 
 
 def _order(known: dict[str, Any]) -> str:
-    by = _printable(known["by"]) or "an operator"
-    until = "" if known["until"] is None else f", until {_printable(known['until'])}"
+    by = known["by"] or "an operator"
+    until = "" if known["until"] is None else f", until {known['until']}"
     limits = "".join(
-        f", {_printable(name)} {'none' if limit is None else _printable(limit)}"
-        for name, limit in known["limits"].items()
+        f", {name} {'none' if limit is None else limit}" for name, limit in known["limits"].items()
     )
-    kind, at = _printable(known["kind"]), _printable(known["at"])
-    return f"{kind} at {at} by {by}{until}{limits}: {_printable(known['reason'])}"
-
-
-def _printable(value: object) -> str:
-    return "".join(c if c.isprintable() else "?" for c in str(value))
+    said = f"{known['kind']} at {known['at']} by {by}{until}{limits}: {known['reason']}"
+    return printable(said)
 
 
 def _user() -> str:

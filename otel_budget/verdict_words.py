@@ -21,7 +21,12 @@ def in_words(verdict: Verdict) -> str:
     for name, state in verdict.resources.items():
         origin = "" if state.limit_from is None else f", limit of the {state.limit_from}"
         lines.append(f"  {state.status:<11} {describe(name, state)}{origin}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
+
+
+def printable(text: str) -> str:
+    """Return what somebody else may have written as a terminal can show it, on one line."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _when(verdict: Verdict) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,7 +88,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 
-def _is_sound(sessions: tuple[SessionReading, ...] | list[SessionReading]) -> None:
+def _is_sound(sessions: Sequence[SessionReading]) -> None:
     """Hold what was read against what ledger and policy rely on, and let them take it in."""
     for session in sessions:
         assert SESSION_ID_PATTERN.fullmatch(session.session_id)
