@@ -28,6 +28,8 @@ VERSION = 1
 #: Characters of one event; a verdict has some thousand.
 MAX_EVENT = 4_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: The first and the last moment that can be written, in Unix seconds: years 1 and 9999.
+_MOMENTS = (-62_135_596_800.0, 253_402_300_799.999)
 
 
 # --- JSON -----------------------------------------------------------------------------------------
@@ -105,9 +107,10 @@ def from_dict(data: object) -> Verdict:
 
 
 def timestamp(seconds: float) -> str:
-    """Return Unix seconds as RFC 3339 in UTC with milliseconds."""
+    """Return Unix seconds as RFC 3339 in UTC with milliseconds, within the years 1 to 9999."""
     # Cut off, but for what a float lacks: a time read from such text is written as it stood there.
-    moment = _EPOCH + timedelta(milliseconds=math.floor(seconds * 1000 + 0.05))
+    within = min(max(seconds, _MOMENTS[0]), _MOMENTS[1])
+    moment = _EPOCH + timedelta(milliseconds=math.floor(within * 1000 + 0.05))
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

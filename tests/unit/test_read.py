@@ -217,7 +217,7 @@ def test_hostile_labels_reach_no_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No escape sequences, no line breaks, no flood."""
-    evil = "\x1b[2J\\n" + "x" * 5000
+    evil = "\x1b[2J\\n" + "x" * 2000
     file = tmp_path / "page.prom"
     file.write_text(
         f'claude_code_token_usage_total{{type="{evil}",session_id="a"}} 3\n'
@@ -232,6 +232,21 @@ def test_hostile_labels_reach_no_terminal(
     assert len(out) < 2000
     assert main(["read", str(file), "--json"]) == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_label_that_no_scrape_would_take_is_refused_and_not_printed_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "page.prom"
+    evil = "\x1b[2J" + "x" * 5000
+    file.write_text(
+        f'claude_code_token_usage_total{{type="input",session_id="{evil}"}} 3\n', encoding="utf-8"
+    )
+    assert main(["read", str(file)]) == 1
+    told = capsys.readouterr().err
+    assert "5,004 characters, more than 2,048" in told
+    assert "\x1b" not in told
+    assert len(told) < 200
 
 
 def test_a_url_is_read_like_a_file(capsys: pytest.CaptureFixture[str]) -> None:

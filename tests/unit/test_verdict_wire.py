@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from decimal import Decimal
 from pathlib import Path
@@ -242,6 +243,10 @@ def test_a_number_json_does_not_have_is_not_written() -> None:
         (0.0, "1970-01-01T00:00:00.000Z"),
         (NOON + 0.12, "2026-01-01T12:00:00.120Z"),
         (NOON + 0.1239, "2026-01-01T12:00:00.123Z"),
+        # A lease or a start time that somebody made up must not stop what writes it.
+        (1e300, "9999-12-31T23:59:59.999Z"),
+        (math.inf, "9999-12-31T23:59:59.999Z"),
+        (-1e300, "0001-01-01T00:00:00.000Z"),
     ],
 )
 def test_times_are_rfc_3339_in_utc_with_milliseconds(seconds: float, text: str) -> None:
