@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
 
+#: Values a file may hold, those as often that its aliases repeat.
+MOST_VALUES: Final = 100_000
 #: How a refusal of an unknown key begins to say which keys there are.
 THE_KEYS: Final = "the keys "
 
@@ -46,9 +48,10 @@ class YamlFile:
             node = loader.get_single_node()
             lines: dict[KeyPath, int] = {}
             if node is not None:
+                _refuse_growth(node, path)
                 _note_lines(node, (), lines, path, set())
             data = loader.construct_document(node) if node is not None else {}
-        except InvalidValueError:
+        except (InvalidValueError, ConfigFileError):
             raise
         except (yaml.YAMLError, ValueError, RecursionError) as exc:
             # ValueError: what looks like a date and is none; RecursionError: nested too deeply.
@@ -99,6 +102,30 @@ def dotted(keys: KeyPath) -> str:
     """Return ``source.scrape.targets[0].url``."""
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
     return text.removeprefix(".")
+
+
+def _refuse_growth(node: yaml.Node, path: str) -> None:
+    if _size(node, {}) > MOST_VALUES:
+        raise ConfigFileError(path, f"holds more than {MOST_VALUES:,} values")
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many values a node holds, those as often that aliases repeat.
+
+    A few lines of aliases to aliases hold billions, which whoever looks at the data would walk.
+    known: id of a node to its size; one that is being counted holds itself, and counts 0 there.
+    """
+    size = known.get(id(node))
+    if size is not None:
+        return size
+    known[id(node)] = 0
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [each for pair in node.value for each in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    known[id(node)] = 1 + sum(_size(child, known) for child in children)
+    return known[id(node)]
 
 
 def _note_lines(
