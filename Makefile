@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: demo test test-libraries grafana pictures lint types layers generated check bench clean
+.PHONY: demo test test-libraries reliability soak fuzz grafana pictures lint types layers generated check bench clean
 
 demo: $(VENV)/.sidecar
 	@$(BIN)/otel-budget demo
@@ -15,6 +15,34 @@ test: $(VENV)/.dev
 # Real libraries in environments of their own (.venv-libraries), against a scripted provider.
 test-libraries: $(VENV)/.dev
 	$(BIN)/python -m pytest -m libraries tests/libraries
+
+# Everything of docs/reliability.md at full length; the long ones first. Each rewrites its part of it.
+RELIABILITY := tests/integration/test_many_sessions.py tests/integration/test_killed_sidecar.py \
+	tests/integration/test_killed_run.py tests/integration/test_bad_sidecar.py \
+	tests/integration/test_disk_full.py tests/integration/test_sidecar_process.py \
+	tests/integration/test_doctor.py tests/integration/test_who_may_ask.py \
+	tests/integration/test_client_limits.py tests/integration/test_operators.py \
+	tests/integration/test_api_fuzzed.py tests/conformance/test_identity.py \
+	tests/conformance/test_data_states.py tests/properties
+
+# Some ten minutes.
+reliability: $(VENV)/.dev
+	$(MEASURE) $(BIN)/python -m pytest $(RELIABILITY)
+	$(TAKE_UP)
+
+# Ten minutes: a thousand runs that come and go, under faults.
+soak: $(VENV)/.dev
+	$(MEASURE) $(BIN)/python -m pytest -s tests/soak
+	$(TAKE_UP)
+
+# Fifty minutes: five fuzzing targets, ten each.
+fuzz: $(VENV)/.fuzz
+	$(MEASURE) $(BIN)/python -m tests.fuzz
+	$(TAKE_UP)
+
+MEASURE = @rm -f build/figures.jsonl; mkdir -p build; \
+	OTEL_BUDGET_FULL=1 OTEL_BUDGET_FIGURES=build/figures.jsonl
+TAKE_UP = @$(BIN)/python docs/reliability.py build/figures.jsonl && $(BIN)/python docs/generate.py
 
 # Dashboards, alert rules and provisioning, out of the code in grafana/.
 grafana: $(VENV)/.dev
@@ -59,6 +87,10 @@ $(VENV)/.dev: $(BIN)/pip pyproject.toml .ci/constraints.txt
 	@echo "Installing otel-budget[dev] ..."
 	@$(PIP_INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/.sidecar
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@$(PIP_INSTALL) -e '.[fuzz]'
+	@touch $@
 
 $(VENV)/.pictures: $(VENV)/.dev
 	@$(PIP_INSTALL) -e '.[pictures]'

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from accuracy import accuracy_page
+from reliability import reliability_page
 
 from otel_budget import __version__, semconv
 from otel_budget.publish import openapi
@@ -100,6 +101,7 @@ def documents() -> dict[Path, str]:
         HERE / "dashboards.md": dashboards_page(),
         HERE / "metrics.md": metrics_page(),
         HERE / "openapi.json": description,
+        HERE / "reliability.md": reliability_page(),
     }
 
 

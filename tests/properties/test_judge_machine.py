@@ -24,6 +24,7 @@ from otel_budget.policy.evaluate import bounds_from
 from otel_budget.policy.judge import Rules
 from otel_budget.sidecar.book import Book
 from otel_budget.sidecar.store import open_store
+from tests.figures import length, note
 from tests.sidecar_fixtures import START, TARGET, session
 
 RUN = "run-1"
@@ -237,5 +238,20 @@ class Judged(RuleBasedStateMachine):
         self.verdict = verdict
 
 
-TestJudged = Judged.TestCase
-TestJudged.settings = settings(max_examples=60, stateful_step_count=40)
+HISTORIES, STEPS = length(40, 1000), 40
+
+
+class TestJudged(Judged.TestCase):  # type: ignore[misc, valid-type] # made by hypothesis
+    """Tries it."""
+
+    settings = settings(max_examples=HISTORIES, stateful_step_count=STEPS)
+
+    def runTest(self) -> None:  # noqa: N802 - unittest's name
+        """Try it, and write the figure down."""
+        super().runTest()
+        note(
+            "Tried by machines",
+            f"hypothesis: {HISTORIES:,} random histories of up to {STEPS} steps: a judged run, its "
+            "source, an operator and restarts of the sidecar",
+            "action, reason, limit and sequence of every verdict as the contract's table says",
+        )

@@ -10,6 +10,7 @@ from otel_budget import semconv
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.reading import SessionReading
 from otel_budget.model.usage import Number
+from tests.figures import length, note
 from tests.properties.histories import RUN, Process, money, reading, restarted, shown, total
 
 PLACES = st.sampled_from(["a", "b", "c"])
@@ -160,5 +161,20 @@ class History(RuleBasedStateMachine):
         return [data.draw(st.sampled_from(alive))] if alive else []
 
 
-TestHistory = History.TestCase
-TestHistory.settings = settings(max_examples=120, stateful_step_count=40)
+HISTORIES, STEPS = length(120, 2000), 40
+
+
+class TestHistory(History.TestCase):  # type: ignore[misc, valid-type] # made by hypothesis
+    """Tries it."""
+
+    settings = settings(max_examples=HISTORIES, stateful_step_count=STEPS)
+
+    def runTest(self) -> None:  # noqa: N802 - unittest's name
+        """Try it, and write the figure down."""
+        super().runTest()
+        note(
+            "Tried by machines",
+            f"hypothesis: {HISTORIES:,} random histories of up to {STEPS} steps: processes, "
+            "checkpoints, resets, late and partial readings, restarts of the sidecar",
+            "the ledger's totals are those of the model, and nothing ever goes down",
+        )
