@@ -9,14 +9,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -34,6 +31,7 @@ from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from tests.conformance.rig import Rig
 from tests.exposition import line, page
 from tests.figures import note
+from tests.http_server import serving
 from tests.prometheus_process import JOB
 
 _numbers = itertools.count(1)
@@ -101,35 +99,17 @@ class Sidecar:
         self._store.close()
 
 
-@contextmanager
-def warning_server(behind: str) -> Iterator[str]:
+def warning_server(behind: str) -> AbstractContextManager[str]:
     """Serve what a Prometheus answers, with a warning in it; yield the URL."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            form = self.rfile.read(int(self.headers["Content-Length"]))
-            asked = urllib.request.Request(behind + self.path, form)
-            with urllib.request.urlopen(asked, timeout=5) as answer:
-                found = json.load(answer)
-            found["warnings"] = ["a store did not answer"]
-            body = json.dumps(found).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(path: str, form: bytes) -> tuple[int, bytes]:
+        asked = urllib.request.Request(behind + path, form)
+        with urllib.request.urlopen(asked, timeout=5) as response:
+            found = json.load(response)
+        found["warnings"] = ["a store did not answer"]
+        return 200, json.dumps(found).encode()
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    return serving(answer)
 
 
 @pytest.fixture

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 from otel_budget import semconv
 from tests.exposition import line, page
 from tests.figures import length, note
+from tests.http_server import serving
 from tests.processes import SidecarProcess, sidecar, until
 
 KNOWN, A_PAGE, LIMIT = 20, 10_000, 2000
@@ -42,26 +40,8 @@ class Flood:
 def flooding() -> Iterator[tuple[Flood, str]]:
     """Serve it; yield it and its URL."""
     flood = Flood()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = flood.text().encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield flood, f"http://127.0.0.1:{server.server_port}/metrics"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(lambda _path, _asked: (200, flood.text().encode()), "text/plain") as url:
+        yield flood, f"{url}/metrics"
 
 
 def resident(process: SidecarProcess) -> int:

@@ -2,13 +2,10 @@
 
 import asyncio
 import json
-import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
@@ -17,6 +14,7 @@ from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.reading import Reading
 from otel_budget.model.verdict import Reason
 from otel_budget.sources.prometheus import SAMPLED, PrometheusSettings, PrometheusSource
+from tests.http_server import serving
 from tests.integration.test_scrape_bad_targets import BOMB, never_answers, packed
 from tests.raw_server import Answer, respond, serve_raw
 
@@ -60,30 +58,13 @@ def serve_api(answer: bytes) -> Iterator[Api]:
     """Serve the answer on a free port of the loopback interface."""
     api = Api(answer)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            text = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            form = dict(urllib.parse.parse_qsl(text))
-            api.forms.append(form)
-            body = api.answer
-            self.send_response(200 if self.path == "/prefix/api/v1/query" else 404)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def reply(path: str, asked: bytes) -> tuple[int, bytes]:
+        api.forms.append(dict(urllib.parse.parse_qsl(asked.decode())))
+        return (200 if path == "/prefix/api/v1/query" else 404), api.answer
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        api.url = f"http://127.0.0.1:{server.server_port}/prefix/"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield api
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(reply) as url:
+        api.url = f"{url}/prefix/"
+        yield api
 
 
 def read(url: str, *clock: float, matchers: tuple[str, ...] = ()) -> list[Reading]:
