@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.request
 from contextlib import ExitStack, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,10 @@ def exceeded(url: str) -> list[str]:
 def follow(url: str, over: threading.Event, slow: float) -> None:
     """Read the stream, again whenever it ends. slow: seconds between two reads."""
     while not over.is_set():
-        with suppress(OSError), urllib.request.urlopen(f"{url}/v1/stream", timeout=10) as stream:
+        with (
+            suppress(OSError, HTTPException),
+            urllib.request.urlopen(f"{url}/v1/stream", timeout=10) as stream,
+        ):
             while not over.is_set() and stream.read1(65_536):
                 time.sleep(slow)
         time.sleep(0.1)
