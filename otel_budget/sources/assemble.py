@@ -60,6 +60,10 @@ class _Rule:
     """True if 0 is not allowed."""
     by_resource: bool = False
 
+    def allows(self, value: float) -> bool:
+        """Return whether the fact can have this value."""
+        return plausible(value, self.top) and not (self.positive and value == 0)
+
 
 _RULES: Final = {
     semconv.CARRIED_OVER.name: _Rule("carried_over", max, by_resource=True),
@@ -77,6 +81,8 @@ _RULES: Final = {
     semconv.ESTIMATED_CALLS.name: _Rule("estimated_calls", max),
 }
 
+#: Those with one value for a session.
+SINGLE_FACTS: Final = {name: rule for name, rule in _RULES.items() if not rule.by_resource}
 #: Every metric the assembly makes something of: a source need not bring others.
 NEEDED: Final = (*semconv.JUDGED_COUNTERS, *_RULES, semconv.SESSION_STATE.name)
 
@@ -141,7 +147,7 @@ class _Assembly:
             return
         if rule.fact == "limits" and sample.value == math.inf:
             return  # a way to say "unlimited", which is an absent limit
-        if not plausible(sample.value, rule.top) or (rule.positive and sample.value == 0):
+        if not rule.allows(sample.value):
             # Dropped alone it would look as if there were none: no limit is "unlimited".
             self.dropped[semconv.IMPLAUSIBLE] += 1
             session.implausible[sample.name] = None

@@ -25,17 +25,18 @@ if TYPE_CHECKING:
 #: Asks for the text format; OpenMetrics is understood, but refuses a whole page for one bad value.
 ACCEPT: Final = "text/plain;version=0.0.4;q=1,application/openmetrics-text;q=0.2,*/*;q=0.1"
 #: The time some lines take to read grows with the square of their length. Ours have some hundred.
-_LONGEST_LINE: Final = 16_384
+LONGEST_LINE: Final = 16_384
 _LINES_PER_LOOK: Final = 256
 
 _SAMPLE_LINE: Final = re.compile(
     r"([a-z_:][a-z0-9_:]*)(?:[ \t]*\{.*\}[ \t]*|[ \t]+)[-+]?(?:[0-9.]|nan|inf)", re.IGNORECASE
 )
-_VALUE: Final = re.compile(r"[-+]?[0-9.]+(?:e[-+]?[0-9]+)?", re.IGNORECASE)
+VALUE: Final = re.compile(r"[-+]?[0-9.]+(?:e[-+]?[0-9]+)?", re.IGNORECASE)
 _TYPE_LINE: Final = re.compile(r"#[ \t]+TYPE[ \t]+(\S+)[ \t]+(\S+)")
 
 Series = tuple[str, dict[str, str]]
 """Name and labels."""
+_Found = tuple[str | None, Series, float]
 
 
 class PageLimits(NamedTuple):
@@ -73,9 +74,16 @@ class PageReader:
         Raises ExpositionError for a page that is no exposition, has too many samples, or takes too
         long; what was read of it then still makes the next one quicker.
         """
+        return [sample for _, sample in self.read_lines(body, content_type)]
+
+    def read_lines(self, body: bytes, content_type: str) -> list[tuple[str | None, Sample]]:
+        """Return the same with the line that each sample stands on.
+
+        The line is None where it is more than a series in its usual form, a blank and a value.
+        """
         try:
             text = body.decode("utf-8")
-            if content_type.strip().lower().startswith("application/openmetrics-text"):
+            if is_openmetrics(content_type):
                 return self._read_openmetrics(text)
             return self._read_text(text)
         except ExpositionError:
@@ -85,31 +93,31 @@ class PageReader:
             problem = one_line(str(exc) or type(exc).__name__)
             raise ExpositionError(f"its answer{kind} is no exposition: {problem}") from exc
 
-    def _read_openmetrics(self, text: str) -> list[Sample]:
+    def _read_openmetrics(self, text: str) -> list[tuple[str | None, Sample]]:
         # The text ends with the end of its last line: what follows that is not a line.
         lines = (line + "\n" for _, line in self._lines(text.removesuffix("\n")))
         families = openmetrics_parser.text_fd_to_metric_families(lines)  # type: ignore[no-untyped-call] # it has no types
         return [
-            Sample(sample.name, self._bounded(sample.labels), sample.value, family.type)
+            (None, Sample(sample.name, self._bounded(sample.labels), sample.value, family.type))
             for family in families
             for sample in family.samples
             if sample.name in self._wanted
         ]
 
-    def _read_text(self, text: str) -> list[Sample]:
+    def _read_text(self, text: str) -> list[tuple[str | None, Sample]]:
         if text and not text.endswith("\n"):
             # Half a number is a wrong number.
             raise ExpositionError("its answer ends in the middle of a line")
-        found: list[tuple[Series, float]] = []
+        found: list[_Found] = []
         declared: dict[str, str] = {}
         fresh: dict[str, Series] = {}
         try:
             for number, raw in self._lines(text):
                 line = raw.strip()
                 if line.startswith("#"):
-                    _note_type(line, declared)
+                    note_type(line, declared)
                 elif line:
-                    self._take(line, number, found, fresh)
+                    self._take(line, number, found, fresh, plain=line == raw)
         except ExpositionError:
             # Not without bound: a target may show others every time.
             self._known = (
@@ -117,31 +125,53 @@ class PageReader:
             )
             raise
         self._known = fresh
-        return [Sample(*series, value, declared.get(series[0])) for series, value in found]
+        return [
+            (line, Sample(*series, value, declared.get(series[0]))) for line, series, value in found
+        ]
 
     def _take(
-        self, line: str, number: int, found: list[tuple[Series, float]], fresh: dict[str, Series]
+        self,
+        line: str,
+        number: int,
+        found: list[_Found],
+        fresh: dict[str, Series],
+        *,
+        plain: bool,
     ) -> None:
         """Read one line into ``found`` if its metric is wanted; note its series in ``fresh``."""
         text, _, value = line.rpartition(" ")
         series = self._known.get(text)
-        if series is not None and _VALUE.fullmatch(value) is not None:
-            found.append((series, float(value)))
+        if series is not None and VALUE.fullmatch(value) is not None:
+            found.append((line if plain else None, series, float(value)))
             fresh[text] = series
             return
+        for series, number_read, usual in self.exactly(line, number):
+            found.append((line if plain and usual else None, series, number_read))
+            if usual:
+                fresh[text] = series
+
+    def exactly(self, line: str, number: int) -> Iterator[tuple[Series, float, bool]]:
+        """Yield what a line says of the wanted metrics, and whether its series is in usual form.
+
+        That is one that ends where its labels do, and has no timestamp behind the value. Raises
+        ExpositionError for what is no line of an exposition, or what the parser raises.
+        """
         looks = _SAMPLE_LINE.match(line)
         if looks is None and not line.startswith("{"):
             raise ExpositionError(f"its answer is no exposition: line {number} is {line[:60]!r}")
         if looks is not None and looks[1] not in self._wanted:
             return
-        samples = [s for family in text_string_to_metric_families(line) for s in family.samples]
-        for sample in samples:
-            if sample.name in self._wanted:
-                # Written out again: a whole number comes as an int, too large for float() maybe.
-                series = (sample.name, self._bounded(sample.labels))
-                found.append((series, float(repr(sample.value))))
-                if sample.timestamp is None and text.endswith("}"):
-                    fresh[text] = series
+        usual = line.rpartition(" ")[0].endswith("}")
+        for family in list(text_string_to_metric_families(line)):
+            for sample in family.samples:
+                if sample.name in self._wanted:
+                    # Written out again: a whole number comes as an int, too large for float().
+                    series = (sample.name, self._bounded(sample.labels))
+                    yield series, float(repr(sample.value)), usual and sample.timestamp is None
+
+    def learn(self, known: dict[str, Series]) -> None:
+        """Know series, by their text, as if their page had been read here."""
+        self._known = known
 
     def _bounded(self, labels: dict[str, str]) -> dict[str, str]:
         """Return labels as they are, or refuse the page they stand on."""
@@ -168,7 +198,7 @@ class PageReader:
         samples = 0
         # Not splitlines: a label value may hold what that takes for the end of a line.
         for number, line in enumerate(text.split("\n"), start=1):
-            if len(line) > _LONGEST_LINE:
+            if len(line) > LONGEST_LINE:
                 raise ExpositionError(f"line {number} of its answer has {len(line):,} characters")
             samples += bool(line) and not line.startswith("#")
             if samples > self._limits.samples:
@@ -178,7 +208,12 @@ class PageReader:
             yield number, line
 
 
-def _note_type(line: str, declared: dict[str, str]) -> None:
+def is_openmetrics(content_type: str) -> bool:
+    """Tell whether an answer is OpenMetrics; else it is taken for the text format."""
+    return content_type.strip().lower().startswith("application/openmetrics-text")
+
+
+def note_type(line: str, declared: dict[str, str]) -> None:
     """Note a type; of two for one metric the one that is no counter's.
 
     Not left to the parser: it takes the last of several, and forgets one the samples contradict.

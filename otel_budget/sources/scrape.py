@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 from otel_budget import semconv
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
-from otel_budget.sources.assemble import NEEDED, Assembled, assemble
+from otel_budget.sources.assemble import Assembled
 from otel_budget.sources.fetch import Access, Fetcher, FetchError
 from otel_budget.sources.file_sd import FileTargets
 from otel_budget.sources.notices import Notices, one_line
+from otel_budget.sources.pages import SessionPages
 from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageReader
 from otel_budget.sources.preset import assembled, count, uncounted
 
@@ -83,7 +84,10 @@ class ScrapeSource:
         self._settings, self._clock = settings, clock
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit)
         self._files = FileTargets(settings.file_sd)
+        self._pages: dict[str, SessionPages] = {}
+        """Of the agents' own targets, by key."""
         self._readers: dict[str, PageReader] = {}
+        """Of those with a preset."""
         self._strange: dict[str, str] = {}
         """Target to why what it answers, in the present reading, is no agent's."""
         self._defects: set[str] = set()
@@ -131,9 +135,15 @@ class ScrapeSource:
         targets = {url: ScrapeTarget(url) for url in urls if url not in named}
         targets.update((target.key, target) for target in self._settings.targets)
         limits, seconds = self._settings.page, self._settings.timeout
-        self._readers = {
-            key: self._readers.get(key) or PageReader(_needed(target), limits, seconds)
+        self._pages = {
+            key: self._pages.get(key) or SessionPages(target.url, limits, seconds)
             for key, target in targets.items()
+            if target.preset is None
+        }
+        self._readers = {
+            key: self._readers.get(key) or PageReader(target.preset.counted, limits, seconds)
+            for key, target in targets.items()
+            if target.preset is not None
         }
         self._defects &= {target.url for target in targets.values()}
         return list(targets.values()), problems
@@ -153,10 +163,11 @@ class ScrapeSource:
             return Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {what}")
 
     def _assemble(self, target: ScrapeTarget, fetched: Fetched) -> Assembled:
-        samples = self._readers[target.key].read(fetched.body, fetched.content_type)
         if target.preset is not None:
+            samples = self._readers[target.key].read(fetched.body, fetched.content_type)
             return self._foreign(target, target.preset, samples, fetched)
-        found = assemble(samples, target.url, fetched.began_at)
+        pages = self._pages[target.key]
+        found = pages.read(fetched.body, fetched.content_type, fetched.began_at)
         if not found.sessions:
             strange = _strange(fetched.body, found)
             if strange:
@@ -185,10 +196,6 @@ class ScrapeSource:
 def place_of(url: str) -> str:
     """Return host and port of a target, to name a session after."""
     return urlsplit(url).netloc
-
-
-def _needed(target: ScrapeTarget) -> Sequence[str]:
-    return NEEDED if target.preset is None else target.preset.counted
 
 
 def _strange(body: bytes, found: Assembled) -> str:

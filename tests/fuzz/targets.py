@@ -22,24 +22,36 @@ from otel_budget.model.reading import Reading, SessionReading
 from otel_budget.policy.judge import Rules, judge_balance
 from otel_budget.sources import prometheus
 from otel_budget.sources.assemble import NEEDED, assemble
+from otel_budget.sources.pages import SessionPages
 from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
 from otel_budget.sources.query import AnswerError
 
 AT = 1_700_000_000.0
 _FOLDER = tempfile.TemporaryDirectory()
 _FILE = Path(_FOLDER.name) / "sidecar.yaml"
+_LIMITS = PageLimits(samples=1000)
 _TYPES = ("text/plain", "application/openmetrics-text")
 
 
 def exposition(data: bytes) -> None:
-    """Read a page twice, as a scrape does: the second time by what the first has learnt."""
-    reader = PageReader(NEEDED, PageLimits(samples=1000), 5.0)
+    """Read pages as scrapes do, by what the earlier ones have taught: as if each were alone.
+
+    A NUL ends a page; the last one is read twice.
+    """
     kind, body = _TYPES[data[:1] == b"o"], data[1:]
-    with suppress(ExpositionError):
-        first = assemble(reader.read(body, kind), "a", AT)
-        again = assemble(reader.read(body, kind), "a", AT)
-        assert repr(first) == repr(again)  # repr: NaN is not equal to itself
-        _is_sound(first.sessions)
+    pages = body.split(b"\0")
+    quick = SessionPages("a", _LIMITS, 5.0)
+    for page in (*pages, pages[-1]):
+        with suppress(ExpositionError):
+            alone = assemble(PageReader(NEEDED, _LIMITS, 5.0).read(page, kind), "a", AT)
+            found = quick.read(page, kind, AT)
+            assert _by_id(found.sessions) == _by_id(alone.sessions)
+            assert found.dropped == alone.dropped
+            _is_sound(found.sessions)
+
+
+def _by_id(sessions: Sequence[SessionReading]) -> dict[str, SessionReading]:
+    return {session.session_id: session for session in sessions}
 
 
 def prometheus_answer(data: bytes) -> None:

@@ -1,0 +1,68 @@
+"""Pages read by what changed on them give what each gives when it is read alone, as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_budget.sources.assemble import NEEDED, Assembled, assemble
+from otel_budget.sources.pages import SessionPages
+from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
+
+LIMITS = PageLimits(samples=40)
+TARGET, AT = "http://a/metrics", 1000.0
+
+values = st.sampled_from(["0", "1", "1.0", "2", "7.5", "1e3", "-1", "0.3", "9e300"])
+odd = st.sampled_from(["NaN", "+Inf", "x", "1 1700000000000", "1 ", "1\r"])
+ids = st.sampled_from(["a", "b", "c", "not an id", ""])
+names = st.sampled_from([*NEEDED, "python_info", "otel_budget_active_seconds"])
+further = st.sampled_from([
+    "", 'resource="tokens",', 'resource="cost",', 'state="running",', 'state="completed",',
+    'model="m",phase="p",', 'phase="p",model="m",',
+])  # fmt: skip
+series = st.builds('{}{{{}session_id="{}"}}'.format, names, further, ids)
+comments = st.builds(
+    "# TYPE {} {}".format, names, st.sampled_from(["counter", "counter", "gauge", "histogram"])
+)
+
+
+@st.composite
+def page_rows(draw: st.DrawFn) -> list[list[str]]:
+    """Return pages that have most of their lines, or series, from the page before."""
+    value = st.one_of(values, odd) if draw(st.integers(0, 3)) == 0 else values
+    line = st.one_of(*[st.builds("{} {}".format, series, value)] * 3, comments)
+    page = draw(st.lists(line, min_size=4, max_size=15, unique=True))
+    pages = [page]
+    for _ in range(draw(st.integers(1, 4))):
+        page = [line for line in page if draw(st.integers(0, 9))]
+        for place, text in enumerate(page):
+            before, _, _ = text.rpartition(" ")
+            if not text.startswith("#") and draw(st.booleans()):
+                page[place] = f"{before} {draw(value)}"
+        page += draw(st.lists(line, max_size=2))
+        pages.append(page)
+    return pages
+
+
+@given(page_rows())
+def test_page_after_page_it_is_what_each_page_says(pages: list[list[str]]) -> None:
+    quick = SessionPages(TARGET, LIMITS, 60.0)
+    for page in pages:
+        body = "".join(f"{line}\n" for line in page).encode()
+        assert outcome(lambda: quick.read(body, "text/plain", AT)) == outcome(lambda: alone(body))  # noqa: B023 - called at once
+
+
+def alone(body: bytes) -> Assembled:
+    """Read a page by itself."""
+    return assemble(PageReader(NEEDED, LIMITS, 60.0).read(body, "text/plain"), TARGET, AT)
+
+
+def outcome(read: Callable[[], Assembled]) -> object:
+    """Return what was found, in whatever order; or the error."""
+    try:
+        found = read()
+    except ExpositionError as exc:
+        return str(exc)
+    return {session.session_id: session for session in found.sessions}, dict(found.dropped)
