@@ -54,16 +54,18 @@ class SessionPages:
 
     def read(self, body: bytes, content_type: str, sampled_at: float) -> Assembled:
         """Return the sessions on a page. Raises ExpositionError as PageReader does."""
-        if self._slots and not is_openmetrics(content_type):
-            try:
-                change = self._compare(body)
-            except _UnusualError:
-                self._reader.learn({_series(ln): s.series for ln, s in self._slots.items()})
-                self._forget()
-            else:
-                self._apply(change)
-                return self._standing.read(sampled_at)
-        return self._read_whole(body, content_type, sampled_at)
+        try:
+            if self._slots and not is_openmetrics(content_type):
+                try:
+                    self._apply(self._compare(body))
+                    return self._standing.read(sampled_at)
+                except _UnusualError:
+                    self._reader.learn({_series(ln): s.series for ln, s in self._slots.items()})
+                    self._forget()
+            return self._read_whole(body, content_type, sampled_at)
+        except Exception:
+            self._forget()  # whatever it was, the next page does not build upon it
+            raise
 
     def _forget(self) -> None:
         self._standing = Standing(self._target)

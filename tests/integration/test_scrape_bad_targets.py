@@ -192,7 +192,7 @@ def test_a_defect_at_one_target_costs_the_others_nothing_and_is_logged_once(
             raise ZeroDivisionError("nobody thought of this")
         return assemble(samples, target, at)  # type: ignore[arg-type] # handed on as it is
 
-    monkeypatch.setattr("otel_budget.sources.scrape.assemble", assembled)
+    monkeypatch.setattr("otel_budget.sources.standing.assemble", assembled)
     with serve() as bad:
         bad.show(EVIL)
         reading = scrape(ScrapeTarget(bad.url), ScrapeTarget(good.url), times=3)
