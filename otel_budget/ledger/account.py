@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.ledger.facts import strictest
-from otel_budget.ledger.incarnation import COUNTED, UNSURE, ZERO, Incarnation
+from otel_budget.ledger.incarnation import UNSURE, Incarnation, totals_of
 from otel_budget.ledger.pace import Pace
 from otel_budget.model.doubt import Doubt
 from otel_budget.model.order import NO_ORDERS
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from otel_budget.model.reading import SessionReading
     from otel_budget.model.usage import Number
 
 _STARTS_KEPT = 20
+#: Seconds: two clocks that drift apart are no news at every sample.
+_WORTH_STORING = 0.1
 #: Incarnations of one run that are kept apart.
 INCARNATIONS_KEPT = 100
 
@@ -65,6 +65,9 @@ class Account(Pace):
         """What the newest incarnation says of the run."""
         self.ended_at: float | None = None
         self.resets = 0
+        self._totals: dict[str, Number] | None = None
+        self._doubt: Doubt | None = None
+        """Both as of the newest change; None if they have to be worked out again."""
         self.orders = NO_ORDERS
         """What an operator has ordered for this run."""
         self.revision = 0
@@ -73,6 +76,10 @@ class Account(Pace):
     @property
     def began_at(self) -> float:
         """When the run began on our own clock, by what its newest incarnation showed last."""
+        if len(self.incarnations) == 1:
+            (only,) = self.incarnations.values()
+            if only.began_at is not None:
+                return only.began_at
         for incarnations in (self._newest(), self.incarnations.values()):
             known = [i.began_at for i in incarnations if i.began_at is not None]
             if known:
@@ -91,6 +98,8 @@ class Account(Pace):
         A target that is gone no longer matters: another one has been seen twice since, in order.
         """
         views = [view for incarnation in self._newest() for view in incarnation.views.values()]
+        if all(view.implausible_since is None for view in views):
+            return None
         sound = [v.seen_before for v in views if v.implausible_since is None]
         alive_from = max((at for at in sound if at is not None), default=0.0)
         since = (v.implausible_since for v in views if v.seen_at >= alive_from)
@@ -111,13 +120,16 @@ class Account(Pace):
             return Observed()
         replaced = 0 < number < len(self.incarnations) and incarnation.started_at is not None
         whole = confirmed and not reading.implausible
-        resets, new = incarnation.observe(reading, whole=whole)
+        taken = incarnation.observe(reading, whole=whole)
+        resets, new = taken.resets, taken.new
+        if taken.changed or len(self.incarnations) != number:
+            self._totals = self._doubt = None
         self.resets += resets + replaced
         self._take_facts(reading)
         after = self.totals()
         if before != after or resets or trouble != self.implausible_since or doubt != self.doubt:
             self.revision += 1
-        if len(self.incarnations) != number or self.began_at < began_at:
+        if len(self.incarnations) != number or began_at - self.began_at > _WORTH_STORING:
             self.revision += 1
         if confirmed and reading.counters and new:
             self.mark_fresh(incarnation.views[reading.target], before, after)
@@ -125,11 +137,18 @@ class Account(Pace):
 
     def totals(self) -> dict[str, Number]:
         """Return tokens, API calls and cost over all incarnations, as far as they are known."""
-        return _totals(self.incarnations.values())
+        if self._totals is None:
+            self._totals = totals_of(self.incarnations.values())
+        return self._totals
 
     @property
     def doubt(self) -> Doubt:
         """What is not known of the use, over all incarnations."""
+        if self._doubt is None:
+            self._doubt = self._sum_doubt()
+        return self._doubt
+
+    def _sum_doubt(self) -> Doubt:
         calls = {
             name: sum(incarnation.unsure.get(name, 0) for incarnation in self.incarnations.values())
             for name in UNSURE
@@ -177,7 +196,8 @@ class Account(Pace):
 
     def _is_outlived(self, incarnation: Incarnation, reading: SessionReading) -> bool:
         """Tell, once, that an incarnation goes on although a newer one was seen twice already."""
-        if incarnation.outlived or incarnation.started_at is None:
+        alone = len(self.incarnations) == 1
+        if alone or incarnation.outlived or incarnation.started_at is None:
             return False
         newer = (i for i in self.incarnations.values() if i.place > incarnation.place)
         since = (view.seen_before for i in newer for view in i.views.values())
@@ -186,6 +206,8 @@ class Account(Pace):
 
     def _newest(self) -> list[Incarnation]:
         """Return the incarnation that started last; several where none says when it did."""
+        if len(self.incarnations) == 1:
+            return list(self.incarnations.values())
         newest = max((i.place for i in self.incarnations.values()), default=0.0)
         return [i for i in self.incarnations.values() if i.place == newest]
 
@@ -231,7 +253,7 @@ class Account(Pace):
             earlier, key=lambda k: max((v.seen_at for v in earlier[k].views.values()), default=0.0)
         )
         gone = self.incarnations[key]
-        until = _totals(i for i in self.incarnations.values() if i.place <= gone.place)
+        until = totals_of(i for i in self.incarnations.values() if i.place <= gone.place)
         heir = min(
             (i for i in self.incarnations.values() if i.place > gone.place), key=lambda i: i.place
         )
@@ -241,6 +263,7 @@ class Account(Pace):
         for name, calls in gone.unsure.items():
             heir.unsure[name] = heir.unsure.get(name, 0) + calls
         del self.incarnations[key]
+        self._totals = self._doubt = None
         self.revision += 1
 
     def _take_facts(self, reading: SessionReading) -> None:
@@ -255,21 +278,6 @@ class Account(Pace):
         if _lasting(facts) != _lasting(self.facts):
             self.revision += 1
         self.facts = facts
-
-
-def _totals(incarnations: Iterable[Incarnation]) -> dict[str, Number]:
-    """Return what a row of incarnations has used together, as far as that is known."""
-    row, totals = list(incarnations), dict[str, "Number"]()
-    for resource in COUNTED:
-        known = [i for i in row if i.knows(resource)]
-        if not known:
-            continue
-        total = ZERO[resource]
-        for incarnation in sorted(known, key=lambda i: (i.place, -i.begins_from(resource))):
-            start, counted = incarnation.begins_from(resource), incarnation.counted(resource)
-            total = max(total, start) + counted  # type: ignore[operator]
-        totals[resource] = total
-    return totals
 
 
 def _lasting(facts: SessionFacts) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.ledger.counter import CounterState, first
@@ -20,6 +20,8 @@ from otel_budget.ledger.facts import filled
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from otel_budget.model.reading import SessionReading
     from otel_budget.model.usage import Number
 
@@ -40,10 +42,23 @@ ZERO: dict[str, Number] = {
 }
 
 
+class Taken(NamedTuple):
+    """What one reading of an incarnation brought to light."""
+
+    resets: int = 0
+    new: bool = False
+    """True if it was a new sample at its target."""
+    changed: bool = False
+    """True if what is counted, carried over or unsure may have changed."""
+
+
 class View:
     """What one target showed of an incarnation. Times in seconds on the reader's own clock."""
 
-    __slots__ = ("folded", "implausible_since", "seen_at", "seen_before", "series", "shown_at")
+    __slots__ = (
+        "folded", "implausible_since", "seen_at", "seen_before", "series", "shown", "shown_at",
+        "sums",
+    )  # fmt: skip
 
     def __init__(self, seen_at: float) -> None:
         """Begin with the first sample, taken at ``seen_at``."""
@@ -53,15 +68,22 @@ class View:
         self.implausible_since: float | None = None
         """None while its newest values are plausible."""
         self.series: dict[tuple[str, str], CounterState] = {}
+        self.shown: Mapping[tuple[str, str], Number] = {}
+        """The newest sample."""
         self.shown_at: dict[tuple[str, str], float] = {}
-        """When each series was last there."""
+        """When each series that is not in it was last there."""
         self.folded: dict[str, Number] = {}
         """Per resource, what series counted that are long gone."""
+        self.sums: dict[str, Number] = {}
+        """Per resource, what all series ever counted."""
 
-    def observe(self, reading: SessionReading) -> int:
-        """Take in one reading that is not older than the last; return the resets it showed."""
-        at = reading.sampled_at
-        newer = at > self.seen_at
+    def observe(self, reading: SessionReading) -> tuple[int, bool]:
+        """Take in one reading that is not older than the last.
+
+        Returns the resets it showed, and whether what is counted changed.
+        """
+        at, before = reading.sampled_at, self.seen_at
+        newer = at > before
         if newer:
             self.seen_before, self.seen_at = self.seen_at, at
         if reading.implausible:
@@ -69,27 +91,53 @@ class View:
                 self.implausible_since = at
         elif reading.counters:
             self.implausible_since = None
-        resets = 0
-        for key, value in reading.counters.items():
-            self.shown_at[key] = at
-            known = self.series.get(key)
-            if known is None:
-                self.series[key] = first(value)
-            elif newer or value > known.last:
-                self.series[key], reset = known.observe(value)
-                resets += reset
+        if reading.counters is self.shown:
+            return 0, False  # a source gives the same mapping again if nothing in it changed
+        resets, changed = self._take(reading.counters, newer=newer)
+        self._note_absent(reading.counters, before)
         if len(self.series) > SERIES_KEPT:
             self._fold(at)
-        return resets
+        return resets, changed
+
+    def _take(self, counters: Mapping[tuple[str, str], Number], *, newer: bool) -> tuple[int, bool]:
+        resets, changed = 0, False
+        for key, value in counters.items():
+            known = self.series.get(key)
+            if known is None:
+                state, before, reset = first(value), ZERO[key[0]], False
+            elif value != known.last and (newer or value > known.last):
+                before = known.total
+                state, reset = known.observe(value)
+            else:
+                continue
+            self.series[key], changed = state, True
+            self.sums[key[0]] = self.sums.get(key[0], ZERO[key[0]]) + (state.total - before)  # type: ignore[operator]
+            resets += reset
+        return resets, changed
+
+    def _note_absent(self, counters: Mapping[tuple[str, str], Number], until: float) -> None:
+        """Note which series are not there any more, and which are again."""
+        for key in self.shown:
+            if key not in counters:
+                self.shown_at[key] = until
+        if self.shown_at:
+            for key in counters:
+                self.shown_at.pop(key, None)
+        self.shown = counters
 
     def counted(self, resource: str) -> Number:
         """Return the sum of all series of a resource, those that are gone included."""
-        known = (state.total for (name, _), state in self.series.items() if name == resource)
-        return sum(known, self.folded.get(resource, ZERO[resource]))
+        return self.sums.get(resource, ZERO[resource])
+
+    def sum_up(self) -> None:
+        """Work the sums out from what is kept of the series."""
+        self.sums = dict(self.folded)
+        for (resource, _), state in self.series.items():
+            self.sums[resource] = self.sums.get(resource, ZERO[resource]) + state.total  # type: ignore[operator]
 
     def knows(self, resource: str) -> bool:
         """Tell whether a series of a resource was ever there."""
-        return resource in self.folded or any(name == resource for name, _ in self.series)
+        return resource in self.sums
 
     def _fold(self, at: float) -> None:
         """Keep only the sum of series that are long gone, once there are many of them.
@@ -97,12 +145,11 @@ class View:
         An agent that labels its series by request would make them grow without bound. One that
         comes back after all counts as a new one.
         """
-        gone = [key for key in self.series if at - self.shown_at[key] > FOLD_AFTER]
+        gone = [key for key, shown_at in self.shown_at.items() if at - shown_at > FOLD_AFTER]
         if len(gone) <= SERIES_KEPT:
-            absent = [key for key in self.series if self.shown_at[key] < at]
-            if len(absent) <= SERIES_MOST:
+            if len(self.shown_at) <= SERIES_MOST:
                 return
-            gone = sorted(absent, key=self.shown_at.__getitem__)[:-SERIES_KEPT]
+            gone = sorted(self.shown_at, key=self.shown_at.__getitem__)[:-SERIES_KEPT]
         for key in gone:
             resource, total = key[0], self.series.pop(key).total
             self.folded[resource] = self.folded.get(resource, ZERO[resource]) + total  # type: ignore[operator]
@@ -113,8 +160,8 @@ class Incarnation:
     """One process that carries the run."""
 
     __slots__ = (
-        "began_at", "carried_over", "facts", "facts_at", "outlived", "started_at", "timed",
-        "unsure", "views",
+        "began_at", "carried_over", "facts", "facts_at", "outlived", "started_at", "stated",
+        "timed", "unsure", "views",
     )  # fmt: skip
 
     def __init__(self, started_at: float | None, facts: SessionFacts | None = None) -> None:
@@ -126,6 +173,8 @@ class Incarnation:
         self.started_at = started_at
         self.views: dict[str, View] = {}
         self.carried_over: dict[str, Number] = {}
+        self.stated: Mapping[str, Number] | None = None
+        """What it said of that in its newest sample."""
         self.unsure: dict[str, int] = {}
         """Per name in ``UNSURE``, the most calls it ever showed."""
         self.facts = SessionFacts() if facts is None else replace(facts, state=None)
@@ -143,32 +192,39 @@ class Incarnation:
         """Where it stands among the incarnations of its run; without a start time, first."""
         return self.started_at or 0.0
 
-    def observe(self, reading: SessionReading, *, whole: bool) -> tuple[int, bool]:
-        """Take in one reading; return the resets it showed, and whether it was a new sample.
-
-        whole: False when something of the run is known to be missing from it.
-        """
-        for resource, value in reading.facts.carried_over.items():
-            if value > self.carried_over.get(resource, ZERO.get(resource, 0)):
-                self.carried_over[resource] = value
-        for name in UNSURE:
-            if calls := getattr(reading.facts, name):
-                self.unsure[name] = max(self.unsure.get(name, 0), math.ceil(calls))
+    def observe(self, reading: SessionReading, *, whole: bool) -> Taken:
+        """Take in one reading. whole: False when something of the run is known to be missing."""
+        changed = self._take_stated(reading.facts)
         self._take_facts(reading, whole=whole)
         view, at = self.views.get(reading.target), reading.sampled_at
         if view is None:
             view = self.views[reading.target] = View(at)
-            return view.observe(reading), True
+            return Taken(view.observe(reading)[0], new=True, changed=True)
         if at < view.seen_at:
-            return 0, False
+            return Taken(changed=changed)
         new = at > view.seen_at
-        return view.observe(reading), new
+        resets, counted = view.observe(reading)
+        return Taken(resets, new=new, changed=changed or counted)
+
+    def _take_stated(self, facts: SessionFacts) -> bool:
+        """Take in what only grows of what it says; return whether anything did."""
+        changed = False
+        if facts.carried_over is not self.stated:
+            self.stated = facts.carried_over
+            for resource, value in facts.carried_over.items():
+                if value > self.carried_over.get(resource, ZERO.get(resource, 0)):
+                    self.carried_over[resource], changed = value, True
+        for name in UNSURE:
+            calls = getattr(facts, name)
+            if calls and math.ceil(calls) > self.unsure.get(name, 0):
+                self.unsure[name], changed = math.ceil(calls), True
+        return changed
 
     def knows(self, resource: str) -> bool:
         """Tell whether anything was ever said about a resource: unknown is not 0."""
-        return resource in self.carried_over or any(
-            view.knows(resource) for view in self.views.values()
-        )
+        if resource in self.carried_over:
+            return True
+        return any(view.knows(resource) for view in self.views.values())
 
     def begins_from(self, resource: str) -> Number:
         """Return what it says it brought along from a checkpoint."""
@@ -176,8 +232,7 @@ class Incarnation:
 
     def counted(self, resource: str) -> Number:
         """Return what it counted itself: the larger of its targets' sums."""
-        sums = (view.counted(resource) for view in self.views.values())
-        return max(sums, default=ZERO[resource])
+        return max([view.counted(resource) for view in self.views.values()], default=ZERO[resource])
 
     def _take_facts(self, reading: SessionReading, *, whole: bool) -> None:
         if self.facts_at is not None and reading.sampled_at < self.facts_at:
@@ -199,3 +254,20 @@ class Incarnation:
         elif stated.started_at is not None and not self.timed:
             began_at = min(stated.started_at, reading.sampled_at)
             self.began_at = began_at if known is None else min(known, began_at)
+
+
+def totals_of(incarnations: Iterable[Incarnation]) -> dict[str, Number]:
+    """Return what a row of incarnations has used together, as far as that is known."""
+    row, totals = list(incarnations), dict[str, "Number"]()
+    for resource in COUNTED:
+        known = [i for i in row if i.knows(resource)]
+        if not known:
+            continue
+        total = ZERO[resource]
+        if len(known) > 1:
+            known.sort(key=lambda i: (i.place, -i.begins_from(resource)))
+        for incarnation in known:
+            start, counted = incarnation.begins_from(resource), incarnation.counted(resource)
+            total = max(total, start) + counted  # type: ignore[operator]
+        totals[resource] = total
+    return totals

@@ -7,13 +7,14 @@ from statistics import median_low
 from typing import TYPE_CHECKING
 
 from otel_budget.ledger.incarnation import ZERO
-from otel_budget.ledger.rate import Rate
+from otel_budget.ledger.rate import Rate, faded
 
 if TYPE_CHECKING:
     from otel_budget.ledger.incarnation import View
     from otel_budget.model.usage import Number
 
 _GAPS_KEPT = 5
+_NO_RATE = Rate()
 
 
 class Pace:
@@ -55,6 +56,11 @@ class Pace:
             return
         base = before if self._rated is None else self._rated
         self.sampled_at, self._rated = at, after
+        fading = faded(gap)
         for resource, total in after.items():
-            spent = float(total - base.get(resource, ZERO[resource]))  # type: ignore[operator]
-            self.rates[resource] = self.rates.get(resource, Rate()).observe(spent, gap, at)
+            spent = 0.0
+            if base is not after:
+                spent = float(total - base.get(resource, ZERO[resource]))  # type: ignore[operator]
+            self.rates[resource] = self.rates.get(resource, _NO_RATE).observe(
+                spent, gap, at, fading
+            )

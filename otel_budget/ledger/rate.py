@@ -15,6 +15,11 @@ TIME_CONSTANT = 60.0
 IDLE_AFTER = 5 * TIME_CONSTANT
 
 
+def faded(seconds: float) -> float:
+    """Return what is left of a sum after so many seconds."""
+    return math.exp(-seconds / TIME_CONSTANT)
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """A fading sum of what was spent, in units of the resource, and of the seconds it took."""
@@ -24,9 +29,14 @@ class Rate:
     spent_at: float | None = None
     """When something was last spent."""
 
-    def observe(self, amount: float, seconds: float, at: float) -> Rate:
-        """Return the rate after ``amount`` more was spent in ``seconds`` up to the time ``at``."""
-        fade = math.exp(-seconds / TIME_CONSTANT)
+    def observe(
+        self, amount: float, seconds: float, at: float, fading: float | None = None
+    ) -> Rate:
+        """Return the rate after ``amount`` more was spent in ``seconds`` up to the time ``at``.
+
+        fading: ``faded(seconds)``, where it is known already.
+        """
+        fade = faded(seconds) if fading is None else fading
         return Rate(
             self.spent * fade + amount,
             self.seconds * fade + seconds,

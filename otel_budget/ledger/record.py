@@ -38,7 +38,7 @@ def dump(account: Account) -> dict[str, Any]:
         "facts": _dump_facts(account.facts),
         "orders": [dump_order(o) for o in (account.orders.stop, account.orders.limits) if o],
         "incarnations": [
-            {"key": key, **_dump_incarnation(incarnation)}
+            {"key": key, **_dump_incarnation(incarnation, account.facts)}
             for key, incarnation in account.incarnations.items()
         ],
     }
@@ -64,7 +64,7 @@ def load(data: dict[str, Any]) -> Account:
     for saved in data["incarnations"]:
         # Written before incarnations kept it: the account's is as good.
         saved.setdefault("began_at", data.get("began_at"))
-        account.incarnations[saved["key"]] = _load_incarnation(saved)
+        account.incarnations[saved["key"]] = _load_incarnation(saved, account.facts)
     return account
 
 
@@ -91,11 +91,12 @@ def load_order(data: dict[str, Any]) -> Order:
     return Order(**{**data, "kind": OrderKind(data["kind"]), "limits": limits})
 
 
-def _dump_incarnation(incarnation: Incarnation) -> dict[str, Any]:
+def _dump_incarnation(incarnation: Incarnation, facts: SessionFacts) -> dict[str, Any]:
+    """Return it as JSON types. facts: the account's; they are not written a second time."""
     return {
         "started_at": incarnation.started_at,
         "carried_over": _dump_numbers(incarnation.carried_over),
-        "facts": _dump_facts(incarnation.facts),
+        "facts": None if incarnation.facts is facts else _dump_facts(incarnation.facts),
         "facts_at": incarnation.facts_at,
         "began_at": incarnation.began_at,
         "timed": incarnation.timed,
@@ -104,10 +105,10 @@ def _dump_incarnation(incarnation: Incarnation) -> dict[str, Any]:
     }
 
 
-def _load_incarnation(data: dict[str, Any]) -> Incarnation:
+def _load_incarnation(data: dict[str, Any], facts: SessionFacts) -> Incarnation:
     incarnation = Incarnation(data["started_at"])
     incarnation.carried_over = _load_numbers(data["carried_over"])
-    incarnation.facts = _load_facts(data["facts"])
+    incarnation.facts = facts if data["facts"] is None else _load_facts(data["facts"])
     incarnation.facts_at = data["facts_at"]
     incarnation.began_at = data["began_at"]
     incarnation.timed = data.get("timed", True)
@@ -139,6 +140,7 @@ def _load_view(data: dict[str, Any]) -> View:
     }
     view.shown_at = dict.fromkeys(view.series, view.seen_at)
     view.folded = _load_numbers(data.get("folded", {}))
+    view.sum_up()
     return view
 
 

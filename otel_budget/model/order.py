@@ -71,6 +71,8 @@ class Orders:
 
     def holding(self, now: float) -> Orders:
         """Return those that hold at a Unix time."""
+        if not self:
+            return self
         return Orders(_if_held(self.stop, now), _if_held(self.limits, now))
 
 

@@ -135,3 +135,10 @@ class Verdict:
     def should_continue(self) -> bool:
         """True for ``continue``."""
         return self.action is Action.CONTINUE
+
+    def number(self, sequence: int | None) -> None:
+        """Give a verdict that nobody has seen yet the number of its publication.
+
+        In place: there is one for every run and tick, and a copy takes as long as to judge.
+        """
+        object.__setattr__(self, "sequence", sequence)

@@ -8,27 +8,29 @@ times limit is exact, taken from the decimal the threshold was written as, and w
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.model.checks import MAX_COUNT
 from otel_budget.model.doubt import NO_DOUBT, Doubt
 from otel_budget.model.limits import DEFAULT_THRESHOLD, LIMIT_FIELDS, ResourceLimits
 from otel_budget.model.verdict import LimitCheckResult, LimitStatus, Origin, ResourceState
+from otel_budget.policy.forecast import exhaustion_seconds
 from otel_budget.policy.words import amount, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from otel_budget.model.usage import Number
 
 #: Wide enough that a threshold (17 digits) times a limit (up to 34) is never rounded.
 _EXACT = Context(prec=100)
 #: JSON and people have no use for more, and none at all for infinity.
 _LARGEST_RATIO = float(MAX_COUNT)
+
+_NO_RATES: Mapping[str, float] = {}
 
 SEVERITY = {LimitStatus.OK: 0, LimitStatus.APPROACHING: 1, LimitStatus.EXCEEDED: 2}
 
@@ -45,6 +47,14 @@ class Bound:
 
 Bounds = dict[str, Bound]
 """Per limited resource; absent is unlimited."""
+
+
+class Weighed(NamedTuple):
+    """All resources of a run, held against their bounds."""
+
+    status: LimitStatus
+    """The worst of theirs."""
+    resources: Mapping[str, ResourceState]
 
 
 @lru_cache(maxsize=4096)
@@ -115,46 +125,72 @@ def status_of(used: Number, limited: Bound | None) -> LimitStatus:
 
 
 def resource_state(
-    used: Number, limited: Bound | None, *, at_least: bool = False, estimated: bool = False
+    used: Number,
+    limited: Bound | None,
+    *,
+    at_least: bool = False,
+    estimated: bool = False,
+    rate: float | None = None,
 ) -> ResourceState:
-    """Return one resource with its numbers; exhaustion is not forecast here.
+    """Return one resource with its numbers.
 
-    at_least: part of the use is unknown. estimated: part of it is an estimate.
+    at_least: part of the use is unknown. estimated: part of it is an estimate. rate: units per
+    second, to forecast the exhaustion with; None: it is not forecast.
     """
-    status = status_of(used, limited)
     if limited is None:
-        return ResourceState(used, None, None, None, status, at_least=at_least, estimated=estimated)
+        return ResourceState(
+            used, None, None, None, LimitStatus.OK, at_least=at_least, estimated=estimated
+        )
     limit = limited.limit
+    remaining = max(_minus(limit, used), type(limit)(0))
     return ResourceState(
         used,
         limit,
-        max(_minus(limit, used), type(limit)(0)),
+        remaining,
         _ratio(used, limit),
-        status,
+        status_of(used, limited),
         limited.origin,
-        at_least=at_least,
-        estimated=estimated,
-        warning_at=limited.warning_at,
+        exhaustion_seconds(remaining, rate),
+        at_least,
+        estimated,
+        limited.warning_at,
     )
 
 
-def check(used: Mapping[str, Number], bounds: Bounds, doubt: Doubt = NO_DOUBT) -> LimitCheckResult:
+def weigh(
+    used: Mapping[str, Number],
+    bounds: Bounds,
+    doubt: Doubt = NO_DOUBT,
+    rates: Mapping[str, float] = _NO_RATES,
+) -> Weighed:
     """Hold all resources of a run against their bounds.
 
-    doubt: what is not known of the use. The status is that of what is known; the message says so
-    wherever there is a limit.
+    doubt: what is not known of the use. The status is that of what is known.
     """
     at_least, estimated = doubt.at_least, doubt.estimated
-    resources = {
-        name: resource_state(
-            value, bounds.get(name), at_least=name in at_least, estimated=name in estimated
+    worst = LimitStatus.OK
+    resources = {}
+    for name, value in used.items():
+        state = resources[name] = resource_state(
+            value,
+            bounds.get(name),
+            at_least=name in at_least,
+            estimated=name in estimated,
+            rate=rates.get(name),
         )
-        for name, value in used.items()
-    }
-    approaching = _named(resources, LimitStatus.APPROACHING)
-    exceeded = _named(resources, LimitStatus.EXCEEDED)
-    status = max((s.status for s in resources.values()), key=SEVERITY.__getitem__,
-                 default=LimitStatus.OK)  # fmt: skip
+        if SEVERITY[state.status] > SEVERITY[worst]:
+            worst = state.status
+    return Weighed(worst, resources)
+
+
+def check(used: Mapping[str, Number], bounds: Bounds, doubt: Doubt = NO_DOUBT) -> LimitCheckResult:
+    """Return the same with the names of what is near or exceeded, in words, too.
+
+    The message says wherever there is a limit that part of the use is not known.
+    """
+    status, resources = weigh(used, bounds, doubt)
+    approaching = named(resources, LimitStatus.APPROACHING)
+    exceeded = named(resources, LimitStatus.EXCEEDED)
     return LimitCheckResult(
         status=status,
         approaching=approaching,
@@ -202,7 +238,8 @@ def _plain(money: Decimal) -> Decimal:
     return money.normalize(_EXACT)
 
 
-def _named(resources: Mapping[str, ResourceState], status: LimitStatus) -> tuple[str, ...]:
+def named(resources: Mapping[str, ResourceState], status: LimitStatus) -> tuple[str, ...]:
+    """Return the names of the resources with this status."""
     return tuple(name for name, state in resources.items() if state.status is status)
 
 

@@ -1,6 +1,6 @@
 """Verdicts: a run's own, from exact counts, and the sidecar's, from what the ledger knows.
 
-Both come out of ``check`` and ``decide``, so they cannot disagree about the same numbers.
+Both come out of ``weigh`` and ``decide``, so they cannot disagree about the same numbers.
 
 What the sidecar does without good data, in this order:
 0. An operator's stop holds whatever the data.
@@ -13,10 +13,10 @@ What the sidecar does without good data, in this order:
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.model.doubt import NO_DOUBT, Doubt
@@ -24,15 +24,17 @@ from otel_budget.model.limits import DEFAULT_THRESHOLD
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.decide import EXCEEDED, Decision, decide, decide_without_data
 from otel_budget.policy.evaluate import (
+    Bound,
     Bounds,
+    Weighed,
     bounds_from,
-    check,
     describe,
     headroom,
     in_doubt,
+    named,
     stricter,
+    weigh,
 )
-from otel_budget.policy.forecast import exhaustion_seconds
 from otel_budget.policy.ordered import STOPPED, ceilings, said
 from otel_budget.policy.unknown import UNKNOWN_USAGE, UNPRICED, OnUnknown, advice
 from otel_budget.policy.words import percent
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from otel_budget.ledger.ledger import Balance
     from otel_budget.model.reading import SessionFacts
     from otel_budget.model.usage import Number
-    from otel_budget.model.verdict import LimitCheckResult, ResourceState
+    from otel_budget.model.verdict import ResourceState
 
 #: Seconds. Below this a single late scrape would count as silence.
 MIN_STALE_AFTER = 3.0
@@ -87,17 +89,12 @@ def judge_session(
     doubt: Doubt = NO_DOUBT,
     on_unknown: OnUnknown = IGNORED,
 ) -> Verdict:
-    """Return a run's own verdict from its exact counts. now: Unix time. doubt: see ``check``."""
-    result = check(used, bounds, doubt)
-    decision = decide(result.status, progress, completion_threshold)
+    """Return a run's own verdict from its exact counts. now: Unix time. doubt: see ``weigh``."""
+    weighed = weigh(used, bounds, doubt)
+    decision = decide(weighed.status, progress, completion_threshold)
     decision = _with_doubt(decision, doubt, bounds, on_unknown)
-    verdict = _verdict(
-        session_id, result, decision, bounds, progress=progress, doubt=doubt, now=now
-    )
-    verdict = dataclasses.replace(
-        verdict, started_at=started_at, completion_threshold=completion_threshold
-    )
-    return _identified(verdict, bounds)
+    about = _About(session_id, started_at, progress, completion_threshold, doubt, now)
+    return _verdict(about, weighed, decision, bounds)
 
 
 def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
@@ -105,42 +102,26 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
     facts, orders = balance.facts, balance.orders.holding(now)
     own = bounds_from(facts.limits, facts.thresholds, "session")
     bounds = stricter(own, ceilings(rules.ceilings, rules.thresholds, orders.limits))
-    result = check(balance.used, bounds, balance.doubt)
+    rates = {} if balance.ended else balance.rates  # a run that is over spends nothing any more
+    weighed = weigh(balance.used, bounds, balance.doubt, rates)
     completion_threshold = _completion_threshold(facts, rules)
-    known = decide(result.status, facts.progress, completion_threshold)
+    known = decide(weighed.status, facts.progress, completion_threshold)
     decision = _with_doubt(known, balance.doubt, bounds, rules.on_unknown)
     trouble = None if decision in _FINAL else _trouble(balance, rules)
     if trouble is not None:
         reason, since = trouble
-        then = check(_used_when_last_heard(balance), bounds)
+        then = weigh(_used_when_last_heard(balance), bounds)
         held = decide(then.status, facts.progress, completion_threshold)
         decision = decide_without_data(held, reason, since, rules.hold, rules.on_no_data)
-        result = dataclasses.replace(result, status=LimitStatus.INCONCLUSIVE)
+        weighed = Weighed(LimitStatus.INCONCLUSIVE, weighed.resources)
+    message = None
     if orders.stop is not None:
-        decision = STOPPED
-    verdict = _verdict(
-        balance.session_id, result, decision, bounds,
-        progress=facts.progress, doubt=balance.doubt, now=now,
+        decision, message = STOPPED, said(orders.stop)
+    about = _About(
+        balance.session_id, balance.started_at, facts.progress, completion_threshold,
+        balance.doubt, now, balance.sampled_at, facts.state, rules.lease, rules.revision,
     )  # fmt: skip
-    rates = {} if balance.ended else balance.rates  # a run that is over spends nothing any more
-    resources = {
-        name: dataclasses.replace(
-            state, exhaustion_seconds=exhaustion_seconds(state.remaining, rates.get(name))
-        )
-        for name, state in verdict.resources.items()
-    }
-    verdict = dataclasses.replace(
-        verdict,
-        resources=resources,
-        started_at=balance.started_at,
-        data_at=balance.sampled_at,
-        lease_seconds=rules.lease,
-        policy_revision=rules.revision,
-        completion_threshold=completion_threshold,
-        run_state=facts.state,
-        message=verdict.message if orders.stop is None else said(orders.stop),
-    )
-    return _identified(verdict, bounds)
+    return _verdict(about, weighed, decision, bounds, message)
 
 
 def stale_after(balance: Balance, rules: Rules) -> float:
@@ -208,27 +189,48 @@ def _used_when_last_heard(balance: Balance) -> dict[str, Number]:
     return used
 
 
+class _About(NamedTuple):
+    """What a verdict says besides the resources and the decision; its fields are the verdict's."""
+
+    session_id: str
+    started_at: float | None
+    progress: float | None
+    completion_threshold: float
+    doubt: Doubt
+    now: float
+    data_at: float | None = None
+    run_state: str | None = None
+    lease: float | None = None
+    revision: str = ""
+
+
 def _verdict(
-    session_id: str,
-    result: LimitCheckResult,
+    about: _About,
+    weighed: Weighed,
     decision: Decision,
     bounds: Bounds,
-    *,
-    progress: float | None,
-    doubt: Doubt,
-    now: float,
+    message: str | None = None,
 ) -> Verdict:
+    """Put a verdict together. message: in place of the one that follows from the numbers."""
+    status, resources = weighed
     action, reason = decision
     return Verdict(
-        session_id=session_id,
+        session_id=about.session_id,
         action=action,
-        status=result.status,
+        status=status,
         reason=reason,
-        message=_message(result, decision, progress, doubt),
-        resources=result.resources,
-        evaluated_at=now,
-        progress=progress,
-        headroom=headroom(result.resources, bounds),
+        message=message or _message(resources, decision, about),
+        resources=resources,
+        evaluated_at=about.now,
+        started_at=about.started_at,
+        data_at=about.data_at,
+        progress=about.progress,
+        headroom=headroom(resources, bounds),
+        lease_seconds=about.lease,
+        decision_id=_digits(about, weighed, decision, bounds),
+        policy_revision=about.revision,
+        completion_threshold=about.completion_threshold,
+        run_state=about.run_state,
     )
 
 
@@ -241,20 +243,18 @@ _ADVICE = {
 }
 
 
-def _message(
-    result: LimitCheckResult, decision: Decision, progress: float | None, doubt: Doubt
-) -> str:
+def _message(resources: Mapping[str, ResourceState], decision: Decision, about: _About) -> str:
     action, reason = decision
-    named = result.exceeded + result.approaching
-    if not named:
-        named = _nearest(result.resources)
-    named += tuple(name for name in in_doubt(result.resources) if name not in named)
-    numbers = ", ".join(describe(name, result.resources[name]) for name in named)
-    with_progress = "" if progress is None else f" with progress {percent(progress)}"
-    said = _ADVICE.get(reason, f"{action} for want of good data ({reason})")
+    names = named(resources, LimitStatus.EXCEEDED) + named(resources, LimitStatus.APPROACHING)
+    if not names:
+        names = _nearest(resources)
+    names += tuple(name for name in in_doubt(resources) if name not in names)
+    numbers = ", ".join(describe(name, resources[name]) for name in names)
+    with_progress = "" if about.progress is None else f" with progress {percent(about.progress)}"
+    words = _ADVICE.get(reason, f"{action} for want of good data ({reason})")
     if decision in (UNKNOWN_USAGE, UNPRICED):
-        said = advice(decision, doubt)
-    return f"{numbers or 'nothing limited'}{with_progress}: {said}"
+        words = advice(decision, about.doubt)
+    return f"{numbers or 'nothing limited'}{with_progress}: {words}"
 
 
 def _nearest(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
@@ -262,15 +262,25 @@ def _nearest(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
     return (max(limited, key=limited.__getitem__),) if limited else ()
 
 
-def _identified(verdict: Verdict, bounds: Bounds) -> Verdict:
-    """Return the verdict with 16 hex digits that follow from what was decided and from what."""
-    parts = [verdict.session_id, verdict.action, verdict.status, verdict.reason,
-             verdict.policy_revision, repr(verdict.started_at), repr(verdict.progress),
-             repr(verdict.completion_threshold)]  # fmt: skip
+def _digits(
+    about: _About,
+    weighed: Weighed,
+    decision: Decision,
+    bounds: Bounds,
+) -> str:
+    """Return 16 hex digits that follow from what was decided and from what."""
+    status, resources = weighed
+    parts = [about.session_id, decision[0], status, decision[1],
+             about.revision, repr(about.started_at), repr(about.progress),
+             repr(about.completion_threshold)]  # fmt: skip
     for name in semconv.RESOURCES:
-        state, limited = verdict.resources.get(name), bounds.get(name)
+        state, limited = resources.get(name), bounds.get(name)
         if state is not None:
-            about = " about" if state.estimated else ""
-            parts.append(f"{name}={state.used!r} {state.at_least}{about} of {limited!r}")
-    digits = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
-    return dataclasses.replace(verdict, decision_id=digits)
+            roughly = " about" if state.estimated else ""
+            parts.append(f"{name}={state.used!r} {state.at_least}{roughly} of {_text(limited)}")
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=4096)
+def _text(limited: Bound | None) -> str:
+    return repr(limited)

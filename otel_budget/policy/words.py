@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from otel_budget.model.usage import Number
 
 _TENTHS_BELOW = 100
+#: Below the first a float's error in tenths of a percent is smaller by far than the second.
+_SMALL, _SURELY = 1e3, 1e-6
 #: Not the caller's context: a run that counts with six digits can still be told its cost.
 _CUT = Context(prec=100, rounding=ROUND_DOWN)
 
@@ -33,4 +35,8 @@ def percent(ratio: float) -> str:
     799,999 of 1,000,000 is 79.9 %, not 80.0 %: a number that looks past the line but is not
     would make every message about it wrong.
     """
+    tenths = ratio * 1000
+    cut = int(tenths)
+    if ratio < _SMALL and _SURELY < tenths - cut < 1 - _SURELY:
+        return f"{cut // 10}.{cut % 10}%"  # so far from a line that a float's error is no matter
     return f"{_CUT.multiply(Decimal(repr(ratio)), 100).quantize(Decimal('0.1'), context=_CUT)}%"

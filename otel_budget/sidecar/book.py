@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.verdict import LimitStatus, Verdict
-from otel_budget.policy.judge import Rules, judge_balance
 from otel_budget.publish.orders import OrderRefusedError
+from otel_budget.sidecar.judged import Judged
 from otel_budget.sidecar.store import Changes
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from otel_budget.ledger.account import Account
     from otel_budget.model.order import Order, Orders
     from otel_budget.model.reading import Reading
+    from otel_budget.policy.judge import Rules
     from otel_budget.sidecar.store import Restored, Store
 
 
@@ -65,7 +66,9 @@ class Step:
     """What came out of one step."""
 
     verdicts: tuple[Verdict, ...] = ()
-    """Of every live run, with the numbers of now."""
+    """Of every live run, none older than the renewal of its lease."""
+    judged: tuple[Verdict, ...] = ()
+    """Those of them that are of now."""
     changes: tuple[Change, ...] = ()
     news: News = News()
     forgotten: tuple[str, ...] = ()
@@ -91,7 +94,9 @@ class Book:
         self._store = store
         self._ledger = Ledger()
         self._sequence = restored.sequence
-        self._published = {verdict.session_id: verdict for verdict in restored.verdicts}
+        self._published = {v.session_id: Judged(v) for v in restored.verdicts}
+        self._rules: Rules | None = None
+        """Those of the last step."""
         self._stored: dict[str, _Mark] = {}
         self._leaving: list[Account] = []
         self._action: tuple[Account, Order] | None = None
@@ -118,14 +123,19 @@ class Book:
         self._leaving += self._ledger.forget(now, forget_after)
         self._leaving += self._ledger.superseded
         self._ledger.superseded.clear()
-        judged = [judge_balance(balance, rules, now) for balance in self._ledger.balances(now)]
-        numbered, changes = self._number(judged)
+        every = reading is None or rules is not self._rules
+        judged = self._judge(rules, now, every=every)
+        changes = self._number(judged)
         self._commit(changes)
         gone = tuple(sorted(self._published.keys() - self._ledger.accounts.keys()))
         news = self._news(changes, gone)
-        self._published = {verdict.session_id: verdict for verdict in numbered}
+        for session_id in gone:
+            del self._published[session_id]
+        self._published.update((one.verdict.session_id, one) for one in judged)
+        self._rules = rules
         return Step(
-            verdicts=tuple(numbered),
+            verdicts=tuple(one.verdict for one in self._published.values()),
+            judged=tuple(one.verdict for one in judged),
             changes=tuple(changes),
             news=news,
             forgotten=gone,
@@ -194,21 +204,29 @@ class Book:
             self._stored[session_id] = _Mark.of(account, archived=True)
         return account
 
-    def _number(self, judged: Iterable[Verdict]) -> tuple[list[Verdict], list[Change]]:
+    def _judge(self, rules: Rules, now: float, *, every: bool) -> list[Judged]:
+        """Judge every run, or those only whose last verdict does not stand any more."""
+        judged: list[Judged] = []
+        for session_id, account in self._ledger.accounts.items():
+            before = self._published.get(session_id)
+            if every or before is None or not before.stands(account, now):
+                balance = self._ledger.balance(account, now)
+                judged.append(Judged.of(account, balance, rules, now, before))
+        return judged
+
+    def _number(self, judged: Iterable[Judged]) -> list[Change]:
         """Give a new sequence to each verdict that says something new, else the one it had."""
-        numbered: list[Verdict] = []
         changes: list[Change] = []
         sequence = self._sequence
-        for verdict in judged:
-            before = self._published.get(verdict.session_id)
-            if before is not None and _gist(before) == _gist(verdict):
-                numbered.append(dataclasses.replace(verdict, sequence=before.sequence))
+        for one in judged:
+            before = self._published.get(one.verdict.session_id)
+            if before is not None and before.gist == one.gist:
+                one.verdict.number(before.verdict.sequence)
                 continue
             sequence += 1
-            new = dataclasses.replace(verdict, sequence=sequence)
-            numbered.append(new)
-            changes.append(Change(before, new))
-        return numbered, changes
+            one.verdict.number(sequence)
+            changes.append(Change(None if before is None else before.verdict, one.verdict))
+        return changes
 
     def _take_concurrent(self) -> tuple[str, ...]:
         found = tuple(self._ledger.concurrent)
@@ -232,7 +250,7 @@ class Book:
     def _commit(self, changes: list[Change]) -> None:
         sequence = self._sequence + len(changes)
         live = self._ledger.accounts
-        fresh = [a for sid, a in live.items() if self._stored.get(sid) != _Mark.of(a)]
+        fresh = [a for sid, a in live.items() if not _is_stored(a, self._stored.get(sid))]
         gone = [
             account
             for account in self._leaving
@@ -248,12 +266,10 @@ class Book:
         self._leaving.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(NamedTuple):
     """What of an account is on disk."""
 
     account: Account
-    """Compared by identity."""
     started_at: float | None
     revision: int
     archived: bool
@@ -263,13 +279,12 @@ class _Mark:
         return cls(account, account.started_at, account.revision, archived)
 
 
-def _gist(verdict: Verdict) -> tuple[object, ...]:
-    """Return what makes a verdict another one: not its numbers, but what they amount to."""
-    resources = sorted(verdict.resources.items())
+def _is_stored(account: Account, mark: _Mark | None) -> bool:
+    """Tell whether a live account is on disk as it is."""
     return (
-        verdict.started_at,
-        verdict.action,
-        verdict.status,
-        str(verdict.reason),
-        tuple((name, s.limit, s.status, s.limit_from) for name, s in resources),
+        mark is not None
+        and mark.account is account
+        and mark.revision == account.revision
+        and mark.started_at == account.started_at
+        and not mark.archived
     )

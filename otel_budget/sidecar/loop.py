@@ -199,7 +199,7 @@ class Loop:
 
     def _hand_out(self, step: Step) -> None:
         self._telemetry.stepped(step)
-        self._hub.publish(step.verdicts, step.forgotten)
+        self._hub.publish(step.judged, step.forgotten)
         self._journal.stepped(step)
 
     async def _read(self) -> Reading:

@@ -97,16 +97,18 @@ class Store:
         """Take over a connection that ``open_store`` made. time: returns Unix seconds."""
         self._db, self._time = connection, time
         self._purged_at = -math.inf
+        self._live: dict[str, str] = {}
+        """Session id to the key under which its live account is on disk."""
 
     def load(self) -> Restored:
         """Return the live accounts, their last verdicts and the sequence."""
         accounts = self._readable("account", "WHERE archived = 0", _account)
         verdicts = self._readable("verdict", "", wire.from_json)
         row = self._db.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()
-        live = {account.session_id for account in accounts}
+        self._live = {account.session_id: _key(account.started_at) for account in accounts}
         return Restored(
             accounts=tuple(accounts),
-            verdicts=tuple(verdict for verdict in verdicts if verdict.session_id in live),
+            verdicts=tuple(verdict for verdict in verdicts if verdict.session_id in self._live),
             sequence=int(row[0]),
         )
 
@@ -148,6 +150,9 @@ class Store:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        for account in changes.archived:
+            self._live.pop(account.session_id, None)
+        self._live.update((a.session_id, _key(a.started_at)) for a in changes.accounts)
         if purging:
             self._purged_at = now
 
@@ -214,16 +219,19 @@ class Store:
         )  # fmt: skip
 
     def _write_accounts(self, accounts: Iterable[Account]) -> None:
-        for account in accounts:
-            key = (account.session_id, _key(account.started_at))
-            # A run whose start became known after it was first stored has a new key.
-            for table in ("account WHERE archived = 0 AND", "verdict WHERE"):
-                self._db.execute(
-                    f"DELETE FROM {table} session_id = ? AND started_at <> ?",  # noqa: S608 - two constants
-                    key,
-                )
-            self._db.execute("INSERT OR REPLACE INTO account VALUES (?, ?, 0, NULL, ?)",
-                             (*key, _body(account)))  # fmt: skip
+        rows = [(a.session_id, _key(a.started_at), a) for a in accounts]
+        # Only a row that is under another key stays beside the new one: of a run whose start
+        # became known after it was first stored, or of another run of the same id.
+        moved = [(sid, key) for sid, key, _ in rows if self._live.get(sid) != key]
+        for table in ("account WHERE archived = 0 AND", "verdict WHERE"):
+            self._db.executemany(
+                f"DELETE FROM {table} session_id = ? AND started_at <> ?",  # noqa: S608 - two constants
+                moved,
+            )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO account VALUES (?, ?, 0, NULL, ?)",
+            ((sid, key, _body(account)) for sid, key, account in rows),
+        )
 
     def _write_verdicts(self, verdicts: Iterable[Verdict]) -> None:
         self._db.executemany(
@@ -278,6 +286,9 @@ def _open(path: str, time: Callable[[], float]) -> tuple[Store, Restored]:
         raise
 
 
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def _account(body: str) -> Account:
     return record.load(json.loads(body))
 
@@ -287,4 +298,4 @@ def _key(started_at: float | None) -> str:
 
 
 def _body(account: Account) -> str:
-    return json.dumps(record.dump(account), separators=(",", ":"))
+    return _ENCODE(record.dump(account))

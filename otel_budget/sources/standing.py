@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.model.reading import SessionReading
+from otel_budget.model.reading import SessionFacts, SessionReading
 from otel_budget.sources.assemble import (
     COUNTER_TYPES,
     SINGLE_FACTS,
@@ -26,6 +26,8 @@ from otel_budget.sources.assemble import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from otel_budget.model.usage import Number
 
 
 class Slot:
@@ -54,17 +56,57 @@ class Slot:
 class _Session:
     """What all slots of one session id come to."""
 
-    __slots__ = ("changed", "dropped", "labels", "reading", "session_id", "slots")
+    __slots__ = (
+        "anew", "counters", "dropped", "facts", "implausible", "labels", "moved", "session_id",
+        "slots",
+    )  # fmt: skip
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         self.slots: list[Slot] = []
         self.labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
         """Most series of a session have the same labels: they share one mapping."""
-        self.reading: SessionReading | None = None
+        self.counters: Mapping[tuple[str, str], Number] | None = None
+        """None if it is no session: nothing of it is judged."""
+        self.facts = SessionFacts()
+        self.implausible: tuple[str, ...] = ()
         self.dropped: Mapping[str, int] = {}
-        self.changed = False
+        self.moved: list[Slot] = []
+        """Those that have another value."""
+        self.anew = False
         """True if it has to be put together anew."""
+
+    def put_together(self, target: str) -> None:
+        """Have all of it assembled."""
+        samples = [Sample(s.name, s.labels, s.value, s.declared) for s in self.slots]
+        found = assemble(samples, target, 0.0)
+        self.dropped, self.counters = found.dropped, None
+        for reading in found.sessions:
+            self.counters, self.facts = reading.counters, reading.facts
+            self.implausible = reading.implausible
+
+    def put_in_place(self) -> bool:
+        """Take over the values that are others; return False if that alone does not do."""
+        if self.counters is None or self.dropped or self.implausible:
+            return False
+        counters, facts = dict[tuple[str, str], "Number"](), dict[str, float]()
+        for slot in self.moved:
+            resource = semconv.JUDGED_COUNTERS.get(slot.name)
+            if resource is None:
+                rule = SINGLE_FACTS.get(slot.name)
+                if rule is None or not rule.allows(slot.value):
+                    return False
+                facts[rule.fact] = slot.value
+            elif slot.declared in COUNTER_TYPES and plausible(slot.value):
+                further = "" if len(slot.labels) == 1 else labels_text(slot.labels)
+                counters[resource, further] = number(resource, slot.value)
+            else:
+                return False
+        if counters:
+            self.counters = {**self.counters, **counters}
+        if facts:
+            self.facts = dataclasses.replace(self.facts, **facts)  # type: ignore[arg-type] # floats
+        return True
 
 
 class Standing:
@@ -87,79 +129,53 @@ class Standing:
         labels = session.labels.setdefault(tuple(sample.labels.items()), sample.labels)
         slot = Slot(session, sample.name, labels, sample.value, sample.declared)
         session.slots.append(slot)
-        self._touch(session)
+        self._put_anew(session)
         return slot
 
     def remove(self, slot: Slot) -> None:
         """Let go of a series that is there no more."""
         slot.session.slots.remove(slot)
-        self._touch(slot.session)
+        self._put_anew(slot.session)
 
     def change(self, slot: Slot, value: float) -> None:
         """Give a series another value."""
         slot.value = value
         session = slot.session
-        if session.changed:
-            return
-        changed = None if session.dropped else _changed(session.reading, slot)
-        if changed is None:
-            self._touch(session)
-        session.reading = changed
+        if not session.moved:
+            self._changed[session.session_id] = session
+        session.moved.append(slot)
 
     def read(self, sampled_at: float) -> Assembled:
         """Return all sessions, as sampled at this time."""
         for session in self._changed.values():
-            self._put_together(session)
+            self._bring_up_to_date(session)
         self._changed = {}
         dropped: Counter[str] = Counter()
         for session in self._dropped.values():
             dropped.update(session.dropped)
+        target = self._target
         return Assembled(
             tuple(
-                SessionReading(
-                    r.session_id, r.target, sampled_at, r.counters, r.facts, r.implausible
-                )
-                for session in self._sessions.values()
-                if (r := session.reading) is not None
+                SessionReading(s.session_id, target, sampled_at, s.counters, s.facts, s.implausible)
+                for s in self._sessions.values()
+                if s.counters is not None
             ),
             dropped,
         )
 
-    def _touch(self, session: _Session) -> None:
-        if not session.changed:
-            session.changed = True
-            self._changed[session.session_id] = session
+    def _put_anew(self, session: _Session) -> None:
+        session.anew = True
+        self._changed[session.session_id] = session
 
-    def _put_together(self, session: _Session) -> None:
-        session.changed = False
+    def _bring_up_to_date(self, session: _Session) -> None:
+        anew = session.anew or not session.put_in_place()
+        session.anew, session.moved = False, []
+        if not anew:
+            return
+        self._dropped.pop(session.session_id, None)
         if not session.slots:
             del self._sessions[session.session_id]
-            self._dropped.pop(session.session_id, None)
             return
-        samples = [Sample(s.name, s.labels, s.value, s.declared) for s in session.slots]
-        found = assemble(samples, self._target, 0.0)
-        session.reading = found.sessions[0] if found.sessions else None
-        session.dropped = found.dropped
-        if found.dropped:
+        session.put_together(self._target)
+        if session.dropped:
             self._dropped[session.session_id] = session
-        else:
-            self._dropped.pop(session.session_id, None)
-
-
-def _changed(reading: SessionReading | None, slot: Slot) -> SessionReading | None:
-    """Return a session with the slot's value in its place; None if that alone does not do."""
-    if reading is None or reading.implausible:
-        return None
-    name, value = slot.name, slot.value
-    resource = semconv.JUDGED_COUNTERS.get(name)
-    if resource is not None:
-        if slot.declared not in COUNTER_TYPES or not plausible(value):
-            return None
-        key = (resource, "" if len(slot.labels) == 1 else labels_text(slot.labels))
-        counters = {**reading.counters, key: number(resource, value)}
-        return dataclasses.replace(reading, counters=counters)
-    rule = SINGLE_FACTS.get(name)
-    if rule is None or not rule.allows(value):
-        return None
-    facts = dataclasses.replace(reading.facts, **{rule.fact: value})  # type: ignore[arg-type] # its field is a float
-    return dataclasses.replace(reading, facts=facts)

@@ -1,0 +1,84 @@
+"""A verdict with what it was judged from: as long as that stands, it need not be judged again.
+
+At most ticks most runs are as they were. A verdict stands while nothing of its run changed, its
+samples come, no order and no bad data hold, its duration crosses no line, and its lease need not be
+renewed. What only goes with the clock (the duration, the forecast, its time) is that much behind.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.model.verdict import LimitStatus
+from otel_budget.policy.judge import judge_balance, stale_after
+from otel_budget.publish.hub import RENEW_AFTER
+
+if TYPE_CHECKING:
+    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.ledger import Balance
+    from otel_budget.model.verdict import Verdict
+    from otel_budget.policy.judge import Rules
+
+
+class Judged:
+    """One run's verdict."""
+
+    __slots__ = ("account", "due_at", "gist", "revision", "silence", "verdict")
+
+    def __init__(self, verdict: Verdict) -> None:
+        """Keep a verdict of which nothing else is known: it does not stand."""
+        self.verdict = verdict
+        self.gist = _gist(verdict)
+        """What makes it another one: not its numbers, but what they amount to."""
+        self.account: Account | None = None
+        self.due_at = self.silence = -math.inf
+        self.revision = 0
+
+    @classmethod
+    def of(
+        cls, account: Account, balance: Balance, rules: Rules, now: float, before: Judged | None
+    ) -> Judged:
+        """Judge a run as of ``now``. before: its last verdict, whose renewal falls due."""
+        verdict = judge_balance(balance, rules, now)
+        judged = cls(verdict)
+        if balance.orders or verdict.status is LimitStatus.INCONCLUSIVE:
+            return judged
+        due_at = now + rules.lease * RENEW_AFTER
+        if before is None:
+            due_at -= rules.lease * RENEW_AFTER * _share(account.session_id)
+        elif before.due_at > now:
+            due_at = min(due_at, before.due_at)
+        if not balance.ended:
+            due_at = min(due_at, now + float(verdict.headroom.get(semconv.DURATION, math.inf)))
+        judged.account, judged.revision, judged.due_at = account, account.revision, due_at
+        judged.silence = math.inf if balance.ended else stale_after(balance, rules)
+        return judged
+
+    def stands(self, account: Account, now: float) -> bool:
+        """Tell whether it would say the same of the run now."""
+        return (
+            now < self.due_at
+            and account is self.account
+            and account.revision == self.revision
+            and account.sampled_at is not None
+            and now - account.sampled_at <= self.silence
+        )
+
+
+def _share(session_id: str) -> float:
+    """Return a number from 0 to 1 that is the run's own: not all are renewed at one tick."""
+    return zlib.crc32(session_id.encode()) / 2**32
+
+
+def _gist(verdict: Verdict) -> tuple[object, ...]:
+    """Return what makes a verdict another one."""
+    return (
+        verdict.started_at,
+        verdict.action,
+        verdict.status,
+        str(verdict.reason),
+        {name: (s.limit, s.status, s.limit_from) for name, s in verdict.resources.items()},
+    )
