@@ -65,14 +65,8 @@ COUNTER_RESET: Final = "counter"
 NEW_INCARNATION: Final = "incarnation"
 RESET_REASONS: Final = (COUNTER_RESET, NEW_INCARNATION)
 REFUSAL_REASONS: Final = (
-    "connections",
-    "host",
-    "malformed",
-    "reader",
-    "request",
-    "streams",
-    "token",
-)
+    "connections", "host", "malformed", "nudges", "reader", "request", "streams", "token",
+)  # fmt: skip
 
 Kind = Literal["counter", "gauge", "histogram"]
 

@@ -112,6 +112,12 @@ class Script:
             step, read_at=now, sessions=tuple(replace(s, sampled_at=now) for s in step.sessions)
         )
 
+    async def read_run(self, session_id: str) -> Reading | None:
+        """Do the next step, if the source is one that can."""
+        return await self.read() if self.reads_runs else None
+
+    reads_runs = False
+
     async def close(self) -> None:
         """Note it."""
         self.closed = True

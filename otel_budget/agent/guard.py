@@ -18,8 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.agent.marks import CROSSED, Marks, SidecarMarks
 from otel_budget.agent.standing import Standing
-from otel_budget.instrumentation.cell import plus
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.evaluate import SEVERITY, check, describe
 from otel_budget.policy.judge import redecide
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_budget")
 
-_NEVER = Decimal("Infinity")
 #: The moment of a mark is early by so many times what a float of its size can tell apart: the
 #: difference of two moments is rounded, and the marks must never come after the limit.
 _ROUNDING = 8
@@ -56,15 +55,18 @@ class Guard:
         stop_without_sidecar: bool,
         on_status: Callable[[str, ResourceState], None],
         on_change: Callable[[Verdict], None],
+        nudge: Callable[[], None],
     ) -> None:
         """Begin with every mark crossed, so that the first question is looked into.
 
         on_status: a resource's status changed. on_change: the verdict's action or reason changed.
         Both are called without a lock held, one at a time and in the order of what happened.
+        nudge: asks the sidecar to look at the run now; returns at once.
         """
         self._record, self._clock, self._lease = record, clock, lease
         self._stop_without_sidecar = stop_without_sidecar
         self._on_status, self._on_change = on_status, on_change
+        self._own, self._theirs = CROSSED, SidecarMarks(record, nudge)
         self.standing = Standing(record)
         self._lock = threading.RLock()  # reentrant for signal handlers, like the record's
         self._outbox: deque[Callable[[], None]] = deque()
@@ -79,7 +81,7 @@ class Guard:
         """The run's last question was answered with stop."""
         # Counts of this incarnation at which some status changes next.
         self.tokens_mark = self.api_calls_mark = -1.0
-        self.cost_mark = Decimal(-1)  # money is not compared with floats: a context may trap it
+        self.cost_mark = Decimal(-1)
         self.unpriced_mark = -1.0
         """API calls at which one without a price changes a status, or stops the run."""
         self._doubt: Doubt | None = None
@@ -126,6 +128,7 @@ class Guard:
         """Look once; return the verdict, and whether there is news. Hold the lock."""
         standing = self.standing
         used, self._doubt = standing.used(), standing.doubt()
+        self._theirs.look()
         result = check(used, standing.bounds, self._doubt)
         news: list[Callable[[], None]] = [
             partial(self._warn, resource, state) for resource, state in self._status_news(result)
@@ -150,6 +153,12 @@ class Guard:
             )
         )
 
+    def heard(self, verdict: Verdict) -> None:
+        """Take in a verdict of the sidecar, which the lease has by now."""
+        with self._lock:
+            self._theirs.heard(verdict, self.standing.used())
+        self.reconsider(self.progress)
+
     def _deliver(self) -> None:
         """Say what is to be said, unless another thread is just doing so: it says this too."""
         while self._outbox and self._delivering.acquire(blocking=False):
@@ -170,7 +179,7 @@ class Guard:
                 "session %s: an operation was recorded after close(): it is in the run's own "
                 "report and its series, not in the sums of the process", self._record.session_id,
             )  # fmt: skip
-        if self.tokens_mark >= 0:  # else nobody has looked yet, and nothing was crossed
+        if self._own is not CROSSED and self._own.crossed_by(self._record):
             self.progress = None
         self.reconsider(self.progress)
 
@@ -238,14 +247,12 @@ class Guard:
                 return None
             return limited.warning_at if used[resource] < limited.warning_at else limited.limit
 
-        carried = self._record.carried
-        tokens, calls, cost = map(ahead, (semconv.TOKENS, semconv.API_CALLS, semconv.COST))
-        self.tokens_mark = math.inf if tokens is None else float(tokens) - carried.tokens
-        self.api_calls_mark = math.inf if calls is None else float(calls) - carried.api_calls
-        self.unpriced_mark = -1.0 if self.standing.price_stops else self.api_calls_mark
-        self.cost_mark = (
-            _NEVER if cost is None else plus(Decimal(cost), carried.cost_usd.copy_negate())
+        totals = {name: ahead(name) for name in (semconv.TOKENS, semconv.API_CALLS, semconv.COST)}
+        self._own = Marks.of(totals, self._record.carried)
+        self.tokens_mark, self.api_calls_mark, self.cost_mark = self._own.and_of(
+            self._theirs.present
         )
+        self.unpriced_mark = -1.0 if self.standing.price_stops else self.api_calls_mark
         theirs = None if self._lease is None else self._lease.current()
         # A sidecar's stop that gave way to the progress is back when the progress is unknown again.
         held_back = self.told_to_stop or (theirs is not None and not theirs.should_continue)

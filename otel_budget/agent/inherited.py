@@ -47,6 +47,7 @@ class InheritedRun(Run):
             stop_without_sidecar=False,
             on_status=self._status_changed,
             on_change=self._verdict_changed,
+            nudge=lambda: None,
         )
         self.guard.progress, self.guard.told_to_stop = before.progress, before.told_to_stop
         state, self.saving = self.saving.state, _NotSaving(self.record, None, self._event)

@@ -78,6 +78,7 @@ class Run:
             stop_without_sidecar=stop_without_sidecar,
             on_status=self._status_changed,
             on_change=self._verdict_changed,
+            nudge=self._nudge,
         )
         SESSIONS.add(record)
         AT_EXIT.first[id(self)] = self._at_exit
@@ -219,7 +220,11 @@ class Run:
             )  # fmt: skip
             return
         if self._lease is not None and self._lease.renew(verdict):
-            self.guard.reconsider(self.guard.progress)
+            self.guard.heard(verdict)
+
+    def _nudge(self) -> None:
+        if self._client is not None:
+            self._client.nudge()
 
     def _alive(self) -> None:
         if self._lease is not None:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from otel_budget import wire
 from otel_budget.enforcement.address import SidecarAddress
+from otel_budget.enforcement.nudge import Nudger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,7 @@ class VerdictClient:
         self._reachable: bool | None = None
         self.problem = ""
         """What was wrong when the sidecar was last asked; empty before anything was."""
+        self._nudger = Nudger(self._address, session_id)
         self._thread = threading.Thread(
             target=self._follow, name=f"otel-budget-verdicts-{session_id}", daemon=True
         )
@@ -80,9 +82,14 @@ class VerdictClient:
         """Begin to follow."""
         self._thread.start()
 
+    def nudge(self) -> None:
+        """Have the sidecar look at the run now. Returns at once."""
+        self._nudger.nudge()
+
     def stop(self) -> None:
         """Stop following; does not wait for the thread, which may be in a system call."""
         self._stopped.set()
+        self._nudger.stop()
         with self._lock:
             if self._socket is not None:
                 with suppress(OSError):  # closed already: nobody waits for bytes
@@ -128,12 +135,15 @@ class VerdictClient:
         if self._socket is not None:  # the connection may have let go of it by now
             self._socket.settimeout(SILENCE)
         self._tell(reachable=True)
-        decoder, heard = wire.EventDecoder(), False
+        decoder, heard, asked = wire.EventDecoder(), False, False
         while not self._stopped.is_set():
             line = response.readline(MAX_LINE)
             if not line:
                 return heard
             self._on_life()
+            if line.startswith(b":") and not heard and not asked:
+                asked = True
+                self.nudge()  # it is there, and knows nothing of the run yet
             for event in decoder.feed(line.decode("utf-8", "replace").rstrip("\r\n")):
                 if event.event == wire.EVENT_VERDICT:
                     self._hand_on(event.data)

@@ -88,7 +88,11 @@ class Ledger:
     def apply(self, reading: Reading) -> None:
         """Take in one reading of one source."""
         self.dropped.update(reading.dropped)
-        self._trouble = {p.target: p.reason for p in reading.problems}
+        trouble = {p.target: p.reason for p in reading.problems}
+        if reading.asked is not None:
+            others = {t: reason for t, reason in self._trouble.items() if t not in reading.asked}
+            trouble = {**others, **trouble}
+        self._trouble = trouble
         in_order = sorted(reading.sessions, key=lambda s: s.facts.incarnation_at or 0.0)
         for session in self._let_in(in_order, reading.session_limit):
             partial = self._trouble_at(session.target) is not None
@@ -105,18 +109,19 @@ class Ledger:
         A target that makes up session ids must not cost memory without end, nor the runs that are
         known their verdicts.
         """
-        self.crowded = {}
+        crowded: dict[str, int] = {}
         known: Counter[str] | None = None
         for session in sessions:
             if limit is not None and session.session_id not in self.accounts:
                 if known is None:
                     known = Counter(t for a in self.accounts.values() for t in a.targets)
                 if known[session.target] >= limit:
-                    self.crowded[session.target] = self.crowded.get(session.target, 0) + 1
+                    crowded[session.target] = crowded.get(session.target, 0) + 1
                     self.dropped[semconv.SESSION_LIMIT] += max(1, len(session.counters))
                     continue
                 known[session.target] += 1
             yield session
+        self.crowded = crowded
 
     def _observe(self, reading: SessionReading, spacing: float, *, confirmed: bool) -> None:
         account, before = self.accounts.get(reading.session_id), None

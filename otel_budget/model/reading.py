@@ -83,6 +83,8 @@ class Reading:
     """Seconds between two samples of a series, until two of them were seen."""
     session_limit: int | None = None
     """Runs that may be known at one target, all together; None is no limit."""
+    asked: frozenset[str] | None = None
+    """The targets that were asked, if it was not all of them; the others are as they were."""
     answered: bool = True
     """False if there were targets to ask, or to find out about, and none of them answered."""
 

@@ -23,6 +23,7 @@ from otel_budget.model import checks
 from otel_budget.model.verdict import LimitStatus
 from otel_budget.publish import openapi
 from otel_budget.publish.access import Gate, Guarded
+from otel_budget.publish.nudge import Nudged, Nudges
 from otel_budget.publish.orders import Operations, OrderRoutes
 from otel_budget.publish.problem import HANDLERS
 from otel_budget.publish.server import Limits
@@ -52,6 +53,9 @@ class Host(Operations, Protocol):
     def retry_after(self) -> float:
         """Seconds after which it makes sense to ask again while not ready."""
 
+    async def nudge(self, session_id: str) -> Nudged:
+        """Read and judge one run now; publish before returning."""
+
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return the sidecar's own metrics for an Accept header: body and content type.
 
@@ -68,12 +72,14 @@ def build_app(
     """
     gate, limits = gate or Gate(), limits or Limits()
     api = _Api(hub, host, json.dumps(openapi.document(version)), limits)
+    nudges = Nudges(host.nudge, gate.on_refused)
     orders = OrderRoutes(host, gate, api.json_of, limits.request_body)
     app = Starlette(
         routes=[
             Route("/v1/verdicts", api.verdicts),
             Route("/v1/verdicts/{session_id}", api.verdict),
             Route("/v1/stream", api.stream),
+            Route("/v1/nudge", nudges.nudge, methods=["POST"]),
             *orders.routes(),
             Route("/metrics", api.metrics),
             Route("/-/healthy", api.healthy),

@@ -142,6 +142,26 @@ _PATHS: Json = {
         _parameter("Last-Event-ID", "header", "At once only what is newer than this sequence.",
                    {"type": "integer", "minimum": 0}),
     ),
+    "/v1/nudge": {
+        "post": {
+            "operationId": "nudge",
+            "summary": "Have one run read and judged now, as it may be past a limit",
+            "description": "Carries no numbers: the metrics stay the only truth.",
+            "security": [{}, {"read": []}, {"admin": []}],
+            "parameters": [
+                {**_parameter("session_id", "query", "Names the run.", schemas.SESSION_ID),
+                 "required": True},
+            ],
+            "responses": {
+                "204": {"description": "Its verdict is of now."},
+                "400": _BAD_REQUEST,
+                **_GUARDED,
+                "404": _error("No target is known to show it."),
+                "409": _error("The source reads all runs or none, at its own times."),
+                "429": _error("Too many runs are looked at already."),
+            },
+        }
+    },
     "/v1/sessions/{session_id}": _get(
         "getSession",
         "The present verdict of one run, and what operators ordered",

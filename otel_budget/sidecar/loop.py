@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
+from otel_budget.publish.nudge import Nudged
 from otel_budget.sidecar.journal import Journal
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ LAST_READ = 1.5
 LAST_CLOSE = 0.5
 #: Seconds between two tries to judge when the lease is very short or judging fails.
 _LEAST_PAUSE = 0.05
+#: A run that nothing is known of hastens the next reading, to so many seconds after the present one
+#: began, and to so many times what that took.
+_LEAST_SPACING, _SHARE = 1.0, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,9 @@ class Loop:
         self._clock, self._wait = clock, wait
         self._next: Settings | None = None
         self._retired: set[Source] = set()
-        self._stopping = asyncio.Event()
+        self._stopping, self._hastened = asyncio.Event(), asyncio.Event()
+        self._took = 0.0
+        """Seconds the last tick took."""
         self._reading: asyncio.Task[Reading] | None = None
         self._began_at = self._due_at = self._tried_at = clock()
         self._journal = Journal()
@@ -116,17 +122,22 @@ class Loop:
         The source is closed then.
         """
         stopping = asyncio.create_task(self._stopping.wait())
+        hastened = asyncio.create_task(self._hastened.wait())
         while not self._stopping.is_set():
             pause = await self._begin_tick()
-            tasks: list[asyncio.Task[Any]] = [stopping]
+            tasks: list[asyncio.Task[Any]] = [stopping, hastened]
             if self._reading is not None:
                 tasks.append(self._reading)
             await self._wait(tasks, pause)
+            if hastened.done():
+                self._hastened.clear()
+                hastened = asyncio.create_task(self._hastened.wait())
             if self._reading is not None and self._reading.done():
                 await self._finish_tick(self._reading.result())
             elif self._until_renewal() <= 0 and not self._stopping.is_set():
                 await self.judge(None)
         stopping.cancel()
+        hastened.cancel()
         await self._last_tick()
         for source in {*self._retired, self.settings.source}:
             with contextlib.suppress(TimeoutError):  # the process ends: the system closes the rest
@@ -154,6 +165,7 @@ class Loop:
         await self.judge(reading)
         now, interval = self._clock(), self.settings.interval
         took = now - self._began_at
+        self._took = took
         self._telemetry.ticked(took, overran=took > interval)
         self._due_at = max(self._began_at + interval, now)
 
@@ -161,6 +173,24 @@ class Loop:
         """Account for a reading, judge every run and publish; without a reading only judge."""
         async with self._judging:
             await self._judge(reading)
+
+    async def nudge(self, session_id: str) -> Nudged:
+        """Read one run now, whatever the time, and judge it."""
+        source = self.settings.source
+        if not source.reads_runs:
+            return Nudged.IMPOSSIBLE
+        reading = await source.read_run(session_id)
+        if reading is None:
+            self._hasten()
+            return Nudged.UNKNOWN
+        await self.judge(reading)
+        return Nudged.DONE
+
+    def _hasten(self) -> None:
+        """Read everything soon: there is a run that nothing is known of. Not at any price."""
+        spacing = max(_LEAST_SPACING, _SHARE * self._took)
+        self._due_at = min(self._due_at, self._began_at + spacing)
+        self._hastened.set()
 
     async def order(self, session_id: str, order: Order, client: str) -> Verdict:
         """Give an operator's order to a run; see publish.orders.Operations."""
@@ -179,21 +209,24 @@ class Loop:
             return await asyncio.to_thread(self._book.orders, session_id, most, self._clock())
 
     async def _judge(self, reading: Reading | None) -> None:
-        self._tried_at = self._clock()
+        now = self._clock()
         settings = self.settings
-        if reading is not None:
+        whole = reading is not None and reading.asked is None
+        if reading is None or whole:
+            self._tried_at = now
+        if reading is not None and whole:
             self._telemetry.read(reading)
             self._journal.read(reading)
         try:
             step = await asyncio.to_thread(
-                self._book.step, reading, settings.rules, settings.forget_after, self._tried_at
+                self._book.step, reading, settings.rules, settings.forget_after, now
             )
         except Exception:
             # Whatever it was, the runs out there still want to be judged at the next tick.
             logger.exception("this tick failed; no verdict was published")
             self._telemetry.tick_failed()
             return
-        if reading is not None and reading.ok:
+        if reading is not None and whole and reading.ok:
             self.ready = True
         self._hand_out(step)
 

@@ -21,6 +21,7 @@ _WORDS: Final = {
     "malformed": "what it sent is no HTTP request",
     "connections": "there were too many connections: see listen.limits",
     "streams": "it has too many streams open: see listen.limits",
+    "nudges": "too many runs ask to be looked at now",
     "request": "its request did not arrive in time",
     "reader": "it did not take up what it was sent",
 }

@@ -21,6 +21,7 @@ from otel_budget._version import __version__
 from otel_budget.errors import ListenError
 from otel_budget.publish.app import build_app
 from otel_budget.publish.hub import Hub
+from otel_budget.publish.nudge import Nudged
 from otel_budget.sidecar.book import Book
 from otel_budget.sidecar.clock import steady_clock
 from otel_budget.sidecar.loop import Loop
@@ -118,6 +119,9 @@ class _Host:
 
     def now(self) -> float:
         return self.clock()
+
+    async def nudge(self, session_id: str) -> Nudged:
+        return await self.loop.nudge(session_id)
 
     async def order(self, session_id: str, order: Order, client: str) -> Verdict:
         return await self.loop.order(session_id, order, client)

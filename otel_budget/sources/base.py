@@ -22,5 +22,16 @@ class Source(Protocol):
         answers is a Problem in the reading, and its sessions are absent from it, not at 0.
         """
 
+    async def read_run(self, session_id: str) -> Reading | None:
+        """Return what the targets that show one run give now, and nothing of the others.
+
+        None if no target is known to show it, or if this source cannot: then ``reads_runs`` is
+        False.
+        """
+
+    @property
+    def reads_runs(self) -> bool:
+        """True if a run can be read without all the others."""
+
     async def close(self) -> None:
         """Let go of connections."""

@@ -67,18 +67,26 @@ class SessionPages:
             self._forget()  # whatever it was, the next page does not build upon it
             raise
 
+    def shows(self, session_id: str) -> bool:
+        """Tell whether a session was on the last page."""
+        return self._standing.shows(session_id) or session_id in self._odd
+
     def _forget(self) -> None:
         self._standing = Standing(self._target)
         self._slots: dict[str, Slot] = {}
         """Line to series; empty if the page before was not as usual."""
         self._comments: frozenset[str] = frozenset()
         self._declared: dict[str, str] = {}
+        self._odd: frozenset[str] = frozenset()
+        """The sessions on a page that was not as usual."""
 
     def _read_whole(self, body: bytes, content_type: str, sampled_at: float) -> Assembled:
         found = self._reader.read_lines(body, content_type)
         lines = {line for line, _ in found}
         if None in lines or len(lines) != len(found):
-            return assemble([sample for _, sample in found], self._target, sampled_at)
+            read = assemble([sample for _, sample in found], self._target, sampled_at)
+            self._odd = frozenset(session.session_id for session in read.sessions)
+            return read
         for line, sample in found:
             self._slots[str(line)] = self._standing.add(sample)
         self._comments, self._declared = _declared(body.decode("utf-8").split("\n"))

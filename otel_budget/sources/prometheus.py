@@ -126,6 +126,12 @@ class PrometheusSource:
             problem = Problem("", Reason.SOURCE_ERROR, f"{self._url}: {exc}")
             return self._reading(problems=[problem])
 
+    async def read_run(self, session_id: str) -> Reading | None:  # noqa: ARG002 - as Source has it
+        """Return None: the server scrapes when it scrapes."""
+        return None
+
+    reads_runs = False
+
     async def close(self) -> None:
         """Close all connections."""
         await self._fetcher.close()

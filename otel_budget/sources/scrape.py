@@ -84,6 +84,10 @@ class ScrapeSource:
         self._settings, self._clock = settings, clock
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit)
         self._files = FileTargets(settings.file_sd)
+        self._known: dict[str, ScrapeTarget] = {}
+        """Of the last reading, by key."""
+        self._turns: dict[str, asyncio.Lock] = {}
+        """One request to a target at a time: its pages build upon each other."""
         self._pages: dict[str, SessionPages] = {}
         """Of the agents' own targets, by key."""
         self._readers: dict[str, PageReader] = {}
@@ -101,6 +105,27 @@ class ScrapeSource:
         """Scrape all targets at once; see Source.read."""
         self._strange, self._uncounted = {}, {}
         targets, problems = await asyncio.to_thread(self._targets)
+        reading = await self._ask(targets, problems)
+        self._notices.note(self._strange, logging.WARNING)
+        self._foreign_notices.note(self._uncounted, logging.WARNING)
+        return reading
+
+    async def read_run(self, session_id: str) -> Reading | None:
+        """Scrape those targets that showed a run last; see Source.read_run."""
+        targets = [self._known[key] for key, page in self._pages.items() if page.shows(session_id)]
+        if not targets:
+            return None
+        asked = frozenset(target.url for target in targets)
+        return await self._ask(targets, [], asked)
+
+    reads_runs = True
+
+    async def _ask(
+        self,
+        targets: Sequence[ScrapeTarget],
+        problems: list[Problem],
+        asked: frozenset[str] | None = None,
+    ) -> Reading:
         outcomes = await asyncio.gather(*(self._outcome(target) for target in targets))
         dropped: Counter[str] = Counter()
         answers: list[Assembled] = []
@@ -110,7 +135,7 @@ class ScrapeSource:
             else:
                 answers.append(outcome)
                 dropped.update(outcome.dropped)
-        reading = Reading(
+        return Reading(
             source=SOURCE,
             read_at=self._clock(),
             sessions=tuple(session for answer in answers for session in answer.sessions),
@@ -118,11 +143,9 @@ class ScrapeSource:
             dropped=dict(dropped),
             spacing=self._settings.interval,
             session_limit=self._settings.session_limit,
+            asked=asked,
             answered=bool(answers) or not problems,
         )
-        self._notices.note(self._strange, logging.WARNING)
-        self._foreign_notices.note(self._uncounted, logging.WARNING)
-        return reading
 
     async def close(self) -> None:
         """Close all connections."""
@@ -145,13 +168,16 @@ class ScrapeSource:
             for key, target in targets.items()
             if target.preset is not None
         }
+        self._known = targets
+        self._turns = {key: self._turns.get(key) or asyncio.Lock() for key in targets}
         self._defects &= {target.url for target in targets.values()}
         return list(targets.values()), problems
 
     async def _outcome(self, target: ScrapeTarget) -> Assembled | Problem:
         try:
-            fetched = await self._fetcher.fetch(target.url, target.access, accept=ACCEPT)
-            return await asyncio.to_thread(self._assemble, target, fetched)
+            async with self._turns[target.key]:
+                fetched = await self._fetcher.fetch(target.url, target.access, accept=ACCEPT)
+                return await asyncio.to_thread(self._assemble, target, fetched)
         except (FetchError, ExpositionError) as exc:
             return Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {exc}")
         except Exception as exc:

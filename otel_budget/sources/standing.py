@@ -120,6 +120,10 @@ class Standing:
         self._dropped: dict[str, _Session] = {}
         """Those of which something was refused."""
 
+    def shows(self, session_id: str) -> bool:
+        """Tell whether there is a series of a session."""
+        return session_id in self._sessions
+
     def add(self, sample: Sample) -> Slot:
         """Take in a series that was not there."""
         session_id = sample.labels.get(semconv.SESSION_ID, "")

@@ -17,6 +17,7 @@ from otel_budget.model.verdict import LimitStatus, Verdict
 from otel_budget.publish import openapi
 from otel_budget.publish.app import build_app
 from otel_budget.publish.hub import Hub
+from otel_budget.publish.nudge import MOST, Nudged, Nudges
 from otel_budget.publish.orders import OrderRefusedError
 from tests.sidecar_fixtures import LEASE, events, verdict
 
@@ -26,6 +27,11 @@ class Host:
 
     ready = True
     retry_after = 2.5
+
+    def __init__(self) -> None:
+        """Have been nudged by nobody."""
+        self.nudged: list[str] = []
+        self.otherwise = Nudged.UNKNOWN
 
     def now(self) -> float:
         """Return some time."""
@@ -44,6 +50,11 @@ class Host:
             raise OrderRefusedError(f"no run {session_id!r} is known here", missing=True)
         stop = Order(OrderKind.STOP, "because", "ann", 1000.0, 1060.0, {})
         return Orders(stop=stop), [stop][:most]
+
+    async def nudge(self, session_id: str) -> Nudged:
+        """Know ``a`` alone."""
+        self.nudged.append(session_id)
+        return Nudged.DONE if session_id == "a" else self.otherwise
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return something recognisable."""
@@ -259,3 +270,56 @@ async def streaming(app: Starlette, query: bytes) -> AsyncIterator[asyncio.Queue
     yield sent
     gone.set()
     await task
+
+
+def test_a_nudge_is_answered_once_the_run_was_looked_at(client: TestClient, host: Host) -> None:
+    """And says what was wrong if it cannot be."""
+    assert client.post("/v1/nudge?session_id=a").status_code == 204
+    assert client.post("/v1/nudge?session_id=b").status_code == 404
+    host.otherwise = Nudged.IMPOSSIBLE
+    assert client.post("/v1/nudge?session_id=b").status_code == 409
+    assert host.nudged == ["a", "b", "b"]
+    assert client.post("/v1/nudge").status_code == 400
+    assert client.post("/v1/nudge?session_id=../a").status_code == 400
+    assert client.get("/v1/nudge?session_id=a").status_code == 405
+
+
+def test_nudges_that_come_at_once_are_two_at_most() -> None:
+    """One that is done already may have come too early for those that came meanwhile."""
+    looks: list[str] = []
+
+    async def look(session_id: str) -> Nudged:
+        looks.append(session_id)
+        await asyncio.sleep(0)
+        return Nudged.DONE
+
+    async def act() -> list[Nudged]:
+        nudges = Nudges(look, lambda _reason, _client: None, spacing=0.0)
+        return await asyncio.gather(*(nudges._once("a", "") for _ in range(50)))
+
+    assert asyncio.run(act()) == [Nudged.DONE] * 50
+    assert looks == ["a", "a"]
+
+
+def test_nudges_are_bounded_over_all_runs() -> None:
+    """So that whoever asks for a thousand runs costs no more than for some."""
+    refused: list[tuple[str, str]] = []
+
+    async def act() -> list[object]:
+        over = asyncio.Event()
+
+        async def look(_session_id: str) -> Nudged:
+            await over.wait()
+            return Nudged.DONE
+
+        nudges = Nudges(look, lambda *told: refused.append(told), spacing=0.0)
+        asked = [asyncio.create_task(nudges._once(f"run-{n}", "1.2.3.4")) for n in range(MOST + 3)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        over.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    found = asyncio.run(act())
+    assert found[:MOST] == [Nudged.DONE] * MOST
+    assert [getattr(one, "status_code", None) for one in found[MOST:]] == [429] * 3
+    assert refused == [("nudges", "1.2.3.4")] * 3

@@ -1,0 +1,92 @@
+"""Ask the sidecar to look at the run now: it may be past a limit that only the sidecar knows.
+
+A nudge carries no numbers; the sidecar scrapes, as ever. They go out from a thread of their own,
+over one connection that is kept: what counts the use never waits. However many come at once, one
+is on its way and one waits; where they do not help, no more are sent for a while.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import threading
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from otel_budget.enforcement.address import SidecarAddress
+
+logger = logging.getLogger("otel_budget")
+
+#: Seconds to wait for the answer, which comes once the run is judged.
+TIMEOUT: Final = 5.0
+#: Seconds without nudges: where they cannot help, and after one that failed.
+USELESS, FAILED = 60.0, 1.0
+#: Seconds after which an idle thread ends; the next nudge starts another.
+_IDLE: Final = 5.0
+
+
+class Nudger:
+    """Sends the nudges of one run."""
+
+    def __init__(self, address: SidecarAddress, session_id: str) -> None:
+        """Start nothing yet."""
+        self._address, self._session_id = address, session_id
+        self._path = f"{address.path}/v1/nudge?session_id={quote(session_id, safe='')}"
+        self._lock = threading.Lock()
+        self._wanted, self._over = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def nudge(self) -> None:
+        """Have one sent, if none is waiting. Returns at once."""
+        self._wanted.set()
+        with self._lock:
+            if self._thread is None and not self._over.is_set():
+                self._thread = threading.Thread(
+                    target=self._run, name=f"otel-budget-nudge-{self._session_id}", daemon=True
+                )
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._over.set()
+        self._wanted.set()
+
+    def _run(self) -> None:
+        connection: http.client.HTTPConnection | None = None
+        try:
+            while self._next():
+                try:
+                    connection = connection or self._address.connect(TIMEOUT)
+                    pause = self._send(connection)
+                except Exception as exc:  # noqa: BLE001 - whatever it is, the run goes on
+                    logger.debug("nudge: %s", exc)
+                    pause = FAILED
+                if pause and connection is not None:
+                    connection.close()
+                    connection = None
+                self._over.wait(pause)
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _next(self) -> bool:
+        """Wait for the next one; False when there was none for long, or there are to be no more."""
+        wanted = self._wanted.wait(_IDLE)
+        with self._lock:
+            if self._over.is_set() or not (wanted or self._wanted.is_set()):
+                self._thread = None
+                return False
+            self._wanted.clear()
+            return True
+
+    def _send(self, connection: http.client.HTTPConnection) -> float:
+        """Send one; return the seconds for which no other is to follow."""
+        connection.request("POST", self._path, headers=self._address.headers("application/json"))
+        response = connection.getresponse()
+        response.read()
+        if response.status == http.client.NO_CONTENT:
+            return 0.0
+        if response.status in (http.client.NOT_FOUND, http.client.TOO_MANY_REQUESTS):
+            return FAILED  # not scraped yet; or others are first
+        return USELESS

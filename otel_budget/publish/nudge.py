@@ -1,0 +1,95 @@
+"""``POST /v1/nudge``: have one run read and judged now, as it may be past a limit.
+
+A nudge says nothing of what was used: the metrics stay the only truth. Nudges of one run are done
+one after the other, at most one every ``SPACING``; those that come meanwhile are one. What a nudge
+costs is bounded for all of them together, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from otel_budget.errors import InvalidValueError
+from otel_budget.model import checks
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+
+#: Seconds from one reading of a run to the next one.
+SPACING = 0.02
+#: Runs that are read at once, or wait for it.
+MOST = 64
+
+
+class Nudged(Enum):
+    """What became of a nudge."""
+
+    DONE = "done"
+    """The run was read, judged and published."""
+    UNKNOWN = "unknown"
+    """No target is known to show it."""
+    IMPOSSIBLE = "impossible"
+    """The source reads all runs or none, at its own times."""
+
+
+class Nudges:
+    """Does them, within bounds."""
+
+    def __init__(
+        self,
+        look: Callable[[str], Awaitable[Nudged]],
+        on_refused: Callable[[str, str], None],
+        *,
+        spacing: float = SPACING,
+    ) -> None:
+        """Take what reads and judges one run. on_refused: as ``Gate`` has it."""
+        self._look, self._on_refused, self._spacing = look, on_refused, spacing
+        self._running: dict[str, asyncio.Task[Nudged]] = {}
+        self._next: dict[str, asyncio.Task[Nudged]] = {}
+
+    async def nudge(self, request: Request) -> Response:
+        """Answer 204 once the run's verdict is of now."""
+        wanted = request.query_params.get("session_id")
+        if wanted is None:
+            raise InvalidValueError("session_id", None, "the id of the run, as a query parameter")
+        session_id = checks.session_id(wanted)
+        client = request.client.host if request.client else ""
+        outcome = await self._once(session_id, client)
+        if outcome is Nudged.UNKNOWN:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"no target shows a run {session_id!r}")
+        if outcome is Nudged.IMPOSSIBLE:
+            raise HTTPException(HTTPStatus.CONFLICT, "this sidecar's source cannot be hastened")
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    async def _once(self, session_id: str, client: str) -> Nudged:
+        """Wait for the first look at the run that begins from now on."""
+        task = self._next.get(session_id)
+        if task is None:
+            running = self._running.get(session_id)
+            if running is None and len(self._running) >= MOST:
+                self._on_refused("nudges", client)
+                detail = f"{MOST} runs are looked at already"
+                headers = {"Retry-After": "1"}
+                raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, detail, headers)
+            task = asyncio.create_task(self._after(running, session_id))
+            (self._running if running is None else self._next)[session_id] = task
+        return await asyncio.shield(task)
+
+    async def _after(self, before: asyncio.Task[Nudged] | None, session_id: str) -> Nudged:
+        if before is not None:
+            await asyncio.wait([before])
+            await asyncio.sleep(self._spacing)
+            self._running[session_id] = self._next.pop(session_id)
+        try:
+            return await self._look(session_id)
+        finally:
+            if session_id not in self._next:
+                del self._running[session_id]
