@@ -63,6 +63,24 @@ def prometheus_with(folder: Path, file: Path) -> Iterator[str]:
         yield url
 
 
+@contextmanager
+def alertmanager_with(folder: Path, config: Mapping[str, Any]) -> Iterator[str]:
+    """Run an Alertmanager with a configuration; yield its address."""
+    file = folder / "alertmanager.json"
+    file.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        require("prometheus-alertmanager"),
+        f"--config.file={file}",
+        f"--storage.path={folder / 'am'}",
+        f"--web.listen-address={address}",
+        "--cluster.listen-address=",
+        "--log.level=error",
+    ]
+    with HTTPExecutor(command, url=f"http://{address}/-/ready", timeout=20, sleep=0.05):
+        yield address
+
+
 def free_port() -> int:
     """Return a port that nobody listens on at the moment."""
     with socket.socket() as probe:

@@ -20,8 +20,9 @@ logger = logging.getLogger("otel_budget")
 
 #: Seconds to wait for the answer, which comes once the run is judged.
 TIMEOUT: Final = 5.0
-#: Seconds without nudges: where they cannot help, and after one that failed.
-USELESS, FAILED = 60.0, 1.0
+#: Seconds without nudges: where they cannot help, after one that failed, and where the run is not
+#: known yet.
+USELESS, FAILED, UNKNOWN = 60.0, 1.0, 0.1
 #: Seconds after which an idle thread ends; the next nudge starts another.
 _IDLE: Final = 5.0
 
@@ -87,6 +88,6 @@ class Nudger:
         response.read()
         if response.status == http.client.NO_CONTENT:
             return 0.0
-        if response.status in (http.client.NOT_FOUND, http.client.TOO_MANY_REQUESTS):
-            return FAILED  # not scraped yet; or others are first
-        return USELESS
+        if response.status == http.client.NOT_FOUND:
+            return UNKNOWN
+        return FAILED if response.status == http.client.TOO_MANY_REQUESTS else USELESS

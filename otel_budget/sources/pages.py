@@ -109,6 +109,9 @@ class SessionPages:
             comments, declared = _declared(lines)
             new -= comments
         values, came = self._read_new(new, {_series(line): line for line in gone}, declared)
+        if len(came) > 1:  # in the order of the page, whatever that of a set is
+            of_line = dict(came)
+            came = [(line, of_line[line]) for line in lines if line in of_line]
         gone.difference_update(old for old, _, _ in values)
         if declared is not self._declared:
             self._check_types(declared, gone)

@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
-from mirakuru import HTTPExecutor
 
 from otel_budget import semconv
 from tests.exposition import Exposition, serve
 from tests.processes import until
-from tests.prometheus_process import SCRAPE_INTERVAL, free_port, prometheus
+from tests.prometheus_process import SCRAPE_INTERVAL, alertmanager_with, prometheus
 from tests.real import require
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -81,14 +80,7 @@ def alertmanager(folder: Path, url: str) -> Iterator[str]:
     config["receivers"] = [
         {"name": "team", "webhook_configs": [{"url": url, "send_resolved": True}]}
     ]
-    file = folder / "alertmanager.yaml"
-    file.write_text(yaml.safe_dump(config))
-    address = f"127.0.0.1:{free_port()}"
-    command = [
-        require("prometheus-alertmanager"), f"--config.file={file}", f"--storage.path={folder}/am",
-        f"--web.listen-address={address}", "--cluster.listen-address=", "--log.level=error",
-    ]  # fmt: skip
-    with HTTPExecutor(command, url=f"http://{address}/-/ready", timeout=20, sleep=0.05):
+    with alertmanager_with(folder, config) as address:
         yield address
 
 
