@@ -289,10 +289,8 @@ ATTR_DECISION_ID: Final = "otel_budget.decision_id"
 ATTR_LIMIT_FROM: Final = "otel_budget.limit_from"
 ATTR_CHECKPOINT_PATH: Final = "otel_budget.checkpoint.path"
 ATTR_CHECKPOINT_ERROR: Final = "otel_budget.checkpoint.error"
-
 #: Baggage that carries a run's name to the spans of its model calls, across threads and tasks.
 BAGGAGE_SESSION_ID: Final = "otel_budget.session_id"
-
 EVENT_STATUS_CHANGED: Final = "otel_budget.status_changed"
 EVENT_VERDICT: Final = "otel_budget.verdict"
 EVENT_CHECKPOINT: Final = "otel_budget.checkpoint"

@@ -93,8 +93,7 @@ class ResourceMonitor(Recorder):
         )
         super().__init__(run, found)
         self._monotonic = clock.monotonic
-        # The run of a monitor that nobody holds any more is closed.
-        weakref.finalize(self, run.dropped).atexit = False
+        weakref.finalize(self, run.dropped).atexit = False  # a run nobody holds is closed
 
     @classmethod
     def resume(

@@ -43,13 +43,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _UNREADABLE_ROW = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
+    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
 
 #: Seconds to wait for a predecessor that is still closing the file.
 _LOCK_TIMEOUT = 2.0

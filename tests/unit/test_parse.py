@@ -1,9 +1,10 @@
 """Pages of a target, read one after the other."""
 
 import pytest
+from prometheus_client.exposition import choose_encoder
 
 from otel_budget import semconv
-from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
+from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageReader
 from tests.exposition import line, page
 
 TOKENS = semconv.SESSION_TOKENS
@@ -89,3 +90,8 @@ def test_series_that_are_gone_are_forgotten() -> None:
     for n in range(50):
         read(pages, page(line(TOKENS, n, f"run-{n}")))
     assert len(pages._known) == 1
+
+
+def test_prometheus_client_is_asked_for_its_text_format() -> None:
+    """Whatever else it takes: OpenMetrics is slower by far."""
+    assert choose_encoder(ACCEPT)[1].startswith("text/plain; version=0.0.4")
