@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from benchmarks.report import Report
 
 #: In the order in which they run; each is a module of this package with ``run(quick=...)``.
-BENCHMARKS = ("detection", "record", "price", "spans", "exposition", "threads", "churn")
+BENCHMARKS = (
+    "detection", "record", "price", "own_spans", "spans", "footprint", "exposition", "threads",
+    "churn",
+)  # fmt: skip
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 _WIDTH = 150
 """Columns of the output when nobody looks."""

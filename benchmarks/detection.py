@@ -86,7 +86,8 @@ def run(*, quick: bool) -> Report:
         title="From the crossing of a limit to the run's callback",
         about=(
             "40 to 60 runs cross at random moments; they, sidecar, Prometheus (with its rule) and "
-            "Alertmanager are processes of their own on the loopback interface. Own limits apart, the limit is known to the sidecar, or the rule, alone. Overshoot: what "
+            "Alertmanager are processes of their own on the loopback interface. Own limits apart, "
+            "the limit is known to the sidecar, or the rule, alone. Overshoot: what "
             "a run of the recorded coding agent, which makes no pause, spends after its crossing "
             "until it hears of it; mean over all its calls and all latencies, at its own speed, "
             "and 10 and 100 times as fast."

@@ -5,7 +5,6 @@ Everything it answers comes from exact counts in memory; nothing here waits for 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import uuid
@@ -288,8 +287,10 @@ class ResourceMonitor(Recorder):
 
     async def __aexit__(self, _kind: object, exc: BaseException | None, _trace: object) -> None:
         """Do the same in a coroutine: waiting for the last scrape does not block the loop."""
+        from asyncio import to_thread  # who runs this has it; for all others it takes its time
+
         try:
-            await asyncio.to_thread(self._run.end, exc)
+            await to_thread(self._run.end, exc)
         finally:
             self._run.leave(exc)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from otel_budget.agent.monitor import ResourceMonitor
-from otel_budget.config.yaml_file import YamlFile
 from otel_budget.errors import BudgetExceeded, InvalidValueError, OtelBudgetError
 from otel_budget.model.limits import SECTION, ResourceLimits, refuse_misplaced
 
@@ -180,6 +179,8 @@ def _read(
     if config is None:
         return ResourceLimits(), {}
     if not isinstance(config, Mapping):
+        from otel_budget.config.yaml_file import YamlFile  # as late as that: PyYAML takes its time
+
         file = YamlFile.read(config)
         file.build(refuse_misplaced)
         return file.section(SECTION).build(ResourceLimits.from_mapping), file.data

@@ -5,7 +5,6 @@ Held apart from the monitor, so that a monitor nobody holds any more can still b
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -176,7 +175,7 @@ class Run:
             return exc.verdict.session_id == self.record.session_id
         if isinstance(exc, SystemExit):
             return exc.code in (None, 0)
-        return isinstance(exc, KeyboardInterrupt | asyncio.CancelledError)
+        return isinstance(exc, KeyboardInterrupt) or attribution.is_cancelled(exc)
 
     def leave(self, exc: BaseException | None) -> None:
         """Close the run's span, in the context that opened it."""

@@ -6,7 +6,6 @@ and is woken when a count or the sidecar does.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import threading
 from contextlib import suppress
@@ -47,6 +46,8 @@ async def wait_for_stop_async(
     timeout: float | None,  # noqa: ASYNC109 - None at the timeout, like its blocking twin
 ) -> Verdict | None:
     """Do the same without blocking the event loop."""
+    import asyncio  # whoever calls this has it; for all others it takes its time
+
     waiter, woken = _Waiter(guard, record, timeout), asyncio.Event()
     loop = asyncio.get_running_loop()
 

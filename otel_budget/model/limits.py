@@ -7,7 +7,6 @@ here: that is policy.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -117,6 +116,8 @@ SECTION = "resource_limits"
 
 def refuse_misplaced(mapping: Mapping[str, object]) -> None:
     """Refuse limits that stand outside their section: they would silently be the defaults."""
+    import difflib  # only where a mapping is read: it takes its time
+
     for key, value in mapping.items():
         near = key != SECTION and difflib.get_close_matches(str(key), [SECTION], cutoff=0.8)
         if near:

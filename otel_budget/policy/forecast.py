@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from otel_budget.model.doubt import NO_DOUBT
@@ -35,6 +34,8 @@ def completion_possible(
         return True
     if not progress:
         return None
+    from fractions import Fraction  # seldom asked for: it takes its time to import
+
     share = Fraction(repr(progress))  # the decimal it was written as: 0.3 is 3/10
     fits = all(
         Fraction(used[name]) <= Fraction(limited.limit) * share for name, limited in bounds.items()
