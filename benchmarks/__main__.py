@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: In the order in which they run; each is a module of this package with ``run(quick=...)``.
 BENCHMARKS = (
     "detection", "record", "price", "own_spans", "spans", "footprint", "exposition", "threads",
-    "churn",
+    "churn", "publishing", "sidecar_exposition", "tick",
 )  # fmt: skip
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 _WIDTH = 150

@@ -50,11 +50,11 @@ def run(*, quick: bool) -> Report:
     monitors = [_session(number) for number in range(_SESSIONS)]
     ours = CollectorRegistry()
     ours.register(SESSIONS)
-    theirs = _ordinary_metrics(ours.collect())
+    theirs = ordinary_metrics(ours.collect())
     ready = CollectorRegistry()
     ready.register(_Ready(list(ours.collect())))
-    samples = _series(ours)
-    if samples != _series(theirs):
+    samples = series_of(ours)
+    if samples != series_of(theirs):
         raise RuntimeError("the two registries do not hold the same series")
     contestants = [
         Contestant(_OURS, _generate(ours)),
@@ -107,7 +107,7 @@ def _session(number: int) -> ResourceMonitor:
     return monitor
 
 
-def _ordinary_metrics(families: Iterable[Metric]) -> CollectorRegistry:
+def ordinary_metrics(families: Iterable[Metric]) -> CollectorRegistry:
     """Put the same series into prometheus_client's own metrics."""
     registry = CollectorRegistry()
     for family in families:
@@ -123,7 +123,7 @@ def _ordinary_metrics(families: Iterable[Metric]) -> CollectorRegistry:
     return registry
 
 
-def _series(registry: CollectorRegistry) -> set[tuple[str, frozenset[tuple[str, str]]]]:
+def series_of(registry: CollectorRegistry) -> set[tuple[str, frozenset[tuple[str, str]]]]:
     return {
         (sample.name, frozenset(sample.labels.items()))
         for family in registry.collect()

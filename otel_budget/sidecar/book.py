@@ -123,7 +123,8 @@ class Book:
         self._leaving += self._ledger.forget(now, forget_after)
         self._leaving += self._ledger.superseded
         self._ledger.superseded.clear()
-        every = reading is None or rules is not self._rules
+        ordered = self._action is not None
+        every = (reading is None and not ordered) or rules is not self._rules
         judged = self._judge(rules, now, every=every)
         changes = self._number(judged)
         self._commit(changes)

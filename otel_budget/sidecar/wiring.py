@@ -61,7 +61,7 @@ _OTHER_ADVICE = "choose another address with listen.address or --listen"
 
 #: What a tick makes lives until the next one: the collector would look through all of it, a
 #: third of the time a tick over 10,000 runs takes, for cycles that hardly ever are there.
-_GC_THRESHOLDS = (50_000, 20, 100)
+GC_THRESHOLDS = (50_000, 20, 100)
 
 
 def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -> None:
@@ -69,7 +69,7 @@ def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -
 
     Raises ListenError, or StoreError, before anything runs.
     """
-    gc.set_threshold(*_GC_THRESHOLDS)
+    gc.set_threshold(*GC_THRESHOLDS)
     listener = listen(config.listen.host, config.listen.port)
     with contextlib.closing(listener):
         store, restored = open_store(str(config.storage.path))

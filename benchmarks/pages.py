@@ -1,0 +1,84 @@
+"""Pages of many runs, as the exporter shows them, for the benchmarks of the sidecar's tick."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_budget import semconv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_BEGAN = 1_700_000_000
+_CALL_TOKENS, _CALL_COST = 1200, 0.0125
+
+
+class Fleet(NamedTuple):
+    """Runs at one target."""
+
+    runs: int
+    changing: float
+    """Share of them that made a call since the page before."""
+    first: int = 0
+    """Number of the first one."""
+
+    def page(self, tick: int) -> bytes:
+        """Return the page at a tick, one a second: 22 samples a run, all live."""
+        lines: list[str] = []
+        declared: set[str] = set()
+        for metric, labels, value in self._series(tick):
+            if metric.name not in declared:
+                declared.add(metric.name)
+                lines.append(f"# HELP {metric.name} {metric.help}")
+                lines.append(f"# TYPE {metric.name} {metric.kind}")
+            start = f'{metric.name}{{{labels}session_id="run-'
+            lines += [f'{start}{n:06}"}} {value(n)}' for n in range(self.first, self._end)]
+        return ("\n".join(lines) + "\n").encode()
+
+    @property
+    def _end(self) -> int:
+        return self.first + self.runs
+
+    def _series(self, tick: int) -> list[tuple[semconv.Metric, str, Callable[[int], object]]]:
+        changing = self.first + round(self.runs * self.changing)
+
+        def calls(number: int) -> int:
+            return 1 + (tick if number < changing else 0)
+
+        def nothing(_number: int) -> float:
+            return 0.0
+
+        def one(_number: int) -> float:
+            return 1.0
+
+        def age(_number: int) -> float:
+            return 60.0 + tick
+
+        def began(number: int) -> float:
+            return float(_BEGAN + number)
+
+        return [
+            (semconv.SESSION_TOKENS, "", lambda n: float(_CALL_TOKENS * calls(n) + n)),
+            (semconv.SESSION_API_CALLS, "", lambda n: float(calls(n))),
+            (semconv.SESSION_COST, "", lambda n: _CALL_COST * calls(n)),
+            *(
+                (semconv.CARRIED_OVER, f'resource="{resource}",unit="{unit}",', nothing)
+                for resource, unit in semconv.RESOURCE_UNITS.items()
+                if resource != semconv.DURATION
+            ),
+            (semconv.UNPRICED_CALLS, "", nothing),
+            (semconv.UNKNOWN_USAGE_CALLS, "", nothing),
+            (semconv.ESTIMATED_CALLS, "", nothing),
+            (semconv.DURATION_SECONDS, "", age),
+            (semconv.ACTIVE_SECONDS, "", age),
+            (semconv.CHECKPOINTS, "", nothing),
+            (semconv.LIMIT, 'resource="tokens",unit="tokens",', lambda _: 1e12),
+            (semconv.WARNING_THRESHOLD, 'resource="tokens",', lambda _: 0.8),
+            (semconv.COMPLETION_THRESHOLD, "", lambda _: 0.8),
+            (semconv.SESSION_START, "", began),
+            (semconv.INCARNATION_START, "", began),
+            *(
+                (semconv.SESSION_STATE, f'state="{state}",', one if state == "running" else nothing)
+                for state in semconv.SESSION_STATES
+            ),
+        ]

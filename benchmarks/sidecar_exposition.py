@@ -1,0 +1,94 @@
+"""``/metrics`` of a sidecar with 10,000 runs, beside prometheus_client's own metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from benchmarks.exposition import ordinary_metrics, series_of
+from benchmarks.report import Goal, Report
+from benchmarks.rounds import Contestant, take_turns
+from otel_budget.ledger.ledger import Ledger
+from otel_budget.model.reading import Reading, SessionFacts, SessionReading
+from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.sidecar.book import Step
+from otel_budget.sidecar.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_RUNS, _NOW = 10_000, 1_700_000_000.0
+_OURS, _THEIRS = "otel-budget: the sidecar's /metrics", "prometheus_client: generate_latest"
+
+
+def run(*, quick: bool) -> Report:
+    """Measure one scrape of a sidecar."""
+    telemetry = Telemetry("1", lambda: _NOW, lambda: 0)
+    telemetry.stepped(_step())
+    # Besides them there are some sixty samples of the process, which only ours has.
+    families = [
+        f for f in telemetry.registry.collect() if f.type == "gauge" and len(f.samples) >= _RUNS
+    ]
+    theirs = ordinary_metrics(families)
+    samples = series_of(theirs)
+    if not samples <= series_of(telemetry.registry):
+        raise RuntimeError("the two do not show the same series")
+    contestants = [
+        Contestant(_OURS, _ours(telemetry)),
+        Contestant(_THEIRS, _others(theirs)),
+    ]
+    timings = take_turns(contestants, rounds=3 if quick else 15, turn=0.2, label="scrapes")
+    return Report(
+        title="A scrape of a sidecar with 10,000 runs",
+        about=(
+            f"{len(samples):,} samples: the verdict of each run, with use, limit, warning line, "
+            "rest, share and forecast of its resources. Beside it the same samples in "
+            "prometheus_client's ordinary Counters and Gauges."
+        ),
+        columns=("", "ms", "of prometheus_client's generate_latest"),
+        rows=tuple(
+            (
+                one.name,
+                timings.seconds(one.name).text(1e3, 0),
+                timings.ratio(one.name, _THEIRS).text(),
+            )
+            for one in contestants
+        ),
+        goals=(Goal("scrape, of prometheus_client", timings.ratio(_OURS, _THEIRS).median, 1.0),),
+    )
+
+
+def _step() -> Step:
+    ledger = Ledger()
+    facts = SessionFacts(
+        started_at=_NOW - 60, incarnation_at=_NOW - 60, state="running",
+        limits={"tokens": 1_000_000, "api_calls": 1000},
+    )  # fmt: skip
+    sessions = tuple(
+        SessionReading(
+            f"run-{number:05}", "http://a/metrics", _NOW,
+            {("tokens", ""): 1000 + number, ("api_calls", ""): 7}, facts,
+        )
+        for number in range(_RUNS)
+    )  # fmt: skip
+    ledger.apply(Reading("scrape", _NOW, sessions))
+    return Step(
+        verdicts=tuple(judge_balance(each, Rules(), _NOW) for each in ledger.balances(_NOW))
+    )
+
+
+def _ours(telemetry: Telemetry) -> Callable[[int], None]:
+    def work(times: int) -> None:
+        for _ in range(times):
+            telemetry.exposition("text/plain")
+
+    return work
+
+
+def _others(registry: CollectorRegistry) -> Callable[[int], None]:
+    def work(times: int) -> None:
+        for _ in range(times):
+            generate_latest(registry)
+
+    return work
