@@ -58,7 +58,7 @@ class SessionPages:
             if self._slots and not is_openmetrics(content_type):
                 try:
                     self._apply(self._compare(body))
-                    return self._standing.read(sampled_at)
+                    return self._standing.read(lambda _target, _session_id: sampled_at)
                 except _UnusualError:
                     self._reader.learn({_series(ln): s.series for ln, s in self._slots.items()})
                     self._forget()
@@ -91,7 +91,7 @@ class SessionPages:
             self._slots[str(line)] = self._standing.add(sample)
         self._comments, self._declared = _declared(body.decode("utf-8").split("\n"))
         self._reader = PageReader(NEEDED, self._limits, self._seconds)  # what it knew is here now
-        return self._standing.read(sampled_at)
+        return self._standing.read(lambda _target, _session_id: sampled_at)
 
     def _compare(self, body: bytes) -> _Change:
         """Return what is different from the page before."""

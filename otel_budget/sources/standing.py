@@ -25,9 +25,12 @@ from otel_budget.sources.assemble import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from otel_budget.model.usage import Number
+
+
+_NONE: frozenset[str] = frozenset()
 
 
 class Slot:
@@ -57,12 +60,12 @@ class _Session:
     """What all slots of one session id come to."""
 
     __slots__ = (
-        "anew", "counters", "dropped", "facts", "implausible", "labels", "moved", "session_id",
-        "slots",
+        "anew", "counters", "dropped", "facts", "implausible", "labels", "moved", "repeated",
+        "session_id", "slots", "standing",
     )  # fmt: skip
 
-    def __init__(self, session_id: str) -> None:
-        self.session_id = session_id
+    def __init__(self, standing: Standing, session_id: str) -> None:
+        self.standing, self.session_id = standing, session_id
         self.slots: list[Slot] = []
         self.labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
         """Most series of a session have the same labels: they share one mapping."""
@@ -71,6 +74,8 @@ class _Session:
         self.facts = SessionFacts()
         self.implausible: tuple[str, ...] = ()
         self.dropped: Mapping[str, int] = {}
+        self.repeated: frozenset[str] = _NONE
+        """Metrics of single facts that several series give."""
         self.moved: list[Slot] = []
         """Those that have another value."""
         self.anew = False
@@ -81,6 +86,11 @@ class _Session:
         samples = [Sample(s.name, s.labels, s.value, s.declared) for s in self.slots]
         found = assemble(samples, target, 0.0)
         self.dropped, self.counters = found.dropped, None
+        facts = [slot.name for slot in self.slots if slot.name in SINGLE_FACTS]
+        if len(set(facts)) < len(facts):
+            self.repeated = frozenset(name for name in facts if facts.count(name) > 1)
+        else:
+            self.repeated = _NONE
         for reading in found.sessions:
             self.counters, self.facts = reading.counters, reading.facts
             self.implausible = reading.implausible
@@ -94,7 +104,7 @@ class _Session:
             resource = semconv.JUDGED_COUNTERS.get(slot.name)
             if resource is None:
                 rule = SINGLE_FACTS.get(slot.name)
-                if rule is None or not rule.allows(slot.value):
+                if rule is None or slot.name in self.repeated or not rule.allows(slot.value):
                     return False
                 facts[rule.fact] = slot.value
             elif slot.declared in COUNTER_TYPES and plausible(slot.value):
@@ -114,7 +124,7 @@ class Standing:
 
     def __init__(self, target: str) -> None:
         """Begin with none."""
-        self._target = target
+        self.target = target
         self._sessions: dict[str, _Session] = {}
         self._changed: dict[str, _Session] = {}
         self._dropped: dict[str, _Session] = {}
@@ -122,14 +132,20 @@ class Standing:
 
     def shows(self, session_id: str) -> bool:
         """Tell whether there is a series of a session."""
-        return session_id in self._sessions
+        session = self._sessions.get(session_id)
+        return session is not None and bool(session.slots)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if there is none of any session; of what is read by now."""
+        return not self._sessions
 
     def add(self, sample: Sample) -> Slot:
         """Take in a series that was not there."""
         session_id = sample.labels.get(semconv.SESSION_ID, "")
         session = self._sessions.get(session_id)
         if session is None:
-            session = self._sessions[session_id] = _Session(session_id)
+            session = self._sessions[session_id] = _Session(self, session_id)
         labels = session.labels.setdefault(tuple(sample.labels.items()), sample.labels)
         slot = Slot(session, sample.name, labels, sample.value, sample.declared)
         session.slots.append(slot)
@@ -149,18 +165,25 @@ class Standing:
             self._changed[session.session_id] = session
         session.moved.append(slot)
 
-    def read(self, sampled_at: float) -> Assembled:
-        """Return all sessions, as sampled at this time."""
+    def read(self, date_of: Callable[[str, str], float]) -> Assembled:
+        """Return all sessions. date_of: when the samples of target and session id were taken."""
         for session in self._changed.values():
             self._bring_up_to_date(session)
         self._changed = {}
         dropped: Counter[str] = Counter()
         for session in self._dropped.values():
             dropped.update(session.dropped)
-        target = self._target
+        target = self.target
         return Assembled(
             tuple(
-                SessionReading(s.session_id, target, sampled_at, s.counters, s.facts, s.implausible)
+                SessionReading(
+                    s.session_id,
+                    target,
+                    date_of(target, s.session_id),
+                    s.counters,
+                    s.facts,
+                    s.implausible,
+                )
                 for s in self._sessions.values()
                 if s.counters is not None
             ),
@@ -180,6 +203,6 @@ class Standing:
         if not session.slots:
             del self._sessions[session.session_id]
             return
-        session.put_together(self._target)
+        session.put_together(self.target)
         if session.dropped:
             self._dropped[session.session_id] = session

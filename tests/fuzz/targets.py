@@ -20,11 +20,11 @@ from otel_budget.model.checks import MAX_COUNT, SESSION_ID_PATTERN
 from otel_budget.model.limits import ResourceLimits
 from otel_budget.model.reading import Reading, SessionReading
 from otel_budget.policy.judge import Rules, judge_balance
-from otel_budget.sources import prometheus
 from otel_budget.sources.assemble import NEEDED, assemble
 from otel_budget.sources.pages import SessionPages
 from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
 from otel_budget.sources.query import AnswerError
+from otel_budget.sources.vector import take_apart
 
 AT = 1_700_000_000.0
 _FOLDER = tempfile.TemporaryDirectory()
@@ -57,7 +57,7 @@ def _by_id(sessions: Sequence[SessionReading]) -> dict[str, SessionReading]:
 def prometheus_answer(data: bytes) -> None:
     """Read the answer to a query."""
     with suppress(AnswerError):
-        _is_sound(prometheus._take_apart(data, AT, None).sessions)
+        _is_sound(take_apart(data, None)[1].sessions)
 
 
 def event_stream(data: bytes) -> None:

@@ -13,7 +13,8 @@ from otel_budget import semconv
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.reading import Reading
 from otel_budget.model.verdict import Reason
-from otel_budget.sources.prometheus import SAMPLED, PrometheusSettings, PrometheusSource
+from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from otel_budget.sources.vector import SAMPLED
 from tests.http_server import serving
 from tests.integration.test_scrape_bad_targets import BOMB, never_answers, packed
 from tests.raw_server import Answer, respond, serve_raw

@@ -1,0 +1,263 @@
+"""The sessions in the answers of one Prometheus query API, of which only what changed is read.
+
+Most rows of an answer are those of the answer before, but for the time of evaluation, which is the
+same in all of them: once it is taken out, sets tell which rows are not. A new row is a series that
+is known, with another value, or a new one. What is not as Prometheus writes it has the answer read
+as a whole, by ``take_apart``, which is the reference: what comes out here is what it would give.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_budget import semconv
+from otel_budget.sources.assemble import Sample, labels_text
+from otel_budget.sources.query import Point
+from otel_budget.sources.standing import Standing
+from otel_budget.sources.vector import (
+    NAME,
+    NO_FURTHER,
+    SAMPLED,
+    Found,
+    Run,
+    added_labels,
+    take_apart,
+    target_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from otel_budget.model.preset import Preset
+    from otel_budget.model.reading import SessionReading
+    from otel_budget.sources.standing import Slot
+
+    #: Returns when a run (target, session id) was sampled.
+    DateOf = Callable[[str, str], float]
+
+_HEAD: Final = '{"status":"success","data":{"resultType":"vector","result":[{"metric":{'
+_TAIL: Final = "}]}}"
+_NEXT: Final = '},{"metric":{'
+_VALUE: Final = '},"value":["'
+#: The time of evaluation, in the first row.
+_TIME: Final = re.compile(r'},"value":\[([0-9]+(?:\.[0-9]+)?),"')
+_NUMBER: Final = re.compile(r'([-+]?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?)"\]')
+
+
+class Taken(NamedTuple):
+    """What an answer says besides its sessions."""
+
+    sampled: Mapping[Run, float]
+    """When each run was last sampled, on the server's clock."""
+    evaluated_at: float | None
+    """On the server's clock; None if the answer is empty."""
+    warnings: Sequence[str] = ()
+
+
+class _Time:
+    """When a series was sampled."""
+
+    __slots__ = ("at", "run")
+
+    def __init__(self, run: Run, at: float) -> None:
+        self.run, self.at = run, at
+
+
+class _UnusualError(Exception):
+    """The answer has to be read as a whole."""
+
+
+class SessionAnswers:
+    """Take the answers to one query, one after the other."""
+
+    def __init__(self, preset: Preset | None) -> None:
+        """Know nothing yet. With a preset each answer is read as a whole."""
+        self._preset = preset
+        self._whole: Found | None = None
+        """The sessions of the last answer, if it was read as a whole."""
+        self._forget()
+
+    def take(self, body: bytes) -> Taken:
+        """Take in an answer. Raises AnswerError."""
+        if self._preset is None:
+            try:
+                return self._take_changes(body)
+            except _UnusualError:
+                self._forget()
+            except Exception:
+                self._forget()  # whatever it was, the next answer does not build upon it
+                raise
+        answer, found = take_apart(body, self._preset)
+        self._forget()
+        self._whole = found
+        return Taken(answer.sampled, answer.evaluated_at, answer.warnings)
+
+    def found(self, date_of: DateOf) -> Found:
+        """Return the sessions in the answer that was taken last."""
+        if self._whole is not None:
+            dated = [
+                dataclasses.replace(one, sampled_at=date_of(one.target, one.session_id))
+                for one in self._whole.sessions
+            ]
+            return dataclasses.replace(self._whole, sessions=dated)
+        dropped: Counter[str] = Counter()
+        sessions: list[SessionReading] = []
+        for target, standing in list(self._standings.items()):
+            read = standing.read(date_of)
+            sessions += read.sessions
+            dropped.update(read.dropped)
+            if standing.is_empty and not self._timed[target]:
+                self._let_go(target)
+        return Found(sessions, dropped, {})
+
+    def _forget(self) -> None:
+        self._whole = None
+        self._standings: dict[str, Standing] = {}
+        self._slots: dict[str, Slot | _Time] = {}
+        """Row, without its time of evaluation, to series."""
+        self._times: dict[Run, list[_Time]] = {}
+        self._added: dict[Run, set[str]] = {}
+        """Per run, by job and instance, the labels that are part of its target."""
+        self._timed: Counter[str] = Counter()
+        """Target to the number of times."""
+        self._plain: dict[str, str] = {}
+        """Target to job and instance."""
+        self._places: dict[str, set[str]] = {}
+        """Job and instance to their targets."""
+
+    def _take_changes(self, body: bytes) -> Taken:
+        rows, evaluated_at = _rows(body)
+        known, page = self._slots, set(rows)
+        if len(page) != len(rows):
+            raise _UnusualError
+        gone = {row.rpartition(_VALUE)[0]: row for row in known.keys() - page}
+        came: dict[str, Point] = {}
+        for row in page.difference(known):
+            labels, _, rest = row.rpartition(_VALUE)
+            number = _NUMBER.fullmatch(rest)
+            value = math.inf if number is None else float(number[1])
+            if math.isinf(value):
+                raise _UnusualError
+            before = gone.pop(labels, None)
+            if before is None:
+                came[row] = Point(_labels(labels), value)
+            else:
+                self._change(before, row, value)
+        if came and len(came) + len(known) > 1:  # in the order of the answer
+            came = {row: came[row] for row in rows if row in came}
+        self._remove(gone.values())
+        self._add(came)
+        self._whole = None
+        sampled = {run: max(time.at for time in times) for run, times in self._times.items()}
+        return Taken(sampled, evaluated_at)
+
+    def _change(self, before: str, row: str, value: float) -> None:
+        slot = self._slots[row] = self._slots.pop(before)
+        if isinstance(slot, _Time):
+            slot.at = value
+        else:
+            slot.session.standing.change(slot, value)
+
+    def _remove(self, rows: Iterable[str]) -> None:
+        """Let go of series; have the answer read as a whole if that moves what stays."""
+        timeless: list[Run] = []
+        begun: list[Run] = []
+        for row in rows:
+            slot = self._slots.pop(row)
+            if isinstance(slot, _Time):
+                times = self._times[slot.run]
+                times.remove(slot)
+                self._timed[slot.run[0]] -= 1
+                if not times:
+                    del self._times[slot.run]
+                    timeless.append(slot.run)
+                continue
+            standing = slot.session.standing
+            standing.remove(slot)
+            if slot.name == semconv.INCARNATION_START.name:
+                begun.append((standing.target, slot.session.session_id))
+        if any(self._shows(target, session_id) for target, session_id in timeless):
+            raise _UnusualError
+        for target, session_id in begun:
+            run = (self._plain[target], session_id)
+            if run in self._added:
+                if any(self._knows(each, session_id) for each in self._places[run[0]]):
+                    raise _UnusualError
+                del self._added[run]
+
+    def _add(self, came: Mapping[str, Point]) -> None:
+        """Take in series that are new."""
+        for run, names in added_labels(list(came.values())).items():
+            if not self._added.get(run, set()) >= names:
+                if any(self._knows(each, run[1]) for each in self._places.get(run[0], ())):
+                    raise _UnusualError  # it has series under another target
+                self._added[run] = names
+        counted: set[Run] = set()
+        for row, point in came.items():
+            name, labels, run = self._placed(point)
+            if SAMPLED in point.labels:
+                time = self._slots[row] = _Time(run, point.value)
+                self._times.setdefault(run, []).append(time)
+                self._timed[run[0]] += 1
+                continue
+            self._slots[row] = self._standings[run[0]].add(Sample(name, labels, point.value))
+            if name in semconv.JUDGED_COUNTERS:
+                counted.add(run)
+        if not counted <= self._times.keys():
+            raise _UnusualError  # of some it is not said when they were sampled
+
+    def _placed(self, point: Point) -> tuple[str, dict[str, str], Run]:
+        """Return the name of a series, its labels besides, and whose it is."""
+        labels = {k: v for k, v in point.labels.items() if k not in NO_FURTHER}
+        plain, session_id = target_of(point.labels), labels.get(semconv.SESSION_ID, "")
+        added = self._added.get((plain, session_id), ())
+        place = {k: labels.pop(k) for k in added if k in labels}
+        target = f"{plain}{{{labels_text(place)}}}" if place else plain
+        if target not in self._standings:
+            self._standings[target] = Standing(target)
+            self._plain[target] = plain
+            self._places.setdefault(plain, set()).add(target)
+        return point.labels.get(NAME, ""), labels, (target, session_id)
+
+    def _shows(self, target: str, session_id: str) -> bool:
+        standing = self._standings.get(target)
+        return standing is not None and standing.shows(session_id)
+
+    def _knows(self, target: str, session_id: str) -> bool:
+        return (target, session_id) in self._times or self._shows(target, session_id)
+
+    def _let_go(self, target: str) -> None:
+        """Forget a target that shows nothing any more."""
+        del self._standings[target], self._timed[target]
+        plain = self._plain.pop(target)
+        self._places[plain].remove(target)
+        if not self._places[plain]:
+            del self._places[plain]
+
+
+def _rows(body: bytes) -> tuple[list[str], float]:
+    """Return the rows of an answer without the time of evaluation, and that."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise _UnusualError from exc
+    first = _TIME.search(text)
+    if first is None or not (text.startswith(_HEAD) and text.endswith(_TAIL)):
+        raise _UnusualError
+    middle = text[len(_HEAD) : -len(_TAIL)]
+    return middle.replace(first[0], _VALUE).split(_NEXT), float(first[1])
+
+
+def _labels(text: str) -> dict[str, str]:
+    try:
+        labels: dict[str, str] = json.loads(f"{{{text}}}")
+    except ValueError as exc:
+        raise _UnusualError from exc
+    if not all(isinstance(value, str) for value in labels.values()):
+        raise _UnusualError
+    return labels

@@ -1,0 +1,139 @@
+"""From the answer of a Prometheus query API to the sessions in it, all of it anew.
+
+A target is ``job/instance``. A label that a run's incarnation start carries too is no agent's
+doing: it was added on the way (relabelling, a replica's external label), and is part of the target.
+So one process seen under several such labels counts once, by the larger, as through several
+targets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from otel_budget import semconv
+from otel_budget.sources.assemble import Sample, assemble, labels_text
+from otel_budget.sources.notices import one_line
+from otel_budget.sources.preset import assembled, count, session_of, uncounted
+from otel_budget.sources.query import Point, Vector, parse_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otel_budget.model.preset import Preset
+    from otel_budget.model.reading import SessionReading
+
+#: A label that marks the time of a sample among the raw series.
+SAMPLED: Final = "otel_budget_sampled"
+NAME: Final = "__name__"
+_TARGET_LABELS: Final = ("job", "instance")
+NO_FURTHER: Final = frozenset({NAME, SAMPLED, *_TARGET_LABELS})
+
+Run = tuple[str, str]
+"""Target and session id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer taken apart: samples by target, and when each run was last sampled over there."""
+
+    by_target: Mapping[str, Sequence[Sample]]
+    sampled: Mapping[Run, float]
+    evaluated_at: float | None
+    """On the server's clock; None if the answer is empty."""
+    warnings: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The sessions in an answer, not dated yet, and the samples refused, by reason."""
+
+    sessions: Sequence[SessionReading]
+    dropped: Mapping[str, int]
+    uncounted: Mapping[str, str]
+    """Target to what of it the preset could not count."""
+
+
+def judged(preset: Preset | None) -> Collection[str]:
+    """Return the names of the metrics that a session's use is made of."""
+    return semconv.JUDGED_COUNTERS if preset is None else preset.counted
+
+
+def take_apart(body: bytes, preset: Preset | None) -> tuple[Answer, Found]:
+    """Return what an answer says, and the sessions in it. Raises AnswerError."""
+    answer = _answer(parse_answer(body), preset)
+    names = judged(preset)
+    dropped: Counter[str] = Counter()
+    sessions: list[SessionReading] = []
+    strange: dict[str, str] = {}
+    for target, samples in answer.by_target.items():
+        kept = []
+        for sample in samples:
+            run = (target, _session_id(sample.labels, target, preset))
+            if run in answer.sampled or sample.name not in names:
+                kept.append(sample)
+            else:
+                dropped[semconv.NO_TIMESTAMP] += 1
+        if preset is None:
+            found = assemble(kept, target, 0.0)
+        else:
+            counted = count(preset, kept, place_of(target))
+            found = assembled(counted, target, 0.0)
+            why = uncounted(counted)
+            strange.update({target: f"target {one_line(target)}: {one_line(why)}"} if why else {})
+        dropped.update(found.dropped)
+        sessions += found.sessions
+    return answer, Found(sessions, dropped, strange)
+
+
+def _answer(vector: Vector, preset: Preset | None) -> Answer:
+    added = added_labels(vector.points)
+    sampled: dict[Run, float] = {}
+    by_target: defaultdict[str, list[Sample]] = defaultdict(list)
+    for point in vector.points:
+        name = point.labels.get(NAME, "")
+        labels = {k: v for k, v in point.labels.items() if k not in NO_FURTHER}
+        target = target_of(point.labels)
+        session_id = _session_id(labels, target, preset)
+        place = {k: labels.pop(k) for k in added.get((target, session_id), ()) if k in labels}
+        if place:
+            target = f"{target}{{{labels_text(place)}}}"
+        if SAMPLED not in point.labels:
+            by_target[target].append(Sample(name, labels, point.value))
+        elif math.isfinite(point.value):
+            run = (target, session_id)
+            sampled[run] = max(sampled.get(run, point.value), point.value)
+    at = None if vector.evaluated_at is None else float(vector.evaluated_at)
+    return Answer(by_target, sampled, at, vector.warnings)
+
+
+def _session_id(labels: Mapping[str, str], target: str, preset: Preset | None) -> str:
+    """Return the id of the session a series belongs to; empty if none can be made out."""
+    if preset is None:
+        return labels.get(semconv.SESSION_ID, "")
+    return session_of(preset, labels, place_of(target)) or ""
+
+
+def place_of(target: str) -> str:
+    """Return job and instance as they can stand in a session id."""
+    return target.replace("/", ":").strip(":")
+
+
+def added_labels(points: Sequence[Point]) -> dict[Run, set[str]]:
+    """Return, per run, the names of the labels that were added to its series on the way."""
+    added: dict[Run, set[str]] = {}
+    for point in points:
+        if point.labels.get(NAME) == semconv.INCARNATION_START.name:
+            further = point.labels.keys() - NO_FURTHER - {semconv.SESSION_ID}
+            if further:
+                run = (target_of(point.labels), point.labels.get(semconv.SESSION_ID, ""))
+                added.setdefault(run, set()).update(further)
+    return added
+
+
+def target_of(labels: Mapping[str, str]) -> str:
+    """Return job and instance, as one name."""
+    return "/".join(labels.get(name, "") for name in _TARGET_LABELS)

@@ -1,0 +1,113 @@
+"""Answers read by what changed in them give what each gives when it is read alone, as a whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_budget import semconv
+from otel_budget.sources.answers import SessionAnswers
+from otel_budget.sources.assemble import NEEDED
+from otel_budget.sources.query import AnswerError
+from otel_budget.sources.vector import SAMPLED, Found, Run, take_apart
+
+Row = tuple[tuple[tuple[str, str], ...], str]
+"""Labels and value."""
+
+ids = st.sampled_from(["a", "b", "c", "not an id"])
+places = st.sampled_from([
+    (("instance", "h:1"), ("job", "agents")),
+    (("instance", "h:2"), ("job", "agents")),
+    (("instance", "h:1"), ("job", "agents"), ("replica", "x")),
+    (("instance", "h:1"), ("job", "agents"), ("replica", "y")),
+    (("instance", "h:1"), ("job", "agents"), ("quoted", 'a"},{"metric":{')),
+])  # fmt: skip
+names = st.sampled_from([
+    *semconv.JUDGED_COUNTERS, *semconv.JUDGED_COUNTERS, semconv.INCARNATION_START.name, *NEEDED,
+])  # fmt: skip
+further = st.sampled_from([
+    (), (), ((semconv.RESOURCE, "tokens"),), (("model", "m"),), ((semconv.STATE, "running"),),
+])  # fmt: skip
+numbers = st.sampled_from(["0", "1", "2", "7.5", "-1", "0.3", "1700000000.25"])
+odd = st.sampled_from(["NaN", "+Inf", "1e400", "x"])
+
+
+@st.composite
+def answer_rows(draw: st.DrawFn) -> list[list[Row]]:
+    """Return answers that have most of their series from the answer before."""
+    value = st.one_of(numbers, odd) if draw(st.integers(0, 4)) == 4 else numbers
+
+    def series(name: str | None, extra: tuple[tuple[str, str], ...]) -> Row:
+        labels = {semconv.SESSION_ID: draw(ids), **dict(draw(places)), **dict(extra)}
+        labels |= {SAMPLED: "1"} if name is None else {"__name__": name}
+        return tuple(sorted(labels.items())), draw(value)
+
+    def several(least: int, most: int) -> list[Row]:
+        raw = [series(draw(names), draw(further)) for _ in range(draw(st.integers(least, most)))]
+        return [*raw, *(series(None, ()) for _ in range(draw(st.integers(least, most))))]
+
+    rows = several(4, 12)
+    answers = [rows]
+    for _ in range(draw(st.integers(1, 4))):
+        rows = [row for row in rows if draw(st.integers(0, 9))]
+        rows = [(labels, draw(value) if draw(st.booleans()) else old) for labels, old in rows]
+        rows += several(0, 1)
+        answers.append(rows)
+    return answers
+
+
+@given(answer_rows())
+def test_answer_after_answer_it_is_what_each_answer_says(answers: list[list[Row]]) -> None:
+    quick = SessionAnswers(None)
+    for number, rows in enumerate(answers):
+        unique = dict(rows)  # a server gives no series twice
+        body = written(unique, 1_700_000_000.0 + 0.25 * number)
+        assert outcome(lambda: by_change(quick, body)) == outcome(lambda: alone(body))  # noqa: B023 - called at once
+
+
+def written(rows: Mapping[tuple[tuple[str, str], ...], str], at: float) -> bytes:
+    """Return an answer as Prometheus writes it."""
+    result = [{"metric": dict(labels), "value": [at, value]} for labels, value in rows.items()]
+    data = {"status": "success", "data": {"resultType": "vector", "result": result}}
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def by_change(quick: SessionAnswers, body: bytes) -> object:
+    taken = quick.take(body)
+    return facts_of(taken.sampled, taken.evaluated_at, quick.found(date(taken.sampled)))
+
+
+def alone(body: bytes) -> object:
+    answer, _ = take_apart(body, None)
+    fresh = SessionAnswers(None)
+    fresh._take_changes = _refuse  # type: ignore[method-assign] # as a whole, then
+    fresh.take(body)
+    return facts_of(answer.sampled, answer.evaluated_at, fresh.found(date(answer.sampled)))
+
+
+def _refuse(_body: bytes) -> object:
+    from otel_budget.sources.answers import _UnusualError
+
+    raise _UnusualError
+
+
+def date(sampled: Mapping[Run, float]) -> Callable[[str, str], float]:
+    """Date a run by the server's own time."""
+    return lambda target, session_id: sampled.get((target, session_id), -1.0)
+
+
+def facts_of(sampled: Mapping[Run, float], at: float | None, found: Found) -> object:
+    """Return it all, in whatever order."""
+    sessions = {(s.target, s.session_id): s for s in found.sessions}
+    return dict(sampled), at, sessions, {k: n for k, n in found.dropped.items() if n}
+
+
+def outcome(read: Callable[[], object]) -> object:
+    """Return what was found, or that it is an error."""
+    try:
+        return read()
+    except AnswerError as exc:
+        return str(exc)
