@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.sources.assemble import NEEDED
+from otel_budget.sources.vector import SAMPLED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _BEGAN = 1_700_000_000
+_ASKED_FOR = frozenset(NEEDED)
 _CALL_TOKENS, _CALL_COST = 1200, 0.0125
 
 
@@ -82,3 +85,26 @@ class Fleet(NamedTuple):
                 for state in semconv.SESSION_STATES
             ),
         ]
+
+
+def answer(pages: Iterable[bytes], at: float) -> bytes:
+    """Return what a Prometheus that scraped these pages answers to the sidecar's query."""
+    rows: list[str] = []
+    for number, page in enumerate(pages):
+        place = f'"instance":"10.0.0.{number}:9464","job":"agents"'
+        for line in page.decode().splitlines():
+            name, _, rest = line.partition("{")
+            if name not in _ASKED_FOR:
+                continue
+            labels, _, value = rest.rpartition("} ")
+            said = labels.replace('="', '":"').replace(",", ',"')
+            number_text = value.removesuffix(".0")
+            rows.append(
+                f'{{"metric":{{"__name__":"{name}",{place},"{said}}},"value":[{at},"{number_text}"]}}'
+            )
+            if name == semconv.SESSION_TOKENS.name:
+                rows.append(
+                    f'{{"metric":{{{place},"{SAMPLED}":"1","{said}}},"value":[{at},"{at - 0.4}"]}}'
+                )
+    head = '{"status":"success","data":{"resultType":"vector","result":['
+    return f"{head}{','.join(rows)}]}}}}".encode()

@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     #: Returns when a run (target, session id) was sampled.
     DateOf = Callable[[str, str], float]
 
-_HEAD: Final = '{"status":"success","data":{"resultType":"vector","result":[{"metric":{'
-_TAIL: Final = "}]}}"
-_NEXT: Final = '},{"metric":{'
-_VALUE: Final = '},"value":["'
+_HEAD: Final = b'{"status":"success","data":{"resultType":"vector","result":[{"metric":{'
+_TAIL: Final = b"}]}}"
+_NEXT: Final = b'},{"metric":{'
+_VALUE: Final = b'},"value":["'
 #: The time of evaluation, in the first row.
-_TIME: Final = re.compile(r'},"value":\[([0-9]+(?:\.[0-9]+)?),"')
-_NUMBER: Final = re.compile(r'([-+]?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?)"\]')
+_TIME: Final = re.compile(rb'},"value":\[([0-9]+(?:\.[0-9]+)?),"')
+_NUMBER: Final = re.compile(rb'([-+]?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?)"\]')
 
 
 class Taken(NamedTuple):
@@ -118,7 +118,7 @@ class SessionAnswers:
     def _forget(self) -> None:
         self._whole = None
         self._standings: dict[str, Standing] = {}
-        self._slots: dict[str, Slot | _Time] = {}
+        self._slots: dict[bytes, Slot | _Time] = {}
         """Row, without its time of evaluation, to series."""
         self._times: dict[Run, list[_Time]] = {}
         self._added: dict[Run, set[str]] = {}
@@ -136,7 +136,7 @@ class SessionAnswers:
         if len(page) != len(rows):
             raise _UnusualError
         gone = {row.rpartition(_VALUE)[0]: row for row in known.keys() - page}
-        came: dict[str, Point] = {}
+        came: dict[bytes, Point] = {}
         for row in page.difference(known):
             labels, _, rest = row.rpartition(_VALUE)
             number = _NUMBER.fullmatch(rest)
@@ -156,14 +156,14 @@ class SessionAnswers:
         sampled = {run: max(time.at for time in times) for run, times in self._times.items()}
         return Taken(sampled, evaluated_at)
 
-    def _change(self, before: str, row: str, value: float) -> None:
+    def _change(self, before: bytes, row: bytes, value: float) -> None:
         slot = self._slots[row] = self._slots.pop(before)
         if isinstance(slot, _Time):
             slot.at = value
         else:
             slot.session.standing.change(slot, value)
 
-    def _remove(self, rows: Iterable[str]) -> None:
+    def _remove(self, rows: Iterable[bytes]) -> None:
         """Let go of series; have the answer read as a whole if that moves what stays."""
         timeless: list[Run] = []
         begun: list[Run] = []
@@ -190,7 +190,7 @@ class SessionAnswers:
                     raise _UnusualError
                 del self._added[run]
 
-    def _add(self, came: Mapping[str, Point]) -> None:
+    def _add(self, came: Mapping[bytes, Point]) -> None:
         """Take in series that are new."""
         for run, names in added_labels(list(came.values())).items():
             if not self._added.get(run, set()) >= names:
@@ -240,22 +240,18 @@ class SessionAnswers:
             del self._places[plain]
 
 
-def _rows(body: bytes) -> tuple[list[str], float]:
+def _rows(body: bytes) -> tuple[list[bytes], float]:
     """Return the rows of an answer without the time of evaluation, and that."""
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as exc:
-        raise _UnusualError from exc
-    first = _TIME.search(text)
-    if first is None or not (text.startswith(_HEAD) and text.endswith(_TAIL)):
+    first = _TIME.search(body)
+    if first is None or not (body.startswith(_HEAD) and body.endswith(_TAIL)):
         raise _UnusualError
-    middle = text[len(_HEAD) : -len(_TAIL)]
-    return middle.replace(first[0], _VALUE).split(_NEXT), float(first[1])
+    middle = body[len(_HEAD) : -len(_TAIL)].replace(first[0], _VALUE)
+    return middle.split(_NEXT), float(first[1])
 
 
-def _labels(text: str) -> dict[str, str]:
+def _labels(text: bytes) -> dict[str, str]:
     try:
-        labels: dict[str, str] = json.loads(f"{{{text}}}")
+        labels: dict[str, str] = json.loads(b"{%b}" % text)
     except ValueError as exc:
         raise _UnusualError from exc
     if not all(isinstance(value, str) for value in labels.values()):

@@ -104,12 +104,15 @@ class PrometheusSource:
         answer = await self._fetcher.fetch(
             self._url, self._settings.access, accept="application/json", form=self._form
         )
-        found, warnings = await asyncio.to_thread(self._take, answer.body, asked_at)
+        found, warnings = await asyncio.to_thread(self.take, answer.body, asked_at)
         self._notices.note(found.uncounted, logging.WARNING)
         return self._reading(found.sessions, self._partial(warnings), found.dropped)
 
-    def _take(self, body: bytes, asked_at: float) -> tuple[Found, Sequence[str]]:
-        """Do all that takes the processor long. Raises AnswerError."""
+    def take(self, body: bytes, asked_at: float) -> tuple[Found, Sequence[str]]:
+        """Take in an answer, asked for at this time: all that takes the processor long.
+
+        Returns what was found, and what the server warns of. Raises AnswerError.
+        """
         taken = self._answers.take(body)
         self._note(taken, asked_at)
         return self._answers.found(self._date_of), taken.warnings

@@ -83,7 +83,7 @@ def by_change(quick: SessionAnswers, body: bytes) -> object:
 def alone(body: bytes) -> object:
     answer, _ = take_apart(body, None)
     fresh = SessionAnswers(None)
-    fresh._take_changes = _refuse  # type: ignore[method-assign] # as a whole, then
+    fresh._take_changes = _refuse  # type: ignore[method-assign, assignment] # as a whole, then
     fresh.take(body)
     return facts_of(answer.sampled, answer.evaluated_at, fresh.found(date(answer.sampled)))
 

@@ -1,0 +1,80 @@
+"""The sidecar's tick over a Prometheus' answer on many runs, beside the fastest JSON decoder."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from benchmarks.pages import answer
+from benchmarks.report import Goal, Report
+from benchmarks.ticking import BEGAN, COLUMNS, SIZES, common_goals, measure_all
+from otel_budget.model.reading import Reading
+from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MOST_KIB = 2.0
+
+
+class _Source:
+    """Gives the answer that is ready, as the source does once it has arrived."""
+
+    reads_runs = False
+
+    def __init__(self) -> None:
+        self.now = BEGAN
+        self._body = b""
+        settings = PrometheusSettings("http://127.0.0.1", session_limit=1_000_000)
+        self._prometheus = PrometheusSource(settings, lambda: self.now)
+        # Not an import statement: the static checks run without the bench extra.
+        self._decode: Callable[[bytes], object] = import_module("orjson").loads
+
+    def prepare(self, pages: list[bytes]) -> None:
+        self._body = answer(pages, self.now)
+
+    def beside(self) -> float:
+        began = time.perf_counter()
+        self._decode(self._body)
+        return time.perf_counter() - began
+
+    async def read(self) -> Reading:
+        found, _ = await asyncio.to_thread(self._prometheus.take, self._body, self.now)
+        return Reading("prometheus", self.now, tuple(found.sessions), dropped=found.dropped)
+
+    async def read_run(self, session_id: str) -> Reading | None:  # noqa: ARG002 - as Source has it
+        return None
+
+    async def close(self) -> None:
+        pass
+
+
+def run(*, quick: bool) -> Report:
+    """Measure ticks of each size."""
+    found = measure_all(_Source, quick=quick)
+    largest = [one for one in found if one.runs == (SIZES[2] if quick else SIZES[-1])]
+    goals = [
+        Goal(f"tick over {one.runs:,} runs, {one.changing:.0%} changing, of orjson alone",
+             one.ratio, 2.0)
+        for one in largest
+    ]  # fmt: skip
+    goals += [
+        Goal(f"KiB a run, {one.runs:,} runs, {one.changing:.0%} changing",
+             one.memory * 1024 / one.runs, _MOST_KIB, 1)
+        for one in largest
+    ]  # fmt: skip
+    return Report(
+        title="The sidecar's tick, through a Prometheus",
+        about=(
+            "The answer to the sidecar's query, 21 rows a run (the raw series and when each run "
+            "was sampled), as Prometheus writes it; the whole tick from the answer that has "
+            "arrived to the verdicts that are stored and published. Beside it orjson alone for "
+            "the same answer. Memory: what the process grew by, with all that a tick needs at its "
+            "height."
+        ),
+        columns=COLUMNS,
+        rows=tuple(one.row for one in found),
+        goals=(*goals, *common_goals(found)),
+    )

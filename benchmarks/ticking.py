@@ -1,0 +1,172 @@
+"""Ticks of the sidecar's own parts, timed: what ``tick`` and ``tick_prometheus`` have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+import statistics
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from benchmarks.machine import resident_mib
+from benchmarks.pages import Fleet
+from benchmarks.report import Goal
+from benchmarks.rounds import steps
+from otel_budget.policy.judge import Rules
+from otel_budget.publish.hub import Hub
+from otel_budget.sidecar.book import Book
+from otel_budget.sidecar.loop import Loop, Settings
+from otel_budget.sidecar.store import open_store
+from otel_budget.sidecar.telemetry import Telemetry
+from otel_budget.sidecar.wiring import GC_THRESHOLDS
+from otel_budget.sources.base import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from otel_budget.sidecar.store import Store
+
+PER_TARGET, BEGAN = 10_000, 2_000_000_000.0
+SIZES = (10, 100, 1000, 10_000, 100_000)
+COLUMNS = ("runs", "changing", "tick, ms", "slowest, ms", "µs a run", "beside", "store",
+           "KiB a run")  # fmt: skip
+
+
+class Prepared(Source, Protocol):
+    """A source that gives what was made ready for it."""
+
+    now: float
+
+    def prepare(self, pages: list[bytes]) -> None:
+        """Take the pages of all targets at ``now``."""
+
+    def beside(self) -> float:
+        """Do what the tick is held against with what was prepared; return the seconds."""
+
+
+class Measured(NamedTuple):
+    """What came of one size and one share of changes. Seconds and MiB."""
+
+    runs: int
+    changing: float
+    ticks: list[float]
+    beside: list[float]
+    store: float
+    """Share of the ticks."""
+    memory: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long as what it is held against a tick takes."""
+        return statistics.median(self.ticks) / statistics.median(self.beside)
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Return it as a row of ``COLUMNS``."""
+        tick = statistics.median(self.ticks)
+        return (
+            f"{self.runs:,}", f"{self.changing:.0%}", f"{tick * 1e3:,.1f}",
+            f"{max(self.ticks) * 1e3:,.1f}", f"{tick / self.runs * 1e6:.0f}", f"{self.ratio:.2f}",
+            f"{self.store:.0%}", f"{self.memory * 1024 / self.runs:.1f}",
+        )  # fmt: skip
+
+
+def measure_all(make: Callable[[], Prepared], *, quick: bool) -> list[Measured]:
+    """Measure ticks of each size, with 1 % and with all of the runs changing."""
+    gc.set_threshold(*GC_THRESHOLDS)
+    sizes = SIZES[:3] if quick else SIZES
+    plans = [(size, changing) for size in sizes for changing in (0.01, 1.0)]
+    return [_measure(make(), *plans[number]) for number in steps(len(plans), "sizes")]
+
+
+def common_goals(found: list[Measured]) -> tuple[Goal, ...]:
+    """Return the goals for the store's share and for the growth."""
+    shares = [
+        Goal(f"share of the store, {one.runs:,} runs, {one.changing:.0%} changing", one.store, 0.25)
+        for one in found
+        if one.runs == PER_TARGET
+    ]
+    growth = [
+        Goal(f"exponent of the growth, {changing:.0%} changing",
+             _exponent([one for one in found if one.changing == changing]), 1.05)
+        for changing in (0.01, 1.0)
+    ]  # fmt: skip
+    return (*shares, *growth)
+
+
+def _exponent(found: list[Measured]) -> float:
+    """Return the slope of log time over log size."""
+    points = [
+        (math.log(one.runs), math.log(statistics.median(one.ticks)))
+        for one in found
+        if one.runs >= 100
+    ]
+    return statistics.linear_regression(*zip(*points, strict=True)).slope
+
+
+def _measure(source: Prepared, runs: int, changing: float) -> Measured:
+    gc.collect()
+    before = resident_mib()
+    fleets = [
+        Fleet(min(PER_TARGET, runs - first), changing, first)
+        for first in range(0, runs, PER_TARGET)
+    ]
+    ticks, beside = list[float](), list[float]()
+    count = 10 if runs < SIZES[-1] else 5
+    with _loop(source) as (loop, store):
+        for number in range(count):
+            source.now += 1
+            source.prepare([fleet.page(number) for fleet in fleets])
+            if number == 2:  # the first two build up what later ones go on from
+                store.seconds = 0.0
+            took = timed(loop)
+            if number > 1:
+                ticks.append(took)
+            if number in (2, count - 1):
+                beside.append(source.beside())
+        memory = resident_mib() - before
+        share = store.seconds / sum(ticks)
+    return Measured(runs, changing, ticks, beside, share, memory)
+
+
+class _Timed:
+    """A store whose transactions are timed."""
+
+    def __init__(self, store: Store) -> None:
+        self._commit, self.seconds = store.commit, 0.0
+        store.commit = self._timed  # type: ignore[method-assign] # to be timed
+
+    def _timed(self, changes: object) -> None:
+        began = time.perf_counter()
+        self._commit(changes)  # type: ignore[arg-type] # handed on
+        self.seconds += time.perf_counter() - began
+
+
+@contextmanager
+def _loop(source: Prepared) -> Iterator[tuple[Loop, _Timed]]:
+    with tempfile.TemporaryDirectory() as folder:
+        store, restored = open_store(str(Path(folder) / "bench.db"))
+
+        def clock() -> float:
+            return source.now
+
+        loop = Loop(
+            Settings("scrape", source, 1.0, Rules(), 900.0),
+            book=Book(store, restored, source.now),
+            hub=Hub(15.0),
+            telemetry=Telemetry("1", clock, lambda: 0),
+            clock=clock,
+        )
+        yield loop, _Timed(store)
+        store.close()
+
+
+def timed(loop: Loop) -> float:
+    """Tick once; return the seconds."""
+    began = time.perf_counter()
+    asyncio.run(loop.tick())
+    return time.perf_counter() - began
