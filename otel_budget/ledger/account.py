@@ -122,14 +122,17 @@ class Account(Pace):
         whole = confirmed and not reading.implausible
         taken = incarnation.observe(reading, whole=whole)
         resets, new = taken.resets, taken.new
-        if taken.changed or len(self.incarnations) != number:
-            self._totals = self._doubt = None
+        others = len(self.incarnations) != number
+        if taken.counted or taken.stated or others:
+            self._totals = None
+        if taken.stated or others:
+            self._doubt = None
         self.resets += resets + replaced
         self._take_facts(reading)
         after = self.totals()
         if before != after or resets or trouble != self.implausible_since or doubt != self.doubt:
             self.revision += 1
-        if len(self.incarnations) != number or began_at - self.began_at > _WORTH_STORING:
+        if others or began_at - self.began_at > _WORTH_STORING:
             self.revision += 1
         if confirmed and reading.counters and new:
             self.mark_fresh(incarnation.views[reading.target], before, after)

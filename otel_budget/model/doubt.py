@@ -21,14 +21,17 @@ class Doubt:
     @property
     def at_least(self) -> frozenset[str]:
         """The resources of whose use a part is not counted: it is at least what is counted."""
+        if not (self.unpriced_calls or self.unknown_usage_calls):
+            return _NONE
         rows = (semconv.COST, self.unpriced_calls), (semconv.TOKENS, self.unknown_usage_calls)
         return frozenset(resource for resource, calls in rows if calls)
 
     @property
     def estimated(self) -> frozenset[str]:
         """The resources of whose use a part is an estimate."""
-        return _ESTIMATED if self.estimated_calls else frozenset()
+        return _ESTIMATED if self.estimated_calls else _NONE
 
 
+_NONE: frozenset[str] = frozenset()
 _ESTIMATED = frozenset({semconv.TOKENS, semconv.COST})
 NO_DOUBT = Doubt()

@@ -124,22 +124,21 @@ def status_of(used: Number, limited: Bound | None) -> LimitStatus:
     return LimitStatus.OK
 
 
-def resource_state(
+def _state(
     used: Number,
     limited: Bound | None,
-    *,
-    at_least: bool = False,
-    estimated: bool = False,
-    rate: float | None = None,
+    rate: float | None,
+    at_least: bool,  # noqa: FBT001 - by name they take a third longer, and there are many
+    estimated: bool,  # noqa: FBT001
 ) -> ResourceState:
     """Return one resource with its numbers.
 
-    at_least: part of the use is unknown. estimated: part of it is an estimate. rate: units per
-    second, to forecast the exhaustion with; None: it is not forecast.
+    rate: units per second, to forecast the exhaustion with; None: it is not forecast. at_least:
+    part of the use is unknown. estimated: part of it is an estimate.
     """
     if limited is None:
         return ResourceState(
-            used, None, None, None, LimitStatus.OK, at_least=at_least, estimated=estimated
+            used, None, None, None, LimitStatus.OK, None, None, at_least, estimated
         )
     limit = limited.limit
     remaining = max(_minus(limit, used), type(limit)(0))
@@ -171,14 +170,10 @@ def weigh(
     worst = LimitStatus.OK
     resources = {}
     for name, value in used.items():
-        state = resources[name] = resource_state(
-            value,
-            bounds.get(name),
-            at_least=name in at_least,
-            estimated=name in estimated,
-            rate=rates.get(name),
+        state = resources[name] = _state(
+            value, bounds.get(name), rates.get(name), name in at_least, name in estimated
         )
-        if SEVERITY[state.status] > SEVERITY[worst]:
+        if state.status is not worst and SEVERITY[state.status] > SEVERITY[worst]:
             worst = state.status
     return Weighed(worst, resources)
 

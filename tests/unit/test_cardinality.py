@@ -123,7 +123,7 @@ def test_series_that_are_new_every_time_are_summed_up(monkeypatch: pytest.Monkey
     (view,) = account.incarnations.popitem()[1].views.values()
     assert view.shown_at.keys() < view.series.keys()
     assert len(view.series) <= 150 + 20
-    assert view.counted(semconv.TOKENS) == 50 * 20 * 2
+    assert view.sums[semconv.TOKENS] == 50 * 20 * 2
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from otel_budget.model.doubt import Doubt
 from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
 from otel_budget.model.usage import Number
 from otel_budget.model.verdict import Action, Reason, Verdict
-from otel_budget.policy.evaluate import bound, bounds_from, check, headroom, resource_state
+from otel_budget.policy.evaluate import bound, bounds_from, check, headroom, weigh
 from otel_budget.policy.forecast import completion_possible
 from otel_budget.policy.judge import Rules, judge_balance, judge_session
 from otel_budget.policy.unknown import OnUnknown
@@ -84,12 +84,12 @@ def own_verdict(given: dict[str, Any]) -> Verdict:
 def of_limits(given: Any) -> dict[str, Any]:
     """Hold one resource against one limit."""
     resource, used = given["resource"], number(given["resource"], given["used"])
-    limited = None
+    bounds = {}
     if given["limit"] is not None:
         limit = number(resource, given["limit"])
-        limited = bound(resource, limit, given["threshold"], "session")
-    state = resource_state(used, limited)
-    room = headroom({resource: state}, {} if limited is None else {resource: limited})
+        bounds[resource] = bound(resource, limit, given["threshold"], "session")
+    state = weigh({resource: used}, bounds).resources[resource]
+    room = headroom({resource: state}, bounds)
     return {
         "status": state.status,
         "remaining": None if state.remaining is None else float(state.remaining),
