@@ -1,0 +1,172 @@
+"""When a run has the sidecar look, and what becomes of it on both sides."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_budget import ResourceLimits, semconv
+from otel_budget.agent.marks import SidecarMarks
+from otel_budget.enforcement.address import SidecarAddress
+from otel_budget.enforcement.nudge import Nudger
+from otel_budget.instrumentation.record import Amounts, SessionRecord
+from otel_budget.ledger.ledger import Ledger
+from otel_budget.model.reading import Problem, Reading
+from otel_budget.model.usage import Number, ResourceUsage
+from otel_budget.model.verdict import Reason
+from otel_budget.publish.nudge import Nudged
+from otel_budget.testing import FakeClock
+from tests.http_server import serving
+from tests.sidecar_fixtures import START, reading, session, sidecar, verdict
+
+UNLIMITED = ResourceLimits(max_tokens=None, max_api_calls=None, max_duration_seconds=None)
+
+
+def marks_of(carried: int = 0) -> tuple[SidecarMarks, SessionRecord, list[None]]:
+    """Return the marks of a run, its record, and the nudges so far."""
+    clock, nudges = FakeClock().clock, list[None]()
+    before = ResourceUsage("run", started_at=clock.time(), tokens=carried) if carried else None
+    record = SessionRecord("run", UNLIMITED, clock, labels={}, carried=before)
+    return SidecarMarks(record, lambda: nudges.append(None)), record, nudges
+
+
+def use(record: SessionRecord, tokens: int = 0, cost: Decimal | None = None) -> None:
+    """Record an operation."""
+    with record.lock:
+        record.add(record.cell(None, None), Amounts(tokens, cost_usd=cost))
+
+
+@given(
+    known=st.integers(0, 100), own=st.integers(0, 100), room=st.integers(1, 100),
+    more=st.integers(0, 300), carried=st.integers(0, 50),
+)  # fmt: skip
+def test_a_nudge_goes_out_once_the_room_is_used_up(
+    known: int, own: int, room: int, more: int, carried: int
+) -> None:
+    """Counted from what the sidecar knew, or from what the run had, if the sidecar knew of more."""
+    marks, record, nudges = marks_of(carried)
+    use(record, own)
+    used: dict[str, Number] = {semconv.TOKENS: carried + own}
+    heard = replace(verdict(tokens=known), headroom={semconv.TOKENS: room})
+    marks.heard(heard, used)
+    use(record, more)
+    marks.look()
+    crossed = carried + own + more >= min(known, carried + own) + room
+    assert bool(nudges) == crossed
+    use(record, 1000)
+    marks.look()
+    marks.look()
+    assert len(nudges) == 1, "one for a verdict"
+    marks.heard(heard, used)
+    marks.look()
+    assert len(nudges) == 2
+
+
+def test_money_has_a_mark_and_time_has_none() -> None:
+    """The sidecar's own clock tells it of time."""
+    marks, record, nudges = marks_of()
+    state = replace(verdict().resources[semconv.TOKENS], used=Decimal("0.10"))
+    heard = replace(
+        verdict(),
+        resources={semconv.COST: state, semconv.DURATION: replace(state, used=1.0)},
+        headroom={semconv.COST: Decimal("0.05"), semconv.DURATION: 0.0},
+    )
+    marks.heard(heard, {semconv.COST: Decimal("0.10"), semconv.DURATION: 1.0})
+    use(record, cost=Decimal("0.1499"))
+    marks.look()
+    assert not nudges
+    use(record, cost=Decimal("0.0001"))
+    marks.look()
+    assert len(nudges) == 1
+
+
+def nudger(url: str) -> Nudger:
+    """Return a nudger of ``run-1``."""
+    return Nudger(SidecarAddress.parse(url), "run-1")
+
+
+def test_nudges_that_come_while_one_is_on_its_way_are_one_more() -> None:
+    asked: list[str] = []
+    go, there = threading.Event(), threading.Semaphore(0)
+
+    def answer(path: str, _body: bytes) -> tuple[int, bytes]:
+        asked.append(path)
+        there.release()
+        go.wait(10)
+        return 204, b""
+
+    with serving(answer) as url:
+        sender = nudger(url)
+        sender.nudge()
+        assert there.acquire(timeout=10)
+        for _ in range(100):
+            sender.nudge()
+        go.set()
+        assert there.acquire(timeout=10)
+        assert not there.acquire(timeout=0.1)
+        sender.stop()
+    assert asked == ["/v1/nudge?session_id=run-1"] * 2
+
+
+@pytest.mark.parametrize("status", [409, 401, 500])
+def test_where_it_does_not_help_no_more_are_sent(status: int) -> None:
+    """A Prometheus cannot be hastened; a token that is wrong stays wrong."""
+    there = threading.Semaphore(0)
+
+    def answer(_path: str, _body: bytes) -> tuple[int, bytes]:
+        there.release()
+        return status, b"{}"
+
+    with serving(answer) as url:
+        sender = nudger(url)
+        sender.nudge()
+        assert there.acquire(timeout=10)
+        for _ in range(10):
+            sender.nudge()
+        assert not there.acquire(timeout=0.2)
+        sender.stop()
+
+
+def test_nobody_waits_for_a_sidecar_that_is_not_there() -> None:
+    sender = nudger("http://127.0.0.1:9")
+    began = time.monotonic()
+    for _ in range(1000):
+        sender.nudge()
+    assert time.monotonic() - began < 1
+    sender.stop()
+
+
+def test_what_a_few_targets_give_changes_nothing_of_the_others() -> None:
+    """Neither their trouble, nor that there are too many runs at one."""
+    ledger = Ledger()
+    down = Problem("http://b", Reason.SOURCE_ERROR, "refused")
+    shown = replace(session("a"), target="http://a")
+    ledger.apply(Reading("scrape", START, (shown,), problems=(down,)))
+    later = replace(session("a", tokens=9, at=START + 1), target="http://a")
+    some = Reading("scrape", START + 1, (later,), asked=frozenset({"http://a"}))
+    ledger.apply(some)
+    assert ledger._trouble_at("http://b") is Reason.SOURCE_ERROR
+    assert ledger.accounts["a"].totals()[semconv.TOKENS] == 9
+    ledger.apply(replace(some, asked=None))
+    assert ledger._trouble_at("http://b") is None
+
+
+def test_a_nudge_reads_and_publishes_and_is_no_tick(tmp_path: Path) -> None:
+    """An unknown run hastens the next one instead, where the source can read runs at all."""
+    parts = sidecar(tmp_path, reading(session(tokens=500)))
+    parts.source.reads_runs = True
+    assert asyncio.run(parts.loop.nudge("run-1")) is Nudged.DONE
+    published = parts.hub.get("run-1")
+    assert published is not None
+    assert published.verdict.resources[semconv.TOKENS].used == 500
+    parts.source.reads_runs = False
+    assert asyncio.run(parts.loop.nudge("run-1")) is Nudged.IMPOSSIBLE
+    parts.store.close()
