@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _NONE: frozenset[str] = frozenset()
+_LABELS_KEPT = 1000
 
 
 class Slot:
@@ -46,29 +47,27 @@ class Slot:
         value: float,
         declared: str | None,
     ) -> None:
-        """Keep what is known of it."""
+        """Keep what is known of it. labels: without the session id."""
         self.session, self.name, self.labels = session, name, labels
         self.value, self.declared = value, declared
 
     @property
     def series(self) -> tuple[str, dict[str, str]]:
         """Return name and labels."""
-        return self.name, dict(self.labels)
+        return self.name, {**self.labels, semconv.SESSION_ID: self.session.session_id}
 
 
 class _Session:
     """What all slots of one session id come to."""
 
     __slots__ = (
-        "anew", "counters", "dropped", "facts", "implausible", "labels", "moved", "repeated",
-        "session_id", "slots", "standing",
+        "anew", "counters", "dropped", "facts", "implausible", "moved", "repeated", "session_id",
+        "slots", "standing",
     )  # fmt: skip
 
     def __init__(self, standing: Standing, session_id: str) -> None:
         self.standing, self.session_id = standing, session_id
         self.slots: list[Slot] = []
-        self.labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
-        """Most series of a session have the same labels: they share one mapping."""
         self.counters: Mapping[tuple[str, str], Number] | None = None
         """None if it is no session: nothing of it is judged."""
         self.facts = SessionFacts()
@@ -83,7 +82,7 @@ class _Session:
 
     def put_together(self, target: str) -> None:
         """Have all of it assembled."""
-        samples = [Sample(s.name, s.labels, s.value, s.declared) for s in self.slots]
+        samples = [Sample(*slot.series, slot.value, slot.declared) for slot in self.slots]
         found = assemble(samples, target, 0.0)
         self.dropped, self.counters = found.dropped, None
         facts = [slot.name for slot in self.slots if slot.name in SINGLE_FACTS]
@@ -108,7 +107,7 @@ class _Session:
                     return False
                 facts[rule.fact] = slot.value
             elif slot.declared in COUNTER_TYPES and plausible(slot.value):
-                further = "" if len(slot.labels) == 1 else labels_text(slot.labels)
+                further = labels_text(slot.labels) if slot.labels else ""
                 counters[resource, further] = number(resource, slot.value)
             else:
                 return False
@@ -126,6 +125,8 @@ class Standing:
         """Begin with none."""
         self.target = target
         self._sessions: dict[str, _Session] = {}
+        self._labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
+        """Sets of labels that series share."""
         self._changed: dict[str, _Session] = {}
         self._dropped: dict[str, _Session] = {}
         """Those of which something was refused."""
@@ -146,11 +147,21 @@ class Standing:
         session = self._sessions.get(session_id)
         if session is None:
             session = self._sessions[session_id] = _Session(self, session_id)
-        labels = session.labels.setdefault(tuple(sample.labels.items()), sample.labels)
+        labels = self._shared(sample.labels)
         slot = Slot(session, sample.name, labels, sample.value, sample.declared)
         session.slots.append(slot)
         self._put_anew(session)
         return slot
+
+    def _shared(self, labels: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the labels besides the session id: most series of all sessions have the same."""
+        key = tuple(item for item in labels.items() if item[0] != semconv.SESSION_ID)
+        known = self._labels.get(key)
+        if known is None:
+            if len(self._labels) >= _LABELS_KEPT:  # who labels by request shares none of them
+                self._labels.clear()
+            known = self._labels[key] = dict(key)
+        return known
 
     def remove(self, slot: Slot) -> None:
         """Let go of a series that is there no more."""
