@@ -116,7 +116,7 @@ def _measure(source: Prepared, runs: int, changing: float) -> Measured:
         for first in range(0, runs, PER_TARGET)
     ]
     ticks, beside = list[float](), list[float]()
-    count = 10 if runs < SIZES[-1] else 5
+    count = 10 if runs < SIZES[-1] else 4
     with _loop(source) as (loop, store):
         for number in range(count):
             source.now += 1
