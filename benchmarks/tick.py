@@ -8,7 +8,7 @@ import time
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.report import Goal, Report
-from benchmarks.ticking import BEGAN, COLUMNS, PER_TARGET, common_goals, measure_all
+from benchmarks.ticking import COLUMNS, PER_TARGET, Prepared, common_goals, measure_all
 from otel_budget.model.reading import Reading
 from otel_budget.sources.pages import SessionPages
 from otel_budget.sources.parse import PageLimits
@@ -16,13 +16,11 @@ from otel_budget.sources.parse import PageLimits
 _LIMITS = PageLimits(samples=1_000_000)
 
 
-class _Source:
+class _Source(Prepared):
     """Gives the page that is ready of each target, as the scrape does once it has arrived."""
 
-    reads_runs = False
-
     def __init__(self) -> None:
-        self.now = BEGAN
+        super().__init__()
         self._bodies: list[bytes] = []
         self._pages: list[SessionPages] = []
 
@@ -46,12 +44,6 @@ class _Source:
         ]
         sessions = tuple(session for page in found for session in page.sessions)
         return Reading("scrape", self.now, sessions)
-
-    async def read_run(self, session_id: str) -> Reading | None:  # noqa: ARG002 - as Source has it
-        return None
-
-    async def close(self) -> None:
-        pass
 
 
 def run(*, quick: bool) -> Report:

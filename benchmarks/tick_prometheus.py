@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.pages import answer
 from benchmarks.report import Goal, Report
-from benchmarks.ticking import BEGAN, COLUMNS, SIZES, common_goals, measure_all
+from benchmarks.ticking import COLUMNS, SIZES, Prepared, common_goals, measure_all
 from otel_budget.model.reading import Reading
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 
@@ -19,13 +19,11 @@ if TYPE_CHECKING:
 _MOST_KIB = 2.0
 
 
-class _Source:
+class _Source(Prepared):
     """Gives the answer that is ready, as the source does once it has arrived."""
 
-    reads_runs = False
-
     def __init__(self) -> None:
-        self.now = BEGAN
+        super().__init__()
         self._body = b""
         settings = PrometheusSettings("http://127.0.0.1", session_limit=1_000_000)
         self._prometheus = PrometheusSource(settings, lambda: self.now)
@@ -43,12 +41,6 @@ class _Source:
     async def read(self) -> Reading:
         found, _ = await asyncio.to_thread(self._prometheus.take, self._body, self.now)
         return Reading("prometheus", self.now, tuple(found.sessions), dropped=found.dropped)
-
-    async def read_run(self, session_id: str) -> Reading | None:  # noqa: ARG002 - as Source has it
-        return None
-
-    async def close(self) -> None:
-        pass
 
 
 def run(*, quick: bool) -> Report:

@@ -8,9 +8,10 @@ import math
 import statistics
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.machine import resident_mib
 from benchmarks.pages import Fleet
@@ -23,11 +24,11 @@ from otel_budget.sidecar.loop import Loop, Settings
 from otel_budget.sidecar.store import open_store
 from otel_budget.sidecar.telemetry import Telemetry
 from otel_budget.sidecar.wiring import GC_THRESHOLDS
-from otel_budget.sources.base import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from otel_budget.model.reading import Reading
     from otel_budget.sidecar.store import Store
 
 PER_TARGET, BEGAN = 10_000, 2_000_000_000.0
@@ -36,16 +37,33 @@ COLUMNS = ("runs", "changing", "tick, ms", "slowest, ms", "µs a run", "beside",
            "KiB a run")  # fmt: skip
 
 
-class Prepared(Source, Protocol):
+class Prepared(ABC):
     """A source that gives what was made ready for it."""
 
-    now: float
+    reads_runs = False
 
+    def __init__(self) -> None:
+        """Begin at some time."""
+        self.now = BEGAN
+
+    @abstractmethod
     def prepare(self, pages: list[bytes]) -> None:
         """Take the pages of all targets at ``now``."""
 
+    @abstractmethod
     def beside(self) -> float:
         """Do what the tick is held against with what was prepared; return the seconds."""
+
+    @abstractmethod
+    async def read(self) -> Reading:
+        """Return what was prepared, as Source does."""
+
+    async def read_run(self, session_id: str) -> Reading | None:  # noqa: ARG002 - as Source has it
+        """Return None."""
+        return None
+
+    async def close(self) -> None:  # noqa: B027 - there is nothing to close
+        """Do nothing."""
 
 
 class Measured(NamedTuple):
