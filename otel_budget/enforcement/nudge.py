@@ -10,6 +10,8 @@ from __future__ import annotations
 import http.client
 import logging
 import threading
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -34,13 +36,15 @@ class Nudger:
         """Start nothing yet."""
         self._address, self._session_id = address, session_id
         self._path = f"{address.path}/v1/nudge?session_id={quote(session_id, safe='')}"
-        self._lock = threading.Lock()
-        self._wanted, self._over = threading.Event(), threading.Event()
+        # Both may be used by a signal handler that comes in the middle of their use.
+        self._lock, self._wanted = threading.RLock(), SimpleQueue[None]()
+        self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
     def nudge(self) -> None:
         """Have one sent, if none is waiting. Returns at once."""
-        self._wanted.set()
+        if self._wanted.empty():
+            self._wanted.put(None)
         with self._lock:
             if self._thread is None and not self._over.is_set():
                 self._thread = threading.Thread(
@@ -51,7 +55,7 @@ class Nudger:
     def stop(self) -> None:
         """Send no more."""
         self._over.set()
-        self._wanted.set()
+        self._wanted.put(None)
 
     def _run(self) -> None:
         connection: http.client.HTTPConnection | None = None
@@ -73,13 +77,19 @@ class Nudger:
 
     def _next(self) -> bool:
         """Wait for the next one; False when there was none for long, or there are to be no more."""
-        wanted = self._wanted.wait(_IDLE)
+        wanted = True
+        try:
+            self._wanted.get(timeout=_IDLE)
+        except Empty:
+            wanted = False
         with self._lock:
-            if self._over.is_set() or not (wanted or self._wanted.is_set()):
+            if self._over.is_set() or not (wanted or not self._wanted.empty()):
                 self._thread = None
                 return False
-            self._wanted.clear()
-            return True
+            with suppress(Empty):  # however many there are, this is for all of them
+                while True:
+                    self._wanted.get_nowait()
+        return True
 
     def _send(self, connection: http.client.HTTPConnection) -> float:
         """Send one; return the seconds for which no other is to follow."""
