@@ -20,12 +20,13 @@ test-libraries: $(VENV)/.dev
 RELIABILITY := tests/integration/test_many_sessions.py tests/integration/test_killed_sidecar.py \
 	tests/integration/test_killed_run.py tests/integration/test_bad_sidecar.py \
 	tests/integration/test_disk_full.py tests/integration/test_sidecar_process.py \
-	tests/integration/test_doctor.py tests/integration/test_who_may_ask.py \
+	tests/integration/test_doctor.py tests/integration/test_nudge.py \
+	tests/integration/test_who_may_ask.py \
 	tests/integration/test_client_limits.py tests/integration/test_operators.py \
 	tests/integration/test_api_fuzzed.py tests/conformance/test_identity.py \
 	tests/conformance/test_data_states.py tests/properties
 
-# Some ten minutes.
+# Some twenty minutes.
 reliability: $(VENV)/.dev
 	$(MEASURE) $(BIN)/python -m pytest $(RELIABILITY)
 	$(TAKE_UP)
