@@ -16,7 +16,6 @@ from opentelemetry import trace
 from otel_budget import semconv
 from otel_budget.agent.guard import Guard
 from otel_budget.agent.saving import Saving
-from otel_budget.enforcement.client import VerdictClient
 from otel_budget.enforcement.lease import Lease
 from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation import automatic, tracing
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from otel_budget.enforcement.client import VerdictClient
     from otel_budget.instrumentation.genai.call import Target
     from otel_budget.instrumentation.record import SessionRecord
     from otel_budget.model.verdict import ResourceState, Verdict
@@ -66,10 +66,7 @@ class Run:
         self._on_verdict = on_verdict
         self._begun = self._lost = False
         self._lease = Lease(record.clock.monotonic) if sidecar else None
-        self._client = None if sidecar is None else VerdictClient(
-            sidecar, record.session_id, on_verdict=self._hear, on_reachable=self._reached,
-            on_life=self._alive,
-        )  # fmt: skip
+        self._client = None if sidecar is None else self._client_of(sidecar)
         self.guard = Guard(
             record,
             record.clock,
@@ -81,6 +78,14 @@ class Run:
         )
         SESSIONS.add(record)
         AT_EXIT.first[id(self)] = self._at_exit
+
+    def _client_of(self, sidecar: str) -> VerdictClient:
+        from otel_budget.enforcement.client import VerdictClient  # who has no sidecar does without
+
+        return VerdictClient(
+            sidecar, self.record.session_id, on_verdict=self._hear, on_reachable=self._reached,
+            on_life=self._alive,
+        )  # fmt: skip
 
     def begin(self) -> None:
         """Start what runs in the background, at the first use of the run."""
