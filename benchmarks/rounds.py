@@ -116,6 +116,7 @@ def steps(total: int, label: str) -> Iterator[int]:
 def _times(one: Contestant, turn: float) -> int:
     """Find out how often something can be done in one turn; this warms it up, too."""
     times = one.least
+    one.work(times)  # what is loaded at the first time says nothing of the others
     taken = _timed(one.work, times)
     while taken < turn / 4:
         times *= 4
