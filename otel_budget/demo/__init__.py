@@ -23,6 +23,8 @@ from otel_budget.errors import InvalidValueError, OtelBudgetError
 #: Seconds between two scrapes of the demo's sidecar.
 INTERVAL = 0.2
 _START_TIMEOUT = 20.0
+#: Seconds after which it is looked in any case whether there was a signal.
+LOOK_EVERY = 0.2
 
 
 def run_demo(speed: float = 12.0, keep: str | PathLike[str] | None = None) -> int:
@@ -98,8 +100,9 @@ def _wait(replays: list[scenario.Replay], screen: Screen, cancelled: threading.E
     while left:
         try:
             # Not Thread.join: interrupted, it takes a thread that goes on for one that is over.
-            left[0].finished.wait()
-            left.pop(0)
+            # And not without end: a signal that another thread is given wakes nobody here.
+            if left[0].finished.wait(LOOK_EVERY):
+                left.pop(0)
         except KeyboardInterrupt:
             if not cancelled.is_set():
                 cancelled.set()

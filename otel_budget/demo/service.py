@@ -17,7 +17,7 @@ from pathlib import Path
 
 from otel_budget import serve_metrics
 from otel_budget.config.values import split_address
-from otel_budget.demo import check_speed, root_folder, scenario
+from otel_budget.demo import LOOK_EVERY, check_speed, root_folder, scenario
 from otel_budget.demo.screen import Screen
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.checkpoint import CheckpointFolder
@@ -74,7 +74,8 @@ def _round(replays: list[scenario.Replay], ended: threading.Event) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        while thread.is_alive():  # as in the demo: a signal may wake nobody here
+            thread.join(LOOK_EVERY)
 
 
 def _names(number: int) -> str:
