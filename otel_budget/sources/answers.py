@@ -148,7 +148,7 @@ class SessionAnswers:
                 came[row] = Point(_labels(labels), value)
             else:
                 self._change(before, row, value)
-        if came and len(came) + len(known) > 1:  # in the order of the answer
+        if len(came) > 1:  # in the order of the answer, whatever that of a set is
             came = {row: came[row] for row in rows if row in came}
         self._remove(gone.values())
         self._add(came)

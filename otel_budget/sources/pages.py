@@ -2,7 +2,7 @@
 
 Most lines of a page are those of the page before: sets tell which are not. A line that is new is a
 known series with another value, or a new series, which the parser reads. What is not as usual (a
-series twice, timestamps, OpenMetrics, another type) has the page read as a whole, by PageReader,
+line twice, timestamps, OpenMetrics, another type) has the page read as a whole, by PageReader,
 which is the reference: what comes out here is what it would have given.
 """
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _NONE: frozenset[str] = frozenset()
+#: Sets of labels to share at one target; who labels by request has no use for more.
 _LABELS_KEPT = 1000
 
 
@@ -158,7 +159,7 @@ class Standing:
         key = tuple(item for item in labels.items() if item[0] != semconv.SESSION_ID)
         known = self._labels.get(key)
         if known is None:
-            if len(self._labels) >= _LABELS_KEPT:  # who labels by request shares none of them
+            if len(self._labels) >= _LABELS_KEPT:
                 self._labels.clear()
             known = self._labels[key] = dict(key)
         return known
