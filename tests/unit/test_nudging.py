@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -93,18 +95,28 @@ def nudger(url: str) -> Nudger:
     return Nudger(SidecarAddress.parse(url), "run-1")
 
 
-def test_nudges_that_come_while_one_is_on_its_way_are_one_more() -> None:
-    asked: list[str] = []
-    go, there = threading.Event(), threading.Semaphore(0)
+@contextmanager
+def sidecar_that_answers(
+    status: int, go: threading.Event
+) -> Iterator[tuple[Nudger, threading.Semaphore, list[str]]]:
+    """Yield a nudger, what is released at each nudge, and their paths; answer once told to."""
+    there, asked = threading.Semaphore(0), list[str]()
 
     def answer(path: str, _body: bytes) -> tuple[int, bytes]:
         asked.append(path)
         there.release()
         go.wait(10)
-        return 204, b""
+        return status, b""
 
     with serving(answer) as url:
         sender = nudger(url)
+        yield sender, there, asked
+        sender.stop()
+
+
+def test_nudges_that_come_while_one_is_on_its_way_are_one_more() -> None:
+    go = threading.Event()
+    with sidecar_that_answers(204, go) as (sender, there, asked):
         sender.nudge()
         assert there.acquire(timeout=10)
         for _ in range(100):
@@ -112,27 +124,20 @@ def test_nudges_that_come_while_one_is_on_its_way_are_one_more() -> None:
         go.set()
         assert there.acquire(timeout=10)
         assert not there.acquire(timeout=0.1)
-        sender.stop()
     assert asked == ["/v1/nudge?session_id=run-1"] * 2
 
 
 @pytest.mark.parametrize("status", [409, 401, 500])
 def test_where_it_does_not_help_no_more_are_sent(status: int) -> None:
     """A Prometheus cannot be hastened; a token that is wrong stays wrong."""
-    there = threading.Semaphore(0)
-
-    def answer(_path: str, _body: bytes) -> tuple[int, bytes]:
-        there.release()
-        return status, b"{}"
-
-    with serving(answer) as url:
-        sender = nudger(url)
+    go = threading.Event()
+    go.set()
+    with sidecar_that_answers(status, go) as (sender, there, _asked):
         sender.nudge()
         assert there.acquire(timeout=10)
         for _ in range(10):
             sender.nudge()
         assert not there.acquire(timeout=0.2)
-        sender.stop()
 
 
 def test_nobody_waits_for_a_sidecar_that_is_not_there() -> None:
