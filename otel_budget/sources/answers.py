@@ -1,9 +1,9 @@
 """The sessions in the answers of one Prometheus query API, of which only what changed is read.
 
-Most rows of an answer are those of the answer before, but for the time of evaluation, which is the
-same in all of them: once it is taken out, sets tell which rows are not. A new row is a series that
-is known, with another value, or a new one. What is not as Prometheus writes it has the answer read
-as a whole, by ``take_apart``, which is the reference: what comes out here is what it would give.
+Most rows of an answer are those of the answer before (see rows.py), but for the time of evaluation,
+which is the same in all of them and taken out first. A row that is another one is a series that is
+known, with another value, or a new one. What is not as Prometheus writes it has the answer read as
+a whole, by ``take_apart``, which is the reference: what comes out here is what it would give.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_budget import semconv
 from otel_budget.sources.assemble import Sample, labels_text
 from otel_budget.sources.query import Point
+from otel_budget.sources.rows import Rows, UnusualError
 from otel_budget.sources.standing import Standing
 from otel_budget.sources.vector import (
     NAME,
@@ -31,7 +32,7 @@ from otel_budget.sources.vector import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from otel_budget.model.preset import Preset
     from otel_budget.model.reading import SessionReading
@@ -68,10 +69,6 @@ class _Time:
         self.run, self.at = run, at
 
 
-class _UnusualError(Exception):
-    """The answer has to be read as a whole."""
-
-
 class SessionAnswers:
     """Take the answers to one query, one after the other."""
 
@@ -87,7 +84,7 @@ class SessionAnswers:
         if self._preset is None:
             try:
                 return self._take_changes(body)
-            except _UnusualError:
+            except UnusualError:
                 self._forget()
             except Exception:
                 self._forget()  # whatever it was, the next answer does not build upon it
@@ -118,8 +115,8 @@ class SessionAnswers:
     def _forget(self) -> None:
         self._whole = None
         self._standings: dict[str, Standing] = {}
-        self._slots: dict[bytes, Slot | _Time] = {}
-        """Row, without its time of evaluation, to series."""
+        self._rows: Rows[bytes, Slot | _Time] = Rows(_VALUE)
+        """Those of the last answer, without their time of evaluation."""
         self._times: dict[Run, list[_Time]] = {}
         self._added: dict[Run, set[str]] = {}
         """Per run, by job and instance, the labels that are part of its target."""
@@ -132,43 +129,40 @@ class SessionAnswers:
 
     def _take_changes(self, body: bytes) -> Taken:
         rows, evaluated_at = _rows(body)
-        known, page = self._slots, set(rows)
-        if len(page) != len(rows):
-            raise _UnusualError
-        gone = {row.rpartition(_VALUE)[0]: row for row in known.keys() - page}
-        came: dict[bytes, Point] = {}
-        for row in page.difference(known):
-            labels, _, rest = row.rpartition(_VALUE)
-            number = _NUMBER.fullmatch(rest)
-            value = math.inf if number is None else float(number[1])
-            if math.isinf(value):
-                raise _UnusualError
-            before = gone.pop(labels, None)
-            if before is None:
-                came[row] = Point(_labels(labels), value)
-            else:
-                self._change(before, row, value)
-        if len(came) > 1:  # in the order of the answer, whatever that of a set is
-            came = {row: came[row] for row in rows if row in came}
-        self._remove(gone.values())
-        self._add(came)
+        others = self._rows.others(rows)
+        if others is None:
+            self._take_series(rows)
+        else:
+            for place, slot, value in others:
+                _change(slot, value)
+                self._rows.put(place, rows[place])
         self._whole = None
         sampled = {run: max(time.at for time in times) for run, times in self._times.items()}
         return Taken(sampled, evaluated_at)
 
-    def _change(self, before: bytes, row: bytes, value: float) -> None:
-        slot = self._slots[row] = self._slots.pop(before)
-        if isinstance(slot, _Time):
-            slot.at = value
-        else:
-            slot.session.standing.change(slot, value)
+    def _take_series(self, rows: list[bytes]) -> None:
+        """Take in an answer that has other series than the one before, or has them elsewhere."""
+        known = self._rows.by_series()
+        slots: list[Slot | _Time | None] = []
+        came: dict[int, Point] = {}
+        for place, row in enumerate(rows):
+            series, _, value = row.rpartition(_VALUE)
+            before, slot = known.pop(series, (None, None))
+            slots.append(slot)
+            if slot is None:
+                came[place] = Point(_labels(series), _number(value))
+            elif row != before:
+                _change(slot, value)
+        self._remove(slot for _, slot in known.values())
+        for place, slot in zip(came, self._add(came.values()), strict=True):
+            slots[place] = slot
+        self._rows.replace(rows, slots)
 
-    def _remove(self, rows: Iterable[bytes]) -> None:
+    def _remove(self, slots: Iterable[Slot | _Time]) -> None:
         """Let go of series; have the answer read as a whole if that moves what stays."""
         timeless: list[Run] = []
         begun: list[Run] = []
-        for row in rows:
-            slot = self._slots.pop(row)
+        for slot in slots:
             if isinstance(slot, _Time):
                 times = self._times[slot.run]
                 times.remove(slot)
@@ -182,34 +176,37 @@ class SessionAnswers:
             if slot.name == semconv.INCARNATION_START.name:
                 begun.append((standing.target, slot.session.session_id))
         if any(self._shows(target, session_id) for target, session_id in timeless):
-            raise _UnusualError
+            raise UnusualError
         for target, session_id in begun:
             run = (self._plain[target], session_id)
             if run in self._added:
                 if any(self._knows(each, session_id) for each in self._places[run[0]]):
-                    raise _UnusualError
+                    raise UnusualError
                 del self._added[run]
 
-    def _add(self, came: Mapping[bytes, Point]) -> None:
-        """Take in series that are new."""
-        for run, names in added_labels(list(came.values())).items():
+    def _add(self, points: Collection[Point]) -> list[Slot | _Time]:
+        """Take in series that are new; return what stands for each."""
+        for run, names in added_labels(points).items():
             if not self._added.get(run, set()) >= names:
                 if any(self._knows(each, run[1]) for each in self._places.get(run[0], ())):
-                    raise _UnusualError  # it has series under another target
+                    raise UnusualError  # it has series under another target
                 self._added[run] = names
         counted: set[Run] = set()
-        for row, point in came.items():
+        slots: list[Slot | _Time] = []
+        for point in points:
             name, labels, run = self._placed(point)
             if SAMPLED in point.labels:
-                time = self._slots[row] = _Time(run, point.value)
+                time = _Time(run, point.value)
+                slots.append(time)
                 self._times.setdefault(run, []).append(time)
                 self._timed[run[0]] += 1
                 continue
-            self._slots[row] = self._standings[run[0]].add(Sample(name, labels, point.value))
+            slots.append(self._standings[run[0]].add(Sample(name, labels, point.value)))
             if name in semconv.JUDGED_COUNTERS:
                 counted.add(run)
         if not counted <= self._times.keys():
-            raise _UnusualError  # of some it is not said when they were sampled
+            raise UnusualError  # of some it is not said when they were sampled
+        return slots
 
     def _placed(self, point: Point) -> tuple[str, dict[str, str], Run]:
         """Return the name of a series, its labels besides, and whose it is."""
@@ -244,16 +241,32 @@ def _rows(body: bytes) -> tuple[list[bytes], float]:
     """Return the rows of an answer without the time of evaluation, and that."""
     first = _TIME.search(body)
     if first is None or not (body.startswith(_HEAD) and body.endswith(_TAIL)):
-        raise _UnusualError
+        raise UnusualError
     middle = body[len(_HEAD) : -len(_TAIL)].replace(first[0], _VALUE)
     return middle.split(_NEXT), float(first[1])
+
+
+def _change(slot: Slot | _Time | None, value: bytes) -> None:
+    number = _number(value)
+    if isinstance(slot, _Time):
+        slot.at = number
+    elif slot is not None:
+        slot.session.standing.change(slot, number)
+
+
+def _number(value: bytes) -> float:
+    found = _NUMBER.fullmatch(value)
+    number = math.inf if found is None else float(found[1])
+    if math.isinf(number):
+        raise UnusualError
+    return number
 
 
 def _labels(text: bytes) -> dict[str, str]:
     try:
         labels: dict[str, str] = json.loads(b"{%b}" % text)
     except ValueError as exc:
-        raise _UnusualError from exc
+        raise UnusualError from exc
     if not all(isinstance(value, str) for value in labels.values()):
-        raise _UnusualError
+        raise UnusualError
     return labels

@@ -1,15 +1,15 @@
 """The sessions on the pages of one target, of which only the lines that changed are read.
 
-Most lines of a page are those of the page before: sets tell which are not. A line that is new is a
-known series with another value, or a new series, which the parser reads. What is not as usual (a
-line twice, timestamps, OpenMetrics, another type) has the page read as a whole, by PageReader,
-which is the reference: what comes out here is what it would have given.
+Most lines of a page are those of the page before (see rows.py). A line that is another one is a
+known series with another value, or a new series, which the parser reads. What is not as usual
+(timestamps, OpenMetrics, another type) has the page read as a whole, by PageReader, which is the
+reference: what comes out here is what it would have given.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from otel_budget.sources.assemble import NEEDED, Assembled, Sample, assemble
 from otel_budget.sources.parse import (
@@ -20,27 +20,13 @@ from otel_budget.sources.parse import (
     is_openmetrics,
     note_type,
 )
+from otel_budget.sources.rows import Rows, UnusualError
 from otel_budget.sources.standing import Slot, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 _LINES_PER_LOOK: Final = 256
-
-
-class _Change(NamedTuple):
-    """What is different on a page, found out before anything is changed by it."""
-
-    values: list[tuple[str, str, float]]
-    """The line there was, the one there is, and its value."""
-    came: list[tuple[str, Sample]]
-    gone: Iterable[str]
-    comments: frozenset[str]
-    declared: dict[str, str]
-
-
-class _UnusualError(Exception):
-    """The page has to be read as a whole."""
 
 
 class SessionPages:
@@ -55,14 +41,9 @@ class SessionPages:
     def read(self, body: bytes, content_type: str, sampled_at: float) -> Assembled:
         """Return the sessions on a page. Raises ExpositionError as PageReader does."""
         try:
-            if self._slots and not is_openmetrics(content_type):
-                try:
-                    self._apply(self._compare(body))
-                    return self._standing.read(lambda _target, _session_id: sampled_at)
-                except _UnusualError:
-                    self._reader.learn({_series(ln): s.series for ln, s in self._slots.items()})
-                    self._forget()
-            return self._read_whole(body, content_type, sampled_at)
+            if not (self._rows and self._take(body, content_type)):
+                return self._read_whole(body, content_type, sampled_at)
+            return self._standing.read(lambda _target, _session_id: sampled_at)
         except Exception:
             self._forget()  # whatever it was, the next page does not build upon it
             raise
@@ -73,113 +54,133 @@ class SessionPages:
 
     def _forget(self) -> None:
         self._standing = Standing(self._target)
-        self._slots: dict[str, Slot] = {}
-        """Line to series; empty if the page before was not as usual."""
-        self._comments: frozenset[str] = frozenset()
+        self._rows: Rows[str, Slot] = Rows(" ")
+        """The lines of the page before; none if it was not as usual."""
         self._declared: dict[str, str] = {}
         self._odd: frozenset[str] = frozenset()
         """The sessions on a page that was not as usual."""
 
     def _read_whole(self, body: bytes, content_type: str, sampled_at: float) -> Assembled:
         found = self._reader.read_lines(body, content_type)
-        lines = {line for line, _ in found}
-        if None in lines or len(lines) != len(found):
+        if any(line is None for line, _ in found):
             read = assemble([sample for _, sample in found], self._target, sampled_at)
             self._odd = frozenset(session.session_id for session in read.sessions)
             return read
-        for line, sample in found:
-            self._slots[str(line)] = self._standing.add(sample)
-        self._comments, self._declared = _declared(body.decode("utf-8").split("\n"))
+        lines = body.decode("utf-8").split("\n")
+        slots: list[Slot | None] = []
+        ours = iter(found)
+        awaited = next(ours, None)
+        for line in lines:
+            if awaited is None or line != awaited[0]:
+                slots.append(None)
+                continue
+            slots.append(self._standing.add(awaited[1]))
+            awaited = next(ours, None)
+        self._rows.replace(lines, slots)
+        self._declared = _declared(lines)
         self._reader = PageReader(NEEDED, self._limits, self._seconds)  # what it knew is here now
         return self._standing.read(lambda _target, _session_id: sampled_at)
 
-    def _compare(self, body: bytes) -> _Change:
-        """Return what is different from the page before."""
+    def _take(self, body: bytes, content_type: str) -> bool:
+        """Take in what is different from the page before; False if that alone does not do."""
         try:
+            if is_openmetrics(content_type):
+                raise UnusualError
             lines = body.decode("utf-8").split("\n")
-        except UnicodeDecodeError as exc:
-            raise _UnusualError from exc
-        page = set(lines)
-        if lines[-1] or len(page) != len(lines) or len(lines) > self._limits.samples:
-            raise _UnusualError
-        new = page.difference(self._slots, self._comments, ("",))
-        gone = self._slots.keys() - page
-        comments, declared = self._comments, self._declared
-        if any(line.startswith("#") for line in new) or not comments <= page:
-            comments, declared = _declared(lines)
-            new -= comments
-        values, came = self._read_new(new, {_series(line): line for line in gone}, declared)
-        if len(came) > 1:  # in the order of the page, whatever that of a set is
-            of_line = dict(came)
-            came = [(line, of_line[line]) for line in lines if line in of_line]
-        gone.difference_update(old for old, _, _ in values)
-        if declared is not self._declared:
-            self._check_types(declared, gone)
-        return _Change(values, came, gone, comments, declared)
+            if lines[-1] or len(lines) > self._limits.samples:
+                raise UnusualError
+            until = time.thread_time() + self._seconds
+            if not self._take_values(lines, until):
+                self._take_series(lines, until)
+        except (UnusualError, UnicodeDecodeError):
+            self._reader.learn({self._rows.series(row): slot.series for row, slot in self._rows})
+            self._forget()
+            return False
+        return True
 
-    def _read_new(
-        self, new: set[str], gone: dict[str, str], declared: dict[str, str]
-    ) -> tuple[list[tuple[str, str, float]], list[tuple[str, Sample]]]:
-        """Return which lines give a series another value, and which series came."""
-        values: list[tuple[str, str, float]] = []
-        came: list[tuple[str, Sample]] = []
-        until = time.thread_time() + self._seconds
-        for number, line in enumerate(new):
+    def _take_values(self, lines: list[str], until: float) -> bool:
+        """Take in other values; False if there are other series, or other types."""
+        others = self._rows.others(lines)
+        if others is None or any(
+            slot is None and lines[place].startswith("#") for place, slot, _ in others
+        ):
+            return False
+        for number, (place, slot, value) in enumerate(others):
+            line = lines[place]
+            if slot is not None:
+                self._standing.change(slot, _value(line, value))
+            elif self._exactly(line, self._declared) is not None:
+                raise UnusualError
+            self._rows.put(place, line)
+            _look_at_time(number, until)
+        return True
+
+    def _take_series(self, lines: list[str], until: float) -> None:
+        """Take in a page that has other series than the one before, or has them elsewhere."""
+        declared = _declared(lines)
+        names = declared.keys() | self._declared.keys()
+        retyped = {name for name in names if declared.get(name) != self._declared.get(name)}
+        known = self._rows.by_series()
+        slots: list[Slot | None] = []
+        for number, line in enumerate(lines):
             text, _, value = line.rpartition(" ")
-            before = gone.pop(text, None)
+            before = known.pop(text, None)
             if before is None:
-                came += self._new_series(line, declared)
-            elif VALUE.fullmatch(value) is None:
-                raise _UnusualError
+                slots.append(self._new_slot(line, declared))
             else:
-                values.append((before, line, float(value)))
-            if number % _LINES_PER_LOOK == 0 and time.thread_time() > until:
-                raise _UnusualError
-        return values, came
+                slots.append(self._old_slot(before, line, value, retyped))
+            _look_at_time(number, until)
+        for _, slot in known.values():
+            self._standing.remove(slot)
+        self._rows.replace(lines, slots)
+        self._declared = declared
 
-    def _new_series(self, line: str, declared: dict[str, str]) -> list[tuple[str, Sample]]:
+    def _old_slot(
+        self, before: tuple[str, Slot], line: str, value: str, retyped: Collection[str]
+    ) -> Slot:
+        row, slot = before
+        if slot.name in retyped:
+            raise UnusualError
+        if line != row:
+            self._standing.change(slot, _value(line, value))
+        return slot
+
+    def _new_slot(self, line: str, declared: dict[str, str]) -> Slot | None:
+        if not line or line.startswith("#"):
+            return None
+        sample = self._exactly(line, declared)
+        return None if sample is None else self._standing.add(sample)
+
+    def _exactly(self, line: str, declared: dict[str, str]) -> Sample | None:
+        """Return what the parser makes of a line that is not known; None if it is not wanted."""
         if len(line) > LONGEST_LINE or line != line.strip():
-            raise _UnusualError
+            raise UnusualError
         try:
             found = list(self._reader.exactly(line, 0))
         except Exception as exc:  # the whole page is read then, and says what is wrong with it
-            raise _UnusualError from exc
+            raise UnusualError from exc
         if len(found) > 1 or not all(usual for _, _, usual in found):
-            raise _UnusualError
-        return [
-            (line, Sample(*series, value, declared.get(series[0]))) for series, value, _ in found
-        ]
-
-    def _check_types(self, declared: dict[str, str], gone: set[str]) -> None:
-        """Have the page read as a whole if a series that is there got another type."""
-        other = {
-            name
-            for name in declared.keys() | self._declared.keys()
-            if declared.get(name) != self._declared.get(name)
-        }
-        if any(slot.name in other and line not in gone for line, slot in self._slots.items()):
-            raise _UnusualError
-
-    def _apply(self, change: _Change) -> None:
-        slots, standing = self._slots, self._standing
-        for before, line, value in change.values:
-            slot = slots[line] = slots.pop(before)
-            standing.change(slot, value)
-        for line in change.gone:
-            standing.remove(slots.pop(line))
-        for line, sample in change.came:
-            slots[line] = standing.add(sample)
-        self._comments, self._declared = change.comments, change.declared
+            raise UnusualError
+        return next(
+            (Sample(*series, value, declared.get(series[0])) for series, value, _ in found), None
+        )
 
 
-def _series(line: str) -> str:
-    return line.rpartition(" ")[0]
+def _value(line: str, value: str) -> float:
+    if VALUE.fullmatch(value) is None or len(line) > LONGEST_LINE:
+        raise UnusualError
+    return float(value)
 
 
-def _declared(lines: Iterable[str]) -> tuple[frozenset[str], dict[str, str]]:
-    """Return the comments of a page, and the types it declares."""
+def _look_at_time(number: int, until: float) -> None:
+    if number % _LINES_PER_LOOK == 0 and time.thread_time() > until:
+        raise UnusualError
+
+
+def _declared(lines: Iterable[str]) -> dict[str, str]:
+    """Return the types a page declares."""
     declared: dict[str, str] = {}
-    comments = [line for line in lines if line.startswith("#")]
-    for line in comments:
-        note_type(line, declared)
-    return frozenset(comments), declared
+    for line in lines:
+        if line.startswith("#"):
+            note_type(line, declared)
+    return declared

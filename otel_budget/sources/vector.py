@@ -21,7 +21,7 @@ from otel_budget.sources.preset import assembled, count, session_of, uncounted
 from otel_budget.sources.query import Point, Vector, parse_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from otel_budget.model.preset import Preset
     from otel_budget.model.reading import SessionReading
@@ -122,7 +122,7 @@ def place_of(target: str) -> str:
     return target.replace("/", ":").strip(":")
 
 
-def added_labels(points: Sequence[Point]) -> dict[Run, set[str]]:
+def added_labels(points: Iterable[Point]) -> dict[Run, set[str]]:
     """Return, per run, the names of the labels that were added to its series on the way."""
     added: dict[Run, set[str]] = {}
     for point in points:

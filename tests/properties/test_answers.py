@@ -89,9 +89,9 @@ def alone(body: bytes) -> object:
 
 
 def _refuse(_body: bytes) -> object:
-    from otel_budget.sources.answers import _UnusualError
+    from otel_budget.sources.rows import UnusualError
 
-    raise _UnusualError
+    raise UnusualError
 
 
 def date(sampled: Mapping[Run, float]) -> Callable[[str, str], float]:
