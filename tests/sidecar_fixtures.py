@@ -109,7 +109,7 @@ class Script:
             raise step
         now = self._clock()
         return replace(
-            step, read_at=now, sessions=tuple(replace(s, sampled_at=now) for s in step.sessions)
+            step, read_at=now, sessions=tuple(s._replace(sampled_at=now) for s in step.sessions)
         )
 
     async def read_run(self, session_id: str) -> Reading | None:

@@ -6,7 +6,6 @@ On a terminal the bars move; piped to a file there are plain lines and the summa
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
@@ -88,7 +87,7 @@ def _known(name: str, state: ResourceState) -> ResourceState:
     ceiling = CEILING_TOKENS
     if name != semconv.TOKENS or state.limit is None or state.limit <= ceiling:
         return state
-    return replace(state, limit=ceiling, ratio=float(state.used) / ceiling)
+    return state._replace(limit=ceiling, ratio=float(state.used) / ceiling)
 
 
 def _bar(name: str, state: ResourceState) -> tuple[ProgressBar, Text, Text]:

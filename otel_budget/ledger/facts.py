@@ -6,7 +6,6 @@ taken from the one before, and of processes that cannot be put in order the stri
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
@@ -20,12 +19,11 @@ N = TypeVar("N", float, Number)
 def filled(newer: SessionFacts, older: SessionFacts) -> SessionFacts:
     """Return the newer facts, with what they leave unsaid taken from the older ones."""
     merged: dict[str, object] = {}
-    for field in dataclasses.fields(SessionFacts):
-        new, old = getattr(newer, field.name), getattr(older, field.name)
+    for name, new, old in zip(SessionFacts._fields, newer, older, strict=True):
         if isinstance(new, Mapping):
-            merged[field.name] = {**old, **new}
+            merged[name] = {**old, **new}  # type: ignore[dict-item] # both are mappings
         else:
-            merged[field.name] = old if new is None else new
+            merged[name] = old if new is None else new
     return SessionFacts(**merged)  # type: ignore[arg-type] # each value is of its own field's type
 
 

@@ -9,11 +9,9 @@ is known to be used.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.ledger.account import Account
@@ -34,8 +32,7 @@ _SILENT_GAPS = 5
 KEEP_ENDED = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(NamedTuple):
     """What one run has used, and how well that is known: all that policy needs."""
 
     session_id: str
@@ -98,7 +95,7 @@ class Ledger:
             partial = self._trouble_at(session.target) is not None
             if session.sampled_at > reading.read_at:
                 # It would hide silence, and hold up the counters, until its time had come.
-                session = dataclasses.replace(session, sampled_at=reading.read_at)  # noqa: PLW2901
+                session = session._replace(sampled_at=reading.read_at)  # noqa: PLW2901
             self._observe(session, reading.spacing, confirmed=not partial)
 
     def _let_in(

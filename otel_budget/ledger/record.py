@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -146,23 +145,15 @@ def _load_view(data: dict[str, Any]) -> View:
 
 def _dump_facts(facts: SessionFacts) -> dict[str, Any]:
     return {
-        "started_at": facts.started_at,
-        "incarnation_at": facts.incarnation_at,
+        **facts._asdict(),
         "carried_over": _dump_numbers(facts.carried_over),
         "limits": _dump_numbers(facts.limits),
         "thresholds": dict(facts.thresholds),
-        "completion_threshold": facts.completion_threshold,
-        "progress": facts.progress,
-        "duration": facts.duration,
-        "state": facts.state,
-        "unpriced_calls": facts.unpriced_calls,
-        "unknown_usage_calls": facts.unknown_usage_calls,
     }
 
 
 def _load_facts(data: dict[str, Any]) -> SessionFacts:
-    return replace(
-        SessionFacts(**data),
+    return SessionFacts(**data)._replace(
         carried_over=_load_numbers(data["carried_over"]),
         limits=_load_numbers(data["limits"]),
     )

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from otel_budget.model.usage import Number
 from otel_budget.model.verdict import Reason
 
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class SessionFacts:
+
+class SessionFacts(NamedTuple):
     """What a target says about a run besides its counters. None: it did not say."""
 
     started_at: float | None = None
     """Unix time at which the run began, by the agent's clock: half of its identity."""
     incarnation_at: float | None = None
     """Unix time at which this process took the run up, by the agent's clock."""
-    carried_over: Mapping[str, Number] = field(default_factory=dict)
+    carried_over: Mapping[str, Number] = _NOTHING
     """Per resource, what this incarnation brought along from a checkpoint."""
-    limits: Mapping[str, Number] = field(default_factory=dict)
+    limits: Mapping[str, Number] = _NOTHING
     """Per resource, the run's own limit; absent is unlimited."""
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = _NOTHING
     """Per resource, the run's own warning threshold; absent is the default."""
     completion_threshold: float | None = None
     progress: float | None = None
@@ -38,8 +41,7 @@ class SessionFacts:
     """Calls whose tokens are estimated."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionReading:
+class SessionReading(NamedTuple):
     """One run as one target showed it at one moment."""
 
     session_id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from otel_budget.model.usage import Number
 
@@ -46,8 +46,7 @@ class Reason(StrEnum):
     OPERATOR_STOP = "operator_stop"
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceState:
+class ResourceState(NamedTuple):
     """One resource of a run: what is used, of what."""
 
     used: Number

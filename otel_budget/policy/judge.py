@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
@@ -245,10 +246,7 @@ _ADVICE = {
 
 def _message(resources: Mapping[str, ResourceState], decision: Decision, about: _About) -> str:
     action, reason = decision
-    names = named(resources, LimitStatus.EXCEEDED) + named(resources, LimitStatus.APPROACHING)
-    if not names:
-        names = _nearest(resources)
-    names += tuple(name for name in in_doubt(resources) if name not in names)
+    names = _worth_saying(resources)
     numbers = ", ".join(describe(name, resources[name]) for name in names)
     with_progress = "" if about.progress is None else f" with progress {percent(about.progress)}"
     words = _ADVICE.get(reason, f"{action} for want of good data ({reason})")
@@ -257,9 +255,21 @@ def _message(resources: Mapping[str, ResourceState], decision: Decision, about: 
     return f"{numbers or 'nothing limited'}{with_progress}: {words}"
 
 
+def _worth_saying(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
+    """Return the resources past a line, or the one nearest to it, and those in doubt."""
+    for state in resources.values():
+        if state.status is not LimitStatus.OK or state.at_least or state.estimated:
+            break
+    else:
+        return _nearest(resources)  # as it is with most runs at most ticks
+    names = named(resources, LimitStatus.EXCEEDED) + named(resources, LimitStatus.APPROACHING)
+    names = names or _nearest(resources)
+    return names + tuple(name for name in in_doubt(resources) if name not in names)
+
+
 def _nearest(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
-    limited = {name: s.ratio for name, s in resources.items() if s.ratio is not None}
-    return (max(limited, key=limited.__getitem__),) if limited else ()
+    limited = [(s.ratio, name) for name, s in resources.items() if s.ratio is not None]
+    return (max(limited, key=itemgetter(0))[1],) if limited else ()
 
 
 def _digits(

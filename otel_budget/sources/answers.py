@@ -98,7 +98,7 @@ class SessionAnswers:
         """Return the sessions in the answer that was taken last."""
         if self._whole is not None:
             dated = [
-                dataclasses.replace(one, sampled_at=date_of(one.target, one.session_id))
+                one._replace(sampled_at=date_of(one.target, one.session_id))
                 for one in self._whole.sessions
             ]
             return dataclasses.replace(self._whole, sessions=dated)

@@ -84,11 +84,7 @@ class SessionPages:
     def _take(self, body: bytes, content_type: str) -> bool:
         """Take in what is different from the page before; False if that alone does not do."""
         try:
-            if is_openmetrics(content_type):
-                raise UnusualError
-            lines = body.decode("utf-8").split("\n")
-            if lines[-1] or len(lines) > self._limits.samples:
-                raise UnusualError
+            lines = self._lines(body, content_type)
             until = time.thread_time() + self._seconds
             if not self._take_values(lines, until):
                 self._take_series(lines, until)
@@ -97,6 +93,12 @@ class SessionPages:
             self._forget()
             return False
         return True
+
+    def _lines(self, body: bytes, content_type: str) -> list[str]:
+        lines = body.decode("utf-8").split("\n")
+        if is_openmetrics(content_type) or lines[-1] or len(lines) > self._limits.samples:
+            raise UnusualError
+        return lines
 
     def _take_values(self, lines: list[str], until: float) -> bool:
         """Take in other values; False if there are other series, or other types."""

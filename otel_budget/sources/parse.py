@@ -32,9 +32,7 @@ _LINES_PER_LOOK: Final = 256
 _SAMPLE_LINE: Final = re.compile(
     r"([a-z_:][a-z0-9_:]*)(?:[ \t]*\{.*\}[ \t]*|[ \t]+)[-+]?(?:[0-9.]|nan|inf)", re.IGNORECASE
 )
-VALUE: Final = re.compile(
-    r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]+)?", re.IGNORECASE
-)
+VALUE: Final = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]+)?", re.IGNORECASE)
 _TYPE_LINE: Final = re.compile(r"#[ \t]+TYPE[ \t]+(\S+)[ \t]+(\S+)")
 
 Series = tuple[str, dict[str, str]]

@@ -63,11 +63,9 @@ class Rows(Generic[AnyStr, T]):
     def by_series(self) -> dict[AnyStr, tuple[AnyStr, T]]:
         """Return row and slot of every series. Raises UnusualError if one is there twice."""
         found: dict[AnyStr, tuple[AnyStr, T]] = {}
-        number = 0
-        for number, (row, slot) in enumerate(self, start=1):
-            found[self.series(row)] = (row, slot)
-        if len(found) != number:
-            raise UnusualError
+        for row, slot in self:
+            if found.setdefault(self.series(row), (row, slot)) != (row, slot):
+                raise UnusualError
         return found
 
     def series(self, row: AnyStr) -> AnyStr:

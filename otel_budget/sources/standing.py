@@ -7,7 +7,6 @@ session has nothing that was refused or said twice.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -115,7 +114,7 @@ class _Session:
         if counters:
             self.counters = {**self.counters, **counters}
         if facts:
-            self.facts = dataclasses.replace(self.facts, **facts)  # type: ignore[arg-type] # floats
+            self.facts = self.facts._replace(**facts)  # type: ignore[arg-type] # floats
         return True
 
 

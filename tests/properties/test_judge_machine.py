@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hypothesis import settings
@@ -111,7 +111,7 @@ class Judged(RuleBasedStateMachine):
     def look_at_nonsense(self) -> None:
         """The counter is no number: what was known stays known."""
         self.now += 0.25
-        seen = replace(self._session(0, None), counters={}, implausible=("tokens",))
+        seen = self._session(0, None)._replace(counters={}, implausible=("tokens",))
         self._step(Reading("scrape", self.now, (seen,)))
         since = self.known.nonsense_since
         self.known.nonsense_since = self.now if since is None else since
@@ -222,7 +222,7 @@ class Judged(RuleBasedStateMachine):
     def _session(self, tokens: int, progress: float | None) -> SessionReading:
         limits = {} if self.own is None else {semconv.TOKENS: self.own}
         made = session(RUN, tokens, at=self.now, limits=limits)
-        return replace(made, facts=replace(made.facts, progress=progress))
+        return made._replace(facts=made.facts._replace(progress=progress))
 
     def _order(self, order: Order) -> None:
         step = self._book.order(RUN, order, RULES, 1e9, self.now)

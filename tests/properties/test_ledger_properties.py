@@ -1,6 +1,5 @@
 """The invariants of the ledger that are not one run's history against a model."""
 
-import dataclasses
 import json
 from itertools import pairwise
 from typing import Any
@@ -22,6 +21,7 @@ from tests.properties.strategies import NEAR, limits, shares, thresholds, thresh
 T0 = 1000.0
 states = st.none() | st.sampled_from(semconv.SESSION_STATES)
 counted = {name: NEAR[name] for name in (semconv.TOKENS, semconv.API_CALLS, semconv.COST)}
+calls = st.none() | st.sampled_from([0.0, 1.0, 2.0])
 facts = st.builds(
     SessionFacts,
     started_at=st.none() | st.just(T0),
@@ -33,6 +33,9 @@ facts = st.builds(
     progress=st.none() | shares,
     duration=st.none() | st.floats(0, 100),
     state=states,
+    unpriced_calls=calls,
+    unknown_usage_calls=calls,
+    estimated_calls=calls,
 )
 
 
@@ -75,8 +78,8 @@ def interleavings(draw: st.DrawFn) -> tuple[list[SessionReading], list[SessionRe
     for number in range(draw(st.integers(1, 4))):
         named = draw(st.booleans())
         stated = draw(facts)
-        stated = dataclasses.replace(
-            stated, started_at=T0, incarnation_at=T0 + number if named else None, state="running"
+        stated = stated._replace(
+            started_at=T0, incarnation_at=T0 + number if named else None, state="running"
         )
         values = draw(st.lists(st.integers(0, 30), min_size=1, max_size=4))
         queues.append([
@@ -101,9 +104,9 @@ def test_the_order_in_which_processes_are_seen_does_not_matter(
     for order in orders:
         ledger = ledger_of([(session, False) for session in order])
         account = ledger.accounts[RUN]
-        said = dataclasses.replace(account.facts, state=None)
+        said = account.facts._replace(state=None)
         known = ledger.balance(account, T0 + 100)
-        verdict = judge_balance(dataclasses.replace(known, rates={}, gap=1.0), Rules(), T0 + 100)
+        verdict = judge_balance(known._replace(rates={}, gap=1.0), Rules(), T0 + 100)
         results.append((totals(ledger), said, known.used, known.silent_for, verdict))
     assert results[0] == results[1]
 

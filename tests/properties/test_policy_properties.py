@@ -121,7 +121,7 @@ def test_more_use_never_turns_a_sidecars_stop_into_continue(
 ) -> None:
     """With good data and without."""
     doubt = worse(balance.doubt, further)
-    later = replace(balance, used=more(balance.used, extra), doubt=doubt)
+    later = balance._replace(used=more(balance.used, extra), doubt=doubt)
     if stops(judge_balance(balance, by, NOW)):
         assert stops(judge_balance(later, by, NOW))
 
@@ -168,9 +168,9 @@ def test_a_further_limit_of_the_run_never_loosens_a_sidecars_verdict(
     known = balance.facts.limits.get(resource)
     if known is not None:
         limit = min(known, limit)
-    facts = replace(balance.facts, limits={**balance.facts.limits, resource: limit})
+    facts = balance.facts._replace(limits={**balance.facts.limits, resource: limit})
     before = judge_balance(balance, by, NOW)
-    after = judge_balance(replace(balance, facts=facts), by, NOW)
+    after = judge_balance(balance._replace(facts=facts), by, NOW)
     assert stops(after) or not stops(before)
 
 
@@ -194,7 +194,7 @@ def test_a_resource_that_is_not_known_is_not_read_as_0(
 ) -> None:
     """It is not in the verdict at all."""
     known = {name: value for name, value in balance.used.items() if name != resource}
-    verdict = judge_balance(replace(balance, used=known), by, NOW)
+    verdict = judge_balance(balance._replace(used=known), by, NOW)
     assert verdict.resources.keys() == known.keys()
     assert resource not in verdict.headroom
 
@@ -213,7 +213,7 @@ def test_what_is_exceeded_stops_whatever_the_data(balance: Balance, by: Rules) -
 @given(balances(), rules())
 def test_the_sidecar_and_the_run_agree_about_the_same_numbers(balance: Balance, by: Rules) -> None:
     """With good data and no ceilings, both come to the same verdict."""
-    good = replace(balance, silent_for=0.0, implausible_for=None)
+    good = balance._replace(silent_for=0.0, implausible_for=None)
     theirs = judge_balance(good, Rules(revision=by.revision, on_unknown=by.on_unknown), NOW)
     bounds = {
         name: bound(name, limit, good.facts.thresholds.get(name, 0.8), "session")
@@ -232,13 +232,12 @@ def test_the_same_input_gives_the_same_verdict_byte_for_byte(balance: Balance, b
     """Also where other limits were judged in between, and in any order of the mappings."""
     first = wire.to_json(judge_balance(balance, by, NOW))
     bound.cache_clear()
-    judge_balance(replace(balance, used=dict.fromkeys(balance.used, 0)), Rules(), NOW)
-    facts = replace(
-        balance.facts,
+    judge_balance(balance._replace(used=dict.fromkeys(balance.used, 0)), Rules(), NOW)
+    facts = balance.facts._replace(
         limits=dict(reversed(list(balance.facts.limits.items()))),
         thresholds=dict(reversed(list(balance.facts.thresholds.items()))),
     )
-    reordered = replace(balance, facts=facts)
+    reordered = balance._replace(facts=facts)
     again = replace(by, ceilings=dict(reversed(by.ceilings.items())))
     assert wire.to_json(judge_balance(balance, by, NOW)) == first
     assert judge_balance(reordered, again, NOW) == judge_balance(balance, by, NOW)

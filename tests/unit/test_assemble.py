@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -163,7 +162,7 @@ def test_an_implausible_fact_is_dropped_and_puts_the_run_in_doubt(
     """As if it had not been said, it would loosen: no limit is "unlimited"."""
     found = assembled(sample(TOKENS, 5), sample(metric, value, **labels))
     assert found.dropped == {"implausible": 1}
-    assert found.sessions[0] == replace(only(sample(TOKENS, 5)), implausible=(metric.name,))
+    assert found.sessions[0] == only(sample(TOKENS, 5))._replace(implausible=(metric.name,))
 
 
 def test_implausible_facts_alone_make_no_run() -> None:

@@ -151,15 +151,15 @@ def test_the_same_inputs_give_the_same_decision_id_and_others_another() -> None:
     """So a replay can be held against what was decided."""
     first = judge_balance(BALANCE, Rules(revision="a"), NOON)
     assert len(first.decision_id) == 16
-    again = judge_balance(dataclasses.replace(BALANCE), Rules(revision="a"), NOON + 5)
+    again = judge_balance(BALANCE._replace(), Rules(revision="a"), NOON + 5)
     others = [
         judge_balance(BALANCE, Rules(revision="b"), NOON),
         judge_balance(
-            dataclasses.replace(BALANCE, used={**BALANCE.used, "tokens": 831_001}),
+            BALANCE._replace(used={**BALANCE.used, "tokens": 831_001}),
             Rules(revision="a"), NOON,
         ),
         *(
-            judge_balance(dataclasses.replace(BALANCE, **change), Rules(revision="a"), NOON)
+            judge_balance(BALANCE._replace(**change), Rules(revision="a"), NOON)
             for change in CHANGES
         ),
         judge_balance(BALANCE, Rules(revision="a", completion_threshold=0.9), NOON),
@@ -174,8 +174,8 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"session_id": "other"},
     {"started_at": NOON - 5},
     {"doubt": Doubt(unknown_usage_calls=1)},
-    {"facts": dataclasses.replace(BALANCE.facts, progress=0.5)},
-    {"facts": dataclasses.replace(BALANCE.facts, thresholds={"tokens": 0.7})},
+    {"facts": BALANCE.facts._replace(progress=0.5)},
+    {"facts": BALANCE.facts._replace(thresholds={"tokens": 0.7})},
 )
 
 
@@ -186,10 +186,10 @@ def stricter_ceilings(threshold: float) -> Bounds:
 
 def test_unknown_use_reaches_the_verdict_and_its_reader() -> None:
     """An unpriced run under a cost limit does not read as $0.00 of it."""
-    facts = dataclasses.replace(BALANCE.facts, limits={"cost": Decimal(1)})
+    facts = BALANCE.facts._replace(limits={"cost": Decimal(1)})
     known = {**BALANCE.used, "cost": Decimal(0)}
-    balance = dataclasses.replace(
-        BALANCE, facts=facts, used=known, doubt=Doubt(unpriced_calls=1, unknown_usage_calls=2)
+    balance = BALANCE._replace(
+        facts=facts, used=known, doubt=Doubt(unpriced_calls=1, unknown_usage_calls=2)
     )
     verdict = judge_balance(balance, Rules(), NOON)
     assert verdict.message == "cost at least 0.0% ($0.00 of $1.00) with progress 40.0%: continue"
@@ -211,9 +211,9 @@ def test_a_cost_forecast_with_unknown_prices_is_unknown() -> None:
 
 def sidecars_stop(progress: float | None = 0.4, completion_threshold: float = 0.8) -> Verdict:
     """Return a graceful stop by the sidecar."""
-    facts = dataclasses.replace(BALANCE.facts, progress=progress)
+    facts = BALANCE.facts._replace(progress=progress)
     rules = Rules(completion_threshold=completion_threshold)
-    verdict = judge_balance(dataclasses.replace(BALANCE, facts=facts), rules, NOON)
+    verdict = judge_balance(BALANCE._replace(facts=facts), rules, NOON)
     assert (verdict.action, verdict.reason) == (Action.STOP, Reason.APPROACHING_LIMIT)
     return verdict
 

@@ -32,9 +32,8 @@ def tick(tmp_path: Path) -> Iterator[Tick]:
     def step(after: float, *shown: SessionReading, rules: Rules = RULES) -> Step:
         at = START + after
         sessions = tuple(
-            replace(
-                one, sampled_at=at,
-                facts=replace(one.facts, duration=at - float(one.facts.started_at or at)),
+            one._replace(sampled_at=at,
+                facts=one.facts._replace(duration=at - float(one.facts.started_at or at)),
             )
             for one in shown
         )  # fmt: skip

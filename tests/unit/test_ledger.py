@@ -1,6 +1,5 @@
 """The ledger beyond totals: rates, forgetting, late facts, and the storage format."""
 
-import dataclasses
 from decimal import Decimal
 from typing import Any
 
@@ -21,7 +20,7 @@ def seen(at: float, tokens: int | None, target: str = "a", **facts: Any) -> Sess
     counters: dict[tuple[str, str], Number] = {}
     if tokens is not None:
         counters[semconv.TOKENS, ""] = tokens
-    stated = dataclasses.replace(FACTS, **facts)
+    stated = FACTS._replace(**facts)
     return SessionReading("run", target, at, counters, stated)
 
 
@@ -107,7 +106,7 @@ def test_a_late_sample_of_a_second_target_takes_no_fact_back() -> None:
 def test_losing_the_counters_does_not_make_implausible_values_plausible() -> None:
     """Only a sound sample does."""
     ledger = Ledger()
-    spoilt = dataclasses.replace(seen(10, None), implausible=("otel_budget_tokens_total",))
+    spoilt = seen(10, None)._replace(implausible=("otel_budget_tokens_total",))
     apply(ledger, 10, spoilt)
     apply(ledger, 11, seen(11, None))
     assert ledger.balance(ledger.accounts["run"], 12).implausible_for == 2.0

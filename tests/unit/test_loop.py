@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +249,7 @@ def test_what_is_still_shown_of_a_run_that_ended_does_not_take_turns_with_the_ne
 ) -> None:
     """The next one runs on a host whose clock is behind; the storage knows both."""
     ended = session(tokens=5000, state="completed")
-    behind = replace(session(tokens=7, started_at=START - 500), target="b")
+    behind = session(tokens=7, started_at=START - 500)._replace(target="b")
     parts = make(reading(ended), reading(ended, behind))
     ticks(parts)
     assert (now(parts).started_at, used(parts)) == (START - 10, 5000)

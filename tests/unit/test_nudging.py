@@ -75,10 +75,10 @@ def test_a_nudge_goes_out_once_the_room_is_used_up(
 def test_money_has_a_mark_and_time_has_none() -> None:
     """The sidecar's own clock tells it of time."""
     marks, record, nudges = marks_of()
-    state = replace(verdict().resources[semconv.TOKENS], used=Decimal("0.10"))
+    state = verdict().resources[semconv.TOKENS]._replace(used=Decimal("0.10"))
     heard = replace(
         verdict(),
-        resources={semconv.COST: state, semconv.DURATION: replace(state, used=1.0)},
+        resources={semconv.COST: state, semconv.DURATION: state._replace(used=1.0)},
         headroom={semconv.COST: Decimal("0.05"), semconv.DURATION: 0.0},
     )
     marks.heard(heard, {semconv.COST: Decimal("0.10"), semconv.DURATION: 1.0})
@@ -153,9 +153,9 @@ def test_what_a_few_targets_give_changes_nothing_of_the_others() -> None:
     """Neither their trouble, nor that there are too many runs at one."""
     ledger = Ledger()
     down = Problem("http://b", Reason.SOURCE_ERROR, "refused")
-    shown = replace(session("a"), target="http://a")
+    shown = session("a")._replace(target="http://a")
     ledger.apply(Reading("scrape", START, (shown,), problems=(down,)))
-    later = replace(session("a", tokens=9, at=START + 1), target="http://a")
+    later = session("a", tokens=9, at=START + 1)._replace(target="http://a")
     some = Reading("scrape", START + 1, (later,), asked=frozenset({"http://a"}))
     ledger.apply(some)
     assert ledger._trouble_at("http://b") is Reason.SOURCE_ERROR

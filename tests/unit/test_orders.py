@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -94,7 +93,7 @@ def balance(tokens: int, *orders: Order, own: int | None = None) -> Balance:
     held = NO_ORDERS
     for order in orders:
         held = held.after(order)
-    return replace(ledger.balance(ledger.accounts["run-1"], NOW), orders=held)
+    return ledger.balance(ledger.accounts["run-1"], NOW)._replace(orders=held)
 
 
 def rules(tokens: int) -> Rules:
