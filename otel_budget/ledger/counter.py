@@ -6,13 +6,12 @@ all of the new value is new. What was counted before the reset stays counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from otel_budget.model.usage import Number
 
 
-@dataclass(frozen=True, slots=True)
-class CounterState:
+class CounterState(NamedTuple):
     """What one series added up to, and its last raw value, in the units of the series."""
 
     total: Number

@@ -7,7 +7,7 @@ the very first samples are not averaged with a past that never was.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: Seconds. Long enough to bridge a slow model call, short enough to follow a change of pace.
 TIME_CONSTANT = 60.0
@@ -20,8 +20,7 @@ def faded(seconds: float) -> float:
     return math.exp(-seconds / TIME_CONSTANT)
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """A fading sum of what was spent, in units of the resource, and of the seconds it took."""
 
     spent: float = 0.0

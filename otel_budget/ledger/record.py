@@ -1,7 +1,9 @@
-"""An account as JSON types and back, for the store: exact, so that nothing moves by a restart."""
+"""An account as JSON and back, for the store: exact, so that nothing moves by a restart."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from decimal import Decimal
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -21,20 +23,32 @@ FORMAT = 2
 _UNSURE = {semconv.COST: "unpriced_calls", semconv.TOKENS: "unknown_usage_calls"}
 
 
-def dump(account: Account) -> dict[str, Any]:
-    """Return the account as JSON types; money is a tagged string."""
+def to_json(account: Account) -> str:
+    """Return the account as JSON; money is a string."""
+    return _ENCODE(_dump(account))
+
+
+def from_json(text: str) -> Account:
+    """Return the account that ``to_json`` wrote.
+
+    Raises ValueError for a format it does not know; of any other text, whatever comes of it.
+    """
+    return _load(json.loads(text))
+
+
+def _dump(account: Account) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "session_id": account.session_id,
         "started_at": account.started_at,
         "first_seen_at": account.first_seen_at,
-        "superseded": list(account.superseded),
+        "superseded": account.superseded,
         "at_least": sorted(account.doubt.at_least),
         "sampled_at": account.sampled_at,
         "ended_at": account.ended_at,
         "resets": account.resets,
         "gaps": list(account.gaps),
-        "facts": _dump_facts(account.facts),
+        "facts": account.facts._asdict(),
         "orders": [dump_order(o) for o in (account.orders.stop, account.orders.limits) if o],
         "incarnations": [
             {"key": key, **_dump_incarnation(incarnation, account.facts)}
@@ -43,8 +57,7 @@ def dump(account: Account) -> dict[str, Any]:
     }
 
 
-def load(data: dict[str, Any]) -> Account:
-    """Return the account that ``dump`` wrote. Raises ValueError for a format it does not know."""
+def _load(data: dict[str, Any]) -> Account:
     if data.get("format") not in (1, FORMAT):
         raise ValueError(
             f"account format {data.get('format')!r}: this version reads 1 and {FORMAT}"
@@ -94,12 +107,12 @@ def _dump_incarnation(incarnation: Incarnation, facts: SessionFacts) -> dict[str
     """Return it as JSON types. facts: the account's; they are not written a second time."""
     return {
         "started_at": incarnation.started_at,
-        "carried_over": _dump_numbers(incarnation.carried_over),
-        "facts": None if incarnation.facts is facts else _dump_facts(incarnation.facts),
+        "carried_over": incarnation.carried_over,
+        "facts": None if incarnation.facts is facts else incarnation.facts._asdict(),
         "facts_at": incarnation.facts_at,
         "began_at": incarnation.began_at,
         "timed": incarnation.timed,
-        "unsure": dict(incarnation.unsure),
+        "unsure": incarnation.unsure,
         "views": {target: _dump_view(view) for target, view in incarnation.views.items()},
     }
 
@@ -122,10 +135,10 @@ def _dump_view(view: View) -> dict[str, Any]:
         "seen_before": view.seen_before,
         "implausible_since": view.implausible_since,
         "series": [
-            [resource, labels, _dump_number(state.total), _dump_number(state.last)]
+            (resource, labels, state.total, state.last)
             for (resource, labels), state in view.series.items()
         ],
-        "folded": _dump_numbers(view.folded),
+        "folded": view.folded,
     }
 
 
@@ -143,15 +156,6 @@ def _load_view(data: dict[str, Any]) -> View:
     return view
 
 
-def _dump_facts(facts: SessionFacts) -> dict[str, Any]:
-    return {
-        **facts._asdict(),
-        "carried_over": _dump_numbers(facts.carried_over),
-        "limits": _dump_numbers(facts.limits),
-        "thresholds": dict(facts.thresholds),
-    }
-
-
 def _load_facts(data: dict[str, Any]) -> SessionFacts:
     return SessionFacts(**data)._replace(
         carried_over=_load_numbers(data["carried_over"]),
@@ -167,9 +171,17 @@ def _load_number(value: float | str) -> Number:
     return Decimal(value) if isinstance(value, str) else value
 
 
-def _dump_numbers(values: Any) -> dict[str, int | float | str]:
-    return {key: _dump_number(value) for key, value in values.items()}
-
-
 def _load_numbers(values: dict[str, Any]) -> dict[str, Number]:
     return {key: _load_number(value) for key, value in values.items()}
+
+
+def _encoded(value: object) -> object:
+    """Return what the encoder itself has no way to write."""
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"an account holds a {type(value).__name__}: {value!r}")
+
+
+_ENCODE = json.JSONEncoder(separators=(",", ":"), default=_encoded).encode

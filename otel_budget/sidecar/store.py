@@ -97,7 +97,7 @@ class Store:
 
     def load(self) -> Restored:
         """Return the live accounts, their last verdicts and the sequence."""
-        accounts = self._readable("account", "WHERE archived = 0", _account)
+        accounts = self._readable("account", "WHERE archived = 0", record.from_json)
         verdicts = self._readable("verdict", "", wire.from_json)
         row = self._db.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()
         self._live = {account.session_id: _key(account.started_at) for account in accounts}
@@ -110,7 +110,7 @@ class Store:
     def archived(self, session_id: str, started_at: float | None) -> Account | None:
         """Return the account of a run that was forgotten; None if there is none."""
         where = "WHERE session_id = ? AND started_at = ? AND archived = 1"
-        found = self._readable("account", where, _account, session_id, _key(started_at))
+        found = self._readable("account", where, record.from_json, session_id, _key(started_at))
         return found[0] if found else None
 
     def actions(self, session_id: str, started_at: float | None, most: int) -> list[Order]:
@@ -196,7 +196,7 @@ class Store:
         for account in accounts:
             key = (account.session_id, _key(account.started_at))
             self._db.execute("INSERT OR REPLACE INTO account VALUES (?, ?, 1, ?, ?)",
-                             (*key, now, _body(account)))  # fmt: skip
+                             (*key, now, record.to_json(account)))  # fmt: skip
             self._db.execute("DELETE FROM verdict WHERE session_id = ? AND started_at = ?", key)
 
     def _purge(self, now: float) -> None:
@@ -224,8 +224,9 @@ class Store:
                 moved,
             )
         self._db.executemany(
-            "INSERT OR REPLACE INTO account VALUES (?, ?, 0, NULL, ?)",
-            ((sid, key, _body(account)) for sid, key, account in rows),
+            "INSERT INTO account VALUES (?, ?, 0, NULL, ?) ON CONFLICT (session_id, started_at) "
+            "DO UPDATE SET archived = 0, archived_at = NULL, body = excluded.body",
+            ((sid, key, record.to_json(account)) for sid, key, account in rows),
         )
 
     def _write_verdicts(self, verdicts: Iterable[Verdict]) -> None:
@@ -281,16 +282,5 @@ def _open(path: str, time: Callable[[], float]) -> tuple[Store, Restored]:
         raise
 
 
-_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
-
-
-def _account(body: str) -> Account:
-    return record.load(json.loads(body))
-
-
 def _key(started_at: float | None) -> str:
     return "" if started_at is None else repr(started_at)
-
-
-def _body(account: Account) -> str:
-    return _ENCODE(record.dump(account))

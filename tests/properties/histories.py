@@ -4,7 +4,6 @@ The model is written from the contract, not from the code: a process is the list
 seen of it at each target, and a run the list of its processes in the order of their start.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -88,7 +87,7 @@ def reading(at: float, sessions: Iterable[SessionReading], *, partial: bool = Fa
 
 def restored(account: Account) -> Account:
     """Return an account on its way through the storage, as real JSON text."""
-    return record.load(json.loads(json.dumps(record.dump(account))))
+    return record.from_json(record.to_json(account))
 
 
 def restarted(ledger: Ledger, now: float) -> Ledger:

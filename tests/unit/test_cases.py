@@ -1,7 +1,6 @@
 """Every case of tests/cases/*.yaml, with its note as the test's id."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -208,7 +207,7 @@ def restarted(ledger: Ledger, now: float) -> Ledger:
     """Return the ledger a new sidecar reads from the storage of a killed one."""
     fresh = Ledger()
     for account in ledger.accounts.values():
-        fresh.adopt(record.load(json.loads(json.dumps(record.dump(account)))), now)
+        fresh.adopt(record.from_json(record.to_json(account)), now)
     return fresh
 
 

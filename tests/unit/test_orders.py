@@ -174,4 +174,4 @@ def test_orders_are_stored_with_the_account() -> None:
         ordered("limits", for_seconds=60, max_cost_usd="2.50", max_tokens=None),
     )
     account.orders = orders
-    assert record.load(record.dump(account)).orders == orders
+    assert record.from_json(record.to_json(account)).orders == orders

@@ -9,7 +9,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.ledger.account import Account
-from otel_budget.ledger.record import dump
+from otel_budget.ledger.record import to_json
 from otel_budget.model.order import Order, OrderKind
 from otel_budget.sidecar.storage_file import StoreError
 from otel_budget.sidecar.store import (
@@ -55,7 +55,7 @@ def test_what_was_written_comes_back_exactly(path: str) -> None:
     written(path, Changes(7, [before], [], [said]))
     store, restored = open_store(path)
     store.close()
-    assert [dump(a) for a in restored.accounts] == [dump(before)]
+    assert [to_json(a) for a in restored.accounts] == [to_json(before)]
     assert restored.verdicts == (said,)
     assert restored.sequence == 7
 
