@@ -98,8 +98,11 @@ class Account(Pace):
         A target that is gone no longer matters: another one has been seen twice since, in order.
         """
         views = [view for incarnation in self._newest() for view in incarnation.views.values()]
-        if all(view.implausible_since is None for view in views):
-            return None
+        for view in views:
+            if view.implausible_since is not None:
+                break
+        else:
+            return None  # as it is with most runs at every sample
         sound = [v.seen_before for v in views if v.implausible_since is None]
         alive_from = max((at for at in sound if at is not None), default=0.0)
         since = (v.implausible_since for v in views if v.seen_at >= alive_from)

@@ -14,7 +14,10 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class SessionFacts(NamedTuple):
-    """What a target says about a run besides its counters. None: it did not say."""
+    """What a target says about a run besides its counters. None: it did not say.
+
+    They are stored as a row: new fields go to the end.
+    """
 
     started_at: float | None = None
     """Unix time at which the run began, by the agent's clock: half of its identity."""

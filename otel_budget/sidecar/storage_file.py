@@ -55,7 +55,8 @@ CREATE INDEX action_of_run ON operator_action (session_id, started_at);
 #: What to do to a file of an older version to have the next one: by key and the older version.
 _MIGRATIONS = {
     ("schema_version", "1"): _ACTIONS,
-    ("account_format", "1"): "",  # its accounts are read as they are, and written with orders
+    ("account_format", "1"): "",  # its accounts are read as they are, and written in the newest
+    ("account_format", "2"): "",
 }
 #: Rows that could not be read, out of the way of what is written later. Made when there are any.
 UNREADABLE = """

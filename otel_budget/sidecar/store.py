@@ -131,7 +131,7 @@ class Store:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._archive(changes.archived, now)
-            self._write_accounts(changes.accounts)
+            written = self._write_accounts(changes.accounts)
             self._write_verdicts(changes.verdicts)
             if changes.action is not None:
                 self._write_action(*changes.action)
@@ -147,7 +147,7 @@ class Store:
             raise
         for account in changes.archived:
             self._live.pop(account.session_id, None)
-        self._live.update((a.session_id, _key(a.started_at)) for a in changes.accounts)
+        self._live.update(written)
         if purging:
             self._purged_at = now
 
@@ -213,11 +213,12 @@ class Store:
              json.dumps(record.dump_order(order))),
         )  # fmt: skip
 
-    def _write_accounts(self, accounts: Iterable[Account]) -> None:
-        rows = [(a.session_id, _key(a.started_at), a) for a in accounts]
+    def _write_accounts(self, accounts: Sequence[Account]) -> list[tuple[str, str]]:
+        """Write live accounts; return the key of each row, by session id."""
+        keys = [(a.session_id, _key(a.started_at)) for a in accounts]
         # Only a row that is under another key stays beside the new one: of a run whose start
         # became known after it was first stored, or of another run of the same id.
-        moved = [(sid, key) for sid, key, _ in rows if self._live.get(sid) != key]
+        moved = [(sid, key) for sid, key in keys if self._live.get(sid) != key]
         for table in ("account WHERE archived = 0 AND", "verdict WHERE"):
             self._db.executemany(
                 f"DELETE FROM {table} session_id = ? AND started_at <> ?",  # noqa: S608 - two constants
@@ -226,8 +227,9 @@ class Store:
         self._db.executemany(
             "INSERT INTO account VALUES (?, ?, 0, NULL, ?) ON CONFLICT (session_id, started_at) "
             "DO UPDATE SET archived = 0, archived_at = NULL, body = excluded.body",
-            ((sid, key, record.to_json(account)) for sid, key, account in rows),
+            ((*key, record.to_json(a)) for key, a in zip(keys, accounts, strict=True)),
         )
+        return keys
 
     def _write_verdicts(self, verdicts: Iterable[Verdict]) -> None:
         self._db.executemany(

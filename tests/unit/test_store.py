@@ -10,6 +10,7 @@ import pytest
 from otel_budget import semconv
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.record import to_json
+from otel_budget.model.doubt import Doubt
 from otel_budget.model.order import Order, OrderKind
 from otel_budget.sidecar.storage_file import StoreError
 from otel_budget.sidecar.store import (
@@ -281,28 +282,45 @@ def test_a_second_sidecar_on_the_same_file_is_refused(
     store.close()
 
 
-def test_a_file_of_version_1_is_brought_up_to_date_and_loses_nothing(path: str) -> None:
-    """The file is one that the version before operators' orders wrote."""
-    script = (Path(__file__).parents[1] / "golden" / "storage_v1.sql").read_text()
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_of_an_older_version_is_brought_up_to_date_and_loses_nothing(
+    path: str, version: int
+) -> None:
+    """The files are those that versions wrote before orders, and before rows in an account."""
+    script = (Path(__file__).parents[1] / "golden" / f"storage_v{version}.sql").read_text()
     with contextlib.closing(sqlite3.connect(path)) as old:
         old.executescript(script)
     for _ in range(2):  # the second time there is nothing to bring up to date
         store, restored = open_store(path)
         assert [a.session_id for a in restored.accounts] == ["run-1"]
         assert restored.accounts[0].totals()[semconv.TOKENS] == 70
+        assert (restored.accounts[0].orders.stop is not None) == (version == 2)
         assert (restored.sequence, restored.verdicts[0].sequence) == (7, 7)
         archived = store.archived("run-0", START)
         assert archived is not None
         assert archived.totals()[semconv.TOKENS] == 30
         store.close()
     with contextlib.closing(sqlite3.connect(path)) as now:
-        versions = dict(now.execute("SELECT key, value FROM meta WHERE key LIKE '%version'"))
-    assert versions["schema_version"] == "2"
+        versions = dict(now.execute("SELECT key, value FROM meta"))
+    assert (versions["schema_version"], versions["account_format"]) == ("2", "3")
     order = Order(OrderKind.STOP, "because", at=time.time())
-    written(path, Changes(8, [], [], [], (restored.accounts[0], order)))
+    written(path, Changes(8, [restored.accounts[0]], [], [], (restored.accounts[0], order)))
     store, _ = open_store(path)
-    assert store.actions("run-1", START, 9) == [order]
+    assert store.actions("run-1", START, 9)[0] == order
+    assert to_json(store.load().accounts[0]) == to_json(restored.accounts[0])
     store.close()
+
+
+def test_what_an_older_version_did_not_know_of_a_run_stays_unknown(path: str) -> None:
+    """It stored that some calls have no price, not how many."""
+    script = (Path(__file__).parents[1] / "golden" / "storage_v2.sql").read_text()
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript(script.replace('"at_least":[]', '"at_least":["cost"]'))
+    for _ in range(3):
+        store, restored = open_store(path)
+        assert restored.accounts[0].doubt == Doubt(unpriced_calls=1)
+        store.commit(Changes(8, restored.accounts))
+        store.close()
 
 
 def test_orders_are_kept_newest_first_and_a_run_has_only_its_own(path: str) -> None:
