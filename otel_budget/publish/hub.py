@@ -189,6 +189,9 @@ class Subscription:
         self._hub = hub
         self._pending = {published.verdict.session_id: published for published in first}
         self._wake = asyncio.Event()
+        self._sent_at = 0.0
+        """Time of the event loop."""
+        self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
         """Return the subscription, which is already open."""
@@ -202,6 +205,8 @@ class Subscription:
     ) -> None:
         """Close the subscription."""
         self._hub.unsubscribe(self)
+        if self._timer is not None:
+            self._timer.cancel()
 
     @property
     def waiting(self) -> int:
@@ -232,19 +237,33 @@ class Subscription:
 
         Ends when the hub is closed and nothing waits any more.
         """
+        loop = asyncio.get_running_loop()
+        self._look(loop)
         if not self._pending:
             yield _KEEP_ALIVE  # says at once that the sidecar lives, for a run it does not know yet
         while True:
+            self._wake.clear()
             while self._pending:
                 yield self._take()
             if self._hub.closed:
                 return
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(self._hub.keep_alive_after):
-                    await self._wake.wait()
-            except TimeoutError:
+            self._sent_at = loop.time()
+            await self._wake.wait()
+            if not self._pending and not self._hub.closed:
                 yield _KEEP_ALIVE
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake the reader if nothing was sent for too long; look again when that may be.
+
+        One timer for as long as the stream is open: to make one each time it waits takes longer
+        than to wake it, and there may be thousands of them.
+        """
+        after = self._hub.keep_alive_after
+        left = self._sent_at + after - loop.time()
+        if left <= 0:
+            self._wake.set()
+            left = after
+        self._timer = loop.call_later(left, self._look, loop)
 
     def _take(self) -> bytes:
         ids = list(islice(self._pending, _FRAMES_PER_WRITE))
