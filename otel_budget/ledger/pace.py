@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from statistics import median_low
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ class Pace:
         """The newest confirmed sample; None until there is one."""
         self.watched_from = first_seen_at
         """Since when somebody listens: a restarted sidecar missed nothing before."""
-        self.gaps: deque[float] = deque(maxlen=_GAPS_KEPT)
+        self.gaps: tuple[float, ...] = ()
         self.expected_gap = 1.0
         self.rates: dict[str, Rate] = {}
         self._rated: dict[str, Number] | None = None
@@ -47,7 +46,7 @@ class Pace:
         """Take note of a confirmed sample at one target, and of the totals before and after it."""
         at = view.seen_at
         if view.seen_before is not None and view.seen_before >= self.watched_from:
-            self.gaps.append(at - view.seen_before)
+            self.gaps = (*self.gaps, at - view.seen_before)[-_GAPS_KEPT:]
         if self.sampled_at is None:
             self.sampled_at, self._rated = at, after
             return

@@ -55,7 +55,7 @@ def _dump(account: Account) -> dict[str, Any]:
         "sampled_at": account.sampled_at,
         "ended_at": account.ended_at,
         "resets": account.resets,
-        "gaps": list(account.gaps),
+        "gaps": account.gaps,
         "facts": account.facts,
         "orders": [dump_order(o) for o in (account.orders.stop, account.orders.limits) if o],
         "incarnations": [
@@ -77,7 +77,7 @@ def _load(data: dict[str, Any]) -> Account:
     account.sampled_at = data["sampled_at"]
     account.ended_at = data["ended_at"]
     account.resets = data["resets"]
-    account.gaps.extend(data["gaps"])
+    account.gaps = tuple(data["gaps"])
     account.facts = _load_facts(data["facts"])
     account.orders = reduce(Orders.after, map(load_order, data.get("orders", ())), NO_ORDERS)
     for saved in data["incarnations"]:

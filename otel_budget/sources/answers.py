@@ -32,7 +32,7 @@ from otel_budget.sources.vector import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from otel_budget.model.preset import Preset
     from otel_budget.model.reading import SessionReading
@@ -45,6 +45,8 @@ _HEAD: Final = b'{"status":"success","data":{"resultType":"vector","result":[{"m
 _TAIL: Final = b"}]}}"
 _NEXT: Final = b'},{"metric":{'
 _VALUE: Final = b'},"value":["'
+#: In the rows that say what was added to a run's labels.
+_BEGUN: Final = semconv.INCARNATION_START.name.encode()
 #: The time of evaluation, in the first row.
 _TIME: Final = re.compile(rb'},"value":\[([0-9]+(?:\.[0-9]+)?),"')
 _NUMBER: Final = re.compile(rb'([-+]?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?)"\]')
@@ -144,18 +146,21 @@ class SessionAnswers:
         """Take in an answer that has other series than the one before, or has them elsewhere."""
         known = self._rows.by_series()
         slots: list[Slot | _Time | None] = []
-        came: dict[int, Point] = {}
-        for place, row in enumerate(rows):
+        for row in rows:
             series, _, value = row.rpartition(_VALUE)
             before, slot = known.pop(series, (None, None))
             slots.append(slot)
-            if slot is None:
-                came[place] = Point(_labels(series), _number(value))
-            elif row != before:
+            if slot is not None and row != before:
                 _change(slot, value)
         self._remove(slot for _, slot in known.values())
-        for place, slot in zip(came, self._add(came.values()), strict=True):
-            slots[place] = slot
+        del known
+        came = [place for place, slot in enumerate(slots) if slot is None]
+        self._note_added(_point(rows[place]) for place in came if _BEGUN in rows[place])
+        counted: set[Run] = set()
+        for place in came:  # one by one: they may be all of a large answer
+            slots[place] = self._add(_point(rows[place]), counted)
+        if not counted <= self._times.keys():
+            raise UnusualError  # of some it is not said when they were sampled
         self._rows.replace(rows, slots)
 
     def _remove(self, slots: Iterable[Slot | _Time]) -> None:
@@ -184,29 +189,27 @@ class SessionAnswers:
                     raise UnusualError
                 del self._added[run]
 
-    def _add(self, points: Collection[Point]) -> list[Slot | _Time]:
-        """Take in series that are new; return what stands for each."""
+    def _note_added(self, points: Iterable[Point]) -> None:
+        """Note what was added on the way to the labels of runs that are new here."""
         for run, names in added_labels(points).items():
             if not self._added.get(run, set()) >= names:
                 if any(self._knows(each, run[1]) for each in self._places.get(run[0], ())):
                     raise UnusualError  # it has series under another target
                 self._added[run] = names
-        counted: set[Run] = set()
-        slots: list[Slot | _Time] = []
-        for point in points:
-            name, labels, run = self._placed(point)
-            if SAMPLED in point.labels:
-                time = _Time(run, point.value)
-                slots.append(time)
-                self._times.setdefault(run, []).append(time)
-                self._timed[run[0]] += 1
-                continue
-            slots.append(self._standings[run[0]].add(Sample(name, labels, point.value)))
-            if name in semconv.JUDGED_COUNTERS:
-                counted.add(run)
-        if not counted <= self._times.keys():
-            raise UnusualError  # of some it is not said when they were sampled
-        return slots
+
+    def _add(self, point: Point, counted: set[Run]) -> Slot | _Time:
+        """Take in a series that is new; note in ``counted`` the run that it is a counter of."""
+        name, labels, run = self._placed(point)
+        if SAMPLED in point.labels:
+            time = _Time(run, point.value)
+            self._times.setdefault(run, []).append(time)
+            self._timed[run[0]] += 1
+            return time
+        if name in semconv.JUDGED_COUNTERS:
+            counted.add(run)
+        elif name == semconv.INCARNATION_START.name and len(labels) > 1:
+            raise UnusualError  # it has more than was noted of it: its name is written otherwise
+        return self._standings[run[0]].add(Sample(name, labels, point.value))
 
     def _placed(self, point: Point) -> tuple[str, dict[str, str], Run]:
         """Return the name of a series, its labels besides, and whose it is."""
@@ -260,6 +263,11 @@ def _number(value: bytes) -> float:
     if math.isinf(number):
         raise UnusualError
     return number
+
+
+def _point(row: bytes) -> Point:
+    series, _, value = row.rpartition(_VALUE)
+    return Point(_labels(series), _number(value))
 
 
 def _labels(text: bytes) -> dict[str, str]:

@@ -30,31 +30,44 @@ if TYPE_CHECKING:
 
 
 _NONE: frozenset[str] = frozenset()
-#: Sets of labels to share at one target; who labels by request has no use for more.
-_LABELS_KEPT = 1000
+#: Kinds of series to share at one target; who labels by request has no use for more.
+_KINDS_KEPT = 1000
+
+
+class Kind:
+    """What series of several sessions have in common."""
+
+    __slots__ = ("counter", "declared", "labels", "name", "rule")
+
+    def __init__(self, name: str, labels: Mapping[str, str], declared: str | None) -> None:
+        """Keep what is known of it. labels: without the session id."""
+        self.name, self.labels, self.declared = name, labels, declared
+        self.rule = SINGLE_FACTS.get(name)
+        """How it is taken in, if it is a single fact."""
+        self.counter: tuple[str, str] | None = None
+        """Resource and further labels, if it is a judged counter."""
+        if declared in COUNTER_TYPES and name in semconv.JUDGED_COUNTERS:
+            self.counter = semconv.JUDGED_COUNTERS[name], labels_text(labels)
 
 
 class Slot:
     """One series, with its newest value."""
 
-    __slots__ = ("declared", "labels", "name", "session", "value")
+    __slots__ = ("kind", "session", "value")
 
-    def __init__(
-        self,
-        session: _Session,
-        name: str,
-        labels: Mapping[str, str],
-        value: float,
-        declared: str | None,
-    ) -> None:
-        """Keep what is known of it. labels: without the session id."""
-        self.session, self.name, self.labels = session, name, labels
-        self.value, self.declared = value, declared
+    def __init__(self, session: _Session, kind: Kind, value: float) -> None:
+        """Keep what is known of it."""
+        self.session, self.kind, self.value = session, kind, value
+
+    @property
+    def name(self) -> str:
+        """Return the name of the metric."""
+        return self.kind.name
 
     @property
     def series(self) -> tuple[str, dict[str, str]]:
         """Return name and labels."""
-        return self.name, {**self.labels, semconv.SESSION_ID: self.session.session_id}
+        return self.name, {**self.kind.labels, semconv.SESSION_ID: self.session.session_id}
 
 
 class _Session:
@@ -82,10 +95,10 @@ class _Session:
 
     def put_together(self, target: str) -> None:
         """Have all of it assembled."""
-        samples = [Sample(*slot.series, slot.value, slot.declared) for slot in self.slots]
+        samples = [Sample(*slot.series, slot.value, slot.kind.declared) for slot in self.slots]
         found = assemble(samples, target, 0.0)
         self.dropped, self.counters = found.dropped, None
-        facts = [slot.name for slot in self.slots if slot.name in SINGLE_FACTS]
+        facts = [slot.name for slot in self.slots if slot.kind.rule is not None]
         if len(set(facts)) < len(facts):
             self.repeated = frozenset(name for name in facts if facts.count(name) > 1)
         else:
@@ -100,15 +113,13 @@ class _Session:
             return False
         counters, facts = dict[tuple[str, str], "Number"](), dict[str, float]()
         for slot in self.moved:
-            resource = semconv.JUDGED_COUNTERS.get(slot.name)
-            if resource is None:
-                rule = SINGLE_FACTS.get(slot.name)
-                if rule is None or slot.name in self.repeated or not rule.allows(slot.value):
+            kind, value = slot.kind, slot.value
+            if kind.counter is not None and plausible(value):
+                counters[kind.counter] = number(kind.counter[0], value)
+            elif kind.rule is not None and kind.rule.allows(value):
+                if kind.name in self.repeated:
                     return False
-                facts[rule.fact] = slot.value
-            elif slot.declared in COUNTER_TYPES and plausible(slot.value):
-                further = labels_text(slot.labels) if slot.labels else ""
-                counters[resource, further] = number(resource, slot.value)
+                facts[kind.rule.fact] = value
             else:
                 return False
         if counters:
@@ -125,8 +136,7 @@ class Standing:
         """Begin with none."""
         self.target = target
         self._sessions: dict[str, _Session] = {}
-        self._labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
-        """Sets of labels that series share."""
+        self._kinds: dict[tuple[str, str | None, tuple[tuple[str, str], ...]], Kind] = {}
         self._changed: dict[str, _Session] = {}
         self._dropped: dict[str, _Session] = {}
         """Those of which something was refused."""
@@ -147,20 +157,20 @@ class Standing:
         session = self._sessions.get(session_id)
         if session is None:
             session = self._sessions[session_id] = _Session(self, session_id)
-        labels = self._shared(sample.labels)
-        slot = Slot(session, sample.name, labels, sample.value, sample.declared)
+        slot = Slot(session, self._kind(sample), sample.value)
         session.slots.append(slot)
         self._put_anew(session)
         return slot
 
-    def _shared(self, labels: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the labels besides the session id: most series of all sessions have the same."""
-        key = tuple(item for item in labels.items() if item[0] != semconv.SESSION_ID)
-        known = self._labels.get(key)
+    def _kind(self, sample: Sample) -> Kind:
+        """Return what the series has in common with those of other sessions."""
+        labels = tuple(item for item in sample.labels.items() if item[0] != semconv.SESSION_ID)
+        key = (sample.name, sample.declared, labels)
+        known = self._kinds.get(key)
         if known is None:
-            if len(self._labels) >= _LABELS_KEPT:
-                self._labels.clear()
-            known = self._labels[key] = dict(key)
+            if len(self._kinds) >= _KINDS_KEPT:
+                self._kinds.clear()
+            known = self._kinds[key] = Kind(sample.name, dict(labels), sample.declared)
         return known
 
     def remove(self, slot: Slot) -> None:
