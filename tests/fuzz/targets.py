@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from otel_budget import wire
 from otel_budget.config.load import load
@@ -20,6 +23,7 @@ from otel_budget.model.checks import MAX_COUNT, SESSION_ID_PATTERN
 from otel_budget.model.limits import ResourceLimits
 from otel_budget.model.reading import Reading, SessionReading
 from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.sources.answers import SessionAnswers
 from otel_budget.sources.assemble import NEEDED, assemble
 from otel_budget.sources.pages import SessionPages
 from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
@@ -55,9 +59,30 @@ def _by_id(sessions: Sequence[SessionReading]) -> dict[str, SessionReading]:
 
 
 def prometheus_answer(data: bytes) -> None:
-    """Read the answer to a query."""
-    with suppress(AnswerError):
-        _is_sound(take_apart(data, None)[1].sessions)
+    """Read answers to a query, by what changed in them: as if each were alone.
+
+    A NUL ends an answer; the last one is read twice.
+    """
+    bodies = data.split(b"\0")
+    quick = SessionAnswers(None)
+    for body in (*bodies, bodies[-1]):
+        try:
+            answer, alone = take_apart(body, None)
+        except AnswerError:
+            with pytest.raises(AnswerError):
+                quick.take(body)
+            continue
+        taken = quick.take(body)
+        found = quick.found(lambda target, session_id: 0.0)  # noqa: ARG005 - as DateOf has it
+        assert dict(taken.sampled) == dict(answer.sampled)
+        assert taken.evaluated_at == answer.evaluated_at
+        assert _by_run(found.sessions) == _by_run(alone.sessions)
+        assert +Counter(found.dropped) == +Counter(alone.dropped)
+        _is_sound(found.sessions)
+
+
+def _by_run(sessions: Sequence[SessionReading]) -> dict[tuple[str, str], SessionReading]:
+    return {(session.target, session.session_id): session for session in sessions}
 
 
 def event_stream(data: bytes) -> None:
