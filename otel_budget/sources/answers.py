@@ -48,7 +48,7 @@ _VALUE: Final = b'},"value":["'
 #: In the rows that say what was added to a run's labels.
 _BEGUN: Final = semconv.INCARNATION_START.name.encode()
 #: The time of evaluation, in the first row.
-_TIME: Final = re.compile(rb'},"value":\[([0-9]+(?:\.[0-9]+)?),"')
+_TIME: Final = re.compile(rb'},"value":\[([1-9][0-9]*(?:\.[0-9]+)?),"')
 _NUMBER: Final = re.compile(rb'([-+]?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?)"\]')
 
 
@@ -147,7 +147,9 @@ class SessionAnswers:
         known = self._rows.by_series()
         slots: list[Slot | _Time | None] = []
         for row in rows:
-            series, _, value = row.rpartition(_VALUE)
+            series, before_value, value = row.rpartition(_VALUE)
+            if not before_value:
+                raise UnusualError
             before, slot = known.pop(series, (None, None))
             slots.append(slot)
             if slot is not None and row != before:

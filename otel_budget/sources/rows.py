@@ -44,8 +44,8 @@ class Rows(Generic[AnyStr, T]):
             return None
         found: list[tuple[int, T | None, AnyStr]] = []
         for place in compress(count(), map(ne, self._rows, rows)):
-            series, _, value = rows[place].rpartition(self._before_value)
-            if self._rows[place].rpartition(self._before_value)[0] != series:
+            series, before_value, value = rows[place].rpartition(self._before_value)
+            if not before_value or self.series(self._rows[place]) != series:
                 return None
             found.append((place, self._slots[place], value))
         return found

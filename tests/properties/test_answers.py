@@ -52,9 +52,12 @@ def answer_rows(draw: st.DrawFn) -> list[list[Row]]:
     rows = several(4, 12)
     answers = [rows]
     for _ in range(draw(st.integers(1, 4))):
-        rows = [row for row in rows if draw(st.integers(0, 9))]
+        stays = draw(st.booleans())  # every series in its place
+        rows = [row for row in rows if stays or draw(st.integers(0, 9))]
         rows = [(labels, draw(value) if draw(st.booleans()) else old) for labels, old in rows]
-        rows += several(0, 1)
+        if not stays:
+            rows = draw(st.permutations(rows)) if draw(st.integers(0, 3)) == 0 else rows
+            rows += several(0, 1)
         answers.append(rows)
     return answers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ LIMITS = PageLimits(samples=40)
 TARGET, AT = "http://a/metrics", 1000.0
 
 values = st.sampled_from(["0", "1", "1.0", "2", "7.5", "1e3", "-1", "0.3", "9e300"])
-odd = st.sampled_from(["NaN", "+Inf", "x", "1 1700000000000", "1 ", "1\r"])
+odd = st.sampled_from(["NaN", "+Inf", "x", "1.2.3", "1 1700000000000", "1 ", "1\r"])
 ids = st.sampled_from(["a", "b", "c", "not an id", ""])
 names = st.sampled_from([*NEEDED, "python_info", "otel_budget_active_seconds"])
 further = st.sampled_from([
@@ -33,15 +34,18 @@ def page_rows(draw: st.DrawFn) -> list[list[str]]:
     """Return pages that have most of their lines, or series, from the page before."""
     value = st.one_of(values, odd) if draw(st.integers(0, 3)) == 0 else values
     line = st.one_of(*[st.builds("{} {}".format, series, value)] * 3, comments)
-    page = draw(st.lists(line, min_size=4, max_size=15, unique=True))
+    page = draw(st.lists(line, min_size=4, max_size=15))
     pages = [page]
     for _ in range(draw(st.integers(1, 4))):
-        page = [line for line in page if draw(st.integers(0, 9))]
+        stays = draw(st.booleans())  # every series in its place
+        page = [line for line in page if stays or draw(st.integers(0, 9))]
         for place, text in enumerate(page):
             before, _, _ = text.rpartition(" ")
             if not text.startswith("#") and draw(st.booleans()):
                 page[place] = f"{before} {draw(value)}"
-        page += draw(st.lists(line, max_size=2))
+        if not stays:
+            page = draw(st.permutations(page)) if draw(st.integers(0, 3)) == 0 else page
+            page += draw(st.lists(line, max_size=2))
         pages.append(page)
     return pages
 
@@ -51,6 +55,16 @@ def test_page_after_page_it_is_what_each_page_says(pages: list[list[str]]) -> No
     quick = SessionPages(TARGET, LIMITS, 60.0)
     for page in pages:
         body = "".join(f"{line}\n" for line in page).encode()
+        assert outcome(lambda: quick.read(body, "text/plain", AT)) == outcome(lambda: alone(body))  # noqa: B023 - called at once
+
+
+@pytest.mark.parametrize("value", ["1.2.3", ".", "1e", "1" * 20_000])
+def test_a_known_series_with_no_number_refuses_the_page(value: str) -> None:
+    """The series is read before, the value never was; and what comes after is read again."""
+    text = f'{NEEDED[0]}{{session_id="a"}} '
+    quick = SessionPages(TARGET, LIMITS, 60.0)
+    for line in (f"{text}1", f"{text}{value}", f"{text}2"):
+        body = f"{line}\n".encode()
         assert outcome(lambda: quick.read(body, "text/plain", AT)) == outcome(lambda: alone(body))  # noqa: B023 - called at once
 
 
