@@ -27,6 +27,10 @@ class _Source(Prepared):
     def prepare(self, pages: list[bytes]) -> None:
         self._bodies = pages
 
+    @property
+    def size(self) -> int:
+        return sum(map(len, self._bodies))
+
     def beside(self) -> float:
         texts = [body.decode() for body in self._bodies]
         began = time.perf_counter()
@@ -60,7 +64,7 @@ def run(*, quick: bool) -> Report:
             "Pages of 22 samples a run, at most 10,000 runs to a target, every run alive; the "
             "whole tick from the page that has arrived to the verdicts that are stored and "
             "published. Beside it prometheus_client.parser alone for the same text. Memory: what "
-            "the process grew by, pages in hand included. The exponent is that of the line "
+            "the process grew by, beyond the pages in hand. The exponent is that of the line "
             "through all sizes from 100 on, both axes logarithmic."
         ),
         columns=COLUMNS,

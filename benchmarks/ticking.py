@@ -50,6 +50,11 @@ class Prepared(ABC):
     def prepare(self, pages: list[bytes]) -> None:
         """Take the pages of all targets at ``now``."""
 
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """The bytes that are prepared."""
+
     @abstractmethod
     def beside(self) -> float:
         """Do what the tick is held against with what was prepared; return the seconds."""
@@ -76,6 +81,7 @@ class Measured(NamedTuple):
     store: float
     """Share of the ticks."""
     memory: float
+    """Beyond what was prepared."""
 
     @property
     def ratio(self) -> float:
@@ -135,7 +141,7 @@ def _measure(source: Prepared, runs: int, changing: float) -> Measured:
     ]
     ticks, beside = list[float](), list[float]()
     count = 10 if runs < SIZES[-1] else 4
-    with _loop(source) as (loop, store):
+    with opened(source) as (loop, store):
         for number in range(count):
             source.now += 1
             source.prepare([fleet.page(number) for fleet in fleets])
@@ -146,7 +152,7 @@ def _measure(source: Prepared, runs: int, changing: float) -> Measured:
                 ticks.append(took)
             if number in (2, count - 1):
                 beside.append(source.beside())
-        memory = resident_mib() - before
+        memory = resident_mib() - before - source.size / 2**20
         share = store.seconds / sum(ticks)
     return Measured(runs, changing, ticks, beside, share, memory)
 
@@ -165,7 +171,8 @@ class _Timed:
 
 
 @contextmanager
-def _loop(source: Prepared) -> Iterator[tuple[Loop, _Timed]]:
+def opened(source: Prepared) -> Iterator[tuple[Loop, _Timed]]:
+    """Put a sidecar's parts together around a source; yield the loop, and its store."""
     with tempfile.TemporaryDirectory() as folder:
         store, restored = open_store(str(Path(folder) / "bench.db"))
 
