@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_budget import semconv
 from otel_budget.sources.assemble import Sample, labels_text
 from otel_budget.sources.query import Point
-from otel_budget.sources.rows import Rows, UnusualError
+from otel_budget.sources.rows import Changes, Rows, UnusualError
 from otel_budget.sources.standing import Standing
 from otel_budget.sources.vector import (
     NAME,
@@ -131,39 +131,26 @@ class SessionAnswers:
 
     def _take_changes(self, body: bytes) -> Taken:
         rows, evaluated_at = _rows(body)
-        others = self._rows.others(rows)
-        if others is None:
-            self._take_series(rows)
-        else:
-            for place, slot, value in others:
-                _change(slot, value)
-                self._rows.put(place, rows[place])
+        changes = self._rows.changes(rows)
+        for _, slot, value in changes.values:
+            _change(slot, value)
+        self._remove(changes.gone)
+        self._take_series(rows, changes)
+        self._rows.take(rows, changes)
         self._whole = None
         sampled = {run: max(time.at for time in times) for run, times in self._times.items()}
         return Taken(sampled, evaluated_at)
 
-    def _take_series(self, rows: list[bytes]) -> None:
-        """Take in an answer that has other series than the one before, or has them elsewhere."""
-        known = self._rows.by_series()
-        slots: list[Slot | _Time | None] = []
-        for row in rows:
-            series, before_value, value = row.rpartition(_VALUE)
-            if not before_value:
-                raise UnusualError
-            before, slot = known.pop(series, (None, None))
-            slots.append(slot)
-            if slot is not None and row != before:
-                _change(slot, value)
-        self._remove(slot for _, slot in known.values())
-        del known
-        came = [place for place, slot in enumerate(slots) if slot is None]
-        self._note_added(_point(rows[place]) for place in came if _BEGUN in rows[place])
+    def _take_series(self, rows: list[bytes], changes: Changes[bytes, Slot | _Time]) -> None:
+        """Take in series that are new; one by one, as they may be all of a large answer."""
+        if changes.slots is None:
+            return
+        self._note_added(_point(rows[place]) for place in changes.came if _BEGUN in rows[place])
         counted: set[Run] = set()
-        for place in came:  # one by one: they may be all of a large answer
-            slots[place] = self._add(_point(rows[place]), counted)
+        for place in changes.came:
+            changes.slots[place] = self._add(_point(rows[place]), counted)
         if not counted <= self._times.keys():
             raise UnusualError  # of some it is not said when they were sampled
-        self._rows.replace(rows, slots)
 
     def _remove(self, slots: Iterable[Slot | _Time]) -> None:
         """Let go of series; have the answer read as a whole if that moves what stays."""
@@ -268,7 +255,9 @@ def _number(value: bytes) -> float:
 
 
 def _point(row: bytes) -> Point:
-    series, _, value = row.rpartition(_VALUE)
+    series, before_value, value = row.rpartition(_VALUE)
+    if not before_value:
+        raise UnusualError
     return Point(_labels(series), _number(value))
 
 

@@ -20,11 +20,11 @@ from otel_budget.sources.parse import (
     is_openmetrics,
     note_type,
 )
-from otel_budget.sources.rows import Rows, UnusualError
+from otel_budget.sources.rows import Changes, Rows, UnusualError
 from otel_budget.sources.standing import Slot, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
 _LINES_PER_LOOK: Final = 256
 
@@ -76,7 +76,7 @@ class SessionPages:
                 continue
             slots.append(self._standing.add(awaited[1]))
             awaited = next(ours, None)
-        self._rows.replace(lines, slots)
+        self._rows.take(lines, Changes(slots=slots))
         self._declared = _declared(lines)
         self._reader = PageReader(NEEDED, self._limits, self._seconds)  # what it knew is here now
         return self._standing.read(lambda _target, _session_id: sampled_at)
@@ -84,10 +84,7 @@ class SessionPages:
     def _take(self, body: bytes, content_type: str) -> bool:
         """Take in what is different from the page before; False if that alone does not do."""
         try:
-            lines = self._lines(body, content_type)
-            until = time.thread_time() + self._seconds
-            if not self._take_values(lines, until):
-                self._take_series(lines, until)
+            self._take_changes(self._lines(body, content_type))
         except (UnusualError, UnicodeDecodeError):
             self._reader.learn({self._rows.series(row): slot.series for row, slot in self._rows})
             self._forget()
@@ -100,60 +97,45 @@ class SessionPages:
             raise UnusualError
         return lines
 
-    def _take_values(self, lines: list[str], until: float) -> bool:
-        """Take in other values; False if there are other series, or other types."""
-        others = self._rows.others(lines)
-        if others is None or any(
-            slot is None and lines[place].startswith("#") for place, slot, _ in others
+    def _take_changes(self, lines: list[str]) -> None:
+        until = time.thread_time() + self._seconds
+        changes = self._rows.changes(lines)
+        if changes.slots is not None or any(
+            slot is None and lines[place].startswith("#") for place, slot, _ in changes.values
         ):
-            return False
-        for number, (place, slot, value) in enumerate(others):
-            line = lines[place]
+            self._take_types(lines, changes)
+        for number, (place, slot, value) in enumerate(changes.values):
             if slot is not None:
-                self._standing.change(slot, _value(line, value))
-            elif self._exactly(line, self._declared) is not None:
+                self._standing.change(slot, _value(lines[place], value))
+            elif self._new_slot(lines[place]) is not None:
                 raise UnusualError
-            self._rows.put(place, line)
             _look_at_time(number, until)
-        return True
+        for slot in changes.gone:
+            self._standing.remove(slot)
+        for number, place in enumerate(changes.came):
+            slot = self._new_slot(lines[place])
+            if changes.slots is not None:
+                changes.slots[place] = slot
+            _look_at_time(number, until)
+        self._rows.take(lines, changes)
 
-    def _take_series(self, lines: list[str], until: float) -> None:
-        """Take in a page that has other series than the one before, or has them elsewhere."""
+    def _take_types(self, lines: list[str], changes: Changes[str, Slot]) -> None:
+        """Take in the types a page declares, if no series that stays has another one."""
         declared = _declared(lines)
         names = declared.keys() | self._declared.keys()
         retyped = {name for name in names if declared.get(name) != self._declared.get(name)}
-        known = self._rows.by_series()
-        slots: list[Slot | None] = []
-        for number, line in enumerate(lines):
-            text, _, value = line.rpartition(" ")
-            before = known.pop(text, None)
-            if before is None:
-                slots.append(self._new_slot(line, declared))
-            else:
-                slots.append(self._old_slot(before, line, value, retyped))
-            _look_at_time(number, until)
-        for _, slot in known.values():
-            self._standing.remove(slot)
-        self._rows.replace(lines, slots)
+        slots = [slot for _, slot in self._rows] if changes.slots is None else changes.slots
+        if retyped and any(slot is not None and slot.name in retyped for slot in slots):
+            raise UnusualError
         self._declared = declared
 
-    def _old_slot(
-        self, before: tuple[str, Slot], line: str, value: str, retyped: Collection[str]
-    ) -> Slot:
-        row, slot = before
-        if slot.name in retyped:
-            raise UnusualError
-        if line != row:
-            self._standing.change(slot, _value(line, value))
-        return slot
-
-    def _new_slot(self, line: str, declared: dict[str, str]) -> Slot | None:
+    def _new_slot(self, line: str) -> Slot | None:
         if not line or line.startswith("#"):
             return None
-        sample = self._exactly(line, declared)
+        sample = self._exactly(line)
         return None if sample is None else self._standing.add(sample)
 
-    def _exactly(self, line: str, declared: dict[str, str]) -> Sample | None:
+    def _exactly(self, line: str) -> Sample | None:
         """Return what the parser makes of a line that is not known; None if it is not wanted."""
         if len(line) > LONGEST_LINE or line != line.strip():
             raise UnusualError
@@ -164,7 +146,8 @@ class SessionPages:
         if len(found) > 1 or not all(usual for _, _, usual in found):
             raise UnusualError
         return next(
-            (Sample(*series, value, declared.get(series[0])) for series, value, _ in found), None
+            (Sample(*series, value, self._declared.get(series[0])) for series, value, _ in found),
+            None,
         )
 
 

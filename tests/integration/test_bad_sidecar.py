@@ -124,7 +124,7 @@ def test_a_verdict_is_not_acted_upon_past_its_lease(name: str, first: Action) ->
 def watch(monitor: ResourceMonitor, sent_at: list[float], *, before: bool, after: bool) -> None:
     """See what a monitor says before the lease is over, and after."""
     monitor.should_continue()  # begins to follow
-    until(lambda: believed(monitor), seconds=10)
+    until(lambda: bool(sent_at) and believed(monitor), seconds=10)
     assert monitor.should_continue() is before
     while time.monotonic() < sent_at[0] + LEASE + SLACK:
         time.sleep(0.01)
