@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Rows that may have come, or gone, in a row.
 _MOST_TOGETHER = 64
+#: So often, and once more for each so many rows, it is looked where the texts go on alike.
+_LOOKS = 100
 
 
 class UnusualError(Exception):
@@ -89,6 +91,7 @@ class Rows(Generic[AnyStr, T]):
         found, slots = Changes[AnyStr, T](), list[T | None]()
         old, old_slots = self._rows, self._slots
         place = before = 0
+        looks = _LOOKS + len(rows) // _LOOKS  # a target may change its text all over, on purpose
         while place < len(rows):
             row, was = rows[place], old[before] if before < len(old) else None
             same = was == row
@@ -99,7 +102,8 @@ class Rows(Generic[AnyStr, T]):
                 slots.append(old_slots[before])
                 place, before = place + 1, before + 1
                 continue
-            step = self._step(rows, place, before)
+            looks -= 1
+            step = self._step(rows, place, before) if looks else None
             if step is None:
                 return None
             came, gone = step

@@ -71,6 +71,20 @@ def test_a_known_series_with_no_number_refuses_the_page(value: str) -> None:
         assert outcome(lambda: quick.read(body, "text/plain", AT)) == outcome(lambda: alone(body))  # noqa: B023 - called at once
 
 
+def test_a_page_that_changed_all_over_is_what_it_says() -> None:
+    """To look after each line where both pages go on alike is given up."""
+    text = NEEDED[0] + '{{session_id="{}"}} {}\n'
+    before = "".join(text.format(number, 1) for number in range(3000)).encode()
+    every = (text.format(f"{number}-" if number % 2 else number, 2) for number in range(3000))
+    after = "".join(every).encode()
+    quick = SessionPages(TARGET, LIMITS._replace(samples=9000), 60.0)
+    quick.read(before, "text/plain", AT)
+    found = quick.read(after, "text/plain", AT)
+    reader = PageReader(NEEDED, LIMITS._replace(samples=9000), 60.0)
+    expected = assemble(reader.read(after, "text/plain"), TARGET, AT)
+    assert {s.session_id: s for s in found.sessions} == {s.session_id: s for s in expected.sessions}
+
+
 def alone(body: bytes) -> Assembled:
     """Read a page by itself."""
     return assemble(PageReader(NEEDED, LIMITS, 60.0).read(body, "text/plain"), TARGET, AT)
