@@ -26,6 +26,8 @@ from tests.query import Prometheus
 RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "otel-budget.rules.yaml"
 #: All scrape and tick intervals here.
 INTERVAL = "0.2s"
+#: Seconds after which every scrape that began before has ended, in one way or the other.
+_SETTLED = 0.5
 #: A run in good health, one that nobody judges, and what is wrong with the others, by session id.
 CLEAN, UNJUDGED = "clean-1", "unjudged-1"
 LIMITS = {
@@ -104,11 +106,11 @@ def fleet(folder: Path) -> Iterator[Fleet]:
             )
         )
         server = Prometheus(url)
-        until(lambda: len(server.vector("up == 1")) == 4)
+        _moment(server, answering=4)
         main.begin(*_clean(folder))
         main.done()
         time.sleep(1)
-        healthy_at = time.time()
+        healthy_at = _moment(server, answering=4)
         lost.begin({"session_id": "lost-1", "limits": LIMITS, "seconds": 0.5})
         alone.begin(
             {"session_id": UNJUDGED, "limits": LIMITS, "seconds": 1, "root": str(folder / "u")}
@@ -121,9 +123,26 @@ def fleet(folder: Path) -> Iterator[Fleet]:
         alone.done()
         until(lambda: _trouble_is_seen(server))
         time.sleep(1)
-        seen = Fleet(server, healthy_at, time.time(), began_at, side.url)
+        troubled_at = _moment(server, answering=3)  # one was killed
+        seen = Fleet(server, healthy_at, troubled_at, began_at, side.url)
         running.close()  # what was scraped is all that is looked at; the tests have the processor
         yield seen
+
+
+def _moment(server: Prometheus, *, answering: int) -> float:
+    """Return a moment as of which so many targets answered: one may be too busy for a scrape.
+
+    It has to be past for that: a scrape that had begun by then may fail yet.
+    """
+    moments: list[float] = []
+
+    def all_answer() -> bool:
+        moments.append(time.time())
+        time.sleep(_SETTLED)
+        return len(server.vector("up == 1", moments[-1])) == answering
+
+    until(all_answer)
+    return moments[-1]
 
 
 def short_rules(folder: Path) -> Path:

@@ -196,10 +196,12 @@ def test_the_metrics_of_every_alert_are_there_with_the_labels_it_asks_for(fleet:
 
 def test_a_healthy_fleet_has_no_alert_and_a_troubled_one_each_that_it_should(fleet: Fleet) -> None:
     """By the rules as they are shipped, evaluated over real metrics."""
-    told = 'max by (alertname) (ALERTS{alertname!="OtelBudgetRunNotJudged"})'
+    # A disk that is slow for a moment makes a tick late: that may be told at any time.
+    told = 'max by (alertname) (ALERTS{alertname!~"OtelBudget(RunNotJudged|TickOverrun)"})'
     assert fleet.prometheus.vector(told, fleet.healthy_at) == []
     found = fleet.prometheus.vector("max by (alertname) (ALERTS)", fleet.troubled_at)
-    assert {row["metric"]["alertname"] for row in found} == PENDING_OR_FIRING
+    names = {row["metric"]["alertname"] for row in found}
+    assert names - {"OtelBudgetTickOverrun"} == PENDING_OR_FIRING
 
 
 def test_grafanas_conditions_hold_where_prometheuss_do(fleet: Fleet) -> None:
