@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Version of this format. A reader refuses a newer one and reads the older ones. 2 has orders; in 3
 #: what is written of every run at every tick is rows in place of objects: facts, in the order of
 #: SessionFacts, to which fields are only ever added at the end, incarnations and views. Names would
-#: make the text half as long again, and a fifth slower to write.
+#: make the text half as long again, and a quarter slower to write.
 FORMAT = 3
 _UNSURE = {semconv.COST: "unpriced_calls", semconv.TOKENS: "unknown_usage_calls"}
 _INCARNATION = (
