@@ -1,16 +1,29 @@
 # Everything a newcomer needs: `make demo`, `make test`. The virtual environment is made on demand.
-PYTHON ?= python3.11
+# PYTHON=... names another Python than the first of these that is installed and new enough.
+PYTHONS := python3.11 python3.12 python3.13 python3.14 python3
+NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in $(PYTHONS); do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: demo test test-libraries reliability soak fuzz grafana pictures lint types layers generated check bench clean
+.PHONY: demo test test-lowest test-libraries reliability soak fuzz grafana pictures lint types layers generated check bench clean
 
 demo: $(VENV)/.sidecar
 	@$(BIN)/otel-budget demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Unit and property tests with the lower end of every range of pyproject.toml. The test client of an
+# old starlette needs httpx, and is deprecated by the newest anyio.
+test-lowest:
+	@$(PYTHON) -m venv .venv-lowest
+	@.venv-lowest/bin/python .ci/lowest.py > .venv-lowest/constraints.txt
+	@.venv-lowest/bin/pip install --quiet --disable-pip-version-check -c .venv-lowest/constraints.txt \
+		-e '.[dev]' httpx
+	.venv-lowest/bin/python -m pytest -q -W 'ignore:The anyio:DeprecationWarning' \
+		tests/unit tests/properties
 
 # Real libraries in environments of their own (.venv-libraries), against a scripted provider.
 test-libraries: $(VENV)/.dev
@@ -73,10 +86,11 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-libraries
+	rm -rf $(VENV) .venv-libraries .venv-lowest
 
 $(BIN)/pip:
-	@echo "Making a virtual environment in $(VENV) ..."
+	@[ -n "$(PYTHON)" ] || { echo "none of $(PYTHONS) is 3.11 or later, with venv: make PYTHON=..."; exit 1; }
+	@echo "Making a virtual environment in $(VENV) with $(PYTHON) ..."
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.sidecar: $(BIN)/pip pyproject.toml .ci/constraints.txt

@@ -88,6 +88,11 @@ class ConfigFileError(OtelBudgetError):
         super().__init__(f"{where}: {problem}")
 
 
+def how_to_install(extra: str) -> str:
+    """Return the command that brings an extra."""
+    return f"pip install '.[{extra}]' in a clone of otel-budget"
+
+
 class MissingExtraError(OtelBudgetError):
     """Say which extra brings the package that is missing."""
 
@@ -95,8 +100,7 @@ class MissingExtraError(OtelBudgetError):
         """Keep the fields and name the command that helps."""
         self.what, self.extra, self.package = what, extra, package
         super().__init__(
-            f"{what} needs the package {package!r}, which is not installed: "
-            f"pip install 'otel-budget[{extra}]'"
+            f"{what} needs the package {package!r}, which is not installed: {how_to_install(extra)}"
         )
 
 

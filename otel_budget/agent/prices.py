@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from otel_budget.errors import InvalidValueError
+from otel_budget.errors import InvalidValueError, how_to_install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,7 +98,7 @@ class Prices:
         except ImportError as exc:
             self._say_once(
                 "prices: calls without cost_usd are unpriced: %s; install the price list: "
-                "pip install 'otel-budget[prices]' (said once)", exc,
+                "%s (said once)", exc, how_to_install("prices"),
             )  # fmt: skip
         except Exception as exc:  # noqa: BLE001 - the list's failure is not the run's: unpriced
             self._say_once("prices: %r cannot be looked up: %r (said once)", model, exc)

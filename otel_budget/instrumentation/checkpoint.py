@@ -2,15 +2,18 @@
 
 A checkpoint is written to a temporary file, synced, linked to its final name (which nobody else has
 then), and its folder synced; so whatever dies when, every file under a final name is whole. The
-digest inside tells a file that was altered afterwards. Files are
+digest inside tells a file that was altered afterwards. Where the file system offers no sync (CIFS,
+FUSE, vboxsf) a power loss could take the newest: that is said, once, and is no failure. Files are
 ``PROJECT_ROOT/.otel_budget/checkpoints/SESSION_ID/NNNNNN.json``, for their owner alone to read; the
 newest ``KEEP`` stay.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import time
@@ -29,6 +32,8 @@ from otel_budget.model.usage import ResourceUsage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+logger = logging.getLogger("otel_budget")
+
 #: Version of the file format. A reader refuses another one.
 SCHEMA = 1
 KEEP = 10
@@ -37,6 +42,15 @@ _NAME = re.compile(r"([0-9]{6,})\.json")
 _LEFTOVER = 3600.0
 #: One checkpoint at a time takes its number; two monitors of one run share a folder.
 _numbering = ProcessLock()
+#: What a file system answers that does not offer to sync a file or a folder, or to open one for it.
+_NOT_OFFERED = frozenset(
+    (
+        errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS,
+        errno.EBADF, errno.EISDIR, errno.EACCES, errno.EPERM,
+    )
+)  # fmt: skip
+#: File systems, by device, of which it was said that they do not sync.
+_unsynced: set[int] = set()
 _KEYS = ("schema", "written_at", "usage", "limits", "labels", "progress", "state", "sha256")
 
 
@@ -78,16 +92,14 @@ class CheckpointFolder:
             with open(temporary, "x", encoding="utf-8", opener=_private) as file:
                 file.write(text)
                 file.flush()
-                os.fsync(file.fileno())
+                _sync(file.fileno(), self.path)
             final = self._number(temporary)
         finally:
             with suppress(OSError):  # the disk may be gone; the error that matters is raised
                 temporary.unlink(missing_ok=True)
         _sync_folder(self.path)
-        for old in self._numbers()[:-KEEP]:
-            with suppress(OSError):  # an old checkpoint that stays is no loss
-                self._file(old).unlink()
-        self._tidy()
+        with suppress(OSError):  # an old checkpoint that stays is no loss
+            self._tidy()
         return final
 
     def newest(self) -> Path | None:
@@ -158,7 +170,10 @@ class CheckpointFolder:
         return str(self._file(earlier[-1])) if earlier else None
 
     def _tidy(self) -> None:
-        """Remove what processes that were killed in the middle of a checkpoint left."""
+        """Remove the oldest past ``KEEP``, and what killed processes left half written."""
+        for old in self._numbers()[:-KEEP]:
+            with suppress(OSError):  # not ours to remove
+                self._file(old).unlink()
         for leftover in self.path.glob(".*.tmp"):
             with suppress(OSError):  # gone already, or not ours to remove
                 if time.time() - leftover.stat().st_mtime > _LEFTOVER:
@@ -232,9 +247,36 @@ def _private(path: str, flags: int) -> int:
 
 
 def _sync_folder(path: Path) -> None:
-    """Make the rename itself durable."""
-    handle = os.open(path, os.O_RDONLY)
+    """Make the new name itself durable, where the file system does that."""
     try:
-        os.fsync(handle)
+        handle = os.open(path, os.O_RDONLY)
+    except OSError as exc:
+        _unless_not_offered(exc, path)
+        return
+    try:
+        _sync(handle, path)
     finally:
         os.close(handle)
+
+
+def _sync(handle: int, path: Path) -> None:
+    """Sync a file or a folder. Raises OSError if that failed, not if it is not offered."""
+    try:
+        os.fsync(handle)
+    except OSError as exc:
+        _unless_not_offered(exc, path)
+
+
+def _unless_not_offered(exc: OSError, path: Path) -> None:
+    """Raise a failure to sync; say of a file system that does not sync, once, what that means."""
+    if exc.errno not in _NOT_OFFERED:
+        raise exc
+    device = path.stat().st_dev
+    with _numbering:
+        if device in _unsynced:
+            return
+        _unsynced.add(device)
+    logger.warning(
+        "checkpoints in %s: this file system does not sync to disk (%s); they are written, but a "
+        "power loss could take the newest (said once)", path, exc.strerror,
+    )  # fmt: skip

@@ -12,6 +12,7 @@ import uuid
 import weakref
 from contextlib import suppress
 from pathlib import Path
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -53,6 +54,13 @@ class _Server(ThreadingWSGIServer):
         self._answering = 0
         self._answered = threading.Condition()
         super().__init__(*args, **kwargs)
+
+    def server_bind(self) -> None:
+        """Bind without asking the name service who we are: nothing here needs the answer."""
+        TCPServer.server_bind(self)
+        host, self.server_port = self.server_address[:2]
+        self.server_name = str(host)
+        self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._count(1)
@@ -253,14 +261,19 @@ def _pid_namespace() -> str:
 
 def _forget_dead(folder: Path, prefix: str) -> None:
     """Remove entries of processes of this host that were killed before they could do it."""
-    for entry in folder.glob("otel-budget-*.json"):
+    try:
+        entries = list(folder.glob("otel-budget-*.json"))
+    except OSError:
+        return  # a folder may be written to and not listed; the entries that stay are no harm
+    for entry in entries:
         pid = entry.name.removeprefix(prefix).partition("-")[0]
         if not entry.name.startswith(prefix) or not pid.isdigit():
             continue
         try:
             os.kill(int(pid), 0)
         except (ProcessLookupError, OverflowError):  # gone, or no process id at all
-            entry.unlink(missing_ok=True)
+            with suppress(OSError):  # another user's, who alone may remove it
+                entry.unlink(missing_ok=True)
         except PermissionError:
             continue  # alive, somebody else's
 

@@ -117,8 +117,12 @@ def limits_of(config: ListenConfig, on_refused: OnRefused) -> Limits:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = config.limits.connections + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # a platform may refuse; fewer connections will do
+            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+            soft = more
     most = config.limits.connections
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = max(1, soft - _OTHER_FILES)

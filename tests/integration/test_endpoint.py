@@ -126,6 +126,38 @@ def test_an_entry_of_a_living_process_or_of_somebody_else_stays(tmp_path: Path) 
     assert all(path.exists() for path in (living, *others))
 
 
+@pytest.mark.parametrize("refused", ["glob", "unlink"])
+def test_a_folder_that_cannot_be_tidied_up_takes_an_entry_all_the_same(
+    refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may not be listed, or a dead process's entry may be another user's, as in /tmp."""
+    here = f"{socket.gethostname()}-pidns{Path('/proc/self/ns/pid').stat().st_ino}"
+    dead = tmp_path / f"otel-budget-{here}-{DEAD}-1.json"
+    dead.write_text("[]")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, refused, refuse)
+        endpoint = serve_metrics("127.0.0.1", 0, register=tmp_path)
+    with endpoint:
+        assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_port_opens_without_asking_the_name_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container without one it would hold up the start by many seconds."""
+
+    def asked(*_: object) -> str:
+        raise AssertionError("asked for the host's full name")
+
+    monkeypatch.setattr(socket, "getfqdn", asked)
+    with serve_metrics("0.0.0.0", 0) as endpoint:  # noqa: S104 - the case
+        assert endpoint.port
+
+
 def test_an_entry_is_written_through_no_link_that_somebody_laid(tmp_path: Path) -> None:
     """The folder may be anybody's to write to; what the link names may be only ours."""
     precious = tmp_path / "precious"

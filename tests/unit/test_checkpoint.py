@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -93,6 +94,92 @@ def test_one_that_fails_half_way_leaves_the_earlier_ones_and_nothing_else(
     assert monitor._record.checkpoint_failures == 1
     assert body(monitor.checkpoint())["state"] == {"step": 2}  # it was kept for the next one
     assert monitor.get_usage_report().checkpoints == 2
+
+
+def refuse_to_sync(patch: pytest.MonkeyPatch, kind: str, code: int) -> None:
+    """Let the file system refuse to sync files, or folders, or to open a folder for that."""
+
+    def sync(handle: int, real: Any = os.fsync) -> None:
+        if Path(f"/proc/self/fd/{handle}").resolve().is_dir() == (kind == "folder"):
+            raise OSError(code, os.strerror(code))
+        real(handle)
+
+    def opened(path: Any, flags: int, *rest: Any, real: Any = os.open, **more: Any) -> int:
+        if Path(path).is_dir():
+            raise OSError(code, os.strerror(code))
+        return real(path, flags, *rest, **more)  # type: ignore[no-any-return]
+
+    patch.setattr(module, "_unsynced", set())
+    if kind == "opening a folder":
+        patch.setattr(os, "open", opened)
+    else:
+        patch.setattr(os, "fsync", sync)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        *(("folder", code) for code in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)),
+        ("file", errno.EINVAL),
+        ("file", errno.ENOSYS),
+        ("opening a folder", errno.EACCES),
+        ("opening a folder", errno.EISDIR),
+    ],
+)
+def test_a_file_system_that_does_not_sync_costs_no_checkpoint(
+    *,
+    kind: str,
+    code: int,
+    make: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """CIFS, FUSE, vboxsf: it is written, returned and counted, old ones go; it is said once."""
+    refuse_to_sync(monkeypatch, kind, code)
+    for session_id in ("one", "two"):
+        monitor = make(session_id=session_id, project_root=tmp_path)
+        paths = [monitor.checkpoint({"step": step}) for step in range(12)]
+        assert paths[-1] == tmp_path / f".otel_budget/checkpoints/{session_id}/000012.json"
+        assert body(paths[-1])["state"] == {"step": 11}
+        assert monitor._record.checkpoint_failures == 0
+        assert monitor.get_usage_report().checkpoints == 12
+    assert len(files(tmp_path)) == 20
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"does not sync to disk ({os.strerror(code)}); they are written, but a" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS])
+def test_a_sync_that_fails_is_a_failure(
+    kind: str, code: int, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that cannot keep what it took has not taken it; nothing older is removed then."""
+    monitor = make(project_root=tmp_path)
+    for _ in range(10):
+        assert monitor.checkpoint() is not None
+    refuse_to_sync(monkeypatch, kind, code)
+    assert monitor.checkpoint() is None
+    assert monitor._record.checkpoint_failures == 1
+    assert "000001.json" in files(tmp_path)
+
+
+def test_a_folder_that_cannot_be_tidied_up_costs_no_checkpoint(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on disk already when the old ones are looked for."""
+    monitor = make(project_root=tmp_path)
+    looks = iter(range(9))
+
+    def listed(folder: Any, real: Any = os.listdir) -> list[str]:
+        if next(looks) > 0:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(folder)  # type: ignore[no-any-return]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", listed)
+        assert monitor.checkpoint() is not None
+    assert monitor._record.checkpoint_failures == 0
 
 
 def test_two_processes_of_a_run_take_a_number_each(

@@ -317,7 +317,7 @@ def test_without_the_extra_it_says_what_to_install(
     assert main(argv) == 2
     said = capsys.readouterr().err
     assert package in said
-    assert "pip install 'otel-budget[sidecar]'" in said
+    assert "pip install '.[sidecar]'" in said
 
 
 def test_ctrl_c_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,7 +177,7 @@ def test_without_the_price_list_calls_are_unpriced_and_it_is_said_once(
         assert found.cost_of("gpt-4o", "openai", CALL) is None
         assert found.cost_of("gpt-4.1", "openai", CALL) is None
     assert len(caplog.records) == 1
-    assert "pip install 'otel-budget[prices]'" in caplog.text
+    assert "pip install '.[prices]'" in caplog.text
 
 
 def test_a_price_list_that_fails_costs_a_price_and_not_the_run(

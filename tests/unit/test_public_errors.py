@@ -43,7 +43,7 @@ ERRORS: list[tuple[OtelBudgetError, str, tuple[str, ...]]] = [
         MissingExtraError("the sidecar", "sidecar", "starlette"),
         (
             "the sidecar needs the package 'starlette', which is not installed: "
-            "pip install 'otel-budget[sidecar]'"
+            "pip install '.[sidecar]' in a clone of otel-budget"
         ),
         ("what", "extra", "package"),
     ),
