@@ -10,7 +10,13 @@ from otel_budget.agent.orchestrator import (
     RunResult,
 )
 from otel_budget.agent.prices import Prices
-from otel_budget.errors import BudgetExceeded, CheckpointError, InvalidValueError, NoCheckpointError
+from otel_budget.errors import (
+    BudgetExceeded,
+    CheckpointError,
+    InvalidValueError,
+    NoCheckpointError,
+    RunCompletedError,
+)
 from otel_budget.instrumentation.endpoint import serve_metrics, use_registry
 from otel_budget.instrumentation.genai.sampling import RecordingSampler
 from otel_budget.model.limits import ResourceLimits
@@ -34,6 +40,7 @@ __all__ = [
     "ResourceLimits",
     "ResourceMonitor",
     "ResourceUsage",
+    "RunCompletedError",
     "RunResult",
     "Verdict",
     "__version__",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -59,19 +60,35 @@ class CheckpointError(OtelBudgetError):
     from instead, or None.
     """
 
-    def __init__(self, path: str, problem: str, previous: str | None = None) -> None:
-        """Keep the fields and name the way out."""
+    def __init__(
+        self, path: str, problem: str, previous: str | None = None, *, way_out: str = ""
+    ) -> None:
+        """Keep the fields and name the way out. way_out: where it is not the previous one."""
         self.path, self.problem, self.previous = path, problem, previous
-        way_out = (
-            f"; the previous one is {previous}: pass checkpoint={previous!r} to resume from it"
-            if previous
-            else "; there is no earlier checkpoint"
-        )
-        super().__init__(f"checkpoint {path}: {problem}{way_out}")
+        if previous:
+            way_out = (
+                f"the previous one is {previous}: pass checkpoint={previous!r} to resume from it"
+            )
+        way_out = way_out or "there is no earlier checkpoint"
+        super().__init__(f"checkpoint {path}: {problem}; {way_out}")
 
 
 class NoCheckpointError(CheckpointError):
-    """Say that there is none at all: the run never wrote one here."""
+    """Say that there is no run to take up: it never wrote a checkpoint here, or it completed."""
+
+
+class RunCompletedError(NoCheckpointError):
+    """Say that the run completed: there is nothing to go on with, and a new one may begin.
+
+    path: its last checkpoint. completed_at: Unix time.
+    """
+
+    def __init__(self, path: str, completed_at: float) -> None:
+        """Keep the fields and name both ways on."""
+        moment = datetime.fromtimestamp(completed_at, UTC).isoformat(timespec="seconds")
+        way_out = "begin a new run, or pass completed=True to take this one up again"
+        super().__init__(path, f"its run completed at {moment}", way_out=way_out)
+        self.completed_at = completed_at
 
 
 class ConfigFileError(OtelBudgetError):

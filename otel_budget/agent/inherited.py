@@ -68,7 +68,13 @@ class InheritedRun(Run):
         """Open no span: the run has one."""
         self.begin()
 
-    def close(self, outcome: str, timeout: float) -> None:  # noqa: ARG002 - nobody scrapes it here
+    def close(
+        self,
+        outcome: str,
+        timeout: float,  # noqa: ARG002 - nobody scrapes it here
+        *,
+        orderly: bool = True,  # noqa: ARG002 - and it saves nothing
+    ) -> None:
         """End the run for this process alone."""
         if self.record.close(outcome):
             self.guard.ended()

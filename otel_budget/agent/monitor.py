@@ -9,17 +9,16 @@ import logging
 import os
 import uuid
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from otel_budget import semconv
-from otel_budget.agent import report, waiting
+from otel_budget.agent import report, resuming, waiting
 from otel_budget.agent.prices import Prices, prices_of
 from otel_budget.agent.recorder import Recorder
 from otel_budget.agent.run import Run
 from otel_budget.errors import BudgetExceeded, InvalidValueError
 from otel_budget.instrumentation.automatic import SCRAPE_WAIT
-from otel_budget.instrumentation.checkpoint import CheckpointFolder, folder_or_none
+from otel_budget.instrumentation.checkpoint import folder_or_none
 from otel_budget.instrumentation.clock import SYSTEM_CLOCK, Clock
 from otel_budget.instrumentation.labels import run_labels
 from otel_budget.instrumentation.record import SessionRecord
@@ -30,6 +29,7 @@ from otel_budget.policy.forecast import completion_possible
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from os import PathLike
+    from pathlib import Path
 
     from otel_budget.model.usage import ResourceUsage
     from otel_budget.model.verdict import LimitCheckResult, Verdict
@@ -102,19 +102,18 @@ class ResourceMonitor(Recorder):
         limits: ResourceLimits | None = None,
         *,
         checkpoint: str | PathLike[str] | None = None,
+        completed: bool = False,
         **options: Any,
     ) -> Self:
         """Take up a run where its newest checkpoint left it: usage, start time, limits, state.
 
-        limits: instead of the checkpoint's. checkpoint: a path, instead of the newest. options: as
-        for the constructor. Raises CheckpointError if there is none to be trusted; it names the
-        previous one.
+        limits: instead of the checkpoint's. checkpoint: a path, instead of the newest. completed:
+        take up a run that completed, too. options: as for the constructor.
+
+        Raises NoCheckpointError if there is no run to take up (RunCompletedError if it completed),
+        CheckpointError for a checkpoint that cannot be trusted; it names the previous one.
         """
-        root = folder_or_none(project_root)
-        if root is None:
-            raise InvalidValueError("project_root", project_root, "the folder of the checkpoints")
-        folder = CheckpointFolder(root, session_id)
-        saved = folder.read(None if checkpoint is None else Path(checkpoint))
+        saved = resuming.found(session_id, project_root, checkpoint, completed=completed)
         labels = dict(saved.labels)
         options.setdefault("workflow", labels.pop(semconv.WORKFLOW, None))
         options.setdefault("scope", labels)
@@ -122,6 +121,8 @@ class ResourceMonitor(Recorder):
         monitor = cls(chosen, session_id, project_root, _carried=saved.usage, **options)
         monitor._record.progress = monitor._guard.progress = saved.progress
         monitor._run.saving.state = saved.state
+        duration = monitor._guard.check().resources[semconv.DURATION]
+        resuming.warn_of_downtime(monitor._record, saved, duration)
         return monitor
 
     def should_continue(self, progress_estimate: float | None = None) -> bool:
@@ -259,15 +260,16 @@ class ResourceMonitor(Recorder):
         self._guard.update_limits(ResourceLimits.from_mapping(values))
         self._run.saving.schedule()
 
-    def close(self, outcome: str = "completed", timeout: float = SCRAPE_WAIT) -> None:
+    def close(self, outcome: str | None = None, timeout: float = SCRAPE_WAIT) -> None:
         """End the run: write a last checkpoint, show the final state until it has been scraped.
 
-        outcome: ``completed``, ``stopped`` or ``failed``. timeout: seconds to wait for that scrape,
-        when somebody scrapes at all. Closing twice is fine; the first outcome stays.
+        outcome: ``completed``, ``stopped`` or ``failed``; by default stopped if the run was last
+        told to stop, else completed. timeout: seconds to wait for that scrape, when somebody
+        scrapes at all. Closing twice is fine; the first outcome stays.
         """
-        if outcome not in semconv.ENDED_STATES:
+        if outcome is not None and outcome not in semconv.ENDED_STATES:
             raise InvalidValueError("outcome", outcome, ", ".join(semconv.ENDED_STATES))
-        self._run.close(outcome, timeout)
+        self._run.close(outcome or self._run.outcome(), timeout)
 
     def __enter__(self) -> Self:
         """Open the run's span; close the run at the end of the block."""

@@ -110,8 +110,16 @@ class Run:
             self._client.start()
 
     # --- the end -------------------------------------------------------------------------------
-    def close(self, outcome: str, timeout: float) -> None:
-        """End the run: last checkpoint, final state shown until it has been scraped."""
+    def outcome(self) -> str:
+        """Return how a run ends that ends in order and does not say how."""
+        return "stopped" if self.guard.told_to_stop else "completed"
+
+    def close(self, outcome: str, timeout: float, *, orderly: bool = True) -> None:
+        """End the run: last checkpoint, final state shown until it has been scraped.
+
+        orderly: False if it was only left behind: then its last checkpoint does not say how it
+        ended, and it can be resumed.
+        """
         if self.target is not None:
             ACCOUNTING.settle(self.target)
             if ACCOUNTING.in_use and self._activation is not None and not self.record.api_calls:
@@ -119,6 +127,7 @@ class Run:
         verdict = self.guard.verdict(self.guard.progress)
         if not self.record.close(outcome):
             return
+        self.saving.outcome = outcome if orderly else None
         try:
             if self._client is not None:
                 self._client.stop()
@@ -170,8 +179,9 @@ class Run:
 
     def end(self, exc: BaseException | None) -> None:
         """Close the run: stopped in order, failed by an exception, else completed."""
-        stopped = self.guard.told_to_stop if exc is None else self._is_stop(exc)
-        outcome = "stopped" if stopped else "completed" if exc is None else "failed"
+        outcome = self.outcome()
+        if exc is not None:
+            outcome = "stopped" if self._is_stop(exc) else "failed"
         self.close(outcome, automatic.SCRAPE_WAIT)
 
     def _is_stop(self, exc: BaseException) -> bool:
@@ -203,16 +213,15 @@ class Run:
             LEFT_BEHIND.hand_over(self._left_behind)
 
     def _left_behind(self) -> None:
-        # Waits for no scrape: the final state is kept for it.
-        self.close("stopped" if self.guard.told_to_stop else "completed", 0.0)
+        # Waits for no scrape: the final state is kept for it. Whether it got to its end, or an
+        # exception took its monitor along, is not known here.
+        self.close(self.outcome(), 0.0, orderly=self.guard.told_to_stop)
 
     def _at_exit(self) -> None:
         """Close a run that the interpreter's end finds open; one wait for a scrape does for all."""
         AT_EXIT.then[id(SESSIONS)] = _last_scrape
         crashed = getattr(sys, "last_value", None) is not None  # set before the exit handlers run
-        self.close(
-            "failed" if crashed else "stopped" if self.guard.told_to_stop else "completed", 0.0
-        )
+        self.close("failed" if crashed else self.outcome(), 0.0)
 
     # --- what is heard and said ------------------------------------------------------------------
     def _hear(self, verdict: Verdict) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
+from otel_budget.errors import CheckpointError, NoCheckpointError
 from otel_budget.instrumentation import automatic
 from otel_budget.instrumentation.checkpoint import Checkpoint, CheckpointFolder
 
@@ -41,6 +42,8 @@ class Saving:
         record.saves = self._folder is not None
         self.state: Any = None
         """The caller's own, JSON types."""
+        self.outcome: str | None = None
+        """How the run ended; None while it goes on, and if nobody said."""
         # Counts are taken and written under one lock: a later checkpoint never has lower ones.
         self._writing = threading.RLock()
         self._scheduled: tuple[Autosaver, int, float] | None = None
@@ -53,8 +56,8 @@ class Saving:
         if self._folder is None or self._record.resumed or not _left_behind(self._folder):
             return
         logger.warning(
-            "session %s: %s holds checkpoints of an earlier run; this is a new run and begins at 0 "
-            "(ResourceMonitor.resume takes the earlier one up)",
+            "session %s: %s holds checkpoints of an earlier run that did not complete; this is a "
+            "new run and begins at 0 (ResourceMonitor.resume takes the earlier one up)",
             self._record.session_id, self._folder.path,
         )  # fmt: skip
 
@@ -78,10 +81,16 @@ class Saving:
         return self._record.limits.checkpoint_interval
 
     def end(self, usage: ResourceUsage) -> None:
-        """Write the last checkpoint of a run that has used something."""
+        """Write the last checkpoint, which says how the run ended.
+
+        One that used nothing leaves none, unless there is one that would be taken for its last.
+        """
         if self._scheduled is not None:
             self._scheduled[0].forget(self._scheduled[1])
-        if self._folder is not None and (usage.tokens or usage.api_calls or usage.checkpoints):
+        if self._folder is None:
+            return
+        used = usage.tokens or usage.api_calls or usage.cost_usd or usage.checkpoints
+        if used or self.state is not None or _left_behind(self._folder):
             self.checkpoint()
 
     def checkpoint(self, state: Any = None) -> Path | None:
@@ -123,6 +132,7 @@ class Saving:
             written_at=now,
             progress=record.progress,
             state=self.state,
+            outcome=self.outcome,
         )
 
     def _failed(self, problem: str) -> None:
@@ -137,8 +147,10 @@ class Saving:
 
 
 def _left_behind(folder: CheckpointFolder) -> bool:
-    """Tell whether an earlier run left checkpoints; what cannot be read is told when saving."""
+    """Tell whether there is an earlier run that did not complete, as far as can be seen."""
     try:
-        return folder.newest() is not None
-    except OSError:
+        return folder.latest()[1].outcome != "completed"
+    except NoCheckpointError:
         return False
+    except CheckpointError:  # damaged, but there; a folder that cannot be read is told when saving
+        return folder.path.is_dir()

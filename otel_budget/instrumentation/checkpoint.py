@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from otel_budget import semconv
 from otel_budget.errors import CheckpointError, InvalidValueError, NoCheckpointError
 from otel_budget.instrumentation.forked import ProcessLock
 from otel_budget.model import checks
@@ -52,6 +53,8 @@ _NOT_OFFERED = frozenset(
 #: File systems, by device, of which it was said that they do not sync.
 _unsynced: set[int] = set()
 _KEYS = ("schema", "written_at", "usage", "limits", "labels", "progress", "state", "sha256")
+#: Only in the last checkpoint of a run that ended. A version before it refuses that one file.
+_OUTCOME = "outcome"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,13 @@ class Checkpoint:
     progress: float | None = None
     state: Any = None
     """The caller's own, JSON types; None if there was none."""
+    outcome: str | None = None
+    """How the run ended, one of ``semconv.ENDED_STATES``; None if it had not, or did not say."""
+
+    @property
+    def started_at(self) -> float:
+        """When its run began, in Unix time: half of the run's identity."""
+        return self.usage.started_at
 
 
 class CheckpointFolder:
@@ -107,17 +117,37 @@ class CheckpointFolder:
         numbers = self._numbers()
         return self._file(numbers[-1]) if numbers else None
 
+    def latest(self) -> tuple[Path, Checkpoint]:
+        """Read the newest checkpoint of the newest run. Raises CheckpointError as ``read`` does.
+
+        That is the newest file, unless an older run wrote it after a newer one had begun under the
+        same id: a process that hung, say, and ended late.
+        """
+        try:
+            numbers = self._numbers()
+        except OSError as exc:
+            raise CheckpointError(str(self.path), f"cannot be read: {exc}") from exc
+        if not numbers:
+            raise NoCheckpointError(str(self.path), "holds no checkpoint of this run")
+        path = self._file(numbers[-1])
+        found = path, self._read(path)
+        for number in reversed(numbers[:-1]):
+            earlier = self._file(number)
+            with suppress(CheckpointError):  # the newest can be read: it is not missed
+                saved = self._read(earlier)
+                # One written before the other run began is of a clock that was put back.
+                if found[1].started_at < saved.started_at <= found[1].written_at:
+                    found = earlier, saved
+        return found
+
     def read(self, path: Path | None = None) -> Checkpoint:
         """Read a checkpoint, by default the newest.
 
         Raises CheckpointError naming the file, what is wrong, and the previous one to use instead.
         """
-        try:
-            target = path or self.newest()
-        except OSError as exc:
-            raise CheckpointError(str(self.path), f"cannot be read: {exc}") from exc
-        if target is None:
-            raise NoCheckpointError(str(self.path), "holds no checkpoint of this run")
+        return self.latest()[1] if path is None else self._read(path)
+
+    def _read(self, target: Path) -> Checkpoint:
         try:
             checkpoint = _decode(target.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, InvalidValueError, RecursionError) as exc:
@@ -200,6 +230,8 @@ def _encode(checkpoint: Checkpoint) -> str:
         "progress": checkpoint.progress,
         "state": checkpoint.state,
     }
+    if checkpoint.outcome is not None:
+        body[_OUTCOME] = checkpoint.outcome
     # Through JSON once, so that the digest is over what a reader will see (1 and "1" as keys, …).
     body = json.loads(json.dumps(body, allow_nan=False))
     return json.dumps({**body, "sha256": _digest(body)}, indent=1) + "\n"
@@ -215,7 +247,7 @@ def _decode(text: str) -> Checkpoint:
     schema = data.get("schema")
     if schema != SCHEMA:
         raise InvalidValueError("schema", schema, f"{SCHEMA}, the one this version reads")
-    if set(data) != set(_KEYS):
+    if set(data) - {_OUTCOME} != set(_KEYS):
         raise InvalidValueError("keys", sorted(data), "exactly " + ", ".join(_KEYS))
     digest = data.pop("sha256")
     if digest != _digest(data):
@@ -227,6 +259,9 @@ def _decode(text: str) -> Checkpoint:
         written_at=checks.seconds("written_at", data["written_at"]),
         progress=checks.progress(data["progress"]),
         state=data["state"],
+        outcome=checks.choice(_OUTCOME, data[_OUTCOME], semconv.ENDED_STATES)
+        if _OUTCOME in data
+        else None,
     )
 
 

@@ -261,6 +261,38 @@ def test_a_killed_process_leaves_whole_checkpoints_to_resume_from(tmp_path: Path
     monitor.close(timeout=0)
 
 
+def test_each_night_of_a_job_is_a_run_of_its_own_unless_the_last_one_did_not_complete(
+    tmp_path: Path,
+) -> None:
+    """By the README's pattern, in processes that end in every way; without ``with``, too."""
+    code = """
+    import os, signal
+    from otel_budget import NoCheckpointError
+    root, way = sys.argv[1:]
+    limits = ResourceLimits(max_tokens=1000)
+    try:
+        monitor = ResourceMonitor.resume("nightly", root, limits)
+    except NoCheckpointError:
+        monitor = ResourceMonitor(limits, session_id="nightly", project_root=root)
+    print(monitor.get_usage_report().tokens, flush=True)
+    monitor.record_operation(100, api_call=True)
+    if way == "killed":
+        monitor.checkpoint()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if way == "raised":
+        raise RuntimeError
+    if way == "stopped":
+        monitor.update_limits(max_tokens=1)
+        monitor.should_continue()
+    if way.startswith("exit"):
+        with monitor:
+            sys.exit(int(way[4:]))
+    """
+    ways = ("end", "end", "killed", "raised", "stopped", "exit1", "exit0", "end", "end")
+    began = [int(finished(code, str(tmp_path), way).stdout) for way in ways]
+    assert began == [0, 0, 0, 100, 200, 300, 400, 500, 0]
+
+
 def test_an_agent_process_loads_nothing_that_only_the_sidecar_needs(tmp_path: Path) -> None:
     """Used in full: endpoint, checkpoints, spans, a sidecar to follow, an orchestrator."""
     code = """

@@ -39,6 +39,7 @@ def test_a_dropped_monitor_closes_its_run_and_frees_it(
     assert (record.state, record.tokens) == ("completed", 5)
     saved = CheckpointFolder(tmp_path, session_id).read()
     assert (saved.usage.tokens, saved.state) == (5, {"step": 1})
+    assert saved.outcome is None, "an exception may have taken the monitor along: it can go on"
 
 
 def test_a_dropped_run_that_was_told_to_stop_was_stopped(clock: FakeClock, session_id: str) -> None:

@@ -11,7 +11,12 @@ import pytest
 
 from otel_budget import BudgetExceeded, Orchestrator, ResourceLimits, ResourceMonitor
 from otel_budget.agent.orchestrator import PhaseFailedError, PhaseResult
-from otel_budget.errors import CheckpointError, InvalidConfigError, InvalidValueError
+from otel_budget.errors import (
+    CheckpointError,
+    InvalidConfigError,
+    InvalidValueError,
+    NoCheckpointError,
+)
 from otel_budget.model.verdict import Reason
 from otel_budget.testing import FakeClock
 
@@ -155,7 +160,9 @@ def test_a_resumed_run_keeps_the_checkpoints_limits_without_a_configuration(
 ) -> None:
     """They are the run's."""
     limited(100, clock, session_id=session_id, project_root=tmp_path).run({"a": using(5)})
-    again = Orchestrator.resume(session_id, tmp_path, clock=clock.clock)
+    with pytest.raises(NoCheckpointError, match="completed=True"):
+        Orchestrator.resume(session_id, tmp_path, clock=clock.clock)
+    again = Orchestrator.resume(session_id, tmp_path, completed=True, clock=clock.clock)
     assert again.monitor.limits.max_tokens == 100
     again.monitor.close(timeout=0)
 

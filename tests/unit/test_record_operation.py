@@ -193,7 +193,7 @@ def test_a_total_that_no_reader_would_take_is_refused(
     with pytest.raises(InvalidValueError, match=f"^{key}: .* within 2\\^53"):
         monitor.record_operation(**second, api_call=True)
     monitor.record_operation(0, api_call=True)
-    monitor.close(timeout=0)
+    monitor.close("failed", timeout=0)
     resumed = ResourceMonitor.resume("totals", tmp_path)
     used = resumed.get_usage_report()
     assert (used.tokens, used.api_calls) == (first.get("tokens", 0), 1)

@@ -137,7 +137,7 @@ def test_checkpoints_go_on_counting_and_keep_the_state(
     path = monitor.checkpoint()
     assert path is not None
     assert path.name == "000002.json"
-    monitor.close(timeout=0)
+    monitor.close("stopped", timeout=0)
     again = resumed(clock, "count", tmp_path)
     assert again.get_usage_report().checkpoints == 3
     assert again.state == {"step": 4}
@@ -170,7 +170,7 @@ def test_resuming_in_the_same_process_replaces_a_run_that_is_over(
     """Its counts are in what was carried over, so they are not added to it."""
     first = make(session_id="same", project_root=tmp_path)
     first.record_operation(30)
-    first.close(timeout=0)
+    first.close("stopped", timeout=0)
     monitor = resumed(clock, "same", tmp_path)
     monitor.record_operation(1)
     group = SESSIONS._groups["same"]

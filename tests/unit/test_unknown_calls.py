@@ -169,7 +169,7 @@ def test_estimates_outlive_a_checkpoint(tmp_path: Path, clock: FakeClock, sessio
     first = ResourceMonitor(limits, session_id, tmp_path, clock=clock.clock)
     known(first, 100, 10)
     unknown(first)
-    first.close(timeout=0)
+    first.close("stopped", timeout=0)
     second = ResourceMonitor.resume(session_id, tmp_path, clock=clock.clock)
     assert second.limits == limits
     usage = second.get_usage_report()
