@@ -157,6 +157,8 @@ SESSION_STATE: Final = _gauge("otel_budget_session_state",
     "1 for the state the run is in, 0 for the others.", STATE)
 SIDECAR_REACHABLE: Final = _gauge("otel_budget_sidecar_reachable",
     "1 if the run hears the sidecar, else 0; absent without a sidecar.")
+SIDECAR_JUDGED: Final = _gauge("otel_budget_sidecar_judged",
+    "1 while a verdict of the sidecar on this run is in force, else 0; absent without a sidecar.")
 
 #: The three counters that are judged, and the resource each of them counts.
 JUDGED_COUNTERS: Final = {
@@ -171,6 +173,7 @@ SESSION_METRICS: Final = (
     ESTIMATED_CALLS, DURATION_SECONDS, ACTIVE_SECONDS, CHECKPOINTS, CHECKPOINT_FAILURES,
     LAST_CHECKPOINT, CHECKPOINT_INTERVAL, PROGRESS, LIMIT, WARNING_THRESHOLD, COMPLETION_THRESHOLD,
     SESSION_START, INCARNATION_START, SESSION_INFO, SESSION_STATE, SIDECAR_REACHABLE,
+    SIDECAR_JUDGED,
 )
 
 # --- per process, from the agent, through the OpenTelemetry SDK ----------------------------------

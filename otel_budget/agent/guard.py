@@ -12,12 +12,12 @@ import logging
 import math
 import threading
 from collections import deque
-from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.agent.engaged import sidecar_lost, unjudged
 from otel_budget.agent.marks import CROSSED, Marks, SidecarMarks
 from otel_budget.agent.standing import Standing
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
@@ -103,7 +103,7 @@ class Guard:
         theirs = self._lease.current()
         if theirs is None:
             lost = self._stop_without_sidecar and self._clock.monotonic() >= self._lease.until
-            return _sidecar_lost(own) if lost else own
+            return sidecar_lost(own, self._lease) if lost else unjudged(own, self._lease)
         if not theirs.should_continue and not self._is_outdated(theirs, progress):
             return theirs
         worse = _SEVERITY[theirs.status] > _SEVERITY[own.status]
@@ -278,14 +278,3 @@ class Guard:
         words = (self._record.session_id, state.status, describe(resource, state))
         logger.log(level, "session %s: %s: %s", *words)
         self._on_status(resource, state)
-
-
-def _sidecar_lost(own: Verdict) -> Verdict:
-    """Return a stop for want of a sidecar, for a run that asked for it."""
-    return replace(
-        own,
-        action=Action.STOP,
-        status=LimitStatus.INCONCLUSIVE,
-        reason=Reason.SIDECAR_LOST,
-        message="no sidecar, no lease, and on_sidecar_loss is 'stop': stop",
-    )

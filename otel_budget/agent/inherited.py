@@ -38,7 +38,7 @@ class InheritedRun(Run):
         """Begin in the child, where no lock is to be trusted and no thread is left."""
         self.record.lock = threading.RLock()
         self._warned = False
-        self._client = self._span_context = self.span = None
+        self._client = self.engagement = self._span_context = self.span = None
         before = self.guard
         self.guard = Guard(
             self.record,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from otel_budget import semconv
 from otel_budget.agent import report, resuming, waiting
+from otel_budget.agent.engaged import first_verdict_seconds
 from otel_budget.agent.prices import Prices, prices_of
 from otel_budget.agent.recorder import Recorder
 from otel_budget.agent.run import Run
@@ -52,6 +53,7 @@ class ResourceMonitor(Recorder):
         scope: Mapping[str, str] | None = None,
         sidecar: str | None = None,
         on_sidecar_loss: Literal["local", "stop"] = "local",
+        first_verdict_timeout: float | None = None,
         on_verdict: Callable[[Verdict], None] | None = None,
         prices: Prices | str | PathLike[str] | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -64,6 +66,8 @@ class ResourceMonitor(Recorder):
         workflow, scope (``team``, ``project``, ``user``, ``agent``): whom the use is counted for.
         sidecar: its URL, by default ``OTEL_BUDGET_SIDECAR_URL``; on_sidecar_loss: ``local`` goes on
         under the run's own limits once the lease of the last verdict has run out, ``stop`` stops.
+        first_verdict_timeout: seconds (by default ``OTEL_BUDGET_FIRST_VERDICT_TIMEOUT``, else 90)
+        that a sidecar which answers has for a first verdict; then the run is one without a sidecar.
         on_verdict: called, maybe from another thread, with each verdict whose action or reason
         changed. prices: of models, or a YAML file with some, by default ``OTEL_BUDGET_PRICES``.
 
@@ -88,6 +92,7 @@ class ResourceMonitor(Recorder):
             folder_or_none(project_root),
             sidecar=sidecar or os.environ.get(ENV_SIDECAR) or None,
             stop_without_sidecar=on_sidecar_loss == "stop",
+            first_verdict_timeout=first_verdict_seconds(first_verdict_timeout),
             on_verdict=on_verdict,
         )
         super().__init__(run, found)
@@ -230,7 +235,9 @@ class ResourceMonitor(Recorder):
 
     def log_status(self) -> None:
         """Log where the run stands, at INFO, to the logger ``otel_budget``."""
-        for line in report.lines(self._guard.check(), self.verdict):
+        engagement = self._run.engagement
+        unjudged = "" if engagement is None else engagement.problem()
+        for line in report.lines(self._guard.check(), self.verdict, unjudged):
             logger.info("session %s: %s", self.session_id, line)
 
     def checkpoint(self, state: Any = None) -> Path | None:

@@ -34,7 +34,11 @@ def summary(standing: LimitCheckResult, usage: ResourceUsage) -> dict[str, dict[
     return rows
 
 
-def lines(standing: LimitCheckResult, verdict: Verdict) -> list[str]:
-    """Return the run's standing, a line for each resource and one for the verdict."""
+def lines(standing: LimitCheckResult, verdict: Verdict, unjudged: str = "") -> list[str]:
+    """Return the run's standing, a line for each resource and one for the verdict.
+
+    unjudged: why the sidecar does not judge the run; empty if it does, or there is none.
+    """
     rows = [describe(name, state) for name, state in standing.resources.items()]
-    return [*rows, f"{verdict.action} ({verdict.reason}): {verdict.message}"]
+    rows.append(f"{verdict.action} ({verdict.reason}): {verdict.message}")
+    return [*rows, unjudged] if unjudged else rows

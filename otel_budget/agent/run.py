@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 
 from otel_budget import semconv
+from otel_budget.agent.engaged import Engagement
 from otel_budget.agent.guard import Guard
 from otel_budget.agent.saving import Saving
 from otel_budget.enforcement.lease import Lease
@@ -23,6 +24,7 @@ from otel_budget.instrumentation.at_exit import AT_EXIT, LEFT_BEHIND
 from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.instrumentation.genai import attribution
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
+from otel_budget.instrumentation.shown import SHOWN
 from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Run:
         *,
         sidecar: str | None,
         stop_without_sidecar: bool,
+        first_verdict_timeout: float,
         on_verdict: Callable[[Verdict], None] | None,
     ) -> None:
         """Show the run on ``/metrics`` from now on. Opens and writes nothing."""
@@ -65,7 +68,12 @@ class Run:
         self._process = os.getpid()
         self._on_verdict = on_verdict
         self._begun = self._lost = False
-        self._lease = Lease(record.clock.monotonic) if sidecar else None
+        self._lease = Lease(record.clock.monotonic, first_verdict_timeout) if sidecar else None
+        self.engagement: Engagement | None = None
+        """Whether the sidecar judges the run; None without a sidecar."""
+        if self._lease is not None:
+            self.engagement = Engagement(record.session_id, self._lease, stops=stop_without_sidecar)
+            record.is_judged = self._lease.is_in_force
         self._client = None if sidecar is None else self._client_of(sidecar)
         self.guard = Guard(
             record,
@@ -142,6 +150,7 @@ class Run:
                     }
                 )
         finally:
+            SHOWN.mind_registry()
             SESSIONS.closed(self.record)
             self.guard.ended()
             AT_EXIT.first.pop(id(self), None)
@@ -231,17 +240,21 @@ class Run:
                 "session %s: the sidecar still judges the run of %s, this one began at %s",
                 verdict.session_id, verdict.started_at, started_at,
             )  # fmt: skip
+            if self.engagement is not None:
+                self.engagement.other_start = verdict.started_at
             return
         if self._lease is not None and self._lease.renew(verdict):
             self.guard.heard(verdict)
+            if self.engagement is not None:
+                self.engagement.judged()
 
     def _nudge(self) -> None:
         if self._client is not None:
             self._client.nudge()
 
     def _alive(self) -> None:
-        if self._lease is not None:
-            self._lease.wait_from_now()
+        if self.engagement is not None and self.engagement.alive():
+            self.guard.reconsider(self.guard.progress)  # nobody may be asking
 
     def _reached(self, reachable: bool) -> None:  # noqa: FBT001 - one fact, by its callback's name
         self.record.sidecar_reachable = reachable

@@ -2,6 +2,9 @@
 
 The lease runs from receipt on the reader's own monotonic clock: clocks of two machines differ. Past
 it the verdict is not believed, whatever it said; what happens then is the reader's fail mode.
+
+A sidecar that answers and has no verdict on this run is waited for, but not for ever: it may never
+see the run. Only time in which it answered counts towards that bound.
 """
 
 from __future__ import annotations
@@ -16,26 +19,73 @@ if TYPE_CHECKING:
 
 #: Seconds, for a verdict that names no lease, and for the first verdict to arrive.
 DEFAULT_LEASE = 15.0
+#: Seconds for which a sidecar may answer without a verdict on this run. A Prometheus with its
+#: default interval of a minute, and a sidecar on top of it, have one by then.
+FIRST_VERDICT = 90.0
+#: The share of that after which it is said.
+_SAID_AFTER = 2 / 3
 
 
 class Lease:
     """Holds the newest verdict. Times are monotonic seconds."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        """Begin without a verdict; the time to get the first one runs from now."""
-        self._monotonic = monotonic
+    def __init__(
+        self, monotonic: Callable[[], float], first_verdict: float = FIRST_VERDICT
+    ) -> None:
+        """Begin without a verdict; the time to get the first one runs from now.
+
+        first_verdict: seconds for which a sidecar may answer without having one.
+        """
+        self._monotonic, self.first_verdict = monotonic, first_verdict
         self._lock = threading.RLock()  # reentrant for signal handlers, like the record's
         self._verdict: Verdict | None = None
-        self._until = monotonic() + DEFAULT_LEASE
+        self._heard_at = monotonic()
+        self._until = self._heard_at + DEFAULT_LEASE
+        self.unjudged_for = 0.0
+        """Seconds for which the sidecar has answered since it last had a verdict on this run."""
 
     def wait_from_now(self) -> None:
-        """Let the time to get a first verdict run from now: the sidecar is there, or is asked.
+        """Let the time to get a first verdict run from now: the sidecar is asked."""
+        with self._lock:
+            self._heard_at = self._monotonic()
+            self._extend()
+
+    def sign_of_life(self) -> None:
+        """Take note that the sidecar answers, be it without a verdict.
 
         It may have to wait for the first scrape of this run, for a minute through a Prometheus.
         """
         with self._lock:
-            if self._verdict is None:
-                self._until = self._monotonic() + DEFAULT_LEASE
+            now = self._monotonic()
+            # No more than a lease at a time: through a longer gap nobody listened, or answered.
+            gap, self._heard_at = min(now - self._heard_at, DEFAULT_LEASE), now
+            if now >= self._until or self._verdict is None:
+                self.unjudged_for += gap
+            self._extend()
+
+    def _extend(self) -> None:
+        if self._verdict is None:
+            left = max(0.0, self.first_verdict - self.unjudged_for)
+            self._until = self._heard_at + min(DEFAULT_LEASE, left)
+
+    @property
+    def overdue(self) -> bool:
+        """True once the sidecar has answered so long without a verdict that it is worth saying."""
+        return self.unjudged_for >= self.first_verdict * _SAID_AFTER
+
+    @property
+    def is_given_up(self) -> bool:
+        """True once the time for a first verdict is over, though the sidecar answers."""
+        with self._lock:
+            silent = self._monotonic() - self._heard_at
+            waited = self.unjudged_for + min(silent, DEFAULT_LEASE)
+            answers = silent < DEFAULT_LEASE
+            return self._verdict is None and answers and waited >= self.first_verdict
+
+    @property
+    def has_heard(self) -> bool:
+        """True once there was a verdict, in force or not."""
+        return self._verdict is not None
 
     def renew(self, verdict: Verdict) -> bool:
         """Take in a verdict; False if a newer one was heard before."""
@@ -49,7 +99,7 @@ class Lease:
                 and verdict.sequence < known.sequence
             ):
                 return False
-            self._verdict = verdict
+            self._verdict, self.unjudged_for = verdict, 0.0
             lease = verdict.lease_seconds
             self._until = self._monotonic() + (DEFAULT_LEASE if lease is None else lease)
             return True
@@ -59,6 +109,10 @@ class Lease:
         """When the lease ends, or the time to get a first verdict."""
         with self._lock:
             return self._until
+
+    def is_in_force(self) -> bool:
+        """Tell whether there is a verdict whose lease lasts."""
+        return self.current() is not None
 
     def current(self) -> Verdict | None:
         """Return the verdict while its lease lasts, else None."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from otel_budget.errors import OtelBudgetError
 from otel_budget.instrumentation.autosave import Autosaver
+from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.instrumentation.forked import ProcessLock, in_child
+from otel_budget.instrumentation.shown import SHOWN, Page
 
 if TYPE_CHECKING:
     from otel_budget.instrumentation.clock import Clock
@@ -26,17 +28,33 @@ _autosavers: weakref.WeakValueDictionary[Clock, Autosaver] = weakref.WeakValueDi
 
 
 def serve_if_asked() -> None:
-    """Open ``/metrics`` if ``OTEL_METRICS_EXPORTER`` says prometheus; never raises out of a run."""
+    """Open ``/metrics`` if ``OTEL_METRICS_EXPORTER`` says prometheus, or if this process was forked
+    from one whose page is found by its ``file_sd`` entry; never raises out of a run.
+
+    Such a child's page has a free port and an entry of its own. Any other page of the parent's
+    cannot be had a second time, which is said.
+    """
     asked = "prometheus" in map(str.strip, os.environ.get(ENV_EXPORTER, "").split(","))
+    inherited = SHOWN.inherited
     with _once:
-        if not asked or _done.get("serve"):
+        if not (asked or inherited) or _done.get("serve"):
             return
         _done["serve"] = True
+    if inherited is None or inherited.folder is not None or asked:
+        _serve(inherited)
+    elif not SESSIONS.scrapes:
+        logger.warning("the runs of this process are not seen: %s (said once)", SHOWN.why_unseen())
+
+
+def _serve(inherited: Page | None) -> None:
     from otel_budget.instrumentation.endpoint import serve_metrics
 
     try:
-        endpoint = serve_metrics()
-    except OtelBudgetError as exc:
+        if inherited is not None and inherited.folder is not None:
+            endpoint = serve_metrics(inherited.host, 0, inherited.folder)
+        else:
+            endpoint = serve_metrics()
+    except (OtelBudgetError, OSError) as exc:
         logger.error(  # noqa: TRY400 - the message says it all
             "%s; this process's runs are in prometheus_client's default registry, and nobody "
             "scrapes them unless an endpoint of the application serves it", exc,

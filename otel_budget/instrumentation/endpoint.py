@@ -26,6 +26,7 @@ from otel_budget.errors import InvalidValueError, ListenError
 from otel_budget.instrumentation.at_exit import AT_EXIT
 from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.instrumentation.forked import in_child
+from otel_budget.instrumentation.shown import SHOWN, Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,6 +38,7 @@ logger = logging.getLogger("otel_budget")
 
 ENV_HOST = "OTEL_EXPORTER_PROMETHEUS_HOST"
 ENV_PORT = "OTEL_EXPORTER_PROMETHEUS_PORT"
+ENV_REGISTER = "OTEL_BUDGET_REGISTER"
 DEFAULT_HOST, DEFAULT_PORT = "localhost", 9464
 _MAX_PORT = 65535
 #: Seconds an endpoint that closes lets answers under way go out.
@@ -76,6 +78,10 @@ class _Server(ThreadingWSGIServer):
         finally:
             self._count(-1)
 
+    def service_actions(self) -> None:
+        """Look, twice a second, whether anybody ever scrapes."""
+        SESSIONS.mind_unscraped(f"port {self.server_port}")
+
     def handle_error(self, _request: Any, client_address: Any) -> None:
         logger.debug("%s, a client of /metrics, hung up or fell silent", client_address)
 
@@ -112,6 +118,7 @@ class MetricsEndpoint:
         if self._entry is not None:
             with suppress(OSError):  # somebody may have tidied up already
                 self._entry.unlink(missing_ok=True)
+        SHOWN.closed(self.url)
         self._server.shutdown()
         self._server.wait_answered(_LAST_ANSWERS)
         self._server.server_close()
@@ -146,13 +153,16 @@ def serve_metrics(
 
     address, port: by default ``OTEL_EXPORTER_PROMETHEUS_HOST`` and ``_PORT``, else localhost:9464;
     port 0 takes a free one. register: a folder to write a Prometheus ``file_sd`` entry to, so that
-    several processes on a host are found by Prometheus and by the sidecar alike.
+    several processes on a host are found by Prometheus and by the sidecar alike; by default that of
+    ``OTEL_BUDGET_REGISTER``, if it is set. A process that is forked from this one opens a page of
+    its own there at its first run.
 
     Raises ListenError for an address that cannot be listened on, InvalidValueError for a port that
     is not one, OSError for a folder that cannot be written to.
     """
     host = address or os.environ.get(ENV_HOST) or DEFAULT_HOST
     number = _port(port)
+    folder = register or os.environ.get(ENV_REGISTER) or None
     use_registry(REGISTRY)
     app = _one_at_a_time(make_wsgi_app(REGISTRY))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -162,7 +172,7 @@ def serve_metrics(
     except (OSError, OverflowError, UnicodeError) as exc:
         raise ListenError(f"{host}:{number}", str(exc), _advice(exc)) from exc
     try:
-        entry = None if register is None else _register(Path(register), host, server.server_port)
+        entry = None if folder is None else _register(Path(folder), host, server.server_port)
     except BaseException:
         server.server_close()
         raise
@@ -170,6 +180,8 @@ def serve_metrics(
     endpoint = MetricsEndpoint(host, server, entry)
     AT_EXIT.last[id(endpoint)] = endpoint.close
     _OPEN.add(endpoint)
+    found_in = None if folder is None else Path(folder)
+    SHOWN.opened(Page(endpoint.url, host, found_in, os.getpid()))
     return endpoint
 
 
@@ -210,7 +222,7 @@ def _advice(exc: Exception) -> str:
         return f"choose a port that this user may listen on, from 1024 on (port=, {ENV_PORT})"
     return (
         f"stop what listens there, or choose another port (port=, {ENV_PORT}; port=0 takes a "
-        "free one, register=FOLDER lets Prometheus and the sidecar find it)"
+        f"free one, register=FOLDER or {ENV_REGISTER} lets Prometheus and the sidecar find it)"
     )
 
 

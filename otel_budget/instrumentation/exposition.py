@@ -11,6 +11,7 @@ An application with an endpoint of its own registers the collector in its own re
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -39,6 +40,9 @@ LINGER = 60.0
 MAX_SCRAPED, MAX_UNSCRAPED = 1_000, 5_000
 #: Seconds since the last scrape after which nobody is taken to be scraping any more.
 SCRAPED_LATELY = 120.0
+#: Seconds after which a page that was never scraped is worth a warning: two default intervals of a
+#: Prometheus.
+NEVER_SCRAPED = 120.0
 #: Records of one session id kept one by one.
 MAX_SHARED = 8
 
@@ -82,6 +86,8 @@ class SessionCollector(Collector):
         """Begin empty."""
         self._monotonic = monotonic
         self.process = process_metrics.ProcessUsage()
+        self.registered = False
+        """True once it was put into a registry, in this process or one it was forked from."""
         self._begin_anew()
 
     def begin_anew(self) -> None:
@@ -97,6 +103,8 @@ class SessionCollector(Collector):
         self._lingering: deque[tuple[str, Group]] = deque()
         self._scrapes_begun = self._scrapes_done = 0
         self._last_scrape: float | None = None
+        self._mind_from = self._monotonic()
+        """Since when it could be scraped; infinite once it is said that nobody does."""
         self._scrape_gap = 0.0
         """Seconds between the last two scrapes; 0 until there were two."""
         self._waited_in_vain = -1
@@ -137,6 +145,31 @@ class SessionCollector(Collector):
         with self._lock:
             return self._scrapes_done
 
+    @property
+    def scraped_ago(self) -> float | None:
+        """Seconds since the last scrape; None before the first."""
+        with self._lock:
+            return None if self._last_scrape is None else self._monotonic() - self._last_scrape
+
+    def offered(self) -> None:
+        """Take note that there is a page from now on."""
+        with self._lock:
+            if math.isfinite(self._mind_from):
+                self._mind_from = self._monotonic()
+
+    def mind_unscraped(self, where: str) -> None:
+        """Say, once, that runs are shown and nobody has looked for long. where: names the page."""
+        with self._lock:
+            late = self._monotonic() - self._mind_from
+            if self._scrapes_begun or late < NEVER_SCRAPED or not self._groups:
+                return
+            self._mind_from, runs = math.inf, len(self._groups)
+        logger.warning(
+            "%s shows %s runs, and nothing has scraped it within %.0f s: add it to the targets of "
+            "Prometheus, or of the sidecar (said once; docs/web-servers-and-workers.md)",
+            where, runs, late,
+        )  # fmt: skip
+
     def wait_scraped(self, timeout: float) -> bool:
         """Wait for a scrape that begins from now on to be over; not at all if nobody scrapes, or
         if by the scrapes so far none is due within the timeout (seconds).
@@ -159,6 +192,8 @@ class SessionCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Return no names up front: registering must not count as a scrape."""
+        self.registered = True
+        self.offered()
         return iter(())
 
     def collect(self) -> Iterator[Metric]:

@@ -138,6 +138,8 @@ def _facts(families: _Families, records: Sequence[SessionRecord]) -> None:
         put(semconv.LAST_CHECKPOINT, sid, newest.last_checkpoint_at)
     if newest.sidecar_reachable is not None:
         put(semconv.SIDECAR_REACHABLE, sid, float(newest.sidecar_reachable))
+    if newest.is_judged is not None:
+        put(semconv.SIDECAR_JUDGED, sid, float(newest.is_judged()))
 
 
 def _shown(records: Sequence[SessionRecord]) -> SessionRecord:

@@ -21,7 +21,7 @@ from otel_budget.model import checks
 from otel_budget.model.usage import ResourceUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from otel_budget.instrumentation.clock import Clock
     from otel_budget.model.limits import ResourceLimits
@@ -72,6 +72,7 @@ class SessionRecord:
         "estimated_tokens",
         "failed_api_calls",
         "incarnation_at",
+        "is_judged",
         "labels",
         "last_checkpoint_at",
         "limits",
@@ -139,6 +140,8 @@ class SessionRecord:
         self.paused_seconds = 0.0
         self.closed_at: float | None = None
         self.sidecar_reachable: bool | None = None
+        self.is_judged: Callable[[], bool] | None = None
+        """Whether a verdict of the sidecar is in force; None for a run without a sidecar."""
 
     def cell(self, phase: str | None, model: str | None) -> Cell:
         """Return the cell of a phase and a model, made if need be. Hold the lock."""

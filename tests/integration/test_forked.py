@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 import traceback
+import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -231,3 +232,38 @@ def test_a_child_of_a_process_that_serves_by_itself_says_that_the_port_is_taken(
 
         (said,) = in_child(child)
     assert "cannot listen on" in said
+
+
+def test_a_child_of_a_process_with_a_registered_page_opens_one_of_its_own(tmp_path: Path) -> None:
+    """At its first run: tasks of a forking worker are seen though only the parent serves."""
+    with serve_metrics("127.0.0.1", 0, register=tmp_path) as endpoint:
+
+        def child() -> Any:
+            monitor = ResourceMonitor(session_id="fork-page")
+            before = len(list(tmp_path.glob("*.json")))
+            monitor.record_operation(5)
+            monitor.should_continue()
+            entries = {json.loads(p.read_text())[0]["targets"][0] for p in tmp_path.glob("*.json")}
+            (own,) = entries - {f"127.0.0.1:{endpoint.port}"}
+            with urllib.request.urlopen(f"http://{own}/metrics", timeout=5) as answer:
+                page = answer.read().decode()
+            return [before, 'otel_budget_tokens_total{session_id="fork-page"} 5.0' in page]
+
+        assert in_child(child) == [1, True]
+
+
+def test_a_child_of_a_process_with_a_fixed_page_says_that_its_runs_are_not_seen(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once: the parent's port cannot be had a second time."""
+    with serve_metrics("127.0.0.1", 0) as endpoint:
+
+        def child() -> Any:
+            caplog.clear()
+            for number in range(3):
+                ResourceMonitor(session_id=f"fork-unseen-{number}").should_continue()
+            return [record.getMessage() for record in caplog.records]
+
+        (said,) = in_child(child)
+    assert f"{endpoint.url} was opened in process {os.getpid()} before this one was forked" in said
+    assert "in each worker, after the fork" in said

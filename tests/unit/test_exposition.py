@@ -58,6 +58,7 @@ def everything(make: Make, clock: FakeClock, root: Path) -> list[ResourceMonitor
     busy.checkpoint()
     busy.checkpoint(object())
     busy._record.sidecar_reachable = True
+    busy._record.is_judged = lambda: True
     paused = make(session_id="paused", max_duration_seconds=None, max_tokens=None,
                   max_api_calls=None)  # fmt: skip
     paused.pause()
@@ -110,7 +111,7 @@ def test_what_is_judged_exists_at_zero_from_the_start(make: Make) -> None:
     for name in semconv.JUDGED_COUNTERS:
         assert found[name] == [({"session_id": "new"}, 0.0)]
     for absent in (semconv.PROGRESS, semconv.LAST_CHECKPOINT, semconv.SIDECAR_REACHABLE,
-                   semconv.PHASE_TOKENS):  # fmt: skip
+                   semconv.SIDECAR_JUDGED, semconv.PHASE_TOKENS):  # fmt: skip
         assert absent.name not in found
 
 

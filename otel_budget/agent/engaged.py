@@ -1,0 +1,111 @@
+"""Whether the sidecar judges this run: one that answers and never sees the run guards nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.enforcement.lease import FIRST_VERDICT
+from otel_budget.errors import InvalidValueError
+from otel_budget.instrumentation.shown import SHOWN
+from otel_budget.model import checks
+from otel_budget.model.verdict import Action, LimitStatus, Reason
+
+if TYPE_CHECKING:
+    from otel_budget.enforcement.lease import Lease
+    from otel_budget.model.verdict import Verdict
+
+logger = logging.getLogger("otel_budget")
+
+ENV_TIMEOUT: Final = "OTEL_BUDGET_FIRST_VERDICT_TIMEOUT"
+_PAGE: Final = "docs/web-servers-and-workers.md"
+
+
+def first_verdict_seconds(given: float | None) -> float:
+    """Return the seconds for a first verdict: given, of the environment, or the default."""
+    text = os.environ.get(ENV_TIMEOUT)
+    if given is not None or not text:
+        wanted = FIRST_VERDICT if given is None else given
+        return checks.seconds("first_verdict_timeout", wanted, positive=True)
+    try:
+        return checks.seconds(ENV_TIMEOUT, float(text), positive=True)
+    except ValueError as exc:
+        raise InvalidValueError(ENV_TIMEOUT, text, "a number of seconds above 0") from exc
+
+
+class Engagement:
+    """Says once that a sidecar which answers has no verdict on a run, and once that it has."""
+
+    def __init__(self, session_id: str, lease: Lease, *, stops: bool) -> None:
+        """Begin with nothing heard. stops: a run without a verdict is stopped in the end."""
+        self._session_id, self._lease, self._stops = session_id, lease, stops
+        self._said = self._given_up = False
+        self.other_start: float | None = None
+        """When the run began that the sidecar judges under this id in place of this one."""
+
+    def alive(self) -> bool:
+        """Take note that the sidecar answers; True, once, when it had its time for a verdict."""
+        self._lease.sign_of_life()
+        if self._lease.overdue and not self._said:
+            self._said = True
+            logger.warning("session %s: %s%s", self._session_id, self.problem(), self._what_holds())
+        news = self._lease.is_given_up and not self._given_up
+        self._given_up |= news
+        return news
+
+    def judged(self) -> None:
+        """Take note of a verdict on this run."""
+        self.other_start, self._given_up = None, False
+        if self._said:
+            self._said = False
+            logger.warning("session %s: the sidecar judges this run now", self._session_id)
+
+    def problem(self) -> str:
+        """Return what is wrong, and what to do; empty while there is a verdict, or time for one."""
+        lease = self._lease
+        if not lease.overdue:
+            return ""
+        seconds = f"{lease.unjudged_for:.0f} s"
+        if self.other_start is not None:
+            return (
+                f"for {seconds} the sidecar has judged another run under this id, which began at "
+                f"{self.other_start:.3f}: give each run an id of its own"
+            )
+        if lease.has_heard:
+            said = f"the sidecar answers, and has had no new verdict on this run for {seconds}"
+        else:
+            said = f"the sidecar answers, and has not seen this run within {seconds}"
+        return f"{said}: {SHOWN.why_unseen()} ({_PAGE})"
+
+    def _what_holds(self) -> str:
+        if not self._stops:
+            return "; until it is judged only the run's own limits hold"
+        if self._lease.has_heard:
+            return "; on_sidecar_loss is 'stop': the run is stopped"
+        return (
+            "; on_sidecar_loss is 'stop': without a verdict the run is stopped after "
+            f"{self._lease.first_verdict:g} s"
+        )
+
+
+def sidecar_lost(own: Verdict, lease: Lease) -> Verdict:
+    """Return a stop for want of a sidecar, for a run that asked for it."""
+    why = "no sidecar, no lease"
+    if lease.is_given_up:
+        why = f"no verdict of the sidecar on this run within {lease.first_verdict:g} s"
+    return replace(
+        own,
+        action=Action.STOP,
+        status=LimitStatus.INCONCLUSIVE,
+        reason=Reason.SIDECAR_LOST,
+        message=f"{why}, and on_sidecar_loss is 'stop': stop",
+    )
+
+
+def unjudged(own: Verdict, lease: Lease) -> Verdict:
+    """Return the run's own verdict, which says so if a sidecar answers and does not judge it."""
+    if not lease.overdue:
+        return own
+    return replace(own, message=f"{own.message}; the sidecar answers and does not judge this run")
