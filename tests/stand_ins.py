@@ -38,6 +38,21 @@ class Callbacks:
         return manager
 
 
+class Message(SimpleNamespace):
+    """A message of LangChain's: weak references to it are possible."""
+
+
+class Cached:
+    """LangChain's base of chat models, as far as its cache goes."""
+
+    def _convert_cached_generations(self, found: list[Any]) -> list[Any]:
+        """Return what the cache had as LangChain does: messages anew, at no cost."""
+        for each in found:
+            usage = {**(each.message.usage_metadata or {}), "total_cost": 0}
+            each.message = Message(**vars(each.message) | {"usage_metadata": usage})
+        return found
+
+
 class Model:
     """A model of Pydantic AI or of the Agents SDK: answers what it was given."""
 
@@ -156,6 +171,7 @@ def langchain(adapter: Load) -> Any:
                  "AsyncCallbackManager": other}  # fmt: skip
     return adapter("langchain", {
         "langchain_core": {}, "langchain_core.callbacks": callbacks, "langchain_core.tracers": {},
+        "langchain_core.language_models": {"BaseChatModel": type("ChatModel", (Cached,), {})},
         "langchain_core.tracers.context": tracers,
     })  # fmt: skip
 

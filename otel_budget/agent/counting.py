@@ -117,11 +117,17 @@ def amounts_of_call(call: Call) -> Amounts:
 
 
 def cost_of_call(call: Call, amounts: Amounts, prices: Prices) -> Decimal | None:
-    """Return what a call cost: by our prices, else as its library works it out."""
+    """Return what a call cost: as it was charged, else by our prices, else as its library says.
+
+    A charge goes before the user's own prices, too: they are a list, and it is what was paid.
+    """
+    charge, estimate = call.costs
+    if charge is not None:
+        return charge
     cost = None
     if call.model is not None:
         cost = prices.cost_of(call.model, call.provider, amounts)
-    return call.cost if cost is None else cost
+    return estimate if cost is None else cost
 
 
 def _default_prices() -> Prices:

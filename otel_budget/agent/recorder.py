@@ -156,7 +156,8 @@ class Recorder:
         place: the phase it began in.
         """
         amounts = amounts_of_call(call)
-        if call.cost is not None and not call.unknown:
+        charge, estimate = call.costs
+        if charge is not None or (estimate is not None and not call.unknown):
             cost = cost_of_call(call, amounts, self._prices)
             amounts = amounts._replace(cost_usd=cost)
         phase = place if isinstance(place, phases.Phase) else None

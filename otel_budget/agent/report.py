@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from otel_budget.policy.evaluate import describe
 
 if TYPE_CHECKING:
-    from otel_budget.model.usage import ResourceUsage
+    from otel_budget.model.usage import Number, ResourceUsage
     from otel_budget.model.verdict import LimitCheckResult, Verdict
 
 
@@ -15,15 +16,15 @@ def summary(standing: LimitCheckResult, usage: ResourceUsage) -> dict[str, dict[
     """Return per resource ``used``, ``limit``, ``percentage`` (0 to 100 and beyond), ``remaining``
     (never below 0), the last three None when unlimited, and where part of ``used`` is an estimate
     ``estimated``, True; under ``checkpoints`` ``count`` and ``last_checkpoint_at`` (Unix time or
-    None).
+    None). All of it can go through ``json.dumps``.
     """
     rows: dict[str, dict[str, Any]] = {}
     for name, state in standing.resources.items():
         rows[name] = {
-            "used": state.used,
-            "limit": state.limit,
+            "used": _plain(state.used),
+            "limit": _plain(state.limit),
             "percentage": None if state.ratio is None else state.ratio * 100,
-            "remaining": state.remaining,
+            "remaining": _plain(state.remaining),
         }
         if state.estimated:
             rows[name]["estimated"] = True
@@ -32,6 +33,11 @@ def summary(standing: LimitCheckResult, usage: ResourceUsage) -> dict[str, dict[
         "last_checkpoint_at": usage.last_checkpoint_at,
     }
     return rows
+
+
+def _plain(amount: Number | None) -> int | float | None:
+    """Return an amount as JSON has it. Money is exact in ``get_usage_report()``."""
+    return float(amount) if isinstance(amount, Decimal) else amount
 
 
 def lines(standing: LimitCheckResult, verdict: Verdict, unjudged: str = "") -> list[str]:

@@ -18,11 +18,14 @@ from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, 
 from langchain_core.tracers.context import register_configure_hook
 
 from otel_budget.errors import BudgetExceeded
+from otel_budget.instrumentation import langchain_cache
+from otel_budget.instrumentation.genai.costs import as_money, charged, in_headers
 from otel_budget.instrumentation.genai.reading import as_count
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from decimal import Decimal
     from uuid import UUID
 
     from langchain.agents.middleware import AgentMiddleware
@@ -43,6 +46,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
     def __init__(self, monitor: HasTarget | None = None) -> None:
         """Count for one run, or for the run of the context in which a call begins."""
         _go_first()
+        langchain_cache.watch()
         self._monitor = monitor
         self._open: OrderedDict[UUID, ToldCall] = OrderedDict()
 
@@ -70,7 +74,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         call = self._open.pop(run_id, None)
         if call is None:
             return
-        if is_from_cache(response):
+        if langchain_cache.answered(_message(response)):
             call.cancel()
         else:
             call.close(**said_by(response))
@@ -99,12 +103,27 @@ def said_by(response: LLMResult) -> dict[str, Any]:
         "model": about.get("model_name") or about.get("model"),
         "provider": about.get("model_provider"),
         "response_id": _response_id(about.get("id"), getattr(message, "id", None)),
+        "charge": _charge(usage, about),
     }
 
 
-def is_from_cache(response: LLMResult) -> bool:
-    """Tell whether LangChain's own cache answered: it puts a cost of 0 into the usage."""
-    return _named(getattr(_message(response), "usage_metadata", None)).get("total_cost") == 0
+def _charge(usage: dict[str, Any], about: dict[str, Any]) -> Decimal | None:
+    """Return what a call cost by the word of the model's maker, or of the gateway it went through.
+
+    ``total_cost`` is LangChain's place for it, 0 for a model that costs nothing.
+    """
+    return next(
+        (
+            cost
+            for cost in (
+                as_money(usage.get("total_cost")),
+                *map(charged, (about.get("token_usage"), about.get("usage"), about)),
+                in_headers(about.get("headers")),
+            )
+            if cost is not None
+        ),
+        None,
+    )
 
 
 def install(monitor: HasTarget | None = None) -> BudgetCallbackHandler:

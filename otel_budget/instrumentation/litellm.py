@@ -19,6 +19,7 @@ import litellm
 from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation import litellm_threads
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
+from otel_budget.instrumentation.genai.costs import charged, field, in_headers
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
 
 if TYPE_CHECKING:
@@ -174,19 +175,21 @@ def said_by(result: Any) -> dict[str, Any]:
     hidden = getattr(result, "_hidden_params", None) or {}
     # Of a stream that was not asked for usage the last chunk has what came all the same.
     usage = getattr(result, "usage", None) or hidden.get("usage")
-    of_input = _first(usage, "prompt_tokens_details", "input_tokens_details")
-    of_output = _first(usage, "completion_tokens_details", "output_tokens_details")
+    of_input = field(usage, "prompt_tokens_details", "input_tokens_details")
+    of_output = field(usage, "completion_tokens_details", "output_tokens_details")
+    charge = charged(usage)
     return {
-        "input": _first(usage, "prompt_tokens", "input_tokens"),
-        "output": _first(usage, "completion_tokens", "output_tokens"),
-        "cached": _first(of_input, "cached_tokens", "cache_read_tokens"),
-        "cache_write": _first(of_input, "cache_creation_tokens", "cache_write_tokens")
-        or _first(usage, "cache_creation_input_tokens"),
-        "reasoning": _first(of_output, "reasoning_tokens"),
-        "model": _first(result, "model"),
+        "input": field(usage, "prompt_tokens", "input_tokens"),
+        "output": field(usage, "completion_tokens", "output_tokens"),
+        "cached": field(of_input, "cached_tokens", "cache_read_tokens"),
+        "cache_write": field(of_input, "cache_creation_tokens", "cache_write_tokens")
+        or field(usage, "cache_creation_input_tokens"),
+        "reasoning": field(of_output, "reasoning_tokens"),
+        "model": field(result, "model"),
         "provider": hidden.get("custom_llm_provider"),
-        "response_id": _first(result, "id"),
-        "cost": hidden.get("response_cost") or _first(usage, "cost"),
+        "response_id": field(result, "id"),
+        "charge": in_headers(hidden.get("additional_headers")) if charge is None else charge,
+        "estimate": hidden.get("response_cost"),
     }
 
 
@@ -198,12 +201,3 @@ def _counted(told: ToldCall, result: Any, operation: str) -> Any:
     else:
         told.close(operation=operation, **said_by(result))
     return result
-
-
-def _first(value: Any, *names: str) -> Any:
-    """Return the first of some attributes, or keys, that has a value."""
-    for name in names:
-        found = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
-        if found is not None:
-            return found
-    return None

@@ -17,6 +17,7 @@ from agents.models.interface import Model, ModelProvider
 from agents.models.multi_provider import MultiProvider
 
 from otel_budget.errors import BudgetExceeded
+from otel_budget.instrumentation.genai.costs import charged
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def said_by(usage: Any) -> dict[str, Any]:
         "cached": getattr(of_input, "cached_tokens", None),
         "cache_write": getattr(of_input, "cache_write_tokens", None),
         "reasoning": getattr(of_output, "reasoning_tokens", None),
+        "charge": charged(usage),
     }
 
 

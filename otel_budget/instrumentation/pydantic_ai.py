@@ -18,6 +18,7 @@ from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
+from otel_budget.instrumentation.genai.costs import charged
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def said_by(response: ModelResponse) -> dict[str, Any]:
     unknown.
     """
     usage = response.usage
+    details = getattr(response, "provider_details", None)
     is_whole = getattr(response, "state", "complete") == "complete"
     return {
         "input": usage.input_tokens,
@@ -121,6 +123,8 @@ def said_by(response: ModelResponse) -> dict[str, Any]:
         "model": response.model_name,
         "provider": response.provider_name,
         "response_id": response.provider_response_id,
+        "charge": charged(details),
+        "estimate": getattr(usage, "cost", None),  # since version 2
     }
 
 

@@ -61,12 +61,44 @@ def test_a_call_of_langchain_that_was_left_is_unknown_and_one_that_failed_is_fai
 
 def test_what_langchains_own_cache_answers_is_no_call(langchain: Any, make: Make) -> None:
     handler = langchain.BudgetCallbackHandler()
+    cached = result({"input_tokens": 100, "output_tokens": 10})
+    from_cache = langchain.langchain_cache.BaseChatModel()._convert_cached_generations
     with make() as monitor:
         run_id = uuid.uuid4()
         handler.on_chat_model_start({}, [[]], run_id=run_id)
-        usage = {"input_tokens": 100, "output_tokens": 10, "total_cost": 0}
-        handler.on_llm_end(result(usage), run_id=run_id)
+        from_cache(cached.generations[0])
+        handler.on_llm_end(cached, run_id=run_id)
     assert counts(monitor) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ({"usage": {"total_cost": 0.0}}, 0),
+        ({"usage": {"total_cost": 0}}, 0),
+        ({"usage": {"total_cost": 0.0421}}, "0.0421"),
+        ({"usage": {"total_cost": 0.5}, "token_usage": {"cost": 0.25}}, "0.5"),
+        ({"token_usage": {"cost": 0.0421, "is_byok": False}}, "0.0421"),
+        ({"token_usage": {"cost": 0}}, 0),
+        ({"token_usage": {"cost": -1}}, "0.003"),
+        ({"token_usage": {"cost": float("nan")}}, "0.003"),
+        ({"headers": {"x-litellm-response-cost": "0.0421"}}, "0.0421"),
+        ({"usage": {"total_cost": None}}, "0.003"),
+    ],
+)
+def test_what_a_call_of_langchain_was_charged_goes_before_the_list(
+    langchain: Any, make: Make, said: dict[str, Any], wanted: Any
+) -> None:
+    """By the list it would be $0.003; 0 is a cost, too, and the call counts."""
+    usage = {"input_tokens": 800, "output_tokens": 100, **said.pop("usage", {})}
+    handler = langchain.BudgetCallbackHandler()
+    with make() as monitor:
+        run_id = uuid.uuid4()
+        handler.on_chat_model_start({}, [[]], run_id=run_id)
+        handler.on_llm_end(result(usage, model_name="gpt-4o", **said), run_id=run_id)
+    assert counts(monitor) == (1, 0, 0, 900)
+    used = monitor.get_usage_report()
+    assert (used.cost_usd, used.unpriced_calls) == (Decimal(wanted), 0)
 
 
 def test_an_end_without_a_beginning_counts_nothing(langchain: Any, make: Make) -> None:
@@ -273,10 +305,31 @@ def test_a_generator_of_litellms_is_a_call_of_unknown_use(litellm: Any, make: Ma
     assert counts(monitor) == (1, 0, 1, 0)
 
 
-def test_what_litellm_says_a_stream_cost_counts_where_nothing_else_does(
-    litellm: Any, make: Make
+@pytest.mark.parametrize(
+    ("model", "said", "hidden", "wanted"),
+    [
+        ("nobody-knows-it", {"cost": 0.25}, {}, "0.25"),
+        ("gpt-4o", {"cost": 0.25}, {"response_cost": 0.5}, "0.25"),  # charged
+        ("gpt-4o", {"cost": 0}, {"response_cost": 0.5}, "0"),
+        ("gpt-4o", {}, {"response_cost": 0.5}, "0.00035"),  # worked out: ours goes before it
+        ("nobody-knows-it", {}, {"response_cost": 0.5}, "0.5"),
+        ("nobody-knows-it", {}, {"response_cost": 0.0}, "0"),
+        ("gpt-4o", {}, {"additional_headers": {
+            "llm_provider-x-litellm-response-cost": 0.25}}, "0.25"),
+    ],
+)  # fmt: skip
+def test_what_litellm_was_charged_goes_before_the_list_and_its_own_estimate_behind(
+    litellm: Any,
+    make: Make,
+    *,
+    model: str,
+    said: dict[str, Any],
+    hidden: dict[str, Any],
+    wanted: str,
 ) -> None:
-    usage = SimpleNamespace(prompt_tokens=100, completion_tokens=10, cost=0.25)
+    usage = SimpleNamespace(prompt_tokens=100, completion_tokens=10, **said)
+    last = answer(model=model, usage=usage, _hidden_params=hidden)
     with make() as monitor:
-        list(litellm.budgeted(lambda: Stream(answer(model="nobody-knows-it", usage=usage)))())
-    assert monitor.get_usage_report().cost_usd == Decimal("0.25")
+        list(litellm.budgeted(lambda: Stream(last))())
+    used = monitor.get_usage_report()
+    assert (used.cost_usd, used.unpriced_calls) == (Decimal(wanted), 0)

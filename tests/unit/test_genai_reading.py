@@ -1,7 +1,6 @@
 """What one span says: every spelling, parts inside their wholes, and nothing that cannot be."""
 
 import math
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -145,20 +144,6 @@ def test_an_id_that_a_model_wrote_into_its_answer_is_not_taken_for_the_responses
     assert read("chat", "x", {**CHAT, "output.value": text}).response_id is None
 
 
-@pytest.mark.parametrize(
-    ("said", "cost"),
-    [
-        (0.25, Decimal("0.25")), ("0.5", Decimal("0.5")), (0, None), (-1.0, None),
-        (math.nan, None), (math.inf, None), (True, None), ("free", None), ([1], None),
-        ("1e-999999", None),
-    ],
-)  # fmt: skip
-def test_the_emitters_own_cost_is_taken_if_it_can_be_one(
-    said: object, cost: Decimal | None
-) -> None:
-    assert read("chat", "x", {**CHAT, "operation.cost": said}).cost == cost
-
-
 ANYTHING: st.SearchStrategy[Any] = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30),
     st.lists(st.integers(), max_size=3), st.tuples(st.text(max_size=3)), st.binary(max_size=5),
@@ -172,4 +157,4 @@ def test_whatever_a_span_says_its_usage_can_be(seen: dict[str, object], name: st
     assert all(isinstance(value, int) and value >= 0 for value in used)
     assert used.cached + used.cache_write <= used.input
     assert used.reasoning <= used.output
-    assert facts.cost is None or facts.cost > 0
+    assert all(cost is None or cost >= 0 for cost in facts.costs)

@@ -85,9 +85,19 @@ def test_a_summary_has_used_limit_percentage_and_remaining(clock: FakeClock, mak
         "duration": {"used": 25.0, "limit": 100.0, "percentage": 25.0, "remaining": 75.0},
         "tokens": {"used": 1500, "limit": 1000, "percentage": 150.0, "remaining": 0},
         "api_calls": {"used": 0, "limit": 0, "percentage": 100.0, "remaining": 0},
-        "cost": {"used": Decimal(3), "limit": None, "percentage": None, "remaining": None},
+        "cost": {"used": 3.0, "limit": None, "percentage": None, "remaining": None},
         "checkpoints": {"count": 0, "last_checkpoint_at": None},
     }
+
+
+def test_a_summary_is_json_whatever_the_amounts(make: Make) -> None:
+    """Money as a number; to the last digit it is in the report."""
+    monitor = make(max_cost_usd=1e-15, max_tokens=5)
+    monitor.record_operation(2**53, api_call=True, cost_usd=Decimal("0.1"))
+    monitor.record_operation(cost_usd=0.2)
+    cost = json.loads(json.dumps(monitor.get_usage_summary(), allow_nan=False))["cost"]
+    assert (cost["used"], cost["limit"], cost["remaining"]) == (0.3, 1e-15, 0.0)
+    assert monitor.get_usage_report().cost_usd == Decimal("0.3")
 
 
 def test_a_summary_knows_the_checkpoints(clock: FakeClock, make: Make, tmp_path: Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from otel_budget.instrumentation.genai.costs import NO_COSTS, Costs
 from otel_budget.instrumentation.genai.reading import NO_USAGE, Usage
-
-if TYPE_CHECKING:
-    from decimal import Decimal
 
 
 class Call(NamedTuple):
@@ -23,8 +21,8 @@ class Call(NamedTuple):
     """It succeeded, and nobody said what it used, or not all of it."""
     is_call: bool = True
     """False: the rest of a call that was counted before."""
-    cost: Decimal | None = None
-    """US dollars, by the emitter; None if it does not say."""
+    costs: Costs = NO_COSTS
+    """What is said of its cost."""
 
 
 class Target(Protocol):

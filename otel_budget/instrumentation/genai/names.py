@@ -62,15 +62,22 @@ MODEL: Final = (
 #: What was asked for: the same on both records of a call that is recorded twice.
 REQUESTED_MODEL: Final = ("gen_ai.request.model", *MODEL[2:])
 PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
-COST: Final = (
+#: What was charged, by the word of a gateway or of the application; the first is our adapters'.
+CHARGE: Final = ("otel_budget.charge", "gen_ai.usage.cost", "llm.cost.total")
+#: What a library works out by a list of its own; the first is our adapters'.
+ESTIMATE: Final = (
+    "otel_budget.estimate",
     "operation.cost",
     "gen_ai.cost.total_cost",
     "litellm.cost.total",
-    "gen_ai.usage.cost",
 )
+#: Scopes whose every cost is worked out, whatever they call it.
+ESTIMATORS: Final = ("openlit", "litellm", "logfire", "pydantic-ai")
+#: Written as 0 for a model whose price the library does not know.
+ZERO_IS_UNKNOWN: Final = ("gen_ai.cost.total_cost", "litellm.cost.total")
 #: On every span that LiteLLM writes to, its own or the one it finds current.
 LITELLM_MARK: Final = "litellm.provider.model"
-COSTS: Final = frozenset(COST)
+COSTS: Final = frozenset(CHARGE + ESTIMATE)
 RESPONSE_ID: Final = ("gen_ai.response.id", "llm.openai.id")
 #: Where a library that has no attribute for it leaves the response, as text.
 RESPONSE_TEXT: Final = ("output.value", "response_data", "gen_ai.output.messages")
@@ -145,7 +152,7 @@ FROM_START: Final = frozenset(
 ALL: Final = frozenset(
     {
         *FROM_START,
-        *COST,
+        *COSTS,
         LITELLM_MARK,
         *RESPONSE_TEXT,
         *MIME_TYPE.values(),

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 import re
-from decimal import Decimal, InvalidOperation
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget.instrumentation.genai import names
+from otel_budget.instrumentation.genai.costs import NO_COSTS, Costs, on_span
 from otel_budget.model.checks import MAX_COUNT
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ _NOT_A_CALL: Final = re.compile(
 )
 _DIGITS: Final = re.compile(r"\s*[0-9]{1,16}\s*")
 _LONGEST_NAME: Final = 256
-#: US dollars. Less is no price, and would make long numbers of all sums.
-_LEAST_COST: Final = Decimal("1e-15")
 
 
 class Kind(Enum):
@@ -78,8 +76,8 @@ class Facts(NamedTuple):
     provider: str | None
     response_id: str | None
     usage: Usage
-    cost: Decimal | None
-    """US dollars as the emitter works them out; None if it does not, or says 0."""
+    costs: Costs = NO_COSTS
+    """What is said of its cost."""
     refused: tuple[str, ...] = ()
     """``attribute=value`` of what cannot be a count."""
     partly: bool = False
@@ -91,7 +89,7 @@ class Facts(NamedTuple):
 
 
 #: What is known of a call whose span did not end.
-UNSAID: Final = Facts(Kind.INFERENCE, None, None, None, None, NO_USAGE, None)
+UNSAID: Final = Facts(Kind.INFERENCE, None, None, None, None, NO_USAGE)
 
 NOT_A_CALL: Final = UNSAID._replace(kind=Kind.OTHER)
 
@@ -153,7 +151,7 @@ def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = F
         provider,
         _response_id(seen),
         usage,
-        _cost(seen),
+        on_span(scope, seen),
         tuple(refused),
         partly,
     )
@@ -235,22 +233,6 @@ def as_count(value: object) -> int | None:
     if not 0 <= value <= MAX_COUNT:  # NaN compares false
         return None
     return math.ceil(value)
-
-
-def _cost(seen: Mapping[str, object]) -> Decimal | None:
-    if names.COSTS.isdisjoint(seen):
-        return None
-    for spelling in names.COST:
-        value = seen.get(spelling)
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            continue
-        try:
-            cost = Decimal(str(value))
-        except InvalidOperation:
-            continue
-        if cost.is_finite() and _LEAST_COST <= cost <= MAX_COUNT:
-            return cost
-    return None
 
 
 def _response_id(seen: Mapping[str, object]) -> str | None:

@@ -23,7 +23,8 @@ _OTHER_PARTS: Final = {
     "model": names.MODEL[0],
     "provider": names.PROVIDER[0],
     "response_id": names.RESPONSE_ID[0],
-    "cost": names.COST[0],
+    "charge": names.CHARGE[0],
+    "estimate": names.ESTIMATE[0],
 }
 
 
@@ -39,8 +40,8 @@ def told(scope: str, **said: Any) -> Facts:
     """Return what a framework said of a call, by the same rules as for spans.
 
     said: ``input``, ``output``, ``cached``, ``cache_write``, ``reasoning`` (tokens), ``operation``
-    (default ``chat``), ``model``, ``provider``, ``response_id``, ``cost`` (US dollars); None for
-    what it does not say.
+    (default ``chat``), ``model``, ``provider``, ``response_id``, ``charge`` and ``estimate`` (US
+    dollars, as in ``costs``); None for what it does not say.
     """
     seen: dict[str, object] = {names.OPERATION: "chat"}
     for part, value in said.items():
