@@ -147,10 +147,15 @@ def set_aside(path: str) -> str:
     return path + suffix
 
 
+def in_use(path: str) -> StoreError:
+    """Return the refusal of a file that another sidecar has."""
+    return StoreError(path, "another sidecar uses it", f"stop that one, or {_ELSEWHERE}")
+
+
 def advice(problem: Exception) -> str:
     """Say what to do about a file that cannot be opened."""
     if "locked" in str(problem):
-        return f"another sidecar uses it: stop that one, or {_ELSEWHERE}"
+        return f"another program has locked it: stop that one, or {_ELSEWHERE}"
     return (
         "storage.path, or --storage, must name a file in a folder that exists and can be written to"
     )

@@ -21,15 +21,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from otel_budget import wire
 from otel_budget.ledger import record
-from otel_budget.sidecar.storage_file import (
-    UNREADABLE,
-    StoreError,
-    advice,
-    check_kind,
-    check_version,
-    check_whole,
-    set_aside,
-)
+from otel_budget.sidecar.storage_access import Storage, open_storage
+from otel_budget.sidecar.storage_file import UNREADABLE, StoreError, advice, check_kind, set_aside
 from otel_budget.sources.notices import one_line, some
 
 if TYPE_CHECKING:
@@ -88,9 +81,9 @@ class Changes:
 class Store:
     """One SQLite file. Used from one thread at a time."""
 
-    def __init__(self, connection: sqlite3.Connection, time: Callable[[], float]) -> None:
-        """Take over a connection that ``open_store`` made. time: returns Unix seconds."""
-        self._db, self._time = connection, time
+    def __init__(self, storage: Storage, time: Callable[[], float]) -> None:
+        """Take over a storage that is open. time: returns Unix seconds."""
+        self._storage, self._db, self._time = storage, storage.connection, time
         self._purged_at = -math.inf
         self._live: dict[str, str] = {}
         """Session id to the key under which its live account is on disk."""
@@ -152,8 +145,8 @@ class Store:
             self._purged_at = now
 
     def close(self) -> None:
-        """Close the file; it is whole without its side files then."""
-        self._db.close()
+        """Close the file; it is whole without its side files then, unless somebody reads it."""
+        self._storage.close()
 
     def _readable(
         self, table: str, where: str, load: Callable[[str], T], *values: object
@@ -247,7 +240,7 @@ def open_store(path: str, time: Callable[[], float] = time.time) -> tuple[Store,
     """
     try:
         check_kind(path)
-        return _open(path, time)
+        return _opened(path, time)
     except (sqlite3.OperationalError, OSError) as exc:
         raise StoreError(path, f"cannot be opened: {exc}", advice(exc)) from exc
     except (sqlite3.DatabaseError, ValueError, TypeError) as exc:
@@ -256,31 +249,16 @@ def open_store(path: str, time: Callable[[], float] = time.time) -> tuple[Store,
             "storage %s is damaged (%s): set aside as %s; beginning with an empty ledger, what "
             "runs used before is unknown until they are read again", path, exc, aside,
         )  # fmt: skip
-    return _open(path, time)
+    return _opened(path, time)
 
 
-def _open(path: str, time: Callable[[], float]) -> tuple[Store, Restored]:
-    connection = sqlite3.connect(
-        path,
-        timeout=_LOCK_TIMEOUT,
-        isolation_level=None,  # transactions are begun and ended where they are meant
-        check_same_thread=False,  # ticks run in worker threads, one after the other
-    )
+def _opened(path: str, time: Callable[[], float]) -> tuple[Store, Restored]:
+    storage = open_storage(path, _LOCK_TIMEOUT)
     try:
-        # One sidecar per file: a second one would give out the same sequences.
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode = WAL")
-        # FULL: with NORMAL a power cut takes back the last transactions, and with them uses and
-        # sequences that were published already. A tick writes once, so this costs one fsync.
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("BEGIN EXCLUSIVE")
-        check_version(connection, path)
-        connection.execute("COMMIT")
-        check_whole(connection)
-        store = Store(connection, time)
+        store = Store(storage, time)
         return store, store.load()
     except BaseException:
-        connection.close()
+        storage.close()
         raise
 
 

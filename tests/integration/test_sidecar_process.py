@@ -19,6 +19,7 @@ import jsonschema
 import pytest
 
 from otel_budget import semconv, wire
+from otel_budget.sidecar.store import open_store
 from tests.exposition import Exposition, line, page, serve
 from tests.figures import note
 
@@ -358,6 +359,27 @@ def test_a_storage_in_use_is_an_error_that_says_so(process: Process) -> None:
     assert done.returncode == 1
     assert "another sidecar uses it" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_storage_can_be_read_and_backed_up_by_others_while_it_is_written(
+    process: Process, tmp_path: Path
+) -> None:
+    """From another process, at the rate of the ticks; a sidecar starts from the copy."""
+    process.wait_until(lambda: process.used() >= 0)
+    storage, backup = process.file.parent / "ledger.db", tmp_path / "backup.db"
+    look = (
+        "import sqlite3, sys\n"
+        "db = sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True, timeout=0)\n"
+        "for _ in range(20):\n"
+        "    print(*db.execute('SELECT session_id FROM account').fetchone())\n"
+        "db.execute('VACUUM INTO ?', (sys.argv[2],))\n"
+    )
+    command = [sys.executable, "-c", look, str(storage), str(backup)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert (done.stdout.split(), done.stderr) == ([RUN] * 20, "")
+    store, restored = open_store(str(backup))
+    store.close()
+    assert [account.session_id for account in restored.accounts] == [RUN]
 
 
 def test_check_exits_by_the_verdict(process: Process) -> None:

@@ -1,8 +1,13 @@
 """The store: nothing that was published is lost, and nothing damaged is overwritten."""
 
 import contextlib
+import errno
+import fcntl
+import logging
+import os
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,12 +17,13 @@ from otel_budget.ledger.account import Account
 from otel_budget.ledger.record import to_json
 from otel_budget.model.doubt import Doubt
 from otel_budget.model.order import Order, OrderKind
+from otel_budget.sidecar import storage_access
+from otel_budget.sidecar import store as store_module
 from otel_budget.sidecar.storage_file import StoreError
 from otel_budget.sidecar.store import (
     KEEP_ARCHIVED,
     PURGE_EVERY,
     Changes,
-    Store,
     open_store,
 )
 from tests.sidecar_fixtures import START, SteadyClock, session, verdict
@@ -271,15 +277,104 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
         open_store(str(tmp_path / "nowhere" / "otel-budget.db"))
 
 
+@pytest.mark.parametrize("name", ["the same", "a symbolic link", "a hard link"])
 def test_a_second_sidecar_on_the_same_file_is_refused(
-    path: str, monkeypatch: pytest.MonkeyPatch
+    name: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("otel_budget.sidecar.store._LOCK_TIMEOUT", 0.0)
+    """By whatever name it goes there."""
+    monkeypatch.setattr(store_module, "_LOCK_TIMEOUT", 0.0)
     store, _ = open_store(path)
+    other = tmp_path / "other.db"
+    if name == "a symbolic link":
+        other.symlink_to(path)
+    elif name == "a hard link":
+        other.hardlink_to(path)
     with pytest.raises(StoreError, match="another sidecar uses it"):
-        open_store(path)
-    assert isinstance(store, Store)
+        open_store(path if name == "the same" else str(other))
+    store.commit(Changes(1, [account()]))
     store.close()
+    open_store(path)[0].close()
+
+
+def no_locks(patch: pytest.MonkeyPatch) -> None:
+    """Let the file system have no locks, as some network file systems."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    patch.setattr(fcntl, "fcntl", refuse)
+
+
+def no_shared_memory(patch: pytest.MonkeyPatch) -> None:
+    """Let SQLite have no memory that processes share, as on some network file systems."""
+    real = storage_access._connected
+
+    def connected(path: str, patience: float, mode: str) -> sqlite3.Connection:
+        if mode == "NORMAL":
+            raise sqlite3.OperationalError("disk I/O error")
+        return real(path, patience, mode)
+
+    patch.setattr(storage_access, "_connected", connected)
+
+
+@pytest.mark.parametrize("lacking", [no_locks, no_shared_memory])
+def test_where_it_cannot_be_shared_with_readers_it_is_still_one_sidecars_own(
+    lacking: Callable[[pytest.MonkeyPatch], None],
+    path: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It works as ever, and it is said that nothing else can read it."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(store_module, "_LOCK_TIMEOUT", 0.0)
+    lacking(monkeypatch)
+    store, _ = open_store(path)
+    assert "nothing else can read it while this runs" in caplog.text
+    store.commit(Changes(1, [account()]))
+    with pytest.raises(StoreError, match="stop that one"):
+        open_store(path)
+    with (
+        contextlib.closing(sqlite3.connect(path, timeout=0)) as reader,
+        pytest.raises(sqlite3.OperationalError, match="locked"),
+    ):
+        reader.execute("SELECT * FROM account")
+    store.close()
+
+
+def test_it_can_be_read_and_backed_up_while_it_is_written(path: str, tmp_path: Path) -> None:
+    """Whoever reads sees one moment, and holds nothing up."""
+    store, _ = open_store(path)
+    store.commit(Changes(1, [account()]))
+    reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM account").fetchone() == (1,)
+    store.commit(Changes(2, [account("run-2")]))
+    assert reader.execute("SELECT count(*) FROM account").fetchone() == (1,)
+    reader.execute("COMMIT")
+    reader.execute("VACUUM INTO ?", (str(tmp_path / "backup.db"),))
+    store.commit(Changes(3, [account("run-3")]))
+    reader.close()
+    store.close()
+    backup, restored = open_store(str(tmp_path / "backup.db"))
+    backup.close()
+    assert [a.session_id for a in restored.accounts] == ["run-1", "run-2"]
+    assert restored.sequence == 2
+
+
+def test_what_a_new_file_holds_is_for_its_owner_alone(path: str) -> None:
+    """It says who used what; a mode that somebody gave it stays."""
+    mask = os.umask(0)
+    try:
+        store, _ = open_store(path)
+        store.commit(Changes(1, [account()]))
+        modes = {file.stat().st_mode & 0o777 for file in Path(path).parent.iterdir()}
+        store.close()
+        Path(path).chmod(0o640)
+        open_store(path)[0].close()
+    finally:
+        os.umask(mask)
+    assert modes == {0o600}
+    assert Path(path).stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("version", [1, 2])
