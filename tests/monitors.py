@@ -68,4 +68,4 @@ _LIMITS = set(ResourceLimits.__dataclass_fields__)
 def nobody_scrapes() -> Iterator[None]:
     """Forget a test's scrapes: the next one's runs would wait for more of them."""
     yield
-    SESSIONS._last_scrape = None
+    SESSIONS._scrapers.clear()

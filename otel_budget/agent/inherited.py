@@ -71,7 +71,7 @@ class InheritedRun(Run):
     def close(
         self,
         outcome: str,
-        timeout: float,  # noqa: ARG002 - nobody scrapes it here
+        timeout: float = 0.0,  # noqa: ARG002 - nobody scrapes it here
         *,
         orderly: bool = True,  # noqa: ARG002 - and it saves nothing
     ) -> None:

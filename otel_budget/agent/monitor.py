@@ -18,7 +18,6 @@ from otel_budget.agent.prices import Prices, prices_of
 from otel_budget.agent.recorder import Recorder
 from otel_budget.agent.run import Run
 from otel_budget.errors import BudgetExceeded, InvalidValueError
-from otel_budget.instrumentation.automatic import SCRAPE_WAIT
 from otel_budget.instrumentation.checkpoint import folder_or_none
 from otel_budget.instrumentation.clock import SYSTEM_CLOCK, Clock
 from otel_budget.instrumentation.labels import run_labels
@@ -267,12 +266,13 @@ class ResourceMonitor(Recorder):
         self._guard.update_limits(ResourceLimits.from_mapping(values))
         self._run.saving.schedule()
 
-    def close(self, outcome: str | None = None, timeout: float = SCRAPE_WAIT) -> None:
+    def close(self, outcome: str | None = None, timeout: float = 0.0) -> None:
         """End the run: write a last checkpoint, show the final state until it has been scraped.
 
         outcome: ``completed``, ``stopped`` or ``failed``; by default stopped if the run was last
-        told to stop, else completed. timeout: seconds to wait for that scrape, when somebody
-        scrapes at all. Closing twice is fine; the first outcome stays.
+        told to stop, else completed. timeout: seconds to wait here for scrapes that are due by
+        then; without it the end of the process does, once for all its runs (see
+        ``serve_metrics``). Closing twice is fine; the first outcome stays.
         """
         if outcome is not None and outcome not in semconv.ENDED_STATES:
             raise InvalidValueError("outcome", outcome, ", ".join(semconv.ENDED_STATES))
@@ -295,7 +295,7 @@ class ResourceMonitor(Recorder):
         return self.__enter__()
 
     async def __aexit__(self, _kind: object, exc: BaseException | None, _trace: object) -> None:
-        """Do the same in a coroutine: waiting for the last scrape does not block the loop."""
+        """Do the same in a coroutine: writing the last checkpoint does not block the loop."""
         from asyncio import to_thread  # who runs this has it; for all others it takes its time
 
         try:

@@ -24,6 +24,7 @@ from otel_budget.instrumentation.at_exit import AT_EXIT, LEFT_BEHIND
 from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.instrumentation.genai import attribution
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
+from otel_budget.instrumentation.last_scrape import LAST_SCRAPE
 from otel_budget.instrumentation.shown import SHOWN
 from otel_budget.model.verdict import Reason
 
@@ -86,6 +87,7 @@ class Run:
         )
         SESSIONS.add(record)
         AT_EXIT.first[id(self)] = self._at_exit
+        AT_EXIT.ask_multiprocessing()
 
     def _client_of(self, sidecar: str) -> VerdictClient:
         from otel_budget.enforcement.client import VerdictClient  # who has no sidecar does without
@@ -122,9 +124,10 @@ class Run:
         """Return how a run ends that ends in order and does not say how."""
         return "stopped" if self.guard.told_to_stop else "completed"
 
-    def close(self, outcome: str, timeout: float, *, orderly: bool = True) -> None:
+    def close(self, outcome: str, timeout: float = 0.0, *, orderly: bool = True) -> None:
         """End the run: last checkpoint, final state shown until it has been scraped.
 
+        timeout: seconds to wait for that here; the end of the process waits for it anyway.
         orderly: False if it was only left behind: then its last checkpoint does not say how it
         ended, and it can be resumed.
         """
@@ -154,8 +157,9 @@ class Run:
             SESSIONS.closed(self.record)
             self.guard.ended()
             AT_EXIT.first.pop(id(self), None)
+            LAST_SCRAPE.ended(*(() if self._client is None else self._client.last_look()))
         # An event loop that is held up cannot answer the scrape that is waited for.
-        if not SESSIONS.wait_scraped(0.0 if attribution.in_event_loop() else timeout):
+        if timeout and not attribution.in_event_loop() and not SESSIONS.wait_scraped(timeout):
             logger.debug("session %s: not scraped within %s s", self.record.session_id, timeout)
 
     def enter(self) -> None:
@@ -191,7 +195,7 @@ class Run:
         outcome = self.outcome()
         if exc is not None:
             outcome = "stopped" if self._is_stop(exc) else "failed"
-        self.close(outcome, automatic.SCRAPE_WAIT)
+        self.close(outcome)
 
     def _is_stop(self, exc: BaseException) -> bool:
         """Tell whether an exception ends the run in order: its own limits, or somebody's word."""
@@ -224,13 +228,12 @@ class Run:
     def _left_behind(self) -> None:
         # Waits for no scrape: the final state is kept for it. Whether it got to its end, or an
         # exception took its monitor along, is not known here.
-        self.close(self.outcome(), 0.0, orderly=self.guard.told_to_stop)
+        self.close(self.outcome(), orderly=self.guard.told_to_stop)
 
     def _at_exit(self) -> None:
-        """Close a run that the interpreter's end finds open; one wait for a scrape does for all."""
-        AT_EXIT.then[id(SESSIONS)] = _last_scrape
+        """Close a run that the interpreter's end finds open."""
         crashed = getattr(sys, "last_value", None) is not None  # set before the exit handlers run
-        self.close("failed" if crashed else self.outcome(), 0.0)
+        self.close("failed" if crashed else self.outcome())
 
     # --- what is heard and said ------------------------------------------------------------------
     def _hear(self, verdict: Verdict) -> None:
@@ -294,7 +297,3 @@ class Run:
         span = self.span if self.span is not None else trace.get_current_span()
         with suppress(Exception):  # a span processor's failure is not the run's
             span.add_event(name, attributes)
-
-
-def _last_scrape() -> None:
-    SESSIONS.wait_scraped(automatic.SCRAPE_WAIT)

@@ -14,12 +14,13 @@ import random
 import socket
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from otel_budget import wire
 from otel_budget.enforcement.address import SidecarAddress
-from otel_budget.enforcement.nudge import Nudger
+from otel_budget.enforcement.nudge import Nudger, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,10 @@ class VerdictClient:
     def nudge(self) -> None:
         """Have the sidecar look at the run now. Returns at once."""
         self._nudger.nudge()
+
+    def last_look(self) -> tuple[str, Callable[[float], bool]]:
+        """Return what tells the sidecar apart, and what has it look once more, within seconds."""
+        return self._url, partial(look, self._address, self._session_id)
 
     def stop(self) -> None:
         """Stop following; does not wait for the thread, which may be in a system call."""

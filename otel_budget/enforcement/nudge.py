@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import logging
 import threading
+import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,8 @@ TIMEOUT: Final = 5.0
 USELESS, FAILED, UNKNOWN = 60.0, 1.0, 0.1
 #: Seconds after which an idle thread ends; the next nudge starts another.
 _IDLE: Final = 5.0
+#: The sidecar knows no target that shows the run yet, or has enough to do: ask again.
+_AGAIN: Final = (http.client.NOT_FOUND, http.client.TOO_MANY_REQUESTS)
 
 
 class Nudger:
@@ -56,6 +59,14 @@ class Nudger:
         """Send no more."""
         self._over.set()
         self._wanted.put(None)
+
+    def ask_once(self, seconds: float) -> int:
+        """Send one by itself and return the status of the answer. Raises what a request raises."""
+        connection = self._address.connect(seconds)
+        try:
+            return self._ask(connection)
+        finally:
+            connection.close()
 
     def _run(self) -> None:
         connection: http.client.HTTPConnection | None = None
@@ -93,11 +104,29 @@ class Nudger:
 
     def _send(self, connection: http.client.HTTPConnection) -> float:
         """Send one; return the seconds for which no other is to follow."""
+        status = self._ask(connection)
+        if status == http.client.NO_CONTENT:
+            return 0.0
+        if status == http.client.NOT_FOUND:
+            return UNKNOWN
+        return FAILED if status == http.client.TOO_MANY_REQUESTS else USELESS
+
+    def _ask(self, connection: http.client.HTTPConnection) -> int:
         connection.request("POST", self._path, headers=self._address.headers("application/json"))
         response = connection.getresponse()
         response.read()
-        if response.status == http.client.NO_CONTENT:
-            return 0.0
-        if response.status == http.client.NOT_FOUND:
-            return UNKNOWN
-        return FAILED if response.status == http.client.TOO_MANY_REQUESTS else USELESS
+        return response.status
+
+
+def look(address: SidecarAddress, session_id: str, seconds: float) -> bool:
+    """Have a sidecar look at a run, and wait until it has; True if it did within the seconds."""
+    sender, until = Nudger(address, session_id), time.monotonic() + seconds
+    try:
+        while (left := until - time.monotonic()) > 0:
+            status = sender.ask_once(left)
+            if status not in _AGAIN:
+                return status == http.client.NO_CONTENT
+            time.sleep(min(UNKNOWN, left))
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the process may end
+        logger.debug("nudge at the end: %s", exc)
+    return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -28,9 +29,10 @@ class ExitOrder:
         self.first: dict[int, Work] = {}
         self.then: dict[int, Work] = {}
         self.last: dict[int, Work] = {}
+        self._asked_multiprocessing = False
         atexit.register(self.run)
         # A forked child carries none of its parent's runs and serves none of its endpoints.
-        in_child(self.forget)
+        in_child(self._in_child)
 
     def run(self) -> None:
         """Do all of it; one that fails is logged and does not keep the others from it."""
@@ -39,10 +41,24 @@ class ExitOrder:
                 _, work = stage.popitem()
                 _do(work)
 
-    def forget(self) -> None:
-        """Have nothing to do any more."""
+    def _in_child(self) -> None:
         for stage in (self.first, self.then, self.last):
             stage.clear()
+        self._asked_multiprocessing = False
+
+    def ask_multiprocessing(self) -> None:
+        """Have a forked child of multiprocessing call ``run``: its end calls no exit handlers.
+
+        Called with the first run of a process: what multiprocessing knew before, a child forgets.
+        """
+        if self._asked_multiprocessing:
+            return
+        self._asked_multiprocessing = True
+        process = sys.modules.get("multiprocessing.process")
+        if process is not None and process.parent_process() is not None:
+            from multiprocessing.util import Finalize
+
+            Finalize(None, self.run, exitpriority=0)
 
 
 class LeftBehind:

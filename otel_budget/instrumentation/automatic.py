@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("otel_budget")
 
 ENV_EXPORTER = "OTEL_METRICS_EXPORTER"
-#: Seconds a run that ends waits for one more scrape, when somebody scrapes at all.
-SCRAPE_WAIT = 5.0
 
 _once = ProcessLock()
 _done: dict[str, bool] = {}

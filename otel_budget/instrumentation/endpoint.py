@@ -24,8 +24,9 @@ from prometheus_client.exposition import ThreadingWSGIServer
 
 from otel_budget.errors import InvalidValueError, ListenError
 from otel_budget.instrumentation.at_exit import AT_EXIT
-from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.instrumentation.exposition import SCRAPER, SESSIONS
 from otel_budget.instrumentation.forked import in_child
+from otel_budget.instrumentation.last_scrape import LAST_SCRAPE
 from otel_budget.instrumentation.shown import SHOWN, Page
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ DEFAULT_HOST, DEFAULT_PORT = "localhost", 9464
 _MAX_PORT = 65535
 #: Seconds an endpoint that closes lets answers under way go out.
 _LAST_ANSWERS = 2.0
+#: Seconds from one look of the server whether it is to close to the next: a process waits for it.
+_LOOKS = 0.1
 #: Seconds a client may take to say what it wants.
 _PATIENCE = 30.0
 #: Where an address that means "here" or "everywhere" is reached.
@@ -108,13 +111,15 @@ class MetricsEndpoint:
         self._process = os.getpid()
 
     def close(self) -> None:
-        """Stop listening and take back the file_sd entry. Closing twice is fine.
+        """Stop listening and take back the file_sd entry, once the ends of runs have been seen or
+        waited for (see ``serve_metrics``). Closing twice is fine.
 
         In a forked child this only lets go of the port: it is the parent that answers there.
         """
         if os.getpid() != self._process:
             self._server.server_close()
             return
+        LAST_SCRAPE.wait()
         if self._entry is not None:
             with suppress(OSError):  # somebody may have tidied up already
                 self._entry.unlink(missing_ok=True)
@@ -148,6 +153,7 @@ def serve_metrics(
     address: str | None = None,
     port: int | None = None,
     register: str | PathLike[str] | None = None,
+    scrape_wait: float | None = None,
 ) -> MetricsEndpoint:
     """Open ``/metrics`` in a background thread and return it.
 
@@ -155,7 +161,10 @@ def serve_metrics(
     port 0 takes a free one. register: a folder to write a Prometheus ``file_sd`` entry to, so that
     several processes on a host are found by Prometheus and by the sidecar alike; by default that of
     ``OTEL_BUDGET_REGISTER``, if it is set. A process that is forked from this one opens a page of
-    its own there at its first run.
+    its own there at its first run. scrape_wait: seconds that the end of the process, or of the
+    endpoint, waits for one more scrape if a run's end has not been seen; by default
+    ``OTEL_BUDGET_SCRAPE_WAIT``, else 5, and only for scrapes that are due by then. A sidecar that
+    a run was given is told, and not waited for.
 
     Raises ListenError for an address that cannot be listened on, InvalidValueError for a port that
     is not one, OSError for a folder that cannot be written to.
@@ -163,6 +172,8 @@ def serve_metrics(
     host = address or os.environ.get(ENV_HOST) or DEFAULT_HOST
     number = _port(port)
     folder = register or os.environ.get(ENV_REGISTER) or None
+    if scrape_wait is not None:
+        LAST_SCRAPE.ask(scrape_wait)
     use_registry(REGISTRY)
     app = _one_at_a_time(make_wsgi_app(REGISTRY))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -176,7 +187,9 @@ def serve_metrics(
     except BaseException:
         server.server_close()
         raise
-    threading.Thread(target=server.serve_forever, name="otel-budget-metrics", daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, args=(_LOOKS,), name="otel-budget-metrics", daemon=True
+    ).start()
     endpoint = MetricsEndpoint(host, server, entry)
     AT_EXIT.last[id(endpoint)] = endpoint.close
     _OPEN.add(endpoint)
@@ -187,6 +200,7 @@ def serve_metrics(
 
 def use_registry(registry: CollectorRegistry) -> None:
     """Register this process's runs, and OpenTelemetry's metrics if nobody exports them yet."""
+    LAST_SCRAPE.ask(None)
     with suppress(ValueError):  # registered before
         registry.register(SESSIONS)
     SESSIONS.process.instruments()
@@ -231,8 +245,13 @@ def _one_at_a_time(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterabl
     lock = threading.Lock()
 
     def locked(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        who = f"{environ.get('REMOTE_ADDR', '')} {environ.get('HTTP_USER_AGENT', '')}"
         with lock:
-            return app(environ, start_response)
+            token = SCRAPER.set(who)
+            try:
+                return app(environ, start_response)
+            finally:
+                SCRAPER.reset(token)
 
     return locked
 

@@ -15,6 +15,7 @@ import math
 import threading
 import time
 from collections import deque
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from prometheus_client.registry import Collector
@@ -43,6 +44,10 @@ SCRAPED_LATELY = 120.0
 #: Seconds after which a page that was never scraped is worth a warning: two default intervals of a
 #: Prometheus.
 NEVER_SCRAPED = 120.0
+#: Scrapers told apart; a page that anybody asks for must not make them many.
+MAX_SCRAPERS = 8
+#: Who asks for the page, where the endpoint knows it.
+SCRAPER: ContextVar[str] = ContextVar("otel_budget_scraper", default="")
 #: Records of one session id kept one by one.
 MAX_SHARED = 8
 
@@ -79,6 +84,27 @@ class Group:
         self.records.append(record)
 
 
+class _Scraper:
+    """One that scrapes this process: a sidecar, a Prometheus, a look by hand. Monotonic seconds."""
+
+    __slots__ = ("gap", "in_vain", "last", "seen")
+
+    def __init__(self) -> None:
+        """Begin without a scrape."""
+        self.last: float | None = None
+        self.gap = 0.0
+        """Between the last two scrapes; 0 until there were two."""
+        self.seen = 0
+        """The number of runs that had ended when its newest whole scrape began."""
+        self.in_vain = False
+        """It was waited for, and did not come: a look by hand is not a scraper."""
+
+    def scraped(self, now: float, ends: int) -> None:
+        """Take note of a whole scrape."""
+        self.gap = 0.0 if self.last is None else now - self.last
+        self.last, self.seen, self.in_vain = now, max(self.seen, ends), False
+
+
 class SessionCollector(Collector):
     """Every live run of the process, and the closed ones that are still to be seen."""
 
@@ -102,13 +128,12 @@ class SessionCollector(Collector):
         self._unscraped: deque[tuple[str, Group]] = deque()
         self._lingering: deque[tuple[str, Group]] = deque()
         self._scrapes_begun = self._scrapes_done = 0
-        self._last_scrape: float | None = None
         self._mind_from = self._monotonic()
         """Since when it could be scraped; infinite once it is said that nobody does."""
-        self._scrape_gap = 0.0
-        """Seconds between the last two scrapes; 0 until there were two."""
-        self._waited_in_vain = -1
-        """Number of scrapes begun when somebody last waited for one that did not come."""
+        self._scrapers: dict[str, _Scraper] = {}
+        """By name, the one that came last at the end."""
+        self._ends = 0
+        """Number of runs that have ended."""
 
     def add(self, record: SessionRecord) -> None:
         """Show a run from now on."""
@@ -131,6 +156,7 @@ class SessionCollector(Collector):
         """Take note that a run has ended; it stays until it was scraped, then for a minute."""
         with self._lock:
             self.process.retire(record)
+            self._ends += 1
             group = self._groups.get(record.session_id)
             if group is None or record not in group.records or group.live:
                 return
@@ -149,7 +175,10 @@ class SessionCollector(Collector):
     def scraped_ago(self) -> float | None:
         """Seconds since the last scrape; None before the first."""
         with self._lock:
-            return None if self._last_scrape is None else self._monotonic() - self._last_scrape
+            newest = max(
+                (s.last for s in self._scrapers.values() if s.last is not None), default=None
+            )
+            return None if newest is None else self._monotonic() - newest
 
     def offered(self) -> None:
         """Take note that there is a page from now on."""
@@ -170,25 +199,35 @@ class SessionCollector(Collector):
             where, runs, late,
         )  # fmt: skip
 
-    def wait_scraped(self, timeout: float) -> bool:
-        """Wait for a scrape that begins from now on to be over; not at all if nobody scrapes, or
-        if by the scrapes so far none is due within the timeout (seconds).
+    def unseen(self) -> bool:
+        """Tell whether a run has ended, and not all who may scrape this process have seen that."""
+        with self._lock:
+            late = (scraper.seen < self._ends for scraper in self._scrapers.values())
+            return self.registered and self._ends > 0 and (not self._scrapers or any(late))
 
-        Returns False when there was somebody to wait for and no scrape came.
+    def wait_scraped(self, timeout: float, *, in_any_case: bool = False) -> bool:
+        """Wait until everybody who scrapes this process has seen the runs that ended so far.
+
+        Of those who scrape it only those are waited for whose next scrape is due within the timeout
+        (seconds), by the ones before; in_any_case: all of them, and the first if there was none.
+
+        Returns False when there was somebody to wait for who did not come.
         """
         with self._scraped:
-            last, now = self._last_scrape, self._monotonic()
-            if last is None or now - last > SCRAPED_LATELY:
-                return True
-            if self._waited_in_vain == self._scrapes_begun:  # a look by hand is not a scraper
-                return False
-            if last + self._scrape_gap > now + timeout:
-                return False
-            target = self._scrapes_begun + 1
-            scraped = self._scraped.wait_for(lambda: self._scrapes_done >= target, timeout)
-            if not scraped and timeout > 0:
-                self._waited_in_vain = self._scrapes_begun
-            return scraped
+            now = self._monotonic()
+            late = [s for s in self._scrapers.values() if s.seen < self._ends]
+            if not in_any_case:
+                late = [s for s in late if _scrapes(s, now)]
+            due = [s for s in late if in_any_case or _is_due(s, now + timeout)]
+            first = in_any_case and self.registered and not self._scrapers
+
+            def seen() -> bool:
+                return all(s.seen >= self._ends for s in due) and not (first and not self._scrapers)
+
+            came = self._scraped.wait_for(seen, timeout)
+            for scraper in due:
+                scraper.in_vain = timeout > 0 and scraper.seen < self._ends
+            return came and len(due) == len(late)
 
     def describe(self) -> Iterator[Metric]:
         """Return no names up front: registering must not count as a scrape."""
@@ -200,16 +239,14 @@ class SessionCollector(Collector):
         """Yield every family of every run; counts as one scrape when all was taken."""
         with self._lock:
             self._scrapes_begun += 1
-            number = self._scrapes_begun
+            ends = self._ends
             self._prune()
             to_show = list(self._groups.items())
             seen_closed = [(sid, g) for sid, g in to_show if g.closed_at is not None]
         yield from session_families([group.records for _, group in to_show])
         with self._scraped:
-            now = self._monotonic()
-            self._scrape_gap = 0.0 if self._last_scrape is None else now - self._last_scrape
-            self._last_scrape = now
-            self._scrapes_done = max(self._scrapes_done, number)
+            self._scrapes_done += 1
+            self._note_scraper(SCRAPER.get(), ends)
             for session_id, group in seen_closed:
                 self._mark_scraped(session_id, group)
             self._scraped.notify_all()
@@ -217,6 +254,13 @@ class SessionCollector(Collector):
     def __len__(self) -> int:
         """Return the number of session ids shown."""
         return len(self._groups)
+
+    def _note_scraper(self, name: str, ends: int) -> None:
+        scraper = self._scrapers.pop(name, None) or _Scraper()
+        scraper.scraped(self._monotonic(), ends)
+        self._scrapers[name] = scraper
+        if len(self._scrapers) > MAX_SCRAPERS:
+            del self._scrapers[next(iter(self._scrapers))]
 
     def _mark_scraped(self, session_id: str, group: Group) -> None:
         if group.scraped:
@@ -240,6 +284,14 @@ class SessionCollector(Collector):
     def _drop(self, session_id: str, group: Group) -> None:
         if not group.live and self._groups.get(session_id) is group:
             del self._groups[session_id]
+
+
+def _scrapes(scraper: _Scraper, now: float) -> bool:
+    return scraper.last is not None and now - scraper.last <= SCRAPED_LATELY
+
+
+def _is_due(scraper: _Scraper, by: float) -> bool:
+    return not scraper.in_vain and scraper.last is not None and scraper.last + scraper.gap <= by
 
 
 #: The runs of this process.

@@ -84,6 +84,7 @@ class ScrapeSource:
         self._settings, self._clock = settings, clock
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit)
         self._files = FileTargets(settings.file_sd)
+        self._discovering = asyncio.Lock()
         self._known: dict[str, ScrapeTarget] = {}
         """Of the last reading, by key."""
         self._turns: dict[str, asyncio.Lock] = {}
@@ -104,19 +105,34 @@ class ScrapeSource:
     async def read(self) -> Reading:
         """Scrape all targets at once; see Source.read."""
         self._strange, self._uncounted = {}, {}
-        targets, problems = await asyncio.to_thread(self._targets)
+        targets, problems = await self._discover()
         reading = await self._ask(targets, problems)
         self._notices.note(self._strange, logging.WARNING)
         self._foreign_notices.note(self._uncounted, logging.WARNING)
         return reading
 
     async def read_run(self, session_id: str) -> Reading | None:
-        """Scrape those targets that showed a run last; see Source.read_run."""
-        targets = [self._known[key] for key, page in self._pages.items() if page.shows(session_id)]
+        """Scrape those targets that showed a run last, else those that are new since.
+
+        See Source.read_run.
+        """
+        targets = self._showing(session_id)
+        known = bool(targets)
+        if not known:
+            before = self._known
+            found, _ = await self._discover()
+            targets = [target for target in found if target.key not in before]
         if not targets:
             return None
-        asked = frozenset(target.url for target in targets)
-        return await self._ask(targets, [], asked)
+        reading = await self._ask(targets, [], frozenset(target.url for target in targets))
+        return reading if known or self._showing(session_id) else None
+
+    def _showing(self, session_id: str) -> list[ScrapeTarget]:
+        return [self._known[key] for key, page in self._pages.items() if page.shows(session_id)]
+
+    async def _discover(self) -> tuple[list[ScrapeTarget], list[Problem]]:
+        async with self._discovering:
+            return await asyncio.to_thread(self._targets)
 
     reads_runs = True
 

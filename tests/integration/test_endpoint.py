@@ -26,7 +26,7 @@ from otel_budget.instrumentation.exposition import SESSIONS
 def nobody_scrapes() -> Iterator[None]:
     """Forget a test's scrapes: the next one's runs would wait for more of them."""
     yield
-    SESSIONS._last_scrape = None
+    SESSIONS._scrapers.clear()
 
 
 #: A process id that no system gives out.
@@ -57,7 +57,7 @@ def test_an_endpoint_shows_the_runs_of_the_process_until_it_is_closed() -> None:
         other.close()
         assert not listening(other.port)
         assert listening(one.port)
-        SESSIONS._last_scrape = None
+        SESSIONS._scrapers.clear()
     assert not any(thread.name == "otel-budget-metrics" for thread in threading.enumerate())
 
 

@@ -77,7 +77,7 @@ def used() -> float:
 def nobody_scrapes() -> Any:
     """Forget a test's scrapes: the next one's runs would wait for more of them."""
     yield
-    SESSIONS._last_scrape = None
+    SESSIONS._scrapers.clear()
 
 
 def test_a_child_shows_its_own_runs_and_none_of_its_parents() -> None:

@@ -192,4 +192,4 @@ def test_describing_the_collector_is_no_scrape() -> None:
     """Registering it must not count as one: closing runs would wait for another."""
     registry = CollectorRegistry()
     registry.register(SESSIONS)
-    assert SESSIONS._last_scrape is None
+    assert not SESSIONS._scrapers

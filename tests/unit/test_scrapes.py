@@ -20,7 +20,9 @@ from otel_budget.testing import FakeClock
 @pytest.fixture
 def shown(clock: FakeClock) -> Collector:
     """An exposition of its own, under the test's clock."""
-    return Collector(clock.clock.monotonic)
+    collector = Collector(clock.clock.monotonic)
+    collector.describe()  # as a registry does
+    return collector
 
 
 def opened(shown: Collector, clock: FakeClock, name: str, tokens: int = 1) -> SessionRecord:
@@ -155,19 +157,24 @@ def test_a_name_shared_by_many_overlapping_runs_does_not_grow(
 
 def test_nobody_scrapes_so_nothing_is_waited_for(shown: Collector, clock: FakeClock) -> None:
     """Nor when the last scrape is long ago."""
+    close(shown, opened(shown, clock, "a"))
     assert shown.wait_scraped(30)
     scrape(shown)
     clock.advance(exposition.SCRAPED_LATELY + 1)
+    close(shown, opened(shown, clock, "b"))
     assert shown.wait_scraped(30)
+    assert shown.wait_scraped(0.01, in_any_case=True) is False
 
 
 def test_a_scrape_that_began_before_is_not_the_one_waited_for(
     shown: Collector, clock: FakeClock
 ) -> None:
     """Only one that begins after the run has ended has seen its end."""
+    record = opened(shown, clock, "a")
     scrape(shown)
     before = shown.collect()
     next(before)
+    close(shown, record)
     answers: list[bool] = []
     waiter = threading.Thread(target=lambda: answers.append(shown.wait_scraped(30)))
     waiter.start()
@@ -182,8 +189,8 @@ def test_a_scrape_that_began_before_is_not_the_one_waited_for(
 
 def test_a_look_by_hand_is_waited_for_once_at_most(shown: Collector, clock: FakeClock) -> None:
     """One scrape long ago is no reason to hold up every run that ends."""
-    opened(shown, clock, "looked-at")
     scrape(shown)
+    close(shown, opened(shown, clock, "looked-at"))
     assert shown.wait_scraped(0.05) is False
     began = time.monotonic()
     assert shown.wait_scraped(30) is False
@@ -198,13 +205,53 @@ def test_a_scrape_that_is_not_due_in_time_is_not_waited_for(
     scrape(shown)
     clock.advance(60)
     scrape(shown)
+    close(shown, opened(shown, clock, "ended"))
     began = time.monotonic()
     assert shown.wait_scraped(30) is False
     assert time.monotonic() - began < 5
 
 
-def test_a_wait_for_a_scrape_ends_in_time(shown: Collector) -> None:
+def test_a_wait_for_a_scrape_ends_in_time(shown: Collector, clock: FakeClock) -> None:
     """And says that there was none."""
     scrape(shown)
+    close(shown, opened(shown, clock, "a"))
     assert not shown.wait_scraped(0)
     assert not shown.wait_scraped(0.01)
+
+
+def scrape_as(shown: Collector, name: str) -> None:
+    """Scrape, as somebody who is known by a name."""
+    token = exposition.SCRAPER.set(name)
+    try:
+        scrape(shown)
+    finally:
+        exposition.SCRAPER.reset(token)
+
+
+def test_each_of_those_who_scrape_is_waited_for_by_its_own_interval(
+    shown: Collector, clock: FakeClock
+) -> None:
+    """A sidecar every second does not stand for a Prometheus every 15 seconds."""
+    for second in range(46):
+        if second % 15 == 0:
+            scrape_as(shown, "prometheus")
+        scrape_as(shown, "sidecar")
+        clock.advance(1)
+    close(shown, opened(shown, clock, "a"))
+    scrape_as(shown, "sidecar")
+    assert shown.unseen()
+    assert shown.wait_scraped(5) is False, "it is not due for 14 seconds"
+    assert shown.wait_scraped(0.01, in_any_case=True) is False
+    scrape_as(shown, "prometheus")
+    assert not shown.unseen()
+    assert shown.wait_scraped(5, in_any_case=True)
+
+
+def test_who_asks_under_ever_new_names_does_not_make_scrapers_many(
+    shown: Collector, clock: FakeClock
+) -> None:
+    """The page is open to everybody."""
+    for number in range(1000):
+        scrape_as(shown, f"somebody {number}")
+    assert len(shown._scrapers) == exposition.MAX_SCRAPERS
+    assert not shown.unseen()

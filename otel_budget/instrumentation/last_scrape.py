@@ -1,0 +1,97 @@
+"""What the end of a process waits for: that the ends of its runs are seen.
+
+No run waits by itself: it stays on the page until it has been scraped, and for a minute after. Only
+a page that is about to go has to wait, once for all of its runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from otel_budget.errors import InvalidValueError
+from otel_budget.instrumentation.at_exit import AT_EXIT
+from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.instrumentation.forked import in_child
+
+logger = logging.getLogger("otel_budget")
+
+ENV_SCRAPE_WAIT: Final = "OTEL_BUDGET_SCRAPE_WAIT"
+#: Seconds to wait for scrapes that are due by then, unless told otherwise.
+USUAL: Final = 5.0
+#: Seconds a sidecar may take to look at what ended.
+TOLD_WITHIN: Final = 2.0
+_ALLOWED: Final = "a number of seconds, 0 or more"
+
+
+#: Has a sidecar look at the runs of this process, within so many seconds; True if it did.
+Look = Callable[[float], bool]
+
+
+class LastScrape:
+    """Waits, when the interpreter or an endpoint ends, for those who scrape this process."""
+
+    def __init__(self) -> None:
+        """Wait as is usual, and know no sidecar."""
+        self.wait_for: float | None = None
+        """Seconds, for whoever scrapes; None is as usual."""
+        self._looks: dict[str, Look] = {}
+        in_child(self._looks.clear)
+
+    def ask(self, scrape_wait: float | None) -> None:
+        """Take the seconds to wait at most. None: what the environment says, or as is usual.
+
+        Raises InvalidValueError.
+        """
+        named, value = "scrape_wait", scrape_wait
+        if value is None:
+            named, text = ENV_SCRAPE_WAIT, os.environ.get(ENV_SCRAPE_WAIT)
+            if not text or self.wait_for is not None:
+                return
+            try:
+                value = float(text)
+            except ValueError as exc:
+                raise InvalidValueError(named, text, _ALLOWED) from exc
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidValueError(named, value, _ALLOWED)
+        if not 0 <= value < math.inf:
+            raise InvalidValueError(named, value, _ALLOWED)
+        self.wait_for = float(value)
+
+    def ended(self, sidecar: str | None = None, look: Look | None = None) -> None:
+        """Take note that a run has ended. sidecar: what tells apart those that can be had to look,
+        one is asked for all of its runs.
+        """
+        if sidecar is not None and look is not None:
+            self._looks[sidecar] = look
+        AT_EXIT.then[id(self)] = self.wait
+
+    def wait(self) -> None:
+        """Have the sidecars look, then wait for those who scrape by themselves.
+
+        Unless a time was asked for, only for scrapes that are due within the usual one.
+        """
+        AT_EXIT.then.pop(id(self), None)
+        until = time.monotonic() + TOLD_WITHIN
+        while self._looks and SESSIONS.unseen():
+            _, look = self._looks.popitem()
+            look((until - time.monotonic()) / (len(self._looks) + 1))
+        if not SESSIONS.unseen():
+            return
+        asked, seconds = self.wait_for is not None, self.wait_for
+        seconds = USUAL if seconds is None else seconds
+        if seconds > USUAL:
+            logger.info("waiting up to %g s for one more scrape (scrape_wait)", seconds)
+        if not SESSIONS.wait_scraped(seconds, in_any_case=asked):
+            logger.log(
+                logging.WARNING if seconds > USUAL else logging.DEBUG,
+                "no scrape came within %g s: how the runs of this process ended was not seen by "
+                "all that scrape it; scrape_wait has to be longer than their interval", seconds,
+            )  # fmt: skip
+
+
+LAST_SCRAPE = LastScrape()

@@ -1,0 +1,116 @@
+"""Processes that come and go are known to have ended, with all they used.
+
+Real processes under a real sidecar that scrapes seldom beside how long they live.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from otel_budget import ResourceMonitor, serve_metrics
+from tests.processes import SidecarProcess, sidecar, until
+from tests.prometheus_process import free_port
+
+#: A batch job: it uses 3,000 tokens, ends in order, and says how long its end took.
+JOB = """
+import atexit, json, multiprocessing, sys, time
+options = json.loads(sys.argv[1])
+ended = time.monotonic()
+atexit.register(lambda: print(time.monotonic() - ended, flush=True))  # called last
+from otel_budget import ResourceLimits, ResourceMonitor, serve_metrics
+
+def job():
+    serve_metrics("127.0.0.1", options.get("port", 0), options.get("register"),
+                  scrape_wait=options.get("scrape_wait"))
+    with ResourceMonitor(ResourceLimits(), options["id"], sidecar=options.get("sidecar")) as run:
+        for _ in range(20):
+            run.record_operation(tokens=150, api_call=True)
+            time.sleep(options["seconds"] / 20)
+
+if options.get("forked"):
+    child = multiprocessing.get_context("fork").Process(target=job)
+    child.start()
+    child.join()
+else:
+    job()
+ended = time.monotonic()
+"""
+
+
+class Job:
+    """A batch job's process."""
+
+    def __init__(self, session_id: str, **options: Any) -> None:
+        """Start it."""
+        given = {"id": session_id, "seconds": 0.7, **options}
+        self.session_id = session_id
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", JOB, json.dumps(given)], stdout=subprocess.PIPE, text=True
+        )
+
+    def done(self) -> float:
+        """Wait for its end; return the seconds that the end took."""
+        said, _ = self._process.communicate(timeout=60)
+        assert self._process.returncode == 0
+        return float(said)
+
+
+def known(process: SidecarProcess, session_id: str) -> tuple[Any, ...]:
+    """Return what the sidecar knows of a run: its state, and its tokens."""
+    verdict = process.verdict(session_id)
+    if verdict is None:
+        return ("unknown",)
+    return verdict["run_state"], verdict["resources"]["tokens"]["used"]
+
+
+def test_a_run_that_was_given_its_sidecar_ends_at_once_and_is_heard(tmp_path: Path) -> None:
+    """Processes shorter than the interval: registered, forked, one after another on one port."""
+    flags = ("--file-sd", f"{tmp_path}/targets/*.json", "--interval", "30")
+    port = free_port()
+    with sidecar(tmp_path, *flags, "--target", f"http://127.0.0.1:{port}/metrics") as process:
+        given = {"sidecar": process.url, "register": str(tmp_path / "targets"), "seconds": 1.5}
+        jobs = [Job(f"batch-{n}", forked=n == 0, **given) for n in range(4)]
+        took = [job.done() for job in jobs]
+        for n in range(3):
+            last = Job(f"nightly-{n}", sidecar=process.url, port=port)
+            took.append(last.done())
+        ids = [f"batch-{n}" for n in range(4)] + [f"nightly-{n}" for n in range(3)]
+        assert {known(process, each) for each in ids} == {("completed", 3000)}
+    assert not list((tmp_path / "targets").glob("*.json"))
+    assert min(took) < 0.5
+    assert max(took) < 2.5, "a sidecar that had not seen the run yet reads all there is first"
+
+
+def test_with_scrape_wait_whoever_scrapes_sees_the_end(tmp_path: Path) -> None:
+    """Without a word to the sidecar: the process waits for one more scrape, its requests do not."""
+    flags = ("--file-sd", f"{tmp_path}/targets/*.json", "--interval", "1")
+    with sidecar(tmp_path, *flags) as process:
+        given = {"register": str(tmp_path / "targets"), "scrape_wait": 5, "seconds": 0.2}
+        jobs = [Job(f"batch-{n}", **given) for n in range(4)]
+        assert max(job.done() for job in jobs) < 4
+        found = until(lambda: all(known(process, job.session_id) for job in jobs) or None)
+        assert found
+        assert {known(process, job.session_id) for job in jobs} == {("completed", 3000)}
+
+
+def test_leaving_a_run_waits_for_nobody(tmp_path: Path) -> None:
+    """One run for each request, scraped every second: the page has its end for a minute anyway."""
+    with serve_metrics("127.0.0.1", 0) as endpoint:
+        flags = ("--target", endpoint.url, "--interval", "1")
+        with sidecar(tmp_path, *flags) as process:
+            with ResourceMonitor(None, "first", sidecar=process.url) as run:
+                run.record_operation(1)
+                until(lambda: process.verdict("first"))
+            took = []
+            for number in range(20):
+                with ResourceMonitor(None, f"request-{number}", sidecar=process.url) as run:
+                    run.record_operation(1)
+                    began = time.monotonic()
+                took.append(time.monotonic() - began)
+            assert sorted(took)[10] < 0.1
+            until(lambda: known(process, "request-19") == ("completed", 1) or None)
