@@ -130,7 +130,7 @@ ESTIMATED_CALLS: Final = _counter("otel_budget_estimated_calls_total",
 DURATION_SECONDS: Final = _gauge("otel_budget_duration_seconds",
     "Seconds since the run began, pauses and downtime included.")
 ACTIVE_SECONDS: Final = _gauge("otel_budget_active_seconds",
-    "Seconds the run was active, without pauses and downtime.")
+    "Seconds the run was active, without pauses, downtime and the machine's sleep.")
 CHECKPOINTS: Final = _counter("otel_budget_checkpoints_total",
     "Checkpoints written by this incarnation of the run.")
 CHECKPOINT_FAILURES: Final = _counter("otel_budget_checkpoint_failures_total",

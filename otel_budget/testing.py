@@ -27,13 +27,22 @@ class FakeClock:
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         """Begin at a Unix time in seconds; the monotonic clock begins at 0."""
-        self.now, self.elapsed = now, 0.0
-        self.clock = Clock(monotonic=lambda: self.elapsed, time=lambda: self.now)
+        self.now, self.elapsed, self.slept = now, 0.0, 0.0
+        self.clock = Clock(
+            monotonic=lambda: self.elapsed,
+            time=lambda: self.now,
+            awake=lambda: self.elapsed - self.slept,
+        )
 
     def advance(self, seconds: float) -> None:
         """Let time pass on both clocks."""
         self.now += seconds
         self.elapsed += seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass on both clocks while the machine sleeps, as a closed laptop does."""
+        self.advance(seconds)
+        self.slept += seconds
 
     def jump(self, seconds: float) -> None:
         """Put the wall clock forward or back; the monotonic clock does not notice."""

@@ -102,7 +102,7 @@ class Guard:
             return own
         theirs = self._lease.current()
         if theirs is None:
-            lost = self._stop_without_sidecar and self._clock.monotonic() >= self._lease.until
+            lost = self._stop_without_sidecar and self._lease.is_lost()
             return sidecar_lost(own, self._lease) if lost else unjudged(own, self._lease)
         if not theirs.should_continue and not self._is_outdated(theirs, progress):
             return theirs
@@ -221,7 +221,7 @@ class Guard:
         if self._lease is not None:
             theirs = self._lease.current()
             if self._stop_without_sidecar or (theirs is not None and not theirs.should_continue):
-                moments.append(self._lease.until)
+                moments.append(self._clock.monotonic() + self._lease.left())
         return min(moments, default=None)
 
     def _is_outdated(self, theirs: Verdict, progress: float | None) -> bool:

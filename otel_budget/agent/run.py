@@ -69,7 +69,7 @@ class Run:
         self._process = os.getpid()
         self._on_verdict = on_verdict
         self._begun = self._lost = False
-        self._lease = Lease(record.clock.monotonic, first_verdict_timeout) if sidecar else None
+        self._lease = Lease(record.clock, first_verdict_timeout) if sidecar else None
         self.engagement: Engagement | None = None
         """Whether the sidecar judges the run; None without a sidecar."""
         if self._lease is not None:
@@ -94,7 +94,7 @@ class Run:
 
         return VerdictClient(
             sidecar, self.record.session_id, on_verdict=self._hear, on_reachable=self._reached,
-            on_life=self._alive,
+            on_life=self._alive, on_silence=self._unheard,
         )  # fmt: skip
 
     def begin(self) -> None:
@@ -258,6 +258,11 @@ class Run:
     def _alive(self) -> None:
         if self.engagement is not None and self.engagement.alive():
             self.guard.reconsider(self.guard.progress)  # nobody may be asking
+
+    def _unheard(self) -> None:
+        """Take note that the sidecar was asked in vain: a run that asks seldom loses no time."""
+        if self._lease is not None:
+            self._lease.is_lost()
 
     def _reached(self, reachable: bool) -> None:  # noqa: FBT001 - one fact, by its callback's name
         self.record.sidecar_reachable = reachable

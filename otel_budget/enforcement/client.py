@@ -60,14 +60,17 @@ class VerdictClient:
         on_verdict: Callable[[Verdict], None],
         on_reachable: Callable[[bool], None],
         on_life: Callable[[], None] = lambda: None,
+        on_silence: Callable[[], None] = lambda: None,
     ) -> None:
         """Check the URL. Nothing is opened before ``start``.
 
-        on_life: called with whatever is heard of the sidecar, verdict or not.
+        on_life: called with whatever is heard of the sidecar, verdict or not. on_silence: called
+        whenever it was asked in vain.
         """
         self._address = SidecarAddress.parse(url)
         self._url, self._session_id = url, session_id
         self._on_verdict, self._on_reachable, self._on_life = on_verdict, on_reachable, on_life
+        self._on_silence = on_silence
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
@@ -104,6 +107,8 @@ class VerdictClient:
         wait = RETRY_FIRST
         while not self._stopped.is_set():
             heard = self._try(self._stream) or self._try(self._get)
+            if not heard:
+                self._on_silence()
             wait = RETRY_FIRST if heard else min(wait * 2, RETRY_MOST)
             # Spread over time, so that a sidecar that comes back is not met by all at once.
             self._stopped.wait(wait * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret

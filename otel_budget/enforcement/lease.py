@@ -1,7 +1,11 @@
 """The sidecar's last word, and for how long it may be trusted.
 
-The lease runs from receipt on the reader's own monotonic clock: clocks of two machines differ. Past
-it the verdict is not believed, whatever it said; what happens then is the reader's fail mode.
+The lease runs from receipt on the reader's own clock: clocks of two machines differ. Past it the
+verdict is not believed, whatever it said; what happens then is the reader's fail mode.
+
+It runs while the machine is awake: asleep nothing is spent, and nothing can be heard. A process
+that was frozen finds its lease over, and renewals still unread: a sidecar counts as lost only if,
+with the lease over, there was time to listen.
 
 A sidecar that answers and has no verdict on this run is waited for, but not for ever: it may never
 see the run. Only time in which it answered counts towards that bound.
@@ -13,12 +17,16 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from otel_budget.instrumentation.clock import Clock
     from otel_budget.model.verdict import Verdict
 
 #: Seconds, for a verdict that names no lease, and for the first verdict to arrive.
 DEFAULT_LEASE = 15.0
+#: Seconds to listen with the lease over: what was sent meanwhile is read in a moment. After a sleep
+#: the connection may be dead, which takes longer to notice.
+LISTEN, LISTEN_AFTER_SLEEP = 2.0, 20.0
+#: Seconds the machine has slept if it slept at all: two clocks are not read at the same instant.
+_SLEPT = 1.0
 #: Seconds for which a sidecar may answer without a verdict on this run. A Prometheus with its
 #: default interval of a minute, and a sidecar on top of it, have one by then.
 FIRST_VERDICT = 90.0
@@ -27,27 +35,27 @@ _SAID_AFTER = 2 / 3
 
 
 class Lease:
-    """Holds the newest verdict. Times are monotonic seconds."""
+    """Holds the newest verdict. Times are seconds by the clock that stands still in sleep."""
 
-    def __init__(
-        self, monotonic: Callable[[], float], first_verdict: float = FIRST_VERDICT
-    ) -> None:
+    def __init__(self, clock: Clock, first_verdict: float = FIRST_VERDICT) -> None:
         """Begin without a verdict; the time to get the first one runs from now.
 
         first_verdict: seconds for which a sidecar may answer without having one.
         """
-        self._monotonic, self.first_verdict = monotonic, first_verdict
+        self._clock, self._awake, self.first_verdict = clock, clock.awake, first_verdict
         self._lock = threading.RLock()  # reentrant for signal handlers, like the record's
         self._verdict: Verdict | None = None
-        self._heard_at = monotonic()
-        self._until = self._heard_at + DEFAULT_LEASE
+        self._listening_from: float | None = None
+        """When the lease was first found to be over; None while it lasts."""
+        self._heard_at = self._awake()
+        self._end_at(self._heard_at + DEFAULT_LEASE)
         self.unjudged_for = 0.0
         """Seconds for which the sidecar has answered since it last had a verdict on this run."""
 
     def wait_from_now(self) -> None:
         """Let the time to get a first verdict run from now: the sidecar is asked."""
         with self._lock:
-            self._heard_at = self._monotonic()
+            self._heard_at = self._awake()
             self._extend()
 
     def sign_of_life(self) -> None:
@@ -56,7 +64,7 @@ class Lease:
         It may have to wait for the first scrape of this run, for a minute through a Prometheus.
         """
         with self._lock:
-            now = self._monotonic()
+            now = self._awake()
             # No more than a lease at a time: through a longer gap nobody listened, or answered.
             gap, self._heard_at = min(now - self._heard_at, DEFAULT_LEASE), now
             if now >= self._until or self._verdict is None:
@@ -66,7 +74,7 @@ class Lease:
     def _extend(self) -> None:
         if self._verdict is None:
             left = max(0.0, self.first_verdict - self.unjudged_for)
-            self._until = self._heard_at + min(DEFAULT_LEASE, left)
+            self._end_at(self._heard_at + min(DEFAULT_LEASE, left))
 
     @property
     def overdue(self) -> bool:
@@ -77,7 +85,7 @@ class Lease:
     def is_given_up(self) -> bool:
         """True once the time for a first verdict is over, though the sidecar answers."""
         with self._lock:
-            silent = self._monotonic() - self._heard_at
+            silent = self._awake() - self._heard_at
             waited = self.unjudged_for + min(silent, DEFAULT_LEASE)
             answers = silent < DEFAULT_LEASE
             return self._verdict is None and answers and waited >= self.first_verdict
@@ -101,14 +109,40 @@ class Lease:
                 return False
             self._verdict, self.unjudged_for = verdict, 0.0
             lease = verdict.lease_seconds
-            self._until = self._monotonic() + (DEFAULT_LEASE if lease is None else lease)
+            self._end_at(self._awake() + (DEFAULT_LEASE if lease is None else lease))
             return True
 
-    @property
-    def until(self) -> float:
-        """When the lease ends, or the time to get a first verdict."""
+    def left(self) -> float:
+        """Return seconds until the lease ends, or the time to get a first verdict; then until the
+        sidecar counts as lost.
+        """
         with self._lock:
-            return self._until
+            now = self._awake()
+            if now < self._until:
+                return self._until - now
+            return max(0.0, self._lost_from(now) - now)
+
+    def is_lost(self) -> bool:
+        """Tell whether the lease is over, and the sidecar was listened to since in vain."""
+        with self._lock:
+            now = self._awake()
+            return now >= self._until and now >= self._lost_from(now)
+
+    def _lost_from(self, now: float) -> float:
+        """Return from when on the sidecar counts as lost; the lease is over."""
+        if self.is_given_up:
+            return self._until  # it was listened to all the time
+        if self._listening_from is None:
+            self._listening_from = now
+        slept = self._asleep() - self._slept_before >= _SLEPT
+        return self._listening_from + (LISTEN_AFTER_SLEEP if slept else LISTEN)
+
+    def _end_at(self, until: float) -> None:
+        self._until, self._slept_before = until, self._asleep()
+        self._listening_from = None
+
+    def _asleep(self) -> float:
+        return self._clock.monotonic() - self._awake()
 
     def is_in_force(self) -> bool:
         """Tell whether there is a verdict whose lease lasts."""
@@ -117,4 +151,4 @@ class Lease:
     def current(self) -> Verdict | None:
         """Return the verdict while its lease lasts, else None."""
         with self._lock:
-            return self._verdict if self._monotonic() < self._until else None
+            return self._verdict if self._awake() < self._until else None

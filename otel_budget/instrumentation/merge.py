@@ -36,5 +36,5 @@ def merged(records: Sequence[SessionRecord]) -> SessionRecord:
     over = total.closed_at = max(record.closed_at or 0.0 for record in records)
     total.began_at = over - max(record.duration() for record in records)
     active = max(record.active() for record in records) - total.carried.active_seconds
-    total.taken_up_at = over - active
+    total.awake_until = total.awake_since + active
     return total

@@ -56,9 +56,12 @@ class SessionRecord:
 
     __slots__ = (
         "__weakref__",
+        "_awake",
         "_cap",
         "_monotonic",
         "api_calls",
+        "awake_since",
+        "awake_until",
         "began_at",
         "carried",
         "cells",
@@ -87,7 +90,6 @@ class SessionRecord:
         "sidecar_reachable",
         "started_at",
         "state",
-        "taken_up_at",
         "tokens",
         "unknown_usage_calls",
         "unpriced_calls",
@@ -103,7 +105,7 @@ class SessionRecord:
         carried: ResourceUsage | None = None,
     ) -> None:
         """Begin counting at zero. labels: workflow and scope. carried: use of a resumed run."""
-        self.clock, self._monotonic = clock, clock.monotonic
+        self.clock, self._monotonic, self._awake = clock, clock.monotonic, clock.awake
         self._cap = LabelCap(FOLDED)
         # Milliseconds: what identifies a run must survive stores that keep some 15 digits.
         now = round(clock.time(), 3)
@@ -116,10 +118,11 @@ class SessionRecord:
         # After its predecessor, whatever the clock of this host says: the order counts.
         before = self.carried.last_checkpoint_at
         self.incarnation_at = now if before is None else max(now, round(before + 0.001, 3))
-        self.taken_up_at = self._monotonic()
+        self.awake_since = self._awake()
+        """When this process took the run up, by the clock that active time is measured by."""
         # The wall clock may have been put back while nobody ran: a duration never goes down.
         elapsed = max(now - self.started_at, self.carried.duration_seconds)
-        self.began_at = self.taken_up_at - elapsed
+        self.began_at = self._monotonic() - elapsed
         self.room = checks.MAX_COUNT - self.carried.tokens
         """Tokens this incarnation may count: past a total of 2^53 no reader would take the run."""
         if self.carried.api_calls > checks.MAX_COUNT // 2:
@@ -137,8 +140,11 @@ class SessionRecord:
         """True if checkpoints of it are written."""
         self.state = "running"
         self.paused_at: float | None = None
+        """By the clock of ``awake_since``, like the pauses' sum."""
         self.paused_seconds = 0.0
         self.closed_at: float | None = None
+        self.awake_until: float | None = None
+        """When it was closed, by the same clock as ``awake_since``."""
         self.sidecar_reachable: bool | None = None
         self.is_judged: Callable[[], bool] | None = None
         """Whether a verdict of the sidecar is in force; None for a run without a sidecar."""
@@ -237,12 +243,12 @@ class SessionRecord:
         return (self._monotonic() if self.closed_at is None else self.closed_at) - self.began_at
 
     def active(self) -> float:
-        """Return seconds the run was active, without pauses and downtime."""
-        now = self._monotonic() if self.closed_at is None else self.closed_at
+        """Return seconds the run was active: without pauses, downtime, and the machine's sleep."""
+        now = self._awake() if self.awake_until is None else self.awake_until
         paused = self.paused_seconds
         if self.paused_at is not None:
             paused += now - self.paused_at
-        return self.carried.active_seconds + (now - self.taken_up_at - paused)
+        return self.carried.active_seconds + (now - self.awake_since - paused)
 
     def usage(self) -> ResourceUsage:
         """Return all the run used, over all its incarnations, at one moment."""
@@ -277,13 +283,13 @@ class SessionRecord:
         """Stop the active time."""
         with self.lock:
             if self.paused_at is None and self.closed_at is None:
-                self.paused_at, self.state = self._monotonic(), "paused"
+                self.paused_at, self.state = self._awake(), "paused"
 
     def unpause(self) -> None:
         """Let the active time go on."""
         with self.lock:
             if self.paused_at is not None and self.closed_at is None:
-                self.paused_seconds += self._monotonic() - self.paused_at
+                self.paused_seconds += self._awake() - self.paused_at
                 self.paused_at, self.state = None, "running"
 
     def close(self, state: str) -> bool:
@@ -292,4 +298,5 @@ class SessionRecord:
             if self.closed_at is not None:
                 return False
             self.closed_at, self.state = self._monotonic(), state
+            self.awake_until = self._awake()
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,10 +24,13 @@ def steady_clock() -> Clock:
 
 
 def _steady_seconds() -> Callable[[], float]:
-    """Return the clock that goes on while the machine is suspended: Linux's monotonic one stands.
+    """Return the clock that goes on while the machine sleeps: the monotonic one may stand.
 
     Runs of other machines go on, and so does the wall-clock duration of those of this one.
     """
     if hasattr(time, "CLOCK_BOOTTIME"):
         return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if sys.platform == "darwin":
+        # There CLOCK_MONOTONIC goes on, and is not what time.monotonic reads.
+        return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
     return time.monotonic

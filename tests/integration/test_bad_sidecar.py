@@ -12,6 +12,7 @@ from typing import Literal
 import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv, wire
+from otel_budget.enforcement.lease import LISTEN
 from otel_budget.model.verdict import Action, LimitStatus, Reason
 from otel_budget.testing import stop_verdict
 from tests.exposition import line, page, serve
@@ -128,6 +129,8 @@ def watch(monitor: ResourceMonitor, sent_at: list[float], *, before: bool, after
     assert monitor.should_continue() is before
     while time.monotonic() < sent_at[0] + LEASE + SLACK:
         time.sleep(0.01)
+    if not after:  # it listens before it takes the sidecar for lost
+        until(lambda: not monitor.should_continue(), seconds=LISTEN + SLACK)
     for _ in range(50):
         assert monitor.should_continue() is after
         time.sleep(0.01)
@@ -141,7 +144,7 @@ def believed(monitor: ResourceMonitor) -> bool:
 
 def test_a_frozen_sidecar_is_believed_for_its_lease_and_found_again(tmp_path: Path) -> None:
     """SIGSTOP: its sockets stay open, and nothing comes."""
-    frozen_for = length(3, 60)
+    frozen_for = length(4, 60)
     with serve() as endpoint:
         endpoint.show(page(line(semconv.SESSION_TOKENS, 5, RUN)))
         config = tmp_path / "sidecar.yaml"
@@ -163,7 +166,7 @@ def test_a_frozen_sidecar_is_believed_for_its_lease_and_found_again(tmp_path: Pa
                 frozen_at = time.monotonic()
                 until(lambda: not monitor.should_continue())
                 noticed = time.monotonic() - frozen_at
-                assert noticed <= 1 + SLACK
+                assert noticed <= 1 + LISTEN + SLACK
                 while time.monotonic() < frozen_at + frozen_for:
                     assert not monitor.should_continue()
                     assert monitor.verdict.reason == Reason.SIDECAR_LOST

@@ -13,7 +13,7 @@ import pytest
 
 from otel_budget import Verdict, wire
 from otel_budget.enforcement.client import VerdictClient
-from otel_budget.enforcement.lease import DEFAULT_LEASE, Lease
+from otel_budget.enforcement.lease import DEFAULT_LEASE, LISTEN, Lease
 from otel_budget.testing import FakeClock, stop_verdict
 from tests.scripted_sidecar import Answer, Request, scripted
 
@@ -224,7 +224,7 @@ def test_stopping_hangs_up_at_once_and_hands_nothing_on() -> None:
 # --- the lease -----------------------------------------------------------------------------------
 def test_a_verdict_is_believed_for_its_lease_and_not_a_moment_longer(clock: FakeClock) -> None:
     """Counted from its receipt on the reader's own clock."""
-    lease = Lease(clock.clock.monotonic)
+    lease = Lease(clock.clock)
     clock.jump(1e9)
     lease.renew(replace(STOP, lease_seconds=10))
     clock.advance(9.999)
@@ -238,21 +238,21 @@ def test_a_lease_is_as_long_as_the_verdict_says(
     said: float | None, seconds: float, clock: FakeClock
 ) -> None:
     """None at all is not believed; one that says nothing has the default."""
-    lease = Lease(clock.clock.monotonic)
+    lease = Lease(clock.clock)
     lease.renew(replace(STOP, lease_seconds=said))
-    assert lease.until == seconds
+    assert lease.left() == (seconds or LISTEN)
     assert (lease.current() is None) is (seconds == 0)
 
 
 def test_the_first_verdict_has_time_from_when_it_is_asked_for(clock: FakeClock) -> None:
     """Not from when the monitor was made; and only the first."""
-    lease = Lease(clock.clock.monotonic)
+    lease = Lease(clock.clock)
     clock.advance(100)
     lease.wait_from_now()
-    assert lease.until == 100 + DEFAULT_LEASE
+    assert lease.left() == DEFAULT_LEASE
     lease.renew(replace(STOP, lease_seconds=1))
     lease.wait_from_now()
-    assert lease.until == 101
+    assert lease.left() == 1
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_an_older_verdict_that_arrives_late_replaces_no_newer_one(
     sequence: int | None, evaluated_at: float, taken: object, clock: FakeClock
 ) -> None:
     """Older by sequence and by time: either alone may have begun anew."""
-    lease = Lease(clock.clock.monotonic)
+    lease = Lease(clock.clock)
     lease.renew(replace(STOP, sequence=5, evaluated_at=10.0))
     late = replace(STOP, sequence=sequence, evaluated_at=evaluated_at, message="late")
     assert lease.renew(late) is taken

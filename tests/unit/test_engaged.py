@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from otel_budget import InvalidValueError, ResourceMonitor, semconv
-from otel_budget.enforcement.lease import FIRST_VERDICT
+from otel_budget.enforcement.lease import FIRST_VERDICT, LISTEN
 from otel_budget.instrumentation.exposition import NEVER_SCRAPED, SESSIONS, SessionCollector
 from otel_budget.instrumentation.record import SessionRecord
 from otel_budget.instrumentation.shown import SHOWN, Page
@@ -242,5 +242,7 @@ def test_the_sidecar_lost_stop_keeps_its_words_where_no_sidecar_answers(
     """That is another situation, and another remedy."""
     monitor = guided(make, on_sidecar_loss="stop")
     clock.advance(15)
+    monitor._run._unheard()
+    clock.advance(LISTEN)
     assert monitor.verdict.action is Action.STOP
     assert monitor.verdict.message.startswith("no sidecar, no lease")

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from otel_budget import ResourceLimits, ResourceMonitor
+from otel_budget.enforcement.lease import LISTEN
 from otel_budget.model.usage import Number, ResourceUsage
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.evaluate import bounds_of
@@ -76,6 +77,7 @@ class Watched:
         self.tokens, self.calls, self.cost = 3, 1, Decimal("0.25")
         self.theirs: Verdict | None = None
         self.until = 15.0
+        self.lost_from = math.inf
 
     def do(self, name: str, *arguments: Any) -> None:
         """Take one step."""
@@ -97,6 +99,9 @@ class Watched:
             self.agree(*arguments)
         else:
             self.monitor.check_limits()
+        self.monitor._run._unheard()  # as the client does again and again
+        if self.fake.elapsed >= self.until:
+            self.lost_from = min(self.lost_from, self.fake.elapsed + LISTEN)
 
     def hear(self, fields: dict[str, Any]) -> None:
         """Let the sidecar speak."""
@@ -104,6 +109,7 @@ class Watched:
         self.monitor._run._hear(verdict)
         lease = verdict.lease_seconds
         self.theirs, self.until = verdict, self.fake.elapsed + (15.0 if lease is None else lease)
+        self.lost_from = math.inf
 
     def seconds_to_a_mark(self) -> float:
         """Return the seconds to just before, at, or just past the next mark of the duration."""
@@ -131,7 +137,7 @@ class Watched:
         if not own.should_continue:
             return False
         if self.theirs is None or self.fake.elapsed >= self.until:
-            return not (self.stop_when_lost and self.fake.elapsed >= self.until)
+            return not (self.stop_when_lost and self.fake.elapsed >= self.lost_from)
         return redecide(self.theirs, progress, self.limits.completion_threshold)
 
     def agree(self, *more: float | None) -> None:

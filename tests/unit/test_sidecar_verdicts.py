@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from otel_budget import LimitStatus, ResourceMonitor, Verdict
+from otel_budget.enforcement.lease import LISTEN, LISTEN_AFTER_SLEEP
 from otel_budget.model.verdict import Action, Reason
 from otel_budget.testing import FakeClock, stop_verdict
 from tests.monitors import Make
@@ -165,6 +166,8 @@ def test_a_run_that_asked_for_it_stops_when_the_lease_runs_out(
     assert monitor.should_continue(0.5)
     caplog.set_level(logging.INFO, "otel_budget")
     clock.advance(0.1)
+    assert monitor.should_continue(0.5)  # it listens first
+    clock.advance(LISTEN)
     assert not monitor.should_continue(1.0)
     verdict = monitor.verdict
     assert (verdict.status, verdict.reason) == (LimitStatus.INCONCLUSIVE, Reason.SIDECAR_LOST)
@@ -183,6 +186,8 @@ def test_a_sidecar_that_was_never_there_has_the_time_of_a_lease(
     clock.advance(1000)
     assert monitor.should_continue()
     clock.advance(15)
+    monitor._run._unheard()
+    clock.advance(LISTEN)
     assert not monitor.should_continue()
 
 
@@ -196,7 +201,44 @@ def test_a_sidecar_that_is_there_has_the_time_it_needs_for_a_first_verdict(
         monitor._run._alive()
         assert monitor.should_continue()
     clock.advance(15)
+    monitor._run._unheard()
+    clock.advance(LISTEN)
     assert not monitor.should_continue()
+    assert monitor.verdict.reason == Reason.SIDECAR_LOST
+
+
+def test_a_run_that_was_frozen_itself_listens_before_it_takes_the_sidecar_for_lost(
+    make: Make, clock: FakeClock
+) -> None:
+    """SIGSTOP, a paused container: the renewals came, and lie unread in the socket."""
+    monitor = guided(make, on_sidecar_loss="stop", max_duration_seconds=None)
+    monitor._run._hear(continued(monitor))
+    clock.advance(3600)
+    assert monitor.should_continue(0.5)
+    assert monitor.wait_for_stop(0) is None
+    clock.advance(LISTEN - 0.1)
+    monitor._run._hear(continued(monitor))
+    clock.advance(14.9)
+    assert monitor.should_continue(0.5)
+
+
+def test_sleep_of_the_machine_takes_nothing_of_the_lease(make: Make, clock: FakeClock) -> None:
+    """Nothing is spent in it and nothing heard; after it the connection may be a dead one."""
+    monitor = guided(make, on_sidecar_loss="stop", max_duration_seconds=None)
+    hear(monitor, message="theirs")
+    clock.sleep(36_000)
+    assert not monitor.should_continue()
+    monitor._run._hear(continued(monitor))
+    clock.advance(5)
+    clock.sleep(36_000)
+    clock.advance(9.9)
+    assert monitor.should_continue(0.5)
+    clock.advance(0.1)
+    assert monitor.should_continue(0.5)
+    clock.advance(LISTEN_AFTER_SLEEP - 0.1)
+    assert monitor.should_continue(0.5)
+    clock.advance(0.1)
+    assert not monitor.should_continue(0.5)
     assert monitor.verdict.reason == Reason.SIDECAR_LOST
 
 
