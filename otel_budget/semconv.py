@@ -50,6 +50,12 @@ UNATTRIBUTED: Final = "unattributed"
 
 SESSION_STATES: Final = ("running", "paused", "completed", "stopped", "failed")
 ENDED_STATES: Final = ("completed", "stopped", "failed")
+#: Of a run that did not say that it ended, and whose target was taken away in order, or answers and
+#: does not show it any more. The sidecar's word, no run says it of itself.
+VANISHED: Final = "vanished"
+RUN_STATES: Final = (*SESSION_STATES, VANISHED)
+#: A run in one of these is not there any more, as far as anybody knows.
+OVER_STATES: Final = (*ENDED_STATES, VANISHED)
 
 #: Why a sample is refused, and what becomes of a counter: values of the label ``reason``.
 DUPLICATE: Final = "duplicate"

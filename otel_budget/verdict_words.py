@@ -17,6 +17,8 @@ def in_words(verdict: Verdict) -> str:
     first = f"{verdict.session_id}: {verdict.action} ({verdict.reason}): {verdict.message}"
     if verdict.run_state in semconv.ENDED_STATES:
         first += f" (the run has ended: {verdict.run_state})"
+    if verdict.run_state == semconv.VANISHED:
+        first += " (the run is not seen any more, and did not say that it ends)"
     lines = [first, f"  {_when(verdict)}"]
     for name, state in verdict.resources.items():
         origin = "" if state.limit_from is None else f", limit of the {state.limit_from}"

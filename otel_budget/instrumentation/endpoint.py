@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import socket
 import threading
-import uuid
 import weakref
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +25,7 @@ from otel_budget.instrumentation.at_exit import AT_EXIT
 from otel_budget.instrumentation.exposition import SCRAPER, SESSIONS
 from otel_budget.instrumentation.forked import in_child
 from otel_budget.instrumentation.last_scrape import LAST_SCRAPE
+from otel_budget.instrumentation.registration import register_in
 from otel_budget.instrumentation.shown import SHOWN, Page
 
 if TYPE_CHECKING:
@@ -48,8 +47,6 @@ _LAST_ANSWERS = 2.0
 _LOOKS = 0.1
 #: Seconds a client may take to say what it wants.
 _PATIENCE = 30.0
-#: Where an address that means "here" or "everywhere" is reached.
-_REACHED = {"localhost": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a table
 
 
 class _Server(ThreadingWSGIServer):
@@ -183,7 +180,7 @@ def serve_metrics(
     except (OSError, OverflowError, UnicodeError) as exc:
         raise ListenError(f"{host}:{number}", str(exc), _advice(exc)) from exc
     try:
-        entry = None if folder is None else _register(Path(folder), host, server.server_port)
+        entry = None if folder is None else register_in(Path(folder), host, server.server_port)
     except BaseException:
         server.server_close()
         raise
@@ -254,59 +251,6 @@ def _one_at_a_time(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterabl
                 SCRAPER.reset(token)
 
     return locked
-
-
-def _register(folder: Path, host: str, port: int) -> Path:
-    """Write this process's file_sd entry, whole or not at all, and tidy up those of dead ones."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as exc:
-        raise InvalidValueError("register", str(folder), "a folder, which need not exist") from exc
-    ours = f"otel-budget-{socket.gethostname()}-{_pid_namespace()}"
-    _forget_dead(folder, ours)
-    reached = _REACHED.get(host, host)
-    target = f"[{reached}]:{port}" if ":" in reached else f"{reached}:{port}"
-    entry = folder / f"{ours}{os.getpid()}-{port}.json"
-    temporary = folder / f".{uuid.uuid4().hex}.tmp"
-    try:
-        # "x": a new file of ours, whatever somebody else put there.
-        with temporary.open("x", encoding="utf-8") as file:
-            json.dump([{"targets": [target], "labels": {}}], file)
-        temporary.rename(entry)
-    except BaseException:
-        with suppress(OSError):  # the folder may be gone; the error that matters is raised
-            temporary.unlink(missing_ok=True)
-        raise
-    return entry
-
-
-def _pid_namespace() -> str:
-    """Return what tells containers apart that share a host name, up to a dash; or nothing.
-
-    Their process ids mean nothing to each other.
-    """
-    with suppress(OSError):
-        return f"pidns{Path('/proc/self/ns/pid').stat().st_ino}-"
-    return ""
-
-
-def _forget_dead(folder: Path, prefix: str) -> None:
-    """Remove entries of processes of this host that were killed before they could do it."""
-    try:
-        entries = list(folder.glob("otel-budget-*.json"))
-    except OSError:
-        return  # a folder may be written to and not listed; the entries that stay are no harm
-    for entry in entries:
-        pid = entry.name.removeprefix(prefix).partition("-")[0]
-        if not entry.name.startswith(prefix) or not pid.isdigit():
-            continue
-        try:
-            os.kill(int(pid), 0)
-        except (ProcessLookupError, OverflowError):  # gone, or no process id at all
-            with suppress(OSError):  # another user's, who alone may remove it
-                entry.unlink(missing_ok=True)
-        except PermissionError:
-            continue  # alive, somebody else's
 
 
 def _let_go() -> None:

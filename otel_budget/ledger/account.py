@@ -64,6 +64,12 @@ class Account(Pace):
         self.facts = SessionFacts()
         """What the newest incarnation says of the run."""
         self.ended_at: float | None = None
+        self.shown_in = 0
+        """Number of the reading that showed it last, as the ledger counts them."""
+        self.lost_target = False
+        """True if its target gave nothing when it was last to show it."""
+        self.vanished_at: float | None = None
+        """When it was found not to be there any more, without having said that it ends."""
         self.resets = 0
         self._totals: dict[str, Number] | None = None
         self._doubt: Doubt | None = None

@@ -5,6 +5,10 @@ closes the old one. An older start time than the known one is a leftover of a ru
 is refused; unless the known run has ended or fell silent: then it is a run on a host whose clock is
 behind. A start time that was superseded once is a leftover for good. Readings only ever raise what
 is known to be used.
+
+A run that was live, and whose target was taken away while it answered, or answers and does not show
+it any more, has vanished: nobody waits for it, and what it used stays known. It is there again with
+its next sample.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ if TYPE_CHECKING:
 
 #: A run that gave no sample for so many of its usual gaps is not surely live any more.
 _SILENT_GAPS = 5
-#: Seconds a run whose end was seen keeps its last verdict.
+#: Seconds a run whose end was seen keeps its last verdict; one that vanished, its verdict after the
+#: hold.
 KEEP_ENDED = 600.0
 
 
@@ -80,7 +85,12 @@ class Ledger:
         """Session id of each run that a process was found to go on with beside a newer one."""
         self.crowded: dict[str, int] = {}
         """Target to the runs of the newest reading that were too many to be let in."""
+        self.vanished: list[str] = []
+        """Session id of each run that was found to have vanished."""
         self._trouble: dict[str, Reason] = {}
+        self._whole_readings = 0
+        self._targets: frozenset[str] | None = None
+        """All that there were at the last whole reading; None if that is not known."""
 
     def apply(self, reading: Reading) -> None:
         """Take in one reading of one source."""
@@ -89,6 +99,9 @@ class Ledger:
         if reading.asked is not None:
             others = {t: reason for t, reason in self._trouble.items() if t not in reading.asked}
             trouble = {**others, **trouble}
+        else:
+            self._whole_readings += 1
+            self._targets = reading.targets
         self._trouble = trouble
         in_order = sorted(reading.sessions, key=lambda s: s.facts.incarnation_at or 0.0)
         for session in self._let_in(in_order, reading.session_limit):
@@ -136,6 +149,9 @@ class Ledger:
                 account.follow(before)
             self.accounts[reading.session_id] = account
         account.expected_gap = spacing
+        account.shown_in = self._whole_readings
+        if account.lost_target or account.vanished_at is not None:
+            account.lost_target, account.vanished_at = False, None
         seen = account.observe(reading, confirmed=confirmed)
         if seen.resets:
             self.resets[semconv.COUNTER_RESET] += seen.resets
@@ -187,17 +203,21 @@ class Ledger:
         if account.ended_at is None:
             rates[semconv.DURATION] = 1.0
         since = account.implausible_since
+        trouble = self._account_trouble(account)
+        facts = account.facts
+        if account.shown_in != self._whole_readings and self._has_vanished(account, trouble, now):
+            facts = facts._replace(state=semconv.VANISHED)
         heard_at = account.first_seen_at if account.sampled_at is None else account.sampled_at
         return Balance(
             session_id=account.session_id,
             started_at=account.started_at,
             used=used,
-            facts=account.facts,
+            facts=facts,
             rates=rates,
             sampled_at=account.sampled_at,
             silent_for=max(0.0, now - heard_at),
             gap=account.gap(),
-            trouble=self._account_trouble(account),
+            trouble=trouble,
             implausible_for=None if since is None else max(0.0, now - since),
             ended=account.ended_at is not None,
             listened_for=max(0.0, now - account.watched_from),
@@ -205,12 +225,34 @@ class Ledger:
             orders=account.orders,
         )
 
-    def forget(self, now: float, forget_after: float) -> list[Account]:
-        """Take out and return the runs that ended a while ago, or were silent for too long."""
-        gone = [a for a in self.accounts.values() if _is_over(a, now, forget_after)]
+    def forget(self, now: float, forget_after: float, hold: float = math.inf) -> list[Account]:
+        """Take out and return the runs that ended a while ago, or were silent for too long.
+
+        hold: seconds for which the verdict on a run that vanished is held; all hear what follows.
+        """
+        keep = hold + KEEP_ENDED
+        gone = [a for a in self.accounts.values() if _is_over(a, now, forget_after, keep)]
         for account in gone:
             del self.accounts[account.session_id]
         return gone
+
+    def _has_vanished(self, account: Account, trouble: Reason | None, now: float) -> bool:
+        """Tell whether a run that the last reading did not show is not there any more.
+
+        Not if its target gives nothing, nor if it was taken away after that: then its process died.
+        """
+        if account.vanished_at is not None:
+            return True
+        if account.ended_at is not None or self._targets is None:
+            return False
+        if trouble is not None:
+            account.lost_target = True
+            return False
+        if account.lost_target and account.targets.isdisjoint(self._targets):
+            return False
+        account.vanished_at = now
+        self.vanished.append(account.session_id)
+        return True
 
     def _account_trouble(self, account: Account) -> Reason | None:
         """Return the trouble of a run if all targets of its newest incarnation have one."""
@@ -225,7 +267,9 @@ class Ledger:
         return self._trouble.get(target) or self._trouble.get("")
 
 
-def _is_over(account: Account, now: float, forget_after: float) -> bool:
+def _is_over(account: Account, now: float, forget_after: float, keep_vanished: float) -> bool:
     if account.ended_at is not None:
         return now - account.ended_at > KEEP_ENDED
+    if account.vanished_at is not None and now - account.vanished_at > keep_vanished:
+        return True
     return account.silent_for(now) > forget_after

@@ -90,6 +90,8 @@ class Reading:
     """Runs that may be known at one target, all together; None is no limit."""
     asked: frozenset[str] | None = None
     """The targets that were asked, if it was not all of them; the others are as they were."""
+    targets: frozenset[str] | None = None
+    """All there are, whether or not they answer; None if that is not known."""
     answered: bool = True
     """False if there were targets to ask, or to find out about, and none of them answered."""
 

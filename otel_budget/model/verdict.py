@@ -128,7 +128,8 @@ class Verdict:
     own and the sidecar's. None: not said."""
     run_state: str | None = None
     """What the run said it was doing when it was judged, one of ``semconv.SESSION_STATES``: a
-    verdict on a run that has ended is history. None: it did not say."""
+    verdict on a run that has ended is history. ``vanished``: it is not seen any more, and did not
+    say that it ends. None: it did not say."""
 
     @property
     def should_continue(self) -> bool:

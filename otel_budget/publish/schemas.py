@@ -94,9 +94,10 @@ VERDICT: Json = {
             "description": (
                 "What the run said it was doing when it was judged; null when it does not say. A "
                 "verdict on a run that has ended (" + ", ".join(semconv.ENDED_STATES) + ") is "
-                "history: it says nothing about another run under the same id."
+                "history: it says nothing about another run under the same id. " + semconv.VANISHED
+                + ": its target was taken away in order, or answers without it."
             ),
-            "enum": [*semconv.SESSION_STATES, None],
+            "enum": [*semconv.RUN_STATES, None],
         },
         "action": {"enum": [str(action) for action in Action]},
         "status": {"$ref": "#/components/schemas/Status"},

@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_budget import semconv
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.verdict import LimitStatus, Verdict
 from otel_budget.publish.orders import OrderRefusedError
@@ -44,7 +45,9 @@ class Change:
 
     @property
     def became_inconclusive(self) -> bool:
-        """True if the run was not inconclusive before, and is now."""
+        """True if the run was not inconclusive before, and is now; vanished ones never are said."""
+        if self.verdict.run_state == semconv.VANISHED:
+            return False
         was = self.before is not None and self.before.status is LimitStatus.INCONCLUSIVE
         return self.verdict.status is LimitStatus.INCONCLUSIVE and not was
 
@@ -57,8 +60,10 @@ class News:
     """Session ids of runs that were not there before, to where they were seen."""
     ended: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Session ids of runs that said they are over, to the state they ended in."""
+    vanished: tuple[str, ...] = ()
+    """Session ids of runs that are not there any more, and never said that."""
     abandoned: tuple[str, ...] = ()
-    """Session ids of runs that are forgotten and never said that."""
+    """Session ids of runs that are forgotten and never said that either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ class Book:
         if reading is not None:
             self._adopt_archived(reading, now)
             self._ledger.apply(reading)
-        self._leaving += self._ledger.forget(now, forget_after)
+        self._leaving += self._ledger.forget(now, forget_after, rules.hold)
         self._leaving += self._ledger.superseded
         self._ledger.superseded.clear()
         ordered = self._action is not None
@@ -246,7 +251,9 @@ class Book:
             for session_id in sorted(self._over)
             if session_id in begun or session_id not in before
         }
-        return News(begun, ended, tuple(sid for sid in gone if sid not in before))
+        vanished = tuple(self._ledger.vanished)
+        self._ledger.vanished.clear()
+        return News(begun, ended, vanished, tuple(sid for sid in gone if sid not in before))
 
     def _commit(self, changes: list[Change]) -> None:
         sequence = self._sequence + len(changes)

@@ -115,6 +115,8 @@ class Journal:
             (_changes(step.changes), "sessions are to do something else than before"),
             ({s: f"session {s}: ended: {state}" for s, state in news.ended.items()},
              "sessions ended"),
+            ({s: f"session {s}: vanished: it did not say that it ends, and its target was taken "
+              "away, or does not show it any more" for s in news.vanished}, "sessions vanished"),
             ({s: f"session {s}: forgotten, after a long silence" for s in news.abandoned},
              "sessions are forgotten, after a long silence"),
         ):  # fmt: skip

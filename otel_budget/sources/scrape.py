@@ -160,6 +160,7 @@ class ScrapeSource:
             spacing=self._settings.interval,
             session_limit=self._settings.session_limit,
             asked=asked,
+            targets=None if asked else frozenset(target.url for target in targets),
             answered=bool(answers) or not problems,
         )
 

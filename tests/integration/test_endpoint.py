@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,11 @@ def test_an_entry_of_a_living_process_or_of_somebody_else_stays(tmp_path: Path) 
     with serve_metrics("127.0.0.1", 0, register=tmp_path):
         assert not huge.exists()
         assert not dead.exists()
+        kept = tmp_path / f"otel-budget-{here}-dead-{DEAD}-1.json"
+        assert kept.exists(), "that its target gives nothing says that it was killed"
+        os.utime(kept, (time.time() - 301,) * 2)
+        with serve_metrics("127.0.0.1", 0, register=tmp_path):
+            assert not kept.exists()
     assert all(path.exists() for path in (living, *others))
 
 
