@@ -149,6 +149,9 @@ PROGRESS: Final = _gauge("otel_budget_progress_ratio",
     "Progress last reported by the run, 0 to 1; absent when unknown.")
 LIMIT: Final = _gauge("otel_budget_limit",
     "The run's own limit; absent when unlimited.", RESOURCE, UNIT)
+OPTIONAL_SERIES: Final = _gauge("otel_budget_optional_series",
+    "Series of otel_budget_limit and otel_budget_progress_ratio that the run has: where fewer are "
+    "seen, the others are missing, not lifted.")
 WARNING_THRESHOLD: Final = _gauge("otel_budget_warning_threshold_ratio",
     "Share of the limit from which a resource counts as approaching it.", RESOURCE)
 COMPLETION_THRESHOLD: Final = _gauge("otel_budget_completion_threshold_ratio",
@@ -177,9 +180,9 @@ SESSION_METRICS: Final = (
     SESSION_TOKENS, SESSION_API_CALLS, SESSION_COST, CARRIED_OVER, PHASE_TOKENS,
     PHASE_TOKEN_DETAILS, PHASE_API_CALLS, PHASE_COST, UNPRICED_CALLS, UNKNOWN_USAGE_CALLS,
     ESTIMATED_CALLS, DURATION_SECONDS, ACTIVE_SECONDS, CHECKPOINTS, CHECKPOINT_FAILURES,
-    LAST_CHECKPOINT, CHECKPOINT_INTERVAL, PROGRESS, LIMIT, WARNING_THRESHOLD, COMPLETION_THRESHOLD,
-    SESSION_START, INCARNATION_START, SESSION_INFO, SESSION_STATE, SIDECAR_REACHABLE,
-    SIDECAR_JUDGED,
+    LAST_CHECKPOINT, CHECKPOINT_INTERVAL, PROGRESS, LIMIT, OPTIONAL_SERIES, WARNING_THRESHOLD,
+    COMPLETION_THRESHOLD, SESSION_START, INCARNATION_START, SESSION_INFO, SESSION_STATE,
+    SIDECAR_REACHABLE, SIDECAR_JUDGED,
 )
 
 # --- per process, from the agent, through the OpenTelemetry SDK ----------------------------------

@@ -29,7 +29,7 @@ _SEEN = {
     "cost": VALUE, "series": [{"resource": VALUE, "labels": VALUE, "value": VALUE}],
     "carried_over": BY_RESOURCE, "limits": BY_RESOURCE, "thresholds": BY_RESOURCE,
     "progress": VALUE, "duration": VALUE, "state": VALUE, "implausible": [VALUE], "taken": VALUE,
-    **_DOUBT,
+    "optional_series": VALUE, **_DOUBT,
 }  # fmt: skip
 
 SHAPES: dict[str, Any] = {
@@ -150,6 +150,8 @@ def _check_mapping(data: object, shape: dict[str, Any], path: str) -> None:
 
 def number(resource: str, value: Any) -> Number:
     """Return an amount in the resource's own type: money as Decimal, seconds as float."""
+    if value == float("inf"):
+        return float(value)  # a way to say that there is no limit
     if resource == semconv.COST:
         return Decimal(str(value))
     return float(value) if resource == semconv.DURATION else int(value)

@@ -154,10 +154,12 @@ def _limits(families: _Families, records: Sequence[SessionRecord]) -> None:
     """Show what judges the run; where records differ, the strictest of each."""
     sid = {semconv.SESSION_ID: records[0].session_id}
     every, put = [record.limits for record in records], families.put
+    optional = 0
     for resource, (limit_key, threshold_key) in LIMIT_FIELDS.items():
         limited = [limits for limits in every if getattr(limits, limit_key) is not None]
         if not limited:
             continue
+        optional += 1
         named = {**sid, semconv.RESOURCE: resource}
         limit = min(getattr(limits, limit_key) for limits in limited)
         put(semconv.LIMIT, {**named, semconv.UNIT: _UNITS[resource]}, float(limit))
@@ -169,3 +171,5 @@ def _limits(families: _Families, records: Sequence[SessionRecord]) -> None:
     reported = [record.progress for record in records if record.progress is not None]
     if reported and len(reported) == len(records):
         put(semconv.PROGRESS, sid, min(reported))
+        optional += 1
+    put(semconv.OPTIONAL_SERIES, sid, float(optional))

@@ -74,6 +74,8 @@ class Account(Pace):
         self._totals: dict[str, Number] | None = None
         self._doubt: Doubt | None = None
         """Both as of the newest change; None if they have to be worked out again."""
+        self.lacking = False
+        """True if the newest reading lacks a counter that was there before."""
         self.orders = NO_ORDERS
         """What an operator has ordered for this run."""
         self.revision = 0
@@ -143,7 +145,8 @@ class Account(Pace):
             self.revision += 1
         if others or began_at - self.began_at > _WORTH_STORING:
             self.revision += 1
-        if confirmed and reading.counters and new:
+        self.lacking = taken.lacking
+        if confirmed and reading.counters and new and not taken.lacking:
             self.mark_fresh(incarnation.views[reading.target], before, after)
         return Observed(resets, replaced, new and self._is_outlived(incarnation, reading))
 

@@ -1,11 +1,16 @@
 """What a run says of itself, put together from several readings.
 
-The rule: what is missing never loosens anything. What a reading leaves unsaid for want of data is
-taken from the one before, and of processes that cannot be put in order the stricter word counts.
+The rule: what is missing never loosens anything. What a reading leaves unsaid is taken from the one
+before, and of processes that cannot be put in order the stricter word counts.
+
+A store of metrics may lose a series and say nothing of it, so an absence alone lifts no limit. It
+does where the run says how many series of the kind it has, and as many are there; or where the
+limit is said to be infinite.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
@@ -16,15 +21,53 @@ from otel_budget.model.usage import Number
 N = TypeVar("N", float, Number)
 
 
-def filled(newer: SessionFacts, older: SessionFacts) -> SessionFacts:
-    """Return the newer facts, with what they leave unsaid taken from the older ones."""
+def filled(newer: SessionFacts, older: SessionFacts, *, whole: bool) -> SessionFacts:
+    """Return the newer facts, with what they leave unsaid taken from the older ones.
+
+    whole: False if something of the newer ones is known to be missing.
+    """
+    if whole and _all_said(newer, older):
+        return newer  # as it is with most runs at every sample
+    stated = whole and newer.optional_series == _optional(newer)
     merged: dict[str, object] = {}
     for name, new, old in zip(SessionFacts._fields, newer, older, strict=True):
         if isinstance(new, Mapping):
             merged[name] = {**old, **new}  # type: ignore[dict-item] # both are mappings
         else:
             merged[name] = old if new is None else new
-    return SessionFacts(**merged)  # type: ignore[arg-type] # each value is of its own field's type
+    limits = newer.limits if stated else {**older.limits, **newer.limits}
+    merged["limits"] = {key: limit for key, limit in limits.items() if limit != math.inf}
+    if stated:
+        merged["progress"] = newer.progress
+    facts = SessionFacts(**merged)  # type: ignore[arg-type] # each value is of its own field's type
+    return newer if facts == newer else facts
+
+
+def begun_with(stated: SessionFacts, before: SessionFacts) -> SessionFacts:
+    """Return the facts of the process before that hold beside the first ones of a new process.
+
+    None do, unless the new one says that it has more to say than is seen of it.
+    """
+    lost = stated.optional_series is not None and stated.optional_series > _optional(stated)
+    return before._replace(progress=None) if lost else SessionFacts()
+
+
+def _optional(facts: SessionFacts) -> int:
+    return len(facts.limits) + (facts.progress is not None)
+
+
+def _all_said(newer: SessionFacts, older: SessionFacts) -> bool:
+    """Tell, at once, that newer facts leave nothing unsaid that older ones say."""
+    return (
+        newer.limits is older.limits
+        and newer.thresholds is older.thresholds
+        and newer.optional_series == older.optional_series
+        and (newer.state is not None or older.state is None)
+        and (newer.progress is not None or older.progress is None)
+        and (newer.started_at is not None or older.started_at is None)
+        and (newer.duration is not None or older.duration is None)
+        and (newer.completion_threshold is not None or older.completion_threshold is None)
+    )
 
 
 def strictest(one: SessionFacts, other: SessionFacts) -> SessionFacts:
@@ -45,6 +88,7 @@ def strictest(one: SessionFacts, other: SessionFacts) -> SessionFacts:
         unpriced_calls=_one_of(max, one.unpriced_calls, other.unpriced_calls),
         unknown_usage_calls=_one_of(max, one.unknown_usage_calls, other.unknown_usage_calls),
         estimated_calls=_one_of(max, one.estimated_calls, other.estimated_calls),
+        optional_series=_one_of(max, one.optional_series, other.optional_series),
         state=min(states, key=lambda state: (state in semconv.ENDED_STATES, state or "")),
     )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.ledger.counter import CounterState, first
-from otel_budget.ledger.facts import filled
+from otel_budget.ledger.facts import begun_with, filled
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
@@ -51,14 +51,16 @@ class Taken(NamedTuple):
     """True if what is counted may have changed."""
     stated: bool = False
     """True if what is carried over or unsure did."""
+    lacking: bool = False
+    """True if a counter that was there before is missing in it."""
 
 
 class View:
     """What one target showed of an incarnation. Times in seconds on the reader's own clock."""
 
     __slots__ = (
-        "folded", "implausible_since", "seen_at", "seen_before", "series", "shown", "shown_at",
-        "sums",
+        "folded", "implausible_since", "lacking", "seen_at", "seen_before", "series", "shown",
+        "shown_at", "sums",
     )  # fmt: skip
 
     def __init__(self, seen_at: float) -> None:
@@ -77,6 +79,8 @@ class View:
         """Per resource, what series counted that are long gone."""
         self.sums: dict[str, Number] = {}
         """Per resource, what all series ever counted."""
+        self.lacking = False
+        """True if the newest sample has no series of a resource that was counted before."""
 
     def observe(self, reading: SessionReading) -> tuple[int, bool]:
         """Take in one reading that is not older than the last.
@@ -121,9 +125,10 @@ class View:
         for key in self.shown:
             if key not in counters:
                 self.shown_at[key] = until
-        if self.shown_at:
+        if self.shown_at or self.lacking:
             for key in counters:
                 self.shown_at.pop(key, None)
+            self.lacking = not self.sums.keys() <= {resource for resource, _ in counters}
         self.shown = counters
 
     def sum_up(self) -> None:
@@ -188,16 +193,20 @@ class Incarnation:
     def observe(self, reading: SessionReading, *, whole: bool) -> Taken:
         """Take in one reading. whole: False when something of the run is known to be missing."""
         stated = self._take_stated(reading.facts)
-        self._take_facts(reading, whole=whole)
         view, at = self.views.get(reading.target), reading.sampled_at
         if view is None:
             view = self.views[reading.target] = View(at)
-            return Taken(view.observe(reading)[0], new=True, counted=True, stated=stated)
-        if at < view.seen_at:
-            return Taken(stated=stated)
-        new = at > view.seen_at
-        resets, counted = view.observe(reading)
-        return Taken(resets, new, counted, stated)
+            taken = Taken(view.observe(reading)[0], new=True, counted=True, stated=stated)
+        elif at < view.seen_at:
+            taken = Taken(stated=stated)
+        else:
+            new = at > view.seen_at
+            resets, counted = view.observe(reading)
+            # Of a process that does not say when it started, a series may go by a restart.
+            lacking = view.lacking and self.started_at is not None
+            taken = Taken(resets, new, counted, stated, lacking)
+        self._take_facts(reading, whole=whole, grew=taken.counted)
+        return taken
 
     def _take_stated(self, facts: SessionFacts) -> bool:
         """Take in what only grows of what it says; return whether anything did."""
@@ -228,10 +237,15 @@ class Incarnation:
         sums = [view.sums.get(resource, ZERO[resource]) for view in self.views.values()]
         return sums[0] if len(sums) == 1 else max(sums, default=ZERO[resource])
 
-    def _take_facts(self, reading: SessionReading, *, whole: bool) -> None:
+    def _take_facts(self, reading: SessionReading, *, whole: bool, grew: bool) -> None:
         if self.facts_at is not None and reading.sampled_at < self.facts_at:
             return
-        self.facts = reading.facts if whole else filled(reading.facts, self.facts)
+        known = self.facts
+        if whole and self.facts_at is None:
+            known = begun_with(reading.facts, known)
+        self.facts = filled(reading.facts, known, whole=whole)
+        if grew and reading.facts.state is None and self.facts.state in semconv.ENDED_STATES:
+            self.facts = self.facts._replace(state=None)  # who uses more has not ended
         self.facts_at = reading.sampled_at
         self._take_beginning(reading)
 

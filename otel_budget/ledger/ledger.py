@@ -256,6 +256,8 @@ class Ledger:
 
     def _account_trouble(self, account: Account) -> Reason | None:
         """Return the trouble of a run if all targets of its newest incarnation have one."""
+        if account.lacking:
+            return Reason.PARTIAL_DATA
         if not self._trouble:
             return None
         troubles = [self._trouble_at(target) for target in account.targets]

@@ -26,7 +26,7 @@ class SessionFacts(NamedTuple):
     carried_over: Mapping[str, Number] = _NOTHING
     """Per resource, what this incarnation brought along from a checkpoint."""
     limits: Mapping[str, Number] = _NOTHING
-    """Per resource, the run's own limit; absent is unlimited."""
+    """Per resource, the run's own limit; infinite is unlimited, absent is not said."""
     thresholds: Mapping[str, float] = _NOTHING
     """Per resource, the run's own warning threshold; absent is the default."""
     completion_threshold: float | None = None
@@ -42,6 +42,9 @@ class SessionFacts(NamedTuple):
     """Calls whose tokens nobody knows."""
     estimated_calls: float | None = None
     """Calls whose tokens are estimated."""
+    optional_series: float | None = None
+    """How many limits and estimates of progress the run has. With fewer of them seen, what is
+    absent is missing; with as many, it is not there any more."""
 
 
 class SessionReading(NamedTuple):

@@ -60,6 +60,9 @@ class Taken(NamedTuple):
     evaluated_at: float | None
     """On the server's clock; None if the answer is empty."""
     warnings: Sequence[str] = ()
+    """What the server says is missing."""
+    infos: Sequence[str] = ()
+    """What else it has to say."""
 
 
 class _Time:
@@ -94,7 +97,7 @@ class SessionAnswers:
         answer, found = take_apart(body, self._preset)
         self._forget()
         self._whole = found
-        return Taken(answer.sampled, answer.evaluated_at, answer.warnings)
+        return Taken(answer.sampled, answer.evaluated_at, answer.warnings, answer.infos)
 
     def found(self, date_of: DateOf) -> Found:
         """Return the sessions in the answer that was taken last."""

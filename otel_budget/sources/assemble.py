@@ -79,6 +79,7 @@ _RULES: Final = {
     semconv.UNPRICED_CALLS.name: _Rule("unpriced_calls", max),
     semconv.UNKNOWN_USAGE_CALLS.name: _Rule("unknown_usage_calls", max),
     semconv.ESTIMATED_CALLS.name: _Rule("estimated_calls", max),
+    semconv.OPTIONAL_SERIES.name: _Rule("optional_series", max),
 }
 
 #: Those with one value for a session.
@@ -145,9 +146,8 @@ class _Assembly:
         resource = sample.labels.get(semconv.RESOURCE, "") if rule.by_resource else ""
         if rule.by_resource and resource not in semconv.RESOURCES:
             return
-        if rule.fact == "limits" and sample.value == math.inf:
-            return  # a way to say "unlimited", which is an absent limit
-        if not rule.allows(sample.value):
+        unlimited = rule.fact == "limits" and sample.value == math.inf
+        if not unlimited and not rule.allows(sample.value):
             # Dropped alone it would look as if there were none: no limit is "unlimited".
             self.dropped[semconv.IMPLAUSIBLE] += 1
             session.implausible[sample.name] = None
@@ -155,7 +155,8 @@ class _Assembly:
         self._count_duplicate(sample)
         if rule.by_resource:
             values = session.by_resource.setdefault(rule.fact, {})
-            value = float(sample.value) if rule.top == 1 else number(resource, sample.value)
+            exact = rule.top != 1 and not unlimited
+            value = number(resource, sample.value) if exact else float(sample.value)
             values[resource] = rule.merge(values.get(resource, value), value)
         else:
             value = float(sample.value)

@@ -20,6 +20,7 @@ import httpx2
 
 from otel_budget.errors import OtelBudgetError
 from otel_budget.sources.notices import one_line
+from otel_budget.sources.partial import PARTIAL_STATUSES, said_by_head
 from otel_budget.token_file import TokenFileError, file_stamp, read_token
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Fetched:
     """As sent; empty if it was not."""
     began_at: float
     """When the answer began to arrive, in seconds on the reader's own clock."""
+    missing: tuple[str, ...] = ()
+    """What status and headers say is missing of it."""
 
 
 class Fetcher:
@@ -111,10 +114,12 @@ class Fetcher:
         method = "GET" if form is None else "POST"
         async with client.stream(method, url, headers=headers, data=form) as response:
             began_at = self._clock()
-            if response.status_code != HTTPStatus.OK:
+            status, headers = response.status_code, response.headers
+            if status != HTTPStatus.OK and status not in PARTIAL_STATUSES:
                 raise FetchError(await self._refusal(response))
             body = await self._body(response)
-            return Fetched(body, response.headers.get("content-type", ""), began_at)
+            missing = said_by_head(status, headers.multi_items())
+            return Fetched(body, headers.get("content-type", ""), began_at, missing)
 
     async def _refusal(self, response: httpx2.Response) -> str:
         said = f"HTTP {response.status_code} {response.reason_phrase}".rstrip()
@@ -140,6 +145,8 @@ class Fetcher:
             pieces.append(piece)
         if unpack is not None and pieces and not unpack.eof:
             raise FetchError("its packed answer ends in the middle")
+        if unpack is not None and unpack.unused_data:
+            raise FetchError("its packed answer goes on after its end")
         return b"".join(pieces)
 
     async def _client(self, ca_file: Path | None) -> httpx2.AsyncClient:

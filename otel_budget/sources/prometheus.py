@@ -80,6 +80,7 @@ class PrometheusSource:
         self._times: dict[Run, dict[float, float]] = {}
         """Per run, the newest sample times as the server gave them, and as they were dated."""
         self._notices = Notices(logger, "targets show what their preset cannot count")
+        self._infos = Notices(logger, "remarks on the query")
 
     async def read(self) -> Reading:
         """Ask for all sessions; see Source.read."""
@@ -104,18 +105,21 @@ class PrometheusSource:
         answer = await self._fetcher.fetch(
             self._url, self._settings.access, accept="application/json", form=self._form
         )
-        found, warnings = await asyncio.to_thread(self.take, answer.body, asked_at)
+        found, taken = await asyncio.to_thread(self.take, answer.body, asked_at)
         self._notices.note(found.uncounted, logging.WARNING)
-        return self._reading(found.sessions, self._partial(warnings), found.dropped)
+        said = {info: f"{self._url} says: {info}" for info in taken.infos}
+        self._infos.note(said, logging.WARNING)
+        missing = (*answer.missing, *taken.warnings)
+        return self._reading(found.sessions, self._partial(missing), found.dropped)
 
-    def take(self, body: bytes, asked_at: float) -> tuple[Found, Sequence[str]]:
+    def take(self, body: bytes, asked_at: float) -> tuple[Found, Taken]:
         """Take in an answer, asked for at this time: all that takes the processor long.
 
-        Returns what was found, and what the server warns of. Raises AnswerError.
+        Returns what was found, and what else the server says. Raises AnswerError.
         """
         taken = self._answers.take(body)
         self._note(taken, asked_at)
-        return self._answers.found(self._date_of), taken.warnings
+        return self._answers.found(self._date_of), taken
 
     def _note(self, taken: Taken, asked_at: float) -> None:
         """Put the samples' times on our own clock; one already seen keeps the time it was given.
@@ -138,11 +142,11 @@ class PrometheusSource:
     def _date_of(self, target: str, session_id: str) -> float:
         return next(reversed(self._times[target, session_id].values()))
 
-    def _partial(self, warnings: Sequence[str]) -> list[Problem]:
-        if not warnings:
+    def _partial(self, missing: Sequence[str]) -> list[Problem]:
+        if not missing:
             return []
-        said = "; ".join(dict.fromkeys(warnings))
-        return [Problem("", Reason.PARTIAL_DATA, f"{self._url}: warns: {said}")]
+        said = "; ".join(dict.fromkeys(missing))
+        return [Problem("", Reason.PARTIAL_DATA, f"{self._url}: its answer is partial: {said}")]
 
     def _reading(
         self,

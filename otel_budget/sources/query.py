@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from otel_budget.errors import OtelBudgetError
 from otel_budget.sources.notices import one_line
+from otel_budget.sources.partial import remarks, said_by_body, said_by_row
 
 _PAIR: Final = 2
 
@@ -38,13 +39,12 @@ class Vector:
     """The server's own time of evaluation, Unix seconds as it wrote them; None if it is empty."""
     warnings: tuple[str, ...]
     """What the server says about data that is missing."""
+    infos: tuple[str, ...] = ()
+    """What else it has to say."""
 
 
 def parse_answer(body: bytes) -> Vector:
-    """Read the answer to an instant query. Raises AnswerError if it is anything but a vector.
-
-    ``infos`` are about the query, not about the data, and are passed over.
-    """
+    """Read the answer to an instant query. Raises AnswerError if it is anything but a vector."""
     try:
         # Numbers stay text until they are told apart: "NaN" and "+Inf" come as strings anyway.
         answer = json.loads(body, parse_float=str, parse_int=str, parse_constant=str)
@@ -67,7 +67,11 @@ def parse_answer(body: bytes) -> Vector:
         said = one_line(f"{type(exc).__name__}: {exc}")
         raise AnswerError(f"its answer holds no vector: {said}") from exc
     points = tuple(point for point, _ in rows)
-    return Vector(points, rows[0][1] if rows else None, _warnings(answer))
+    missing = dict.fromkeys(said_by_body(answer))
+    for row in data["result"]:
+        if len(row) > _PAIR:
+            missing |= dict.fromkeys(said_by_row(row))
+    return Vector(points, rows[0][1] if rows else None, tuple(missing), remarks(answer))
 
 
 def _row(row: Any) -> tuple[Point, str]:
@@ -80,10 +84,3 @@ def _row(row: Any) -> tuple[Point, str]:
     if not math.isfinite(float(at)):
         raise ValueError(f"{at!r} is not a time")
     return Point(labels, float(number)), at
-
-
-def _warnings(answer: dict[str, Any]) -> tuple[str, ...]:
-    warnings = answer.get("warnings") or []
-    if not isinstance(warnings, list):
-        raise AnswerError("its warnings are not a list")
-    return tuple(one_line(str(warning)) for warning in warnings)

@@ -10,6 +10,7 @@ like an agent that has no run.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
@@ -145,12 +146,12 @@ class ScrapeSource:
         outcomes = await asyncio.gather(*(self._outcome(target) for target in targets))
         dropped: Counter[str] = Counter()
         answers: list[Assembled] = []
-        for outcome in outcomes:
-            if isinstance(outcome, Problem):
-                problems.append(outcome)
-            else:
-                answers.append(outcome)
-                dropped.update(outcome.dropped)
+        for answer, problem in outcomes:
+            if problem is not None:
+                problems.append(problem)
+            if answer is not None:
+                answers.append(answer)
+                dropped.update(answer.dropped)
         return Reading(
             source=SOURCE,
             read_at=self._clock(),
@@ -190,20 +191,24 @@ class ScrapeSource:
         self._defects &= {target.url for target in targets.values()}
         return list(targets.values()), problems
 
-    async def _outcome(self, target: ScrapeTarget) -> Assembled | Problem:
+    async def _outcome(self, target: ScrapeTarget) -> tuple[Assembled | None, Problem | None]:
+        """Return what a target shows, and what is wrong with it: a partial page has both."""
         try:
             async with self._turns[target.key]:
                 fetched = await self._fetcher.fetch(target.url, target.access, accept=ACCEPT)
-                return await asyncio.to_thread(self._assemble, target, fetched)
+                if fetched.missing:
+                    fetched = _whole_lines(fetched)
+                found = await asyncio.to_thread(self._assemble, target, fetched)
+            return found, _partial(target, fetched)
         except (FetchError, ExpositionError) as exc:
-            return Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {exc}")
+            return None, Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {exc}")
         except Exception as exc:
             # A defect of ours that one target's answer brings to light; the others' count on.
             if target.url not in self._defects:
                 logger.exception("target %s could not be read", target.url)
             self._defects.add(target.url)
             what = one_line(f"{type(exc).__name__}: {exc}")
-            return Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {what}")
+            return None, Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {what}")
 
     def _assemble(self, target: ScrapeTarget, fetched: Fetched) -> Assembled:
         if target.preset is not None:
@@ -239,6 +244,19 @@ class ScrapeSource:
 def place_of(url: str) -> str:
     """Return host and port of a target, to name a session after."""
     return urlsplit(url).netloc
+
+
+def _partial(target: ScrapeTarget, fetched: Fetched) -> Problem | None:
+    if not fetched.missing:
+        return None
+    said = f"{target.url}: its page is partial: {'; '.join(fetched.missing)}"
+    return Problem(target.url, Reason.PARTIAL_DATA, said)
+
+
+def _whole_lines(fetched: Fetched) -> Fetched:
+    """Return a partial page without the line it may be cut in: half a number is a wrong one."""
+    until = fetched.body.rfind(b"\n") + 1
+    return dataclasses.replace(fetched, body=fetched.body[:until])
 
 
 def _strange(body: bytes, found: Assembled) -> str:

@@ -45,6 +45,7 @@ class Answer:
     evaluated_at: float | None
     """On the server's clock; None if the answer is empty."""
     warnings: Sequence[str]
+    infos: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def _answer(vector: Vector, preset: Preset | None) -> Answer:
             run = (target, session_id)
             sampled[run] = max(sampled.get(run, point.value), point.value)
     at = None if vector.evaluated_at is None else float(vector.evaluated_at)
-    return Answer(by_target, sampled, at, vector.warnings)
+    return Answer(by_target, sampled, at, vector.warnings, vector.infos)
 
 
 def _session_id(labels: Mapping[str, str], target: str, preset: Preset | None) -> str:

@@ -1,5 +1,6 @@
 """Every source sees the same in the same sessions: one suite, run against each of them."""
 
+import math
 from decimal import Decimal
 
 import pytest
@@ -91,11 +92,11 @@ def test_what_a_run_does_not_say_is_unknown(rig: Rig) -> None:
     assert session.facts.state is None
 
 
-def test_an_infinite_limit_is_no_limit(rig: Rig) -> None:
-    """Unlimited may be written as +Inf; it is no bad value."""
+def test_an_infinite_limit_is_a_way_to_say_unlimited(rig: Rig) -> None:
+    """It is no bad value, and says more than an absent one: that lifts nothing."""
     text = page(line(TOKENS, 5, "run-1"), line(semconv.LIMIT, "+Inf", "run-1", resource="tokens"))
     reading = rig.show(text)
-    assert only(reading).facts.limits == {}
+    assert only(reading).facts.limits == {semconv.TOKENS: math.inf}
     assert reading.dropped == {}
 
 

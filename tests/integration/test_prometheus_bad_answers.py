@@ -1,7 +1,10 @@
 """A query API that misbehaves: a problem of the whole source, and no session is made up."""
 
 import asyncio
+import gzip
 import json
+import socket
+import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
@@ -168,13 +171,66 @@ def test_an_empty_but_partial_answer_is_not_taken_for_nothing() -> None:
     assert [problem.reason for problem in reading.problems] == [Reason.PARTIAL_DATA]
 
 
-def test_infos_are_harmless() -> None:
-    """They are about the query."""
+def test_infos_about_the_query_are_said_and_harmless(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, with the words of the server."""
     answer = vector((SAMPLED_AT, NOW - 1), (TOKENS, 7), infos=["metric might not be a counter"])
     with serve_api(answer) as api:
-        (reading,) = read(api.url)
-    assert reading.problems == ()
-    assert reading.sessions[0].target == "agents/127.0.0.1:9464"
+        first, second = read(api.url, 5000.0, 5001.0)
+    assert (first.problems, second.problems) == ((), ())
+    assert first.sessions[0].target == "agents/127.0.0.1:9464"
+    assert sum("says: metric might not be a counter" in m for m in caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        ("206 Partial Content", []),
+        ("203 Non-Authoritative Information", []),
+        ("200 OK", ["M3-Results-Limited: max_fetch_series_limit_applied"]),
+        ("200 OK", ['Warning: 110 - "Response is Stale"']),
+        ("200 OK", ["Content-Range: bytes 0-99/1000"]),
+    ],
+)
+def test_what_the_head_of_an_answer_says_is_missing_makes_it_partial(
+    status: str, headers: list[str]
+) -> None:
+    """Its values count all the same."""
+    body = vector((SAMPLED_AT, NOW - 1), (TOKENS, 7))
+    with serve_raw(respond(body, "application/json", status, *headers)) as address:
+        (reading,) = read(f"http://{address}")
+    assert [session.session_id for session in reading.sessions] == ["run-1"]
+    assert [problem.reason for problem in reading.problems] == [Reason.PARTIAL_DATA]
+
+
+def chunk_cut_short(connection: socket.socket, over: threading.Event) -> None:
+    """End the body with the connection before its last chunk has come."""
+    body = vector((SAMPLED_AT, NOW - 1), (TOKENS, 7))
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    connection.sendall(head + b"%x\r\n%b\r\n" % (len(body), body))
+
+
+def half_a_document(connection: socket.socket, over: threading.Event) -> None:
+    """End the body with the connection, in the middle of it."""
+    body = vector((SAMPLED_AT, NOW - 1), (TOKENS, 7))
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + body[:-40])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        chunk_cut_short,
+        half_a_document,
+        respond(b"", "application/json", "204 No Content"),
+        packed(gzip.compress(vector((TOKENS, 7))) + gzip.compress(b"more")),
+    ],
+)
+def test_an_answer_that_is_cut_off_is_none(answer: Answer) -> None:
+    """Half of it would look like a whole."""
+    with serve_raw(answer) as address:
+        (reading,) = read(f"http://{address}")
+    assert (reading.sessions, reading.ok) == ((), False)
 
 
 def test_the_age_of_a_sample_is_taken_on_the_servers_clock() -> None:

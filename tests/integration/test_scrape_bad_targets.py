@@ -306,3 +306,24 @@ def test_a_missing_ca_file_is_a_problem(good: Exposition, tmp_path: Path) -> Non
 def test_connections_are_used_again_and_a_hung_up_one_is_no_problem(good: Exposition) -> None:
     """Two reads in a row both see the session."""
     assert ids(scrape(ScrapeTarget(good.url), times=3)) == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        ("206 Partial Content", ["Content-Range: bytes 0-99/1000"]),
+        ("206 Partial Content", []),
+        ("200 OK", ['Warning: 110 - "Response is Stale"']),
+    ],
+)
+def test_a_partial_page_gives_its_whole_lines_and_a_problem(
+    status: str, headers: list[str]
+) -> None:
+    """The line it is cut in is half a number, and says nothing."""
+    body = page(line(TOKENS, 6, "evil"), line(TOKENS, 123456, "cut")).encode()[:-4]
+    with serve_raw(respond(body, "text/plain", status, *headers)) as address:
+        reading = scrape(ScrapeTarget(f"http://{address}/metrics"))
+    assert [session.session_id for session in reading.sessions] == ["evil"]
+    (problem,) = reading.problems
+    assert (problem.reason, reading.ok) == (Reason.PARTIAL_DATA, True)
+    assert "its page is partial" in problem.detail

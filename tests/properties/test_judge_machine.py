@@ -119,6 +119,17 @@ class Judged(RuleBasedStateMachine):
         if self.own is not None:  # the limit beside it is sound; one that is not there stays
             self.known.own = self.own
 
+    @rule(number=st.sampled_from(["said", "lost"]))
+    def look_at_a_part(self, number: str) -> None:
+        """Limit and progress are lost, and nobody says so: they stay; what is used counts."""
+        self.now += 0.25
+        seen = self._session(self.really, self.known.progress)
+        had = (self.known.own is not None) + (self.known.progress is not None)
+        optional = had if had and number == "said" else None
+        lost = seen.facts._replace(limits={}, progress=None, optional_series=optional)
+        self._step(Reading("scrape", self.now, (seen._replace(facts=lost),)))
+        self.known = Known(self.really, self.known.own, self.known.progress, self.now)
+
     @rule()
     def look_in_vain(self) -> None:
         """The target does not answer."""
@@ -222,7 +233,9 @@ class Judged(RuleBasedStateMachine):
     def _session(self, tokens: int, progress: float | None) -> SessionReading:
         limits = {} if self.own is None else {semconv.TOKENS: self.own}
         made = session(RUN, tokens, at=self.now, limits=limits)
-        return made._replace(facts=made.facts._replace(progress=progress))
+        optional = len(limits) + (progress is not None)
+        stated = made.facts._replace(progress=progress, optional_series=optional)
+        return made._replace(facts=stated)
 
     def _order(self, order: Order) -> None:
         step = self._book.order(RUN, order, RULES, 1e9, self.now)

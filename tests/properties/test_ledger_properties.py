@@ -35,6 +35,7 @@ facts = st.builds(
     unpriced_calls=calls,
     unknown_usage_calls=calls,
     estimated_calls=calls,
+    optional_series=st.none() | st.sampled_from([0.0, 1.0, 2.0, 9.0]),
 )
 
 
@@ -78,7 +79,10 @@ def interleavings(draw: st.DrawFn) -> tuple[list[SessionReading], list[SessionRe
         named = draw(st.booleans())
         stated = draw(facts)
         stated = stated._replace(
-            started_at=T0, incarnation_at=T0 + number if named else None, state="running"
+            started_at=T0,
+            incarnation_at=T0 + number if named else None,
+            state="running",
+            optional_series=None,  # of what is missing, those that were seen before have to say
         )
         values = draw(st.lists(st.integers(0, 30), min_size=1, max_size=4))
         queues.append([
@@ -216,9 +220,23 @@ def test_what_a_reading_leaves_unsaid_stays_as_it_was(
     newer: SessionFacts, older: SessionFacts
 ) -> None:
     """And what it says counts."""
-    both: Any = filled(newer, older)
+    both: Any = filled(newer, older, whole=False)
     for name in ("limits", "thresholds", "carried_over"):
         assert getattr(both, name) == {**getattr(older, name), **getattr(newer, name)}
     for name in ("progress", "completion_threshold", "duration", "state", "started_at"):
         said = getattr(newer, name)
         assert getattr(both, name) == (getattr(older, name) if said is None else said)
+
+
+@given(facts, facts)
+def test_a_limit_is_lifted_by_a_whole_reading_that_shows_as_many_as_it_says(
+    newer: SessionFacts, older: SessionFacts
+) -> None:
+    """Limits and progress are, beside that, what they are without a word on their number."""
+    shown = len(newer.limits) + (newer.progress is not None)
+    both = filled(newer, older, whole=True)
+    if newer.optional_series == shown:
+        assert (both.limits, both.progress) == (newer.limits, newer.progress)
+    else:
+        kept = filled(newer, older, whole=False)
+        assert (both.limits, both.progress) == (kept.limits, kept.progress)

@@ -171,10 +171,11 @@ def test_implausible_facts_alone_make_no_run() -> None:
     assert (found.sessions, found.dropped) == ((), {"implausible": 1})
 
 
-def test_an_infinite_limit_is_no_limit() -> None:
-    """And nothing is wrong with it."""
+def test_an_infinite_limit_is_a_way_to_say_unlimited() -> None:
+    """And nothing is wrong with it; an absent one says nothing."""
     infinite = sample(semconv.LIMIT, math.inf, resource="tokens")
-    assert only(sample(TOKENS, 5), infinite).facts.limits == {}
+    session = only(sample(TOKENS, 5), infinite)
+    assert (session.facts.limits, session.implausible) == ({"tokens": math.inf}, ())
 
 
 @pytest.mark.parametrize("metric", [semconv.LIMIT, semconv.CARRIED_OVER, semconv.WARNING_THRESHOLD])

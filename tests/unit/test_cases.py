@@ -190,6 +190,7 @@ def seen(at: float, data: dict[str, Any]) -> SessionReading:
         unpriced_calls=data.get("unpriced_calls"),
         unknown_usage_calls=data.get("unknown_usage_calls"),
         estimated_calls=data.get("estimated_calls"),
+        optional_series=data.get("optional_series"),
     )
     target, taken = data.get("target", "a"), float(data.get("taken", at))
     return SessionReading(RUN, target, taken, counters, facts, tuple(data.get("implausible", ())))

@@ -1,0 +1,108 @@
+"""What an answer says of itself: whether all of it is there. Pure.
+
+Servers have many ways to say "not all of it", and most of them come with HTTP 200:
+
+- Prometheus, Thanos, Mimir: ``warnings`` in the body;
+- VictoriaMetrics: ``isPartial``; others: ``partial``, ``truncated``, ``incomplete``;
+- M3: the header ``M3-Results-Limited``; caches and gateways: ``Warning``; HTTP: 203, 206 and
+  ``Content-Range``.
+
+They are read in this one place, and strictly: what is no clear "no" is a "yes". ``infos`` of
+Prometheus 3 are about the query; only those count here that speak of data left out.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_budget.sources.notices import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+#: Statuses with a body that may be less than what was asked for.
+PARTIAL_STATUSES: Final = frozenset(
+    {HTTPStatus.NON_AUTHORITATIVE_INFORMATION, HTTPStatus.PARTIAL_CONTENT}
+)
+#: Keys, in lower case and without ``_`` and ``-``, that say so by being true, and by being false.
+_INCOMPLETE: Final = re.compile(
+    r"(is|has|was)?(partial|incomplete|truncated|limited|degraded)"
+    r"(responses?|results?|data|answer)?|(results?|response|data)(is|was)?(partial|truncated|limited)"
+)
+_COMPLETE: Final = re.compile(r"(is)?(complete|exhaustive)(response|results?|data)?")
+_WARNINGS: Final = frozenset({"warning", "warnings", "error", "errors", "errortype"})
+_HEADERS: Final = frozenset({"content-range", "warning"})
+_HEADER_PARTS: Final = ("partial", "truncated", "incomplete", "results-limited", "data-limited")
+_NO: Final = frozenset({"", "0", "0.0", "false", "no", "none", "null", "off"})
+_LEFT_OUT: Final = re.compile(
+    r"partial|incomplete|missing|truncat|ignored|skipped|dropped|unavailable|limited|time[d ]*out",
+    re.IGNORECASE,
+)
+#: Where the rows are, which do not belong to what an answer says of itself.
+_ROWS: Final = "result"
+
+
+def said_by_body(answer: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the body of a query's answer says is missing of it; empty if it is whole."""
+    said = []
+    for key, value in _envelope(answer):
+        plain = _plain(key)
+        if plain in _WARNINGS:
+            said += _texts(value)
+        elif plain == "infos":
+            said += [text for text in _texts(value) if _LEFT_OUT.search(text)]
+        else:
+            said += _flag(key, plain, value)
+    return tuple(said)
+
+
+def said_by_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the same of what one series says of itself."""
+    return tuple(word for key, value in row.items() for word in _flag(key, _plain(key), value))
+
+
+def remarks(answer: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the infos of an answer that are about something else than missing data."""
+    return tuple(text for text in _texts(answer.get("infos")) if not _LEFT_OUT.search(text))
+
+
+def said_by_head(status: int, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return what status and headers say is missing of an answer; empty if it is whole."""
+    said = [f"HTTP {int(status)}"] if status in PARTIAL_STATUSES else []
+    for name, value in headers:
+        key = name.lower()
+        warns = key in _HEADERS or key.endswith(("-warning", "-warnings"))
+        if warns or (any(part in key for part in _HEADER_PARTS) and not _is_no(value)):
+            said.append(one_line(f"{name}: {value}"))
+    return tuple(said)
+
+
+def _envelope(answer: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what stands around the rows of an answer, on whatever level."""
+    for key, value in answer.items():
+        if isinstance(value, dict) and _plain(key) not in _WARNINGS:
+            yield from _envelope(value)
+        elif key != _ROWS:
+            yield key, value
+
+
+def _flag(key: str, plain: str, value: Any) -> list[str]:
+    incomplete = _INCOMPLETE.fullmatch(plain) and not _is_no(value)
+    if incomplete or (_COMPLETE.fullmatch(plain) and _is_no(value)):
+        return [one_line(f"{key}: {value}")]
+    return []
+
+
+def _plain(key: str) -> str:
+    return key.lower().replace("_", "").replace("-", "")
+
+
+def _texts(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [one_line(str(one)) for one in values if one is not None and not _is_no(one)]
+
+
+def _is_no(value: Any) -> bool:
+    return value in (None, [], {}) or str(value).strip().lower() in _NO
