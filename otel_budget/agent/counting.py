@@ -38,6 +38,10 @@ class RunTarget:
         """Count nothing yet."""
         self._recorder = weakref.ref(recorder)
         self.session_id = session_id
+        self.asked = self.unasked = 0
+        """Calls that an adapter asked for before, and calls that only a span reported."""
+        self.unasked_by = ""
+        """Who reported the first of those."""
 
     def place(self) -> Phase | None:
         """Return the phase the run is in."""
@@ -46,6 +50,11 @@ class RunTarget:
 
     def book(self, call: Call, place: object) -> None:
         """Count a call of this run; in the process's account if nobody holds the run any more."""
+        if call.is_call and call.scope.startswith(semconv.SCOPE_NAME):
+            self.asked += 1
+        elif call.is_call:
+            self.unasked_by = self.unasked_by or call.scope
+            self.unasked += 1
         recorder = self._recorder()
         if recorder is None:
             ELSEWHERE.book(call, None)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.agent import inherited, phases
 from otel_budget.agent.amounts import amounts_of, named
+from otel_budget.agent.binding import RunContext
 from otel_budget.agent.counting import RunTarget, amounts_of_call, cost_of_call
 from otel_budget.agent.operation import Operation
 from otel_budget.errors import BudgetExceeded, InvalidValueError
 from otel_budget.instrumentation import tracing
-from otel_budget.instrumentation.genai import attribution
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.record import Amounts
 from otel_budget.model import checks
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("otel_budget")
 
 
-class Recorder:
+class Recorder(RunContext):
     """Counts what one run uses. ``ResourceMonitor`` is the public class."""
 
     def __init__(self, run: Run, prices: Prices) -> None:
@@ -234,7 +234,7 @@ class Recorder:
         named("model", model)
         named("provider", provider)
         with (
-            self._active(),
+            self.attach(),
             ACCOUNTING.enclosing() as inside,
             tracing.start_span(semconv.SPAN_OPERATION, attributes) as span,
         ):
@@ -269,10 +269,6 @@ class Recorder:
         amounts = amounts._replace(cost_usd=cost)
         tracing.annotate(operation.span, tracing.operation_attributes(amounts, outcome) | known)
 
-    def _active(self) -> attribution.Activation:
-        """Return what makes the calls inside it this run's."""
-        return attribution.Activation(self._target)
-
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Enter a named phase: what is recorded inside belongs to it. Opens a span."""
@@ -290,7 +286,7 @@ class Recorder:
             semconv.ATTR_PHASE: name,
         }
         try:
-            with self._active(), tracing.start_span(semconv.SPAN_PHASE, attributes):
+            with self.attach(), tracing.start_span(semconv.SPAN_PHASE, attributes):
                 yield
         finally:
             with self._record.lock:

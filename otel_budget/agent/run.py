@@ -17,6 +17,7 @@ from otel_budget import semconv
 from otel_budget.agent.engaged import Engagement
 from otel_budget.agent.guard import Guard
 from otel_budget.agent.saving import Saving
+from otel_budget.agent.uncounted import Uncounted
 from otel_budget.enforcement.lease import Lease
 from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation import automatic, tracing
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from otel_budget.agent.counting import RunTarget
     from otel_budget.enforcement.client import VerdictClient
-    from otel_budget.instrumentation.genai.call import Target
     from otel_budget.instrumentation.record import SessionRecord
     from otel_budget.model.verdict import ResourceState, Verdict
 
@@ -61,9 +62,10 @@ class Run:
         """Show the run on ``/metrics`` from now on. Opens and writes nothing."""
         self.record = record
         self.saving = Saving(record, project_root, self._event)
-        self.target: Target | None = None
+        self.target: RunTarget | None = None
         """Where calls that spans report are counted; the recorder's."""
         self._activation: attribution.Activation | None = None
+        self._uncounted: Uncounted | None = None
         self.span: Span | None = None
         self._span_context: AbstractContextManager[Span] | None = None
         self._process = os.getpid()
@@ -133,8 +135,8 @@ class Run:
         """
         if self.target is not None:
             ACCOUNTING.settle(self.target)
-            if ACCOUNTING.in_use and self._activation is not None and not self.record.api_calls:
-                ACCOUNTING.notices.nothing_seen(self.record.session_id)
+            if self._uncounted is not None and self.record.closed_at is None:
+                self._uncounted.at_end(self.record.api_calls)
         verdict = self.guard.verdict(self.guard.progress)
         if not self.record.close(outcome):
             return
@@ -173,22 +175,8 @@ class Run:
             self._activation.__enter__()
         self._span_context = tracing.start_span(semconv.SPAN_RUN, attributes)
         self.span = self._span_context.__enter__()
-        self._mind_unseen(self.span)
-
-    def _mind_unseen(self, span: Span) -> None:
-        """Say if the spans of this run do not reach the account: its calls would not be counted."""
-        context = span.get_span_context()
-        if not ACCOUNTING.listens or not context.is_valid or ACCOUNTING.knows(context.span_id):
-            return
-        why = (
-            "otel_budget.instrument() was called before the tracer provider was set; call it after"
-            if span.is_recording()
-            else "its trace is not sampled; put RecordingSampler around your provider's sampler"
-        )
-        logger.warning(
-            "session %s: the model calls of this run have no spans that are seen here, and are not "
-            "counted: %s", self.record.session_id, why,
-        )  # fmt: skip
+        if self.target is not None:
+            self._uncounted = Uncounted(self.span, self.target)
 
     def end(self, exc: BaseException | None) -> None:
         """Close the run: stopped in order, failed by an exception, else completed."""

@@ -59,6 +59,9 @@ class ExitOrder:
             from multiprocessing.util import Finalize
 
             Finalize(None, self.run, exitpriority=0)
+        signals = sys.modules.get("celery.signals")
+        if signals is not None:  # Celery's pool has a multiprocessing of its own
+            signals.worker_process_shutdown.connect(lambda **_: self.run(), weak=False)
 
 
 class LeftBehind:

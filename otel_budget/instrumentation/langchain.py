@@ -19,6 +19,7 @@ from langchain_core.tracers.context import register_configure_hook
 
 from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation import langchain_cache
+from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.costs import as_money, charged, in_headers
 from otel_budget.instrumentation.genai.reading import as_count
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall, target_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
 
 SCOPE: Final = "otel_budget.langchain"
+ACCOUNTING.adapters.add("LangChain")
 #: Calls that are open at once, at most; past that the oldest is counted as one of unknown use.
 _MAX_OPEN: Final = 10_000
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SCOPE: Final = "otel_budget.litellm"
+ACCOUNTING.adapters.add("LiteLLM")
 #: The functions of litellm that call a model.
 FUNCTIONS: Final = (
     "completion", "acompletion", "text_completion", "atext_completion", "embedding", "aembedding",

@@ -17,6 +17,7 @@ from agents.models.interface import Model, ModelProvider
 from agents.models.multi_provider import MultiProvider
 
 from otel_budget.errors import BudgetExceeded
+from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.costs import charged
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from agents.items import ModelResponse, TResponseStreamEvent
 
 SCOPE: Final = "otel_budget.openai_agents"
+ACCOUNTING.adapters.add("OpenAI Agents")
 _FAILED: Final = "response.failed"
 _ENDED: Final = ("response.completed", "response.incomplete", _FAILED)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pydantic_ai.usage import RequestUsage
 
 SCOPE: Final = "otel_budget.pydantic_ai"
+ACCOUNTING.adapters.add("Pydantic AI")
 
 
 def budgeted(model: Model | str, monitor: HasTarget | None = None) -> Model:

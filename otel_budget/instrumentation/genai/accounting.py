@@ -55,6 +55,12 @@ class Accounting:
         """The global tracer provider reports its spans here, so a run's own span is seen, too."""
         self.in_use = False
         """Somebody reports something here."""
+        self.spans = False
+        """What spans say is reported here."""
+        self.calls_elsewhere = 0
+        """Calls that were made outside of every run."""
+        self.adapters: set[str] = set()
+        """Libraries whose adapter was imported: their calls are expected to be reported."""
         self._begin_anew()
         in_child(self._begin_anew)
 
@@ -235,6 +241,7 @@ class Accounting:
         if call.unknown:
             self.say(self.notices.unknown, call)
         if target is self.elsewhere:
+            self.calls_elsewhere += call.is_call
             self.say(self.notices.elsewhere, call)
 
     def say(self, notice: Callable[..., None], *about: object) -> None:

@@ -1,10 +1,10 @@
 """Which run a span belongs to.
 
 Asked when the span begins, in this order: the run in the context it was started with (baggage), the
-run in the context of the code (a context variable), the run of its parent span. Code that was
-handed no context at all, as a bare thread is, belongs to the one run that is entered in this
-process, if it is the only one. What is left belongs to no run, and goes to the process's own
-account.
+run in the context of the code (a context variable; or the generator that goes on here, see
+``resumed``), the run of its parent span. Code that was handed no context at all, as a bare thread
+is, belongs to the one run that is entered in this process, if it is the only one. What is left
+belongs to no run, and goes to the process's own account.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from opentelemetry import context as otel_context
 
 from otel_budget import semconv
 from otel_budget.instrumentation.forked import ProcessLock, in_child
+from otel_budget.instrumentation.genai import resumed
 from otel_budget.instrumentation.genai.reading import Kind
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Activation:
         self.target, self.is_open = target, False
         self.outer: Activation | None = None
         """What was open in the context before."""
+        self._generators: tuple[resumed.Key, ...] = ()
         self._token: Token[Activation | None] | None = None
         self._context_token: Token[Context] | None = None
 
@@ -58,9 +60,11 @@ class Activation:
         """Put the run into the context, and into what the context hands on."""
         self.outer, self.is_open = _innermost(), True
         self._token = _ACTIVE.set(self)
+        self._generators = resumed.around()
         name = self.target.session_id
         with _lock:
             _entered.setdefault(name, []).append(self)
+            resumed.enter(self, self._generators)
         handed_on = baggage.set_baggage(semconv.BAGGAGE_SESSION_ID, name)
         self._context_token = otel_context.attach(handed_on)
         return self
@@ -70,6 +74,7 @@ class Activation:
         self.is_open = False
         name = self.target.session_id
         with _lock, suppress(KeyError, ValueError):  # in a forked child it is gone already
+            resumed.leave(self, self._generators)
             _entered[name].remove(self)
             if not _entered[name]:
                 del _entered[name]
@@ -129,7 +134,18 @@ def _innermost() -> Activation | None:
     active = _ACTIVE.get()
     while active is not None and not active.is_open:
         active = active.outer
-    return active
+    inner = resumed.newest()
+    return inner if inner is not None and _is_inside(inner, active) else active
+
+
+def _is_inside(inner: Activation, outer: Activation | None) -> bool:
+    """Tell whether one was entered inside the other, or the other is none."""
+    one: Activation | None = inner
+    while one is not None:
+        one = one.outer
+        if one is outer:
+            return True
+    return False
 
 
 def _only_run() -> Target | None:

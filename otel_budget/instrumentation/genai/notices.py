@@ -10,7 +10,7 @@ from otel_budget.instrumentation.forked import ProcessLock
 from otel_budget.instrumentation.genai import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Collection, Hashable, Sequence
 
     from otel_budget.instrumentation.genai.call import Call
 
@@ -18,6 +18,8 @@ logger = logging.getLogger("otel_budget")
 
 #: Things that were said, at most: models come from outside.
 MAX_SAID: Final = 1_000
+#: What there is to read about runs in servers and pools.
+PAGE: Final = "docs/web-servers-and-workers.md"
 _ADVICE: Final = (
     ("otel_budget.langchain", "pass stream_usage=True to the chat model"),
     ("otel_budget.openai_agents", "pass ModelSettings(include_usage=True)"),
@@ -68,9 +70,28 @@ class Notices:
             self._say(
                 "a call of %s was made outside of any run: it is in the process's own account, "
                 "and no limit holds for it (said once). Make calls inside 'with monitor:', and "
-                "hand the context on to threads of your own (contextvars.copy_context().run)",
-                call.model or "an unnamed model",
+                "hand the run on to threads and callbacks of your own: monitor.bind(function), "
+                "%s",
+                call.model or "an unnamed model", PAGE,
             )  # fmt: skip
+
+    def lost(self, session_id: str, calls: int) -> None:
+        """Say that calls were made outside of every run while a run was entered."""
+        self._say(
+            "session %s: %s model calls of this process were made outside of any run while this "
+            "one was entered. If they are its own, they are missing from its budget: where code "
+            "runs in a thread or a context of its own, use monitor.bind() or monitor.attach() (%s)",
+            session_id, calls, PAGE,
+        )  # fmt: skip
+
+    def unasked(self, session_id: str, calls: int, of: int, scope: str) -> None:
+        """Say that calls of a run were seen, and that no adapter asked before them."""
+        self._say(
+            "session %s: %s of %s model calls were made without the adapter, the first seen by %s: "
+            "they are counted, and nothing could refuse them. Was it left out somewhere "
+            "(run_config=, budgeted(), callbacks)? docs/adapters.md", session_id, calls, of,
+            library(scope),
+        )  # fmt: skip
 
     def refused(self, scope: str, values: Sequence[str]) -> None:
         """Say that a span gave a count that cannot be one."""
@@ -98,13 +119,23 @@ class Notices:
                 "once). Use the adapter instead: docs/adapters.md", scope,
             )  # fmt: skip
 
-    def nothing_seen(self, session_id: str) -> None:
-        """Say that a run ended without a call."""
+    def nothing_seen(self, session_id: str, adapters: Collection[str], *, spans: bool) -> None:
+        """Say that a run ended without a call. adapters, spans: by what it could have been seen."""
+        why = []
+        if spans:
+            why.append(
+                "is the library instrumented, does it use the tracer provider that instrument() "
+                "was called for, and was that after your own set-up?"
+            )
+        if adapters:
+            why.append(
+                f"was the adapter of {' and '.join(sorted(adapters))} left out (run_config=, "
+                "budgeted(), callbacks, install())?"
+            )
         if self._first(("nothing",)):
             self._say(
-                "session %s ended and not one model call was seen: is the library instrumented, "
-                "does it use the tracer provider that instrument() was called for, and was that "
-                "after your own set-up? (said once)", session_id,
+                "session %s ended and not one model call was seen: %s (said once)", session_id,
+                " or ".join(why),
             )  # fmt: skip
 
     def no_longer(self, *what: Hashable) -> None:

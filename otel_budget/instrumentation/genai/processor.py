@@ -48,7 +48,7 @@ class BudgetSpanProcessor(SpanProcessor):
         counted. accounting: for tests and replays.
         """
         self._accounting, self._ignored = accounting, tuple(ignore_scopes)
-        accounting.in_use = True
+        accounting.in_use = accounting.spans = True
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Note whose span it is, and what may be evicted from it."""
