@@ -67,7 +67,7 @@ class Fleet(NamedTuple):
             *(
                 (semconv.CARRIED_OVER, f'resource="{resource}",unit="{unit}",', nothing)
                 for resource, unit in semconv.RESOURCE_UNITS.items()
-                if resource != semconv.DURATION
+                if resource not in semconv.TIMES
             ),
             (semconv.UNPRICED_CALLS, "", nothing),
             (semconv.UNKNOWN_USAGE_CALLS, "", nothing),

@@ -17,8 +17,8 @@ Form = Literal["humanize", "humanizePercentage", "humanizeDuration", "amount"]
 
 #: Stands in a number's expression for the matchers of the alert's own labels.
 OWN = "OWN"
-#: Leaves out the time limit: it is spent at the same rate by every run.
-NOT_TIME = 'resource!="duration"'
+#: Leaves out limits on time: they are spent at the same rate by every run.
+NOT_TIME = f'resource!~"{"|".join(semconv.TIMES)}"'
 
 
 @dataclass(frozen=True, slots=True)

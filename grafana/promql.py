@@ -114,6 +114,8 @@ def own_use(name: str) -> str:
     """Return the use of a resource as the run itself says, which is ahead of the sidecar's view."""
     if name == semconv.DURATION:
         return f"max({select(semconv.DURATION_SECONDS, SESSION)})"
+    if name == semconv.ACTIVE_DURATION:
+        return f"max({select(semconv.ACTIVE_SECONDS, SESSION)})"
     carried = select(semconv.CARRIED_OVER, SESSION, resource(name))
     return f"(sum({select(_OWN_COUNTERS[name], SESSION)}) + max({carried}))"
 

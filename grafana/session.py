@@ -25,7 +25,7 @@ from grafana.panels import (
 )
 from grafana.promql import SESSION as ONE
 from grafana.promql import equal, limit, select, used, utilization, warning
-from grafana.session_usage import ORDER, TITLES, UNITS, about, calls, checkpoints, tokens
+from grafana.session_usage import LIMITED, ORDER, TITLES, UNITS, about, calls, checkpoints, tokens
 from otel_budget import semconv
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _decision() -> list[Builder]:
 def _outlook() -> list[Builder]:
     soonest = f"min by (resource) ({select(semconv.EXHAUSTION, ONE)})"
     shares = " or ".join(
-        f'label_replace({utilization(name)}, "resource", "{name}", "", "")' for name in ORDER
+        f'label_replace({utilization(name)}, "resource", "{name}", "", "")' for name in LIMITED
     )
     return [
         figure(
@@ -188,7 +188,7 @@ def _forecast() -> list[Builder]:
             [
                 Query(f"max({progress})", "progress"),
                 Query(threshold, "may finish from"),
-                *(Query(utilization(name), name) for name in ORDER),
+                *(Query(utilization(name), name) for name in LIMITED),
             ],
             unit="percentunit",
             maximum=1.1,
@@ -198,7 +198,7 @@ def _forecast() -> list[Builder]:
         graph(
             "Burn-down",
             "What is left of each limit. The line that meets the floor first ends the run.",
-            [Query(f"clamp_min(1 - ({utilization(name)}), 0)", name) for name in ORDER],
+            [Query(f"clamp_min(1 - ({utilization(name)}), 0)", name) for name in LIMITED],
             unit="percentunit",
             maximum=1,
             span=8,

@@ -31,6 +31,8 @@ TITLES = {
     semconv.DURATION: "Time",
 }  # fmt: skip
 ORDER = tuple(UNITS)
+#: Limited resources without a panel of their own, too.
+LIMITED = (*ORDER, semconv.ACTIVE_DURATION)
 
 
 def tokens() -> list[Builder]:

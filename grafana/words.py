@@ -21,10 +21,11 @@ def shown(number: str, form: Form) -> str:
     if form != "amount":
         return f"{{{{ {number} | {form} }}}}"
     money = f'{{{{ {number} | printf "$%.2f" }}}}'
+    times = " ".join(f'"{name}"' for name in semconv.TIMES)
     time, other = f"{{{{ {number} | humanizeDuration }}}}", f"{{{{ {number} | humanize }}}}"
     return (
         f'{{{{ if eq $labels.resource "{semconv.COST}" }}}}{money}'
-        f'{{{{ else if eq $labels.resource "{semconv.DURATION}" }}}}{time}'
+        f"{{{{ else if eq $labels.resource {times} }}}}{time}"
         f"{{{{ else }}}}{other}{{{{ end }}}}"
     )
 

@@ -29,8 +29,8 @@ ENV_SIDECAR = "OTEL_BUDGET_SIDECAR_URL"
 #: Flags of ``sidecar`` that stand for keys of a configuration file.
 CONFIG_FLAGS = (
     "targets", "file_sd", "prometheus_url", "interval", "max_tokens", "max_api_calls",
-    "max_cost_usd", "max_duration_seconds", "lease", "listen", "read_token_file",
-    "admin_token_file", "allow_unauthenticated", "storage",
+    "max_cost_usd", "max_duration_seconds", "max_active_seconds", "lease", "listen",
+    "read_token_file", "admin_token_file", "allow_unauthenticated", "storage",
 )  # fmt: skip
 #: As people type them.
 FLAG_NAMES = {name: f"--{name.replace('_', '-')}" for name in CONFIG_FLAGS} | {
@@ -170,6 +170,8 @@ def _add_sidecar(chosen: _Commands, run: Command) -> None:
     limits.add_argument("--max-api-calls", type=int, metavar="N")
     limits.add_argument("--max-cost-usd", type=_decimal, metavar="USD")
     limits.add_argument("--max-duration-seconds", "--max-duration", type=float, metavar="SECONDS")
+    limits.add_argument("--max-active-seconds", type=float, metavar="SECONDS",
+                        help="without pauses and downtime")  # fmt: skip
     others = sidecar.add_argument_group("without a file: the rest")
     lease = "how long a verdict may be trusted: seconds, or such as 1m (15s)"
     others.add_argument("--lease", metavar="TIME", help=lease)

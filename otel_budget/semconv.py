@@ -13,11 +13,16 @@ DURATION: Final = "duration"
 TOKENS: Final = "tokens"
 API_CALLS: Final = "api_calls"
 COST: Final = "cost"
-
-RESOURCES: Final = (DURATION, TOKENS, API_CALLS, COST)
+ACTIVE_DURATION: Final = "active_duration"
 
 #: The value of the ``unit`` label for each resource.
-RESOURCE_UNITS: Final = {DURATION: "seconds", TOKENS: "tokens", API_CALLS: "calls", COST: "usd"}
+RESOURCE_UNITS: Final = {
+    DURATION: "seconds", TOKENS: "tokens", API_CALLS: "calls", COST: "usd",
+    ACTIVE_DURATION: "seconds",
+}  # fmt: skip
+RESOURCES: Final = tuple(RESOURCE_UNITS)
+#: Those that pass by themselves. The others are used.
+TIMES: Final = (DURATION, ACTIVE_DURATION)
 
 # --- labels -----------------------------------------------------------------------------------
 SESSION_ID: Final = "session_id"

@@ -67,7 +67,7 @@ def _add_limits(ordered: argparse.ArgumentParser) -> None:
     group = ordered.add_argument_group("ceilings instead of the configured ones; none: no ceiling")
     for flag, metavar in (
         ("--max-tokens", "N|none"), ("--max-api-calls", "N|none"), ("--max-cost-usd", "USD|none"),
-        ("--max-duration-seconds", "SECONDS|none"),
+        ("--max-duration-seconds", "SECONDS|none"), ("--max-active-seconds", "SECONDS|none"),
     ):  # fmt: skip
         group.add_argument(flag, metavar=metavar)
     back = "go back to the configured ceilings"

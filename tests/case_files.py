@@ -28,8 +28,8 @@ _SEEN = {
     "target": VALUE, "run": VALUE, "process": VALUE, "tokens": VALUE, "api_calls": VALUE,
     "cost": VALUE, "series": [{"resource": VALUE, "labels": VALUE, "value": VALUE}],
     "carried_over": BY_RESOURCE, "limits": BY_RESOURCE, "thresholds": BY_RESOURCE,
-    "progress": VALUE, "duration": VALUE, "state": VALUE, "implausible": [VALUE], "taken": VALUE,
-    "optional_series": VALUE, **_DOUBT,
+    "progress": VALUE, "duration": VALUE, "active": VALUE, "state": VALUE,
+    "implausible": [VALUE], "taken": VALUE, "optional_series": VALUE, **_DOUBT,
 }  # fmt: skip
 
 SHAPES: dict[str, Any] = {
@@ -154,7 +154,7 @@ def number(resource: str, value: Any) -> Number:
         return float(value)  # a way to say that there is no limit
     if resource == semconv.COST:
         return Decimal(str(value))
-    return float(value) if resource == semconv.DURATION else int(value)
+    return float(value) if resource in semconv.TIMES else int(value)
 
 
 def numbers(values: Mapping[str, Any] | None) -> dict[str, Number]:

@@ -203,21 +203,19 @@ class Guard:
         self.reconsider(self.progress)
         self.wake()
 
+    def unpaused(self) -> None:
+        """Take note that the active time goes on: if it is limited, a line lies ahead again."""
+        if semconv.ACTIVE_DURATION in self.standing.bounds:
+            self.reconsider(self.progress)
+            self.wake()
+
     def next_change_in(self) -> float | None:
         """Return the seconds until the passing of time alone may change the verdict, or None."""
         moment = self._next_change()
         return None if moment is None else max(0.0, moment - self._clock.monotonic())
 
     def _next_change(self) -> float | None:
-        moments = []
-        limited = self.standing.bounds.get(semconv.DURATION)
-        if limited is not None:
-            duration = self._record.duration()
-            moments = [
-                self._record.began_at + float(mark)
-                for mark in (limited.warning_at, limited.limit)
-                if duration < mark
-            ]
+        moments = list(self.standing.crossings(self._clock.monotonic()))
         if self._lease is not None:
             theirs = self._lease.current()
             if self._stop_without_sidecar or (theirs is not None and not theirs.should_continue):

@@ -79,7 +79,7 @@ class SidecarMarks:
         totals: dict[str, Number | None] = {}
         for resource, room in verdict.headroom.items():
             state, own = verdict.resources.get(resource), used.get(resource)
-            if resource != semconv.DURATION and state is not None and own is not None:
+            if resource not in semconv.TIMES and state is not None and own is not None:
                 known = min(state.used, own)
                 totals[resource] = (
                     plus(Decimal(known), Decimal(room))

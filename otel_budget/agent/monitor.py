@@ -111,8 +111,10 @@ class ResourceMonitor(Recorder):
     ) -> Self:
         """Take up a run where its newest checkpoint left it: usage, start time, limits, state.
 
-        limits: instead of the checkpoint's. checkpoint: a path, instead of the newest. completed:
-        take up a run that completed, too. options: as for the constructor.
+        limits: instead of the checkpoint's. The duration counts downtime, too: to limit the time
+        the run works, give ``max_duration_seconds=None`` and ``max_active_seconds``. checkpoint: a
+        path, instead of the newest. completed: take up a run that completed, too. options: as for
+        the constructor.
 
         Raises NoCheckpointError if there is no run to take up (RunCompletedError if it completed),
         CheckpointError for a checkpoint that cannot be trusted; it names the previous one.
@@ -218,9 +220,13 @@ class ResourceMonitor(Recorder):
         return report.summary(self._guard.check(), self._record.usage())
 
     def get_time_remaining(self) -> float | None:
-        """Return seconds left, never below 0; None when unlimited."""
-        left: float | None = self.get_usage_summary()[semconv.DURATION]["remaining"]
-        return left
+        """Return seconds left, never below 0; None when unlimited.
+
+        Of the duration or, where that is limited too and ends earlier, of the active time.
+        """
+        summary = self.get_usage_summary()
+        rests = [summary[name]["remaining"] for name in semconv.TIMES if name in summary]
+        return min((left for left in rests if left is not None), default=None)
 
     def get_tokens_remaining(self) -> int | None:
         """Return tokens left, never below 0; None when unlimited."""
@@ -257,6 +263,7 @@ class ResourceMonitor(Recorder):
     def unpause(self) -> None:
         """Let the active time go on."""
         self._record.unpause()
+        self._guard.unpaused()
 
     def update_limits(self, limits: ResourceLimits | None = None, **changes: Any) -> None:
         """Judge by other limits from now on: all of them, or single fields by name."""

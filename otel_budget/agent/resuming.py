@@ -62,7 +62,8 @@ def warn_of_downtime(record: SessionRecord, saved: Checkpoint, duration: Resourc
     effect = "is to stop at once" if duration.status is LimitStatus.EXCEEDED else "is near its end"
     logger.warning(
         "session %s: resumed, and %s: %s, since it counts the %s between the checkpoint and now, "
-        "too; resume it with limits that have a larger max_duration_seconds, or None",
+        "too; to limit the time it works, resume it with max_duration_seconds=None and "
+        "max_active_seconds",
         record.session_id, effect, describe(semconv.DURATION, duration),
         amount(semconv.DURATION, missed),
     )  # fmt: skip

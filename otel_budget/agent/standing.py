@@ -12,6 +12,8 @@ from otel_budget.policy.judge import judge_session
 from otel_budget.policy.unknown import OnUnknown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from otel_budget.instrumentation.record import SessionRecord
     from otel_budget.model.limits import ResourceLimits
     from otel_budget.model.usage import Number
@@ -38,15 +40,40 @@ class Standing:
         """True if a call of unknown usage stops the run."""
 
     def used(self) -> dict[str, Number]:
-        """Return what the run used of each resource, over all its incarnations."""
+        """Return what the run used of each resource, over all its incarnations.
+
+        Of the active time only if it is limited.
+        """
         record, carried = self._record, self._record.carried
         with record.lock:
-            return {
+            used: dict[str, Number] = {
                 semconv.DURATION: record.duration(),
                 semconv.TOKENS: carried.tokens + record.tokens,
                 semconv.API_CALLS: carried.api_calls + record.api_calls,
                 semconv.COST: plus(carried.cost_usd, record.cost_usd),
             }
+            if semconv.ACTIVE_DURATION in self.bounds:
+                used[semconv.ACTIVE_DURATION] = record.active()
+            return used
+
+    def crossings(self, now: float) -> Iterator[float]:
+        """Yield when times cross a line: monotonic seconds, of which ``now`` are the present ones.
+
+        A run that is paused, or over, has no active time to come.
+        """
+        record = self._record
+        duration = self.bounds.get(semconv.DURATION)
+        if duration is not None:
+            passed = record.duration()
+            for mark in (duration.warning_at, duration.limit):
+                if passed < mark:
+                    yield record.began_at + float(mark)
+        active = self.bounds.get(semconv.ACTIVE_DURATION)
+        if active is not None and record.is_active:
+            passed = record.active()
+            for mark in (active.warning_at, active.limit):
+                if passed < mark:
+                    yield now + (float(mark) - passed)
 
     def doubt(self) -> Doubt:
         """Return what is not known of that."""

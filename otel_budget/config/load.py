@@ -53,6 +53,7 @@ _FLAGS: Final = {
     "resource_limits.max_api_calls": "--max-api-calls",
     "resource_limits.max_cost_usd": "--max-cost-usd",
     "resource_limits.max_duration_seconds": "--max-duration-seconds",
+    "resource_limits.max_active_seconds": "--max-active-seconds",
     "verdicts.lease": "--lease",
     "listen": "--listen",
     "listen.address": "--listen",
@@ -116,6 +117,7 @@ def from_flags(
     max_api_calls: int | None = None,
     max_cost_usd: float | Decimal | None = None,
     max_duration_seconds: float | None = None,
+    max_active_seconds: float | None = None,
     lease: str | float | None = None,
     listen: str = DEFAULT_ADDRESS,
     read_token_file: str | None = None,
@@ -139,6 +141,7 @@ def from_flags(
         "max_api_calls": max_api_calls,
         "max_cost_usd": max_cost_usd,
         "max_duration_seconds": max_duration_seconds,
+        "max_active_seconds": max_active_seconds,
     }
     data = {
         "source": source,

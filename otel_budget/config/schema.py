@@ -135,6 +135,8 @@ class CeilingsConfig(Section):
     api_call_warning_threshold: Ratio = None
     cost_warning_threshold: Ratio = None
     completion_threshold: Ratio = None
+    max_active_seconds: Annotated[float | None, checked(checks.seconds)] = None
+    active_duration_warning_threshold: Ratio = None
     on_unpriced: IgnoreOrStop = "ignore"
     on_unknown_usage: IgnoreOrStop = "ignore"
 

@@ -85,6 +85,9 @@ def _totals(families: _Families, records: Sequence[SessionRecord]) -> None:
     for resource, field in _CARRIED:
         labels = {**sid, semconv.RESOURCE: resource, semconv.UNIT: _UNITS[resource]}
         families.put(semconv.CARRIED_OVER, labels, float(getattr(carried, field)))
+    if carried.active_seconds:
+        labels = {**sid, semconv.RESOURCE: semconv.ACTIVE_DURATION, semconv.UNIT: "seconds"}
+        families.put(semconv.CARRIED_OVER, labels, carried.active_seconds)
 
 
 def _breakdown(families: _Families, records: Sequence[SessionRecord]) -> None:

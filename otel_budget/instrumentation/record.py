@@ -250,6 +250,11 @@ class SessionRecord:
             paused += now - self.paused_at
         return self.carried.active_seconds + (now - self.awake_since - paused)
 
+    @property
+    def is_active(self) -> bool:
+        """True while the active time goes on."""
+        return self.paused_at is None and self.closed_at is None
+
     def usage(self) -> ResourceUsage:
         """Return all the run used, over all its incarnations, at one moment."""
         with self.lock:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _STARTS_KEPT = 20
 #: Seconds: two clocks that drift apart are no news at every sample.
 _WORTH_STORING = 0.1
+#: Seconds of active time, which grows with every sample.
+_ACTIVE_WORTH_STORING = 60.0
 #: Incarnations of one run that are kept apart.
 INCARNATIONS_KEPT = 100
 
@@ -78,6 +80,8 @@ class Account(Pace):
         """True if the newest reading lacks a counter that was there before."""
         self.orders = NO_ORDERS
         """What an operator has ordered for this run."""
+        self.active_stored = 0.0
+        """Active seconds that are on disk, or about to be; only where they are limited."""
         self.revision = 0
         """Grows whenever something worth storing changed."""
 
@@ -175,6 +179,12 @@ class Account(Pace):
         if self.ended_at is not None and self.facts.duration is not None:
             return self.facts.duration
         return max(0.0, (now if self.ended_at is None else self.ended_at) - self.began_at)
+
+    def note_active(self, seconds: float) -> None:
+        """Take note of a limited active time: it is stored now and then, as its samples are not."""
+        if seconds - self.active_stored > _ACTIVE_WORTH_STORING:
+            self.active_stored = seconds
+            self.revision += 1
 
     def follow(self, other: Account) -> None:
         """Take the place of another run of the same id: it is over, unless it may come back."""

@@ -89,6 +89,7 @@ def strictest(one: SessionFacts, other: SessionFacts) -> SessionFacts:
         unknown_usage_calls=_one_of(max, one.unknown_usage_calls, other.unknown_usage_calls),
         estimated_calls=_one_of(max, one.estimated_calls, other.estimated_calls),
         optional_series=_one_of(max, one.optional_series, other.optional_series),
+        active=_one_of(max, one.active, other.active),
         state=min(states, key=lambda state: (state in semconv.ENDED_STATES, state or "")),
     )
 

@@ -175,7 +175,7 @@ class Incarnation:
         """What it said of that in its newest sample."""
         self.unsure: dict[str, int] = {}
         """Per name in ``UNSURE``, the most calls it ever showed."""
-        self.facts = SessionFacts() if facts is None else facts._replace(state=None)
+        self.facts = SessionFacts() if facts is None else facts._replace(state=None, active=None)
         self.facts_at: float | None = None
         """When the sample the facts came from was taken."""
         self.began_at: float | None = None

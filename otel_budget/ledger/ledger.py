@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.ledger.account import Account
+from otel_budget.ledger.active import active_seconds
 from otel_budget.ledger.incarnation import COUNTED
 from otel_budget.model.doubt import NO_DOUBT, Doubt
 from otel_budget.model.order import NO_ORDERS, Orders
 from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from otel_budget.model.reading import Reading, SessionFacts, SessionReading
     from otel_budget.model.usage import Number
@@ -67,6 +68,10 @@ class Balance(NamedTuple):
     """What is not known of the use."""
     orders: Orders = NO_ORDERS
     """What an operator has ordered, be it that it does not hold any more."""
+    active: float | None = None
+    """Seconds it was active. None: it does not say, or nobody asked."""
+    active_when_heard: float | None = None
+    """The same as of the newest sample."""
 
 
 class Ledger:
@@ -191,8 +196,16 @@ class Ledger:
         for account in self.accounts.values():
             yield self.balance(account, now)
 
-    def balance(self, account: Account, now: float) -> Balance:
-        """Return the balance of one run as of ``now``."""
+    def balance(self, account: Account, now: float, ceilings: Collection[str] = ()) -> Balance:
+        """Return the balance of one run as of ``now``. ceilings: resources with one for all runs.
+
+        Its active time is worked out where there is a limit on it.
+        """
+        limited = (
+            semconv.ACTIVE_DURATION in account.facts.limits
+            or account.orders
+            or (semconv.ACTIVE_DURATION in ceilings)
+        )
         used: dict[str, Number] = {semconv.DURATION: account.duration(now), **account.totals()}
         rates = {
             resource: rate
@@ -223,6 +236,8 @@ class Ledger:
             listened_for=max(0.0, now - account.watched_from),
             doubt=account.doubt,
             orders=account.orders,
+            active=active_seconds(account, now) if limited else None,
+            active_when_heard=active_seconds(account, None) if limited else None,
         )
 
     def forget(self, now: float, forget_after: float, hold: float = math.inf) -> list[Account]:

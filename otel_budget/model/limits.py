@@ -52,13 +52,17 @@ class ResourceLimits:
     on_unknown_usage: Literal["ignore", "estimate", "stop"] = "ignore"
     """What a call whose tokens nobody knows does: ``estimate`` counts the run's own mean for its
     model; ``stop`` applies under a limit on tokens or cost."""
+    max_active_seconds: float | None = None
+    """Seconds the run is active, without pauses and downtime: for runs that are resumed."""
+    active_duration_warning_threshold: float = DEFAULT_THRESHOLD
+    """Share of it from which the active time is approaching the limit."""
 
     def __post_init__(self) -> None:
         """Refuse what is not a limit; bring numbers to one type each."""
         put = object.__setattr__  # the way a frozen dataclass normalises its own fields
-        if self.max_duration_seconds is not None:
-            value = checks.seconds("max_duration_seconds", self.max_duration_seconds)
-            put(self, "max_duration_seconds", value)
+        for key in ("max_duration_seconds", "max_active_seconds"):
+            if getattr(self, key) is not None:
+                put(self, key, checks.seconds(key, getattr(self, key)))
         for key in ("max_tokens", "max_api_calls"):
             put(self, key, checks.whole_limit(key, getattr(self, key)))
         if self.max_cost_usd is not None:
@@ -95,8 +99,15 @@ class ResourceLimits:
         return file.section(SECTION).build(cls.from_mapping)
 
     def to_dict(self) -> dict[str, object]:
-        """Return JSON types only; money is a string. ``from_dict`` is the exact inverse."""
-        values = {key: getattr(self, key) for key in LIMIT_KEYS}
+        """Return JSON types only; money is a string. ``from_dict`` is the exact inverse.
+
+        Keys that came later are left out at their defaults, so that earlier versions can read it.
+        """
+        values = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in _ADDED_KEYS or getattr(self, field.name) != field.default
+        }
         if self.max_cost_usd is not None:
             values["max_cost_usd"] = str(self.max_cost_usd)
         return values
@@ -133,5 +144,8 @@ LIMIT_FIELDS = {
     semconv.TOKENS: ("max_tokens", "token_warning_threshold"),
     semconv.API_CALLS: ("max_api_calls", "api_call_warning_threshold"),
     semconv.COST: ("max_cost_usd", "cost_warning_threshold"),
+    semconv.ACTIVE_DURATION: ("max_active_seconds", "active_duration_warning_threshold"),
 }
+#: Unknown to versions that knew no limit on the active time.
+_ADDED_KEYS = LIMIT_FIELDS[semconv.ACTIVE_DURATION]
 THRESHOLD_KEYS = tuple(key for key in LIMIT_KEYS if key.endswith("_threshold"))

@@ -129,6 +129,6 @@ def _ceiling(key: str, value: object) -> Number | None:
         if isinstance(value, str) and MONEY_PATTERN.fullmatch(value) is None:
             raise InvalidValueError(key, value, "an amount in US dollars such as 2.50")
         return checks.money_text(key, value) if isinstance(value, str) else checks.money(key, value)
-    if key == "max_duration_seconds":
+    if key in ("max_duration_seconds", "max_active_seconds"):
         return checks.seconds(key, value)
     return checks.whole_limit(key, value)

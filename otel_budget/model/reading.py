@@ -45,6 +45,8 @@ class SessionFacts(NamedTuple):
     optional_series: float | None = None
     """How many limits and estimates of progress the run has. With fewer of them seen, what is
     absent is missing; with as many, it is not there any more."""
+    active: float | None = None
+    """Seconds the run was active, without pauses and downtime, as the agent measured them."""
 
 
 class SessionReading(NamedTuple):

@@ -103,8 +103,11 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
     facts, orders = balance.facts, balance.orders.holding(now)
     own = bounds_from(facts.limits, facts.thresholds, "session")
     bounds = stricter(own, ceilings(rules.ceilings, rules.thresholds, orders.limits))
+    used = balance.used
     rates = {} if balance.ended else balance.rates  # a run that is over spends nothing any more
-    weighed = weigh(balance.used, bounds, balance.doubt, rates)
+    if semconv.ACTIVE_DURATION in bounds:
+        used, rates = _with_active(balance, rates)
+    weighed = weigh(used, bounds, balance.doubt, rates)
     completion_threshold = _completion_threshold(facts, rules)
     known = decide(weighed.status, facts.progress, completion_threshold)
     decision = _with_doubt(known, balance.doubt, bounds, rules.on_unknown)
@@ -150,6 +153,22 @@ def redecide(verdict: Verdict, progress: float | None, completion_threshold: flo
     return decide(verdict.status, progress, completion_threshold)[0] is Action.CONTINUE
 
 
+def _with_active(
+    balance: Balance, rates: Mapping[str, float]
+) -> tuple[Mapping[str, Number], Mapping[str, float]]:
+    """Return use and rates with the active time.
+
+    Of a run that does not say how long it was active no pause is known: it is its duration.
+    """
+    name, active = semconv.ACTIVE_DURATION, balance.active
+    if active is None:
+        if semconv.DURATION not in balance.used:
+            return balance.used, rates
+        active = float(balance.used[semconv.DURATION])
+    going_on = not balance.ended and balance.facts.state in ("running", None)
+    return {**balance.used, name: active}, {**rates, name: 1.0} if going_on else rates
+
+
 def _with_doubt(
     decision: Decision, doubt: Doubt, bounds: Bounds, on_unknown: OnUnknown
 ) -> Decision:
@@ -187,6 +206,10 @@ def _used_when_last_heard(balance: Balance) -> dict[str, Number]:
     age = max(balance.silent_for, balance.implausible_for or 0.0)
     if semconv.DURATION in used and not balance.ended:
         used[semconv.DURATION] = max(0.0, float(used[semconv.DURATION]) - age)
+    if balance.active_when_heard is not None:
+        used[semconv.ACTIVE_DURATION] = balance.active_when_heard
+    elif semconv.DURATION in used:
+        used[semconv.ACTIVE_DURATION] = used[semconv.DURATION]
     return used
 
 

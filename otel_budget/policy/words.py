@@ -23,7 +23,7 @@ def amount(resource: str, value: Number) -> str:
         money = value if isinstance(value, Decimal) else Decimal(repr(value))
         cents = money.quantize(Decimal("0.01"), context=_CUT)
         return f"${cents:,}" if cents == money else f"${money.normalize(_CUT):,f}"
-    if resource == semconv.DURATION:
+    if resource in semconv.TIMES:
         step = Decimal("0.1") if value < _TENTHS_BELOW else Decimal(1)
         return f"{Decimal(repr(value)).quantize(step, context=_CUT):,} s"
     return f"{value:,}"

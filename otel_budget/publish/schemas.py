@@ -198,13 +198,15 @@ def _ordering(description: str, required: list[str], properties: Json) -> Json:
 
 
 _DOLLARS_OR_SECONDS: Json = {"type": "number", "minimum": 0, "maximum": MAX_COUNT}
+_SECONDS: Json = {
+    "description": "null is no ceiling.",
+    "anyOf": [_DOLLARS_OR_SECONDS, {"type": "null"}],
+}
 _LIMITS: Json = {
     "max_tokens": _WHOLE,
     "max_api_calls": _WHOLE,
-    "max_duration_seconds": {
-        "description": "null is no ceiling.",
-        "anyOf": [_DOLLARS_OR_SECONDS, {"type": "null"}],
-    },
+    "max_duration_seconds": _SECONDS,
+    "max_active_seconds": _SECONDS,
     "max_cost_usd": {
         "description": "US dollars, as a decimal string or a number; null is no ceiling.",
         "anyOf": [

@@ -216,7 +216,9 @@ class Book:
         for session_id, account in self._ledger.accounts.items():
             before = self._published.get(session_id)
             if every or before is None or not before.stands(account, now):
-                balance = self._ledger.balance(account, now)
+                balance = self._ledger.balance(account, now, rules.ceilings)
+                if balance.active is not None:
+                    account.note_active(balance.active)
                 judged.append(Judged.of(account, balance, rules, now, before))
         return judged
 

@@ -52,7 +52,8 @@ class Judged:
         elif before.due_at > now:
             due_at = min(due_at, before.due_at)
         if not balance.ended:
-            due_at = min(due_at, now + float(verdict.headroom.get(semconv.DURATION, math.inf)))
+            rests = [verdict.headroom.get(time, math.inf) for time in semconv.TIMES]
+            due_at = min(due_at, now + float(min(rests)))
         judged.account, judged.revision, judged.due_at = account, account.revision, due_at
         judged.silence = math.inf if balance.ended else stale_after(balance, rules)
         return judged

@@ -74,6 +74,7 @@ _RULES: Final = {
     semconv.COMPLETION_THRESHOLD.name: _Rule("completion_threshold", max, top=1, positive=True),
     semconv.PROGRESS.name: _Rule("progress", min, top=1),
     semconv.DURATION_SECONDS.name: _Rule("duration", max),
+    semconv.ACTIVE_SECONDS.name: _Rule("active", max),
     semconv.SESSION_START.name: _Rule("started_at", max),
     semconv.INCARNATION_START.name: _Rule("incarnation_at", max),
     semconv.UNPRICED_CALLS.name: _Rule("unpriced_calls", max),
@@ -227,4 +228,4 @@ def number(resource: str, value: float) -> Number:
     """
     if resource == semconv.COST:
         return Decimal(repr(abs(value)))  # abs: -0.0 is 0
-    return abs(float(value)) if resource == semconv.DURATION else math.ceil(value)
+    return abs(float(value)) if resource in semconv.TIMES else math.ceil(value)

@@ -18,7 +18,7 @@ _RESOURCE_ROLES: Final = {
     semconv.TOKENS: (roles.TOKENS,),
     semconv.API_CALLS: (roles.CALLS,),
     semconv.COST: (roles.COST_USD,),
-    semconv.DURATION: (roles.REPEAT,),
+    **dict.fromkeys(semconv.TIMES, (roles.REPEAT,)),
 }
 #: What otel-budget itself exports, to be shown like the rest; the sidecar needs no preset for it.
 OTEL_BUDGET: Final = Preset(

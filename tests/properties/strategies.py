@@ -3,6 +3,7 @@
 import math
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ AMOUNTS: dict[str, st.SearchStrategy[Number]] = {
     semconv.TOKENS: counts,
     semconv.API_CALLS: counts,
     semconv.COST: money,
+    semconv.ACTIVE_DURATION: seconds,
 }
 #: Small and crowded, so that lines are met and crossed.
 NEAR: dict[str, st.SearchStrategy[Number]] = {
@@ -38,6 +40,7 @@ NEAR: dict[str, st.SearchStrategy[Number]] = {
     semconv.TOKENS: st.integers(0, 12),
     semconv.API_CALLS: st.integers(0, 12),
     semconv.COST: st.integers(0, 120).map(lambda tenths: Decimal(tenths) / 10),
+    semconv.ACTIVE_DURATION: st.integers(0, 12).map(float),
 }
 
 used = st.fixed_dictionaries(NEAR)
@@ -69,10 +72,15 @@ def balances(draw: st.DrawFn) -> Balance:
         completion_threshold=draw(st.none() | thresholds),
         progress=draw(progress),
     )
+    amounts = draw(used)
+    active: Any = amounts.pop(semconv.ACTIVE_DURATION)
+    active = draw(st.sampled_from([active, None]))
     return Balance(
         session_id="run",
         started_at=draw(st.none() | st.just(NOW - 60)),
-        used=draw(used),
+        used=amounts,
+        active=active,
+        active_when_heard=active,
         facts=facts,
         rates=draw(st.fixed_dictionaries({}, optional=dict.fromkeys(NEAR, st.floats(0, 1e9)))),
         sampled_at=draw(st.none() | st.just(NOW - 1)),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.ledger import record
+from otel_budget.ledger.active import active_seconds
 from otel_budget.ledger.counter import first
 from otel_budget.ledger.facts import filled, strictest
 from otel_budget.ledger.ledger import Ledger
@@ -25,7 +26,9 @@ facts = st.builds(
     SessionFacts,
     started_at=st.none() | st.just(T0),
     incarnation_at=st.none() | st.sampled_from([T0, T0 + 1, T0 + 2]),
-    carried_over=st.fixed_dictionaries({}, optional=counted),
+    carried_over=st.fixed_dictionaries(
+        {}, optional={**counted, semconv.ACTIVE_DURATION: NEAR[semconv.ACTIVE_DURATION]}
+    ),
     limits=limits,
     thresholds=thresholds_by_resource,
     completion_threshold=st.none() | thresholds,
@@ -36,6 +39,7 @@ facts = st.builds(
     unknown_usage_calls=calls,
     estimated_calls=calls,
     optional_series=st.none() | st.sampled_from([0.0, 1.0, 2.0, 9.0]),
+    active=st.none() | st.floats(0, 100),
 )
 
 
@@ -109,7 +113,8 @@ def test_the_order_in_which_processes_are_seen_does_not_matter(
         account = ledger.accounts[RUN]
         said = account.facts._replace(state=None)
         known = ledger.balance(account, T0 + 100)
-        verdict = judge_balance(known._replace(rates={}, gap=1.0), Rules(), T0 + 100)
+        known = known._replace(rates={}, gap=1.0, active=known.active_when_heard)
+        verdict = judge_balance(known, Rules(), T0 + 100)
         results.append((totals(ledger), said, known.used, known.silent_for, verdict))
     assert results[0] == results[1]
 
@@ -156,6 +161,7 @@ def test_an_account_comes_back_from_its_storage_exactly(
         same = ("facts", "targets", "implausible_since", "sampled_at", "ended_at", "began_at")
         assert all(getattr(again, name) == getattr(account, name) for name in same)
         assert (again.duration(T0 + 99), again.gap()) == (account.duration(T0 + 99), account.gap())
+        assert active_seconds(again, T0 + 99) == active_seconds(account, T0 + 99)
 
 
 @given(steps, steps)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from typing import Any
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -122,6 +123,9 @@ def test_more_use_never_turns_a_sidecars_stop_into_continue(
     """With good data and without."""
     doubt = worse(balance.doubt, further)
     later = balance._replace(used=more(balance.used, extra), doubt=doubt)
+    if balance.active is not None:
+        active: Any = balance.active + float(extra[semconv.ACTIVE_DURATION])
+        later = later._replace(active=active, active_when_heard=active)
     if stops(judge_balance(balance, by, NOW)):
         assert stops(judge_balance(later, by, NOW))
 
@@ -192,11 +196,13 @@ def test_to_mind_what_is_unknown_never_loosens_a_runs_verdict(
 def test_a_resource_that_is_not_known_is_not_read_as_0(
     balance: Balance, by: Rules, resource: str
 ) -> None:
-    """It is not in the verdict at all."""
+    """It is not in the verdict at all. A limited active time that is not known is the duration."""
     known = {name: value for name, value in balance.used.items() if name != resource}
-    verdict = judge_balance(balance._replace(used=known), by, NOW)
-    assert verdict.resources.keys() == known.keys()
-    assert resource not in verdict.headroom
+    balance = balance._replace(used=known, active=None, active_when_heard=None)
+    verdict = judge_balance(balance, by, NOW)
+    taken = {semconv.ACTIVE_DURATION} if semconv.DURATION in known else set()
+    assert verdict.resources.keys() - taken == known.keys()
+    assert resource not in verdict.headroom or resource in taken
 
 
 @given(balances(), rules())
@@ -222,7 +228,9 @@ def test_the_sidecar_and_the_run_agree_about_the_same_numbers(balance: Balance, 
     enough = good.facts.completion_threshold
     enough = 0.8 if enough is None else enough
     run = Situation(bounds, good.facts.progress, enough, good.doubt, by.on_unknown)
-    ours = own(good.used, run)
+    active = good.used[semconv.DURATION] if good.active is None else good.active
+    limited = {semconv.ACTIVE_DURATION: active} if semconv.ACTIVE_DURATION in bounds else {}
+    ours = own({**good.used, **limited}, run)
     same = ("action", "status", "reason", "message", "headroom", "completion_threshold")
     assert all(getattr(ours, name) == getattr(theirs, name) for name in same)
 
@@ -260,7 +268,7 @@ def test_using_exactly_the_headroom_changes_the_status_and_any_less_does_not(
     resource: str, data: st.DataObject
 ) -> None:
     """Of what is counted in whole numbers and in money; seconds are measured."""
-    assume(resource != semconv.DURATION)
+    assume(resource not in semconv.TIMES)
     value = data.draw(NEAR[resource])
     bounds = {
         resource: bound(resource, data.draw(NEAR[resource]), data.draw(thresholds), "session")

@@ -9,6 +9,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.ledger import record
+from otel_budget.ledger.incarnation import COUNTED
 from otel_budget.ledger.ledger import Balance, Ledger
 from otel_budget.model.doubt import Doubt
 from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
@@ -33,10 +34,14 @@ def balance(given: dict[str, Any]) -> Balance:
         progress=given.get("progress"),
     )
     trouble = given.get("trouble")
+    used = numbers(given["used"])
+    active: Any = used.pop(semconv.ACTIVE_DURATION, None)
     return Balance(
         session_id=RUN,
         started_at=None,
-        used=numbers(given["used"]),
+        used=used,
+        active=active,
+        active_when_heard=active,
         facts=facts,
         rates={},
         sampled_at=NOW,
@@ -191,6 +196,7 @@ def seen(at: float, data: dict[str, Any]) -> SessionReading:
         unknown_usage_calls=data.get("unknown_usage_calls"),
         estimated_calls=data.get("estimated_calls"),
         optional_series=data.get("optional_series"),
+        active=data.get("active"),
     )
     target, taken = data.get("target", "a"), float(data.get("taken", at))
     return SessionReading(RUN, target, taken, counters, facts, tuple(data.get("implausible", ())))
@@ -223,7 +229,8 @@ def of_ledger(given: Any) -> dict[str, Any]:
     known = ledger.balance(account, float(given[-1]["at"]))
     return {
         **{resource: float(value) for resource, value in known.used.items()},
-        "unknown": [resource for resource in semconv.RESOURCES if resource not in known.used],
+        "unknown": [r for r in (semconv.DURATION, *COUNTED) if r not in known.used],
+        **({} if known.active is None else {semconv.ACTIVE_DURATION: known.active}),
         "resets": account.resets,
         "incarnations": len(account.incarnations),
         "refused": ledger.dropped["old_run"],

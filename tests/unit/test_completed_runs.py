@@ -300,7 +300,8 @@ def test_downtime_that_leaves_no_room_is_said_at_once(
     ResourceMonitor.resume("nightly", tmp_path, clock=clock.clock).close(timeout=0)
     assert (
         "resumed, and is to stop at once: duration at 100.0% (3,600 s of 3,600 s), since it counts "
-        "the 3,000 s between the checkpoint and now, too"
+        "the 3,000 s between the checkpoint and now, too; to limit the time "
+        "it works, resume it with max_duration_seconds=None and max_active_seconds"
     ) in caplog.text
 
 
