@@ -247,6 +247,9 @@ DROPPED_SAMPLES: Final = _counter("otel_budget_sidecar_dropped_samples_total",
 RESETS: Final = _counter("otel_budget_sidecar_resets_total", "Counter resets seen.", REASON)
 CONCURRENT: Final = _counter("otel_budget_sidecar_concurrent_processes_total",
     "Processes that were found to go on with a run beside a newer one; both are counted.")
+VANISHED_RUNS: Final = _counter("otel_budget_sidecar_vanished_runs_total",
+    "Runs that did not say that they end, and whose target was taken away in order, or answers and "
+    "does not show them any more.")
 TICK_OVERRUNS: Final = _counter("otel_budget_sidecar_tick_overruns_total",
     "Ticks that outlasted their interval.")
 TICK_FAILURES: Final = _counter("otel_budget_sidecar_tick_failures_total",
@@ -262,8 +265,8 @@ BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which versi
 SIDECAR_METRICS: Final = (
     VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, WARNING_LIMIT, UTILIZATION, EXHAUSTION,
     VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, DATA_AGE, INCONCLUSIVE, DROPPED_SAMPLES, RESETS,
-    CONCURRENT, TICK_OVERRUNS, TICK_FAILURES, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK,
-    REFUSED_REQUESTS, BUILD_INFO,
+    CONCURRENT, VANISHED_RUNS, TICK_OVERRUNS, TICK_FAILURES, SIDECAR_SESSIONS, SUBSCRIBERS,
+    RELOAD_OK, REFUSED_REQUESTS, BUILD_INFO,
 )
 
 # fmt: on

@@ -23,6 +23,7 @@ from otel_budget.ledger.active import active_seconds
 from otel_budget.ledger.incarnation import COUNTED
 from otel_budget.model.doubt import NO_DOUBT, Doubt
 from otel_budget.model.order import NO_ORDERS, Orders
+from otel_budget.model.reading import plain_target
 from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class Ledger:
         self._whole_readings = 0
         self._targets: frozenset[str] | None = None
         """All that there were at the last whole reading; None if that is not known."""
+        self._down: frozenset[str] = frozenset()
+        """Those of them that gave nothing."""
 
     def apply(self, reading: Reading) -> None:
         """Take in one reading of one source."""
@@ -106,7 +109,7 @@ class Ledger:
             trouble = {**others, **trouble}
         else:
             self._whole_readings += 1
-            self._targets = reading.targets
+            self._targets, self._down = reading.targets, reading.down
         self._trouble = trouble
         in_order = sorted(reading.sessions, key=lambda s: s.facts.incarnation_at or 0.0)
         for session in self._let_in(in_order, reading.session_limit):
@@ -260,10 +263,11 @@ class Ledger:
             return True
         if account.ended_at is not None or self._targets is None:
             return False
-        if trouble is not None:
+        places = {plain_target(target) for target in account.targets}
+        if trouble is not None or not places.isdisjoint(self._down):
             account.lost_target = True
             return False
-        if account.lost_target and account.targets.isdisjoint(self._targets):
+        if account.lost_target and places.isdisjoint(self._targets):
             return False
         account.vanished_at = now
         self.vanished.append(account.session_id)

@@ -96,7 +96,10 @@ class Reading:
     asked: frozenset[str] | None = None
     """The targets that were asked, if it was not all of them; the others are as they were."""
     targets: frozenset[str] | None = None
-    """All there are, whether or not they answer; None if that is not known."""
+    """All there are, whether or not they answer; None if that is not known. Without what was added
+    to their labels on the way."""
+    down: frozenset[str] = frozenset()
+    """Those of them that gave nothing to whoever scraped them, beside those with a problem."""
     answered: bool = True
     """False if there were targets to ask, or to find out about, and none of them answered."""
 
@@ -107,3 +110,8 @@ class Reading:
             not problem.target and problem.reason is Reason.SOURCE_ERROR
             for problem in self.problems
         )
+
+
+def plain_target(target: str) -> str:
+    """Return a target without the labels that were added to it on the way, as in ``a/b{c="d"}``."""
+    return target.partition("{")[0]

@@ -67,7 +67,7 @@ class Telemetry(Collector):
         self._inconclusive = Counter(dict.fromkeys(map(str, NO_DATA), 0))
         self._buckets = [0] * (len(TICK_BUCKETS) + 1)
         self._tick_seconds = 0.0
-        self._concurrent = 0
+        self._concurrent = self._vanished = 0
         self._overruns = self._failures = 0
         self._refused = Counter(dict.fromkeys(semconv.REFUSAL_REASONS, 0))
         self._source: tuple[str, bool] | None = None
@@ -95,6 +95,7 @@ class Telemetry(Collector):
         with self._lock:
             self._step = step
             self._concurrent += len(step.concurrent)
+            self._vanished += len(step.news.vanished)
             for change in step.changes:
                 reason = str(change.verdict.reason)
                 self._changes[str(change.verdict.action), reason] += 1
@@ -159,6 +160,7 @@ class Telemetry(Collector):
         yield _counter(semconv.DROPPED_SAMPLES, _by_one({**_NOTHING_DROPPED, **self._step.dropped}))
         yield _counter(semconv.RESETS, _by_one({**_NO_RESETS, **self._step.resets}))
         yield _counter(semconv.CONCURRENT, {(): self._concurrent})
+        yield _counter(semconv.VANISHED_RUNS, {(): self._vanished})
         yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})
         yield _counter(semconv.TICK_FAILURES, {(): self._failures})
         yield _counter(semconv.REFUSED_REQUESTS, _by_one(self._refused))

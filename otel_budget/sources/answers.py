@@ -16,11 +16,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.model.reading import plain_target
 from otel_budget.sources.assemble import Sample, labels_text
 from otel_budget.sources.query import Point
 from otel_budget.sources.rows import Changes, Rows, UnusualError
 from otel_budget.sources.standing import Standing
 from otel_budget.sources.vector import (
+    ANSWERS,
     NAME,
     NO_FURTHER,
     SAMPLED,
@@ -33,6 +35,7 @@ from otel_budget.sources.vector import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from otel_budget.model.preset import Preset
     from otel_budget.model.reading import SessionReading
@@ -63,6 +66,8 @@ class Taken(NamedTuple):
     """What the server says is missing."""
     infos: Sequence[str] = ()
     """What else it has to say."""
+    ups: Mapping[str, bool] = {}
+    """Of targets, by job and instance, whether they answered when they were last scraped."""
 
 
 class _Time:
@@ -72,6 +77,10 @@ class _Time:
 
     def __init__(self, run: Run, at: float) -> None:
         self.run, self.at = run, at
+
+
+class _Up(_Time):
+    """Whether a target answered: 1 if it did."""
 
 
 class SessionAnswers:
@@ -97,7 +106,7 @@ class SessionAnswers:
         answer, found = take_apart(body, self._preset)
         self._forget()
         self._whole = found
-        return Taken(answer.sampled, answer.evaluated_at, answer.warnings, answer.infos)
+        return Taken(answer.sampled, answer.evaluated_at, answer.warnings, answer.infos, answer.ups)
 
     def found(self, date_of: DateOf) -> Found:
         """Return the sessions in the answer that was taken last."""
@@ -117,6 +126,12 @@ class SessionAnswers:
                 self._let_go(target)
         return Found(sessions, dropped, {})
 
+    def showing(self) -> AbstractSet[str]:
+        """Return the targets that show a series, by job and instance; after ``found``."""
+        if self._whole is not None:
+            return {plain_target(session.target) for session in self._whole.sessions}
+        return self._places.keys()
+
     def _forget(self) -> None:
         self._whole = None
         self._standings: dict[str, Standing] = {}
@@ -125,6 +140,8 @@ class SessionAnswers:
         self._times: dict[Run, list[_Time]] = {}
         self._added: dict[Run, set[str]] = {}
         """Per run, by job and instance, the labels that are part of its target."""
+        self._ups: dict[str, list[_Up]] = {}
+        """By job and instance."""
         self._timed: Counter[str] = Counter()
         """Target to the number of times."""
         self._plain: dict[str, str] = {}
@@ -142,7 +159,8 @@ class SessionAnswers:
         self._rows.take(rows, changes)
         self._whole = None
         sampled = {run: max(time.at for time in times) for run, times in self._times.items()}
-        return Taken(sampled, evaluated_at)
+        ups = {target: any(up.at == 1 for up in found) for target, found in self._ups.items()}
+        return Taken(sampled, evaluated_at, ups=ups)
 
     def _take_series(self, rows: list[bytes], changes: Changes[bytes, Slot | _Time]) -> None:
         """Take in series that are new; one by one, as they may be all of a large answer."""
@@ -160,18 +178,20 @@ class SessionAnswers:
         timeless: list[Run] = []
         begun: list[Run] = []
         for slot in slots:
-            if isinstance(slot, _Time):
+            if isinstance(slot, _Up):
+                self._remove_up(slot)
+            elif isinstance(slot, _Time):
                 times = self._times[slot.run]
                 times.remove(slot)
                 self._timed[slot.run[0]] -= 1
                 if not times:
                     del self._times[slot.run]
                     timeless.append(slot.run)
-                continue
-            standing = slot.session.standing
-            standing.remove(slot)
-            if slot.name == semconv.INCARNATION_START.name:
-                begun.append((standing.target, slot.session.session_id))
+            else:
+                standing = slot.session.standing
+                standing.remove(slot)
+                if slot.name == semconv.INCARNATION_START.name:
+                    begun.append((standing.target, slot.session.session_id))
         if any(self._shows(target, session_id) for target, session_id in timeless):
             raise UnusualError
         for target, session_id in begun:
@@ -180,6 +200,12 @@ class SessionAnswers:
                 if any(self._knows(each, session_id) for each in self._places[run[0]]):
                     raise UnusualError
                 del self._added[run]
+
+    def _remove_up(self, up: _Up) -> None:
+        target, _ = up.run
+        self._ups[target].remove(up)
+        if not self._ups[target]:
+            del self._ups[target]
 
     def _note_added(self, points: Iterable[Point]) -> None:
         """Note what was added on the way to the labels of runs that are new here."""
@@ -191,6 +217,10 @@ class SessionAnswers:
 
     def _add(self, point: Point, counted: set[Run]) -> Slot | _Time:
         """Take in a series that is new; note in ``counted`` the run that it is a counter of."""
+        if ANSWERS in point.labels:
+            up = _Up((target_of(point.labels), ""), point.value)
+            self._ups.setdefault(up.run[0], []).append(up)
+            return up
         name, labels, run = self._placed(point)
         if SAMPLED in point.labels:
             time = _Time(run, point.value)

@@ -1,10 +1,11 @@
 """Read sessions out of a server that speaks the Prometheus query API.
 
-One query per reading asks for both, so that they come from one server and one moment:
+One query per reading asks for all of it, so that it comes from one server and one moment:
 - the raw series. Nothing is summed over there: that would hide resets, ages and what is missing;
 - when each judged series was last sampled, marked by a label of its own. A server gives a series as
   current for minutes after its target went away, so the age comes from here and never from the
-  value's own timestamp.
+  value's own timestamp;
+- ``up``, which the server keeps of each of its targets: one that was taken away has none any more.
 
 Ages are differences on the server's clock, so they hold whatever that clock shows. A sample that
 would lie in the future is taken to be of the moment it was asked for.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.model.reading import Problem, Reading, SessionReading
@@ -24,7 +25,7 @@ from otel_budget.sources.assemble import NEEDED
 from otel_budget.sources.fetch import Access, Fetcher, FetchError
 from otel_budget.sources.notices import Notices
 from otel_budget.sources.query import AnswerError
-from otel_budget.sources.vector import NAME, SAMPLED, judged
+from otel_budget.sources.vector import ANSWERS, NAME, SAMPLED, judged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,6 +80,9 @@ class PrometheusSource:
         self._answers = SessionAnswers(settings.preset)
         self._times: dict[Run, dict[float, float]] = {}
         """Per run, the newest sample times as the server gave them, and as they were dated."""
+        self._targets: frozenset[str] | None = None
+        self._down: frozenset[str] = frozenset()
+        """As in a reading."""
         self._notices = Notices(logger, "targets show what their preset cannot count")
         self._infos = Notices(logger, "remarks on the query")
 
@@ -110,7 +114,10 @@ class PrometheusSource:
         said = {info: f"{self._url} says: {info}" for info in taken.infos}
         self._infos.note(said, logging.WARNING)
         missing = (*answer.missing, *taken.warnings)
-        return self._reading(found.sessions, self._partial(missing), found.dropped)
+        reading = self._reading(found.sessions, self._partial(missing), found.dropped)
+        if missing:
+            return reading  # a target may be among what is missing
+        return replace(reading, targets=self._targets, down=self._down)
 
     def take(self, body: bytes, asked_at: float) -> tuple[Found, Taken]:
         """Take in an answer, asked for at this time: all that takes the processor long.
@@ -119,7 +126,12 @@ class PrometheusSource:
         """
         taken = self._answers.take(body)
         self._note(taken, asked_at)
-        return self._answers.found(self._date_of), taken
+        found = self._answers.found(self._date_of)
+        # Where not each target that shows a run has its ``up``, that of another may be missing.
+        whole = bool(taken.ups) and taken.ups.keys() >= self._answers.showing()
+        self._targets = frozenset(taken.ups) if whole else None
+        self._down = frozenset(target for target, up in taken.ups.items() if not up)
+        return found, taken
 
     def _note(self, taken: Taken, asked_at: float) -> None:
         """Put the samples' times on our own clock; one already seen keeps the time it was given.
@@ -166,11 +178,14 @@ class PrometheusSource:
 
 
 def _query(matchers: Sequence[str], preset: Preset | None) -> str:
-    """Return the query for the raw series and, as further series, for their sample times."""
+    """Return the query for the raw series and, as further series, for their sample times, and for
+    which targets there are.
+    """
     needed = NEEDED if preset is None else preset.counted
     names = f'{NAME}=~"{"|".join(needed)}"'
     series = "{" + ",".join((names, *matchers)) + "}"
     braces = "{" + ",".join(matchers) + "}"
     # One time for each set of labels: all counters of a run are sampled together.
     times = " or ".join(f"timestamp({name}{braces})" for name in judged(preset))
-    return f'{series} or label_replace({times}, "{SAMPLED}", "1", "", "")'
+    sampled = f'label_replace({times}, "{SAMPLED}", "1", "", "")'
+    return f'{series} or {sampled} or label_replace(up{braces}, "{ANSWERS}", "1", "", "")'

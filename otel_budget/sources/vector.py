@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: A label that marks the time of a sample among the raw series.
 SAMPLED: Final = "otel_budget_sampled"
+#: A label that marks whether a target answered whoever scraped it.
+ANSWERS: Final = "otel_budget_target_answers"
 NAME: Final = "__name__"
 _TARGET_LABELS: Final = ("job", "instance")
 NO_FURTHER: Final = frozenset({NAME, SAMPLED, *_TARGET_LABELS})
@@ -46,6 +48,8 @@ class Answer:
     """On the server's clock; None if the answer is empty."""
     warnings: Sequence[str]
     infos: Sequence[str] = ()
+    ups: Mapping[str, bool] = field(default_factory=dict)
+    """Of targets, by job and instance, whether they answered when they were last scraped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,12 @@ def _answer(vector: Vector, preset: Preset | None) -> Answer:
     added = added_labels(vector.points)
     sampled: dict[Run, float] = {}
     by_target: defaultdict[str, list[Sample]] = defaultdict(list)
+    ups: dict[str, bool] = {}
     for point in vector.points:
+        if ANSWERS in point.labels:
+            target = target_of(point.labels)
+            ups[target] = ups.get(target, False) or point.value == 1
+            continue
         name = point.labels.get(NAME, "")
         labels = {k: v for k, v in point.labels.items() if k not in NO_FURTHER}
         target = target_of(point.labels)
@@ -108,7 +117,7 @@ def _answer(vector: Vector, preset: Preset | None) -> Answer:
             run = (target, session_id)
             sampled[run] = max(sampled.get(run, point.value), point.value)
     at = None if vector.evaluated_at is None else float(vector.evaluated_at)
-    return Answer(by_target, sampled, at, vector.warnings, vector.infos)
+    return Answer(by_target, sampled, at, vector.warnings, vector.infos, ups)
 
 
 def _session_id(labels: Mapping[str, str], target: str, preset: Preset | None) -> str:

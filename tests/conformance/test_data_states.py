@@ -86,10 +86,12 @@ class Sidecar:
         published = self.hub.get(run)
         return None if published is None else published.verdict
 
-    def inconclusive(self, reason: str) -> float:
-        """Return how often a run became inconclusive for a reason."""
+    def told_of(self, reason: str) -> float:
+        """Return how often a run became inconclusive for a reason, or vanished."""
         text = self.telemetry.exposition("")[0].decode()
         name = f'otel_budget_sidecar_inconclusive_total{{reason="{reason}"}} '
+        if reason == "stale_data":
+            name = "\notel_budget_sidecar_vanished_runs_total "
         return float(text.partition(name)[2].partition("\n")[0])
 
     def close(self) -> None:
@@ -132,7 +134,7 @@ def well(run: str, tokens: int | str = USED) -> str:
 
 
 def goes_silent(sidecar: Sidecar, _run: str) -> None:
-    """Its target answers, and does not show it any more."""
+    """Its target answers, and does not show it any more: it has vanished."""
     sidecar.rig.put("")
 
 
@@ -195,7 +197,7 @@ def assert_state(
     sidecar.advance(STALE_AFTER + 1)
     sidecar.tick()
     assert gist(sidecar.verdict(run)) == (Action.CONTINUE, LimitStatus.INCONCLUSIVE, reason)
-    assert sidecar.inconclusive(reason) == 1
+    assert sidecar.told_of(reason) == 1
     sidecar.advance(HOLD + 1)
     sidecar.tick()
     configured = sidecar.rules.on_no_data
@@ -207,7 +209,7 @@ def assert_state(
     sidecar.rig.put(well(run, USED + 1))
     sidecar.tick()
     assert gist(sidecar.verdict(run)) == expected
-    assert sidecar.inconclusive(reason) == 1
+    assert sidecar.told_of(reason) == 1
     source = "Prometheus" if sidecar.rig.through_prometheus else "direct scrape"
     note(
         "Never silently open",

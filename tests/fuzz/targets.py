@@ -76,6 +76,7 @@ def prometheus_answer(data: bytes) -> None:
         found = quick.found(lambda target, session_id: 0.0)  # noqa: ARG005 - as DateOf has it
         assert dict(taken.sampled) == dict(answer.sampled)
         assert taken.evaluated_at == answer.evaluated_at
+        assert taken.ups == answer.ups
         assert _by_run(found.sessions) == _by_run(alone.sessions)
         assert +Counter(found.dropped) == +Counter(alone.dropped)
         _is_sound(found.sessions)

@@ -12,9 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from otel_budget import ResourceMonitor, serve_metrics
+from tests.exposition import serve
 from tests.processes import SidecarProcess, sidecar, until
-from tests.prometheus_process import free_port
+from tests.prometheus_process import free_port, prometheus
 
 #: A batch job: it uses 3,000 tokens, ends in order, and says how long its end took.
 JOB = """
@@ -52,6 +55,17 @@ class Job:
         self._process = subprocess.Popen(
             [sys.executable, "-c", JOB, json.dumps(given)], stdout=subprocess.PIPE, text=True
         )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """SIGKILL it, if it lives."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
 
     def done(self) -> float:
         """Wait for its end; return the seconds that the end took."""
@@ -114,3 +128,32 @@ def test_leaving_a_run_waits_for_nobody(tmp_path: Path) -> None:
                 took.append(time.monotonic() - began)
             assert sorted(took)[10] < 0.1
             until(lambda: known(process, "request-19") == ("completed", 1) or None)
+
+
+@pytest.mark.real("prometheus")
+def test_through_a_prometheus_a_target_taken_away_is_told_from_one_that_is_down(
+    tmp_path: Path,
+) -> None:
+    """Of two live runs one is killed, and the entry of the other is removed."""
+    targets = tmp_path / "targets"
+    found = [{"job_name": "jobs", "file_sd_configs": [{"files": [f"{targets}/*.json"]}]}]
+    targets.mkdir()
+    # A page that stays: Prometheus begins to scrape 5 s after its targets change.
+    with serve() as other, prometheus(tmp_path, [other.address], found) as url:
+        given = {"register": str(targets), "seconds": 60}
+        jobs = [Job(name, **given) for name in ("killed", "removed")]
+        flags = ("--prometheus", url, "--interval", "0.3")
+        try:
+            with sidecar(tmp_path, *flags) as process:
+                ids = {job.session_id for job in jobs}
+                until(lambda: {known(process, each)[0] for each in ids} == {"running"} or None)
+                jobs[0].kill()
+                entry = next(targets.glob(f"*-{jobs[1].pid}-*.json"))
+                entry.unlink()
+                until(lambda: known(process, "removed")[0] == "vanished" or None)
+                time.sleep(1)
+                assert known(process, "killed")[0] == "running"
+                assert "session removed: vanished" in process.said()
+        finally:
+            for job in jobs:
+                job.kill()

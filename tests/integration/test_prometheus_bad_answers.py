@@ -253,7 +253,7 @@ def test_values_and_their_ages_come_in_one_answer() -> None:
         read(api.url, matchers=('job="agents"', 'env!~"dev.*"'))
         (form,) = api.forms
     parts = form["query"].split(" or ")
-    assert len(parts) == 1 + len(semconv.JUDGED_COUNTERS)
+    assert len(parts) == 2 + len(semconv.JUDGED_COUNTERS)
     assert all('job="agents",env!~"dev.*"}' in part for part in parts)
     assert "sum" not in form["query"]
 

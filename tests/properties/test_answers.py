@@ -13,7 +13,7 @@ from otel_budget import semconv
 from otel_budget.sources.answers import SessionAnswers
 from otel_budget.sources.assemble import NEEDED
 from otel_budget.sources.query import AnswerError
-from otel_budget.sources.vector import SAMPLED, Found, Run, take_apart
+from otel_budget.sources.vector import ANSWERS, SAMPLED, Found, Run, take_apart
 
 Row = tuple[tuple[tuple[str, str], ...], str]
 """Labels and value."""
@@ -46,9 +46,14 @@ def answer_rows(draw: st.DrawFn) -> list[list[Row]]:
         labels |= {SAMPLED: "1"} if name is None else {"__name__": name}
         return tuple(sorted(labels.items())), draw(value)
 
+    def up() -> Row:
+        labels = {**dict(draw(places)), ANSWERS: "1", "__name__": "up"}
+        return tuple(sorted(labels.items())), draw(value)
+
     def several(least: int, most: int) -> list[Row]:
         raw = [series(draw(names), draw(further)) for _ in range(draw(st.integers(least, most)))]
-        return [*raw, *(series(None, ()) for _ in range(draw(st.integers(least, most))))]
+        times = [series(None, ()) for _ in range(draw(st.integers(least, most)))]
+        return [*raw, *times, *(up() for _ in range(draw(st.integers(0, 2))))]
 
     rows = several(4, 12)
     answers = [rows]
@@ -84,7 +89,8 @@ def written(rows: Mapping[tuple[tuple[str, str], ...], str], at: float) -> bytes
 
 def by_change(quick: SessionAnswers, body: bytes) -> object:
     taken = quick.take(body)
-    return facts_of(taken.sampled, taken.evaluated_at, quick.found(date(taken.sampled)))
+    facts = facts_of(taken.sampled, taken.evaluated_at, quick.found(date(taken.sampled)))
+    return facts, dict(taken.ups)
 
 
 def alone(body: bytes) -> object:
@@ -92,7 +98,8 @@ def alone(body: bytes) -> object:
     fresh = SessionAnswers(None)
     fresh._take_changes = _refuse  # type: ignore[method-assign, assignment] # as a whole, then
     fresh.take(body)
-    return facts_of(answer.sampled, answer.evaluated_at, fresh.found(date(answer.sampled)))
+    facts = facts_of(answer.sampled, answer.evaluated_at, fresh.found(date(answer.sampled)))
+    return facts, dict(answer.ups)
 
 
 def _refuse(_body: bytes) -> object:
