@@ -232,6 +232,9 @@ UTILIZATION: Final = _gauge("otel_budget_utilization_ratio",
 EXHAUSTION: Final = _gauge("otel_budget_exhaustion_seconds",
     "Forecast seconds until the limit at the present rate; absent when nothing is being spent.",
     SESSION_ID, RESOURCE)
+LIMIT_UNJUDGED: Final = _gauge("otel_budget_limit_unjudged",
+    "Always 1: the resource is limited, and nothing exports what the run uses of it.",
+    SESSION_ID, RESOURCE)
 VERDICT_CHANGES: Final = _counter("otel_budget_verdict_changes_total",
     "Verdicts that changed.", ACTION, REASON)
 TICK_DURATION: Final = Metric("otel_budget_sidecar_tick_duration_seconds", "histogram",
@@ -264,9 +267,9 @@ BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which versi
 
 SIDECAR_METRICS: Final = (
     VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, WARNING_LIMIT, UTILIZATION, EXHAUSTION,
-    VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, DATA_AGE, INCONCLUSIVE, DROPPED_SAMPLES, RESETS,
-    CONCURRENT, VANISHED_RUNS, TICK_OVERRUNS, TICK_FAILURES, SIDECAR_SESSIONS, SUBSCRIBERS,
-    RELOAD_OK, REFUSED_REQUESTS, BUILD_INFO,
+    LIMIT_UNJUDGED, VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, DATA_AGE, INCONCLUSIVE,
+    DROPPED_SAMPLES, RESETS, CONCURRENT, VANISHED_RUNS, TICK_OVERRUNS, TICK_FAILURES,
+    SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS, BUILD_INFO,
 )
 
 # fmt: on

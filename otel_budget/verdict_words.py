@@ -23,6 +23,7 @@ def in_words(verdict: Verdict) -> str:
     for name, state in verdict.resources.items():
         origin = "" if state.limit_from is None else f", limit of the {state.limit_from}"
         lines.append(f"  {state.status:<11} {describe(name, state)}{origin}")
+    lines += [f"  {'not judged':<11} {name}: nothing exports it" for name in verdict.unjudged]
     return "\n".join(map(printable, lines))
 
 

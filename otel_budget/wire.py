@@ -57,6 +57,7 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
         "sequence": verdict.sequence,
         "decision_id": verdict.decision_id,
         "policy_revision": verdict.policy_revision,
+        "unjudged": list(verdict.unjudged),
     }
 
 
@@ -103,6 +104,7 @@ def from_dict(data: object) -> Verdict:
         completion_threshold=fields.maybe(fields.share, "completion_threshold"),
         # Not held against the states this version knows: a newer sidecar may know more.
         run_state=fields.maybe(fields.text, "run_state"),
+        unjudged=tuple(fields.maybe(fields.texts, "unjudged") or ()),
     )
 
 

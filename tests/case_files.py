@@ -45,7 +45,7 @@ SHAPES: dict[str, Any] = {
         "given": {"own": _LIMITS, "sidecar": _LIMITS, "used": BY_RESOURCE, "progress": VALUE},
         "want": {
             **_DECISION, "limit": BY_RESOURCE, "limit_from": BY_RESOURCE, "headroom": BY_RESOURCE,
-            "completion_threshold": VALUE,
+            "completion_threshold": VALUE, "unjudged": [VALUE], "message": VALUE,
         },
     },
     "no_data": {

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: Seconds. The lease runs by each reader's own clock; the times people read in logs do not.
 MOST_SKEW: Final = 5.0
+_SHOWN: Final = 3
 _NO_ENTRY: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 #: The metrics of a sidecar: name and label values to value.
@@ -78,6 +79,12 @@ def source(figures: Figures) -> Iterator[Finding]:
             yield ok("source", f"{name} answers; it has shown no run yet")
     if not up:
         yield broken("source", "nothing was read yet", "is it still starting? try again")
+    unjudged = [key[1:] for key in figures if key[0] == semconv.LIMIT_UNJUDGED.name]
+    if unjudged:
+        shown = ", ".join(f"{resource} of {session}" for session, resource in unjudged[:_SHOWN])
+        said = f"{len(unjudged):,} limits are not judged: nothing exports {shown}"
+        advice = "limit what the program exports: `otel-budget read URL` shows what counts"
+        yield warning("limits", said, advice)
     if not figures.get((semconv.RELOAD_OK.name,), 1.0):
         advice = "`otel-budget config check FILE` says what is wrong with it"
         yield warning("source", "the sidecar's file was refused; an older one holds", advice)

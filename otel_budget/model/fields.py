@@ -114,6 +114,13 @@ class Fields:
             raise self._refused(key, "an array of JSON objects")
         return value
 
+    def texts(self, key: str) -> list[str]:
+        """Return an array of strings."""
+        value = self._data.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._refused(key, "an array of strings")
+        return value
+
     def _number(self, key: str) -> int | float:
         value = self._data.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from otel_budget import semconv
+
 INPUT: Final = "input"
 OUTPUT: Final = "output"
 CACHED: Final = "cached"
@@ -29,6 +31,10 @@ PARTS: Final = {CACHED: INPUT, CACHE_WRITE: INPUT, REASONING: OUTPUT}
 WHOLES: Final = (INPUT, OUTPUT, TOKENS, CALLS, COST_USD)
 ROLES: Final = (*WHOLES, *PARTS, REPEAT)
 
+_RESOURCES: Final = {
+    INPUT: semconv.TOKENS, OUTPUT: semconv.TOKENS, TOKENS: semconv.TOKENS,
+    CALLS: semconv.API_CALLS, COST_USD: semconv.COST,
+}  # fmt: skip
 #: Where a preset does not say where it stands among others.
 USUAL_RANK: Final = 50
 #: Why a sample is skipped, where the preset does not say.
@@ -125,6 +131,12 @@ class Preset:
     def counted(self) -> tuple[str, ...]:
         """The spellings of those that may count as tokens, calls or cost."""
         return tuple(n for rule in self.metrics if rule.may_count for n in rule.names)
+
+    @property
+    def measured(self) -> frozenset[str]:
+        """The resources that it can say anything of, besides the duration."""
+        roles = {role for rule in self.metrics for role in rule.all_roles}
+        return frozenset(_RESOURCES[role] for role in roles & _RESOURCES.keys())
 
     @property
     def token_roles(self) -> tuple[str, ...]:

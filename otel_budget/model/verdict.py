@@ -130,6 +130,9 @@ class Verdict:
     """What the run said it was doing when it was judged, one of ``semconv.SESSION_STATES``: a
     verdict on a run that has ended is history. ``vanished``: it is not seen any more, and did not
     say that it ends. None: it did not say."""
+    unjudged: tuple[str, ...] = ()
+    """Resources that are limited and of whose use nothing is known: those limits cannot be judged.
+    They are absent from ``resources``."""
 
     @property
     def should_continue(self) -> bool:

@@ -238,12 +238,14 @@ def _verdict(
     """Put a verdict together. message: in place of the one that follows from the numbers."""
     status, resources = weighed
     action, reason = decision
+    known = bounds.keys() <= resources.keys()  # nearly always
+    unjudged = () if known else tuple(name for name in bounds if name not in resources)
     return Verdict(
         session_id=about.session_id,
         action=action,
         status=status,
         reason=reason,
-        message=message or _message(resources, decision, about),
+        message=message or _message(resources, decision, about) + _not_judged(unjudged),
         resources=resources,
         evaluated_at=about.now,
         started_at=about.started_at,
@@ -255,7 +257,13 @@ def _verdict(
         policy_revision=about.revision,
         completion_threshold=about.completion_threshold,
         run_state=about.run_state,
+        unjudged=unjudged,
     )
+
+
+def _not_judged(unjudged: tuple[str, ...]) -> str:
+    """Say which limits hold for nothing that is known."""
+    return f"; not judged, for nothing exports them: {', '.join(unjudged)}" if unjudged else ""
 
 
 _ADVICE = {

@@ -78,7 +78,7 @@ VERDICT: Json = {
         "version", "session_id", "run_started_at", "run_state", "action", "status", "reason",
         "message", "resources", "headroom", "budgets", "progress", "completion_threshold",
         "data_at", "evaluated_at", "lease_seconds", "valid_until", "sequence", "decision_id",
-        "policy_revision",
+        "policy_revision", "unjudged",
     ],
     "properties": {
         "version": {"const": wire.VERSION},
@@ -130,6 +130,14 @@ VERDICT: Json = {
         "sequence": {"type": "integer", "minimum": 1},
         "decision_id": {"type": "string"},
         "policy_revision": {"type": "string"},
+        "unjudged": {
+            "type": "array",
+            "description": (
+                "Resources that are limited and that nothing exports: these limits cannot be "
+                "judged. They are absent from resources."
+            ),
+            "items": {"type": "string"},
+        },
     },
 }  # fmt: skip
 

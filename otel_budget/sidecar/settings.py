@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otel_budget import semconv
 from otel_budget.config.load import revision
 from otel_budget.config.schema import PrometheusConfig
 from otel_budget.model.limits import IGNORE, LIMIT_FIELDS
@@ -81,15 +82,29 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
 
 def warnings(config: SidecarConfig) -> tuple[str, ...]:
     """Say what is allowed but should be meant."""
-    listen, found = config.listen, []
+    listen, found = config.listen, _unjudged(config)
     if listen.is_loopback:
-        return ()
+        return tuple(found)
     reached = f"listen: other hosts may reach {listen.address}"
     if not listen.asks_who:
         found.append(f"{reached}, nothing asks who they are: who reaches it reads all verdicts")
     if listen.tls is None and (listen.read_token_file or listen.admin_token_file):
         found.append(f"{reached}, tokens come in clear text: give tls, or put it behind a proxy")
     return tuple(found)
+
+
+def _unjudged(config: SidecarConfig) -> list[str]:
+    """Say which ceilings cannot be judged, because a preset has nothing to judge them by."""
+    chosen = _chosen(config.source)
+    read = (chosen,) if isinstance(chosen, PrometheusConfig) else chosen.targets
+    presets = {one.preset.name: one.preset for one in read if one.preset is not None}
+    limited = _limits(config.resource_limits).keys() - {semconv.DURATION}
+    return [
+        f"resource_limits: programs read by the preset {name} export no {resource}: that ceiling "
+        f"is not judged for them ({LIMIT_FIELDS[resource][0]})"
+        for name, preset in sorted(presets.items())
+        for resource in sorted(limited - preset.measured)
+    ]
 
 
 def describe_listen(config: ListenConfig) -> str:

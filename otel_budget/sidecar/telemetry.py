@@ -137,7 +137,7 @@ class Telemetry(Collector):
         used, remaining = _gauge(semconv.USED), _gauge(semconv.REMAINING)
         limit, exhaustion = _gauge(semconv.EFFECTIVE_LIMIT), _gauge(semconv.EXHAUSTION)
         warning = _gauge(semconv.WARNING_LIMIT)
-        utilization = _gauge(semconv.UTILIZATION)
+        utilization, unjudged = _gauge(semconv.UTILIZATION), _gauge(semconv.LIMIT_UNJUDGED)
         for verdict in verdicts:
             session = verdict.session_id
             action.add_metric((session,), verdict.action is Action.CONTINUE)
@@ -152,7 +152,10 @@ class Telemetry(Collector):
                 _add(warning, labels, state.warning_at)
                 _add(utilization, labels[:2], state.ratio)
                 _add(exhaustion, labels[:2], state.exhaustion_seconds)
+            for resource in verdict.unjudged:
+                unjudged.add_metric((session, resource), 1)
         yield from (action, info, used, remaining, limit, warning, utilization, exhaustion)
+        yield unjudged
 
     def _of_counts(self) -> Iterator[Family]:
         yield _counter(semconv.VERDICT_CHANGES, self._changes)

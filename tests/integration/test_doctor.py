@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
+from otel_budget.doctor.sidecar import Figures, source
 from tests.exposition import Exposition, line, page, serve
 from tests.figures import note
 from tests.processes import SidecarProcess, sidecar, until
@@ -296,3 +297,12 @@ def test_a_prometheus_between(tmp_path: Path, shown: Exposition) -> None:
         _, found = doctor(*flags)
         assert "nobody answers" in said(found, "prometheus", "broken")
     named("prometheus", "scrape failing, duplicated series, delta temporality, series missing")
+
+
+def test_limits_that_nothing_can_be_held_against() -> None:
+    """By the sidecar's own metrics: each is named, as far as there is room."""
+    figures: Figures = {("otel_budget_sidecar_source_up", "scrape"): 1.0}
+    figures |= {("otel_budget_limit_unjudged", f"run-{n}", "cost"): 1.0 for n in range(5)}
+    (found,) = [one for one in source(figures) if one.link == "limits"]
+    assert found.state == "warning"
+    assert found.said.startswith("5 limits are not judged: nothing exports cost of run-0, cost of")

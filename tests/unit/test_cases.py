@@ -129,6 +129,8 @@ def of_combined_limits(given: Any) -> dict[str, Any]:
         "limit_from": {name: state.limit_from for name, state in limited.items()},
         "headroom": {name: float(room) for name, room in verdict.headroom.items()},
         "completion_threshold": verdict.completion_threshold,
+        "unjudged": list(verdict.unjudged),
+        "message": verdict.message,
     }
 
 

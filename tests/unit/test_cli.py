@@ -244,6 +244,25 @@ def test_config_check_warns_of_an_address_others_reach(
     assert "who reaches it reads all verdicts" in last
 
 
+def test_config_check_warns_of_a_ceiling_that_a_preset_cannot_be_held_against(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Claude Code exports tokens and money, and no calls."""
+    file = tmp_path / "sidecar.yaml"
+    target = '{url: "http://127.0.0.1:9464/metrics", preset: claude_code}'
+    text = "source: {scrape: {targets: [TARGET]}}\nresource_limits: {LIMITS}\n"
+    file.write_text(
+        text.replace("TARGET", target).replace("LIMITS", "max_api_calls: 5, max_tokens: 9")
+    )
+    assert main(["config", "check", str(file)]) == 0
+    (warned,) = [line for line in capsys.readouterr().out.splitlines() if "warning:" in line]
+    assert "the preset claude_code export no api_calls" in warned
+    assert "max_api_calls" in warned
+    file.write_text(text.replace("TARGET", target).replace("LIMITS", "max_tokens: 9"))
+    main(["config", "check", str(file)])
+    assert "warning" not in capsys.readouterr().out
+
+
 def test_config_check_refuses_a_storage_the_sidecar_would_refuse(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -185,3 +185,28 @@ def test_what_others_wrote_becomes_one_short_printable_line() -> None:
     assert one_line("x" * 200) == "x" * 200
     assert one_line("x" * 201) == "x" * 199 + "…"
     assert len(one_line("y " * 10_000)) == 200
+
+
+def test_a_limit_on_what_a_run_does_not_export_is_told_once(
+    make: Any, log: pytest.LogCaptureFixture
+) -> None:
+    """Not at once: many programs export a resource with its first use only."""
+    steps = [reading(session(limits={"cost": 5}, tokens=n, at=START + n)) for n in range(200)]
+    parts = make(*steps)
+    ticks(parts, 50)
+    assert not [text for text in log.messages if "does not hold" in text]
+    ticks(parts, 140)
+    (told,) = [text for text in log.messages if "does not hold" in text]
+    assert told.startswith("session run-1: cost limited, and nothing exports it within 60 s")
+
+
+def test_a_limit_that_can_be_judged_after_all_is_not_told(
+    make: Any, log: pytest.LogCaptureFixture
+) -> None:
+    """The resource came with its first use."""
+    limits = {"api_calls": 5}
+    early = session(limits=limits)
+    early = early._replace(counters={("tokens", ""): 0})
+    ticks(make(reading(early), *(reading(session(limits=limits, tokens=n, at=START + n))
+                                 for n in range(1, 100))), 100)  # fmt: skip
+    assert not [text for text in log.messages if "does not hold" in text]

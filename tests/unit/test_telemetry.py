@@ -84,6 +84,7 @@ def test_the_numbers_are_those_of_the_verdicts(busy: Sidecar) -> None:
     assert found["otel_budget_effective_warning_limit"]["run-1", "tokens", "tokens"] == 800
     assert found["otel_budget_utilization_ratio"]["run-2", "tokens"] == 5.0
     assert found["otel_budget_remaining"]["run-2", "tokens", "tokens"] == 0
+    assert found["otel_budget_limit_unjudged"] == {("run-2", "cost"): 1.0}, "it exports no cost"
 
 
 def test_what_is_unlimited_or_not_spent_is_absent(busy: Sidecar) -> None:

@@ -97,7 +97,7 @@ def test_what_a_newer_sidecar_adds_is_accepted() -> None:
 OPTIONAL: dict[str, object] = {
     "run_started_at": None, "headroom": {}, "budgets": (), "progress": None, "data_at": None,
     "lease_seconds": None, "sequence": None, "decision_id": "", "policy_revision": "",
-    "completion_threshold": None, "run_state": None,
+    "completion_threshold": None, "run_state": None, "unjudged": (),
 }  # fmt: skip
 REQUIRED = [
     "version", "session_id", "action", "status", "reason", "message", "resources", "evaluated_at",
