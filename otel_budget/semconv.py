@@ -240,7 +240,9 @@ VERDICT_CHANGES: Final = _counter("otel_budget_verdict_changes_total",
 TICK_DURATION: Final = Metric("otel_budget_sidecar_tick_duration_seconds", "histogram",
     "Seconds one tick took: reading, accounting, judging, storing.")
 SOURCE_UP: Final = _gauge("otel_budget_sidecar_source_up",
-    "1 if the last reading of the source succeeded.", SOURCE)
+    "1 if the source was read and a target answered, or no live run depends on one.", SOURCE)
+TARGETS_FAILING: Final = _gauge("otel_budget_sidecar_targets_failing",
+    "Targets that gave nothing at the last reading.", SOURCE)
 DATA_AGE: Final = _gauge("otel_budget_sidecar_data_age_seconds",
     "Age of the newest sample from the source.", SOURCE)
 INCONCLUSIVE: Final = _counter("otel_budget_sidecar_inconclusive_total",
@@ -267,7 +269,8 @@ BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which versi
 
 SIDECAR_METRICS: Final = (
     VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, WARNING_LIMIT, UTILIZATION, EXHAUSTION,
-    LIMIT_UNJUDGED, VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, DATA_AGE, INCONCLUSIVE,
+    LIMIT_UNJUDGED, VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, TARGETS_FAILING,
+    DATA_AGE, INCONCLUSIVE,
     DROPPED_SAMPLES, RESETS, CONCURRENT, VANISHED_RUNS, TICK_OVERRUNS, TICK_FAILURES,
     SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS, BUILD_INFO,
 )

@@ -15,7 +15,7 @@ from otel_budget.model import checks
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from otel_budget.doctor.finding import Finding
 
@@ -43,12 +43,26 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
         if finding.state is State.BROKEN:
             return
     before = sidecar.figures_of(asker)
-    yield from sidecar.source(before)
+    source = list(sidecar.source(before))
+    follows = not arguments.metrics or arguments.serve or arguments.register
+    # A source that had nothing to read may well read the test session: that decides.
+    undecided = follows and not _all_hold(source)
+    if not undecided:
+        yield from source
     for url in arguments.metrics:
         yield from pages.look_at(url, asker, plan.timeout)
-    if not arguments.metrics or arguments.serve or arguments.register:
-        yield from chain.follow(plan)
+    if follows:
+        followed = []
+        for finding in chain.follow(plan):
+            followed.append(finding)
+            yield finding
+        if undecided:
+            yield from map(sidecar.read_anyway, source) if _all_hold(followed) else source
     yield from sidecar.since(before, sidecar.figures_of(asker))
+
+
+def _all_hold(findings: Iterable[Finding]) -> bool:
+    return all(finding.state is not State.BROKEN for finding in findings)
 
 
 def _plan(arguments: argparse.Namespace) -> chain.Plan:

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otel_budget import semconv
 from otel_budget.asking import AskError
-from otel_budget.doctor.finding import broken, ok, warning
+from otel_budget.doctor.finding import State, broken, ok, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,12 +69,16 @@ def source(figures: Figures) -> Iterator[Finding]:
     """Yield how the sidecar's source is."""
     up = _labelled(figures, semconv.SOURCE_UP)
     age = _labelled(figures, semconv.DATA_AGE)
+    failing = _labelled(figures, semconv.TARGETS_FAILING)
     for name, value in up.items():
         if not value:
             advice = "its log names the target, or the server, and what went wrong"
             yield broken("source", f"scrape failing: the source {name} gives nothing", advice)
         elif name in age:
             yield ok("source", f"{name} answers; its newest sample is {age[name]:.1f} s old")
+        elif failing.get(name):
+            said = f"{failing[name]:.0f} targets do not answer, with no live run on them"
+            yield ok("source", f"{name} is read; {said}")
         else:
             yield ok("source", f"{name} answers; it has shown no run yet")
     if not up:
@@ -88,6 +92,13 @@ def source(figures: Figures) -> Iterator[Finding]:
     if not figures.get((semconv.RELOAD_OK.name,), 1.0):
         advice = "`otel-budget config check FILE` says what is wrong with it"
         yield warning("source", "the sidecar's file was refused; an older one holds", advice)
+
+
+def read_anyway(finding: Finding) -> Finding:
+    """Return what was found of a source, now that it has read the test session."""
+    if finding.state is not State.BROKEN:
+        return finding
+    return warning(finding.link, f"{finding.said}, but it read the test session", finding.advice)
 
 
 def since(before: Figures, after: Figures) -> Iterator[Finding]:

@@ -103,10 +103,18 @@ class Reading:
     answered: bool = True
     """False if there were targets to ask, or to find out about, and none of them answered."""
 
+    listed: bool = True
+    """False if it could not be found out which targets there are."""
+
     @property
     def ok(self) -> bool:
         """True if the source, or at least one of its targets, answered, be it without a run."""
-        return self.answered and not any(
+        return self.answered and self.read
+
+    @property
+    def read(self) -> bool:
+        """True if the source was read, although perhaps none of its targets is there."""
+        return self.listed and not any(
             not problem.target and problem.reason is Reason.SOURCE_ERROR
             for problem in self.problems
         )

@@ -47,7 +47,7 @@ class Host(Operations, Protocol):
 
     @property
     def ready(self) -> bool:
-        """True once a reading of the source was good."""
+        """True once the source was read."""
 
     @property
     def retry_after(self) -> float:
@@ -116,7 +116,7 @@ class _Api:
         published = self._hub.get(session_id)
         if published is not None:
             return _json(published.json)
-        # Before the first good tick nobody can tell an unknown run from one not read yet. What is
+        # Before the first reading nobody can tell an unknown run from one not read yet. What is
         # known from the time before a restart is answered above: exceeded stays exceeded.
         if not self._host.ready:
             raise self._not_ready()

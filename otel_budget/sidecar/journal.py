@@ -133,7 +133,7 @@ class Journal:
                 )  # fmt: skip
 
     def stepped(self, step: Step) -> None:
-        """Tell which runs came, which are to do something else now, and which went."""
+        """Tell which runs came, which have a new action, and which went."""
         news = step.news
         crowded = {
             target: f"target {one_line(target)} shows more runs than session_limit allows: the "
@@ -151,7 +151,7 @@ class Journal:
         for lines, many in (
             ({s: f"session {s}: seen at {place}" for s, place in news.begun.items()},
              "sessions are seen for the first time"),
-            (_changes(step.changes), "sessions are to do something else than before"),
+            (_changes(step.changes), "sessions have a new action"),
             ({s: f"session {s}: ended: {state}" for s, state in news.ended.items()},
              "sessions ended"),
             ({s: f"session {s}: vanished: it did not say that it ends, and its target was taken "
@@ -185,7 +185,7 @@ class Journal:
 
 
 def _changes(changes: tuple[Change, ...]) -> dict[str, str]:
-    """Return a line for each run that is to do something else than before."""
+    """Return a line for each run with a new action."""
     lines = {}
     for change in changes:
         verdict, before = change.verdict, change.before

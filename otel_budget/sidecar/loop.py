@@ -84,7 +84,7 @@ class Loop:
         """Put the parts together; nothing runs yet. wait: replaced by tests, which don't sleep."""
         self.settings = settings
         self.ready = False
-        """True once a reading was good."""
+        """True once the source was read: that targets are not there (yet) is no failure of it."""
         self._book, self._hub, self._telemetry = book, hub, telemetry
         self._clock, self._wait = clock, wait
         self._next: Settings | None = None
@@ -226,7 +226,7 @@ class Loop:
             logger.exception("this tick failed; no verdict was published")
             self._telemetry.tick_failed()
             return
-        if reading is not None and whole and reading.ok:
+        if reading is not None and whole and reading.read:
             self.ready = True
         self._hand_out(step)
 

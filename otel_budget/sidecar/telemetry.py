@@ -10,7 +10,7 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -22,7 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from otel_budget import semconv
-from otel_budget.model.verdict import Action
+from otel_budget.model.verdict import Action, Reason
 from otel_budget.policy.decide import KNOWN, NO_DATA
 from otel_budget.policy.ordered import STOPPED
 from otel_budget.policy.unknown import UNKNOWN_USAGE, UNPRICED
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric as Family
 
     from otel_budget.model.reading import Reading
+    from otel_budget.model.verdict import Verdict
     from otel_budget.sources.base import Clock
 
 #: Upper bounds in seconds: from a scrape on the same host to a slow query over many runs.
@@ -47,6 +48,7 @@ _DECISIONS = tuple(
         *((do, reason) for do in Action for reason in NO_DATA),
     )
 )  # fmt: skip
+_NOTHING: Final = Reason.SOURCE_ERROR
 _NOTHING_DROPPED = dict.fromkeys(semconv.DROP_REASONS, 0)
 _NO_RESETS = dict.fromkeys(semconv.RESET_REASONS, 0)
 
@@ -70,7 +72,8 @@ class Telemetry(Collector):
         self._concurrent = self._vanished = 0
         self._overruns = self._failures = 0
         self._refused = Counter(dict.fromkeys(semconv.REFUSAL_REASONS, 0))
-        self._source: tuple[str, bool] | None = None
+        self._source: tuple[str, bool, bool, int] | None = None
+        """Its name, whether it answers, whether it was read at all, and how many targets fail."""
         self._newest_sample: float | None = None
         self._reload_ok = True
         self.registry.register(self)
@@ -85,7 +88,8 @@ class Telemetry(Collector):
         with self._lock:
             if self._source is not None and self._source[0] != reading.source:
                 self._newest_sample = None  # the source was exchanged
-            self._source = (reading.source, reading.ok)
+            failing = sum(1 for p in reading.problems if p.target and p.reason is _NOTHING)
+            self._source = (reading.source, reading.ok, reading.read, failing)
             samples = [session.sampled_at for session in reading.sessions]
             if samples:
                 self._newest_sample = max(*samples, self._newest_sample or -math.inf)
@@ -171,12 +175,15 @@ class Telemetry(Collector):
     def _of_the_process(self) -> Iterator[Family]:
         yield self._tick_histogram()
         up, age = _gauge(semconv.SOURCE_UP), _gauge(semconv.DATA_AGE)
+        failing = _gauge(semconv.TARGETS_FAILING)
         if self._source is not None:
-            name, ok = self._source
-            up.add_metric((name,), ok)
+            name, ok, read, targets = self._source
+            failing.add_metric((name,), targets)
+            # Targets without a live run may be gone: on a quiet night all of them are.
+            up.add_metric((name,), ok or (read and not any(map(_lives, self._step.verdicts))))
             if self._newest_sample is not None:
                 age.add_metric((name,), max(0.0, self._clock() - self._newest_sample))
-        yield from (up, age)
+        yield from (up, failing, age)
         yield _single(semconv.SIDECAR_SESSIONS, len(self._step.verdicts))
         yield _single(semconv.SUBSCRIBERS, self._subscribers())
         yield _single(semconv.RELOAD_OK, self._reload_ok)
@@ -192,6 +199,10 @@ class Telemetry(Collector):
         family = HistogramMetricFamily(metric.name, metric.help)
         family.add_metric((), buckets, self._tick_seconds)
         return family
+
+
+def _lives(verdict: Verdict) -> bool:
+    return verdict.run_state not in semconv.OVER_STATES
 
 
 def _gauge(metric: semconv.Metric) -> GaugeMetricFamily:

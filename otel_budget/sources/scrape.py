@@ -13,7 +13,7 @@ import asyncio
 import dataclasses
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -107,7 +107,8 @@ class ScrapeSource:
         """Scrape all targets at once; see Source.read."""
         self._strange, self._uncounted = {}, {}
         targets, problems = await self._discover()
-        reading = await self._ask(targets, problems)
+        listed = bool(targets) or not problems
+        reading = replace(await self._ask(targets, problems), listed=listed)
         self._notices.note(self._strange, logging.WARNING)
         self._foreign_notices.note(self._uncounted, logging.WARNING)
         return reading

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from otel_budget.doctor.sidecar import Figures, source
 from tests.exposition import Exposition, line, page, serve
 from tests.figures import note
 from tests.processes import SidecarProcess, sidecar, until
-from tests.prometheus_process import prometheus
+from tests.prometheus_process import free_port, prometheus
 from tests.query import Prometheus
 from tests.scripted_sidecar import Request, scripted
 
@@ -153,14 +156,48 @@ def test_scraped_by_somebody_else(tmp_path: Path) -> None:
     named("verdict", "scraped, but not by whom the sidecar asks")
 
 
-def test_scrape_failing(tmp_path: Path) -> None:
-    source = {"scrape": {"targets": ["http://127.0.0.1:9/metrics"], "interval": "100ms"}}
+def test_scrape_failing(tmp_path: Path, shown: Exposition) -> None:
+    """The target of a run that lives does not answer, and nobody reads the test session."""
+    source = {"scrape": {"targets": [shown.url], "interval": "100ms"}}
     with running(tmp_path, source=source) as process:
+        until(lambda: process.verdict(RUN))
+        shown.show(None)
         until(lambda: "gives nothing" in process.said())
         status, found = doctor("--sidecar", process.url, "--serve", "127.0.0.1:0", "--timeout", "1")
     assert status == 1
     assert "scrape failing: the source scrape gives nothing" in said(found, "source", "broken")
     named("source", "scrape failing")
+
+
+def test_a_fresh_install_is_in_order_before_its_first_run(tmp_path: Path) -> None:
+    """Nobody is at the target until the test session is; how late a stop would be is told."""
+    port = free_port()
+    source = {"scrape": {"targets": [f"http://127.0.0.1:{port}/metrics"], "interval": "200ms"}}
+    with running(tmp_path, source=source, verdicts={"lease": "9s"}) as process:
+        until(lambda: "gives nothing" in process.said())
+        with urllib.request.urlopen(f"{process.url}/-/ready", timeout=5) as answer:
+            assert answer.status == HTTPStatus.OK
+        status, found = doctor("--sidecar", process.url, "--serve", f"127.0.0.1:{port}")
+    assert status == 0, found
+    assert {f["state"] for each in found.values() for f in each} == {"ok"}
+    assert "1 targets do not answer, with no live run on them" in said(found, "source", "ok")
+    took = re.search(r"after ([0-9.]+) s; a stop takes no longer", said(found, "latency", "ok"))
+    assert took is not None
+    assert float(took[1]) < 2.0, "not a third of the lease"
+
+
+def test_what_a_killed_run_left_behind_breaks_no_link(tmp_path: Path, shown: Exposition) -> None:
+    """Its target is dead, and it is said; but the test session goes all the way."""
+    folder = tmp_path / "sd"
+    folder.mkdir()
+    (folder / "dead.json").write_text(json.dumps([{"targets": [shown.address]}]))
+    with running(tmp_path) as process:
+        until(lambda: process.verdict(RUN))
+        shown.show(None)
+        until(lambda: "gives nothing" in process.said())
+        status, found = doctor("--sidecar", process.url, "--register", str(folder))
+    assert status == 0, found
+    assert "gives nothing, but it read the test session" in said(found, "source", "warning")
 
 
 def test_stale(tmp_path: Path, shown: Exposition) -> None:

@@ -119,7 +119,7 @@ def test_many_runs_are_no_flood(make: Any, log: pytest.LogCaptureFixture, number
         return
     assert log.messages == [
         "2,000 sessions are seen for the first time: run-0; run-1; run-2; and 1,997 more",
-        "2,000 sessions are to do something else than before: run-0; run-1; run-2; and 1,997 more",
+        "2,000 sessions have a new action: run-0; run-1; run-2; and 1,997 more",
         "2,000 sessions ended: run-0; run-1; run-10; and 1,997 more",
     ]
 

@@ -142,15 +142,36 @@ def test_after_a_restart_what_is_known_is_told_before_the_source_answers(make: M
     assert not hanging.loop.ready
 
 
-def test_it_is_ready_when_one_target_answers_without_a_run_and_another_is_dead(make: Make) -> None:
+def test_it_is_ready_and_its_source_up_although_no_target_is_there(make: Make) -> None:
+    """On a quiet night, or before the first run, there is none; and nothing depends on it."""
     dead = Problem("http://gone/metrics", Reason.SOURCE_ERROR, "connection refused")
     parts = make(reading(problems=(dead,), answered=False), reading(problems=(dead,)))
     ready = []
     for _ in range(2):
         ticks(parts)
         ready.append(parts.loop.ready)
-    assert ready == [False, True]
-    assert 'source_up{source="scrape"} 1.0' in parts.metrics()
+        assert 'source_up{source="scrape"} 1.0' in parts.metrics()
+    assert ready == [True, True]
+
+
+def test_it_is_not_ready_while_it_cannot_know_its_targets(make: Make) -> None:
+    bad = Problem("targets.json", Reason.SOURCE_ERROR, "targets.json: is not JSON")
+    parts = make(reading(problems=(bad,), answered=False, listed=False), reading())
+    ticks(parts)
+    assert not parts.loop.ready
+    assert 'source_up{source="scrape"} 0.0' in parts.metrics()
+    ticks(parts)
+    assert parts.loop.ready
+
+
+@pytest.mark.parametrize(("state", "up"), [("running", 0), (None, 0), ("completed", 1)])
+def test_a_source_is_down_if_a_live_run_depends_on_targets_that_fail(
+    make: Make, state: Any, up: int
+) -> None:
+    dead = Problem("http://gone/metrics", Reason.SOURCE_ERROR, "connection refused")
+    parts = make(reading(session(state=state)), reading(problems=(dead,), answered=False))
+    ticks(parts, 2)
+    assert f'source_up{{source="scrape"}} {up}.0' in parts.metrics()
 
 
 def test_it_is_ready_after_the_first_good_reading_and_not_before(make: Make) -> None:
