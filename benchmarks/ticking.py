@@ -182,7 +182,7 @@ def opened(source: Prepared) -> Iterator[tuple[Loop, _Timed]]:
         loop = Loop(
             Settings("scrape", source, 1.0, Rules(), 900.0),
             book=Book(store, restored, source.now),
-            hub=Hub(15.0),
+            hub=Hub(15.0, clock),
             telemetry=Telemetry("1", clock, lambda: 0),
             clock=clock,
         )

@@ -259,6 +259,8 @@ TICK_OVERRUNS: Final = _counter("otel_budget_sidecar_tick_overruns_total",
     "Ticks that outlasted their interval.")
 TICK_FAILURES: Final = _counter("otel_budget_sidecar_tick_failures_total",
     "Ticks that failed and published no verdict.")
+ABSENT_SECONDS: Final = _counter("otel_budget_sidecar_absent_seconds_total",
+    "Seconds the sidecar's process did not run (stopped, asleep, starved): no run's silence.")
 SIDECAR_SESSIONS: Final = _gauge("otel_budget_sidecar_sessions", "Sessions in the ledger.")
 SUBSCRIBERS: Final = _gauge("otel_budget_sidecar_subscribers", "Open verdict streams.")
 RELOAD_OK: Final = _gauge("otel_budget_sidecar_config_last_reload_successful",
@@ -272,7 +274,7 @@ SIDECAR_METRICS: Final = (
     LIMIT_UNJUDGED, VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, TARGETS_FAILING,
     DATA_AGE, INCONCLUSIVE,
     DROPPED_SAMPLES, RESETS, CONCURRENT, VANISHED_RUNS, TICK_OVERRUNS, TICK_FAILURES,
-    SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS, BUILD_INFO,
+    ABSENT_SECONDS, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS, BUILD_INFO,
 )
 
 # fmt: on

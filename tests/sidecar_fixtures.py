@@ -20,9 +20,10 @@ from otel_budget.sidecar.store import open_store
 from otel_budget.sidecar.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
+    from otel_budget.ledger.absences import Spell
     from otel_budget.sidecar.store import Store
 
 START = 1_700_000_000.0
@@ -136,6 +137,19 @@ class Sidecar:
     loop: Loop
     waits: list[float] = field(default_factory=list)
     """Seconds the loop wanted to wait, in order."""
+    spells: list[Spell] = field(default_factory=list)
+    """When the process did not run, of what the loop has not asked for yet."""
+
+    def freeze(self, seconds: float) -> None:
+        """Let time pass in which the process does not run."""
+        begin = self.clock.now
+        self.clock.advance(seconds)
+        self.spells.append((begin, self.clock.now))
+
+    def absent(self) -> list[Spell]:
+        """Return the spells since this was asked last."""
+        spells, self.spells = self.spells, []
+        return spells
 
     def metrics(self) -> str:
         """Return its exposition."""
@@ -149,11 +163,15 @@ def sidecar(
     clock: SteadyClock | None = None,
     interval: float = 1.0,
     waits: int = 1000,
+    freezes: Mapping[int, float] | None = None,
 ) -> Sidecar:
-    """Build a sidecar on a store in a folder; ``loop.run`` stops after so many waits."""
+    """Build a sidecar on a store in a folder; ``loop.run`` stops after so many waits.
+
+    freezes: the number of a wait to the seconds that the process is frozen in it, on top.
+    """
     clock = clock or SteadyClock()
     store, restored = open_store(str(folder / "otel-budget.db"))
-    hub = Hub(LEASE)
+    hub = Hub(LEASE, clock)
     telemetry = Telemetry("1.2.3", clock, lambda: hub.subscribers)
     source = Script(clock, *(steps or (reading(),)))
     settings = Settings("scrape", source, interval, rules or ceilings(tokens=1000), 3600.0)
@@ -167,11 +185,19 @@ def sidecar(
             await asyncio.sleep(0)
         if not any(task.done() for task in tasks):
             clock.advance(max(0.0, seconds))
+        if len(noted) in (freezes or {}):
+            parts.freeze((freezes or {})[len(noted)])
         if len(noted) >= waits:
             loop.stop()
 
-    loop = Loop(settings, book=book, hub=hub, telemetry=telemetry, clock=clock, wait=wait)
-    return Sidecar(store, book, hub, telemetry, clock, source, loop, noted)
+    def absent() -> list[Spell]:
+        return parts.absent()
+
+    loop = Loop(
+        settings, book=book, hub=hub, telemetry=telemetry, clock=clock, wait=wait, absent=absent
+    )  # fmt: skip
+    parts = Sidecar(store, book, hub, telemetry, clock, source, loop, noted)
+    return parts
 
 
 def verdict(

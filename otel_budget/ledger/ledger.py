@@ -18,6 +18,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.ledger.absences import Absences
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.active import active_seconds
 from otel_budget.ledger.incarnation import COUNTED
@@ -73,6 +74,8 @@ class Balance(NamedTuple):
     """Seconds it was active. None: it does not say, or nobody asked."""
     active_when_heard: float | None = None
     """The same as of the newest sample."""
+    unheard_for: float = 0.0
+    """Of ``silent_for``, the seconds in which nobody listened: they are not the run's silence."""
 
 
 class Ledger:
@@ -81,6 +84,7 @@ class Ledger:
     def __init__(self) -> None:
         """Begin empty."""
         self.accounts: dict[str, Account] = {}
+        self.absences = Absences()
         self.superseded: list[Account] = []
         """Accounts closed by a new run under the same id, until the store has taken them."""
         self.dropped: Counter[str] = Counter()
@@ -184,7 +188,7 @@ class Ledger:
             return at >= (account.sampled_at or account.first_seen_at) - silence
         ended = account.ended_at is not None and at > account.ended_at
         live = confirmed and reading.facts.state not in semconv.ENDED_STATES
-        return live and (ended or account.silent_for(at) > silence)
+        return live and (ended or self._silent_for(account, at) > silence)
 
     def adopt(self, account: Account, now: float) -> None:
         """Take in an account from the store; somebody listens to it again from now on."""
@@ -218,7 +222,7 @@ class Ledger:
         }
         if account.ended_at is None:
             rates[semconv.DURATION] = 1.0
-        since = account.implausible_since
+        since, watched_from = account.implausible_since, account.watched_from
         trouble = self._account_trouble(account)
         facts = account.facts
         if account.shown_in != self._whole_readings and self._has_vanished(account, trouble, now):
@@ -234,14 +238,22 @@ class Ledger:
             silent_for=max(0.0, now - heard_at),
             gap=account.gap(),
             trouble=trouble,
-            implausible_for=None if since is None else max(0.0, now - since),
+            implausible_for=(
+                None if since is None else max(0.0, now - since - self.absences.since(since))
+            ),
             ended=account.ended_at is not None,
-            listened_for=max(0.0, now - account.watched_from),
+            listened_for=max(0.0, now - watched_from - self.absences.since(watched_from)),
             doubt=account.doubt,
             orders=account.orders,
             active=active_seconds(account, now) if limited else None,
             active_when_heard=active_seconds(account, None) if limited else None,
+            unheard_for=self.absences.since(heard_at),
         )
+
+    def _silent_for(self, account: Account, now: float) -> float:
+        """Return seconds without a confirmed sample in which somebody listened."""
+        silent = account.silent_for(now)
+        return silent - self.absences.since(now - silent)
 
     def forget(self, now: float, forget_after: float, hold: float = math.inf) -> list[Account]:
         """Take out and return the runs that ended a while ago, or were silent for too long.
@@ -249,7 +261,7 @@ class Ledger:
         hold: seconds for which the verdict on a run that vanished is held; all hear what follows.
         """
         keep = hold + KEEP_ENDED
-        gone = [a for a in self.accounts.values() if _is_over(a, now, forget_after, keep)]
+        gone = [a for a in self.accounts.values() if self._is_over(a, now, forget_after, keep)]
         for account in gone:
             del self.accounts[account.session_id]
         return gone
@@ -287,10 +299,12 @@ class Ledger:
     def _trouble_at(self, target: str) -> Reason | None:
         return self._trouble.get(target) or self._trouble.get("")
 
-
-def _is_over(account: Account, now: float, forget_after: float, keep_vanished: float) -> bool:
-    if account.ended_at is not None:
-        return now - account.ended_at > KEEP_ENDED
-    if account.vanished_at is not None and now - account.vanished_at > keep_vanished:
-        return True
-    return account.silent_for(now) > forget_after
+    def _is_over(
+        self, account: Account, now: float, forget_after: float, keep_vanished: float
+    ) -> bool:
+        if account.ended_at is not None:
+            return now - account.ended_at > KEEP_ENDED
+        if account.vanished_at is not None and now - account.vanished_at > keep_vanished:
+            return True
+        silent = account.silent_for(now)
+        return silent > forget_after and self._silent_for(account, now) > forget_after

@@ -31,6 +31,10 @@ class Pace:
         self._rated: dict[str, Number] | None = None
         """The totals at the last update of the rates."""
 
+    def listened_anew(self, now: float) -> None:
+        """Take note that from now on it is listened to in another way: another pace, too."""
+        self.watched_from, self.gaps = now, ()
+
     def silent_for(self, now: float) -> float:
         """Return seconds without a confirmed sample while somebody listened."""
         newest = self.watched_from

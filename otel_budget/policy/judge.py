@@ -194,7 +194,7 @@ def _trouble(balance: Balance, rules: Rules) -> tuple[Reason, float] | None:
         return Reason.IMPLAUSIBLE_DATA, min(balance.implausible_for, balance.listened_for)
     if balance.ended:
         return None  # its last sample was its last word
-    overdue = balance.silent_for - stale_after(balance, rules)
+    overdue = balance.silent_for - balance.unheard_for - stale_after(balance, rules)
     if overdue <= 0:
         return None
     return balance.trouble or Reason.STALE_DATA, min(overdue, balance.listened_for)

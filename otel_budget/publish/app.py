@@ -40,6 +40,10 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _NOT_READY = "nothing has been read from the source yet; the log and /metrics say why"
+_OVER = (
+    "the last verdict on this run is older than its lease of {:g} s: nothing was judged since; the "
+    "log and /metrics say why"
+)
 
 
 class Host(Operations, Protocol):
@@ -115,6 +119,8 @@ class _Api:
         session_id = checks.session_id(request.path_params["session_id"])
         published = self._hub.get(session_id)
         if published is not None:
+            if self._hub.is_over(published):
+                raise self._unavailable(_OVER.format(published.verdict.lease_seconds))
             return _json(published.json)
         # Before the first reading nobody can tell an unknown run from one not read yet. What is
         # known from the time before a restart is answered above: exceeded stays exceeded.
@@ -161,9 +167,12 @@ class _Api:
         return _json(self._description)
 
     def _not_ready(self) -> HTTPException:
+        return self._unavailable(_NOT_READY)
+
+    def _unavailable(self, why: str) -> HTTPException:
         seconds = max(1, math.ceil(self._host.retry_after))
         headers = {"Retry-After": str(seconds)}
-        return HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_READY, headers)
+        return HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, why, headers)
 
 
 _STREAM_HEADERS = {

@@ -4,7 +4,8 @@ All of it lives on one event loop; nothing here is locked.
 - A verdict with a new sequence goes out at once; one that says the same as before goes out again
   every third of its lease, with the numbers of now, so that no lease runs out on a living sidecar.
 - Nothing is sent again that was not judged again: should judging stop, the leases run out, and each
-  reader does what its own fail mode says.
+  reader does what its own fail mode says. A verdict whose lease ran out here goes to nobody: its
+  reader would begin another lease from its receipt.
 - A slow reader loses old verdicts, never the newest: what waits for it is one frame per run.
 """
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 from otel_budget import wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from types import TracebackType
 
     from otel_budget.model.verdict import LimitStatus, Verdict
@@ -69,9 +70,11 @@ class Published:
 class Hub:
     """Holds what is published and hands it to subscribers."""
 
-    def __init__(self, lease: float) -> None:
-        """Begin with no verdict. lease: seconds, as in the verdicts to come."""
-        self.lease = lease
+    def __init__(self, lease: float, clock: Callable[[], float]) -> None:
+        """Begin with no verdict. lease: seconds, as in the verdicts to come. clock: that of their
+        evaluation.
+        """
+        self.lease, self._clock = lease, clock
         self.closed = False
         self._current: dict[str, Published] = {}
         self._for_all: set[Subscription] = set()
@@ -108,6 +111,11 @@ class Hub:
         """Return the present verdict of a run; None if there is no such run."""
         return self._current.get(session_id)
 
+    def is_over(self, published: Published) -> bool:
+        """Tell whether the lease of a verdict ran out since it was judged."""
+        lease = published.verdict.lease_seconds
+        return lease is not None and self._clock() - published.verdict.evaluated_at >= lease
+
     def page(
         self, *, limit: int, after: str = "", status: LimitStatus | None = None
     ) -> tuple[list[Published], str | None]:
@@ -140,6 +148,7 @@ class Hub:
             current = [] if one is None else [one]
         if after is not None and after <= self._newest():
             current = [published for published in current if published.sequence > after]
+        current = [published for published in current if not self.is_over(published)]
         subscription = Subscription(self, session_id, sorted(current, key=lambda p: p.sequence))
         if session_id is None:
             self._for_all.add(subscription)
@@ -244,7 +253,9 @@ class Subscription:
         while True:
             self._wake.clear()
             while self._pending:
-                yield self._take()
+                frames = self._take()
+                if frames:
+                    yield frames
             if self._hub.closed:
                 return
             self._sent_at = loop.time()
@@ -267,4 +278,5 @@ class Subscription:
 
     def _take(self) -> bytes:
         ids = list(islice(self._pending, _FRAMES_PER_WRITE))
-        return b"".join(self._pending.pop(session_id).frame for session_id in ids)
+        taken = [self._pending.pop(session_id) for session_id in ids]
+        return b"".join(one.frame for one in taken if not self._hub.is_over(one))

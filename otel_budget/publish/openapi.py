@@ -25,7 +25,7 @@ def _error(description: str) -> Json:
 _BAD_REQUEST = _error("A parameter or a body that is not allowed; detail names it and what is.")
 _NO_RUN = _error("No such run is known, or it ended a while ago.")
 _NOT_READY: Json = {
-    **_error("Nothing has been read from the source yet."),
+    **_error("Nothing has been read from the source yet, or nothing judged of late."),
     "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
 }
 #: Of every operation but the health checks.

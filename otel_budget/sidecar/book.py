@@ -20,6 +20,7 @@ from otel_budget.sidecar.store import Changes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from otel_budget.ledger.absences import Spell
     from otel_budget.ledger.account import Account
     from otel_budget.model.order import Order, Orders
     from otel_budget.model.reading import Reading
@@ -116,6 +117,16 @@ class Book:
     def sessions(self) -> int:
         """Return the number of live runs."""
         return len(self._ledger.accounts)
+
+    def missed(self, spells: Iterable[Spell]) -> None:
+        """Take note that nobody listened then: no run was silent in that time."""
+        for spell in spells:
+            self._ledger.absences.add(spell)
+
+    def listen_anew(self, now: float) -> None:
+        """Take note that from now on runs are seen in another way, at another pace."""
+        for account in self._ledger.accounts.values():
+            account.listened_anew(now)
 
     def step(self, reading: Reading | None, rules: Rules, forget_after: float, now: float) -> Step:
         """Take in a reading, if there is one, and judge every run as of ``now``.

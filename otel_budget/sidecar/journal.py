@@ -34,6 +34,10 @@ UNJUDGED_AFTER: Final = 60.0
 #: Good readings in a row without a problem after which it is over; one that comes and goes is one.
 OVER_AFTER: Final = 3
 
+#: Seconds for which this process did not run that are worth a line; how often, unless it was longer
+#: than the third.
+_ABSENT, _ABSENT_EVERY, _LONG_ABSENT = 2.0, 60.0, 10.0
+
 
 class Problems:
     """Tells each problem when it begins and when it is over, by its target and its kind."""
@@ -105,6 +109,7 @@ class Journal:
         """Have told nothing yet."""
         self._source_was_ok: bool | None = None
         self._without_run = 0
+        self._absence_said_at = -math.inf
         self._problems = Problems()
         self._unjudged = Unjudged()
         self._crowded = Notices(logger, "targets show more runs than they may")
@@ -160,6 +165,17 @@ class Journal:
              "sessions are forgotten, after a long silence"),
         ):  # fmt: skip
             log_lines(logger, logging.INFO, lines, many)
+
+    def absent(self, seconds: float, now: float) -> None:
+        """Tell that this process did not run for so long."""
+        lately = now - self._absence_said_at < _ABSENT_EVERY
+        if seconds < _ABSENT or (lately and seconds < _LONG_ABSENT):
+            return
+        self._absence_said_at = now
+        logger.warning(
+            "this process did not run for %.1f s: it was stopped, its machine slept, or it had no "
+            "processor time; none of that counts as silence of a run", seconds,
+        )  # fmt: skip
 
     def ordered(self, session_id: str, order: Order, client: str) -> None:
         """Tell what an operator ordered, and for how long."""

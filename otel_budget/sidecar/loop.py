@@ -4,6 +4,8 @@
 - What is slow for the processor runs in a worker thread, so the HTTP side stays awake.
 - Whatever a source does, every run is judged again at least every third of its lease: without new
   data its age is the news.
+- What was not watched is not held against any run: the time in which this process did not run is
+  nobody's silence, and after it the source is read before anything is judged.
 - A tick that raises is logged and counted, publishes nothing, and does not end the loop: should all
   of them raise, the leases run out, and each reader does what its own fail mode says.
 """
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
     from typing import Any
 
+    from otel_budget.ledger.absences import Spell
     from otel_budget.model.order import Order, Orders
     from otel_budget.model.verdict import Verdict
     from otel_budget.policy.judge import Rules
@@ -47,6 +50,8 @@ _LEAST_PAUSE = 0.05
 #: A run that nothing is known of hastens the next reading, to so many seconds after the present one
 #: began, and to so many times what that took.
 _LEAST_SPACING, _SHARE = 1.0, 10.0
+#: Seconds from which on the time that a step takes is one of not listening.
+_LONG_STEP = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +84,19 @@ class Loop:
         hub: Hub,
         telemetry: Telemetry,
         clock: Clock,
+        absent: Callable[[], list[Spell]] = list,
         wait: Wait = wait_first,
     ) -> None:
-        """Put the parts together; nothing runs yet. wait: replaced by tests, which don't sleep."""
+        """Put the parts together; nothing runs yet.
+
+        absent: returns when the process did not run since it was asked last. wait: replaced by
+        tests, which don't sleep.
+        """
         self.settings = settings
         self.ready = False
         """True once the source was read: that targets are not there (yet) is no failure of it."""
         self._book, self._hub, self._telemetry = book, hub, telemetry
-        self._clock, self._wait = clock, wait
+        self._clock, self._wait, self._absent = clock, wait, absent
         self._next: Settings | None = None
         self._retired: set[Source] = set()
         self._stopping, self._hastened = asyncio.Event(), asyncio.Event()
@@ -94,6 +104,11 @@ class Loop:
         """Seconds the last tick took."""
         self._reading: asyncio.Task[Reading] | None = None
         self._began_at = self._due_at = self._tried_at = clock()
+        self._missed: list[Spell] = []
+        """When nobody listened, of what the book does not know yet."""
+        self._woken = self._cut_short = self._again = False
+        """Whether to read before judging, whether the present reading had no time of its own to
+        wait for answers, and whether it takes the place of such a one."""
         self._journal = Journal()
         self._judging = asyncio.Lock()
         """The book is used by one at a time."""
@@ -129,11 +144,12 @@ class Loop:
             if self._reading is not None:
                 tasks.append(self._reading)
             await self._wait(tasks, pause)
+            self._mind_absence()
             if hastened.done():
                 self._hastened.clear()
                 hastened = asyncio.create_task(self._hastened.wait())
             if self._reading is not None and self._reading.done():
-                await self._finish_tick(self._reading.result())
+                await self._take_reading(self._reading.result())
             elif self._until_renewal() <= 0 and not self._stopping.is_set():
                 await self.judge(None)
         stopping.cancel()
@@ -159,6 +175,15 @@ class Loop:
             return min(self._due_at - now, self._until_renewal())
         self._began_at, self._reading = now, asyncio.create_task(self._read())
         return self._until_renewal()
+
+    async def _take_reading(self, reading: Reading) -> None:
+        """Finish the tick, unless the reading was cut short: then read again first, but once."""
+        self._again = self._cut_short and bool(reading.problems)
+        self._cut_short = False
+        if self._again:
+            self._reading, self._due_at = None, self._clock()
+            return
+        await self._finish_tick(reading)
 
     async def _finish_tick(self, reading: Reading) -> None:
         self._reading = None
@@ -195,7 +220,7 @@ class Loop:
     async def order(self, session_id: str, order: Order, client: str) -> Verdict:
         """Give an operator's order to a run; see publish.orders.Operations."""
         async with self._judging:
-            settings, now = self.settings, self._clock()
+            settings, now = self.settings, self._begin_step()
             step = await asyncio.to_thread(
                 self._book.order, session_id, order, settings.rules, settings.forget_after, now
             )
@@ -208,8 +233,39 @@ class Loop:
         async with self._judging:
             return await asyncio.to_thread(self._book.orders, session_id, most, self._clock())
 
+    def _mind_absence(self) -> None:
+        """Take note of the time in which this process did not run."""
+        spells = self._absent()
+        if not spells:
+            return
+        for spell in spells:
+            self._miss(*spell)
+        seconds, now = sum(end - begin for begin, end in spells), self._clock()
+        self._telemetry.absent(seconds)
+        self._journal.absent(seconds, now)
+        self._cut_short = self._reading is not None and not self._again
+        if not self._woken:  # else a process that is starved again and again would never judge
+            self._woken, self._tried_at = True, now
+
+    def _miss(self, begin: float, end: float) -> None:
+        """Take note that nobody listened then, beyond the interval that lies between readings.
+
+        So much counts: else a process that is starved again and again would find nobody silent.
+        """
+        begin += self.settings.interval
+        if begin < end:
+            self._missed.append((begin, end))
+
+    def _begin_step(self) -> float:
+        """Return the time of a step, of which the book knows by now when nobody listened."""
+        self._mind_absence()
+        self._woken = False
+        missed, self._missed = self._missed, []
+        self._book.missed(missed)
+        return self._clock()
+
     async def _judge(self, reading: Reading | None) -> None:
-        now = self._clock()
+        now = self._begin_step()
         settings = self.settings
         whole = reading is not None and reading.asked is None
         if reading is None or whole:
@@ -226,6 +282,9 @@ class Loop:
             logger.exception("this tick failed; no verdict was published")
             self._telemetry.tick_failed()
             return
+        finally:
+            if self._clock() - now >= _LONG_STEP:
+                self._miss(now, self._clock())
         if reading is not None and whole and reading.read:
             self.ready = True
         self._hand_out(step)
@@ -258,6 +317,10 @@ class Loop:
     async def _take_settings(self) -> None:
         if self._next is None:
             return
+        if self._next.source is not self.settings.source:
+            async with self._judging:
+                self._book.listen_anew(self._clock())
+            self._due_at = self._tried_at = self._clock()
         self.settings, self._next = self._next, None
         self._hub.lease = self.settings.rules.lease
         self._journal.exchanged()

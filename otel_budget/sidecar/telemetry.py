@@ -71,6 +71,7 @@ class Telemetry(Collector):
         self._tick_seconds = 0.0
         self._concurrent = self._vanished = 0
         self._overruns = self._failures = 0
+        self._absent_seconds = 0.0
         self._refused = Counter(dict.fromkeys(semconv.REFUSAL_REASONS, 0))
         self._source: tuple[str, bool, bool, int] | None = None
         """Its name, whether it answers, whether it was read at all, and how many targets fail."""
@@ -117,6 +118,11 @@ class Telemetry(Collector):
         """Note a request, or a connection, that was refused."""
         with self._lock:
             self._refused[reason] += 1
+
+    def absent(self, seconds: float) -> None:
+        """Note that the process did not run for so long."""
+        with self._lock:
+            self._absent_seconds += seconds
 
     def tick_failed(self) -> None:
         """Note a tick that raised."""
@@ -170,6 +176,7 @@ class Telemetry(Collector):
         yield _counter(semconv.VANISHED_RUNS, {(): self._vanished})
         yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})
         yield _counter(semconv.TICK_FAILURES, {(): self._failures})
+        yield _counter(semconv.ABSENT_SECONDS, {(): self._absent_seconds})
         yield _counter(semconv.REFUSED_REQUESTS, _by_one(self._refused))
 
     def _of_the_process(self) -> Iterator[Family]:
@@ -215,7 +222,7 @@ def _single(metric: semconv.Metric, value: float, *labels: str) -> GaugeMetricFa
     return family
 
 
-def _counter(metric: semconv.Metric, counts: Mapping[Any, int]) -> CounterMetricFamily:
+def _counter(metric: semconv.Metric, counts: Mapping[Any, float]) -> CounterMetricFamily:
     """Return a counter; counts: by the tuple of its label values."""
     family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
     for labels, count in sorted(counts.items()):

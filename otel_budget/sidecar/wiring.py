@@ -22,6 +22,7 @@ from otel_budget.errors import ListenError
 from otel_budget.publish.app import build_app
 from otel_budget.publish.hub import Hub
 from otel_budget.publish.nudge import Nudged
+from otel_budget.sidecar.absence import Watch
 from otel_budget.sidecar.book import Book
 from otel_budget.sidecar.clock import steady_clock
 from otel_budget.sidecar.loop import Loop
@@ -140,13 +141,15 @@ async def _run(
 ) -> None:
     clock = steady_clock()
     certificates = certificates_of(config.listen)
-    hub = Hub(config.verdicts.lease)
+    hub = Hub(config.verdicts.lease, clock)
     telemetry = Telemetry(__version__, clock, lambda: hub.subscribers)
     refusals = Refusals(telemetry, clock)
     source = make_source(config.source, clock)
     book = Book(store, restored, clock())
+    watch = Watch(clock)
     loop = Loop(
-        settings_of(config, source), book=book, hub=hub, telemetry=telemetry, clock=clock
+        settings_of(config, source), book=book, hub=hub, telemetry=telemetry, clock=clock,
+        absent=watch.take,
     )  # fmt: skip
     reloader = Reloader(config_path, config, source, loop=loop, telemetry=telemetry, clock=clock)
     limits = limits_of(config.listen, refusals)
@@ -155,10 +158,12 @@ async def _run(
     server = server_of(app, limits, certificates)
     _log_start(config, listener, restored)
     with _signals(loop, server, reloader):
-        watching = None if certificates is None else asyncio.create_task(certificates.watch())
+        beside = [asyncio.create_task(watch.beat())]
+        if certificates is not None:
+            beside.append(asyncio.create_task(certificates.watch()))
         await _until_told(loop, hub, server, listener)
-        if watching is not None:
-            watching.cancel()
+        for task in beside:
+            task.cancel()
 
 
 async def _until_told(loop: Loop, hub: Hub, server: Server, listener: socket.socket) -> None:

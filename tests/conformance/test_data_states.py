@@ -47,7 +47,7 @@ class Sidecar:
         """Put it together."""
         self.rig, self._ahead = rig, 0.0
         self._store, restored = open_store(str(folder / "ledger.db"))
-        self.hub = Hub(15.0)
+        self.hub = Hub(15.0, self.clock)
         self.telemetry = Telemetry("1", self.clock, lambda: 0)
         self.rules = Rules(
             ceilings=bounds_from({semconv.TOKENS: 1000}, {}, "sidecar"),

@@ -19,7 +19,7 @@ from otel_budget.publish.app import build_app
 from otel_budget.publish.hub import Hub
 from otel_budget.publish.nudge import MOST, Nudged, Nudges
 from otel_budget.publish.orders import OrderRefusedError
-from tests.sidecar_fixtures import LEASE, events, verdict
+from tests.sidecar_fixtures import LEASE, SteadyClock, events, verdict
 
 
 class Host:
@@ -69,8 +69,13 @@ def host() -> Host:
 
 
 @pytest.fixture
-def hub() -> Hub:
-    filled = Hub(LEASE)
+def clock() -> SteadyClock:
+    return SteadyClock()
+
+
+@pytest.fixture
+def hub(clock: SteadyClock) -> Hub:
+    filled = Hub(LEASE, clock)
     filled.publish([verdict("a", 1), verdict("b", 2, status=LimitStatus.EXCEEDED), verdict("c", 3)])
     return filled
 
@@ -92,6 +97,19 @@ def test_one_verdict_is_its_wire_form(client: TestClient) -> None:
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
     assert (answer.json()["session_id"], answer.json()["sequence"]) == ("a", 1)
+
+
+def test_a_verdict_past_its_lease_is_not_told_any_more(
+    client: TestClient, clock: SteadyClock
+) -> None:
+    """Ticks fail, or the process slept: what was so then is not known to be so now."""
+    clock.advance(LEASE - 0.1)
+    assert client.get("/v1/verdicts/a").status_code == 200
+    clock.advance(0.1)
+    problem = assert_problem(client.get("/v1/verdicts/a"), 503)
+    assert problem["detail"].startswith(
+        "the last verdict on this run is older than its lease of 15"
+    )
 
 
 def test_verdicts_come_in_pages(client: TestClient) -> None:

@@ -27,7 +27,16 @@ from otel_budget.sidecar.refusals import Refusals
 from otel_budget.sources.assemble import NEEDED, assemble
 from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
 from tests.scripted_sidecar import Request, scripted
-from tests.sidecar_fixtures import LEASE, START, Sidecar, reading, session, sidecar, verdict
+from tests.sidecar_fixtures import (
+    LEASE,
+    START,
+    Sidecar,
+    SteadyClock,
+    reading,
+    session,
+    sidecar,
+    verdict,
+)
 from tests.unit.test_app import Host
 
 NASTY = {
@@ -116,7 +125,7 @@ def test_the_log_has_one_line_for_it_and_nothing_that_drives_a_terminal(
 
 def published(nasty: str) -> Hub:
     """Return a hub with a verdict that has hostile text wherever there is text."""
-    hub = Hub(LEASE)
+    hub = Hub(LEASE, SteadyClock())
     hub.publish([replace(verdict("a"), message=nasty, reason=nasty or "x")])
     return hub
 
