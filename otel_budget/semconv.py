@@ -245,6 +245,9 @@ TARGETS_FAILING: Final = _gauge("otel_budget_sidecar_targets_failing",
     "Targets that gave nothing at the last reading.", SOURCE)
 DATA_AGE: Final = _gauge("otel_budget_sidecar_data_age_seconds",
     "Age of the newest sample from the source.", SOURCE)
+SOURCE_DELAY: Final = _gauge("otel_budget_sidecar_source_delay_seconds",
+    "Seconds by which samples of the source arrive late, steadily, the most of any run: limits act "
+    "that much later, and stale_after: auto allows for it. 0 if there is no such delay.", SOURCE)
 INCONCLUSIVE: Final = _counter("otel_budget_sidecar_inconclusive_total",
     "Times a session became inconclusive.", REASON)
 DROPPED_SAMPLES: Final = _counter("otel_budget_sidecar_dropped_samples_total",
@@ -272,7 +275,7 @@ BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which versi
 SIDECAR_METRICS: Final = (
     VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, WARNING_LIMIT, UTILIZATION, EXHAUSTION,
     LIMIT_UNJUDGED, VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, TARGETS_FAILING,
-    DATA_AGE, INCONCLUSIVE,
+    DATA_AGE, SOURCE_DELAY, INCONCLUSIVE,
     DROPPED_SAMPLES, RESETS, CONCURRENT, VANISHED_RUNS, TICK_OVERRUNS, TICK_FAILURES,
     ABSENT_SECONDS, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS, BUILD_INFO,
 )

@@ -52,7 +52,7 @@ SHAPES: dict[str, Any] = {
         "given": {
             **_LIMITS, "used": BY_RESOURCE, "progress": VALUE, "silent_for": VALUE,
             "spacing": VALUE, "trouble": VALUE, "implausible_for": VALUE, "ended": VALUE,
-            "listened_for": VALUE, **_DOUBT,
+            "listened_for": VALUE, "lag": VALUE, **_DOUBT,
             "rules": {
                 "stale_after": VALUE, "hold": VALUE, "on_no_data": VALUE, "on_unpriced": VALUE,
                 "on_unknown_usage": VALUE,

@@ -98,6 +98,11 @@ class SidecarProcess:
             exc.close()
             return None
 
+    def metrics(self) -> str:
+        """Return its own metrics."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as got:
+            return str(got.read().decode())
+
     def kill(self) -> None:
         """SIGKILL it."""
         self.process.kill()

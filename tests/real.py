@@ -18,6 +18,7 @@ PACKAGES = {
     "prometheus-alertmanager": "prometheus-alertmanager",
     "amtool": "prometheus-alertmanager",
     "systemd-analyze": "systemd",
+    "victoria-metrics": "victoria-metrics",
     "kubectl": "kubectl",  # of Kubernetes' own repository; Debian's is too old for these files
 }
 

@@ -120,11 +120,13 @@ class Account(Pace):
         since = (v.implausible_since for v in views if v.seen_at >= alive_from)
         return min((at for at in since if at is not None), default=None)
 
-    def observe(self, reading: SessionReading, *, confirmed: bool) -> Observed:
+    def observe(
+        self, reading: SessionReading, *, confirmed: bool, read_at: float | None = None
+    ) -> Observed:
         """Take in one reading of this run.
 
         confirmed: False when the source says that something is missing: values still count, but
-        they do not make the run fresh.
+        they do not make the run fresh. read_at: when it arrived, if that is known.
         """
         before, trouble, began_at = self.totals(), self.implausible_since, self.began_at
         doubt = self.doubt
@@ -151,7 +153,7 @@ class Account(Pace):
             self.revision += 1
         self.lacking = taken.lacking
         if confirmed and reading.counters and new and not taken.lacking:
-            self.mark_fresh(incarnation.views[reading.target], before, after)
+            self.mark_fresh(incarnation.views[reading.target], before, after, read_at)
         return Observed(resets, replaced, new and self._is_outlived(incarnation, reading))
 
     def totals(self) -> dict[str, Number]:

@@ -66,6 +66,7 @@ def _all_said(newer: SessionFacts, older: SessionFacts) -> bool:
         and (newer.progress is not None or older.progress is None)
         and (newer.started_at is not None or older.started_at is None)
         and (newer.duration is not None or older.duration is None)
+        and (newer.active is not None or older.active is None)
         and (newer.completion_threshold is not None or older.completion_threshold is None)
     )
 

@@ -76,6 +76,8 @@ class Balance(NamedTuple):
     """The same as of the newest sample."""
     unheard_for: float = 0.0
     """Of ``silent_for``, the seconds in which nobody listened: they are not the run's silence."""
+    lag: float = 0.0
+    """Seconds by which the samples of this run arrive late, steadily."""
 
 
 class Ledger:
@@ -97,6 +99,9 @@ class Ledger:
         """Target to the runs of the newest reading that were too many to be let in."""
         self.vanished: list[str] = []
         """Session id of each run that was found to have vanished."""
+        self.lag = 0.0
+        """Of the runs in the newest reading with any, the most that samples are late by, steadily;
+        seconds."""
         self._trouble: dict[str, Reason] = {}
         self._whole_readings = 0
         self._targets: frozenset[str] | None = None
@@ -114,6 +119,8 @@ class Ledger:
         else:
             self._whole_readings += 1
             self._targets, self._down = reading.targets, reading.down
+            if reading.sessions:
+                self.lag = 0.0
         self._trouble = trouble
         in_order = sorted(reading.sessions, key=lambda s: s.facts.incarnation_at or 0.0)
         for session in self._let_in(in_order, reading.session_limit):
@@ -121,7 +128,7 @@ class Ledger:
             if session.sampled_at > reading.read_at:
                 # It would hide silence, and hold up the counters, until its time had come.
                 session = session._replace(sampled_at=reading.read_at)  # noqa: PLW2901
-            self._observe(session, reading.spacing, confirmed=not partial)
+            self._observe(session, reading, confirmed=not partial)
 
     def _let_in(
         self, sessions: Sequence[SessionReading], limit: int | None
@@ -145,7 +152,8 @@ class Ledger:
             yield session
         self.crowded = crowded
 
-    def _observe(self, reading: SessionReading, spacing: float, *, confirmed: bool) -> None:
+    def _observe(self, reading: SessionReading, of: Reading, *, confirmed: bool) -> None:
+        """Take in one run. of: the reading it is from."""
         account, before = self.accounts.get(reading.session_id), None
         start = reading.facts.started_at
         if account is not None and start is not None and account.started_at is not None:
@@ -160,11 +168,12 @@ class Ledger:
             if before is not None:
                 account.follow(before)
             self.accounts[reading.session_id] = account
-        account.expected_gap = spacing
+        account.expected_gap = of.spacing
         account.shown_in = self._whole_readings
         if account.lost_target or account.vanished_at is not None:
             account.lost_target, account.vanished_at = False, None
-        seen = account.observe(reading, confirmed=confirmed)
+        seen = account.observe(reading, confirmed=confirmed, read_at=of.read_at)
+        self.lag = max(self.lag, account.lag.seconds)
         if seen.resets:
             self.resets[semconv.COUNTER_RESET] += seen.resets
         if seen.replaced:
@@ -248,6 +257,7 @@ class Ledger:
             active=active_seconds(account, now) if limited else None,
             active_when_heard=active_seconds(account, None) if limited else None,
             unheard_for=self.absences.since(heard_at),
+            lag=account.lag.seconds,
         )
 
     def _silent_for(self, account: Account, now: float) -> float:

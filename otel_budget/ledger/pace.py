@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from statistics import median_low
 from typing import TYPE_CHECKING
 
 from otel_budget.ledger.incarnation import ZERO
+from otel_budget.ledger.lag import Lag
 from otel_budget.ledger.rate import Rate, faded
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ class Pace:
         """Since when somebody listens: a restarted sidecar missed nothing before."""
         self.gaps: tuple[float, ...] = ()
         self.expected_gap = 1.0
+        self.lag = Lag()
+        """What its samples are late by, time and again."""
         self.rates: dict[str, Rate] = {}
         self._rated: dict[str, Number] | None = None
         """The totals at the last update of the rates."""
@@ -46,16 +50,27 @@ class Pace:
         """Return the usual seconds between two samples."""
         return median_low(self.gaps) if self.gaps else self.expected_gap
 
-    def mark_fresh(self, view: View, before: dict[str, Number], after: dict[str, Number]) -> None:
-        """Take note of a confirmed sample at one target, and of the totals before and after it."""
+    def mark_fresh(
+        self,
+        view: View,
+        before: dict[str, Number],
+        after: dict[str, Number],
+        read_at: float | None = None,
+    ) -> None:
+        """Take note of a confirmed sample at one target, and of the totals before and after it.
+
+        read_at: when it arrived; None if that is not known.
+        """
         at = view.seen_at
         if view.seen_before is not None and view.seen_before >= self.watched_from:
             self.gaps = (*self.gaps, at - view.seen_before)[-_GAPS_KEPT:]
+        gap = math.inf if self.sampled_at is None else at - self.sampled_at
+        if gap <= 0:
+            return
+        if read_at is not None:
+            self.lag.observe(read_at - at, self.gap)
         if self.sampled_at is None:
             self.sampled_at, self._rated = at, after
-            return
-        gap = at - self.sampled_at
-        if gap <= 0:
             return
         base = before if self._rated is None else self._rated
         self.sampled_at, self._rated = at, after

@@ -12,6 +12,7 @@ from otel_budget import semconv
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.counter import CounterState
 from otel_budget.ledger.incarnation import Incarnation, View
+from otel_budget.ledger.lag import Lag
 from otel_budget.model.order import NO_ORDERS, Order, OrderKind, Orders
 from otel_budget.model.reading import SessionFacts
 
@@ -56,6 +57,7 @@ def _dump(account: Account) -> dict[str, Any]:
         "ended_at": account.ended_at,
         "resets": account.resets,
         "gaps": account.gaps,
+        "lag": account.lag.seconds,
         "facts": account.facts,
         "orders": [dump_order(o) for o in (account.orders.stop, account.orders.limits) if o],
         "incarnations": [
@@ -78,6 +80,7 @@ def _load(data: dict[str, Any]) -> Account:
     account.ended_at = data["ended_at"]
     account.resets = data["resets"]
     account.gaps = tuple(data["gaps"])
+    account.lag = Lag(data.get("lag", 0.0))
     account.facts = _load_facts(data["facts"])
     account.orders = reduce(Orders.after, map(load_order, data.get("orders", ())), NO_ORDERS)
     for saved in data["incarnations"]:

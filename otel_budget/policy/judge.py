@@ -70,7 +70,8 @@ class Rules:
     """The sidecar's own; the higher of it and the run's counts. None: the run's alone."""
     lease: float = 15.0
     stale_after: float | None = None
-    """None is auto: three times the usual spacing of the samples, at least 3 s."""
+    """None is auto: three times the usual spacing of the samples, at least 3 s, and what they are
+    late by, steadily."""
     hold: float = 300.0
     on_no_data: Action = Action.STOP
     on_unknown: OnUnknown = IGNORED
@@ -129,10 +130,10 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
 
 
 def stale_after(balance: Balance, rules: Rules) -> float:
-    """Return the seconds of silence from which a run's data are stale."""
+    """Return the age of a run's newest sample from which its data are stale, in seconds."""
     if rules.stale_after is not None:
         return rules.stale_after
-    return max(MIN_STALE_AFTER, STALE_FACTOR * balance.gap)
+    return balance.lag + max(MIN_STALE_AFTER, STALE_FACTOR * balance.gap)
 
 
 def redecide(verdict: Verdict, progress: float | None, completion_threshold: float) -> bool:

@@ -87,6 +87,8 @@ class Step:
     """Target to the runs it shows that were too many to be let in."""
     resets: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Reason to number of counter resets since the process began."""
+    lag: float = 0.0
+    """Seconds by which samples arrive late, steadily: the most of any run."""
 
 
 class Book:
@@ -160,6 +162,7 @@ class Book:
             concurrent=self._take_concurrent(),
             crowded=dict(self._ledger.crowded),
             resets=dict(self._ledger.resets),
+            lag=self._ledger.lag,
         )
 
     def order(

@@ -39,6 +39,12 @@ OVER_AFTER: Final = 3
 _ABSENT, _ABSENT_EVERY, _LONG_ABSENT = 2.0, 60.0, 10.0
 
 
+#: Seconds by which samples arrive late that are worth a line; and how many times as many are worth
+#: another one.
+_WORTH_SAYING: Final = 2.0
+_MUCH_MORE: Final = 1.5
+
+
 class Problems:
     """Tells each problem when it begins and when it is over, by its target and its kind."""
 
@@ -112,6 +118,8 @@ class Journal:
         self._absence_said_at = -math.inf
         self._problems = Problems()
         self._unjudged = Unjudged()
+        self._lag = 0.0
+        """Seconds by which samples arrive late, as it was said last."""
         self._crowded = Notices(logger, "targets show more runs than they may")
 
     def exchanged(self) -> None:
@@ -140,6 +148,7 @@ class Journal:
     def stepped(self, step: Step) -> None:
         """Tell which runs came, which have a new action, and which went."""
         news = step.news
+        self._tell_delay(step.lag)
         crowded = {
             target: f"target {one_line(target)} shows more runs than session_limit allows: the "
             "others are not judged; does it make up a session id for each request?"
@@ -175,6 +184,17 @@ class Journal:
         logger.warning(
             "this process did not run for %.1f s: it was stopped, its machine slept, or it had no "
             "processor time; none of that counts as silence of a run", seconds,
+        )  # fmt: skip
+
+    def _tell_delay(self, lag: float) -> None:
+        """Tell that samples arrive late, steadily: once, and again when it is much more."""
+        if lag < max(_WORTH_SAYING, self._lag * _MUCH_MORE):
+            return
+        self._lag = lag
+        logger.warning(
+            "samples arrive steadily late, by up to %.0f s: the source hides the newest ones (as "
+            "VictoriaMetrics does with -search.latencyOffset) or gets them late. Limits act that "
+            "much later; stale_after: auto allows for it", lag,
         )  # fmt: skip
 
     def ordered(self, session_id: str, order: Order, client: str) -> None:

@@ -182,15 +182,16 @@ class Telemetry(Collector):
     def _of_the_process(self) -> Iterator[Family]:
         yield self._tick_histogram()
         up, age = _gauge(semconv.SOURCE_UP), _gauge(semconv.DATA_AGE)
-        failing = _gauge(semconv.TARGETS_FAILING)
+        failing, delay = _gauge(semconv.TARGETS_FAILING), _gauge(semconv.SOURCE_DELAY)
         if self._source is not None:
             name, ok, read, targets = self._source
             failing.add_metric((name,), targets)
+            delay.add_metric((name,), self._step.lag)
             # Targets without a live run may be gone: on a quiet night all of them are.
             up.add_metric((name,), ok or (read and not any(map(_lives, self._step.verdicts))))
             if self._newest_sample is not None:
                 age.add_metric((name,), max(0.0, self._clock() - self._newest_sample))
-        yield from (up, failing, age)
+        yield from (up, failing, age, delay)
         yield _single(semconv.SIDECAR_SESSIONS, len(self._step.verdicts))
         yield _single(semconv.SUBSCRIBERS, self._subscribers())
         yield _single(semconv.RELOAD_OK, self._reload_ok)

@@ -52,6 +52,7 @@ def balance(given: dict[str, Any]) -> Balance:
         ended=given.get("ended", False),
         listened_for=given.get("listened_for", math.inf),
         doubt=doubt(given),
+        lag=given.get("lag", 0.0),
     )
 
 
