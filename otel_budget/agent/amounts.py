@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.record import Amounts
 from otel_budget.model import checks
+from otel_budget.model.extras import (
+    CACHE_WRITE_1H,
+    CACHED_KINDS,
+    INPUT_KINDS,
+    OUTPUT_KINDS,
+    checked,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otel_budget.model.usage import Number
 
 OUTCOMES = ("ok", "error")
@@ -30,6 +39,8 @@ def amounts_of(
     reasoning_tokens: int | None,
     cost_usd: Number | None,
     outcome: str,
+    extras: Mapping[str, int] | None,
+    service_tier: str | None,
 ) -> Amounts:
     """Return the amounts of one operation. Raises InvalidValueError naming the argument."""
     if not isinstance(api_call, bool):
@@ -55,10 +66,44 @@ def amounts_of(
         _inside("reasoning_tokens", reasoning, *whole)
     cost = None if cost_usd is None else checks.money("cost_usd", cost_usd)
     failed, unknown = api_call and outcome == "error", tokens is None and not parts_known
+    apart = None
+    if extras is not None or service_tier is not None:
+        apart = checked(extras, service_tier)
+        if apart is not None:
+            _extras_inside(apart.counts, into, out, cached, written)
+    if cost is not None:
+        apart = None  # it is of all of the operation
     # Not by name: that takes twice as long, and this is done for every operation.
     return Amounts._make(
-        (total, into, out, cached, written, reasoning, api_call, failed, unknown, cost, False)
+        (
+            total,
+            into,
+            out,
+            cached,
+            written,
+            reasoning,
+            api_call,
+            failed,
+            unknown,
+            cost,
+            False,
+            apart,
+        )
     )
+
+
+def _extras_inside(
+    counts: Mapping[str, int], into: int, out: int, cached: int, written: int
+) -> None:
+    """Refuse extras larger than what they are part of."""
+    for names, whole, limit in (
+        (INPUT_KINDS, "input_tokens", into),
+        (CACHED_KINDS, "cache_read_tokens", cached),
+        ((CACHE_WRITE_1H,), "cache_write_tokens", written),
+        (OUTPUT_KINDS, "output_tokens", out),
+    ):
+        part = " and ".join(name for name in names if name in counts)
+        _inside(part, sum(counts.get(name, 0) for name in names), whole, limit)
 
 
 def named(key: str, value: str | None) -> str | None:

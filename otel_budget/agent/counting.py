@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.agent.prices import Prices, prices_of
+from otel_budget.agent.rates import NOTHING_KNOWN, Worth
 from otel_budget.errors import InvalidValueError, OtelBudgetError
 from otel_budget.instrumentation.clock import SYSTEM_CLOCK
 from otel_budget.instrumentation.exposition import SESSIONS
@@ -17,8 +18,6 @@ from otel_budget.instrumentation.record import Amounts, SessionRecord
 from otel_budget.model.limits import ResourceLimits
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from otel_budget.agent.phases import Phase
     from otel_budget.agent.recorder import Recorder
     from otel_budget.instrumentation.genai.call import Call
@@ -96,10 +95,10 @@ class ProcessAccount:
                 SESSIONS.process.instruments()
             prices, record = self._prices, self._record
         amounts = amounts_of_call(call)
-        cost = cost_of_call(call, amounts, prices)
+        amounts = priced(amounts, worth_of_call(call, amounts, prices))
         with record.lock:
             try:
-                record.add(record.cell(None, call.model), amounts, cost)
+                record.add(record.cell(None, call.model), amounts)
             except InvalidValueError as exc:
                 logger.error("a call outside of every run was not counted: %s", exc)  # noqa: TRY400 - the message says it all
 
@@ -121,22 +120,32 @@ def amounts_of_call(call: Call) -> Amounts:
     into, out, cached, written, reasoning = call.usage
     failed = call.is_call and call.failed
     return Amounts(
-        into + out, into, out, cached, written, reasoning, call.is_call, failed, call.unknown
-    )
+        into + out, into, out, cached, written, reasoning, call.is_call, failed, call.unknown,
+        extras=call.extras,
+    )  # fmt: skip
 
 
-def cost_of_call(call: Call, amounts: Amounts, prices: Prices) -> Decimal | None:
+def worth_of_call(call: Call, amounts: Amounts, prices: Prices) -> Worth:
     """Return what a call cost: as it was charged, else by our prices, else as its library says.
 
-    A charge goes before the user's own prices, too: they are a list, and it is what was paid.
+    A charge goes before the user's own prices, too: they are a list, and it is what was paid. An
+    estimate stands in for a price of ours, and never says that an extra without one is covered.
     """
     charge, estimate = call.costs
     if charge is not None:
-        return charge
-    cost = None
+        return Worth(charge, covered=True)
+    ours = NOTHING_KNOWN
     if call.model is not None:
-        cost = prices.cost_of(call.model, call.provider, amounts)
-    return estimate if cost is None else cost
+        ours = prices.worth(call.model, call.provider, amounts)
+    if ours.covered or estimate is None:
+        return ours
+    known = estimate if ours.cost is None else max(ours.cost, estimate)
+    return Worth(known, covered=amounts.extras is None)
+
+
+def priced(amounts: Amounts, worth: Worth) -> Amounts:
+    """Return amounts with their cost; their extras are kept if it does not cover them."""
+    return amounts._replace(cost_usd=worth.cost, extras=None if worth.covered else amounts.extras)
 
 
 def _default_prices() -> Prices:

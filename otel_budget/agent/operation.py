@@ -16,8 +16,9 @@ _AMOUNTS = (
     "tokens", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
     "reasoning_tokens", "cost_usd",
 )  # fmt: skip
+_OTHERS = ("extras", "service_tier")
 #: What ``Operation.record`` takes.
-FIELDS = (*_AMOUNTS, "model", "provider")
+FIELDS = (*_AMOUNTS, *_OTHERS, "model", "provider")
 
 
 class Operation:
@@ -53,5 +54,5 @@ class Operation:
 
 
 def _amounts(used: dict[str, Any], *, api_call: bool, outcome: str) -> Amounts:
-    said = {key: used.get(key) for key in _AMOUNTS if key != "tokens"}
+    said = {key: used.get(key) for key in (*_AMOUNTS, *_OTHERS) if key != "tokens"}
     return amounts_of(used.get("tokens"), api_call, outcome=outcome, **said)

@@ -12,7 +12,7 @@ from otel_budget.agent.providers import canonical
 from otel_budget.agent.rates import Rate
 from otel_budget.config.yaml_file import THE_KEYS, KeyPath, YamlFile, dotted, meant
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import checks, limits
+from otel_budget.model import checks, extras, limits
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -21,18 +21,34 @@ if TYPE_CHECKING:
 SECTION = "prices"
 CURRENCY = "currency"
 PROVIDER = "provider"
+SERVICE_TIER = "service_tier"
 _KINDS = {
     "input": rates.INPUT,
     "output": rates.OUTPUT,
     "cache_read": rates.CACHE_READ,
     "cache_write": rates.CACHE_WRITE,
     "per_request": rates.REQUEST,
+    "cache_write_1h": extras.CACHE_WRITE_1H,
+    "input_audio": "input_audio_tokens",
+    "input_image": "input_image_tokens",
+    "input_video": "input_video_tokens",
+    "cache_audio_read": "cache_audio_read_tokens",
+    "cache_image_read": "cache_image_read_tokens",
+    "cache_video_read": "cache_video_read_tokens",
+    "output_audio": "output_audio_tokens",
+    "output_image": "output_image_tokens",
+    "output_video": "output_video_tokens",
+    "citation": extras.CITATION_TOKENS,
+    "per_web_search": extras.WEB_SEARCHES,
+    "per_file_search": extras.FILE_SEARCHES,
+    "per_code_execution": extras.CODE_EXECUTIONS,
+    "per_tool_call": extras.TOOL_CALLS,
 }
 #: Limits may stand in the same file.
 _TOP_KEYS = (SECTION, CURRENCY, limits.SECTION)
 #: Decimal places of a price: more are a slip, and make every sum long.
 _MOST_PLACES = 20
-_ENTRY_KEYS = (*_KINDS, PROVIDER)
+_ENTRY_KEYS = (*_KINDS, PROVIDER, SERVICE_TIER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +60,8 @@ class OwnPrice:
     """In small letters; names are held against each other whatever their letters' case."""
     provider: str | None
     """None: whoever the provider is."""
+    service_tier: str | None
+    """None: the standard one."""
     pattern: re.Pattern[str] | None
     """What the name stands for if it has a ``*`` or ``?``."""
 
@@ -83,7 +101,7 @@ def read(path: str | PathLike[str]) -> list[OwnPrice]:
 
 
 def _entries(keys: KeyPath, value: object) -> list[tuple[KeyPath, object]]:
-    """Return the prices of one model: one mapping, or a list of them, by provider."""
+    """Return the prices of one model: one mapping, or a list by provider and tier."""
     if isinstance(value, list) and value:
         return [((*keys, index), entry) for index, entry in enumerate(value)]
     return [(keys, value)]
@@ -106,8 +124,11 @@ def _own_price(file: YamlFile, keys: KeyPath, model: str, entry: object) -> OwnP
     provider = entry.get(PROVIDER)
     if provider is not None and (not isinstance(provider, str) or not provider):
         raise _refused(file, (*keys, PROVIDER), provider, "the name of a provider, a text")
+    tier = entry.get(SERVICE_TIER)
+    if tier is not None and not isinstance(tier, str):
+        raise _refused(file, (*keys, SERVICE_TIER), tier, "the name of a service tier, a text")
     name = model.lower()
-    return OwnPrice(Rate(prices), name, provider, _pattern(name))
+    return OwnPrice(Rate(prices), name, provider, extras.tier_of(tier), _pattern(name))
 
 
 def _money(file: YamlFile, keys: KeyPath, value: object) -> Decimal:

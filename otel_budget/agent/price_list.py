@@ -23,10 +23,13 @@ from genai_prices.types import (
 from otel_budget.agent import rates
 from otel_budget.agent.providers import canonical
 from otel_budget.agent.rates import Rate, Tiers
+from otel_budget.model import extras
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from decimal import Decimal
+
+    from genai_prices.types import ModelInfo, PriceVariant
 
 #: Who speaks these providers' APIs is taken for them by most telemetry: a model they don't have is
 #: looked for at the others.
@@ -41,25 +44,61 @@ _KINDS = {
     "cache_write_mtok": rates.CACHE_WRITE,
     "output_reasoning_mtok": rates.REASONING,
     "requests_kcount": rates.REQUEST,
+    "cache_write_1h_mtok": extras.CACHE_WRITE_1H,
+    "input_audio_mtok": "input_audio_tokens",
+    "input_image_mtok": "input_image_tokens",
+    "input_video_mtok": "input_video_tokens",
+    "cache_audio_read_mtok": "cache_audio_read_tokens",
+    "cache_image_read_mtok": "cache_image_read_tokens",
+    "cache_video_read_mtok": "cache_video_read_tokens",
+    "output_audio_mtok": "output_audio_tokens",
+    "output_image_mtok": "output_image_tokens",
+    "output_video_mtok": "output_video_tokens",
+    "output_citation_mtok": extras.CITATION_TOKENS,
+    "web_searches_kcount": extras.WEB_SEARCHES,
+    "storage_searches_kcount": extras.FILE_SEARCHES,
+    "code_executions_kcount": extras.CODE_EXECUTIONS,
 }
+#: To the package, a service tier is one of these.
+_TIER_KEYS = ("service_tier", "processing", "speed")
+#: Its prices of these models hold for audio, too, where they have none for it.
+_MEDIA_INCLUDED = frozenset({"google"})
 
 
-def look_up(model: str, provider: str | None, now: float) -> tuple[Rate | None, float | None]:
+def look_up(
+    model: str, provider: str | None, now: float, tier: str | None = None
+) -> tuple[Rate | None, float | None]:
     """Return what a model costs at a moment, and until when that holds; None: always.
 
-    The first is None for a model that is not in the list. now: Unix time.
+    The first is None for a model that is not in the list, or has no prices of that service tier
+    there. now: Unix time. tier: None for the standard one.
     """
     for known_as in _provider_ids(provider):
         snapshot = DataSnapshot(data.providers, from_auto_update=False)  # its cache has no bound
         try:
-            _, found = snapshot.find_provider_model(model, None, known_as, None)
+            sold_by, found = snapshot.find_provider_model(model, None, known_as, None)
         except LookupError:
             continue
         at = datetime.fromtimestamp(now, UTC)
         changes = [] if isinstance(found.prices, ModelPrice) else list(_changes(found.prices, at))
+        variants = [] if tier is None else _variants(found, tier)
+        changes += _changes(variants, at)
         until = min(changes).timestamp() if changes else None
-        return _rate(found.get_prices(at)), until
+        if tier is None:
+            prices = found.get_prices(at)
+        elif any(each.constraint is None or each.constraint.active(at) for each in variants):
+            prices = found.get_prices(at, dict.fromkeys(_TIER_KEYS, tier))
+        else:
+            return None, until
+        return _rate(prices, media_included=sold_by.id in _MEDIA_INCLUDED), until
     return None, None
+
+
+def _variants(model: ModelInfo, tier: str) -> list[PriceVariant]:
+    """Return the prices of a service tier. Older versions of the package have none."""
+    every = getattr(model, "price_variants", None) or []
+    context = dict.fromkeys(_TIER_KEYS, tier)
+    return [each for each in every if each.when.items() <= context.items()]
 
 
 def _provider_ids(provider: str | None) -> Iterator[str]:
@@ -72,17 +111,17 @@ def _provider_ids(provider: str | None) -> Iterator[str]:
         yield _BY_NAME
 
 
-def _rate(prices: ModelPrice) -> Rate:
+def _rate(prices: ModelPrice, *, media_included: bool) -> Rate:
     found: dict[str, Tiers] = {}
     for key, kind in _KINDS.items():
         price: Decimal | TieredPrices | None = getattr(prices, key, None)
         if price is None:
             continue
         tiers = _tiers(price)
-        if kind == rates.REQUEST:
+        if kind in rates.PER_PIECE:
             tiers = rates.shifted(tiers, -3)
         found[kind] = tiers
-    return Rate(found)
+    return Rate(found, media_included=media_included)
 
 
 def _tiers(price: Decimal | TieredPrices) -> Tiers:
@@ -91,7 +130,7 @@ def _tiers(price: Decimal | TieredPrices) -> Tiers:
     return rates.flat(price)
 
 
-def _changes(prices: list[ConditionalPrice], at: datetime) -> Iterator[datetime]:
+def _changes(prices: Sequence[ConditionalPrice | PriceVariant], at: datetime) -> Iterator[datetime]:
     """Yield the moments after ``at`` at which another of the prices may begin to hold."""
     for conditional in prices:
         constraint: Any = conditional.constraint

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from otel_budget.agent.rates import NOTHING_KNOWN, Rate, Worth
 from otel_budget.errors import InvalidValueError, how_to_install
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from otel_budget.agent.price_file import OwnPrice
-    from otel_budget.agent.rates import Rate
     from otel_budget.instrumentation.record import Amounts
 
 logger = logging.getLogger("otel_budget")
@@ -40,6 +40,8 @@ class _Found(NamedTuple):
 
 
 _NOT_FOUND = _Found(None, None)
+#: Service tiers that cost more than the standard one, wherever there are any.
+_NEVER_CHEAPER = frozenset({"fast", "priority"})
 
 
 class Prices:
@@ -50,7 +52,7 @@ class Prices:
     ) -> None:
         """Take the user's own prices; they come before the bundled ones. clock: for tests."""
         self._own, self._time = tuple(own), clock
-        self._known: dict[tuple[str, str | None], _Found] = {}
+        self._known: dict[tuple[str, str | None, str | None], _Found] = {}
         self._failed = False
 
     @classmethod
@@ -68,33 +70,64 @@ class Prices:
         """Return what an operation cost; None where nobody knows. Never raises.
 
         It is not known for a model without a price, without the package genai-prices, and for
-        tokens that are not told apart into input and output.
+        tokens that are not told apart into input and output. Of extras only those count that have a
+        price: ``worth`` tells.
         """
-        found = self._known.get((model, provider))
+        if amounts.extras is not None:
+            return self.worth(model, provider, amounts).cost
+        found = self._known.get((model, provider, None))
         if found is None or (found.until is not None and self._time() >= found.until):
-            found = self._find(model, provider)
+            found = self._find(model, provider, None)
         return None if found.rate is None else found.rate.cost(amounts)
 
-    def _find(self, model: str, provider: str | None) -> _Found:
+    def worth(self, model: str, provider: str | None, amounts: Amounts) -> Worth:
+        """Return what an operation cost, and whether that is all of it. Never raises.
+
+        On a service tier without prices of its own that cannot be cheaper than the standard one,
+        that one's price is what the call cost at least; on another one only its extras are known.
+        """
+        tier = None if amounts.extras is None else amounts.extras.service_tier
+        rate = self._rate(model, provider, tier)
+        if rate is not None:
+            return rate.worth(amounts)
+        standard = None if tier is None else self._rate(model, provider, None)
+        if standard is None:
+            return NOTHING_KNOWN
+        if tier not in _NEVER_CHEAPER:
+            amounts = amounts._replace(usage_unknown=True)
+        return standard.worth(amounts)._replace(covered=False)
+
+    def _rate(self, model: str, provider: str | None, tier: str | None) -> Rate | None:
+        found = self._known.get((model, provider, tier))
+        if found is None or (found.until is not None and self._time() >= found.until):
+            found = self._find(model, provider, tier)
+        return found.rate
+
+    def _find(self, model: str, provider: str | None, tier: str | None) -> _Found:
         if len(model) > _LONGEST_NAME or len(provider or "") > _LONGEST_NAME:
             return _NOT_FOUND
-        found = self._own_price(model, provider) or self._list_price(model, provider)
+        found = self._own_price(model, provider, tier)
+        found = found or self._list_price(model, provider, tier)
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[model, provider] = found
+        self._known[model, provider, tier] = found
         return found
 
-    def _own_price(self, model: str, provider: str | None) -> _Found | None:
+    def _own_price(self, model: str, provider: str | None, tier: str | None) -> _Found | None:
         fitting = [own for own in self._own if own.fits(model, provider)]
+        of_tier = [own for own in fitting if own.service_tier == tier]
         # The first of the best: a name before a pattern, one with the provider before one without.
-        best = max(fitting, key=lambda own: (own.is_exact, own.provider is not None), default=None)
-        return None if best is None else _Found(best.rate, None)
+        best = max(of_tier, key=lambda own: (own.is_exact, own.provider is not None), default=None)
+        if best is not None:
+            return _Found(best.rate, None)
+        # A tier that the file does not name does not get the list's price beside the file's own.
+        return _NOT_FOUND if any(own.service_tier is None for own in fitting) else None
 
-    def _list_price(self, model: str, provider: str | None) -> _Found:
+    def _list_price(self, model: str, provider: str | None, tier: str | None) -> _Found:
         try:
             from otel_budget.agent import price_list
 
-            return _Found(*price_list.look_up(model, provider, self._time()))
+            return _Found(*price_list.look_up(model, provider, self._time(), tier))
         except ImportError as exc:
             self._say_once(
                 "prices: calls without cost_usd are unpriced: %s; install the price list: "

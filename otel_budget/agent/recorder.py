@@ -10,7 +10,7 @@ from otel_budget import semconv
 from otel_budget.agent import inherited, phases
 from otel_budget.agent.amounts import amounts_of, named
 from otel_budget.agent.binding import RunContext
-from otel_budget.agent.counting import RunTarget, amounts_of_call, cost_of_call
+from otel_budget.agent.counting import RunTarget, amounts_of_call, priced, worth_of_call
 from otel_budget.agent.operation import Operation
 from otel_budget.errors import BudgetExceeded, InvalidValueError
 from otel_budget.instrumentation import tracing
@@ -20,7 +20,7 @@ from otel_budget.model import checks
 from otel_budget.model.limits import ESTIMATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from decimal import Decimal
 
     from otel_budget.agent.prices import Prices
@@ -66,6 +66,8 @@ class Recorder(RunContext):
         provider: str | None = None,
         cost_usd: Number | None = None,
         outcome: str = "ok",
+        extras: Mapping[str, int] | None = None,
+        service_tier: str | None = None,
     ) -> None:
         """Count one operation, atomically.
 
@@ -73,7 +75,8 @@ class Recorder(RunContext):
         be left out. Cached tokens are part of the input, reasoning tokens part of the output.
         api_call: a call to a model's API, failed ones included (outcome ``error``). cost_usd: US
         dollars; without it the price of model and provider counts (docs/money.md), and without one
-        the call is unpriced. model is also a label, capped.
+        the call is unpriced. model is also a label, capped. extras: what is billed beside plain
+        tokens, as ``{"web_searches": 2}``. service_tier: as ``flex`` or ``batch``.
 
         Raises InvalidValueError and counts nothing if a value is not allowed.
         """
@@ -92,6 +95,8 @@ class Recorder(RunContext):
             and provider is None
             and cost_usd is None
             and outcome == "ok"
+            and extras is None
+            and service_tier is None
         ):
             self._add_tokens(tokens, api_call)
             return
@@ -109,6 +114,8 @@ class Recorder(RunContext):
             reasoning_tokens=reasoning_tokens,
             cost_usd=cost_usd,
             outcome=outcome,
+            extras=extras,
+            service_tier=service_tier,
         )
         self._add(amounts, model, provider)
 
@@ -158,8 +165,7 @@ class Recorder(RunContext):
         amounts = amounts_of_call(call)
         charge, estimate = call.costs
         if charge is not None or (estimate is not None and not call.unknown):
-            cost = cost_of_call(call, amounts, self._prices)
-            amounts = amounts._replace(cost_usd=cost)
+            amounts = priced(amounts, worth_of_call(call, amounts, self._prices))
         phase = place if isinstance(place, phases.Phase) else None
         try:
             self._add(amounts, call.model, call.provider, phase)
@@ -184,8 +190,11 @@ class Recorder(RunContext):
         if model is not None:
             if amounts.usage_unknown:
                 amounts = self._estimated(amounts, model)
-            if cost is None:
+            if cost is None and amounts.extras is None:
                 cost = self._prices.cost_of(model, provider, amounts)
+            elif cost is None:
+                amounts = priced(amounts, self._prices.worth(model, provider, amounts))
+                cost = amounts.cost_usd
         with record.lock:
             cell = phase.cell if model is None else record.cell(phase.name, model)
             record.add(cell, amounts, cost)
@@ -193,7 +202,7 @@ class Recorder(RunContext):
             record.tokens >= guard.tokens_mark
             or record.api_calls >= guard.api_calls_mark
             or record.cost_usd >= guard.cost_mark
-            or (cost is None and guard.standing.price_stops)
+            or (guard.standing.price_stops and (cost is None or amounts.extras is not None))
             or (amounts.usage_unknown and guard.standing.usage_stops)
         ):
             self._look()

@@ -20,13 +20,11 @@ from langchain_core.tracers.context import register_configure_hook
 from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation import langchain_cache
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
-from otel_budget.instrumentation.genai.costs import as_money, charged, in_headers
-from otel_budget.instrumentation.genai.reading import as_count
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall, target_of
+from otel_budget.instrumentation.langchain_said import message_of, named, said_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from decimal import Decimal
     from uuid import UUID
 
     from langchain.agents.middleware import AgentMiddleware
@@ -76,7 +74,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         call = self._open.pop(run_id, None)
         if call is None:
             return
-        if langchain_cache.answered(_message(response)):
+        if langchain_cache.answered(message_of(response)):
             call.cancel()
         else:
             call.close(**said_by(response))
@@ -86,46 +84,6 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         call = self._open.pop(run_id, None)
         if call is not None:
             call.close(failed=isinstance(error, Exception))
-
-
-def said_by(response: LLMResult) -> dict[str, Any]:
-    """Return what a result says of its call, for ``told``."""
-    message = _message(response)
-    about = _named(response.llm_output) | _named(getattr(message, "response_metadata", None))
-    usage = _named(getattr(message, "usage_metadata", None))
-    of_input = _named(usage.get("input_token_details"))
-    of_output = _named(usage.get("output_token_details"))
-    older = _named(about.get("token_usage"))
-    return {
-        "input": usage.get("input_tokens", older.get("prompt_tokens")),
-        "output": usage.get("output_tokens", older.get("completion_tokens")),
-        "cached": of_input.get("cache_read"),
-        "cache_write": _cache_write(of_input),
-        "reasoning": of_output.get("reasoning"),
-        "model": about.get("model_name") or about.get("model"),
-        "provider": about.get("model_provider"),
-        "response_id": _response_id(about.get("id"), getattr(message, "id", None)),
-        "charge": _charge(usage, about),
-    }
-
-
-def _charge(usage: dict[str, Any], about: dict[str, Any]) -> Decimal | None:
-    """Return what a call cost by the word of the model's maker, or of the gateway it went through.
-
-    ``total_cost`` is LangChain's place for it, 0 for a model that costs nothing.
-    """
-    return next(
-        (
-            cost
-            for cost in (
-                as_money(usage.get("total_cost")),
-                *map(charged, (about.get("token_usage"), about.get("usage"), about)),
-                in_headers(about.get("headers")),
-            )
-            if cost is not None
-        ),
-        None,
-    )
 
 
 def install(monitor: HasTarget | None = None) -> BudgetCallbackHandler:
@@ -193,36 +151,11 @@ def _end_if_stopped(monitor: HasTarget | None) -> dict[str, Any] | None:
     return None
 
 
-def _message(response: LLMResult) -> Any:
-    generations = [one for several in response.generations for one in several]
-    return getattr(generations[0], "message", None) if generations else None
-
-
-def _named(value: object) -> dict[str, Any]:
-    """Return values by name; none if it is something else: integrations put in what they like."""
-    return value if isinstance(value, dict) else {}
-
-
 def _said_before(about: dict[str, Any]) -> dict[str, Any]:
     """Return what is known of a call that begins, for ``told``."""
-    metadata, params = _named(about.get("metadata")), _named(about.get("invocation_params"))
+    metadata, params = named(about.get("metadata")), named(about.get("invocation_params"))
     return {
         "model": metadata.get("ls_model_name") or params.get("model") or params.get("model_name"),
         "provider": metadata.get("ls_provider"),
+        "service_tier": params.get("service_tier"),
     }
-
-
-def _cache_write(of_input: dict[str, Any]) -> object:
-    """Return what was written to a cache: Anthropic's is told by how long it is kept."""
-    by_age = [as_count(of_input.get(f"ephemeral_{age}_input_tokens")) or 0 for age in ("5m", "1h")]
-    # 0 beside them, so that nobody adds it up.
-    return of_input.get("cache_creation") or sum(by_age) or None
-
-
-def _response_id(*candidates: object) -> str | None:
-    """Return the provider's own id; LangChain makes up ids of runs and messages, too."""
-    made_up = ("run-", "lc_", "lc-")
-    for one in candidates:
-        if isinstance(one, str) and one and not one.startswith(made_up):
-            return one
-    return None

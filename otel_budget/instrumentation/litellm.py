@@ -18,9 +18,11 @@ import litellm
 
 from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation import litellm_threads
+from otel_budget.instrumentation.genai import billed
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
-from otel_budget.instrumentation.genai.costs import charged, field, in_headers
+from otel_budget.instrumentation.genai.costs import charged, in_headers
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
+from otel_budget.instrumentation.genai.values import field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +96,8 @@ def _begin(monitor: HasTarget | None, args: dict[str, Any], kwargs: dict[str, An
     handed_on = kwargs.pop(litellm_threads.TARGET, None)
     model = kwargs.get("model", args.get("model"))
     try:
-        return ToldCall(SCOPE, monitor, target=handed_on, model=model)
+        tier = kwargs.get("service_tier")
+        return ToldCall(SCOPE, monitor, target=handed_on, model=model, service_tier=tier)
     except BudgetExceeded as exc:
         raise StoppedByBudget(exc.verdict) from None
 
@@ -141,7 +144,9 @@ class CountingStream:
 
     def _seen(self, chunk: Any) -> Any:
         said = said_by(getattr(chunk, "response", None) or chunk)
+        extras = said["extras"] | self._said.get("extras", {})
         self._said |= {name: value for name, value in said.items() if value is not None}
+        self._said["extras"] = extras
         return chunk
 
     def _end(self, exc: BaseException, ended: type[BaseException]) -> None:
@@ -191,6 +196,8 @@ def said_by(result: Any) -> dict[str, Any]:
         "response_id": field(result, "id"),
         "charge": in_headers(hidden.get("additional_headers")) if charge is None else charge,
         "estimate": hidden.get("response_cost"),
+        "service_tier": billed.tier_in_usage(result) or billed.tier_in_usage(usage),
+        "extras": billed.in_usage(usage) | billed.tools_in(field(result, "output")),
     }
 
 

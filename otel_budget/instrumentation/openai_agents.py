@@ -17,9 +17,11 @@ from agents.models.interface import Model, ModelProvider
 from agents.models.multi_provider import MultiProvider
 
 from otel_budget.errors import BudgetExceeded
+from otel_budget.instrumentation.genai import billed
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.costs import charged
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
+from otel_budget.instrumentation.genai.values import field
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -49,21 +51,24 @@ class BudgetModel(Model):
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         """Ask, call, count."""
-        told = self._begin()
+        told = self._begin(*args, **kwargs)
         try:
             with told.around():
                 response = await self._wrapped.get_response(*args, **kwargs)
         except BaseException as exc:  # one that was cancelled may be answered all the same
             told.close(failed=isinstance(exc, Exception))
             raise
-        told.close(response_id=response.response_id, **said_by(response.usage))
+        told.close(
+            response_id=response.response_id,
+            **said_by(response.usage, getattr(response, "output", None)),
+        )
         return response
 
     async def stream_response(
         self, *args: Any, **kwargs: Any
     ) -> AsyncIterator[TResponseStreamEvent]:
         """Ask, call, and count when the stream ends, however far it was read."""
-        told = self._begin()
+        told = self._begin(*args, **kwargs)
         stream = aiter(self._wrapped.stream_response(*args, **kwargs))
         try:
             while True:
@@ -72,7 +77,9 @@ class BudgetModel(Model):
                 if event is None:
                     break
                 if event.type in _ENDED:
-                    said = said_by(event.response.usage) | _id_of(event.response)
+                    said = said_by(event.response.usage, getattr(event.response, "output", None))
+                    said |= _id_of(event.response)
+                    said["service_tier"] = getattr(event.response, "service_tier", None)
                     told.close(failed=event.type == _FAILED, **said)
                 yield event
         except Exception:
@@ -95,9 +102,10 @@ class BudgetModel(Model):
         """Return the model's own advice."""
         return self._wrapped.get_retry_advice(request)
 
-    def _begin(self) -> ToldCall:
+    def _begin(self, *args: Any, **kwargs: Any) -> ToldCall:
+        asked_for = _asked_tier(kwargs.get("model_settings", args[2] if len(args) > 2 else None))  # noqa: PLR2004 - the place the interface gives it
         try:
-            return ToldCall(SCOPE, self._monitor, model=self._name)
+            return ToldCall(SCOPE, self._monitor, model=self._name, service_tier=asked_for)
         except BudgetExceeded as exc:
             raise StoppedByBudget(exc.verdict) from None
 
@@ -126,8 +134,8 @@ class BudgetModelProvider(ModelProvider):
         await self._wrapped.aclose()
 
 
-def said_by(usage: Any) -> dict[str, Any]:
-    """Return what a usage says, for ``told``. None: the answer has none."""
+def said_by(usage: Any, output: object) -> dict[str, Any]:
+    """Return what a usage and an answer's items say, for ``told``. None: there are none."""
     of_input = getattr(usage, "input_tokens_details", None)
     of_output = getattr(usage, "output_tokens_details", None)
     return {
@@ -137,7 +145,14 @@ def said_by(usage: Any) -> dict[str, Any]:
         "cache_write": getattr(of_input, "cache_write_tokens", None),
         "reasoning": getattr(of_output, "reasoning_tokens", None),
         "charge": charged(usage),
+        "extras": billed.in_usage(usage) | billed.tools_in(output),
     }
+
+
+def _asked_tier(settings: object) -> object:
+    """Return the service tier that a model's settings ask for: the SDK drops what was served."""
+    more = field(settings, "extra_args"), field(settings, "extra_body")
+    return next((tier for each in more if (tier := field(each, "service_tier"))), None)
 
 
 def _id_of(response: Any) -> dict[str, Any]:

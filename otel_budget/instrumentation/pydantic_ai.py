@@ -17,9 +17,12 @@ from pydantic_ai.models import Model, infer_model
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 
+from otel_budget.instrumentation.genai import billed
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.costs import charged
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
+from otel_budget.instrumentation.genai.values import as_count, field
+from otel_budget.model import extras
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -125,8 +128,27 @@ def said_by(response: ModelResponse) -> dict[str, Any]:
         "provider": response.provider_name,
         "response_id": response.provider_response_id,
         "charge": charged(details),
+        "service_tier": billed.tier_in_usage(details) or field(details, "traffic_type"),
+        "extras": _extras(response),
         "estimate": getattr(usage, "cost", None),  # since version 2
     }
+
+
+def _extras(response: ModelResponse) -> dict[str, int]:
+    """Return what is billed beside plain tokens. The usage has genai-prices' names for it."""
+    usage = response.usage
+    details = getattr(usage, "details", None) or {}
+    found = {name: as_count(getattr(usage, name, details.get(name))) or 0 for name in extras.NAMES}
+    files = as_count(getattr(usage, "storage_searches", None))
+    found[extras.FILE_SEARCHES] = found[extras.FILE_SEARCHES] or files or 0
+    hour, searches = "ephemeral_1h_input_tokens", "web_search_requests"
+    found[extras.CACHE_WRITE_1H] = found[extras.CACHE_WRITE_1H] or as_count(details.get(hour)) or 0
+    by_tool = billed.tools_in(getattr(response, "parts", None))
+    said = found[extras.WEB_SEARCHES] or as_count(details.get(searches))
+    if said:  # Google bills an answer of older models once, however many queries it has
+        by_tool.pop(extras.WEB_SEARCHES, None)
+        found[extras.WEB_SEARCHES] = said
+    return {name: max(found[name], by_tool[name]) for name in found}
 
 
 def _reasoning(usage: RequestUsage) -> int | None:

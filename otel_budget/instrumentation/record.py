@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from otel_budget.instrumentation.clock import Clock
+    from otel_budget.model.extras import Extras
     from otel_budget.model.limits import ResourceLimits
 
 #: Label values folded into ``other`` in this process, by label.
@@ -49,6 +50,8 @@ class Amounts(NamedTuple):
     """None: the price of this call is not known."""
     estimated: bool = False
     """The tokens are the mean of other calls."""
+    extras: Extras | None = None
+    """What is billed beside plain tokens and is not in ``cost_usd``; None: nothing."""
 
 
 class SessionRecord:
@@ -170,9 +173,10 @@ class SessionRecord:
         Raises InvalidValueError and adds nothing if a total of the run would exceed 2^53.
         """
         # Taken apart at once: ten looks at its fields would take a quarter of the whole.
-        used, into, out, cached, written, reasoning, api_call, failed, unknown, price, guess = (
-            amounts
-        )
+        (
+            used, into, out, cached, written, reasoning, api_call, failed, unknown, price, guess,
+            extras,
+        ) = amounts  # fmt: skip
         if price is None:
             price = worth
         tokens = self.tokens + used
@@ -195,8 +199,9 @@ class SessionRecord:
             cell.api_calls += 1
             self.failed_api_calls += failed
             cell.failed_api_calls += failed
-            self.unpriced_calls += price is None
-            cell.unpriced_calls += price is None
+        if (price is None and api_call) or extras is not None:
+            self.unpriced_calls += 1
+            cell.unpriced_calls += 1
         if guess:
             self.estimated_calls += 1
             self.estimated_tokens += used

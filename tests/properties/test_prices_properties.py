@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from otel_budget.agent.prices import Prices
 from otel_budget.instrumentation.record import Amounts
+from otel_budget.model.extras import Extras, extras_of
 
 genai_prices = pytest.importorskip("genai_prices")
 data = pytest.importorskip("genai_prices.data")
@@ -34,18 +35,43 @@ def calls(draw: st.DrawFn) -> Amounts:
     return Amounts(into + out, into, out, cached, written, reasoning, api_call=True)
 
 
+@st.composite
+def calls_with_extras(draw: st.DrawFn) -> Amounts:
+    """Draw the use of one call with what is billed beside its plain tokens."""
+    amounts = draw(calls())
+    _, into, out, cached, written, reasoning, *_ = amounts
+    from_cache = draw(st.integers(0, cached))
+    audio = draw(st.integers(0, into - cached - written))
+    counts = {
+        "input_audio_tokens": audio + from_cache,
+        "cache_audio_read_tokens": from_cache,
+        "input_image_tokens": draw(st.integers(0, into - cached - written - audio)),
+        "cache_write_1h_tokens": draw(st.integers(0, written)),
+        "output_audio_tokens": draw(st.integers(0, out - reasoning)),
+        "web_searches": draw(st.integers(0, 10)),
+    }
+    chosen = draw(st.sets(st.sampled_from(sorted(counts))))
+    tier = draw(st.sampled_from([None, "batch", "flex", "priority", "fast"]))
+    extras = extras_of({name: counts[name] for name in chosen}, tier)
+    return amounts._replace(extras=extras)
+
+
 def listed(model: str, provider: str | None, amounts: Amounts, at: float) -> Decimal | None:
     """Return what genai-prices itself says, where all that was used has a price there."""
+    extras = amounts.extras or Extras({})
     usage = genai_prices.Usage(
         input_tokens=amounts.input_tokens,
         output_tokens=amounts.output_tokens,
         cache_read_tokens=amounts.cache_read_tokens,
         cache_write_tokens=amounts.cache_write_tokens,
         output_reasoning_tokens=amounts.reasoning_tokens,
+        **extras.counts,
     )
     moment = datetime.fromtimestamp(at, UTC)
+    keys = ("service_tier", "processing", "speed")
+    context = dict.fromkeys(keys, extras.service_tier) if extras.service_tier else None
     found = genai_prices.calc_price(
-        usage, model, provider_id=provider, genai_request_timestamp=moment
+        usage, model, provider_id=provider, genai_request_timestamp=moment, price_context=context
     )
     prices = found.model_price
     if amounts.input_tokens and prices.input_mtok is None:
@@ -65,6 +91,19 @@ def test_every_price_is_the_lists_own(named: tuple[str, str], amounts: Amounts, 
     except LookupError:
         return  # an id that its own provider does not match
     assert Prices(clock=lambda: at).cost_of(model, provider, amounts) == want
+
+
+@given(st.sampled_from(MODELS), calls_with_extras(), MOMENTS)
+def test_a_price_that_covers_the_extras_is_the_lists_own(
+    named: tuple[str, str], amounts: Amounts, at: float
+) -> None:
+    """Audio, pictures, the dearer cache, searches, service tiers; no price is only for a part."""
+    provider, model = named
+    prices = Prices(clock=lambda: at)
+    worth = prices.worth(model, provider, amounts)
+    if worth.covered:
+        assert worth.cost == listed(model, provider, amounts, at)
+    assert prices.cost_of(model, provider, amounts) == worth.cost
 
 
 @given(st.sampled_from(MODELS), calls(), st.lists(MOMENTS, min_size=2, max_size=6))

@@ -101,6 +101,70 @@ def test_what_a_call_of_langchain_was_charged_goes_before_the_list(
     assert (used.cost_usd, used.unpriced_calls) == (Decimal(wanted), 0)
 
 
+SONNET, MINI = "claude-sonnet-4-5", "gpt-5-mini"
+
+
+@pytest.mark.parametrize(
+    ("usage", "about", "content", "wanted"),
+    [
+        # 5 searches at $0.01, by the usage, and by the answer's parts where a stream has none
+        ({}, {"model": SONNET, "usage": {"server_tool_use": {"web_search_requests": 5}}}, [],
+         "0.5"),
+        ({}, {"model": SONNET, "usage": {"server_tool_use": {"web_search_requests": 0}}},
+         [{"type": "server_tool_use", "name": "web_search"}], "0.45"),
+        ({}, {"model": SONNET}, [{"type": "server_tool_use", "name": "web_search"}] * 5, "0.5"),
+        ({}, {"model_name": MINI}, [{"type": "web_search_call", "action": {"type": "search"}},
+                                    {"type": "web_search_call", "action": {"type": "open_page"}}],
+         "0.055"),
+        ({"input_token_details": {"ephemeral_5m_input_tokens": 30_000,
+                                  "ephemeral_1h_input_tokens": 20_000}},
+         {"model": SONNET}, [], "0.5325"),
+        # the service tier stands before the names of the tokens: half of $0.25, $0.025 and $2
+        ({"input_token_details": {"flex": 60_000, "flex_cache_read": 40_000},
+          "output_token_details": {"flex": 9_000, "flex_reasoning": 1_000}},
+         {"model_name": MINI}, [], "0.018"),
+        ({}, {"model_name": MINI, "service_tier": "default"}, [], "0.045"),
+        ({"input_token_details": {"audio": 50_000}}, {"model_name": "gemini-2.5-flash"}, [],
+         "0.09"),
+        ({}, {"model_name": "gemini-2.5-flash",
+              "grounding_metadata": {"web_search_queries": ["a", "b"]}}, [], "0.09"),
+        ({}, {"model_name": "gemini-3-flash-preview",
+              "grounding_metadata": {"web_search_queries": ["a", "b"]}}, [], "0.108"),
+    ],
+)  # fmt: skip
+def test_what_langchain_says_beside_plain_tokens_is_priced(
+    langchain: Any, make: Make, *, usage: dict[str, Any], about: dict[str, Any],
+    content: list[Any], wanted: str,
+) -> None:  # fmt: skip
+    said = result({"input_tokens": 100_000, "output_tokens": 10_000} | usage)
+    vars(said.generations[0][0].message).update(content=content, response_metadata=about)
+    handler = langchain.BudgetCallbackHandler()
+    with make() as monitor:
+        run_id = uuid.uuid4()
+        handler.on_chat_model_start({}, [[]], run_id=run_id)
+        handler.on_llm_end(said, run_id=run_id)
+    used = monitor.get_usage_report()
+    assert (used.cost_usd, used.unpriced_calls) == (Decimal(wanted), 0)
+
+
+def test_a_tier_that_was_asked_for_and_not_answered_is_the_calls(
+    langchain: Any, litellm: Any, make: Make
+) -> None:
+    """Not every server repeats it; one that answers with another one has served that."""
+    handler = langchain.BudgetCallbackHandler()
+    usage = {"input_tokens": 100_000, "output_tokens": 10_000}
+    asked = {"invocation_params": {"service_tier": "flex"}}
+    served = SimpleNamespace(prompt_tokens=100_000, completion_tokens=10_000)
+    with make() as monitor:
+        for said in ({}, {"service_tier": "default"}):
+            run_id = uuid.uuid4()
+            handler.on_chat_model_start({}, [[]], run_id=run_id, **asked)
+            handler.on_llm_end(result(usage, model_name=MINI, **said), run_id=run_id)
+        last = answer(model=MINI, usage=served)
+        litellm.budgeted(lambda **_: last)(service_tier="flex")
+    assert monitor.get_usage_report().cost_usd == Decimal("0.0225") * 2 + Decimal("0.045")
+
+
 def test_an_end_without_a_beginning_counts_nothing(langchain: Any, make: Make) -> None:
     handler = langchain.BudgetCallbackHandler()
     with make() as monitor:
@@ -333,3 +397,20 @@ def test_what_litellm_was_charged_goes_before_the_list_and_its_own_estimate_behi
         list(litellm.budgeted(lambda: Stream(last))())
     used = monitor.get_usage_report()
     assert (used.cost_usd, used.unpriced_calls) == (Decimal(wanted), 0)
+
+
+def test_what_litellm_says_beside_plain_tokens_is_priced(litellm: Any, make: Make) -> None:
+    """Searches, and the longer-lived cache; a later chunk that says nothing takes nothing away."""
+    usage = SimpleNamespace(
+        prompt_tokens=100_000, completion_tokens=10_000,
+        server_tool_use=SimpleNamespace(web_search_requests=5),
+        prompt_tokens_details=SimpleNamespace(
+            cache_creation_tokens=50_000,
+            cache_creation_token_details=SimpleNamespace(ephemeral_1h_input_tokens=20_000),
+        ),
+    )  # fmt: skip
+    chunks = answer(model=SONNET, usage=usage), answer(model=SONNET, usage=None)
+    with make() as monitor:
+        list(litellm.budgeted(lambda: Stream(*chunks))())
+    used = monitor.get_usage_report()
+    assert (used.cost_usd, used.unpriced_calls) == (Decimal("0.5825"), 0)

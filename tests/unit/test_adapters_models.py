@@ -1,6 +1,7 @@
 """The adapters for Pydantic AI and OpenAI Agents: models around models, over stand-ins."""
 
 import asyncio
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,6 +55,37 @@ def test_a_stream_of_pydantic_ai_counts_when_it_is_left(pydantic_ai: Any, make: 
         assert counts(monitor) == (1, 0, 0, 110)
         asyncio.run(read())
     assert counts(monitor) == (2, 0, 1, 210)  # the input is known
+
+
+@pytest.mark.parametrize(
+    ("usage", "about", "wanted"),
+    [
+        ({"web_searches": 5}, {}, "0.5"),
+        ({"details": {"web_search_requests": 5}}, {}, "0.5"),
+        ({"cache_write_tokens": 50_000, "cache_write_1h_tokens": 20_000}, {}, "0.5325"),
+        ({}, {"parts": [SimpleNamespace(part_kind="builtin-tool-call", tool_name="web_search")]},
+         "0.46"),
+        ({}, {"provider_details": {"service_tier": "batch"}}, "0.225"),
+        ({}, {"provider_details": {"cost": 0.0421, "is_byok": False}}, "0.0421"),
+        ({}, {"provider_details": {"cost": 0}}, "0"),
+        ({"cost": Decimal("0.3")}, {}, "0.45"),  # worked out: ours goes before it
+        ({"cost": Decimal("0.3")}, {"model_name": "nobody-knows-it"}, "0.3"),
+    ],
+)  # fmt: skip
+def test_what_pydantic_ai_says_beside_plain_tokens_is_priced(
+    pydantic_ai: Any, make: Make, usage: dict[str, Any], about: dict[str, Any], wanted: str
+) -> None:
+    said = response()
+    plain: dict[str, Any] = {
+        "input_tokens": 100_000, "output_tokens": 10_000, "cache_read_tokens": 0,
+        "cache_write_tokens": 0, "output_reasoning_tokens": 0,
+    }  # fmt: skip
+    said.usage = SimpleNamespace(**plain | usage)
+    vars(said).update({"model_name": "claude-sonnet-4-5", "provider_name": "anthropic"} | about)
+    with make() as monitor:
+        asyncio.run(pydantic_ai.budgeted(Model(said)).request())
+    used = monitor.get_usage_report()
+    assert (used.cost_usd, used.unpriced_calls) == (Decimal(wanted), 0)
 
 
 @pytest.mark.parametrize("details", [{"reasoning_tokens": 4}, {"thinking_tokens": 4}])
@@ -157,3 +189,29 @@ def test_the_models_of_a_provider_are_counted(openai_agents: Any, make: Make) ->
     with make() as monitor:
         asyncio.run(openai_agents.BudgetModelProvider().get_model("gpt-5").get_response())
     assert counts(monitor) == (1, 0, 1, 0)
+
+
+def test_what_openai_agents_say_beside_plain_tokens_is_priced(
+    openai_agents: Any, make: Make
+) -> None:
+    """Searches among the items, and the tier: asked for, and as a stream's answer says it."""
+    items = [SimpleNamespace(type="web_search_call", action=SimpleNamespace(type="search"))]
+    usage = SimpleNamespace(input_tokens=100_000, output_tokens=10_000)
+    settings = SimpleNamespace(extra_args={"service_tier": "flex"}, extra_body=None)
+    ended = SimpleNamespace(usage=usage, id=unique(), output=items, service_tier="priority")
+    event = SimpleNamespace(type="response.completed", response=ended)
+    answer = SimpleNamespace(response_id=unique(), usage=usage, output=items)
+
+    async def both() -> None:
+        inner = Model(answer, [event])
+        inner.model = "gpt-5-mini"
+        model = openai_agents.BudgetModel(inner)
+        await model.get_response(None, "hi", settings)
+        async for _ in model.stream_response(None, "hi", model_settings=settings):
+            pass
+
+    with make() as monitor:
+        asyncio.run(both())
+    wanted = Decimal("0.0225") + Decimal("0.081") + 2 * Decimal("0.01")
+    used = monitor.get_usage_report()
+    assert (used.cost_usd, used.unpriced_calls) == (wanted, 0)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget.instrumentation.genai import names
-from otel_budget.instrumentation.genai.reading import Kind, Usage, as_count, kind_of, read
+from otel_budget.instrumentation.genai.reading import Kind, Usage, kind_of, read
+from otel_budget.instrumentation.genai.values import as_count
 from otel_budget.model.checks import MAX_COUNT
 
 CHAT: dict[str, object] = {"gen_ai.operation.name": "chat"}

@@ -146,9 +146,9 @@ def test_a_name_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     look_up = price_list.look_up
 
-    def counted(model: str, provider: str | None, now: float) -> Any:
+    def counted(model: str, *others: Any) -> Any:
         asked.append(model)
-        return look_up(model, provider, now)
+        return look_up(model, *others)
 
     monkeypatch.setattr(price_list, "look_up", counted)
     found = fresh()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from otel_budget.instrumentation.genai.costs import NO_COSTS, Costs
 from otel_budget.instrumentation.genai.reading import NO_USAGE, Usage
+
+if TYPE_CHECKING:
+    from otel_budget.model.extras import Extras
 
 
 class Call(NamedTuple):
@@ -23,6 +26,8 @@ class Call(NamedTuple):
     """False: the rest of a call that was counted before."""
     costs: Costs = NO_COSTS
     """What is said of its cost."""
+    extras: Extras | None = None
+    """What is billed beside its plain tokens; None: nothing that is said."""
 
 
 class Target(Protocol):

@@ -281,7 +281,8 @@ def _call(node: Node, facts: Facts, *, failed: bool) -> Call:
     unknown = not failed and (not facts.usage.known or facts.partly or bool(facts.refused))
     model = facts.model or _first(node, names.MODEL)
     provider = facts.provider or _first(node, names.PROVIDER)
-    return Call(node.scope, model, provider, facts.usage, failed, unknown, True, facts.costs)  # noqa: FBT003 - by name it takes half a microsecond more
+    more = facts.costs, facts.extras
+    return Call(node.scope, model, provider, facts.usage, failed, unknown, True, *more)  # noqa: FBT003 - by name it takes half a microsecond more
 
 
 def _first(node: Node, spellings: tuple[str, ...]) -> str | None:

@@ -10,17 +10,15 @@ The rules:
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget.instrumentation.genai import names
-from otel_budget.model.checks import MAX_COUNT
+from otel_budget.instrumentation.genai.values import as_money, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: US dollars. Less is no price, and would make long numbers of all sums.
-_LEAST: Final = Decimal("1e-15")
 #: Of xAI's unit of money: what it charged, in whole numbers.
 _TICKS_PER_DOLLAR: Final = Decimal(10) ** 10
 #: Where a gateway writes its charge beside the usage that the provider reported.
@@ -56,19 +54,6 @@ def _first(seen: Mapping[str, object], spellings: tuple[str, ...]) -> Decimal | 
     return None
 
 
-def as_money(value: object) -> Decimal | None:
-    """Return a value as US dollars; None for what cannot be money."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        return None
-    try:
-        cost = value if isinstance(value, Decimal) else Decimal(str(value).strip())
-    except (InvalidOperation, ValueError):  # the latter: an integer of too many digits
-        return None
-    if not cost.is_finite() or not 0 <= cost <= MAX_COUNT or 0 < cost < _LEAST:
-        return None
-    return cost.copy_abs()  # -0 is 0
-
-
 def charged(usage: object) -> Decimal | None:
     """Return what a provider's or a gateway's usage, object or mapping, says was charged.
 
@@ -97,13 +82,4 @@ def in_headers(headers: object) -> Decimal | None:
         cost = as_money(field(headers, name))
         if cost is not None:
             return cost
-    return None
-
-
-def field(value: Any, *names_of_it: str) -> Any:
-    """Return the first of some attributes, or keys, that has a value."""
-    for name in names_of_it:
-        found = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
-        if found is not None:
-            return found
     return None

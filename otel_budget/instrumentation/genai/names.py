@@ -78,6 +78,39 @@ ZERO_IS_UNKNOWN: Final = ("gen_ai.cost.total_cost", "litellm.cost.total")
 #: On every span that LiteLLM writes to, its own or the one it finds current.
 LITELLM_MARK: Final = "litellm.provider.model"
 COSTS: Final = frozenset(CHARGE + ESTIMATE)
+#: What is billed beside plain tokens, to the attributes that say how much of it.
+EXTRA_COUNTS: Final[dict[str, tuple[str, ...]]] = {
+    "cache_write_1h_tokens": (
+        "gen_ai.usage.details.cache_write_1h_tokens",
+        "gen_ai.usage.details.ephemeral_1h_input_tokens",
+        "gen_ai.usage.cache_creation.ephemeral_1h_input_tokens",
+    ),
+    "input_audio_tokens": (
+        "gen_ai.usage.details.input_audio_tokens",
+        "llm.token_count.prompt_details.audio",
+    ),
+    "cache_audio_read_tokens": ("gen_ai.usage.details.cache_audio_read_tokens",),
+    "output_audio_tokens": (
+        "gen_ai.usage.details.output_audio_tokens",
+        "llm.token_count.completion_details.audio",
+    ),
+    "web_searches": (
+        "gen_ai.usage.details.web_searches",
+        "gen_ai.usage.details.web_search_requests",
+        "gen_ai.usage.server_tool_use.web_search_requests",
+    ),
+}
+#: What was served before what was asked for.
+SERVICE_TIER: Final = (
+    "openai.response.service_tier",
+    "gen_ai.openai.response.service_tier",
+    "anthropic.response.service_tier",
+    "openai.request.service_tier",
+    "gen_ai.openai.request.service_tier",
+)
+EXTRAS: Final = frozenset(
+    {*SERVICE_TIER, *(name for spellings in EXTRA_COUNTS.values() for name in spellings)}
+)
 RESPONSE_ID: Final = ("gen_ai.response.id", "llm.openai.id")
 #: Where a library that has no attribute for it leaves the response, as text.
 RESPONSE_TEXT: Final = ("output.value", "response_data", "gen_ai.output.messages")
@@ -153,6 +186,7 @@ ALL: Final = frozenset(
     {
         *FROM_START,
         *COSTS,
+        *EXTRAS,
         LITELLM_MARK,
         *RESPONSE_TEXT,
         *MIME_TYPE.values(),

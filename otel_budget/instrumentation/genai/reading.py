@@ -11,18 +11,20 @@ The rules:
 
 from __future__ import annotations
 
-import math
 import re
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_budget.instrumentation.genai import names
+from otel_budget.instrumentation.genai import billed, names
 from otel_budget.instrumentation.genai.costs import NO_COSTS, Costs, on_span
+from otel_budget.instrumentation.genai.values import as_count
 from otel_budget.model.checks import MAX_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from otel_budget.model.extras import Extras
 
 #: Characters at both ends of a response's text in which its id is looked for.
 _TEXT_LOOKED_AT: Final = 8_192
@@ -32,7 +34,6 @@ _ID_IN_TEXT: Final = re.compile(r'"id"\s*:\s*"((?:chatcmpl|cmpl|resp|msg|gen)[-_
 _NOT_A_CALL: Final = re.compile(
     r"(?:^|[\s._])retrieve(?:$|[\s._(])|count_tokens$|^raw_gen_ai_request$| API call to "
 )
-_DIGITS: Final = re.compile(r"\s*[0-9]{1,16}\s*")
 _LONGEST_NAME: Final = 256
 
 
@@ -78,6 +79,8 @@ class Facts(NamedTuple):
     usage: Usage
     costs: Costs = NO_COSTS
     """What is said of its cost."""
+    extras: Extras | None = None
+    """What is billed beside its plain tokens; None: nothing that is said."""
     refused: tuple[str, ...] = ()
     """``attribute=value`` of what cannot be a count."""
     partly: bool = False
@@ -152,6 +155,7 @@ def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = F
         _response_id(seen),
         usage,
         on_span(scope, seen),
+        billed.on_span(seen),
         tuple(refused),
         partly,
     )
@@ -222,17 +226,6 @@ def _shown(value: object) -> str:
         return f"{value!r:.60}"
     except ValueError:  # Python writes no integer of more than some thousand digits
         return "a number of very many digits"
-
-
-def as_count(value: object) -> int | None:
-    """Return a value as a count; None for what cannot be one. A fraction is rounded up."""
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if not 0 <= value <= MAX_COUNT:  # NaN compares false
-        return None
-    return math.ceil(value)
 
 
 def _response_id(seen: Mapping[str, object]) -> str | None:

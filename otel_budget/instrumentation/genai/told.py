@@ -9,9 +9,10 @@ from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation.genai import attribution, names
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.reading import NOT_A_CALL, UNSAID, read
+from otel_budget.model.extras import extras_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from contextvars import Token
 
     from otel_budget.instrumentation.genai.call import Target
@@ -25,6 +26,7 @@ _OTHER_PARTS: Final = {
     "response_id": names.RESPONSE_ID[0],
     "charge": names.CHARGE[0],
     "estimate": names.ESTIMATE[0],
+    "service_tier": names.SERVICE_TIER[0],
 }
 
 
@@ -36,18 +38,20 @@ class HasTarget(Protocol):
         """The account of its run."""
 
 
-def told(scope: str, **said: Any) -> Facts:
+def told(scope: str, *, extras: Mapping[str, int] | None = None, **said: Any) -> Facts:
     """Return what a framework said of a call, by the same rules as for spans.
 
-    said: ``input``, ``output``, ``cached``, ``cache_write``, ``reasoning`` (tokens), ``operation``
-    (default ``chat``), ``model``, ``provider``, ``response_id``, ``charge`` and ``estimate`` (US
-    dollars, as in ``costs``); None for what it does not say.
+    extras: what is billed beside plain tokens, by ``model.extras.NAMES``. said: ``input``,
+    ``output``, ``cached``, ``cache_write``, ``reasoning`` (tokens), ``operation`` (default
+    ``chat``), ``model``, ``provider``, ``response_id``, ``service_tier``, ``charge`` and
+    ``estimate`` (US dollars, as in ``costs``); None for what it does not say.
     """
     seen: dict[str, object] = {names.OPERATION: "chat"}
     for part, value in said.items():
         if value is not None:
             seen[_OTHER_PARTS[part] if part in _OTHER_PARTS else names.USAGE[part][0]] = value
-    return read("chat", scope, seen)
+    facts = read("chat", scope, seen)
+    return facts._replace(extras=extras_of(extras, said.get("service_tier"))) if extras else facts
 
 
 class ToldCall:
