@@ -1,4 +1,4 @@
-"""Take a run up again: which checkpoint, whether there is a run to go on with, what was missed."""
+"""Take a run up again: from which checkpoint, if at all, and what of before is not about it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.errors import InvalidValueError, RunCompletedError
 from otel_budget.instrumentation.checkpoint import CheckpointFolder, folder_or_none
-from otel_budget.model.verdict import LimitStatus
+from otel_budget.model.verdict import LimitStatus, Reason
+from otel_budget.policy.decide import NO_DATA
 from otel_budget.policy.evaluate import describe
 from otel_budget.policy.words import amount
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from otel_budget.instrumentation.checkpoint import Checkpoint
     from otel_budget.instrumentation.record import SessionRecord
-    from otel_budget.model.verdict import ResourceState
+    from otel_budget.model.verdict import ResourceState, Verdict
 
 logger = logging.getLogger("otel_budget")
 
@@ -49,6 +50,44 @@ def found(
     if saved.outcome == COMPLETED and not completed:
         raise RunCompletedError(str(path), saved.written_at)
     return saved
+
+
+class Predecessor:
+    """Tells verdicts on the process before a resumed run's from those on this one.
+
+    Until a sidecar sees this process, its verdict is on the one before: that had other limits, or
+    was silent since. Such a stop is not for the run that was resumed because of it. What binds it
+    all the same is an operator's stop, and what holds for every run: the sidecar's own ceilings.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none heard."""
+        self._seen = False
+        self._data_at: float | None = None
+        """As of when the first verdict heard knew the run; the sidecar's clock."""
+        self._heard = False
+
+    def is_meant(self, verdict: Verdict) -> bool:
+        """Tell whether a verdict is on the process before, and does not bind this one."""
+        if self._seen:
+            return False
+        if not self._heard:
+            self._heard, self._data_at = True, verdict.data_at
+        newer = verdict.data_at is not None and verdict.data_at > (self._data_at or 0.0)
+        self._seen = newer and verdict.run_state not in semconv.ENDED_STATES
+        return not self._seen and not _binds(verdict)
+
+
+def _binds(verdict: Verdict) -> bool:
+    """Tell whether a verdict holds for every process of a run, seen or not."""
+    if verdict.should_continue or verdict.reason in NO_DATA:
+        return False
+    if verdict.reason in (Reason.APPROACHING_LIMIT, Reason.LIMIT_EXCEEDED):
+        return any(
+            state.status is verdict.status and state.limit_from != "session"
+            for state in verdict.resources.values()
+        )
+    return True
 
 
 def warn_of_downtime(record: SessionRecord, saved: Checkpoint, duration: ResourceState) -> None:

@@ -16,6 +16,7 @@ from opentelemetry import trace
 from otel_budget import semconv
 from otel_budget.agent.engaged import Engagement
 from otel_budget.agent.guard import Guard
+from otel_budget.agent.resuming import Predecessor
 from otel_budget.agent.saving import Saving
 from otel_budget.agent.uncounted import Uncounted
 from otel_budget.enforcement.lease import Lease
@@ -77,6 +78,7 @@ class Run:
         if self._lease is not None:
             self.engagement = Engagement(record.session_id, self._lease, stops=stop_without_sidecar)
             record.is_judged = self._lease.is_in_force
+        self._predecessor = Predecessor() if record.resumed else None
         self._client = None if sidecar is None else self._client_of(sidecar)
         self.guard = Guard(
             record,
@@ -233,6 +235,12 @@ class Run:
             )  # fmt: skip
             if self.engagement is not None:
                 self.engagement.other_start = verdict.started_at
+            return
+        if self._predecessor is not None and self._predecessor.is_meant(verdict):
+            logger.debug(
+                "session %s: the sidecar has not seen this process yet: %s (%s) is on the one "
+                "before it", verdict.session_id, verdict.action, verdict.reason,
+            )  # fmt: skip
             return
         if self._lease is not None and self._lease.renew(verdict):
             self.guard.heard(verdict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
+from otel_budget.agent.resuming import Predecessor
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.exposition import SESSIONS, SessionCollector
 from otel_budget.model.usage import ResourceUsage
+from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
+from tests.sidecar_fixtures import verdict as published
 
 
 def resumed(clock: FakeClock, session_id: str, root: Path, **options: Any) -> ResourceMonitor:
@@ -228,3 +232,49 @@ def test_a_resumed_process_comes_after_its_predecessor_whatever_the_clock_says(
     assert second._record.incarnation_at > first._record.incarnation_at
     first.close(timeout=0)
     second.close(timeout=0)
+
+
+def heard(verdict: Verdict, **changes: Any) -> Verdict:
+    """Return a sidecar's verdict that stops a run for a limit of its own."""
+    state = verdict.resources["tokens"]._replace(status=LimitStatus.EXCEEDED, limit_from="session")
+    stop = {
+        "action": Action.STOP, "status": LimitStatus.EXCEEDED, "reason": Reason.LIMIT_EXCEEDED,
+        "resources": {"tokens": state}, "data_at": 100.0, "run_state": "running",
+    }  # fmt: skip
+    return replace(verdict, **{**stop, **changes})
+
+
+SIDECARS = {"tokens": published().resources["tokens"]._replace(status=LimitStatus.EXCEEDED)}
+#: Verdicts on the process before that do not bind the resumed one, and such that do.
+NOT_MEANT: list[dict[str, Any]] = [
+    {},
+    {"status": LimitStatus.INCONCLUSIVE, "reason": Reason.STALE_DATA},
+    {"action": Action.CONTINUE, "reason": Reason.WITHIN_LIMITS},
+]
+BINDING: list[dict[str, Any]] = [
+    {"resources": SIDECARS},
+    {"reason": Reason.OPERATOR_STOP},
+    {"reason": Reason.UNPRICED_CALLS},
+    {"reason": "of_a_later_version"},
+]
+
+
+@pytest.mark.parametrize("changes", [*NOT_MEANT, *BINDING])
+def test_what_a_sidecar_says_before_it_sees_the_resumed_process_is_on_the_one_before(
+    changes: dict[str, Any],
+) -> None:
+    """But for what holds for every run; once it saw the process, everything is on it."""
+    predecessor = Predecessor()
+    for _ in range(2):
+        assert predecessor.is_meant(heard(published(), **changes)) == (changes in NOT_MEANT)
+    ended = heard(published(), data_at=101.0, run_state="stopped")
+    assert predecessor.is_meant(ended), "the page of the process before is still there"
+    assert not predecessor.is_meant(heard(published(), **{**changes, "data_at": 102.0}))
+    assert not predecessor.is_meant(heard(published(), data_at=102.0, run_state="stopped"))
+
+
+def test_a_run_that_was_never_sampled_before_is_seen_with_its_first_sample() -> None:
+    """A restarted sidecar may know of no sample at first, or of one before."""
+    predecessor = Predecessor()
+    assert predecessor.is_meant(heard(published(), data_at=None))
+    assert not predecessor.is_meant(heard(published(), data_at=99.0))
