@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware
     from langchain_core.outputs import LLMResult
 
+    from otel_budget.instrumentation.genai.call import Target
+
 SCOPE: Final = "otel_budget.langchain"
 ACCOUNTING.adapters.add("LangChain")
 #: Calls that are open at once, at most; past that the oldest is counted as one of unknown use.
@@ -49,10 +51,43 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         langchain_cache.watch()
         self._monitor = monitor
         self._open: OrderedDict[UUID, ToldCall] = OrderedDict()
+        self._inside: OrderedDict[UUID, Target] = OrderedDict()
+        """Run of LangChain's that goes on to the account of the run it was begun in."""
 
-    def on_chat_model_start(self, *_: Any, run_id: UUID, batch_size: int = 1, **about: Any) -> None:
+    def on_chain_start(
+        self, *_: Any, run_id: UUID, parent_run_id: UUID | None = None, **__: Any
+    ) -> None:
+        """Take note of whose it is: what a graph does in threads of its own has another context."""
+        target = None if self._monitor is not None else self._around(parent_run_id)
+        if target is not None:
+            self._inside[run_id] = target
+            while len(self._inside) > _MAX_OPEN:
+                self._inside.popitem(last=False)
+
+    on_tool_start = on_chain_start
+
+    def on_chain_end(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        """Forget it."""
+        self._inside.pop(run_id, None)
+
+    on_chain_error = on_tool_end = on_tool_error = on_chain_end
+
+    def _around(self, parent_run_id: UUID | None) -> Target | None:
+        """Return the account of the run of this context, else of what this is a part of."""
+        here = target_of(None)
+        return self._inside.get(parent_run_id) if here is None and parent_run_id else here
+
+    def on_chat_model_start(
+        self,
+        *_: Any,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        batch_size: int = 1,
+        **about: Any,
+    ) -> None:
         """Ask, and begin a call."""
-        call = ToldCall(SCOPE, self._monitor, **_said_before(about))
+        target = None if self._monitor is not None else self._around(parent_run_id)
+        call = ToldCall(SCOPE, self._monitor, target=target, **_said_before(about))
         if batch_size == 1:  # of several that begin together none is inside another one
             call.enclose()
         self._open[run_id] = call

@@ -69,8 +69,9 @@ class Shown:
         if self.inherited is not None:
             return (
                 f"its page {self.inherited.url} was opened in process {self.inherited.process} "
-                "before this one was forked from it, and does not show what runs here: call "
-                "serve_metrics(port=0, register=FOLDER) in each worker, after the fork"
+                "before this one was forked from it, and does not show what runs here: with "
+                "serve_metrics(register=FOLDER), or OTEL_BUDGET_REGISTER, each fork has a page of "
+                "its own; or call serve_metrics(port=0, register=FOLDER) after the fork"
             )
         return self._without_page()
 

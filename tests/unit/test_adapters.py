@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
@@ -57,6 +58,35 @@ def test_a_call_of_langchain_that_was_left_is_unknown_and_one_that_failed_is_fai
         handler.on_llm_start({}, ["hi"], run_id=run_id)
         handler.on_llm_error(error, run_id=run_id)
     assert counts(monitor) == wanted
+
+
+def test_a_call_in_a_thread_of_a_graph_is_that_of_the_run_the_graph_was_begun_in(
+    langchain: Any, make: Make
+) -> None:
+    """Nodes side by side get a copy of a context that a web server may have left without a run."""
+    handler = langchain.BudgetCallbackHandler()
+    graph, node, tool, model = (uuid.uuid4() for _ in range(4))
+
+    def elsewhere(work: Any) -> None:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    def in_a_node() -> None:
+        handler.on_chain_start({}, {}, run_id=node, parent_run_id=graph)
+        handler.on_tool_start({}, "", run_id=tool, parent_run_id=node)
+        handler.on_chat_model_start({}, [[]], run_id=model, parent_run_id=tool)
+        handler.on_llm_end(result({"input_tokens": 9, "output_tokens": 1}), run_id=model)
+        handler.on_tool_end("", run_id=tool)
+        handler.on_chain_end({}, run_id=node)
+
+    with make() as monitor, make() as other:
+        with monitor.attach():
+            handler.on_chain_start({}, {}, run_id=graph)
+        elsewhere(in_a_node)
+        handler.on_chain_end({}, run_id=graph)
+    assert (counts(monitor), counts(other)) == ((1, 0, 0, 10), (0, 0, 0, 0))
+    assert not handler._inside
 
 
 def test_what_langchains_own_cache_answers_is_no_call(langchain: Any, make: Make) -> None:

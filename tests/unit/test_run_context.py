@@ -124,6 +124,20 @@ def test_a_generators_run_is_inside_that_of_its_context_and_around_those_entered
     assert (calls_of(outer), calls_of(middle), calls_of(inner)) == (3, 1, 1)
 
 
+def test_generators_that_take_turns_in_one_context_keep_their_calls(make: Make, call: Call) -> None:
+    """The context has the run that was entered last, whichever generator goes on."""
+
+    def answer(monitor: ResourceMonitor) -> Iterator[None]:
+        with monitor:
+            for _ in range(2):
+                call()
+                yield
+
+    one, other = make(), make()
+    list(zip(answer(one), answer(other), strict=False))
+    assert (calls_of(one), calls_of(other)) == (2, 2)
+
+
 def test_a_generator_that_is_given_up_leaves_its_run(make: Make, call: Call) -> None:
     """A client that hangs up; whoever comes next has no part in it."""
     monitor = make()

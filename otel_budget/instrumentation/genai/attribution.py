@@ -131,21 +131,14 @@ def current() -> Target | None:
 
 
 def _innermost() -> Activation | None:
+    inner = resumed.newest()
+    if inner is not None:
+        # Whatever the context says: what was entered in that generator since is newer there, too.
+        return inner
     active = _ACTIVE.get()
     while active is not None and not active.is_open:
         active = active.outer
-    inner = resumed.newest()
-    return inner if inner is not None and _is_inside(inner, active) else active
-
-
-def _is_inside(inner: Activation, outer: Activation | None) -> bool:
-    """Tell whether one was entered inside the other, or the other is none."""
-    one: Activation | None = inner
-    while one is not None:
-        one = one.outer
-        if one is outer:
-            return True
-    return False
+    return active
 
 
 def _only_run() -> Target | None:
