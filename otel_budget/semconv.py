@@ -254,7 +254,7 @@ DROPPED_SAMPLES: Final = _counter("otel_budget_sidecar_dropped_samples_total",
     "Samples refused.", REASON)
 RESETS: Final = _counter("otel_budget_sidecar_resets_total", "Counter resets seen.", REASON)
 CONCURRENT: Final = _counter("otel_budget_sidecar_concurrent_processes_total",
-    "Processes that were found to go on with a run beside a newer one; both are counted.")
+    "Processes that were found to be alive under one id at the same time; all are counted.")
 VANISHED_RUNS: Final = _counter("otel_budget_sidecar_vanished_runs_total",
     "Runs that did not say that they end, and whose target was taken away in order, or answers and "
     "does not show them any more.")

@@ -35,11 +35,12 @@ _MOMENTS = (-62_135_596_800.0, 253_402_300_799.999)
 # --- JSON -----------------------------------------------------------------------------------------
 def to_dict(verdict: Verdict) -> dict[str, Any]:
     """Return the verdict as JSON types; money is a string, times are RFC 3339 in UTC."""
-    lease = verdict.lease_seconds
+    lease, also = verdict.lease_seconds, verdict.also_started_at
     return {
         "version": VERSION,
         "session_id": verdict.session_id,
         "run_started_at": verdict.started_at,
+        **({"also_started_at": list(also)} if also else {}),
         "run_state": verdict.run_state,
         "action": str(verdict.action),
         "status": str(verdict.status),
@@ -105,6 +106,7 @@ def from_dict(data: object) -> Verdict:
         # Not held against the states this version knows: a newer sidecar may know more.
         run_state=fields.maybe(fields.text, "run_state"),
         unjudged=tuple(fields.maybe(fields.texts, "unjudged") or ()),
+        also_started_at=tuple(fields.maybe(fields.reals, "also_started_at") or ()),
     )
 
 

@@ -16,6 +16,7 @@ from opentelemetry import trace
 from otel_budget import semconv
 from otel_budget.agent.engaged import Engagement
 from otel_budget.agent.guard import Guard
+from otel_budget.agent.other_runs import OtherRuns
 from otel_budget.agent.resuming import Predecessor
 from otel_budget.agent.saving import Saving
 from otel_budget.agent.uncounted import Uncounted
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_budget")
 
-#: Seconds. Some stores of metrics keep some 15 digits of a value: a start time comes back rounded.
-_SAME_START = 0.0005
-
 
 class Run:
     """Everything of one run but the questions and the counting."""
@@ -72,6 +70,7 @@ class Run:
         self._process = os.getpid()
         self._on_verdict = on_verdict
         self._begun = self._lost = False
+        self._others = OtherRuns()
         self._lease = Lease(record.clock, first_verdict_timeout) if sidecar else None
         self.engagement: Engagement | None = None
         """Whether the sidecar judges the run; None without a sidecar."""
@@ -228,11 +227,7 @@ class Run:
     # --- what is heard and said ------------------------------------------------------------------
     def _hear(self, verdict: Verdict) -> None:
         started_at = self.record.started_at
-        if verdict.started_at is not None and abs(verdict.started_at - started_at) > _SAME_START:
-            logger.debug(
-                "session %s: the sidecar still judges the run of %s, this one began at %s",
-                verdict.session_id, verdict.started_at, started_at,
-            )  # fmt: skip
+        if not self._others.is_for(verdict, started_at):
             if self.engagement is not None:
                 self.engagement.other_start = verdict.started_at
             return

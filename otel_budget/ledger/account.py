@@ -9,18 +9,18 @@ How a total comes about:
   ``total = max(total so far, carried over) + what it counted``.
   So neither a checkpoint older than the last scrape nor a scrape older than the checkpoint loses
   or doubles anything, and the order in which samples arrive does not matter.
+- Several runs of one id that are alive at once are one account: see runs.py.
 - A resource nobody ever said anything about has no total: it is unknown, not 0.
 """
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.ledger.facts import strictest
 from otel_budget.ledger.incarnation import UNSURE, Incarnation, totals_of
 from otel_budget.ledger.pace import Pace
+from otel_budget.ledger.runs import by_run, newest_of, said_together, used_together
 from otel_budget.model.doubt import Doubt
 from otel_budget.model.order import NO_ORDERS
 from otel_budget.model.reading import SessionFacts
@@ -36,6 +36,8 @@ _WORTH_STORING = 0.1
 _ACTIVE_WORTH_STORING = 60.0
 #: Incarnations of one run that are kept apart.
 INCARNATIONS_KEPT = 100
+#: A process that gave no sample for so many of its usual gaps is not surely alive any more.
+SILENT_GAPS = 5
 
 
 class Observed(NamedTuple):
@@ -50,13 +52,17 @@ class Observed(NamedTuple):
 
 
 class Account(Pace):
-    """All the ledger knows about one run."""
+    """All the ledger knows about one run, or about several of one id that are alive at once."""
 
     def __init__(self, session_id: str, started_at: float | None, first_seen_at: float) -> None:
         """Open an account for a run that was just seen for the first time."""
         super().__init__(first_seen_at)
         self.session_id = session_id
         self.started_at = started_at
+        self.also: tuple[float, ...] = ()
+        """Start times of other runs of the same id that were alive at the same time."""
+        self.earlier: dict[str, Number] = {}
+        """Per resource, what runs used that are not kept apart any more."""
         self.first_seen_at = first_seen_at
         self.superseded: tuple[float, ...] = ()
         """Start times of runs of the same id that are over; the newest few."""
@@ -92,7 +98,8 @@ class Account(Pace):
             (only,) = self.incarnations.values()
             if only.began_at is not None:
                 return only.began_at
-        for incarnations in (self._newest(), self.incarnations.values()):
+        newest = self.incarnations.values() if self.also else self.newest()
+        for incarnations in (newest, self.incarnations.values()):
             known = [i.began_at for i in incarnations if i.began_at is not None]
             if known:
                 return min(known)
@@ -101,7 +108,7 @@ class Account(Pace):
     @property
     def targets(self) -> set[str]:
         """The targets at which the newest incarnation was seen."""
-        return {target for incarnation in self._newest() for target in incarnation.views}
+        return {target for incarnation in self.newest() for target in incarnation.views}
 
     @property
     def implausible_since(self) -> float | None:
@@ -109,7 +116,7 @@ class Account(Pace):
 
         A target that is gone no longer matters: another one has been seen twice since, in order.
         """
-        views = [view for incarnation in self._newest() for view in incarnation.views.values()]
+        views = [view for incarnation in self.newest() for view in incarnation.views.values()]
         for view in views:
             if view.implausible_since is not None:
                 break
@@ -145,21 +152,26 @@ class Account(Pace):
         if taken.stated or others:
             self._doubt = None
         self.resets += resets + replaced
-        self._take_facts(reading)
+        self.lacking = taken.lacking
+        fresh = confirmed and bool(reading.counters) and new and not taken.lacking
+        self._take_facts(reading, max(self.heard_at, reading.sampled_at if fresh else 0.0))
         after = self.totals()
         if before != after or resets or trouble != self.implausible_since or doubt != self.doubt:
             self.revision += 1
         if others or began_at - self.began_at > _WORTH_STORING:
             self.revision += 1
-        self.lacking = taken.lacking
-        if confirmed and reading.counters and new and not taken.lacking:
+        if fresh:
             self.mark_fresh(incarnation.views[reading.target], before, after, read_at)
         return Observed(resets, replaced, new and self._is_outlived(incarnation, reading))
 
     def totals(self) -> dict[str, Number]:
         """Return tokens, API calls and cost over all incarnations, as far as they are known."""
         if self._totals is None:
-            self._totals = totals_of(self.incarnations.values())
+            incarnations = self.incarnations.values()
+            if self.also:
+                self._totals = used_together(incarnations, self.earlier)
+            else:
+                self._totals = totals_of(incarnations)
         return self._totals
 
     @property
@@ -188,14 +200,30 @@ class Account(Pace):
             self.active_stored = seconds
             self.revision += 1
 
-    def follow(self, other: Account) -> None:
-        """Take the place of another run of the same id: it is over, unless it may come back."""
-        self.superseded = other.superseded
-        start, own = other.started_at, self.started_at
-        if start is None or own is None or start in self.superseded:
-            return
-        if other.ended_at is not None or start < own:
+    def supersede(self, start: float) -> None:
+        """Note that a run of this id is over: what is left of it is not taken for a new one."""
+        if start not in self.superseded:
             self.superseded = (*self.superseded, start)[-_STARTS_KEPT:]
+
+    def follow(self, other: Account) -> None:
+        """Take the place of another run of the same id: it is over, unless it goes on after all."""
+        self.superseded = other.superseded
+        for start in (other.started_at, *other.also):
+            if start is not None and start != self.started_at:
+                self.supersede(start)
+
+    @property
+    def heard_at(self) -> float:
+        """When its newest confirmed sample was taken, or it was first seen."""
+        return self.first_seen_at if self.sampled_at is None else self.sampled_at
+
+    def changed(self, at: float) -> None:
+        """Work everything out again: others count together with it, as of ``at``."""
+        self._totals = self._doubt = None
+        self.sampled_at = at
+        self.sum_up(at, at)
+        self.count_from(self.totals())
+        self.revision += 1
 
     def watch_from(self, now: float) -> None:
         """Take up an account that was laid aside: somebody listens again from now on.
@@ -211,7 +239,10 @@ class Account(Pace):
             return
         for owner, names in (
             (self, ("first_seen_at", "sampled_at", "ended_at")),
-            *((view, ("seen_at", "seen_before", "implausible_since")) for view in views),
+            *(
+                (view, ("first_at", "seen_at", "seen_before", "implausible_since"))
+                for view in views
+            ),
             *(
                 (incarnation, ("facts_at", "began_at"))
                 for incarnation in self.incarnations.values()
@@ -226,17 +257,27 @@ class Account(Pace):
         alone = len(self.incarnations) == 1
         if alone or incarnation.outlived or incarnation.started_at is None:
             return False
-        newer = (i for i in self.incarnations.values() if i.place > incarnation.place)
+        run, place = incarnation.run, incarnation.place
+        newer = (i for i in self.incarnations.values() if i.run == run and i.place > place)
         since = (view.seen_before for i in newer for view in i.views.values())
         incarnation.outlived = any(at is not None and reading.sampled_at >= at for at in since)
         return incarnation.outlived
 
-    def _newest(self) -> list[Incarnation]:
-        """Return the incarnation that started last; several where none says when it did."""
+    def newest(self) -> list[Incarnation]:
+        """Return the incarnation that started last; several where none says when it did.
+
+        Of several runs that of each.
+        """
         if len(self.incarnations) == 1:
             return list(self.incarnations.values())
-        newest = max((i.place for i in self.incarnations.values()), default=0.0)
-        return [i for i in self.incarnations.values() if i.place == newest]
+        if not self.also:
+            return newest_of(self.incarnations.values())
+        return [i for run in by_run(self.incarnations.values()) for i in newest_of(run)]
+
+    @property
+    def silence(self) -> float:
+        """Seconds without a sample after which a process of it is not surely alive."""
+        return SILENT_GAPS * max(1.0, self.gap())
 
     def _incarnation_of(self, reading: SessionReading, *, confirmed: bool) -> Incarnation | None:
         """Return the incarnation a reading is about, a new one if need be.
@@ -253,6 +294,9 @@ class Account(Pace):
             if not confirmed and any(i.started_at is not None for i in self.incarnations.values()):
                 return None
         key = nameless if started_at is None else f"i:{started_at!r}"
+        run = reading.facts.started_at
+        if run != self.started_at and run in self.also:
+            key = key_of(run, key)
         if key not in self.incarnations:
             known = None
             if self.incarnations.keys() == {nameless}:
@@ -262,6 +306,8 @@ class Account(Pace):
                 known.started_at = started_at
                 self.revision += 1
             self.incarnations[key] = known or Incarnation(started_at, self.facts)
+            if run in self.also:
+                self.incarnations[key].run = run
         return self.incarnations[key]
 
     def _hand_on(self) -> None:
@@ -272,18 +318,17 @@ class Account(Pace):
         """
         if len(self.incarnations) <= INCARNATIONS_KEPT:
             return
-        newest = max(i.place for i in self.incarnations.values())
-        earlier = {k: i for k, i in self.incarnations.items() if i.place < newest}
+        newest = self.newest()
+        earlier = {k: i for k, i in self.incarnations.items() if i not in newest}
         if not earlier:
             return
         key = min(
             earlier, key=lambda k: max((v.seen_at for v in earlier[k].views.values()), default=0.0)
         )
         gone = self.incarnations[key]
-        until = totals_of(i for i in self.incarnations.values() if i.place <= gone.place)
-        heir = min(
-            (i for i in self.incarnations.values() if i.place > gone.place), key=lambda i: i.place
-        )
+        run = [i for i in self.incarnations.values() if i.run == gone.run]
+        until = totals_of(i for i in run if i.place <= gone.place)
+        heir = min((i for i in run if i.place > gone.place), key=lambda i: i.place)
         heir.carried_over |= {
             resource: max(total, heir.begins_from(resource)) for resource, total in until.items()
         }
@@ -293,18 +338,34 @@ class Account(Pace):
         self._totals = self._doubt = None
         self.revision += 1
 
-    def _take_facts(self, reading: SessionReading) -> None:
+    def _take_facts(self, reading: SessionReading, heard_at: float) -> None:
         stated, at = reading.facts, reading.sampled_at
         if self.started_at is None and stated.started_at is not None:
             self.started_at = stated.started_at
             self.revision += 1
-        facts = reduce(strictest, (incarnation.facts for incarnation in self._newest()))
+        self.sum_up(at, heard_at)
+
+    def sum_up(self, at: float, heard_at: float) -> None:
+        """Put together what its processes say, as of a sample taken at ``at``.
+
+        heard_at: when the newest confirmed sample was taken.
+        """
+        if len(self.incarnations) == 1:
+            (only,) = self.incarnations.values()
+            facts = only.facts
+        else:
+            facts = said_together(self.incarnations.values(), heard_at - self.silence)
         ended = facts.state in semconv.ENDED_STATES
         if ended != (self.ended_at is not None):
             self.ended_at = at if ended else None
         if _lasting(facts) != _lasting(self.facts):
             self.revision += 1
         self.facts = facts
+
+
+def key_of(run: float | None, key: str) -> str:
+    """Return the key of an incarnation of another run than its account was opened for."""
+    return f"{run!r}:{key}"
 
 
 def _lasting(facts: SessionFacts) -> tuple[object, ...]:

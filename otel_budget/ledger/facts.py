@@ -91,8 +91,15 @@ def strictest(one: SessionFacts, other: SessionFacts) -> SessionFacts:
         estimated_calls=_one_of(max, one.estimated_calls, other.estimated_calls),
         optional_series=_one_of(max, one.optional_series, other.optional_series),
         active=_one_of(max, one.active, other.active),
-        state=min(states, key=lambda state: (state in semconv.ENDED_STATES, state or "")),
+        state=min(states, key=_liveliness),
     )
+
+
+def _liveliness(state: str | None) -> tuple[int, str]:
+    """Put states in order: what runs before what is paused, nothing said, and what has ended."""
+    if state in semconv.ENDED_STATES:
+        return 3, state or ""
+    return (2, "") if state is None else (state != "running", state)
 
 
 def _one_of(

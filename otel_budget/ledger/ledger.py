@@ -1,10 +1,8 @@
 """The ledger: every run that was seen, and what each has used.
 
-Runs are told apart by session id and start time. A new start time under an old id is a new run and
-closes the old one. An older start time than the known one is a leftover of a run that is over, and
-is refused; unless the known run has ended or fell silent: then it is a run on a host whose clock is
-behind. A start time that was superseded once is a leftover for good. Readings only ever raise what
-is known to be used.
+Runs are told apart by session id and start time. Another start time under a known id is another
+run: it takes the place of one that is over, is counted together with one that is alive, or is a
+leftover and refused (rivals.py). Readings only ever raise what is known to be used.
 
 A run that was live, and whose target was taken away while it answered, or answers and does not show
 it any more, has vanished: nobody waits for it, and what it used stays known. It is there again with
@@ -21,7 +19,9 @@ from otel_budget import semconv
 from otel_budget.ledger.absences import Absences
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.active import active_seconds
+from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.ledger.incarnation import COUNTED
+from otel_budget.ledger.rivals import Rival, are_both_alive, is_newer, is_old, join, replaces
 from otel_budget.model.doubt import NO_DOUBT, Doubt
 from otel_budget.model.order import NO_ORDERS, Orders
 from otel_budget.model.reading import plain_target
@@ -30,11 +30,12 @@ from otel_budget.model.verdict import Reason
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from otel_budget.ledger.account import Observed
     from otel_budget.model.reading import Reading, SessionFacts, SessionReading
     from otel_budget.model.usage import Number
 
-#: A run that gave no sample for so many of its usual gaps is not surely live any more.
-_SILENT_GAPS = 5
+#: Other runs under one id that are watched at most; each until it was silent for so many seconds.
+_RIVALS_MOST, _RIVALS_KEPT = 8, 600.0
 #: Seconds a run whose end was seen keeps its last verdict; one that vanished, its verdict after the
 #: hold.
 KEEP_ENDED = 600.0
@@ -78,6 +79,8 @@ class Balance(NamedTuple):
     """Of ``silent_for``, the seconds in which nobody listened: they are not the run's silence."""
     lag: float = 0.0
     """Seconds by which the samples of this run arrive late, steadily."""
+    also_started_at: tuple[float, ...] = ()
+    """Start times of other runs of the same id that are counted together with it."""
 
 
 class Ledger:
@@ -93,8 +96,8 @@ class Ledger:
         """Reason to number of samples refused."""
         self.resets: Counter[str] = Counter()
         """``counter`` (a value dropped) or ``incarnation`` (a new process) to number seen."""
-        self.concurrent: list[str] = []
-        """Session id of each run that a process was found to go on with beside a newer one."""
+        self.flags: list[Flag] = []
+        """What is strange about runs, each thing once; until somebody takes them."""
         self.crowded: dict[str, int] = {}
         """Target to the runs of the newest reading that were too many to be let in."""
         self.vanished: list[str] = []
@@ -108,6 +111,8 @@ class Ledger:
         """All that there were at the last whole reading; None if that is not known."""
         self._down: frozenset[str] = frozenset()
         """Those of them that gave nothing."""
+        self._rivals: dict[str, dict[float, Rival]] = {}
+        """Session id, and start, to runs that are not judged, as another one is known there."""
 
     def apply(self, reading: Reading) -> None:
         """Take in one reading of one source."""
@@ -154,57 +159,107 @@ class Ledger:
 
     def _observe(self, reading: SessionReading, of: Reading, *, confirmed: bool) -> None:
         """Take in one run. of: the reading it is from."""
-        account, before = self.accounts.get(reading.session_id), None
+        account = self.accounts.get(reading.session_id)
         start = reading.facts.started_at
-        if account is not None and start is not None and account.started_at is not None:
-            if start != account.started_at and not self.takes_over(reading, confirmed=confirmed):
-                self.dropped[semconv.OLD_RUN] += max(1, len(reading.counters))
-                return
-            if start != account.started_at:
-                self.superseded.append(account)
-                before, account = account, None
         if account is None:
             account = Account(reading.session_id, start, reading.sampled_at)
-            if before is not None:
-                account.follow(before)
             self.accounts[reading.session_id] = account
+        elif _is_another(account, start):
+            self._observe_rival(account, reading, of, confirmed=confirmed)
+            return
         account.expected_gap = of.spacing
         account.shown_in = self._whole_readings
         if account.lost_target or account.vanished_at is not None:
             account.lost_target, account.vanished_at = False, None
-        seen = account.observe(reading, confirmed=confirmed, read_at=of.read_at)
+        self._note(account.observe(reading, confirmed=confirmed, read_at=of.read_at), account)
         self.lag = max(self.lag, account.lag.seconds)
+        if self._rivals:
+            self._settle(account)
+
+    def _note(self, seen: Observed, account: Account) -> None:
         if seen.resets:
             self.resets[semconv.COUNTER_RESET] += seen.resets
         if seen.replaced:
             self.resets[semconv.NEW_INCARNATION] += 1
         if seen.concurrent:
-            self.concurrent.append(reading.session_id)
+            self._flag(Kind.CONCURRENT, account)
+
+    def _flag(self, kind: Kind, account: Account) -> None:
+        targets = {t for i in account.incarnations.values() for t in i.views}
+        self.flags.append(Flag(kind, account.session_id, tuple(sorted(targets))))
+
+    def _observe_rival(
+        self, account: Account, reading: SessionReading, of: Reading, *, confirmed: bool
+    ) -> None:
+        """Take in a sample of another run under a known id."""
+        if is_old(account, reading):
+            self.dropped[semconv.OLD_RUN] += max(1, len(reading.counters))
+            return
+        session_id, start = reading.session_id, reading.facts.started_at or 0.0
+        rivals = self._rivals.setdefault(session_id, {})
+        rival = rivals.get(start)
+        if rival is None:
+            if len(rivals) >= _RIVALS_MOST:
+                del rivals[min(rivals, key=lambda known: rivals[known].account.heard_at)]
+            rival = rivals[start] = Rival(Account(session_id, start, reading.sampled_at))
+        rival.account.expected_gap = of.spacing
+        rival.account.shown_in = self._whole_readings
+        rival.observe(reading, of.read_at, confirmed=confirmed, since=account.first_seen_at)
+        absent = self.absences.since(account.heard_at)
+        if replaces(account, reading, confirmed=confirmed, moved=rival.moved, absent=absent):
+            self._replace(account, rival.account)
+        elif not (self._settle(account) or rival.moved) and (
+            start in account.superseded or not is_newer(account, reading)
+        ):
+            self.dropped[semconv.OLD_RUN] += max(1, len(reading.counters))
+
+    def _settle(self, account: Account) -> bool:
+        """Count those together with a run that are found to be alive beside it."""
+        rivals = self._rivals.get(account.session_id, {})
+        joining = [rival for rival in rivals.values() if are_both_alive(account, rival)]
+        for rival in joining:
+            if not _is_another(account, rival.account.started_at):
+                continue  # it came with one before it
+            join(account, rival.account)
+            self._flag(Kind.CONCURRENT, account)
+        for start in [s for s in rivals if not _is_another(account, s)]:
+            del rivals[start]
+        if not rivals:
+            self._rivals.pop(account.session_id, None)
+        return bool(joining)
+
+    def _replace(self, account: Account, successor: Account) -> None:
+        """Let a run that is over go; it is watched for a while, in case it is not."""
+        self.superseded.append(account)
+        successor.follow(account)
+        self.accounts[account.session_id] = successor
+        rivals = self._rivals.setdefault(account.session_id, {})
+        for start in (successor.started_at, *successor.also):
+            rivals.pop(start, None)  # type: ignore[arg-type] # None is no key
+        if account.ended_at is None:
+            rival = Rival(account)
+            rivals |= {s: rival for s in (account.started_at, *account.also) if s is not None}
+        if not rivals:
+            del self._rivals[account.session_id]
 
     def takes_over(self, reading: SessionReading, *, confirmed: bool = True) -> bool:
         """Tell whether a reading is of another run than the known one, and of one that follows it.
 
-        Never one that was superseded before, or whose sample is old beside the known run's.
+        Never one whose sample is old beside the known run's.
         """
         account, start = self.accounts.get(reading.session_id), reading.facts.started_at
-        if account is None or account.started_at in (None, start) or start is None:
+        if account is None or not _is_another(account, start):
             return False
-        if start in account.superseded:
-            return False
-        silence = _SILENT_GAPS * max(1.0, account.gap())
-        at = reading.sampled_at
-        if start > account.started_at:
-            return at >= (account.sampled_at or account.first_seen_at) - silence
-        ended = account.ended_at is not None and at > account.ended_at
-        live = confirmed and reading.facts.state not in semconv.ENDED_STATES
-        return live and (ended or self._silent_for(account, at) > silence)
+        absent = self.absences.since(account.heard_at)
+        return replaces(account, reading, confirmed=confirmed, absent=absent)
 
     def adopt(self, account: Account, now: float) -> None:
         """Take in an account from the store; somebody listens to it again from now on."""
         account.watch_from(now)
         known = self.accounts.get(account.session_id)
-        if known is not None:
-            account.follow(known)
+        if known is not None and known is not account:
+            self._replace(known, account)
+            self.superseded.pop()
         self.accounts[account.session_id] = account
 
     def balances(self, now: float) -> Iterator[Balance]:
@@ -236,7 +291,6 @@ class Ledger:
         facts = account.facts
         if account.shown_in != self._whole_readings and self._has_vanished(account, trouble, now):
             facts = facts._replace(state=semconv.VANISHED)
-        heard_at = account.first_seen_at if account.sampled_at is None else account.sampled_at
         return Balance(
             session_id=account.session_id,
             started_at=account.started_at,
@@ -244,7 +298,7 @@ class Ledger:
             facts=facts,
             rates=rates,
             sampled_at=account.sampled_at,
-            silent_for=max(0.0, now - heard_at),
+            silent_for=max(0.0, now - account.heard_at),
             gap=account.gap(),
             trouble=trouble,
             implausible_for=(
@@ -256,8 +310,9 @@ class Ledger:
             orders=account.orders,
             active=active_seconds(account, now) if limited else None,
             active_when_heard=active_seconds(account, None) if limited else None,
-            unheard_for=self.absences.since(heard_at),
+            unheard_for=self.absences.since(account.heard_at),
             lag=account.lag.seconds,
+            also_started_at=account.also,
         )
 
     def _silent_for(self, account: Account, now: float) -> float:
@@ -274,6 +329,10 @@ class Ledger:
         gone = [a for a in self.accounts.values() if self._is_over(a, now, forget_after, keep)]
         for account in gone:
             del self.accounts[account.session_id]
+        for session_id, rivals in list(self._rivals.items()):
+            heard = [rival.account.heard_at for rival in rivals.values()]
+            if session_id not in self.accounts or now - max(heard) > _RIVALS_KEPT:
+                del self._rivals[session_id]
         return gone
 
     def _has_vanished(self, account: Account, trouble: Reason | None, now: float) -> bool:
@@ -318,3 +377,9 @@ class Ledger:
             return True
         silent = account.silent_for(now)
         return silent > forget_after and self._silent_for(account, now) > forget_after
+
+
+def _is_another(account: Account, start: float | None) -> bool:
+    """Tell whether a start is of another run than those that are known to be alive."""
+    own = account.started_at
+    return own != start and None not in (own, start) and start not in account.also

@@ -6,12 +6,12 @@ import math
 from statistics import median_low
 from typing import TYPE_CHECKING
 
-from otel_budget.ledger.incarnation import ZERO
 from otel_budget.ledger.lag import Lag
 from otel_budget.ledger.rate import Rate, faded
+from otel_budget.ledger.view import ZERO
 
 if TYPE_CHECKING:
-    from otel_budget.ledger.incarnation import View
+    from otel_budget.ledger.view import View
     from otel_budget.model.usage import Number
 
 _GAPS_KEPT = 5
@@ -49,6 +49,10 @@ class Pace:
     def gap(self) -> float:
         """Return the usual seconds between two samples."""
         return median_low(self.gaps) if self.gaps else self.expected_gap
+
+    def count_from(self, totals: dict[str, Number]) -> None:
+        """Let the rates go on from totals that rose, but not by what was spent just now."""
+        self._rated = totals
 
     def mark_fresh(
         self,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from otel_budget import semconv
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.counter import CounterState
-from otel_budget.ledger.incarnation import Incarnation, View
+from otel_budget.ledger.incarnation import Incarnation
 from otel_budget.ledger.lag import Lag
+from otel_budget.ledger.view import View
 from otel_budget.model.order import NO_ORDERS, Order, OrderKind, Orders
 from otel_budget.model.reading import SessionFacts
 
@@ -29,6 +30,8 @@ _INCARNATION = (
     "key", "started_at", "carried_over", "facts", "facts_at", "began_at", "timed", "unsure",
     "views",
 )  # fmt: skip
+#: Only where it carries another run than the account was opened for: an older version refuses that.
+_RUN = "run"
 _VIEW = ("seen_at", "seen_before", "implausible_since", "series", "folded")
 
 
@@ -52,6 +55,7 @@ def _dump(account: Account) -> dict[str, Any]:
         "started_at": account.started_at,
         "first_seen_at": account.first_seen_at,
         "superseded": account.superseded,
+        **({"also": account.also, "earlier": account.earlier} if account.also else {}),
         "unsure": account.unsure,
         "sampled_at": account.sampled_at,
         "ended_at": account.ended_at,
@@ -72,6 +76,8 @@ def _load(data: dict[str, Any]) -> Account:
         raise ValueError(f"account format {data.get('format')!r}: this version reads 1 to {FORMAT}")
     account = Account(data["session_id"], data["started_at"], data["first_seen_at"])
     account.superseded = tuple(data.get("superseded", ()))
+    account.also = tuple(data.get("also", ()))
+    account.earlier = _load_numbers(data.get("earlier", {}))
     # Before 3: some calls, without their number.
     stored = data.get("at_least", ())
     known = {name: 1 for resource, name in _UNSURE.items() if resource in stored}
@@ -88,7 +94,9 @@ def _load(data: dict[str, Any]) -> Account:
             row = {"timed": True, "unsure": {}, "began_at": data.get("began_at"), **saved}
             views = {target: {"folded": {}, **view} for target, view in saved["views"].items()}
         else:
-            row = dict(zip(_INCARNATION, saved, strict=True))
+            run = saved[len(_INCARNATION) :]
+            row = dict(zip(_INCARNATION, saved[: len(_INCARNATION)], strict=True))
+            row[_RUN] = run[0] if run else None
             views = {target: dict(zip(_VIEW, view, strict=True)) for target, *view in row["views"]}
         account.incarnations[row["key"]] = _load_incarnation(row, views, account.facts)
     return account
@@ -131,6 +139,7 @@ def _dump_incarnation(
         incarnation.timed,
         incarnation.unsure,
         [_dump_view(target, view) for target, view in incarnation.views.items()],
+        *(() if incarnation.run is None else (incarnation.run,)),
     )
 
 
@@ -138,6 +147,7 @@ def _load_incarnation(
     row: dict[str, Any], views: dict[str, dict[str, Any]], facts: SessionFacts
 ) -> Incarnation:
     incarnation = Incarnation(row["started_at"])
+    incarnation.run = row.get(_RUN)
     incarnation.carried_over = _load_numbers(row["carried_over"])
     incarnation.facts = facts if row["facts"] is None else _load_facts(row["facts"])
     incarnation.facts_at, incarnation.began_at = row["facts_at"], row["began_at"]

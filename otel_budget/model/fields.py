@@ -107,6 +107,13 @@ class Fields:
             raise self._refused(key, "a JSON object")
         return value.items()
 
+    def reals(self, key: str) -> list[float]:
+        """Return an array of finite numbers of at least 0."""
+        value = self._data.get(key)
+        if not isinstance(value, list):
+            raise self._refused(key, "an array of numbers")
+        return [Fields(key, {key: item}).real(key) for item in value]
+
     def mappings(self, key: str) -> list[dict[str, Any]]:
         """Return an array of objects."""
         value = self._data.get(key)

@@ -133,6 +133,9 @@ class Verdict:
     unjudged: tuple[str, ...] = ()
     """Resources that are limited and of whose use nothing is known: those limits cannot be judged.
     They are absent from ``resources``."""
+    also_started_at: tuple[float, ...] = ()
+    """Unix times at which other runs of the same id began that were judged together with it, as
+    they were alive at the same time: it is for each of them."""
 
     @property
     def should_continue(self) -> bool:

@@ -125,6 +125,7 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
     about = _About(
         balance.session_id, balance.started_at, facts.progress, completion_threshold,
         balance.doubt, now, balance.sampled_at, facts.state, rules.lease, rules.revision,
+        balance.also_started_at,
     )  # fmt: skip
     return _verdict(about, weighed, decision, bounds, message)
 
@@ -227,6 +228,7 @@ class _About(NamedTuple):
     run_state: str | None = None
     lease: float | None = None
     revision: str = ""
+    also_started_at: tuple[float, ...] = ()
 
 
 def _verdict(
@@ -259,6 +261,7 @@ def _verdict(
         completion_threshold=about.completion_threshold,
         run_state=about.run_state,
         unjudged=unjudged,
+        also_started_at=about.also_started_at,
     )
 
 
@@ -315,6 +318,8 @@ def _digits(
     parts = [about.session_id, decision[0], status, decision[1],
              about.revision, repr(about.started_at), repr(about.progress),
              repr(about.completion_threshold)]  # fmt: skip
+    if about.also_started_at:
+        parts.append(f"also {about.also_started_at!r}")
     for name in semconv.RESOURCES:
         state, limited = resources.get(name), bounds.get(name)
         if state is not None:

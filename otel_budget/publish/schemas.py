@@ -87,7 +87,17 @@ VERDICT: Json = {
             **_MAYBE_NUMBER,
             "description": (
                 "Start of the run that was judged, in Unix seconds, as the run exports it; null "
-                "when it does not. Drop a verdict with another start than your own."
+                "when it does not. Drop a verdict with another start than your own, unless yours "
+                "is in also_started_at."
+            ),
+        },
+        "also_started_at": {
+            "type": "array",
+            "items": {"type": "number"},
+            "description": (
+                "Starts of other runs of the same id that were judged together with it, because "
+                "they were alive at the same time: the verdict is for each of them. Absent if "
+                "there are none."
             ),
         },
         "run_state": {

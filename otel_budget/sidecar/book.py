@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from otel_budget.ledger.absences import Spell
     from otel_budget.ledger.account import Account
+    from otel_budget.ledger.flag import Flag
     from otel_budget.model.order import Order, Orders
     from otel_budget.model.reading import Reading
     from otel_budget.policy.judge import Rules
@@ -81,8 +82,8 @@ class Step:
     """Session ids that have no verdict any more."""
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Reason to number of samples refused since the process began."""
-    concurrent: tuple[str, ...] = ()
-    """Session ids of runs that a process was found to go on with beside a newer one."""
+    flags: tuple[Flag, ...] = ()
+    """What was found strange about runs."""
     crowded: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Target to the runs it shows that were too many to be let in."""
     resets: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -159,7 +160,7 @@ class Book:
             news=news,
             forgotten=gone,
             dropped=dict(self._ledger.dropped),
-            concurrent=self._take_concurrent(),
+            flags=self._take_flags(),
             crowded=dict(self._ledger.crowded),
             resets=dict(self._ledger.resets),
             lag=self._ledger.lag,
@@ -250,9 +251,9 @@ class Book:
             changes.append(Change(None if before is None else before.verdict, one.verdict))
         return changes
 
-    def _take_concurrent(self) -> tuple[str, ...]:
-        found = tuple(self._ledger.concurrent)
-        self._ledger.concurrent.clear()
+    def _take_flags(self) -> tuple[Flag, ...]:
+        found = tuple(self._ledger.flags)
+        self._ledger.flags.clear()
         return found
 
     def _news(self, changes: Iterable[Change], gone: Iterable[str]) -> News:

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv, wire
+from otel_budget.ledger.flag import Kind
 from otel_budget.model.verdict import Action
 from otel_budget.policy.words import amount
 from otel_budget.sources.notices import MOST_LINES, Notices, log_lines, one_line, some
@@ -43,6 +44,18 @@ _ABSENT, _ABSENT_EVERY, _LONG_ABSENT = 2.0, 60.0, 10.0
 #: another one.
 _WORTH_SAYING: Final = 2.0
 _MUCH_MORE: Final = 1.5
+
+
+_FLAGGED: Final = {
+    Kind.CONCURRENT: (
+        (
+            "several processes are alive under this id at once (seen at {at}). They are counted "
+            "together, and each obeys the verdict on the sum. Give each run an id of its own, or "
+            "keep a job from starting while the one before it still runs"
+        ),
+        "sessions are carried by several processes at once",
+    ),
+}
 
 
 class Problems:
@@ -120,6 +133,8 @@ class Journal:
         self._unjudged = Unjudged()
         self._lag = 0.0
         """Seconds by which samples arrive late, as it was said last."""
+        self._flagged: set[tuple[Kind, str]] = set()
+        """What was told of which session."""
         self._crowded = Notices(logger, "targets show more runs than they may")
 
     def exchanged(self) -> None:
@@ -154,12 +169,7 @@ class Journal:
             "others are not judged; does it make up a session id for each request?"
             for target in step.crowded
         }
-        told = {
-            session_id: f"session {session_id}: two processes carry this run at once, and both are "
-            "counted: is the same session id given to two runs?"
-            for session_id in step.concurrent
-        }
-        log_lines(logger, logging.WARNING, told, "sessions are carried by two processes at once")
+        self._tell_flags(step)
         self._crowded.note(crowded, logging.ERROR)
         self._unjudged.note(step.judged, step.forgotten)
         for lines, many in (
@@ -196,6 +206,20 @@ class Journal:
             "VictoriaMetrics does with -search.latencyOffset) or gets them late. Limits act that "
             "much later; stale_after: auto allows for it", lag,
         )  # fmt: skip
+
+    def _tell_flags(self, step: Step) -> None:
+        """Tell what is strange about a run: once, for as long as it is known."""
+        new = {(f.kind, f.session_id): f for f in step.flags}
+        new = {key: flag for key, flag in new.items() if key not in self._flagged}
+        self._flagged = {key for key in (*self._flagged, *new) if key[1] not in step.forgotten}
+        for kind, (words, many) in _FLAGGED.items():
+            told = {
+                flag.session_id: f"session {flag.session_id}: "
+                + words.format(at=some([one_line(t) for t in flag.targets], ", "), what=flag.what)
+                for flag in new.values()
+                if flag.kind is kind
+            }
+            log_lines(logger, logging.WARNING, told, many)
 
     def ordered(self, session_id: str, order: Order, client: str) -> None:
         """Tell what an operator ordered, and for how long."""

@@ -78,6 +78,7 @@ def _gist(verdict: Verdict) -> tuple[object, ...]:
     """Return what makes a verdict another one."""
     return (
         verdict.started_at,
+        verdict.also_started_at,
         verdict.action,
         verdict.status,
         str(verdict.reason),

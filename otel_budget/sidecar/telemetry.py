@@ -22,6 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from otel_budget import semconv
+from otel_budget.ledger.flag import Kind
 from otel_budget.model.verdict import Action, Reason
 from otel_budget.policy.decide import KNOWN, NO_DATA
 from otel_budget.policy.ordered import STOPPED
@@ -69,7 +70,8 @@ class Telemetry(Collector):
         self._inconclusive = Counter(dict.fromkeys(map(str, NO_DATA), 0))
         self._buckets = [0] * (len(TICK_BUCKETS) + 1)
         self._tick_seconds = 0.0
-        self._concurrent = self._vanished = 0
+        self._vanished = 0
+        self._flags: Counter[str] = Counter()
         self._overruns = self._failures = 0
         self._absent_seconds = 0.0
         self._refused = Counter(dict.fromkeys(semconv.REFUSAL_REASONS, 0))
@@ -99,7 +101,7 @@ class Telemetry(Collector):
         """Note the outcome of a step."""
         with self._lock:
             self._step = step
-            self._concurrent += len(step.concurrent)
+            self._flags.update(str(flag.kind) for flag in step.flags)
             self._vanished += len(step.news.vanished)
             for change in step.changes:
                 reason = str(change.verdict.reason)
@@ -172,7 +174,7 @@ class Telemetry(Collector):
         yield _counter(semconv.INCONCLUSIVE, _by_one(self._inconclusive))
         yield _counter(semconv.DROPPED_SAMPLES, _by_one({**_NOTHING_DROPPED, **self._step.dropped}))
         yield _counter(semconv.RESETS, _by_one({**_NO_RESETS, **self._step.resets}))
-        yield _counter(semconv.CONCURRENT, {(): self._concurrent})
+        yield _counter(semconv.CONCURRENT, {(): self._flags[Kind.CONCURRENT]})
         yield _counter(semconv.VANISHED_RUNS, {(): self._vanished})
         yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})
         yield _counter(semconv.TICK_FAILURES, {(): self._failures})

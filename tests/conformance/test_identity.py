@@ -95,7 +95,7 @@ def test_two_processes_that_claim_one_run_are_both_counted_and_flagged(
         for step in range(1, 4):
             follower.see(agent(run, 100 * step, began), agent(run, 10 * step, began, began + 50))
         assert follower.used(run)["tokens"] == 330
-        assert follower.ledger.concurrent == [run]
+        assert [flag.session_id for flag in follower.ledger.flags] == [run]
         assert follower.ledger.resets == {semconv.NEW_INCARNATION: 1}
     noted("two processes claim one run at once: 300 and 30 tokens", "330, flagged once", rig)
 
@@ -112,7 +112,7 @@ def test_a_target_that_flaps_resets_nothing(rig: Rig, run: str, began: float) ->
             verdict = follower.verdict(run, RULES)
             assert (verdict.action, verdict.reason) == (Action.CONTINUE, Reason.WITHIN_LIMITS)
         assert follower.ledger.resets == {}
-        assert follower.ledger.concurrent == []
+        assert follower.ledger.flags == []
     noted("a target that hangs up every second time, 5 times over", f"{known}, no reset", rig)
 
 

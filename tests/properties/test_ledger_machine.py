@@ -118,10 +118,11 @@ class History(RuleBasedStateMachine):
         self.ledger = restarted(self.ledger, self.now)
 
     @precondition(lambda self: any(p.seen for p in self.processes))
-    @rule(place=PLACES)
-    def begin_anew(self, place: str) -> None:
-        """A new run under the same id begins at 0, whatever is left of the old one."""
+    @rule()
+    def begin_anew(self) -> None:
+        """A new run at the same target begins at 0, whatever is left of the old one."""
         self.now += 0.25
+        place = max((p for p in self.processes if p.seen), key=lambda p: p.started_at).target
         leftovers, self.run = self.old, self.now
         self.processes, self.checkpoints = [Process(self.now, 0, place)], [0]
         self.old, self.before = [], {}

@@ -19,6 +19,11 @@ from tests.properties.histories import RUN, reading, restarted, restored
 from tests.properties.strategies import NEAR, limits, shares, thresholds, thresholds_by_resource
 
 T0 = 1000.0
+#: Facts that are no word on what the run may do.
+_UNORDERED: dict[str, Any] = {
+    "state": None, "duration": None, "carried_over": {}, "started_at": None, "incarnation_at": None,
+    "unpriced_calls": None, "unknown_usage_calls": None, "estimated_calls": None,
+}  # fmt: skip
 states = st.none() | st.sampled_from(semconv.SESSION_STATES)
 counted = {name: NEAR[name] for name in (semconv.TOKENS, semconv.API_CALLS, semconv.COST)}
 calls = st.none() | st.sampled_from([0.0, 1.0, 2.0])
@@ -143,9 +148,9 @@ def test_a_reading_with_nothing_in_it_lowers_nothing_and_loosens_nothing(
     ledger.apply(reading(T0 + 50, [empty], partial=True))
     assert totals(ledger) == used
     after = account.facts
-    assert (after.limits, after.thresholds) == (before.limits, before.thresholds)
-    assert after.completion_threshold == before.completion_threshold
-    assert (after.progress, after.state) == (before.progress, before.state)
+    # It may show that an older process is alive beside a newer one: then its word counts, too.
+    assert strictest(before, after)._replace(**_UNORDERED) == after._replace(**_UNORDERED)
+    assert after.state not in semconv.ENDED_STATES or before.state in semconv.ENDED_STATES
 
 
 @given(steps)

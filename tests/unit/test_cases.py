@@ -9,6 +9,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.ledger import record
+from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.incarnation import COUNTED
 from otel_budget.ledger.ledger import Balance, Ledger
 from otel_budget.model.doubt import Doubt
@@ -238,6 +239,8 @@ def of_ledger(given: Any) -> dict[str, Any]:
         "incarnations": len(account.incarnations),
         "refused": ledger.dropped["old_run"],
         "superseded": len(ledger.superseded),
+        "also": sorted(account.also),
+        "concurrent": sum(flag.kind is Kind.CONCURRENT for flag in ledger.flags),
         "limits": dict(known.facts.limits),
         "progress": known.facts.progress,
         "ended": known.ended,

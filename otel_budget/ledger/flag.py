@@ -1,0 +1,24 @@
+"""What a ledger finds strange about a run and counts all the same: for people to look into."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Kind(StrEnum):
+    """What is strange."""
+
+    CONCURRENT = "concurrent"
+    """Several processes are alive under one id at the same time."""
+
+
+class Flag(NamedTuple):
+    """One such finding."""
+
+    kind: Kind
+    session_id: str
+    targets: tuple[str, ...] = ()
+    """Where it was seen, sorted."""
+    what: str = ""
+    """The resource it is about, if it is about one."""

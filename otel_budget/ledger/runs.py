@@ -1,0 +1,93 @@
+"""Several runs under one id that are alive at the same time: what they come to together.
+
+Usually an account is one run, and all of its processes belong to it. Where several processes begin
+runs of their own under one id (a job that overlaps with itself, replicas with one id in their
+environment), each of them is a run of the same account:
+- what they used is the sum of what each used, also of those that are over by now;
+- of those that are alive the stricter word counts, and of a run that is carried by several
+  processes that of each that is alive.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.ledger.facts import strictest
+from otel_budget.ledger.incarnation import totals_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from otel_budget.ledger.incarnation import Incarnation
+    from otel_budget.model.reading import SessionFacts
+    from otel_budget.model.usage import Number
+
+
+def by_run(incarnations: Iterable[Incarnation]) -> list[list[Incarnation]]:
+    """Return the incarnations of each run."""
+    runs: dict[float | None, list[Incarnation]] = {}
+    for incarnation in incarnations:
+        runs.setdefault(incarnation.run, []).append(incarnation)
+    return list(runs.values())
+
+
+def newest_of(run: Collection[Incarnation]) -> list[Incarnation]:
+    """Return the incarnation of a run that started last; several where none says when it did."""
+    newest = max((i.place for i in run), default=0.0)
+    return [i for i in run if i.place == newest]
+
+
+def used_together(
+    incarnations: Iterable[Incarnation], earlier: dict[str, Number]
+) -> dict[str, Number]:
+    """Return what all runs used. earlier: what those did that are not kept apart any more."""
+    together = dict(earlier)
+    for run in by_run(incarnations):
+        for resource, total in totals_of(run).items():
+            known = together.get(resource)
+            together[resource] = total if known is None else known + total  # type: ignore[operator]
+    return together
+
+
+def said_together(incarnations: Collection[Incarnation], until: float) -> SessionFacts:
+    """Return what those that are alive say, the stricter word of each; of all, if none is.
+
+    until: a process that was not seen since then is not surely alive.
+    """
+    newest: list[Incarnation] = []
+    speaking: list[Incarnation] = []
+    runs = by_run(incarnations)
+    for run in runs:
+        first = newest_of(run)
+        begun = min(i.first_at for i in first)
+        # An older process that was seen after the newer one had begun goes on beside it.
+        speaking += [i for i in run if i not in first and i.last_at > begun and _is_alive(i, until)]
+        newest += first
+        if len(runs) == 1 and not all(map(has_ended, first)):
+            return reduce(strictest, (i.facts for i in first + speaking))
+    speaking += [i for i in newest if _is_alive(i, until)]
+    return reduce(strictest, (i.facts for i in speaking or newest))
+
+
+def _is_alive(incarnation: Incarnation, until: float) -> bool:
+    return incarnation.last_at >= until and not has_ended(incarnation)
+
+
+def has_ended(incarnation: Incarnation) -> bool:
+    """Tell whether a process says that the run is over."""
+    return incarnation.facts.state in semconv.ENDED_STATES
+
+
+def are_over(incarnations: Iterable[Incarnation], target: str, until: float) -> bool:
+    """Tell whether another run takes the place of all of these.
+
+    Each has ended, was not seen since ``until``, or was carried by the target that shows the other
+    run now.
+    """
+    return all(
+        i.last_at < until or has_ended(i) or target in i.views
+        for run in by_run(incarnations)
+        for i in newest_of(run)
+    )

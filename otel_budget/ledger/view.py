@@ -1,0 +1,130 @@
+"""What one target showed of a process: its series, and when they were seen.
+
+Samples of one target count in the order they were taken. A sample older than one that was seen
+there before says nothing new, and must not look like a reset; nor must a lower value at the same
+time, which may come from another replica of a Prometheus server.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.ledger.counter import CounterState, first
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_budget.model.reading import SessionReading
+    from otel_budget.model.usage import Number
+
+#: So many series that are gone are kept apart at one target; one is gone after so many seconds.
+SERIES_KEPT = 100
+FOLD_AFTER = 600.0
+#: Series of one run at one target that are remembered at most beside those of the newest sample.
+SERIES_MOST = 2000
+ZERO: dict[str, Number] = {
+    semconv.TOKENS: 0,
+    semconv.API_CALLS: 0,
+    semconv.COST: Decimal(0),
+}
+
+
+class View:
+    """What one target showed of an incarnation. Times in seconds on the reader's own clock."""
+
+    __slots__ = (
+        "first_at", "folded", "implausible_since", "lacking", "seen_at", "seen_before", "series",
+        "shown", "shown_at", "sums",
+    )  # fmt: skip
+
+    def __init__(self, seen_at: float) -> None:
+        """Begin with the first sample, taken at ``seen_at``."""
+        self.first_at = self.seen_at = seen_at
+        self.seen_before: float | None = None
+        """When the sample before the newest was taken."""
+        self.implausible_since: float | None = None
+        """None while its newest values are plausible."""
+        self.series: dict[tuple[str, str], CounterState] = {}
+        self.shown: Mapping[tuple[str, str], Number] = {}
+        """The newest sample."""
+        self.shown_at: dict[tuple[str, str], float] = {}
+        """When each series that is not in it was last there."""
+        self.folded: dict[str, Number] = {}
+        """Per resource, what series counted that are long gone."""
+        self.sums: dict[str, Number] = {}
+        """Per resource, what all series ever counted."""
+        self.lacking = False
+        """True if the newest sample has no series of a resource that was counted before."""
+
+    def observe(self, reading: SessionReading) -> tuple[int, bool]:
+        """Take in one reading that is not older than the last.
+
+        Returns the resets it showed, and whether what is counted changed.
+        """
+        at, before = reading.sampled_at, self.seen_at
+        newer = at > before
+        if newer:
+            self.seen_before, self.seen_at = self.seen_at, at
+        if reading.implausible:
+            if self.implausible_since is None:
+                self.implausible_since = at
+        elif reading.counters:
+            self.implausible_since = None
+        if reading.counters is self.shown:
+            return 0, False  # a source gives the same mapping again if nothing in it changed
+        resets, changed = self._take(reading.counters, newer=newer)
+        self._note_absent(reading.counters, before)
+        if len(self.series) > SERIES_KEPT:
+            self._fold(at)
+        return resets, changed
+
+    def _take(self, counters: Mapping[tuple[str, str], Number], *, newer: bool) -> tuple[int, bool]:
+        resets, changed = 0, False
+        for key, value in counters.items():
+            known = self.series.get(key)
+            if known is None:
+                state, before, reset = first(value), ZERO[key[0]], False
+            elif value != known.last and (newer or value > known.last):
+                before = known.total
+                state, reset = known.observe(value)
+            else:
+                continue
+            self.series[key], changed = state, True
+            self.sums[key[0]] = self.sums.get(key[0], ZERO[key[0]]) + (state.total - before)  # type: ignore[operator]
+            resets += reset
+        return resets, changed
+
+    def _note_absent(self, counters: Mapping[tuple[str, str], Number], until: float) -> None:
+        """Note which series are not there any more, and which are again."""
+        for key in self.shown:
+            if key not in counters:
+                self.shown_at[key] = until
+        if self.shown_at or self.lacking:
+            for key in counters:
+                self.shown_at.pop(key, None)
+            self.lacking = not self.sums.keys() <= {resource for resource, _ in counters}
+        self.shown = counters
+
+    def sum_up(self) -> None:
+        """Work the sums out from what is kept of the series."""
+        self.sums = dict(self.folded)
+        for (resource, _), state in self.series.items():
+            self.sums[resource] = self.sums.get(resource, ZERO[resource]) + state.total  # type: ignore[operator]
+
+    def _fold(self, at: float) -> None:
+        """Keep only the sum of series that are long gone, once there are many of them.
+
+        An agent that labels its series by request would make them grow without bound. One that
+        comes back after all counts as a new one.
+        """
+        gone = [key for key, shown_at in self.shown_at.items() if at - shown_at > FOLD_AFTER]
+        if len(gone) <= SERIES_KEPT:
+            if len(self.shown_at) <= SERIES_MOST:
+                return
+            gone = sorted(self.shown_at, key=self.shown_at.__getitem__)[:-SERIES_KEPT]
+        for key in gone:
+            resource, total = key[0], self.series.pop(key).total
+            self.folded[resource] = self.folded.get(resource, ZERO[resource]) + total  # type: ignore[operator]
+            del self.shown_at[key]
