@@ -80,9 +80,9 @@ def _provider(given: trace.TracerProvider | None) -> TracerProvider:
     if given is None and isinstance(provider, trace.ProxyTracerProvider):
         provider = TracerProvider()
         trace.set_tracer_provider(provider)
-        logger.warning(
-            "no tracer provider was set up: otel-budget set one that exports nothing. If your "
-            "application has its own, call instrument() after it is set: it cannot be set any more"
+        logger.info(
+            "no tracer provider was set up: otel-budget made one, which counts calls and exports "
+            "nothing. An application that has its own calls instrument() after setting it"
         )
     if not callable(getattr(provider, "add_span_processor", None)):
         raise InvalidValueError(

@@ -7,7 +7,8 @@ import os
 import weakref
 from typing import TYPE_CHECKING
 
-from otel_budget.errors import OtelBudgetError
+from otel_budget.errors import ListenError, OtelBudgetError
+from otel_budget.instrumentation import own_port
 from otel_budget.instrumentation.autosave import Autosaver
 from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.instrumentation.forked import ProcessLock, in_child
@@ -53,6 +54,13 @@ def _serve(inherited: Page | None) -> None:
         else:
             endpoint = serve_metrics()
     except (OtelBudgetError, OSError) as exc:
+        if isinstance(exc, ListenError) and own_port.is_ours(int(exc.address.rpartition(":")[2])):
+            # As under opentelemetry-instrument, whose exporter serves the same registry.
+            logger.info(
+                "metrics at http://%s/metrics, which this process serves already: its runs are in "
+                "prometheus_client's default registry", exc.address,
+            )  # fmt: skip
+            return
         logger.error(  # noqa: TRY400 - the message says it all
             "%s; this process's runs are in prometheus_client's default registry, and nobody "
             "scrapes them unless an endpoint of the application serves it", exc,

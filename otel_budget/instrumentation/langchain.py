@@ -10,6 +10,7 @@ agent made with ``create_agent(..., middleware=[stop_gracefully()])`` ends with 
 from __future__ import annotations
 
 import functools
+import logging
 from collections import OrderedDict
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
@@ -36,6 +37,25 @@ SCOPE: Final = "otel_budget.langchain"
 ACCOUNTING.adapters.add("LangChain")
 #: Calls that are open at once, at most; past that the oldest is counted as one of unknown use.
 _MAX_OPEN: Final = 10_000
+#: How what LangChain logs of a refusal begins.
+_REFUSED: Final = f"{BudgetExceeded.__name__}("
+
+
+class _NoRefusals(logging.Filter):
+    """Keeps out of the log that a callback failed, where it refused a call as it should.
+
+    LangChain logs whatever a callback raises, before it lets it through to the application.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return False for a refusal."""
+        about = record.args
+        return not (
+            isinstance(about, tuple) and bool(about) and str(about[-1]).startswith(_REFUSED)
+        )
+
+
+logging.getLogger("langchain_core.callbacks.manager").addFilter(_NoRefusals())
 
 
 class BudgetCallbackHandler(BaseCallbackHandler):

@@ -103,6 +103,45 @@ def test_a_process_serves_by_itself_when_the_environment_says_prometheus() -> No
         assert "otel_budget_usage_tokens_total{" in text
 
 
+#: How others serve this process's metrics before otel-budget is asked to.
+OTHERS = {
+    "the exporter that opentelemetry-instrument starts": """
+    from opentelemetry import metrics
+    from opentelemetry.exporter.prometheus import _AutoPrometheusMetricReader
+    from opentelemetry.sdk.metrics import MeterProvider
+    metrics.set_meter_provider(MeterProvider(metric_readers=[_AutoPrometheusMetricReader()]))
+    """,
+    "prometheus_client": """
+    import os, prometheus_client
+    port = int(os.environ["OTEL_EXPORTER_PROMETHEUS_PORT"])
+    prometheus_client.start_http_server(port, "127.0.0.1")
+    """,
+    "our own": 'endpoint = serve_metrics("127.0.0.1")',
+}
+
+
+OWN_PAGE = """
+import logging
+logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+with ResourceMonitor(session_id="own-page") as monitor:
+    monitor.record_operation(5, api_call=True)
+    page = scrape(f"http://127.0.0.1:{sys.argv[1]}/metrics")
+    print('tokens_total{session_id="own-page"} 5.0' in page)
+"""
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_port_that_is_the_process_s_own_already_is_no_error(other: str) -> None:
+    """Its page has the runs, and that is said; nothing is to be stopped."""
+    port = str(free_port())
+    code = textwrap.dedent(OTHERS[other]) + textwrap.dedent(OWN_PAGE)
+    exporter = {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": port}
+    done = finished(code, port, **exporter)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    assert "which this process serves already" in done.stderr
+    assert not {"ERROR", "WARNING"} & set(done.stderr.split())
+
+
 def test_a_monitor_left_open_is_closed_at_exit(tmp_path: Path) -> None:
     """Its last checkpoint is there, with all it used and the state it kept."""
     code = """

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -87,6 +88,26 @@ def test_a_call_in_a_thread_of_a_graph_is_that_of_the_run_the_graph_was_begun_in
         handler.on_chain_end({}, run_id=graph)
     assert (counts(monitor), counts(other)) == ((1, 0, 0, 10), (0, 0, 0, 0))
     assert not handler._inside
+
+
+def test_a_refusal_is_not_logged_by_langchain_as_an_error_of_the_callback(
+    langchain: Any, caplog: pytest.LogCaptureFixture, make: Make
+) -> None:
+    """It logs whatever a callback raises, and lets it through; a real error is logged as ever."""
+    handler = langchain.BudgetCallbackHandler()
+    theirs = logging.getLogger("langchain_core.callbacks.manager")
+    with make(max_api_calls=1) as monitor:
+        monitor.record_operation(1, api_call=True)
+        with pytest.raises(BudgetExceeded) as refused:
+            handler.on_chat_model_start({}, [[]], run_id=uuid.uuid4())
+    for error in (refused.value, ValueError("broken")):
+        theirs.warning(
+            "Error in %s.%s callback: %s", "BudgetCallbackHandler", "on_chat_model_start",
+            repr(error),
+        )  # fmt: skip
+    assert [r.getMessage()[-22:] for r in caplog.records if r.name == theirs.name] == [
+        ": ValueError('broken')"
+    ]
 
 
 def test_what_langchains_own_cache_answers_is_no_call(langchain: Any, make: Make) -> None:

@@ -185,7 +185,8 @@ def test_unknown_usage_is_said_once_for_a_model_and_library_with_what_to_do(stag
     said = [text for text in stage.said if "without usage" in text]
     assert len(said) == 2
     assert "stream_options={'include_usage': True}" in said[0]
-    assert "gpt-4o-mini" in said[0]
+    assert "a call of gpt-4o-mini without usage" in said[0]
+    assert "cancelled, left before its end or runs in the background has none" in said[0]
     assert "stream_usage=True" in said[1]
 
 

@@ -48,9 +48,10 @@ class Notices:
         """Say that a call succeeded and nobody knows what it used, and how to get to know."""
         if self._first(("unknown", call.scope, call.model)):
             self._say(
-                "%s report a call of %s without usage: it counts as a call with unknown tokens. "
-                "To get its usage, %s; what to do without is on_unknown_usage (said once)",
-                library(call.scope), call.model or "an unnamed model", _advice(call),
+                "%s report a call%s without usage: it counts as a call with unknown tokens, and "
+                "on_unknown_usage says what follows (said once). One that was cancelled, left "
+                "before its end or runs in the background has none to report; of others, %s",
+                library(call.scope), f" of {call.model}" if call.model else "", _advice(call),
             )  # fmt: skip
 
     def duplicate(self, one: str, other: str) -> None:
