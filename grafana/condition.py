@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from grafana.board import SESSION
-from grafana.promql import ENDED, select
+from grafana.promql import OVER, select
 from otel_budget import semconv
 
 Severity = Literal["critical", "warning", "info"]
 #: How a number is written; but for amount functions that both template languages have. An amount is
 #: in the unit of the alert's resource: tokens, calls, US dollars, seconds.
-Form = Literal["humanize", "humanizePercentage", "humanizeDuration", "amount"]
+Form = Literal["humanize", "humanizePercentage", "humanizeDuration", "amount", "money"]
 
 #: Stands in a number's expression for the matchers of the alert's own labels.
 OWN = "OWN"
+#: Whose a run is; labels of every alert about one.
+OWNER = (semconv.WORKFLOW, *semconv.SCOPE_LABELS)
+#: What that is recorded under.
+OWNERS = "session_id:otel_budget_session_info:first"
 #: Leaves out limits on time: they are spent at the same rate by every run.
 NOT_TIME = f'resource!~"{"|".join(semconv.TIMES)}"'
 
@@ -29,6 +33,10 @@ class Number:
     expr: str
     """Aggregated by labels of the alert; ``OWN`` stands for the matchers of this one alert."""
     form: Form = "humanize"
+    words: str = "{}"
+    """What is written with the number, in place of braces."""
+    otherwise: str = "?"
+    """What is written where there is none: no limit, say."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -55,11 +63,32 @@ class Condition:
     dashboard: str = SESSION
     """Uid of the dashboard to look at."""
 
+    @property
+    def routed(self) -> str:
+        """The expression, with whose run it is as further labels where that is known."""
+        if semconv.SESSION_ID not in self.labels:
+            return self.expr
+        joined = f"on (session_id) group_left ({', '.join(OWNER)}) {OWNERS}"
+        return f"({self.expr}) * {joined} or on ({', '.join(self.labels)}) ({self.expr})"
+
+
+def owners() -> str:
+    """Return whose each run is: what was known of it first, for as long as it is known.
+
+    Recorded, and made of what was recorded before: a run that falls silent, or is resumed under
+    another name, is no second notice.
+    """
+    labels = f"session_id, {', '.join(OWNER)}"
+    said = f"max by ({labels}) (last_over_time({semconv.SESSION_INFO.name}[1h]))"
+    known = f"last_over_time({OWNERS}[10m]) or on (session_id) topk by (session_id) (1, {said})"
+    there = f"{semconv.VERDICT.name} or last_over_time({semconv.SESSION_INFO.name}[10m])"
+    return f"({known}) and on (session_id) ({there})"
+
 
 def live(expr: str) -> str:
-    """Leave out runs that have ended: nobody can do anything about them."""
-    ended = select(semconv.VERDICT_INFO, f'run_state=~"{ENDED}"')
-    return f"({expr}) unless on (session_id) {ended}"
+    """Leave out runs that have ended or vanished: nobody can do anything about them."""
+    over = select(semconv.VERDICT_INFO, f'run_state=~"{OVER}"')
+    return f"({expr}) unless on (session_id) {over}"
 
 
 def per_resource(expr: str) -> str:

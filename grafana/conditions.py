@@ -14,13 +14,14 @@ from grafana.condition import (
     NOT_TIME,
     OWN,
     Condition,
+    Form,
     Number,
     burn,
     in_time,
     live,
     per_resource,
 )
-from grafana.promql import select
+from grafana.promql import grown, select
 from otel_budget import semconv
 
 #: Seconds within which the forecast alert wants to be heard.
@@ -38,9 +39,12 @@ _SHARE = Number(
     f"max by (session_id, resource) ({semconv.UTILIZATION.name}{{{OWN}}})",
     "humanizePercentage",
 )
-_NEAREST = Number(
-    "share", f"max by (session_id) ({semconv.UTILIZATION.name}{{{OWN}}})", "humanizePercentage"
-)
+
+
+def _nearest(words: str) -> Number:
+    """Return the share of the nearest limit in these words; nothing for a run without limits."""
+    share = f"max by (session_id) ({semconv.UTILIZATION.name}{{{OWN}}})"
+    return Number("share", share, "humanizePercentage", words, otherwise="")
 
 
 def _approaching() -> Condition:
@@ -72,36 +76,48 @@ def _exceeded() -> Condition:
 
 
 def _stopped() -> Condition:
-    finished = select(semconv.VERDICT_INFO, 'run_state="completed"')
+    gone = select(semconv.VERDICT_INFO, f'run_state=~"completed|{semconv.VANISHED}"')
+    # One that is stopped for want of data has an alert for that already.
+    blind = select(semconv.VERDICT_INFO, 'status="inconclusive"')
     return Condition(
         "OtelBudgetStopped",
         f"max by (session_id) ({semconv.VERDICT.name} == bool 0) > 0 "
-        f"unless on (session_id) {finished}",
+        f"unless on (session_id) {gone} unless on (session_id) {blind}",
         "info",
-        "{session_id} was told to stop, with its nearest limit at {share}",
+        "{session_id} was told to stop{share}",
         "The verdict is stop. Its partial results are in its last checkpoint. Cleared 10 minutes "
         "after its end, or when it may go on.",
         labels=_RUN,
-        numbers=(_NEAREST,),
+        numbers=(_nearest(", with its nearest limit at {}"),),
     )
 
 
 def _not_obeyed() -> Condition:
     # What it spends after two minutes of being told to: the last call may take its time.
-    grown = per_resource(f"delta({select(semconv.USED, NOT_TIME)}[1m]) > 0")
+    spent = f"max by (session_id) (delta({select(semconv.USED, NOT_TIME)}[1m]) > 0)"
     verdict = semconv.VERDICT.name
     told = f"(max_over_time({verdict}[2m]) == 0 and {verdict} offset 2m == 0)"
     return Condition(
         "OtelBudgetStopNotObeyed",
-        live(f"{grown} and on (session_id) {told}"),
+        live(f"{spent} and on (session_id) {told}"),
         "critical",
-        "{session_id} was told to stop 2m ago and goes on: {value} {resource} within 1m, {used} "
-        "of {limit} in all",
+        "{session_id} was told to stop 2m ago and goes on{tokens}{api_calls}{cost}{share}",
         "The guard is cooperative: code that does not ask is not stopped. Stop it from outside.",
-        labels=_RUN_RESOURCE,
-        form="amount",
-        numbers=(_USED, _LIMIT),
+        labels=_RUN,
+        numbers=(
+            _within(semconv.TOKENS, ": {} tokens"),
+            _within(semconv.API_CALLS, ", {} calls"),
+            _within(semconv.COST, ", ${} within 1m"),
+            _nearest("; its nearest limit is at {}"),
+        ),
     )
+
+
+def _within(resource: str, words: str) -> Number:
+    """Return what a run used of a resource within a minute, in these words."""
+    used = f'{semconv.USED.name}{{resource="{resource}",{OWN}}}'
+    form: Form = "money" if resource == semconv.COST else "humanize"
+    return Number(resource, f"max by (session_id) (delta({used}[1m]))", form, words, otherwise="")
 
 
 def _forecast() -> Condition:
@@ -151,11 +167,11 @@ def _no_data() -> Condition:
         "OtelBudgetNoData",
         live(f"max by (session_id) ({blind})"),
         "warning",
-        "{session_id} is without data for 1m; the last known use is {share} of its nearest limit",
+        "{session_id} is without data for 1m{share}",
         "The sidecar cannot tell what it uses. The last action is held, then on_no_data applies.",
         wait="1m",
         labels=_RUN,
-        numbers=(_NEAREST,),
+        numbers=(_nearest("; the last known use is {} of its nearest limit"),),
     )
 
 
@@ -205,7 +221,7 @@ def _checkpoint_overdue() -> Condition:
 def _checkpoint_failed() -> Condition:
     return Condition(
         "OtelBudgetCheckpointFailed",
-        f"sum by (session_id) (increase({semconv.CHECKPOINT_FAILURES.name}[10m])) > 0",
+        f"{grown(semconv.CHECKPOINT_FAILURES, '10m', 'session_id')} > 0",
         "warning",
         "{session_id} could not write {value} checkpoints within 10m; {written} were written",
         "Disk full, read-only or not permitted. The run goes on and could not be resumed.",

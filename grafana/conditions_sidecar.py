@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana.board import SIDECAR
 from grafana.condition import OWN, Condition, Number
 from grafana.conditions import conditions_of_runs
-from grafana.promql import ENDED, select
+from grafana.promql import OVER, grown, select
 from otel_budget import semconv
 
 _AT = ("job", "instance")
@@ -57,9 +57,14 @@ def _unreachable() -> Condition:
 
 
 def _source_down() -> Condition:
+    # Targets that answered before, and of which nothing runs any more: jobs that are over.
+    scraped = 'source="scrape"'
+    idle = f"max_over_time({select(semconv.SOURCE_UP, scraped)}[1d]) == 1"
+    live = select(semconv.VERDICT_INFO, f'run_state!~"{OVER}"')
     return Condition(
         "OtelBudgetSourceDown",
-        f"max by (job, instance, source) ({semconv.SOURCE_UP.name} == 0)",
+        f"max by (job, instance, source) ({semconv.SOURCE_UP.name} == 0 "
+        f"unless ({idle} unless on (job, instance) {live}))",
         "critical",
         "The source {source} of the sidecar at {instance} has failed for 1m; {sessions} runs wait "
         "for data",
@@ -73,10 +78,11 @@ def _source_down() -> Condition:
 
 
 def _stale() -> Condition:
-    live = select(semconv.VERDICT_INFO, f'run_state!~"{ENDED}"')
+    # Nothing is late where nothing runs; a run whose target is down has an alert of its own.
+    live = select(semconv.VERDICT_INFO, f'run_state!~"{OVER}",reason!="source_error"')
     return Condition(
         "OtelBudgetStaleData",
-        # Nothing is late where nothing runs; and a source that is down has an alert of its own.
+        # And so has a source that is.
         f"(max by (job, instance, source) ({semconv.DATA_AGE.name} > {STALE_SECONDS}) "
         f"and on (job, instance) {live}) "
         f"unless on (job, instance, source) {semconv.SOURCE_UP.name} == 0",
@@ -95,7 +101,7 @@ def _stale() -> Condition:
 def _inconclusive() -> Condition:
     return Condition(
         "OtelBudgetInconclusive",
-        f"sum by (reason) (increase({semconv.INCONCLUSIVE.name}[15m])) > 3",
+        f"{grown(semconv.INCONCLUSIVE, '15m', 'reason')} > 3",
         "warning",
         "Runs became inconclusive {value} times within 15m for {reason}; 3 are allowed, {total} "
         "since the start",
@@ -111,7 +117,7 @@ def _growing(
 ) -> Condition:
     return Condition(
         name,
-        f"sum by (job, instance) (increase({metric.name}[{window}])) > 0",
+        f"{grown(metric, window, 'job, instance')} > 0",
         "critical" if metric is semconv.TICK_FAILURES else "warning",
         summary,
         description,

@@ -34,7 +34,7 @@ def expressions() -> list[tuple[str, str, str]]:
 def _queries(condition: Condition) -> dict[str, str]:
     """Return the expressions by letter: A is the condition, then its numbers in order."""
     further = (number.expr.replace(OWN, "").replace("{}", "") for number in condition.numbers)
-    return {chr(ord("A") + n): expr for n, expr in enumerate((condition.expr, *further))}
+    return {chr(ord("A") + n): expr for n, expr in enumerate((condition.routed, *further))}
 
 
 def _rule(condition: Condition) -> dict[str, Any]:
@@ -98,8 +98,10 @@ def _words(condition: Condition, text: str) -> str:
     names["value"] = shown("$values.A.Value", condition.form)
     for place, number in enumerate(condition.numbers, start=1):
         letter = chr(ord("A") + place)
-        found = shown(f"$values.{letter}.Value", number.form)
-        names[number.name] = f"{{{{ if $values.{letter} }}}}{found}{{{{ else }}}}?{{{{ end }}}}"
+        found = number.words.replace("{}", shown(f"$values.{letter}.Value", number.form))
+        names[number.name] = (
+            f"{{{{ if $values.{letter} }}}}{found}{{{{ else }}}}{number.otherwise}{{{{ end }}}}"
+        )
     return fill(text, names)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from grafana.condition import OWN, Condition, burn
+from grafana.condition import OWN, OWNERS, Condition, burn, owners
 from grafana.conditions_sidecar import conditions
-from grafana.promql import ENDED, select
+from grafana.promql import OVER, select
 from grafana.words import RUNBOOKS, dashboard_path, fill, shown
 from grafana.yaml_text import Block, to_yaml
 from otel_budget import semconv
@@ -28,13 +28,13 @@ def recorded() -> dict[str, str]:
         )
         for metric in (semconv.USAGE_TOKENS, semconv.USAGE_API_CALLS, semconv.USAGE_COST)
     }
-    live = select(semconv.VERDICT_INFO, f'run_state!~"{ENDED}"')
+    live = select(semconv.VERDICT_INFO, f'run_state!~"{OVER}"')
     burns = {
         f"session_id_resource:otel_budget_burn_rate:delta{window}": burn(window)
         for window in ("1m", "5m", "30m")
     }
     runs = f"count by (status) (max by (session_id, status) ({live}))"
-    return {**rates, "status:otel_budget_runs:count": runs, **burns}
+    return {OWNERS: owners(), **rates, "status:otel_budget_runs:count": runs, **burns}
 
 
 def groups() -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def groups() -> list[dict[str, Any]]:
 
 
 def _alert(condition: Condition, records: dict[str, str]) -> dict[str, Any]:
-    expr = condition.expr
+    expr = condition.routed
     for name, inline in records.items():
         expr = expr.replace(inline, name)
     return {
@@ -67,8 +67,8 @@ def _alert(condition: Condition, records: dict[str, str]) -> dict[str, Any]:
 def _words(condition: Condition, text: str) -> str:
     """Write a text in Prometheus's template language.
 
-    A further number is asked for when the text is written. Without one there is a question mark:
-    an alert whose text failed would still be sent, but as an error message.
+    A further number is asked for when the text is written. Without one something else is
+    written: an alert whose text failed would still be sent, but as an error message.
     """
     names = {label: f"{{{{ $labels.{label} }}}}" for label in condition.labels}
     names["value"] = shown("$value", condition.form)
@@ -78,8 +78,10 @@ def _words(condition: Condition, text: str) -> str:
         expr = number.expr.replace(OWN, matchers).replace("{}", "")
         given = " ".join(f"$labels.{label}" for label in own)
         asked = f"printf `{expr}` {given} | query" if own else f"query `{expr}`"
-        found = shown(". | first | value", number.form)
-        names[number.name] = f"{{{{ with {asked} }}}}{found}{{{{ else }}}}?{{{{ end }}}}"
+        found = number.words.replace("{}", shown(". | first | value", number.form))
+        names[number.name] = (
+            f"{{{{ with {asked} }}}}{found}{{{{ else }}}}{number.otherwise}{{{{ end }}}}"
+        )
     return fill(text, names)
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from otel_budget import semconv
 
-ENDED = "|".join(semconv.ENDED_STATES)
+#: States of a run that is not there any more, as far as anybody knows.
+OVER = "|".join(semconv.OVER_STATES)
 #: Label matchers for the dashboard's choice of workflow and team.
 CHOSEN = 'workflow=~"$workflow",team=~"$team"'
 SESSION = 'session_id="$session"'
@@ -48,8 +49,8 @@ def owners() -> str:
 
 
 def judged(*matchers: str, by: str = "session_id") -> str:
-    """Return the runs that are judged and have not ended, by ``session_id``."""
-    live = select(semconv.VERDICT_INFO, *matchers, f'run_state!~"{ENDED}"')
+    """Return the runs that are judged and have not ended or vanished, by ``session_id``."""
+    live = select(semconv.VERDICT_INFO, *matchers, f'run_state!~"{OVER}"')
     return f"max by ({by}) ({live})"
 
 
@@ -64,6 +65,23 @@ def number_of(expression: str) -> str:
     return f"count({chosen(expression)}) or sum({semconv.SIDECAR_SESSIONS.name}) * 0"
 
 
+def since(series: str, window: str) -> str:
+    """Return what was added to counters without resets within a window, by each.
+
+    ``increase`` does not see what a series began with, and a counter that is born with the event it
+    counts begins with that.
+    """
+    last = f"last_over_time({series}[{window}])"
+    before = f"last_over_time({series}[1h] offset {window})"
+    return f"({last} - ({before} or {last} * 0))"
+
+
+def grown(metric: semconv.Metric, window: str, by: str) -> str:
+    """Return how often something happened within a window, by labels; whole numbers."""
+    counted = f"(increase({metric.name}[{window}]) and resets({metric.name}[{window}]) > 0)"
+    return f"round(sum by ({by}) ({counted} or {since(metric.name, window)}))"
+
+
 def spent(metric: semconv.Metric, *matchers: str, by: str = "", window: str = "$__range") -> str:
     """Return what was added to counters within a window, by labels.
 
@@ -74,10 +92,8 @@ def spent(metric: semconv.Metric, *matchers: str, by: str = "", window: str = "$
     """
     inside = ",".join(matcher for matcher in matchers if matcher)
     series = f"{metric.name}{{{inside}}}"
-    last = f"last_over_time({series}[{window}])"
-    before = f"last_over_time({series}[1h] offset {window})"
-    since = f"({last} - ({before} or {last} * 0))"
-    counted = f"(increase({series}[{window}]) and resets({series}[{window}]) > 0) or {since}"
+    counted = f"(increase({series}[{window}]) and resets({series}[{window}]) > 0)"
+    counted = f"{counted} or {since(series, window)}"
     return f"sum{f' by ({by})' if by else ''} ({counted})"
 
 

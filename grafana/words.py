@@ -18,6 +18,8 @@ def shown(number: str, form: Form) -> str:
 
     An amount is written after its resource: humanize alone makes 579.6m of half a dollar.
     """
+    if form == "money":
+        return f'{{{{ {number} | printf "%.2f" }}}}'
     if form != "amount":
         return f"{{{{ {number} | {form} }}}}"
     money = f'{{{{ {number} | printf "$%.2f" }}}}'

@@ -196,4 +196,41 @@ def test_the_shipped_configuration_is_accepted() -> None:
     command = [require("amtool"), "check-config", str(ALERTMANAGER)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "5 inhibit rules" in done.stdout
+    assert "6 inhibit rules" in done.stdout
+    assert "1 templates" in done.stdout
+
+
+def rendered(template: str, folder: Path, **labels: str) -> str:
+    """Return what Slack is told of an alert, as Alertmanager writes it."""
+    texts = {
+        "summary": "r1 is near its limit: tokens at 810k of 1M (81%)", "description": "Finish.",
+        "runbook": "docs/runbooks.md#x", "dashboard": "/d/x",
+    }  # fmt: skip
+    labels |= {"alertname": "OtelBudgetApproaching", "session_id": "r1", "severity": "warning"}
+    alert = {"status": "firing", "labels": labels, "annotations": texts}
+    data = {"status": "firing", "alerts": [alert], "commonLabels": labels}
+    file = folder / "data.json"
+    file.write_text(json.dumps(data))
+    done = subprocess.run(
+        [
+            require("amtool"), "template", "render",
+            f"--template.glob={ALERTMANAGER.parent}/*.tmpl",
+            f'--template.text={{{{ template "{template}" . }}}}', f"--template.data={file}",
+        ],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+@pytest.mark.real("amtool")
+def test_slack_is_told_what_is_the_matter_whose_it_is_and_what_to_do(tmp_path: Path) -> None:
+    """By Alertmanager's own names for its texts, so that a receiver needs none of its own."""
+    assert rendered("slack.default.title", tmp_path) == "WARNING: OtelBudgetApproaching r1"
+    assert rendered("slack.default.text", tmp_path, team="search", user="ann").splitlines() == [
+        "*r1 is near its limit: tokens at 810k of 1M (81%)*",
+        "Whose: team search user ann ",
+        "Finish.",
+        "Runbook: docs/runbooks.md#x | Dashboard: /d/x",
+    ]
+    assert "Whose" not in rendered("slack.default.text", tmp_path)
+    assert rendered("slack.default.color", tmp_path) == "warning"
