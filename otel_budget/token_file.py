@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,21 @@ def file_stamp(path: Path) -> FileStamp:
     """Return what tells one content of a file from the next. Raises OSError."""
     stat = path.stat()
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def open_to(path: Path) -> str:
+    """Return who may read a secret file besides its owner and this process; empty if nobody.
+
+    A group that this process is in is meant: as on a secret that is mounted for it.
+    """
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    if stat.st_mode & 0o004:
+        return "every user of this host"
+    groups = {os.getegid(), *os.getgroups()}
+    return "its group" if stat.st_mode & 0o040 and stat.st_gid not in groups else ""
 
 
 def read_tokens(path: Path) -> tuple[str, ...]:

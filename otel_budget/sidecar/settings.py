@@ -18,8 +18,11 @@ from otel_budget.sources.fetch import Access
 from otel_budget.sources.parse import PageLimits
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from otel_budget.token_file import open_to
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from otel_budget.config.listen import ListenConfig
     from otel_budget.config.schema import (
         CeilingsConfig,
@@ -82,7 +85,7 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
 
 def warnings(config: SidecarConfig) -> tuple[str, ...]:
     """Say what is allowed but should be meant."""
-    listen, found = config.listen, _unjudged(config)
+    listen, found = config.listen, [*_unjudged(config), *_open_secrets(config.listen)]
     if listen.is_loopback:
         return tuple(found)
     reached = f"listen: other hosts may reach {listen.address}"
@@ -91,6 +94,19 @@ def warnings(config: SidecarConfig) -> tuple[str, ...]:
     if listen.tls is None and (listen.read_token_file or listen.admin_token_file):
         found.append(f"{reached}, tokens come in clear text: give tls, or put it behind a proxy")
     return tuple(found)
+
+
+def _open_secrets(listen: ListenConfig) -> Iterator[str]:
+    """Say which secrets others on this host may read."""
+    key = None if listen.tls is None else listen.tls.key_file
+    for name, path, what in (
+        ("admin_token_file", listen.admin_token_file, "stop and release runs"),
+        ("read_token_file", listen.read_token_file, "read every verdict"),
+        ("tls.key_file", key, "pass for this sidecar"),
+    ):
+        who = "" if path is None else open_to(path)
+        if who:
+            yield f"listen.{name}: {who} can read {path}, and {what} with it: chmod 600 it"
 
 
 def _unjudged(config: SidecarConfig) -> list[str]:
