@@ -56,6 +56,42 @@ def _unreachable() -> Condition:
     )
 
 
+def _not_judged() -> Condition:
+    running = select(semconv.SESSION_STATE, 'state="running"')
+    deaf = f"max by (session_id) ({semconv.SIDECAR_REACHABLE.name}) == 0"
+    return Condition(
+        "OtelBudgetNotJudged",
+        f"count((max by (session_id) ({semconv.SIDECAR_JUDGED.name}) == 0 "
+        f"unless on (session_id) {deaf}) and on (session_id) {running} == 1)",
+        "warning",
+        "{value} of {runs} runs hear their sidecar and have had no verdict of it for 2m",
+        "It answers, and does not see them: only their own limits hold. Each says why in its log.",
+        wait="2m",
+        numbers=(
+            Number("runs", f"count(max by (session_id) ({semconv.SIDECAR_JUDGED.name}{{{OWN}}}))"),
+        ),
+        dashboard=SIDECAR,
+    )
+
+
+def _limit_unjudged() -> Condition:
+    labels = (*_AT, semconv.RESOURCE)
+    over = select(semconv.VERDICT_INFO, f'run_state=~"{OVER}"')
+    return Condition(
+        "OtelBudgetLimitUnjudged",
+        f"count by ({', '.join(labels)}) "
+        f"({semconv.LIMIT_UNJUDGED.name} unless on (session_id) {over})",
+        "warning",
+        "{value} of {sessions} runs at {instance} are limited in {resource}, and nothing "
+        "exports it: that limit does not hold",
+        "Limit what the program exports; `otel-budget read URL` shows what counts.",
+        wait="5m",
+        labels=labels,
+        numbers=(_SESSIONS,),
+        dashboard=SIDECAR,
+    )
+
+
 def _source_down() -> Condition:
     # Targets that answered before, and of which nothing runs any more: jobs that are over.
     scraped = 'source="scrape"'
@@ -148,6 +184,8 @@ def conditions() -> tuple[Condition, ...]:
         *conditions_of_runs(),
         _down(),
         _unreachable(),
+        _not_judged(),
+        _limit_unjudged(),
         _source_down(),
         _stale(),
         _inconclusive(),

@@ -106,7 +106,7 @@ class Unjudged:
             if not verdict.unjudged:
                 continue
             name, now = verdict.session_id, verdict.evaluated_at
-            if verdict.run_state in semconv.ENDED_STATES:
+            if verdict.run_state in semconv.OVER_STATES:
                 continue
             if now - self._since.setdefault(name, now) >= UNJUDGED_AFTER:
                 self._since[name] = math.inf
