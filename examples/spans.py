@@ -25,7 +25,7 @@ provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(formatter=line)))
 trace.set_tracer_provider(provider)
 
-limits = ResourceLimits(max_cost_usd=Decimal("0.50"))
+limits = ResourceLimits.only(max_cost_usd=Decimal("0.50"))
 with (
     ResourceMonitor(limits, session_id="spans", workflow="report") as monitor,
     monitor.phase("draft"),

@@ -273,6 +273,12 @@ class ResourceMonitor(Recorder):
         self._guard.update_limits(ResourceLimits.from_mapping(values))
         self._run.saving.schedule()
 
+    def __repr__(self) -> str:
+        """Say which run it is, how it is and what it is limited to."""
+        record = self._record
+        limited = report.limited(record.limits)
+        return f"<ResourceMonitor {record.session_id!r}, {record.state}, limited to {limited}>"
+
     def close(self, outcome: str | None = None, timeout: float = 0.0) -> None:
         """End the run: write a last checkpoint, show the final state until it has been scraped.
 

@@ -183,13 +183,13 @@ def _read(
 
         file = YamlFile.read(config)
         file.build(refuse_misplaced)
-        return file.section(SECTION).build(ResourceLimits.from_mapping), file.data
+        return file.section(SECTION).build(ResourceLimits.from_section), file.data
     refuse_misplaced(config)
     section = config.get(SECTION)
     section = {} if section is None else section
     if not isinstance(section, Mapping):
         raise InvalidValueError(SECTION, section, "a mapping of keys")
-    return ResourceLimits.from_mapping(section), config
+    return ResourceLimits.from_section(section), config
 
 
 def _is_json(value: Any) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from otel_budget.model.limits import LIMIT_FIELDS
 from otel_budget.policy.evaluate import describe
+from otel_budget.policy.words import amounts
 
 if TYPE_CHECKING:
+    from otel_budget.model.limits import ResourceLimits
     from otel_budget.model.usage import Number, ResourceUsage
     from otel_budget.model.verdict import LimitCheckResult, Verdict
 
@@ -38,6 +41,12 @@ def summary(standing: LimitCheckResult, usage: ResourceUsage) -> dict[str, dict[
 def _plain(amount: Number | None) -> int | float | None:
     """Return an amount as JSON has it. Money is exact in ``get_usage_report()``."""
     return float(amount) if isinstance(amount, Decimal) else amount
+
+
+def limited(limits: ResourceLimits) -> str:
+    """Return what a run is limited to, in words."""
+    said = amounts({name: getattr(limits, key) for name, (key, _) in LIMIT_FIELDS.items()})
+    return said or "nothing"
 
 
 def lines(standing: LimitCheckResult, verdict: Verdict, unjudged: str = "") -> list[str]:

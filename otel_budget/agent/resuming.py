@@ -83,10 +83,8 @@ def _binds(verdict: Verdict) -> bool:
     if verdict.should_continue or verdict.reason in NO_DATA:
         return False
     if verdict.reason in (Reason.APPROACHING_LIMIT, Reason.LIMIT_EXCEEDED):
-        return any(
-            state.status is verdict.status and state.limit_from != "session"
-            for state in verdict.resources.values()
-        )
+        origins = {s.limit_from for s in verdict.resources.values() if s.status is verdict.status}
+        return origins != {"session"}
     return True
 
 

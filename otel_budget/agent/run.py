@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 
 from otel_budget import semconv
+from otel_budget.agent import report
 from otel_budget.agent.engaged import Engagement
 from otel_budget.agent.guard import Guard
 from otel_budget.agent.other_runs import OtherRuns
@@ -106,6 +107,8 @@ class Run:
             if self._begun:
                 return
             self._begun = True
+        limited = report.limited(self.record.limits)
+        logger.info("session %s: limited to %s", self.record.session_id, limited)
         for start in (
             automatic.serve_if_asked, SESSIONS.process.instruments, self.saving.begin, self._follow
         ):  # fmt: skip
@@ -147,6 +150,7 @@ class Run:
                 self._client.stop()
             usage = self.record.usage()
             self.saving.end(usage)
+            ACCOUNTING.notices.without_calls(usage, self.record.limits.max_api_calls)
             if self.span is not None:
                 self.span.set_attributes(
                     {

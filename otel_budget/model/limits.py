@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
@@ -25,7 +25,11 @@ IGNORE, ESTIMATE, STOP = "ignore", "estimate", "stop"
 
 @dataclass(frozen=True, slots=True)
 class ResourceLimits:
-    """The largest use of each resource, and where warning begins. None is unlimited."""
+    """The largest use of each resource, and where warning begins. None is unlimited.
+
+    What is not given has its default, an hour, a million tokens and a thousand calls among them;
+    ``ResourceLimits.only`` limits nothing but what it is given.
+    """
 
     max_duration_seconds: float | None = 3600
     """Wall-clock seconds since the run began, downtime included."""
@@ -75,6 +79,27 @@ class ResourceLimits:
         checks.choice("on_unknown_usage", self.on_unknown_usage, (IGNORE, ESTIMATE, STOP))
 
     @classmethod
+    def only(cls, **limits: Any) -> ResourceLimits:
+        """Limit what is given, by the field names, and nothing else.
+
+        Thresholds and what is no limit take the defaults. Raises InvalidValueError as
+        ``from_mapping`` does.
+        """
+        return cls.from_mapping({**dict.fromkeys(MAXIMA), **limits})
+
+    @classmethod
+    def from_section(cls, mapping: Mapping[str, object]) -> ResourceLimits:
+        """Build limits from a section of a file: ``only: true`` leaves out the default limits.
+
+        Raises InvalidValueError as ``from_mapping`` does.
+        """
+        values = dict(mapping)
+        only = values.pop("only", False)
+        if not isinstance(only, bool):
+            raise InvalidValueError("only", only, "true or false")
+        return cls.only(**values) if only else cls.from_mapping(values)
+
+    @classmethod
     def from_mapping(cls, mapping: Mapping[str, object]) -> ResourceLimits:
         """Build limits from a mapping with the field names as keys; absent keys take the defaults.
 
@@ -89,6 +114,8 @@ class ResourceLimits:
     def from_yaml(cls, path: str | PathLike[str]) -> ResourceLimits:
         """Read the ``resource_limits:`` section of a YAML file; without one, all defaults.
 
+        ``only: true`` in it is ``ResourceLimits.only``.
+
         Raises ConfigFileError for a file that cannot be read or is not YAML, InvalidValueError
         (with file and line) for an unknown key or a value that is not allowed.
         """
@@ -96,7 +123,7 @@ class ResourceLimits:
 
         file = YamlFile.read(path)
         file.build(refuse_misplaced)
-        return file.section(SECTION).build(cls.from_mapping)
+        return file.section(SECTION).build(cls.from_section)
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON types only; money is a string. ``from_dict`` is the exact inverse.
@@ -148,4 +175,5 @@ LIMIT_FIELDS = {
 }
 #: Unknown to versions that knew no limit on the active time.
 _ADDED_KEYS = LIMIT_FIELDS[semconv.ACTIVE_DURATION]
+MAXIMA = tuple(limit for limit, _ in LIMIT_FIELDS.values())
 THRESHOLD_KEYS = tuple(key for key in LIMIT_KEYS if key.endswith("_threshold"))

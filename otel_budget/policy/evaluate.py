@@ -267,6 +267,8 @@ def describe(name: str, state: ResourceState) -> str:
     at = "at least" if state.at_least else "at"
     at += " about" if state.estimated else ""
     if state.limit is None or state.ratio is None:
-        return f"{name} {at} {amount(name, state.used)}, unlimited"
+        if state.at_least and not state.used:
+            return f"{name} not known, no limit"
+        return f"{name} {at} {amount(name, state.used)}, no limit"
     used, limit = amount(name, state.used), amount(name, state.limit)
     return f"{name} {at} {percent(state.ratio)} ({used} of {limit})"

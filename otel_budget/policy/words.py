@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otel_budget.model.usage import Number
 
 _TENTHS_BELOW = 100
@@ -27,6 +29,12 @@ def amount(resource: str, value: Number) -> str:
         step = Decimal("0.1") if value < _TENTHS_BELOW else Decimal(1)
         return f"{Decimal(repr(value)).quantize(step, context=_CUT):,} s"
     return f"{value:,}"
+
+
+def amounts(limits: Mapping[str, Number | None]) -> str:
+    """Say limits by resource, those that there are: ``tokens 5,000, cost $2.50``."""
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    return ", ".join(f"{name} {amount(name, limit)}" for name, limit in given.items())
 
 
 def percent(ratio: float) -> str:

@@ -11,7 +11,7 @@ from otel_budget.model.limits import IGNORE, LIMIT_FIELDS
 from otel_budget.policy.evaluate import bounds_from
 from otel_budget.policy.judge import Rules
 from otel_budget.policy.unknown import OnUnknown
-from otel_budget.policy.words import amount
+from otel_budget.policy.words import amounts
 from otel_budget.sidecar.loop import Settings
 from otel_budget.sources import prometheus, scrape
 from otel_budget.sources.fetch import Access
@@ -149,9 +149,7 @@ def _as(config: TargetConfig | PrometheusConfig) -> str:
 
 def describe_ceilings(config: CeilingsConfig) -> str:
     """Say in a few words what holds for every run on top of its own limits."""
-    limits = _limits(config)
-    said = [f"{resource} {amount(resource, limit)}" for resource, limit in limits.items()]
-    said = said or ["none, each run's own limits alone"]
+    said = [amounts(_limits(config)) or "none, each run's own limits alone"]
     minded = {"unpriced calls": config.on_unpriced, "unknown usage": config.on_unknown_usage}
     return ", ".join([*said, *(f"{what}: {do}" for what, do in minded.items() if do != IGNORE)])
 

@@ -72,6 +72,7 @@ class Watched:
             limits, "marks", clock=self.fake.clock, sidecar="http://127.0.0.1:9",
             on_sidecar_loss="stop" if stop_when_lost else "local", _carried=carried,
         )  # fmt: skip
+        self.monitor._run._predecessor = None  # the sidecar has seen this process
         self.monitor._run._begun = True  # nothing in the background: the steps are all there is
         self.limits, self.stop_when_lost = limits, stop_when_lost
         self.tokens, self.calls, self.cost = 3, 1, Decimal("0.25")

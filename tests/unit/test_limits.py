@@ -1,12 +1,13 @@
 """ResourceLimits: defaults, refusals, files, and the way there and back."""
 
+import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from otel_budget import semconv
+from otel_budget import Orchestrator, semconv
 from otel_budget.config.schema import CeilingsConfig
 from otel_budget.errors import ConfigFileError, InvalidValueError
 from otel_budget.model.limits import LIMIT_FIELDS, LIMIT_KEYS, THRESHOLD_KEYS, ResourceLimits
@@ -219,3 +220,35 @@ def test_every_resource_has_its_fields_here_and_in_the_sidecars_ceilings() -> No
     assert tuple(LIMIT_FIELDS) == semconv.RESOURCES
     for fields in LIMIT_FIELDS.values():
         assert set(fields) <= set(LIMIT_KEYS) & set(CeilingsConfig.model_fields)
+
+
+def test_only_limits_nothing_but_what_it_is_given(tmp_path: Path) -> None:
+    """By name, in a file, and for an orchestrator; thresholds keep their defaults."""
+    wanted = ResourceLimits(
+        max_duration_seconds=None, max_tokens=None, max_api_calls=None, max_cost_usd=Decimal(5),
+        cost_warning_threshold=0.5,
+    )  # fmt: skip
+    assert ResourceLimits.only(max_cost_usd=5, cost_warning_threshold=0.5) == wanted
+    section = {"only": True, "max_cost_usd": 5, "cost_warning_threshold": 0.5}
+    file = tmp_path / "limits.yaml"
+    file.write_text(json.dumps({"resource_limits": section}))
+    assert ResourceLimits.from_yaml(file) == wanted
+    orchestrator = Orchestrator({"resource_limits": section})
+    assert orchestrator.monitor.limits == wanted
+    orchestrator.monitor.close(timeout=0)
+    assert ResourceLimits.only(max_tokens=None) == ResourceLimits.only()
+    defaults = {"resource_limits": {"only": False, "max_cost_usd": 5}}
+    file.write_text(json.dumps(defaults))
+    assert ResourceLimits.from_yaml(file) == ResourceLimits(max_cost_usd=Decimal(5))
+
+
+def test_only_is_as_strict_as_the_rest(tmp_path: Path) -> None:
+    """An unknown name is no limit; it is a word of files, and no limit itself."""
+    with pytest.raises(InvalidValueError, match=r"max_token: 5 is not allowed"):
+        ResourceLimits.only(max_token=5)
+    file = tmp_path / "limits.yaml"
+    file.write_text("resource_limits:\n  only: 1\n")
+    with pytest.raises(InvalidValueError, match=r"limits.yaml:2: only: 1 .* true or false"):
+        ResourceLimits.from_yaml(file)
+    with pytest.raises(InvalidValueError, match=r"^only: True is not allowed"):
+        ResourceLimits.from_mapping({"only": True})

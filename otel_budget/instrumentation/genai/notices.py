@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Sequence
 
     from otel_budget.instrumentation.genai.call import Call
+    from otel_budget.model.usage import ResourceUsage
 
 logger = logging.getLogger("otel_budget")
 
@@ -52,6 +53,16 @@ class Notices:
                 "on_unknown_usage says what follows (said once). One that was cancelled, left "
                 "before its end or runs in the background has none to report; of others, %s",
                 library(call.scope), f" of {call.model}" if call.model else "", _advice(call),
+            )  # fmt: skip
+
+    def without_calls(self, usage: ResourceUsage, limit: int | None) -> None:
+        """Say that a run counted tokens and no call, so that its limit on calls never applied."""
+        idle = limit is not None and usage.tokens and not usage.api_calls
+        if idle and self._first("without_calls"):
+            self._say(
+                "session %s recorded %s tokens and no API call, so its limit of %s API calls never "
+                "applied: pass api_call=True with each call, or max_api_calls=None if only other "
+                "limits are meant (said once)", usage.session_id, f"{usage.tokens:,}", f"{limit:,}",
             )  # fmt: skip
 
     def duplicate(self, one: str, other: str) -> None:
