@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from accuracy import accuracy_page
+from cli import cli_page
 from reliability import reliability_page
 
 from otel_budget import __version__, semconv
@@ -98,6 +99,7 @@ def documents() -> dict[Path, str]:
     description = json.dumps(openapi.document(__version__), indent=2) + "\n"
     return {
         HERE / "accuracy.md": accuracy_page(),
+        HERE / "cli.md": cli_page(),
         HERE / "dashboards.md": dashboards_page(),
         HERE / "metrics.md": metrics_page(),
         HERE / "openapi.json": description,

@@ -79,7 +79,7 @@ _DOCTOR_EPILOG = f"""A test session (doctor-…) counts, is scraped and judged, 
 heard as a run would hear it, with a run's credentials (OTEL_BUDGET_SIDECAR_TOKEN_FILE and others).
 
 exit status:
-  {EXIT_CONTINUE}  all links hold, be it with a warning
+  {EXIT_CONTINUE}  all links hold, perhaps with a warning
   {EXIT_FAILED}  a link is broken; the last line names it
   {EXIT_USAGE}  wrong usage
 
@@ -91,7 +91,7 @@ examples:
 _READ_EPILOG = f"""Without --preset the program is recognised by the metrics it shows.
 
 exit status:
-  {EXIT_CONTINUE}  read, be it that nothing was used yet
+  {EXIT_CONTINUE}  read, even if nothing was used yet
   {EXIT_FAILED}  no such page, no exposition, or no program that is recognised
   {EXIT_USAGE}  wrong usage
 
@@ -166,10 +166,11 @@ def _add_sidecar(chosen: _Commands, run: Command) -> None:
                         help="ask this Prometheus, or what speaks its query API")  # fmt: skip
     source.add_argument("--interval", metavar="TIME", help="how often: seconds, or such as 500ms")
     limits = sidecar.add_argument_group("without a file: ceilings for every run")
-    limits.add_argument("--max-tokens", type=int, metavar="N")
-    limits.add_argument("--max-api-calls", type=int, metavar="N")
-    limits.add_argument("--max-cost-usd", type=_decimal, metavar="USD")
-    limits.add_argument("--max-duration-seconds", "--max-duration", type=float, metavar="SECONDS")
+    limits.add_argument("--max-tokens", type=int, metavar="N", help="input and output together")
+    limits.add_argument("--max-api-calls", type=int, metavar="N", help="calls to models")
+    limits.add_argument("--max-cost-usd", type=_decimal, metavar="USD", help="US dollars")
+    limits.add_argument("--max-duration-seconds", "--max-duration", type=float, metavar="SECONDS",
+                        help="since the run began, downtime included")  # fmt: skip
     limits.add_argument("--max-active-seconds", type=float, metavar="SECONDS",
                         help="without pauses and downtime")  # fmt: skip
     others = sidecar.add_argument_group("without a file: the rest")

@@ -65,10 +65,13 @@ def add_to(add: Add, commands: Mapping[str, Command], where: Callable[..., None]
 
 def _add_limits(ordered: argparse.ArgumentParser) -> None:
     group = ordered.add_argument_group("ceilings instead of the configured ones; none: no ceiling")
-    for flag, metavar in (
-        ("--max-tokens", "N|none"), ("--max-api-calls", "N|none"), ("--max-cost-usd", "USD|none"),
-        ("--max-duration-seconds", "SECONDS|none"), ("--max-active-seconds", "SECONDS|none"),
-    ):  # fmt: skip
-        group.add_argument(flag, metavar=metavar)
+    for flag, metavar, text in (
+        ("--max-tokens", "N|none", "input and output together"),
+        ("--max-api-calls", "N|none", "calls to models"),
+        ("--max-cost-usd", "USD|none", "US dollars"),
+        ("--max-duration-seconds", "SECONDS|none", "since the run began, downtime included"),
+        ("--max-active-seconds", "SECONDS|none", "without pauses and downtime"),
+    ):
+        group.add_argument(flag, metavar=metavar, help=text)
     back = "go back to the configured ceilings"
     group.add_argument("--configured", action="store_true", help=back)
