@@ -191,7 +191,11 @@ SESSION_METRICS: Final = (
 )
 
 # --- per process, from the agent, through the OpenTelemetry SDK ----------------------------------
-_OWNER: Final = (WORKFLOW, *SCOPE_LABELS)
+#: OpenTelemetry's service.instance.id, one for each process: a process that comes back under the
+#: address of another does not go on with its counters. Where it begins past their last value, no
+#: reset could be seen.
+SERVICE_INSTANCE_ID: Final = "service_instance_id"
+_OWNER: Final = (SERVICE_INSTANCE_ID, WORKFLOW, *SCOPE_LABELS)
 USAGE_TOKENS: Final = _instrument("usage.tokens", "{token}",
     "Tokens used by all runs of this process.", *_OWNER, MODEL, TOKEN_TYPE)
 USAGE_API_CALLS: Final = _instrument("usage.api_calls", "{call}",

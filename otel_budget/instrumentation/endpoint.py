@@ -45,6 +45,8 @@ _MAX_PORT = 65535
 _LAST_ANSWERS = 2.0
 #: Seconds from one look of the server whether it is to close to the next: a process waits for it.
 _LOOKS = 0.1
+#: What people look at a page with: nobody is waited for who does not come again.
+_BY_HAND = ("curl/", "Wget/", "Mozilla/")
 #: Seconds a client may take to say what it wants.
 _PATIENCE = 30.0
 
@@ -242,9 +244,10 @@ def _one_at_a_time(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterabl
     lock = threading.Lock()
 
     def locked(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        who = f"{environ.get('REMOTE_ADDR', '')} {environ.get('HTTP_USER_AGENT', '')}"
+        agent = str(environ.get("HTTP_USER_AGENT", ""))
+        by_hand = not agent or agent.startswith(_BY_HAND)
         with lock:
-            token = SCRAPER.set(who)
+            token = SCRAPER.set(None if by_hand else f"{environ.get('REMOTE_ADDR', '')} {agent}")
             try:
                 return app(environ, start_response)
             finally:

@@ -46,8 +46,8 @@ SCRAPED_LATELY = 120.0
 NEVER_SCRAPED = 120.0
 #: Scrapers told apart; a page that anybody asks for must not make them many.
 MAX_SCRAPERS = 8
-#: Who asks for the page, where the endpoint knows it.
-SCRAPER: ContextVar[str] = ContextVar("otel_budget_scraper", default="")
+#: Who asks for the page, where the endpoint knows it; None for a look by hand.
+SCRAPER: ContextVar[str | None] = ContextVar("otel_budget_scraper", default="")
 #: Records of one session id kept one by one.
 MAX_SHARED = 8
 
@@ -255,7 +255,9 @@ class SessionCollector(Collector):
         """Return the number of session ids shown."""
         return len(self._groups)
 
-    def _note_scraper(self, name: str, ends: int) -> None:
+    def _note_scraper(self, name: str | None, ends: int) -> None:
+        if name is None:
+            return
         scraper = self._scrapers.pop(name, None) or _Scraper()
         scraper.scraped(self._monotonic(), ends)
         self._scrapers[name] = scraper

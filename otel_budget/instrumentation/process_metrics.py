@@ -8,6 +8,7 @@ in the sums here, so the counters never drop.
 from __future__ import annotations
 
 import threading
+import uuid
 from collections import defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ class ProcessUsage:
     def begin_anew(self) -> None:
         """Forget all runs, and who holds the lock. The instruments stay."""
         self._lock = threading.RLock()  # reentrant for signal handlers, like the records'
+        self._own = {semconv.SERVICE_INSTANCE_ID: uuid.uuid4().hex[:16]}
         self._cap = LabelCap(FOLDED)
         self._live: dict[int, SessionRecord] = {}
         self._retired: Sums = _no_sums()
@@ -90,7 +92,7 @@ class ProcessUsage:
     ) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
             return [
-                Observation(float(v) if isinstance(v, Decimal) else v, labels)
+                Observation(float(v) if isinstance(v, Decimal) else v, {**self._own, **labels})
                 for labels, v in self.sums(metric)
             ]
 
