@@ -154,6 +154,8 @@ def adapter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
     for name in set(sys.modules) - before:  # adapters, in parts of their own some
         if name.startswith("otel_budget.instrumentation."):
             del sys.modules[name]
+            package, _, module_name = name.rpartition(".")
+            vars(sys.modules[package]).pop(module_name, None)
 
 
 @pytest.fixture

@@ -19,10 +19,11 @@ from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, 
 from langchain_core.tracers.context import register_configure_hook
 
 from otel_budget.errors import BudgetExceeded
-from otel_budget.instrumentation import langchain_cache
+from otel_budget.instrumentation import langchain_cache, langchain_streams
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall, target_of
 from otel_budget.instrumentation.langchain_said import message_of, named, said_by
+from otel_budget.instrumentation.langchain_streams import Chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +74,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         self._open: OrderedDict[UUID, ToldCall] = OrderedDict()
         self._inside: OrderedDict[UUID, Target] = OrderedDict()
         """Run of LangChain's that goes on to the account of the run it was begun in."""
+        self._chunks: dict[UUID, Chunks] = {}
 
     def on_chain_start(
         self, *_: Any, run_id: UUID, parent_run_id: UUID | None = None, **__: Any
@@ -106,37 +108,47 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         **about: Any,
     ) -> None:
         """Ask, and begin a call."""
+        langchain_streams.watch()
         target = None if self._monitor is not None else self._around(parent_run_id)
         call = ToldCall(SCOPE, self._monitor, target=target, **_said_before(about))
         if batch_size == 1:  # of several that begin together none is inside another one
             call.enclose()
         self._open[run_id] = call
         while len(self._open) > _MAX_OPEN:
-            self._open.popitem(last=False)[1].close()
+            oldest, left = self._open.popitem(last=False)
+            self._chunks.pop(oldest, None)
+            left.close()
 
     on_llm_start = on_chat_model_start
 
-    def on_llm_new_token(self, *_: Any, run_id: UUID, **__: Any) -> None:
+    def on_llm_new_token(
+        self, text: Any = None, *_: Any, run_id: UUID, chunk: Any = None, **__: Any
+    ) -> None:
         """Take note that a stream goes out to the application, whose next calls are others."""
         call = self._open.get(run_id)
-        if call is not None:
-            call.release(everywhere=True)
+        if call is None:
+            return
+        call.release(everywhere=True)
+        if chunk is not None:
+            chunks = self._chunks.get(run_id) or self._chunks.setdefault(run_id, Chunks())
+            chunks.see(text, chunk)
 
     on_stream_event = on_llm_new_token  # what streams of LangChain's newer protocol have instead
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Count a call that was answered; one that LangChain's own cache answered was none."""
-        call = self._open.pop(run_id, None)
+        call, chunks = self._open.pop(run_id, None), self._chunks.pop(run_id, None)
         if call is None:
             return
         if langchain_cache.answered(message_of(response)):
             call.cancel()
         else:
-            call.close(**said_by(response))
+            call.close(**said_by(response, chunks))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Count a call that failed. One that was left, or cancelled, is of unknown use."""
         call = self._open.pop(run_id, None)
+        self._chunks.pop(run_id, None)
         if call is not None:
             call.close(failed=isinstance(error, Exception))
 

@@ -13,16 +13,21 @@ from otel_budget.model.extras import WEB_SEARCHES
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from otel_budget.instrumentation.langchain_streams import Chunks
+
 #: LangChain puts a service tier in front of the names of tokens.
 _TIERS = ("flex", "priority")
 _IN_FRONT = ("", *(f"{tier}_" for tier in _TIERS))
 
 
-def said_by(response: Any) -> dict[str, Any]:
-    """Return what a result says of its call, for ``told``."""
+def said_by(response: Any, chunks: Chunks | None = None) -> dict[str, Any]:
+    """Return what a result says of its call, for ``told``. chunks: what it was made of."""
     message = message_of(response)
     about = named(response.llm_output) | named(getattr(message, "response_metadata", None))
     usage = named(getattr(message, "usage_metadata", None))
+    charge = None
+    if chunks is not None:
+        usage, charge = chunks.usage(usage), chunks.charge
     of_input = named(usage.get("input_token_details"))
     of_output = named(usage.get("output_token_details"))
     older = named(about.get("token_usage"))
@@ -37,7 +42,7 @@ def said_by(response: Any) -> dict[str, Any]:
         "model": model,
         "provider": about.get("model_provider"),
         "response_id": _response_id(about.get("id"), getattr(message, "id", None)),
-        "charge": _charge(usage, about),
+        "charge": _charge(usage, about) if charge is None else charge,
         "service_tier": _service_tier(about, of_input),
         "extras": _extras(message, usage, about, model),
     }

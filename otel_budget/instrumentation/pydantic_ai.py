@@ -17,6 +17,7 @@ from pydantic_ai.models import Model, infer_model
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 
+from otel_budget.instrumentation import pydantic_ai_streams
 from otel_budget.instrumentation.genai import billed
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.costs import charged
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelResponse
     from pydantic_ai.models import StreamedResponse
     from pydantic_ai.usage import RequestUsage
+
+    from otel_budget.instrumentation.pydantic_ai_streams import Growth
 
 SCOPE: Final = "otel_budget.pydantic_ai"
 ACCOUNTING.adapters.add("Pydantic AI")
@@ -82,7 +85,7 @@ class BudgetModel(WrapperModel):
         except BaseException as exc:
             self._close_unanswered(call, exc)
             raise
-        failed = False
+        failed, growth = False, pydantic_ai_streams.watch(stream)
         try:
             async with opened:
                 yield stream
@@ -90,7 +93,7 @@ class BudgetModel(WrapperModel):
             failed = True
             raise
         finally:
-            said = _said(stream.get)
+            said = _said(stream.get, growth)
             # An application that fails after the last event has its answer.
             call.close(failed=failed and said["output"] is None, **said)
 
@@ -100,22 +103,22 @@ class BudgetModel(WrapperModel):
         call.close(failed=failed, model=self.model_name, provider=self.system)
 
 
-def _said(response: Callable[[], ModelResponse]) -> dict[str, Any]:
+def _said(response: Callable[[], ModelResponse], growth: Growth | None = None) -> dict[str, Any]:
     """Return what a response says. Never raises, whatever a model of the application's returns."""
     try:
-        return said_by(response())
+        return said_by(response(), growth)
     except Exception:  # noqa: BLE001 - it must not end the user's model call
         ACCOUNTING.broken("ends")
         return {"output": None}
 
 
-def said_by(response: ModelResponse) -> dict[str, Any]:
+def said_by(response: ModelResponse, growth: Growth | None = None) -> dict[str, Any]:
     """Return what a response says of its call, for ``told``. Its input includes what was cached.
 
     Of a stream that was left before its end the output so far is not what was paid for: it is
-    unknown.
+    unknown. growth: of a stream's usage.
     """
-    usage = response.usage
+    usage = response.usage if growth is None else growth.usage(response.usage)
     details = getattr(response, "provider_details", None)
     is_whole = getattr(response, "state", "complete") == "complete"
     return {
@@ -129,21 +132,20 @@ def said_by(response: ModelResponse) -> dict[str, Any]:
         "response_id": response.provider_response_id,
         "charge": charged(details),
         "service_tier": billed.tier_in_usage(details) or field(details, "traffic_type"),
-        "extras": _extras(response),
+        "extras": _extras(usage, getattr(response, "parts", None)),
         "estimate": getattr(usage, "cost", None),  # since version 2
     }
 
 
-def _extras(response: ModelResponse) -> dict[str, int]:
+def _extras(usage: Any, parts: object) -> dict[str, int]:
     """Return what is billed beside plain tokens. The usage has genai-prices' names for it."""
-    usage = response.usage
     details = getattr(usage, "details", None) or {}
     found = {name: as_count(getattr(usage, name, details.get(name))) or 0 for name in extras.NAMES}
     files = as_count(getattr(usage, "storage_searches", None))
     found[extras.FILE_SEARCHES] = found[extras.FILE_SEARCHES] or files or 0
     hour, searches = "ephemeral_1h_input_tokens", "web_search_requests"
     found[extras.CACHE_WRITE_1H] = found[extras.CACHE_WRITE_1H] or as_count(details.get(hour)) or 0
-    by_tool = billed.tools_in(getattr(response, "parts", None))
+    by_tool = billed.tools_in(parts)
     said = found[extras.WEB_SEARCHES] or as_count(details.get(searches))
     if said:  # Google bills an answer of older models once, however many queries it has
         by_tool.pop(extras.WEB_SEARCHES, None)

@@ -4,18 +4,19 @@ import asyncio
 import contextlib
 import gc
 import logging
+import sys
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from otel_budget import BudgetExceeded
 from tests.monitors import Make
-from tests.stand_ins import Callbacks, counts, parts, unique
+from tests.stand_ins import Callbacks, Message, counts, parts, unique
 
 
 # --- LangChain -----------------------------------------------------------------------------------
@@ -214,6 +215,61 @@ def test_a_tier_that_was_asked_for_and_not_answered_is_the_calls(
         last = answer(model=MINI, usage=served)
         litellm.budgeted(lambda **_: last)(service_tier="flex")
     assert monitor.get_usage_report().cost_usd == Decimal("0.0225") * 2 + Decimal("0.045")
+
+
+def test_a_stream_of_langchains_that_repeats_its_usage_is_not_added_up(
+    langchain: Any, make: Make
+) -> None:
+    """As LangChain does; what is part of it goes along, and what comes in parts is a sum."""
+    handler = langchain.BudgetCallbackHandler()
+    repeated = [(35, 0), (35, 10), (35, 20), (35, 20)]
+    in_parts = [(35, 1), (0, 19)]
+    with make() as monitor:
+        for chunks in (repeated, in_parts):
+            run_id = uuid.uuid4()
+            handler.on_chat_model_start({}, [[]], run_id=run_id)
+            for into, out in chunks:
+                usage = {"input_tokens": into, "output_tokens": out,
+                         "input_token_details": {"cache_read": 30 if into else 0}}  # fmt: skip
+                message = SimpleNamespace(usage_metadata=usage)
+                handler.on_llm_new_token("x", chunk=SimpleNamespace(message=message), run_id=run_id)
+            total = {  # as LangChain makes it
+                "input_tokens": sum(into for into, _ in chunks),
+                "output_tokens": sum(out for _, out in chunks),
+                "input_token_details": {"cache_read": sum(30 for into, _ in chunks if into)},
+            }
+            handler.on_llm_end(result(total), run_id=run_id)
+            assert not handler._chunks
+    assert counts(monitor) == (2, 0, 0, 110)
+    assert parts(monitor)[0] == 30 + 30
+
+
+def test_what_a_stream_of_openais_api_was_charged_is_seen_in_its_chunks(
+    langchain: Any, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LangChain's package for it drops the cost; it may be loaded after the adapter."""
+
+    class ChatOpenAI:
+        def _convert_chunk_to_generation_chunk(self, chunk: dict[str, Any], *_: Any) -> Any:
+            used = chunk["usage"] and {"input_tokens": 800, "output_tokens": 100}
+            return SimpleNamespace(message=Message(usage_metadata=used))
+
+    handler = langchain.BudgetCallbackHandler()
+    module = ModuleType("langchain_openai.chat_models.base")
+    vars(module)["BaseChatOpenAI"] = ChatOpenAI
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with make() as monitor:
+        run_id = uuid.uuid4()
+        handler.on_chat_model_start({}, [[]], run_id=run_id)
+        for usage in (None, {"cost": 0.0421}):
+            made = ChatOpenAI()._convert_chunk_to_generation_chunk({"usage": usage}, None, None)
+            handler.on_llm_new_token("x", chunk=made, run_id=run_id)
+        summed = {"input_tokens": 800, "output_tokens": 100}
+        handler.on_llm_end(result(summed, model_name="gpt-4o"), run_id=run_id)
+    assert monitor.get_usage_report().cost_usd == Decimal("0.0421")
+    del made
+    gc.collect()
+    assert not langchain.langchain_streams._CHARGES
 
 
 def test_an_end_without_a_beginning_counts_nothing(langchain: Any, make: Make) -> None:
