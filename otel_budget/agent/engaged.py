@@ -95,6 +95,8 @@ def sidecar_lost(own: Verdict, lease: Lease) -> Verdict:
     why = "no sidecar, no lease"
     if lease.is_given_up:
         why = f"no verdict of the sidecar on this run within {lease.first_verdict:g} s"
+    elif lease.unjudged_for:
+        why = "the sidecar answers, and its last verdict on this run has run out"
     return replace(
         own,
         action=Action.STOP,

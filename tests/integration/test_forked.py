@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -267,3 +269,47 @@ def test_a_child_of_a_process_with_a_fixed_page_says_that_its_runs_are_not_seen(
         (said,) = in_child(child)
     assert f"{endpoint.url} was opened in process {os.getpid()} before this one was forked" in said
     assert "OTEL_BUDGET_REGISTER" in said
+
+
+def test_the_environment_alone_gives_each_process_of_a_tree_a_page(tmp_path: Path) -> None:
+    """Parent and pool, by three variables: what a worker's unit file or manifest can say."""
+    targets = tmp_path / "targets"
+    script = """
+import json, sys, urllib.request
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from otel_budget import ResourceMonitor
+
+def work(number):
+    with ResourceMonitor(session_id=f"pool-{number}") as monitor:
+        monitor.record_operation(5)
+        pages = []
+        for entry in Path(sys.argv[1]).glob("*.json"):
+            target = json.loads(entry.read_text())[0]["targets"][0]
+            with urllib.request.urlopen(f"http://{target}/metrics", timeout=5) as answer:
+                pages.append(answer.read().decode())
+        wanted = f'otel_budget_tokens_total{{session_id="pool-{number}"}} 5.0'
+        return sum(wanted in page for page in pages)
+
+if __name__ == "__main__":
+    parent = ResourceMonitor(session_id="pool-parent")
+    parent.record_operation(1)
+    parent.should_continue()
+    with ProcessPoolExecutor(1, mp_context=get_context(sys.argv[2])) as pool:
+        print(list(pool.map(work, range(2))))
+    parent.close()
+"""
+    file = tmp_path / "script.py"
+    file.write_text(script)
+    environment = {
+        **os.environ, "OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": "0",
+        "OTEL_BUDGET_REGISTER": str(targets), "OTEL_BUDGET_SCRAPE_WAIT": "0",
+    }  # fmt: skip
+    for method in ("fork", "spawn"):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", str(file), str(targets), method],
+            capture_output=True, text=True, env=environment, timeout=60, check=True,
+        )  # fmt: skip
+        assert done.stdout.strip() == "[1, 1]", (method, done.stderr)
+        assert list(targets.iterdir()) == [], method

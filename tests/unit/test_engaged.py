@@ -111,6 +111,19 @@ def test_a_run_that_is_judged_no_more_says_so(
     assert "has had no new verdict on this run" in said
 
 
+def test_a_stop_for_a_verdict_that_ran_out_says_that_the_sidecar_answers(
+    make: Make, clock: FakeClock
+) -> None:
+    """That it is there is half of what to look for."""
+    monitor = guided(make, on_sidecar_loss="stop")
+    monitor._run._hear(continued(monitor))
+    for _ in range(5):
+        answered(monitor, clock, 5)
+        monitor.should_continue()
+    assert not monitor.should_continue()
+    assert monitor.verdict.message.startswith("the sidecar answers, and its last verdict")
+
+
 def test_a_verdict_on_another_run_of_the_same_id_is_named_as_the_cause(
     make: Make, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 from otel_budget.instrumentation.forked import in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import CodeType, FrameType
 
     from otel_budget.instrumentation.genai.attribution import Activation
@@ -34,12 +33,16 @@ in_child(_entered.clear)
 
 def around() -> tuple[Key, ...]:
     """Return the generators that run here and now, but for our own."""
-    return tuple(
-        (id(frame), frame.f_code)
-        for frame in _frames()
-        if frame.f_code.co_flags & _GENERATORS
-        and not str(frame.f_globals.get("__name__", "")).startswith(_OURS)
-    )
+    found: list[Key] = []
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the interpreter's own way to them
+    while frame is not None:
+        code = frame.f_code
+        if code.co_flags & _GENERATORS:
+            module = frame.f_globals.get("__name__")
+            if not (isinstance(module, str) and module.startswith(_OURS)):
+                found.append((id(frame), code))
+        frame = frame.f_back
+    return tuple(found)
 
 
 def enter(activation: Activation, keys: tuple[Key, ...]) -> None:
@@ -65,15 +68,10 @@ def newest() -> Activation | None:
     """
     if not _entered:
         return None
-    for frame in _frames():
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as above
+    while frame is not None:
         ones = _entered.get((id(frame), frame.f_code))
         if ones:
             return ones[-1]
-    return None
-
-
-def _frames() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the interpreter's own way to them
-    while frame is not None:
-        yield frame
         frame = frame.f_back
+    return None
