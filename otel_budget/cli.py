@@ -7,6 +7,7 @@ without the extra still has ``check`` and ``version``.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -56,6 +57,8 @@ _EXTRA_PACKAGES = {"httpx2", "pydantic", "rich", "starlette", "uvicorn"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a sign shows another
     arguments = parser(
         {
             "demo": _demo,

@@ -45,15 +45,20 @@ class Nudger:
         self._thread: threading.Thread | None = None
 
     def nudge(self) -> None:
-        """Have one sent, if none is waiting. Returns at once."""
+        """Have one sent, if none is waiting. Returns at once; never raises."""
         if self._wanted.empty():
             self._wanted.put(None)
         with self._lock:
-            if self._thread is None and not self._over.is_set():
-                self._thread = threading.Thread(
-                    target=self._run, name=f"otel-budget-nudge-{self._session_id}", daemon=True
-                )
+            if self._thread is not None or self._over.is_set():
+                return
+            self._thread = threading.Thread(
+                target=self._run, name=f"otel-budget-nudge-{self._session_id}", daemon=True
+            )
+            try:
                 self._thread.start()
+            except RuntimeError as exc:  # no more threads, or the interpreter is ending
+                self._thread = None
+                logger.debug("nudge: %s; the sidecar looks when it scrapes next", exc)
 
     def stop(self) -> None:
         """Send no more."""

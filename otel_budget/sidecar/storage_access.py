@@ -103,7 +103,7 @@ def _connected(path: str, patience: float, mode: str) -> sqlite3.Connection:
     )
     try:
         connection.execute(f"PRAGMA locking_mode = {mode}")
-        connection.execute("PRAGMA journal_mode = WAL")
+        _keep_a_log(connection, mode)
         # FULL: with NORMAL a power cut takes back the last transactions, and with them uses and
         # sequences that were published already. A tick writes once, so this costs one fsync.
         connection.execute("PRAGMA synchronous = FULL")
@@ -117,3 +117,10 @@ def _connected(path: str, patience: float, mode: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _keep_a_log(connection: sqlite3.Connection, mode: str) -> None:
+    """Have a write-ahead log, without which readers and commits hold each other up."""
+    (journal,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode == "NORMAL" and journal != "wal":
+        raise sqlite3.OperationalError(f"its journal can only be {journal!r}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
 import signal
@@ -18,13 +17,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_budget._version import __version__
-from otel_budget.errors import ListenError
 from otel_budget.publish.app import build_app
 from otel_budget.publish.hub import Hub
 from otel_budget.publish.nudge import Nudged
 from otel_budget.sidecar.absence import Watch
 from otel_budget.sidecar.book import Book
 from otel_budget.sidecar.clock import steady_clock
+from otel_budget.sidecar.listening import listen
 from otel_budget.sidecar.loop import Loop
 from otel_budget.sidecar.refusals import Refusals
 from otel_budget.sidecar.reload import Reloader
@@ -51,15 +50,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ADVICE = {
-    errno.EADDRINUSE: "something listens there already, perhaps another sidecar: stop that one, or "
-    "choose another address with listen.address or --listen; port 0 takes a free one",
-    errno.EACCES: "this port needs privileges: choose one above 1023",
-    errno.EADDRNOTAVAIL: "this host has no such address: use one of its own, or 127.0.0.1",
-}
-_OTHER_ADVICE = "choose another address with listen.address or --listen"
-
-
 #: What a tick makes lives until the next one: the collector would look through all of it, a
 #: third of the time a tick over 10,000 runs takes, for cycles that hardly ever are there. Of what
 #: outlives one look the most is gone, by its count, after another tick: the second is put off.
@@ -78,26 +68,6 @@ def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -
         with contextlib.closing(store):
             asyncio.run(_run(config, config_path, listener, store, restored))
     logger.info("ended in order")
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 takes a free one. Raises ListenError."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as exc:
-        raise ListenError(f"{host}:{port}", exc.strerror or str(exc), _OTHER_ADVICE) from exc
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen()
-    except OSError as exc:
-        listener.close()
-        advice = _ADVICE.get(exc.errno or 0, _OTHER_ADVICE)
-        raise ListenError(f"{host}:{port}", exc.strerror or str(exc), advice) from exc
-    return listener
 
 
 @dataclass(frozen=True, slots=True)

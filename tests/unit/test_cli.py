@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -345,3 +347,16 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr("otel_budget.asking.Asker.get", interrupted)
     assert main(["check", "run-1"]) == 130
+
+
+def test_a_terminal_that_lacks_a_sign_shows_another() -> None:
+    """Help and verdicts have signs that an old locale cannot show."""
+    done = subprocess.run(
+        [sys.executable, "-m", "otel_budget", "doctor", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "A test session (doctor-?)" in done.stdout

@@ -175,3 +175,22 @@ def test_a_nudge_reads_and_publishes_and_is_no_tick(tmp_path: Path) -> None:
     parts.source.reads_runs = False
     assert asyncio.run(parts.loop.nudge("run-1")) is Nudged.IMPOSSIBLE
     parts.store.close()
+
+
+def test_a_nudge_that_cannot_have_a_thread_is_left_out_and_raises_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would come out of the application's own record; the next one is tried again."""
+
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    nudger = Nudger(SidecarAddress.parse("http://127.0.0.1:9"), "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        nudger.nudge()
+        left_out = nudger._thread
+    nudger.nudge()
+    thread = nudger._thread
+    nudger.stop()
+    assert (left_out, thread is None) == (None, False)
