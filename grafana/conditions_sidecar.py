@@ -119,7 +119,10 @@ def _stale() -> Condition:
     return Condition(
         "OtelBudgetStaleData",
         # And so has a source that is.
-        f"(max by (job, instance, source) ({semconv.DATA_AGE.name} > {STALE_SECONDS}) "
+        # Where samples are steadily late, they are old by that much more.
+        f"((max by (job, instance, source) ({semconv.DATA_AGE.name} > {STALE_SECONDS}) "
+        f"unless on (job, instance, source) "
+        f"{semconv.DATA_AGE.name} - {semconv.SOURCE_DELAY.name} <= {STALE_SECONDS}) "
         f"and on (job, instance) {live}) "
         f"unless on (job, instance, source) {semconv.SOURCE_UP.name} == 0",
         "warning",
@@ -129,6 +132,22 @@ def _stale() -> Condition:
         wait="30s",
         labels=_SOURCE,
         form="humanizeDuration",
+        numbers=(_SESSIONS,),
+        dashboard=SIDECAR,
+    )
+
+
+def _unmatched() -> Condition:
+    return Condition(
+        "OtelBudgetNothingMatched",
+        f"max by (job, instance, source) ({semconv.UNMATCHED_TARGETS.name} > 0)",
+        "warning",
+        "{value} targets of {source} at {instance} have answered for 15m and shown nothing that "
+        "counts; {sessions} runs are judged",
+        "Runs behind them are not judged: a wrong address, matcher, tenant, preset or name. The "
+        "sidecar's log says why.",
+        wait="15m",
+        labels=_SOURCE,
         numbers=(_SESSIONS,),
         dashboard=SIDECAR,
     )
@@ -188,6 +207,7 @@ def conditions() -> tuple[Condition, ...]:
         _limit_unjudged(),
         _source_down(),
         _stale(),
+        _unmatched(),
         _inconclusive(),
         _growing(
             "OtelBudgetTickFailing", semconv.TICK_FAILURES, "5m",

@@ -247,6 +247,9 @@ SOURCE_UP: Final = _gauge("otel_budget_sidecar_source_up",
     "1 if the source was read and a target answered, or no live run depends on one.", SOURCE)
 TARGETS_FAILING: Final = _gauge("otel_budget_sidecar_targets_failing",
     "Targets that gave nothing at the last reading.", SOURCE)
+UNMATCHED_TARGETS: Final = _gauge("otel_budget_sidecar_unmatched_targets",
+    "Targets that answer and show nothing that can be counted; of a Prometheus 1 if the query "
+    "matches nothing there.", SOURCE)
 DATA_AGE: Final = _gauge("otel_budget_sidecar_data_age_seconds",
     "Age of the newest sample from the source.", SOURCE)
 SOURCE_DELAY: Final = _gauge("otel_budget_sidecar_source_delay_seconds",
@@ -279,7 +282,7 @@ BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which versi
 SIDECAR_METRICS: Final = (
     VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, WARNING_LIMIT, UTILIZATION, EXHAUSTION,
     LIMIT_UNJUDGED, VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, TARGETS_FAILING,
-    DATA_AGE, SOURCE_DELAY, INCONCLUSIVE,
+    UNMATCHED_TARGETS, DATA_AGE, SOURCE_DELAY, INCONCLUSIVE,
     DROPPED_SAMPLES, RESETS, CONCURRENT, VANISHED_RUNS, TICK_OVERRUNS, TICK_FAILURES,
     ABSENT_SECONDS, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS, BUILD_INFO,
 )

@@ -100,7 +100,11 @@ class SidecarProcess:
 
     def metrics(self) -> str:
         """Return its own metrics."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as got:
+        return self.get("/metrics")
+
+    def get(self, path: str) -> str:
+        """Return what it answers."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as got:
             return str(got.read().decode())
 
     def kill(self) -> None:

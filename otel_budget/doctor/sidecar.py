@@ -81,6 +81,7 @@ def source(figures: Figures) -> Iterator[Finding]:
             yield ok("source", f"{name} is read; {said}")
         else:
             yield ok("source", f"{name} answers; it has shown no run yet")
+    yield from _of_its_answers(figures)
     if not up:
         yield broken("source", "nothing was read yet", "is it still starting? try again")
     unjudged = [key[1:] for key in figures if key[0] == semconv.LIMIT_UNJUDGED.name]
@@ -92,6 +93,19 @@ def source(figures: Figures) -> Iterator[Finding]:
     if not figures.get((semconv.RELOAD_OK.name,), 1.0):
         advice = "`otel-budget config check FILE` says what is wrong with it"
         yield warning("source", "the sidecar's file was refused; an older one holds", advice)
+
+
+def _of_its_answers(figures: Figures) -> Iterator[Finding]:
+    """Yield what is odd about the answers of a source that answers."""
+    for name, targets in _labelled(figures, semconv.UNMATCHED_TARGETS).items():
+        if targets:
+            said = f"nothing that counts: {targets:.0f} targets of {name} answer and show no series"
+            yield warning("source", said, "its log says which, and why")
+    for name, delay in _labelled(figures, semconv.SOURCE_DELAY).items():
+        if delay:
+            said = f"samples of {name} are steadily {delay:.0f} s late: limits act that much later"
+            advice = "does the store hide its newest samples, as VictoriaMetrics does?"
+            yield warning("source", said, advice)
 
 
 def read_anyway(finding: Finding) -> Finding:

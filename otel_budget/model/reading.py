@@ -100,6 +100,9 @@ class Reading:
     to their labels on the way."""
     down: frozenset[str] = frozenset()
     """Those of them that gave nothing to whoever scraped them, beside those with a problem."""
+    unmatched: Mapping[str, str] = field(default_factory=dict)
+    """Targets that answer and show nothing that can be counted, to what is wrong, for people; empty
+    if there is no target at all. They are no problems: what is known stays as it is."""
     answered: bool = True
     """False if there were targets to ask, or to find out about, and none of them answered."""
 

@@ -54,6 +54,10 @@ class Host(Operations, Protocol):
         """True once the source was read."""
 
     @property
+    def unmatched(self) -> int:
+        """Targets that answer and show nothing that can be counted; that there are none is one."""
+
+    @property
     def retry_after(self) -> float:
         """Seconds after which it makes sense to ask again while not ready."""
 
@@ -161,7 +165,10 @@ class _Api:
     async def readiness(self, _request: Request) -> Response:
         if not self._host.ready:
             raise self._not_ready()
-        return PlainTextResponse("ready\n")
+        targets = self._host.unmatched
+        # Which ones, the log says: anybody may ask here.
+        more = f"nothing to count at {targets} of its targets: see the log\n" if targets else ""
+        return PlainTextResponse(f"ready\n{more}")
 
     async def description(self, _request: Request) -> Response:
         return _json(self._description)

@@ -154,7 +154,7 @@ class Journal:
             self._without_run = 0
         elif reading.ok:
             self._without_run += 1
-            if self._without_run == NO_RUN_AFTER:
+            if self._without_run == NO_RUN_AFTER and not reading.unmatched:  # that was said
                 logger.warning(
                     "the source %s answers, but has shown no run in %d readings: is it the right "
                     "address, and has a run begun?", reading.source, NO_RUN_AFTER,

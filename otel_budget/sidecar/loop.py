@@ -95,6 +95,8 @@ class Loop:
         self.settings = settings
         self.ready = False
         """True once the source was read: that targets are not there (yet) is no failure of it."""
+        self.unmatched = 0
+        """As in publish.app.Host."""
         self._book, self._hub, self._telemetry = book, hub, telemetry
         self._clock, self._wait, self._absent = clock, wait, absent
         self._next: Settings | None = None
@@ -286,7 +288,7 @@ class Loop:
             if self._clock() - now >= _LONG_STEP:
                 self._miss(now, self._clock())
         if reading is not None and whole and reading.read:
-            self.ready = True
+            self.ready, self.unmatched = True, len(reading.unmatched)
         self._hand_out(step)
 
     def _hand_out(self, step: Step) -> None:

@@ -77,6 +77,7 @@ class Telemetry(Collector):
         self._refused = Counter(dict.fromkeys(semconv.REFUSAL_REASONS, 0))
         self._source: tuple[str, bool, bool, int] | None = None
         """Its name, whether it answers, whether it was read at all, and how many targets fail."""
+        self._unmatched = 0
         self._newest_sample: float | None = None
         self._reload_ok = True
         self.registry.register(self)
@@ -93,6 +94,8 @@ class Telemetry(Collector):
                 self._newest_sample = None  # the source was exchanged
             failing = sum(1 for p in reading.problems if p.target and p.reason is _NOTHING)
             self._source = (reading.source, reading.ok, reading.read, failing)
+            # Not that there is no target at all: on a quiet night there may be none.
+            self._unmatched = sum(1 for target in reading.unmatched if target)
             samples = [session.sampled_at for session in reading.sessions]
             if samples:
                 self._newest_sample = max(*samples, self._newest_sample or -math.inf)
@@ -185,15 +188,17 @@ class Telemetry(Collector):
         yield self._tick_histogram()
         up, age = _gauge(semconv.SOURCE_UP), _gauge(semconv.DATA_AGE)
         failing, delay = _gauge(semconv.TARGETS_FAILING), _gauge(semconv.SOURCE_DELAY)
+        unmatched = _gauge(semconv.UNMATCHED_TARGETS)
         if self._source is not None:
             name, ok, read, targets = self._source
             failing.add_metric((name,), targets)
+            unmatched.add_metric((name,), self._unmatched)
             delay.add_metric((name,), self._step.lag)
             # Targets without a live run may be gone: on a quiet night all of them are.
             up.add_metric((name,), ok or (read and not any(map(_lives, self._step.verdicts))))
             if self._newest_sample is not None:
                 age.add_metric((name,), max(0.0, self._clock() - self._newest_sample))
-        yield from (up, failing, age, delay)
+        yield from (up, failing, unmatched, age, delay)
         yield _single(semconv.SIDECAR_SESSIONS, len(self._step.verdicts))
         yield _single(semconv.SUBSCRIBERS, self._subscribers())
         yield _single(semconv.RELOAD_OK, self._reload_ok)

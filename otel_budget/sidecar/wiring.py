@@ -83,6 +83,10 @@ class _Host:
         return self.loop.ready
 
     @property
+    def unmatched(self) -> int:
+        return self.loop.unmatched
+
+    @property
     def retry_after(self) -> float:
         return self.loop.settings.interval
 

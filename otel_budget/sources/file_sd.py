@@ -50,6 +50,11 @@ class FileTargets:
         self._files: dict[str, _File] = {}
         self._notices = Notices(logger, "file_sd patterns match no file")
 
+    @property
+    def are_there(self) -> bool:
+        """True if any file matched at the last reading."""
+        return bool(self._files)
+
     def read(self) -> tuple[list[str], list[Problem]]:
         """Return the URLs of all targets, and a problem for each bad file, named by its path."""
         found = {pattern: _matching(pattern) for pattern in self._patterns}

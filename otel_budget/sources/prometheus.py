@@ -24,7 +24,8 @@ from otel_budget.sources.answers import SessionAnswers
 from otel_budget.sources.assemble import NEEDED
 from otel_budget.sources.fetch import Access, Fetcher, FetchError
 from otel_budget.sources.notices import Notices
-from otel_budget.sources.query import AnswerError
+from otel_budget.sources.query import AnswerError, parse_answer
+from otel_budget.sources.selection import Selection
 from otel_budget.sources.vector import ANSWERS, NAME, SAMPLED, judged
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from otel_budget.model.preset import Preset
     from otel_budget.sources.answers import Taken
     from otel_budget.sources.base import Clock
+    from otel_budget.sources.query import Point
     from otel_budget.sources.vector import Found, Run
 
 logger = logging.getLogger(__name__)
@@ -85,6 +87,8 @@ class PrometheusSource:
         """As in a reading."""
         self._notices = Notices(logger, "targets show what their preset cannot count")
         self._infos = Notices(logger, "remarks on the query")
+        self._selection = Selection(settings.matchers, settings.preset)
+        self._unmatched = Notices(logger, "queries match nothing")
 
     async def read(self) -> Reading:
         """Ask for all sessions; see Source.read."""
@@ -117,7 +121,26 @@ class PrometheusSource:
         reading = self._reading(found.sessions, self._partial(missing), found.dropped)
         if missing:
             return reading  # a target may be among what is missing
-        return replace(reading, targets=self._targets, down=self._down)
+        reading = replace(reading, targets=self._targets, down=self._down)
+        return replace(reading, unmatched=await self._unmatched_in(reading))
+
+    async def _unmatched_in(self, reading: Reading) -> Mapping[str, str]:
+        """Return what is wrong if the query matches nothing, and say it."""
+        dropped = sum(reading.dropped.values())
+        why = await self._selection.look(len(reading.sessions), dropped, self._clock(), self._probe)
+        unmatched = {self._url: f"{self._url} answers, but {why}"} if why else {}
+        self._unmatched.note(unmatched, logging.WARNING)
+        return unmatched
+
+    async def _probe(self, query: str) -> Sequence[Point] | None:
+        form = {**self._form, "query": query}
+        try:
+            answer = await self._fetcher.fetch(
+                self._url, self._settings.access, accept="application/json", form=form
+            )
+            return parse_answer(answer.body).points
+        except (FetchError, AnswerError):
+            return None
 
     def take(self, body: bytes, asked_at: float) -> tuple[Found, Taken]:
         """Take in an answer, asked for at this time: all that takes the processor long.

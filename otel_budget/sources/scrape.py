@@ -102,16 +102,20 @@ class ScrapeSource:
         self._uncounted: dict[str, str] = {}
         """Target to what of it, in the present reading, its preset could not count."""
         self._foreign_notices = Notices(logger, "targets show what their preset cannot count")
+        self._unmatched: dict[str, str] = {}
+        """Target to why it shows, in the present reading, nothing that can be counted."""
+        self._had_targets = False
 
     async def read(self) -> Reading:
         """Scrape all targets at once; see Source.read."""
-        self._strange, self._uncounted = {}, {}
+        self._strange, self._uncounted, self._unmatched = {}, {}, {}
         targets, problems = await self._discover()
+        self._note_targets(targets)
         listed = bool(targets) or not problems
         reading = replace(await self._ask(targets, problems), listed=listed)
         self._notices.note(self._strange, logging.WARNING)
         self._foreign_notices.note(self._uncounted, logging.WARNING)
-        return reading
+        return replace(reading, unmatched={**self._unmatched, **self._strange})
 
     async def read_run(self, session_id: str) -> Reading | None:
         """Scrape those targets that showed a run last, else those that are new since.
@@ -232,9 +236,23 @@ class ScrapeSource:
             n.encode() in fetched.body for n in preset.recognised_by
         ):
             why = why or f"its page has nothing that preset {preset.name} counts"
+            self._unmatched[target.key] = f"target {target.url}: {one_line(why)}"
         if why:
             self._uncounted[target.key] = f"target {target.url}: {one_line(why)}"
         return assembled(counted, target.url, fetched.began_at)
+
+    def _note_targets(self, targets: Sequence[ScrapeTarget]) -> None:
+        """Note that there never was a target; later on there may be none because no run is on."""
+        self._had_targets = self._had_targets or bool(targets)
+        if not self._had_targets:
+            patterns = ", ".join(self._settings.file_sd)
+            why = (
+                f"there is nothing to scrape: no file of file_sd ({patterns}) lists a target: is "
+                "that where serve_metrics(register=...) writes its entries?"
+            )
+            # Where there is no file, that is said already.
+            noted = self._strange if self._files.are_there else self._unmatched
+            noted[""] = why
 
     def _note_strange(self, target: ScrapeTarget, why: str) -> None:
         self._strange[target.url] = (

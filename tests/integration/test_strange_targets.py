@@ -114,5 +114,50 @@ def test_a_pattern_without_a_file_is_named_once_and_again_when_its_file_goes(
     read(source, 2)
     (tmp_path / "a.json").unlink()
     read(source, 2)
-    assert log.messages == [f"file_sd: {pattern} matches no file"] * 2
+    named = [said for said in log.messages if said.startswith("file_sd: ")]
+    assert named == [f"file_sd: {pattern} matches no file"] * 2
     assert {record.levelname for record in log.records} == {"WARNING"}
+
+
+def test_files_that_never_listed_a_target_are_named_once(
+    tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "agents.json"
+    file.write_text("[]", encoding="utf-8")
+    source = look(file_sd=(str(file),))
+    read(source, 3)
+    (said,) = log.messages
+    assert said.startswith(
+        f"there is nothing to scrape: no file of file_sd ({file}) lists a target"
+    )
+
+
+def test_a_list_of_targets_that_got_empty_is_a_fleet_at_rest(
+    endpoint: Exposition, tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    endpoint.show(RUN)
+    file = tmp_path / "agents.json"
+    place = endpoint.url.removeprefix("http://").removesuffix("/metrics")
+    file.write_text(f'[{{"targets": ["{place}"]}}]', encoding="utf-8")
+    source = look(file_sd=(str(file),))
+    read(source)
+    file.write_text("[]", encoding="utf-8")
+    read(source, 3)
+    assert log.messages == []
+
+
+def test_a_reading_says_which_targets_show_nothing_that_can_be_counted(
+    endpoint: Exposition, tmp_path: Path
+) -> None:
+    endpoint.show("go_goroutines 7\n")
+
+    async def reading(source: ScrapeSource) -> dict[str, str]:
+        found = await source.read()
+        await source.close()
+        return dict(found.unmatched)
+
+    assert list(asyncio.run(reading(look(endpoint.url)))) == [endpoint.url]
+    (why,) = asyncio.run(reading(look(file_sd=(str(tmp_path / "*.json"),)))).values()
+    assert "there is nothing to scrape" in why
+    endpoint.show(RUN)
+    assert asyncio.run(reading(look(endpoint.url))) == {}

@@ -26,6 +26,7 @@ class Host:
     """The process around the API, as a test wants it."""
 
     ready = True
+    unmatched = 0
     retry_after = 2.5
 
     def __init__(self) -> None:

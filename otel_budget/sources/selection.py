@@ -1,0 +1,140 @@
+"""A query that matches nothing: why, and what to do about it.
+
+To a sidecar a server without a series of any run looks as if no run were on. It may be that its
+matchers, its preset or its tenant select nothing, and then nothing is guarded. So where a server
+answers and has nothing, it is asked a second question, now and then: what it has by these names,
+whatever the matchers, with dots for underscores too (Prometheus 3 stores names as OpenTelemetry
+writes them), and whether there are agents on which no run is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from otel_budget import semconv
+from otel_budget.sources.notices import one_line, some
+from otel_budget.sources.vector import NAME, judged
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from otel_budget.model.preset import Preset
+    from otel_budget.sources.query import Point
+
+    #: Puts a query to the server; None if that failed.
+    Ask = Callable[[str], Awaitable[Iterable[Point] | None]]
+
+#: Readings without a run in a row after which the question is asked, and seconds between two.
+_AFTER: Final = 3
+_EVERY: Final = 60.0
+#: What was there within this time shows that the query is right, and that only now no run is on.
+_LATELY: Final = "1d"
+#: Marks what is there of agents on which no run is.
+_IDLE: Final = "otel_budget_idle"
+_JOB: Final = "job"
+
+
+class Selection:
+    """Knows whether a query ever matched, and why it does not now."""
+
+    def __init__(self, matchers: Sequence[str], preset: Preset | None) -> None:
+        """Have seen no answer yet."""
+        self._matchers, self._preset = matchers, preset
+        self._matched = False
+        """True once there was a run."""
+        self._empty, self._asked_at, self._why = 0, -math.inf, ""
+
+    async def look(self, runs: int, dropped: int, now: float, ask: Ask) -> str:
+        """Take one answer: how many runs it has, and series that are of none.
+
+        Returns what is wrong; empty if nothing is, or that is not known yet.
+        """
+        if runs:
+            self._matched, self._empty, self._why = True, 0, ""
+            self._asked_at = -math.inf
+            return ""
+        self._empty += 1
+        if self._empty >= _AFTER and now - self._asked_at >= _EVERY:
+            self._asked_at = now
+            self._why = await self._explain(dropped, ask)
+        return self._why
+
+    async def _explain(self, dropped: int, ask: Ask) -> str:
+        what = _what(self._preset)
+        if dropped:
+            return f"{dropped:,} series of {what} are there, and none is of a run that can be told"
+        points = await ask(probe(self._matchers, self._preset))
+        why = None if points is None else explain(points, self._matchers, self._preset)
+        if why is not None or self._matched:
+            return why or ""
+        self._matched = bool(await ask(past(self._matchers, self._preset)))
+        return "" if self._matched else _nothing(what, self._matchers)
+
+
+def probe(matchers: Sequence[str], preset: Preset | None) -> str:
+    """Return the query for what there is, by name and job."""
+    names = "|".join(name.replace("_", "[._]") for name in judged(preset))
+    there = f'count by ({NAME}, {_JOB}) ({{{NAME}=~"{names}"}})'
+    if preset is not None:
+        return there
+    braces = "{" + ",".join(matchers) + "}"
+    agents = (
+        f"count({semconv.BUILD_INFO.name}{braces} "
+        f"unless on (job, instance) {semconv.SIDECAR_SESSIONS.name})"
+    )
+    return f'{there} or label_replace({agents}, "{_IDLE}", "1", "", "")'
+
+
+def past(matchers: Sequence[str], preset: Preset | None) -> str:
+    """Return the query for whether anything matched of late."""
+    selector = ",".join((f'{NAME}=~"{"|".join(judged(preset))}"', *matchers))
+    return f"count(last_over_time({{{selector}}}[{_LATELY}]))"
+
+
+def explain(points: Iterable[Point], matchers: Sequence[str], preset: Preset | None) -> str | None:
+    """Say why nothing matched, by the answer to ``probe``.
+
+    Empty if that is in order; None if there is nothing by which to tell.
+    """
+    what, wanted = _what(preset), judged(preset)
+    named: dict[str, float] = {}
+    jobs: dict[str, None] = {}
+    dotted: dict[str, None] = {}
+    for point in points:
+        name = point.labels.get(NAME, "")
+        if _IDLE in point.labels:
+            return ""  # agents are there, and no run is on
+        if name in wanted:
+            named[name] = named.get(name, 0.0) + point.value
+            jobs[point.labels.get(_JOB, "")] = None
+        elif name:
+            dotted[name] = None
+    if named:
+        if not matchers:
+            return ""  # they came just now
+        return (
+            f"{sum(named.values()):,.0f} series of {what} are there, and the matchers "
+            f"{one_line(','.join(matchers))} match none of them: compare "
+            "source.prometheus.matchers with their labels; they are of job "
+            f"{some(sorted(map(repr, jobs)), ', ')}"
+        )
+    if dotted:
+        return (
+            f"{what} is there by names with dots ({one_line(some(sorted(dotted), ', '))}), which "
+            "are not read: let Prometheus escape them when it scrapes "
+            "(metric_name_escaping_scheme: underscores), or scrape the program directly"
+        )
+    return None
+
+
+def _nothing(what: str, matchers: Sequence[str]) -> str:
+    by = f" that match {one_line(','.join(matchers))}" if matchers else ""
+    return (
+        f"it has no series of {what}{by}: is it this server that scrapes the agents, and the right "
+        "tenant (source.prometheus.headers)?"
+    )
+
+
+def _what(preset: Preset | None) -> str:
+    return "otel-budget" if preset is None else f"preset {preset.name}"
