@@ -29,7 +29,8 @@ EPILOG: Final = f"""examples:
 
 stop, release and limits need the admin token: --token-file, or {ENV_ADMIN_TOKEN_FILE}.
 An order is for the run that is there now: a resumed run has it too, a new one under the same id
-does not. A run's own limits stay its own."""
+does not. A run's own limits stay its own: nobody but its code can raise them. An order that changes
+nothing says so and exits 1."""
 _ORDERS: Final = {
     OrderKind.STOP: "stop a run, whatever its numbers say",
     OrderKind.RELEASE: "take a stop back",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from otel_budget.model.verdict import Verdict
 
+#: Exit status of an order that made no difference.
+NOTHING_CHANGES: Final = 1
 _PAGE: Final = 500
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _WORST_FIRST: Final = ("exceeded", "approaching", "inconclusive", "ok")
@@ -68,7 +70,7 @@ def show_session(arguments: argparse.Namespace) -> int:
 
 
 def order(arguments: argparse.Namespace) -> int:
-    """Give an order to a run, and print its verdict since."""
+    """Give an order to a run, and print its verdict since, and what the order changed."""
     session_id = checks.session_id(arguments.session)
     kind = OrderKind(arguments.kind)
     data: dict[str, object] = {"reason": arguments.reason}
@@ -85,8 +87,16 @@ def order(arguments: argparse.Namespace) -> int:
         verdict = wire.from_json(answer)
     except InvalidValueError as exc:
         raise AskError(f"{arguments.sidecar} does not answer like a sidecar: {exc}") from exc
-    print(wire.to_json(verdict) if arguments.json else in_words(verdict))
-    return 0
+    told = json.loads(answer)
+    changes = told.get("changes") is not False  # absent in the answer of an earlier version
+    if arguments.json:
+        print(json.dumps(told))
+        return 0 if changes else NOTHING_CHANGES
+    print(in_words(verdict))
+    notes = "; ".join(map(str, told.get("notes") or ()))
+    if notes:
+        print(printable(f"  {'note' if changes else 'nothing changes'}: {notes}"))
+    return 0 if changes else NOTHING_CHANGES
 
 
 def seconds(text: str) -> float:

@@ -38,7 +38,11 @@ _GUARDED: Json = {
     "431": _error("Line and headers of the request are too large."),
 }
 _ACTED: Json = {
-    "200": _response("Done and stored: the verdict since.", "application/json", _ref("Verdict")),
+    "200": _response(
+        "Done and stored: the verdict since, and what the order changed.",
+        "application/json",
+        _ref("Ordered"),
+    ),
     "400": _BAD_REQUEST,
     **_GUARDED,
     "403": _error("The token may only read, or the sidecar has no admin token."),
@@ -218,6 +222,7 @@ def document(version: str) -> Json:
                 "Status": schemas.STATUS,
                 "Session": schemas.SESSION,
                 "Order": schemas.ORDER,
+                "Ordered": schemas.CAME_OF_IT,
                 "Problem": schemas.PROBLEM,
             },
             "securitySchemes": {

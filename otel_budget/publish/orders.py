@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from otel_budget.model.verdict import Verdict
+    from otel_budget.policy.effect import Effect
     from otel_budget.publish.access import Gate
 
 T = TypeVar("T")
@@ -51,8 +52,9 @@ class Operations(Protocol):
     def now(self) -> float:
         """Return the Unix time by the clock that orders are held against."""
 
-    async def order(self, session_id: str, order: Order, client: str) -> Verdict:
-        """Give an order to a run and return its verdict since, once both are stored.
+    async def order(self, session_id: str, order: Order, client: str) -> tuple[Verdict, Effect]:
+        """Give an order to a run and return its verdict since, once both are stored, and what the
+        order changed.
 
         client: address it came from. Raises OrderRefusedError; any other error means that it could
         not be stored, and does not hold.
@@ -111,8 +113,9 @@ class OrderRoutes:
                 raise HTTPException(HTTPStatus.FORBIDDEN, _ONLY_READS)
             session_id = checks.session_id(request.path_params["session_id"])
             order = order_from(kind, await self._body(request), self._operations.now())
-            verdict = await self._asked(self._operations.order(session_id, order, client))
-            return _json(wire.to_json(verdict))
+            verdict, effect = await self._asked(self._operations.order(session_id, order, client))
+            came_of_it = json.dumps({"changes": effect.changes, "notes": effect.notes})
+            return _json(f"{wire.to_json(verdict)[:-1]},{came_of_it[1:]}")
 
         return act
 

@@ -266,6 +266,22 @@ ORDER: Json = {
         "limits": {"type": "object", "additionalProperties": _MAYBE_AMOUNT},
     },
 }
+CAME_OF_IT: Json = {
+    "description": "The verdict since an order, and what the order changed.",
+    "allOf": [{"$ref": "#/components/schemas/Verdict"}],
+    "required": ["changes", "notes"],
+    "properties": {
+        "changes": {
+            "type": "boolean",
+            "description": "False if the run may use as much, and as long, as before.",
+        },
+        "notes": {
+            "type": "array",
+            "description": "For people: why nothing changes, or what still stops the run.",
+            "items": {"type": "string"},
+        },
+    },
+}
 _MAYBE_ORDER: Json = {"anyOf": [{"$ref": "#/components/schemas/Order"}, {"type": "null"}]}
 SESSION: Json = {
     "type": "object",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_budget import semconv
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.verdict import LimitStatus, Verdict
+from otel_budget.policy.effect import NO_EFFECT, Effect, effect_of
 from otel_budget.publish.orders import OrderRefusedError
 from otel_budget.sidecar.judged import Judged
 from otel_budget.sidecar.store import Changes
@@ -88,6 +89,8 @@ class Step:
     """Target to the runs it shows that were too many to be let in."""
     resets: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Reason to number of counter resets since the process began."""
+    effect: Effect = NO_EFFECT
+    """What came of the order that the step took in."""
     lag: float = 0.0
     """Seconds by which samples arrive late, steadily: the most of any run."""
 
@@ -182,12 +185,16 @@ class Book:
         account.revision += 1
         self._action = (account, order)
         try:
-            return self.step(None, rules, forget_after, now)
+            step = self.step(None, rules, forget_after, now)
         except BaseException:
             account.orders = before
             raise
         finally:
             self._action = None
+        verdict = self._published[session_id].verdict
+        known = self._ledger.balance(account, now)
+        effect = effect_of(order, before.holding(now), known, verdict, rules)
+        return dataclasses.replace(step, effect=effect)
 
     def orders(self, session_id: str, most: int, now: float) -> tuple[Orders, list[Order]]:
         """Return what holds for a run, and its newest orders. Raises OrderRefusedError."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from otel_budget.model.order import Order
     from otel_budget.model.reading import Problem, Reading
     from otel_budget.model.verdict import Verdict
+    from otel_budget.policy.effect import Effect
     from otel_budget.sidecar.book import Change, Step
 
 logger = logging.getLogger(__name__)
@@ -221,8 +222,8 @@ class Journal:
             }
             log_lines(logger, logging.WARNING, told, many)
 
-    def ordered(self, session_id: str, order: Order, client: str) -> None:
-        """Tell what an operator ordered, and for how long."""
+    def ordered(self, session_id: str, order: Order, client: str, effect: Effect) -> None:
+        """Tell what an operator ordered, for how long, and if that changes nothing."""
         until = "" if order.until is None else f", until {wire.timestamp(order.until)}"
         limits = "".join(
             f", {resource}: {'no ceiling' if limit is None else amount(resource, limit)}"
@@ -230,8 +231,9 @@ class Journal:
         )
         by = one_line(order.by) or "an operator"
         logger.warning(
-            "session %s: %s ordered by %s (from %s)%s%s: %s",
+            "session %s: %s ordered by %s (from %s)%s%s: %s%s",
             session_id, order.kind, by, client, limits, until, one_line(order.reason),
+            "" if effect.changes else f"; nothing changes: {one_line('; '.join(effect.notes))}",
         )  # fmt: skip
 
     def _tell_whether_it_answers(self, reading: Reading) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from otel_budget.ledger.absences import Spell
     from otel_budget.model.order import Order, Orders
     from otel_budget.model.verdict import Verdict
+    from otel_budget.policy.effect import Effect
     from otel_budget.policy.judge import Rules
     from otel_budget.publish.hub import Hub
     from otel_budget.sidecar.book import Book, Step
@@ -219,7 +220,7 @@ class Loop:
         self._due_at = min(self._due_at, self._began_at + spacing)
         self._hastened.set()
 
-    async def order(self, session_id: str, order: Order, client: str) -> Verdict:
+    async def order(self, session_id: str, order: Order, client: str) -> tuple[Verdict, Effect]:
         """Give an operator's order to a run; see publish.orders.Operations."""
         async with self._judging:
             settings, now = self.settings, self._begin_step()
@@ -227,8 +228,8 @@ class Loop:
                 self._book.order, session_id, order, settings.rules, settings.forget_after, now
             )
             self._hand_out(step)
-        self._journal.ordered(session_id, order, client)
-        return next(v for v in step.verdicts if v.session_id == session_id)
+        self._journal.ordered(session_id, order, client, step.effect)
+        return next(v for v in step.verdicts if v.session_id == session_id), step.effect
 
     async def orders(self, session_id: str, most: int) -> tuple[Orders, list[Order]]:
         """Return what holds for a run, and its newest orders."""

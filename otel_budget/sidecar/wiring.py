@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from otel_budget.config.schema import SidecarConfig
     from otel_budget.model.order import Order, Orders
     from otel_budget.model.verdict import Verdict
+    from otel_budget.policy.effect import Effect
     from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class _Host:
     async def nudge(self, session_id: str) -> Nudged:
         return await self.loop.nudge(session_id)
 
-    async def order(self, session_id: str, order: Order, client: str) -> Verdict:
+    async def order(self, session_id: str, order: Order, client: str) -> tuple[Verdict, Effect]:
         return await self.loop.order(session_id, order, client)
 
     async def orders(self, session_id: str, most: int) -> tuple[Orders, list[Order]]:

@@ -230,3 +230,51 @@ def test_an_order_that_cannot_be_stored_does_not_hold(tmp_path: Path, shown: Exp
         (disk / "filler").unlink()
         assert ask(process, f"/v1/sessions/{RUN}/stop", stop)[0] == 200
         assert ask(process, f"/v1/verdicts/{RUN}")[1]["action"] == "stop"
+
+
+def test_an_order_that_changes_nothing_says_so_and_exits_1(
+    tmp_path: Path, shown: Exposition
+) -> None:
+    """Over HTTP and from the command line; one that does exits 0."""
+    because = ("--reason", "worth it")
+    with operated(tmp_path, shown) as process:
+        released = session(process, tmp_path, "release", RUN, *because)
+        assert released.returncode == 1
+        assert "nothing changes: no operator has stopped the run" in released.stdout
+        same = session(process, tmp_path, "limits", RUN, "--max-tokens", "1000", "--for", "2h",
+                       "--json", *because)  # fmt: skip
+        assert same.returncode == 1
+        told = json.loads(same.stdout)
+        assert told["changes"] is False
+        assert told["notes"] == ["the ceiling on tokens was 1,000 already"]
+        assert session(process, tmp_path, "stop", RUN, *because).returncode == 0
+        again = session(process, tmp_path, "stop", RUN, *because)
+        assert again.returncode == 1
+        assert "nothing changes: the run was stopped by" in again.stdout
+        _, answer = ask(process, f"/v1/sessions/{RUN}/release", {"reason": "go on"})
+        assert (answer["changes"], answer["notes"]) == (True, [])
+        said = process.said()
+        assert "release ordered by" in said
+        assert "nothing changes: no operator has stopped the run" in said
+        assert session(process, tmp_path, "stop", "nobody", *because).returncode == 1
+
+
+def test_a_ceiling_above_a_runs_own_limit_is_said_to_hold_for_nothing(
+    tmp_path: Path, shown: Exposition
+) -> None:
+    """With what would help; and a stop of a process that is gone says that nobody may hear it."""
+    with operated(tmp_path, shown) as process:
+        (tmp_path / "agents").mkdir()
+        options = {"register": str(tmp_path / "agents"), "tokens": 0, "limits": {"max_tokens": 900}}
+        with agent("agent-1", **options) as running:
+            until(lambda: ask(process, "/v1/verdicts/agent-1")[0] == 200)
+            more = ("--max-tokens", "3000", "--for", "2h", "--reason", "worth it")
+            ordered = session(process, tmp_path, "limits", "agent-1", *more)
+            assert ordered.returncode == 1
+            assert "the run's own limit on tokens, 900, is stricter than 3,000" in ordered.stdout
+            assert "update_limits" in ordered.stdout
+            running.process.kill()
+        until(lambda: ask(process, "/v1/verdicts/agent-1")[1]["status"] == "inconclusive")
+        stopped = session(process, tmp_path, "stop", "agent-1", "--reason", "a ghost")
+        assert stopped.returncode == 0
+        assert "note: nobody may hear it: the run was last seen" in stopped.stdout

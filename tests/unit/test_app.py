@@ -14,6 +14,7 @@ from starlette.types import Message
 
 from otel_budget.model.order import Order, OrderKind, Orders
 from otel_budget.model.verdict import LimitStatus, Verdict
+from otel_budget.policy.effect import Effect
 from otel_budget.publish import openapi
 from otel_budget.publish.app import build_app
 from otel_budget.publish.hub import Hub
@@ -38,12 +39,12 @@ class Host:
         """Return some time."""
         return 1000.0
 
-    async def order(self, session_id: str, order: Order, client: str) -> Verdict:
+    async def order(self, session_id: str, order: Order, client: str) -> tuple[Verdict, Effect]:
         """Stop ``a``; nothing else is there."""
         if session_id != "a":
             raise OrderRefusedError(f"no run {session_id!r} is known here", missing=True)
         self.given = (order, client)
-        return verdict("a", 7)
+        return verdict("a", 7), Effect(changes=False, notes=("it was stopped",))
 
     async def orders(self, session_id: str, most: int) -> tuple[Orders, Sequence[Order]]:
         """Return one order for ``a``."""

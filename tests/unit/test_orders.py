@@ -16,6 +16,7 @@ from otel_budget.ledger.ledger import Balance, Ledger
 from otel_budget.model.order import LONGEST, NO_ORDERS, Order, OrderKind, Orders, order_from
 from otel_budget.model.reading import Reading
 from otel_budget.model.verdict import Action, LimitStatus, Reason
+from otel_budget.policy.effect import effect_of
 from otel_budget.policy.evaluate import bounds_from
 from otel_budget.policy.judge import Rules, judge_balance
 from tests.sidecar_fixtures import START, session
@@ -175,3 +176,112 @@ def test_orders_are_stored_with_the_account() -> None:
     )
     account.orders = orders
     assert record.from_json(record.to_json(account)).orders == orders
+
+
+OWN_LIMIT = (
+    "nobody but the run's code can raise its own limit: by update_limits, or resumed with a higher "
+    "one"
+)
+
+
+def effect(
+    order: Order, *before: Order, used: int = 500, own: int | None = None, at: float = NOW
+) -> tuple[bool, str]:
+    """Return what an order changes of a run under a ceiling of 1000, and what is said of it."""
+    held = NO_ORDERS
+    for one in before:
+        held = held.after(one)
+    since = balance(used, *before, order, own=own)
+    since = since._replace(silent_for=at - NOW)
+    verdict = judge_balance(since, rules(1000), at)
+    found = effect_of(order, held.holding(at), since, verdict, rules(1000))
+    return found.changes, "; ".join(found.notes)
+
+
+def limits(tokens: int | None, seconds: float = 60) -> Order:
+    return ordered("limits", for_seconds=seconds, max_tokens=tokens)
+
+
+def test_a_ceiling_above_the_runs_own_limit_changes_nothing_and_says_what_would() -> None:
+    own = f"the run's own limit on tokens, 900, is stricter than 3,000; {OWN_LIMIT}"
+    assert effect(limits(3000), own=900) == (False, own)
+    assert effect(limits(None), own=900) == (False, own.replace("3,000", "no ceiling"))
+    assert effect(limits(900), own=900)[0] is False
+    assert effect(limits(800), own=900) == (True, "")
+    assert effect(limits(3000)) == (True, "")
+    assert effect(limits(3000), own=2000) == (True, ""), "from the configured 1000 to its own 2000"
+
+
+def test_ceilings_that_held_already_change_nothing_unless_they_hold_for_longer() -> None:
+    assert effect(limits(1000)) == (False, "the ceiling on tokens was 1,000 already")
+    assert effect(limits(800), limits(800)) == (False, "the ceiling on tokens was 800 already")
+    assert effect(limits(800, 99), limits(800)) == (True, "")
+    assert effect(limits(3000, 99), limits(3000), own=900)[0] is False
+    calls = ordered("limits", for_seconds=60, max_tokens=1000, max_api_calls=None)
+    said = "the ceiling on tokens was 1,000 already; api_calls had no ceiling"
+    assert effect(calls) == (False, said)
+    both = ordered("limits", for_seconds=60, max_tokens=3000, max_api_calls=5)
+    changes, note = effect(both, own=900)
+    assert changes
+    assert note.startswith("the run's own limit on tokens, 900, is stricter than 3,000")
+
+
+def test_going_back_to_the_configured_ceilings_changes_something_if_others_held() -> None:
+    assert effect(ordered("limits")) == (False, "no ceilings but the configured ones held")
+    assert effect(ordered("limits"), limits(3000)) == (True, "")
+    assert effect(ordered("limits"), limits(3000), at=NOW + 61)[0] is False, "its time was over"
+
+
+def test_a_release_of_a_run_that_nobody_stopped_changes_nothing() -> None:
+    assert effect(ordered("release")) == (False, "no operator has stopped the run")
+    changes, said = effect(ordered("release"), used=1500)
+    assert not changes
+    assert said == (
+        "no operator has stopped the run; the run is told to stop all the same: tokens at 150.0% "
+        "(1,500 of 1,000): stop"
+    )
+    assert effect(ordered("release"), ordered("stop")) == (True, "")
+    changes, said = effect(ordered("release"), ordered("stop"), used=1500)
+    assert changes
+    assert said.startswith("the run is told to stop all the same: tokens at 150.0%")
+    for_a_while = ordered("stop", for_seconds=60)
+    assert effect(ordered("release"), for_a_while, at=NOW + 61)[0] is False
+
+
+def test_a_second_stop_changes_nothing_but_its_end() -> None:
+    first = ordered("stop", by="ann")
+    assert effect(first) == (True, "")
+    assert effect(ordered("stop"), first) == (False, "the run was stopped by ann: because")
+    assert effect(ordered("stop", for_seconds=5), first)[0] is True
+
+
+def test_a_run_that_is_not_heard_of_may_not_hear_its_order() -> None:
+    changes, said = effect(ordered("stop"), at=NOW + 100)
+    assert changes
+    assert said == "nobody may hear it: the run was last seen 100 s ago"
+
+
+def test_a_raised_ceiling_does_not_take_back_a_stop() -> None:
+    changes, said = effect(limits(3000), ordered("stop", by="ann"))
+    assert changes
+    assert said == "the run is told to stop all the same: stopped by ann: because"
+
+
+@given(own=amounts, first=amounts, second=amounts, used=st.integers(0, 3000))
+def test_what_is_said_to_change_nothing_changes_no_limit(
+    own: int | None, first: int | None, second: int | None, used: int
+) -> None:
+    """And what is said to change something does: the limit that counts is another one."""
+    one, other = limits(first), limits(second)
+    was = judge_balance(balance(used, one, own=own), rules(1000), NOW)
+    now = judge_balance(balance(used, one, other, own=own), rules(1000), NOW)
+    was_limit, now_limit = (v.resources[semconv.TOKENS].limit for v in (was, now))
+    assert effect(other, one, used=used, own=own)[0] == (was_limit != now_limit)
+
+
+@given(limit=st.integers(0, 3000))
+def test_of_equal_limits_the_runs_own_is_named(limit: int) -> None:
+    """Whoever set the other: it is the one that stays."""
+    for order in ((), (limits(limit),)):
+        verdict = judge_balance(balance(1, *order, own=limit), rules(limit), NOW)
+        assert verdict.resources[semconv.TOKENS].limit_from == "session"

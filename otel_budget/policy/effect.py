@@ -1,0 +1,111 @@
+"""What an order changes, in words for whoever gave it. An order that changes nothing says so.
+
+It is kept all the same: a ceiling above a run's own limit holds once the run's code raises that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_budget import semconv
+from otel_budget.model.order import OrderKind
+from otel_budget.model.verdict import LimitStatus
+from otel_budget.policy.evaluate import bounds_from, stricter
+from otel_budget.policy.ordered import ceilings, said
+from otel_budget.policy.words import amount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otel_budget.ledger.ledger import Balance
+    from otel_budget.model.order import Order, Orders
+    from otel_budget.model.verdict import Verdict
+    from otel_budget.policy.evaluate import Bound, Bounds
+    from otel_budget.policy.judge import Rules
+
+_OWN = (
+    "nobody but the run's code can raise its own limit: by update_limits, or resumed with a higher "
+    "one"
+)
+
+
+class Effect(NamedTuple):
+    """What came of an order."""
+
+    changes: bool = True
+    """False if the run may use as much, and as long, as before."""
+    notes: tuple[str, ...] = ()
+    """What whoever gave it should know, for people."""
+
+
+#: Of a step without an order.
+NO_EFFECT = Effect()
+
+
+def effect_of(
+    order: Order, before: Orders, balance: Balance, verdict: Verdict, rules: Rules
+) -> Effect:
+    """Return the effect of an order.
+
+    before: what held for the run until then. balance, verdict: of the run since.
+    """
+    if order.kind is OrderKind.LIMITS:
+        changes, notes = _of_limits(order, before.limits, balance, rules)
+    elif order.kind is OrderKind.STOP:
+        changes, notes = _of_stop(order, before.stop)
+    else:
+        changes = before.stop is not None
+        notes = [] if changes else ["no operator has stopped the run"]
+    if order.kind is not OrderKind.STOP and not verdict.should_continue:
+        notes.append(f"the run is told to stop all the same: {verdict.message}")
+    unseen = verdict.status is LimitStatus.INCONCLUSIVE or verdict.run_state == semconv.VANISHED
+    if unseen:
+        age = amount(semconv.DURATION, balance.silent_for)
+        notes.append(f"nobody may hear it: the run was last seen {age} ago")
+    return Effect(changes, tuple(notes))
+
+
+def _of_stop(order: Order, held: Order | None) -> tuple[bool, list[str]]:
+    if held is None:
+        return True, []
+    return held.until != order.until, [f"the run was {said(held)}"]
+
+
+def _of_limits(
+    order: Order, held: Order | None, balance: Balance, rules: Rules
+) -> tuple[bool, list[str]]:
+    own = bounds_from(balance.facts.limits, balance.facts.thresholds, "session")
+    was = stricter(own, ceilings(rules.ceilings, rules.thresholds, held))
+    now = stricter(own, ceilings(rules.ceilings, rules.thresholds, order if order.limits else None))
+    if not order.limits and held is None:
+        return False, ["no ceilings but the configured ones held"]
+    kept = [name for name in order.limits if _same(was.get(name), now.get(name))]
+    changed = any(not _same(was.get(name), now.get(name)) for name in was.keys() | now.keys())
+    longer = held is not None and any(
+        bound.origin == "operator" and held.until != order.until for bound in now.values()
+    )
+    return changed or longer, list(_kept(kept, order, own, now)) if not longer else []
+
+
+def _kept(names: list[str], order: Order, own: Bounds, now: Bounds) -> Iterator[str]:
+    """Say why a ceiling makes no difference, and once what would."""
+    stricter_than = [n for n in names if n in own and now[n].origin == "session"]
+    for name in names:
+        ceiling = order.limits[name]
+        asked = "no ceiling" if ceiling is None else amount(name, ceiling)
+        if name in stricter_than:
+            limit = amount(name, own[name].limit)
+            yield f"the run's own limit on {name}, {limit}, is stricter than {asked}"
+        elif name in now:
+            yield f"the ceiling on {name} was {amount(name, now[name].limit)} already"
+        else:
+            yield f"{name} had no ceiling"
+    if stricter_than:
+        yield _OWN
+
+
+def _same(one: Bound | None, other: Bound | None) -> bool:
+    """Tell whether two bounds are alike, whoever set them."""
+    if one is None or other is None:
+        return one is other
+    return (one.limit, one.warning_at) == (other.limit, other.warning_at)
