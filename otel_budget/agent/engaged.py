@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.enforcement.lease import FIRST_VERDICT
+from otel_budget.enforcement.lease import FIRST_VERDICT, SAID_AFTER
 from otel_budget.errors import InvalidValueError
+from otel_budget.instrumentation.forked import ProcessLock, in_child
 from otel_budget.instrumentation.shown import SHOWN
 from otel_budget.model import checks
 from otel_budget.model.verdict import Action, LimitStatus, Reason
@@ -35,18 +37,60 @@ def first_verdict_seconds(given: float | None) -> float:
         raise InvalidValueError(ENV_TIMEOUT, text, "a number of seconds above 0") from exc
 
 
+class ShortRuns:
+    """Runs of this process that ended before it was worth saying that nothing judges them.
+
+    One after the other they may spend as much as a long one: said once for all of them.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._lock = ProcessLock()
+        self._begin_anew()
+        in_child(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self._runs, self._seconds = 0, 0.0
+
+    def judged(self) -> None:
+        """Take note that the sidecar sees a run of this process: it can see the others."""
+        with self._lock:
+            self._begin_anew()
+
+    def ended(self, session_id: str, seconds: float, enough: float) -> None:
+        """Take note of one that ended without a verdict. enough: seconds of all that are worth it.
+
+        seconds: for which the sidecar answered meanwhile.
+        """
+        with self._lock:
+            self._runs, self._seconds = self._runs + 1, self._seconds + seconds
+            runs, total = self._runs, self._seconds
+            if total < enough:
+                return
+            self._seconds = -math.inf
+        logger.warning(
+            "the sidecar answers, and has not seen one of the %d runs of this process that ended "
+            "within %.0f s, the last of them session %s: %s (said once; %s)",
+            runs, total, session_id, SHOWN.why_unseen(), _PAGE,
+        )  # fmt: skip
+
+
+SHORT_RUNS: Final = ShortRuns()
+
+
 class Engagement:
     """Says once that a sidecar which answers has no verdict on a run, and once that it has."""
 
     def __init__(self, session_id: str, lease: Lease, *, stops: bool) -> None:
         """Begin with nothing heard. stops: a run without a verdict is stopped in the end."""
         self._session_id, self._lease, self._stops = session_id, lease, stops
-        self._said = self._given_up = False
+        self._answered = self._said = self._given_up = False
         self.other_start: float | None = None
         """When the run began that the sidecar judges under this id in place of this one."""
 
     def alive(self) -> bool:
         """Take note that the sidecar answers; True, once, when it had its time for a verdict."""
+        self._answered = True
         self._lease.sign_of_life()
         if self._lease.overdue and not self._said:
             self._said = True
@@ -58,9 +102,16 @@ class Engagement:
     def judged(self) -> None:
         """Take note of a verdict on this run."""
         self.other_start, self._given_up = None, False
+        SHORT_RUNS.judged()
         if self._said:
             self._said = False
             logger.warning("session %s: the sidecar judges this run now", self._session_id)
+
+    def ended(self) -> None:
+        """Take note of the run's end."""
+        if self._answered and not self._said and not self._lease.has_heard:
+            worth_saying = self._lease.first_verdict * SAID_AFTER
+            SHORT_RUNS.ended(self._session_id, self._lease.waited(), worth_saying)
 
     def problem(self) -> str:
         """Return what is wrong, and what to do; empty while there is a verdict, or time for one."""

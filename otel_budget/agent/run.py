@@ -148,6 +148,8 @@ class Run:
         try:
             if self._client is not None:
                 self._client.stop()
+            if self.engagement is not None:
+                self.engagement.ended()
             usage = self.record.usage()
             self.saving.end(usage)
             ACCOUNTING.notices.without_calls(usage, self.record.limits.max_api_calls)

@@ -31,7 +31,7 @@ _SLEPT = 1.0
 #: default interval of a minute, and a sidecar on top of it, have one by then.
 FIRST_VERDICT = 90.0
 #: The share of that after which it is said.
-_SAID_AFTER = 2 / 3
+SAID_AFTER = 2 / 3
 
 
 class Lease:
@@ -79,16 +79,19 @@ class Lease:
     @property
     def overdue(self) -> bool:
         """True once the sidecar has answered so long without a verdict that it is worth saying."""
-        return self.unjudged_for >= self.first_verdict * _SAID_AFTER
+        return self.unjudged_for >= self.first_verdict * SAID_AFTER
 
     @property
     def is_given_up(self) -> bool:
         """True once the time for a first verdict is over, though the sidecar answers."""
         with self._lock:
-            silent = self._awake() - self._heard_at
-            waited = self.unjudged_for + min(silent, DEFAULT_LEASE)
-            answers = silent < DEFAULT_LEASE
-            return self._verdict is None and answers and waited >= self.first_verdict
+            answers = self._awake() - self._heard_at < DEFAULT_LEASE
+            return self._verdict is None and answers and self.waited() >= self.first_verdict
+
+    def waited(self) -> float:
+        """Return the seconds for which there has been no verdict though the sidecar answers."""
+        with self._lock:
+            return self.unjudged_for + min(self._awake() - self._heard_at, DEFAULT_LEASE)
 
     @property
     def has_heard(self) -> bool:

@@ -58,7 +58,8 @@ class Shown:
         if scrapes and ago is not None:
             return (
                 f"this process was scraped {scrapes:,} times, last {ago:.0f} s ago: does the "
-                "sidecar read from what scraped it (targets; matchers and tenant of a Prometheus)?"
+                "sidecar read from what scraped it (its targets; the matchers and tenant of its "
+                "Prometheus), and does its log refuse runs?"
             )
         if self._open:
             urls = ", ".join(sorted(self._open))
@@ -92,8 +93,9 @@ class Shown:
                 "that page among the targets of the sidecar, or of its Prometheus?"
             )
         return (
-            "no page shows it: call serve_metrics(), or set OTEL_METRICS_EXPORTER=prometheus, and "
-            "add the page to the targets of the sidecar, or of its Prometheus"
+            "no page shows it: call serve_metrics(), set OTEL_METRICS_EXPORTER=prometheus, or "
+            "use_registry() where the application has a page of its own; and add the page to the "
+            "targets of the sidecar, or of its Prometheus"
         )
 
     def _begin_anew(self) -> None:

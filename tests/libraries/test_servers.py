@@ -143,7 +143,7 @@ def test_workers_of_a_preloaded_gunicorn_are_seen_by_the_sidecar(
         assert not list((tmp_path / "targets").iterdir()), "entries of processes that are gone"
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
 def test_tasks_of_a_celery_worker_are_seen_by_the_sidecar(
     pool: str, python: Path, tmp_path: Path
 ) -> None:

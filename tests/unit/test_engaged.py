@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from otel_budget import InvalidValueError, ResourceMonitor, semconv
+from otel_budget.agent.engaged import SHORT_RUNS
 from otel_budget.enforcement.lease import FIRST_VERDICT, LISTEN
 from otel_budget.instrumentation.exposition import NEVER_SCRAPED, SESSIONS, SessionCollector
 from otel_budget.instrumentation.record import SessionRecord
@@ -173,6 +174,45 @@ def test_log_status_says_why_the_run_is_not_judged(
     caplog.clear()
     monitor.log_status()
     assert "has not seen this run within 60 s" in caplog.text
+
+
+def test_many_short_runs_that_nothing_judges_are_said_once_for_all(
+    make: Make, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each ends before it would say so itself; one that is judged shows that runs can be seen."""
+
+    def short(*, judged: bool = False) -> None:
+        monitor = guided(make)
+        answered(monitor, clock, 10)
+        if judged:
+            monitor._run._hear(continued(monitor))
+        monitor.close()
+
+    SHORT_RUNS.judged()
+    for _ in range(5):
+        short()
+    short(judged=True)
+    for _ in range(5):
+        short()
+    assert warnings(caplog) == []
+    for _ in range(10):
+        short()
+    (said,) = warnings(caplog)
+    assert "has not seen one of the 6 runs of this process that ended within 60 s" in said
+    assert "no page shows it" in said
+    SHORT_RUNS.judged()
+
+
+def test_runs_under_a_sidecar_that_never_answered_are_none_of_those(
+    make: Make, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That it is away was said."""
+    SHORT_RUNS.judged()
+    for _ in range(10):
+        monitor = guided(make)
+        clock.advance(10)
+        monitor.close()
+    assert warnings(caplog) == []
 
 
 PAGE = Page("http://127.0.0.1:9999/metrics", "127.0.0.1", None, 17)
