@@ -19,6 +19,7 @@ from otel_budget.errors import (
 )
 from otel_budget.instrumentation.endpoint import serve_metrics, use_registry
 from otel_budget.instrumentation.genai.sampling import RecordingSampler
+from otel_budget.instrumentation.usage_of import usage_of
 from otel_budget.model.limits import ResourceLimits
 from otel_budget.model.usage import ResourceUsage
 from otel_budget.model.verdict import Action, LimitCheckResult, LimitStatus, Reason, Verdict
@@ -47,5 +48,6 @@ __all__ = [
     "instrument",
     "serve_metrics",
     "unattributed_usage",
+    "usage_of",
     "use_registry",
 ]

@@ -83,7 +83,9 @@ class Guard:
         self.tokens_mark = self.api_calls_mark = -1.0
         self.cost_mark = Decimal(-1)
         self.unpriced_mark = -1.0
-        """API calls at which one without a price changes a status, or stops the run."""
+        """API calls at which one without a price changes a status, stops the run, or is said."""
+        self.said_unpriced = False
+        """A limit on cost was said not to hold for calls without a model."""
         self._doubt: Doubt | None = None
         # Monotonic seconds until which the verdict stays the "continue" it is, unless a count
         # crosses its mark: for any progress from ``calm_from`` on, and for an unknown one or not.
@@ -250,7 +252,9 @@ class Guard:
         self.tokens_mark, self.api_calls_mark, self.cost_mark = self._own.and_of(
             self._theirs.present
         )
-        self.unpriced_mark = -1.0 if self.standing.price_stops else self.api_calls_mark
+        unsaid = self.standing.price_unheld and not self.said_unpriced
+        at_once = self.standing.price_stops or unsaid
+        self.unpriced_mark = -1.0 if at_once else self.api_calls_mark
         theirs = None if self._lease is None else self._lease.current()
         # A sidecar's stop that gave way to the progress is back when the progress is unknown again.
         held_back = self.told_to_stop or (theirs is not None and not theirs.should_continue)

@@ -54,6 +54,8 @@ class Prices:
         self._own, self._time = tuple(own), clock
         self._known: dict[tuple[str, str | None, str | None], _Found] = {}
         self._failed = False
+        self.how_to_install = ""
+        """Where the price list is not installed and was needed: what brings it."""
 
     @classmethod
     def from_yaml(cls, path: str | PathLike[str]) -> Self:
@@ -97,6 +99,10 @@ class Prices:
             amounts = amounts._replace(usage_unknown=True)
         return standard.worth(amounts)._replace(covered=False)
 
+    def knows(self, model: str, provider: str | None) -> bool:
+        """Tell whether a model has a price on the standard tier."""
+        return self._rate(model, provider, None) is not None
+
     def _rate(self, model: str, provider: str | None, tier: str | None) -> Rate | None:
         found = self._known.get((model, provider, tier))
         if found is None or (found.until is not None and self._time() >= found.until):
@@ -129,9 +135,10 @@ class Prices:
 
             return _Found(*price_list.look_up(model, provider, self._time(), tier))
         except ImportError as exc:
+            self.how_to_install = how_to_install("prices")
             self._say_once(
                 "prices: calls without cost_usd are unpriced: %s; install the price list: "
-                "%s (said once)", exc, how_to_install("prices"),
+                "%s (said once)", exc, self.how_to_install,
             )  # fmt: skip
         except Exception as exc:  # noqa: BLE001 - the list's failure is not the run's: unpriced
             self._say_once("prices: %r cannot be looked up: %r (said once)", model, exc)

@@ -12,6 +12,7 @@ from otel_budget.agent.amounts import amounts_of, named
 from otel_budget.agent.binding import RunContext
 from otel_budget.agent.counting import RunTarget, amounts_of_call, priced, worth_of_call
 from otel_budget.agent.operation import Operation
+from otel_budget.agent.unpriced import NOTICES
 from otel_budget.errors import BudgetExceeded, InvalidValueError
 from otel_budget.instrumentation import tracing
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
@@ -138,6 +139,9 @@ class Recorder(RunContext):
         if not fits:  # refused there, with what is wrong
             self._add(Amounts(checks.count("tokens", tokens), api_call=api_call), None, None)
         elif record.tokens >= guard.tokens_mark or record.api_calls >= guard.unpriced_mark:
+            if api_call and guard.standing.price_unheld and not guard.said_unpriced:
+                guard.said_unpriced = True
+                NOTICES.tell(record, self._prices, None, None, Amounts(tokens))
             self._look()
 
     @property
@@ -198,11 +202,14 @@ class Recorder(RunContext):
         with record.lock:
             cell = phase.cell if model is None else record.cell(phase.name, model)
             record.add(cell, amounts, cost)
+        unpriced = cost is None or amounts.extras is not None
+        if unpriced and guard.standing.price_unheld and not amounts.usage_unknown:
+            NOTICES.tell(record, self._prices, model, provider, amounts)
         if (
             record.tokens >= guard.tokens_mark
             or record.api_calls >= guard.api_calls_mark
             or record.cost_usd >= guard.cost_mark
-            or (guard.standing.price_stops and (cost is None or amounts.extras is not None))
+            or (unpriced and guard.standing.price_stops)
             or (amounts.usage_unknown and guard.standing.usage_stops)
         ):
             self._look()

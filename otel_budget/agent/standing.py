@@ -36,6 +36,8 @@ class Standing:
         stopped_by = self.on_unknown.stopped_by
         self.price_stops = stopped_by(Doubt(unpriced_calls=1), self.bounds) is not None
         """True if a call without a price stops the run."""
+        self.price_unheld = semconv.COST in self.bounds and not self.price_stops
+        """True if a limit on cost does not hold for a call without a price."""
         self.usage_stops = stopped_by(Doubt(unknown_usage_calls=1), self.bounds) is not None
         """True if a call of unknown usage stops the run."""
 

@@ -14,7 +14,7 @@ from otel_budget.model import extras
 from otel_budget.model.extras import Extras, extras_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 _OF_INPUT: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _OF_OUTPUT: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
@@ -110,10 +110,10 @@ def searches_of_gemini(grounding: object, model: object) -> int:
     return min(1, len(queries)) if older else len(queries)
 
 
-def by_modality(prefix: str, suffix: str, details: Iterable[object] | None) -> Counter[str]:
+def by_modality(prefix: str, suffix: str, details: object) -> Counter[str]:
     """Return Gemini's tokens by modality, text left out."""
     found = Counter[str]()
-    for each in details or ():
+    for each in details if isinstance(details, list | tuple) else ():
         kind = field(each, "modality")
         kind = str(getattr(kind, "value", kind)).lower()
         if kind in _KINDS:
