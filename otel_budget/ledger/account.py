@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from otel_budget.model.usage import Number
 
 _STARTS_KEPT = 20
+_NONE: frozenset[str] = frozenset()
 #: Seconds: two clocks that drift apart are no news at every sample.
 _WORTH_STORING = 0.1
 #: Seconds of active time, which grows with every sample.
@@ -49,6 +50,8 @@ class Observed(NamedTuple):
     """True if a new incarnation came to a run that had one."""
     concurrent: bool = False
     """True if an incarnation is found to go on beside a newer one."""
+    alternating: frozenset[str] = _NONE
+    """The resources of which a series is found to be written by several processes."""
 
 
 class Account(Pace):
@@ -149,7 +152,8 @@ class Account(Pace):
         others = len(self.incarnations) != number
         if taken.counted or taken.stated or others:
             self._totals = None
-        if taken.stated or others:
+        jumps = taken.counted and bool(incarnation.views[reading.target].branches)
+        if taken.stated or others or jumps:
             self._doubt = None
         self.resets += resets + replaced
         self.lacking = taken.lacking
@@ -162,7 +166,9 @@ class Account(Pace):
             self.revision += 1
         if fresh:
             self.mark_fresh(incarnation.views[reading.target], before, after, read_at)
-        return Observed(resets, replaced, new and self._is_outlived(incarnation, reading))
+        outlived = new and self._is_outlived(incarnation, reading)
+        alternating = self.doubt.alternating - doubt.alternating if jumps else _NONE
+        return Observed(resets, replaced, outlived, alternating)
 
     def totals(self) -> dict[str, Number]:
         """Return tokens, API calls and cost over all incarnations, as far as they are known."""
@@ -186,7 +192,9 @@ class Account(Pace):
             name: sum(incarnation.unsure.get(name, 0) for incarnation in self.incarnations.values())
             for name in UNSURE
         }
-        return Doubt(**{name: max(calls[name], self.unsure.get(name, 0)) for name in UNSURE})
+        alternating = frozenset[str]().union(*[i.alternating for i in self.incarnations.values()])
+        known = {name: max(calls[name], self.unsure.get(name, 0)) for name in UNSURE}
+        return Doubt(**known, alternating=alternating)
 
     def duration(self, now: float) -> float:
         """Return seconds since the run began; it stands still once the run has ended."""

@@ -11,6 +11,8 @@ class Kind(StrEnum):
 
     CONCURRENT = "concurrent"
     """Several processes are alive under one id at the same time."""
+    ALTERNATING = "alternating"
+    """Several processes write one series."""
 
 
 class Flag(NamedTuple):

@@ -121,6 +121,11 @@ class Incarnation:
                 self.unsure[name], changed = math.ceil(calls), True
         return changed
 
+    @property
+    def alternating(self) -> frozenset[str]:
+        """The resources of which a series is found to be written by several processes."""
+        return frozenset[str]().union(*[view.alternating for view in self.views.values()])
+
     def knows(self, resource: str) -> bool:
         """Tell whether anything was ever said about a resource: unknown is not 0."""
         if resource in self.carried_over:

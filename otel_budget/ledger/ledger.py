@@ -183,10 +183,12 @@ class Ledger:
             self.resets[semconv.NEW_INCARNATION] += 1
         if seen.concurrent:
             self._flag(Kind.CONCURRENT, account)
+        for resource in sorted(seen.alternating):
+            self._flag(Kind.ALTERNATING, account, resource)
 
-    def _flag(self, kind: Kind, account: Account) -> None:
+    def _flag(self, kind: Kind, account: Account, what: str = "") -> None:
         targets = {t for i in account.incarnations.values() for t in i.views}
-        self.flags.append(Flag(kind, account.session_id, tuple(sorted(targets))))
+        self.flags.append(Flag(kind, account.session_id, tuple(sorted(targets)), what))
 
     def _observe_rival(
         self, account: Account, reading: SessionReading, of: Reading, *, confirmed: bool

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
 from otel_budget.ledger.account import Account
+from otel_budget.ledger.branches import Branches
 from otel_budget.ledger.counter import CounterState
 from otel_budget.ledger.incarnation import Incarnation
 from otel_budget.ledger.lag import Lag
@@ -163,7 +164,12 @@ def _dump_view(target: str, view: View) -> tuple[object, ...]:
         view.seen_at,
         view.seen_before,
         view.implausible_since,
-        [(*key, *state) for key, state in view.series.items()],
+        [
+            (*key, *state, *((view.branches[key].row(),) if key in view.branches else ()))
+            for key, state in view.series.items()
+        ]
+        if view.branches
+        else [(*key, *state) for key, state in view.series.items()],
         view.folded,
     )
 
@@ -173,7 +179,12 @@ def _load_view(row: dict[str, Any]) -> View:
     view.seen_before, view.implausible_since = row["seen_before"], row["implausible_since"]
     view.series = {
         (resource, labels): CounterState(_load_number(total), _load_number(last))
-        for resource, labels, total, last in row["series"]
+        for resource, labels, total, last, *_ in row["series"]
+    }
+    view.branches = {
+        (resource, labels): Branches.of_row(branches[0], _load_number)
+        for resource, labels, _, _, *branches in row["series"]
+        if branches
     }
     view.shown_at = dict.fromkeys(view.series, view.seen_at)
     view.folded = _load_numbers(row["folded"])

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.ledger.branches import Branches
 from otel_budget.ledger.counter import CounterState, first
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ SERIES_KEPT = 100
 FOLD_AFTER = 600.0
 #: Series of one run at one target that are remembered at most beside those of the newest sample.
 SERIES_MOST = 2000
+_NONE: frozenset[str] = frozenset()
 ZERO: dict[str, Number] = {
     semconv.TOKENS: 0,
     semconv.API_CALLS: 0,
@@ -35,8 +37,8 @@ class View:
     """What one target showed of an incarnation. Times in seconds on the reader's own clock."""
 
     __slots__ = (
-        "first_at", "folded", "implausible_since", "lacking", "seen_at", "seen_before", "series",
-        "shown", "shown_at", "sums",
+        "branches", "first_at", "folded", "implausible_since", "lacking", "seen_at", "seen_before",
+        "series", "shown", "shown_at", "sums",
     )  # fmt: skip
 
     def __init__(self, seen_at: float) -> None:
@@ -55,6 +57,8 @@ class View:
         """Per resource, what series counted that are long gone."""
         self.sums: dict[str, Number] = {}
         """Per resource, what all series ever counted."""
+        self.branches: dict[tuple[str, str], Branches] = {}
+        """Of series that dropped, what may show that several processes write them."""
         self.lacking = False
         """True if the newest sample has no series of a resource that was counted before."""
 
@@ -88,13 +92,38 @@ class View:
                 state, before, reset = first(value), ZERO[key[0]], False
             elif value != known.last and (newer or value > known.last):
                 before = known.total
-                state, reset = known.observe(value)
+                if value < known.last or key in self.branches:
+                    state, reset = self._jump(key, known, value)
+                else:
+                    state, reset = known.observe(value)
             else:
                 continue
             self.series[key], changed = state, True
             self.sums[key[0]] = self.sums.get(key[0], ZERO[key[0]]) + (state.total - before)  # type: ignore[operator]
             resets += reset
         return resets, changed
+
+    def _jump(
+        self, key: tuple[str, str], known: CounterState, value: Number
+    ) -> tuple[CounterState, bool]:
+        """Take in a value of a series that drops, or did."""
+        branches = self.branches.get(key)
+        if branches is None:
+            branches = self.branches[key] = Branches(known.last)
+        elif self.shown and key in self.shown_at:
+            branches.came_back()
+        others = any(other.recognised for other in self.branches.values())
+        observed = branches.observe(known, value, others=others)
+        if branches.is_calm:
+            del self.branches[key]
+        return observed
+
+    @property
+    def alternating(self) -> frozenset[str]:
+        """The resources of which a series was found to be written by several processes."""
+        if not self.branches:
+            return _NONE
+        return frozenset(key[0] for key, branches in self.branches.items() if branches.doubtful)
 
     def _note_absent(self, counters: Mapping[tuple[str, str], Number], until: float) -> None:
         """Note which series are not there any more, and which are again."""
@@ -126,5 +155,6 @@ class View:
             gone = sorted(self.shown_at, key=self.shown_at.__getitem__)[:-SERIES_KEPT]
         for key in gone:
             resource, total = key[0], self.series.pop(key).total
+            self.branches.pop(key, None)
             self.folded[resource] = self.folded.get(resource, ZERO[resource]) + total  # type: ignore[operator]
             del self.shown_at[key]

@@ -18,6 +18,9 @@ class Doubt:
     estimated_calls: int = 0
     """Calls whose tokens, and with them their price, are the mean of others'."""
 
+    alternating: frozenset[str] = frozenset()
+    """Resources of which several processes write one series: what they come to is about right."""
+
     @property
     def at_least(self) -> frozenset[str]:
         """The resources of whose use a part is not counted: it is at least what is counted."""
@@ -29,7 +32,9 @@ class Doubt:
     @property
     def estimated(self) -> frozenset[str]:
         """The resources of whose use a part is an estimate."""
-        return _ESTIMATED if self.estimated_calls else _NONE
+        if not self.alternating:
+            return _ESTIMATED if self.estimated_calls else _NONE
+        return self.alternating | (_ESTIMATED if self.estimated_calls else _NONE)
 
 
 _NONE: frozenset[str] = frozenset()

@@ -56,6 +56,14 @@ _FLAGGED: Final = {
         ),
         "sessions are carried by several processes at once",
     ),
+    Kind.ALTERNATING: (
+        (
+            "the {what} shown at {at} go back and forth between two counts: several processes "
+            "write one series. Each of them is counted by what it grows from now on, and the use "
+            "is about right only. Give each process a session id, or a label, of its own"
+        ),
+        "sessions have a series that several processes write",
+    ),
 }
 
 
@@ -134,7 +142,7 @@ class Journal:
         self._unjudged = Unjudged()
         self._lag = 0.0
         """Seconds by which samples arrive late, as it was said last."""
-        self._flagged: set[tuple[Kind, str]] = set()
+        self._flagged: set[tuple[str, str]] = set()
         """What was told of which session."""
         self._crowded = Notices(logger, "targets show more runs than they may")
 
@@ -210,12 +218,12 @@ class Journal:
 
     def _tell_flags(self, step: Step) -> None:
         """Tell what is strange about a run: once, for as long as it is known."""
-        new = {(f.kind, f.session_id): f for f in step.flags}
+        new = {(f"{f.kind} {f.what}", f.session_id): f for f in step.flags}
         new = {key: flag for key, flag in new.items() if key not in self._flagged}
         self._flagged = {key for key in (*self._flagged, *new) if key[1] not in step.forgotten}
         for kind, (words, many) in _FLAGGED.items():
             told = {
-                flag.session_id: f"session {flag.session_id}: "
+                f"{flag.session_id} {flag.what}".rstrip(): f"session {flag.session_id}: "
                 + words.format(at=some([one_line(t) for t in flag.targets], ", "), what=flag.what)
                 for flag in new.values()
                 if flag.kind is kind

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from otel_budget import semconv
+from otel_budget.ledger.flag import Kind
 from otel_budget.model.verdict import Action, Reason
 from otel_budget.policy.evaluate import bounds_from
 from otel_budget.policy.judge import Rules
@@ -98,6 +99,21 @@ def test_two_processes_that_claim_one_run_are_both_counted_and_flagged(
         assert [flag.session_id for flag in follower.ledger.flags] == [run]
         assert follower.ledger.resets == {semconv.NEW_INCARNATION: 1}
     noted("two processes claim one run at once: 300 and 30 tokens", "330, flagged once", rig)
+
+
+def test_a_series_that_two_processes_write_in_turn_counts_each_of_them(rig: Rig, run: str) -> None:
+    """What a page shows that has whatever was written last: a session, and its twin."""
+    with rig.follow() as follower:
+        for step in range(9):
+            tokens = 1_200_000 + 100 * step if step % 2 else 1_000_000 + 100 * step
+            follower.see(page(line(semconv.SESSION_TOKENS, tokens, run)))
+        assert follower.used(run)["tokens"] == 2_401_400
+        assert [flag.kind for flag in follower.ledger.flags] == [Kind.ALTERNATING]
+        verdict = follower.verdict(run, RULES)
+        assert (verdict.resources["tokens"].estimated, verdict.action) == (True, Action.STOP)
+    noted(
+        "two processes write one series in turn: 1,000,800 and 1,200,700 tokens", "2,401,600", rig
+    )
 
 
 def test_a_target_that_flaps_resets_nothing(rig: Rig, run: str, began: float) -> None:

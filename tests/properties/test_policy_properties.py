@@ -81,7 +81,9 @@ def own(used_: Mapping[str, Number], run: Situation) -> Verdict:
 
 def worse(one: Doubt, further: Doubt) -> Doubt:
     """Return what is unknown when both are."""
-    return Doubt(*(getattr(one, f.name) + getattr(further, f.name) for f in fields(Doubt)))
+    calls = (f.name for f in fields(Doubt) if f.name != "alternating")
+    both = {name: getattr(one, name) + getattr(further, name) for name in calls}
+    return Doubt(**both, alternating=one.alternating | further.alternating)
 
 
 @given(resources, st.data())

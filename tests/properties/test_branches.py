@@ -1,0 +1,118 @@
+"""Counters that several processes write in turn, and counters that really begin anew."""
+
+from decimal import Decimal
+from itertools import accumulate
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from otel_budget import semconv
+from otel_budget.ledger import record
+from otel_budget.ledger.counter import first
+from otel_budget.ledger.ledger import Ledger
+from otel_budget.model.reading import SessionReading
+from otel_budget.model.usage import Number
+from tests.properties.histories import RUN, reading, restarted
+
+
+def plainly(values: list[int]) -> int:
+    """Return what they come to if each drop is a new beginning."""
+    state = first(values[0])
+    for value in values[1:]:
+        state, _ = state.observe(value)
+    assert isinstance(state.total, int)
+    return state.total
+
+
+def ledger_of(values: list[int], *, restart: bool = False, price: Decimal | None = None) -> Ledger:
+    """Return a ledger that saw these values of one series, one after the other."""
+    ledger, resource = Ledger(), semconv.TOKENS if price is None else semconv.COST
+    for at, value in enumerate(values, start=1000):
+        amount: Number = value if price is None else price * value
+        session = SessionReading(RUN, "a", float(at), {(resource, "model='x'"): amount})
+        ledger.apply(reading(float(at), [session]))
+        if restart:
+            ledger = restarted(ledger, float(at))
+    return ledger
+
+
+def used(ledger: Ledger, resource: str = semconv.TOKENS) -> Number:
+    """Return what the run has used."""
+    return ledger.accounts[RUN].totals()[resource]
+
+
+def written(starts: list[int], growths: list[int], number: int) -> list[int]:
+    """Return what a page shows whose series processes write in turn, each growing steadily."""
+    counts, shown = list(starts), []
+    for turn in range(number):
+        counts = [count + growth for count, growth in zip(counts, growths, strict=True)]
+        shown.append(counts[turn % len(counts)])
+    return shown
+
+
+@given(
+    st.integers(200_000, 2_000_000),
+    st.integers(200_000, 2_000_000),
+    st.tuples(st.integers(0, 100), st.integers(1, 100)),
+    st.booleans(),
+)
+@example(1_000_000, 1_200_000, (100, 100), False)
+@example(0, 1_200_000, (400, 100), True)
+def test_two_writers_count_once_each_and_one_jump_between_them(
+    one: int,
+    gap: int,
+    growths: tuple[int, int],
+    restart: bool,  # noqa: FBT001 - drawn
+) -> None:
+    """However long they take turns, in tokens and in money, across restarts of the sidecar."""
+    values = written([one, one + gap], list(growths), 60)
+    sums = values[-1] + values[-2]
+    ledger = ledger_of(values, restart=restart)
+    jump = max(values) - min(values)
+    assert sums - max(growths) * 2 <= used(ledger) <= sums + jump
+    assert ledger.accounts[RUN].doubt.estimated == {semconv.TOKENS}
+    price = Decimal("0.000005")
+    money = ledger_of(values, restart=restart, price=price)
+    assert price * (sums - max(growths) * 2) <= used(money, semconv.COST) <= price * (sums + jump)
+
+
+@given(st.lists(st.integers(0, 7), min_size=150, max_size=150), st.integers(2, 4))
+def test_writers_in_any_order_are_bounded(order: list[int], writers: int) -> None:
+    """By a few times their sum at most, where each drop would count without end."""
+    counts, values = [1_000_000 + 150_000 * n for n in range(writers)], []
+    for turn in order:
+        counts = [count + 60 for count in counts]
+        values.append(counts[turn % writers])
+    assert used(ledger_of(values)) <= 3 * sum(counts)
+
+
+@given(st.lists(st.lists(st.integers(1, 300), min_size=6, max_size=40), min_size=1, max_size=12))
+def test_a_counter_that_begins_anew_and_climbs_again_loses_nothing(lives: list[list[int]]) -> None:
+    """Whatever its lives, as long as a climb is seen to be one."""
+    values = [value for life in lives for value in accumulate(life)]
+    assert used(ledger_of(values)) == plainly(values)
+
+
+def test_a_job_that_does_the_same_each_time_is_counted_each_time() -> None:
+    """Its values return exactly, and never to more."""
+    values = [100, 200, 300] * 4
+    assert used(ledger_of(values)) == 1200
+    assert used(ledger_of([500, 1000] * 3)) == 3000
+
+
+def test_what_turns_out_to_be_no_writers_counts_as_it_would_have() -> None:
+    """Two lives that look alike, and then others that do not."""
+    alike = [10_000, 1_000_000, 10_010, 1_000_100, 10_020, 1_000_200, 10_030]
+    ledger = ledger_of(alike)
+    assert used(ledger) < plainly(alike)
+    values = alike + [value for life in range(12) for value in (900 - life, 300_000 + 7_001 * life)]
+    assert used(ledger_of(values)) == plainly(values)
+    assert used(ledger_of(values, restart=True)) == plainly(values)
+
+
+def test_a_series_that_was_recognised_is_stored_whole() -> None:
+    """And what is written of it then is the same text."""
+    account = ledger_of(written([1_000_000, 1_200_000], [100, 100], 9)).accounts[RUN]
+    text = record.to_json(account)
+    assert record.to_json(record.from_json(text)) == text
+    assert record.from_json(text).doubt == account.doubt
