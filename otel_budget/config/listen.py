@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Final
+from typing import Final
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from otel_budget.config import values
 from otel_budget.config.section import Section, Strict
-from otel_budget.config.values import Address, FilePath, PositiveInt, Seconds, Size
+from otel_budget.config.values import Address, FilePath, PositiveInt, Seconds, Size, YesOrNo
 from otel_budget.errors import InvalidValueError
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9465"
-
-
-def _yes_or_no(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidValueError("", value, "true or false")
-    return value
 
 
 class TlsConfig(Strict):
@@ -58,7 +52,7 @@ class ListenConfig(Section):
     """The same to act (stop, release, limits) and to read. Without it nobody can act."""
     tls: TlsConfig | None = None
     limits: ClientLimitsConfig = Field(default_factory=ClientLimitsConfig)
-    allow_unauthenticated: Annotated[bool, BeforeValidator(_yes_or_no)] = False
+    allow_unauthenticated: YesOrNo = False
     """Serve on an address that others reach without asking who they are."""
 
     @model_validator(mode="after")

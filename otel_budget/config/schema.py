@@ -24,6 +24,7 @@ from otel_budget.config.values import (
     SecondsOrAuto,
     Size,
     Url,
+    YesOrNo,
     checked,
 )
 from otel_budget.errors import InvalidValueError
@@ -44,6 +45,8 @@ class TargetConfig(Strict):
     bearer_token_file: FilePath | None = None
     ca_file: FilePath | None = None
     headers: Headers = Field(default={}, repr=False)  # may hold a credential
+    honor_timestamps: YesOrNo = True
+    """As in Prometheus: a sample that bears a time is of that time, not of the scrape."""
 
     @model_validator(mode="before")
     @classmethod

@@ -210,6 +210,13 @@ def preset(value: object, info: ValidationInfo) -> Preset | None:
     return preset_files.preset(value, context.get(_PRESETS))
 
 
+def yes_or_no(value: object) -> bool:
+    """Take true or false, and nothing that only looks like it."""
+    if not isinstance(value, bool):
+        raise InvalidValueError("", value, "true or false")
+    return value
+
+
 def checked(check: Callable[[str, Any], Any], **options: bool) -> BeforeValidator:
     """Return one of ``model.checks`` as a validator; None, which is "no limit", passes."""
 
@@ -231,6 +238,7 @@ Seconds = Annotated[float, BeforeValidator(duration)]
 SecondsOrAuto = Annotated[float | None, BeforeValidator(duration_or_auto)]
 Size = Annotated[int, BeforeValidator(size)]
 PositiveInt = Annotated[int, BeforeValidator(count)]
+YesOrNo = Annotated[bool, BeforeValidator(yes_or_no)]
 Address = Annotated[str, BeforeValidator(address)]
 Url = Annotated[str, BeforeValidator(url)]
 Matcher = Annotated[str, BeforeValidator(matcher)]

@@ -162,8 +162,7 @@ class Ledger:
         account = self.accounts.get(reading.session_id)
         start = reading.facts.started_at
         if account is None:
-            account = Account(reading.session_id, start, reading.sampled_at)
-            self.accounts[reading.session_id] = account
+            account = self.accounts[reading.session_id] = _opened(reading, of)
         elif _is_another(account, start):
             self._observe_rival(account, reading, of, confirmed=confirmed)
             return
@@ -203,7 +202,7 @@ class Ledger:
         if rival is None:
             if len(rivals) >= _RIVALS_MOST:
                 del rivals[min(rivals, key=lambda known: rivals[known].account.heard_at)]
-            rival = rivals[start] = Rival(Account(session_id, start, reading.sampled_at))
+            rival = rivals[start] = Rival(_opened(reading, of))
         rival.account.expected_gap = of.spacing
         rival.account.shown_in = self._whole_readings
         rival.observe(reading, of.read_at, confirmed=confirmed, since=account.first_seen_at)
@@ -385,3 +384,11 @@ def _is_another(account: Account, start: float | None) -> bool:
     """Tell whether a start is of another run than those that are known to be alive."""
     own = account.started_at
     return own != start and None not in (own, start) and start not in account.also
+
+
+def _opened(reading: SessionReading, of: Reading) -> Account:
+    """Return an account for a run that was just seen for the first time."""
+    account = Account(reading.session_id, reading.facts.started_at, reading.sampled_at)
+    if of.read_at - reading.sampled_at > of.spacing:
+        account.watched_from = of.read_at  # its sample is old, and nobody waited for another yet
+    return account

@@ -169,7 +169,8 @@ def _limits(config: CeilingsConfig) -> dict[str, Number]:
 def _scrape_settings(config: ScrapeConfig) -> ScrapeSettings:
     return ScrapeSettings(
         targets=tuple(
-            ScrapeTarget(target.url, _access(target), target.preset) for target in config.targets
+            ScrapeTarget(target.url, _access(target), target.preset, target.honor_timestamps)
+            for target in config.targets
         ),
         file_sd=config.file_sd,
         interval=config.interval,

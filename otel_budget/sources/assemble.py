@@ -37,6 +37,8 @@ class Sample(NamedTuple):
     value: float
     declared: str | None = None
     """The type the target declares for it; None where types are not known."""
+    timestamp: float | None = None
+    """When it was taken, in Unix seconds as its exporter gives them; None if it does not: now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class Assembled:
 
     sessions: tuple[SessionReading, ...]
     dropped: Mapping[str, int]
+    times: Mapping[str, float] = field(default_factory=dict)
+    """Session id to when the newest sample of its counters was taken, as its exporter gives it;
+    absent if one of them bears no time, as it is of now then.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,8 @@ class _Session:
     single: dict[str, Number] = field(default_factory=dict)
     by_resource: dict[str, dict[str, Number]] = field(default_factory=dict)
     state: str | None = None
+    newest: float | None = None
+    """The newest time of its counters' samples; infinite if one bears none."""
 
     def reading(self, session_id: str, target: str, sampled_at: float) -> SessionReading:
         facts = SessionFacts(**self.by_resource, **self.single, state=self.state)  # type: ignore[arg-type] # the fields named in _RULES
@@ -124,6 +132,7 @@ class _Assembly:
         _TAKE[sample.name](self, session, sample)
 
     def counter(self, session: _Session, sample: Sample) -> None:
+        session.newest = later(session.newest, sample.timestamp)
         if sample.declared not in COUNTER_TYPES:
             # The use is there and cannot be read: unknown, which is not 0.
             self.dropped[semconv.BAD_TYPE] += 1
@@ -204,7 +213,22 @@ def assemble(samples: Iterable[Sample], target: str, sampled_at: float) -> Assem
         for session_id, session in assembly.sessions.items()
         if session.counters or not semconv.JUDGED_COUNTERS.keys().isdisjoint(session.implausible)
     )
-    return Assembled(sessions, {k: n for k, n in assembly.dropped.items() if n})
+    return Assembled(
+        sessions,
+        {k: n for k, n in assembly.dropped.items() if n},
+        told_times((session_id, found.newest) for session_id, found in assembly.sessions.items()),
+    )
+
+
+def later(known: float | None, timestamp: float | None) -> float:
+    """Return the later of two times of samples: a sample without one is of now."""
+    at = math.inf if timestamp is None else timestamp
+    return at if known is None else max(known, at)
+
+
+def told_times(newest: Iterable[tuple[str, float | None]]) -> dict[str, float]:
+    """Return those that are known, of pairs of session id and what ``later`` came to."""
+    return {key: at for key, at in newest if at is not None and at != math.inf}
 
 
 def labels_text(labels: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 import zlib
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from otel_budget.errors import OtelBudgetError
+from otel_budget.sources.freshness import age_of, time_there
 from otel_budget.sources.notices import one_line
 from otel_budget.sources.partial import PARTIAL_STATUSES, said_by_head
 from otel_budget.token_file import TokenFileError, file_stamp, read_token
@@ -63,14 +65,25 @@ class Fetched:
     """When the answer began to arrive, in seconds on the reader's own clock."""
     missing: tuple[str, ...] = ()
     """What status and headers say is missing of it."""
+    age: float = 0.0
+    """Seconds for which a cache on the way had it, as that says; taken off ``began_at`` already."""
+    time_there: float = 0.0
+    """Unix time at ``began_at``, as far as can be told by the clock of who gave it."""
 
 
 class Fetcher:
     """An HTTP client for all addresses of one source."""
 
-    def __init__(self, clock: Clock, seconds: float, body_size_limit: int) -> None:
-        """Open nothing yet. seconds: for one request as a whole; body_size_limit: bytes."""
+    def __init__(
+        self, clock: Clock, seconds: float, body_size_limit: int, wall: Clock = time.time
+    ) -> None:
+        """Open nothing yet.
+
+        seconds: for one request as a whole; body_size_limit: bytes. wall: Unix time as it is known
+        now, by which others date what they say; ``clock`` may be off if it was at the start.
+        """
         self._clock, self._seconds, self._limit = clock, seconds, body_size_limit
+        self._wall = wall
         self._clients: dict[Path | None, tuple[FileStamp | None, httpx2.AsyncClient]] = {}
 
     async def fetch(
@@ -113,13 +126,17 @@ class Fetcher:
     ) -> Fetched:
         method = "GET" if form is None else "POST"
         async with client.stream(method, url, headers=headers, data=form) as response:
-            began_at = self._clock()
+            began_at, wall = self._clock(), self._wall()
             status, headers = response.status_code, response.headers
             if status != HTTPStatus.OK and status not in PARTIAL_STATUSES:
                 raise FetchError(await self._refusal(response))
             body = await self._body(response)
             missing = said_by_head(status, headers.multi_items())
-            return Fetched(body, headers.get("content-type", ""), began_at, missing)
+            age = age_of(headers.get_list("age"))
+            return Fetched(
+                body, headers.get("content-type", ""), began_at - age, missing, age,
+                time_there(headers.get("date", ""), age, wall) - age,
+            )  # fmt: skip
 
     async def _refusal(self, response: httpx2.Response) -> str:
         said = f"HTTP {response.status_code} {response.reason_phrase}".rstrip()
@@ -171,7 +188,12 @@ class Fetcher:
 def _headers(url: str, access: Access, accept: str) -> dict[str, str]:
     # On this machine packing costs an agent more time than it saves on the way.
     packing = "identity" if urlsplit(url).hostname in _HERE else "gzip"
-    headers = {"Accept": accept, "Accept-Encoding": packing, **access.headers}
+    headers = {
+        "Accept": accept,
+        "Accept-Encoding": packing,
+        "Cache-Control": "no-cache",  # a cache on the way would say what was so some time ago
+        **access.headers,
+    }
     if access.bearer_token_file is not None:
         headers["Authorization"] = f"Bearer {_token(access.bearer_token_file)}"
     return headers

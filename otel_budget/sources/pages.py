@@ -2,22 +2,35 @@
 
 Most lines of a page are those of the page before (see rows.py). A line that is another one is a
 known series with another value, or a new series, which the parser reads. What is not as usual
-(timestamps, OpenMetrics, another type) has the page read as a whole, by PageReader, which is the
-reference: what comes out here is what it would have given.
+(OpenMetrics, another type) has the page read as a whole, by PageReader, which is the reference:
+what comes out here is what it would have given.
+
+Timestamps are taken off the lines first: some exporters write the present time on each, and the
+lines would be others at every scrape. Of a page without any none are looked for.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.sources.assemble import NEEDED, Assembled, Sample, assemble
+from otel_budget.sources.assemble import (
+    NEEDED,
+    Assembled,
+    Sample,
+    assemble,
+    later,
+    told_times,
+)
 from otel_budget.sources.parse import (
     LONGEST_LINE,
     VALUE,
     PageLimits,
     PageReader,
+    apart,
     is_openmetrics,
+    milliseconds,
     note_type,
 )
 from otel_budget.sources.rows import Changes, Rows, UnusualError
@@ -43,7 +56,7 @@ class SessionPages:
         try:
             if not (self._rows and self._take(body, content_type)):
                 return self._read_whole(body, content_type, sampled_at)
-            return self._standing.read(lambda _target, _session_id: sampled_at)
+            return self._found(sampled_at)
         except Exception:
             self._forget()  # whatever it was, the next page does not build upon it
             raise
@@ -55,7 +68,13 @@ class SessionPages:
     def _forget(self) -> None:
         self._standing = Standing(self._target)
         self._rows: Rows[str, Slot] = Rows(" ")
-        """The lines of the page before; none if it was not as usual."""
+        """The lines of the page before, without timestamps; none if it was not as usual."""
+        self._timed = False
+        """True if lines bear timestamps."""
+        self._times: list[str | None] = []
+        """Those of all lines, if they do."""
+        self._judged: list[tuple[int, str]] | None = None
+        """Where there is a counter that is judged, and whose; None if that may have changed."""
         self._declared: dict[str, str] = {}
         self._odd: frozenset[str] = frozenset()
         """The sessions on a page that was not as usual."""
@@ -66,6 +85,7 @@ class SessionPages:
             read = assemble([sample for _, sample in found], self._target, sampled_at)
             self._odd = frozenset(session.session_id for session in read.sessions)
             return read
+        self._timed = any(sample.timestamp is not None for _, sample in found)
         lines = body.decode("utf-8").split("\n")
         slots: list[Slot | None] = []
         ours = iter(found)
@@ -76,15 +96,41 @@ class SessionPages:
                 continue
             slots.append(self._standing.add(awaited[1]))
             awaited = next(ours, None)
-        self._rows.take(lines, Changes(slots=slots))
+        self._rows.take(self._apart(lines), Changes(slots=slots))
         self._declared = _declared(lines)
         self._reader = PageReader(NEEDED, self._limits, self._seconds)  # what it knew is here now
-        return self._standing.read(lambda _target, _session_id: sampled_at)
+        return self._found(sampled_at)
+
+    def _found(self, sampled_at: float) -> Assembled:
+        found = self._standing.read(lambda _target, _session_id: sampled_at)
+        return replace(found, times=self._newest()) if self._timed else found
+
+    def _apart(self, lines: list[str]) -> list[str]:
+        """Return the lines without their timestamps, which are kept; of a page that has any."""
+        if not self._timed:
+            return lines
+        pairs = [apart(line) for line in lines]
+        self._times = [at for _, at in pairs]
+        return [row for row, _ in pairs]
+
+    def _newest(self) -> dict[str, float]:
+        """Return the times of sessions, as Assembled has them."""
+        if self._judged is None:
+            self._judged = [
+                (place, slot.session.session_id)
+                for place, slot in enumerate(self._rows.slots)
+                if slot is not None and slot.kind.judged and slot.session.counters is not None
+            ]
+        read = {text: milliseconds(text) for text in set(self._times)}
+        newest: dict[str, float | None] = {}
+        for place, session_id in self._judged:
+            newest[session_id] = later(newest.get(session_id), read[self._times[place]])
+        return told_times(newest.items())
 
     def _take(self, body: bytes, content_type: str) -> bool:
         """Take in what is different from the page before; False if that alone does not do."""
         try:
-            self._take_changes(self._lines(body, content_type))
+            self._take_changes(self._apart(self._lines(body, content_type)))
         except (UnusualError, UnicodeDecodeError):
             self._reader.learn({self._rows.series(row): slot.series for row, slot in self._rows})
             self._forget()
@@ -100,6 +146,8 @@ class SessionPages:
     def _take_changes(self, lines: list[str]) -> None:
         until = time.thread_time() + self._seconds
         changes = self._rows.changes(lines)
+        if changes.slots is not None:
+            self._judged = None
         if changes.slots is not None or any(
             slot is None and lines[place].startswith("#") for place, slot, _ in changes.values
         ):
@@ -143,10 +191,13 @@ class SessionPages:
             found = list(self._reader.exactly(line, 0))
         except Exception as exc:  # the whole page is read then, and says what is wrong with it
             raise UnusualError from exc
-        if len(found) > 1 or not all(usual for _, _, usual in found):
+        if len(found) > 1 or not all(usual and at is None for _, _, usual, at in found):
             raise UnusualError
         return next(
-            (Sample(*series, value, self._declared.get(series[0])) for series, value, _ in found),
+            (
+                Sample(*series, value, self._declared.get(series[0]))
+                for series, value, _, _ in found
+            ),
             None,
         )
 

@@ -8,6 +8,7 @@ looked at: enough to notice a page that is no exposition. Both together make a l
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -28,6 +29,8 @@ ACCEPT: Final = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
 #: The time some lines take to read grows with the square of their length. Ours have some hundred.
 LONGEST_LINE: Final = 16_384
 _LINES_PER_LOOK: Final = 256
+#: Of a timestamp that is read without the parser.
+_MOST_DIGITS: Final = 18
 
 _SAMPLE_LINE: Final = re.compile(
     r"([a-z_:][a-z0-9_:]*)(?:[ \t]*\{.*\}[ \t]*|[ \t]+)[-+]?(?:[0-9.]|nan|inf)", re.IGNORECASE
@@ -37,7 +40,8 @@ _TYPE_LINE: Final = re.compile(r"#[ \t]+TYPE[ \t]+(\S+)[ \t]+(\S+)")
 
 Series = tuple[str, dict[str, str]]
 """Name and labels."""
-_Found = tuple[str | None, Series, float]
+_Found = tuple[str | None, Series, float, float | None]
+"""The line, if it is plain; the series, its value, and the time in Unix seconds if it bears one."""
 
 
 class PageLimits(NamedTuple):
@@ -80,7 +84,8 @@ class PageReader:
     def read_lines(self, body: bytes, content_type: str) -> list[tuple[str | None, Sample]]:
         """Return the same with the line that each sample stands on.
 
-        The line is None where it is more than a series in its usual form, a blank and a value.
+        The line is None where it is more than a series in its usual form, a blank and a value, and
+        perhaps another blank and a timestamp.
         """
         try:
             text = body.decode("utf-8")
@@ -99,7 +104,16 @@ class PageReader:
         lines = (line + "\n" for _, line in self._lines(text.removesuffix("\n")))
         families = openmetrics_parser.text_fd_to_metric_families(lines)  # type: ignore[no-untyped-call] # it has no types
         return [
-            (None, Sample(sample.name, self._bounded(sample.labels), sample.value, family.type))
+            (
+                None,
+                Sample(
+                    sample.name,
+                    self._bounded(sample.labels),
+                    sample.value,
+                    family.type,
+                    None if sample.timestamp is None else time_of(float(sample.timestamp)),
+                ),
+            )
             for family in families
             for sample in family.samples
             if sample.name in self._wanted
@@ -127,7 +141,8 @@ class PageReader:
             raise
         self._known = fresh
         return [
-            (line, Sample(*series, value, declared.get(series[0]))) for line, series, value in found
+            (line, Sample(*series, value, declared.get(series[0]), at))
+            for line, series, value, at in found
         ]
 
     def _take(
@@ -140,35 +155,44 @@ class PageReader:
         plain: bool,
     ) -> None:
         """Read one line into ``found`` if its metric is wanted; note its series in ``fresh``."""
-        text, _, value = line.rpartition(" ")
+        row, at = apart(line)
+        text, _, value = row.rpartition(" ")
         series = self._known.get(text)
         if series is not None and VALUE.fullmatch(value) is not None:
-            found.append((line if plain else None, series, float(value)))
+            found.append((line if plain else None, series, float(value), milliseconds(at)))
             fresh[text] = series
             return
-        for series, number_read, usual in self.exactly(line, number):
-            found.append((line if plain and usual else None, series, number_read))
+        for series, number_read, usual, taken_at in self.exactly(line, number):
+            found.append((line if plain and usual else None, series, number_read, taken_at))
             if usual:
                 fresh[text] = series
 
-    def exactly(self, line: str, number: int) -> Iterator[tuple[Series, float, bool]]:
-        """Yield what a line says of the wanted metrics, and whether its series is in usual form.
+    def exactly(self, line: str, number: int) -> Iterator[tuple[Series, float, bool, float | None]]:
+        """Yield what a line says of the wanted metrics: series, value, usual, time.
 
-        That is one that ends where its labels do, and has no timestamp behind the value. Raises
-        ExpositionError for what is no line of an exposition, or what the parser raises.
+        usual: whether the series ends where its labels do, and is followed by a value, and perhaps
+        a timestamp, alone. Raises ExpositionError for what is no line of an exposition, or what the
+        parser raises.
         """
         looks = _SAMPLE_LINE.match(line)
         if looks is None and not line.startswith("{"):
             raise ExpositionError(f"its answer is no exposition: line {number} is {line[:60]!r}")
         if looks is not None and looks[1] not in self._wanted:
             return
-        usual = line.rpartition(" ")[0].endswith("}")
+        # An exemplar is no part of this format; its labels end like those of a series.
+        exemplar = " # " in line
+        usual = not exemplar and apart(line)[0].rpartition(" ")[0].endswith("}")
         for family in list(text_string_to_metric_families(line)):
             for sample in family.samples:
                 if sample.name in self._wanted:
                     # Written out again: a whole number comes as an int, too large for float().
                     series = (sample.name, self._bounded(sample.labels))
-                    yield series, float(repr(sample.value)), usual and sample.timestamp is None
+                    at = sample.timestamp
+                    if at is not None:
+                        at = None if exemplar else time_of(float(at))
+                    # With a time of another form it is read by the parser, each time.
+                    plain = usual and (at is None or apart(line)[1] is not None)
+                    yield series, float(repr(sample.value)), plain, at
 
     def learn(self, known: dict[str, Series]) -> None:
         """Know series, by their text, as if their page had been read here."""
@@ -207,6 +231,25 @@ class PageReader:
             if number % _LINES_PER_LOOK == 0 and time.thread_time() > until:
                 raise ExpositionError(f"its answer takes more than {self._seconds:g} s to read")
             yield number, line
+
+
+def apart(line: str) -> tuple[str, str | None]:
+    """Return a line in its usual form without its timestamp, and that; None where there is none."""
+    before, _, last = line.rpartition(" ")
+    if before[-1:] == "}" or not last.isdecimal() or len(last) > _MOST_DIGITS:
+        return line, None
+    usual = before.rpartition(" ")[0][-1:] == "}" and last.isascii()
+    return (before, last) if usual else (line, None)
+
+
+def milliseconds(text: str | None) -> float | None:
+    """Return the Unix time in seconds of a timestamp as the text format writes them."""
+    return None if text is None else int(text) / 1000
+
+
+def time_of(seconds: float) -> float:
+    """Return the time of a sample; 0, which is none, for what is no number."""
+    return seconds if math.isfinite(seconds) else 0.0
 
 
 def is_openmetrics(content_type: str) -> bool:

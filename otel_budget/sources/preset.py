@@ -24,8 +24,10 @@ from otel_budget.sources.assemble import (
     COUNTER_TYPES,
     Assembled,
     labels_text,
+    later,
     number,
     plausible,
+    told_times,
 )
 from otel_budget.sources.tally import Series, tally
 
@@ -74,6 +76,8 @@ class ForeignSession:
     """As in SessionReading; also metrics with nothing but tokens of a type nobody knows."""
     at_least: bool = False
     """True if some tokens are of a type nobody knows."""
+    newest: float | None = None
+    """When its newest sample was taken, as of ``assemble.later``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class _Session:
     implausible: dict[str, None] = field(default_factory=dict)
     of_unknown_type: dict[str, None] = field(default_factory=dict)
     """Metrics with tokens that nobody knows what to make of."""
+    newest: float | None = None
 
 
 class _Page:
@@ -130,6 +135,7 @@ class _Page:
         self._count(self.sessions.setdefault(session_id, _Session()), sample, index, rule)
 
     def _count(self, session: _Session, sample: Sample, index: int, rule: MetricRule) -> None:
+        session.newest = later(session.newest, sample.timestamp)
         found = rule.roles(sample.labels)
         if found is None:
             self._unknown(session, sample, rule)
@@ -196,7 +202,9 @@ class _Page:
             if result.amounts or unread:
                 names = tuple(sorted(unread))
                 found.append(
-                    ForeignSession(session_id, result.amounts, result.counters, names, at_least)
+                    ForeignSession(
+                        session_id, result.amounts, result.counters, names, at_least, session.newest
+                    )
                 )
         return tuple(found)
 
@@ -228,7 +236,8 @@ def assembled(counted: Counted, target: str, sampled_at: float) -> Assembled:
         for session in counted.sessions
         if session.counters or session.implausible
     )
-    return Assembled(sessions, counted.dropped)
+    times = told_times((session.session_id, session.newest) for session in counted.sessions)
+    return Assembled(sessions, counted.dropped, times)
 
 
 def uncounted(counted: Counted) -> str:

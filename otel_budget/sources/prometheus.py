@@ -22,6 +22,7 @@ from otel_budget.model.reading import Problem, Reading, SessionReading
 from otel_budget.model.verdict import Reason
 from otel_budget.sources.answers import SessionAnswers
 from otel_budget.sources.assemble import NEEDED
+from otel_budget.sources.dates import Dates
 from otel_budget.sources.fetch import Access, Fetcher, FetchError
 from otel_budget.sources.notices import Notices
 from otel_budget.sources.query import AnswerError, parse_answer
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SOURCE: Final = "prometheus"
-#: Sample times remembered per run: answers may come from several replicas in turn.
-_TIMES_KEPT: Final = 4
 #: Seconds; Prometheus' own default ``scrape_interval``.
 _USUAL_SPACING: Final = 60.0
 
@@ -80,8 +79,7 @@ class PrometheusSource:
             "timeout": f"{settings.timeout:g}",
         }
         self._answers = SessionAnswers(settings.preset)
-        self._times: dict[Run, dict[float, float]] = {}
-        """Per run, the newest sample times as the server gave them, and as they were dated."""
+        self._dates: Dates[Run] = Dates()
         self._targets: frozenset[str] | None = None
         self._down: frozenset[str] = frozenset()
         """As in a reading."""
@@ -113,7 +111,8 @@ class PrometheusSource:
         answer = await self._fetcher.fetch(
             self._url, self._settings.access, accept="application/json", form=self._form
         )
-        found, taken = await asyncio.to_thread(self.take, answer.body, asked_at)
+        # A copy that a cache gave shows what was so when it was made.
+        found, taken = await asyncio.to_thread(self.take, answer.body, asked_at - answer.age)
         self._notices.note(found.uncounted, logging.WARNING)
         said = {info: f"{self._url} says: {info}" for info in taken.infos}
         self._infos.note(said, logging.WARNING)
@@ -157,25 +156,13 @@ class PrometheusSource:
         return found, taken
 
     def _note(self, taken: Taken, asked_at: float) -> None:
-        """Put the samples' times on our own clock; one already seen keeps the time it was given.
-
-        Else the same sample, read twice, would seem to be two, some milliseconds apart.
-        """
+        """Put the samples' times on our own clock."""
         # By the time of asking: a slow server makes samples look older, never younger.
         offset = 0.0 if taken.evaluated_at is None else asked_at - taken.evaluated_at
-        if len(self._times) > len(taken.sampled):
-            self._times = {run: t for run, t in self._times.items() if run in taken.sampled}
-        for run, at in taken.sampled.items():
-            known = self._times.get(run)
-            if known is None:
-                self._times[run] = {at: min(at + offset, asked_at)}
-                continue
-            known[at] = known.pop(at, min(at + offset, asked_at))  # the newest is the last
-            if len(known) > _TIMES_KEPT:
-                del known[next(iter(known))]
+        self._dates.take(taken.sampled, offset, asked_at)
 
     def _date_of(self, target: str, session_id: str) -> float:
-        return next(reversed(self._times[target, session_id].values()))
+        return self._dates.of((target, session_id))
 
     def _partial(self, missing: Sequence[str]) -> list[Problem]:
         if not missing:

@@ -60,6 +60,11 @@ class Rows(Generic[AnyStr, T]):
             if slot is not None:
                 yield row, slot
 
+    @property
+    def slots(self) -> Sequence[T | None]:
+        """Return what there is for each row."""
+        return self._slots
+
     def series(self, row: AnyStr) -> AnyStr:
         """Return a row without its value."""
         return row.rpartition(self._before_value)[0]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,7 @@ from otel_budget.sources.notices import Notices, one_line
 from otel_budget.sources.pages import SessionPages
 from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageReader
 from otel_budget.sources.preset import assembled, count, uncounted
+from otel_budget.sources.stamps import Stamps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +54,8 @@ class ScrapeTarget:
     access: Access = field(default_factory=Access)
     preset: Preset | None = None
     """How to read what another program shows; None for what otel-budget shows."""
+    honor_timestamps: bool = True
+    """False: whatever a sample says, it is taken to be of when it was scraped."""
 
     @property
     def key(self) -> str:
@@ -80,10 +84,10 @@ class ScrapeSettings:
 class ScrapeSource:
     """A source that asks the agents' own endpoints. Its target ids are their URLs."""
 
-    def __init__(self, settings: ScrapeSettings, clock: Clock) -> None:
-        """Open nothing yet."""
+    def __init__(self, settings: ScrapeSettings, clock: Clock, wall: Clock = time.time) -> None:
+        """Open nothing yet. wall: as of Fetcher."""
         self._settings, self._clock = settings, clock
-        self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit)
+        self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit, wall)
         self._files = FileTargets(settings.file_sd)
         self._discovering = asyncio.Lock()
         self._known: dict[str, ScrapeTarget] = {}
@@ -94,6 +98,11 @@ class ScrapeSource:
         """Of the agents' own targets, by key."""
         self._readers: dict[str, PageReader] = {}
         """Of those with a preset."""
+        self._stamps: dict[str, Stamps] = {}
+        """Of those whose timestamps count."""
+        self._odd_times: dict[str, str] = {}
+        """Target to what, in the present reading, is odd about its timestamps."""
+        self._time_notices = Notices(logger, "targets have timestamps that are odd")
         self._strange: dict[str, str] = {}
         """Target to why what it answers, in the present reading, is no agent's."""
         self._defects: set[str] = set()
@@ -108,13 +117,15 @@ class ScrapeSource:
 
     async def read(self) -> Reading:
         """Scrape all targets at once; see Source.read."""
-        self._strange, self._uncounted, self._unmatched = {}, {}, {}
+        self._strange, self._uncounted = {}, {}
+        self._unmatched, self._odd_times = {}, {}
         targets, problems = await self._discover()
         self._note_targets(targets)
         listed = bool(targets) or not problems
         reading = replace(await self._ask(targets, problems), listed=listed)
         self._notices.note(self._strange, logging.WARNING)
         self._foreign_notices.note(self._uncounted, logging.WARNING)
+        self._time_notices.note(self._odd_times, logging.WARNING)
         return replace(reading, unmatched={**self._unmatched, **self._strange})
 
     async def read_run(self, session_id: str) -> Reading | None:
@@ -191,6 +202,11 @@ class ScrapeSource:
             for key, target in targets.items()
             if target.preset is not None
         }
+        self._stamps = {
+            key: self._stamps.get(key) or Stamps()
+            for key, target in targets.items()
+            if target.honor_timestamps
+        }
         self._known = targets
         self._turns = {key: self._turns.get(key) or asyncio.Lock() for key in targets}
         self._defects &= {target.url for target in targets.values()}
@@ -203,8 +219,8 @@ class ScrapeSource:
                 fetched = await self._fetcher.fetch(target.url, target.access, accept=ACCEPT)
                 if fetched.missing:
                     fetched = _whole_lines(fetched)
-                found = await asyncio.to_thread(self._assemble, target, fetched)
-            return found, _partial(target, fetched)
+                found, waits = await asyncio.to_thread(self._dated, target, fetched)
+            return found, _partial(target, fetched.missing, waits)
         except (FetchError, ExpositionError) as exc:
             return None, Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {exc}")
         except Exception as exc:
@@ -214,6 +230,17 @@ class ScrapeSource:
             self._defects.add(target.url)
             what = one_line(f"{type(exc).__name__}: {exc}")
             return None, Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {what}")
+
+    def _dated(self, target: ScrapeTarget, fetched: Fetched) -> tuple[Assembled, str]:
+        """Return what a page shows, with its dates, and why it shows nothing yet."""
+        found = self._assemble(target, fetched)
+        stamps = self._stamps.get(target.key)
+        if stamps is None:
+            return found, ""
+        stamped = stamps.take(found, fetched)
+        if stamped.odd:
+            self._odd_times[target.key] = f"target {target.url}: {'; '.join(stamped.odd)}"
+        return stamped.found, stamped.waits
 
     def _assemble(self, target: ScrapeTarget, fetched: Fetched) -> Assembled:
         if target.preset is not None:
@@ -265,10 +292,11 @@ def place_of(url: str) -> str:
     return urlsplit(url).netloc
 
 
-def _partial(target: ScrapeTarget, fetched: Fetched) -> Problem | None:
-    if not fetched.missing:
+def _partial(target: ScrapeTarget, missing: Sequence[str], waits: str) -> Problem | None:
+    if not missing and not waits:
         return None
-    said = f"{target.url}: its page is partial: {'; '.join(fetched.missing)}"
+    why = f"its page is partial: {'; '.join(missing)}" if missing else waits
+    said = f"{target.url}: {why}"
     return Problem(target.url, Reason.PARTIAL_DATA, said)
 
 

@@ -37,16 +37,17 @@ _KINDS_KEPT = 1000
 class Kind:
     """What series of several sessions have in common."""
 
-    __slots__ = ("counter", "declared", "labels", "name", "rule")
+    __slots__ = ("counter", "declared", "judged", "labels", "name", "rule")
 
     def __init__(self, name: str, labels: Mapping[str, str], declared: str | None) -> None:
         """Keep what is known of it. labels: without the session id."""
         self.name, self.labels, self.declared = name, labels, declared
         self.rule = SINGLE_FACTS.get(name)
         """How it is taken in, if it is a single fact."""
+        self.judged = name in semconv.JUDGED_COUNTERS
         self.counter: tuple[str, str] | None = None
         """Resource and further labels, if it is a judged counter."""
-        if declared in COUNTER_TYPES and name in semconv.JUDGED_COUNTERS:
+        if declared in COUNTER_TYPES and self.judged:
             self.counter = semconv.JUDGED_COUNTERS[name], labels_text(labels)
 
 

@@ -17,7 +17,9 @@ LIMITS = PageLimits(samples=40)
 TARGET, AT = "http://a/metrics", 1000.0
 
 values = st.sampled_from(["0", "1", "1.0", "2", "7.5", "1e3", "-1", "0.3", "9e300"])
-odd = st.sampled_from(["NaN", "+Inf", "x", "1.2.3", "1 1700000000000", "1 ", "1\r"])
+odd = st.sampled_from(["NaN", "+Inf", "x", "1.2.3", "1 1700000000000", "1 ", "1\r", "1 -5", "1 2 3",
+                       "1 1e12", '1 # {a="b"} 1', "1  1700000000000"])  # fmt: skip
+stamps = st.sampled_from(["1700000000000", "1700000001000", "1700000000", "0"])
 ids = st.sampled_from(["a", "b", "c", "not an id", ""])
 names = st.sampled_from([*NEEDED, "python_info", "otel_budget_active_seconds"])
 further = st.sampled_from([
@@ -34,6 +36,10 @@ comments = st.builds(
 def page_rows(draw: st.DrawFn) -> list[list[str]]:
     """Return pages that have most of their lines, or series, from the page before."""
     value = st.one_of(values, odd) if draw(st.integers(0, 3)) == 0 else values
+    stamped = draw(st.integers(0, 3))  # no line, hardly any, or most of them
+    if stamped:
+        some = [st.builds("{} {}".format, values, stamps)] * stamped
+        value = st.one_of(value, *some)
     line = st.one_of(*[st.builds("{} {}".format, series, value)] * 3, comments)
     page = draw(st.lists(line, min_size=4, max_size=15))
     pages = [page]
@@ -41,7 +47,7 @@ def page_rows(draw: st.DrawFn) -> list[list[str]]:
         stays = draw(st.booleans())  # every series in its place
         page = [line for line in page if stays or draw(st.integers(0, 9))]
         for place, text in enumerate(page):
-            before, _, _ = text.rpartition(" ")
+            before = text[: text.rfind("}") + 1]
             if not text.startswith("#") and draw(st.booleans()):
                 page[place] = f"{before} {draw(value)}"
         if not stays:
