@@ -77,8 +77,8 @@ class Account(Pace):
         self.ended_at: float | None = None
         self.shown_in = 0
         """Number of the reading that showed it last, as the ledger counts them."""
-        self.lost_target = False
-        """True if its target gave nothing when it was last to show it."""
+        self.lost_target_at: float | None = None
+        """Since when its target gives nothing; None if it answers."""
         self.vanished_at: float | None = None
         """When it was found not to be there any more, without having said that it ends."""
         self.resets = 0

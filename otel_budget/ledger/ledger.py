@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 #: Other runs under one id that are watched at most; each until it was silent for so many seconds.
 _RIVALS_MOST, _RIVALS_KEPT = 8, 600.0
+#: Seconds within which a target that gives nothing is taken away if its process ended in order: a
+#: Prometheus takes some to hear of it.
+_LEFT = 30.0
 #: Seconds a run whose end was seen keeps its last verdict; one that vanished, its verdict after the
 #: hold.
 KEEP_ENDED = 600.0
@@ -106,7 +109,8 @@ class Ledger:
         """Of the runs in the newest reading with any, the most that samples are late by, steadily;
         seconds."""
         self._trouble: dict[str, Reason] = {}
-        self._whole_readings = 0
+        self.whole_readings = 0
+        """Readings so far that know all targets."""
         self._targets: frozenset[str] | None = None
         """All that there were at the last whole reading; None if that is not known."""
         self._down: frozenset[str] = frozenset()
@@ -122,7 +126,7 @@ class Ledger:
             others = {t: reason for t, reason in self._trouble.items() if t not in reading.asked}
             trouble = {**others, **trouble}
         else:
-            self._whole_readings += 1
+            self.whole_readings += reading.targets is not None
             self._targets, self._down = reading.targets, reading.down
             if reading.sessions:
                 self.lag = 0.0
@@ -167,9 +171,9 @@ class Ledger:
             self._observe_rival(account, reading, of, confirmed=confirmed)
             return
         account.expected_gap = of.spacing
-        account.shown_in = self._whole_readings
-        if account.lost_target or account.vanished_at is not None:
-            account.lost_target, account.vanished_at = False, None
+        account.shown_in = self.whole_readings
+        if account.lost_target_at is not None or account.vanished_at is not None:
+            account.lost_target_at = account.vanished_at = None
         self._note(account.observe(reading, confirmed=confirmed, read_at=of.read_at), account)
         self.lag = max(self.lag, account.lag.seconds)
         if self._rivals:
@@ -204,7 +208,7 @@ class Ledger:
                 del rivals[min(rivals, key=lambda known: rivals[known].account.heard_at)]
             rival = rivals[start] = Rival(_opened(reading, of))
         rival.account.expected_gap = of.spacing
-        rival.account.shown_in = self._whole_readings
+        rival.account.shown_in = self.whole_readings
         rival.observe(reading, of.read_at, confirmed=confirmed, since=account.first_seen_at)
         absent = self.absences.since(account.heard_at)
         if replaces(account, reading, confirmed=confirmed, moved=rival.moved, absent=absent):
@@ -290,7 +294,7 @@ class Ledger:
         since, watched_from = account.implausible_since, account.watched_from
         trouble = self._account_trouble(account)
         facts = account.facts
-        if account.shown_in != self._whole_readings and self._has_vanished(account, trouble, now):
+        if account.shown_in != self.whole_readings and self._has_vanished(account, trouble, now):
             facts = facts._replace(state=semconv.VANISHED)
         return Balance(
             session_id=account.session_id,
@@ -339,7 +343,8 @@ class Ledger:
     def _has_vanished(self, account: Account, trouble: Reason | None, now: float) -> bool:
         """Tell whether a run that the last reading did not show is not there any more.
 
-        Not if its target gives nothing, nor if it was taken away after that: then its process died.
+        Not if its target gives nothing, nor if that was taken away long after: then its process
+        died.
         """
         if account.vanished_at is not None:
             return True
@@ -347,9 +352,11 @@ class Ledger:
             return False
         places = {plain_target(target) for target in account.targets}
         if trouble is not None or not places.isdisjoint(self._down):
-            account.lost_target = True
+            if account.lost_target_at is None:
+                account.lost_target_at = now
             return False
-        if account.lost_target and places.isdisjoint(self._targets):
+        lost_at = account.lost_target_at
+        if lost_at is not None and now - lost_at > _LEFT and places.isdisjoint(self._targets):
             return False
         account.vanished_at = now
         self.vanished.append(account.session_id)

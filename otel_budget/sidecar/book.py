@@ -235,9 +235,11 @@ class Book:
     def _judge(self, rules: Rules, now: float, *, every: bool) -> list[Judged]:
         """Judge every run, or those only whose last verdict does not stand any more."""
         judged: list[Judged] = []
+        newest = self._ledger.whole_readings
         for session_id, account in self._ledger.accounts.items():
             before = self._published.get(session_id)
-            if every or before is None or not before.stands(account, now):
+            missing = account.shown_in != newest and account.ended_at is None
+            if every or missing or before is None or not before.stands(account, now):
                 balance = self._ledger.balance(account, now, rules.ceilings)
                 if balance.active is not None:
                     account.note_active(balance.active)

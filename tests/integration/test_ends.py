@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from otel_budget import ResourceMonitor, serve_metrics
-from tests.exposition import serve
 from tests.processes import SidecarProcess, sidecar, until
-from tests.prometheus_process import free_port, prometheus
+from tests.prometheus_process import SCRAPE_INTERVAL, free_port, prometheus
+from tests.query import Prometheus
 
+RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "otel-budget.rules.yaml"
 #: A batch job: it uses 3,000 tokens, ends in order, and says how long its end took.
 JOB = """
 import atexit, json, multiprocessing, sys, time
@@ -30,7 +32,8 @@ from otel_budget import ResourceLimits, ResourceMonitor, serve_metrics
 def job():
     serve_metrics("127.0.0.1", options.get("port", 0), options.get("register"),
                   scrape_wait=options.get("scrape_wait"))
-    with ResourceMonitor(ResourceLimits(), options["id"], sidecar=options.get("sidecar")) as run:
+    with ResourceMonitor(ResourceLimits(), options["id"], sidecar=options.get("sidecar"),
+                         scope=options.get("scope")) as run:
         for _ in range(20):
             run.record_operation(tokens=150, api_call=True)
             time.sleep(options["seconds"] / 20)
@@ -130,30 +133,71 @@ def test_leaving_a_run_waits_for_nobody(tmp_path: Path) -> None:
             until(lambda: known(process, "request-19") == ("completed", 1) or None)
 
 
+def rules(folder: Path) -> Path:
+    """Write the shipped rules, evaluated often, one with a short wait."""
+    found = yaml.safe_load(RULES.read_text())
+    for group in found["groups"]:
+        group["interval"] = SCRAPE_INTERVAL
+        for rule in group["rules"]:
+            if rule.get("alert") == "OtelBudgetNoData":
+                rule["for"] = "2s"
+    file = folder / "rules.yaml"
+    file.write_text(yaml.safe_dump(found))
+    return file
+
+
+def fired(server: Prometheus) -> set[tuple[str, str, str]]:
+    """Return every alert that fired: its name, the run it is about, and the team."""
+    rows = server.vector('last_over_time(ALERTS{alertstate="firing"}[5m])')
+    labels = [row["metric"] for row in rows]
+    return {(one["alertname"], one.get("session_id", ""), one.get("team", "")) for one in labels}
+
+
 @pytest.mark.real("prometheus")
-def test_through_a_prometheus_a_target_taken_away_is_told_from_one_that_is_down(
-    tmp_path: Path,
-) -> None:
-    """Of two live runs one is killed, and the entry of the other is removed."""
-    targets = tmp_path / "targets"
-    found = [{"job_name": "jobs", "file_sd_configs": [{"files": [f"{targets}/*.json"]}]}]
+def test_through_a_prometheus_only_the_process_that_was_killed_is_told_of(tmp_path: Path) -> None:
+    """Of jobs that end in order, one after another on one port or each on its own, nobody is."""
+    targets, port = tmp_path / "targets", free_port()
     targets.mkdir()
-    # A page that stays: Prometheus begins to scrape 5 s after its targets change.
-    with serve() as other, prometheus(tmp_path, [other.address], found) as url:
-        given = {"register": str(targets), "seconds": 60}
-        jobs = [Job(name, **given) for name in ("killed", "removed")]
-        flags = ("--prometheus", url, "--interval", "0.3")
+    jobs: list[dict[str, Any]] = [
+        {"job_name": "jobs", "file_sd_configs": [{"files": [f"{targets}/*.json"]}]}
+    ]
+    fixed = f"127.0.0.1:{port}"
+    sidecar_port = free_port()
+    # Longer than a process takes to be taken away, as it is at 15 s.
+    every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "200ms"}
+    jobs[0]["scrape_interval"] = "2s"
+    more = {"rule_files": [str(rules(tmp_path))], "global": every}
+    addresses = [fixed, f"127.0.0.1:{sidecar_port}"]
+    with (
+        prometheus(tmp_path, addresses, jobs, more) as url,
+        sidecar(
+            tmp_path, "--prometheus", url, "--interval", "0.3",
+            listen=f"127.0.0.1:{sidecar_port}",
+        ) as process,
+    ):  # fmt: skip
+        server = Prometheus(url)
+        given = {"register": str(targets), "sidecar": process.url, "scope": {"team": "search"}}
+        killed, removed = Job("killed", seconds=60, **given), Job("removed", seconds=60, **given)
         try:
-            with sidecar(tmp_path, *flags) as process:
-                ids = {job.session_id for job in jobs}
-                until(lambda: {known(process, each)[0] for each in ids} == {"running"} or None)
-                jobs[0].kill()
-                entry = next(targets.glob(f"*-{jobs[1].pid}-*.json"))
-                entry.unlink()
-                until(lambda: known(process, "removed")[0] == "vanished" or None)
-                time.sleep(1)
-                assert known(process, "killed")[0] == "running"
-                assert "session removed: vanished" in process.said()
+            batch = [Job(f"batch-{n}", seconds=9, **given) for n in range(2)]
+            patient = Job("patient", seconds=9, scrape_wait=5, **given)
+            for number in range(3):
+                Job(f"nightly-{number}", seconds=0.5, port=port, scrape_wait=5).done()
+            until(lambda: known(process, "killed")[0] == "running" or None)
+            until(lambda: known(process, "removed")[0] == "running" or None)
+            next(targets.glob(f"*-{removed.pid}-*.json")).unlink()
+            for job in (*batch, patient):
+                job.done()
+            killed.kill()
+            told = {("OtelBudgetNoData", "killed", "search")}
+            until(lambda: fired(server) >= told or None)
+            time.sleep(4)  # by now the others would be without data for as long
+            assert fired(server) - {("OtelBudgetTickOverrun", "", "")} == told  # a busy machine
+            exact = ["patient", *(f"nightly-{n}" for n in range(3))]
+            assert {known(process, each) for each in exact} == {("completed", 3000)}
+            assert known(process, "removed")[0] == "vanished"
+            left = {known(process, f"batch-{n}")[0] for n in range(2)}
+            assert left <= {"completed", "vanished"}
         finally:
-            for job in jobs:
-                job.kill()
+            killed.kill()
+            removed.kill()

@@ -92,6 +92,23 @@ def test_a_run_whose_target_gives_nothing_has_not_vanished(parts: Sidecar) -> No
     assert verdict.run_state == "running"
 
 
+def test_a_run_that_ends_in_order_may_be_refused_once_before_its_target_goes(
+    parts: Sidecar,
+) -> None:
+    """A Prometheus takes some seconds to hear that it was taken away."""
+    step(parts, refused(START + 45))
+    verdict = later(parts, START + 105, shown(at=START + 60, targets=[OTHER]))
+    assert verdict.run_state == semconv.VANISHED
+
+
+def test_a_run_that_is_missing_is_looked_at_at_once(parts: Sidecar) -> None:
+    """Its target may give nothing a moment later, when another process has come and gone."""
+    for at, reading in ((45.0, shown(at=START + 45)), (46.0, refused(START + 46))):
+        verdict = step(parts, reading)
+        assert verdict is not None
+        assert verdict.run_state == semconv.VANISHED, at
+
+
 def test_a_source_that_gives_nothing_makes_no_run_vanish(parts: Sidecar) -> None:
     """What targets there are is not known then, nor where they are not told."""
     down = Reading("scrape", START + 45, problems=(Problem("", Reason.SOURCE_ERROR, "down"),))
