@@ -92,7 +92,8 @@ _READ_EPILOG = f"""Without --preset the program is recognised by the metrics it 
 
 exit status:
   {EXIT_CONTINUE}  read, even if nothing was used yet
-  {EXIT_FAILED}  no such page, no exposition, or no program that is recognised
+  {EXIT_FAILED}  no such page, no exposition, no program that is recognised, or nothing of what
+     looks like use is understood
   {EXIT_USAGE}  wrong usage
 
 examples:

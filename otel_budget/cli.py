@@ -154,7 +154,7 @@ def _read(arguments: argparse.Namespace) -> int:
         print(f"otel-budget: {page.remark}", file=sys.stderr)
     report = report_on(page, arguments.preset)
     print(report.to_json() if arguments.json else in_words(report))
-    return EXIT_CONTINUE
+    return EXIT_FAILED if report.not_understood else EXIT_CONTINUE
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

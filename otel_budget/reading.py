@@ -18,7 +18,7 @@ from otel_budget.config.preset_files import preset_of_argument, shipped
 from otel_budget.errors import InvalidValueError, OtelBudgetError
 from otel_budget.model import preset as roles
 from otel_budget.sources.notices import one_line, some
-from otel_budget.sources.parse import ACCEPT, PageLimits, PageReader
+from otel_budget.sources.parse import ACCEPT, PageLimits, PageReader, escaped
 from otel_budget.sources.preset import Ignored, count
 from otel_budget.sources.recognise import OTEL_BUDGET, Match, recognise
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from otel_budget.model.preset import Preset
     from otel_budget.model.usage import Number
+    from otel_budget.sources.assemble import Sample
     from otel_budget.sources.preset import ForeignSession
 
 _MOST_BYTES: Final = 50_000_000
@@ -34,7 +35,13 @@ _MOST_SAMPLES: Final = 500_000
 _SECONDS: Final = 10.0
 _SECONDS_TO_PARSE: Final = 30.0
 _OPENMETRICS: Final = "application/openmetrics-text"
-_METRIC: Final = re.compile(rb"(?:^|\n)[ \t]*([A-Za-z_:][A-Za-z0-9_:]*)[ \t]*[{ \t]")
+_METRIC: Final = re.compile(
+    rb'(?:^|\n)[ \t]*(?:([A-Za-z_:][A-Za-z0-9_:]*)[ \t]*[{ \t]|\{[ \t]*"((?:[^"\\\n]|\\.)*)")'
+)
+#: Names of metrics that may well be a use of tokens or money.
+_LIKE_USE: Final = re.compile(
+    r"(?:^|[^a-z])(?:tokens?|costs?|spend|usd|dollars?)(?:$|[^a-z])", re.IGNORECASE
+)
 _NAMESSHOWN: Final = 12
 #: Digits behind the point of a dollar: sums of floats are exact no further.
 _CENT: Final = Decimal("1e-9")
@@ -75,6 +82,8 @@ class Report:
     """For people."""
     sessions: Sequence[ForeignSession]
     ignored: Mapping[Ignored, int]
+    not_understood: Sequence[str] = ()
+    """Where nothing counts: metrics above 0 that should have, or look as if they should."""
 
     def to_json(self) -> str:
         """Return it as one line of JSON, as docs/presets.md describes it."""
@@ -88,6 +97,7 @@ class Report:
                      "reason": one.reason}
                     for one, samples in self.ignored.items()
                 ],
+                "not_understood": list(self.not_understood),
                 "notes": dict(self.preset.notes),
             }
         )  # fmt: skip
@@ -122,6 +132,7 @@ def report_on(page: Page, chosen: str | None) -> Report:
     given = None if chosen is None else presets.get(chosen) or preset_of_argument(chosen)
     candidates = list(presets.values()) if given is None else [*presets.values(), given]
     wanted = {name for one in candidates for name in (*one.names, *one.recognised_by)}
+    wanted |= {name for name in _names(page.body) if _LIKE_USE.search(name)}
     reader = PageReader(wanted, PageLimits(samples=_MOST_SAMPLES), _SECONDS_TO_PARSE)
     samples = reader.read(page.body, page.content_type)
     matches = recognise(presets.values(), samples)
@@ -134,7 +145,8 @@ def report_on(page: Page, chosen: str | None) -> Report:
     counted = count(preset, samples, page.place)
     ignored = {**counted.ignored, **_rest(page.body, preset, matches)}
     sessions = sorted(counted.sessions, key=lambda session: session.session_id)
-    return Report(preset, by, sessions, dict(sorted(ignored.items())))
+    strange = () if sessions else _not_understood(preset, samples)
+    return Report(preset, by, sessions, dict(sorted(ignored.items())), strange)
 
 
 def _fetched(url: str) -> Page:
@@ -162,8 +174,15 @@ def _reason(matches: Sequence[Match]) -> str:
     return f"{by}; it goes before {', '.join(others)}, which fit as well" if others else by
 
 
+def _not_understood(preset: Preset, samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Return the metrics of a page without a session that show a use, or look as if they did."""
+    used = {sample.name for sample in samples if sample.value != 0}
+    return tuple(sorted(n for n in used if n in preset.names or _LIKE_USE.search(n)))
+
+
 def _names(body: bytes) -> Counter[str]:
-    return Counter(name.decode() for name in _METRIC.findall(body))
+    found = (plain or quoted for plain, quoted in _METRIC.findall(body))
+    return Counter(escaped(name.decode("utf-8", "replace"), {})[0] for name in found)
 
 
 def _nobody(body: bytes, presets: Mapping[str, Preset]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget.model import preset as roles
 from otel_budget.reading import NOTHING, SHOWN, money
-from otel_budget.sources.notices import one_line
+from otel_budget.sources.notices import one_line, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,10 @@ def in_words(report: Report) -> str:
     """Return a report as text."""
     lines = [f"{report.preset.title} (preset {report.preset.name})"]
     lines += _wrapped(f"recognised by: {report.recognised_by}")
-    lines += ["", *_table(report.sessions), *_remarks(report.sessions)]
+    if report.sessions or not report.not_understood:
+        lines += ["", *_table(report.sessions), *_remarks(report.sessions)]
+    else:
+        lines += ["", *_wrapped(_not_understood(report))]
     for role, note in report.preset.notes.items():
         lines += _wrapped(f"{role}: {note}")
     if report.ignored:
@@ -47,6 +50,16 @@ def _table(sessions: Sequence[ForeignSession]) -> list[str]:
     for name, text in zip(ids, texts, strict=True):
         lines += [*textwrap.wrap(name, _WIDTH), f"  {text}"]
     return lines
+
+
+def _not_understood(report: Report) -> str:
+    metrics = len(report.not_understood)
+    many = f"{metrics} metrics look" if metrics > 1 else "1 metric looks"
+    named = one_line(some(report.not_understood, ", "))
+    return (
+        f"not understood: {many} like use, and none of it is counted by preset "
+        f"{report.preset.name}: {named}; is it the right preset? One of your own may extend it"
+    )
 
 
 def _cell(session: ForeignSession, role: str) -> str:

@@ -36,6 +36,9 @@ _SAMPLE_LINE: Final = re.compile(
     r"([a-z_:][a-z0-9_:]*)(?:[ \t]*\{.*\}[ \t]*|[ \t]+)[-+]?(?:[0-9.]|nan|inf)", re.IGNORECASE
 )
 VALUE: Final = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]+)?", re.IGNORECASE)
+#: Names as they were before any UTF-8 was allowed in them, and what is none of theirs.
+_LEGACY: Final = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
+_NO_LEGACY: Final = re.compile(r"[^A-Za-z0-9_:]")
 _TYPE_LINE: Final = re.compile(r"#[ \t]+TYPE[ \t]+(\S+)[ \t]+(\S+)")
 
 Series = tuple[str, dict[str, str]]
@@ -107,8 +110,8 @@ class PageReader:
             (
                 None,
                 Sample(
-                    sample.name,
-                    self._bounded(sample.labels),
+                    name,
+                    self._bounded(labels),
                     sample.value,
                     family.type,
                     None if sample.timestamp is None else time_of(float(sample.timestamp)),
@@ -116,7 +119,8 @@ class PageReader:
             )
             for family in families
             for sample in family.samples
-            if sample.name in self._wanted
+            for name, labels in (escaped(sample.name, sample.labels),)
+            if name in self._wanted
         ]
 
     def _read_text(self, text: str) -> list[tuple[str | None, Sample]]:
@@ -184,9 +188,10 @@ class PageReader:
         usual = not exemplar and apart(line)[0].rpartition(" ")[0].endswith("}")
         for family in list(text_string_to_metric_families(line)):
             for sample in family.samples:
-                if sample.name in self._wanted:
+                name, labels = escaped(sample.name, sample.labels)
+                if name in self._wanted:
                     # Written out again: a whole number comes as an int, too large for float().
-                    series = (sample.name, self._bounded(sample.labels))
+                    series = (name, self._bounded(labels))
                     at = sample.timestamp
                     if at is not None:
                         at = None if exemplar else time_of(float(at))
@@ -257,11 +262,23 @@ def is_openmetrics(content_type: str) -> bool:
     return content_type.strip().lower().startswith("application/openmetrics-text")
 
 
+def escaped(name: str, labels: dict[str, str]) -> Series:
+    """Return a series by the names it had before Prometheus 3: with ``_`` for dots and the like."""
+    if _LEGACY.fullmatch(name) and all(map(_LEGACY.fullmatch, labels)):
+        return name, labels
+    return _NO_LEGACY.sub("_", name), {_NO_LEGACY.sub("_", k): v for k, v in labels.items()}
+
+
 def note_type(line: str, declared: dict[str, str]) -> None:
     """Note a type; of two for one metric the one that is no counter's.
 
     Not left to the parser: it takes the last of several, and forgets one the samples contradict.
     """
     found = _TYPE_LINE.match(line)
-    if found is not None and declared.get(found[1]) in (None, "counter"):
-        declared[found[1]] = found[2]
+    if found is None:
+        return
+    name = found[1]
+    if name.startswith('"'):
+        name, _ = escaped(name.strip('"'), {})
+    if declared.get(name) in (None, "counter"):
+        declared[name] = found[2]

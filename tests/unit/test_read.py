@@ -267,3 +267,93 @@ def test_a_url_that_does_not_answer_is_an_error(capsys: pytest.CaptureFixture[st
     err = capsys.readouterr().err
     assert "hunter2" not in err
     assert "Traceback" not in err
+
+
+SPRING = """\
+# TYPE gen_ai_client_token_usage_total counter
+gen_ai_client_token_usage_total{gen_ai_operation_name="chat",gen_ai_token_type="input"} 2562
+gen_ai_client_token_usage_total{gen_ai_operation_name="chat",gen_ai_token_type="output"} 41
+gen_ai_client_token_usage_total{gen_ai_operation_name="chat",gen_ai_token_type="total"} 2603
+gen_ai_client_token_usage_total{gen_ai_operation_name="embedding",gen_ai_token_type="input"} 130
+gen_ai_client_token_usage_total{gen_ai_operation_name="embedding",gen_ai_token_type="total"} 130
+# TYPE gen_ai_client_operation_seconds summary
+gen_ai_client_operation_seconds_count{gen_ai_operation_name="chat"} 7
+"""
+
+
+def test_the_tokens_of_gen_ai_are_read_from_a_counter_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Spring AI exports them; the total is never added."""
+    file = tmp_path / "page.prom"
+    file.write_text(SPRING, encoding="utf-8")
+    found = read(capsys, str(file))
+    assert (found["preset"], found["not_understood"]) == ("gen_ai", [])
+    (session,) = found["sessions"]
+    assert (session["input"], session["output"], session["calls"]) == (2692, 41, 7)
+    assert session["tokens"] == 2733
+
+
+def test_a_counter_beside_the_histogram_of_the_same_tokens_counts_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever says more."""
+    file = tmp_path / "page.prom"
+    histogram = 'gen_ai_client_token_usage_sum{gen_ai_token_type="input"} 2692\n'
+    file.write_text(SPRING + histogram, encoding="utf-8")
+    (session,) = read(capsys, str(file))["sessions"]
+    assert session["tokens"] == 2733
+
+
+UTF8 = """\
+# TYPE "gen_ai.client.token.usage" histogram
+{"gen_ai.client.token.usage_bucket","gen_ai.token.type"="input",le="+Inf"} 12
+{"gen_ai.client.token.usage_sum","gen_ai.token.type"="input"} 5400
+{"gen_ai.client.token.usage_count","gen_ai.token.type"="input"} 12
+{"gen_ai.client.token.usage_sum","gen_ai.token.type"="output"} 900
+{"gen_ai.client.token.usage_count","gen_ai.token.type"="output"} 12
+"""
+
+
+@pytest.mark.parametrize("preset", [(), ("--preset", "gen_ai")])
+def test_names_with_dots_are_read_as_if_they_were_escaped(
+    preset: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Prometheus does it for readers that do not ask for UTF-8."""
+    file = tmp_path / "page.prom"
+    file.write_text(UTF8, encoding="utf-8")
+    (session,) = read(capsys, str(file), *preset)["sessions"]
+    assert (session["input"], session["output"], session["calls"]) == (5400, 900, 12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SPRING,
+        'litellm_tokens_total{model="m"} 5\n',
+        '{"acme.llm.cost.usd"} 0.5\n',
+        'claude_code_token_usage_total{session_id="/",type="input"} 5\n',
+    ],
+)
+def test_use_that_is_not_understood_is_not_called_none(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It exits with another status, and names the metrics."""
+    file = tmp_path / "page.prom"
+    file.write_text(text, encoding="utf-8")
+    assert main(["read", str(file), "--preset", "claude_code"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "not understood: 1 metric looks like use, and none of it is counted" in out
+    assert "nothing was used yet" not in out
+    assert main(["read", str(file), "--preset", "claude_code", "--json"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["not_understood"]) == 1
+
+
+def test_a_page_on_which_nothing_was_used_is_in_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A metric at 0 is no use, whatever its name."""
+    file = tmp_path / "page.prom"
+    file.write_text("acme_tokens_total 0\nprocess_cpu_seconds_total 5\n", encoding="utf-8")
+    assert main(["read", str(file), "--preset", "claude_code"]) == 0
+    assert "nothing was used yet" in capsys.readouterr().out
