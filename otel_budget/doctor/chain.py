@@ -23,6 +23,7 @@ from otel_budget.errors import ListenError
 from otel_budget.instrumentation.automatic import ENV_EXPORTER
 from otel_budget.instrumentation.endpoint import serve_metrics
 from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.instrumentation.shown import ENV_MULTIPROCESS
 from otel_budget.model.verdict import LimitStatus
 from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageReader
 
@@ -98,6 +99,11 @@ def settings() -> Iterator[Finding]:
     elif exporters.strip().lower() == "none":
         said = f"exporter off: {ENV_EXPORTER} is none: a run opens no /metrics by itself"
         yield broken("exporter", said, "set it to prometheus, or call serve_metrics() in the run")
+    if os.environ.get(ENV_MULTIPROCESS):
+        said = f"{ENV_MULTIPROCESS} is set: the page made of its files holds no runs"
+        yield warning(
+            "exporter", said, "call serve_metrics(port=0, register=FOLDER) in each worker"
+        )
     if os.environ.get(ENV_TEMPORALITY, "").strip().lower() in _DELTA:
         said = f"delta temporality: {ENV_TEMPORALITY} is set; through OTLP counters come as deltas"
         yield warning(

@@ -15,6 +15,7 @@ from otel_budget.instrumentation.forked import in_child
 if TYPE_CHECKING:
     from pathlib import Path
 
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 #: Of prometheus_client: its page of several processes has only what its own files hold.
 ENV_MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -63,9 +64,15 @@ class Shown:
             )
         if self._open:
             urls = ", ".join(sorted(self._open))
+            near = [page.host for page in self._open.values() if page.host in _LOOPBACK]
+            from_here = (
+                f' Only this host, or container, reaches {near[0]}: others need address="0.0.0.0"'
+                if near
+                else ""
+            )
             return (
                 f"nothing has scraped {urls} yet: is it among the targets of the sidecar, or of "
-                "its Prometheus?"
+                f"its Prometheus?{from_here}"
             )
         if self.inherited is not None:
             return (

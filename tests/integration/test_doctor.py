@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
+from otel_budget.doctor.chain import settings
 from otel_budget.doctor.sidecar import Figures, source
 from tests.exposition import Exposition, line, page, serve
 from tests.figures import note
@@ -343,3 +344,12 @@ def test_limits_that_nothing_can_be_held_against() -> None:
     (found,) = [one for one in source(figures) if one.link == "limits"]
     assert found.state == "warning"
     assert found.said.startswith("5 limits are not judged: nothing exports cost of run-0, cost of")
+
+
+def test_a_page_of_several_processes_that_holds_no_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What prometheus_client makes of its files is not where runs are."""
+    assert not list(settings())
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere")
+    (found,) = settings()
+    assert "holds no runs" in found.said
+    assert "in each worker" in found.advice

@@ -36,8 +36,12 @@ APPLICATIONS = "tests.libraries.servers"
 @pytest.fixture(scope="module")
 def python() -> Path:
     """The interpreter of the servers' environment."""
+    return _python("servers")
+
+
+def _python(environment: str) -> Path:
     try:
-        return python_of("servers")
+        return python_of(environment)
     except NoEnvironmentError as error:
         if os.environ.get(REQUIRE) == "1":
             raise
@@ -123,6 +127,17 @@ def test_each_request_of_fastapi_counts_its_own_calls(python: Path, tmp_path: Pa
     said = Path(log).read_text()
     assert "Failed to detach context" not in said
     assert "outside of any run" not in said
+
+
+def test_each_graph_of_langgraph_in_a_streaming_endpoint_counts_its_own_calls() -> None:
+    """Its nodes run in threads with a copy of a context that has no run any more."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OTEL_METRICS_EXPORTER": "none"}
+    done = subprocess.run(
+        [str(_python("langchain")), "-m", f"{APPLICATIONS}.graph"], cwd=ROOT, env=environment,
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [4, 4, 4, 0]
+    assert "outside of any run" not in done.stderr
 
 
 # --- processes that are forked after metrics were served ------------------------------------------
