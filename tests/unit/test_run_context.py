@@ -350,6 +350,25 @@ def test_a_run_says_at_its_end_what_was_called_outside_of_every_run_meanwhile(
     assert all("3 model calls" in text and "monitor.bind()" in text for text in lost)
 
 
+def test_a_call_in_the_context_of_a_run_that_has_ended_is_said_with_its_name(
+    make: Make, call: Call, said: list[str]
+) -> None:
+    """A body that is streamed after the ``with`` is over, or a task that outlives it."""
+    with make(session_id="over"):
+        context = contextvars.copy_context()
+    for _ in range(2):
+        context.run(call)
+    with make(session_id="around"):
+        context = contextvars.copy_context()
+        with make(session_id="inner"):
+            within = contextvars.copy_context()
+        within.run(call)
+    (text,) = [text for text in said if "after its end" in text]
+    assert text.startswith(
+        "session over: a call of gpt-4o-mini was made in its context after its end"
+    )
+
+
 def test_a_run_says_at_its_end_what_no_adapter_asked_for(
     make: Make, call: Call, said: list[str]
 ) -> None:

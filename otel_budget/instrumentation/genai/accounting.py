@@ -242,7 +242,11 @@ class Accounting:
             self.say(self.notices.unknown, call)
         if target is self.elsewhere:
             self.calls_elsewhere += call.is_call
-            self.say(self.notices.elsewhere, call)
+            ended = attribution.ended_here()
+            if ended is None:
+                self.say(self.notices.elsewhere, call)
+            else:
+                self.say(self.notices.after_end, call, ended)
 
     def say(self, notice: Callable[..., None], *about: object) -> None:
         """Say something about it, whatever the application's log handlers do."""

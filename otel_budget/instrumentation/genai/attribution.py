@@ -130,6 +130,12 @@ def current() -> Target | None:
     return target_of(None, None)
 
 
+def ended_here() -> str | None:
+    """Return the id of the run whose context this was, if it has ended and no other goes on."""
+    active = _ACTIVE.get()
+    return None if active is None or _innermost() is not None else active.target.session_id
+
+
 def _innermost() -> Activation | None:
     inner = resumed.newest()
     if inner is not None:

@@ -87,6 +87,16 @@ class Notices:
                 call.model or "an unnamed model", PAGE,
             )  # fmt: skip
 
+    def after_end(self, call: Call, session_id: str) -> None:
+        """Say that a call was made in the context of a run that has ended."""
+        if self._first(("after end", session_id)):
+            self._say(
+                "session %s: a call of %s was made in its context after its end: it is in the "
+                "process's own account, and no limit holds for it (said once for a run). Keep the "
+                "run open for as long as its code runs, until a streamed answer is sent, say: %s",
+                session_id, call.model or "an unnamed model", PAGE,
+            )  # fmt: skip
+
     def lost(self, session_id: str, calls: int) -> None:
         """Say that calls were made outside of every run while a run was entered."""
         self._say(
