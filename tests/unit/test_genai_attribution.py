@@ -239,7 +239,7 @@ def test_one_response_reported_through_two_providers_is_one_call(make: Make) -> 
             provider = TracerProvider()
             instrument(provider)
             span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
-            end(span, usage(id="two-providers"))  # type: ignore[arg-type] # the SDK's own
+            end(span, usage(id="resp_of_two_providers_1"))  # type: ignore[arg-type] # the SDK's own
     assert calls_of(monitor) == 1
 
 

@@ -160,9 +160,9 @@ def test_ids_that_a_server_makes_of_small_numbers_hide_no_call(stage: Stage) -> 
 
 
 def test_a_third_record_adds_nothing_to_what_the_second_said(stage: Stage) -> None:
-    end(stage.begin(), {"gen_ai.response.id": "r"})
+    end(stage.begin(), {"gen_ai.response.id": "resp_0001"})
     for _ in range(2):
-        stage.call(TRACELOOP, **usage(id="r"))
+        stage.call(TRACELOOP, **usage(id="resp_0001"))
     assert [call.is_call for call in stage.tally.calls] == [True, False]
     assert stage.counts == {**ONE_CALL, "operations_ok_without_usage": 1}
 

@@ -25,9 +25,9 @@ def test_spans_that_are_no_calls_count_nothing_whatever_they_carry(stage: Stage)
 
 
 def test_the_same_response_id_is_the_same_call_whoever_reports_it(stage: Stage) -> None:
-    stage.call(NATIVE, **usage(id="msg_1"))
-    stage.call(TRACELOOP, **usage(out=11, id="msg_1"))
-    stage.call(NATIVE, **usage(id="msg_1"))
+    stage.call(NATIVE, **usage(id="msg_01XFDUDYJgAACzvnptvVoYEL"))
+    stage.call(TRACELOOP, **usage(out=11, id="msg_01XFDUDYJgAACzvnptvVoYEL"))
+    stage.call(NATIVE, **usage(id="msg_01XFDUDYJgAACzvnptvVoYEL"))
     assert stage.counts == ONE_CALL
     (said,) = [text for text in stage.said if "both report" in text]
     assert said == (
@@ -35,6 +35,16 @@ def test_the_same_response_id_is_the_same_call_whoever_reports_it(stage: Stage) 
         "(said once). Switch one of them off, or name it in instrument(ignore_scopes=[...]): "
         f"{TRACELOOP!r}, {NATIVE!r}"
     )
+
+
+@pytest.mark.parametrize("made_up", ["0", "x", "unknown", "chatcmpl-local", "chatcmpl-77"])
+def test_an_id_that_stands_for_none_hides_no_call_of_its_library(
+    stage: Stage, made_up: str
+) -> None:
+    """Some servers give each answer the same one."""
+    for _ in range(3):
+        stage.call(TRACELOOP, **usage(id=made_up))
+    assert stage.counts["operations_ok"] == 3
 
 
 def test_an_id_that_one_library_gives_to_two_different_calls_does_not_hide_the_second(

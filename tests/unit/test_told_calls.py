@@ -222,3 +222,11 @@ def test_a_span_that_says_what_was_used_after_a_refusal_inside_it_is_a_call(
             ToldCall(SCOPE, None)
         span.set_attributes(usage())
     assert counts(monitor) == (1, 0, 0, 110)
+
+
+def test_an_adapter_tells_each_call_once_whatever_id_its_server_gives_it(make: Make) -> None:
+    """A server on one's own hardware may give the same one each time."""
+    with make() as monitor:
+        for _ in range(3):
+            ToldCall(SCOPE, None).close(**SAID | {"response_id": "resp_0123456789abcdef"})
+    assert counts(monitor) == (3, 0, 0, 330)

@@ -6,6 +6,8 @@ import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from otel_budget import semconv
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -16,8 +18,13 @@ if TYPE_CHECKING:
 MAX_IDS: Final = 10_000
 
 
-#: Ids that a server makes of a small number (Ollama's, of 0 to 998): they come again.
-_WEAK: Final = re.compile(r"(?:chatcmpl|cmpl)-[0-9]{1,6}")
+#: Ids that come again: those that a server makes of a small number (Ollama's, of 0 to 998), and
+#: those that stand for none ("0", "unknown", "chatcmpl-local").
+_WEAK: Final = re.compile(r"(?:chatcmpl|cmpl)-[0-9]{1,6}|.{0,7}|[^0-9]*", re.DOTALL)
+
+
+#: Our own adapters' scopes.
+_ADAPTERS: Final = semconv.SCOPE_NAME + "."
 
 
 class Known(NamedTuple):
@@ -52,8 +59,10 @@ class ResponseIds:
         if known is None or any(other.number == known.number for other in linked):
             return None
         same_scope = known.scope == node.scope
-        if same_scope and _WEAK.fullmatch(node.response_id or ""):
-            return None
+        if same_scope and (
+            node.scope.startswith(_ADAPTERS) or _WEAK.fullmatch(node.response_id or "")
+        ):
+            return None  # an adapter tells each call once, whatever id its server gives it
         if known.usage.known and usage.known and _differ(known.usage, usage, same_scope=same_scope):
             return None  # some servers use an id more than once
         return known
