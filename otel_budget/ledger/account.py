@@ -297,6 +297,10 @@ class Account(Pace):
         nameless = f"t:{target}"
         if started_at is None:
             seen_here = [i for i in self.incarnations.values() if target in i.views]
+            # By that series a source also tells labels of the target from the agent's own.
+            seen_here = seen_here or [
+                i for i in self.incarnations.values() if any(_is_at(t, target) for t in i.views)
+            ]
             if seen_here:
                 return max(seen_here, key=lambda i: i.place)
             if not confirmed and any(i.started_at is not None for i in self.incarnations.values()):
@@ -379,3 +383,8 @@ def key_of(run: float | None, key: str) -> str:
 def _lasting(facts: SessionFacts) -> tuple[object, ...]:
     """Return the facts that matter after a restart; the duration goes on by the clock."""
     return (facts.limits, facts.thresholds, facts.completion_threshold, facts.progress, facts.state)
+
+
+def _is_at(target: str, place: str) -> bool:
+    """Tell whether a target is a place with labels that were added on the way."""
+    return target.startswith(place + "{")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from prometheus_client.core import Metric
 from otel_budget import ResourceMonitor, semconv
 from otel_budget._version import __version__
 from otel_budget.instrumentation.exposition import SESSIONS, SessionCollector
+from otel_budget.ledger.ledger import Ledger
+from otel_budget.model.reading import Reading
+from otel_budget.sources.assemble import NEEDED, assemble
+from otel_budget.sources.parse import PageLimits, PageReader
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 from tests.real import require
@@ -193,3 +198,26 @@ def test_describing_the_collector_is_no_scrape() -> None:
     registry = CollectorRegistry()
     registry.register(SESSIONS)
     assert not SESSIONS._scrapers
+
+
+def test_a_reader_can_tell_a_limit_that_was_lifted_from_one_that_was_lost(make: Make) -> None:
+    """The run says how many series of limits, and of progress, it has."""
+    monitor = make(max_tokens=5000, max_cost_usd=2.5, max_active_seconds=60)
+    ledger, registry = Ledger(), registry_of(monitor)
+
+    def limits() -> set[str]:
+        reader = PageReader(NEEDED, PageLimits(), 5.0)
+        samples = reader.read(generate_latest(registry), "text/plain")
+        at = float(next(numbers))
+        ledger.apply(Reading("scrape", at, assemble(samples, "a", at).sessions))
+        return set(ledger.accounts[monitor.session_id].facts.limits)
+
+    numbers = count(1_800_000_000)
+    everything = {"duration", "active_duration", "tokens", "api_calls", "cost"}
+    assert limits() == everything
+    monitor.update_limits(max_tokens=None)
+    monitor.should_continue(0.25)
+    assert limits() == everything - {"tokens"}
+    monitor.update_limits(max_cost_usd=None)
+    monitor.should_continue()
+    assert limits() == everything - {"tokens", "cost"}
