@@ -18,7 +18,7 @@ from grafana.panels import (
     graph,
     meters,
 )
-from grafana.promql import CHOSEN, equal, per_second, recorded_rate, spent
+from grafana.promql import CHOSEN, equal, recorded_rate, spent, usage_rate
 from grafana.tables import Column, rows, share
 from otel_budget import semconv
 
@@ -110,9 +110,9 @@ def _graphs() -> list[Builder]:
             unit="currencyUSD", stack=True, span=8, calcs=("mean", "max"),
         )  # fmt: skip
 
-    tokens = per_second(semconv.USAGE_TOKENS, CHOSEN, by=semconv.TOKEN_TYPE)
-    cached = per_second(semconv.USAGE_TOKEN_DETAILS, CHOSEN, _CACHED)
-    calls = per_second(semconv.USAGE_API_CALLS, CHOSEN, by=semconv.OUTCOME)
+    tokens = usage_rate(semconv.USAGE_TOKENS, CHOSEN, by=semconv.TOKEN_TYPE)
+    cached = usage_rate(semconv.USAGE_TOKEN_DETAILS, CHOSEN, _CACHED)
+    calls = usage_rate(semconv.USAGE_API_CALLS, CHOSEN, by=semconv.OUTCOME)
     return [
         an_hour("team", "Who spends, and since when. Runs without a team are without a name."),
         an_hour("workflow", "Which kind of run spends."),

@@ -31,6 +31,7 @@ from grafana.promql import (
     CHOSEN,
     chosen,
     equal,
+    grown,
     judged,
     number_of,
     owners,
@@ -38,6 +39,7 @@ from grafana.promql import (
     resource,
     running,
     select,
+    usage_rate,
 )
 from grafana.tables import Column, rows, share
 from otel_budget import semconv
@@ -51,8 +53,8 @@ VERDICT_TEXTS = {"1": ("continue", GREEN), "0": ("stop", RED)}
 
 def overview() -> Dashboard:
     """Return the dashboard."""
-    stops = select(semconv.VERDICT_CHANGES, equal(semconv.ACTION, "stop"))
-    stopped = f"sum by (reason) (increase({stops}[$__rate_interval])) > 0"
+    stop = equal(semconv.ACTION, "stop")
+    stopped = f"{grown(semconv.VERDICT_CHANGES, '$__rate_interval', 'reason', stop)} > 0"
     return build(
         OVERVIEW,
         "otel-budget / Overview",
@@ -132,7 +134,7 @@ def _troubles() -> list[Builder]:
 
 
 def _rates() -> list[Builder]:
-    cost = f"{per_second(semconv.USAGE_COST, CHOSEN)} * 3600"
+    cost = f"{usage_rate(semconv.USAGE_COST, CHOSEN)} * 3600"
     return [
         figure(
             "Spend",
@@ -144,7 +146,7 @@ def _rates() -> list[Builder]:
         figure(
             "Tokens a second",
             "Input and output, cached input included.",
-            Query(per_second(semconv.USAGE_TOKENS, CHOSEN)),
+            Query(usage_rate(semconv.USAGE_TOKENS, CHOSEN)),
             unit="short",
         ),
     ]
@@ -200,13 +202,13 @@ def _runs() -> Builder:
 
 
 def _graphs() -> list[Builder]:
-    cost = f"{per_second(semconv.USAGE_COST, CHOSEN, by='workflow')} * 3600"
+    cost = f"{usage_rate(semconv.USAGE_COST, CHOSEN, by='workflow')} * 3600"
     return [
         graph(
             "Tokens a second, by workflow",
             "Where the tokens go, from the processes' own counters. A step up without a new run "
             "is worth a look.",
-            [Query(per_second(semconv.USAGE_TOKENS, CHOSEN, by="workflow"), "{{workflow}}")],
+            [Query(usage_rate(semconv.USAGE_TOKENS, CHOSEN, by="workflow"), "{{workflow}}")],
             unit="short",
             stack=True,
             calcs=("lastNotNull", "max"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from grafana.condition import OWN, OWNERS, Condition, burn, owners
 from grafana.conditions_sidecar import conditions
-from grafana.promql import OVER, select
+from grafana.promql import OVER, select, usage_rate
 from grafana.words import RUNBOOKS, dashboard_path, fill, shown
 from grafana.yaml_text import Block, to_yaml
 from otel_budget import semconv
@@ -24,7 +24,7 @@ def recorded() -> dict[str, str]:
     """
     rates = {
         f"workflow_team_model:{metric.name.removesuffix('_total')}:rate5m": (
-            f"sum by ({_OWNERS}) (rate({metric.name}[5m]))"
+            usage_rate(metric, by=_OWNERS)
         )
         for metric in (semconv.USAGE_TOKENS, semconv.USAGE_API_CALLS, semconv.USAGE_COST)
     }

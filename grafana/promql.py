@@ -76,10 +76,11 @@ def since(series: str, window: str) -> str:
     return f"({last} - ({before} or {last} * 0))"
 
 
-def grown(metric: semconv.Metric, window: str, by: str) -> str:
+def grown(metric: semconv.Metric, window: str, by: str, *matchers: str) -> str:
     """Return how often something happened within a window, by labels; whole numbers."""
-    counted = f"(increase({metric.name}[{window}]) and resets({metric.name}[{window}]) > 0)"
-    return f"round(sum by ({by}) ({counted} or {since(metric.name, window)}))"
+    series = select(metric, *matchers)
+    counted = f"(increase({series}[{window}]) and resets({series}[{window}]) > 0)"
+    return f"round(sum by ({by}) ({counted} or {since(series, window)}))"
 
 
 def spent(metric: semconv.Metric, *matchers: str, by: str = "", window: str = "$__range") -> str:
@@ -90,8 +91,7 @@ def spent(metric: semconv.Metric, *matchers: str, by: str = "", window: str = "$
     from its value at the window's begin, or from 0 if it was not there yet; one with resets (its
     process came back under the same address) by ``increase``, where that error is small.
     """
-    inside = ",".join(matcher for matcher in matchers if matcher)
-    series = f"{metric.name}{{{inside}}}"
+    series = select(metric, *matchers)
     counted = f"(increase({series}[{window}]) and resets({series}[{window}]) > 0)"
     counted = f"{counted} or {since(series, window)}"
     return f"sum{f' by ({by})' if by else ''} ({counted})"
@@ -104,13 +104,21 @@ def recorded_rate(metric: semconv.Metric, by: str) -> str:
     rules are not loaded, from the counters themselves.
     """
     name = f"workflow_team_model:{metric.name.removesuffix('_total')}:rate5m"
-    return f"sum by ({by}) ({name}{{{CHOSEN}}}) or {per_second(metric, CHOSEN, by=by)}"
+    return f"sum by ({by}) ({name}{{{CHOSEN}}}) or {usage_rate(metric, CHOSEN, by=by)}"
 
 
 def per_second(metric: semconv.Metric, *matchers: str, by: str = "") -> str:
-    """Return the rate of counters, by labels."""
+    """Return the rate of a sidecar's counters, by labels."""
     rate = f"rate({select(metric, *matchers)}[$__rate_interval])"
     return f"sum{f' by ({by})' if by else ''} ({rate})"
+
+
+def usage_rate(metric: semconv.Metric, *matchers: str, by: str = "") -> str:
+    """Return the rate of the processes' counters over 5 minutes, by labels.
+
+    Not by ``rate``: of a process that was scraped once or twice it sees nothing, or half.
+    """
+    return f"{spent(metric, *matchers, by=by, window='5m')} / 300"
 
 
 # --- one run; the variable ``session`` ------------------------------------------------------------

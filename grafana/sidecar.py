@@ -17,7 +17,7 @@ from grafana.panels import (
     graph,
     painted,
 )
-from grafana.promql import select
+from grafana.promql import select, spent
 from grafana.tables import Column, rows
 from otel_budget import semconv
 
@@ -46,7 +46,7 @@ def sidecar() -> Dashboard:
 
 
 def _figures() -> list[Builder]:
-    failures = f"sum(increase({select(semconv.TICK_FAILURES, ONE)}[$__range]))"
+    failures = spent(semconv.TICK_FAILURES, ONE)
     return [
         figure(
             "Sources",
