@@ -22,7 +22,7 @@ from otel_budget.agent.marks import CROSSED, Marks, SidecarMarks
 from otel_budget.agent.standing import Standing
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.evaluate import SEVERITY, check, describe
-from otel_budget.policy.judge import redecide
+from otel_budget.policy.outdated import redecide, relaxed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,7 +225,12 @@ class Guard:
         return min(moments, default=None)
 
     def _is_outdated(self, theirs: Verdict, progress: float | None) -> bool:
-        """Tell whether the run is further by now than the sidecar knew when it said stop."""
+        """Tell whether the sidecar would not say stop, if it knew of the run what the run knows.
+
+        That is how far it is, and which limits of its own it has by now.
+        """
+        if relaxed(theirs, self.standing.bounds):
+            return True
         if progress is None:
             return False
         return redecide(theirs, progress, self._record.limits.completion_threshold)

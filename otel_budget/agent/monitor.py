@@ -60,7 +60,8 @@ class ResourceMonitor(Recorder):
     ) -> None:
         """Begin to count. Opens and writes nothing, and starts no thread.
 
-        limits: by default ``ResourceLimits()``. session_id: by default one is made up.
+        limits: by default ``ResourceLimits()``: an hour, 1,000,000 tokens, 1,000 API calls.
+        session_id: by default one is made up.
         project_root: where checkpoints go; need not exist; None means no checkpoints.
         workflow, scope (``team``, ``project``, ``user``, ``agent``): whom the use is counted for.
         sidecar: its URL, by default ``OTEL_BUDGET_SIDECAR_URL``; on_sidecar_loss: ``local`` goes on

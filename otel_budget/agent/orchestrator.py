@@ -94,7 +94,8 @@ class Orchestrator:
     ) -> Orchestrator:
         """Take up a run from its newest checkpoint: phases done then are not run again.
 
-        config: its limits replace the checkpoint's. Raises CheckpointError as the monitor does.
+        config: its limits replace the checkpoint's. options: as for ``ResourceMonitor.resume``.
+        Raises CheckpointError as that does, NoCheckpointError of a run that completed.
         """
         limits = None if config is None else _read(config)[0]
         monitor = ResourceMonitor.resume(session_id, project_root, limits, **options)

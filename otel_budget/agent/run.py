@@ -126,9 +126,10 @@ class Run:
             self._client.start()
 
     # --- the end -------------------------------------------------------------------------------
-    def outcome(self) -> str:
-        """Return how a run ends that ends in order and does not say how."""
-        return "stopped" if self.guard.told_to_stop else "completed"
+    def outcome(self, exc: BaseException | None = None) -> str:
+        """Return how a run ends that does not say how: in order, or by an exception."""
+        stopped = self.guard.told_to_stop if exc is None else self._is_stop(exc)
+        return "stopped" if stopped else "completed" if exc is None else "failed"
 
     def close(self, outcome: str, timeout: float = 0.0, *, orderly: bool = True) -> None:
         """End the run: last checkpoint, final state shown until it has been scraped.
@@ -187,10 +188,7 @@ class Run:
 
     def end(self, exc: BaseException | None) -> None:
         """Close the run: stopped in order, failed by an exception, else completed."""
-        outcome = self.outcome()
-        if exc is not None:
-            outcome = "stopped" if self._is_stop(exc) else "failed"
-        self.close(outcome)
+        self.close(self.outcome(exc))
 
     def _is_stop(self, exc: BaseException) -> bool:
         """Tell whether an exception ends the run in order: its own limits, or somebody's word."""
@@ -224,11 +222,14 @@ class Run:
         # Waits for no scrape: the final state is kept for it. Whether it got to its end, or an
         # exception took its monitor along, is not known here.
         self.close(self.outcome(), orderly=self.guard.told_to_stop)
+        if self.saving.outcome is None and self.saving.saves:
+            ACCOUNTING.notices.left_behind(self.record.session_id)
 
     def _at_exit(self) -> None:
         """Close a run that the interpreter's end finds open."""
-        crashed = getattr(sys, "last_value", None) is not None  # set before the exit handlers run
-        self.close("failed" if crashed else self.outcome())
+        # Set before the exit handlers run; a child of multiprocessing runs them in its ``finally``.
+        crashed = getattr(sys, "last_value", None) or sys.exc_info()[1]
+        self.close(self.outcome(crashed))
 
     # --- what is heard and said ------------------------------------------------------------------
     def _hear(self, verdict: Verdict) -> None:

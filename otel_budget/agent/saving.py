@@ -39,7 +39,7 @@ class Saving:
         self._folder = (
             None if project_root is None else CheckpointFolder(project_root, record.session_id)
         )
-        record.saves = self._folder is not None
+        record.saves = self.saves = self._folder is not None
         self.state: Any = None
         """The caller's own, JSON types."""
         self.outcome: str | None = None

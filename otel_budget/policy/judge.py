@@ -137,24 +137,6 @@ def stale_after(balance: Balance, rules: Rules) -> float:
     return balance.lag + max(MIN_STALE_AFTER, STALE_FACTOR * balance.gap)
 
 
-def redecide(verdict: Verdict, progress: float | None, completion_threshold: float) -> bool:
-    """Tell whether a run may go on under a sidecar's verdict, at the progress it reports now.
-
-    The sidecar decides a graceful stop with the progress it last saw. The run may be further by
-    now, and may then finish: the same table, with the newer number and the stricter of the two
-    completion thresholds. No other stop gives way, and none to an unknown progress.
-    """
-    if verdict.action is Action.CONTINUE:
-        return True
-    if verdict.reason != Reason.APPROACHING_LIMIT or verdict.status is not LimitStatus.APPROACHING:
-        return False
-    if progress is None:
-        return False
-    if verdict.completion_threshold is not None:
-        completion_threshold = max(completion_threshold, verdict.completion_threshold)
-    return decide(verdict.status, progress, completion_threshold)[0] is Action.CONTINUE
-
-
 def _with_active(
     balance: Balance, rates: Mapping[str, float]
 ) -> tuple[Mapping[str, Number], Mapping[str, float]]:

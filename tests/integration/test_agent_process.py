@@ -255,7 +255,7 @@ def test_a_forked_child_ends_by_itself_and_takes_nothing_of_its_parents_along(
     import os
     endpoint = serve_metrics("127.0.0.1", 0, register=sys.argv[1] + "/sd")
     monitor = ResourceMonitor(session_id="parent", project_root=sys.argv[1])
-    monitor.record_operation(5)
+    monitor.record_operation(5, api_call=True)
     child = os.fork()
     if child == 0:
         del monitor
@@ -331,6 +331,30 @@ def test_each_night_of_a_job_is_a_run_of_its_own_unless_the_last_one_did_not_com
     ways = ("end", "end", "killed", "raised", "stopped", "exit1", "exit0", "end", "end")
     began = [int(finished(code, str(tmp_path), way).stdout) for way in ways]
     assert began == [0, 0, 0, 100, 200, 300, 400, 500, 0]
+
+
+def test_a_child_of_multiprocessing_that_fails_leaves_a_run_to_be_taken_up(tmp_path: Path) -> None:
+    """Its own end calls the exit handlers with the exception on its way, and prints it after."""
+    code = """
+    import multiprocessing
+    def work(way):
+        monitor = ResourceMonitor(session_id=way, project_root=sys.argv[1])
+        monitor.record_operation(5, api_call=True)
+        globals()["kept"] = monitor
+        if way == "raises":
+            raise RuntimeError
+        if way.startswith("exits"):
+            sys.exit(int(way[-1]))
+    if __name__ == "__main__":
+        for way in ("raises", "exits-1", "exits-0", "returns"):
+            child = multiprocessing.get_context("fork").Process(target=work, args=(way,))
+            child.start()
+            child.join()
+    """
+    finished(code, str(tmp_path))
+    ways = ("raises", "exits-1", "exits-0", "returns")
+    said = [CheckpointFolder(tmp_path, way).read().outcome for way in ways]
+    assert said == ["failed", "failed", "stopped", "completed"]
 
 
 def test_an_agent_process_loads_nothing_that_only_the_sidecar_needs(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from otel_budget.model.usage import Number
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.evaluate import SEVERITY, Bounds, bound, check, headroom, stricter
 from otel_budget.policy.forecast import completion_possible
-from otel_budget.policy.judge import IGNORED, Rules, judge_balance, judge_session, redecide
+from otel_budget.policy.judge import IGNORED, Rules, judge_balance, judge_session
+from otel_budget.policy.outdated import redecide
 from otel_budget.policy.unknown import OnUnknown
 from tests.properties.strategies import (
     AMOUNTS,

@@ -20,6 +20,8 @@ from otel_budget import (
 )
 from otel_budget.instrumentation.at_exit import LEFT_BEHIND
 from otel_budget.instrumentation.checkpoint import CheckpointFolder
+from otel_budget.instrumentation.genai.accounting import ACCOUNTING
+from otel_budget.instrumentation.genai.notices import Notices
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 
@@ -171,9 +173,13 @@ def test_a_run_that_was_killed_is_taken_up(clock: FakeClock, tmp_path: Path) -> 
 
 
 def test_a_run_whose_monitor_an_exception_took_along_is_taken_up(
-    clock: FakeClock, tmp_path: Path
+    clock: FakeClock,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody said that it completed: its next attempt must not begin at 0."""
+    monkeypatch.setattr(ACCOUNTING, "notices", Notices())
 
     def attempt() -> None:
         take_up(clock, tmp_path).record_operation(tokens=100)
@@ -184,6 +190,8 @@ def test_a_run_whose_monitor_an_exception_took_along_is_taken_up(
     gc.collect()
     LEFT_BEHIND.finish()
     assert take_up(clock, tmp_path).get_usage_report().tokens == 100
+    assert "does not say that it completed" in caplog.text
+    assert "use 'with monitor:', or call close() (said once)" in caplog.text
 
 
 def test_the_last_checkpoint_is_written_even_if_nothing_changed(

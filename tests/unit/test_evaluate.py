@@ -25,7 +25,8 @@ from otel_budget.policy.evaluate import (
     stricter,
 )
 from otel_budget.policy.forecast import completion_possible, exhaustion_seconds
-from otel_budget.policy.judge import Rules, judge_balance, judge_session, redecide
+from otel_budget.policy.judge import Rules, judge_balance, judge_session
+from otel_budget.policy.outdated import redecide, relaxed
 from tests.unit.test_verdict_wire import BALANCE, NOON
 
 
@@ -253,6 +254,43 @@ def test_a_held_graceful_stop_does_not_give_way() -> None:
     """Its status is not approaching: nobody knows how much was used since."""
     stop = dataclasses.replace(sidecars_stop(), status=LimitStatus.INCONCLUSIVE)
     assert not redecide(stop, 1.0, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("own", "ceilings", "now", "gives_way"),
+    [
+        ({"tokens": 1000}, {}, {"tokens": 5000}, True),
+        ({"tokens": 1000}, {}, {}, True),
+        ({"tokens": 1000}, {}, {"tokens": 1000}, False),
+        ({"tokens": 1000}, {}, {"tokens": 1001}, False),  # past its warning line all the same
+        ({"tokens": 1000}, {"tokens": 900}, {"tokens": 5000}, False),
+        ({}, {"tokens": 1000}, {"tokens": 5000}, False),
+        ({"tokens": 1000, "api_calls": 1}, {}, {"tokens": 5000, "api_calls": 1}, False),
+    ],
+)
+@pytest.mark.parametrize("used", [850, 1000])
+def test_a_stop_under_limits_of_its_own_gives_way_to_a_run_that_has_others(
+    own: Any, ceilings: Any, now: Any, used: int, *, gives_way: bool
+) -> None:
+    """The sidecar has not seen them yet. Its own ceilings, and what it knows to be used, stay."""
+    facts = BALANCE.facts._replace(progress=0.1, limits=own)
+    rules = Rules(bounds_from(ceilings, {}, "sidecar"))
+    amounts = {"tokens": used, "api_calls": 1}
+    stop = judge_balance(BALANCE._replace(facts=facts, used=amounts), rules, NOON)
+    assert stop.action is Action.STOP
+    assert relaxed(stop, bounds_from(now, {}, "session")) is gives_way
+    later = dataclasses.replace(stop, reason=Reason.OPERATOR_STOP)
+    assert not relaxed(later, {})
+
+
+def test_a_warning_line_of_the_sidecars_is_no_limit_of_the_runs_own() -> None:
+    """It may lie below the run's, whose limit is the lower one all the same."""
+    facts = BALANCE.facts._replace(progress=0.1, limits={"tokens": 1000})
+    rules = Rules(bounds_from({"tokens": 1100}, {"tokens": 0.5}, "sidecar"))
+    stop = judge_balance(BALANCE._replace(facts=facts, used={"tokens": 600}), rules, NOON)
+    assert stop.resources["tokens"].limit_from == "session"
+    assert stop.action is Action.STOP
+    assert not relaxed(stop, bounds_from({"tokens": 1000}, {}, "session"))
 
 
 def test_continue_stays_continue() -> None:

@@ -17,7 +17,8 @@ from otel_budget.enforcement.lease import LISTEN
 from otel_budget.model.usage import Number, ResourceUsage
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.evaluate import bounds_of
-from otel_budget.policy.judge import judge_session, redecide
+from otel_budget.policy.judge import judge_session
+from otel_budget.policy.outdated import redecide
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 

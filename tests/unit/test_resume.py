@@ -15,7 +15,7 @@ from otel_budget.agent.resuming import Predecessor
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.exposition import SESSIONS, SessionCollector
 from otel_budget.model.usage import ResourceUsage
-from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.model.verdict import Action, LimitStatus, Reason, ResourceState, Verdict
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 from tests.sidecar_fixtures import verdict as published
@@ -278,3 +278,23 @@ def test_a_run_that_was_never_sampled_before_is_seen_with_its_first_sample() -> 
     predecessor = Predecessor()
     assert predecessor.is_meant(heard(published(), data_at=None))
     assert not predecessor.is_meant(heard(published(), data_at=99.0))
+
+
+def test_a_run_with_a_higher_limit_goes_on_before_the_sidecar_knows_of_it(
+    clock: FakeClock, make: Make
+) -> None:
+    """For a last call, say; the sidecar's stop was for the limit that it had before."""
+    monitor = make(session_id="higher", max_tokens=1000, sidecar="http://127.0.0.1:9")
+    monitor._run._begun = True  # nobody asks the sidecar: this test speaks for it
+    monitor.record_operation(tokens=1000, api_call=True)
+    own = ResourceState(1000, 1000, 0, 1.0, LimitStatus.EXCEEDED, "session")
+    stop = heard(
+        published("higher", started_at=monitor._record.started_at), resources={"tokens": own}
+    )
+    monitor._run._hear(stop)
+    assert not monitor.should_continue()
+    monitor.update_limits(max_tokens=2000)
+    assert monitor.should_continue()
+    theirs = own._replace(limit_from="operator")
+    monitor._run._hear(replace(stop, resources={"tokens": theirs}, sequence=2))
+    assert not monitor.should_continue()

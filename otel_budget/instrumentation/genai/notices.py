@@ -65,6 +65,15 @@ class Notices:
                 "limits are meant (said once)", usage.session_id, f"{usage.tokens:,}", f"{limit:,}",
             )  # fmt: skip
 
+    def left_behind(self, session_id: str) -> None:
+        """Say that a run with checkpoints was dropped, and nobody said how it ended."""
+        if self._first("left_behind"):
+            self._say(
+                "session %s: its monitor was dropped without an end: its last checkpoint does not "
+                "say that it completed, and ResourceMonitor.resume takes it up again; use 'with "
+                "monitor:', or call close() (said once)", session_id,
+            )  # fmt: skip
+
     def duplicate(self, one: str, other: str) -> None:
         """Say that two libraries report the same calls."""
         if one.startswith(semconv.SCOPE_NAME) or other.startswith(semconv.SCOPE_NAME):

@@ -1,0 +1,54 @@
+"""Whether a run may go on under a sidecar's stop: what the run knows by now that it did not.
+
+A run is ahead of what was scraped of it, in two things only: how far it is, and its own limits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget.model.verdict import Action, LimitStatus, Reason
+from otel_budget.policy.decide import decide
+from otel_budget.policy.evaluate import status_of
+
+if TYPE_CHECKING:
+    from otel_budget.model.verdict import ResourceState, Verdict
+    from otel_budget.policy.evaluate import Bound, Bounds
+
+
+def redecide(verdict: Verdict, progress: float | None, completion_threshold: float) -> bool:
+    """Tell whether a run may go on under a sidecar's verdict, at the progress it reports now.
+
+    The sidecar decides a graceful stop with the progress it last saw. The run may be further by
+    now, and may then finish: the same table, with the newer number and the stricter of the two
+    completion thresholds. No other stop gives way, and none to an unknown progress.
+    """
+    if verdict.action is Action.CONTINUE:
+        return True
+    if verdict.reason != Reason.APPROACHING_LIMIT or verdict.status is not LimitStatus.APPROACHING:
+        return False
+    if progress is None:
+        return False
+    if verdict.completion_threshold is not None:
+        completion_threshold = max(completion_threshold, verdict.completion_threshold)
+    return decide(verdict.status, progress, completion_threshold)[0] is Action.CONTINUE
+
+
+def relaxed(verdict: Verdict, own: Bounds) -> bool:
+    """Tell whether a sidecar's stop was for limits of the run's own that it has not any more.
+
+    own: the run's present ones. What the sidecar knows to be used is held against them; limits that
+    are not the run's stay.
+    """
+    if verdict.reason not in (Reason.APPROACHING_LIMIT, Reason.LIMIT_EXCEEDED):
+        return False
+    past = {n: s for n, s in verdict.resources.items() if s.status is verdict.status}
+    return bool(past) and all(_is_relaxed(state, own.get(name)) for name, state in past.items())
+
+
+def _is_relaxed(state: ResourceState, own: Bound | None) -> bool:
+    if state.limit is None or state.limit_from != "session":
+        return False
+    if own is not None and float(own.limit) == float(state.limit):
+        return False  # the warning line it is past may be the sidecar's
+    return status_of(state.used, own) is LimitStatus.OK
