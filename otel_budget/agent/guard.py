@@ -107,7 +107,7 @@ class Guard:
             lost = self._stop_without_sidecar and self._lease.is_lost()
             return sidecar_lost(own, self._lease) if lost else unjudged(own, self._lease)
         if not theirs.should_continue and not self._is_outdated(theirs, progress):
-            return theirs
+            return own if self._lease.obeyed_in() else theirs
         worse = _SEVERITY[theirs.status] > _SEVERITY[own.status]
         return theirs if theirs.should_continue and worse else own
 
@@ -221,7 +221,8 @@ class Guard:
         if self._lease is not None:
             theirs = self._lease.current()
             if self._stop_without_sidecar or (theirs is not None and not theirs.should_continue):
-                moments.append(self._clock.monotonic() + self._lease.left())
+                left = self._lease.obeyed_in() or self._lease.left()
+                moments.append(self._clock.monotonic() + left)
         return min(moments, default=None)
 
     def _is_outdated(self, theirs: Verdict, progress: float | None) -> bool:

@@ -245,6 +245,8 @@ class Run:
             )  # fmt: skip
             return
         if self._lease is not None and self._lease.renew(verdict):
+            if self._lease.obeyed_in():
+                self._nudge()  # it sees nothing of a run that is here: it is to look again
             self.guard.heard(verdict)
             if self.engagement is not None:
                 self.engagement.judged()

@@ -5,7 +5,8 @@ verdict is not believed, whatever it said; what happens then is the reader's fai
 
 It runs while the machine is awake: asleep nothing is spent, and nothing can be heard. A process
 that was frozen finds its lease over, and renewals still unread: a sidecar counts as lost only if,
-with the lease over, there was time to listen.
+with the lease over, there was time to listen. In the same way a stop for want of data, which may
+tell of that time only, is obeyed once there was time for another word.
 
 A sidecar that answers and has no verdict on this run is waited for, but not for ever: it may never
 see the run. Only time in which it answered counts towards that bound.
@@ -13,8 +14,11 @@ see the run. Only time in which it answered counts towards that bound.
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING
+
+from otel_budget.policy.decide import NO_DATA
 
 if TYPE_CHECKING:
     from otel_budget.instrumentation.clock import Clock
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_LEASE = 15.0
 #: Seconds to listen with the lease over: what was sent meanwhile is read in a moment. After a sleep
 #: the connection may be dead, which takes longer to notice.
-LISTEN, LISTEN_AFTER_SLEEP = 2.0, 20.0
+LISTEN, LISTEN_AFTER_SLEEP = 2.0, 60.0
 #: Seconds the machine has slept if it slept at all: two clocks are not read at the same instant.
 _SLEPT = 1.0
 #: Seconds for which a sidecar may answer without a verdict on this run. A Prometheus with its
@@ -45,6 +49,8 @@ class Lease:
         self._clock, self._awake, self.first_verdict = clock, clock.awake, first_verdict
         self._lock = threading.RLock()  # reentrant for signal handlers, like the record's
         self._verdict: Verdict | None = None
+        self._blind_from: float | None = None
+        self._woken_at = -math.inf
         self._listening_from: float | None = None
         """When the lease was first found to be over; None while it lasts."""
         self._heard_at = self._awake()
@@ -110,6 +116,7 @@ class Lease:
                 and verdict.sequence < known.sequence
             ):
                 return False
+            self._note_blindness(verdict)
             self._verdict, self.unjudged_for = verdict, 0.0
             lease = verdict.lease_seconds
             self._end_at(self._awake() + (DEFAULT_LEASE if lease is None else lease))
@@ -131,18 +138,38 @@ class Lease:
             now = self._awake()
             return now >= self._until and now >= self._lost_from(now)
 
+    def obeyed_in(self) -> float:
+        """Return seconds until the verdict is to be obeyed; 0 but for a stop for want of data."""
+        with self._lock:
+            if self._blind_from is None:
+                return 0.0
+            woken = self._woken_at + LISTEN_AFTER_SLEEP
+            return max(0.0, max(self._blind_from + LISTEN, woken) - self._awake())
+
+    def _note_blindness(self, verdict: Verdict) -> None:
+        """Take note from when on the sidecar says stop because it sees nothing of the run."""
+        now = self._awake()
+        if self._has_slept():
+            self._woken_at = now
+        if verdict.should_continue or verdict.reason not in NO_DATA:
+            self._blind_from = None
+        elif self._blind_from is None:
+            self._blind_from = now
+
     def _lost_from(self, now: float) -> float:
         """Return from when on the sidecar counts as lost; the lease is over."""
         if self.is_given_up:
             return self._until  # it was listened to all the time
         if self._listening_from is None:
             self._listening_from = now
-        slept = self._asleep() - self._slept_before >= _SLEPT
-        return self._listening_from + (LISTEN_AFTER_SLEEP if slept else LISTEN)
+        return self._listening_from + (LISTEN_AFTER_SLEEP if self._has_slept() else LISTEN)
 
     def _end_at(self, until: float) -> None:
         self._until, self._slept_before = until, self._asleep()
         self._listening_from = None
+
+    def _has_slept(self) -> bool:
+        return self._asleep() - self._slept_before >= _SLEPT
 
     def _asleep(self) -> float:
         return self._clock.monotonic() - self._awake()

@@ -16,9 +16,9 @@ from tests.figures import note
 from tests.processes import SidecarProcess, agent, sidecar, until
 
 RUN = "frozen"
-#: Seconds. A run is stopped for want of data after 3 s of silence and the hold.
-HOLD, LEASE = 0.5, 1.5
-FROZEN = 4.5
+#: Seconds. A run is stopped for want of data after 2 s of silence: once stale, and once held.
+STALE, HOLD, LEASE = 1.5, 0.5, 1.0
+FROZEN = 3.0
 
 
 def configuration(folder: Path, **scrape: Any) -> Path:
@@ -27,7 +27,7 @@ def configuration(folder: Path, **scrape: Any) -> Path:
     settings = {
         "source": {"scrape": {"interval": "200ms", **scrape}},
         "resource_limits": {"max_tokens": 1_000_000},
-        "verdicts": {"hold": f"{HOLD}s", "lease": f"{LEASE}s"},
+        "verdicts": {"hold": f"{HOLD}s", "stale_after": f"{STALE}s", "lease": f"{LEASE}s"},
         "listen": {"address": "127.0.0.1:0"},
         "storage": {"path": str(folder / "sidecar.db")},
     }
@@ -78,7 +78,7 @@ def test_a_sidecar_that_was_stopped_stops_nobody(tmp_path: Path) -> None:
                 )
             assert changes(process, "stop") == 0
             said = process.said()
-            assert "this process did not run for 4." in said
+            assert "this process did not run for 3." in said
             endpoint.show("")  # and one that is gone is still found to be
             gone_at = time.monotonic()
             stopped = until(lambda: changes(process, "stop"))
@@ -107,7 +107,10 @@ def test_what_a_stopped_sidecar_had_said_is_not_said_again_past_its_lease(tmp_pa
 
 @pytest.mark.parametrize("who", ["agent", "both"])
 def test_an_agent_that_was_stopped_itself_goes_on(tmp_path: Path, who: str) -> None:
-    """The sidecar was there all the time, or is again: the agent listens before it judges."""
+    """The sidecar was there all the time, or is again: the agent listens before it judges.
+
+    It was silent for longer than the sidecar waits, which says stop by then.
+    """
     register = tmp_path / "targets"
     register.mkdir()
     config = configuration(tmp_path, file_sd=[str(register / "*.json")])
@@ -118,7 +121,9 @@ def test_an_agent_that_was_stopped_itself_goes_on(tmp_path: Path, who: str) -> N
         until(lambda: process.verdict(RUN))
         time.sleep(0.5)
         frozen = [running.process] if who == "agent" else [running.process, process.process]
-        # Shorter than the sidecar's own patience: an agent that is silent for longer is silent.
-        freeze(*frozen, seconds=LEASE + 1 if who == "agent" else FROZEN)
+        freeze(*frozen, seconds=FROZEN)
         result = running.result()
+        told = changes(process, "stop")
     assert (result["steps"], result["action"]) == (150, "continue")
+    if who == "agent":
+        assert told, "it was really silent for longer than that"

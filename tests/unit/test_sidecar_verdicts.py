@@ -14,6 +14,11 @@ from otel_budget.testing import FakeClock, stop_verdict
 from tests.monitors import Make
 
 NOWHERE = "http://127.0.0.1:9"
+BLIND: dict[str, Any] = {
+    "status": LimitStatus.INCONCLUSIVE,
+    "reason": Reason.STALE_DATA,
+    "evaluated_at": 2.0,
+}
 
 
 def guided(make: Make, **options: Any) -> ResourceMonitor:
@@ -114,7 +119,6 @@ def test_an_approaching_run_that_is_further_by_now_may_finish(make: Make) -> Non
     [
         {"status": LimitStatus.EXCEEDED, "reason": Reason.LIMIT_EXCEEDED},
         {"status": LimitStatus.APPROACHING, "reason": Reason.OPERATOR_STOP},
-        {"status": LimitStatus.INCONCLUSIVE, "reason": Reason.STALE_DATA},
         {"status": LimitStatus.EXCEEDED, "reason": "a reason of a newer sidecar"},
     ],
 )
@@ -220,6 +224,43 @@ def test_a_run_that_was_frozen_itself_listens_before_it_takes_the_sidecar_for_lo
     monitor._run._hear(continued(monitor))
     clock.advance(14.9)
     assert monitor.should_continue(0.5)
+
+
+def test_a_stop_for_want_of_data_is_obeyed_once_the_sidecar_looked_again(
+    make: Make, clock: FakeClock
+) -> None:
+    """It may tell of the time in which the agent was frozen: it is asked to look now."""
+    nudged: list[float] = []
+    monitor = guided(make)
+    monitor._run._client.nudge = lambda: nudged.append(clock.elapsed)  # type: ignore[union-attr, method-assign] # to see it
+    hear(monitor, **BLIND)
+    assert nudged == [0.0]
+    clock.advance(LISTEN - 0.1)
+    hear(monitor, **BLIND)
+    assert monitor.should_continue(0.5)
+    assert monitor.wait_for_stop(0) is None
+    clock.advance(0.1)
+    hear(monitor, **BLIND)
+    assert not monitor.should_continue(1.0)
+    assert monitor.verdict.reason == Reason.STALE_DATA
+    monitor._run._hear(continued(monitor))
+    assert monitor.should_continue()
+    hear(monitor, **BLIND)
+    assert monitor.should_continue(), "that is another silence"
+
+
+def test_after_a_sleep_there_is_time_for_a_prometheus_to_scrape(
+    make: Make, clock: FakeClock
+) -> None:
+    """It was silent to whoever scrapes it, for as long as it slept."""
+    monitor = guided(make, max_duration_seconds=None)
+    monitor._run._hear(continued(monitor))
+    clock.sleep(36_000)
+    for _ in range(int(LISTEN_AFTER_SLEEP / 5)):
+        hear(monitor, **BLIND)
+        assert monitor.should_continue()
+        clock.advance(5)
+    assert not monitor.should_continue()
 
 
 def test_sleep_of_the_machine_takes_nothing_of_the_lease(make: Make, clock: FakeClock) -> None:
