@@ -116,6 +116,8 @@ class LeftBehind:
 def _do(work: Work) -> None:
     try:
         work()
+    except KeyboardInterrupt:
+        logger.warning("interrupted while the process ends: what was waited for may not have come")
     except Exception:
         logger.exception("closing a run or an endpoint failed")
 

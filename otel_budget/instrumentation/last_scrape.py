@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 from otel_budget.errors import InvalidValueError
-from otel_budget.instrumentation.at_exit import AT_EXIT
-from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.instrumentation.at_exit import AT_EXIT, ExitOrder
+from otel_budget.instrumentation.exposition import SESSIONS, SessionCollector
 from otel_budget.instrumentation.forked import in_child
 
 logger = logging.getLogger("otel_budget")
@@ -35,8 +35,9 @@ Look = Callable[[float], bool]
 class LastScrape:
     """Waits, when the interpreter or an endpoint ends, for those who scrape this process."""
 
-    def __init__(self) -> None:
-        """Wait as is usual, and know no sidecar."""
+    def __init__(self, sessions: SessionCollector, order: ExitOrder) -> None:
+        """Wait as is usual for those who scrape these, and know no sidecar."""
+        self._sessions, self._order = sessions, order
         self.wait_for: float | None = None
         """Seconds, for whoever scrapes; None is as usual."""
         self._looks: dict[str, Look] = {}
@@ -68,25 +69,25 @@ class LastScrape:
         """
         if sidecar is not None and look is not None:
             self._looks[sidecar] = look
-        AT_EXIT.then[id(self)] = self.wait
+        self._order.then[id(self)] = self.wait
 
     def wait(self) -> None:
         """Have the sidecars look, then wait for those who scrape by themselves.
 
         Unless a time was asked for, only for scrapes that are due within the usual one.
         """
-        AT_EXIT.then.pop(id(self), None)
+        self._order.then.pop(id(self), None)
         until = time.monotonic() + TOLD_WITHIN
-        while self._looks and SESSIONS.unseen():
+        while self._looks and self._sessions.unseen():
             _, look = self._looks.popitem()
             look((until - time.monotonic()) / (len(self._looks) + 1))
-        if not SESSIONS.unseen():
+        if not self._sessions.unseen():
             return
         asked, seconds = self.wait_for is not None, self.wait_for
         seconds = USUAL if seconds is None else seconds
         if seconds > USUAL:
             logger.info("waiting up to %g s for one more scrape (scrape_wait)", seconds)
-        if not SESSIONS.wait_scraped(seconds, in_any_case=asked):
+        if not self._sessions.wait_scraped(seconds, in_any_case=asked):
             logger.log(
                 logging.WARNING if seconds > USUAL else logging.DEBUG,
                 "no scrape came within %g s: how the runs of this process ended was not seen by "
@@ -94,4 +95,4 @@ class LastScrape:
             )  # fmt: skip
 
 
-LAST_SCRAPE = LastScrape()
+LAST_SCRAPE = LastScrape(SESSIONS, AT_EXIT)

@@ -128,6 +128,22 @@ def test_the_end_does_its_work_in_order_whatever_fails(caplog: pytest.LogCapture
     assert "bad run" in caplog.text
 
 
+def test_who_interrupts_the_wait_at_the_end_does_not_keep_endpoints_open(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A second Ctrl-C; the entry in the folder is to be taken back all the same."""
+    order, notes = ExitOrder(), list[str]()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    order.then[1] = interrupted
+    order.last[1] = noted(notes, "endpoint")
+    order.run()
+    assert notes == ["endpoint"]
+    assert "interrupted while the process ends" in caplog.text
+
+
 def test_what_is_handed_over_at_the_very_end_is_done_by_the_end_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

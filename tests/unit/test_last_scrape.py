@@ -1,0 +1,124 @@
+"""What the end of a process waits for: whom it asks, for how long, and what it says."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from otel_budget import ResourceLimits
+from otel_budget.errors import InvalidValueError
+from otel_budget.instrumentation.at_exit import ExitOrder
+from otel_budget.instrumentation.exposition import SCRAPER, SessionCollector
+from otel_budget.instrumentation.last_scrape import ENV_SCRAPE_WAIT, LastScrape
+from otel_budget.instrumentation.record import SessionRecord
+from otel_budget.testing import FakeClock
+
+
+class Process:
+    """A process that shows runs."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        """Nobody scrapes it yet."""
+        self.clock = clock
+        self.sessions = SessionCollector(clock.clock.monotonic)
+        self.sessions.describe()
+        self.order = ExitOrder()
+        self.last = LastScrape(self.sessions, self.order)
+        self.asked: list[str] = []
+
+    def ends(self, session_id: str, sidecar: str | None = None, *, looks: bool = True) -> None:
+        """Have a run begin and end. looks: its sidecar reads the page when asked to."""
+        record = SessionRecord(session_id, ResourceLimits(), self.clock.clock, labels={})
+        self.sessions.add(record)
+        record.close("completed")
+        self.sessions.closed(record)
+
+        def look(seconds: float) -> bool:
+            assert 0 < seconds <= 2
+            self.asked.append(session_id)
+            if looks:
+                self.scraped("sidecar")
+            return looks
+
+        self.last.ended(sidecar, look if sidecar else None)
+
+    def scraped(self, name: str) -> None:
+        """Have somebody scrape it."""
+        token = SCRAPER.set(name)
+        list(self.sessions.collect())
+        SCRAPER.reset(token)
+
+
+@pytest.fixture
+def process(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Process:
+    """A process that nobody scrapes yet."""
+    monkeypatch.delenv(ENV_SCRAPE_WAIT, raising=False)
+    return Process(clock)
+
+
+def test_one_look_of_each_sidecar_does_for_all_runs(process: Process) -> None:
+    """Of each the run that ended last is named; a second end of the process asks nobody."""
+    for number in range(3):
+        process.ends(f"a-{number}", "http://a")
+    process.order.run()
+    assert process.asked == ["a-2"]
+    process.order.run()
+    assert process.asked == ["a-2"]
+
+
+def test_nobody_is_asked_where_the_ends_were_seen(process: Process) -> None:
+    """As in a server that ends long after its last request."""
+    process.ends("a", "http://a")
+    process.scraped("sidecar")
+    process.order.run()
+    assert process.asked == []
+
+
+def test_a_page_that_no_registry_has_is_waited_for_by_nobody(process: Process) -> None:
+    process.sessions.registered = False
+    process.last.ask(5)
+    process.ends("a", "http://a", looks=False)
+    process.order.run()
+    assert process.asked == []
+
+
+def test_a_scrape_wait_that_was_in_vain_is_said_with_what_to_do(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also by a process that was never scraped, and after a sidecar that cannot be hastened."""
+    caplog.set_level(logging.DEBUG)
+    process.last.wait_for = 0.01
+    process.ends("a", "http://a", looks=False)
+    process.order.run()
+    assert process.asked == ["a"]
+    assert "no scrape came within 0.01 s" in caplog.text
+    assert "scrape_wait has to be longer than their interval" in caplog.text
+
+
+def test_the_environment_says_how_long_unless_the_caller_does(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.last.ask(None)
+    said = [process.last.wait_for]
+    monkeypatch.setenv(ENV_SCRAPE_WAIT, "20")
+    for asked in (None, 3, None):
+        process.last.ask(asked)
+        said.append(process.last.wait_for)
+    assert said == [None, 20, 3, 3]
+
+
+@pytest.mark.parametrize("given", [-1, float("nan"), float("inf"), True, "5"])
+def test_what_is_no_number_of_seconds_is_refused(process: Process, given: Any) -> None:
+    with pytest.raises(InvalidValueError, match=r"scrape_wait.*0 or more"):
+        process.last.ask(given)
+
+
+def test_what_the_environment_says_is_checked_as_well(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text in ("soon", "-1", "nan"):
+        monkeypatch.setenv(ENV_SCRAPE_WAIT, text)
+        with pytest.raises(InvalidValueError, match=ENV_SCRAPE_WAIT):
+            process.last.ask(None)
