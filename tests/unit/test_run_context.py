@@ -7,7 +7,7 @@ import contextvars
 import gc
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -201,6 +201,76 @@ def test_what_others_do_while_a_generator_waits_is_not_its_runs(make: Make, call
     elsewhere(lambda: next(generator, END))
     assert (calls_of(monitor), calls_of(other)) == (0, 1)
     assert unattributed_usage().api_calls == before + 1
+
+
+class Switch:
+    """Gives way to the other tasks of a scheduler."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        """Come back when it is one's turn."""
+        yield
+
+
+def scheduler(tasks: list[Coroutine[Any, Any, None]]) -> Iterator[None]:
+    """Run tasks by turns, each in a context of its own: a generator, as Trio's is."""
+    going_on = [(task, contextvars.copy_context()) for task in tasks]
+    while going_on:
+        for one in list(going_on):
+            task, context = one
+            try:
+                context.run(task.send, None)
+            except StopIteration:
+                going_on.remove(one)
+        yield
+
+
+def test_tasks_of_a_scheduler_that_is_a_generator_have_their_own_runs(
+    make: Make, call: Call
+) -> None:
+    """All of them run on top of its frame; one that has no run has none of theirs."""
+
+    async def agent(monitor: ResourceMonitor) -> None:
+        with monitor:
+            for _ in range(3):
+                await Switch()
+                call()
+
+    async def nobodys() -> None:
+        for _ in range(2):
+            await Switch()
+            call()
+
+    monitors, before = [make(), make()], unattributed_usage().api_calls
+    list(scheduler([*map(agent, monitors), nobodys()]))
+    assert [calls_of(one) for one in monitors] == [3, 3]
+    assert unattributed_usage().api_calls == before + 2
+
+
+def test_runs_of_an_event_loop_inside_a_generator_are_inside_the_generators(
+    make: Make, call: Call
+) -> None:
+    """Tasks that enter runs of their own have those, the others the generator's."""
+    outer, inner = make(), [make(), make()]
+
+    async def agent(monitor: ResourceMonitor) -> None:
+        async with monitor:
+            for _ in range(3):
+                await asyncio.sleep(0)
+                call()
+
+    async def both() -> None:
+        await asyncio.gather(*map(agent, inner))
+        call()
+
+    def answer() -> Iterator[None]:
+        with outer:
+            yield
+            asyncio.run(both())
+            yield
+
+    with make():
+        in_turns(answer())
+    assert (calls_of(outer), [calls_of(one) for one in inner]) == (1, [3, 3])
 
 
 # --- attach and bind ------------------------------------------------------------------------------

@@ -85,6 +85,19 @@ class Activation:
             _ACTIVE.reset(token)
             otel_context.detach(context_token)  # only then: it logs what it cannot detach
 
+    def is_inside(self, other: Activation) -> bool:
+        """Tell whether it was entered while the other one was the innermost, or inside that."""
+        outer = self.outer
+        while outer is not None and outer is not other:
+            outer = outer.outer
+        return outer is other
+
+    def is_suspended(self) -> bool:
+        """Tell whether it was entered in a generator that does not run here: it left itself in the
+        context of whoever asked for its value.
+        """
+        return bool(self._generators) and not resumed.runs_here(self._generators)
+
 
 def target_of(parent_context: Context | None, parents: Target | None) -> Target | None:
     """Return where a span's calls go; None for no run. parents: that of the parent span."""
@@ -137,14 +150,17 @@ def ended_here() -> str | None:
 
 
 def _innermost() -> Activation | None:
-    inner = resumed.newest()
-    if inner is not None:
-        # Whatever the context says: what was entered in that generator since is newer there, too.
-        return inner
     active = _ACTIVE.get()
     while active is not None and not active.is_open:
         active = active.outer
-    return active
+    inner, direct = resumed.newest()
+    if inner is None or inner is active:
+        return active
+    if active is None or active.is_suspended():
+        return inner
+    if active.is_inside(inner):  # entered since
+        return active
+    return inner if direct or inner.is_inside(active) else active
 
 
 def _only_run() -> Target | None:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from otel_budget.instrumentation.genai.attribution import Activation
 
 _GENERATORS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
-_OURS: Final = "otel_budget."
+_COROUTINES: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+#: Modules whose frames are only between the code that enters a run and its entering.
+_BETWEEN: Final = ("contextlib", "otel_budget")
 
 #: The generator's frame, as long as it lives, and its code. The frame itself would keep alive all
 #: that is in it.
@@ -32,15 +34,21 @@ in_child(_entered.clear)
 
 
 def around() -> tuple[Key, ...]:
-    """Return the generators that run here and now, but for our own."""
+    """Return the generators that what is entered now belongs to, the innermost first.
+
+    Those that hand on each other's values, and no further: a scheduler may be a generator, too (as
+    Trio's is), and runs everybody's tasks.
+    """
     found: list[Key] = []
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the interpreter's own way to them
     while frame is not None:
-        code = frame.f_code
-        if code.co_flags & _GENERATORS:
-            module = frame.f_globals.get("__name__")
-            if not (isinstance(module, str) and module.startswith(_OURS)):
-                found.append((id(frame), code))
+        kind = frame.f_code.co_flags
+        if _is_between(frame):
+            pass
+        elif kind & _GENERATORS:
+            found.append((id(frame), frame.f_code))
+        elif found or kind & _COROUTINES:
+            break
         frame = frame.f_back
     return tuple(found)
 
@@ -61,17 +69,36 @@ def leave(activation: Activation, keys: tuple[Key, ...]) -> None:
             _entered.pop(key, None)
 
 
-def newest() -> Activation | None:
-    """Return what the innermost generator that runs here has entered last; None if there is none.
+def newest() -> tuple[Activation | None, bool]:
+    """Return what the innermost generator that runs here has entered last, or None; and whether
+    there is no coroutine in between, which may be a task of somebody else's in a nested loop.
 
     Costs nothing while no generator has entered a run.
     """
     if not _entered:
-        return None
+        return None, True
+    direct = True
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as above
     while frame is not None:
         ones = _entered.get((id(frame), frame.f_code))
         if ones:
-            return ones[-1]
+            return ones[-1], direct
+        if frame.f_code.co_flags & _COROUTINES:
+            direct = False
         frame = frame.f_back
-    return None
+    return None, True
+
+
+def runs_here(keys: tuple[Key, ...]) -> bool:
+    """Tell whether one of these generators is on the stack."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as above
+    while frame is not None:
+        if (id(frame), frame.f_code) in keys:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_between(frame: FrameType) -> bool:
+    module = frame.f_globals.get("__name__")
+    return isinstance(module, str) and module.partition(".")[0] in _BETWEEN
