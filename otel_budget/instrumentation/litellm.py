@@ -35,6 +35,9 @@ FUNCTIONS: Final = (
     "responses", "aresponses",
 )  # fmt: skip
 
+#: Arguments by which an application gives litellm the prices of a call.
+_OWN_PRICES: Final = ("_cost_per_token", "_cost_per_second")
+
 
 class StoppedByBudget(BudgetExceeded):
     """Says that a run must stop."""
@@ -73,7 +76,7 @@ def budgeted(function: Callable[..., Any], monitor: HasTarget | None = None) -> 
         except BaseException as exc:
             _close_unanswered(told, exc)
             raise
-        return _counted(told, result, operation)
+        return _counted(told, result, operation, kwargs)
 
     @functools.wraps(function)
     async def call_async(*args: Any, **kwargs: Any) -> Any:
@@ -84,7 +87,7 @@ def budgeted(function: Callable[..., Any], monitor: HasTarget | None = None) -> 
         except BaseException as exc:
             _close_unanswered(told, exc)
             raise
-        return _counted(told, result, operation)
+        return _counted(told, result, operation, kwargs)
 
     wrapper = call_async if inspect.iscoroutinefunction(function) else call
     vars(wrapper)["otel_budget"] = True  # the mark that install() looks for
@@ -195,17 +198,21 @@ def said_by(result: Any) -> dict[str, Any]:
         "provider": hidden.get("custom_llm_provider"),
         "response_id": field(result, "id"),
         "charge": in_headers(hidden.get("additional_headers")) if charge is None else charge,
-        "estimate": hidden.get("response_cost"),
+        # 0 also stands for a price that LiteLLM does not know.
+        "estimate": hidden.get("response_cost") or None,
         "service_tier": billed.tier_in_usage(result) or billed.tier_in_usage(usage),
         "extras": billed.in_usage(usage) | billed.tools_in(field(result, "output")),
     }
 
 
-def _counted(told: ToldCall, result: Any, operation: str) -> Any:
+def _counted(told: ToldCall, result: Any, operation: str, kwargs: dict[str, Any]) -> Any:
     if (getattr(result, "_hidden_params", None) or {}).get("cache_hit"):
         told.cancel()  # litellm's own cache: nobody was asked
     elif hasattr(result, "__next__") or hasattr(result, "__anext__"):
         _count_at_its_end(told, result)
     else:
-        told.close(operation=operation, **said_by(result))
+        said = said_by(result)
+        if said["charge"] is None and any(name.endswith(_OWN_PRICES) for name in kwargs):
+            said["charge"] = result._hidden_params.get("response_cost")  # noqa: SLF001 - as litellm has it
+        told.close(operation=operation, **said)
     return result

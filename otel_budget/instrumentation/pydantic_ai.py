@@ -10,6 +10,7 @@ elsewhere takes ``with agent.override(model=budgeted(...))``.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,7 @@ from otel_budget.model import extras
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
+    from decimal import Decimal
 
     from pydantic_ai.messages import ModelResponse
     from pydantic_ai.models import StreamedResponse
@@ -130,14 +132,20 @@ def said_by(response: ModelResponse, growth: Growth | None = None) -> dict[str, 
         "model": response.model_name,
         "provider": response.provider_name,
         "response_id": response.provider_response_id,
-        "charge": charged(details),
+        "charge": _charge(details),
         "service_tier": billed.tier_in_usage(details) or field(details, "traffic_type"),
-        "extras": _extras(usage, getattr(response, "parts", None)),
+        "extras": billed.in_usage(details) | _extras(usage, getattr(response, "parts", None)),
         "estimate": getattr(usage, "cost", None),  # since version 2
     }
 
 
-def _extras(usage: Any, parts: object) -> dict[str, int]:
+def _charge(details: object) -> Decimal | None:
+    """Return what OpenRouter charged. Pydantic AI leaves a 0 out, and keeps what comes with it."""
+    free = isinstance(details, dict) and "is_byok" in details and "cost" not in details
+    return charged({"cost": 0, **details} if free else details)  # type: ignore[dict-item] # free says so
+
+
+def _extras(usage: Any, parts: object) -> Counter[str]:
     """Return what is billed beside plain tokens. The usage has genai-prices' names for it."""
     details = getattr(usage, "details", None) or {}
     found = {name: as_count(getattr(usage, name, details.get(name))) or 0 for name in extras.NAMES}
@@ -150,7 +158,7 @@ def _extras(usage: Any, parts: object) -> dict[str, int]:
     if said:  # Google bills an answer of older models once, however many queries it has
         by_tool.pop(extras.WEB_SEARCHES, None)
         found[extras.WEB_SEARCHES] = said
-    return {name: max(found[name], by_tool[name]) for name in found}
+    return Counter(found) | by_tool
 
 
 def _reasoning(usage: RequestUsage) -> int | None:

@@ -484,7 +484,6 @@ def test_a_generator_of_litellms_is_a_call_of_unknown_use(litellm: Any, make: Ma
         ("gpt-4o", {"cost": 0}, {"response_cost": 0.5}, "0"),
         ("gpt-4o", {}, {"response_cost": 0.5}, "0.00035"),  # worked out: ours goes before it
         ("nobody-knows-it", {}, {"response_cost": 0.5}, "0.5"),
-        ("nobody-knows-it", {}, {"response_cost": 0.0}, "0"),
         ("gpt-4o", {}, {"additional_headers": {
             "llm_provider-x-litellm-response-cost": 0.25}}, "0.25"),
     ],
@@ -521,3 +520,24 @@ def test_what_litellm_says_beside_plain_tokens_is_priced(litellm: Any, make: Mak
         list(litellm.budgeted(lambda: Stream(*chunks))())
     used = monitor.get_usage_report()
     assert (used.cost_usd, used.unpriced_calls) == (Decimal("0.5825"), 0)
+
+
+def test_litellms_0_is_a_price_it_does_not_know_unless_the_application_gave_it(
+    litellm: Any, make: Make
+) -> None:
+    """Prices that a call is given are the application's word, before every list."""
+    usage = SimpleNamespace(prompt_tokens=100, completion_tokens=10)
+
+    def asked(cost: float, **prices: float) -> tuple[Decimal, int]:
+        last = answer(model="gpt-4o", usage=usage, _hidden_params={"response_cost": cost})
+        if not prices:
+            last.model = "nobody-knows-it"
+        with make() as monitor:
+            litellm.budgeted(lambda **_: last)(**prices)
+        report = monitor.get_usage_report()
+        return report.cost_usd, report.unpriced_calls
+
+    free = Decimal(0)
+    assert asked(0.0) == (free, 1)
+    assert asked(0.0, input_cost_per_token=0, output_cost_per_token=0) == (free, 0)
+    assert asked(0.25, input_cost_per_token=0.0025) == (Decimal("0.25"), 0)

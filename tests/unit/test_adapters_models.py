@@ -68,6 +68,9 @@ def test_a_stream_of_pydantic_ai_counts_when_it_is_left(pydantic_ai: Any, make: 
         ({}, {"provider_details": {"service_tier": "batch"}}, "0.225"),
         ({}, {"provider_details": {"cost": 0.0421, "is_byok": False}}, "0.0421"),
         ({}, {"provider_details": {"cost": 0}}, "0"),
+        ({}, {"provider_details": {"is_byok": False}}, "0"),  # it leaves out what is 0
+        ({}, {"provider_details": {"is_byok": True, "upstream_inference_cost": 0.02}}, "0.02"),
+        ({}, {"provider_details": {"server_tool_use": {"web_search_requests": 5}}}, "0.5"),
         ({"cost": Decimal("0.3")}, {}, "0.45"),  # worked out: ours goes before it
         ({"cost": Decimal("0.3")}, {"model_name": "nobody-knows-it"}, "0.3"),
     ],
