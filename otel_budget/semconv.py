@@ -291,6 +291,17 @@ SIDECAR_METRICS: Final = (
 )
 
 # fmt: on
+#: Labels that tell the replicas of a Prometheus apart, as Thanos, Mimir and the Prometheus operator
+#: name them.
+REPLICA_LABELS: Final = (
+    "replica",
+    "prometheus_replica",
+    "__replica__",
+    "receive_replica",
+    "rule_replica",
+    "thanos_ruler_replica",
+    "prometheus",
+)  # fmt: skip
 # --- spans: names, attributes, events -----------------------------------------------------------
 SCOPE_NAME: Final = "otel_budget"
 

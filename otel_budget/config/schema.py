@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from otel_budget import semconv
 from otel_budget.config import values
 from otel_budget.config.listen import ListenConfig
 from otel_budget.config.section import Section, Strict
@@ -16,6 +17,7 @@ from otel_budget.config.values import (
     FilePath,
     FilePattern,
     Headers,
+    LabelName,
     Matcher,
     OwnPresets,
     PositiveInt,
@@ -85,6 +87,8 @@ class PrometheusConfig(Strict):
     interval: Seconds = 5.0
     timeout: Seconds = 10.0
     matchers: tuple[Matcher, ...] = ()
+    replica_labels: tuple[LabelName, ...] = semconv.REPLICA_LABELS
+    """Series that differ in these labels alone are copies of each other."""
     session_limit: PositiveInt = 10_000
     """As for a scrape."""
     preset: PresetChoice = None

@@ -35,6 +35,7 @@ _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]
 _MAX_PORT: Final = 65_535
 
 #: A label matcher of PromQL: ``name="value"``, with ``=``, ``!=``, ``=~`` or ``!~``.
+_LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _MATCHER: Final = re.compile(
     r'(?!__name__\b)[a-zA-Z_][a-zA-Z0-9_]*(?:=~|!~|!=|=)"(?:[^"\\\n]|\\.)*"'
 )
@@ -134,6 +135,13 @@ def matcher(value: object) -> str:
     """Return a PromQL label matcher; anything else would be a query of its own."""
     if not isinstance(value, str) or _MATCHER.fullmatch(value) is None:
         raise _refuse(value, """a label matcher such as 'job="agents"', not on __name__""")
+    return value
+
+
+def label_name(value: object) -> str:
+    """Return the name of a label."""
+    if not isinstance(value, str) or _LABEL_NAME.fullmatch(value) is None:
+        raise _refuse(value, "the name of a label, such as prometheus_replica")
     return value
 
 
@@ -241,6 +249,7 @@ PositiveInt = Annotated[int, BeforeValidator(count)]
 YesOrNo = Annotated[bool, BeforeValidator(yes_or_no)]
 Address = Annotated[str, BeforeValidator(address)]
 Url = Annotated[str, BeforeValidator(url)]
+LabelName = Annotated[str, BeforeValidator(label_name)]
 Matcher = Annotated[str, BeforeValidator(matcher)]
 Headers = Annotated[dict[str, str], BeforeValidator(headers)]
 FilePath = Annotated[Path, BeforeValidator(path)]

@@ -294,7 +294,7 @@ class Account(Pace):
         that was seen at its target last. None if it cannot be told which one it is.
         """
         started_at, target = reading.facts.incarnation_at, reading.target
-        nameless = f"t:{target}"
+        nameless = f"t:{reading.process or target}"
         if started_at is None:
             seen_here = [i for i in self.incarnations.values() if target in i.views]
             # By that series a source also tells labels of the target from the agent's own.

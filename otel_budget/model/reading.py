@@ -63,6 +63,9 @@ class SessionReading(NamedTuple):
     implausible: tuple[str, ...] = ()
     """Metrics of this run with a value that cannot be, or of a contradictory type: dropped. What
     they would have said is unknown."""
+    process: str = ""
+    """Names the process at the target, which may be seen at several; empty: the target does. It
+    matters where the process does not say when it started."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ _FLAGGED: Final = {
     ),
     Kind.ALTERNATING: (
         (
-            "the {what} shown at {at} go back and forth between two counts: several processes "
+            "the use of {what} shown at {at} goes back and forth between counts: several processes "
             "write one series. Each of them is counted by what it grows from now on, and the use "
             "is about right only. Give each process a session id, or a label, of its own"
         ),

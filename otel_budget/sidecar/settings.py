@@ -195,6 +195,7 @@ def _prometheus_settings(config: PrometheusConfig) -> PrometheusSettings:
         matchers=config.matchers,
         access=_access(config),
         preset=config.preset,
+        replica_labels=config.replica_labels,
     )
 
 

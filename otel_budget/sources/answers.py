@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.model.reading import plain_target
-from otel_budget.sources.assemble import Sample, labels_text
+from otel_budget.sources.assemble import Sample
 from otel_budget.sources.query import Point
 from otel_budget.sources.rows import Changes, Rows, UnusualError
 from otel_budget.sources.standing import Standing
@@ -30,7 +30,9 @@ from otel_budget.sources.vector import (
     Run,
     added_labels,
     take_apart,
+    taken_out,
     target_of,
+    ways_of,
 )
 
 if TYPE_CHECKING:
@@ -86,9 +88,12 @@ class _Up(_Time):
 class SessionAnswers:
     """Take the answers to one query, one after the other."""
 
-    def __init__(self, preset: Preset | None) -> None:
+    def __init__(
+        self, preset: Preset | None, replica_labels: Sequence[str] = semconv.REPLICA_LABELS
+    ) -> None:
         """Know nothing yet. With a preset each answer is read as a whole."""
-        self._preset = preset
+        self._preset, self._replica_labels = preset, replica_labels
+        self._ways = ways_of(replica_labels)
         self._whole: Found | None = None
         """The sessions of the last answer, if it was read as a whole."""
         self._forget()
@@ -103,7 +108,7 @@ class SessionAnswers:
             except Exception:
                 self._forget()  # whatever it was, the next answer does not build upon it
                 raise
-        answer, found = take_apart(body, self._preset)
+        answer, found = take_apart(body, self._preset, self._replica_labels)
         self._forget()
         self._whole = found
         return Taken(answer.sampled, answer.evaluated_at, answer.warnings, answer.infos, answer.ups)
@@ -238,10 +243,9 @@ class SessionAnswers:
         labels = {k: v for k, v in point.labels.items() if k not in NO_FURTHER}
         plain, session_id = target_of(point.labels), labels.get(semconv.SESSION_ID, "")
         added = self._added.get((plain, session_id), ())
-        place = {k: labels.pop(k) for k in added if k in labels}
-        target = f"{plain}{{{labels_text(place)}}}" if place else plain
+        target, _, process = taken_out(labels, point.labels, added, self._ways)
         if target not in self._standings:
-            self._standings[target] = Standing(target)
+            self._standings[target] = Standing(target, process)
             self._plain[target] = plain
             self._places.setdefault(plain, set()).add(target)
         return point.labels.get(NAME, ""), labels, (target, session_id)

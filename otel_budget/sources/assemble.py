@@ -105,10 +105,14 @@ class _Session:
     newest: float | None = None
     """The newest time of its counters' samples; infinite if one bears none."""
 
-    def reading(self, session_id: str, target: str, sampled_at: float) -> SessionReading:
+    def reading(
+        self, session_id: str, target: str, sampled_at: float, process: str
+    ) -> SessionReading:
         facts = SessionFacts(**self.by_resource, **self.single, state=self.state)  # type: ignore[arg-type] # the fields named in _RULES
         implausible = tuple(sorted(self.implausible))
-        return SessionReading(session_id, target, sampled_at, self.counters, facts, implausible)
+        return SessionReading(
+            session_id, target, sampled_at, self.counters, facts, implausible, process
+        )
 
 
 class _Assembly:
@@ -200,16 +204,19 @@ _TAKE: Final = {
 }
 
 
-def assemble(samples: Iterable[Sample], target: str, sampled_at: float) -> Assembled:
+def assemble(
+    samples: Iterable[Sample], target: str, sampled_at: float, process: str = ""
+) -> Assembled:
     """Return the sessions of one target out of all its samples, in any order.
 
-    sampled_at: when the target was read, in seconds on the reader's own clock.
+    sampled_at: when the target was read, in seconds on the reader's own clock. process: as in
+    SessionReading.
     """
     assembly = _Assembly()
     for sample in samples:
         assembly.take(sample)
     sessions = tuple(
-        session.reading(session_id, target, sampled_at)
+        session.reading(session_id, target, sampled_at, process)
         for session_id, session in assembly.sessions.items()
         if session.counters or not semconv.JUDGED_COUNTERS.keys().isdisjoint(session.implausible)
     )

@@ -33,6 +33,7 @@ from otel_budget.sources.parse import (
     milliseconds,
     note_type,
 )
+from otel_budget.sources.process import process_at
 from otel_budget.sources.rows import Changes, Rows, UnusualError
 from otel_budget.sources.standing import Slot, Standing
 
@@ -66,7 +67,7 @@ class SessionPages:
         return self._standing.shows(session_id) or session_id in self._odd
 
     def _forget(self) -> None:
-        self._standing = Standing(self._target)
+        self._standing = Standing(self._target, process_at(self._target))
         self._rows: Rows[str, Slot] = Rows(" ")
         """The lines of the page before, without timestamps; none if it was not as usual."""
         self._timed = False
@@ -82,7 +83,8 @@ class SessionPages:
     def _read_whole(self, body: bytes, content_type: str, sampled_at: float) -> Assembled:
         found = self._reader.read_lines(body, content_type)
         if any(line is None for line, _ in found):
-            read = assemble([sample for _, sample in found], self._target, sampled_at)
+            samples = [sample for _, sample in found]
+            read = assemble(samples, self._target, sampled_at, self._standing.process)
             self._odd = frozenset(session.session_id for session in read.sessions)
             return read
         self._timed = any(sample.timestamp is not None for _, sample in found)

@@ -221,7 +221,7 @@ def count(preset: Preset, samples: Iterable[Sample], place: str = "") -> Counted
     return Counted(sessions, dict(page.ignored), dict(page.dropped), tuple(page.strange))
 
 
-def assembled(counted: Counted, target: str, sampled_at: float) -> Assembled:
+def assembled(counted: Counted, target: str, sampled_at: float, process: str = "") -> Assembled:
     """Return the sessions as every source gives them; arguments as in ``assemble``."""
     sessions = tuple(
         SessionReading(
@@ -232,6 +232,7 @@ def assembled(counted: Counted, target: str, sampled_at: float) -> Assembled:
             # How many calls they were nobody knows; one is enough for the tokens to be "at least".
             SessionFacts(unknown_usage_calls=1.0 if session.at_least else None),
             session.implausible,
+            process,
         )
         for session in counted.sessions
         if session.counters or session.implausible

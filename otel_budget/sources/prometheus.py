@@ -18,6 +18,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from otel_budget import semconv
 from otel_budget.model.reading import Problem, Reading, SessionReading
 from otel_budget.model.verdict import Reason
 from otel_budget.sources.answers import SessionAnswers
@@ -64,6 +65,9 @@ class PrometheusSettings:
     """Bytes per answer, packed and unpacked."""
     preset: Preset | None = None
     """How to read what other programs export; None for what otel-budget exports."""
+    replica_labels: Sequence[str] = semconv.REPLICA_LABELS
+    """Labels that tell the replicas of a server apart: series that differ in them alone are copies
+    of each other."""
 
 
 class PrometheusSource:
@@ -78,7 +82,7 @@ class PrometheusSource:
             "query": _query(settings.matchers, settings.preset),
             "timeout": f"{settings.timeout:g}",
         }
-        self._answers = SessionAnswers(settings.preset)
+        self._answers = SessionAnswers(settings.preset, settings.replica_labels)
         self._dates: Dates[Run] = Dates()
         self._targets: frozenset[str] | None = None
         self._down: frozenset[str] = frozenset()

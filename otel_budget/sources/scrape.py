@@ -28,6 +28,7 @@ from otel_budget.sources.notices import Notices, one_line
 from otel_budget.sources.pages import SessionPages
 from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageReader
 from otel_budget.sources.preset import assembled, count, uncounted
+from otel_budget.sources.process import process_at
 from otel_budget.sources.stamps import Stamps
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ class ScrapeSource:
             self._unmatched[target.key] = f"target {target.url}: {one_line(why)}"
         if why:
             self._uncounted[target.key] = f"target {target.url}: {one_line(why)}"
-        return assembled(counted, target.url, fetched.began_at)
+        return assembled(counted, target.url, fetched.began_at, process_at(target.url))
 
     def _note_targets(self, targets: Sequence[ScrapeTarget]) -> None:
         """Note that there never was a target; later on there may be none because no run is on."""

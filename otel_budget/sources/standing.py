@@ -133,9 +133,9 @@ class _Session:
 class Standing:
     """The sessions of one target."""
 
-    def __init__(self, target: str) -> None:
-        """Begin with none."""
-        self.target = target
+    def __init__(self, target: str, process: str = "") -> None:
+        """Begin with none. process: as in SessionReading."""
+        self.target, self.process = target, process
         self._sessions: dict[str, _Session] = {}
         self._kinds: dict[tuple[str, str | None, tuple[tuple[str, str], ...]], Kind] = {}
         self._changed: dict[str, _Session] = {}
@@ -195,7 +195,7 @@ class Standing:
         dropped: Counter[str] = Counter()
         for session in self._dropped.values():
             dropped.update(session.dropped)
-        target = self.target
+        target, process = self.target, self.process
         return Assembled(
             tuple(
                 SessionReading(
@@ -205,6 +205,7 @@ class Standing:
                     s.counters,
                     s.facts,
                     s.implausible,
+                    process,
                 )
                 for s in self._sessions.values()
                 if s.counters is not None

@@ -1,9 +1,9 @@
 """From the answer of a Prometheus query API to the sessions in it, all of it anew.
 
-A target is ``job/instance``. A label that a run's incarnation start carries too is no agent's
-doing: it was added on the way (relabelling, a replica's external label), and is part of the target.
-So one process seen under several such labels counts once, by the larger, as through several
-targets.
+A target is ``job/instance``. A label that was added on the way (relabelling, a replica's external
+label) is part of the target: one that a run's incarnation start carries too, or that names a way to
+a process (process.py). So one process seen under several such labels counts once, by the larger, as
+through several targets.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.sources.assemble import Sample, assemble, labels_text
 from otel_budget.sources.notices import one_line
 from otel_budget.sources.preset import assembled, count, session_of, uncounted
+from otel_budget.sources.process import EXPORTED, process_of
 from otel_budget.sources.query import Point, Vector, parse_answer
 
 if TYPE_CHECKING:
@@ -38,11 +39,22 @@ Run = tuple[str, str]
 """Target and session id."""
 
 
+class Place(NamedTuple):
+    """Where series were seen."""
+
+    target: str
+    """Job and instance, and what was added on the way."""
+    plain: str
+    """Job and instance."""
+    process: str
+    """As in SessionReading."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer taken apart: samples by target, and when each run was last sampled over there."""
 
-    by_target: Mapping[str, Sequence[Sample]]
+    by_target: Mapping[Place, Sequence[Sample]]
     sampled: Mapping[Run, float]
     evaluated_at: float | None
     """On the server's clock; None if the answer is empty."""
@@ -67,26 +79,28 @@ def judged(preset: Preset | None) -> Collection[str]:
     return semconv.JUDGED_COUNTERS if preset is None else preset.counted
 
 
-def take_apart(body: bytes, preset: Preset | None) -> tuple[Answer, Found]:
+def take_apart(
+    body: bytes, preset: Preset | None, replica_labels: Sequence[str] = semconv.REPLICA_LABELS
+) -> tuple[Answer, Found]:
     """Return what an answer says, and the sessions in it. Raises AnswerError."""
-    answer = _answer(parse_answer(body), preset)
+    answer = _answer(parse_answer(body), preset, replica_labels)
     names = judged(preset)
     dropped: Counter[str] = Counter()
     sessions: list[SessionReading] = []
     strange: dict[str, str] = {}
-    for target, samples in answer.by_target.items():
+    for (target, plain, process), samples in answer.by_target.items():
         kept = []
         for sample in samples:
-            run = (target, _session_id(sample.labels, target, preset))
+            run = (target, _session_id(sample.labels, plain, preset))
             if run in answer.sampled or sample.name not in names:
                 kept.append(sample)
             else:
                 dropped[semconv.NO_TIMESTAMP] += 1
         if preset is None:
-            found = assemble(kept, target, 0.0)
+            found = assemble(kept, target, 0.0, process)
         else:
-            counted = count(preset, kept, place_of(target))
-            found = assembled(counted, target, 0.0)
+            counted = count(preset, kept, place_of(plain))
+            found = assembled(counted, target, 0.0, process)
             why = uncounted(counted)
             strange.update({target: f"target {one_line(target)}: {one_line(why)}"} if why else {})
         dropped.update(found.dropped)
@@ -94,10 +108,11 @@ def take_apart(body: bytes, preset: Preset | None) -> tuple[Answer, Found]:
     return answer, Found(sessions, dropped, strange)
 
 
-def _answer(vector: Vector, preset: Preset | None) -> Answer:
+def _answer(vector: Vector, preset: Preset | None, replica_labels: Sequence[str]) -> Answer:
     added = added_labels(vector.points)
     sampled: dict[Run, float] = {}
-    by_target: defaultdict[str, list[Sample]] = defaultdict(list)
+    by_target: defaultdict[Place, list[Sample]] = defaultdict(list)
+    ways = ways_of(replica_labels)
     ups: dict[str, bool] = {}
     for point in vector.points:
         if ANSWERS in point.labels:
@@ -106,18 +121,34 @@ def _answer(vector: Vector, preset: Preset | None) -> Answer:
             continue
         name = point.labels.get(NAME, "")
         labels = {k: v for k, v in point.labels.items() if k not in NO_FURTHER}
-        target = target_of(point.labels)
-        session_id = _session_id(labels, target, preset)
-        place = {k: labels.pop(k) for k in added.get((target, session_id), ()) if k in labels}
-        if place:
-            target = f"{target}{{{labels_text(place)}}}"
+        plain = target_of(point.labels)
+        session_id = _session_id(labels, plain, preset)
+        place = taken_out(labels, point.labels, added.get((plain, session_id), ()), ways)
         if SAMPLED not in point.labels:
-            by_target[target].append(Sample(name, labels, point.value))
+            by_target[place].append(Sample(name, labels, point.value))
         elif math.isfinite(point.value):
-            run = (target, session_id)
+            run = (place.target, session_id)
             sampled[run] = max(sampled.get(run, point.value), point.value)
     at = None if vector.evaluated_at is None else float(vector.evaluated_at)
     return Answer(by_target, sampled, at, vector.warnings, vector.infos, ups)
+
+
+def ways_of(replica_labels: Sequence[str]) -> frozenset[str]:
+    """Return the names of labels that tell ways to a process apart, and not processes."""
+    return frozenset((*replica_labels, *EXPORTED))
+
+
+def taken_out(
+    labels: dict[str, str],
+    all_labels: Mapping[str, str],
+    added: Collection[str],
+    ways: frozenset[str],
+) -> Place:
+    """Take the labels out of a series' that were added on the way; return where it was seen."""
+    names = [name for name in labels if name in ways or name in added]
+    place, plain = {name: labels.pop(name) for name in names}, target_of(all_labels)
+    target = f"{plain}{{{labels_text(place)}}}" if place else plain
+    return Place(target, plain, process_of(all_labels))
 
 
 def _session_id(labels: Mapping[str, str], target: str, preset: Preset | None) -> str:

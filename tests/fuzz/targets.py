@@ -27,6 +27,7 @@ from otel_budget.sources.answers import SessionAnswers
 from otel_budget.sources.assemble import NEEDED, assemble
 from otel_budget.sources.pages import SessionPages
 from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
+from otel_budget.sources.process import process_at
 from otel_budget.sources.query import AnswerError
 from otel_budget.sources.vector import take_apart
 
@@ -47,7 +48,8 @@ def exposition(data: bytes) -> None:
     quick = SessionPages("a", _LIMITS, 5.0)
     for page in (*pages, pages[-1]):
         with suppress(ExpositionError):
-            alone = assemble(PageReader(NEEDED, _LIMITS, 5.0).read(page, kind), "a", AT)
+            samples = PageReader(NEEDED, _LIMITS, 5.0).read(page, kind)
+            alone = assemble(samples, "a", AT, process_at("a"))
             found = quick.read(page, kind, AT)
             assert _by_id(found.sessions) == _by_id(alone.sessions)
             assert found.dropped == alone.dropped

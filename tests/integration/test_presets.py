@@ -10,7 +10,7 @@ import pytest
 
 from tests.exposition import Exposition, serve
 from tests.processes import SidecarProcess, sidecar, until
-from tests.prometheus_process import JOB
+from tests.prometheus_process import JOB, prometheus
 
 SESSION, OTHER = "ba8b11a9-0b6c-472a-8133-48db5b9683ff", "2028f2c1-194e-48a6-9b9b-ab580fe1be89"
 CEILING = 2000
@@ -94,3 +94,45 @@ def test_a_session_of_claude_code_is_stopped_through_a_prometheus(
     with sidecar(tmp_path, config=file) as process:
         grows_until_it_stops(process, scraped[0])
     scraped[0].show("")
+
+
+@pytest.mark.real("prometheus")
+def test_a_process_that_a_prometheus_sees_along_four_ways_counts_once(tmp_path: Path) -> None:
+    """Two jobs, by two addresses, and as two replicas; another process of the session adds up."""
+    with serve() as endpoint, serve() as other:
+        endpoint.show(claude_page(700))
+        other.show(claude_page(300))
+        here = endpoint.address
+        jobs = [
+            {"job_name": "again",
+             "static_configs": [{"targets": [here.replace("127.0.0.1", "localhost")]}]},
+            *(
+                {"job_name": f"of-{name}",
+                 "static_configs": [{"targets": [here], "labels": {"prometheus_replica": name}}]}
+                for name in "ab"
+            ),
+            {"job_name": "other", "static_configs": [{"targets": [other.address]}]},
+        ]  # fmt: skip
+        with prometheus(tmp_path, [here], jobs) as url:
+            source = {"url": url, "interval": "200ms", "preset": "mine"}
+            file = configuration(tmp_path, {"prometheus": source})
+            with sidecar(tmp_path, config=file) as process:
+                until(lambda: used(process) == 1000)
+                endpoint.show(claude_page(1500))
+                until(lambda: used(process) == 1800)
+                verdict = process.verdict(SESSION)
+                assert verdict is not None
+                assert verdict["action"] == "continue"
+
+
+def test_a_page_that_is_scraped_by_two_addresses_counts_once(tmp_path: Path) -> None:
+    """Directly, with a preset: the process does not say when it started."""
+    with serve() as endpoint:
+        endpoint.show(claude_page(1500))
+        urls = [endpoint.url, endpoint.url.replace("127.0.0.1", "localhost")]
+        targets = [{"url": url, "preset": "mine"} for url in urls]
+        file = configuration(tmp_path, {"scrape": {"targets": targets, "interval": "100ms"}})
+        with sidecar(tmp_path, config=file) as process:
+            until(lambda: used(process) == 1500)
+            endpoint.wait_until_asked(6)
+            assert used(process) == 1500

@@ -57,4 +57,4 @@ def test_it_is_counted_once_for_each_and_said(tmp_path: Path) -> None:
                 assert tokens["estimated"] is cost["estimated"] is True
                 assert verdict["action"] == "continue"
                 if turn == 9:
-                    assert process.said().count("go back and forth between two counts") == 2
+                    assert process.said().count("goes back and forth between counts") == 2

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from otel_budget.sources.assemble import NEEDED, Assembled, assemble
 from otel_budget.sources.pages import SessionPages
 from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
+from otel_budget.sources.process import process_at
 
 LIMITS = PageLimits(samples=40)
 TARGET, AT = "http://a/metrics", 1000.0
@@ -87,13 +88,14 @@ def test_a_page_that_changed_all_over_is_what_it_says() -> None:
     quick.read(before, "text/plain", AT)
     found = quick.read(after, "text/plain", AT)
     reader = PageReader(NEEDED, LIMITS._replace(samples=9000), 60.0)
-    expected = assemble(reader.read(after, "text/plain"), TARGET, AT)
+    expected = assemble(reader.read(after, "text/plain"), TARGET, AT, process_at(TARGET))
     assert {s.session_id: s for s in found.sessions} == {s.session_id: s for s in expected.sessions}
 
 
 def alone(body: bytes) -> Assembled:
     """Read a page by itself."""
-    return assemble(PageReader(NEEDED, LIMITS, 60.0).read(body, "text/plain"), TARGET, AT)
+    samples = PageReader(NEEDED, LIMITS, 60.0).read(body, "text/plain")
+    return assemble(samples, TARGET, AT, process_at(TARGET))
 
 
 def outcome(read: Callable[[], Assembled]) -> object:
