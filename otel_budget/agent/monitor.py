@@ -309,11 +309,9 @@ class ResourceMonitor(Recorder):
         return self.__enter__()
 
     async def __aexit__(self, _kind: object, exc: BaseException | None, _trace: object) -> None:
-        """Do the same in a coroutine: writing the last checkpoint does not block the loop."""
-        from asyncio import to_thread  # who runs this has it; for all others it takes its time
-
+        """Do the same in a coroutine: writing the last checkpoint does not block asyncio's loop."""
         try:
-            await to_thread(self._run.end, exc)
+            await self._run.end_in_thread(exc)
         finally:
             self._run.leave(exc)
 

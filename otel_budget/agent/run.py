@@ -190,6 +190,15 @@ class Run:
         """Close the run: stopped in order, failed by an exception, else completed."""
         self.close(self.outcome(exc))
 
+    async def end_in_thread(self, exc: BaseException | None) -> None:
+        """Do the same without blocking an event loop of asyncio's; another one it does block."""
+        if not attribution.in_event_loop():  # Trio's, say
+            self.end(exc)
+            return
+        from asyncio import to_thread  # who runs this has it; for all others it takes its time
+
+        await to_thread(self.end, exc)
+
     def _is_stop(self, exc: BaseException) -> bool:
         """Tell whether an exception ends the run in order: its own limits, or somebody's word."""
         if isinstance(exc, BudgetExceeded):

@@ -230,7 +230,7 @@ def test_tasks_of_a_scheduler_that_is_a_generator_have_their_own_runs(
     """All of them run on top of its frame; one that has no run has none of theirs."""
 
     async def agent(monitor: ResourceMonitor) -> None:
-        with monitor:
+        async with monitor:
             for _ in range(3):
                 await Switch()
                 call()
