@@ -3,8 +3,8 @@
 To a sidecar a server without a series of any run looks as if no run were on. It may be that its
 matchers, its preset or its tenant select nothing, and then nothing is guarded. So where a server
 answers and has nothing, it is asked a second question, now and then: what it has by these names,
-whatever the matchers, with dots for underscores too (Prometheus 3 stores names as OpenTelemetry
-writes them), and whether there are agents on which no run is.
+whatever the matchers, and by names like them (with dots for underscores, as Prometheus 3 may store
+them, with a prefix, without ``_total``), and whether there are agents on which no run is.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Selection:
 
 def probe(matchers: Sequence[str], preset: Preset | None) -> str:
     """Return the query for what there is, by name and job."""
-    names = "|".join(name.replace("_", "[._]") for name in judged(preset))
-    there = f'count by ({NAME}, {_JOB}) ({{{NAME}=~"{names}"}})'
+    names = "|".join(_like(name) for name in judged(preset))
+    there = f'count by ({NAME}, {_JOB}) ({{{NAME}=~"(?:.*[._:])?(?:{names})"}})'
     if preset is not None:
         return there
     braces = "{" + ",".join(matchers) + "}"
@@ -100,7 +100,7 @@ def explain(points: Iterable[Point], matchers: Sequence[str], preset: Preset | N
     what, wanted = _what(preset), judged(preset)
     named: dict[str, float] = {}
     jobs: dict[str, None] = {}
-    dotted: dict[str, None] = {}
+    others: dict[str, None] = {}
     for point in points:
         name = point.labels.get(NAME, "")
         if _IDLE in point.labels:
@@ -109,7 +109,7 @@ def explain(points: Iterable[Point], matchers: Sequence[str], preset: Preset | N
             named[name] = named.get(name, 0.0) + point.value
             jobs[point.labels.get(_JOB, "")] = None
         elif name:
-            dotted[name] = None
+            others[name] = None
     if named:
         if not matchers:
             return ""  # they came just now
@@ -119,13 +119,28 @@ def explain(points: Iterable[Point], matchers: Sequence[str], preset: Preset | N
             "source.prometheus.matchers with their labels; they are of job "
             f"{some(sorted(map(repr, jobs)), ', ')}"
         )
-    if dotted:
+    return _by_other_names(what, sorted(others)) if others else None
+
+
+def _by_other_names(what: str, names: Sequence[str]) -> str:
+    named = one_line(some(names, ", "))
+    if any("." in name for name in names):
         return (
-            f"{what} is there by names with dots ({one_line(some(sorted(dotted), ', '))}), which "
-            "are not read: let Prometheus escape them when it scrapes "
-            "(metric_name_escaping_scheme: underscores), or scrape the program directly"
+            f"{what} is there by names with dots ({named}), which are not read: let Prometheus "
+            "escape them when it scrapes (metric_name_escaping_scheme: underscores), or scrape the "
+            "program directly"
         )
-    return None
+    return (
+        f"what is there has other names than {what} ({named}), which are not read: is a prefix put "
+        "before them, or _total left out, on the way?"
+    )
+
+
+def _like(name: str) -> str:
+    """Return an expression for a name, however a store writes it."""
+    plain = name.removesuffix("_total")
+    total = "" if plain == name else "(?:[._]total)?"
+    return plain.replace("_", "[._]") + total
 
 
 def _nothing(what: str, matchers: Sequence[str]) -> str:

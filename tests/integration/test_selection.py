@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from otel_budget import semconv
 from otel_budget.config.preset_files import shipped
 from otel_budget.model.preset import Preset
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from otel_budget.sources.selection import probe
 from otel_budget.sources.vector import SAMPLED
 from tests.exposition import Exposition, line, page, serve
 from tests.http_server import serving
@@ -120,6 +122,30 @@ def test_names_with_dots_are_said_and_what_to_do(server: Server, look: Look) -> 
     (why,) = look(preset=GEN_AI)
     assert "preset gen_ai is there by names with dots (gen_ai.client.token.usage_sum)" in why
     assert "metric_name_escaping_scheme: underscores" in why
+
+
+def test_names_that_were_changed_on_the_way_are_said(server: Server, look: Look) -> None:
+    """A Collector put its namespace before them, and left the suffix out."""
+    server.there = [({"__name__": "acme_otel_budget_tokens", "job": "gw"}, 2)]
+    (why,) = look()
+    assert "what is there has other names than otel-budget (acme_otel_budget_tokens)" in why
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "otel_budget_tokens_total",
+        "otel_budget.tokens_total",
+        "a_otel_budget_tokens",
+        "x:otel_budget.tokens",
+    ],
+)
+def test_the_second_question_finds_what_is_named_alike(name: str) -> None:
+    """And nothing else of otel-budget."""
+    (expression,) = re.findall(r'=~"([^"]+)"', probe((), None))
+    assert re.fullmatch(expression, name)
+    assert not re.fullmatch(expression, "otel_budget_phase_tokens_total")
+    assert not re.fullmatch(expression, "otel_budget_usage_tokens_total")
 
 
 def test_agents_without_a_run_are_in_order(server: Server, look: Look) -> None:
