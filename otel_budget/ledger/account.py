@@ -243,8 +243,12 @@ class Account(Pace):
         views = [view for i in self.incarnations.values() for view in i.views.values()]
         newest = max([self.first_seen_at, self.began_at, *(view.seen_at for view in views)])
         ahead = max(newest, self.sampled_at or newest, self.ended_at or newest) - now
-        if ahead <= 0:
-            return
+        if ahead > 0:
+            self.move(-ahead)
+
+    def move(self, seconds: float) -> None:
+        """Put all moments on a clock that is ahead of the present one by so many seconds."""
+        views = [view for i in self.incarnations.values() for view in i.views.values()]
         for owner, names in (
             (self, ("first_seen_at", "sampled_at", "ended_at")),
             *(
@@ -258,7 +262,7 @@ class Account(Pace):
         ):
             for name in names:
                 moment = getattr(owner, name)
-                setattr(owner, name, None if moment is None else moment - ahead)
+                setattr(owner, name, None if moment is None else moment + seconds)
 
     def _is_outlived(self, incarnation: Incarnation, reading: SessionReading) -> bool:
         """Tell, once, that an incarnation goes on although a newer one was seen twice already."""

@@ -69,6 +69,10 @@ class Orders:
             return replace(self, limits=order if order.limits else None)
         return replace(self, stop=order if order.kind is OrderKind.STOP else None)
 
+    def moved(self, seconds: float) -> Orders:
+        """Return them by a clock that is ahead of the present one by so many seconds."""
+        return Orders(_moved(self.stop, seconds), _moved(self.limits, seconds))
+
     def holding(self, now: float) -> Orders:
         """Return those that hold at a Unix time."""
         if not self:
@@ -77,6 +81,13 @@ class Orders:
 
 
 NO_ORDERS = Orders()
+
+
+def _moved(order: Order | None, seconds: float) -> Order | None:
+    if order is None:
+        return None
+    until = None if order.until is None else order.until + seconds
+    return replace(order, at=order.at + seconds, until=until)
 
 
 def _if_held(order: Order | None, now: float) -> Order | None:

@@ -7,10 +7,12 @@ before it is stored leaves nothing half done; the next one writes what this one 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.ledger import record
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.verdict import LimitStatus, Verdict
 from otel_budget.policy.effect import NO_EFFECT, Effect, effect_of
@@ -19,7 +21,7 @@ from otel_budget.sidecar.judged import Judged
 from otel_budget.sidecar.store import Changes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from otel_budget.ledger.absences import Spell
     from otel_budget.ledger.account import Account
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
     from otel_budget.model.reading import Reading
     from otel_budget.policy.judge import Rules
     from otel_budget.sidecar.store import Restored, Store
+
+logger = logging.getLogger(__name__)
+
+#: Seconds by which the system's clock may drift before it is taken to have been set.
+_CLOCK_SET = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +108,19 @@ class Book:
     Used from one thread at a time.
     """
 
-    def __init__(self, store: Store, restored: Restored, now: float) -> None:
-        """Go on from what the store held. now: time on the clock all later steps use."""
-        self._store = store
+    def __init__(
+        self,
+        store: Store,
+        restored: Restored,
+        now: float,
+        wall: Callable[[], float] | None = None,
+    ) -> None:
+        """Go on from what the store held. now: time on the clock all later steps use.
+
+        wall: the system's own, which may be set while this runs; by that accounts are stored, as a
+        next process begins by it. None: it is that of the steps.
+        """
+        self._store, self._wall, self._ahead = store, wall, 0.0
         self._ledger = Ledger()
         self._sequence = restored.sequence
         self._published = {v.session_id: Judged(v) for v in restored.verdicts}
@@ -149,6 +166,7 @@ class Book:
         every = (reading is None and not ordered) or rules is not self._rules
         judged = self._judge(rules, now, every=every)
         changes = self._number(judged)
+        self._mind_wall(now)
         self._commit(changes)
         gone = tuple(sorted(self._published.keys() - self._ledger.accounts.keys()))
         news = self._news(changes, gone)
@@ -229,6 +247,7 @@ class Book:
                 return leaving
         account = self._store.archived(session_id, start)
         if account is not None:
+            _move(account, -self._ahead)
             self._stored[session_id] = _Mark.of(account, archived=True)
         return account
 
@@ -281,6 +300,27 @@ class Book:
         self._ledger.vanished.clear()
         return News(begun, ended, vanished, tuple(sid for sid in gone if sid not in before))
 
+    def _mind_wall(self, now: float) -> None:
+        """Have all accounts stored anew if the system's clock was set since they were."""
+        ahead = now if self._wall is None else self._wall()
+        if abs(ahead - now - self._ahead) < _CLOCK_SET:
+            return
+        self._ahead = ahead - now
+        self._stored.clear()
+        logger.warning(
+            "the system's clock was set since this process began, by %+.0f s: times in verdicts "
+            "are off by as much until it is started again, ages and durations are not", self._ahead,
+        )  # fmt: skip
+
+    def _by_wall(self, accounts: Sequence[Account]) -> Sequence[Account]:
+        """Return accounts as they are to be stored."""
+        if not self._ahead:
+            return accounts
+        copies = [record.from_json(record.to_json(account)) for account in accounts]
+        for account in copies:
+            _move(account, self._ahead)
+        return copies
+
     def _commit(self, changes: list[Change]) -> None:
         sequence = self._sequence + len(changes)
         live = self._ledger.accounts
@@ -291,13 +331,21 @@ class Book:
             if self._stored.get(account.session_id) != _Mark.of(account, archived=True)
         ]
         verdicts = [change.verdict for change in changes]
-        self._store.commit(Changes(sequence, fresh, gone, verdicts, self._action))
+        self._store.commit(
+            Changes(sequence, self._by_wall(fresh), self._by_wall(gone), verdicts, self._action)
+        )
         self._sequence = sequence
         for account in self._leaving:
             if account.session_id not in live:
                 self._stored.pop(account.session_id, None)
         self._stored.update((account.session_id, _Mark.of(account)) for account in fresh)
         self._leaving.clear()
+
+
+def _move(account: Account, seconds: float) -> None:
+    """Put an account on a clock that is ahead of the one it is on."""
+    account.move(seconds)
+    account.orders = account.orders.moved(seconds)
 
 
 class _Mark(NamedTuple):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sqlite3
 import time
 from dataclasses import dataclass, field
@@ -84,7 +83,8 @@ class Store:
     def __init__(self, storage: Storage, time: Callable[[], float]) -> None:
         """Take over a storage that is open. time: returns Unix seconds."""
         self._storage, self._db, self._time = storage, storage.connection, time
-        self._purged_at = -math.inf
+        # Not at once: a machine that just started may not know what time it is.
+        self._purged_at = time()
         self._live: dict[str, str] = {}
         """Session id to the key under which its live account is on disk."""
 

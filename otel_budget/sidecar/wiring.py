@@ -13,6 +13,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -120,7 +121,7 @@ async def _run(
     telemetry = Telemetry(__version__, clock, lambda: hub.subscribers)
     refusals = Refusals(telemetry, clock)
     source = make_source(config.source, clock)
-    book = Book(store, restored, clock())
+    book = Book(store, restored, clock(), time.time)
     watch = Watch(clock)
     loop = Loop(
         settings_of(config, source), book=book, hub=hub, telemetry=telemetry, clock=clock,

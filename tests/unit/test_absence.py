@@ -10,12 +10,15 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.ledger.absences import KEPT, Absences
-from otel_budget.model.reading import Problem, Reading
+from otel_budget.model.order import OrderKind, order_from
+from otel_budget.model.reading import Problem, Reading, SessionFacts
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.judge import Rules
 from otel_budget.publish.nudge import Nudged
 from otel_budget.sidecar.absence import BEAT, LATE, Watch
+from otel_budget.sidecar.book import Book
 from otel_budget.sidecar.loop import Settings
+from otel_budget.sidecar.store import open_store
 from tests.sidecar_fixtures import (
     START,
     TARGET,
@@ -279,3 +282,49 @@ def test_spells_are_kept_within_bounds() -> None:
     for number in range(3 * KEPT):
         absences.add((number + 0.0, number + 0.5))
     assert absences.since(0.0) == KEPT / 2
+
+
+# --- the system's clock --------------------------------------------------------------------------
+def test_what_was_stored_under_a_wrong_clock_is_read_by_the_right_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The machine began a day behind, and was set while the sidecar ran."""
+    day, wall = 86_400.0, SteadyClock(START)
+    store, restored = open_store(str(tmp_path / "a.db"), wall)
+    book = Book(store, restored, START, wall)
+    rules = ceilings(tokens=1000)
+    seen = session(tokens=5, started_at=START + day, at=START)._replace(
+        facts=SessionFacts(started_at=START + day, incarnation_at=START + day, state="running")
+    )
+    book.step(reading(seen), rules, 3600.0, START)
+    order = order_from(OrderKind.STOP, {"reason": "x", "for_seconds": 3600}, START + 5)
+    book.order("run-1", order, rules, 3600.0, START + 5)
+    wall.advance(day + 10)
+    book.step(None, rules, 3600.0, START + 10)
+    assert "clock was set since this process began, by +86400 s" in caplog.text
+    store.close()
+    store, restored = open_store(str(tmp_path / "a.db"), wall)
+    again = Book(store, restored, START + day + 20, wall)
+    step = again.step(None, rules, 3600.0, START + day + 20)
+    (verdict,) = step.verdicts
+    assert verdict.reason == Reason.OPERATOR_STOP
+    assert verdict.resources[semconv.DURATION].used == 20.0
+    store.close()
+
+
+def test_a_start_with_a_wrong_clock_deletes_nothing_that_was_kept(tmp_path: Path) -> None:
+    """A month ahead, until the time server answers."""
+    wall = SteadyClock(START)
+    path = str(tmp_path / "a.db")
+    store, restored = open_store(path, wall)
+    book = Book(store, restored, START, wall)
+    rules = ceilings(tokens=1000)
+    book.step(reading(session(tokens=500)), rules, 10.0, START)
+    wall.advance(60)
+    book.step(None, rules, 10.0, START + 60)
+    store.close()
+    wall.advance(31 * 86_400)
+    store, restored = open_store(path, wall)
+    Book(store, restored, wall(), wall).step(reading(session("other")), rules, 10.0, wall())
+    assert store.archived("run-1", START - 10) is not None
+    store.close()
