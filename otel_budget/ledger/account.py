@@ -250,7 +250,7 @@ class Account(Pace):
         """Put all moments on a clock that is ahead of the present one by so many seconds."""
         views = [view for i in self.incarnations.values() for view in i.views.values()]
         for owner, names in (
-            (self, ("first_seen_at", "sampled_at", "ended_at")),
+            (self, ("first_seen_at", "sampled_at", "ended_at", "vanished_at")),
             *(
                 (view, ("first_at", "seen_at", "seen_before", "implausible_since"))
                 for view in views

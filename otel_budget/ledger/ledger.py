@@ -174,6 +174,7 @@ class Ledger:
         account.shown_in = self.whole_readings
         if account.lost_target_at is not None or account.vanished_at is not None:
             account.lost_target_at = account.vanished_at = None
+            account.revision += 1
         self._note(account.observe(reading, confirmed=confirmed, read_at=of.read_at), account)
         self.lag = max(self.lag, account.lag.seconds)
         if self._rivals:
@@ -294,8 +295,11 @@ class Ledger:
         since, watched_from = account.implausible_since, account.watched_from
         trouble = self._account_trouble(account)
         facts = account.facts
-        if account.shown_in != self.whole_readings and self._has_vanished(account, trouble, now):
-            facts = facts._replace(state=semconv.VANISHED)
+        if account.shown_in != self.whole_readings or account.vanished_at is not None:
+            if self._has_vanished(account, trouble, now):
+                facts = facts._replace(state=semconv.VANISHED)
+            elif account.lost_target_at is not None:
+                trouble = trouble or Reason.SOURCE_ERROR
         return Balance(
             session_id=account.session_id,
             started_at=account.started_at,
@@ -359,6 +363,7 @@ class Ledger:
         if lost_at is not None and now - lost_at > _LEFT and places.isdisjoint(self._targets):
             return False
         account.vanished_at = now
+        account.revision += 1
         self.vanished.append(account.session_id)
         return True
 

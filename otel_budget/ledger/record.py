@@ -60,6 +60,7 @@ def _dump(account: Account) -> dict[str, Any]:
         "unsure": account.unsure,
         "sampled_at": account.sampled_at,
         "ended_at": account.ended_at,
+        **({} if account.vanished_at is None else {"vanished_at": account.vanished_at}),
         "resets": account.resets,
         "gaps": account.gaps,
         "lag": account.lag.seconds,
@@ -85,6 +86,7 @@ def _load(data: dict[str, Any]) -> Account:
     account.unsure = data.get("unsure", known)
     account.sampled_at = data["sampled_at"]
     account.ended_at = data["ended_at"]
+    account.vanished_at = data.get("vanished_at")
     account.resets = data["resets"]
     account.gaps = tuple(data["gaps"])
     account.lag = Lag(data.get("lag", 0.0))

@@ -160,3 +160,25 @@ def test_a_sidecar_that_was_away_finds_what_vanished_meanwhile(
     assert verdict.run_state == "running"
     assert later(parts, START + 615, shown(at=START + 601)).run_state == semconv.VANISHED
     store.close()
+
+
+def test_a_sidecar_that_is_restarted_still_knows_what_had_vanished(
+    parts: Sidecar, tmp_path: Path
+) -> None:
+    """Though its target gives nothing by then, as a port that another process had meanwhile."""
+    later(parts, START + 60, shown(at=START + 45))
+    parts.store.close()
+    store, restored = open_store(str(tmp_path / "otel-budget.db"))
+    parts.book = type(parts.book)(store, restored, START + 65)
+    verdict = step(parts, None, START + 65)
+    assert verdict is not None
+    assert verdict.run_state == semconv.VANISHED
+    assert later(parts, START + 90, refused(START + 66)).run_state == semconv.VANISHED
+    store.close()
+
+
+def test_through_a_prometheus_a_target_that_is_down_is_the_reason(parts: Sidecar) -> None:
+    """Not just old data: its target gives nothing."""
+    down = replace(shown(at=START + 45), down=frozenset({TARGET}))
+    verdict = later(parts, START + 105, down)
+    assert (verdict.run_state, verdict.reason) == ("running", Reason.SOURCE_ERROR)
