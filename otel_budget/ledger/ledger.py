@@ -4,9 +4,7 @@ Runs are told apart by session id and start time. Another start time under a kno
 run: it takes the place of one that is over, is counted together with one that is alive, or is a
 leftover and refused (rivals.py). Readings only ever raise what is known to be used.
 
-A run that was live, and whose target was taken away while it answered, or answers and does not show
-it any more, has vanished: nobody waits for it, and what it used stays known. It is there again with
-its next sample.
+Runs that are not there any more without having said that they end are in whereabouts.py.
 """
 
 from __future__ import annotations
@@ -22,9 +20,9 @@ from otel_budget.ledger.active import active_seconds
 from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.ledger.incarnation import COUNTED
 from otel_budget.ledger.rivals import Rival, are_both_alive, is_newer, is_old, join, replaces
+from otel_budget.ledger.whereabouts import Whereabouts
 from otel_budget.model.doubt import NO_DOUBT, Doubt
 from otel_budget.model.order import NO_ORDERS, Orders
-from otel_budget.model.reading import plain_target
 from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
@@ -36,9 +34,6 @@ if TYPE_CHECKING:
 
 #: Other runs under one id that are watched at most; each until it was silent for so many seconds.
 _RIVALS_MOST, _RIVALS_KEPT = 8, 600.0
-#: Seconds within which a target that gives nothing is taken away if its process ended in order: a
-#: Prometheus takes some to hear of it.
-_LEFT = 30.0
 #: Seconds a run whose end was seen keeps its last verdict; one that vanished, its verdict after the
 #: hold.
 KEEP_ENDED = 600.0
@@ -103,18 +98,11 @@ class Ledger:
         """What is strange about runs, each thing once; until somebody takes them."""
         self.crowded: dict[str, int] = {}
         """Target to the runs of the newest reading that were too many to be let in."""
-        self.vanished: list[str] = []
-        """Session id of each run that was found to have vanished."""
         self.lag = 0.0
         """Of the runs in the newest reading with any, the most that samples are late by, steadily;
         seconds."""
         self._trouble: dict[str, Reason] = {}
-        self.whole_readings = 0
-        """Readings so far that know all targets."""
-        self._targets: frozenset[str] | None = None
-        """All that there were at the last whole reading; None if that is not known."""
-        self._down: frozenset[str] = frozenset()
-        """Those of them that gave nothing."""
+        self.whereabouts = Whereabouts()
         self._rivals: dict[str, dict[float, Rival]] = {}
         """Session id, and start, to runs that are not judged, as another one is known there."""
 
@@ -126,8 +114,7 @@ class Ledger:
             others = {t: reason for t, reason in self._trouble.items() if t not in reading.asked}
             trouble = {**others, **trouble}
         else:
-            self.whole_readings += reading.targets is not None
-            self._targets, self._down = reading.targets, reading.down
+            self.whereabouts.note(reading)
             if reading.sessions:
                 self.lag = 0.0
         self._trouble = trouble
@@ -171,10 +158,7 @@ class Ledger:
             self._observe_rival(account, reading, of, confirmed=confirmed)
             return
         account.expected_gap = of.spacing
-        account.shown_in = self.whole_readings
-        if account.lost_target_at is not None or account.vanished_at is not None:
-            account.lost_target_at = account.vanished_at = None
-            account.revision += 1
+        self.whereabouts.seen(account)
         self._note(account.observe(reading, confirmed=confirmed, read_at=of.read_at), account)
         self.lag = max(self.lag, account.lag.seconds)
         if self._rivals:
@@ -209,7 +193,7 @@ class Ledger:
                 del rivals[min(rivals, key=lambda known: rivals[known].account.heard_at)]
             rival = rivals[start] = Rival(_opened(reading, of))
         rival.account.expected_gap = of.spacing
-        rival.account.shown_in = self.whole_readings
+        self.whereabouts.seen(rival.account)
         rival.observe(reading, of.read_at, confirmed=confirmed, since=account.first_seen_at)
         absent = self.absences.since(account.heard_at)
         if replaces(account, reading, confirmed=confirmed, moved=rival.moved, absent=absent):
@@ -295,8 +279,8 @@ class Ledger:
         since, watched_from = account.implausible_since, account.watched_from
         trouble = self._account_trouble(account)
         facts = account.facts
-        if account.shown_in != self.whole_readings or account.vanished_at is not None:
-            if self._has_vanished(account, trouble, now):
+        if account.shown_in != self.whereabouts.readings or account.vanished_at is not None:
+            if self.whereabouts.has_vanished(account, trouble, now):
                 facts = facts._replace(state=semconv.VANISHED)
             elif account.lost_target_at is not None:
                 trouble = trouble or Reason.SOURCE_ERROR
@@ -343,29 +327,6 @@ class Ledger:
             if session_id not in self.accounts or now - max(heard) > _RIVALS_KEPT:
                 del self._rivals[session_id]
         return gone
-
-    def _has_vanished(self, account: Account, trouble: Reason | None, now: float) -> bool:
-        """Tell whether a run that the last reading did not show is not there any more.
-
-        Not if its target gives nothing, nor if that was taken away long after: then its process
-        died.
-        """
-        if account.vanished_at is not None:
-            return True
-        if account.ended_at is not None or self._targets is None:
-            return False
-        places = {plain_target(target) for target in account.targets}
-        if trouble is not None or not places.isdisjoint(self._down):
-            if account.lost_target_at is None:
-                account.lost_target_at = now
-            return False
-        lost_at = account.lost_target_at
-        if lost_at is not None and now - lost_at > _LEFT and places.isdisjoint(self._targets):
-            return False
-        account.vanished_at = now
-        account.revision += 1
-        self.vanished.append(account.session_id)
-        return True
 
     def _account_trouble(self, account: Account) -> Reason | None:
         """Return the trouble of a run if all targets of its newest incarnation have one."""

@@ -254,7 +254,7 @@ class Book:
     def _judge(self, rules: Rules, now: float, *, every: bool) -> list[Judged]:
         """Judge every run, or those only whose last verdict does not stand any more."""
         judged: list[Judged] = []
-        newest = self._ledger.whole_readings
+        newest = self._ledger.whereabouts.readings
         for session_id, account in self._ledger.accounts.items():
             before = self._published.get(session_id)
             missing = account.shown_in != newest and account.ended_at is None
@@ -296,8 +296,8 @@ class Book:
             for session_id in sorted(self._over)
             if session_id in begun or session_id not in before
         }
-        vanished = tuple(self._ledger.vanished)
-        self._ledger.vanished.clear()
+        vanished = tuple(self._ledger.whereabouts.vanished)
+        self._ledger.whereabouts.vanished.clear()
         return News(begun, ended, vanished, tuple(sid for sid in gone if sid not in before))
 
     def _mind_wall(self, now: float) -> None:

@@ -1,0 +1,69 @@
+"""Whether a run is still there: what its target tells when it shows the run no more.
+
+A run that was live, and whose target was taken away while it answered, or answers and does not show
+it any more, has vanished: nobody waits for it, and what it used stays known. It is there again with
+its next sample. One whose target gives nothing is missed: its process may have died.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget.model.reading import plain_target
+
+if TYPE_CHECKING:
+    from otel_budget.ledger.account import Account
+    from otel_budget.model.reading import Reading
+    from otel_budget.model.verdict import Reason
+
+#: Seconds within which a target that gives nothing is taken away if its process ended in order: a
+#: Prometheus takes some to hear of it.
+_LEFT = 30.0
+
+
+class Whereabouts:
+    """What targets there were at the last whole reading."""
+
+    def __init__(self) -> None:
+        """Begin without a reading."""
+        self.readings = 0
+        """Those so far that know all targets."""
+        self.vanished: list[str] = []
+        """Session id of each run that was found to have vanished."""
+        self._targets: frozenset[str] | None = None
+        self._down: frozenset[str] = frozenset()
+
+    def note(self, reading: Reading) -> None:
+        """Take note of a whole reading."""
+        self.readings += reading.targets is not None
+        self._targets, self._down = reading.targets, reading.down
+
+    def seen(self, account: Account) -> None:
+        """Take note that the present reading shows a run."""
+        account.shown_in = self.readings
+        if account.lost_target_at is not None or account.vanished_at is not None:
+            account.lost_target_at = account.vanished_at = None
+            account.revision += 1
+
+    def has_vanished(self, account: Account, trouble: Reason | None, now: float) -> bool:
+        """Tell whether a run that the last reading did not show is not there any more.
+
+        Not if its target gives nothing, nor if that was taken away long after: then its process
+        died.
+        """
+        if account.vanished_at is not None:
+            return True
+        if account.ended_at is not None or self._targets is None:
+            return False
+        places = {plain_target(target) for target in account.targets}
+        if trouble is not None or not places.isdisjoint(self._down):
+            if account.lost_target_at is None:
+                account.lost_target_at = now
+            return False
+        lost_at = account.lost_target_at
+        if lost_at is not None and now - lost_at > _LEFT and places.isdisjoint(self._targets):
+            return False
+        account.vanished_at = now
+        account.revision += 1
+        self.vanished.append(account.session_id)
+        return True
