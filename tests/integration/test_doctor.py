@@ -353,3 +353,20 @@ def test_a_page_of_several_processes_that_holds_no_runs(monkeypatch: pytest.Monk
     (found,) = settings()
     assert "holds no runs" in found.said
     assert "in each worker" in found.advice
+
+
+def test_a_source_with_nothing_to_count_and_one_that_is_late() -> None:
+    """By the sidecar's own metrics; the source answers all the same."""
+    figures: Figures = {
+        ("otel_budget_sidecar_source_up", "prometheus"): 1.0,
+        ("otel_budget_sidecar_unmatched_targets", "prometheus"): 1.0,
+        ("otel_budget_sidecar_source_delay_seconds", "prometheus"): 34.2,
+    }
+    said = [one.said for one in source(figures) if one.state == "warning"]
+    assert said == [
+        "nothing that counts: 1 targets of prometheus answer and show no series",
+        "samples of prometheus are steadily 34 s late: limits act that much later",
+    ]
+    figures = {**figures, ("otel_budget_sidecar_unmatched_targets", "prometheus"): 0.0}
+    figures[("otel_budget_sidecar_source_delay_seconds", "prometheus")] = 0.0
+    assert [one.state for one in source(figures)] == ["ok"]

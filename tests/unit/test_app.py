@@ -137,7 +137,18 @@ def test_health_does_not_depend_on_the_source(client: TestClient, host: Host) ->
     assert client.get("/-/healthy").status_code == 200
     assert client.get("/-/ready").status_code == 503
     host.ready = True
-    assert client.get("/-/ready").status_code == 200
+    answer = client.get("/-/ready")
+    assert (answer.status_code, answer.text) == (200, "ready\n")
+
+
+def test_readiness_points_to_the_log_where_there_is_nothing_to_count(
+    client: TestClient, host: Host
+) -> None:
+    """It names no target: anybody may ask."""
+    host.unmatched = 2
+    answer = client.get("/-/ready")
+    assert answer.status_code == 200
+    assert answer.text == "ready\nnothing to count at 2 of its targets: see the log\n"
 
 
 def test_before_the_first_good_tick_an_unknown_run_is_not_a_missing_one(

@@ -10,7 +10,8 @@ import pytest
 
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
-from otel_budget.sidecar.journal import NO_RUN_AFTER
+from otel_budget.sidecar.book import Step
+from otel_budget.sidecar.journal import NO_RUN_AFTER, Journal
 from otel_budget.sources.notices import MOST_LINES, one_line
 from tests.sidecar_fixtures import (
     START,
@@ -210,3 +211,28 @@ def test_a_limit_that_can_be_judged_after_all_is_not_told(
     ticks(make(reading(early), *(reading(session(limits=limits, tokens=n, at=START + n))
                                  for n in range(1, 100))), 100)  # fmt: skip
     assert not [text for text in log.messages if "does not hold" in text]
+
+
+def test_samples_that_are_steadily_late_are_told_once_with_the_figure(
+    log: pytest.LogCaptureFixture,
+) -> None:
+    """And again when they are much later."""
+    journal = Journal()
+    for lag in (0.0, 1.2, 34.2, 36.0, 0.0, 34.0, 90.0, 91.0):
+        journal.stepped(Step(lag=lag))
+    first, second = log.messages
+    assert first.startswith("samples arrive steadily late, by up to 34 s: the source hides")
+    assert "stale_after: auto allows for it" in first
+    assert "by up to 90 s" in second
+
+
+def test_what_a_source_said_of_its_empty_answers_is_not_said_again(
+    make: Any, log: pytest.LogCaptureFixture
+) -> None:
+    """It knows more than that no run was shown."""
+    nothing = [reading(unmatched={"http://a": "a shows nothing"})] * (NO_RUN_AFTER + 2)
+    parts = make(*nothing)
+    ticks(parts, NO_RUN_AFTER + 2)
+    assert log.messages == []
+    assert parts.loop.unmatched == 1
+    assert 'otel_budget_sidecar_unmatched_targets{source="scrape"} 1.0' in parts.metrics()
