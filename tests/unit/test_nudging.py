@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from otel_budget import ResourceLimits, semconv
 from otel_budget.agent.marks import SidecarMarks
 from otel_budget.enforcement.address import SidecarAddress
-from otel_budget.enforcement.nudge import Nudger
+from otel_budget.enforcement.nudge import Nudger, look
 from otel_budget.instrumentation.record import Amounts, SessionRecord
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.reading import Problem, Reading
@@ -194,3 +194,29 @@ def test_a_nudge_that_cannot_have_a_thread_is_left_out_and_raises_nothing(
     thread = nudger._thread
     nudger.stop()
     assert (left_out, thread is None) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("answers", "seen"),
+    [([204], True), ([404, 404, 204], True), ([429, 204], True), ([409], False), ([500], False)],
+)
+def test_a_last_look_is_waited_for_and_asked_for_again_while_the_run_is_not_known(
+    answers: list[int], *, seen: bool
+) -> None:
+    """A Prometheus cannot be hastened, and is not asked twice."""
+    left = list(answers)
+    with serving(lambda _path, _body: (left.pop(0), b"")) as url:
+        assert look(SidecarAddress.parse(url), "run-1", 10.0) is seen
+    assert not left
+
+
+def test_a_last_look_ends_in_time_whatever_the_sidecar_does() -> None:
+    """It is not there, it never answers, or it knows nothing of the run."""
+    go = threading.Event()
+    began = time.monotonic()
+    assert not look(SidecarAddress.parse("http://127.0.0.1:9"), "run-1", 10.0)
+    with sidecar_that_answers(404, go) as (sender, _, _asked):
+        assert not look(sender._address, "run-1", 0.1)
+        go.set()
+        assert not look(sender._address, "run-1", 0.3)
+    assert time.monotonic() - began < 5
