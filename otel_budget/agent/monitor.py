@@ -267,12 +267,21 @@ class ResourceMonitor(Recorder):
         self._guard.unpaused()
 
     def update_limits(self, limits: ResourceLimits | None = None, **changes: Any) -> None:
-        """Judge by other limits from now on: all of them, or single fields by name."""
+        """Judge by other limits from now on: all of them, or single fields by name.
+
+        A sidecar's ceilings, and an operator's stop, hold all the same; that is said.
+        """
         _check_limits(limits)
         base = self._record.limits if limits is None else limits
         values = {key: getattr(base, key) for key in LIMIT_KEYS} | changes
         self._guard.update_limits(ResourceLimits.from_mapping(values))
         self._run.saving.schedule()
+        verdict = self.verdict
+        if verdict.lease_seconds is not None and not verdict.should_continue:
+            logger.warning(
+                "session %s: its own limits are other ones now, and the sidecar says stop (%s) all "
+                "the same: %s", self.session_id, verdict.reason, verdict.message,
+            )  # fmt: skip
 
     def __repr__(self) -> str:
         """Say which run it is, how it is and what it is limited to."""

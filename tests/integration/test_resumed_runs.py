@@ -96,16 +96,30 @@ def test_the_silence_of_a_process_that_was_killed_is_not_held_against_the_next(
         assert life(tmp_path, process) == ["continue", "within_limits", 100]
 
 
+def test_the_next_night_is_a_new_run_for_the_sidecar_too(tmp_path: Path) -> None:
+    """It begins from 0 under its ceiling, which the night before nearly used up."""
+    with sidecar(tmp_path, config=watching(tmp_path, {"max_tokens": 500})) as process:
+        for _ in range(3):
+            night = life(tmp_path, process, tokens=300, seconds=1)
+            assert night == ["continue", "within_limits", 300]
+        until(lambda: (process.verdict("run") or {}).get("run_state") == "completed")
+        assert (process.verdict("run") or {})["resources"]["tokens"]["used"] == 300
+
+
 def test_downtime_counts_for_the_duration_and_not_for_the_active_time(tmp_path: Path) -> None:
-    """By the sidecar's ceilings, over two processes of a run."""
-    ceilings = {"max_active_seconds": 3}
-    with sidecar(tmp_path, config=watching(tmp_path, ceilings)) as process:
+    """By the sidecar's ceiling, over two processes of a run."""
+    with sidecar(tmp_path, config=watching(tmp_path, {"max_active_seconds": 1000})) as process:
         life(tmp_path, process, tokens=1, seconds=1, killed=True)
         until(lambda: (process.verdict("run") or {}).get("status") == "inconclusive")
-        after = life(tmp_path, process, seconds=0.5, killed=True)
-        assert after[0] == "continue"
-        assert life(tmp_path, process, seconds=30)[:2] == ["stop", "approaching_limit"]
-        verdict = process.verdict("run") or {}
-        assert verdict["resources"]["active_duration"]["limit_from"] == "sidecar"
-        assert 2.4 <= verdict["resources"]["active_duration"]["used"] < 4
-        assert verdict["resources"]["duration"]["used"] > 3
+        assert life(tmp_path, process, seconds=1)[0] == "continue"
+        until(lambda: (process.verdict("run") or {}).get("run_state") == "completed")
+        resources = (process.verdict("run") or {})["resources"]
+        active, duration = resources["active_duration"], resources["duration"]
+        assert (active["limit"], active["limit_from"]) == (1000, "sidecar")
+        assert 1 < active["used"] < duration["used"] - 0.5
+
+
+def test_a_ceiling_on_the_active_time_stops_a_run(tmp_path: Path) -> None:
+    """Also one that has no such limit of its own, and spends nothing."""
+    with sidecar(tmp_path, config=watching(tmp_path, {"max_active_seconds": 0.5})) as process:
+        assert life(tmp_path, process, seconds=30)[0] == "stop"

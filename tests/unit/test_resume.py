@@ -281,7 +281,7 @@ def test_a_run_that_was_never_sampled_before_is_seen_with_its_first_sample() -> 
 
 
 def test_a_run_with_a_higher_limit_goes_on_before_the_sidecar_knows_of_it(
-    clock: FakeClock, make: Make
+    make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     """For a last call, say; the sidecar's stop was for the limit that it had before."""
     monitor = make(session_id="higher", max_tokens=1000, sidecar="http://127.0.0.1:9")
@@ -297,4 +297,8 @@ def test_a_run_with_a_higher_limit_goes_on_before_the_sidecar_knows_of_it(
     assert monitor.should_continue()
     theirs = own._replace(limit_from="operator")
     monitor._run._hear(replace(stop, resources={"tokens": theirs}, sequence=2))
+    assert not monitor.should_continue()
+    assert "all the same" not in caplog.text
+    monitor.update_limits(max_tokens=3000)
+    assert "the sidecar says stop (limit_exceeded) all the same: tokens at 10" in caplog.text
     assert not monitor.should_continue()
