@@ -35,6 +35,7 @@ LIMITS = {
     "max_api_calls": 100,
     "max_cost_usd": 5,
     "max_duration_seconds": 3600,
+    "max_active_seconds": 3600,
 }
 
 
