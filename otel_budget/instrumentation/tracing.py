@@ -7,23 +7,20 @@ nothing.
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, suppress
-from contextvars import ContextVar
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
 
 from otel_budget import semconv
 from otel_budget._version import __version__
+from otel_budget.instrumentation.attached import Attached
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from contextvars import Token
     from types import TracebackType
 
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from otel_budget.instrumentation.record import Amounts
@@ -35,8 +32,6 @@ logger = logging.getLogger("otel_budget")
 Attributes = dict[str, str | int | float | bool]
 
 _failed_before: set[str] = set()
-#: Tells whether a context is the one that a span was opened in.
-_HERE: ContextVar[object] = ContextVar("otel_budget_span", default=None)
 
 
 class GuardedSpan(AbstractContextManager["Span"]):
@@ -46,16 +41,14 @@ class GuardedSpan(AbstractContextManager["Span"]):
         """Open nothing yet."""
         self._name, self._attributes = name, attributes
         self._open: Span | None = None
-        self._here: Token[object] | None = None
-        self._attached: Token[Context] | None = None
+        self._attached: Attached | None = None
 
     def __enter__(self) -> Span:
         """Open the span and make it the current one; if that fails, go on with one that is none."""
         try:
             tracer = trace.get_tracer(semconv.SCOPE_NAME, __version__)
             span = tracer.start_span(self._name, attributes=self._attributes)
-            self._here = _HERE.set(self)
-            self._attached = otel_context.attach(trace.set_span_in_context(span))
+            self._attached = Attached(trace.set_span_in_context(span))
         except Exception as exc:  # noqa: BLE001 - a span processor's failure is not the run's
             _failed("started", self._name, exc)
             return trace.INVALID_SPAN
@@ -72,7 +65,8 @@ class GuardedSpan(AbstractContextManager["Span"]):
         span, self._open = self._open, None
         if span is None:
             return
-        self._detach()
+        if self._attached is not None:
+            self._attached.detach()
         try:
             if isinstance(exc, Exception) and span.is_recording():
                 span.record_exception(exc)
@@ -81,18 +75,6 @@ class GuardedSpan(AbstractContextManager["Span"]):
             span.end()
         except Exception as problem:  # noqa: BLE001 - as above
             _failed("ended", self._name, problem)
-
-    def _detach(self) -> None:
-        """Make the span before it the current one, if this is still the context it was opened in.
-
-        A generator may be left in another one: there is nothing to take back there, and
-        OpenTelemetry would log a traceback.
-        """
-        if self._here is None or self._attached is None:
-            return
-        with suppress(ValueError):
-            _HERE.reset(self._here)
-            otel_context.detach(self._attached)
 
 
 def start_span(name: str, attributes: Attributes) -> AbstractContextManager[Span]:

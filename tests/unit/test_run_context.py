@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pytest
+from opentelemetry import context as otel_context
 
 from otel_budget import InvalidValueError, ResourceMonitor, unattributed_usage
 from otel_budget.instrumentation.asgi import BudgetMiddleware
@@ -134,8 +135,11 @@ def test_generators_that_take_turns_in_one_context_keep_their_calls(make: Make, 
                 yield
 
     one, other = make(), make()
+    before = otel_context.get_current()
     list(zip(answer(one), answer(other), strict=False))
     assert (calls_of(one), calls_of(other)) == (2, 2)
+    assert otel_context.get_current() == before, "the run that was left first is still there"
+    assert attribution.ended_here() is None
 
 
 def test_a_generator_that_is_given_up_leaves_its_run(make: Make, call: Call) -> None:

@@ -19,6 +19,7 @@ from opentelemetry import baggage
 from opentelemetry import context as otel_context
 
 from otel_budget import semconv
+from otel_budget.instrumentation.attached import Attached
 from otel_budget.instrumentation.forked import ProcessLock, in_child
 from otel_budget.instrumentation.genai import resumed
 from otel_budget.instrumentation.genai.reading import Kind
@@ -54,7 +55,7 @@ class Activation:
         """What was open in the context before."""
         self._generators: tuple[resumed.Key, ...] = ()
         self._token: Token[Activation | None] | None = None
-        self._context_token: Token[Context] | None = None
+        self._attached: Attached | None = None
 
     def __enter__(self) -> Self:
         """Put the run into the context, and into what the context hands on."""
@@ -66,7 +67,7 @@ class Activation:
             _entered.setdefault(name, []).append(self)
             resumed.enter(self, self._generators)
         handed_on = baggage.set_baggage(semconv.BAGGAGE_SESSION_ID, name)
-        self._context_token = otel_context.attach(handed_on)
+        self._attached = Attached(handed_on)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,12 +79,21 @@ class Activation:
             _entered[name].remove(self)
             if not _entered[name]:
                 del _entered[name]
-        token, context_token = self._token, self._context_token
-        if token is None or context_token is None or _ACTIVE.get() is not self:
-            return
-        with suppress(ValueError):  # left in another context, or in a copy of the one it was in
-            _ACTIVE.reset(token)
-            otel_context.detach(context_token)  # only then: it logs what it cannot detach
+        active = _ACTIVE.get()
+        while active is not None and not active.is_open and active.is_taken_out():
+            active = _ACTIVE.get()
+        if self._attached is not None:
+            self._attached.detach()
+
+    def is_taken_out(self) -> bool:
+        """Take it out of the context; False in another one than it was put into."""
+        if self._token is None:
+            return False
+        try:
+            _ACTIVE.reset(self._token)
+        except (ValueError, RuntimeError):  # left in another context, or in a copy of its own
+            return False
+        return True
 
     def is_inside(self, other: Activation) -> bool:
         """Tell whether it was entered while the other one was the innermost, or inside that."""

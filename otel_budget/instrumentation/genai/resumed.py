@@ -43,12 +43,10 @@ def around() -> tuple[Key, ...]:
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the interpreter's own way to them
     while frame is not None:
         kind = frame.f_code.co_flags
-        if _is_between(frame):
-            pass
-        elif kind & _GENERATORS:
+        if (found or kind & (_GENERATORS | _COROUTINES)) and not _is_between(frame):
+            if not kind & _GENERATORS:
+                break
             found.append((id(frame), frame.f_code))
-        elif found or kind & _COROUTINES:
-            break
         frame = frame.f_back
     return tuple(found)
 
