@@ -38,6 +38,8 @@ logger = logging.getLogger("otel_budget")
 #: Version of the file format. A reader refuses another one.
 SCHEMA = 1
 KEEP = 10
+#: The start of a run, and the bytes of a file within which it is written.
+_BEGUN, _HEAD = re.compile(rb'"started_at": ([0-9]+(?:\.[0-9]+)?)'), 1024
 _NAME = re.compile(r"([0-9]{6,})\.json")
 #: Seconds after which a temporary file belongs to nobody any more.
 _LEFTOVER = 3600.0
@@ -132,12 +134,11 @@ class CheckpointFolder:
         path = self._file(numbers[-1])
         found = path, self._read(path)
         for number in reversed(numbers[:-1]):
-            earlier = self._file(number)
-            with suppress(CheckpointError):  # the newest can be read: it is not missed
-                saved = self._read(earlier)
-                # One written before the other run began is of a clock that was put back.
-                if found[1].started_at < saved.started_at <= found[1].written_at:
-                    found = earlier, saved
+            earlier, newest = self._file(number), found[1]
+            # One written before the other run began is of a clock that was put back.
+            if newest.started_at < _peek(earlier) <= newest.written_at:
+                with suppress(CheckpointError):  # the newest can be read: this one is not missed
+                    found = earlier, self._read(earlier)
         return found
 
     def read(self, path: Path | None = None) -> Checkpoint:
@@ -208,6 +209,19 @@ class CheckpointFolder:
             with suppress(OSError):  # gone already, or not ours to remove
                 if time.time() - leftover.stat().st_mtime > _LEFTOVER:
                     leftover.unlink()
+
+
+def _peek(path: Path) -> float:
+    """Return when the run of a checkpoint began, by the head of the file: a state may be large.
+
+    0 if that cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            begun = _BEGUN.search(file.read(_HEAD))
+    except OSError:
+        return 0.0
+    return float(begun[1]) if begun else 0.0
 
 
 def folder_or_none(project_root: object) -> Path | None:
