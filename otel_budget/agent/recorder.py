@@ -190,6 +190,7 @@ class Recorder(RunContext):
     ) -> tuple[Amounts, Decimal | None]:
         """Count an operation; return what was counted, and its cost if anybody knows it."""
         record, guard = self._record, self._guard
+        by_hand = phase is None
         cost, phase = amounts.cost_usd, phase or self.current_phase()
         if model is not None:
             if amounts.usage_unknown:
@@ -202,7 +203,10 @@ class Recorder(RunContext):
         with record.lock:
             cell = phase.cell if model is None else record.cell(phase.name, model)
             record.add(cell, amounts, cost)
-        unpriced = cost is None or amounts.extras is not None
+            unpriced = amounts.extras is not None or (cost is None and amounts.api_call)
+            if not unpriced and cost is None and by_hand and model is not None and amounts.tokens:
+                unpriced = True  # recorded without api_call=True
+                record.add_unpriced(cell)
         if unpriced and guard.standing.price_unheld and not amounts.usage_unknown:
             NOTICES.tell(record, self._prices, model, provider, amounts)
         if (

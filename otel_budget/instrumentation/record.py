@@ -200,13 +200,17 @@ class SessionRecord:
             self.failed_api_calls += failed
             cell.failed_api_calls += failed
         if (price is None and api_call) or extras is not None:
-            self.unpriced_calls += 1
-            cell.unpriced_calls += 1
+            self.add_unpriced(cell)
         if guess:
             self.estimated_calls += 1
             self.estimated_tokens += used
         if unknown or guess or failed or not api_call:
             cell.set_aside(amounts)
+
+    def add_unpriced(self, cell: Cell) -> None:
+        """Count one operation whose price nobody knows, or not all of it. Hold the lock."""
+        self.unpriced_calls += 1
+        cell.unpriced_calls += 1
 
     def estimated(self, model: str, amounts: Amounts) -> Amounts:
         """Return a call of unknown use with the mean use of this run's other calls of its model.

@@ -224,3 +224,18 @@ def test_tokens_of_a_kind_that_are_more_than_there_are_leave_the_cost_uncovered(
         + Decimal(300) / 10**6
         + Decimal(600) * Decimal("0.03") / 10**6
     )
+
+
+def test_tokens_of_a_model_without_a_price_are_at_least_even_if_they_are_no_call(
+    make: Make,
+) -> None:
+    """``api_call=True`` is easily forgotten; without a model's name tokens never had a price."""
+    monitor = make(max_cost_usd=1)
+    monitor.record_operation(100)
+    assert monitor.get_usage_report().unpriced_calls == 0
+    monitor.record_operation(input_tokens=100, output_tokens=5, model="gpt-4o", provider="openai")
+    assert monitor.get_usage_report().unpriced_calls == 0
+    monitor.record_operation(input_tokens=100, output_tokens=5, model="nobody-knows-it")
+    used = monitor.get_usage_report()
+    assert (used.api_calls, used.unpriced_calls) == (0, 1)
+    assert "cost at least" in monitor.check_limits().message
