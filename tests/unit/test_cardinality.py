@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.ledger import account as account_module
-from otel_budget.ledger import incarnation as incarnation_module
+from otel_budget.ledger import view as view_module
 from otel_budget.ledger.ledger import KEEP_ENDED, Ledger
 from otel_budget.model.reading import Reading, SessionFacts, SessionReading
 from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
@@ -110,7 +110,7 @@ def test_a_late_sample_of_a_process_that_was_let_go_changes_nothing(
 
 def test_series_that_are_new_every_time_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A counter labelled by request: the sum stays exact, the memory small."""
-    monkeypatch.setattr(incarnation_module, "SERIES_MOST", 150)
+    monkeypatch.setattr(view_module, "SERIES_MOST", 150)
     ledger = Ledger()
     for number in range(50):
         counters: dict[tuple[str, str], Any] = {

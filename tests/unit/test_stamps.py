@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from email.utils import formatdate
 from typing import Any
 
@@ -17,8 +18,10 @@ from otel_budget.sources.fetch import Fetched
 from otel_budget.sources.freshness import age_of, time_there
 from otel_budget.sources.pages import SessionPages
 from otel_budget.sources.parse import PageLimits
+from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from otel_budget.sources.stamps import MOST, Stamped, Stamps
+from otel_budget.sources.vector import SAMPLED
 from tests.exposition import line
 from tests.sidecar_fixtures import START, SteadyClock
 
@@ -310,3 +313,18 @@ def test_a_page_of_present_times_costs_no_reading_of_its_lines(
     found = pages.read(second, TEXT, START)
     assert set(found.times.values()) == {1_700_000_001.0}
     assert len(found.sessions) == 50
+
+
+def test_an_answer_of_prometheus_from_a_cache_is_as_old_as_that_says() -> None:
+    """Its samples were of then: evaluated a minute ago, and taken two seconds before."""
+    clock = SteadyClock()
+    queried = PrometheusSource(PrometheusSettings("http://p"), clock)
+    answering = Scripted(clock)
+    queried._fetcher = answering  # type: ignore[assignment] # as much of it as is used
+    labels = {"job": "j", "instance": "i", semconv.SESSION_ID: "a"}
+    tokens = {**labels, "__name__": semconv.SESSION_TOKENS.name}
+    rows = ((tokens, 5), ({**labels, SAMPLED: "1"}, START - 62))
+    result = [{"metric": metric, "value": [START - 60, str(v)]} for metric, v in rows]
+    data = {"resultType": "vector", "result": result}
+    answering.body, answering.age = json.dumps({"status": "success", "data": data}), 60.0
+    assert only(asyncio.run(queried.read())).sampled_at == START - 62
