@@ -50,7 +50,7 @@ def counted(usage: ResourceUsage) -> dict[str, Any]:
         ({"api_call": True, "outcome": "error"},
          {"api_calls": 1, "failed_api_calls": 1, "unpriced_calls": 1}),
         ({"outcome": "error"}, {}),
-        ({"tokens": 3, "model": "m", "provider": "p"}, {"tokens": 3}),
+        ({"tokens": 3, "model": "m", "provider": "p"}, {"tokens": 3, "unpriced_calls": 1}),
     ],
 )  # fmt: skip
 def test_an_operation_counts_what_was_said_of_it(
