@@ -40,6 +40,7 @@ _LEFT_OUT: Final = re.compile(
     r"partial|incomplete|missing|truncat|ignored|skipped|dropped|unavailable|limited|time[d ]*out",
     re.IGNORECASE,
 )
+_QUOTED: Final = re.compile(r'"[^"]*"')
 #: Where the rows are, which do not belong to what an answer says of itself.
 _ROWS: Final = "result"
 
@@ -52,7 +53,7 @@ def said_by_body(answer: Mapping[str, Any]) -> tuple[str, ...]:
         if plain in _WARNINGS:
             said += _texts(value)
         elif plain == "infos":
-            said += [text for text in _texts(value) if _LEFT_OUT.search(text)]
+            said += [text for text in _texts(value) if _leaves_out(text)]
         else:
             said += _flag(key, plain, value)
     return tuple(said)
@@ -65,7 +66,7 @@ def said_by_row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def remarks(answer: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the infos of an answer that are about something else than missing data."""
-    return tuple(text for text in _texts(answer.get("infos")) if not _LEFT_OUT.search(text))
+    return tuple(text for text in _texts(answer.get("infos")) if not _leaves_out(text))
 
 
 def said_by_head(status: int, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
@@ -93,6 +94,11 @@ def _flag(key: str, plain: str, value: Any) -> list[str]:
     if incomplete or (_COMPLETE.fullmatch(plain) and _is_no(value)):
         return [one_line(f"{key}: {value}")]
     return []
+
+
+def _leaves_out(info: str) -> bool:
+    """Tell whether an info is about data that are not there; names of metrics are quoted."""
+    return _LEFT_OUT.search(_QUOTED.sub("", info)) is not None
 
 
 def _plain(key: str) -> str:

@@ -66,6 +66,7 @@ def test_an_answer_that_says_it_is_not_whole_is_partial(envelope: dict[str, Any]
         {"warnings": []},
         {"warnings": None},
         {"infos": ["PromQL info: metric might not be a counter"]},
+        {"infos": ['PromQL info: metric might not be a counter: "dropped_total"']},
         {"stats": {"seriesFetched": "14", "executionTimeMsec": 3}},
         {"data": {"stats": {"samples": {"peakSamples": 9, "totalQueryableSamples": 9}}}},
         {"traceID": "partial"},

@@ -5,7 +5,6 @@ Stores of metrics are sharded by series. One that lost a shard should say so, an
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Collection, Mapping
 
@@ -13,12 +12,12 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.model.reading import Reading
 from otel_budget.model.verdict import Verdict
 from otel_budget.policy.evaluate import bounds_from
 from otel_budget.policy.judge import Rules, judge_balance
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.vector import SAMPLED
-from tests.http_server import serving
 
 NOW = 1_767_225_600.0
 RULES = Rules(ceilings=bounds_from({semconv.TOKENS: 20_000_000}, {}, "sidecar"))
@@ -53,25 +52,17 @@ def rows(tokens: int, at: float, **more: str) -> Rows:
 
 def verdicts(*answers: tuple[float, Rows]) -> list[tuple[Verdict, Mapping[str, object]]]:
     """Return, after each answer, what is said of the run and what it has used."""
-    body = [b""]
     found: list[tuple[Verdict, Mapping[str, object]]] = []
-
-    def answer(_path: str, _form: bytes) -> tuple[int, bytes]:
-        return 200, body[0]
-
-    with serving(answer) as url, asyncio.Runner() as runner:
-        clock, ledger = [NOW], Ledger()
-        source = PrometheusSource(PrometheusSettings(url), lambda: clock[0])
-        for at, series in answers:
-            clock[0] = at
-            result = [{"metric": labels, "value": [at, str(value)]} for labels, value in series]
-            data = {"resultType": "vector", "result": result}
-            body[0] = json.dumps({"status": "success", "data": data}).encode()
-            ledger.apply(runner.run(source.read()))
-            account = ledger.accounts["run"]
-            verdict = judge_balance(ledger.balance(account, at), RULES, at)
-            found.append((verdict, dict(account.totals())))
-        runner.run(source.close())
+    ledger = Ledger()
+    source = PrometheusSource(PrometheusSettings("http://nowhere"), lambda: NOW)
+    for at, series in answers:
+        result = [{"metric": labels, "value": [at, str(value)]} for labels, value in series]
+        data = {"resultType": "vector", "result": result}
+        taken, _ = source.take(json.dumps({"status": "success", "data": data}).encode(), at)
+        ledger.apply(Reading("prometheus", at, tuple(taken.sessions), spacing=60.0))
+        account = ledger.accounts["run"]
+        verdict = judge_balance(ledger.balance(account, at), RULES, at)
+        found.append((verdict, dict(account.totals())))
     return found
 
 

@@ -1,0 +1,70 @@
+"""A store that lost the series of a run's limit, in front of a real sidecar process."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from otel_budget import semconv
+from otel_budget.sources.vector import SAMPLED
+from tests.http_server import serving
+from tests.processes import sidecar, until
+
+RUN = {"job": "agents", "instance": "a:9464", semconv.SESSION_ID: "run-a"}
+#: Ways to say that not all is there; the last says nothing of it.
+WAYS: dict[str, tuple[int, dict[str, Any]]] = {
+    "warnings": (200, {"warnings": ["a store is away"]}),
+    "isPartial": (200, {"isPartial": True}),
+    "HTTP 206": (206, {}),
+    "not a word": (200, {}),
+}
+
+
+def test_a_run_over_its_own_limit_stays_stopped_however_the_limit_is_lost(tmp_path: Path) -> None:
+    """By each way to say so; and it goes on once the run itself lifts the limit."""
+    began = time.time()
+    state: dict[str, Any] = {"way": None, "limited": True}
+
+    def answer(_path: str, _form: bytes) -> tuple[int, bytes]:
+        now = time.time()
+        status, more = WAYS.get(state["way"], (200, {}))
+        shown: list[tuple[semconv.Metric, float, dict[str, str]]] = [
+            (semconv.SESSION_TOKENS, 1200, {}),
+            (semconv.SESSION_START, began, {}),
+            (semconv.INCARNATION_START, began, {}),
+            (semconv.SESSION_STATE, 1, {"state": "running"}),
+            (semconv.OPTIONAL_SERIES, state["limited"], {}),
+        ]
+        if state["limited"] and state["way"] is None:
+            shown.append((semconv.LIMIT, 1000, {"resource": "tokens", "unit": "tokens"}))
+        series = [({"__name__": m.name, **RUN, **labels}, value) for m, value, labels in shown]
+        series.append(({**RUN, SAMPLED: "1"}, now))
+        rows = [{"metric": labels, "value": [now, str(float(v))]} for labels, v in series]
+        data = {"resultType": "vector", "result": rows}
+        return status, json.dumps({"status": "success", **more, "data": data}).encode()
+
+    def told() -> tuple[str, str] | None:
+        verdict = process.verdict("run-a")
+        return None if verdict is None else (verdict["action"], verdict["reason"])
+
+    with serving(answer) as url:
+        config = {
+            "source": {"prometheus": {"url": url, "interval": "100ms"}},
+            "resource_limits": {"max_tokens": 20_000_000},
+            "listen": {"address": "127.0.0.1:0"},
+            "storage": {"path": "ledger.db"},
+        }
+        (tmp_path / "sidecar.yaml").write_text(json.dumps(config), encoding="utf-8")
+        with sidecar(tmp_path, config=tmp_path / "sidecar.yaml") as process:
+            stopped = ("stop", "limit_exceeded")
+            until(lambda: told() == stopped, process.process)
+            for way in WAYS:
+                state["way"] = way
+                end = time.monotonic() + 0.6
+                while time.monotonic() < end:
+                    assert told() == stopped, way
+            state.update(way=None, limited=False)
+            until(lambda: told() == ("continue", "within_limits"), process.process)
+            assert "its answer is partial: a store is away" in process.said()
