@@ -10,10 +10,11 @@ import math
 import re
 from typing import TYPE_CHECKING, Final
 
-from otel_budget import semconv, wire
+from otel_budget import wire
 from otel_budget.ledger.flag import Kind
 from otel_budget.model.verdict import Action
 from otel_budget.policy.words import amount
+from otel_budget.sidecar.noticed import Flickering, Unjudged
 from otel_budget.sources.notices import MOST_LINES, Notices, log_lines, one_line, some
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from otel_budget.model.order import Order
     from otel_budget.model.reading import Problem, Reading
-    from otel_budget.model.verdict import Verdict
     from otel_budget.policy.effect import Effect
     from otel_budget.sidecar.book import Change, Step
 
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 #: Good readings in a row without a run after which that is worth a line.
 NO_RUN_AFTER: Final = 10
-#: Seconds for which a limit may be one that nothing can be held against.
-UNJUDGED_AFTER: Final = 60.0
 
 
 #: Good readings in a row without a problem after which it is over; one that comes and goes is one.
@@ -97,39 +95,6 @@ def _kind(problem: Problem) -> tuple[str, ...]:
     return (problem.target, str(problem.reason), re.sub(r"[0-9]+", "0", one_line(words)))
 
 
-class Unjudged:
-    """Tells, once for a run, which of its limits cannot be judged: nothing exports the resource.
-
-    Not at once: many programs export a resource with its first use only.
-    """
-
-    def __init__(self) -> None:
-        """Know of none."""
-        self._since: dict[str, float] = {}
-        """Session id to when it was first so; infinite once that is told."""
-
-    def note(self, verdicts: Iterable[Verdict], forgotten: Iterable[str]) -> None:
-        """Take new verdicts, and the session ids that have none any more."""
-        told = {}
-        for verdict in verdicts:
-            if not verdict.unjudged:
-                continue
-            name, now = verdict.session_id, verdict.evaluated_at
-            if verdict.run_state in semconv.OVER_STATES:
-                continue
-            if now - self._since.setdefault(name, now) >= UNJUDGED_AFTER:
-                self._since[name] = math.inf
-                told[name] = (
-                    f"session {name}: {' and '.join(verdict.unjudged)} limited, and nothing "
-                    f"exports it within {UNJUDGED_AFTER:.0f} s of watching: that limit does not "
-                    "hold. Limit what the program exports (`otel-budget read` shows it), or have "
-                    "it export more"
-                )
-        for name in forgotten:
-            self._since.pop(name, None)
-        log_lines(logger, logging.WARNING, told, "sessions have limits that are not judged")
-
-
 class Journal:
     """Writes down what became of the source and of the runs."""
 
@@ -139,7 +104,7 @@ class Journal:
         self._without_run = 0
         self._absence_said_at = -math.inf
         self._problems = Problems()
-        self._unjudged = Unjudged()
+        self._unjudged, self._flickering = Unjudged(), Flickering()
         self._lag = 0.0
         """Seconds by which samples arrive late, as it was said last."""
         self._flagged: set[tuple[str, str]] = set()
@@ -187,8 +152,7 @@ class Journal:
             (_changes(step.changes), "sessions have a new action"),
             ({s: f"session {s}: ended: {state}" for s, state in news.ended.items()},
              "sessions ended"),
-            ({s: f"session {s}: vanished: it did not say that it ends, and its target was taken "
-              "away, or does not show it any more" for s in news.vanished}, "sessions vanished"),
+            (self._flickering.note(news.vanished, step.forgotten), "sessions vanished"),
             ({s: f"session {s}: forgotten, after a long silence" for s in news.abandoned},
              "sessions are forgotten, after a long silence"),
         ):  # fmt: skip

@@ -12,6 +12,7 @@ from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
 from otel_budget.sidecar.book import Step
 from otel_budget.sidecar.journal import NO_RUN_AFTER, Journal
+from otel_budget.sidecar.noticed import Flickering
 from otel_budget.sources.notices import MOST_LINES, one_line
 from tests.sidecar_fixtures import (
     START,
@@ -236,3 +237,16 @@ def test_what_a_source_said_of_its_empty_answers_is_not_said_again(
     assert log.messages == []
     assert parts.loop.unmatched == 1
     assert 'otel_budget_sidecar_unmatched_targets{source="scrape"} 1.0' in parts.metrics()
+
+
+def test_a_run_that_vanishes_and_comes_back_again_and_again_is_told_once(
+    log: pytest.LogCaptureFixture,
+) -> None:
+    """Several workers behind one port answer by turns: each scrape shows another one's runs."""
+    told = Flickering()
+    lines = [told.note(["by-turns"], []) for _ in range(20)]
+    assert [len(each) for each in lines] == [1, 1, 1] + [0] * 17
+    (said,) = [text for text in log.messages if "by turns?" in text]
+    assert said.startswith("session by-turns: it has vanished and come back 3 times")
+    told.note([], ["by-turns"])
+    assert told.note(["by-turns"], [])

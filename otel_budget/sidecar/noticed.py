@@ -1,0 +1,88 @@
+"""What the log tells of runs that something is wrong with for a while: once, and not at once."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from otel_budget import semconv
+from otel_budget.sources.notices import log_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from otel_budget.model.verdict import Verdict
+
+logger = logging.getLogger("otel_budget.sidecar.journal")
+
+#: Seconds for which a limit may be one that nothing can be held against.
+UNJUDGED_AFTER: Final = 60.0
+#: Times a run may vanish and come back before that is what is wrong.
+MOST_RETURNS: Final = 3
+
+
+class Flickering:
+    """Tells which runs vanished; once for a run, that it does so again and again."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._times: Counter[str] = Counter()
+
+    def note(self, vanished: Iterable[str], forgotten: Iterable[str]) -> Mapping[str, str]:
+        """Take the runs that vanished now, and those that have no verdict any more.
+
+        Returns a line for each of the former that has not vanished too often.
+        """
+        lines, told = {}, {}
+        for name in vanished:
+            self._times[name] += 1
+            if self._times[name] <= MOST_RETURNS:
+                lines[name] = (
+                    f"session {name}: vanished: it did not say that it ends, and its target was "
+                    "taken away, or does not show it any more"
+                )
+            elif self._times[name] == MOST_RETURNS + 1:
+                told[name] = (
+                    f"session {name}: it has vanished and come back {MOST_RETURNS} times: do "
+                    "several processes answer at one address by turns? Give each a page of its "
+                    "own (docs/web-servers-and-workers.md)"
+                )
+        for name in forgotten:
+            self._times.pop(name, None)
+        log_lines(logger, logging.WARNING, told, "sessions vanish and come back again and again")
+        return lines
+
+
+class Unjudged:
+    """Tells, once for a run, which of its limits cannot be judged: nothing exports the resource.
+
+    Not at once: many programs export a resource with its first use only.
+    """
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._since: dict[str, float] = {}
+        """Session id to when it was first so; infinite once that is told."""
+
+    def note(self, verdicts: Iterable[Verdict], forgotten: Iterable[str]) -> None:
+        """Take new verdicts, and the session ids that have none any more."""
+        told = {}
+        for verdict in verdicts:
+            if not verdict.unjudged:
+                continue
+            name, now = verdict.session_id, verdict.evaluated_at
+            if verdict.run_state in semconv.OVER_STATES:
+                continue
+            if now - self._since.setdefault(name, now) >= UNJUDGED_AFTER:
+                self._since[name] = math.inf
+                told[name] = (
+                    f"session {name}: {' and '.join(verdict.unjudged)} limited, and nothing "
+                    f"exports it within {UNJUDGED_AFTER:.0f} s of watching: that limit does not "
+                    "hold. Limit what the program exports (`otel-budget read` shows it), or have "
+                    "it export more"
+                )
+        for name in forgotten:
+            self._since.pop(name, None)
+        log_lines(logger, logging.WARNING, told, "sessions have limits that are not judged")
