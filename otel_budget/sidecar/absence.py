@@ -1,7 +1,8 @@
 """When this process did not run: stopped, suspended with its machine, or starved of processor time.
 
 A beat on the event loop that comes late says so, and from when to when. By the sidecar's clock,
-which goes on while the machine sleeps.
+which goes on while the machine sleeps. What was missed is on its way to the book until the next
+step: no run was silent then.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otel_budget.ledger.absences import Spell
     from otel_budget.sources.base import Clock
 
+#: Seconds from which on the time that a step takes is one of not listening.
+_LONG_STEP = 1.0
 #: Seconds between two beats, and by which one has to be late to tell of an absence.
 BEAT, LATE = 0.5, 0.5
 
@@ -43,3 +48,46 @@ class Watch:
         self._beaten_at = now
         if now - before >= BEAT + LATE:
             self._missed.append((before, now))
+
+
+class Missed:
+    """When nobody listened, of what the book does not know yet."""
+
+    def __init__(
+        self, absent: Callable[[], list[Spell]], clock: Clock, *tell: Callable[[float, float], None]
+    ) -> None:
+        """Begin with nothing.
+
+        absent: as of ``Watch.take``. tell: called with the seconds of an absence, and the time.
+        """
+        self._absent, self._clock, self._tell = absent, clock, tell
+        self._spells: list[Spell] = []
+
+    def look(self, interval: float) -> bool:
+        """Tell whether the process did not run since the last look. interval: between readings."""
+        spells = self._absent()
+        for spell in spells:
+            self._add(*spell, interval)
+        seconds = sum(end - begin for begin, end in spells)
+        for tell in self._tell if spells else ():
+            tell(seconds, self._clock())
+        return bool(spells)
+
+    def note_step(self, begun_at: float, interval: float) -> None:
+        """Take note of a step that is over: while it took long, on a slow disk say, nobody read."""
+        now = self._clock()
+        if now - begun_at >= _LONG_STEP:
+            self._add(begun_at, now, interval)
+
+    def take(self) -> list[Spell]:
+        """Return what the book is to know."""
+        spells, self._spells = self._spells, []
+        return spells
+
+    def _add(self, begin: float, end: float, interval: float) -> None:
+        """Keep a spell but for the interval that lies between two readings anyway.
+
+        So much counts: else a process that is starved again and again would find nobody silent.
+        """
+        if begin + interval < end:
+            self._spells.append((begin + interval, end))

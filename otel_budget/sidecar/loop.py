@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
 from otel_budget.publish.nudge import Nudged
+from otel_budget.sidecar.absence import Missed
 from otel_budget.sidecar.journal import Journal
 
 if TYPE_CHECKING:
@@ -51,8 +52,6 @@ _LEAST_PAUSE = 0.05
 #: A run that nothing is known of hastens the next reading, to so many seconds after the present one
 #: began, and to so many times what that took.
 _LEAST_SPACING, _SHARE = 1.0, 10.0
-#: Seconds from which on the time that a step takes is one of not listening.
-_LONG_STEP = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ class Loop:
         self.unmatched = 0
         """As in publish.app.Host."""
         self._book, self._hub, self._telemetry = book, hub, telemetry
-        self._clock, self._wait, self._absent = clock, wait, absent
+        self._clock, self._wait = clock, wait
         self._next: Settings | None = None
         self._retired: set[Source] = set()
         self._stopping, self._hastened = asyncio.Event(), asyncio.Event()
@@ -107,12 +106,11 @@ class Loop:
         """Seconds the last tick took."""
         self._reading: asyncio.Task[Reading] | None = None
         self._began_at = self._due_at = self._tried_at = clock()
-        self._missed: list[Spell] = []
-        """When nobody listened, of what the book does not know yet."""
         self._woken = self._cut_short = self._again = False
         """Whether to read before judging, whether the present reading had no time of its own to
         wait for answers, and whether it takes the place of such a one."""
         self._journal = Journal()
+        self._missed = Missed(absent, clock, telemetry.absent, self._journal.absent)
         self._judging = asyncio.Lock()
         """The book is used by one at a time."""
 
@@ -238,33 +236,17 @@ class Loop:
 
     def _mind_absence(self) -> None:
         """Take note of the time in which this process did not run."""
-        spells = self._absent()
-        if not spells:
+        if not self._missed.look(self.settings.interval):
             return
-        for spell in spells:
-            self._miss(*spell)
-        seconds, now = sum(end - begin for begin, end in spells), self._clock()
-        self._telemetry.absent(seconds)
-        self._journal.absent(seconds, now)
         self._cut_short = self._reading is not None and not self._again
         if not self._woken:  # else a process that is starved again and again would never judge
-            self._woken, self._tried_at = True, now
-
-    def _miss(self, begin: float, end: float) -> None:
-        """Take note that nobody listened then, beyond the interval that lies between readings.
-
-        So much counts: else a process that is starved again and again would find nobody silent.
-        """
-        begin += self.settings.interval
-        if begin < end:
-            self._missed.append((begin, end))
+            self._woken, self._tried_at = True, self._clock()
 
     def _begin_step(self) -> float:
         """Return the time of a step, of which the book knows by now when nobody listened."""
         self._mind_absence()
         self._woken = False
-        missed, self._missed = self._missed, []
-        self._book.missed(missed)
+        self._book.missed(self._missed.take())
         return self._clock()
 
     async def _judge(self, reading: Reading | None) -> None:
@@ -286,8 +268,7 @@ class Loop:
             self._telemetry.tick_failed()
             return
         finally:
-            if self._clock() - now >= _LONG_STEP:
-                self._miss(now, self._clock())
+            self._missed.note_step(now, settings.interval)
         if reading is not None and whole and reading.read:
             self.ready, self.unmatched = True, len(reading.unmatched)
         self._hand_out(step)

@@ -124,7 +124,7 @@ class Telemetry(Collector):
         with self._lock:
             self._refused[reason] += 1
 
-    def absent(self, seconds: float) -> None:
+    def absent(self, seconds: float, _now: float) -> None:
         """Note that the process did not run for so long."""
         with self._lock:
             self._absent_seconds += seconds
