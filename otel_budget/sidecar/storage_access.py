@@ -16,7 +16,7 @@ import sqlite3
 import struct
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import BinaryIO, Final
 
 from otel_budget.sidecar.storage_file import check_version, check_whole, in_use
 
@@ -36,13 +36,13 @@ class Storage:
     """An open storage that no other sidecar has."""
 
     connection: sqlite3.Connection
-    handle: int
+    file: BinaryIO
     """Holds the lock."""
 
     def close(self) -> None:
         """Close it. The lock goes last: closing a file ends all locks on it, SQLite's too."""
         self.connection.close()
-        os.close(self.handle)
+        self.file.close()
 
 
 def open_storage(path: str, patience: float) -> Storage:
@@ -52,19 +52,20 @@ def open_storage(path: str, patience: float) -> Storage:
     that another one has, or of a newer version; OSError; sqlite3.Error, also for a damaged one.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    file = os.fdopen(handle, "rb", buffering=0)
     try:
         if _locked(path, handle, patience):
             try:
-                return Storage(_connected(path, patience, "NORMAL"), handle)
+                return Storage(_connected(path, patience, "NORMAL"), file)
             except sqlite3.OperationalError as exc:
                 if "locked" in str(exc):
                     raise
                 problem = str(exc)
         else:
             problem = "no file locks"
-        found = Storage(_connected(path, patience, "EXCLUSIVE"), handle)
+        found = Storage(_connected(path, patience, "EXCLUSIVE"), file)
     except BaseException:
-        os.close(handle)
+        file.close()
         raise
     logger.info(
         "storage %s: nothing else can read it while this runs: its file system has not what that "

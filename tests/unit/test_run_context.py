@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import inspect
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
@@ -349,7 +350,7 @@ def test_bound_coroutines_and_asynchronous_iterators_make_the_runs_calls(
             yield number
 
     async def main(monitor: ResourceMonitor) -> None:
-        assert asyncio.iscoroutinefunction(monitor.bind(answer))
+        assert inspect.iscoroutinefunction(monitor.bind(answer))
         tasks = [monitor.bind(answer)(), monitor.bind(answer())]
         assert await asyncio.gather(*tasks) == ["done", "done"]
         assert [n async for n in monitor.bind(values())] == [0, 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,13 +32,14 @@ def refused(at: float, targets: Iterable[str] = (TARGET,)) -> Reading:
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Sidecar:
+def parts(tmp_path: Path) -> Iterator[Sidecar]:
     """A sidecar that saw a run of 400 tokens three times, 15 s apart."""
     made = sidecar(tmp_path)
     for number in range(3):
         at = START + 15 * number
         step(made, shown(session(tokens=400, at=at), at=at))
-    return made
+    yield made
+    made.store.close()
 
 
 def step(parts: Sidecar, reading: Reading | None, at: float = 0.0) -> Verdict | None:
