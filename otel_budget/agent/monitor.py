@@ -293,9 +293,9 @@ class ResourceMonitor(Recorder):
         """End the run: write a last checkpoint, show the final state until it has been scraped.
 
         outcome: ``completed``, ``stopped`` or ``failed``; by default stopped if the run was last
-        told to stop, else completed. timeout: seconds to wait here for scrapes that are due by
-        then; without it the end of the process does, once for all its runs (see
-        ``serve_metrics``). Closing twice is fine; the first outcome stays.
+        told to stop, else completed. timeout: seconds to wait here until the sidecar has looked,
+        and for scrapes that are due by then; without it the end of the process does, once for all
+        its runs (see ``serve_metrics``). Closing twice is fine; the first outcome stays.
         """
         if outcome is not None and outcome not in semconv.ENDED_STATES:
             raise InvalidValueError("outcome", outcome, ", ".join(semconv.ENDED_STATES))

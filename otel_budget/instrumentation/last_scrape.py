@@ -77,10 +77,7 @@ class LastScrape:
         Unless a time was asked for, only for scrapes that are due within the usual one.
         """
         self._order.then.pop(id(self), None)
-        until = time.monotonic() + TOLD_WITHIN
-        while self._looks and self._sessions.unseen():
-            _, look = self._looks.popitem()
-            look((until - time.monotonic()) / (len(self._looks) + 1))
+        self._have_looked(TOLD_WITHIN)
         if not self._sessions.unseen():
             return
         asked, seconds = self.wait_for is not None, self.wait_for
@@ -93,6 +90,20 @@ class LastScrape:
                 "no scrape came within %g s: how the runs of this process ended was not seen by "
                 "all that scrape it; scrape_wait has to be longer than their interval", seconds,
             )  # fmt: skip
+
+    def wait_here(self, seconds: float) -> bool:
+        """Do the same at the end of a run, within so many seconds: its process may end in a way
+        that calls nothing. False if somebody who scrapes did not come.
+        """
+        began = time.monotonic()
+        self._have_looked(min(seconds, TOLD_WITHIN))
+        return self._sessions.wait_scraped(max(0.0, seconds - (time.monotonic() - began)))
+
+    def _have_looked(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self._looks and self._sessions.unseen():
+            _, look = self._looks.popitem()
+            look((until - time.monotonic()) / (len(self._looks) + 1))
 
 
 LAST_SCRAPE = LastScrape(SESSIONS, AT_EXIT)

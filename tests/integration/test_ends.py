@@ -23,7 +23,7 @@ from tests.query import Prometheus
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "otel-budget.rules.yaml"
 #: A batch job: it uses 3,000 tokens, ends in order, and says how long its end took.
 JOB = """
-import atexit, json, multiprocessing, sys, time
+import atexit, json, multiprocessing, os, sys, time
 options = json.loads(sys.argv[1])
 ended = time.monotonic()
 atexit.register(lambda: print(time.monotonic() - ended, flush=True))  # called last
@@ -37,6 +37,11 @@ def job():
         for _ in range(20):
             run.record_operation(tokens=150, api_call=True)
             time.sleep(options["seconds"] / 20)
+        if options.get("abrupt"):
+            began = time.monotonic()
+            run.close(timeout=2)
+            print(time.monotonic() - began, flush=True)
+            os._exit(0)
 
 if options.get("forked"):
     child = multiprocessing.get_context("fork").Process(target=job)
@@ -86,19 +91,19 @@ def known(process: SidecarProcess, session_id: str) -> tuple[Any, ...]:
 
 
 def test_a_run_that_was_given_its_sidecar_ends_at_once_and_is_heard(tmp_path: Path) -> None:
-    """Processes shorter than the interval: registered, forked, one after another on one port."""
+    """Processes shorter than the interval: registered, forked, abrupt, one after another."""
     flags = ("--file-sd", f"{tmp_path}/targets/*.json", "--interval", "30")
     port = free_port()
     with sidecar(tmp_path, *flags, "--target", f"http://127.0.0.1:{port}/metrics") as process:
         given = {"sidecar": process.url, "register": str(tmp_path / "targets"), "seconds": 1.5}
-        jobs = [Job(f"batch-{n}", forked=n == 0, **given) for n in range(4)]
+        jobs = [Job(f"batch-{n}", forked=n == 0, abrupt=n == 1, **given) for n in range(4)]
         took = [job.done() for job in jobs]
         for n in range(3):
-            last = Job(f"nightly-{n}", sidecar=process.url, port=port)
+            last = Job(f"nightly-{n}", sidecar=process.url, port=port, seconds=1.5)
             took.append(last.done())
         ids = [f"batch-{n}" for n in range(4)] + [f"nightly-{n}" for n in range(3)]
         assert {known(process, each) for each in ids} == {("completed", 3000)}
-    assert not list((tmp_path / "targets").glob("*.json"))
+    assert len(list((tmp_path / "targets").glob("*.json"))) == 1, "of the one that ends abruptly"
     assert min(took) < 0.5
     assert max(took) < 2.5, "a sidecar that had not seen the run yet reads all there is first"
 

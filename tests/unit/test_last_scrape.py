@@ -68,6 +68,15 @@ def test_one_look_of_each_sidecar_does_for_all_runs(process: Process) -> None:
     assert process.asked == ["a-2"]
 
 
+def test_a_run_that_waits_in_place_has_its_sidecar_look_first(process: Process) -> None:
+    """Its process may end by ``os._exit``."""
+    process.ends("a", "http://a")
+    assert process.last.wait_here(2)
+    assert process.asked == ["a"]
+    process.order.run()
+    assert process.asked == ["a"]
+
+
 def test_nobody_is_asked_where_the_ends_were_seen(process: Process) -> None:
     """As in a server that ends long after its last request."""
     process.ends("a", "http://a")
