@@ -1,5 +1,6 @@
 """OpenAI's Agents SDK: count the calls of a model, and ask before each.
 
+    install()                                                           # all models of OpenAI's
     await Runner.run(agent, "...", run_config=RunConfig(model_provider=BudgetModelProvider()))
     Agent(name="...", model=BudgetModel(OpenAIResponsesModel(...)))     # or one model
 
@@ -10,6 +11,7 @@ before a call, too, are told nothing of calls that fail.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from agents.exceptions import AgentsException
@@ -17,7 +19,7 @@ from agents.models.interface import Model, ModelProvider
 from agents.models.multi_provider import MultiProvider
 
 from otel_budget.errors import BudgetExceeded
-from otel_budget.instrumentation.genai import billed
+from otel_budget.instrumentation.genai import attribution, billed
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.costs import charged
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
@@ -30,8 +32,66 @@ if TYPE_CHECKING:
 
 SCOPE: Final = "otel_budget.openai_agents"
 ACCOUNTING.adapters.add("OpenAI Agents")
+_INSTALLED: Final = "otel_budget_installed"
 _FAILED: Final = "response.failed"
 _ENDED: Final = ("response.completed", "response.incomplete", _FAILED)
+
+
+def install(*models: type[Model]) -> None:
+    """Count every call of these models in this process, and ask before each: no ``run_config`` that
+    was left out goes uncounted.
+
+    models: classes, by default the SDK's own two. Called again it changes nothing. A BudgetModel
+    around one counts once.
+    """
+    if not models:
+        from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
+        from agents.models.openai_responses import OpenAIResponsesModel
+
+        models = (OpenAIResponsesModel, OpenAIChatCompletionsModel)
+    for model in models:
+        if not getattr(model.get_response, _INSTALLED, False):
+            _install(model)
+
+
+def _install(kind: type[Model]) -> None:
+    plain_response, plain_stream = kind.get_response, kind.stream_response
+
+    @functools.wraps(plain_response)
+    async def get_response(self: Model, *args: Any, **kwargs: Any) -> ModelResponse:
+        if attribution.scope_around() == SCOPE:  # its caller counts it
+            return await plain_response(self, *args, **kwargs)
+        plain = _Plain(self, plain_response, plain_stream)
+        return await BudgetModel(plain).get_response(*args, **kwargs)
+
+    @functools.wraps(plain_stream)
+    async def stream_response(
+        self: Model, *args: Any, **kwargs: Any
+    ) -> AsyncIterator[TResponseStreamEvent]:
+        plain: Any = _Plain(self, plain_response, plain_stream)
+        counted = (
+            attribution.scope_around() == SCOPE
+        )  # known with the first event that is asked for
+        stream = (plain if counted else BudgetModel(plain)).stream_response(*args, **kwargs)
+        try:
+            async for event in stream:
+                yield event
+        finally:
+            if hasattr(stream, "aclose"):
+                await stream.aclose()
+
+    setattr(get_response, _INSTALLED, True)
+    kind.get_response = get_response  # type: ignore[method-assign] # of all models there are
+    kind.stream_response = stream_response  # type: ignore[method-assign] # as above
+
+
+class _Plain:
+    """A model as it was before ``install``."""
+
+    def __init__(self, model: Model, get_response: Any, stream_response: Any) -> None:
+        self.model = getattr(model, "model", None)
+        self.get_response = functools.partial(get_response, model)
+        self.stream_response = functools.partial(stream_response, model)
 
 
 class StoppedByBudget(BudgetExceeded, AgentsException):

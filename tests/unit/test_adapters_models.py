@@ -188,6 +188,45 @@ def test_a_stream_of_openai_agents_counts_however_it_ends(openai_agents: Any, ma
     assert counts(monitor) == (4, 2, 1, 110)
 
 
+def test_installed_models_of_openai_agents_are_counted_wherever_they_are_called(
+    openai_agents: Any, make: Make
+) -> None:
+    """Without a run_config; once, too, where a BudgetModel is around one, and where it fails."""
+
+    class Installed(Model):
+        pass
+
+    answer = SimpleNamespace(usage=used(), response_id=None)
+    stream = [event("response.completed", used())]
+    openai_agents.install(Installed)
+    openai_agents.install(Installed)
+
+    async def read(model: Any) -> None:
+        async for _ in model.stream_response():
+            pass
+
+    def around(*answers: Any) -> Any:
+        return openai_agents.BudgetModel(Installed(*answers))
+
+    with make(max_api_calls=6) as monitor:
+        asyncio.run(Installed(answer).get_response())
+        assert counts(monitor) == (1, 0, 0, 110)
+        asyncio.run(read(Installed(stream)))
+        assert counts(monitor) == (2, 0, 0, 220)
+        asyncio.run(around(answer).get_response())
+        asyncio.run(read(around(stream)))
+        assert counts(monitor) == (4, 0, 0, 440)
+        for failing in (around(ValueError("broken")), Installed(ValueError("broken"))):
+            with pytest.raises(ValueError, match="broken"):
+                asyncio.run(failing.get_response())
+        assert counts(monitor) == (6, 2, 0, 440)
+        with pytest.raises(openai_agents.StoppedByBudget):
+            asyncio.run(Installed(answer).get_response())
+        with pytest.raises(openai_agents.StoppedByBudget):
+            asyncio.run(read(Installed(stream)))
+    assert counts(monitor) == (6, 2, 0, 440)
+
+
 def test_the_models_of_a_provider_are_counted(openai_agents: Any, make: Make) -> None:
     with make() as monitor:
         asyncio.run(openai_agents.BudgetModelProvider().get_model("gpt-5").get_response())

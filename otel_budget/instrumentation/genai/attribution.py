@@ -143,6 +143,12 @@ def target_around() -> Target | None:
     return around.target if around is not None and around.kind is Kind.INFERENCE else None
 
 
+def scope_around() -> str | None:
+    """Return which adapter's call this context is inside of; None for none."""
+    around = _around()
+    return around.scope if around is not None and around.kind is Kind.INFERENCE else None
+
+
 def _around() -> Node | None:
     around = ENCLOSING.get()
     return around if around is not None and around.encloses and not around.ended else None
