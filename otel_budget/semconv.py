@@ -262,6 +262,9 @@ DROPPED_SAMPLES: Final = _counter("otel_budget_sidecar_dropped_samples_total",
 RESETS: Final = _counter("otel_budget_sidecar_resets_total", "Counter resets seen.", REASON)
 CONCURRENT: Final = _counter("otel_budget_sidecar_concurrent_processes_total",
     "Processes that were found to be alive under one id at the same time; all are counted.")
+SECOND_TARGETS: Final = _counter("otel_budget_sidecar_second_targets_total",
+    "Targets that were found to show a run beside the one that does: other ways to its process, or "
+    "somebody else's page.")
 ALTERNATING: Final = _counter("otel_budget_sidecar_alternating_series_total",
     "Times a series was found to be written by several processes in turn: what it comes to is "
     "about right only.")
@@ -286,7 +289,8 @@ SIDECAR_METRICS: Final = (
     VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, WARNING_LIMIT, UTILIZATION, EXHAUSTION,
     LIMIT_UNJUDGED, VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, TARGETS_FAILING,
     UNMATCHED_TARGETS, DATA_AGE, SOURCE_DELAY, INCONCLUSIVE,
-    DROPPED_SAMPLES, RESETS, CONCURRENT, ALTERNATING, VANISHED_RUNS, TICK_OVERRUNS, TICK_FAILURES,
+    DROPPED_SAMPLES, RESETS, CONCURRENT, SECOND_TARGETS, ALTERNATING, VANISHED_RUNS,
+    TICK_OVERRUNS, TICK_FAILURES,
     ABSENT_SECONDS, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS, BUILD_INFO,
 )
 

@@ -32,6 +32,7 @@ class FakeClock:
             monotonic=lambda: self.elapsed,
             time=lambda: self.now,
             awake=lambda: self.elapsed - self.slept,
+            mark=lambda: 0.0,
         )
 
     def advance(self, seconds: float) -> None:

@@ -69,7 +69,8 @@ SHAPES: dict[str, Any] = {
             "refused": VALUE, "superseded": VALUE, "limits": BY_RESOURCE, "progress": VALUE,
             "ended": VALUE, "implausible_for": VALUE, "silent_for": VALUE, "spacing": VALUE,
             "trouble": VALUE, "listened_for": VALUE, "at_least": [VALUE], **_DOUBT,
-            "also": [VALUE], "concurrent": VALUE,
+            "also": [VALUE], "concurrent": VALUE, "second": VALUE, "ahead": VALUE,
+            "started_at": VALUE,
         },
     },
     "feasibility": {

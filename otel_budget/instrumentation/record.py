@@ -120,7 +120,9 @@ class SessionRecord:
         self.started_at = self.carried.started_at
         # After its predecessor, whatever the clock of this host says: the order counts.
         before = self.carried.last_checkpoint_at
-        self.incarnation_at = now if before is None else max(now, round(before + 0.001, 3))
+        begun = now if before is None else max(now, round(before + 0.001, 3))
+        # Two processes that begin in one millisecond, or from one checkpoint, are not one.
+        self.incarnation_at = round(begun + clock.mark(), 5)
         self.awake_since = self._awake()
         """When this process took the run up, by the clock that active time is measured by."""
         # The wall clock may have been put back while nobody ran: a duration never goes down.

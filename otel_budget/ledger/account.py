@@ -18,12 +18,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.ledger.incarnation import UNSURE, Incarnation, totals_of
+from otel_budget.ledger.flag import Kind
+from otel_budget.ledger.incarnation import SILENT_GAPS, UNSURE, Incarnation, lies_ahead, totals_of
 from otel_budget.ledger.pace import Pace
-from otel_budget.ledger.runs import by_run, newest_of, said_together, used_together
+from otel_budget.ledger.runs import alive, by_run, newest_of, said_together, used_together
 from otel_budget.model.doubt import Doubt
 from otel_budget.model.order import NO_ORDERS
-from otel_budget.model.reading import SessionFacts
+from otel_budget.model.reading import SessionFacts, plain_target
 
 if TYPE_CHECKING:
     from otel_budget.model.reading import SessionReading
@@ -37,8 +38,6 @@ _WORTH_STORING = 0.1
 _ACTIVE_WORTH_STORING = 60.0
 #: Incarnations of one run that are kept apart.
 INCARNATIONS_KEPT = 100
-#: A process that gave no sample for so many of its usual gaps is not surely alive any more.
-SILENT_GAPS = 5
 
 
 class Observed(NamedTuple):
@@ -50,6 +49,8 @@ class Observed(NamedTuple):
     """True if a new incarnation came to a run that had one."""
     concurrent: bool = False
     """True if an incarnation is found to go on beside a newer one."""
+    second: Kind | None = None
+    """What another target is that shows the run beside the one that does."""
     alternating: frozenset[str] = _NONE
     """The resources of which a series is found to be written by several processes."""
 
@@ -74,6 +75,8 @@ class Account(Pace):
         self.incarnations: dict[str, Incarnation] = {}
         self.facts = SessionFacts()
         """What the newest incarnation says of the run."""
+        self._alive: list[Incarnation] = []
+        """The incarnations that count in ``facts``, if there are several; as of the last sample."""
         self.ended_at: float | None = None
         self.shown_in = 0
         """Number of the reading that showed it last, as the ledger counts them."""
@@ -101,7 +104,7 @@ class Account(Pace):
             (only,) = self.incarnations.values()
             if only.began_at is not None:
                 return only.began_at
-        newest = self.incarnations.values() if self.also else self.newest()
+        newest = self.incarnations.values() if self.also else (self._alive or self.newest())
         for incarnations in (newest, self.incarnations.values()):
             known = [i.began_at for i in incarnations if i.began_at is not None]
             if known:
@@ -157,18 +160,35 @@ class Account(Pace):
             self._doubt = None
         self.resets += resets + replaced
         self.lacking = taken.lacking
-        fresh = confirmed and bool(reading.counters) and new and not taken.lacking
-        self._take_facts(reading, max(self.heard_at, reading.sampled_at if fresh else 0.0))
         after = self.totals()
+        if confirmed and reading.counters and new and not taken.lacking:
+            self.mark_fresh(incarnation.views[reading.target], before, after, read_at)
+        self._take_facts(reading)
         if before != after or resets or trouble != self.implausible_since or doubt != self.doubt:
             self.revision += 1
         if others or began_at - self.began_at > _WORTH_STORING:
             self.revision += 1
-        if fresh:
-            self.mark_fresh(incarnation.views[reading.target], before, after, read_at)
         outlived = new and self._is_outlived(incarnation, reading)
         alternating = self.doubt.alternating - doubt.alternating if jumps else _NONE
-        return Observed(resets, replaced, outlived, alternating)
+        second = self._second(incarnation, reading) if taken.counted and new else None
+        return Observed(resets, replaced, outlived, second, alternating)
+
+    def _second(self, incarnation: Incarnation, reading: SessionReading) -> Kind | None:
+        """Return what a target is that was not seen before, beside one that shows the run, too."""
+        if incarnation.views[reading.target].seen_before is not None:
+            return None
+        since, place = reading.sampled_at - self.silence, plain_target(reading.target)
+        ways = [
+            view
+            for target, view in incarnation.views.items()
+            if plain_target(target) != place and view.seen_at >= since
+        ]
+        if ways:
+            return Kind.SECOND_TARGET
+        if incarnation.started_at is not None:
+            return None
+        named = (i for i in self.incarnations.values() if i.started_at is not None)
+        return Kind.NAMELESS if any(i.last_at >= since for i in named) else None
 
     def totals(self) -> dict[str, Number]:
         """Return tokens, API calls and cost over all incarnations, as far as they are known."""
@@ -229,7 +249,7 @@ class Account(Pace):
         """Work everything out again: others count together with it, as of ``at``."""
         self._totals = self._doubt = None
         self.sampled_at = at
-        self.sum_up(at, at)
+        self.sum_up(at)
         self.count_from(self.totals())
         self.revision += 1
 
@@ -298,18 +318,22 @@ class Account(Pace):
         that was seen at its target last. None if it cannot be told which one it is.
         """
         started_at, target = reading.facts.incarnation_at, reading.target
-        nameless = f"t:{reading.process or target}"
+        nameless, key = f"t:{reading.process or target}", f"i:{started_at!r}"
+        if key not in self.incarnations and lies_ahead(started_at, reading):
+            started_at = None
         if started_at is None:
+            key = nameless
             seen_here = [i for i in self.incarnations.values() if target in i.views]
             # By that series a source also tells labels of the target from the agent's own.
             seen_here = seen_here or [
-                i for i in self.incarnations.values() if any(_is_at(t, target) for t in i.views)
+                i
+                for i in self.incarnations.values()
+                if i.started_at is not None and any(_is_at(t, target) for t in i.views)
             ]
             if seen_here:
                 return max(seen_here, key=lambda i: i.place)
             if not confirmed and any(i.started_at is not None for i in self.incarnations.values()):
                 return None
-        key = nameless if started_at is None else f"i:{started_at!r}"
         run = reading.facts.started_at
         if run != self.started_at and run in self.also:
             key = key_of(run, key)
@@ -354,23 +378,26 @@ class Account(Pace):
         self._totals = self._doubt = None
         self.revision += 1
 
-    def _take_facts(self, reading: SessionReading, heard_at: float) -> None:
+    def _take_facts(self, reading: SessionReading) -> None:
         stated, at = reading.facts, reading.sampled_at
         if self.started_at is None and stated.started_at is not None:
             self.started_at = stated.started_at
             self.revision += 1
-        self.sum_up(at, heard_at)
+        self.sum_up(at)
 
-    def sum_up(self, at: float, heard_at: float) -> None:
-        """Put together what its processes say, as of a sample taken at ``at``.
+    def find_alive(self) -> None:
+        """Work out anew which of several incarnations are alive."""
+        if len(self.incarnations) > 1:
+            self._alive = alive(self.incarnations.values(), self.heard_at - self.silence)
 
-        heard_at: when the newest confirmed sample was taken.
-        """
+    def sum_up(self, at: float) -> None:
+        """Put together what its processes say, as of a sample taken at ``at``."""
         if len(self.incarnations) == 1:
             (only,) = self.incarnations.values()
             facts = only.facts
         else:
-            facts = said_together(self.incarnations.values(), heard_at - self.silence)
+            self.find_alive()
+            facts = said_together(self._alive)
         ended = facts.state in semconv.ENDED_STATES
         if ended != (self.ended_at is not None):
             self.ended_at = at if ended else None

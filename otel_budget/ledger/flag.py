@@ -11,6 +11,12 @@ class Kind(StrEnum):
 
     CONCURRENT = "concurrent"
     """Several processes are alive under one id at the same time."""
+    SECOND_TARGET = "second_target"
+    """Another target shows a process beside the one that does."""
+    NAMELESS = "nameless"
+    """Another target shows the run and does not say which process it is."""
+    START_AHEAD = "start_ahead"
+    """A start time lies far ahead, and is not believed."""
     ALTERNATING = "alternating"
     """Several processes write one series."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_budget import semconv
 from otel_budget.ledger.facts import begun_with, filled
 from otel_budget.ledger.view import ZERO, View
+from otel_budget.ledger.voices import VOICES_MOST, Voice, heard_together
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
@@ -23,8 +24,17 @@ if TYPE_CHECKING:
 #: Facts that count calls of which something is unknown.
 UNSURE = ("unpriced_calls", "unknown_usage_calls", "estimated_calls")
 COUNTED = (semconv.TOKENS, semconv.API_CALLS, semconv.COST)
+#: A process that gave no sample for so many of its usual gaps is not surely alive any more.
+SILENT_GAPS = 5
+#: Seconds by which the clock of a run's host may be ahead of ours.
+_FARTHEST_AHEAD = 86_400.0
 #: Seconds by which the dates of samples may differ from one to the next.
 JITTER = 1.0
+
+
+def lies_ahead(start: float | None, reading: SessionReading) -> bool:
+    """Tell whether a start time cannot be: clocks may differ by hours, not by days."""
+    return start is not None and start > reading.sampled_at + _FARTHEST_AHEAD
 
 
 class Taken(NamedTuple):
@@ -46,7 +56,7 @@ class Incarnation:
 
     __slots__ = (
         "began_at", "carried_over", "facts", "facts_at", "outlived", "run", "started_at", "stated",
-        "timed", "unsure", "views",
+        "timed", "unsure", "views", "voices",
     )  # fmt: skip
 
     def __init__(self, started_at: float | None, facts: SessionFacts | None = None) -> None:
@@ -73,6 +83,8 @@ class Incarnation:
         """True once it went on beside a newer one."""
         self.timed = False
         """True if that follows from a duration, which needs no other clock."""
+        self.voices: dict[str, Voice] = {}
+        """What each target says, if there are several."""
 
     @property
     def place(self) -> float:
@@ -142,6 +154,37 @@ class Incarnation:
         return sums[0] if len(sums) == 1 else max(sums, default=ZERO[resource])
 
     def _take_facts(self, reading: SessionReading, *, whole: bool, grew: bool) -> None:
+        if len(self.views) == 1 and not self.views[reading.target].branches:
+            self._take_said(reading, whole=whole, grew=grew)
+        else:
+            self._take_voice(reading, whole=whole, grew=grew)
+
+    def _take_voice(self, reading: SessionReading, *, whole: bool, grew: bool) -> None:
+        """Take in what one of several targets says, or one where several processes write."""
+        voices, place = self.voices, reading.target
+        if self.views[place].alternating:
+            place = f"{place} {int(reading.sampled_at * 1000) % VOICES_MOST}"
+        for target, view in self.views.items():
+            if target not in voices and (target != reading.target or view.seen_before is not None):
+                at = view.seen_at if view.seen_before is None else view.seen_before
+                voice = Voice(at, self.facts, self.began_at, self.timed, at)
+                voices[target] = voice.follow(None)
+        before = voices.get(place)
+        self.facts_at = None
+        if before is not None:
+            self.facts_at, self.facts, self.began_at, self.timed = before[:4]
+        else:
+            self.began_at, self.timed = None, False
+        self._take_said(reading, whole=whole, grew=grew)
+        at = reading.sampled_at if self.facts_at is None else self.facts_at
+        said = Voice(at, self.facts, self.began_at, self.timed, at if whole else 0.0)
+        voices[place] = said.follow(before)
+        spacing = [v.seen_at - v.seen_before for v in self.views.values() if v.seen_before]
+        together = heard_together(voices.values(), SILENT_GAPS * max(1.0, *spacing, 1.0))
+        self.facts_at, self.facts, self.began_at, self.timed = together[:4]
+
+    def _take_said(self, reading: SessionReading, *, whole: bool, grew: bool) -> None:
+        """Take in what a target says."""
         if self.facts_at is not None and reading.sampled_at < self.facts_at:
             return
         known = self.facts

@@ -18,7 +18,7 @@ from otel_budget.ledger.absences import Absences
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.active import active_seconds
 from otel_budget.ledger.flag import Flag, Kind
-from otel_budget.ledger.incarnation import COUNTED
+from otel_budget.ledger.incarnation import COUNTED, lies_ahead
 from otel_budget.ledger.rivals import Rival, are_both_alive, is_newer, is_old, join, replaces
 from otel_budget.ledger.whereabouts import Whereabouts
 from otel_budget.model.doubt import NO_DOUBT, Doubt
@@ -152,6 +152,11 @@ class Ledger:
         """Take in one run. of: the reading it is from."""
         account = self.accounts.get(reading.session_id)
         start = reading.facts.started_at
+        if (account is None or start != account.started_at) and lies_ahead(start, reading):
+            ahead, start = True, None
+            reading = reading._replace(facts=reading.facts._replace(started_at=None))
+        else:
+            ahead = False
         if account is None:
             account = self.accounts[reading.session_id] = _opened(reading, of)
         elif _is_another(account, start):
@@ -160,6 +165,9 @@ class Ledger:
         account.expected_gap = of.spacing
         self.whereabouts.seen(account)
         self._note(account.observe(reading, confirmed=confirmed, read_at=of.read_at), account)
+        if ahead:
+            self.dropped[semconv.IMPLAUSIBLE] += 1
+            self._flag(Kind.START_AHEAD, account)
         self.lag = max(self.lag, account.lag.seconds)
         if self._rivals:
             self._settle(account)
@@ -171,6 +179,8 @@ class Ledger:
             self.resets[semconv.NEW_INCARNATION] += 1
         if seen.concurrent:
             self._flag(Kind.CONCURRENT, account)
+        if seen.second is not None:
+            self._flag(seen.second, account)
         for resource in sorted(seen.alternating):
             self._flag(Kind.ALTERNATING, account, resource)
 

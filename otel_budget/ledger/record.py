@@ -57,6 +57,7 @@ def _dump(account: Account) -> dict[str, Any]:
         "first_seen_at": account.first_seen_at,
         "superseded": account.superseded,
         **({"also": account.also, "earlier": account.earlier} if account.also else {}),
+        **({"first_at": _first_seen(account)} if len(account.incarnations) > 1 else {}),
         "unsure": account.unsure,
         "sampled_at": account.sampled_at,
         "ended_at": account.ended_at,
@@ -102,7 +103,19 @@ def _load(data: dict[str, Any]) -> Account:
             row[_RUN] = run[0] if run else None
             views = {target: dict(zip(_VIEW, view, strict=True)) for target, *view in row["views"]}
         account.incarnations[row["key"]] = _load_incarnation(row, views, account.facts)
+    for key, target, first_at in data.get("first_at", ()):
+        account.incarnations[key].views[target].first_at = first_at
+    account.find_alive()
     return account
+
+
+def _first_seen(account: Account) -> list[tuple[str, str, float]]:
+    """Return when each process was first seen at each target: who goes on beside whom."""
+    return [
+        (key, target, view.first_at)
+        for key, incarnation in account.incarnations.items()
+        for target, view in incarnation.views.items()
+    ]
 
 
 def dump_order(order: Order) -> dict[str, Any]:

@@ -51,24 +51,37 @@ def used_together(
     return together
 
 
-def said_together(incarnations: Collection[Incarnation], until: float) -> SessionFacts:
-    """Return what those that are alive say, the stricter word of each; of all, if none is.
+def alive(incarnations: Collection[Incarnation], until: float) -> list[Incarnation]:
+    """Return those that are alive; if none is, the newest of each run.
 
     until: a process that was not seen since then is not surely alive.
     """
     newest: list[Incarnation] = []
-    speaking: list[Incarnation] = []
+    living: list[Incarnation] = []
     runs = by_run(incarnations)
     for run in runs:
-        first = newest_of(run)
-        begun = min(i.first_at for i in first)
-        # An older process that was seen after the newer one had begun goes on beside it.
-        speaking += [i for i in run if i not in first and i.last_at > begun and _is_alive(i, until)]
+        first, older = carriers(run)
+        living += [i for i in older if _is_alive(i, until)]
         newest += first
         if len(runs) == 1 and not all(map(has_ended, first)):
-            return reduce(strictest, (i.facts for i in first + speaking))
-    speaking += [i for i in newest if _is_alive(i, until)]
-    return reduce(strictest, (i.facts for i in speaking or newest))
+            return first + living
+    living += [i for i in newest if _is_alive(i, until)]
+    return living or newest
+
+
+def said_together(incarnations: Iterable[Incarnation]) -> SessionFacts:
+    """Return what they say, the stricter word of each."""
+    return reduce(strictest, (i.facts for i in incarnations))
+
+
+def carriers(run: Collection[Incarnation]) -> tuple[list[Incarnation], list[Incarnation]]:
+    """Return the newest process of a run, and those older ones that went on beside it.
+
+    Such a one was seen after the newer one had begun.
+    """
+    first = newest_of(run)
+    begun = min(i.first_at for i in first)
+    return first, [i for i in run if i not in first and i.last_at > begun]
 
 
 def _is_alive(incarnation: Incarnation, until: float) -> bool:
@@ -89,5 +102,6 @@ def are_over(incarnations: Iterable[Incarnation], target: str, until: float) -> 
     return all(
         i.last_at < until or has_ended(i) or target in i.views
         for run in by_run(incarnations)
-        for i in newest_of(run)
+        for part in carriers(run)
+        for i in part
     )

@@ -54,6 +54,29 @@ _FLAGGED: Final = {
         ),
         "sessions are carried by several processes at once",
     ),
+    Kind.SECOND_TARGET: (
+        (
+            "more than one target shows this process: {at}. They are taken for ways to it: the "
+            "larger count and the stricter limit hold, and it has ended when none shows it going on"
+        ),
+        "sessions are shown by more than one target",
+    ),
+    Kind.NAMELESS: (
+        (
+            "another target shows this run and does not say which process it is: {at}. Its use "
+            "is added, its limits can only tighten. Is the id meant to be the same? Bind ids to "
+            "targets by a target label where that matters (docs/security.md)"
+        ),
+        "sessions are shown by another target that does not say which process it is",
+    ),
+    Kind.START_AHEAD: (
+        (
+            "a start time more than a day ahead of this host's clock is not believed, shown at "
+            "{at}: the use counts, and the run is judged by its id alone. Set the clock there, or "
+            "here"
+        ),
+        "sessions have a start time that lies far ahead",
+    ),
     Kind.ALTERNATING: (
         (
             "the use of {what} shown at {at} goes back and forth between counts: several processes "
@@ -192,7 +215,8 @@ class Journal:
                 for flag in new.values()
                 if flag.kind is kind
             }
-            log_lines(logger, logging.WARNING, told, many)
+            level = logging.INFO if kind is Kind.SECOND_TARGET else logging.WARNING
+            log_lines(logger, level, told, many)
 
     def ordered(self, session_id: str, order: Order, client: str, effect: Effect) -> None:
         """Tell what an operator ordered, for how long, and if that changes nothing."""

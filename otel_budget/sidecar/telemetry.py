@@ -178,6 +178,8 @@ class Telemetry(Collector):
         yield _counter(semconv.DROPPED_SAMPLES, _by_one({**_NOTHING_DROPPED, **self._step.dropped}))
         yield _counter(semconv.RESETS, _by_one({**_NO_RESETS, **self._step.resets}))
         yield _counter(semconv.CONCURRENT, {(): self._flags[Kind.CONCURRENT]})
+        second = self._flags[Kind.SECOND_TARGET] + self._flags[Kind.NAMELESS]
+        yield _counter(semconv.SECOND_TARGETS, {(): second})
         yield _counter(semconv.ALTERNATING, {(): self._flags[Kind.ALTERNATING]})
         yield _counter(semconv.VANISHED_RUNS, {(): self._vanished})
         yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -229,7 +230,7 @@ def of_ledger(given: Any) -> dict[str, Any]:
         if step.get("restart"):
             ledger = restarted(ledger, step["at"])
         ledger.apply(reading(step))
-    account = ledger.accounts[RUN]
+    account, flags = ledger.accounts[RUN], Counter(flag.kind for flag in ledger.flags)
     known = ledger.balance(account, float(given[-1]["at"]))
     return {
         **{resource: float(value) for resource, value in known.used.items()},
@@ -240,7 +241,10 @@ def of_ledger(given: Any) -> dict[str, Any]:
         "refused": ledger.dropped["old_run"],
         "superseded": len(ledger.superseded),
         "also": sorted(account.also),
-        "concurrent": sum(flag.kind is Kind.CONCURRENT for flag in ledger.flags),
+        "concurrent": flags[Kind.CONCURRENT],
+        "second": flags[Kind.SECOND_TARGET] + flags[Kind.NAMELESS],
+        "ahead": flags[Kind.START_AHEAD],
+        "started_at": account.started_at,
         "limits": dict(known.facts.limits),
         "progress": known.facts.progress,
         "ended": known.ended,

@@ -13,7 +13,9 @@ from prometheus_client import CollectorRegistry
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
 from otel_budget.agent.resuming import Predecessor
 from otel_budget.errors import InvalidValueError
+from otel_budget.instrumentation.clock import Clock, process_mark
 from otel_budget.instrumentation.exposition import SESSIONS, SessionCollector
+from otel_budget.instrumentation.record import SessionRecord
 from otel_budget.model.usage import ResourceUsage
 from otel_budget.model.verdict import Action, LimitStatus, Reason, ResourceState, Verdict
 from otel_budget.testing import FakeClock
@@ -302,3 +304,16 @@ def test_a_run_with_a_higher_limit_goes_on_before_the_sidecar_knows_of_it(
     monitor.update_limits(max_tokens=3000)
     assert "the sidecar says stop (limit_exceeded) all the same: tokens at 10" in caplog.text
     assert not monitor.should_continue()
+
+
+def test_two_processes_that_resume_from_one_checkpoint_are_told_apart() -> None:
+    """By their ids, also if they begin in one millisecond."""
+    now, carried = 1_700_000_000.0, ResourceUsage("run", started_at=1.0, last_checkpoint_at=2e9)
+    starts = set()
+    for process in range(100):
+        clock = Clock(time=lambda: now, mark=lambda process=process: process / 100_000)  # type: ignore[misc] # a default of its own
+        record = SessionRecord("run", ResourceLimits(), clock, labels={}, carried=carried)
+        starts.add(record.incarnation_at)
+    assert len(starts) == 100
+    assert 0 <= process_mark() < 0.001
+    assert max(starts) - min(starts) < 0.001
