@@ -1,0 +1,1 @@
+"""An operator's hour: processes come and go under the shipped rules; who is told of what."""
