@@ -69,9 +69,8 @@ def _install(kind: type[Model]) -> None:
         self: Model, *args: Any, **kwargs: Any
     ) -> AsyncIterator[TResponseStreamEvent]:
         plain: Any = _Plain(self, plain_response, plain_stream)
-        counted = (
-            attribution.scope_around() == SCOPE
-        )  # known with the first event that is asked for
+        # Known only here, with the first event: streams are made outside of what counts them.
+        counted = attribution.scope_around() == SCOPE
         stream = (plain if counted else BudgetModel(plain)).stream_response(*args, **kwargs)
         try:
             async for event in stream:
