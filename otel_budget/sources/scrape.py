@@ -114,6 +114,8 @@ class ScrapeSource:
         self._foreign_notices = Notices(logger, "targets show what their preset cannot count")
         self._unmatched: dict[str, str] = {}
         """Target to why it shows, in the present reading, nothing that can be counted."""
+        self._counted: set[str] = set()
+        """Those of another program that ever showed something that can."""
         self._had_targets = False
 
     async def read(self) -> Reading:
@@ -211,6 +213,7 @@ class ScrapeSource:
         self._known = targets
         self._turns = {key: self._turns.get(key) or asyncio.Lock() for key in targets}
         self._defects &= {target.url for target in targets.values()}
+        self._counted &= targets.keys()
         return list(targets.values()), problems
 
     async def _outcome(self, target: ScrapeTarget) -> tuple[Assembled | None, Problem | None]:
@@ -260,11 +263,12 @@ class ScrapeSource:
     ) -> Assembled:
         counted = count(preset, samples, place_of(target.url))
         why = uncounted(counted)
-        if not counted.sessions and not any(
-            n.encode() in fetched.body for n in preset.recognised_by
-        ):
+        if counted.sessions:
+            self._counted.add(target.key)
+        elif not any(n.encode() in fetched.body for n in preset.recognised_by):
             why = why or f"its page has nothing that preset {preset.name} counts"
-            self._unmatched[target.key] = f"target {target.url}: {one_line(why)}"
+            if target.key not in self._counted:  # else it began anew, and was not used since
+                self._unmatched[target.key] = f"target {target.url}: {one_line(why)}"
         if why:
             self._uncounted[target.key] = f"target {target.url}: {one_line(why)}"
         return assembled(counted, target.url, fetched.began_at, process_at(target.url))

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from otel_budget import semconv
+from otel_budget.config.preset_files import shipped
 from otel_budget.instrumentation.exposition import SessionCollector
 from otel_budget.sidecar.telemetry import Telemetry
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
@@ -161,3 +162,20 @@ def test_a_reading_says_which_targets_show_nothing_that_can_be_counted(
     assert "there is nothing to scrape" in why
     endpoint.show(RUN)
     assert asyncio.run(reading(look(endpoint.url))) == {}
+
+
+def test_a_program_that_began_anew_and_was_not_used_since_is_in_order(endpoint: Exposition) -> None:
+    """One that never showed anything is not; both are named in the log."""
+    target = ScrapeTarget(endpoint.url, preset=shipped()["vllm"])
+
+    async def readings(*pages: str) -> list[int]:
+        source = ScrapeSource(ScrapeSettings((target,), timeout=5), time.time)
+        found = []
+        for text in pages:
+            endpoint.show(text)
+            found.append(len((await source.read()).unmatched))
+        await source.close()
+        return found
+
+    used = 'vllm:prompt_tokens_total{model_name="m"} 5\n'
+    assert asyncio.run(readings("up 1\n", used, "up 1\n")) == [1, 0, 0]
