@@ -2,7 +2,8 @@
 
 A run that was live, and whose target was taken away while it answered, or answers and does not show
 it any more, has vanished: nobody waits for it, and what it used stays known. It is there again with
-its next sample. One whose target gives nothing is missed: its process may have died.
+its next sample. One whose target gives nothing is missed: its process may have died. And so is one
+whose process still follows its verdict: it lives, and is not seen.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 from otel_budget.model.reading import plain_target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otel_budget.ledger.account import Account
     from otel_budget.model.reading import Reading
     from otel_budget.model.verdict import Reason
@@ -30,6 +33,8 @@ class Whereabouts:
         """Those so far that know all targets."""
         self.vanished: list[str] = []
         """Session id of each run that was found to have vanished."""
+        self.is_followed: Callable[[str], bool] = lambda _session_id: False
+        """Tells whether somebody follows the verdict on a run, as its own process does."""
         self._targets: frozenset[str] | None = None
         self._down: frozenset[str] = frozenset()
 
@@ -52,7 +57,10 @@ class Whereabouts:
         died.
         """
         if account.vanished_at is not None:
-            return True
+            if not self.is_followed(account.session_id):
+                return True
+            account.vanished_at = None
+            account.revision += 1
         if account.ended_at is not None or self._targets is None:
             return False
         places = {plain_target(target) for target in account.targets}
@@ -62,6 +70,8 @@ class Whereabouts:
             return False
         lost_at = account.lost_target_at
         if lost_at is not None and now - lost_at > _LEFT and places.isdisjoint(self._targets):
+            return False
+        if self.is_followed(account.session_id):
             return False
         account.vanished_at = now
         account.revision += 1

@@ -95,6 +95,10 @@ class Hub:
         """Return the number of open subscriptions."""
         return len(self._for_all) + sum(map(len, self._for_one.values()))
 
+    def is_followed(self, session_id: str) -> bool:
+        """Tell whether somebody listens to one run alone. May be called from any thread."""
+        return session_id in self._for_one
+
     def publish(self, verdicts: Iterable[Verdict], forgotten: Iterable[str] = ()) -> None:
         """Take the verdicts of one tick, each with its sequence, and send out what is due.
 

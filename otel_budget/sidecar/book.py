@@ -136,6 +136,10 @@ class Book:
             self._ledger.adopt(account, now)
             self._stored[account.session_id] = _Mark.of(account)
 
+    def ask_who_follows(self, is_followed: Callable[[str], bool]) -> None:
+        """Take what tells whether somebody follows the verdict on a run."""
+        self._ledger.whereabouts.is_followed = is_followed
+
     @property
     def sessions(self) -> int:
         """Return the number of live runs."""

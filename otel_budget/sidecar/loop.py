@@ -98,6 +98,7 @@ class Loop:
         self.unmatched = 0
         """As in publish.app.Host."""
         self._book, self._hub, self._telemetry = book, hub, telemetry
+        book.ask_who_follows(hub.is_followed)
         self._clock, self._wait = clock, wait
         self._next: Settings | None = None
         self._retired: set[Source] = set()

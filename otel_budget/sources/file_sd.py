@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import json
 import logging
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,14 @@ class FileTargets:
         """Read nothing yet. patterns: paths, with ``*``, ``?`` and ``[...]`` as in a shell."""
         self._patterns = tuple(patterns)
         self._files: dict[str, _File] = {}
+        self._empty: list[str] = []
+        """Patterns that match no file."""
         self._notices = Notices(logger, "file_sd patterns match no file")
+
+    @property
+    def are_listed(self) -> bool:
+        """False if a folder cannot be listed: what is in it is not known."""
+        return all(_can_list(pattern) for pattern in self._empty)
 
     @property
     def are_there(self) -> bool:
@@ -58,7 +66,7 @@ class FileTargets:
     def read(self) -> tuple[list[str], list[Problem]]:
         """Return the URLs of all targets, and a problem for each bad file, named by its path."""
         found = {pattern: _matching(pattern) for pattern in self._patterns}
-        empty = [pattern for pattern, paths in found.items() if not paths]
+        self._empty = empty = [pattern for pattern, paths in found.items() if not paths]
         self._notices.note(
             {pattern: f"file_sd: {pattern} matches no file" for pattern in empty}, logging.WARNING
         )
@@ -93,6 +101,13 @@ class FileTargets:
 
 def _matching(pattern: str) -> list[str]:
     return glob.glob(pattern)  # noqa: PTH207 - Path.glob takes no absolute patterns
+
+
+def _can_list(pattern: str) -> bool:
+    folder = Path(pattern).parent
+    while glob.has_magic(str(folder)):
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
 
 
 def _load(path: Path) -> object:

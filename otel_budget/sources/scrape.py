@@ -126,6 +126,8 @@ class ScrapeSource:
         self._note_targets(targets)
         listed = bool(targets) or not problems
         reading = replace(await self._ask(targets, problems), listed=listed)
+        if not self._files.are_listed:
+            reading = replace(reading, targets=None)
         self._notices.note(self._strange, logging.WARNING)
         self._foreign_notices.note(self._uncounted, logging.WARNING)
         self._time_notices.note(self._odd_times, logging.WARNING)

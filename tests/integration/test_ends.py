@@ -159,7 +159,9 @@ def fired(server: Prometheus) -> set[tuple[str, str, str]]:
 
 
 @pytest.mark.real("prometheus")
-def test_through_a_prometheus_only_the_process_that_was_killed_is_told_of(tmp_path: Path) -> None:
+def test_through_a_prometheus_only_those_that_were_killed_or_cut_off_are_told_of(
+    tmp_path: Path,
+) -> None:
     """Of jobs that end in order, one after another on one port or each on its own, nobody is."""
     targets, port = tmp_path / "targets", free_port()
     targets.mkdir()
@@ -182,7 +184,8 @@ def test_through_a_prometheus_only_the_process_that_was_killed_is_told_of(tmp_pa
     ):  # fmt: skip
         server = Prometheus(url)
         given = {"register": str(targets), "sidecar": process.url, "scope": {"team": "search"}}
-        killed, removed = Job("killed", seconds=60, **given), Job("removed", seconds=60, **given)
+        killed, cut_off = Job("killed", seconds=60, **given), Job("cut-off", seconds=60, **given)
+        removed = Job("removed", seconds=60, register=str(targets))  # nobody hears from it
         try:
             batch = [Job(f"batch-{n}", seconds=9, **given) for n in range(2)]
             patient = Job("patient", seconds=9, scrape_wait=5, **given)
@@ -190,11 +193,13 @@ def test_through_a_prometheus_only_the_process_that_was_killed_is_told_of(tmp_pa
                 Job(f"nightly-{number}", seconds=0.5, port=port, scrape_wait=5).done()
             until(lambda: known(process, "killed")[0] == "running" or None)
             until(lambda: known(process, "removed")[0] == "running" or None)
-            next(targets.glob(f"*-{removed.pid}-*.json")).unlink()
+            until(lambda: known(process, "cut-off")[0] == "running" or None)
+            for live in (removed, cut_off):
+                next(targets.glob(f"*-{live.pid}-*.json")).unlink()
             for job in (*batch, patient):
                 job.done()
             killed.kill()
-            told = {("OtelBudgetNoData", "killed", "search")}
+            told = {("OtelBudgetNoData", name, "search") for name in ("killed", "cut-off")}
             until(lambda: fired(server) >= told or None)
             time.sleep(4)  # by now the others would be without data for as long
             assert fired(server) - {("OtelBudgetTickOverrun", "", "")} == told  # a busy machine
@@ -204,5 +209,5 @@ def test_through_a_prometheus_only_the_process_that_was_killed_is_told_of(tmp_pa
             left = {known(process, f"batch-{n}")[0] for n in range(2)}
             assert left <= {"completed", "vanished"}
         finally:
-            killed.kill()
-            removed.kill()
+            for job in (killed, removed, cut_off):
+                job.kill()

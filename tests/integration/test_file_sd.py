@@ -143,3 +143,13 @@ def test_scheme_and_path_of_a_target_group_are_honoured(
     reading = Looking(tmp_path).read()
     assert [s.target for s in reading.sessions] == [f"http://{endpoint.address}/other"]
     assert [p.target for p in reading.problems] == [f"https://{endpoint.address}/metrics"]
+
+
+def test_a_folder_that_cannot_be_listed_says_nothing_about_what_is_gone(tmp_path: Path) -> None:
+    """A mount that is away must not look like processes that have all ended in order."""
+    folder = tmp_path / "targets"
+    folder.mkdir()
+    looking = Looking(folder)
+    assert looking.read().targets == frozenset()
+    folder.rmdir()
+    assert looking.read().targets is None

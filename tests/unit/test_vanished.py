@@ -178,6 +178,21 @@ def test_a_sidecar_that_is_restarted_still_knows_what_had_vanished(
     store.close()
 
 
+def test_a_run_that_follows_its_verdict_lives_and_is_told_of(parts: Sidecar) -> None:
+    """Somebody took its target away by mistake: it is going to be stopped for want of data."""
+    following = {"run-1"}
+    parts.book.ask_who_follows(following.__contains__)
+    verdict = later(parts, START + 90, shown(at=START + 45, targets=[OTHER]))
+    assert (verdict.run_state, verdict.status) == ("running", LimitStatus.INCONCLUSIVE)
+    assert 'inconclusive_total{reason="stale_data"} 1.0' in parts.metrics()
+    following.clear()
+    gone = shown(at=START + 105, targets=[OTHER])
+    assert later(parts, START + 105, gone).run_state == semconv.VANISHED
+    following.add("run-1")  # it was only about to connect again
+    gone = shown(at=START + 120, targets=[OTHER])
+    assert later(parts, START + 120, gone).run_state == "running"
+
+
 def test_through_a_prometheus_a_target_that_is_down_is_the_reason(parts: Sidecar) -> None:
     """Not just old data: its target gives nothing."""
     down = replace(shown(at=START + 45), down=frozenset({TARGET}))
