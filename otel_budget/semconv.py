@@ -133,7 +133,7 @@ PHASE_API_CALLS: Final = _counter("otel_budget_phase_api_calls_total",
 PHASE_COST: Final = _counter("otel_budget_phase_cost_usd_total",
     "Known cost in US dollars by phase and model.", PHASE, MODEL)
 UNPRICED_CALLS: Final = _counter("otel_budget_unpriced_calls_total",
-    "API calls whose price nobody knows.")
+    "API calls whose price nobody knows, or not all of it.")
 UNKNOWN_USAGE_CALLS: Final = _counter("otel_budget_unknown_usage_calls_total",
     "API calls whose tokens nobody knows.")
 ESTIMATED_CALLS: Final = _counter("otel_budget_estimated_calls_total",
@@ -206,7 +206,8 @@ USAGE_TOKEN_DETAILS: Final = _instrument("usage.token_details", "{token}",
     "Parts of the tokens of all runs of this process; never to be added to them.",
     *_OWNER, MODEL, DETAIL)
 USAGE_UNPRICED_CALLS: Final = _instrument("usage.unpriced_calls", "{call}",
-    "API calls of all runs of this process whose price nobody knows.", *_OWNER, MODEL)
+    "API calls of all runs of this process whose price nobody knows, or not all of it.", *_OWNER,
+    MODEL)
 USAGE_UNKNOWN_CALLS: Final = _instrument("usage.unknown_usage_calls", "{call}",
     "API calls of all runs of this process whose tokens nobody knows.", *_OWNER, MODEL)
 FOLDED_LABELS: Final = _instrument("folded_labels", "{value}",

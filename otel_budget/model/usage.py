@@ -50,7 +50,7 @@ class ResourceUsage:
     cost_usd: Decimal = Decimal(0)
     """Known cost in US dollars."""
     unpriced_calls: int = 0
-    """Calls whose price nobody knows: ``cost_usd`` is "at least" while this is above 0."""
+    """Calls whose price nobody knows, or not all of it: above 0 ``cost_usd`` is "at least"."""
     estimated_calls: int = 0
     """Calls whose tokens, and price, are estimated: both are "about" while this is above 0."""
     estimated_tokens: int = 0
