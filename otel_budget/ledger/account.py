@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.ledger.flag import Kind
-from otel_budget.ledger.incarnation import SILENT_GAPS, UNSURE, Incarnation, lies_ahead, totals_of
+from otel_budget.ledger.incarnation import SILENT_GAPS, UNSURE, Incarnation, totals_of
 from otel_budget.ledger.pace import Pace
+from otel_budget.ledger.processes import hand_on, incarnation_of, is_outlived, second_target
 from otel_budget.ledger.runs import alive, by_run, newest_of, said_together, used_together
 from otel_budget.model.doubt import Doubt
 from otel_budget.model.order import NO_ORDERS
-from otel_budget.model.reading import SessionFacts, plain_target
+from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
     from otel_budget.model.reading import SessionReading
@@ -36,8 +37,6 @@ _NONE: frozenset[str] = frozenset()
 _WORTH_STORING = 0.1
 #: Seconds of active time, which grows with every sample.
 _ACTIVE_WORTH_STORING = 60.0
-#: Incarnations of one run that are kept apart.
-INCARNATIONS_KEPT = 100
 
 
 class Observed(NamedTuple):
@@ -53,6 +52,9 @@ class Observed(NamedTuple):
     """What another target is that shows the run beside the one that does."""
     alternating: frozenset[str] = _NONE
     """The resources of which a series is found to be written by several processes."""
+
+
+NOTHING_NEW = Observed()
 
 
 class Account(Pace):
@@ -143,11 +145,11 @@ class Account(Pace):
         """
         before, trouble, began_at = self.totals(), self.implausible_since, self.began_at
         doubt = self.doubt
-        self._hand_on()
+        hand_on(self)
         number = len(self.incarnations)
-        incarnation = self._incarnation_of(reading, confirmed=confirmed)
+        incarnation = incarnation_of(self, reading, confirmed=confirmed)
         if incarnation is None:
-            return Observed()
+            return NOTHING_NEW
         replaced = 0 < number < len(self.incarnations) and incarnation.started_at is not None
         whole = confirmed and not reading.implausible
         taken = incarnation.observe(reading, whole=whole)
@@ -155,40 +157,28 @@ class Account(Pace):
         others = len(self.incarnations) != number
         if taken.counted or taken.stated or others:
             self._totals = None
-        jumps = taken.counted and bool(incarnation.views[reading.target].branches)
+        view = incarnation.views[reading.target]
+        jumps = taken.counted and bool(view.branches)
         if taken.stated or others or jumps:
             self._doubt = None
         self.resets += resets + replaced
         self.lacking = taken.lacking
         after = self.totals()
         if confirmed and reading.counters and new and not taken.lacking:
-            self.mark_fresh(incarnation.views[reading.target], before, after, read_at)
+            self.mark_fresh(view, before, after, read_at)
         self._take_facts(reading)
         if before != after or resets or trouble != self.implausible_since or doubt != self.doubt:
             self.revision += 1
         if others or began_at - self.began_at > _WORTH_STORING:
             self.revision += 1
-        outlived = new and self._is_outlived(incarnation, reading)
-        alternating = self.doubt.alternating - doubt.alternating if jumps else _NONE
-        second = self._second(incarnation, reading) if taken.counted and new else None
+        outlived = new and is_outlived(self, incarnation, reading)
+        second = (
+            second_target(self, incarnation, reading) if new and view.seen_before is None else None
+        )
+        if not (resets or replaced or outlived or jumps or second):
+            return NOTHING_NEW  # as it is with most runs at every sample
+        alternating = self.doubt.alternating - doubt.alternating
         return Observed(resets, replaced, outlived, second, alternating)
-
-    def _second(self, incarnation: Incarnation, reading: SessionReading) -> Kind | None:
-        """Return what a target is that was not seen before, beside one that shows the run, too."""
-        if incarnation.views[reading.target].seen_before is not None:
-            return None
-        since, place = reading.sampled_at - self.silence, plain_target(reading.target)
-        ways = [
-            view
-            for target, view in incarnation.views.items()
-            if plain_target(target) != place and view.seen_at >= since
-        ]
-        if ways:
-            return Kind.SECOND_TARGET
-        if incarnation.started_at is not None:
-            return None
-        named = (i for i in self.incarnations.values() if i.started_at is not None)
-        return Kind.NAMELESS if any(i.last_at >= since for i in named) else None
 
     def totals(self) -> dict[str, Number]:
         """Return tokens, API calls and cost over all incarnations, as far as they are known."""
@@ -245,13 +235,17 @@ class Account(Pace):
         """When its newest confirmed sample was taken, or it was first seen."""
         return self.first_seen_at if self.sampled_at is None else self.sampled_at
 
+    def forget_sums(self) -> None:
+        """Have the totals, and what is in doubt, worked out again."""
+        self._totals = self._doubt = None
+        self.revision += 1
+
     def changed(self, at: float) -> None:
         """Work everything out again: others count together with it, as of ``at``."""
-        self._totals = self._doubt = None
+        self.forget_sums()
         self.sampled_at = at
         self.sum_up(at)
         self.count_from(self.totals())
-        self.revision += 1
 
     def watch_from(self, now: float) -> None:
         """Take up an account that was laid aside: somebody listens again from now on.
@@ -284,17 +278,6 @@ class Account(Pace):
                 moment = getattr(owner, name)
                 setattr(owner, name, None if moment is None else moment + seconds)
 
-    def _is_outlived(self, incarnation: Incarnation, reading: SessionReading) -> bool:
-        """Tell, once, that an incarnation goes on although a newer one was seen twice already."""
-        alone = len(self.incarnations) == 1
-        if alone or incarnation.outlived or incarnation.started_at is None:
-            return False
-        run, place = incarnation.run, incarnation.place
-        newer = (i for i in self.incarnations.values() if i.run == run and i.place > place)
-        since = (view.seen_before for i in newer for view in i.views.values())
-        incarnation.outlived = any(at is not None and reading.sampled_at >= at for at in since)
-        return incarnation.outlived
-
     def newest(self) -> list[Incarnation]:
         """Return the incarnation that started last; several where none says when it did.
 
@@ -310,73 +293,6 @@ class Account(Pace):
     def silence(self) -> float:
         """Seconds without a sample after which a process of it is not surely alive."""
         return SILENT_GAPS * max(1.0, self.gap())
-
-    def _incarnation_of(self, reading: SessionReading, *, confirmed: bool) -> Incarnation | None:
-        """Return the incarnation a reading is about, a new one if need be.
-
-        A reading need not name it: the source may have lost that series. Then it is about the one
-        that was seen at its target last. None if it cannot be told which one it is.
-        """
-        started_at, target = reading.facts.incarnation_at, reading.target
-        nameless, key = f"t:{reading.process or target}", f"i:{started_at!r}"
-        if key not in self.incarnations and lies_ahead(started_at, reading):
-            started_at = None
-        if started_at is None:
-            key = nameless
-            seen_here = [i for i in self.incarnations.values() if target in i.views]
-            # By that series a source also tells labels of the target from the agent's own.
-            seen_here = seen_here or [
-                i
-                for i in self.incarnations.values()
-                if i.started_at is not None and any(_is_at(t, target) for t in i.views)
-            ]
-            if seen_here:
-                return max(seen_here, key=lambda i: i.place)
-            if not confirmed and any(i.started_at is not None for i in self.incarnations.values()):
-                return None
-        run = reading.facts.started_at
-        if run != self.started_at and run in self.also:
-            key = key_of(run, key)
-        if key not in self.incarnations:
-            known = None
-            if self.incarnations.keys() == {nameless}:
-                # Seen before it said when it started. Not done beside others: to put it in order
-                # among them afterwards could lower the total.
-                known = self.incarnations.pop(nameless)
-                known.started_at = started_at
-                self.revision += 1
-            self.incarnations[key] = known or Incarnation(started_at, self.facts)
-            if run in self.also:
-                self.incarnations[key].run = run
-        return self.incarnations[key]
-
-    def _hand_on(self) -> None:
-        """Let the incarnation that was not seen for longest go, once there are many of them.
-
-        A run that crashes again and again would make them grow without bound. The next one begins
-        from what was known up to then, so no total changes, and none would by a late sample.
-        """
-        if len(self.incarnations) <= INCARNATIONS_KEPT:
-            return
-        newest = self.newest()
-        earlier = {k: i for k, i in self.incarnations.items() if i not in newest}
-        if not earlier:
-            return
-        key = min(
-            earlier, key=lambda k: max((v.seen_at for v in earlier[k].views.values()), default=0.0)
-        )
-        gone = self.incarnations[key]
-        run = [i for i in self.incarnations.values() if i.run == gone.run]
-        until = totals_of(i for i in run if i.place <= gone.place)
-        heir = min((i for i in run if i.place > gone.place), key=lambda i: i.place)
-        heir.carried_over |= {
-            resource: max(total, heir.begins_from(resource)) for resource, total in until.items()
-        }
-        for name, calls in gone.unsure.items():
-            heir.unsure[name] = heir.unsure.get(name, 0) + calls
-        del self.incarnations[key]
-        self._totals = self._doubt = None
-        self.revision += 1
 
     def _take_facts(self, reading: SessionReading) -> None:
         stated, at = reading.facts, reading.sampled_at
@@ -406,16 +322,6 @@ class Account(Pace):
         self.facts = facts
 
 
-def key_of(run: float | None, key: str) -> str:
-    """Return the key of an incarnation of another run than its account was opened for."""
-    return f"{run!r}:{key}"
-
-
 def _lasting(facts: SessionFacts) -> tuple[object, ...]:
     """Return the facts that matter after a restart; the duration goes on by the clock."""
     return (facts.limits, facts.thresholds, facts.completion_threshold, facts.progress, facts.state)
-
-
-def _is_at(target: str, place: str) -> bool:
-    """Tell whether a target is a place with labels that were added on the way."""
-    return target.startswith(place + "{")

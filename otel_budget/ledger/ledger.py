@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.ledger.absences import Absences
-from otel_budget.ledger.account import Account
+from otel_budget.ledger.account import NOTHING_NEW, Account
 from otel_budget.ledger.active import active_seconds
 from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.ledger.incarnation import COUNTED, lies_ahead
@@ -159,12 +159,14 @@ class Ledger:
             ahead = False
         if account is None:
             account = self.accounts[reading.session_id] = _opened(reading, of)
-        elif _is_another(account, start):
+        elif start != account.started_at and _is_another(account, start):
             self._observe_rival(account, reading, of, confirmed=confirmed)
             return
         account.expected_gap = of.spacing
         self.whereabouts.seen(account)
-        self._note(account.observe(reading, confirmed=confirmed, read_at=of.read_at), account)
+        seen = account.observe(reading, confirmed=confirmed, read_at=of.read_at)
+        if seen is not NOTHING_NEW:
+            self._note(seen, account)
         if ahead:
             self.dropped[semconv.IMPLAUSIBLE] += 1
             self._flag(Kind.START_AHEAD, account)

@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.ledger.account import Account, key_of
+from otel_budget.ledger.account import Account
 from otel_budget.ledger.incarnation import UNSURE
+from otel_budget.ledger.processes import key_of
 from otel_budget.ledger.runs import are_over, by_run, used_together
 
 if TYPE_CHECKING:

@@ -1,0 +1,126 @@
+"""Which process of a run a reading is about, and what other processes there are beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget.ledger.flag import Kind
+from otel_budget.ledger.incarnation import Incarnation, lies_ahead, totals_of
+from otel_budget.model.reading import plain_target
+
+if TYPE_CHECKING:
+    from otel_budget.ledger.account import Account
+    from otel_budget.model.reading import SessionReading
+
+#: Incarnations of one run that are kept apart.
+INCARNATIONS_KEPT = 100
+
+
+def incarnation_of(
+    account: Account, reading: SessionReading, *, confirmed: bool
+) -> Incarnation | None:
+    """Return the incarnation a reading is about, a new one if need be.
+
+    A reading need not name it: the source may have lost that series. Then it is about the one
+    that was seen at its target last. None if it cannot be told which one it is.
+    """
+    started_at, target = reading.facts.incarnation_at, reading.target
+    nameless, key = f"t:{reading.process or target}", f"i:{started_at!r}"
+    if key not in account.incarnations and lies_ahead(started_at, reading):
+        started_at = None
+    if started_at is None:
+        key = nameless
+        seen_here = [i for i in account.incarnations.values() if target in i.views]
+        # By that series a source also tells labels of the target from the agent's own.
+        seen_here = seen_here or [
+            i
+            for i in account.incarnations.values()
+            if i.started_at is not None and any(_is_at(t, target) for t in i.views)
+        ]
+        if seen_here:
+            return max(seen_here, key=lambda i: i.place)
+        if not confirmed and any(i.started_at is not None for i in account.incarnations.values()):
+            return None
+    run = reading.facts.started_at
+    if run != account.started_at and run in account.also:
+        key = key_of(run, key)
+    if key not in account.incarnations:
+        known = None
+        if account.incarnations.keys() == {nameless}:
+            # Seen before it said when it started. Not done beside others: to put it in order
+            # among them afterwards could lower the total.
+            known = account.incarnations.pop(nameless)
+            known.started_at = started_at
+            account.revision += 1
+        account.incarnations[key] = known or Incarnation(started_at, account.facts)
+        if run in account.also:
+            account.incarnations[key].run = run
+    return account.incarnations[key]
+
+
+def hand_on(account: Account) -> None:
+    """Let the incarnation that was not seen for longest go, once there are many of them.
+
+    A run that crashes again and again would make them grow without bound. The next one begins
+    from what was known up to then, so no total changes, and none would by a late sample.
+    """
+    if len(account.incarnations) <= INCARNATIONS_KEPT:
+        return
+    newest = account.newest()
+    earlier = {k: i for k, i in account.incarnations.items() if i not in newest}
+    if not earlier:
+        return
+    key = min(
+        earlier, key=lambda k: max((v.seen_at for v in earlier[k].views.values()), default=0.0)
+    )
+    gone = account.incarnations[key]
+    run = [i for i in account.incarnations.values() if i.run == gone.run]
+    until = totals_of(i for i in run if i.place <= gone.place)
+    heir = min((i for i in run if i.place > gone.place), key=lambda i: i.place)
+    heir.carried_over |= {
+        resource: max(total, heir.begins_from(resource)) for resource, total in until.items()
+    }
+    for name, calls in gone.unsure.items():
+        heir.unsure[name] = heir.unsure.get(name, 0) + calls
+    del account.incarnations[key]
+    account.forget_sums()
+
+
+def is_outlived(account: Account, incarnation: Incarnation, reading: SessionReading) -> bool:
+    """Tell, once, that an incarnation goes on although a newer one was seen twice already."""
+    alone = len(account.incarnations) == 1
+    if alone or incarnation.outlived or incarnation.started_at is None:
+        return False
+    run, place = incarnation.run, incarnation.place
+    newer = (i for i in account.incarnations.values() if i.run == run and i.place > place)
+    since = (view.seen_before for i in newer for view in i.views.values())
+    incarnation.outlived = any(at is not None and reading.sampled_at >= at for at in since)
+    return incarnation.outlived
+
+
+def second_target(
+    account: Account, incarnation: Incarnation, reading: SessionReading
+) -> Kind | None:
+    """Return what a target is that was not seen before, beside one that shows the run, too."""
+    since, place = reading.sampled_at - account.silence, plain_target(reading.target)
+    ways = [
+        view
+        for target, view in incarnation.views.items()
+        if plain_target(target) != place and view.seen_at >= since
+    ]
+    if ways:
+        return Kind.SECOND_TARGET
+    if incarnation.started_at is not None:
+        return None
+    named = (i for i in account.incarnations.values() if i.started_at is not None)
+    return Kind.NAMELESS if any(i.last_at >= since for i in named) else None
+
+
+def key_of(run: float | None, key: str) -> str:
+    """Return the key of an incarnation of another run than its account was opened for."""
+    return f"{run!r}:{key}"
+
+
+def _is_at(target: str, place: str) -> bool:
+    """Tell whether a target is a place with labels that were added on the way."""
+    return target.startswith(place + "{")
