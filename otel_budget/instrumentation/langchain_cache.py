@@ -7,6 +7,7 @@ a real call. So its function that makes messages of what the cache had is watche
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
@@ -15,6 +16,10 @@ from langchain_core.language_models import BaseChatModel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+logger = logging.getLogger("otel_budget")
+
+#: It has no public name.
+_CONVERT: Final = "_convert_cached_generations"
 #: By their identity: messages have no hash.
 _ANSWERS: Final[WeakValueDictionary[int, Any]] = WeakValueDictionary()
 
@@ -27,9 +32,15 @@ def answered(message: Any) -> bool:
 @functools.cache
 def watch() -> None:
     """Take note of all such answers from now on."""
-    convert = BaseChatModel._convert_cached_generations  # noqa: SLF001 - it has no public name
-    vars_of_it: Any = BaseChatModel
-    vars_of_it._convert_cached_generations = _noting(convert)  # noqa: SLF001 - as above
+    model: Any = BaseChatModel
+    convert = getattr(model, _CONVERT, None)
+    if convert is None:
+        logger.warning(
+            "langchain: this version of langchain-core does not tell what its cache answers: such "
+            "answers count as calls. Use one from 1.7 on, or please report it (said once)"
+        )
+    else:
+        setattr(model, _CONVERT, _noting(convert))
 
 
 def _noting(convert: Callable[..., Any]) -> Callable[..., Any]:

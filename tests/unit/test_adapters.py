@@ -123,6 +123,20 @@ def test_what_langchains_own_cache_answers_is_no_call(langchain: Any, make: Make
     assert counts(monitor) == (0, 0, 0, 0)
 
 
+def test_a_langchain_that_does_not_tell_what_its_cache_answers_is_said(
+    langchain: Any, make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answers count as calls: too many, and not too few."""
+    monkeypatch.setattr(langchain.langchain_cache, "BaseChatModel", type("Newer", (), {}))
+    handler = langchain.BudgetCallbackHandler()
+    with make() as monitor:
+        run_id = uuid.uuid4()
+        handler.on_chat_model_start({}, [[]], run_id=run_id)
+        handler.on_llm_end(result({"input_tokens": 100, "total_cost": 0}), run_id=run_id)
+    assert counts(monitor)[0] == 1
+    assert "what its cache answers" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("said", "wanted"),
     [
