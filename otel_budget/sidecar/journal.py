@@ -96,18 +96,23 @@ class Problems:
         self._known: dict[tuple[str, ...], tuple[str, int]] = {}
         """What it was about to its words, and to the readings since it was last seen."""
 
-    def note(self, problems: Iterable[Problem], *, said: bool) -> None:
-        """Take the problems of one reading. said: another line has said, or will, what is new."""
+    def note(self, problems: Iterable[Problem], *, said: bool, back: bool) -> None:
+        """Take the problems of one reading.
+
+        said: another line has said, or will, what is new. back: and what is over.
+        """
         now = {_kind(problem): one_line(problem.detail) for problem in problems}
         begun = {key: words for key, words in now.items() if key not in self._known}
         gone = {k: (w, n + 1) for k, (w, n) in self._known.items() if k not in now}
-        over = {key: words for key, (words, n) in gone.items() if n >= OVER_AFTER or said}
+        over = {key: words for key, (words, n) in gone.items() if n >= OVER_AFTER or said or back}
         lasting = {key: known for key, known in gone.items() if key not in over}
         self._known = {**lasting, **{key: (words, 0) for key, words in now.items()}}
         if said:
             return
         told = {words: f"problem: {words}" for words in begun.values()}
         log_lines(logger, logging.WARNING, told, "problems")
+        if back:
+            return
         told = {words: f"no problem any more: {words}" for words in over.values()}
         log_lines(logger, logging.INFO, told, "problems are over")
 
@@ -145,7 +150,7 @@ class Journal:
             self._tell_whether_it_answers(reading)
         # A source that gives nothing is told with all it says, and so is its return.
         back = changed and self._source_was_ok is False
-        self._problems.note(reading.problems, said=back or not reading.ok)
+        self._problems.note(reading.problems, said=not reading.ok, back=back)
         self._source_was_ok = reading.ok
         if reading.sessions:
             self._without_run = 0

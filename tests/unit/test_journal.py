@@ -250,3 +250,15 @@ def test_a_run_that_vanishes_and_comes_back_again_and_again_is_told_once(
     assert said.startswith("session by-turns: it has vanished and come back 3 times")
     told.note([], ["by-turns"])
     assert told.note(["by-turns"], [])
+
+
+def test_a_source_that_comes_back_with_part_of_its_answer_says_so(
+    make: Any, log: pytest.LogCaptureFixture
+) -> None:
+    partial = Problem("", Reason.PARTIAL_DATA, "http://a: its answer is partial")
+    parts = make(outage(), reading(problems=(partial,)), reading(problems=(partial,)))
+    ticks(parts, 3)
+    assert sorted(log.messages[1:]) == [
+        "problem: http://a: its answer is partial",
+        "the source scrape answers again",
+    ]
