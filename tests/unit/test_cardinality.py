@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
-from otel_budget.ledger import processes
+from otel_budget.ledger import processes as processes_module
 from otel_budget.ledger import view as view_module
 from otel_budget.ledger.ledger import KEEP_ENDED, Ledger
 from otel_budget.model.reading import Reading, SessionFacts, SessionReading
@@ -85,7 +85,7 @@ def test_a_run_that_starts_again_and_again_loses_nothing(
     for most in (kept, 10_000):
         ledger = Ledger()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(processes, "INCARNATIONS_KEPT", most)
+            patch.setattr(processes_module, "INCARNATIONS_KEPT", most)
             for number, (tokens, carried) in enumerate(processes):
                 at = START + number
                 ledger.apply(Reading("scrape", at, (process(number, at, tokens, carried),)))
@@ -97,7 +97,7 @@ def test_a_run_that_starts_again_and_again_loses_nothing(
 def test_a_late_sample_of_a_process_that_was_let_go_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(processes, "INCARNATIONS_KEPT", 2)
+    monkeypatch.setattr(processes_module, "INCARNATIONS_KEPT", 2)
     ledger = Ledger()
     for number in range(6):
         at = START + number
