@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,7 @@ def test_a_run_that_is_killed_and_begun_again_elsewhere_owes_nothing(folder: Pat
         )
         until(lambda: side.verdict("again"))
         first.process.kill()
-        given = options(folder, side, tokens=10, steps=200)
+        given = options(folder, side, tokens=10, steps=100)
         second = stack.enter_context(agent("again", **given))
 
         def judged() -> bool:
@@ -83,6 +82,5 @@ def test_a_run_that_is_killed_and_begun_again_elsewhere_owes_nothing(folder: Pat
             return verdict is not None and verdict["resources"]["tokens"]["used"] < 5000
 
         until(judged)
-        time.sleep(1)
         assert second.result()["action"] == "continue"
         assert "several processes" not in side.said()
