@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import Reason, ResourceLimits, ResourceMonitor
+from tests.figures import note
 from tests.processes import sidecar
 
 TIMEOUT = 1.5
@@ -40,6 +41,11 @@ def test_a_run_that_nobody_scrapes_warns_and_stops_if_it_was_told_to(
         assert monitor._record.sidecar_reachable is True
     said = [r.getMessage() for r in caplog.records if "has not seen this run" in r.getMessage()]
     assert len(said) == 1
+    note(
+        "Never silently open",
+        "a run with a sidecar that answers and whose targets do not show it, on_sidecar_loss: stop",
+        f"one warning with the likely cause, then stopped, within {TIMEOUT:g} s as it was told",
+    )
 
 
 def test_a_run_without_that_order_goes_on_and_has_said_so_once(

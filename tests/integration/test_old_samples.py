@@ -12,6 +12,7 @@ from typing import Any
 
 from otel_budget import semconv
 from tests.exposition import line, page, serve
+from tests.figures import note
 from tests.processes import SidecarProcess, sidecar, until
 
 HOLD = 1.0
@@ -76,6 +77,12 @@ def test_the_last_sample_of_an_agent_that_died_is_no_life(tmp_path: Path) -> Non
                 assert stop["reason"] == "stale_data"
                 used = stop["resources"]["duration"]["used"]
                 assert duration <= used < duration + 30
+    note(
+        "Never silently open",
+        "a page repeats the last sample of an agent that died half an hour ago, with its "
+        "timestamp: ours and another program's",
+        "stale from the first reading, held, then stopped; the duration goes on from the sample",
+    )
 
 
 def test_who_writes_the_present_time_on_each_line_stays_fresh(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.figures import note
 from tests.processes import agent, sidecar, until
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def test_three_processes_that_begin_under_one_id_are_stopped_by_their_sum(folder
         until(lambda: (side.verdict("team-run") or {})["resources"]["tokens"]["used"] == spent)
         said = side.said()
         assert said.count("session team-run: several processes are alive under this id") == 1
+    note(
+        "Resets and identity",
+        "three processes begin a run under one id at once, under a ceiling of 20,000 tokens",
+        f"each stopped by the sum, {spent:,} tokens, all counted; flagged once",
+    )
 
 
 def test_the_elder_of_two_processes_under_one_id_is_stopped_too(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from otel_budget import semconv
 from otel_budget.sources.vector import SAMPLED
+from tests.figures import note
 from tests.http_server import serving
 from tests.processes import sidecar, until
 
@@ -68,3 +69,9 @@ def test_a_run_over_its_own_limit_stays_stopped_however_the_limit_is_lost(tmp_pa
             state.update(way=None, limited=False)
             until(lambda: told() == ("continue", "within_limits"), process.process)
             assert "its answer is partial: a store is away" in process.said()
+    note(
+        "Never silently open",
+        f"a run at 120 % of its own limit; a store's answer leaves the series of that limit out, "
+        f"in {len(WAYS)} ways to say so and in none ({', '.join(WAYS)})",
+        "stopped all the time; it goes on once the run itself lifts the limit",
+    )
