@@ -94,6 +94,8 @@ class Account(Pace):
         """True if the newest reading lacks a counter that was there before."""
         self.orders = NO_ORDERS
         """What an operator has ordered for this run."""
+        self.active_heard = 0.0
+        """The most active seconds its samples ever showed; only where they are limited."""
         self.active_stored = 0.0
         """Active seconds that are on disk, or about to be; only where they are limited."""
         self.revision = 0

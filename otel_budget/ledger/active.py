@@ -22,6 +22,18 @@ _RUNNING = "running"
 _GOES_ON_GAPS = 3.0
 
 
+def active_of(account: Account, now: float) -> tuple[float | None, float | None]:
+    """Return how long a run was active, as of ``now`` and by its newest samples.
+
+    Neither ever goes below what its samples showed before, whatever its targets say since.
+    """
+    heard = active_seconds(account, None)
+    if heard is None:
+        return None, None
+    account.active_heard = heard = max(heard, account.active_heard)
+    return max(active_seconds(account, now) or 0.0, heard), heard
+
+
 def active_seconds(account: Account, now: float | None) -> float | None:
     """Return how long a run was active as of ``now``, by its newest samples if that is None.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_budget import semconv
 from otel_budget.ledger.absences import Absences
 from otel_budget.ledger.account import NOTHING_NEW, Account
-from otel_budget.ledger.active import active_seconds
+from otel_budget.ledger.active import active_of
 from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.ledger.incarnation import COUNTED, lies_ahead
 from otel_budget.ledger.rivals import Rival, are_both_alive, is_newer, is_old, join, replaces
@@ -296,6 +296,7 @@ class Ledger:
                 facts = facts._replace(state=semconv.VANISHED)
             elif account.lost_target_at is not None:
                 trouble = trouble or Reason.SOURCE_ERROR
+        active, heard = active_of(account, now) if limited else (None, None)
         return Balance(
             session_id=account.session_id,
             started_at=account.started_at,
@@ -313,8 +314,8 @@ class Ledger:
             listened_for=max(0.0, now - watched_from - self.absences.since(watched_from)),
             doubt=account.doubt,
             orders=account.orders,
-            active=active_seconds(account, now) if limited else None,
-            active_when_heard=active_seconds(account, None) if limited else None,
+            active=active,
+            active_when_heard=heard,
             unheard_for=self.absences.since(account.heard_at),
             lag=account.lag.seconds,
             also_started_at=account.also,
