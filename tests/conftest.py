@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 
 from tests.exposition import Exposition, serve
 from tests.fleet import Fleet
@@ -25,12 +27,26 @@ from tests.stand_ins import (  # noqa: F401 - fixtures for all folders
     pydantic_ai,
 )
 
+_CONTEXT = pytest.StashKey[Context]()
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Stop a test whose real components are missing before its fixtures want them."""
+    item.stash[_CONTEXT] = otel_context.get_current()
     for marker in item.iter_markers("real"):
         require(marker.args[0])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that leaves an OpenTelemetry context: the spans of later ones would be in it."""
+    result = yield
+    found, before = otel_context.get_current(), item.stash[_CONTEXT]
+    if found != before:
+        otel_context.attach(before)
+        raise AssertionError(f"the test leaves an OpenTelemetry context: {found}")
+    return result
 
 
 @pytest.fixture(scope="session")

@@ -37,8 +37,8 @@ class View:
     """What one target showed of an incarnation. Times in seconds on the reader's own clock."""
 
     __slots__ = (
-        "branches", "first_at", "folded", "implausible_since", "lacking", "seen_at", "seen_before",
-        "series", "shown", "shown_at", "sums",
+        "branches", "first_at", "folded", "implausible_since", "lacking", "moment", "seen_at",
+        "seen_before", "series", "shown", "shown_at", "sums",
     )  # fmt: skip
 
     def __init__(self, seen_at: float) -> None:
@@ -46,6 +46,8 @@ class View:
         self.first_at = self.seen_at = seen_at
         self.seen_before: float | None = None
         """When the sample before the newest was taken."""
+        self.moment: tuple[float, float] | None = None
+        """The duration and the active time in the newest sample, if it has both."""
         self.implausible_since: float | None = None
         """None while its newest values are plausible."""
         self.series: dict[tuple[str, str], CounterState] = {}
@@ -61,6 +63,23 @@ class View:
         """Of series that dropped, what may show that several processes write them."""
         self.lacking = False
         """True if the newest sample has no series of a resource that was counted before."""
+
+    def repeats(self, reading: SessionReading) -> bool:
+        """Tell whether a reading is the newest sample once more, of a run that goes on.
+
+        A page that somebody keeps (a Pushgateway, a file, a cache) is no sign of life: in what a
+        live process shows, one of its two times has moved. Ask once for a reading.
+        """
+        facts, before = reading.facts, self.moment
+        if facts.active is None or facts.duration is None:
+            return False
+        self.moment = (facts.duration, facts.active)
+        return (
+            self.moment == before
+            and facts.state not in semconv.ENDED_STATES
+            and not reading.implausible
+            and reading.counters == self.shown
+        )
 
     def observe(self, reading: SessionReading) -> tuple[int, bool]:
         """Take in one reading that is not older than the last.

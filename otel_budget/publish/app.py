@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from otel_budget.publish.hub import Hub
+    from otel_budget.publish.hub import Hub, Published
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _NOT_READY = "nothing has been read from the source yet; the log and /metrics say why"
 _OVER = (
-    "the last verdict on this run is older than its lease of {:g} s: nothing was judged since; the "
-    "log and /metrics say why"
+    "the last verdict on the run {!r} is older than its lease of {:g} s: nothing was judged since; "
+    "the log and /metrics say why"
 )
 
 
@@ -116,6 +116,8 @@ class _Api:
         if not self._host.ready:
             raise self._not_ready()
         found, following = self._hub.page(limit=limit, after=after, status=status)
+        for published in found:  # left out, it would seem to be no run
+            self._mind_lease(published)
         texts = ",".join(published.json for published in found)
         return _json(f'{{"verdicts":[{texts}],"next_cursor":{json.dumps(following)}}}')
 
@@ -123,8 +125,7 @@ class _Api:
         session_id = checks.session_id(request.path_params["session_id"])
         published = self._hub.get(session_id)
         if published is not None:
-            if self._hub.is_over(published):
-                raise self._unavailable(_OVER.format(published.verdict.lease_seconds))
+            self._mind_lease(published)
             return _json(published.json)
         # Before the first reading nobody can tell an unknown run from one not read yet. What is
         # known from the time before a restart is answered above: exceeded stays exceeded.
@@ -134,9 +135,12 @@ class _Api:
         raise HTTPException(HTTPStatus.NOT_FOUND, detail)
 
     def json_of(self, session_id: str) -> str | None:
-        """Return a run's verdict as JSON; None if there is no such run."""
+        """Return a run's verdict as JSON; None if there is no such run. Raises HTTPException."""
         published = self._hub.get(session_id)
-        return None if published is None else published.json
+        if published is None:
+            return None
+        self._mind_lease(published)
+        return published.json
 
     async def stream(self, request: Request) -> Response:
         wanted = request.query_params.get("session_id")
@@ -172,6 +176,12 @@ class _Api:
 
     async def description(self, _request: Request) -> Response:
         return _json(self._description)
+
+    def _mind_lease(self, published: Published) -> None:
+        """Refuse to give out a verdict past its lease: its reader would begin another one."""
+        if self._hub.is_over(published):
+            what = _OVER.format(published.verdict.session_id, published.verdict.lease_seconds)
+            raise self._unavailable(what)
 
     def _not_ready(self) -> HTTPException:
         return self._unavailable(_NOT_READY)

@@ -85,6 +85,24 @@ def test_the_last_sample_of_an_agent_that_died_is_no_life(tmp_path: Path) -> Non
     )
 
 
+def test_a_page_that_is_kept_after_its_agent_died_is_no_life(tmp_path: Path) -> None:
+    """As a Pushgateway keeps it, without any timestamp: its times do not go on."""
+    lines = (
+        line(semconv.SESSION_TOKENS, 500_000, "kept"),
+        line(semconv.DURATION_SECONDS, 3597, "kept"),
+        line(semconv.ACTIVE_SECONDS, 3597, "kept"),
+        line(semconv.SESSION_START, time.time() - 3597, "kept"),
+        line(semconv.SESSION_STATE, 1, "kept", state="running"),
+    )
+    with serve() as gateway:
+        gateway.show(page(*lines))
+        with judging(tmp_path, gateway.url) as process:
+            assert until(partial(process.verdict, "kept"))["action"] == "continue"
+            stop = until(partial(stopped, process, "kept"))
+    assert stop["reason"] == "limit_exceeded"
+    assert stop["resources"]["duration"]["used"] >= 3600
+
+
 def test_who_writes_the_present_time_on_each_line_stays_fresh(tmp_path: Path) -> None:
     """As exporters of .NET do; also where its clock is an hour behind."""
     with serve() as right, serve() as behind, judging(tmp_path, right.url, behind.url) as process:

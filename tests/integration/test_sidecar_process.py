@@ -320,10 +320,10 @@ def test_killed_and_started_again_without_its_source_it_still_stops_what_was_exc
     process.end(signal.SIGKILL)
     process.endpoint.show(None)
     process.start()
-    process.wait_until(lambda: process.verdict().get("action") == "stop")
-    assert process.get("/-/ready")[0] == 503
+    process.wait_until(lambda: process.get("/-/ready")[0] == 200)  # read, and found its target down
+    assert process.verdict()["action"] == "stop"
     assert process.get("/-/healthy")[0] == 200
-    assert process.get("/v1/verdicts/nobody")[0] == 503
+    assert process.get("/v1/verdicts/nobody")[0] == 404
 
 
 def test_killed_in_the_middle_of_writing_it_neither_loses_nor_doubles(process: Process) -> None:

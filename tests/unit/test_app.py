@@ -101,16 +101,17 @@ def test_one_verdict_is_its_wire_form(client: TestClient) -> None:
     assert (answer.json()["session_id"], answer.json()["sequence"]) == ("a", 1)
 
 
+@pytest.mark.parametrize("path", ["/v1/verdicts/a", "/v1/verdicts", "/v1/sessions/a"])
 def test_a_verdict_past_its_lease_is_not_told_any_more(
-    client: TestClient, clock: SteadyClock
+    client: TestClient, clock: SteadyClock, path: str
 ) -> None:
     """Ticks fail, or the process slept: what was so then is not known to be so now."""
     clock.advance(LEASE - 0.1)
-    assert client.get("/v1/verdicts/a").status_code == 200
+    assert client.get(path).status_code == 200
     clock.advance(0.1)
-    problem = assert_problem(client.get("/v1/verdicts/a"), 503)
+    problem = assert_problem(client.get(path), 503)
     assert problem["detail"].startswith(
-        "the last verdict on this run is older than its lease of 15"
+        "the last verdict on the run 'a' is older than its lease of 15"
     )
 
 

@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_budget import BudgetExceeded
@@ -188,12 +189,10 @@ def test_a_span_that_never_ends_after_a_refusal_is_no_call(
     make: Make, provider: TracerProvider
 ) -> None:
     with make(max_api_calls=0) as monitor:
-        span = provider.get_tracer(OPENAI).start_as_current_span("chat m", attributes=CHAT)
-        span.__enter__()
-        with pytest.raises(BudgetExceeded):
+        span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
+        with trace.use_span(span), pytest.raises(BudgetExceeded):
             ToldCall(SCOPE, None)
     assert counts(monitor) == (0, 0, 0, 0)
-    span.__exit__(None, None, None)
 
 
 def test_a_span_that_ends_as_if_nothing_were_after_a_refusal_is_no_call(
