@@ -171,7 +171,7 @@ class Account(Pace):
         self._take_facts(reading)
         if before != after or resets or trouble != self.implausible_since or doubt != self.doubt:
             self.revision += 1
-        if others or began_at - self.began_at > _WORTH_STORING:
+        if others or taken.kept or began_at - self.began_at > _WORTH_STORING:
             self.revision += 1
         outlived = new and is_outlived(self, incarnation, reading)
         second = (

@@ -49,6 +49,8 @@ class Taken(NamedTuple):
     """True if what is carried over or unsure did."""
     lacking: bool = False
     """True if a counter that was there before is missing in it."""
+    kept: bool = False
+    """True if its target is found to show the sample before again and again."""
 
 
 class Incarnation:
@@ -105,8 +107,10 @@ class Incarnation:
         """Take in one reading. whole: False when something of the run is known to be missing."""
         stated = self._take_stated(reading.facts)
         view, at = self.views.get(reading.target), reading.sampled_at
+        kept = view is not None and view.kept
         if view is not None and view.repeats(reading):
-            return Taken(stated=stated, lacking=view.lacking and self.started_at is not None)
+            lacking = view.lacking and self.started_at is not None
+            return Taken(stated=stated, lacking=lacking, kept=view.kept and not kept)
         if view is None:
             view = self.views[reading.target] = View(at)
             view.repeats(reading)

@@ -25,6 +25,8 @@ SERIES_KEPT = 100
 FOLD_AFTER = 600.0
 #: Series of one run at one target that are remembered at most beside those of the newest sample.
 SERIES_MOST = 2000
+#: Seconds after which a sample that is shown again is kept, and not only read twice.
+_KEPT_AFTER = 1.0
 _NONE: frozenset[str] = frozenset()
 ZERO: dict[str, Number] = {
     semconv.TOKENS: 0,
@@ -37,8 +39,8 @@ class View:
     """What one target showed of an incarnation. Times in seconds on the reader's own clock."""
 
     __slots__ = (
-        "branches", "first_at", "folded", "implausible_since", "lacking", "moment", "seen_at",
-        "seen_before", "series", "shown", "shown_at", "sums",
+        "branches", "first_at", "folded", "implausible_since", "kept", "lacking", "moment",
+        "seen_at", "seen_before", "series", "shown", "shown_at", "sums",
     )  # fmt: skip
 
     def __init__(self, seen_at: float) -> None:
@@ -48,6 +50,8 @@ class View:
         """When the sample before the newest was taken."""
         self.moment: tuple[float, float] | None = None
         """The duration and the active time in the newest sample, if it has both."""
+        self.kept = False
+        """True while that is shown again and again."""
         self.implausible_since: float | None = None
         """None while its newest values are plausible."""
         self.series: dict[tuple[str, str], CounterState] = {}
@@ -74,12 +78,18 @@ class View:
         if facts.active is None or facts.duration is None:
             return False
         self.moment = (facts.duration, facts.active)
-        return (
+        repeats = (
             self.moment == before
             and facts.state not in semconv.ENDED_STATES
             and not reading.implausible
-            and reading.counters == self.shown
+            and reading.counters == (self.shown or self._stored())
         )
+        self.kept = repeats and reading.sampled_at - self.seen_at > _KEPT_AFTER
+        return repeats
+
+    def _stored(self) -> dict[tuple[str, str], Number]:
+        """Return the newest sample as it was stored."""
+        return {key: state.last for key, state in self.series.items()}
 
     def observe(self, reading: SessionReading) -> tuple[int, bool]:
         """Take in one reading that is not older than the last.

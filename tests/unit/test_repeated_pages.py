@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from otel_budget.ledger import record
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.reading import SessionReading
 from otel_budget.model.verdict import LimitStatus, Reason, Verdict
@@ -71,6 +72,36 @@ def test_a_run_that_lives_is_fresh_whatever_it_waits_for(state: str) -> None:
     stands = 1.0 if state == "paused" else 0.0
     verdicts = [judge(ledger, shown(at, at, state=state, paused=at * stands)) for at in range(70)]
     assert {v.status for v in verdicts} == {LimitStatus.OK}
+
+
+def test_a_page_that_never_moves_is_known_over_a_restart() -> None:
+    """Each time a sidecar starts the duration would begin where the page has it."""
+    ledger = Ledger()
+    for at in range(5):
+        judge(ledger, shown(at, at))
+    (account,) = ledger.accounts.values()
+    revision = account.revision
+    for at in range(5, 50):
+        judge(ledger, shown(at, 4))
+    assert account.revision == revision + 1, "that it does not move any more is stored, once"
+    again = Ledger()
+    again.adopt(record.from_json(record.to_json(account)), START + 60)
+    verdicts = [judge(again, shown(at, 4)) for at in range(60, 140)]
+    assert {v.status for v in verdicts} == {LimitStatus.INCONCLUSIVE}
+    assert verdicts[-1].action == "stop"
+    assert verdicts[-1].resources["duration"].used == 10 + 139
+    assert judge(again, shown(140, 140)).status is LimitStatus.OK
+
+
+def test_a_sample_that_is_read_twice_is_not_stored_for_that() -> None:
+    """A Prometheus is asked more often than it scrapes."""
+    ledger = Ledger()
+    judge(ledger, shown(0, 0))
+    (account,) = ledger.accounts.values()
+    revision = account.revision
+    for at in range(60):
+        judge(ledger, shown(at // 15 * 15, at // 15 * 15))
+    assert account.revision == revision
 
 
 def test_a_foreign_run_without_both_times_may_stand_still() -> None:
