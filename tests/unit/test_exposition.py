@@ -200,12 +200,15 @@ def test_describing_the_collector_is_no_scrape() -> None:
     assert not SESSIONS._scrapers
 
 
-def test_a_reader_can_tell_a_limit_that_was_lifted_from_one_that_was_lost(make: Make) -> None:
+def test_a_reader_can_tell_a_limit_that_was_lifted_from_one_that_was_lost(
+    make: Make, clock: FakeClock
+) -> None:
     """The run says how many series of limits, and of progress, it has."""
     monitor = make(max_tokens=5000, max_cost_usd=2.5, max_active_seconds=60)
     ledger, registry = Ledger(), registry_of(monitor)
 
     def limits() -> set[str]:
+        clock.advance(1)
         reader = PageReader(NEEDED, PageLimits(), 5.0)
         samples = reader.read(generate_latest(registry), "text/plain")
         at = float(next(numbers))
