@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_budget")
 
+#: How far back an exception's causes are followed.
+_DEEPEST_CAUSE = 20
+
 
 class Run:
     """Everything of one run but the questions and the counting."""
@@ -201,8 +204,11 @@ class Run:
 
     def _is_stop(self, exc: BaseException) -> bool:
         """Tell whether an exception ends the run in order: its own limits, or somebody's word."""
-        if isinstance(exc, BudgetExceeded):
-            return exc.verdict.session_id == self.record.session_id
+        if isinstance(exc, BaseExceptionGroup):  # of a TaskGroup, say
+            return all(self._is_stop(one) for one in exc.exceptions)
+        budget = _exceeded(exc)
+        if budget is not None:
+            return budget.verdict.session_id == self.record.session_id
         if isinstance(exc, SystemExit):
             return exc.code in (None, 0)
         return isinstance(exc, KeyboardInterrupt) or attribution.is_cancelled(exc)
@@ -311,3 +317,16 @@ class Run:
         span = self.span if self.span is not None else trace.get_current_span()
         with suppress(Exception):  # a span processor's failure is not the run's
             span.add_event(name, attributes)
+
+
+def _exceeded(exc: BaseException) -> BudgetExceeded | None:
+    """Return the BudgetExceeded that an exception is, or was raised from; None if there is none.
+
+    Frameworks wrap what a run raises: Starlette once the answer has begun, and many others.
+    """
+    cause: BaseException | None = exc
+    for _ in range(_DEEPEST_CAUSE):  # causes may go round in a circle
+        if cause is None or isinstance(cause, BudgetExceeded):
+            return cause
+        cause = cause.__cause__
+    return None

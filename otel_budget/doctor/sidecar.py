@@ -77,7 +77,9 @@ def source(figures: Figures) -> Iterator[Finding]:
         elif name in age:
             yield ok("source", f"{name} answers; its newest sample is {age[name]:.1f} s old")
         elif failing.get(name):
-            said = f"{failing[name]:.0f} targets do not answer, with no live run on them"
+            one = failing[name] == 1
+            many = "1 target does" if one else f"{failing[name]:.0f} targets do"
+            said = f"{many} not answer, and no live run is on {'it' if one else 'them'}"
             yield ok("source", f"{name} is read; {said}")
         else:
             yield ok("source", f"{name} answers; it has shown no run yet")

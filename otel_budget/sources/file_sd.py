@@ -51,7 +51,10 @@ class FileTargets:
         self._files: dict[str, _File] = {}
         self._empty: list[str] = []
         """Patterns that match no file."""
+        self._matched: set[str] = set()
+        """Patterns that ever matched a file."""
         self._notices = Notices(logger, "file_sd patterns match no file")
+        self._at_rest = Notices(logger, "file_sd patterns match no file any more")
 
     @property
     def are_listed(self) -> bool:
@@ -66,10 +69,9 @@ class FileTargets:
     def read(self) -> tuple[list[str], list[Problem]]:
         """Return the URLs of all targets, and a problem for each bad file, named by its path."""
         found = {pattern: _matching(pattern) for pattern in self._patterns}
-        self._empty = empty = [pattern for pattern, paths in found.items() if not paths]
-        self._notices.note(
-            {pattern: f"file_sd: {pattern} matches no file" for pattern in empty}, logging.WARNING
-        )
+        self._empty = [pattern for pattern, paths in found.items() if not paths]
+        self._matched.update(pattern for pattern, paths in found.items() if paths)
+        self._note_empty()
         paths = sorted({path for matching in found.values() for path in matching})
         self._files = {path: self._look(path) for path in paths}
         urls = [url for file in self._files.values() for url in file.urls]
@@ -79,6 +81,19 @@ class FileTargets:
             if file.problem
         ]
         return list(dict.fromkeys(urls)), problems
+
+    def _note_empty(self) -> None:
+        """Warn of a pattern that is wrong; that the last process has ended is no fault."""
+        at_rest = [p for p in self._empty if p in self._matched and _can_list(p)]
+        wrong = [pattern for pattern in self._empty if pattern not in at_rest]
+        self._notices.note({p: f"file_sd: {p} matches no file" for p in wrong}, logging.WARNING)
+        self._at_rest.note(
+            {
+                p: f"file_sd: {p} matches no file any more: no process is registered"
+                for p in at_rest
+            },
+            logging.INFO,
+        )
 
     def _look(self, path: str) -> _File:
         known = self._files.get(path)

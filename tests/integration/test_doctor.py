@@ -181,7 +181,7 @@ def test_a_fresh_install_is_in_order_before_its_first_run(tmp_path: Path) -> Non
         status, found = doctor("--sidecar", process.url, "--serve", f"127.0.0.1:{port}")
     assert status == 0, found
     assert {f["state"] for each in found.values() for f in each} == {"ok"}
-    assert "1 targets do not answer, with no live run on them" in said(found, "source", "ok")
+    assert "1 target does not answer, and no live run is on it" in said(found, "source", "ok")
     took = re.search(r"after ([0-9.]+) s; a stop takes no longer", said(found, "latency", "ok"))
     assert took is not None
     assert float(took[1]) < 2.0, "not a third of the lease"

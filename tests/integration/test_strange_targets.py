@@ -104,20 +104,26 @@ def test_very_many_strange_targets_are_one_line(log: pytest.LogCaptureFixture) -
     assert told.endswith("and 22 more")
 
 
-def test_a_pattern_without_a_file_is_named_once_and_again_when_its_file_goes(
+def test_a_pattern_without_a_file_is_warned_of_and_a_folder_at_rest_is_not(
     tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
-    pattern = str(tmp_path / "*.json")
+    folder = tmp_path / "targets"
+    pattern = str(folder / "*.json")
     source = look(file_sd=(pattern,))
-    read(source, 3)
-    assert log.messages == [f"file_sd: {pattern} matches no file"]
-    (tmp_path / "a.json").write_text("[]", encoding="utf-8")
-    read(source, 2)
-    (tmp_path / "a.json").unlink()
-    read(source, 2)
-    named = [said for said in log.messages if said.startswith("file_sd: ")]
-    assert named == [f"file_sd: {pattern} matches no file"] * 2
-    assert {record.levelname for record in log.records} == {"WARNING"}
+    with log.at_level(logging.INFO):
+        read(source, 3)
+        folder.mkdir()
+        for _ in range(2):
+            (folder / "a.json").write_text("[]", encoding="utf-8")
+            read(source, 2)
+            (folder / "a.json").unlink()
+            read(source, 2)
+        folder.rmdir()
+        read(source, 2)
+    named = [(r.levelname, r.message) for r in log.records if r.message.startswith("file_sd: ")]
+    gone = ("WARNING", f"file_sd: {pattern} matches no file")
+    at_rest = ("INFO", f"file_sd: {pattern} matches no file any more: no process is registered")
+    assert named == [gone, at_rest, at_rest, gone]
 
 
 def test_files_that_never_listed_a_target_are_named_once(

@@ -69,6 +69,25 @@ def end_with(monitor: ResourceMonitor, raised: BaseException | None, tokens: int
             raise raised
 
 
+def wrapped(cause: BaseException) -> RuntimeError:
+    """Raise as a framework does from what it caught."""
+    error = RuntimeError("the response has already started")
+    error.__cause__ = cause
+    return error
+
+
+def grouped(*exceptions: BaseException) -> BaseExceptionGroup[BaseException]:
+    """Raise as a TaskGroup does."""
+    return BaseExceptionGroup("of some tasks", exceptions)
+
+
+def circular() -> RuntimeError:
+    """Raise what is its own cause."""
+    error = RuntimeError("round and round")
+    error.__cause__ = error
+    return error
+
+
 @pytest.mark.parametrize("fails_at", ["start", "end"])
 def test_a_span_processors_failure_is_not_the_runs(
     fails_at: str, broken: Broken, make: Make, caplog: pytest.LogCaptureFixture
@@ -115,6 +134,12 @@ def test_a_span_that_takes_no_attributes_fails_no_run(
         (asyncio.CancelledError(), "stopped"),
         (BudgetExceeded(stop_verdict("outcome-own")), "stopped"),
         (BudgetExceeded(stop_verdict("outcome-another")), "failed"),
+        (wrapped(BudgetExceeded(stop_verdict("outcome-own"))), "stopped"),
+        (wrapped(BudgetExceeded(stop_verdict("outcome-another"))), "failed"),
+        (wrapped(asyncio.CancelledError()), "failed"),  # asyncio's TimeoutError, say
+        (grouped(BudgetExceeded(stop_verdict("outcome-own")), KeyboardInterrupt()), "stopped"),
+        (grouped(BudgetExceeded(stop_verdict("outcome-own")), ValueError("x")), "failed"),
+        (circular(), "failed"),
     ],
     ids=repr,
 )
