@@ -8,11 +8,14 @@ Servers have many ways to say "not all of it", and most of them come with HTTP 2
   ``Content-Range``.
 
 They are read in this one place, and strictly: what is no clear "no" is a "yes". ``infos`` of
-Prometheus 3 are about the query; only those count here that speak of data left out.
+Prometheus 3 are about the query (2.48 to 2.53 has them among its ``warnings``); only those count
+here that speak of data left out. A ``Warning`` that says only that a proxy packed the answer anew,
+or that an address is deprecated, is none of that either.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -37,9 +40,17 @@ _HEADERS: Final = frozenset({"content-range", "warning"})
 _HEADER_PARTS: Final = ("partial", "truncated", "incomplete", "results-limited", "data-limited")
 _NO: Final = frozenset({"", "0", "0.0", "false", "no", "none", "null", "off"})
 _LEFT_OUT: Final = re.compile(
-    r"partial|incomplete|missing|truncat|ignored|skipped|dropped|unavailable|limited|time[d ]*out",
+    r"partial|incomplete|missing|truncat|ignored|skipped|dropped|omitted|excluded|unavailable|limit|"
+    r"time[d ]*out|deadline|fail|lost|unreachable|exceed|is down|error|"
+    r"not (all|every|return|available)|(no|n't|not) (answer|respon[ds])",
     re.IGNORECASE,
 )
+#: How Prometheus begins an info, wherever it puts it.
+_INFO: Final = "PromQL info: "
+#: 214 is "Transformation Applied": a proxy packed an answer in another way.
+_WARNING_CODE: Final = re.compile(r"\s*([0-9]{3}) ")
+_HARMLESS_CODE: Final = "214"
+_DEPRECATED: Final = re.compile(r"deprecat|sunset", re.IGNORECASE)
 _QUOTED: Final = re.compile(r'"[^"]*"')
 #: Where the rows are, which do not belong to what an answer says of itself.
 _ROWS: Final = "result"
@@ -51,7 +62,7 @@ def said_by_body(answer: Mapping[str, Any]) -> tuple[str, ...]:
     for key, value in _envelope(answer):
         plain = _plain(key)
         if plain in _WARNINGS:
-            said += _texts(value)
+            said += [text for text in _texts(value) if not _is_info(text) or _leaves_out(text)]
         elif plain == "infos":
             said += [text for text in _texts(value) if _leaves_out(text)]
         else:
@@ -66,7 +77,9 @@ def said_by_row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def remarks(answer: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the infos of an answer that are about something else than missing data."""
-    return tuple(text for text in _texts(answer.get("infos")) if not _leaves_out(text))
+    infos = _texts(answer.get("infos"))
+    infos += [text for text in _texts(answer.get("warnings")) if _is_info(text)]
+    return tuple(text for text in infos if not _leaves_out(text))
 
 
 def said_by_head(status: int, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
@@ -74,10 +87,37 @@ def said_by_head(status: int, headers: Iterable[tuple[str, str]]) -> tuple[str, 
     said = [f"HTTP {int(status)}"] if status in PARTIAL_STATUSES else []
     for name, value in headers:
         key = name.lower()
-        warns = key in _HEADERS or key.endswith(("-warning", "-warnings"))
-        if warns or (any(part in key for part in _HEADER_PARTS) and not _is_no(value)):
+        if key == "warning":
+            warns = not _is_harmless(value)
+        elif key in _HEADERS or key.endswith(("-warning", "-warnings")):
+            warns = True
+        else:
+            warns = any(part in key for part in _HEADER_PARTS) and not _says_no(value)
+        if warns:
             said.append(one_line(f"{name}: {value}"))
     return tuple(said)
+
+
+def _is_harmless(warning: str) -> bool:
+    """Tell whether a ``Warning`` header is about something else than what the answer holds."""
+    code = _WARNING_CODE.match(warning)
+    several = len(re.findall(r"(?:^|,)\s*[0-9]{3} ", warning)) > 1
+    if code is None or several:
+        return False
+    about_address = _DEPRECATED.search(warning) and not _leaves_out(warning, quoted=True)
+    return code[1] == _HARMLESS_CODE or bool(about_address)
+
+
+def _says_no(value: str) -> bool:
+    """Tell whether a header's value is a clear "no", be it as JSON, as M3 writes it."""
+    try:
+        said = json.loads(value)
+    except (ValueError, RecursionError):
+        said = value
+    if not isinstance(said, dict) or not said:
+        return _is_no(value)
+    flags = [v for key, v in said.items() if _INCOMPLETE.fullmatch(_plain(key))]
+    return bool(flags) and all(map(_is_no, flags))
 
 
 def _envelope(answer: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -96,9 +136,16 @@ def _flag(key: str, plain: str, value: Any) -> list[str]:
     return []
 
 
-def _leaves_out(info: str) -> bool:
-    """Tell whether an info is about data that are not there; names of metrics are quoted."""
-    return _LEFT_OUT.search(_QUOTED.sub("", info)) is not None
+def _is_info(text: str) -> bool:
+    return text.startswith(_INFO)
+
+
+def _leaves_out(info: str, *, quoted: bool = False) -> bool:
+    """Tell whether a text is about data that are not there.
+
+    quoted: also by what is in quotes, which in an info are names of metrics.
+    """
+    return _LEFT_OUT.search(info if quoted else _QUOTED.sub("", info)) is not None
 
 
 def _plain(key: str) -> str:
