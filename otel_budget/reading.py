@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from otel_budget import semconv
 from otel_budget.config.preset_files import preset_of_argument, shipped
 from otel_budget.errors import InvalidValueError, OtelBudgetError
 from otel_budget.model import preset as roles
@@ -49,6 +50,8 @@ SHOWN: Final = (
     roles.INPUT, roles.OUTPUT, roles.CACHED, roles.CACHE_WRITE, roles.REASONING, roles.CALLS,
     roles.COST_USD,
 )  # fmt: skip
+#: How the names of all our own metrics begin.
+_OWN: Final = "otel_budget_"
 #: Said of metrics that concern nobody here: too many to list for people.
 NOTHING: Final = "nothing that the preset counts"
 
@@ -140,6 +143,8 @@ def report_on(page: Page, chosen: str | None) -> Report:
         preset, by = given, "--preset"
     elif matches:
         preset, by = matches[0].preset, _reason(matches)
+    elif _is_idle_agent(page.body):
+        preset, by = OTEL_BUDGET, f"{semconv.BUILD_INFO.name} is on the page, and no run"
     else:
         raise NothingRecognisedError(_nobody(page.body, presets))
     counted = count(preset, samples, page.place)
@@ -165,6 +170,10 @@ def _fetched(url: str) -> Page:
 
     values.url(url)
     fetched = asyncio.run(fetch())
+    if fetched.missing:
+        said = "; ".join(fetched.missing)
+        whole = fetched.body[: fetched.body.rfind(b"\n") + 1]  # half a number is a wrong one
+        return Page(whole, fetched.content_type, place_of(url), f"its page is partial: {said}")
     return Page(fetched.body, fetched.content_type, place_of(url))
 
 
@@ -177,7 +186,9 @@ def _reason(matches: Sequence[Match]) -> str:
 def _not_understood(preset: Preset, samples: Sequence[Sample]) -> tuple[str, ...]:
     """Return the metrics of a page without a session that show a use, or look as if they did."""
     used = {sample.name for sample in samples if sample.value != 0}
-    return tuple(sorted(n for n in used if n in preset.names or _LIKE_USE.search(n)))
+    own = preset is OTEL_BUDGET  # beside its runs it shows what all of them have used
+    like_use = {n for n in used if _LIKE_USE.search(n) and not (own and n.startswith(_OWN))}
+    return tuple(sorted(like_use | (used & set(preset.names))))
 
 
 def _names(body: bytes) -> Counter[str]:
@@ -185,8 +196,18 @@ def _names(body: bytes) -> Counter[str]:
     return Counter(escaped(name.decode("utf-8", "replace"), {})[0] for name in found)
 
 
+def _is_idle_agent(body: bytes) -> bool:
+    names = _names(body)
+    return semconv.BUILD_INFO.name in names and semconv.SIDECAR_SESSIONS.name not in names
+
+
 def _nobody(body: bytes, presets: Mapping[str, Preset]) -> str:
     names = [one_line(name) for name in _names(body)]
+    if semconv.SIDECAR_SESSIONS.name in names:
+        return (
+            "this is the page of a sidecar, which shows verdicts and no use: read an agent's page, "
+            "or ask the sidecar with otel-budget session list"
+        )
     seen = some(names, ", ", _NAMESSHOWN) if names else "no metric at all"
     return (
         f"no program is recognised by what this page shows: {seen}\n"

@@ -79,6 +79,10 @@ def _cell(session: ForeignSession, role: str) -> str:
 def _remarks(sessions: Sequence[ForeignSession]) -> list[str]:
     lines = []
     for session in sessions:
+        tokens = session.amounts.get(roles.TOKENS)
+        if tokens is not None and session.amounts.keys().isdisjoint((roles.INPUT, roles.OUTPUT)):
+            told = f"{tokens:,} tokens count, which it does not tell apart into input and output"
+            lines += _wrapped(f"{session.session_id}: {told}")
         if session.at_least:
             lines += _wrapped(f"{session.session_id}: at least; some tokens are of an unknown type")
         if session.implausible:

@@ -11,6 +11,7 @@ import pytest
 from otel_budget import semconv
 from otel_budget.cli import main
 from tests.exposition import line, page, serve
+from tests.http_server import serving
 
 FOREIGN = Path(__file__).parent.parent / "foreign"
 PAGES = sorted(FOREIGN.glob("*.prom"))
@@ -357,3 +358,45 @@ def test_a_page_on_which_nothing_was_used_is_in_order(
     file.write_text("acme_tokens_total 0\nprocess_cpu_seconds_total 5\n", encoding="utf-8")
     assert main(["read", str(file), "--preset", "claude_code"]) == 0
     assert "nothing was used yet" in capsys.readouterr().out
+
+
+def test_tokens_that_are_not_told_apart_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A foreign agent need export no more than one counter."""
+    file = tmp_path / "page.prom"
+    file.write_text('otel_budget_tokens_total{session_id="a"} 12000\n', encoding="utf-8")
+    assert main(["read", str(file)]) == 0
+    assert "a: 12,000 tokens count, which it does not tell apart" in capsys.readouterr().out
+
+
+def test_an_agent_on_which_no_run_is_has_used_nothing_yet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the process used before: that is in its own counters."""
+    file = tmp_path / "page.prom"
+    before = 'otel_budget_usage_tokens_total{workflow="w"} 12\n'
+    file.write_text(f'otel_budget_build_info{{version="1"}} 1\n{before}', encoding="utf-8")
+    assert main(["read", str(file)]) == 0
+    assert "nothing was used yet" in capsys.readouterr().out
+
+
+def test_the_page_of_a_sidecar_is_said_to_be_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its address is easily taken for an agent's."""
+    file = tmp_path / "page.prom"
+    build = 'otel_budget_build_info{version="1"} 1\n'
+    file.write_text(f"{build}otel_budget_sidecar_sessions 3\n", encoding="utf-8")
+    assert main(["read", str(file)]) == 1
+    assert "this is the page of a sidecar" in capsys.readouterr().err
+
+
+def test_a_page_that_is_partial_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    """And the number it is cut in is none."""
+    text = b'otel_budget_tokens_total{session_id="a"} 12\n' + b"otel_budget_cost_usd_total{sess"
+    with serving(lambda _path, _body: (206, text), "text/plain; version=0.0.4") as url:
+        assert main(["read", f"{url}/metrics", "--json"]) == 0
+    said = capsys.readouterr()
+    assert "its page is partial: HTTP 206" in said.err
+    assert [s["session_id"] for s in json.loads(said.out)["sessions"]] == ["a"]
