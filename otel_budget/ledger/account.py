@@ -126,12 +126,14 @@ class Account(Pace):
 
         A target that is gone no longer matters: another one has been seen twice since, in order.
         """
+        for incarnation in self.incarnations.values():
+            for view in incarnation.views.values():
+                if view.implausible_since is not None:
+                    return self._implausible_since()
+        return None  # as it is with most runs at every sample
+
+    def _implausible_since(self) -> float | None:
         views = [view for incarnation in self.newest() for view in incarnation.views.values()]
-        for view in views:
-            if view.implausible_since is not None:
-                break
-        else:
-            return None  # as it is with most runs at every sample
         sound = [v.seen_before for v in views if v.implausible_since is None]
         alive_from = max((at for at in sound if at is not None), default=0.0)
         since = (v.implausible_since for v in views if v.seen_at >= alive_from)
@@ -173,7 +175,7 @@ class Account(Pace):
             self.revision += 1
         if others or taken.kept or began_at - self.began_at > _WORTH_STORING:
             self.revision += 1
-        outlived = new and is_outlived(self, incarnation, reading)
+        outlived = new and len(self.incarnations) > 1 and is_outlived(self, incarnation, reading)
         second = (
             second_target(self, incarnation, reading) if new and view.seen_before is None else None
         )

@@ -24,6 +24,15 @@ def incarnation_of(
     A reading need not name it: the source may have lost that series. Then it is about the one
     that was seen at its target last. None if it cannot be told which one it is.
     """
+    started_at = reading.facts.incarnation_at
+    if len(account.incarnations) == 1 and started_at is not None and not account.also:
+        (only,) = account.incarnations.values()
+        if only.started_at == started_at:
+            return only  # as it is with most runs at every sample
+    return _found(account, reading, confirmed=confirmed)
+
+
+def _found(account: Account, reading: SessionReading, *, confirmed: bool) -> Incarnation | None:
     started_at, target = reading.facts.incarnation_at, reading.target
     nameless, key = f"t:{reading.process or target}", f"i:{started_at!r}"
     if key not in account.incarnations and lies_ahead(started_at, reading):
@@ -88,8 +97,7 @@ def hand_on(account: Account) -> None:
 
 def is_outlived(account: Account, incarnation: Incarnation, reading: SessionReading) -> bool:
     """Tell, once, that an incarnation goes on although a newer one was seen twice already."""
-    alone = len(account.incarnations) == 1
-    if alone or incarnation.outlived or incarnation.started_at is None:
+    if incarnation.outlived or incarnation.started_at is None:
         return False
     run, place = incarnation.run, incarnation.place
     newer = (i for i in account.incarnations.values() if i.run == run and i.place > place)

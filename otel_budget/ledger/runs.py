@@ -52,8 +52,10 @@ def used_together(
 
 
 def alive(incarnations: Collection[Incarnation], until: float) -> list[Incarnation]:
-    """Return those that are alive; if none is, the newest of each run.
+    """Return those whose word counts: of each run that is alive, its newest and all that are alive.
 
+    The newest one's does although it has ended, or is silent: what it said of its run, such as a
+    limit, holds for the others that carry it. If no run is alive, the newest of each.
     until: a process that was not seen since then is not surely alive.
     """
     newest: list[Incarnation] = []
@@ -61,11 +63,10 @@ def alive(incarnations: Collection[Incarnation], until: float) -> list[Incarnati
     runs = by_run(incarnations)
     for run in runs:
         first, older = carriers(run)
-        living += [i for i in older if _is_alive(i, until)]
+        older = [i for i in older if _is_alive(i, until)]
         newest += first
-        if len(runs) == 1 and not all(map(has_ended, first)):
-            return first + living
-    living += [i for i in newest if _is_alive(i, until)]
+        if len(runs) == 1 or older or any(_is_alive(i, until) for i in first):
+            living += first + older
     return living or newest
 
 
