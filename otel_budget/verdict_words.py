@@ -18,7 +18,7 @@ def in_words(verdict: Verdict) -> str:
     if verdict.run_state in semconv.ENDED_STATES:
         first += f" (the run has ended: {verdict.run_state})"
     if verdict.run_state == semconv.VANISHED:
-        first += " (the run is not seen any more, and did not say that it ends)"
+        first += " (the run is no longer seen, and never reported its end)"
     lines = [first, f"  {_when(verdict)}"]
     for name, state in verdict.resources.items():
         origin = "" if state.limit_from is None else f", limit of the {state.limit_from}"

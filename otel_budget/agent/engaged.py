@@ -69,7 +69,7 @@ class ShortRuns:
                 return
             self._seconds = -math.inf
         logger.warning(
-            "the sidecar answers, and has not seen one of the %d runs of this process that ended "
+            "the sidecar answers but has not seen one of the %d runs of this process that ended "
             "within %.0f s, the last of them session %s: %s (said once; %s)",
             runs, total, session_id, SHOWN.why_unseen(), _PAGE,
         )  # fmt: skip
@@ -125,9 +125,9 @@ class Engagement:
                 f"{self.other_start:.3f}: give each run an id of its own"
             )
         if lease.has_heard:
-            said = f"the sidecar answers, and has had no new verdict on this run for {seconds}"
+            said = f"the sidecar answers but has had no new verdict on this run for {seconds}"
         else:
-            said = f"the sidecar answers, and has not seen this run within {seconds}"
+            said = f"the sidecar answers but has not seen this run within {seconds}"
         return f"{said}: {SHOWN.why_unseen()} ({_PAGE})"
 
     def _what_holds(self) -> str:
@@ -147,7 +147,7 @@ def sidecar_lost(own: Verdict, lease: Lease) -> Verdict:
     if lease.is_given_up:
         why = f"no verdict of the sidecar on this run within {lease.first_verdict:g} s"
     elif lease.unjudged_for:
-        why = "the sidecar answers, and its last verdict on this run has run out"
+        why = "the sidecar answers, but its last verdict on this run has run out"
     return replace(
         own,
         action=Action.STOP,
@@ -161,4 +161,4 @@ def unjudged(own: Verdict, lease: Lease) -> Verdict:
     """Return the run's own verdict, which says so if a sidecar answers and does not judge it."""
     if not lease.overdue:
         return own
-    return replace(own, message=f"{own.message}; the sidecar answers and does not judge this run")
+    return replace(own, message=f"{own.message}; the sidecar answers but does not judge this run")

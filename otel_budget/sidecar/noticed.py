@@ -40,8 +40,8 @@ class Flickering:
             self._times[name] += 1
             if self._times[name] <= MOST_RETURNS:
                 lines[name] = (
-                    f"session {name}: vanished: it did not say that it ends, and its target was "
-                    "taken away, or does not show it any more"
+                    f"session {name}: vanished: it never reported its end, and its target was "
+                    "removed or no longer shows it"
                 )
             elif self._times[name] == MOST_RETURNS + 1:
                 told[name] = (

@@ -122,7 +122,7 @@ def test_a_stop_for_a_verdict_that_ran_out_says_that_the_sidecar_answers(
         answered(monitor, clock, 5)
         monitor.should_continue()
     assert not monitor.should_continue()
-    assert monitor.verdict.message.startswith("the sidecar answers, and its last verdict")
+    assert monitor.verdict.message.startswith("the sidecar answers, but its last verdict")
 
 
 def test_a_verdict_on_another_run_of_the_same_id_is_named_as_the_cause(

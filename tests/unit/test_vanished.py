@@ -71,7 +71,7 @@ def test_a_run_whose_target_is_taken_away_in_order_has_vanished(
     assert verdict.run_state == semconv.VANISHED
     assert verdict.resources[semconv.TOKENS].used == 400
     assert (verdict.status, verdict.action) == (LimitStatus.INCONCLUSIVE, Action.CONTINUE)
-    assert caplog.text.count("session run-1: vanished: it did not say that it ends") == 1
+    assert caplog.text.count("session run-1: vanished: it never reported its end") == 1
     assert 'inconclusive_total{reason="stale_data"} 0.0' in parts.metrics()
     verdict = later(parts, START + 150, shown(at=START + 105, targets=[OTHER]))
     assert verdict.action is Action.STOP, "held, then on_no_data: it may live on unseen"
