@@ -171,8 +171,10 @@ class Run:
             self.guard.ended()
             AT_EXIT.first.pop(id(self), None)
             LAST_SCRAPE.ended(*(() if self._client is None else self._client.last_look()))
-        # An event loop that is held up cannot answer the scrape that is waited for.
-        if timeout and not attribution.in_event_loop() and not LAST_SCRAPE.wait_here(timeout):
+        if attribution.in_event_loop():
+            return  # one that is held up cannot answer the scrape that is waited for
+        LAST_SCRAPE.tell_here()
+        if timeout and not LAST_SCRAPE.wait_here(timeout):
             logger.debug("session %s: not scraped within %s s", self.record.session_id, timeout)
 
     def enter(self) -> None:

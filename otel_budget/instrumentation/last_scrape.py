@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -41,7 +42,9 @@ class LastScrape:
         self.wait_for: float | None = None
         """Seconds, for whoever scrapes; None is as usual."""
         self._looks: dict[str, Look] = {}
-        in_child(self._looks.clear)
+        self._in_vain = False
+        """A sidecar was asked in place, and did not see it."""
+        in_child(self._begin_anew)
 
     def ask(self, scrape_wait: float | None) -> None:
         """Take the seconds to wait at most. None: what the environment says, or as is usual.
@@ -71,6 +74,15 @@ class LastScrape:
             self._looks[sidecar] = look
         self._order.then[id(self)] = self.wait
 
+    def tell_here(self) -> None:
+        """Have the sidecars look now if the process may be ended with nothing called: so does
+        ``with multiprocessing.Pool()`` with its workers, as soon as it has their results.
+
+        Once that was in vain, it is not tried again.
+        """
+        if self._looks and not self._in_vain and _is_daemonic():
+            self._in_vain = not self._have_looked(TOLD_WITHIN)
+
     def wait(self) -> None:
         """Have the sidecars look, then wait for those who scrape by themselves.
 
@@ -99,11 +111,22 @@ class LastScrape:
         self._have_looked(min(seconds, TOLD_WITHIN))
         return self._sessions.wait_scraped(max(0.0, seconds - (time.monotonic() - began)))
 
-    def _have_looked(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
+    def _have_looked(self, seconds: float) -> bool:
+        until, seen = time.monotonic() + seconds, True
         while self._looks and self._sessions.unseen():
             _, look = self._looks.popitem()
-            look((until - time.monotonic()) / (len(self._looks) + 1))
+            seen &= look((until - time.monotonic()) / (len(self._looks) + 1))
+        return seen
+
+    def _begin_anew(self) -> None:
+        self._looks.clear()
+        self._in_vain = False
+
+
+def _is_daemonic() -> bool:
+    """Tell whether this is a process of multiprocessing that its parent ends by a signal."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.current_process().daemon
 
 
 LAST_SCRAPE = LastScrape(SESSIONS, AT_EXIT)

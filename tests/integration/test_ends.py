@@ -48,6 +48,9 @@ if options.get("forked"):
     child = multiprocessing.get_context("fork").Process(target=job)
     child.start()
     child.join()
+elif options.get("pool"):
+    with multiprocessing.get_context("fork").Pool(1) as pool:  # left, it kills its workers
+        pool.apply(job)
 else:
     job()
 ended = time.monotonic()
@@ -92,25 +95,26 @@ def known(process: SidecarProcess, session_id: str) -> tuple[Any, ...]:
 
 
 def test_a_run_that_was_given_its_sidecar_ends_at_once_and_is_heard(tmp_path: Path) -> None:
-    """Processes shorter than the interval: registered, forked, abrupt, one after another."""
+    """Processes shorter than the interval: registered, forked, of a pool, abrupt, in turn."""
     flags = ("--file-sd", f"{tmp_path}/targets/*.json", "--interval", "30")
     port = free_port()
     with sidecar(tmp_path, *flags, "--target", f"http://127.0.0.1:{port}/metrics") as process:
-        given = {"sidecar": process.url, "register": str(tmp_path / "targets"), "seconds": 1.5}
-        jobs = [Job(f"batch-{n}", forked=n == 0, abrupt=n == 1, **given) for n in range(4)]
+        given = {"sidecar": process.url, "register": str(tmp_path / "targets")}
+        jobs = [
+            Job(f"batch-{n}", forked=n == 0, abrupt=n == 1, pool=n == 2, **given) for n in range(4)
+        ]
         took = [job.done() for job in jobs]
-        for n in range(3):
-            last = Job(f"nightly-{n}", sidecar=process.url, port=port, seconds=1.5)
-            took.append(last.done())
-        ids = [f"batch-{n}" for n in range(4)] + [f"nightly-{n}" for n in range(3)]
+        took += [Job(f"nightly-{n}", sidecar=process.url, port=port).done() for n in range(2)]
+        ids = [f"batch-{n}" for n in range(4)] + [f"nightly-{n}" for n in range(2)]
         assert {known(process, each) for each in ids} == {("completed", 3000)}
-    assert len(list((tmp_path / "targets").glob("*.json"))) == 1, "of the one that ends abruptly"
+    entries = list((tmp_path / "targets").glob("*.json"))
+    assert 1 <= len(entries) <= 2, "of those that end abruptly; a pool may be slow to kill"
     assert min(took) < 0.5
     assert max(took) < 2.5, "a sidecar that had not seen the run yet reads all there is first"
     note(
         "Nothing lost",
-        f"{len(ids)} processes of 1.5 s end, scraped every 30 s: registered, "
-        "forked, ended abruptly, one after the other on one port",
+        f"{len(ids)} processes of 0.7 s end, scraped every 30 s: registered, "
+        "forked, of a pool, ended abruptly, one after the other on one port",
         f"all known as completed, with exactly what they used; their ends took {min(took):.2f} to "
         f"{max(took):.2f} s",
     )

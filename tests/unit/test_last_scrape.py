@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 from typing import Any
 
 import pytest
@@ -131,3 +132,30 @@ def test_what_the_environment_says_is_checked_as_well(
         monkeypatch.setenv(ENV_SCRAPE_WAIT, text)
         with pytest.raises(InvalidValueError, match=ENV_SCRAPE_WAIT):
             process.last.ask(None)
+
+
+def test_a_worker_that_its_parent_ends_by_a_signal_tells_its_sidecar_of_each_end(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with multiprocessing.Pool(): the worker's own end calls nothing."""
+    process.ends("first", "one")
+    process.last.tell_here()
+    assert process.asked == [], "this process ends by itself"
+    monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})
+    process.last.tell_here()
+    process.ends("second", "one")
+    process.last.tell_here()
+    assert process.asked == ["first", "second"]
+    process.last.wait()
+    assert process.asked == ["first", "second"], "it has seen both"
+
+
+def test_a_sidecar_that_does_not_see_a_workers_run_is_not_asked_at_each_end(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which would hold up all of them: its page is among no targets."""
+    monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})
+    for session_id in ("first", "second"):
+        process.ends(session_id, "one", looks=False)
+        process.last.tell_here()
+    assert process.asked == ["first"]
