@@ -11,7 +11,11 @@ folder = os.environ["BROKER_FOLDER"]
 app = Celery("tasks")
 app.conf.update(
     broker_url="filesystem://",
-    broker_transport_options={"data_folder_in": folder, "data_folder_out": folder},
+    broker_transport_options={
+        "data_folder_in": folder,
+        "data_folder_out": folder,
+        "control_folder": folder,
+    },
     result_backend=f"file://{os.environ['RESULT_FOLDER']}",
     task_serializer="json",
     worker_hijack_root_logger=False,
