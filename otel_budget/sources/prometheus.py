@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -44,6 +45,9 @@ logger = logging.getLogger(__name__)
 SOURCE: Final = "prometheus"
 #: Seconds; Prometheus' own default ``scrape_interval``.
 _USUAL_SPACING: Final = 60.0
+#: Seconds without an answer, or with no target in it, after which a server that was away may have
+#: forgotten its targets until it has scraped them again. It looks back for some minutes.
+_FORGOTTEN_AFTER: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,10 @@ class PrometheusSource:
         self._targets: frozenset[str] | None = None
         self._down: frozenset[str] = frozenset()
         """As in a reading."""
+        self._targets_at: float | None = None
+        """When the newest answer with a target was asked for."""
+        self._listed_from = -math.inf
+        """From when on a target without its ``up`` is one that was taken away."""
         self._notices = Notices(logger, "targets show what their preset cannot count")
         self._infos = Notices(logger, "remarks on the query")
         self._selection = Selection(settings.matchers, settings.preset)
@@ -155,9 +163,22 @@ class PrometheusSource:
         found = self._answers.found(self._date_of)
         # Where not each target that shows a run has its ``up``, that of another may be missing.
         whole = bool(taken.ups) and taken.ups.keys() >= self._answers.showing()
-        self._targets = frozenset(taken.ups) if whole else None
+        listed = self._is_listed(asked_at, empty=not taken.ups)
+        self._targets = frozenset(taken.ups) if whole and listed else None
         self._down = frozenset(target for target, up in taken.ups.items() if not up)
         return found, taken
+
+    def _is_listed(self, asked_at: float, *, empty: bool) -> bool:
+        """Tell whether the server has had the time to scrape each of its targets.
+
+        Not after it was down, or slept, for so long that it has forgotten what there was.
+        """
+        before, self._targets_at = self._targets_at, asked_at
+        if empty:
+            self._targets_at = before
+        elif before is not None and asked_at - before >= _FORGOTTEN_AFTER:
+            self._listed_from = asked_at + _USUAL_SPACING
+        return asked_at >= self._listed_from
 
     def _note(self, taken: Taken, asked_at: float) -> None:
         """Put the samples' times on our own clock."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -14,6 +15,8 @@ from otel_budget.ledger.ledger import KEEP_ENDED
 from otel_budget.model.reading import Problem, Reading, SessionReading
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.sidecar.store import open_store
+from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from otel_budget.sources.vector import ANSWERS, SAMPLED
 from tests.sidecar_fixtures import START, TARGET, Sidecar, ceilings, session, sidecar
 
 OTHER = "http://127.0.0.1:9500/metrics"
@@ -198,3 +201,39 @@ def test_through_a_prometheus_a_target_that_is_down_is_the_reason(parts: Sidecar
     down = replace(shown(at=START + 45), down=frozenset({TARGET}))
     verdict = later(parts, START + 105, down)
     assert (verdict.run_state, verdict.reason) == ("running", Reason.SOURCE_ERROR)
+
+
+# --- a Prometheus that was away itself ------------------------------------------------------------
+def targets_in(source: PrometheusSource, at: float, *instances: str) -> frozenset[str] | None:
+    """Have a server answer, with a run and its ``up`` for each instance; return all there are."""
+    result: list[dict[str, object]] = []
+    for instance in instances:
+        labels = {"job": "agents", "instance": instance}
+        run = {**labels, semconv.SESSION_ID: instance}
+        for metric, value in (
+            ({"__name__": semconv.SESSION_TOKENS.name, **run}, 5.0),
+            ({SAMPLED: "1", **run}, at),
+            ({ANSWERS: "1", **labels}, 1.0),
+        ):
+            result.append({"metric": metric, "value": [at, str(value)]})
+    data = {"resultType": "vector", "result": result}
+    source.take(json.dumps({"status": "success", "data": data}).encode(), at)
+    return source._targets
+
+
+@pytest.mark.parametrize("first", [(), ("a",)])
+def test_a_prometheus_that_was_away_has_to_scrape_its_targets_before_one_is_gone(
+    first: tuple[str, ...],
+) -> None:
+    """It was down, or its machine slept: those scraped first are not all there are."""
+    source = PrometheusSource(PrometheusSettings("http://nowhere"), lambda: START)
+    one, both = frozenset({"agents/a"}), frozenset({"agents/a", "agents/b"})
+    assert targets_in(source, START, "a", "b") == both
+    assert targets_in(source, START + 5, "a") == one
+    back = START + 605
+    assert targets_in(source, back - 1, *first) is None
+    assert targets_in(source, back, "a") is None
+    assert targets_in(source, back + 5, "a") is None
+    assert targets_in(source, back + 15, "a", "b") is None
+    assert targets_in(source, back + 60, "a", "b") == both
+    assert targets_in(source, back + 65, "a") == one
