@@ -45,6 +45,7 @@ SOURCE: Final = "scrape"
 #: What is on the page of every sidecar, and on that of every agent, be it that no run is on.
 _OF_A_SIDECAR: Final = semconv.SIDECAR_SESSIONS.name.encode()
 _OF_AN_AGENT: Final = b"otel_budget_"
+_BUILD: Final = semconv.BUILD_INFO.name.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,9 @@ class ScrapeSource:
         """Target to why it shows, in the present reading, nothing that can be counted."""
         self._counted: set[str] = set()
         """Those of another program that ever showed something that can."""
+        self._own: dict[str, bool] = {}
+        """Target that ever showed a run to whether it was a page of otel-budget itself, which is
+        one without a run, too."""
         self._had_targets = False
 
     async def read(self) -> Reading:
@@ -216,6 +220,7 @@ class ScrapeSource:
         self._turns = {key: self._turns.get(key) or asyncio.Lock() for key in targets}
         self._defects &= {target.url for target in targets.values()}
         self._counted &= targets.keys()
+        self._own = {key: own for key, own in self._own.items() if key in targets}
         return list(targets.values()), problems
 
     async def _outcome(self, target: ScrapeTarget) -> tuple[Assembled | None, Problem | None]:
@@ -254,10 +259,14 @@ class ScrapeSource:
             return self._foreign(target, target.preset, samples, fetched)
         pages = self._pages[target.key]
         found = pages.read(fetched.body, fetched.content_type, fetched.began_at)
-        if not found.sessions:
-            strange = _strange(fetched.body, found)
-            if strange:
-                self._note_strange(target, strange)
+        if found.sessions:
+            if target.key not in self._own:
+                self._own[target.key] = _BUILD in fetched.body
+            return found
+        foreign = not self._own.get(target.key, True)
+        strange = _strange(fetched.body, found, foreign=foreign)
+        if strange:
+            self._note_strange(target, strange)
         return found
 
     def _foreign(
@@ -313,12 +322,16 @@ def _whole_lines(fetched: Fetched) -> Fetched:
     return dataclasses.replace(fetched, body=fetched.body[:until])
 
 
-def _strange(body: bytes, found: Assembled) -> str:
-    """Return why a page without a run is not that of an agent without one; empty if it may be."""
+def _strange(body: bytes, found: Assembled, *, foreign: bool) -> str:
+    """Return why a page without a run is not that of an agent without one; empty if it may be.
+
+    foreign: True if it is known to have runs, and shows nothing else of otel-budget: between two
+    runs it shows nothing at all.
+    """
     if _OF_A_SIDECAR in body:
         return "it is a sidecar's own /metrics, not an agent's"
     if found.dropped.get(semconv.BAD_SESSION_ID):
         return f"what it shows has no {semconv.SESSION_ID} that can be one"
-    if _OF_AN_AGENT in body:
+    if _OF_AN_AGENT in body or foreign:
         return ""
     return "its page has none; is it the address of an agent's /metrics?"

@@ -61,11 +61,26 @@ def test_a_page_of_something_else_is_named_once_and_again_after_it_was_an_agents
     assert record.getMessage().startswith(
         f"target {endpoint.url} answers, but shows no series of otel-budget: its page has none"
     )
-    endpoint.show(RUN)
+    endpoint.show(f'{RUN}{semconv.BUILD_INFO.name}{{version="1"}} 1\n')
     read(source)
     endpoint.show("up 1\n")
     read(source, 2)
     assert len(log.records) == 2
+
+
+def test_a_foreign_agent_between_two_runs_is_in_order(
+    endpoint: Exposition, log: pytest.LogCaptureFixture
+) -> None:
+    """It exports one counter with a session id, and nothing while no run is on."""
+    source = look(endpoint.url)
+    for shown in (RUN, "go_goroutines 7\n", RUN, "go_goroutines 7\n"):
+        endpoint.show(shown)
+        read(source, 2)
+    assert not log.records
+    endpoint.show(page(line(semconv.SESSION_TOKENS, 5, "no id")))
+    read(source)
+    (record,) = log.records
+    assert "has no session_id that can be one" in record.getMessage()
 
 
 def test_the_page_of_another_sidecar_is_named_as_that(
