@@ -153,11 +153,11 @@ class Journal:
         self._problems.note(reading.problems, said=not reading.ok, back=back)
         self._source_was_ok = reading.ok
         if reading.sessions:
-            self._without_run = 0
+            self._without_run = NO_RUN_AFTER  # from now on it may be a fleet at rest
         elif reading.ok:
             self._without_run += 1
             if self._without_run == NO_RUN_AFTER and not reading.unmatched:  # that was said
-                logger.warning(
+                logger.info(
                     "the source %s answers, but has shown no run in %d readings: is it the right "
                     "address, and has a run begun?", reading.source, NO_RUN_AFTER,
                 )  # fmt: skip
