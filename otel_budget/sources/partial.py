@@ -32,7 +32,9 @@ PARTIAL_STATUSES: Final = frozenset(
 #: Keys, in lower case and without ``_`` and ``-``, that say so by being true, and by being false.
 _INCOMPLETE: Final = re.compile(
     r"(is|has|was)?(partial|incomplete|truncated|limited|degraded)"
-    r"(responses?|results?|data|answer)?|(results?|response|data)(is|was)?(partial|truncated|limited)"
+    r"(responses?|results?|data|answer)?|(results?|response|data)(is|was)?(partial|truncated|limited)|"
+    r"timedout|hasmore(data|results)?|"
+    r"(failed|missing|unavailable|unreachable)(shards?|stores?|nodes?|partitions?|series|data)?"
 )
 _COMPLETE: Final = re.compile(r"(is)?(complete|exhaustive)(response|results?|data)?")
 _WARNINGS: Final = frozenset({"warning", "warnings", "error", "errors", "errortype"})
@@ -123,10 +125,13 @@ def _says_no(value: str) -> bool:
 def _envelope(answer: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what stands around the rows of an answer, on whatever level."""
     for key, value in answer.items():
-        if isinstance(value, dict) and _plain(key) not in _WARNINGS:
-            yield from _envelope(value)
-        elif key != _ROWS:
-            yield key, value
+        if key == _ROWS and isinstance(value, list):
+            continue
+        yield key, value
+        if _plain(key) not in _WARNINGS:
+            for part in value if isinstance(value, list) else (value,):
+                if isinstance(part, dict):
+                    yield from _envelope(part)
 
 
 def _flag(key: str, plain: str, value: Any) -> list[str]:
