@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from otel_budget.errors import InvalidValueError
@@ -26,6 +27,8 @@ ENV_SCRAPE_WAIT: Final = "OTEL_BUDGET_SCRAPE_WAIT"
 USUAL: Final = 5.0
 #: Seconds a sidecar may take to look at what ended.
 TOLD_WITHIN: Final = 2.0
+#: Times as long as a look in place took in which there is no other.
+_SHARE: Final = 10
 _ALLOWED: Final = "a number of seconds, 0 or more"
 
 
@@ -36,14 +39,19 @@ Look = Callable[[float], bool]
 class LastScrape:
     """Waits, when the interpreter or an endpoint ends, for those who scrape this process."""
 
-    def __init__(self, sessions: SessionCollector, order: ExitOrder) -> None:
+    def __init__(
+        self,
+        sessions: SessionCollector,
+        order: ExitOrder,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Wait as is usual for those who scrape these, and know no sidecar."""
-        self._sessions, self._order = sessions, order
+        self._sessions, self._order, self._monotonic = sessions, order, monotonic
         self.wait_for: float | None = None
         """Seconds, for whoever scrapes; None is as usual."""
         self._looks: dict[str, Look] = {}
-        self._in_vain = False
-        """A sidecar was asked in place, and did not see it."""
+        self._tell_from = -math.inf
+        """When a sidecar may be asked in place again; never once it did not see what it was to."""
         in_child(self._begin_anew)
 
     def ask(self, scrape_wait: float | None) -> None:
@@ -78,10 +86,13 @@ class LastScrape:
         """Have the sidecars look now if the process may be ended with nothing called: so does
         ``with multiprocessing.Pool()`` with its workers, as soon as it has their results.
 
-        Once that was in vain, it is not tried again.
+        Takes a share of the time of runs that are short, for there are servers whose workers are
+        like that. Once it was in vain, it is not tried again.
         """
-        if self._looks and not self._in_vain and _is_daemonic():
-            self._in_vain = not self._have_looked(TOLD_WITHIN)
+        began = self._monotonic()
+        if self._looks and began >= self._tell_from and _is_daemonic():
+            seen, now = self._have_looked(TOLD_WITHIN), self._monotonic()
+            self._tell_from = now + (now - began) * _SHARE if seen else math.inf
 
     def wait(self) -> None:
         """Have the sidecars look, then wait for those who scrape by themselves.
@@ -113,14 +124,15 @@ class LastScrape:
 
     def _have_looked(self, seconds: float) -> bool:
         until, seen = time.monotonic() + seconds, True
-        while self._looks and self._sessions.unseen():
-            _, look = self._looks.popitem()
-            seen &= look((until - time.monotonic()) / (len(self._looks) + 1))
+        with suppress(KeyError):  # another thread, whose run ends too, was faster
+            while self._looks and self._sessions.unseen():
+                _, look = self._looks.popitem()
+                seen &= look((until - time.monotonic()) / (len(self._looks) + 1))
         return seen
 
     def _begin_anew(self) -> None:
         self._looks.clear()
-        self._in_vain = False
+        self._tell_from = -math.inf
 
 
 def _is_daemonic() -> bool:

@@ -26,7 +26,7 @@ class Process:
         self.sessions = SessionCollector(clock.clock.monotonic)
         self.sessions.describe()
         self.order = ExitOrder()
-        self.last = LastScrape(self.sessions, self.order)
+        self.last = LastScrape(self.sessions, self.order, clock.clock.monotonic)
         self.asked: list[str] = []
 
     def ends(self, session_id: str, sidecar: str | None = None, *, looks: bool = True) -> None:
@@ -39,6 +39,7 @@ class Process:
         def look(seconds: float) -> bool:
             assert 0 < seconds <= 2
             self.asked.append(session_id)
+            self.clock.advance(0.1)
             if looks:
                 self.scraped("sidecar")
             return looks
@@ -143,11 +144,15 @@ def test_a_worker_that_its_parent_ends_by_a_signal_tells_its_sidecar_of_each_end
     assert process.asked == [], "this process ends by itself"
     monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})
     process.last.tell_here()
-    process.ends("second", "one")
+    process.ends("soon after", "one")
     process.last.tell_here()
-    assert process.asked == ["first", "second"]
+    assert process.asked == ["first"], "a server's worker has more to do"
+    process.clock.advance(1.0)
+    process.ends("later", "one")
+    process.last.tell_here()
+    assert process.asked == ["first", "later"]
     process.last.wait()
-    assert process.asked == ["first", "second"], "it has seen both"
+    assert process.asked == ["first", "later"], "all have been seen"
 
 
 def test_a_sidecar_that_does_not_see_a_workers_run_is_not_asked_at_each_end(
