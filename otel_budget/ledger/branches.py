@@ -5,9 +5,12 @@ value returns to one that was left, and then to the other one again, no counter 
 processes write one series, and each drop would count all of it once more, without end.
 
 - A return to a value that was left is evidence, the more the nearer it is: that a counter which
-  began anew is by chance a hundredth above where another one was is a matter of one in a hundred.
-  It is counted in bits. Steps that are large beside the value speak against it, as a counter that
-  began anew climbs; and a value below all that were left ends it. Two returns are the least.
+  began anew is by chance nearer to where another one was by a hundredth of what lies between that
+  and the value it dropped from is a matter of one in a hundred. It is counted in bits. Not the
+  value is the measure: jobs that each begin with the same large prompt are near each other beside
+  it. Steps that are large beside the value speak against it, as a counter that began anew climbs;
+  and a value below all that were left ends it. Two returns are the least.
+- Many returns in a row without a value below all are evidence, too, however near they are.
 - From then on each value belongs to the branch with the largest value not above it, and what a
   branch grew is what counts. What was counted before stays counted.
 - Should values not return to the branches any more, it was no such thing: then all counts that
@@ -80,7 +83,7 @@ class Branches:
             self._branch_off(value)
             total = state.total + value  # type: ignore[operator]
         else:
-            self._weigh(found, value, _SMALLEST if not others else 1.0)
+            self._weigh(found, value, state.last, _SMALLEST if not others else 1.0)
             total = state.total + (value - found)  # type: ignore[operator]
         if self.recognised:
             if self.evidence > _REFUTED:
@@ -94,14 +97,17 @@ class Branches:
             return CounterState(total, value), False
         return plain, reset
 
-    def _weigh(self, found: Number, value: Number, smallest: float) -> None:
+    def _weigh(self, found: Number, value: Number, left: Number, smallest: float) -> None:
         """Take in a value that may be of a branch, and what it is evidence of."""
         place = len(self.lasts) - 1 - self.lasts[::-1].index(found)
         returned = place != len(self.lasts) - 1
-        bits = self._bits(found, value, smallest)
+        apart = min(found, abs(found - left)) if returned else found  # type: ignore[operator]
+        bits = self._bits(found, value, apart, smallest)
         if returned:
             self.returns, self.calm = self.returns + 1, 0
             self.crept = self.crept or bool(value > found)
+            if self.crept and apart > self._least(found, smallest):
+                bits = max(bits, self._bits_of_row())
         else:
             bits, self.calm = min(0.0, bits), self.calm + 1
         least = 2 * _REFUTED if self.recognised else 0.0
@@ -110,18 +116,34 @@ class Branches:
         del self.lasts[place]
         self.lasts.append(value)
 
-    def _bits(self, found: Number, value: Number, smallest: float) -> float:
-        """Return the evidence in a value so much above a branch."""
-        if not found:
+    def _bits_of_row(self) -> float:
+        """Return the evidence in one more return without a value below all.
+
+        Of values in any order one is below all now and then: those that never are, n of them on k
+        branches, are rarer by k * k / n with each.
+        """
+        branches = len(self.lasts)
+        return math.log2((self.returns + branches) / branches**2)
+
+    def _bits(self, found: Number, value: Number, apart: Number, smallest: float) -> float:
+        """Return the evidence in a value so much above a branch.
+
+        apart: how far that is from the branch that was left. Jobs that spend much alike are all
+        near each other, beside what they spend: no reason to take them for one.
+        """
+        if not apart:
             return -_AGAINST
-        least = smallest if isinstance(found, int) else _ROUNDED * float(found)
-        grown = max(least, float(value - found))  # type: ignore[operator] # one series is one type
-        chance = len(self.lasts) * grown / float(found)
+        grown = max(self._least(found, smallest), float(value - found))  # type: ignore[operator] # one series is one type
+        chance = len(self.lasts) * grown / float(apart)
         bits = min(_MOST, max(-_AGAINST, -math.log2(chance) - _LEAST))
         exact = value == found and (self.recognised or not self.crept)
         if exact:
             return min(bits, _EXACT) if len(self.lasts) == _TWO else 0.0
         return bits
+
+    @staticmethod
+    def _least(found: Number, smallest: float) -> float:
+        return smallest if isinstance(found, int) else _ROUNDED * float(found)
 
     def _branch_off(self, value: Number) -> None:
         """Begin another branch, and look for returns again."""

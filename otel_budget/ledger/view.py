@@ -27,6 +27,8 @@ FOLD_AFTER = 600.0
 SERIES_MOST = 2000
 #: Seconds after which a sample that is shown again is kept, and not only read twice.
 _KEPT_AFTER = 1.0
+#: Share of a sum of money by which it drops where the same amounts are added in another order.
+_ROUNDED_OFF = Decimal("1e-9")
 _NONE: frozenset[str] = frozenset()
 ZERO: dict[str, Number] = {
     semconv.TOKENS: 0,
@@ -136,6 +138,9 @@ class View:
         self, key: tuple[str, str], known: CounterState, value: Number
     ) -> tuple[CounterState, bool]:
         """Take in a value of a series that drops, or did."""
+        last, money = known.last, isinstance(value, Decimal)
+        if money and 0 < last - value <= last * _ROUNDED_OFF:  # type: ignore[operator] # one series is one type
+            return known, False
         branches = self.branches.get(key)
         if branches is None:
             branches = self.branches[key] = Branches(known.last)

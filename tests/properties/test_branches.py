@@ -1,8 +1,10 @@
 """Counters that several processes write in turn, and counters that really begin anew."""
 
+import random
 from decimal import Decimal
 from itertools import accumulate
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -98,6 +100,32 @@ def test_a_job_that_does_the_same_each_time_is_counted_each_time() -> None:
     values = [100, 200, 300] * 4
     assert used(ledger_of(values)) == 1200
     assert used(ledger_of([500, 1000] * 3)) == 3000
+
+
+@pytest.mark.parametrize("prompt", [100, 5000, 120_000])
+@pytest.mark.parametrize("seed", range(20))
+def test_jobs_that_each_begin_with_the_same_prompt_are_all_counted(prompt: int, seed: int) -> None:
+    """They spend much alike, in any order, and none goes on where another one left off."""
+    chance = random.Random(seed)
+    values = [prompt + chance.randrange(prompt // 10) for _ in range(150)]
+    assert used(ledger_of(values)) >= 0.98 * plainly(values)
+
+
+def test_two_workers_that_spend_much_alike_are_recognised_by_many_returns() -> None:
+    """However near they are to each other: no value is ever below both."""
+    values = written([10_000, 10_300], [150, 150], 120)
+    ledger = ledger_of(values)
+    assert ledger.accounts[RUN].doubt.estimated == {semconv.TOKENS}
+    assert used(ledger) < 0.15 * plainly(values)
+
+
+def test_a_sum_of_money_that_is_rounded_otherwise_did_not_begin_anew() -> None:
+    """The same amounts, added in another order."""
+    ledger = Ledger()
+    for at, text in enumerate(("100", "99.999999999999986", "100.01", "100.009999999999996", "3")):
+        session = SessionReading(RUN, "a", 1000.0 + at, {(semconv.COST, ""): Decimal(text)})
+        ledger.apply(reading(1000.0 + at, [session]))
+    assert used(ledger, semconv.COST) == Decimal("103.01")
 
 
 def test_what_turns_out_to_be_no_writers_counts_as_it_would_have() -> None:
