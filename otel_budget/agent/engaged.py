@@ -88,6 +88,13 @@ class Engagement:
         self.other_start: float | None = None
         """When the run began that the sidecar judges under this id in place of this one."""
 
+    @property
+    def without(self) -> str:
+        """What comes of a run whose sidecar is not there, for the log."""
+        if self._stops:
+            return "on_sidecar_loss is 'stop': the run is stopped if no verdict comes in time"
+        return "the run goes on under its own limits"
+
     def alive(self) -> bool:
         """Take note that the sidecar answers; True, once, when it had its time for a verdict."""
         self._answered = True

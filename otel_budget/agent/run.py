@@ -18,11 +18,11 @@ from otel_budget.agent import report
 from otel_budget.agent.engaged import Engagement
 from otel_budget.agent.guard import Guard
 from otel_budget.agent.other_runs import OtherRuns
+from otel_budget.agent.outcome import is_stop
 from otel_budget.agent.resuming import Predecessor
 from otel_budget.agent.saving import Saving
 from otel_budget.agent.uncounted import Uncounted
 from otel_budget.enforcement.lease import Lease
-from otel_budget.errors import BudgetExceeded
 from otel_budget.instrumentation import automatic, tracing
 from otel_budget.instrumentation.at_exit import AT_EXIT, LEFT_BEHIND
 from otel_budget.instrumentation.exposition import SESSIONS
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
     from otel_budget.model.verdict import ResourceState, Verdict
 
 logger = logging.getLogger("otel_budget")
-
-#: How far back an exception's causes are followed.
-_DEEPEST_CAUSE = 20
 
 
 class Run:
@@ -131,7 +128,8 @@ class Run:
     # --- the end -------------------------------------------------------------------------------
     def outcome(self, exc: BaseException | None = None) -> str:
         """Return how a run ends that does not say how: in order, or by an exception."""
-        stopped = self.guard.told_to_stop if exc is None else self._is_stop(exc)
+        name = self.record.session_id
+        stopped = self.guard.told_to_stop if exc is None else is_stop(exc, name)
         return "stopped" if stopped else "completed" if exc is None else "failed"
 
     def close(self, outcome: str, timeout: float = 0.0, *, orderly: bool = True) -> None:
@@ -203,17 +201,6 @@ class Run:
         from asyncio import to_thread  # who runs this has it; for all others it takes its time
 
         await to_thread(self.end, exc)
-
-    def _is_stop(self, exc: BaseException) -> bool:
-        """Tell whether an exception ends the run in order: its own limits, or somebody's word."""
-        if isinstance(exc, BaseExceptionGroup):  # of a TaskGroup, say
-            return all(self._is_stop(one) for one in exc.exceptions)
-        budget = _exceeded(exc)
-        if budget is not None:
-            return budget.verdict.session_id == self.record.session_id
-        if isinstance(exc, SystemExit):
-            return exc.code in (None, 0)
-        return isinstance(exc, KeyboardInterrupt) or attribution.is_cancelled(exc)
 
     def leave(self, exc: BaseException | None) -> None:
         """Close the run's span, in the context that opened it."""
@@ -289,9 +276,11 @@ class Run:
             self._event(semconv.EVENT_SIDECAR_FOUND, {})
         else:
             self._lost = True
+            engaged = self.engagement
             logger.warning(
-                "session %s: no sidecar: %s; the run goes on under its own limits",
+                "session %s: no sidecar: %s; %s",
                 self.record.session_id, self._client.problem if self._client else "",
+                engaged.without if engaged else "",
             )  # fmt: skip
             self._event(semconv.EVENT_SIDECAR_LOST, {})
 
@@ -319,16 +308,3 @@ class Run:
         span = self.span if self.span is not None else trace.get_current_span()
         with suppress(Exception):  # a span processor's failure is not the run's
             span.add_event(name, attributes)
-
-
-def _exceeded(exc: BaseException) -> BudgetExceeded | None:
-    """Return the BudgetExceeded that an exception is, or was raised from; None if there is none.
-
-    Frameworks wrap what a run raises: Starlette once the answer has begun, and many others.
-    """
-    cause: BaseException | None = exc
-    for _ in range(_DEEPEST_CAUSE):  # causes may go round in a circle
-        if cause is None or isinstance(cause, BudgetExceeded):
-            return cause
-        cause = cause.__cause__
-    return None

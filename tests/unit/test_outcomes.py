@@ -132,6 +132,7 @@ def test_a_span_that_takes_no_attributes_fails_no_run(
         (SystemExit("no such file"), "failed"),
         (KeyboardInterrupt(), "stopped"),
         (asyncio.CancelledError(), "stopped"),
+        (GeneratorExit(), "stopped"),
         (BudgetExceeded(stop_verdict("outcome-own")), "stopped"),
         (BudgetExceeded(stop_verdict("outcome-another")), "failed"),
         (wrapped(BudgetExceeded(stop_verdict("outcome-own"))), "stopped"),

@@ -422,7 +422,7 @@ def test_a_run_says_at_its_end_what_was_called_outside_of_every_run_meanwhile(
         call()
     lost = [text for text in said if "outside of any run while" in text]
     assert [text.split(":")[0] for text in lost] == ["session lost-b", "session lost-a"]
-    assert all("3 model calls" in text and "monitor.bind()" in text for text in lost)
+    assert all("entered: 3" in text and "monitor.bind()" in text for text in lost)
 
 
 def test_a_call_in_the_context_of_a_run_that_has_ended_is_said_with_its_name(

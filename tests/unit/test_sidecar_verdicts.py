@@ -341,6 +341,15 @@ def test_whether_the_sidecar_answers_is_logged_and_shown(
     assert "goes on under its own limits" in caplog.text
 
 
+def test_a_run_that_stops_without_its_sidecar_is_not_told_to_go_on(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line says what will come of it."""
+    guided(make, on_sidecar_loss="stop")._run._reached(reachable=False)
+    assert "the run is stopped if no verdict comes in time" in caplog.text
+    assert "goes on" not in caplog.text
+
+
 def test_a_run_that_is_over_hears_nothing_more(make: Make) -> None:
     """Its client is stopped with it."""
     monitor = make(sidecar=NOWHERE)

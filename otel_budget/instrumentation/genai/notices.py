@@ -109,10 +109,10 @@ class Notices:
     def lost(self, session_id: str, calls: int) -> None:
         """Say that calls were made outside of every run while a run was entered."""
         self._say(
-            "session %s: %s model calls of this process were made outside of any run while this "
-            "one was entered. If they are its own, they are missing from its budget: where code "
-            "runs in a thread or a context of its own, use monitor.bind() or monitor.attach() (%s)",
-            session_id, calls, PAGE,
+            "session %s: model calls of this process were made outside of any run while this "
+            "one was entered: %s. If they are its own, they are missing from its budget: where "
+            "code runs in a thread or a context of its own, use monitor.bind() or "
+            "monitor.attach() (%s)", session_id, calls, PAGE,
         )  # fmt: skip
 
     def unasked(self, session_id: str, calls: int, of: int, scope: str) -> None:
