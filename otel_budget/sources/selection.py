@@ -5,11 +5,16 @@ matchers, its preset or its tenant select nothing, and then nothing is guarded. 
 answers and has nothing, it is asked a second question, now and then: what it has by these names,
 whatever the matchers, and by names like them (with dots for underscores, as Prometheus 3 may store
 them, with a prefix, without ``_total``), and whether there are agents on which no run is.
+
+A server may have the runs of others, which the matchers leave out on purpose. So where something
+matched of late, and nothing does now, it is asked whether what is there comes from the same
+addresses: then its labels or names have changed, else it is only that no run is on.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
@@ -33,6 +38,12 @@ _LATELY: Final = "1d"
 #: Marks what is there of agents on which no run is.
 _IDLE: Final = "otel_budget_idle"
 _JOB: Final = "job"
+_INSTANCE: Final = "instance"
+#: Addresses, at most, by which it is asked for what matched of late.
+_PLACES: Final = 200
+#: Characters of an address that may mean something in an expression.
+_NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9_:-]")
+_NUMBERS: Final = re.compile(r"[0-9,]+")
 
 
 class Selection:
@@ -57,7 +68,9 @@ class Selection:
         self._empty += 1
         if self._empty >= _AFTER and now - self._asked_at >= _EVERY:
             self._asked_at = now
-            self._why = await self._explain(dropped, ask)
+            why = await self._explain(dropped, ask)
+            if _NUMBERS.sub("", why) != _NUMBERS.sub("", self._why):
+                self._why = why  # more or fewer of the same are no news
         return self._why
 
     async def _explain(self, dropped: int, ask: Ask) -> str:
@@ -66,16 +79,24 @@ class Selection:
             return f"{dropped:,} series of {what} are there, and none is of a run that can be told"
         points = await ask(probe(self._matchers, self._preset))
         why = None if points is None else explain(points, self._matchers, self._preset)
-        if why is not None or self._matched:
-            return why or ""
-        self._matched = bool(await ask(past(self._matchers, self._preset)))
+        if why == "" or (why is None and self._matched):
+            return ""
+        lately = await ask(past(self._matchers, self._preset))
+        if why is not None:
+            return why if not lately or await self._have_changed(lately, ask) else ""
+        self._matched = bool(lately)
         return "" if self._matched else _nothing(what, self._matchers)
+
+    async def _have_changed(self, lately: Iterable[Point], ask: Ask) -> bool:
+        """Tell whether what matched of late is there, and does not match any more."""
+        places = [place for point in lately if (place := point.labels.get(_INSTANCE))]
+        found = await ask(at_places(places, self._preset)) if places else None
+        return found is None or bool(found)
 
 
 def probe(matchers: Sequence[str], preset: Preset | None) -> str:
     """Return the query for what there is, by name and job."""
-    names = "|".join(_like(name) for name in judged(preset))
-    there = f'count by ({NAME}, {_JOB}) ({{{NAME}=~"(?:.*[._:])?(?:{names})"}})'
+    there = f"count by ({NAME}, {_JOB}) ({{{_named(preset)}}})"
     if preset is not None:
         return there
     braces = "{" + ",".join(matchers) + "}"
@@ -87,9 +108,22 @@ def probe(matchers: Sequence[str], preset: Preset | None) -> str:
 
 
 def past(matchers: Sequence[str], preset: Preset | None) -> str:
-    """Return the query for whether anything matched of late."""
+    """Return the query for what matched of late, by address."""
     selector = ",".join((f'{NAME}=~"{"|".join(judged(preset))}"', *matchers))
-    return f"count(last_over_time({{{selector}}}[{_LATELY}]))"
+    lately = f"count by ({_INSTANCE}) (last_over_time({{{selector}}}[{_LATELY}]))"
+    return f"topk({_PLACES}, {lately})"
+
+
+def at_places(places: Iterable[str], preset: Preset | None) -> str:
+    """Return the query for what there is by these addresses, whatever its other labels."""
+    wanted = "|".join(_NOT_PLAIN.sub(".", place) for place in places)
+    return f'count by ({_INSTANCE}) ({{{_named(preset)},{_INSTANCE}=~"{wanted}"}})'
+
+
+def _named(preset: Preset | None) -> str:
+    """Return the matcher for what is counted, and for names like that."""
+    names = "|".join(_like(name) for name in judged(preset))
+    return f'{NAME}=~"(?:.*[._:])?(?:{names})"'
 
 
 def explain(points: Iterable[Point], matchers: Sequence[str], preset: Preset | None) -> str | None:

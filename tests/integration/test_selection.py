@@ -36,6 +36,8 @@ class Server:
         self.runs: Rows = []
         self.there: Rows = []
         self.lately: Rows = []
+        self.moved: Rows = []
+        """What is at the addresses of those of late."""
         self.asked: list[str] = []
 
     def answer(self, _path: str, form: bytes) -> tuple[int, bytes]:
@@ -43,6 +45,7 @@ class Server:
         query = dict(urllib.parse.parse_qsl(form.decode()))["query"]
         self.asked.append(query)
         rows = self.lately if "last_over_time" in query else self.there
+        rows = self.moved if "instance=~" in query else rows
         rows = self.runs if SAMPLED in query else rows
         result = [{"metric": labels, "value": [NOW, str(value)]} for labels, value in rows]
         data = {"resultType": "vector", "result": result}
@@ -114,6 +117,23 @@ def test_matchers_that_exclude_everything_are_named_with_the_jobs_that_are_there
     assert "'agents-v2'" in why
     server.runs = RUN
     assert look(times=1, matchers=matchers) == []
+
+
+def test_the_runs_of_others_are_no_matter_while_ones_own_fleet_is_at_rest(
+    server: Server, look: Look, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unless they come from the addresses of those that matched: then relabelling changed."""
+    matchers = ('job="agents"',)
+    server.lately = [({"instance": "10.0.0.7:9464"}, NOW)]
+    server.there = [({"__name__": "otel_budget_tokens_total", "job": "of-others"}, 3)]
+    assert look(matchers=matchers) == []
+    server.moved = [({"instance": "10.0.0.7:9464"}, 1)]
+    (why,) = look(times=60, matchers=matchers)
+    assert "the matchers" in why
+    assert 'instance=~"10.0.0.7:9464"' in server.asked[-1]
+    server.there = [({"__name__": "otel_budget_tokens_total", "job": "of-others"}, 1234)]
+    look(times=60, matchers=matchers)
+    assert sum("match none of them" in said for said in caplog.messages) == 1
 
 
 def test_names_with_dots_are_said_and_what_to_do(server: Server, look: Look) -> None:
