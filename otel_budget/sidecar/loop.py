@@ -132,6 +132,7 @@ class Loop:
         The source may take its time, or hang: what was stopped before a restart stays stopped.
         """
         await self.judge(None)
+        self._telemetry.recalled()
 
     async def run(self) -> None:
         """Tick until told to stop, then once more, so that the last word is a fresh one.

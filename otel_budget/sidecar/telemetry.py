@@ -112,6 +112,13 @@ class Telemetry(Collector):
                 if change.became_inconclusive:
                     self._inconclusive[reason] += 1
 
+    def recalled(self) -> None:
+        """Note that what was judged so far is known from the storage alone: that it is old means
+        that no sidecar ran, and no run became inconclusive.
+        """
+        with self._lock:
+            self._inconclusive = Counter(dict.fromkeys(map(str, NO_DATA), 0))
+
     def ticked(self, seconds: float, *, overran: bool) -> None:
         """Note how long a tick took."""
         with self._lock:

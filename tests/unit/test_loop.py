@@ -140,6 +140,7 @@ def test_after_a_restart_what_is_known_is_told_before_the_source_answers(make: M
     assert (well.reason, well.sequence) == (Reason.STALE_DATA, 3)  # old data, their action held
     assert over.evaluated_at == START + 60
     assert not hanging.loop.ready
+    assert 'inconclusive_total{reason="stale_data"} 0.0' in hanging.metrics(), "no sidecar looked"
 
 
 def test_it_is_ready_and_its_source_up_although_no_target_is_there(make: Make) -> None:
