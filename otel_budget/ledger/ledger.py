@@ -207,8 +207,10 @@ class Ledger:
         rival.account.expected_gap = of.spacing
         self.whereabouts.seen(rival.account)
         rival.observe(reading, of.read_at, confirmed=confirmed, since=account.first_seen_at)
-        absent = self.absences.since(account.heard_at)
-        if replaces(account, reading, confirmed=confirmed, moved=rival.moved, absent=absent):
+        absent, down = self.absences.since(account.heard_at), self._is_down(account)
+        if replaces(
+            account, reading, confirmed=confirmed, moved=rival.moved, absent=absent, down=down
+        ):
             self._replace(account, rival.account)
         elif not (self._settle(account) or rival.moved) and (
             start in account.superseded or not is_newer(account, reading)
@@ -252,8 +254,8 @@ class Ledger:
         account, start = self.accounts.get(reading.session_id), reading.facts.started_at
         if account is None or not _is_another(account, start):
             return False
-        absent = self.absences.since(account.heard_at)
-        return replaces(account, reading, confirmed=confirmed, absent=absent)
+        absent, down = self.absences.since(account.heard_at), self._is_down(account)
+        return replaces(account, reading, confirmed=confirmed, absent=absent, down=down)
 
     def adopt(self, account: Account, now: float) -> None:
         """Take in an account from the store; somebody listens to it again from now on."""
@@ -351,6 +353,13 @@ class Ledger:
         if not troubles or None in troubles:
             return None
         return min(t for t in troubles if t is not None)
+
+    def _is_down(self, account: Account) -> bool:
+        """Tell whether all targets of a run give nothing."""
+        return all(
+            self._trouble.get(target) is Reason.SOURCE_ERROR or self.whereabouts.is_down(target)
+            for target in account.targets
+        )
 
     def _trouble_at(self, target: str) -> Reason | None:
         return self._trouble.get(target) or self._trouble.get("")

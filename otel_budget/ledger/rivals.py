@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: A run that gave no sample for so many of its usual gaps, as many as make its data stale, gives
 #: its place to one that began later. Should it live on, it is seen again, and joins.
 PASSED_GAPS = 3
+#: The same where its targets give nothing: a process that was killed and begun again elsewhere.
+PASSED_GAPS_DOWN = 1
 #: Runs of one id that are kept apart in one account.
 RUNS_KEPT = 16
 
@@ -74,11 +76,13 @@ def replaces(
     confirmed: bool,
     moved: bool = False,
     absent: float = 0.0,
+    down: bool = False,
 ) -> bool:
     """Tell whether the run in a reading takes the place of the known one, which is over.
 
     moved: True if it was seen to go on since it lost its place to the known one. absent: seconds
-    since the newest sample of the known one in which nobody listened.
+    since the newest sample of the known one in which nobody listened. down: True if the targets of
+    the known one give nothing.
     """
     at, known_before = reading.sampled_at, reading.facts.started_at in account.superseded
     live = confirmed and reading.facts.state not in semconv.ENDED_STATES
@@ -87,7 +91,8 @@ def replaces(
     if is_newer(account, reading):
         if account.vanished_at is not None:
             return True
-        until = at - absent - PASSED_GAPS * max(1.0, account.gap())
+        gaps = PASSED_GAPS_DOWN if down else PASSED_GAPS
+        until = at - absent - gaps * max(1.0, account.gap())
         return are_over(account.incarnations.values(), reading.target, until)
     if not live:
         return False

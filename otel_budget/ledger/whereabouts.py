@@ -43,6 +43,11 @@ class Whereabouts:
         self.readings += reading.targets is not None
         self._targets, self._down = reading.targets, reading.down
 
+    def is_down(self, target: str) -> bool:
+        """Tell whether a target gave nothing at the last whole reading, or was taken away."""
+        place = plain_target(target)
+        return place in self._down or (self._targets is not None and place not in self._targets)
+
     def seen(self, account: Account) -> None:
         """Take note that the present reading shows a run."""
         account.shown_in = self.readings
