@@ -29,6 +29,7 @@ monitor = ResourceMonitor(
     ResourceLimits(**options.get("limits", {})), options["session_id"], options.get("root"),
     sidecar=options.get("sidecar"), on_verdict=lambda v: heard.append([v.action, v.reason]),
     on_sidecar_loss=options.get("on_sidecar_loss", "local"),
+    first_verdict_timeout=options.get("first_verdict_timeout"),
 )
 with monitor:
     for step in range(options["steps"]):

@@ -29,6 +29,8 @@ DEFAULT_LEASE = 15.0
 #: Seconds to listen with the lease over: what was sent meanwhile is read in a moment. After a sleep
 #: the connection may be dead, which takes longer to notice.
 LISTEN, LISTEN_AFTER_SLEEP = 2.0, 60.0
+#: Seconds within which a sidecar that answers is heard again: it gives a sign of life every 5 s.
+_HEARD_WITHIN = 6.0
 #: Seconds the machine has slept if it slept at all: two clocks are not read at the same instant.
 _SLEPT = 1.0
 #: Seconds for which a sidecar may answer without a verdict on this run. A Prometheus with its
@@ -71,8 +73,7 @@ class Lease:
         """
         with self._lock:
             now = self._awake()
-            # No more than a lease at a time: through a longer gap nobody listened, or answered.
-            gap, self._heard_at = min(now - self._heard_at, DEFAULT_LEASE), now
+            gap, self._heard_at = self._listened(now), now
             if now >= self._until or self._verdict is None:
                 self.unjudged_for += gap
             self._extend()
@@ -97,7 +98,16 @@ class Lease:
     def waited(self) -> float:
         """Return the seconds for which there has been no verdict though the sidecar answers."""
         with self._lock:
-            return self.unjudged_for + min(self._awake() - self._heard_at, DEFAULT_LEASE)
+            return self.unjudged_for + self._listened(self._awake())
+
+    def _listened(self, now: float) -> float:
+        """Return for how long the sidecar answered since it was heard.
+
+        Through a long gap nobody answered, or nobody listened: this process was frozen. Of one no
+        more counts than it takes to listen, so that they add up all the same.
+        """
+        gap = now - self._heard_at
+        return gap if gap <= _HEARD_WITHIN else LISTEN
 
     @property
     def has_heard(self) -> bool:

@@ -127,3 +127,18 @@ def test_an_agent_that_was_stopped_itself_goes_on(tmp_path: Path, who: str) -> N
     assert (result["steps"], result["action"]) == (150, "continue")
     if who == "agent":
         assert told, "it was really silent for longer than that"
+
+
+def test_an_agent_that_was_stopped_before_its_first_verdict_listens_for_it(tmp_path: Path) -> None:
+    """For longer than that may take: it was judged meanwhile, and has not read that yet."""
+    register = tmp_path / "targets"
+    register.mkdir()
+    config = configuration(tmp_path, file_sd=[str(register / "*.json")], interval="2s")
+    with sidecar(tmp_path, config=config) as process, agent(
+        RUN, register=str(register), sidecar=process.url, on_sidecar_loss="stop",
+        first_verdict_timeout=3, steps=60, tokens=1, pause=0.03, limits={"max_api_calls": None},
+    ) as running:  # fmt: skip
+        until(lambda: f"{semconv.SUBSCRIBERS.name} 1.0" in process.metrics())
+        freeze(running.process, seconds=7)
+        result = running.result()
+    assert (result["steps"], result["action"]) == (60, "continue")

@@ -83,9 +83,35 @@ def test_only_time_in_which_the_sidecar_answered_counts(make: Make, clock: FakeC
     clock.advance(1000)
     monitor._run._alive()
     assert monitor.should_continue()
-    answered(monitor, clock, 10)
+    answered(monitor, clock, 25)
     assert monitor.should_continue()
     answered(monitor, clock, 5)
+    assert not monitor.should_continue()
+
+
+def test_a_run_that_was_frozen_before_its_first_verdict_listens_for_it(
+    make: Make, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For longer than that may take: the verdict came meanwhile, and waits to be read."""
+    monitor = guided(make, on_sidecar_loss="stop", first_verdict_timeout=6)
+    clock.advance(1)
+    monitor._run._alive()
+    clock.advance(8)
+    assert monitor.should_continue()
+    monitor._run._alive()
+    assert monitor.should_continue()
+    monitor._run._hear(continued(monitor))
+    assert monitor.should_continue()
+    assert warnings(caplog) == []
+
+
+def test_a_run_that_is_frozen_again_and_again_has_a_bound_for_its_first_verdict(
+    make: Make, clock: FakeClock
+) -> None:
+    monitor = guided(make, on_sidecar_loss="stop", first_verdict_timeout=30)
+    for _ in range(20):
+        clock.advance(100)
+        monitor._run._alive()
     assert not monitor.should_continue()
 
 
