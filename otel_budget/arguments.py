@@ -84,9 +84,10 @@ exit status:
   {EXIT_USAGE}  wrong usage
 
 examples:
-  otel-budget doctor                                 the sidecar scrapes 127.0.0.1:9464
+  otel-budget doctor                                 the sidecar scrapes 127.0.0.1:9464; if a run
+                                                     is there already, its page is looked at
   otel-budget doctor --register targets              it reads targets/*.json (file_sd)
-  otel-budget doctor --metrics http://127.0.0.1:9464/metrics       a run is there already
+  otel-budget doctor --metrics http://127.0.0.1:9500/metrics       the page of a run elsewhere
   otel-budget doctor --prometheus http://127.0.0.1:9090 --timeout 90"""
 _READ_EPILOG = f"""Without --preset the program is recognised by the metrics it shows.
 

@@ -11,6 +11,7 @@ from otel_budget.doctor import chain, pages, prometheus, sidecar
 from otel_budget.doctor.finding import State
 from otel_budget.enforcement.address import Credentials, SidecarAddress
 from otel_budget.errors import InvalidValueError
+from otel_budget.instrumentation.endpoint import default_url
 from otel_budget.model import checks
 
 if TYPE_CHECKING:
@@ -44,12 +45,13 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
             return
     before = sidecar.figures_of(asker)
     source = list(sidecar.source(before))
-    follows = not arguments.metrics or arguments.serve or arguments.register
+    pages_of_runs = arguments.metrics or _run_there(arguments)
+    follows = not pages_of_runs or arguments.serve or arguments.register
     # A source that had nothing to read may well read the test session: that decides.
     undecided = follows and not _all_hold(source)
     if not undecided:
         yield from source
-    for url in arguments.metrics:
+    for url in pages_of_runs:
         yield from pages.look_at(url, asker, plan.timeout)
     if follows:
         followed = []
@@ -63,6 +65,14 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
 
 def _all_hold(findings: Iterable[Finding]) -> bool:
     return all(finding.state is not State.BROKEN for finding in findings)
+
+
+def _run_there(arguments: argparse.Namespace) -> list[str]:
+    """Return the page that a run has where the test session would be shown; none if it is free."""
+    if arguments.serve or arguments.register:
+        return []
+    url = default_url()
+    return [url] if pages.shows_runs(url) else []
 
 
 def _plan(arguments: argparse.Namespace) -> chain.Plan:

@@ -41,9 +41,18 @@ def look_at(url: str, sidecar: Asker, wait: float) -> Iterator[Finding]:
         advice = "`otel-budget read URL` says what it shows; another program needs a preset"
         yield broken("page", said, advice)
         return
-    yield ok("page", f"{url} shows {len(second.sessions):,} runs")
+    runs = len(second.sessions)
+    yield ok("page", f"{url} shows {runs:,} run{'' if runs == 1 else 's'}")
     yield from _sound(url, first, second)
     yield from _known(first, sidecar, wait)
+
+
+def shows_runs(url: str) -> bool:
+    """Tell whether a page is there, and has runs of otel-budget on it."""
+    try:
+        return bool(_read(url).sessions)
+    except (AskError, ExpositionError, InvalidValueError):
+        return False
 
 
 def _read(url: str) -> Assembled:

@@ -210,6 +210,15 @@ def use_registry(registry: CollectorRegistry) -> None:
         metrics.set_meter_provider(provider)
 
 
+def default_url() -> str:
+    """Return the page that ``serve_metrics()`` opens if nothing else is said.
+
+    Raises InvalidValueError for a port that is none.
+    """
+    host = os.environ.get(ENV_HOST) or DEFAULT_HOST
+    return f"http://{f'[{host}]' if ':' in host else host}:{_port(None)}/metrics"
+
+
 def _port(port: int | None) -> int:
     text: object = os.environ.get(ENV_PORT, DEFAULT_PORT) if port is None else port
     key = ENV_PORT if port is None else "port"

@@ -194,9 +194,9 @@ class SessionCollector(Collector):
                 return
             self._mind_from, runs = math.inf, len(self._groups)
         logger.warning(
-            "%s shows %s runs, and nothing has scraped it within %.0f s: add it to the targets of "
+            "%s shows %s, and nothing has scraped it within %.0f s: add it to the targets of "
             "Prometheus, or of the sidecar (said once; docs/web-servers-and-workers.md)",
-            where, runs, late,
+            where, "1 run" if runs == 1 else f"{runs:,} runs", late,
         )  # fmt: skip
 
     def unseen(self) -> bool:

@@ -219,7 +219,21 @@ def test_a_run_that_is_there_and_in_order(tmp_path: Path, shown: Exposition) -> 
     with running(tmp_path, source=source) as process:
         status, found = doctor("--sidecar", process.url, "--metrics", shown.url)
     assert status == 0, found
-    assert "shows 1 runs" in said(found, "page", "ok")
+    assert "shows 1 run" in said(found, "page", "ok")
+
+
+def test_a_run_that_has_the_place_of_the_test_session_is_looked_at(
+    tmp_path: Path, shown: Exposition
+) -> None:
+    """Someone starts a run as the README says, and then asks whether the chain is whole."""
+    host, _, port = shown.url.removeprefix("http://").removesuffix("/metrics").rpartition(":")
+    place = {"OTEL_EXPORTER_PROMETHEUS_HOST": host, "OTEL_EXPORTER_PROMETHEUS_PORT": port}
+    source = {"scrape": {"targets": [shown.url], "interval": "100ms"}}
+    with running(tmp_path, source=source) as process:
+        status, found = doctor("--sidecar", process.url, **place)
+    assert status == 0, found
+    assert f"{shown.url} shows 1 run" in said(found, "page", "ok")
+    assert "exporter" not in found
 
 
 def test_duplicated_series_and_delta_temporality_on_a_page(

@@ -300,7 +300,7 @@ def test_a_page_that_nobody_ever_scrapes_is_said_once(
         sessions.mind_unscraped("port 1")
         sessions.offered()
     (said,) = warnings(caplog)
-    assert "port 1 shows 1 runs, and nothing has scraped it within 121 s" in said
+    assert "port 1 shows 1 run, and nothing has scraped it within 121 s" in said
 
 
 def test_a_page_that_is_scraped_is_not_warned_of(
