@@ -120,7 +120,14 @@ class Nudger:
         connection.request("POST", self._path, headers=self._address.headers("application/json"))
         response = connection.getresponse()
         response.read()
+        if response.status == http.client.NOT_FOUND and not _is_problem(response):
+            # Something else listens there, or a proxy stands between: asking again helps nobody.
+            raise http.client.HTTPException("the answer is not a sidecar's")
         return response.status
+
+
+def _is_problem(response: http.client.HTTPResponse) -> bool:
+    return response.headers.get_content_type() == "application/problem+json"
 
 
 def look(address: SidecarAddress, session_id: str, seconds: float) -> bool:

@@ -29,6 +29,7 @@ from otel_budget.testing import FakeClock
 from tests.http_server import serving
 from tests.sidecar_fixtures import START, reading, session, sidecar, verdict
 
+PROBLEM = "application/problem+json"
 UNLIMITED = ResourceLimits(max_tokens=None, max_api_calls=None, max_duration_seconds=None)
 
 
@@ -108,7 +109,7 @@ def sidecar_that_answers(
         go.wait(10)
         return status, b""
 
-    with serving(answer) as url:
+    with serving(answer, PROBLEM) as url:
         sender = nudger(url)
         yield sender, there, asked
         sender.stop()
@@ -205,7 +206,7 @@ def test_a_last_look_is_waited_for_and_asked_for_again_while_the_run_is_not_know
 ) -> None:
     """A Prometheus cannot be hastened, and is not asked twice."""
     left = list(answers)
-    with serving(lambda _path, _body: (left.pop(0), b"")) as url:
+    with serving(lambda _path, _body: (left.pop(0), b""), PROBLEM) as url:
         assert look(SidecarAddress.parse(url), "run-1", 10.0) is seen
     assert not left
 
@@ -220,3 +221,11 @@ def test_a_last_look_ends_in_time_whatever_the_sidecar_does() -> None:
         go.set()
         assert not look(sender._address, "run-1", 0.3)
     assert time.monotonic() - began < 5
+
+
+def test_what_is_no_sidecar_is_asked_once_at_the_end() -> None:
+    """A proxy, or another server on that port: the process ends at once."""
+    left = [404]
+    with serving(lambda _path, _body: (left.pop(), b"not found"), "text/plain") as url:
+        assert not look(SidecarAddress.parse(url), "run-1", 10.0)
+    assert not left
