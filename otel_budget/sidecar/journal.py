@@ -10,7 +10,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Final
 
-from otel_budget import wire
+from otel_budget import semconv, wire
 from otel_budget.ledger.flag import Kind
 from otel_budget.model.verdict import Action
 from otel_budget.policy.words import amount
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from otel_budget.model.order import Order
     from otel_budget.model.reading import Problem, Reading
+    from otel_budget.model.verdict import Verdict
     from otel_budget.policy.effect import Effect
     from otel_budget.sidecar.book import Change, Step
 
@@ -130,6 +131,8 @@ class Journal:
         """Have told nothing yet."""
         self._source_was_ok: bool | None = None
         self._without_run = 0
+        self._verdicts: tuple[Verdict, ...] = ()
+        """Those of the last step."""
         self._absence_said_at = -math.inf
         self._problems = Problems()
         self._unjudged, self._flickering = Unjudged(), Flickering()
@@ -165,6 +168,7 @@ class Journal:
     def stepped(self, step: Step) -> None:
         """Tell which runs came, which have a new action, and which went."""
         news = step.news
+        self._verdicts = step.verdicts
         self._tell_delay(step.lag)
         crowded = {
             target: f"target {one_line(target)} shows more runs than session_limit allows: the "
@@ -239,12 +243,19 @@ class Journal:
 
     def _tell_whether_it_answers(self, reading: Reading) -> None:
         if not reading.ok:
-            details = [problem.detail for problem in reading.problems]
-            logger.warning(
-                "the source %s gives nothing: %s", reading.source, some(details, "; ", MOST_LINES)
-            )
+            details = some([problem.detail for problem in reading.problems], "; ", MOST_LINES)
+            if self._is_at_rest(reading):
+                logger.info("the source %s gives nothing now: %s", reading.source, details)
+            else:
+                logger.warning("the source %s gives nothing: %s", reading.source, details)
         elif self._source_was_ok is False:
             logger.info("the source %s answers again", reading.source)
+
+    def _is_at_rest(self, reading: Reading) -> bool:
+        """Tell whether only targets are gone on which every run is over, as after a batch job."""
+        if not (self._source_was_ok and reading.read and self._verdicts):
+            return False
+        return all(verdict.run_state in semconv.OVER_STATES for verdict in self._verdicts)
 
 
 def _changes(changes: tuple[Change, ...]) -> dict[str, str]:

@@ -149,6 +149,29 @@ def test_an_outage_is_not_told_as_a_source_without_runs(
     ]
 
 
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("completed", ("INFO", "the source scrape gives nothing now: t: refused")),
+        ("running", ("WARNING", "the source scrape gives nothing: t: refused")),
+    ],
+)
+def test_a_target_that_goes_with_the_end_of_its_last_run_is_no_outage(
+    state: str, told: tuple[str, str], make: Any, log: pytest.LogCaptureFixture
+) -> None:
+    """A batch job on a fixed port, say."""
+    gone = Problem("t", Reason.SOURCE_ERROR, "t: refused")
+    ticks(
+        make(
+            reading(session(state=state)),
+            Reading("scrape", START + 1, problems=(gone,), answered=False),
+        ),
+        3,
+    )
+    said = [(r.levelname, r.message) for r in log.records if "gives nothing" in r.message]
+    assert said == [told]
+
+
 def test_an_outage_of_very_many_targets_is_one_line_of_bounded_length(
     make: Any, log: pytest.LogCaptureFixture
 ) -> None:
