@@ -107,13 +107,11 @@ class Incarnation:
         """Take in one reading. whole: False when something of the run is known to be missing."""
         stated = self._take_stated(reading.facts)
         view, at = self.views.get(reading.target), reading.sampled_at
-        kept = view is not None and view.kept
-        if view is not None and view.repeats(reading):
+        if view is not None and reading.facts.duration == view.lasted and view.repeats(reading):
             lacking = view.lacking and self.started_at is not None
-            return Taken(stated=stated, lacking=lacking, kept=view.kept and not kept)
+            return Taken(stated=stated, lacking=lacking, kept=view.keeps(at))
         if view is None:
             view = self.views[reading.target] = View(at)
-            view.repeats(reading)
             taken = Taken(view.observe(reading)[0], new=True, counted=True, stated=stated)
         elif at < view.seen_at:
             taken = Taken(stated=stated)

@@ -170,9 +170,9 @@ def _load_incarnation(
     incarnation.timed, incarnation.unsure = row["timed"], row["unsure"]
     incarnation.views = {target: _load_view(view) for target, view in views.items()}
     facts = incarnation.facts
-    if len(views) == 1 and facts.duration is not None and facts.active is not None:
-        for view in incarnation.views.values():  # what it said is of its newest sample
-            view.moment = (facts.duration, facts.active)
+    if len(views) == 1:
+        (view,) = incarnation.views.values()  # what it said is of its newest sample
+        view.lasted, view.active = facts.duration, facts.active
     return incarnation
 
 

@@ -41,8 +41,8 @@ class View:
     """What one target showed of an incarnation. Times in seconds on the reader's own clock."""
 
     __slots__ = (
-        "branches", "first_at", "folded", "implausible_since", "kept", "lacking", "moment",
-        "seen_at", "seen_before", "series", "shown", "shown_at", "sums",
+        "active", "branches", "first_at", "folded", "implausible_since", "kept", "lacking",
+        "lasted", "seen_at", "seen_before", "series", "shown", "shown_at", "sums",
     )  # fmt: skip
 
     def __init__(self, seen_at: float) -> None:
@@ -50,8 +50,9 @@ class View:
         self.first_at = self.seen_at = seen_at
         self.seen_before: float | None = None
         """When the sample before the newest was taken."""
-        self.moment: tuple[float, float] | None = None
-        """The duration and the active time in the newest sample, if it has both."""
+        self.lasted: float | None = None
+        self.active: float | None = None
+        """The duration and the active time in the newest sample."""
         self.kept = False
         """True while that is shown again and again."""
         self.implausible_since: float | None = None
@@ -74,20 +75,22 @@ class View:
         """Tell whether a reading is the newest sample once more, of a run that goes on.
 
         A page that somebody keeps (a Pushgateway, a file, a cache) is no sign of life: in what a
-        live process shows, one of its two times has moved. Ask once for a reading.
+        live process shows, one of its two times has moved.
         """
-        facts, before = reading.facts, self.moment
-        if facts.active is None or facts.duration is None:
+        facts = reading.facts
+        if facts.active is None or (facts.duration, facts.active) != (self.lasted, self.active):
             return False
-        self.moment = (facts.duration, facts.active)
-        repeats = (
-            self.moment == before
+        return (
+            facts.duration is not None
             and facts.state not in semconv.ENDED_STATES
             and not reading.implausible
             and reading.counters == (self.shown or self._stored())
         )
-        self.kept = repeats and reading.sampled_at - self.seen_at > _KEPT_AFTER
-        return repeats
+
+    def keeps(self, at: float) -> bool:
+        """Take note of a repeated sample; True, once, where it is shown again and again."""
+        before, self.kept = self.kept, at - self.seen_at > _KEPT_AFTER
+        return self.kept and not before
 
     def _stored(self) -> dict[tuple[str, str], Number]:
         """Return the newest sample as it was stored."""
@@ -99,6 +102,8 @@ class View:
         Returns the resets it showed, and whether what is counted changed.
         """
         at, before = reading.sampled_at, self.seen_at
+        self.lasted, self.active = reading.facts.duration, reading.facts.active
+        self.kept = False
         newer = at > before
         if newer:
             self.seen_before, self.seen_at = self.seen_at, at
