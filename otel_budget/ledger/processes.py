@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.incarnation import Incarnation, lies_ahead, totals_of
+from otel_budget.ledger.runs import has_ended
 from otel_budget.model.reading import plain_target
 
 if TYPE_CHECKING:
@@ -96,8 +97,11 @@ def hand_on(account: Account) -> None:
 
 
 def is_outlived(account: Account, incarnation: Incarnation, reading: SessionReading) -> bool:
-    """Tell, once, that an incarnation goes on although a newer one was seen twice already."""
-    if incarnation.outlived or incarnation.started_at is None:
+    """Tell, once, that an incarnation goes on although a newer one was seen twice already.
+
+    One that has ended does not, as long as its page may still be there.
+    """
+    if incarnation.outlived or incarnation.started_at is None or has_ended(incarnation):
         return False
     run, place = incarnation.run, incarnation.place
     newer = (i for i in account.incarnations.values() if i.run == run and i.place > place)
