@@ -165,8 +165,8 @@ class Notices:
             )
         if self._first(("nothing",)):
             self._say(
-                "session %s ended and not one model call was seen: %s (said once)", session_id,
-                " or ".join(why),
+                "session %s ended and not one model call was seen. If it made any: %s (said once)",
+                session_id, " or ".join(why),
             )  # fmt: skip
 
     def no_longer(self, *what: Hashable) -> None:
