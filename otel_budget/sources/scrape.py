@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from otel_budget import semconv
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
 from otel_budget.sources.assemble import Assembled
@@ -30,6 +29,7 @@ from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageR
 from otel_budget.sources.preset import assembled, count, uncounted
 from otel_budget.sources.process import process_at
 from otel_budget.sources.stamps import Stamps
+from otel_budget.sources.strange import declares, is_own, other_names, why_strange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SOURCE: Final = "scrape"
-#: What is on the page of every sidecar, and on that of every agent, be it that no run is on.
-_OF_A_SIDECAR: Final = semconv.SIDECAR_SESSIONS.name.encode()
-_OF_AN_AGENT: Final = b"otel_budget_"
-_BUILD: Final = semconv.BUILD_INFO.name.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,10 +257,10 @@ class ScrapeSource:
         found = pages.read(fetched.body, fetched.content_type, fetched.began_at)
         if found.sessions:
             if target.key not in self._own:
-                self._own[target.key] = _BUILD in fetched.body
+                self._own[target.key] = is_own(fetched.body)
             return found
         foreign = not self._own.get(target.key, True)
-        strange = _strange(fetched.body, found, foreign=foreign)
+        strange = why_strange(fetched.body, found, foreign=foreign)
         if strange:
             self._note_strange(target, strange)
         return found
@@ -276,7 +272,8 @@ class ScrapeSource:
         why = uncounted(counted)
         if counted.sessions:
             self._counted.add(target.key)
-        elif not any(n.encode() in fetched.body for n in preset.recognised_by):
+        elif not declares(fetched.body, preset.recognised_by):
+            why = why or other_names(fetched.body, f"preset {preset.name}", preset.counted)
             why = why or f"its page has nothing that preset {preset.name} counts"
             if target.key not in self._counted:  # else it began anew, and was not used since
                 self._unmatched[target.key] = f"target {target.url}: {one_line(why)}"
@@ -320,18 +317,3 @@ def _whole_lines(fetched: Fetched) -> Fetched:
     """Return a partial page without the line it may be cut in: half a number is a wrong one."""
     until = fetched.body.rfind(b"\n") + 1
     return dataclasses.replace(fetched, body=fetched.body[:until])
-
-
-def _strange(body: bytes, found: Assembled, *, foreign: bool) -> str:
-    """Return why a page without a run is not that of an agent without one; empty if it may be.
-
-    foreign: True if it is known to have runs, and shows nothing else of otel-budget: between two
-    runs it shows nothing at all.
-    """
-    if _OF_A_SIDECAR in body:
-        return "it is a sidecar's own /metrics, not an agent's"
-    if found.dropped.get(semconv.BAD_SESSION_ID):
-        return f"what it shows has no {semconv.SESSION_ID} that can be one"
-    if _OF_AN_AGENT in body or foreign:
-        return ""
-    return "its page has none; is it the address of an agent's /metrics?"

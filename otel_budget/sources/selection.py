@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
@@ -22,7 +23,7 @@ from otel_budget.sources.notices import one_line, some
 from otel_budget.sources.vector import NAME, judged
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
     from otel_budget.model.preset import Preset
     from otel_budget.sources.query import Point
@@ -43,6 +44,8 @@ _INSTANCE: Final = "instance"
 _PLACES: Final = 200
 #: Characters of an address that may mean something in an expression.
 _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9_:-]")
+#: What may be put before a name on the way.
+_BEFORE: Final = "(?:[A-Za-z0-9_.:]*[._:])?"
 _NUMBERS: Final = re.compile(r"[0-9,]+")
 
 
@@ -123,7 +126,7 @@ def at_places(places: Iterable[str], preset: Preset | None) -> str:
 def _named(preset: Preset | None) -> str:
     """Return the matcher for what is counted, and for names like that."""
     names = "|".join(_like(name) for name in judged(preset))
-    return f'{NAME}=~"(?:.*[._:])?(?:{names})"'
+    return f'{NAME}=~"{_BEFORE}(?:{names})"'
 
 
 def explain(points: Iterable[Point], matchers: Sequence[str], preset: Preset | None) -> str | None:
@@ -153,10 +156,23 @@ def explain(points: Iterable[Point], matchers: Sequence[str], preset: Preset | N
             "source.prometheus.matchers with their labels; they are of job "
             f"{some(sorted(map(repr, jobs)), ', ')}"
         )
-    return _by_other_names(what, sorted(others)) if others else None
+    return by_other_names(what, sorted(others)) if others else None
 
 
-def _by_other_names(what: str, names: Sequence[str]) -> str:
+@lru_cache(maxsize=64)
+def _shown_by(names: tuple[str, ...]) -> re.Pattern[bytes]:
+    found = f"{_BEFORE}(?:{'|'.join(map(_like, names))})"
+    return re.compile(rf'^(?:\{{")?({found})(?=[ {{"])'.encode(), re.MULTILINE)
+
+
+def named_alike(body: bytes, names: Collection[str]) -> list[str]:
+    """Return the names on a page that are not these and may well mean one of them."""
+    found = {name.decode() for name in _shown_by(tuple(names)).findall(body)}
+    return sorted(found - set(names))
+
+
+def by_other_names(what: str, names: Sequence[str]) -> str:
+    """Say that something is there by names that are not read, and what to do."""
     named = one_line(some(names, ", "))
     if any("." in name for name in names):
         return (
@@ -165,8 +181,8 @@ def _by_other_names(what: str, names: Sequence[str]) -> str:
             "program directly"
         )
     return (
-        f"what is there has other names than {what} ({named}), which are not read: is a prefix put "
-        "before them, or _total left out, on the way?"
+        f"what is there has other names than {what} ({named}), which are not read: was a prefix "
+        "added, or _total left out, on the way?"
     )
 
 

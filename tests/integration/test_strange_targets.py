@@ -200,3 +200,25 @@ def test_a_program_that_began_anew_and_was_not_used_since_is_in_order(endpoint: 
 
     used = 'vllm:prompt_tokens_total{model_name="m"} 5\n'
     assert asyncio.run(readings("up 1\n", used, "up 1\n")) == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("shown", "preset"),
+    [
+        ('acme_otel_budget_tokens_total{session_id="a"} 5', None),
+        ('otel_budget_api_calls{session_id="a"} 5', None),
+        ('acme_gen_ai_client_token_usage_sum{gen_ai_token_type="input"} 5', "gen_ai"),
+    ],
+)
+def test_use_by_another_name_is_named(
+    endpoint: Exposition, log: pytest.LogCaptureFixture, shown: str, preset: str | None
+) -> None:
+    """A Collector in between put its namespace before it, or left a suffix out."""
+    endpoint.show(f"{shown}\n")
+    target = ScrapeTarget(endpoint.url, preset=shipped()[preset] if preset else None)
+    source = ScrapeSource(ScrapeSettings((target,), timeout=5), time.time)
+    read(source, 3)
+    (record,) = log.records
+    said = record.getMessage()
+    assert f"has other names than {f'preset {preset}' if preset else 'otel-budget'}" in said
+    assert f"({shown.partition('{')[0]}), which are not read" in said
