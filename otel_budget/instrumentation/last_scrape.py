@@ -27,8 +27,9 @@ ENV_SCRAPE_WAIT: Final = "OTEL_BUDGET_SCRAPE_WAIT"
 USUAL: Final = 5.0
 #: Seconds a sidecar may take to look at what ended.
 TOLD_WITHIN: Final = 2.0
-#: Times as long as a look in place took in which there is no other.
-_SHARE: Final = 10
+#: Times as long as a look in place took in which there is no other, and seconds at most if it
+#: helped.
+_SHARE, _PAUSE = 10, 0.4
 _ALLOWED: Final = "a number of seconds, 0 or more"
 
 
@@ -51,7 +52,7 @@ class LastScrape:
         """Seconds, for whoever scrapes; None is as usual."""
         self._looks: dict[str, Look] = {}
         self._tell_from = -math.inf
-        """When a sidecar may be asked in place again; never once it did not see what it was to."""
+        """When a sidecar may be asked in place again."""
         in_child(self._begin_anew)
 
     def ask(self, scrape_wait: float | None) -> None:
@@ -83,16 +84,16 @@ class LastScrape:
         self._order.then[id(self)] = self.wait
 
     def tell_here(self) -> None:
-        """Have the sidecars look now if the process may be ended with nothing called: so does
-        ``with multiprocessing.Pool()`` with its workers, as soon as it has their results.
+        """Have the sidecars look now if this is a process of ``with multiprocessing.Pool()``, which
+        is killed, with nothing called, as soon as its results are there.
 
-        Takes a share of the time of runs that are short, for there are servers whose workers are
-        like that. Once it was in vain, it is not tried again.
+        Not at each end of runs that are short; where it is in vain, a tenth of the time at most.
         """
         began = self._monotonic()
-        if self._looks and began >= self._tell_from and _is_daemonic():
+        if self._looks and began >= self._tell_from and _is_pool_worker():
             seen, now = self._have_looked(TOLD_WITHIN), self._monotonic()
-            self._tell_from = now + (now - began) * _SHARE if seen else math.inf
+            pause = _SHARE * (now - began)
+            self._tell_from = now + (min(pause, _PAUSE) if seen else pause)
 
     def wait(self) -> None:
         """Have the sidecars look, then wait for those who scrape by themselves.
@@ -135,10 +136,10 @@ class LastScrape:
         self._tell_from = -math.inf
 
 
-def _is_daemonic() -> bool:
-    """Tell whether this is a process of multiprocessing that its parent ends by a signal."""
+def _is_pool_worker() -> bool:
+    """Tell whether this is a process of multiprocessing.Pool, by the name that it gives them."""
     process = sys.modules.get("multiprocessing.process")
-    return process is not None and process.current_process().daemon
+    return process is not None and "PoolWorker" in process.current_process().name
 
 
 LAST_SCRAPE = LastScrape(SESSIONS, AT_EXIT)
