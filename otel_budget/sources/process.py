@@ -24,6 +24,8 @@ EXPORTED_INSTANCE: Final = "exported_instance"
 EXPORTED: Final = (EXPORTED_JOB, EXPORTED_INSTANCE)
 _PORTS: Final = {"http": "80", "https": "443"}
 _HERE: Final = "localhost"
+#: Addresses by which a host reaches itself; that a server listens on all is one to ask it at, too.
+_SELF: Final = frozenset({_HERE, "::1", "127.0.0.1", "0.0.0.0", "::"})  # noqa: S104 - nothing listens
 
 
 def process_at(url: str) -> str:
@@ -51,14 +53,16 @@ def _address(instance: str) -> str:
     if instance.startswith("["):
         host, _, port = instance[1:].partition("]")
         port = port.removeprefix(":")
+        if not port:
+            return _host(host)
     else:
         host, _, port = instance.rpartition(":")
-    return f"{_host(host)}:{port}" if host else instance.lower()
+    return f"{_host(host)}:{port}" if host else _host(instance)
 
 
 def _host(host: str) -> str:
     host = host.lower().rstrip(".")
-    return _HERE if host in (_HERE, "::1", "127.0.0.1") else host
+    return _HERE if host in _SELF else host
 
 
 def _is_here(address: str) -> bool:

@@ -123,6 +123,7 @@ def test_the_labels_of_replicas_can_be_chosen() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
+        ("http://0.0.0.0:9464/metrics", "http://localhost:9464/metrics", True),
         ("http://127.0.0.1:9464/metrics", "http://localhost:9464/metrics", True),
         ("http://[::1]:9464/metrics", "http://LOCALHOST.:9464/metrics", True),
         ("http://a/metrics", "http://a:80/metrics", True),
