@@ -127,7 +127,7 @@ class PrometheusSource:
         found, taken = await asyncio.to_thread(self.take, answer.body, asked_at - answer.age)
         self._notices.note(found.uncounted, logging.WARNING)
         said = {info: f"{self._url} says: {info}" for info in taken.infos}
-        self._infos.note(said, logging.WARNING)
+        self._infos.note(said, logging.INFO)
         missing = (*answer.missing, *taken.warnings)
         reading = self._reading(found.sessions, self._partial(missing), found.dropped)
         if missing:

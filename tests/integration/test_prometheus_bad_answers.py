@@ -173,12 +173,14 @@ def test_an_empty_but_partial_answer_is_not_taken_for_nothing() -> None:
 
 def test_infos_about_the_query_are_said_and_harmless(caplog: pytest.LogCaptureFixture) -> None:
     """Once, with the words of the server."""
+    caplog.set_level("INFO", logger="otel_budget")
     answer = vector((SAMPLED_AT, NOW - 1), (TOKENS, 7), infos=["metric might not be a counter"])
     with serve_api(answer) as api:
         first, second = read(api.url, 5000.0, 5001.0)
     assert (first.problems, second.problems) == ((), ())
     assert first.sessions[0].target == "agents/127.0.0.1:9464"
-    assert sum("says: metric might not be a counter" in m for m in caplog.messages) == 1
+    (record,) = caplog.records
+    assert (record.levelname, "says: metric might not be" in record.getMessage()) == ("INFO", True)
 
 
 @pytest.mark.parametrize(
