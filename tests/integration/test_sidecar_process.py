@@ -46,7 +46,8 @@ class Process:
         config = {
             "source": {"scrape": {"targets": [self.endpoint.url], "interval": "100ms"}},
             "resource_limits": {"max_tokens": tokens},
-            "verdicts": {"lease": LEASE},
+            # A loaded machine takes more than the 3 s of ``auto`` to start a process again.
+            "verdicts": {"lease": LEASE, "stale_after": PATIENCE},
             "listen": {"address": address},
             "storage": {"path": "ledger.db"},
         }
