@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from otel_budget.model.usage import Number
 
 logger = logging.getLogger("otel_budget")
+_current_phase = phases.CURRENT.get
 
 
 class Recorder(RunContext):
@@ -86,7 +87,7 @@ class Recorder(RunContext):
         if (
             type(tokens) is int
             and tokens >= 0
-            and api_call.__class__ is bool
+            and (api_call is True or api_call is False)
             and input_tokens is None
             and output_tokens is None
             and cache_read_tokens is None
@@ -122,23 +123,22 @@ class Recorder(RunContext):
 
     def _add_tokens(self, tokens: int, api_call: bool) -> None:  # noqa: FBT001 - see record_operation
         record, guard = self._record, self._guard
-        phase = phases.CURRENT.get()
+        phase = _current_phase()
         if phase is None or phase.record is not record:
             phase = phases.current(record, self._phase)
         cell = phase.cell
         with record.lock:
             total = record.tokens + tokens
-            fits = total <= record.room
-            if fits:
+            if total <= record.room:
                 record.tokens = total
                 cell.unspecified_tokens += tokens
                 if api_call:
                     record.api_calls += 1
                     record.unpriced_calls += 1
                     cell.api_calls += 1
-        if not fits:  # refused there, with what is wrong
+        if total > record.room:  # refused there, with what is wrong
             self._add(Amounts(checks.count("tokens", tokens), api_call=api_call), None, None)
-        elif record.tokens >= guard.tokens_mark or record.api_calls >= guard.unpriced_mark:
+        elif total >= guard.tokens_mark or record.api_calls >= guard.unpriced_mark:
             if api_call and guard.standing.price_unheld and not guard.said_unpriced:
                 guard.said_unpriced = True
                 NOTICES.tell(record, self._prices, None, None, Amounts(tokens))
