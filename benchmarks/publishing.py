@@ -19,8 +19,8 @@ from benchmarks.report import Goal, Report
 from benchmarks.rounds import Spread, steps
 from otel_budget import semconv
 from tests.exposition import line, page, serve
+from tests.ports import free_port
 from tests.processes import SidecarProcess, sidecar, until
-from tests.prometheus_process import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.ports import free_port
+
 T = TypeVar("T")
 
 #: Records steadily, reports progress, and prints what became of it as JSON.
@@ -116,16 +118,18 @@ class SidecarProcess:
 
 @contextmanager
 def sidecar(
-    folder: Path, *flags: str, listen: str = "127.0.0.1:0", config: Path | None = None
+    folder: Path, *flags: str, listen: str | None = None, config: Path | None = None
 ) -> Iterator[SidecarProcess]:
     """Run a sidecar with these flags, its storage in a folder, or with a configuration file.
 
-    Yield it once it listens.
+    Yield it once it listens. listen: where; without, on a port that stays free for one that comes
+    after it.
     """
     log = folder / f"sidecar-{time.monotonic_ns()}.log"
     command = [sys.executable, "-m", "otel_budget", "sidecar"]
     if config is None:
-        command += ["--listen", listen, "--storage", str(folder / "sidecar.db"), *flags]
+        address = listen or f"127.0.0.1:{free_port()}"
+        command += ["--listen", address, "--storage", str(folder / "sidecar.db"), *flags]
     else:
         command += ["--config", str(config)]
     with log.open("wb") as out:

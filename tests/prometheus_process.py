@@ -1,7 +1,6 @@
 """A real Prometheus as a child process on loopback, scraping what a test serves."""
 
 import json
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from mirakuru import HTTPExecutor
 
+from tests.ports import free_port
 from tests.real import require
 
 SCRAPE_INTERVAL = "200ms"
@@ -79,11 +79,3 @@ def alertmanager_with(folder: Path, config: Mapping[str, Any]) -> Iterator[str]:
     ]
     with HTTPExecutor(command, url=f"http://{address}/-/ready", timeout=20, sleep=0.05):
         yield address
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

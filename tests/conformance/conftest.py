@@ -8,7 +8,8 @@ from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.conformance.rig import Rig
 from tests.exposition import Exposition
-from tests.prometheus_process import JOB, free_port
+from tests.ports import free_port
+from tests.prometheus_process import JOB
 
 
 @pytest.fixture(params=["scrape", pytest.param("prometheus", marks=pytest.mark.real("prometheus"))])

@@ -18,6 +18,7 @@ import pytest
 
 from otel_budget import ResourceMonitor
 from otel_budget.instrumentation.checkpoint import CheckpointFolder
+from tests.ports import free_port
 from tests.processes import until
 
 #: What the process may not have loaded: the sidecar's, and what only it needs.
@@ -71,14 +72,6 @@ def scraped(url: str) -> str:
     with urllib.request.urlopen(url, timeout=10) as answer:
         found: bytes = answer.read()
     return found.decode()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_a_process_serves_by_itself_when_the_environment_says_prometheus() -> None:

@@ -20,8 +20,8 @@ from otel_budget.demo.screen import bars
 from otel_budget.instrumentation.checkpoint import CheckpointFolder
 from otel_budget.instrumentation.record import Amounts
 from otel_budget.testing import stop_verdict
+from tests.ports import free_port
 from tests.processes import sidecar, until
-from tests.prometheus_process import free_port
 
 
 @pytest.mark.parametrize("speed", ["0", "-1", "nan", "inf"])

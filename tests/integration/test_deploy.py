@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.ports import free_port
 from tests.processes import sidecar, until
-from tests.prometheus_process import free_port, prometheus_with
+from tests.prometheus_process import prometheus_with
 from tests.query import Prometheus
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

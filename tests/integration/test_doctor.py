@@ -23,8 +23,9 @@ from otel_budget.doctor.chain import settings
 from otel_budget.doctor.sidecar import Figures, source
 from tests.exposition import Exposition, line, page, serve
 from tests.figures import note
+from tests.ports import free_port
 from tests.processes import SidecarProcess, sidecar, until
-from tests.prometheus_process import free_port, prometheus
+from tests.prometheus_process import prometheus
 from tests.query import Prometheus
 from tests.scripted_sidecar import Request, scripted
 

@@ -21,6 +21,7 @@ from otel_budget import ResourceMonitor, serve_metrics
 from otel_budget.errors import InvalidValueError, ListenError
 from otel_budget.instrumentation.at_exit import AT_EXIT
 from otel_budget.instrumentation.exposition import SESSIONS
+from tests.ports import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -169,9 +170,9 @@ def test_an_entry_is_written_through_no_link_that_somebody_laid(tmp_path: Path) 
     precious = tmp_path / "precious"
     precious.write_text("mine")
     folder = tmp_path / "sd"
-    with serve_metrics("127.0.0.1", 0, register=folder) as endpoint:
+    port = free_port()
+    with serve_metrics("127.0.0.1", port, register=folder):
         (entry,) = folder.iterdir()
-        port = endpoint.port
     for name in (entry, entry.with_suffix(".tmp")):
         name.symlink_to(precious)
     with serve_metrics("127.0.0.1", port, register=folder):

@@ -17,8 +17,9 @@ import yaml
 
 from otel_budget import ResourceMonitor, serve_metrics
 from tests.figures import note
+from tests.ports import free_port
 from tests.processes import SidecarProcess, sidecar, until
-from tests.prometheus_process import SCRAPE_INTERVAL, free_port, prometheus
+from tests.prometheus_process import SCRAPE_INTERVAL, prometheus
 from tests.query import Prometheus
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "otel-budget.rules.yaml"

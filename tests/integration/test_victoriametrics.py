@@ -11,8 +11,8 @@ import pytest
 from mirakuru import HTTPExecutor
 
 from tests.figures import note
+from tests.ports import free_port
 from tests.processes import agent, sidecar, until
-from tests.prometheus_process import free_port
 from tests.real import require
 
 #: Seconds; 30 unless told otherwise.

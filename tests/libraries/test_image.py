@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.processes import until
-from tests.prometheus_process import free_port
 
 pytestmark = pytest.mark.libraries
 REPOSITORY = Path(__file__).parents[2]

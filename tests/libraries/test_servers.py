@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.libraries.environments import ROOT, NoEnvironmentError, python_of
+from tests.ports import free_port
 from tests.processes import SidecarProcess, sidecar, until
 from tests.real import REQUIRE
 
@@ -66,13 +66,6 @@ def running(folder: Path, *command: str | Path, **environment: str) -> Iterator[
         sys.stdout.write(log.read_text())
 
 
-def port_free() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def got(url: str) -> bytes | None:
     """Return what is answered; None while nothing is."""
     try:
@@ -115,7 +108,7 @@ def test_each_request_of_fastapi_counts_its_own_calls(python: Path, tmp_path: Pa
             "middleware/plain"]  # fmt: skip
     names = {f"{way.replace('/', '-')}-{n}": way for way in ways for n in range(3)}
     names |= {f"limited-{n}": "limited" for n in range(3)}
-    port = port_free()
+    port = free_port()
     serve = (python, "-m", "uvicorn", f"{APPLICATIONS}.web:app", "--port", str(port))
     with running(tmp_path, *serve) as log, ThreadPoolExecutor(len(names)) as pool:
         at = f"http://127.0.0.1:{port}"
@@ -146,7 +139,7 @@ def test_workers_of_a_preloaded_gunicorn_are_seen_by_the_sidecar(
 ) -> None:
     """serve_metrics(register=…) in the master alone: each worker opens a page of its own."""
     with ceiling(tmp_path) as (side, told):
-        port = port_free()
+        port = free_port()
         serve = (python, "-m", "gunicorn", "--preload", "-w", "2", "--threads", "2", "-b",
                  f"127.0.0.1:{port}", f"{APPLICATIONS}.preloaded:app")  # fmt: skip
         names = [f"web-{n}" for n in range(4)]

@@ -24,8 +24,9 @@ import yaml
 from tests.figures import length, note
 from tests.integration.test_alerts import ALERTMANAGER, DEPLOY, Webhook, webhook
 from tests.operations.processes import Job
+from tests.ports import free_port
 from tests.processes import SidecarProcess, sidecar, until
-from tests.prometheus_process import alertmanager_with, free_port, prometheus_with
+from tests.prometheus_process import alertmanager_with, prometheus_with
 from tests.real import require
 
 #: Notices that are true of a run which ignores its limit.
