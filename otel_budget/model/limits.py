@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
     from os import PathLike
+
+    #: What an amount may be given as; as a field it is a Decimal.
+    Money: TypeAlias = Decimal | float
 
 DEFAULT_THRESHOLD = 0.80
 IGNORE, ESTIMATE, STOP = "ignore", "estimate", "stop"
@@ -60,6 +63,26 @@ class ResourceLimits:
     """Seconds the run is active, without pauses and downtime: for runs that are resumed."""
     active_duration_warning_threshold: float = DEFAULT_THRESHOLD
     """Share of it from which the active time is approaching the limit."""
+
+    if TYPE_CHECKING:
+        # A caller may write more than the fields hold: 5 for an amount, 1e6 for a count.
+        def __init__(  # noqa: PLR0917 - the order of the fields
+            self,
+            max_duration_seconds: float | None = 3600,
+            max_tokens: float | None = 1_000_000,
+            max_api_calls: float | None = 1000,
+            max_cost_usd: Money | None = None,
+            checkpoint_interval: float = 300,
+            duration_warning_threshold: float = DEFAULT_THRESHOLD,
+            token_warning_threshold: float = DEFAULT_THRESHOLD,
+            api_call_warning_threshold: float = DEFAULT_THRESHOLD,
+            cost_warning_threshold: float = DEFAULT_THRESHOLD,
+            completion_threshold: float = DEFAULT_THRESHOLD,
+            on_unpriced: Literal["ignore", "stop"] = "ignore",
+            on_unknown_usage: Literal["ignore", "estimate", "stop"] = "ignore",
+            max_active_seconds: float | None = None,
+            active_duration_warning_threshold: float = DEFAULT_THRESHOLD,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Refuse what is not a limit; bring numbers to one type each."""
