@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 _WRONG_USAGE = (InvalidValueError, InvalidConfigError, ConfigFileError, MissingExtraError)
-_EXTRA_PACKAGES = {"httpx2", "pydantic", "rich", "starlette", "uvicorn"}
+_EXTRA_PACKAGES = {"h11", "httpx2", "pydantic", "rich", "starlette", "uvicorn"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -315,7 +315,6 @@ SPAN_PHASE: Final = "otel_budget.phase"
 SPAN_OPERATION: Final = "otel_budget.operation"
 
 ATTR_SESSION_ID: Final = "otel_budget.session_id"
-ATTR_WORKFLOW: Final = "otel_budget.workflow"
 ATTR_PHASE: Final = "otel_budget.phase"
 ATTR_OPERATION: Final = "otel_budget.operation"
 ATTR_MODEL: Final = "otel_budget.model"

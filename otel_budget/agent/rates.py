@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 INPUT, OUTPUT, CACHE_READ, CACHE_WRITE, REASONING, REQUEST = (
     "input", "output", "cache_read", "cache_write", "reasoning", "request",
 )  # fmt: skip
-KINDS = (INPUT, OUTPUT, CACHE_READ, CACHE_WRITE, REASONING, REQUEST)
 #: Those whose price is for one, not for a million.
 PER_PIECE = frozenset({REQUEST, *extras.UNITS} - {extras.CITATION_TOKENS})
 

@@ -2,67 +2,97 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from otel_budget.model.order import OrderKind
-from otel_budget.publish import problem, schemas
+from otel_budget.publish import examples, problem, schemas
 
 Json = dict[str, Any]
 
+VERDICTS, SESSIONS, OPERATIONS = "verdicts", "sessions", "operations"
+TAGS: Final = {
+    VERDICTS: "Whether runs may go on: what a run, its supervisor or a gateway asks for.",
+    SESSIONS: "One run and what operators ordered for it; acting takes the admin token.",
+    OPERATIONS: "The sidecar itself: metrics, health, this description.",
+}
 
-def _response(description: str, media_type: str, schema: Json) -> Json:
-    return {"description": description, "content": {media_type: {"schema": schema}}}
+
+def _response(description: str, media_type: str, schema: Json, example: Any) -> Json:
+    content = {media_type: {"schema": schema, "example": example}}
+    return {"description": description, "content": content}
 
 
 def _ref(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _error(description: str) -> Json:
-    return _response(description, problem.MEDIA_TYPE, _ref("Problem"))
+def _error(status: int, description: str, detail: str = "") -> Json:
+    content = problem.body(status, detail or examples.PROBLEMS[status])
+    return _response(description, problem.MEDIA_TYPE, _ref("Problem"), content)
 
 
-_BAD_REQUEST = _error("A parameter or a body that is not allowed; detail names it and what is.")
-_NO_RUN = _error("No such run is known, or it ended a while ago.")
-_NOT_READY: Json = {
-    **_error("Nothing has been read from the source yet, or nothing judged of late."),
-    "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}},
-}
+def _later(error: Json) -> Json:
+    """Say when it makes sense to ask again."""
+    seconds = {"schema": {"type": "integer"}, "description": "Seconds.", "example": 10}
+    return {**error, "headers": {"Retry-After": seconds}}
+
+
+_BAD_REQUEST = _error(
+    400, "A parameter or a body that is not allowed; detail names it and what is."
+)
+_NO_RUN = _error(404, "No such run is known, or it ended a while ago.")
+_NOT_READY = _later(
+    _error(503, "Nothing has been read from the source yet, or nothing judged of late.")
+)
 #: Of every operation but the health checks.
 _GUARDED: Json = {
     "401": {
-        **_error("A token is needed, or this one is not known."),
+        **_error(401, "A token is needed, or this one is not known."),
         "headers": {"WWW-Authenticate": {"schema": {"type": "string"}}},
     },
-    "421": _error("Asked for another host than this machine, as a page in a browser may."),
-    "431": _error("Line and headers of the request are too large."),
+    "421": _error(421, "Asked for another host than this machine, as a page in a browser may."),
+    "431": _error(431, "Line and headers of the request are too large."),
 }
 _ACTED: Json = {
     "200": _response(
         "Done and stored: the verdict since, and what the order changed.",
         "application/json",
         _ref("Ordered"),
+        examples.CAME_OF_IT,
     ),
     "400": _BAD_REQUEST,
     **_GUARDED,
-    "403": _error("The token may only read, or the sidecar has no admin token."),
+    "403": _error(403, "The token may only read, or the sidecar has no admin token."),
     "404": _NO_RUN,
-    "409": _error("The run is over."),
-    "413": _error("The body is too large."),
-    "415": _error("The body is not application/json."),
+    "409": _error(409, "The run is over."),
+    "413": _error(413, "The body is too large."),
+    "415": _error(415, "The body is not application/json."),
 }
 _ORDERING = {
-    OrderKind.STOP: "Stop a run, whatever its numbers say",
-    OrderKind.RELEASE: "Take a stop back",
-    OrderKind.LIMITS: "Hold a run to other ceilings than the configured ones, for a time",
+    OrderKind.STOP: (
+        "Stop a run, whatever its numbers say",
+        "It holds until it is released, or for for_seconds; a resumed run has it too.",
+    ),
+    OrderKind.RELEASE: (
+        "Take a stop back",
+        "What else stops the run still does: notes in the answer say so.",
+    ),
+    OrderKind.LIMITS: (
+        "Hold a run to other ceilings than the configured ones, for a time",
+        "The run's own limits stay beside them: the stricter counts.",
+    ),
 }
 _TEXT: Json = {"type": "string"}
 
 
-def _get(operation: str, summary: str, responses: Json, *parameters: Json) -> Json:
+def _get(
+    tag: str, operation: str, summary: str, more: str, responses: Json, *parameters: Json
+) -> Json:
     described: Json = {
         "operationId": operation,
+        "tags": [tag],
         "summary": summary,
+        "description": more,
         "security": [{}, {"read": []}, {"admin": []}],
         "responses": {**responses, **_GUARDED},
     }
@@ -71,19 +101,22 @@ def _get(operation: str, summary: str, responses: Json, *parameters: Json) -> Js
     return {"get": described}
 
 
-def _open(operation: str, summary: str, responses: Json) -> Json:
+def _open(operation: str, summary: str, more: str, responses: Json) -> Json:
     """Describe a health check, which asks for nothing."""
+    described = _get(OPERATIONS, operation, summary, more, {})["get"]
     responses = {**responses, "421": _GUARDED["421"]}
-    described = {"operationId": operation, "summary": summary, "security": []}
-    return {"get": {**described, "responses": responses}}
+    return {"get": {**described, "security": [], "responses": responses}}
 
 
-def _order(kind: OrderKind, summary: str) -> Json:
-    content = {"application/json": {"schema": schemas.ORDERED[kind]}}
+def _order(kind: OrderKind, summary: str, more: str) -> Json:
+    body = {"schema": schemas.ORDERED[kind], "example": examples.ORDERED[kind]}
+    content = {"application/json": body}
     return {
         "post": {
             "operationId": f"{kind}Session",
+            "tags": [SESSIONS],
             "summary": summary,
+            "description": more,
             "security": [{"admin": []}],
             "parameters": [_SESSION],
             "requestBody": {"required": True, "content": content},
@@ -92,36 +125,46 @@ def _order(kind: OrderKind, summary: str) -> Json:
     }
 
 
-def _parameter(name: str, where: str, description: str, schema: Json) -> Json:
+def _parameter(name: str, where: str, description: str, schema: Json, example: Any) -> Json:
     return {
         "name": name,
         "in": where,
         "required": where == "path",
         "description": description,
         "schema": schema,
+        "example": example,
     }
 
 
-_SESSION = _parameter("session_id", "path", "Names the run.", schemas.SESSION_ID)
+def _session(where: str, description: str = "Names the run.") -> Json:
+    return _parameter("session_id", where, description, schemas.SESSION_ID, examples.SESSION_ID)
+
+
+_SESSION = _session("path")
 _PATHS: Json = {
     "/v1/verdicts": _get(
+        VERDICTS,
         "listVerdicts",
         "The present verdicts of all runs, in the order of their session ids",
+        "Pages of up to 1,000; a run that ended stays for 10 minutes.",
         {
-            "200": _response("One page.", "application/json", schemas.PAGE),
+            "200": _response("One page.", "application/json", schemas.PAGE, examples.PAGE),
             "400": _BAD_REQUEST,
             "503": _NOT_READY,
         },
         _parameter("limit", "query", "Verdicts on a page.",
-                   {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
-        _parameter("cursor", "query", "The next_cursor of the page before.", schemas.SESSION_ID),
-        _parameter("status", "query", "Only runs with this status.", _ref("Status")),
+                   {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}, 100),
+        _parameter("cursor", "query", "The next_cursor of the page before.",
+                   schemas.SESSION_ID, examples.SESSION_ID),
+        _parameter("status", "query", "Only runs with this status.", _ref("Status"), "exceeded"),
     ),
     "/v1/verdicts/{session_id}": _get(
+        VERDICTS,
         "getVerdict",
         "The present verdict of one run",
+        "Programs that only want to know whether to go on read action.",
         {
-            "200": _response("The verdict.", "application/json", _ref("Verdict")),
+            "200": _response("The verdict.", "application/json", _ref("Verdict"), examples.VERDICT),
             "400": _BAD_REQUEST,
             "404": _NO_RUN,
             "503": _NOT_READY,
@@ -129,8 +172,10 @@ _PATHS: Json = {
         _SESSION,
     ),
     "/v1/stream": _get(
+        VERDICTS,
         "streamVerdicts",
         "Verdicts as they change, as Server-Sent Events",
+        "Resumes by Last-Event-ID; one stream may carry all runs.",
         {
             "200": _response(
                 "`event: verdict`, `id:` the sequence, `data:` a Verdict on one line. What is "
@@ -138,67 +183,91 @@ _PATHS: Json = {
                 "of its lease with the same sequence. Comments keep a quiet stream open.",
                 "text/event-stream",
                 _TEXT,
+                examples.FRAME,
             ),
             "400": _BAD_REQUEST,
-            "429": _error("Too many streams are open from this address."),
+            "429": _later(_error(429, "Too many streams are open from this address.")),
         },
-        _parameter("session_id", "query", "Only this run.", schemas.SESSION_ID),
+        _session("query", "Only this run."),
         _parameter("Last-Event-ID", "header", "At once only what is newer than this sequence.",
-                   {"type": "integer", "minimum": 0}),
+                   {"type": "integer", "minimum": 0}, 42),
     ),
     "/v1/nudge": {
         "post": {
             "operationId": "nudge",
+            "tags": [VERDICTS],
             "summary": "Have one run read and judged now, as it may be past a limit",
             "description": "Carries no numbers: the metrics stay the only truth.",
             "security": [{}, {"read": []}, {"admin": []}],
             "parameters": [
-                {**_parameter("session_id", "query", "Names the run.", schemas.SESSION_ID),
-                 "required": True},
+                {**_session("query"), "required": True},
             ],
             "responses": {
                 "204": {"description": "Its verdict is of now."},
                 "400": _BAD_REQUEST,
                 **_GUARDED,
-                "404": _error("No target is known to show it."),
-                "409": _error("The source reads all runs or none, at its own times."),
-                "429": _error("Too many runs are looked at already."),
+                "404": _error(404, "No target is known to show it.", examples.NOT_SHOWN),
+                "409": _error(409, "The source reads all runs or none, at its own times.",
+                              examples.NOT_HASTENED),
+                "429": _later(_error(429, "Too many runs are looked at already.", examples.BUSY)),
             },
         }
     },
     "/v1/sessions/{session_id}": _get(
+        SESSIONS,
         "getSession",
         "The present verdict of one run, and what operators ordered",
+        "Which stop and which ceilings hold, and who ordered them.",
         {
-            "200": _response("It.", "application/json", _ref("Session")),
+            "200": _response("It.", "application/json", _ref("Session"), examples.SESSION),
             "400": _BAD_REQUEST,
             "404": _NO_RUN,
         },
         _SESSION,
     ),
-    **{f"/v1/sessions/{{session_id}}/{kind}": _order(kind, text)
-       for kind, text in _ORDERING.items()},
+    **{f"/v1/sessions/{{session_id}}/{kind}": _order(kind, *texts)
+       for kind, texts in _ORDERING.items()},
     "/metrics": _get(
+        OPERATIONS,
         "getMetrics",
         "The sidecar's metrics for Prometheus",
-        {"200": _response("Prometheus text or OpenMetrics, as asked for.", "text/plain", _TEXT)},
+        "docs/metrics.md has their names and meanings.",
+        {"200": _response(
+            "Prometheus text or OpenMetrics, as asked for.", "text/plain", _TEXT, examples.METRICS,
+        )},
     ),
     "/-/healthy": _open(
         "getHealth",
         "Whether the process answers",
-        {"200": _response("It does.", "text/plain", _TEXT)},
+        "Asks for no token and says nothing of any run.",
+        {"200": _response("It does.", "text/plain", _TEXT, "healthy\n")},
     ),
     "/-/ready": _open(
         "getReadiness",
         "Whether the source was read well at least once",
-        {"200": _response("It was.", "text/plain", _TEXT), "503": _NOT_READY},
+        "Asks for no token; names no target.",
+        {"200": _response("It was.", "text/plain", _TEXT, "ready\n"), "503": _NOT_READY},
     ),
     "/openapi.json": _get(
+        OPERATIONS,
         "getDescription",
         "This description",
-        {"200": _response("OpenAPI 3.1.", "application/json", {"type": "object"})},
+        "What programs that call this API are generated from.",
+        {"200": _response(
+            "OpenAPI 3.1.", "application/json", {"type": "object"}, {"openapi": "3.1.0"},
+        )},
     ),
 }  # fmt: skip
+
+
+_SERVER: Json = {
+    "url": "{scheme}://{address}",
+    "description": "Where listen.address says; a proxy in front of it may add a path.",
+    "variables": {
+        "scheme": {"default": "http", "enum": ["http", "https"]},
+        "address": {"default": "127.0.0.1:9465"},
+    },
+}
 
 
 def document(version: str) -> Json:
@@ -214,6 +283,8 @@ def document(version: str) -> Json:
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "servers": [_SERVER],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": _PATHS,
         "components": {
             "schemas": {

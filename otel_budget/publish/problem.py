@@ -21,13 +21,17 @@ MEDIA_TYPE = "application/problem+json"
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error response. detail: one sentence for people that says what to do."""
-    body = {
+    return Response(json.dumps(body(status, detail)), status, headers, MEDIA_TYPE)
+
+
+def body(status: int, detail: str) -> dict[str, str | int]:
+    """Return what an error response says, as JSON types."""
+    return {
         "type": "about:blank",  # the status says it all; RFC 9457, section 4.2.1
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
     }
-    return Response(json.dumps(body), status, headers, MEDIA_TYPE)
 
 
 async def refused(_request: Request, error: Exception) -> Response:

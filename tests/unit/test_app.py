@@ -1,6 +1,8 @@
 """The HTTP API: what it answers, and that every error has one shape."""
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +14,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from otel_budget.arguments import DEFAULT_SIDECAR
 from otel_budget.model.order import Order, OrderKind, Orders
 from otel_budget.model.verdict import LimitStatus, Verdict
 from otel_budget.policy.effect import Effect
@@ -252,8 +255,57 @@ def test_the_description_is_valid_and_covers_every_route(
     assert set(document["paths"]) == routes
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
-    operations = [op["operationId"] for path in document["paths"].values() for op in path.values()]
-    assert len(set(operations)) == len(operations)
+
+
+def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return all operations of a description."""
+    return [one for path in document["paths"].values() for one in path.values()]
+
+
+def test_a_client_can_be_generated_from_the_description() -> None:
+    """What generators and linters ask for: a server, tags, names, texts, a licence."""
+    document = openapi.document("1.2.3")
+    (server,) = document["servers"]
+    defaults = {name: one["default"] for name, one in server["variables"].items()}
+    assert server["url"].format(**defaults) == DEFAULT_SIDECAR
+    assert document["info"]["license"]["identifier"] == "Apache-2.0"
+    tags = [tag["name"] for tag in document["tags"]]
+    assert all(tag["description"] for tag in document["tags"])
+    found = operations(document)
+    names = [one["operationId"] for one in found]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch("[a-z][A-Za-z]+", name) for name in (*names, *tags))
+    for one in found:
+        assert one["summary"], one["operationId"]
+        assert one["description"], one["operationId"]
+        assert set(one["tags"]) <= set(tags)
+        assert any(status.startswith("2") for status in one["responses"])
+        assert any(status.startswith("4") for status in one["responses"])
+    assert {tag for one in found for tag in one["tags"]} == set(tags)
+    text = json.dumps(document)
+    schemas = document["components"]["schemas"]
+    assert [name for name in schemas if f'"#/components/schemas/{name}"' not in text] == []
+
+
+def test_every_example_in_the_description_is_as_its_schema_says() -> None:
+    """Of parameters, bodies and answers; each of these has one."""
+    document = openapi.document("1.2.3")
+    described = [
+        described
+        for one in operations(document)
+        for described in (
+            *one.get("parameters", ()),
+            *one.get("requestBody", {"content": {}})["content"].values(),
+            *(
+                content
+                for response in one["responses"].values()
+                for content in response.get("content", {}).values()
+            ),
+        )
+    ]
+    assert len(described) > 60
+    for each in described:
+        jsonschema.validate(each["example"], {**document, **each["schema"]})
 
 
 def test_answers_are_as_the_description_says(client: TestClient) -> None:

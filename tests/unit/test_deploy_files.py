@@ -201,6 +201,26 @@ def test_the_sidecar_is_a_native_one_and_everything_it_names_is_there() -> None:
     assert built["Service/otel-budget"]["spec"]["selector"].items() <= labels.items()
 
 
+@pytest.mark.parametrize("folder", [("base",), ("overlays", "prometheus")])
+def test_what_selects_pods_selects_no_others_program(folder: tuple[str, ...]) -> None:
+    """Pods of another application with the same component label are left alone."""
+    built = resources(*folder)
+    selecting = [
+        selector
+        for one in built.values()
+        for selector in (
+            one["spec"]["selector"].get("matchLabels", one["spec"]["selector"])
+            if one["kind"] in {"Deployment", "Service", "ServiceMonitor"}
+            else one["spec"]["podSelector"]["matchLabels"]
+            if one["kind"] == "NetworkPolicy"
+            else None,
+        )
+        if selector is not None
+    ]
+    assert len(selecting) >= 3
+    assert all(one["app.kubernetes.io/name"] == "otel-budget" for one in selecting)
+
+
 def test_the_overlay_has_one_sidecar_and_no_orchestrator() -> None:
     """Its service, its policy and its monitor are about that one."""
     built = resources("overlays", "prometheus")

@@ -1,0 +1,48 @@
+"""What is published as a package: what it needs is declared."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+#: What is imported under another name than the one it is declared by, or that its user has.
+BROUGHT = {
+    "agents": "openai-agents",
+    "langchain": "who gives create_agent a middleware has it",
+    "pydantic_ai": "pydantic-ai-slim",
+    "pydantic_core": "a type of pydantic's, which pins it",
+}
+
+
+def imported() -> set[str]:
+    """Return the packages of others that the program imports, at its top or inside a function."""
+    names: set[str] = set()
+    for path in (ROOT / "otel_budget").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names.update(alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names) - {"otel_budget", "opentelemetry"}
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """One that only another package brings may be gone with that one's next version."""
+    lists = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    declared = {re.split(r"[\[<>=]", one)[0].lower() for lines in lists for one in lines}
+    declared |= {name.replace("-", "_") for name in declared}
+    distributions = packages_distributions()
+    missing = {
+        name
+        for name in imported()
+        # An adapter's library is not installed here: there its name is the package's own.
+        if not declared & {one.lower() for one in distributions.get(name, [name])}
+    }
+    assert missing <= set(BROUGHT), missing
