@@ -89,6 +89,20 @@ examples:
   otel-budget doctor --register targets              it reads targets/*.json (file_sd)
   otel-budget doctor --metrics http://127.0.0.1:9500/metrics       the page of a run elsewhere
   otel-budget doctor --prometheus http://127.0.0.1:9090 --timeout 90"""
+_HEALTH_EPILOG = f"""Asks where `listen` in its configuration says, whatever the port, with TLS or
+without; a token is not needed. With client certificates the handshake is what is tried, unless
+OTEL_BUDGET_SIDECAR_CLIENT_CERTIFICATE names one. Without --config it asks as the first process of
+the container was told to listen, else 127.0.0.1:9465.
+
+exit status:
+  {EXIT_CONTINUE}  it answers
+  {EXIT_FAILED}  it does not, or not well
+  {EXIT_USAGE}  wrong usage
+
+examples:
+  otel-budget health                                 a container's health check
+  otel-budget health --config sidecar.yaml --ready   did it read its source?
+  otel-budget health --config sidecar.yaml --timeout 30      wait until it answers"""
 _READ_EPILOG = f"""Without --preset the program is recognised by the metrics it shows.
 
 exit status:
@@ -126,6 +140,7 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     _add_demo(chosen, commands["demo"])
     _add_sidecar(chosen, commands["sidecar"])
     _add_check(chosen, commands["check"])
+    _add_health(chosen, commands["health"])
     _add_read(chosen, commands["read"])
     _add_doctor(chosen, commands["doctor"])
     _add_sessions(chosen, commands)
@@ -193,6 +208,15 @@ def _add_check(chosen: _Commands, run: Command) -> None:
     check = _add(chosen, "check", run, "ask the sidecar about one run", _CHECK_EPILOG)
     check.add_argument("session", metavar="SESSION", help="session id of the run")
     _where(check)
+
+
+def _add_health(chosen: _Commands, run: Command) -> None:
+    text = "ask the sidecar of this machine, or container, whether it is well"
+    health = _add(chosen, "health", run, text, _HEALTH_EPILOG)
+    health.add_argument("--config", metavar="FILE", help="the configuration it runs with")
+    health.add_argument("--ready", action="store_true", help="ask whether its source was read, too")
+    health.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS",
+                        help="how long it may take to be well (2)")  # fmt: skip
 
 
 def _where(command: argparse.ArgumentParser) -> None:

@@ -47,11 +47,13 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
+    from otel_budget.arguments import Command
     from otel_budget.config.schema import SidecarConfig
     from otel_budget.doctor.finding import Finding
 
 
 _WRONG_USAGE = (InvalidValueError, InvalidConfigError, ConfigFileError, MissingExtraError)
+_DEFAULT_ADDRESS = DEFAULT_SIDECAR.removeprefix("http://")
 _EXTRA_PACKAGES = {"h11", "httpx2", "pydantic", "rich", "starlette", "uvicorn"}
 
 
@@ -59,20 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a sign shows another
-    arguments = parser(
-        {
-            "demo": _demo,
-            "sidecar": _sidecar,
-            "check": _check,
-            "read": _read,
-            "doctor": _doctor,
-            "session list": sessions.list_sessions,
-            "session show": sessions.show_session,
-            "session order": sessions.order,
-            "config check": _config_check,
-            "version": _version,
-        }
-    ).parse_args(argv)
+    arguments = parser(_commands()).parse_args(argv)
     try:
         status: int = arguments.run(arguments)
         sys.stdout.flush()
@@ -87,6 +76,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     return status
+
+
+def _commands() -> dict[str, Command]:
+    return {
+        "demo": _demo,
+        "sidecar": _sidecar,
+        "check": _check,
+        "health": _health,
+        "read": _read,
+        "doctor": _doctor,
+        "session list": sessions.list_sessions,
+        "session show": sessions.show_session,
+        "session order": sessions.order,
+        "config check": _config_check,
+        "version": _version,
+    }
 
 
 # --- the commands ---------------------------------------------------------------------------------
@@ -195,6 +200,26 @@ def _check(arguments: argparse.Namespace) -> int:
     if verdict.status is LimitStatus.INCONCLUSIVE:
         return EXIT_INCONCLUSIVE
     return EXIT_CONTINUE if verdict.should_continue else EXIT_STOP
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    from otel_budget import health
+
+    config, listen = arguments.config, None
+    if config is None:
+        with contextlib.suppress(OSError):  # no such place to look at: not on this system
+            told = health.told_first_process(health.FIRST_PROCESS.read_bytes())
+            if told is not None:
+                sidecar = parser(_commands()).parse_args(told)
+                config, listen = sidecar.config, sidecar.listen
+    found, problem = health.places(config, listen, _DEFAULT_ADDRESS)
+    if problem:
+        print(printable(f"otel-budget: {problem}; asking at the default address"), file=sys.stderr)
+    health.wait_until_well(
+        found, health.READY if arguments.ready else health.HEALTHY, arguments.timeout
+    )
+    print("ready" if arguments.ready else "healthy")
+    return EXIT_CONTINUE
 
 
 # --- around them ----------------------------------------------------------------------------------

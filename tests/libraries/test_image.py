@@ -5,6 +5,7 @@ There is no container engine where this is tested, so its base image and its fil
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -41,10 +42,12 @@ def test_what_it_copies_installs_and_its_health_check_tells_whether_it_runs(tmp_
     assert done.returncode == 0, done.stderr
 
     port = free_port()
-    (check,) = re.findall(r'CMD \["python", "-c", "(.+)"\]', DOCKERFILE)
-    health = [str(target / "bin" / "python"), "-c", check.replace("9465", str(port))]
-    assert subprocess.run(health, capture_output=True, check=False).returncode != 0
+    (check,) = re.findall(r"HEALTHCHECK .*CMD (\[.+\])$", DOCKERFILE, re.MULTILINE)
+    program, *given = json.loads(check)
     config = tmp_path / "sidecar.yaml"
+    # As the container's first process would say it.
+    health = [str(target / "bin" / program), *given, "--config", str(config), "--timeout", "0.1"]
+    assert subprocess.run(health, capture_output=True, check=False).returncode != 0
     text = (REPOSITORY / "deploy" / "sidecar.yaml").read_text()
     text = text.replace("0.0.0.0:9465", f"127.0.0.1:{port}")
     config.write_text(text.replace("/var/lib/otel-budget/", f"{tmp_path}/"))

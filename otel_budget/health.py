@@ -1,0 +1,152 @@
+"""Whether a sidecar answers: what a container, a probe or a unit asks, with its own configuration.
+
+Of the configuration only ``listen`` is read. A file that was spoiled since the start is no reason
+to call a sidecar ill that goes on with the one before.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.config.yaml_file import YamlFile
+from otel_budget.enforcement.address import ENV_CERTIFICATE, Credentials
+from otel_budget.errors import OtelBudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HEALTHY: Final = "/-/healthy"
+READY: Final = "/-/ready"
+#: The command line of a container's first process, which its image's CMD made, or its user.
+FIRST_PROCESS: Final = Path("/proc/1/cmdline")
+_PROGRAM: Final = "otel-budget"
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what is listened on
+_PAUSE: Final = 0.1
+
+
+class NotHealthyError(OtelBudgetError):
+    """Say what was asked, and what came of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a sidecar of this machine, or container, listens."""
+
+    host: str
+    port: int
+    secure: bool = False
+    asks_certificate: bool = False
+    """True if a client must show a certificate."""
+
+    @classmethod
+    def at(cls, address: str, *, secure: bool = False, asks_certificate: bool = False) -> Listening:
+        """Take ``host:port`` as ``listen.address`` has it. Raises ValueError."""
+        host, _, port = address.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        return cls(_EVERYWHERE.get(host, host), int(port), secure, asks_certificate)
+
+    @classmethod
+    def of_file(cls, path: str, default: str) -> Listening:
+        """Read where a configuration has it listen. Raises OtelBudgetError."""
+        listen = YamlFile.read(path).section("listen")
+        address, tls = listen.data.get("address", default), listen.data.get("tls")
+        try:
+            return cls.at(
+                str(address),
+                secure=tls is not None,
+                asks_certificate=isinstance(tls, dict) and tls.get("client_ca_file") is not None,
+            )
+        except ValueError as exc:
+            where = listen.where("address")
+            raise NotHealthyError(f"{where}: {address!r} is not host:port") from exc
+
+    @property
+    def shown(self) -> str:
+        """As a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.secure else ''}://{host}:{self.port}"
+
+
+def places(config: str | None, listen: str | None, default: str) -> tuple[list[Listening], str]:
+    """Return where a sidecar with these arguments listens, and what is wrong with its file, if any.
+
+    If its file is spoiled that is the default address, with TLS or without: the sidecar goes on,
+    and must not be called ill for it.
+    """
+    try:
+        if config is not None:
+            return [Listening.of_file(config, default)], ""
+        return [Listening.at(listen or default)], ""
+    except (OtelBudgetError, ValueError) as exc:
+        return [Listening.at(default), Listening.at(default, secure=True)], str(exc)
+
+
+def told_first_process(found: bytes) -> list[str] | None:
+    """Return the arguments that a container's first process was given; None if it is no sidecar.
+
+    An init process of the container engine has them behind its own.
+    """
+    words = [word.decode("utf-8", "replace") for word in found.split(b"\0")]
+    for place, word in enumerate(words[:-1]):
+        if Path(word).name == _PROGRAM and words[place + 1] == "sidecar":
+            return [word for word in words[place + 1 :] if word]
+    return None
+
+
+def wait_until_well(found: Sequence[Listening], path: str, timeout: float) -> None:
+    """Return once one of these answers well. Raises NotHealthyError after ``timeout`` seconds."""
+    end = time.monotonic() + timeout
+    while True:
+        problems = []
+        for where in found:
+            try:
+                _ask(where, path, max(end - time.monotonic(), _PAUSE))
+            except (OSError, http.client.HTTPException, NotHealthyError) as exc:
+                problems.append(f"{where.shown}{path}: {exc}")
+            else:
+                return
+        if time.monotonic() + _PAUSE >= end:
+            raise NotHealthyError("\n".join(problems))
+        time.sleep(_PAUSE)
+
+
+def _ask(where: Listening, path: str, timeout: float) -> None:
+    """Ask once. Raises OSError, HTTPException or NotHealthyError."""
+    files = Credentials.from_environment()
+    only_handshake = where.asks_certificate and files.certificate_file is None
+    if only_handshake and path != HEALTHY:
+        raise NotHealthyError(f"it asks for a client certificate: name one by {ENV_CERTIFICATE}")
+    with closing(_connection(where, files, timeout)) as connection:
+        try:
+            connection.connect()
+        except ssl.SSLError:
+            if only_handshake:
+                return  # it said that it wants one: the process is there, and at work
+            raise
+        if only_handshake:
+            return
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        said = answer.read(4096).decode("utf-8", "replace").strip()
+    if answer.status != HTTPStatus.OK:
+        raise NotHealthyError(f"{answer.status} {answer.reason}: {said[:200]}")
+
+
+def _connection(where: Listening, files: Credentials, timeout: float) -> http.client.HTTPConnection:
+    if not where.secure:
+        return http.client.HTTPConnection(where.host, where.port, timeout=timeout)
+    # It is asked by an address of this machine, which its certificate need not name, and is told
+    # nothing.
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if files.certificate_file is not None:
+        context.load_cert_chain(files.certificate_file, files.key_file)
+    return http.client.HTTPSConnection(where.host, where.port, timeout=timeout, context=context)
