@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TIMEOUT: Final = 5.0
+#: Seconds. A sidecar's answers are not to be stored; one that was may be past its lease.
+_OLDEST: Final = 1
 #: Bytes: a thousand verdicts are some two million.
 _LONGEST: Final = 16_000_000
 
@@ -56,8 +58,13 @@ class Asker:
         return cls(url, SidecarAddress.parse(url, credentials))
 
     def get(self, path: str) -> bytes:
-        """Return the answer to a GET. Raises AskError."""
-        return self.ask("GET", path).body
+        """Return the answer to a GET. Raises AskError, also for one that lay in a cache."""
+        answer = self.ask("GET", path)
+        age = answer.headers.get("age", "")
+        if age.isdecimal() and int(age) > _OLDEST:
+            what = f"what answers at {self.url} is a cache: its answer is {age} s old"
+            raise AskError(f"{what}; have the proxy keep nothing of a sidecar's")
+        return answer.body
 
     def post(self, path: str, data: Mapping[str, object]) -> bytes:
         """Return the answer to a POST of JSON. Raises AskError."""

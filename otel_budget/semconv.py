@@ -279,6 +279,8 @@ TICK_FAILURES: Final = _counter("otel_budget_sidecar_tick_failures_total",
 ABSENT_SECONDS: Final = _counter("otel_budget_sidecar_absent_seconds_total",
     "Seconds the sidecar's process did not run (stopped, asleep, starved): no run's silence.")
 SIDECAR_SESSIONS: Final = _gauge("otel_budget_sidecar_sessions", "Sessions in the ledger.")
+EXPIRED_VERDICTS: Final = _gauge("otel_budget_sidecar_expired_verdicts",
+    "Runs without a verdict that holds: the last one is past its lease, and its series are absent.")
 SUBSCRIBERS: Final = _gauge("otel_budget_sidecar_subscribers", "Open verdict streams.")
 RELOAD_OK: Final = _gauge("otel_budget_sidecar_config_last_reload_successful",
     "1 if the last configuration reload succeeded.")
@@ -292,7 +294,8 @@ SIDECAR_METRICS: Final = (
     UNMATCHED_TARGETS, DATA_AGE, SOURCE_DELAY, INCONCLUSIVE,
     DROPPED_SAMPLES, RESETS, CONCURRENT, SECOND_TARGETS, ALTERNATING, VANISHED_RUNS,
     TICK_OVERRUNS, TICK_FAILURES,
-    ABSENT_SECONDS, SIDECAR_SESSIONS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS, BUILD_INFO,
+    ABSENT_SECONDS, SIDECAR_SESSIONS, EXPIRED_VERDICTS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS,
+    BUILD_INFO,
 )
 
 # fmt: on

@@ -18,7 +18,7 @@ from otel_budget.verdict_words import in_words, printable
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from otel_budget.model.verdict import Verdict
 
@@ -26,21 +26,29 @@ if TYPE_CHECKING:
 NOTHING_CHANGES: Final = 1
 _PAGE: Final = 500
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+#: What a sidecar says of a run whose verdict is past its lease.
+_EXPIRED: Final = ("session_id", "last_action", "last_reason", "evaluated_at", "valid_until")
 _WORST_FIRST: Final = ("exceeded", "approaching", "inconclusive", "ok")
 
 
 def list_sessions(arguments: argparse.Namespace) -> int:
     """Print a line for each run, the worst first."""
-    verdicts = list(_all(Asker.of(arguments.sidecar), arguments.status))
+    over: list[dict[str, Any]] = []
+    verdicts = list(_all(Asker.of(arguments.sidecar), arguments.status, over))
     if arguments.json:
         for verdict in verdicts:
             print(wire.to_json(verdict))
+        for known in over:
+            print(json.dumps({**known, "error": _since(known)}))
         return 0
     verdicts.sort(key=lambda v: (_WORST_FIRST.index(v.status), v.session_id))
-    if not verdicts:
-        print("no run")
     header = ("SESSION", "STATE", "VERDICT", "REASON", "NEAREST TO A LIMIT")
-    rows = [header, *map(_row, verdicts)] if verdicts else []
+    rows = [(str(known["session_id"]), "?", "unknown", "-", _since(known)) for known in over]
+    rows += map(_row, verdicts)
+    if rows:
+        rows.insert(0, header)
+    else:
+        print("no run")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
@@ -60,7 +68,10 @@ def show_session(arguments: argparse.Namespace) -> int:
         print(json.dumps(known))
         return 0
     try:
-        print(in_words(wire.from_json(json.dumps(known["verdict"]))))
+        if known["verdict"] is None and "expired" in known:
+            print(printable(f"{session_id}: unknown: {_since(known['expired'])}"))
+        else:
+            print(in_words(wire.from_json(json.dumps(known["verdict"]))))
         for order in known["orders"]:
             holds = order in (known["stop"], known["limits"])
             print(f"  {'ordered' if holds else 'once   '}     {_order(order)}")
@@ -134,8 +145,8 @@ def _number(name: str, text: str) -> object:
         raise InvalidValueError(f"--{name.replace('_', '-')}", text, "a number, or none") from exc
 
 
-def _all(asker: Asker, status: str | None) -> Iterator[Verdict]:
-    """Yield every verdict, page by page."""
+def _all(asker: Asker, status: str | None, over: list[dict[str, Any]]) -> Iterator[Verdict]:
+    """Yield every verdict, page by page. over: takes what is known of those past their lease."""
     cursor: str | None = ""
     while cursor is not None:
         wanted = {"limit": _PAGE, "cursor": cursor or None, "status": status}
@@ -145,9 +156,19 @@ def _all(asker: Asker, status: str | None) -> Iterator[Verdict]:
             page = json.loads(text)
             for found in page["verdicts"]:
                 yield wire.from_json(json.dumps(found))
+            gone = page.get("expired", ())  # absent in the answer of an earlier version
+            over += [{key: str(found[key]) for key in _EXPIRED} for found in gone]
             cursor = page["next_cursor"]
         except (ValueError, KeyError, TypeError) as exc:
             raise AskError(f"{asker.url} does not answer like a sidecar: {exc}") from exc
+
+
+def _since(known: Mapping[str, Any]) -> str:
+    """Say of a run whose verdict is past its lease what it was, and since when it holds no more."""
+    return (
+        f"no verdict since {known['valid_until']}: the last, {known['last_action']} "
+        f"({known['last_reason']}) of {known['evaluated_at']}, is past its lease"
+    )
 
 
 def _row(verdict: Verdict) -> tuple[str, str, str, str, str]:

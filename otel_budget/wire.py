@@ -67,6 +67,15 @@ def to_json(verdict: Verdict) -> str:
     return json.dumps(to_dict(verdict), separators=(",", ":"), allow_nan=False)
 
 
+def around_lease(verdict: Verdict) -> tuple[str, str]:
+    """Return the same line in two pieces, between which the value of ``lease_seconds`` belongs.
+
+    The lease runs from receipt: what goes out later than it was judged has only the rest of it.
+    """
+    head, key, rest = to_json(verdict).rpartition('"lease_seconds":')
+    return head + key, rest[rest.index(",") :]
+
+
 def from_json(text: str | bytes) -> Verdict:
     """Return the verdict in one line of JSON. Raises InvalidValueError for anything else."""
     try:
@@ -157,8 +166,9 @@ def _number(value: Number) -> int | float | str:
 
 # --- Server-Sent Events ---------------------------------------------------------------------------
 EVENT_VERDICT = "verdict"
-#: A comment: keeps a quiet stream open and tells the reader that the sidecar is there.
-KEEP_ALIVE = ": keep-alive\n\n"
+#: A comment: keeps a quiet stream open and tells the reader that the sidecar is there. No empty
+#: line follows: there are readers that take one for an event without data.
+KEEP_ALIVE = ": keep-alive\n"
 
 
 def frame(event: str, data: str, event_id: int | None = None) -> str:

@@ -142,6 +142,10 @@ class Verdict:
         """True for ``continue``."""
         return self.action is Action.CONTINUE
 
+    def is_over(self, now: float) -> bool:
+        """Tell whether its lease is over at a Unix time of the clock it was evaluated by."""
+        return self.lease_seconds is not None and now - self.evaluated_at >= self.lease_seconds
+
     def number(self, sequence: int | None) -> None:
         """Give a verdict that nobody has seen yet the number of its publication.
 

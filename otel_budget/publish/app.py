@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from otel_budget import wire
 from otel_budget.errors import InvalidValueError
 from otel_budget.model import checks
 from otel_budget.model.verdict import LimitStatus
@@ -25,16 +26,17 @@ from otel_budget.publish import openapi
 from otel_budget.publish.access import Gate, Guarded
 from otel_budget.publish.nudge import Nudged, Nudges
 from otel_budget.publish.orders import Operations, OrderRoutes
-from otel_budget.publish.problem import HANDLERS
+from otel_budget.publish.problem import HANDLERS, ProblemError
 from otel_budget.publish.server import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from otel_budget.publish.hub import Hub, Published
+    from otel_budget.model.verdict import Verdict
+    from otel_budget.publish.hub import Hub
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -44,6 +46,14 @@ _OVER = (
     "the last verdict on the run {!r} is older than its lease of {:g} s: nothing was judged since; "
     "the log and /metrics say why"
 )
+_NOT_JUDGED = (
+    "no tick has succeeded for {:.0f} s, longer than the lease of {:g} s: the log and /metrics say "
+    "why"
+)
+_STUCK = "the present tick has been at it for {:.0f} s: it may never end, start the sidecar again"
+#: Seconds that one step of a tick may take. A restart does nothing for a disk that is full or a
+#: source that is away, so only a step that hangs is bad health.
+STUCK_AFTER = 300.0
 
 
 class Host(Operations, Protocol):
@@ -52,6 +62,14 @@ class Host(Operations, Protocol):
     @property
     def ready(self) -> bool:
         """True once the source was read."""
+
+    @property
+    def unjudged_for(self) -> float:
+        """Seconds since all runs were last judged."""
+
+    @property
+    def step_takes(self) -> float:
+        """Seconds the step has taken so far that is under way; 0 if none is."""
 
     @property
     def unmatched(self) -> int:
@@ -81,7 +99,7 @@ def build_app(
     gate, limits = gate or Gate(), limits or Limits()
     api = _Api(hub, host, json.dumps(openapi.document(version)), limits)
     nudges = Nudges(host.nudge, gate.on_refused)
-    orders = OrderRoutes(host, gate, api.json_of, limits.request_body)
+    orders = OrderRoutes(host, gate, api.known_of, limits.request_body)
     app = Starlette(
         routes=[
             Route("/v1/verdicts", api.verdicts),
@@ -116,17 +134,24 @@ class _Api:
         if not self._host.ready:
             raise self._not_ready()
         found, following = self._hub.page(limit=limit, after=after, status=status)
-        for published in found:  # left out, it would seem to be no run
-            self._mind_lease(published)
-        texts = ",".join(published.json for published in found)
-        return _json(f'{{"verdicts":[{texts}],"next_cursor":{json.dumps(following)}}}')
+        texts, over = [], []
+        for published in found:
+            text = self._hub.json_of(published)
+            if text is None:  # left out, it would seem to be no run
+                over.append(expired(published.verdict))
+            else:
+                texts.append(text)
+        rest = json.dumps({"expired": over, "next_cursor": following})
+        return _json(f'{{"verdicts":[{",".join(texts)}],{rest[1:]}')
 
     async def verdict(self, request: Request) -> Response:
         session_id = checks.session_id(request.path_params["session_id"])
         published = self._hub.get(session_id)
         if published is not None:
-            self._mind_lease(published)
-            return _json(published.json)
+            text = self._hub.json_of(published)
+            if text is None:
+                raise self._over(published.verdict)
+            return _json(text)
         # Before the first reading nobody can tell an unknown run from one not read yet. What is
         # known from the time before a restart is answered above: exceeded stays exceeded.
         if not self._host.ready:
@@ -134,13 +159,15 @@ class _Api:
         detail = f"no run {session_id!r} is known here"
         raise HTTPException(HTTPStatus.NOT_FOUND, detail)
 
-    def json_of(self, session_id: str) -> str | None:
-        """Return a run's verdict as JSON; None if there is no such run. Raises HTTPException."""
+    def known_of(self, session_id: str) -> str:
+        """Return the members of a JSON object that say of a run how it was judged."""
         published = self._hub.get(session_id)
         if published is None:
-            return None
-        self._mind_lease(published)
-        return published.json
+            return '"verdict":null'
+        text = self._hub.json_of(published)
+        if text is None:
+            return f'"verdict":null,"expired":{json.dumps(expired(published.verdict))}'
+        return f'"verdict":{text}'
 
     async def stream(self, request: Request) -> Response:
         wanted = request.query_params.get("session_id")
@@ -161,37 +188,53 @@ class _Api:
         accept = request.headers.get("accept", "")
         async with self._one_scrape:
             body, content_type = await asyncio.to_thread(self._host.exposition, accept)
-        return Response(body, headers={"Content-Type": content_type})
+        return Response(body, headers={"Content-Type": content_type, **_FRESH})
 
     async def healthy(self, _request: Request) -> Response:
-        return PlainTextResponse("healthy\n")
+        seconds = self._host.step_takes
+        if seconds > STUCK_AFTER:
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, _STUCK.format(seconds))
+        return PlainTextResponse("healthy\n", headers=_FRESH)
 
     async def readiness(self, _request: Request) -> Response:
         if not self._host.ready:
             raise self._not_ready()
+        seconds, lease = self._host.unjudged_for, self._hub.lease
+        if seconds >= lease:
+            raise self._unavailable(_NOT_JUDGED.format(seconds, lease))
         targets = self._host.unmatched
         # Which ones, the log says: anybody may ask here.
         more = f"nothing to count at {targets} of its targets: see the log\n" if targets else ""
-        return PlainTextResponse(f"ready\n{more}")
+        return PlainTextResponse(f"ready\n{more}", headers=_FRESH)
 
     async def description(self, _request: Request) -> Response:
         return _json(self._description)
 
-    def _mind_lease(self, published: Published) -> None:
-        """Refuse to give out a verdict past its lease: its reader would begin another one."""
-        if self._hub.is_over(published):
-            what = _OVER.format(published.verdict.session_id, published.verdict.lease_seconds)
-            raise self._unavailable(what)
+    def _over(self, verdict: Verdict) -> HTTPException:
+        why = _OVER.format(verdict.session_id, verdict.lease_seconds)
+        return self._unavailable(why, expired(verdict))
 
     def _not_ready(self) -> HTTPException:
         return self._unavailable(_NOT_READY)
 
-    def _unavailable(self, why: str) -> HTTPException:
+    def _unavailable(self, why: str, known: Mapping[str, object] | None = None) -> HTTPException:
         seconds = max(1, math.ceil(self._host.retry_after))
         headers = {"Retry-After": str(seconds)}
-        return HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, why, headers)
+        return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, why, headers, known or {})
 
 
+def expired(verdict: Verdict) -> dict[str, object]:
+    """Return what is known of a run whose verdict holds no more; it says neither stop nor go on."""
+    return {
+        "session_id": verdict.session_id,
+        "last_action": str(verdict.action),
+        "last_reason": str(verdict.reason),
+        "evaluated_at": wire.timestamp(verdict.evaluated_at),
+        "valid_until": wire.timestamp(verdict.evaluated_at + (verdict.lease_seconds or 0.0)),
+    }
+
+
+_FRESH = {"Cache-Control": "no-store"}
 _STREAM_HEADERS = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",  # nginx would otherwise hold verdicts back until a buffer is full
@@ -228,7 +271,7 @@ class _EventStream(StreamingResponse):
 
 
 def _json(text: str) -> Response:
-    return Response(text, headers={"Cache-Control": "no-store"}, media_type="application/json")
+    return Response(text, headers=_FRESH, media_type="application/json")
 
 
 def _number(key: str, text: str, least: int, most: int) -> int:

@@ -46,7 +46,7 @@ VERDICT: Final[Json] = {
     "policy_revision": "c41d09e2",
     "unjudged": [],
 }
-PAGE: Final[Json] = {"verdicts": [VERDICT], "next_cursor": None}
+PAGE: Final[Json] = {"verdicts": [VERDICT], "expired": [], "next_cursor": None}
 FRAME: Final = wire.frame(wire.EVENT_VERDICT, json.dumps(VERDICT), VERDICT["sequence"])
 
 METRICS: Final = (

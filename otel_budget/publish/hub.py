@@ -4,21 +4,22 @@ All of it lives on one event loop; nothing here is locked.
 - A verdict with a new sequence goes out at once; one that says the same as before goes out again
   every third of its lease, with the numbers of now, so that no lease runs out on a living sidecar.
 - Nothing is sent again that was not judged again: should judging stop, the leases run out, and each
-  reader does what its own fail mode says. A verdict whose lease ran out here goes to nobody: its
-  reader would begin another lease from its receipt.
+  reader does what its own fail mode says. A reader's lease begins at its receipt, so a verdict goes
+  out with what is left of its lease, and to nobody once that is over.
 - A slow reader loses old verdicts, never the newest: what waits for it is one frame per run.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
 from otel_budget import wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from types import TracebackType
 
     from otel_budget.model.verdict import LimitStatus, Verdict
@@ -33,38 +34,59 @@ _EARLY = 0.9
 #: Frames in one write: a slow reader's old verdicts must not pile up in the socket's buffer.
 _FRAMES_PER_WRITE = 64
 _KEEP_ALIVE = wire.KEEP_ALIVE.encode()
+#: A lease is told in so many parts, rounded down: many readers at once get the same bytes.
+_HUNDRED = 100
+_ROUNDING = 1e-9
 
 
 class Published:
-    """One verdict as it is published; its text is made when first asked for, and once."""
+    """One verdict as it is published; its text is made when first asked for, and once but for what
+    is left of its lease.
+    """
 
-    __slots__ = ("_frame", "_json", "sent_at", "verdict")
+    __slots__ = ("_frame", "_pieces", "sent_at", "verdict")
 
     def __init__(self, verdict: Verdict, sent_at: float) -> None:
         """Keep a verdict. sent_at: time of evaluation of the copy that last went to subscribers."""
         self.verdict, self.sent_at = verdict, sent_at
-        self._json: str | None = None
-        self._frame: bytes | None = None
+        self._pieces: tuple[str, str] | None = None
+        self._frame: tuple[int, bytes] | None = None
+        """Hundredths of the lease, and the frame that has so much."""
 
     @property
     def sequence(self) -> int:
         """Return the number of the publication; 0 for a verdict that was never given one."""
         return self.verdict.sequence or 0
 
-    @property
-    def json(self) -> str:
-        """Return the verdict as one line of JSON."""
-        if self._json is None:
-            self._json = wire.to_json(self.verdict)
-        return self._json
+    def share_left(self, now: float) -> int:
+        """Return how many hundredths of its lease are left; none is left at 0 and below."""
+        lease = self.verdict.lease_seconds
+        if lease is None:
+            return _HUNDRED
+        left = lease - max(0.0, now - self.verdict.evaluated_at)
+        return math.floor(left / lease * _HUNDRED + _ROUNDING) if left > 0 else 0
 
-    @property
-    def frame(self) -> bytes:
-        """Return the verdict as a Server-Sent Events frame."""
-        if self._frame is None:
-            text = wire.frame(wire.EVENT_VERDICT, self.json, self.verdict.sequence)
-            self._frame = text.encode()
-        return self._frame
+    def json(self, share: int = _HUNDRED) -> str:
+        """Return the verdict as one line of JSON. share: hundredths of its lease that are left."""
+        if self._pieces is None:
+            self._pieces = wire.around_lease(self.verdict)
+        lease = self.verdict.lease_seconds
+        left = (
+            "null" if lease is None else repr(lease if share == _HUNDRED else _part(lease, share))
+        )
+        return f"{self._pieces[0]}{left}{self._pieces[1]}"
+
+    def frame(self, share: int = _HUNDRED) -> bytes:
+        """Return the verdict as a Server-Sent Events frame. share: as of ``json``."""
+        if self._frame is None or self._frame[0] != share:
+            text = wire.frame(wire.EVENT_VERDICT, self.json(share), self.verdict.sequence)
+            self._frame = share, text.encode()
+        return self._frame[1]
+
+
+def _part(lease: float, share: int) -> float:
+    """Return some hundredths of a lease in seconds, in whole milliseconds."""
+    return lease if share == _HUNDRED else math.floor(lease * share * 10) / 1000
 
 
 class Hub:
@@ -117,21 +139,35 @@ class Hub:
 
     def is_over(self, published: Published) -> bool:
         """Tell whether the lease of a verdict ran out since it was judged."""
-        lease = published.verdict.lease_seconds
-        return lease is not None and self._clock() - published.verdict.evaluated_at >= lease
+        return published.share_left(self._clock()) <= 0
+
+    def json_of(self, published: Published) -> str | None:
+        """Return a verdict with what is left of its lease as JSON; None if that is over."""
+        share = published.share_left(self._clock())
+        return published.json(share) if share > 0 else None
+
+    def frames_of(self, published: Iterable[Published]) -> Iterator[bytes]:
+        """Yield a frame for each that still has some of its lease, with what is left of it."""
+        now = self._clock()
+        for one in published:
+            share = one.share_left(now)
+            if share > 0:
+                yield one.frame(share)
 
     def page(
         self, *, limit: int, after: str = "", status: LimitStatus | None = None
     ) -> tuple[list[Published], str | None]:
         """Return up to ``limit`` verdicts in the order of their session ids, and where to go on.
 
-        after: the session id where the page before ended. The second value is the ``after`` of the
-        next page, None when there is none.
+        after: the session id where the page before ended. status: only these, and those of which
+        it is not known any more. The second value is the ``after`` of the next page, None when
+        there is none.
         """
         found: list[Published] = []
         for session_id in sorted(key for key in self._current if key > after):
             published = self._current[session_id]
-            if status is not None and published.verdict.status is not status:
+            other = status is not None and published.verdict.status is not status
+            if other and not self.is_over(published):
                 continue
             if len(found) == limit:
                 return found, found[-1].verdict.session_id
@@ -283,4 +319,4 @@ class Subscription:
     def _take(self) -> bytes:
         ids = list(islice(self._pending, _FRAMES_PER_WRITE))
         taken = [self._pending.pop(session_id) for session_id in ids]
-        return b"".join(one.frame for one in taken if not self._hub.is_over(one))
+        return b"".join(self._hub.frames_of(taken))

@@ -238,15 +238,18 @@ _PATHS: Json = {
     ),
     "/-/healthy": _open(
         "getHealth",
-        "Whether the process answers",
-        "Asks for no token and says nothing of any run.",
-        {"200": _response("It does.", "text/plain", _TEXT, "healthy\n")},
+        "Whether the process answers, and no tick hangs",
+        "A restart helps with nothing else. Asks for no token and says nothing of any run.",
+        {
+            "200": _response("It does.", "text/plain", _TEXT, "healthy\n"),
+            "503": _error(503, "A tick has hung for minutes."),
+        },
     ),
     "/-/ready": _open(
         "getReadiness",
-        "Whether the source was read well at least once",
+        "Whether the source was read at least once, and all runs judged within the lease",
         "Asks for no token; names no target.",
-        {"200": _response("It was.", "text/plain", _TEXT, "ready\n"), "503": _NOT_READY},
+        {"200": _response("They were.", "text/plain", _TEXT, "ready\n"), "503": _NOT_READY},
     ),
     "/openapi.json": _get(
         OPERATIONS,
@@ -292,6 +295,7 @@ def document(version: str) -> Json:
                 "Resource": schemas.RESOURCE,
                 "Status": schemas.STATUS,
                 "Session": schemas.SESSION,
+                "Expired": schemas.EXPIRED,
                 "Order": schemas.ORDER,
                 "Ordered": schemas.CAME_OF_IT,
                 "Problem": schemas.PROBLEM,

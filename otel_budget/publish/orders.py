@@ -71,15 +71,15 @@ class OrderRoutes:
         self,
         operations: Operations,
         gate: Gate,
-        verdict_of: Callable[[str], str | None],
+        known_of: Callable[[str], str],
         max_body: int,
     ) -> None:
-        """Take the parts. verdict_of: returns a run's present verdict as JSON, None for no run.
+        """Take the parts. known_of: returns the members of a JSON object with a run's verdict.
 
         max_body: bytes.
         """
         self._operations, self._gate = operations, gate
-        self._verdict_of, self._max_body = verdict_of, max_body
+        self._known_of, self._max_body = known_of, max_body
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -98,8 +98,7 @@ class OrderRoutes:
             "limits": orders.limits and order_json(orders.limits),
             "orders": [order_json(order) for order in given],
         }
-        verdict = self._verdict_of(session_id) or "null"
-        return _json(f'{{"verdict":{verdict},{json.dumps(known)[1:]}')
+        return _json(f"{{{self._known_of(session_id)},{json.dumps(known)[1:]}")
 
     def _acting(self, kind: OrderKind) -> Callable[[Request], Any]:
         async def act(request: Request) -> Response:

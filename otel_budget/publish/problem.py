@@ -19,9 +19,27 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "application/problem+json"
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+class ProblemError(HTTPException):
+    """An HTTPException with more members of its problem than a sentence for people."""
+
+    def __init__(
+        self, status: int, detail: str, headers: Mapping[str, str], members: Mapping[str, object]
+    ) -> None:
+        """Keep the fields."""
+        self.members = members
+        super().__init__(status, detail, dict(headers))
+
+
+def problem(
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    members: Mapping[str, object] | None = None,
+) -> Response:
     """Return an error response. detail: one sentence for people that says what to do."""
-    return Response(json.dumps(body(status, detail)), status, headers, MEDIA_TYPE)
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    said = {**body(status, detail), **(members or {})}
+    return Response(json.dumps(said), status, headers, MEDIA_TYPE)
 
 
 def body(status: int, detail: str) -> dict[str, str | int]:
@@ -48,7 +66,8 @@ async def failed(request: Request, error: Exception) -> Response:
         detail = f"there is nothing at {request.url.path}; what there is: /openapi.json"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"{request.method} is not possible at {request.url.path}"
-    return problem(error.status_code, detail, error.headers)
+    members = error.members if isinstance(error, ProblemError) else None
+    return problem(error.status_code, detail, error.headers, members)
 
 
 async def broken(_request: Request, _error: Exception) -> Response:

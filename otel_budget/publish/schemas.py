@@ -135,7 +135,11 @@ VERDICT: Json = {
         },
         "data_at": {"type": ["string", "null"], "format": "date-time"},
         "evaluated_at": _TIME,
-        "lease_seconds": {"type": "number", "exclusiveMinimum": 0},
+        "lease_seconds": {
+            "type": "number",
+            "minimum": 0,
+            "description": "What is left of the lease when it is sent.",
+        },
         "valid_until": {**_TIME, "description": "For people; programs count from receipt."},
         "sequence": {"type": "integer", "minimum": 1},
         "decision_id": {"type": "string"},
@@ -161,13 +165,34 @@ PROBLEM: Json = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
     },
+    "additionalProperties": {"description": "Of a verdict past its lease, what Expired has."},
 }
 
+EXPIRED: Json = {
+    "type": "object",
+    "description": (
+        "A run whose verdict is past its lease: nothing was judged since, and it says neither stop "
+        "nor go on."
+    ),
+    "required": ["session_id", "last_action", "last_reason", "evaluated_at", "valid_until"],
+    "properties": {
+        "session_id": SESSION_ID,
+        "last_action": {"enum": [str(action) for action in Action]},
+        "last_reason": {"type": "string"},
+        "evaluated_at": _TIME,
+        "valid_until": _TIME,
+    },
+}
 PAGE: Json = {
     "type": "object",
-    "required": ["verdicts", "next_cursor"],
+    "required": ["verdicts", "expired", "next_cursor"],
     "properties": {
         "verdicts": {"type": "array", "items": {"$ref": "#/components/schemas/Verdict"}},
+        "expired": {
+            "type": "array",
+            "description": "Runs of this page whose verdict holds no more, whatever ?status= asks.",
+            "items": {"$ref": "#/components/schemas/Expired"},
+        },
         "next_cursor": {
             "type": ["string", "null"],
             "description": "Pass it as ?cursor= for the next page; null on the last.",
@@ -288,6 +313,7 @@ SESSION: Json = {
     "required": ["verdict", "stop", "limits", "orders"],
     "properties": {
         "verdict": {"anyOf": [{"$ref": "#/components/schemas/Verdict"}, {"type": "null"}]},
+        "expired": {"$ref": "#/components/schemas/Expired"},
         "stop": {**_MAYBE_ORDER, "description": "The stop that holds."},
         "limits": {**_MAYBE_ORDER, "description": "The other ceilings that hold."},
         "orders": {

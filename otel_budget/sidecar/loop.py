@@ -97,6 +97,10 @@ class Loop:
         """True once the source was read: that targets are not there (yet) is no failure of it."""
         self.unmatched = 0
         """As in publish.app.Host."""
+        self._judged_at = clock()
+        """When all runs were last judged and published."""
+        self._step_began_at: float | None = None
+        """Of the step that is under way; None between two."""
         self._book, self._hub, self._telemetry = book, hub, telemetry
         book.ask_who_follows(hub.is_followed)
         self._clock, self._wait = clock, wait
@@ -114,6 +118,17 @@ class Loop:
         self._missed = Missed(absent, clock, telemetry.absent, self._journal.absent)
         self._judging = asyncio.Lock()
         """The book is used by one at a time."""
+
+    @property
+    def unjudged_for(self) -> float:
+        """Return the seconds since all runs were last judged, and the verdicts published."""
+        return self._clock() - self._judged_at
+
+    @property
+    def step_takes(self) -> float:
+        """Return the seconds that the present step has taken so far; 0 between two."""
+        began_at = self._step_began_at
+        return 0.0 if began_at is None else self._clock() - began_at
 
     def stop(self) -> None:
         """Ask the loop to end with one last tick."""
@@ -224,7 +239,7 @@ class Loop:
         """Give an operator's order to a run; see publish.orders.Operations."""
         async with self._judging:
             settings, now = self.settings, self._begin_step()
-            step = await asyncio.to_thread(
+            step = await self._stepped(
                 self._book.order, session_id, order, settings.rules, settings.forget_after, now
             )
             self._hand_out(step)
@@ -249,7 +264,15 @@ class Loop:
         self._mind_absence()
         self._woken = False
         self._book.missed(self._missed.take())
-        return self._clock()
+        now = self._step_began_at = self._clock()
+        return now
+
+    async def _stepped(self, step: Callable[..., Step], *arguments: Any) -> Step:
+        """Do a step of the book in a thread of its own."""
+        try:
+            return await asyncio.to_thread(step, *arguments)
+        finally:
+            self._step_began_at = None
 
     async def _judge(self, reading: Reading | None) -> None:
         now = self._begin_step()
@@ -261,7 +284,7 @@ class Loop:
             self._telemetry.read(reading)
             self._journal.read(reading)
         try:
-            step = await asyncio.to_thread(
+            step = await self._stepped(
                 self._book.step, reading, settings.rules, settings.forget_after, now
             )
         except Exception:
@@ -273,6 +296,8 @@ class Loop:
             self._missed.note_step(now, settings.interval)
         if reading is not None and whole and reading.read:
             self.ready, self.unmatched = True, len(reading.unmatched)
+        if reading is None or whole:
+            self._judged_at = now
         self._hand_out(step)
 
     def _hand_out(self, step: Step) -> None:

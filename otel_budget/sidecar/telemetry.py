@@ -160,7 +160,10 @@ class Telemetry(Collector):
         limit, exhaustion = _gauge(semconv.EFFECTIVE_LIMIT), _gauge(semconv.EXHAUSTION)
         warning = _gauge(semconv.WARNING_LIMIT)
         utilization, unjudged = _gauge(semconv.UTILIZATION), _gauge(semconv.LIMIT_UNJUDGED)
+        now = self._clock()
         for verdict in verdicts:
+            if verdict.is_over(now):
+                continue
             session = verdict.session_id
             action.add_metric((session,), verdict.action is Action.CONTINUE)
             info.add_metric(
@@ -210,6 +213,9 @@ class Telemetry(Collector):
                 age.add_metric((name,), max(0.0, self._clock() - self._newest_sample))
         yield from (up, failing, unmatched, age, delay)
         yield _single(semconv.SIDECAR_SESSIONS, len(self._step.verdicts))
+        now = self._clock()
+        over = sum(1 for verdict in self._step.verdicts if verdict.is_over(now))
+        yield _single(semconv.EXPIRED_VERDICTS, over)
         yield _single(semconv.SUBSCRIBERS, self._subscribers())
         yield _single(semconv.RELOAD_OK, self._reload_ok)
         yield _single(semconv.BUILD_INFO, 1, self._version)

@@ -85,6 +85,14 @@ class _Host:
         return self.loop.ready
 
     @property
+    def unjudged_for(self) -> float:
+        return self.loop.unjudged_for
+
+    @property
+    def step_takes(self) -> float:
+        return self.loop.step_takes
+
+    @property
     def unmatched(self) -> int:
         return self.loop.unmatched
 

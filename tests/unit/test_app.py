@@ -14,16 +14,17 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from otel_budget import wire
 from otel_budget.arguments import DEFAULT_SIDECAR
 from otel_budget.model.order import Order, OrderKind, Orders
 from otel_budget.model.verdict import LimitStatus, Verdict
 from otel_budget.policy.effect import Effect
 from otel_budget.publish import openapi
-from otel_budget.publish.app import build_app
+from otel_budget.publish.app import STUCK_AFTER, build_app
 from otel_budget.publish.hub import Hub
 from otel_budget.publish.nudge import MOST, Nudged, Nudges
 from otel_budget.publish.orders import OrderRefusedError
-from tests.sidecar_fixtures import LEASE, SteadyClock, events, verdict
+from tests.sidecar_fixtures import LEASE, START, SteadyClock, events, verdict
 
 
 class Host:
@@ -32,6 +33,7 @@ class Host:
     ready = True
     unmatched = 0
     retry_after = 2.5
+    unjudged_for = step_takes = 0.0
 
     def __init__(self) -> None:
         """Have been nudged by nobody."""
@@ -104,18 +106,51 @@ def test_one_verdict_is_its_wire_form(client: TestClient) -> None:
     assert (answer.json()["session_id"], answer.json()["sequence"]) == ("a", 1)
 
 
-@pytest.mark.parametrize("path", ["/v1/verdicts/a", "/v1/verdicts", "/v1/sessions/a"])
+EXPIRED = {
+    "session_id": "a", "last_action": "continue", "last_reason": "within_limits",
+    "evaluated_at": wire.timestamp(START), "valid_until": wire.timestamp(START + LEASE),
+}  # fmt: skip
+
+
 def test_a_verdict_past_its_lease_is_not_told_any_more(
-    client: TestClient, clock: SteadyClock, path: str
+    client: TestClient, clock: SteadyClock
 ) -> None:
     """Ticks fail, or the process slept: what was so then is not known to be so now."""
-    clock.advance(LEASE - 0.1)
-    assert client.get(path).status_code == 200
-    clock.advance(0.1)
-    problem = assert_problem(client.get(path), 503)
+    clock.advance(LEASE - 0.2)
+    assert client.get("/v1/verdicts/a").json()["lease_seconds"] == 0.15
+    clock.advance(0.2)
+    answer = client.get("/v1/verdicts/a")
+    problem = assert_problem(answer, 503)
     assert problem["detail"].startswith(
         "the last verdict on the run 'a' is older than its lease of 15"
     )
+    assert problem.items() >= EXPIRED.items()
+    assert (answer.headers["retry-after"], answer.headers["cache-control"]) == ("3", "no-store")
+
+
+def test_a_list_has_the_verdicts_that_hold_and_says_which_do_not(
+    client: TestClient, hub: Hub, clock: SteadyClock
+) -> None:
+    """One run that cannot be judged takes no other along; which status it has is not known."""
+    clock.advance(LEASE)
+    hub.publish([verdict("b", 4, at=clock.now, status=LimitStatus.EXCEEDED)])
+    page = client.get("/v1/verdicts").json()
+    assert [v["session_id"] for v in page["verdicts"]] == ["b"]
+    assert [run["session_id"] for run in page["expired"]] == ["a", "c"]
+    assert page["expired"][0] == EXPIRED
+    page = client.get("/v1/verdicts?status=exceeded").json()
+    assert (len(page["verdicts"]), len(page["expired"])) == (1, 2)
+    first = client.get("/v1/verdicts?limit=2").json()
+    assert (len(first["verdicts"]), len(first["expired"]), first["next_cursor"]) == (1, 1, "b")
+
+
+def test_a_run_past_its_lease_shows_its_orders_all_the_same(
+    client: TestClient, clock: SteadyClock
+) -> None:
+    clock.advance(LEASE)
+    known = client.get("/v1/sessions/a").json()
+    assert (known["verdict"], known["expired"]) == (None, EXPIRED)
+    assert [order["reason"] for order in known["orders"]] == ["because"]
 
 
 def test_verdicts_come_in_pages(client: TestClient) -> None:
@@ -143,6 +178,25 @@ def test_health_does_not_depend_on_the_source(client: TestClient, host: Host) ->
     host.ready = True
     answer = client.get("/-/ready")
     assert (answer.status_code, answer.text) == (200, "ready\n")
+
+
+def test_ready_is_who_has_judged_within_the_lease_and_healthy_is_also_who_has_not(
+    client: TestClient, host: Host
+) -> None:
+    """A restart frees no disk, so it is not to be restarted for it; it is sent nobody."""
+    host.unjudged_for = LEASE - 0.1
+    assert client.get("/-/ready").status_code == 200
+    host.unjudged_for = LEASE + 5
+    problem = assert_problem(client.get("/-/ready"), 503)
+    assert problem["detail"].startswith("no tick has succeeded for 20 s, longer than the lease")
+    assert client.get("/-/healthy").status_code == 200
+
+
+def test_a_tick_that_hangs_for_minutes_is_bad_health(client: TestClient, host: Host) -> None:
+    host.step_takes = STUCK_AFTER
+    assert client.get("/-/healthy").status_code == 200
+    host.step_takes = STUCK_AFTER + 1
+    assert_problem(client.get("/-/healthy"), 503)
 
 
 def test_readiness_points_to_the_log_where_there_is_nothing_to_count(

@@ -1,6 +1,7 @@
 """The hub: who gets which verdict, when, and how often."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -140,9 +141,41 @@ def test_the_text_of_a_verdict_is_made_once_for_all_readers() -> None:
     hub.publish([verdict()])
     published = hub.get("run-1")
     assert published is not None
-    assert published.json is published.json
-    assert published.frame is published.frame
-    assert published.frame == wire.verdict_frame(verdict()).encode()
+    assert published.frame() is published.frame()
+    assert published.frame() == wire.verdict_frame(verdict()).encode()
+    assert published.json() == wire.to_json(verdict())
+
+
+@pytest.mark.parametrize(
+    ("age", "left"), [(0.0, 15.0), (0.1, 14.85), (5.0, 9.9), (14.5, 0.45), (14.99, None)]
+)
+def test_what_goes_out_later_than_it_was_judged_has_what_is_left_of_its_lease(
+    age: float, left: float | None
+) -> None:
+    """The reader's lease begins at its receipt: with the whole of it each new stream, and each
+    question, would lengthen it. Rounded down.
+    """
+    clock = SteadyClock()
+    hub = Hub(LEASE, clock)
+    hub.publish([verdict("a", 1)])
+    clock.advance(age)
+    published = hub.get("a")
+    assert published is not None
+    text = hub.json_of(published)
+    assert (text and json.loads(text)["lease_seconds"]) == left
+    streamed = drained(hub.subscribe("a"))
+    assert [v["lease_seconds"] for v in streamed] == ([] if left is None else [left])
+    assert all(v["valid_until"] == wire.timestamp(START + LEASE) for v in streamed)
+
+
+def test_a_frame_that_waits_loses_its_lease_meanwhile() -> None:
+    """A reader that reads slowly: what waits for it in the sidecar grows old, too."""
+    clock = SteadyClock()
+    hub = Hub(LEASE, clock)
+    reader = hub.subscribe()
+    hub.publish([verdict("a", 1), verdict("b", 2)])
+    clock.advance(6)
+    assert [v["lease_seconds"] for v in drained(reader)] == [9.0, 9.0]
 
 
 def test_a_quiet_stream_says_that_the_sidecar_lives() -> None:

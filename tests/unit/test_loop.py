@@ -297,9 +297,11 @@ def test_a_verdict_is_on_disk_before_it_is_published(
     assert (used(parts), now(parts).sequence) == (500, 1)
     assert "disk is full" in caplog.text
     assert "tick_failures_total 2.0" in parts.metrics()
+    assert parts.loop.unjudged_for == 3
     monkeypatch.undo()
     ticks(parts)
     assert (used(parts), now(parts).sequence) == (5000, 2)
+    assert parts.loop.unjudged_for == 1
 
 
 def test_what_could_not_be_stored_is_stored_by_the_next_tick(

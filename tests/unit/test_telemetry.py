@@ -12,7 +12,7 @@ from otel_budget import semconv
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
 from tests.real import require
-from tests.sidecar_fixtures import Sidecar, outage, reading, session, sidecar
+from tests.sidecar_fixtures import LEASE, Sidecar, outage, reading, session, sidecar
 
 Samples = dict[str, dict[tuple[str, ...], float]]
 
@@ -201,3 +201,12 @@ def test_openmetrics_is_given_to_who_asks_for_it(busy: Sidecar) -> None:
     body, content_type = busy.telemetry.exposition("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
+
+
+def test_a_verdict_past_its_lease_has_no_series_and_is_counted(busy: Sidecar) -> None:
+    """What was so then may not be shown as what is so now; alerts on it would hold on to it."""
+    busy.clock.advance(LEASE)
+    found = samples(busy.metrics())
+    assert found["otel_budget_sidecar_expired_verdicts"] == {(): 2.0}
+    for metric in (semconv.VERDICT, semconv.VERDICT_INFO, semconv.USED, semconv.REMAINING):
+        assert metric.name not in found
