@@ -67,11 +67,12 @@ DUPLICATE: Final = "duplicate"
 IMPLAUSIBLE: Final = "implausible"
 NO_TIMESTAMP: Final = "no_timestamp"
 OLD_RUN: Final = "old_run"
+BAD_ROW: Final = "row"
 BAD_SESSION_ID: Final = "session_id"
 SESSION_LIMIT: Final = "session_limit"
 BAD_TYPE: Final = "type"
-DROP_REASONS: Final = (DUPLICATE, IMPLAUSIBLE, NO_TIMESTAMP, OLD_RUN, BAD_SESSION_ID, BAD_TYPE,
-                       SESSION_LIMIT)  # fmt: skip
+DROP_REASONS: Final = (DUPLICATE, IMPLAUSIBLE, NO_TIMESTAMP, OLD_RUN, BAD_ROW, BAD_SESSION_ID,
+                       BAD_TYPE, SESSION_LIMIT)  # fmt: skip
 COUNTER_RESET: Final = "counter"
 NEW_INCARNATION: Final = "incarnation"
 RESET_REASONS: Final = (COUNTER_RESET, NEW_INCARNATION)

@@ -97,5 +97,5 @@ def _scalar(server: Asker, query: str) -> float:
 
 
 def _result(server: Asker, query: str) -> Any:
-    answer = json.loads(server.get(f"/api/v1/query?{urlencode({'query': query})}"))
+    answer = json.loads(server.get(f"/api/v1/query?{urlencode({'query': query, 'nocache': 1})}"))
     return answer["data"]["result"]

@@ -106,7 +106,7 @@ def _of_its_answers(figures: Figures) -> Iterator[Finding]:
     for name, delay in _labelled(figures, semconv.SOURCE_DELAY).items():
         if delay:
             said = f"samples of {name} are steadily {delay:.0f} s late: limits act that much later"
-            advice = "does the store hide its newest samples, as VictoriaMetrics does?"
+            advice = "does the store get samples late, or a proxy drop nocache=1 from queries?"
             yield warning("source", said, advice)
 
 

@@ -208,8 +208,8 @@ class Journal:
         self._lag = lag
         logger.warning(
             "samples arrive steadily late, by up to %.0f s: the source hides the newest ones (as "
-            "VictoriaMetrics does with -search.latencyOffset) or gets them late. Limits act that "
-            "much later; stale_after: auto allows for it", lag,
+            "VictoriaMetrics does where a proxy drops nocache=1 from the query) or gets them late. "
+            "Limits act that much later; stale_after: auto allows for it", lag,
         )  # fmt: skip
 
     def _tell_flags(self, step: Step) -> None:

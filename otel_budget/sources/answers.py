@@ -22,13 +22,13 @@ from otel_budget.sources.query import Point
 from otel_budget.sources.rows import Changes, Rows, UnusualError
 from otel_budget.sources.standing import Standing
 from otel_budget.sources.vector import (
-    ANSWERS,
     NAME,
-    NO_FURTHER,
-    SAMPLED,
     Found,
     Run,
     added_labels,
+    further_labels,
+    is_time,
+    is_up,
     take_apart,
     taken_out,
     target_of,
@@ -111,7 +111,8 @@ class SessionAnswers:
         answer, found = take_apart(body, self._preset, self._replica_labels)
         self._forget()
         self._whole = found
-        return Taken(answer.sampled, answer.evaluated_at, answer.warnings, answer.infos, answer.ups)
+        vector = answer.vector
+        return Taken(answer.sampled, vector.evaluated_at, vector.warnings, vector.infos, answer.ups)
 
     def found(self, date_of: DateOf) -> Found:
         """Return the sessions in the answer that was taken last."""
@@ -222,16 +223,18 @@ class SessionAnswers:
 
     def _add(self, point: Point, counted: set[Run]) -> Slot | _Time:
         """Take in a series that is new; note in ``counted`` the run that it is a counter of."""
-        if ANSWERS in point.labels:
+        if is_up(point.labels):
             up = _Up((target_of(point.labels), ""), point.value)
             self._ups.setdefault(up.run[0], []).append(up)
             return up
         name, labels, run = self._placed(point)
-        if SAMPLED in point.labels:
+        if is_time(point.labels):
             time = _Time(run, point.value)
             self._times.setdefault(run, []).append(time)
             self._timed[run[0]] += 1
             return time
+        if not name:
+            raise UnusualError  # a series of what cannot be told
         if name in semconv.JUDGED_COUNTERS:
             counted.add(run)
         elif name == semconv.INCARNATION_START.name and len(labels) > 1:
@@ -240,7 +243,7 @@ class SessionAnswers:
 
     def _placed(self, point: Point) -> tuple[str, dict[str, str], Run]:
         """Return the name of a series, its labels besides, and whose it is."""
-        labels = {k: v for k, v in point.labels.items() if k not in NO_FURTHER}
+        labels = further_labels(point.labels)
         plain, session_id = target_of(point.labels), labels.get(semconv.SESSION_ID, "")
         added = self._added.get((plain, session_id), ())
         target, _, process = taken_out(labels, point.labels, added, self._ways)

@@ -158,10 +158,11 @@ class _Assembly:
     def fact(self, session: _Session, sample: Sample) -> None:
         rule = _RULES[sample.name]
         resource = sample.labels.get(semconv.RESOURCE, "") if rule.by_resource else ""
-        if rule.by_resource and resource not in semconv.RESOURCES:
-            return
+        if rule.by_resource and resource and resource not in semconv.RESOURCES:
+            return  # a newer agent may say more
         unlimited = rule.fact == "limits" and sample.value == math.inf
-        if not unlimited and not rule.allows(sample.value):
+        of_nothing = rule.by_resource and not resource
+        if of_nothing or not (unlimited or rule.allows(sample.value)):
             # Dropped alone it would look as if there were none: no limit is "unlimited".
             self.dropped[semconv.IMPLAUSIBLE] += 1
             session.implausible[sample.name] = None

@@ -6,6 +6,7 @@ milliseconds apart, and one of a clock that is ahead would be of now for ever.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ class Dates(Generic[K]):
             if len(known) > _TIMES_KEPT:
                 del known[next(iter(known))]
 
-    def of(self, key: K) -> float:
+    def of(self, key: K, unknown: float = math.nan) -> float:
         """Return the date of the newest sample, as of the last time."""
-        return next(reversed(self._known[key].values()))
+        known = self._known.get(key)
+        return next(reversed(known.values())) if known else unknown
 
 
 def unit_of(timestamp: float) -> float | None:

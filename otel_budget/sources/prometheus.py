@@ -29,7 +29,7 @@ from otel_budget.sources.fetch import Access, Fetcher, FetchError
 from otel_budget.sources.notices import Notices
 from otel_budget.sources.query import AnswerError, parse_answer
 from otel_budget.sources.selection import Selection
-from otel_budget.sources.vector import ANSWERS, NAME, SAMPLED, judged
+from otel_budget.sources.vector import ANSWERS, MARK, NAME, SAMPLED, UP, judged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,6 +85,8 @@ class PrometheusSource:
         self._form = {
             "query": _query(settings.matchers, settings.preset),
             "timeout": f"{settings.timeout:g}",
+            # VictoriaMetrics answers as of half a minute ago without it; others pass it over.
+            "nocache": "1",
         }
         self._answers = SessionAnswers(settings.preset, settings.replica_labels)
         self._dates: Dates[Run] = Dates()
@@ -160,7 +162,7 @@ class PrometheusSource:
         """
         taken = self._answers.take(body)
         self._note(taken, asked_at)
-        found = self._answers.found(self._date_of)
+        found = self._answers.found(lambda *run: self._dates.of(run, unknown=asked_at))
         # Where not each target that shows a run has its ``up``, that of another may be missing.
         whole = bool(taken.ups) and taken.ups.keys() >= self._answers.showing()
         listed = self._is_listed(asked_at, empty=not taken.ups)
@@ -185,9 +187,6 @@ class PrometheusSource:
         # By the time of asking: a slow server makes samples look older, never younger.
         offset = 0.0 if taken.evaluated_at is None else asked_at - taken.evaluated_at
         self._dates.take(taken.sampled, offset, asked_at)
-
-    def _date_of(self, target: str, session_id: str) -> float:
-        return self._dates.of((target, session_id))
 
     def _partial(self, missing: Sequence[str]) -> list[Problem]:
         if not missing:
@@ -222,5 +221,10 @@ def _query(matchers: Sequence[str], preset: Preset | None) -> str:
     braces = "{" + ",".join(matchers) + "}"
     # One time for each set of labels: all counters of a run are sampled together.
     times = " or ".join(f"timestamp({name}{braces})" for name in judged(preset))
-    sampled = f'label_replace({times}, "{SAMPLED}", "1", "", "")'
-    return f'{series} or {sampled} or label_replace(up{braces}, "{ANSWERS}", "1", "", "")'
+    # What answers comes first: of two series that differ in their names alone the first stays.
+    return f"{_marked(UP + braces, ANSWERS)} or {series} or {_marked(times, SAMPLED)}"
+
+
+def _marked(expression: str, label: str) -> str:
+    """Return an expression for the same with a mark; what else the label holds stays behind it."""
+    return f'label_replace({expression}, "{label}", "{MARK}$1", "{label}", "(.*)")'

@@ -31,9 +31,14 @@ if TYPE_CHECKING:
 SAMPLED: Final = "otel_budget_sampled"
 #: A label that marks whether a target answered whoever scraped it.
 ANSWERS: Final = "otel_budget_target_answers"
+#: What a mark puts before the value that a target may have given to the same label. A constant
+#: would make two series of one out of those that differ in it, which fails the query for all.
+MARK: Final = "1"
 NAME: Final = "__name__"
+#: The metric in which a server keeps whether a target answers.
+UP: Final = "up"
 _TARGET_LABELS: Final = ("job", "instance")
-NO_FURTHER: Final = frozenset({NAME, SAMPLED, *_TARGET_LABELS})
+NO_FURTHER: Final = frozenset({NAME, *_TARGET_LABELS})
 
 Run = tuple[str, str]
 """Target and session id."""
@@ -54,14 +59,13 @@ class Place(NamedTuple):
 class Answer:
     """An answer taken apart: samples by target, and when each run was last sampled over there."""
 
-    by_target: Mapping[Place, Sequence[Sample]]
-    sampled: Mapping[Run, float]
-    evaluated_at: float | None
-    """On the server's clock; None if the answer is empty."""
-    warnings: Sequence[str]
-    infos: Sequence[str] = ()
-    ups: Mapping[str, bool] = field(default_factory=dict)
+    by_target: dict[Place, list[Sample]]
+    sampled: dict[Run, float]
+    vector: Vector
+    ups: dict[str, bool] = field(default_factory=dict)
     """Of targets, by job and instance, whether they answered when they were last scraped."""
+    timeless: set[Run] = field(default_factory=set)
+    """Those with a time that can be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class Found:
     sessions: Sequence[SessionReading]
     dropped: Mapping[str, int]
     uncounted: Mapping[str, str]
-    """Target to what of it the preset could not count."""
+    """Target to what of it the preset could not count; empty for what is of no target."""
 
 
 def judged(preset: Preset | None) -> Collection[str]:
@@ -88,12 +92,20 @@ def take_apart(
     dropped: Counter[str] = Counter()
     sessions: list[SessionReading] = []
     strange: dict[str, str] = {}
+    if answer.vector.odd:
+        dropped[semconv.BAD_ROW] = len(answer.vector.odd)
+        strange[""] = f"rows of the answer cannot be read, such as {answer.vector.odd[0]}"
     for (target, plain, process), samples in answer.by_target.items():
         kept = []
         for sample in samples:
             run = (target, _session_id(sample.labels, plain, preset))
-            if run in answer.sampled or sample.name not in names:
+            if not sample.name:
+                dropped[semconv.BAD_ROW] += 1
+            elif run in answer.sampled or sample.name not in names:
                 kept.append(sample)
+            elif run in answer.timeless:
+                # It is there, and how old it is cannot be told: in doubt, and not absent.
+                kept.append(sample._replace(value=math.nan))
             else:
                 dropped[semconv.NO_TIMESTAMP] += 1
         if preset is None:
@@ -110,27 +122,47 @@ def take_apart(
 
 def _answer(vector: Vector, preset: Preset | None, replica_labels: Sequence[str]) -> Answer:
     added = added_labels(vector.points)
-    sampled: dict[Run, float] = {}
-    by_target: defaultdict[Place, list[Sample]] = defaultdict(list)
+    answer = Answer(defaultdict(list), {}, vector)
     ways = ways_of(replica_labels)
-    ups: dict[str, bool] = {}
     for point in vector.points:
-        if ANSWERS in point.labels:
+        if is_up(point.labels):
             target = target_of(point.labels)
-            ups[target] = ups.get(target, False) or point.value == 1
+            answer.ups[target] = answer.ups.get(target, False) or point.value == 1
             continue
-        name = point.labels.get(NAME, "")
-        labels = {k: v for k, v in point.labels.items() if k not in NO_FURTHER}
+        labels = further_labels(point.labels)
         plain = target_of(point.labels)
         session_id = _session_id(labels, plain, preset)
         place = taken_out(labels, point.labels, added.get((plain, session_id), ()), ways)
-        if SAMPLED not in point.labels:
-            by_target[place].append(Sample(name, labels, point.value))
-        elif math.isfinite(point.value):
-            run = (place.target, session_id)
-            sampled[run] = max(sampled.get(run, point.value), point.value)
-    at = None if vector.evaluated_at is None else float(vector.evaluated_at)
-    return Answer(by_target, sampled, at, vector.warnings, vector.infos, ups)
+        if not is_time(point.labels):
+            sample = Sample(point.labels.get(NAME, ""), labels, point.value)
+            answer.by_target[place].append(sample)
+            continue
+        run = (place.target, session_id)
+        if math.isfinite(point.value):
+            answer.sampled[run] = max(answer.sampled.get(run, point.value), point.value)
+        else:
+            answer.timeless.add(run)
+    return answer
+
+
+def is_up(labels: Mapping[str, str]) -> bool:
+    """Tell whether a row says whether a target answers."""
+    return ANSWERS in labels and labels.get(NAME, UP) == UP and not is_time(labels)
+
+
+def is_time(labels: Mapping[str, str]) -> bool:
+    """Tell whether a row is the time of a sample; a series that only bears the mark has a name."""
+    return SAMPLED in labels and NAME not in labels
+
+
+def further_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels of a row besides its target's, as its series has them, without our mark."""
+    further = {name: value for name, value in labels.items() if name not in NO_FURTHER}
+    if is_time(labels):
+        own = further.pop(SAMPLED)[len(MARK) :]
+        if own and labels[SAMPLED].startswith(MARK):
+            further[SAMPLED] = own
+    return further
 
 
 def ways_of(replica_labels: Sequence[str]) -> frozenset[str]:

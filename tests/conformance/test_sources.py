@@ -1,6 +1,7 @@
 """Every source sees the same in the same sessions: one suite, run against each of them."""
 
 import math
+from collections import Counter
 from decimal import Decimal
 
 import pytest
@@ -202,3 +203,35 @@ def test_samples_are_dated_on_the_readers_clock(rig: Rig) -> None:
     age = reading.read_at - only(reading).sampled_at
     assert 0 <= age < 3
     assert reading.spacing > 0
+
+
+#: Labels that a query marks rows with, and those by which series are told apart or joined.
+MARKS = ("otel_budget_sampled", "otel_budget_target_answers", "otel_budget_idle")
+OTHERS = ("replica", "prometheus_replica", "exported_session_id", "resource", "state", "le")
+
+
+def test_labels_that_a_target_makes_up_break_nothing_of_another(rig: Rig) -> None:
+    """Not even those of the query's own marks; and what bears such a label counts."""
+    lines, odd = [], [(label, value) for label in (*MARKS, *OTHERS) for value in ("x", "1", "11")]
+    for number, (label, value) in enumerate(odd):
+        made_up = {label: value}
+        lines += [line(TOKENS, 1, f"both-{number}"), line(TOKENS, 2, f"both-{number}", **made_up)]
+        lines += [line(TOKENS, 4, f"odd-{number}", **made_up)]
+        lines += [f'up{{{label}="{value}"}} 0', f'{TOKENS.name}{{{label}="{value}"}} 5']
+    lines += [line(TOKENS, 2, "long", **{label: "y" * 2000}) for label in MARKS]
+    reading = rig.show(page(*lines, typed=False), page(line(TOKENS, 7, "run-2")))
+    assert reading.problems == ()
+    used = Counter[str]()
+    for session in reading.sessions:
+        used[session.session_id] += sum(map(int, session.counters.values()))
+        assert session.implausible == ()
+    assert used["run-2"] == 7
+    for number, (label, _) in enumerate(odd):
+        assert used[f"odd-{number}"] == 4, label
+        assert used[f"both-{number}"] >= 2, label
+        if label in MARKS:
+            assert used[f"both-{number}"] == 3, label
+    assert reading.dropped.keys() == {"session_id"}
+    if rig.through_prometheus:
+        assert reading.targets == frozenset(rig.ids)
+        assert reading.down == frozenset()

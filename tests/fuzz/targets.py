@@ -77,7 +77,7 @@ def prometheus_answer(data: bytes) -> None:
         taken = quick.take(body)
         found = quick.found(lambda target, session_id: 0.0)  # noqa: ARG005 - as DateOf has it
         assert dict(taken.sampled) == dict(answer.sampled)
-        assert taken.evaluated_at == answer.evaluated_at
+        assert taken.evaluated_at == answer.vector.evaluated_at
         assert taken.ups == answer.ups
         assert _by_run(found.sessions) == _by_run(alone.sessions)
         assert +Counter(found.dropped) == +Counter(alone.dropped)

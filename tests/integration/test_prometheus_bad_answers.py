@@ -9,6 +9,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -202,6 +203,89 @@ def test_what_the_head_of_an_answer_says_is_missing_makes_it_partial(
         (reading,) = read(f"http://{address}")
     assert [session.session_id for session in reading.sessions] == ["run-1"]
     assert [problem.reason for problem in reading.problems] == [Reason.PARTIAL_DATA]
+
+
+ODD_TOKENS: dict[str, Any] = {**TOKENS, semconv.SESSION_ID: "odd"}
+ODD_AT = {**SAMPLED_AT, semconv.SESSION_ID: "odd"}
+LIMITED: dict[str, Any] = {**ODD_TOKENS, "__name__": semconv.LIMIT.name}
+HISTOGRAM = {"count": "2", "sum": "9", "buckets": [[0, "0", "5", "2"]]}
+#: Rows of one run that are not as they should be, to the metrics of it that are in doubt then.
+ODD_ROWS: dict[str, tuple[list[object], tuple[str, ...]]] = {
+    "a value that is no number": (
+        [{"metric": ODD_TOKENS, "value": [NOW, "many"]}], (semconv.SESSION_TOKENS.name,)),
+    "no value": ([{"metric": ODD_TOKENS}], (semconv.SESSION_TOKENS.name,)),
+    "half a value": (
+        [{"metric": ODD_TOKENS, "value": [NOW]}], (semconv.SESSION_TOKENS.name,)),
+    "a value of another type": (
+        [{"metric": ODD_TOKENS, "value": {"x": [7]}}], (semconv.SESSION_TOKENS.name,)),
+    "a stale marker": (
+        [{"metric": ODD_TOKENS, "value": [NOW, "NaN"]}], (semconv.SESSION_TOKENS.name,)),
+    "a native histogram": (
+        [{"metric": ODD_TOKENS, "histogram": [NOW, HISTOGRAM]}], (semconv.SESSION_TOKENS.name,)),
+    "a label that is no text": (
+        [{"metric": dict(ODD_TOKENS, model=None), "value": [NOW, "7"]}],
+        (semconv.SESSION_TOKENS.name,)),
+    "a limit that is no number": (
+        [{"metric": ODD_TOKENS, "value": [NOW, "7"]},
+         {"metric": dict(LIMITED, resource="tokens"), "value": [NOW, "x"]}],
+        (semconv.LIMIT.name,)),
+    "a limit of nothing": (
+        [{"metric": ODD_TOKENS, "value": [NOW, "7"]}, {"metric": LIMITED, "value": [NOW, "9"]}],
+        (semconv.LIMIT.name,)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_ROWS)
+@pytest.mark.parametrize("at", [str(NOW - 1), "soon"])
+def test_an_odd_row_costs_its_run_and_no_other(name: str, at: str) -> None:
+    """That one is in doubt, which is not "no use" and not "no limit"."""
+    rows, in_doubt = ODD_ROWS[name]
+    found = json.loads(vector((SAMPLED_AT, NOW - 1), (TOKENS, 7)))
+    found["data"]["result"][:0] = [*rows, {"metric": ODD_AT, "value": [NOW, at]}]
+    with serve_api(json.dumps(found).encode()) as api:
+        (reading,) = read(api.url)
+    assert reading.problems == ()
+    runs = {session.session_id: session for session in reading.sessions}
+    assert runs["run-1"].counters == {(semconv.TOKENS, ""): 7}
+    assert runs["run-1"].implausible == ()
+    expected = in_doubt if at != "soon" else {*in_doubt, semconv.SESSION_TOKENS.name}
+    assert set(runs["odd"].implausible) == set(expected)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [None, 5, "row", [], {}, {"metric": None, "value": [NOW, "1"]}, {"metric": {}, "value": []},
+     {"metric": {"a": None}}, {"metric": {"job": "x", "instance": "y"}, "value": [NOW, "1"]}],
+)  # fmt: skip
+def test_a_row_of_which_nothing_can_be_told_is_counted(row: object) -> None:
+    found = json.loads(vector((SAMPLED_AT, NOW - 1), (TOKENS, 7)))
+    for place in (0, 2):
+        found["data"]["result"].insert(place, row)
+    with serve_api(json.dumps(found).encode()) as api:
+        first, second = read(api.url, 5000.0, 5001.0)
+    for reading in (first, second):
+        assert [session.session_id for session in reading.sessions] == ["run-1"]
+        assert reading.dropped == {semconv.BAD_ROW: 2}
+        assert reading.problems == ()
+
+
+def test_a_row_that_is_there_twice_counts_once_by_the_larger() -> None:
+    answer = vector((SAMPLED_AT, NOW - 1), (TOKENS, 7), (TOKENS, 9), (TOKENS, 7))
+    with serve_api(answer) as api:
+        first, second = read(api.url, 5000.0, 5001.0)
+    for reading in (first, second):
+        assert reading.sessions[0].counters == {(semconv.TOKENS, ""): 9}
+        assert reading.dropped == {semconv.DUPLICATE: 2}
+
+
+def test_bytes_that_are_no_text_cost_one_label_of_one_run() -> None:
+    """Some stores take them from a target, and give them back."""
+    odd = {**TOKENS, semconv.SESSION_ID: "odd", "model": "?"}
+    answer = vector((SAMPLED_AT, NOW - 1), (TOKENS, 7), (odd, 5), (ODD_AT, NOW - 1))
+    with serve_api(answer.replace(b'"?"', b'"\xff"')) as api:
+        (reading,) = read(api.url)
+    used = {s.session_id: sum(map(int, s.counters.values())) for s in reading.sessions}
+    assert used == {"run-1": 7, "odd": 5}
 
 
 def chunk_cut_short(connection: socket.socket, over: threading.Event) -> None:

@@ -13,7 +13,7 @@ from otel_budget import semconv
 from otel_budget.sources.answers import SessionAnswers
 from otel_budget.sources.assemble import NEEDED
 from otel_budget.sources.query import AnswerError
-from otel_budget.sources.vector import ANSWERS, SAMPLED, Found, Run, take_apart
+from otel_budget.sources.vector import ANSWERS, MARK, SAMPLED, Found, Run, take_apart
 
 Row = tuple[tuple[tuple[str, str], ...], str]
 """Labels and value."""
@@ -31,7 +31,9 @@ names = st.sampled_from([
 ])  # fmt: skip
 further = st.sampled_from([
     (), (), ((semconv.RESOURCE, "tokens"),), (("model", "m"),), ((semconv.STATE, "running"),),
+    ((SAMPLED, "x"),), ((ANSWERS, "1"),),
 ])  # fmt: skip
+marked = st.sampled_from([(), (), (), ((SAMPLED, "x"),), ((ANSWERS, "1"),)])
 numbers = st.sampled_from(["0", "1", "2", "7.5", "-1", "0.3", "1700000000.25"])
 odd = st.sampled_from(["NaN", "+Inf", "1e400", "x"])
 
@@ -43,7 +45,8 @@ def answer_rows(draw: st.DrawFn) -> list[list[Row]]:
 
     def series(name: str | None, extra: tuple[tuple[str, str], ...]) -> Row:
         labels = {semconv.SESSION_ID: draw(ids), **dict(draw(places)), **dict(extra)}
-        labels |= {SAMPLED: "1"} if name is None else {"__name__": name}
+        mark = {SAMPLED: MARK + labels.get(SAMPLED, "")}
+        labels |= mark if name is None else {"__name__": name}
         return tuple(sorted(labels.items())), draw(value)
 
     def up() -> Row:
@@ -52,7 +55,7 @@ def answer_rows(draw: st.DrawFn) -> list[list[Row]]:
 
     def several(least: int, most: int) -> list[Row]:
         raw = [series(draw(names), draw(further)) for _ in range(draw(st.integers(least, most)))]
-        times = [series(None, ()) for _ in range(draw(st.integers(least, most)))]
+        times = [series(None, draw(marked)) for _ in range(draw(st.integers(least, most)))]
         return [*raw, *times, *(up() for _ in range(draw(st.integers(0, 2))))]
 
     rows = several(4, 12)
@@ -98,7 +101,7 @@ def alone(body: bytes) -> object:
     fresh = SessionAnswers(None)
     fresh._take_changes = _refuse  # type: ignore[method-assign, assignment] # as a whole, then
     fresh.take(body)
-    facts = facts_of(answer.sampled, answer.evaluated_at, fresh.found(date(answer.sampled)))
+    facts = facts_of(answer.sampled, answer.vector.evaluated_at, fresh.found(date(answer.sampled)))
     return facts, dict(answer.ups)
 
 
