@@ -39,6 +39,8 @@ class InheritedRun(Run):
         self.record.lock = threading.RLock()
         self._warned = False
         self._client = self.engagement = self._span_context = self.span = None
+        if self._telling is not None:
+            self._telling = self._telling.anew()
         before = self.guard
         self.guard = Guard(
             self.record,

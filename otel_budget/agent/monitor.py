@@ -68,8 +68,9 @@ class ResourceMonitor(Recorder):
         under the run's own limits once the lease of the last verdict has run out, ``stop`` stops.
         first_verdict_timeout: seconds (by default ``OTEL_BUDGET_FIRST_VERDICT_TIMEOUT``, else 90)
         that a sidecar which answers has for a first verdict; then the run is one without a sidecar.
-        on_verdict: called, maybe from another thread, with each verdict whose action or reason
-        changed. prices: of models, or a YAML file with some, by default ``OTEL_BUDGET_PRICES``.
+        on_verdict: called from a thread of its own with each verdict whose action or reason
+        changed; what it raises is logged. prices: of models, or a YAML file with some, by default
+        ``OTEL_BUDGET_PRICES``.
 
         Raises InvalidValueError naming the argument, the value and what is allowed.
         """

@@ -21,6 +21,7 @@ from otel_budget.agent.other_runs import OtherRuns
 from otel_budget.agent.outcome import is_stop
 from otel_budget.agent.resuming import Predecessor
 from otel_budget.agent.saving import Saving
+from otel_budget.agent.telling import Telling
 from otel_budget.agent.uncounted import Uncounted
 from otel_budget.enforcement.lease import Lease
 from otel_budget.instrumentation import automatic, tracing
@@ -69,7 +70,7 @@ class Run:
         self.span: Span | None = None
         self._span_context: AbstractContextManager[Span] | None = None
         self._process = os.getpid()
-        self._on_verdict = on_verdict
+        self._telling = None if on_verdict is None else Telling(record.session_id, on_verdict)
         self._begun = self._lost = False
         self._others = OtherRuns()
         self._lease = Lease(record.clock, first_verdict_timeout) if sidecar else None
@@ -297,12 +298,9 @@ class Run:
             verdict.session_id, origin, verdict.action, verdict.reason, verdict.message,
         )  # fmt: skip
         self._event(semconv.EVENT_VERDICT, tracing.verdict_attributes(verdict))
-        if self._on_verdict is not None:
-            try:
-                self._on_verdict(verdict)
-            except Exception:
-                # The caller's own code, in our thread: its failure must not end the run's guard.
-                logger.exception("session %s: on_verdict failed", verdict.session_id)
+        if self._telling is not None:
+            hearing = self._client is not None and self._client.is_heard_here()
+            self._telling.tell(verdict, wait=not hearing)
 
     def _event(self, name: str, attributes: tracing.Attributes) -> None:
         span = self.span if self.span is not None else trace.get_current_span()
