@@ -69,6 +69,8 @@ class Account(Pace):
         """Start times of other runs of the same id that were alive at the same time."""
         self.earlier: dict[str, Number] = {}
         """Per resource, what runs used that are not kept apart any more."""
+        self.floor: dict[str, Number] = {}
+        """Per resource, what the run used at least, where nothing more of it could be read."""
         self.first_seen_at = first_seen_at
         self.superseded: tuple[float, ...] = ()
         """Start times of runs of the same id that are over; the newest few."""
@@ -192,6 +194,8 @@ class Account(Pace):
                 self._totals = used_together(incarnations, self.earlier)
             else:
                 self._totals = totals_of(incarnations)
+            for resource, least in self.floor.items():
+                self._totals[resource] = max(self._totals.get(resource, least), least)
         return self._totals
 
     @property

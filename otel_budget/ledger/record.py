@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import reduce
@@ -33,6 +34,8 @@ _INCARNATION = (
 )  # fmt: skip
 #: Only where it carries another run than the account was opened for: an older version refuses that.
 _RUN = "run"
+#: Facts that are no plain number.
+_NO_NUMBERS = ("carried_over", "limits", "thresholds", "state")
 _VIEW = ("seen_at", "seen_before", "implausible_since", "series", "folded")
 
 
@@ -44,9 +47,14 @@ def to_json(account: Account) -> str:
 def from_json(text: str) -> Account:
     """Return the account that ``to_json`` wrote.
 
-    Raises ValueError for a format it does not know; of any other text, whatever comes of it.
+    Raises ValueError for a format it does not know, or a value that cannot be; of any other text,
+    whatever comes of it. What is returned can be judged: one bad row must not end a tick.
     """
-    return _load(json.loads(text))
+    account = _load(json.loads(text))
+    if not isinstance(account.session_id, str):
+        raise TypeError(f"session_id is {account.session_id!r}")
+    account.totals(), account.doubt, account.began_at, account.gap()  # raise now what they would
+    return account
 
 
 def _dump(account: Account) -> dict[str, Any]:
@@ -57,6 +65,7 @@ def _dump(account: Account) -> dict[str, Any]:
         "first_seen_at": account.first_seen_at,
         "superseded": account.superseded,
         **({"also": account.also, "earlier": account.earlier} if account.also else {}),
+        **({"floor": account.floor} if account.floor else {}),
         **({"first_at": _first_seen(account)} if len(account.incarnations) > 1 else {}),
         "unsure": account.unsure,
         "sampled_at": account.sampled_at,
@@ -77,20 +86,21 @@ def _dump(account: Account) -> dict[str, Any]:
 def _load(data: dict[str, Any]) -> Account:
     if data.get("format") not in range(1, FORMAT + 1):
         raise ValueError(f"account format {data.get('format')!r}: this version reads 1 to {FORMAT}")
-    account = Account(data["session_id"], data["started_at"], data["first_seen_at"])
-    account.superseded = tuple(data.get("superseded", ()))
-    account.also = tuple(data.get("also", ()))
-    account.earlier = _load_numbers(data.get("earlier", {}))
+    account = Account(data["session_id"], _moment(data["started_at"]), _real(data["first_seen_at"]))
+    account.superseded = tuple(map(_real, data.get("superseded", ())))
+    account.also = tuple(map(_real, data.get("also", ())))
+    account.earlier = _load_amounts(data.get("earlier", {}))
+    account.floor = _load_amounts(data.get("floor", {}))
     # Before 3: some calls, without their number.
     stored = data.get("at_least", ())
     known = {name: 1 for resource, name in _UNSURE.items() if resource in stored}
-    account.unsure = data.get("unsure", known)
-    account.sampled_at = data["sampled_at"]
-    account.ended_at = data["ended_at"]
-    account.vanished_at = data.get("vanished_at")
-    account.resets = data["resets"]
-    account.gaps = tuple(data["gaps"])
-    account.lag = Lag(data.get("lag", 0.0))
+    account.unsure = _load_calls(data.get("unsure", known))
+    account.sampled_at = _moment(data["sampled_at"])
+    account.ended_at = _moment(data["ended_at"])
+    account.vanished_at = _moment(data.get("vanished_at"))
+    account.resets = int(_real(data["resets"]))
+    account.gaps = tuple(map(_real, data["gaps"]))
+    account.lag = Lag(_real(data.get("lag", 0.0)))
     account.facts = _load_facts(data["facts"])
     account.orders = reduce(Orders.after, map(load_order, data.get("orders", ())), NO_ORDERS)
     for saved in data["incarnations"]:
@@ -104,7 +114,7 @@ def _load(data: dict[str, Any]) -> Account:
             views = {target: dict(zip(_VIEW, view, strict=True)) for target, *view in row["views"]}
         account.incarnations[row["key"]] = _load_incarnation(row, views, account.facts)
     for key, target, first_at in data.get("first_at", ()):
-        account.incarnations[key].views[target].first_at = first_at
+        account.incarnations[key].views[target].first_at = _real(first_at)
     account.find_alive()
     return account
 
@@ -134,11 +144,14 @@ def dump_order(order: Order) -> dict[str, Any]:
 
 
 def load_order(data: dict[str, Any]) -> Order:
-    """Return the order that ``dump_order`` wrote."""
+    """Return the order that ``dump_order`` wrote. Raises whatever comes of anything else."""
     limits = {
         key: None if limit is None else _load_number(limit) for key, limit in data["limits"].items()
     }
-    return Order(**{**data, "kind": OrderKind(data["kind"]), "limits": limits})
+    if not (isinstance(data["reason"], str) and isinstance(data["by"], str)):
+        raise TypeError("an order's reason and its giver are text")
+    at, until = _real(data["at"]), _moment(data["until"])
+    return Order(OrderKind(data["kind"]), data["reason"], data["by"], at, until, limits)
 
 
 def _dump_incarnation(
@@ -162,12 +175,13 @@ def _dump_incarnation(
 def _load_incarnation(
     row: dict[str, Any], views: dict[str, dict[str, Any]], facts: SessionFacts
 ) -> Incarnation:
-    incarnation = Incarnation(row["started_at"])
-    incarnation.run = row.get(_RUN)
-    incarnation.carried_over = _load_numbers(row["carried_over"])
+    incarnation = Incarnation(_moment(row["started_at"]))
+    incarnation.run = _moment(row.get(_RUN))
+    incarnation.carried_over = _load_amounts(row["carried_over"])
     incarnation.facts = facts if row["facts"] is None else _load_facts(row["facts"])
-    incarnation.facts_at, incarnation.began_at = row["facts_at"], row["began_at"]
-    incarnation.timed, incarnation.unsure = row["timed"], row["unsure"]
+    incarnation.facts_at = _moment(row["facts_at"])
+    incarnation.began_at = _moment(row["began_at"])
+    incarnation.timed, incarnation.unsure = bool(row["timed"]), _load_calls(row["unsure"])
     incarnation.views = {target: _load_view(view) for target, view in views.items()}
     facts = incarnation.facts
     if len(views) == 1:
@@ -194,10 +208,11 @@ def _dump_view(target: str, view: View) -> tuple[object, ...]:
 
 
 def _load_view(row: dict[str, Any]) -> View:
-    view = View(row["seen_at"])
-    view.seen_before, view.implausible_since = row["seen_before"], row["implausible_since"]
+    view = View(_real(row["seen_at"]))
+    view.seen_before = _moment(row["seen_before"])
+    view.implausible_since = _moment(row["implausible_since"])
     view.series = {
-        (resource, labels): CounterState(_load_number(total), _load_number(last))
+        (resource, labels): CounterState(_amount(resource, total), _amount(resource, last))
         for resource, labels, total, last, *_ in row["series"]
     }
     view.branches = {
@@ -206,15 +221,22 @@ def _load_view(row: dict[str, Any]) -> View:
         if branches
     }
     view.shown_at = dict.fromkeys(view.series, view.seen_at)
-    view.folded = _load_numbers(row["folded"])
+    view.folded = _load_amounts(row["folded"])
     view.sum_up()
     return view
 
 
 def _load_facts(data: Any) -> SessionFacts:
     facts = SessionFacts(**data) if isinstance(data, dict) else SessionFacts(*data)
+    for name, value in zip(SessionFacts._fields, facts, strict=True):
+        if name not in _NO_NUMBERS:
+            _moment(value)
+    if not isinstance(facts.state, str | None):
+        raise TypeError(f"state is {facts.state!r}")
     return facts._replace(
-        carried_over=_load_numbers(facts.carried_over), limits=_load_numbers(facts.limits)
+        carried_over=_load_amounts(facts.carried_over),
+        limits={key: _limit(value) for key, value in facts.limits.items()},
+        thresholds={key: _real(value) for key, value in facts.thresholds.items()},
     )
 
 
@@ -223,11 +245,40 @@ def _dump_number(value: Number) -> int | float | str:
 
 
 def _load_number(value: float | str) -> Number:
-    return Decimal(value) if isinstance(value, str) else value
+    """Return a number as it is stored. Raises ValueError or TypeError for one that cannot be."""
+    number = Decimal(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not math.isfinite(number):
+        raise ValueError(f"a number is {value!r}")
+    return number
 
 
-def _load_numbers(values: Mapping[str, Any]) -> dict[str, Number]:
-    return {key: _load_number(value) for key, value in values.items()}
+def _limit(value: Any) -> Number:
+    return math.inf if value in (math.inf, "Infinity") else _load_number(value)
+
+
+def _real(value: Any) -> float:
+    if isinstance(value, bool | str) or not math.isfinite(value):
+        raise ValueError(f"a number is {value!r}")
+    return value  # type: ignore[no-any-return] # an int or a float
+
+
+def _moment(value: Any) -> float | None:
+    return None if value is None else _real(value)
+
+
+def _amount(resource: str, value: float | str) -> Number:
+    """Return what was used of a resource: of money a Decimal, of others none; they do not mix."""
+    if isinstance(value, str) != (resource == semconv.COST):
+        raise TypeError(f"{resource} is {value!r}")
+    return _load_number(value)
+
+
+def _load_amounts(values: Mapping[str, Any]) -> dict[str, Number]:
+    return {key: _amount(key, value) for key, value in values.items()}
+
+
+def _load_calls(values: Mapping[str, Any]) -> dict[str, int]:
+    return {key: int(_real(value)) for key, value in values.items()}
 
 
 def _encoded(value: object) -> object:

@@ -100,6 +100,8 @@ class Step:
     """What came of the order that the step took in."""
     lag: float = 0.0
     """Seconds by which samples arrive late, steadily: the most of any run."""
+    unreadable_rows: int = 0
+    """Rows of the storage that could not be read since the process began."""
 
 
 class Book:
@@ -189,6 +191,7 @@ class Book:
             crowded=dict(self._ledger.crowded),
             resets=dict(self._ledger.resets),
             lag=self._ledger.lag,
+            unreadable_rows=self._store.unreadable,
         )
 
     def order(

@@ -4,8 +4,8 @@
   sequence or a use that somebody has seen is never taken back.
 - A run that was forgotten or superseded stays as an archived row for 30 days, and is adopted again
   when it turns up with the same start time. A damaged file is set aside, not overwritten; a row
-  that cannot be read is put into a table of its own, and costs no other run. A file that is no
-  database is not touched.
+  that cannot be read costs no other run (storage_rows.py), and its run does not begin anew
+  (recovery.py). A file that is no database is not touched.
 - At most one row of a session id is live.
 """
 
@@ -16,13 +16,15 @@ import logging
 import sqlite3
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from otel_budget import wire
 from otel_budget.ledger import record
+from otel_budget.ledger.seal import sealed, unsealed
+from otel_budget.sidecar.recovery import recovered
 from otel_budget.sidecar.storage_access import Storage, open_storage
-from otel_budget.sidecar.storage_file import UNREADABLE, StoreError, advice, check_kind, set_aside
-from otel_budget.sources.notices import one_line, some
+from otel_budget.sidecar.storage_file import StoreError, advice, check_kind, set_aside
+from otel_budget.sidecar.storage_rows import Key, Misplaced, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,11 +34,6 @@ if TYPE_CHECKING:
     from otel_budget.model.verdict import Verdict
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-_UNREADABLE_ROW = (
-    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
-)  # fmt: skip
 
 #: Seconds to wait for a predecessor that is still closing the file.
 _LOCK_TIMEOUT = 2.0
@@ -87,33 +84,68 @@ class Store:
         self._purged_at = time()
         self._live: dict[str, str] = {}
         """Session id to the key under which its live account is on disk."""
+        self._rows = Rows(self._db)
+
+    @property
+    def unreadable(self) -> int:
+        """Return the number of rows so far that could not be read."""
+        return self._rows.unreadable
 
     def load(self) -> Restored:
         """Return the live accounts, their last verdicts and the sequence."""
-        accounts = self._readable("account", "WHERE archived = 0", record.from_json)
-        verdicts = self._readable("verdict", "", wire.from_json)
-        row = self._db.execute("SELECT value FROM meta WHERE key = 'sequence'").fetchone()
-        self._live = {account.session_id: _key(account.started_at) for account in accounts}
+        sequence = self._sequence()
+        accounts, misplaced, lost = self._rows.readable("account", "WHERE archived = 0", _account)
+        verdicts = self._rows.readable("verdict", "", _verdict).found
+        if misplaced or lost:
+            accounts += self._restore(misplaced, lost, verdicts)
+        self._live = {a.session_id: Key.of(a.session_id, a.started_at)[1] for a in accounts}
         return Restored(
             accounts=tuple(accounts),
             verdicts=tuple(verdict for verdict in verdicts if verdict.session_id in self._live),
-            sequence=int(row[0]),
+            sequence=max([sequence, *(verdict.sequence or 0 for verdict in verdicts)]),
         )
+
+    def _sequence(self) -> int:
+        row = self._db.execute(
+            "SELECT CAST(value AS BLOB) FROM meta WHERE key = 'sequence'"
+        ).fetchone()
+        return int(row[0])
 
     def archived(self, session_id: str, started_at: float | None) -> Account | None:
         """Return the account of a run that was forgotten; None if there is none."""
+        key = Key.of(session_id, started_at)
         where = "WHERE session_id = ? AND started_at = ? AND archived = 1"
-        found = self._readable("account", where, record.from_json, session_id, _key(started_at))
-        return found[0] if found else None
+        read = self._rows.readable("account", where, _account, *key)
+        if read.found:
+            return read.found[0]
+        return self._recovered(key) if read.lost or read.misplaced else None
 
     def actions(self, session_id: str, started_at: float | None, most: int) -> list[Order]:
-        """Return what operators ordered for a run, the newest first."""
-        rows = self._db.execute(
-            "SELECT body FROM operator_action WHERE session_id = ? AND started_at = ? "
-            "ORDER BY id DESC LIMIT ?",
-            (session_id, _key(started_at), most),
-        )
-        return [record.load_order(json.loads(body)) for (body,) in rows]
+        """Return what operators ordered for a run, the newest first. most: -1 for all of it."""
+        where = "WHERE session_id = ? AND started_at = ? ORDER BY id DESC LIMIT ?"
+        key = Key.of(session_id, started_at)
+        return self._rows.readable("operator_action", where, _order, *key, most).found
+
+    def _restore(
+        self, whole: Sequence[Account], lost: Iterable[Key], verdicts: Iterable[Verdict]
+    ) -> list[Account]:
+        """Return, and store anew, live runs of which the rows were put aside.
+
+        whole: those that were only misplaced. lost: of the others it is what else is known.
+        """
+        known = {Key.of(v.session_id, v.started_at): v for v in verdicts}
+        accounts = {account.session_id: account for account in whole}
+        for key in lost:
+            if key.session_id not in accounts:
+                accounts[key.session_id] = self._recovered(key, known.get(key))
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._write_accounts(list(accounts.values()))
+        return list(accounts.values())
+
+    def _recovered(self, key: Key, verdict: Verdict | None = None) -> Account:
+        orders = self.actions(key.session_id, key.start, -1)[::-1]
+        return recovered(key.session_id, key.start, self._time(), verdict=verdict, orders=orders)
 
     def commit(self, changes: Changes) -> None:
         """Write what changed, all or nothing. Raises sqlite3.Error; nothing is written then."""
@@ -148,48 +180,11 @@ class Store:
         """Close the file; it is whole without its side files then, unless somebody reads it."""
         self._storage.close()
 
-    def _readable(
-        self, table: str, where: str, load: Callable[[str], T], *values: object
-    ) -> list[T]:
-        """Return what can be read of some rows; put aside those that cannot, and say so."""
-        rows = self._db.execute(
-            f"SELECT session_id, started_at, body FROM {table} {where}",  # noqa: S608 - constants
-            values,
-        ).fetchall()
-        found: list[T] = []
-        bad: list[tuple[str, ...]] = []
-        problems: list[str] = []
-        for session_id, started_at, body in rows:
-            try:
-                found.append(load(body))
-            except _UNREADABLE_ROW as exc:
-                bad.append((table, session_id, started_at, body))
-                problems.append(one_line(f"{session_id}: {type(exc).__name__}: {exc}"))
-        if bad:
-            self._put_aside(table, bad)
-            logger.error(
-                "storage: %d rows of the table %s cannot be read; they are kept in the table "
-                "unreadable, and what these runs used before is unknown: %s",
-                len(bad), table, some(problems, "; "),
-            )  # fmt: skip
-        return found
-
-    def _put_aside(self, table: str, rows: Sequence[tuple[str, ...]]) -> None:
-        """Move rows into a table of their own, where nothing overwrites them."""
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute(UNREADABLE)
-            self._db.executemany("INSERT INTO unreadable VALUES (?, ?, ?, ?)", rows)
-            self._db.executemany(
-                f"DELETE FROM {table} WHERE session_id = ? AND started_at = ?",  # noqa: S608 - constant
-                [row[1:3] for row in rows],
-            )
-
     def _archive(self, accounts: Iterable[Account], now: float) -> None:
         for account in accounts:
-            key = (account.session_id, _key(account.started_at))
+            key = Key.of(account.session_id, account.started_at)
             self._db.execute("INSERT OR REPLACE INTO account VALUES (?, ?, 1, ?, ?)",
-                             (*key, now, record.to_json(account)))  # fmt: skip
+                             (*key, now, _body(account)))  # fmt: skip
             self._db.execute("DELETE FROM verdict WHERE session_id = ? AND started_at = ?", key)
 
     def _purge(self, now: float) -> None:
@@ -200,15 +195,15 @@ class Store:
         self._db.execute("DELETE FROM operator_action WHERE at < ?", (now - KEEP_ACTIONS,))
 
     def _write_action(self, account: Account, order: Order) -> None:
+        key = Key.of(account.session_id, account.started_at)
         self._db.execute(
             "INSERT INTO operator_action (at, session_id, started_at, body) VALUES (?, ?, ?, ?)",
-            (order.at, account.session_id, _key(account.started_at),
-             json.dumps(record.dump_order(order))),
-        )  # fmt: skip
+            (order.at, *key, sealed(json.dumps(record.dump_order(order)), _ORDER, *key)),
+        )
 
-    def _write_accounts(self, accounts: Sequence[Account]) -> list[tuple[str, str]]:
+    def _write_accounts(self, accounts: Sequence[Account]) -> list[Key]:
         """Write live accounts; return the key of each row, by session id."""
-        keys = [(a.session_id, _key(a.started_at)) for a in accounts]
+        keys = [Key.of(a.session_id, a.started_at) for a in accounts]
         # Only a row that is under another key stays beside the new one: of a run whose start
         # became known after it was first stored, or of another run of the same id.
         moved = [(sid, key) for sid, key in keys if self._live.get(sid) != key]
@@ -220,14 +215,17 @@ class Store:
         self._db.executemany(
             "INSERT INTO account VALUES (?, ?, 0, NULL, ?) ON CONFLICT (session_id, started_at) "
             "DO UPDATE SET archived = 0, archived_at = NULL, body = excluded.body",
-            ((*key, record.to_json(a)) for key, a in zip(keys, accounts, strict=True)),
+            ((*key, _body(a)) for key, a in zip(keys, accounts, strict=True)),
         )
         return keys
 
     def _write_verdicts(self, verdicts: Iterable[Verdict]) -> None:
         self._db.executemany(
             "INSERT OR REPLACE INTO verdict VALUES (?, ?, ?)",
-            ((v.session_id, _key(v.started_at), wire.to_json(v)) for v in verdicts),
+            (
+                (*Key.of(v.session_id, v.started_at), sealed(wire.to_json(v), _VERDICT))
+                for v in verdicts
+            ),
         )
 
 
@@ -262,5 +260,31 @@ def _opened(path: str, time: Callable[[], float]) -> tuple[Store, Restored]:
         raise
 
 
-def _key(started_at: float | None) -> str:
-    return "" if started_at is None else repr(started_at)
+#: What a row's digest is over besides its text. An order does not say whose it is; others do.
+_ACCOUNT, _VERDICT, _ORDER = "account", "verdict", "order"
+
+
+def _body(account: Account) -> str:
+    return sealed(record.to_json(account), _ACCOUNT)
+
+
+def _account(body: bytes, key: Key | None) -> Account:
+    account = record.from_json(unsealed(body, _ACCOUNT))
+    own = Key.of(account.session_id, account.started_at)
+    if own != key:
+        raise Misplaced(account, own)
+    return account
+
+
+def _verdict(body: bytes, key: Key | None) -> Verdict:
+    verdict = wire.from_json(unsealed(body, _VERDICT))
+    own = Key.of(verdict.session_id, verdict.started_at)
+    if own != key:
+        raise Misplaced(verdict, own)
+    return verdict
+
+
+def _order(body: bytes, key: Key | None) -> Order:
+    if key is None:
+        raise ValueError("nobody knows for which run it was given")
+    return record.load_order(json.loads(unsealed(body, _ORDER, *key)))

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -213,38 +214,129 @@ def test_an_empty_file_is_begun(path: str) -> None:
     assert len(restored.accounts) == 1
 
 
-@pytest.mark.parametrize("body", ["{", "[]", "5", '{"format": 1}', "[" * 100_000])
+#: What damage makes of a row's text, each in its own way no account.
+NO_ACCOUNTS = (
+    "{", "[]", "5", '{"format": 1}', "[" * 100_000, b"\xff", 1.5,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("body", NO_ACCOUNTS)
 def test_a_row_that_cannot_be_read_costs_no_other_run_and_is_kept(
-    path: str, body: str, caplog: pytest.LogCaptureFixture
+    path: str, body: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     both = [account("good"), account("bad")]
     said = [verdict("good", 1, started_at=START), verdict("bad", 2, started_at=START)]
     written(path, Changes(2, both, [], said))
+    before = next(iter(execute(Path(path), "SELECT body FROM account WHERE session_id = 'good'")))
     execute(Path(path), "UPDATE account SET body = ? WHERE session_id = 'bad'", body)
     for _ in range(2):
         store, restored = open_store(path)
-        assert [a.session_id for a in restored.accounts] == ["good"]
-        assert [v.session_id for v in restored.verdicts] == ["good"]
+        assert sorted(a.session_id for a in restored.accounts) == ["bad", "good"]
+        assert {v.session_id for v in restored.verdicts} == {"bad", "good"}
         assert restored.sequence == 2
         store.commit(Changes(2, [account("bad", 7)]))
-        store.commit(Changes(2, [], [account("bad", 7)]))
         store.close()
-    assert execute(Path(path), "SELECT * FROM unreadable") == [
-        ("account", "bad", repr(START), body)
-    ]
+    ((kind, session_id, _, kept),) = execute(Path(path), "SELECT * FROM unreadable")
+    assert (kind, session_id) == ("account", "bad")
+    assert kept == (str(body) if body == 1.5 else body)
     assert caplog.text.count("1 rows of the table account cannot be read") == 1
     assert not list(Path(path).parent.glob("*.damaged-*"))
+    after = next(iter(execute(Path(path), "SELECT body FROM account WHERE session_id = 'good'")))
+    assert after == before
 
 
-def test_an_archived_row_or_a_verdict_that_cannot_be_read_is_as_if_it_were_not_there(
-    path: str,
+def test_a_run_whose_row_is_lost_has_used_at_least_what_its_last_verdict_says(path: str) -> None:
+    """It is stopped if it was, by its own limits too, and what else it used is in doubt."""
+    said = verdict(tokens=900, started_at=START)
+    own = said.resources[semconv.TOKENS]._replace(limit_from="session")
+    said = replace(said, resources={semconv.TOKENS: own}, progress=0.25, run_state="paused")
+    written(path, Changes(1, [account(tokens=900)], [], [said]))
+    execute(Path(path), "UPDATE account SET body = '{'")
+    store, restored = open_store(path)
+    (lost,) = restored.accounts
+    assert lost.totals() == {semconv.TOKENS: 900}
+    assert lost.doubt.at_least == {semconv.TOKENS, semconv.COST}
+    assert lost.facts.limits == {semconv.TOKENS: 1000}
+    assert (lost.facts.progress, lost.facts.state) == (0.25, "paused")
+    lost.observe(session(tokens=901, started_at=START), confirmed=True)
+    assert lost.totals()[semconv.TOKENS] == 901, "its process says itself what it used"
+    store.commit(Changes(1, [lost]))
+    store.close()
+    store, restored = open_store(path)
+    store.close()
+    assert to_json(restored.accounts[0]) == to_json(lost)
+    assert store.unreadable == 0
+
+
+def test_an_order_outlives_the_row_of_its_run(path: str) -> None:
+    """Whether it is live or archived, and whatever of its other orders cannot be read."""
+    orders = [Order(OrderKind.LIMITS, "more", at=START, until=START + 9, limits={"tokens": 5}),
+              Order(OrderKind.STOP, "because", at=START + 1)]  # fmt: skip
+    store, _ = open_store(path, SteadyClock(START + 5))
+    for run in (account(), account("old")):
+        for order in orders:
+            store.commit(Changes(1, [run], [], [], (run, order)))
+    store.commit(Changes(1, [], [account("old")]))
+    store.close()
+    execute(Path(path), "UPDATE account SET body = '{'")
+    store, restored = open_store(path, SteadyClock(START + 6))
+    archived = store.archived("old", START)
+    assert archived is not None
+    for lost in (restored.accounts[0], archived):
+        assert (lost.orders.limits, lost.orders.stop) == (orders[0], orders[1])
+        assert lost.doubt.at_least
+    execute(Path(path), "UPDATE operator_action SET body = '{\"kind\": 5}' WHERE id = 1")
+    assert store.actions("run-1", START, 9) == [orders[1]]
+    assert store.unreadable == 3
+    store.close()
+
+
+def test_a_row_under_a_wrong_key_is_put_where_it_belongs(path: str) -> None:
+    written(path, Changes(1, [account(tokens=5)]))
+    execute(Path(path), "UPDATE account SET session_id = CAST(x'ff' AS TEXT)")
+    for unreadable in (1, 0):
+        store, restored = open_store(path)
+        assert [to_json(a) for a in restored.accounts] == [to_json(account(tokens=5))]
+        assert store.unreadable == unreadable
+        store.close()
+
+
+@pytest.mark.parametrize("table", ["account", "verdict", "operator_action"])
+@pytest.mark.parametrize(
+    ("was", "is_now"), [("5", "4"), ("running", "runninh"), ("run-1", "run-2")]
+)
+def test_a_row_that_was_altered_is_not_believed(
+    path: str, table: str, was: str, is_now: str
 ) -> None:
+    """Though it can be read: each has a digest of its text."""
+    run = account(tokens=555)
+    order = Order(OrderKind.STOP, "running", by="run-1", at=START + 5)
+    said = replace(verdict(tokens=555, started_at=START), run_state="running")
+    written(path, Changes(1, [run], [], [said], (run, order)))
+    query = f"UPDATE {table} SET body = replace(body, ?, ?)"  # noqa: S608 - from above
+    execute(Path(path), query, was, is_now)
+    store, restored = open_store(path)
+    said_after, orders = restored.verdicts, store.actions("run-1", START, 9)
+    assert store.unreadable == 1
+    assert restored.accounts[0].doubt.at_least == (
+        {semconv.TOKENS, semconv.COST} if table == "account" else set()
+    )
+    assert (said_after == (said,), orders == [order]) == (
+        table != "verdict",
+        table != "operator_action",
+    )
+    store.close()
+
+
+def test_an_archived_row_that_cannot_be_read_leaves_its_run_in_doubt(path: str) -> None:
     written(path, Changes(1, [account()], [account("old")], [verdict(started_at=START)]))
     execute(Path(path), "UPDATE account SET body = '{' WHERE archived = 1")
     execute(Path(path), "UPDATE verdict SET body = '{}'")
     store, restored = open_store(path)
     assert (len(restored.accounts), restored.verdicts) == (1, ())
-    assert store.archived("old", START) is None
+    lost = store.archived("old", START)
+    assert lost is not None
+    assert lost.doubt.at_least
     store.close()
     kinds = execute(Path(path), "SELECT kind FROM unreadable")
     assert kinds == [("verdict",), ("account",)]

@@ -1,0 +1,73 @@
+"""A run whose row was lost: what is known of it from elsewhere, and that it is not all.
+
+Its last verdict has what it had used by then, and its limits; operators' orders are rows of their
+own. So what was over its limit, or ordered to stop, stays stopped; the rest is "at least".
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.ledger.account import Account
+from otel_budget.ledger.incarnation import COUNTED
+from otel_budget.model.order import NO_ORDERS, Orders
+from otel_budget.model.reading import SessionFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from otel_budget.model.order import Order
+    from otel_budget.model.usage import Number
+    from otel_budget.model.verdict import Verdict
+
+#: Nobody knows how many calls there were of which nothing is known: some.
+_SOME = {"unpriced_calls": 1, "unknown_usage_calls": 1}
+
+
+def recovered(
+    session_id: str,
+    started_at: float | None,
+    now: float,
+    *,
+    verdict: Verdict | None = None,
+    used: Mapping[str, Number] | None = None,
+    orders: Sequence[Order] = (),
+) -> Account:
+    """Return an account for a run of which its own row is lost.
+
+    now: Unix time. verdict: the last one on it. used: what it had used, if that is known beside.
+    orders: all of its orders, the oldest first.
+    """
+    account = Account(session_id, started_at, _began_at(started_at, now, verdict))
+    account.unsure = dict(_SOME)
+    account.orders = reduce(Orders.after, orders, NO_ORDERS).holding(now)
+    account.floor = dict(used or {})
+    if verdict is None:
+        account.facts = SessionFacts(started_at=started_at)
+        return account
+    account.sampled_at = verdict.data_at
+    states = verdict.resources
+    account.floor |= {name: states[name].used for name in COUNTED if name in states}
+    account.facts = SessionFacts(
+        started_at=started_at,
+        limits={
+            name: state.limit
+            for name, state in states.items()
+            if state.limit is not None and state.limit_from == "session"
+        },
+        completion_threshold=verdict.completion_threshold,
+        progress=verdict.progress,
+        state=None if verdict.run_state == semconv.VANISHED else verdict.run_state,
+    )
+    if verdict.run_state in semconv.ENDED_STATES:
+        account.ended_at = verdict.data_at or verdict.evaluated_at
+    return account
+
+
+def _began_at(started_at: float | None, now: float, verdict: Verdict | None) -> float:
+    """Return when the run began, as far as that is known: not later than it did."""
+    if verdict is not None and semconv.DURATION in verdict.resources:
+        return verdict.evaluated_at - float(verdict.resources[semconv.DURATION].used)
+    return now if started_at is None else min(started_at, now)

@@ -1,0 +1,102 @@
+"""A stored row with damage: it is read exactly, or refused; never believed, and never a trap."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_budget import semconv
+from otel_budget.ledger import record
+from otel_budget.ledger.account import Account
+from otel_budget.ledger.ledger import Ledger
+from otel_budget.ledger.seal import sealed, unsealed
+from otel_budget.model.order import Order, OrderKind, Orders
+from otel_budget.model.usage import Number
+from otel_budget.policy.judge import judge_balance
+from otel_budget.sidecar.storage_rows import UNREADABLE_ROW
+from tests.sidecar_fixtures import START, ceilings, session
+
+RULES = ceilings(tokens=1000)
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, "x", "", "NaN", "1e999", -1, 0, 1.5, 10**400, float("inf"), float("nan"), [], {},
+     ["a"], {"a": 1}, [[]], [[1, 2], 3]]
+)  # fmt: skip
+
+
+def account() -> Account:
+    """Return an account with something in most of its fields."""
+    made = Account("run-1", START - 10, START)
+    carried: dict[str, Number] = {semconv.TOKENS: 3, semconv.COST: Decimal("1.5")}
+    for n in range(2):
+        shown = session(tokens=7 * n, at=START + n, limits={semconv.TOKENS: 500})
+        facts = shown.facts._replace(carried_over=carried, incarnation_at=START + n, progress=0.5)
+        counters = {**shown.counters, (semconv.COST, ""): Decimal("0.25")}
+        made.observe(shown._replace(facts=facts, counters=counters), confirmed=True)
+    made.orders = Orders(Order(OrderKind.STOP, "because", at=START))
+    made.superseded, made.floor = (START - 99,), {semconv.TOKENS: 1}
+    return made
+
+
+TEXT = record.to_json(account())
+STORED = sealed(TEXT, "account").encode()
+
+
+@given(st.integers(0, 8 * len(STORED) - 1))
+def test_a_flipped_bit_is_never_believed(bit: int) -> None:
+    """Whatever can still be read is what was written."""
+    damaged = bytearray(STORED)
+    damaged[bit // 8] ^= 1 << bit % 8
+    try:
+        read = record.from_json(unsealed(bytes(damaged), "account"))
+    except UNREADABLE_ROW:
+        return
+    assert record.to_json(read) == TEXT
+
+
+@given(st.binary(max_size=60), st.integers(0, len(STORED)), st.integers(0, 60))
+def test_a_torn_or_overwritten_row_is_never_believed(junk: bytes, at: int, gone: int) -> None:
+    damaged = STORED[:at] + junk + STORED[at + gone :]
+    try:
+        read = record.from_json(unsealed(damaged, "account"))
+    except UNREADABLE_ROW:
+        return
+    assert record.to_json(read) == TEXT
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every value in some JSON."""
+    keys = (
+        value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    )
+    return [path, *(p for key in keys for p in places(value[key], (*path, key)))]
+
+
+PLACES = places(json.loads(TEXT))[1:]
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(PLACES), ODD)
+def test_an_odd_value_in_a_row_without_a_digest_is_refused_or_can_be_judged(
+    place: tuple[Any, ...], odd: object
+) -> None:
+    """A version of before wrote it, or a hand: no value of it may end a later tick."""
+    data = json.loads(TEXT)
+    inner = data
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = odd
+    try:
+        read = record.from_json(json.dumps(data))
+    except UNREADABLE_ROW:
+        return
+    ledger = Ledger()
+    ledger.adopt(read, START + 5)
+    judge_balance(ledger.balance(read, START + 5), RULES, START + 5)
+    facts = session(tokens=50, at=START + 6)
+    read.observe(facts, confirmed=True, read_at=START + 6)
+    judge_balance(ledger.balance(read, START + 6), RULES, START + 6)
+    record.to_json(read)
