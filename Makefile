@@ -62,9 +62,10 @@ MEASURE = @rm -f build/figures.jsonl; mkdir -p build; \
 	OTEL_BUDGET_FULL=1 OTEL_BUDGET_FIGURES=build/figures.jsonl
 TAKE_UP = @$(BIN)/python docs/reliability.py build/figures.jsonl && $(BIN)/python docs/generate.py
 
-# Dashboards, alert rules and provisioning, out of the code in grafana/.
+# Dashboards, alert rules and provisioning, out of the code in grafana/. RUNBOOKS=URL names the page of
+# runbooks that alerts are to link to, for it is yours to say where that is.
 grafana: $(VENV)/.dev
-	$(BIN)/python -m grafana
+	$(BIN)/python -m grafana $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
 
 # The pictures of the dashboards, out of their own queries over replayed runs; takes two minutes.
 pictures: $(VENV)/.pictures

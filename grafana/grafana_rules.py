@@ -12,7 +12,7 @@ from typing import Any
 
 from grafana.condition import OWN, Condition
 from grafana.conditions_sidecar import conditions
-from grafana.words import RUNBOOKS, dashboard_path, fill, shown
+from grafana.words import dashboard_path, fill, shown, where_to_read
 from grafana.yaml_text import to_yaml
 
 FOLDER = "otel-budget"
@@ -37,7 +37,7 @@ def _queries(condition: Condition) -> dict[str, str]:
     return {chr(ord("A") + n): expr for n, expr in enumerate((condition.routed, *further))}
 
 
-def _rule(condition: Condition) -> dict[str, Any]:
+def _rule(condition: Condition, runbooks: str) -> dict[str, Any]:
     queries = [_query(letter, expr) for letter, expr in _queries(condition).items()]
     return {
         "uid": _uid(condition.name),
@@ -51,7 +51,7 @@ def _rule(condition: Condition) -> dict[str, Any]:
         "annotations": {
             "summary": _words(condition, condition.summary),
             "description": _words(condition, condition.description),
-            "runbook": f"{RUNBOOKS}#{condition.name.lower()}",
+            **where_to_read(condition, runbooks),
             "dashboard": _words(condition, dashboard_path(condition)),
         },
         "labels": {"severity": condition.severity},
@@ -110,11 +110,11 @@ def _uid(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
 
 
-def rules_file() -> str:
-    """Return the alert rules."""
+def rules_file(runbooks: str = "") -> str:
+    """Return the alert rules. runbooks: see ``words.where_to_read``."""
     group = {
         "orgId": 1, "name": "otel-budget", "folder": FOLDER, "interval": "15s",
-        "rules": [_rule(condition) for condition in conditions()],
+        "rules": [_rule(condition, runbooks) for condition in conditions()],
     }  # fmt: skip
     return to_yaml({"apiVersion": 1, "groups": [group]})
 

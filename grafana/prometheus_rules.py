@@ -8,7 +8,7 @@ from typing import Any
 from grafana.condition import OWN, OWNERS, Condition, burn, owners
 from grafana.conditions_sidecar import conditions
 from grafana.promql import OVER, select, usage_rate
-from grafana.words import RUNBOOKS, dashboard_path, fill, shown
+from grafana.words import dashboard_path, fill, shown, where_to_read
 from grafana.yaml_text import Block, to_yaml
 from otel_budget import semconv
 
@@ -37,16 +37,16 @@ def recorded() -> dict[str, str]:
     return {OWNERS: owners(), **rates, "status:otel_budget_runs:count": runs, **burns}
 
 
-def groups() -> list[dict[str, Any]]:
-    """Return the rule groups."""
+def groups(runbooks: str = "") -> list[dict[str, Any]]:
+    """Return the rule groups. runbooks: see ``words.where_to_read``."""
     records = recorded()
     recording = [{"record": name, "expr": laid_out(expr)} for name, expr in records.items()]
     # Of one group, in this order: what is recorded is read by the alerts of the same evaluation.
-    alerts = [_alert(condition, records) for condition in conditions()]
+    alerts = [_alert(condition, records, runbooks) for condition in conditions()]
     return [{"name": "otel-budget", "interval": INTERVAL, "rules": [*recording, *alerts]}]
 
 
-def _alert(condition: Condition, records: dict[str, str]) -> dict[str, Any]:
+def _alert(condition: Condition, records: dict[str, str], runbooks: str) -> dict[str, Any]:
     expr = condition.routed
     for name, inline in records.items():
         expr = expr.replace(inline, name)
@@ -58,7 +58,7 @@ def _alert(condition: Condition, records: dict[str, str]) -> dict[str, Any]:
         "annotations": {
             "summary": _words(condition, condition.summary),
             "description": _words(condition, condition.description),
-            "runbook": f"{RUNBOOKS}#{condition.name.lower()}",
+            **where_to_read(condition, runbooks),
             "dashboard": _words(condition, dashboard_path(condition)),
         },
     }
@@ -90,12 +90,12 @@ def laid_out(expr: str) -> Block:
     return Block(re.sub(r" (unless|and|or) (?=on \(|\(|[a-z])", r"\n\1 ", expr) + "\n")
 
 
-def rules_file() -> str:
+def rules_file(runbooks: str = "") -> str:
     """Return the rules as Prometheus reads them."""
-    return to_yaml({"groups": groups()})
+    return to_yaml({"groups": groups(runbooks)})
 
 
-def rules_resource() -> str:
+def rules_resource(runbooks: str = "") -> str:
     """Return the rules as the Prometheus operator reads them."""
     resource = {
         "apiVersion": "monitoring.coreos.com/v1",
@@ -107,6 +107,6 @@ def rules_resource() -> str:
                 "app.kubernetes.io/component": "monitoring",
             },
         },
-        "spec": {"groups": groups()},
+        "spec": {"groups": groups(runbooks)},
     }
     return to_yaml(resource)

@@ -13,6 +13,17 @@ from otel_budget import semconv
 RUNBOOKS = "docs/runbooks.md"
 
 
+def where_to_read(condition: Condition, runbooks: str) -> dict[str, str]:
+    """Return the annotations that name its runbook.
+
+    runbooks: URL of the page where its readers have it, as ``runbook_url``, by which Grafana and
+    others show a link, wants it; without one there is only the path in the repository.
+    """
+    anchor = condition.name.lower()
+    found = {"runbook": f"{RUNBOOKS}#{anchor}"}
+    return {**found, "runbook_url": f"{runbooks}#{anchor}"} if runbooks else found
+
+
 def shown(number: str, form: Form) -> str:
     """Return the template of a number, given the pipeline that yields it.
 

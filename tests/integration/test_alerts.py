@@ -200,12 +200,14 @@ def test_the_shipped_configuration_is_accepted() -> None:
     assert "1 templates" in done.stdout
 
 
-def rendered(template: str, folder: Path, **labels: str) -> str:
+def rendered(template: str, folder: Path, link: str = "", **labels: str) -> str:
     """Return what Slack is told of an alert, as Alertmanager writes it."""
     texts = {
         "summary": "r1 is near its limit: tokens at 810k of 1M (81%)", "description": "Finish.",
         "runbook": "docs/runbooks.md#x", "dashboard": "/d/x",
     }  # fmt: skip
+    if link:
+        texts["runbook_url"] = link
     labels |= {"alertname": "OtelBudgetApproaching", "session_id": "r1", "severity": "warning"}
     alert = {"status": "firing", "labels": labels, "annotations": texts}
     data = {"status": "firing", "alerts": [alert], "commonLabels": labels}
@@ -233,4 +235,5 @@ def test_slack_is_told_what_is_the_matter_whose_it_is_and_what_to_do(tmp_path: P
         "Runbook: docs/runbooks.md#x | Dashboard: /d/x",
     ]
     assert "Whose" not in rendered("slack.default.text", tmp_path)
+    assert "Runbook: https://a/b#x |" in rendered("slack.default.text", tmp_path, "https://a/b#x")
     assert rendered("slack.default.color", tmp_path) == "warning"

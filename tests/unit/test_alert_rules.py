@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,23 @@ def test_each_says_both_numbers_and_where_to_look() -> None:
         assert texts["runbook"] == f"docs/runbooks.md#{name.lower()}"
         assert texts["dashboard"].startswith(f"/d/{CONDITIONS[name].dashboard}")
         assert set(managed()[name]["annotations"]) == set(texts)
+
+
+@pytest.mark.parametrize("made", [prometheus_rules.rules_file, grafana_rules.rules_file])
+def test_alerts_link_to_the_runbooks_where_it_was_said_where_these_are(
+    made: Callable[[str], str],
+) -> None:
+    """By the annotation that Grafana's and others' links are made of; no host is made up."""
+    page = "https://git.example.org/team/blob/main/docs/runbooks.md"
+    (group,) = yaml.safe_load(made(page))["groups"]
+    linked = {
+        rule.get("alert", rule.get("title")): rule["annotations"]["runbook_url"]
+        for rule in group["rules"]
+        if "annotations" in rule
+    }
+    assert linked == {name: f"{page}#{name.lower()}" for name in CONDITIONS}
+    assert "runbook_url" not in made("")
+    assert "://" not in RULES.read_text()
 
 
 def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
