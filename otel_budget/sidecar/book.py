@@ -227,6 +227,11 @@ class Book:
         given = self._store.actions(session_id, account.started_at, most)
         return account.orders.holding(now), given
 
+    def seen_at(self, session_id: str) -> str:
+        """Return the targets at which a run is seen; empty for one that is not known any more."""
+        account = self._ledger.accounts.get(session_id)
+        return "" if account is None else ", ".join(sorted(account.targets))
+
     def _account(self, session_id: str) -> Account:
         account = self._ledger.accounts.get(session_id)
         if account is None:
@@ -295,7 +300,7 @@ class Book:
         """Return who came and who went; call it once for a step that is stored."""
         accounts = self._ledger.accounts
         came = [change.verdict.session_id for change in changes if change.is_another_run]
-        begun = {session_id: ", ".join(sorted(accounts[session_id].targets)) for session_id in came}
+        begun = {session_id: self.seen_at(session_id) for session_id in came}
         before = self._over
         self._over = {sid for sid, account in accounts.items() if account.ended_at is not None}
         ended = {

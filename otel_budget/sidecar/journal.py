@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import time
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv, wire
@@ -15,16 +16,17 @@ from otel_budget.ledger.flag import Kind
 from otel_budget.model.verdict import Action
 from otel_budget.policy.words import amount
 from otel_budget.sidecar.noticed import Flickering, Unjudged
-from otel_budget.sources.notices import MOST_LINES, Notices, log_lines, one_line, some
+from otel_budget.sources.notices import MOST_LINES, Lines, Notices, one_line, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from otel_budget.model.order import Order
     from otel_budget.model.reading import Problem, Reading
     from otel_budget.model.verdict import Verdict
     from otel_budget.policy.effect import Effect
     from otel_budget.sidecar.book import Change, Step
+    from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +91,23 @@ _FLAGGED: Final = {
 }
 
 
+_SEEN: Final = "sessions are seen for the first time"
+_ACTION: Final = "sessions have a new action"
+_ENDED: Final = "sessions ended"
+_VANISHED: Final = "sessions vanished"
+_FORGOTTEN: Final = "sessions are forgotten, after a long silence"
+_OF_RUNS: Final = (_SEEN, _ACTION, _ENDED, _VANISHED, _FORGOTTEN)
+
+
 class Problems:
     """Tells each problem when it begins and when it is over, by its target and its kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         """Know of none."""
         self._known: dict[tuple[str, ...], tuple[str, int]] = {}
         """What it was about to its words, and to the readings since it was last seen."""
+        self._begun = Lines(logger, "problems", clock=clock)
+        self._over = Lines(logger, "problems are over", clock=clock)
 
     def note(self, problems: Iterable[Problem], *, said: bool, back: bool) -> None:
         """Take the problems of one reading.
@@ -110,12 +122,13 @@ class Problems:
         self._known = {**lasting, **{key: (words, 0) for key, words in now.items()}}
         if said:
             return
+        who = {words: key[0] for key, words in (*begun.items(), *over.items())}
         told = {words: f"problem: {words}" for words in begun.values()}
-        log_lines(logger, logging.WARNING, told, "problems")
+        self._begun.say(logging.WARNING, told, who.__getitem__)
         if back:
             return
         told = {words: f"no problem any more: {words}" for words in over.values()}
-        log_lines(logger, logging.INFO, told, "problems are over")
+        self._over.say(logging.INFO, told, who.__getitem__)
 
 
 def _kind(problem: Problem) -> tuple[str, ...]:
@@ -127,15 +140,27 @@ def _kind(problem: Problem) -> tuple[str, ...]:
 class Journal:
     """Writes down what became of the source and of the runs."""
 
-    def __init__(self) -> None:
-        """Have told nothing yet."""
+    def __init__(
+        self, clock: Clock = time.monotonic, seen_at: Callable[[str], str] = lambda _: ""
+    ) -> None:
+        """Have told nothing yet. seen_at: returns the target at which a run is seen, empty if none.
+
+        What it says of a target's runs counts as what that target says: it has its share of lines.
+        """
+        self._seen_at = seen_at
+        self._lines = {many: Lines(logger, many, clock=clock) for many in _OF_RUNS}
+        self._flags = {
+            kind: Lines(logger, many, clock=clock) for kind, (_, many) in _FLAGGED.items()
+        }
+        self._failing = Lines(logger, "sources changed", clock=clock)
         self._source_was_ok: bool | None = None
         self._without_run = 0
         self._verdicts: tuple[Verdict, ...] = ()
         """Those of the last step."""
         self._absence_said_at = -math.inf
-        self._problems = Problems()
-        self._unjudged, self._flickering = Unjudged(), Flickering()
+        self._problems = Problems(clock)
+        self._unjudged = Unjudged(clock, seen_at)
+        self._flickering = Flickering(clock, seen_at)
         self._lag = 0.0
         """Seconds by which samples arrive late, as it was said last."""
         self._flagged: set[tuple[str, str]] = set()
@@ -178,17 +203,15 @@ class Journal:
         self._tell_flags(step)
         self._crowded.note(crowded, logging.ERROR)
         self._unjudged.note(step.judged, step.forgotten)
-        for lines, many in (
-            ({s: f"session {s}: seen at {place}" for s, place in news.begun.items()},
-             "sessions are seen for the first time"),
-            (_changes(step.changes), "sessions have a new action"),
-            ({s: f"session {s}: ended: {state}" for s, state in news.ended.items()},
-             "sessions ended"),
-            (self._flickering.note(news.vanished, step.forgotten), "sessions vanished"),
-            ({s: f"session {s}: forgotten, after a long silence" for s in news.abandoned},
-             "sessions are forgotten, after a long silence"),
+        for many, lines in (
+            (_SEEN, {s: f"session {s}: seen at {place}" for s, place in news.begun.items()}),
+            (_ACTION, _changes(step.changes)),
+            (_ENDED, {s: f"session {s}: ended: {state}" for s, state in news.ended.items()}),
+            (_VANISHED, self._flickering.note(news.vanished, step.forgotten)),
+            (_FORGOTTEN,
+             {s: f"session {s}: forgotten, after a long silence" for s in news.abandoned}),
         ):  # fmt: skip
-            log_lines(logger, logging.INFO, lines, many)
+            self._lines[many].say(logging.INFO, lines, self._seen_at)
 
     def absent(self, seconds: float, now: float) -> None:
         """Tell that this process did not run for so long."""
@@ -217,7 +240,7 @@ class Journal:
         new = {(f"{f.kind} {f.what}", f.session_id): f for f in step.flags}
         new = {key: flag for key, flag in new.items() if key not in self._flagged}
         self._flagged = {key for key in (*self._flagged, *new) if key[1] not in step.forgotten}
-        for kind, (words, many) in _FLAGGED.items():
+        for kind, (words, _) in _FLAGGED.items():
             told = {
                 f"{flag.session_id} {flag.what}".rstrip(): f"session {flag.session_id}: "
                 + words.format(at=some([one_line(t) for t in flag.targets], ", "), what=flag.what)
@@ -225,7 +248,7 @@ class Journal:
                 if flag.kind is kind
             }
             level = logging.INFO if kind is Kind.SECOND_TARGET else logging.WARNING
-            log_lines(logger, level, told, many)
+            self._flags[kind].say(level, told, lambda about: self._seen_at(about.split()[0]))
 
     def ordered(self, session_id: str, order: Order, client: str, effect: Effect) -> None:
         """Tell what an operator ordered, for how long, and if that changes nothing."""
@@ -244,12 +267,13 @@ class Journal:
     def _tell_whether_it_answers(self, reading: Reading) -> None:
         if not reading.ok:
             details = some([problem.detail for problem in reading.problems], "; ", MOST_LINES)
-            if self._is_at_rest(reading):
-                logger.info("the source %s gives nothing now: %s", reading.source, details)
-            else:
-                logger.warning("the source %s gives nothing: %s", reading.source, details)
+            at_rest = self._is_at_rest(reading)
+            level, now = (logging.INFO, " now") if at_rest else (logging.WARNING, "")
+            said = f"the source {reading.source} gives nothing{now}: {details}"
+            self._failing.say(level, {reading.source: said})
         elif self._source_was_ok is False:
-            logger.info("the source %s answers again", reading.source)
+            said = f"the source {reading.source} answers again"
+            self._failing.say(logging.INFO, {reading.source: said})
 
     def _is_at_rest(self, reading: Reading) -> bool:
         """Tell whether only targets are gone on which every run is over, as after a batch job."""

@@ -114,7 +114,7 @@ class Loop:
         self._woken = self._cut_short = self._again = False
         """Whether to read before judging, whether the present reading had no time of its own to
         wait for answers, and whether it takes the place of such a one."""
-        self._journal = Journal()
+        self._journal = Journal(clock, book.seen_at)
         self._missed = Missed(absent, clock, telemetry.absent, self._journal.absent)
         self._judging = asyncio.Lock()
         """The book is used by one at a time."""

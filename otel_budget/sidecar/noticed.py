@@ -8,12 +8,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.sources.notices import log_lines
+from otel_budget.sources.notices import Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from otel_budget.model.verdict import Verdict
+    from otel_budget.sources.base import Clock
 
 logger = logging.getLogger("otel_budget.sidecar.journal")
 
@@ -26,9 +27,12 @@ MOST_RETURNS: Final = 3
 class Flickering:
     """Tells which runs vanished; once for a run, that it does so again and again."""
 
-    def __init__(self) -> None:
-        """Know of none."""
+    def __init__(self, clock: Clock, seen_at: Callable[[str], str]) -> None:
+        """Know of none. seen_at: as in Journal."""
         self._times: Counter[str] = Counter()
+        self._seen_at = seen_at
+        many = "sessions vanish and come back again and again"
+        self._lines = Lines(logger, many, clock=clock)
 
     def note(self, vanished: Iterable[str], forgotten: Iterable[str]) -> Mapping[str, str]:
         """Take the runs that vanished now, and those that have no verdict any more.
@@ -51,7 +55,7 @@ class Flickering:
                 )
         for name in forgotten:
             self._times.pop(name, None)
-        log_lines(logger, logging.WARNING, told, "sessions vanish and come back again and again")
+        self._lines.say(logging.WARNING, told, self._seen_at)
         return lines
 
 
@@ -61,8 +65,10 @@ class Unjudged:
     Not at once: many programs export a resource with its first use only.
     """
 
-    def __init__(self) -> None:
-        """Know of none."""
+    def __init__(self, clock: Clock, seen_at: Callable[[str], str]) -> None:
+        """Know of none. seen_at: as in Journal."""
+        self._seen_at = seen_at
+        self._lines = Lines(logger, "sessions have limits that are not judged", clock=clock)
         self._since: dict[str, float] = {}
         """Session id to when it was first so; infinite once that is told."""
 
@@ -85,4 +91,4 @@ class Unjudged:
                 )
         for name in forgotten:
             self._since.pop(name, None)
-        log_lines(logger, logging.WARNING, told, "sessions have limits that are not judged")
+        self._lines.say(logging.WARNING, told, self._seen_at)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.sources.line_budget import LineBudget
+
 if TYPE_CHECKING:
-    import logging
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from otel_budget.sources.base import Clock
 
 #: More lines of one kind at once become one line.
 MOST_LINES: Final = 20
@@ -14,17 +20,59 @@ _NAMED: Final = 3
 _LONGEST: Final = 200
 
 
-def log_lines(logger: logging.Logger, level: int, lines: Mapping[str, str], many: str) -> None:
-    """Log a line for each subject, or one for all of them if they are many.
+class Lines:
+    """Log what is to be said of many subjects at once, within what each speaker may say."""
 
-    lines: what a line is about, to the line. many: what happened to all of them, such as ``runs
-    ended``, to follow their number.
-    """
-    if len(lines) <= MOST_LINES:
-        for line in lines.values():
-            logger.log(level, "%s", line)
-        return
-    logger.log(level, "%s %s: %s", f"{len(lines):,}", many, some(list(lines), "; "))
+    def __init__(self, logger: logging.Logger, many: str, *, clock: Clock = time.monotonic) -> None:
+        """Have said nothing yet.
+
+        many: what happens to all subjects, such as ``runs ended``, to follow their number.
+        """
+        self._logger, self._many = logger, many
+        self._budget = LineBudget(clock)
+
+    def say(
+        self, level: int, lines: Mapping[str, str], speaker: Callable[[str], str] | None = None
+    ) -> None:
+        """Log a line for each subject, or one for all of a speaker, or of all, if they are many.
+
+        lines: what a line is about, to the line. speaker: returns who brought it about, such as
+        the target of a run; by default each subject speaks for itself. What is held back is logged
+        at DEBUG.
+        """
+        if not lines:
+            return
+        told: dict[str, list[str]] = defaultdict(list)
+        for about in lines:
+            told[about if speaker is None else speaker(about)].append(about)
+        shown: dict[str, str] = {}
+        for who, subjects in told.items():
+            if len(subjects) > MOST_LINES:
+                said = {who: self._all_of(subjects)}
+            else:
+                said = {about: lines[about] for about in subjects}
+            shown |= self._within_budget(who, said)
+        if len(shown) > MOST_LINES:
+            self._budget.give_back(len(shown) - 1)
+            shown = {"": self._all_of(list(shown), sum(map(len, told.values())))}
+        for line in shown.values():
+            self._logger.log(level, "%s", line)
+
+    def _within_budget(self, who: str, said: Mapping[str, str]) -> dict[str, str]:
+        shown = {}
+        for about, line in said.items():
+            held = self._budget.spend(who, about)
+            if held is None:
+                self._logger.debug("%s", line)
+            else:
+                shown[about] = line + (f" ({held:,} more like it not shown)" if held else "")
+        return shown
+
+    def _all_of(self, subjects: Sequence[str], number: int = 0) -> str:
+        named = [one_line(subject) for subject in subjects[:_NAMED]]
+        return (
+            f"{number or len(subjects):,} {self._many}: {some([*named, *subjects[_NAMED:]], '; ')}"
+        )
 
 
 def some(texts: Sequence[str], between: str, most: int = _NAMED) -> str:
@@ -44,9 +92,9 @@ def one_line(text: str) -> str:
 class Notices:
     """Say of each subject what is wrong with it: once, and again after it was something else."""
 
-    def __init__(self, logger: logging.Logger, many: str) -> None:
-        """Have said nothing yet. many: as in ``log_lines``."""
-        self._logger, self._many = logger, many
+    def __init__(self, logger: logging.Logger, many: str, *, clock: Clock = time.monotonic) -> None:
+        """Have said nothing yet. many: as in ``Lines``."""
+        self._lines = Lines(logger, many, clock=clock)
         self._said: dict[str, str] = {}
 
     def note(self, wrong: Mapping[str, str], level: int) -> None:
@@ -54,4 +102,4 @@ class Notices:
         old = {key: line for key, line in wrong.items() if self._said.get(key) == line}
         new = {k: line for k, line in wrong.items() if k not in old}
         self._said = {**old, **new}
-        log_lines(self._logger, level, new, self._many)
+        self._lines.say(level, new)

@@ -266,7 +266,7 @@ def test_a_run_that_vanishes_and_comes_back_again_and_again_is_told_once(
     log: pytest.LogCaptureFixture,
 ) -> None:
     """Several workers behind one port answer by turns: each scrape shows another one's runs."""
-    told = Flickering()
+    told = Flickering(lambda: 0.0, lambda _: "")
     lines = [told.note(["by-turns"], []) for _ in range(20)]
     assert [len(each) for each in lines] == [1, 1, 1] + [0] * 17
     (said,) = [text for text in log.messages if "by turns?" in text]

@@ -1,0 +1,89 @@
+"""How many lines each speaker may write into the log, and all of them together.
+
+What is wrong with one target must not fill the disk, nor drown what is said of another: each has
+lines of its own, a burst and then one at times. Once all together have used up theirs, each still
+has one now and then. Whoever holds a line back counts it; the next one says how many there were.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from otel_budget.sources.base import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A burst of lines, then one in so many seconds."""
+
+    burst: int
+    every: float
+
+
+#: One subject, such as a run; one speaker, such as the target that shows it; all of one kind.
+ABOUT: Final = Rate(5, 60.0)
+SPEAKER: Final = Rate(30, 10.0)
+ALL: Final = Rate(300, 1.0)
+#: Seconds after which a speaker has a line again even if all together have none left.
+HEARD: Final = 600.0
+#: Subjects and speakers that are remembered, those that spoke last.
+MOST_KNOWN: Final = 10_000
+
+
+@dataclass(slots=True)
+class _Purse:
+    left: float
+    at: float
+    spoke: float = float("-inf")
+    held: int = 0
+    """Lines held back since the last one."""
+
+    def fill(self, rate: Rate, now: float) -> bool:
+        """Take what time has brought; return whether there is enough for a line."""
+        self.left = min(float(rate.burst), self.left + (now - self.at) / rate.every)
+        self.at = now
+        return self.left >= 1
+
+
+class LineBudget:
+    """Says of each line whether it may be written."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        """Nobody has said anything yet."""
+        self._clock = clock
+        self._about: OrderedDict[str, _Purse] = OrderedDict()
+        self._speakers: OrderedDict[str, _Purse] = OrderedDict()
+        self._all = _Purse(ALL.burst, clock())
+
+    def spend(self, speaker: str, about: str) -> int | None:
+        """Return how many lines of a speaker were held back since its last; None to hold this back.
+
+        about: the subject, of which a speaker may have many; the same as the speaker if it has one.
+        """
+        now = self._clock()
+        own = _known(self._speakers, speaker, SPEAKER, now)
+        subject = own if about == speaker else _known(self._about, about, ABOUT, now)
+        enough = subject.fill(SPEAKER if subject is own else ABOUT, now) and own.fill(SPEAKER, now)
+        if not enough or not (self._all.fill(ALL, now) or now - own.spoke >= HEARD):
+            own.held += 1
+            return None
+        for purse in {id(one): one for one in (subject, own, self._all)}.values():
+            purse.left = max(0.0, purse.left - 1)
+        own.spoke, held, own.held = now, own.held, 0
+        return held
+
+    def give_back(self, lines: int) -> None:
+        """Take back what was let through and then made part of one line."""
+        self._all.left = min(float(ALL.burst), self._all.left + lines)
+
+
+def _known(purses: OrderedDict[str, _Purse], name: str, rate: Rate, now: float) -> _Purse:
+    purse = purses.pop(name, None) or _Purse(rate.burst, now)
+    purses[name] = purse
+    if len(purses) > MOST_KNOWN:
+        purses.popitem(last=False)
+    return purse

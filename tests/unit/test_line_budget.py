@@ -1,0 +1,185 @@
+"""One that has much to say fills no log, and drowns no other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from otel_budget.ledger.flag import Flag, Kind
+from otel_budget.model.reading import Problem, Reading
+from otel_budget.model.verdict import Action, Reason
+from otel_budget.sidecar.book import Change, News, Step
+from otel_budget.sidecar.journal import Journal
+from otel_budget.sources.line_budget import ABOUT, ALL, HEARD, SPEAKER, LineBudget
+from otel_budget.sources.notices import MOST_LINES, Lines, Notices
+from tests.sidecar_fixtures import SteadyClock, verdict
+
+logger = logging.getLogger("otel_budget.test")
+TIMES = 5_000
+"""Steps, of a second each, in which a target has something new to say, twenty times over."""
+EACH = 20
+MOST = SPEAKER.burst + TIMES / SPEAKER.every + 1
+"""Lines of one kind from one target in that time."""
+
+Said = Callable[[str], list[str]]
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Said:
+    """Return the lines of the log that hold some words."""
+    caplog.set_level(logging.INFO)
+    return lambda words: [text for text in caplog.messages if words in text]
+
+
+@pytest.fixture
+def clock() -> SteadyClock:
+    """A clock of the test's own."""
+    return SteadyClock(1000.0)
+
+
+def seen_at(session_id: str) -> str:
+    """All runs but one are at one target."""
+    return "http://honest" if session_id.startswith("honest") else "http://hostile"
+
+
+def changed(session_id: str, sequence: int, action: Action) -> Change:
+    """A run with a new action."""
+    now = verdict(session_id, sequence, action=action)
+    other = Action.STOP if action is Action.CONTINUE else Action.CONTINUE
+    return Change(verdict(session_id, sequence - 1, action=other), now)
+
+
+def test_a_target_with_ever_new_runs_leaves_room_for_anothers_stop(
+    clock: SteadyClock, said: Said
+) -> None:
+    """It makes up ids, ends them, lets them vanish, and has them flagged: 100,000 times each."""
+    journal = Journal(clock, seen_at)
+    for step in range(TIMES):
+        ids = tuple(f"made-up-{step}-{n}" for n in range(EACH))
+        news = News(dict.fromkeys(ids, "http://hostile"), dict.fromkeys(ids, "completed"), ids, ids)
+        flags = tuple(Flag(Kind.CONCURRENT, one, ("http://hostile",), "") for one in ids)
+        changes = [changed(one, step * 100 + 2, Action.STOP) for one in ids]
+        if step == TIMES // 2:
+            changes.append(changed("honest", step * 100 + 99, Action.STOP))
+        journal.stepped(Step(changes=tuple(changes), news=news, flags=flags, forgotten=ids))
+        clock.advance(1)
+    for words in (": seen at", ": ended", "vanished", "forgotten", "alive under", "made-up"):
+        assert 1 < len(said(words)) <= 6 * MOST, words
+    assert len(said(": seen at")) <= MOST
+    assert len(said("honest")) == 1
+    assert any("more like it not shown" in line for line in said(": seen at")[SPEAKER.burst :])
+
+
+def test_a_run_that_goes_to_and_fro_leaves_room_for_another_at_its_target(
+    clock: SteadyClock, said: Said
+) -> None:
+    """It shows another limit at each scrape."""
+    journal = Journal(clock, lambda _: "http://shared")
+    for step in range(100_000):
+        action = Action.STOP if step % 2 else Action.CONTINUE
+        changes = [changed("to-and-fro", step + 2, action)]
+        if step == 50_000:
+            changes.append(changed("quiet", 7, Action.STOP))
+        journal.stepped(Step(changes=tuple(changes)))
+        clock.advance(0.01)
+    assert len(said("to-and-fro")) <= ABOUT.burst + 1000 / ABOUT.every + 1
+    assert len(said("session quiet: stop")) == 1
+
+
+def test_errors_with_ever_other_words_are_a_bounded_number_of_lines(
+    clock: SteadyClock, said: Said
+) -> None:
+    """Each is another problem by its words; so is that the one before is over."""
+    journal = Journal(clock, seen_at)
+    for step in range(100_000):
+        words = "".join(chr(97 + int(digit)) for digit in str(step))
+        found = [Problem("http://hostile", Reason.SOURCE_ERROR, f"http://hostile: {words}")]
+        if step == 50_000:
+            found.append(Problem("http://honest", Reason.SOURCE_ERROR, "http://honest: refused"))
+        journal.read(Reading("scrape", clock(), problems=tuple(found)))
+        clock.advance(0.05)
+    assert 1 < len(said("problem: http://hostile")) <= MOST
+    assert 1 < len(said("no problem any more: http://hostile")) <= MOST
+    assert len(said("problem: http://honest")) == 1
+
+
+def test_a_source_that_comes_and_goes_is_a_bounded_number_of_lines(
+    clock: SteadyClock, said: Said
+) -> None:
+    """It fails every other time."""
+    journal = Journal(clock, seen_at)
+    for step in range(100_000):
+        refused = (Problem("t", Reason.SOURCE_ERROR, f"t: refused {step}"),)
+        failed = Reading("scrape", clock(), problems=refused, answered=False)
+        journal.read(failed if step % 2 else Reading("scrape", clock()))
+        clock.advance(0.05)
+    assert 1 < len(said("the source scrape")) <= MOST
+
+
+def test_a_notice_that_changes_at_each_scrape_drowns_no_other(
+    clock: SteadyClock, said: Said
+) -> None:
+    """As of a page whose odd timestamps are odd in another way each time."""
+    notices = Notices(logger, "targets are odd", clock=clock)
+    for step in range(100_000):
+        wrong = {"http://hostile": f"hostile is odd: {step}"}
+        if step >= 50_000:
+            wrong["http://honest"] = "honest is odd"
+        notices.note(wrong, logging.WARNING)
+        clock.advance(0.05)
+    assert 1 < len(said("hostile is odd")) <= MOST
+    assert len(said("honest is odd")) == 1
+
+
+def test_a_hostile_fleet_has_a_bound_in_all_and_each_is_heard_now_and_then(
+    clock: SteadyClock, said: Said
+) -> None:
+    """Fewer at a time than what becomes one line."""
+    lines = Lines(logger, "things happen", clock=clock)
+    for step in range(TIMES):
+        told = {f"t{(step * EACH + n) % 1000}": f"line {step}-{n}" for n in range(EACH)}
+        lines.say(logging.WARNING, told)
+        clock.advance(1)
+    assert len(said("line")) <= ALL.burst + TIMES / ALL.every + 1000 * (TIMES / HEARD + 1)
+    lines.say(logging.WARNING, {"quiet": "a quiet one"})
+    assert len(said("a quiet one")) == 1
+
+
+def test_what_is_held_back_is_at_debug(
+    clock: SteadyClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For who wants all of it."""
+    caplog.set_level(logging.DEBUG)
+    lines = Lines(logger, "things happen", clock=clock)
+    for n in range(100):
+        lines.say(logging.INFO, {"t": f"line {n}"})
+    assert len(caplog.messages) == 100
+    shown = [record for record in caplog.records if record.levelno == logging.INFO]
+    assert len(shown) == SPEAKER.burst
+    clock.advance(SPEAKER.every)
+    lines.say(logging.INFO, {"t": "the next"})
+    assert caplog.messages[-1] == "the next (70 more like it not shown)"
+
+
+def test_many_at_once_from_one_target_are_one_line_beside_anothers(
+    clock: SteadyClock, said: Said
+) -> None:
+    """They are not mixed: the other one keeps its words."""
+    lines = Lines(logger, "sessions stop", clock=clock)
+    told = {f"many-{n}": f"session many-{n} stops" for n in range(MOST_LINES + 1)}
+    lines.say(logging.INFO, {**told, "honest": "session honest stops"}, seen_at)
+    assert said("") == [
+        "21 sessions stop: many-0; many-1; many-2; and 18 more", "session honest stops"
+    ]  # fmt: skip
+
+
+def test_what_is_remembered_of_speakers_is_bounded(clock: SteadyClock) -> None:
+    """However many ids are made up."""
+    budget = LineBudget(clock)
+    for n in range(20_000):
+        budget.spend("http://hostile", f"made-up-{n}")
+        budget.spend(f"t{n}", f"t{n}")
+    assert len(budget._about) <= 10_000
+    assert len(budget._speakers) <= 10_000
