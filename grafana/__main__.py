@@ -68,10 +68,10 @@ def main() -> int:
     """Write, or check; the exit status is 1 if a file is out of date."""
     parser = argparse.ArgumentParser(prog="python -m grafana", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
-    parser.add_argument("--runbooks", type=_page, default="", metavar="URL")
+    parser.add_argument("--runbooks", type=_page, metavar="URL")
     given = parser.parse_args()
     stale = []
-    for path, text in documents(given.runbooks).items():
+    for path, text in documents(given.runbooks or "").items():
         if not given.check:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
