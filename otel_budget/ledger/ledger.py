@@ -17,6 +17,7 @@ from otel_budget import semconv
 from otel_budget.ledger.absences import Absences
 from otel_budget.ledger.account import NOTHING_NEW, Account
 from otel_budget.ledger.active import active_of
+from otel_budget.ledger.completeness import completed
 from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.ledger.incarnation import COUNTED, lies_ahead
 from otel_budget.ledger.rivals import Rival, are_both_alive, is_newer, is_old, join, replaces
@@ -120,11 +121,21 @@ class Ledger:
         self._trouble = trouble
         in_order = sorted(reading.sessions, key=lambda s: s.facts.incarnation_at or 0.0)
         for session in self._let_in(in_order, reading.session_limit):
-            partial = self._trouble_at(session.target) is not None
+            whole = session.target not in trouble
             if session.sampled_at > reading.read_at:
                 # It would hide silence, and hold up the counters, until its time had come.
                 session = session._replace(sampled_at=reading.read_at)  # noqa: PLW2901
-            self._observe(session, reading, confirmed=not partial)
+            if whole and "" in trouble:
+                session, whole = self._completed(session)  # noqa: PLW2901
+            self._observe(session, reading, confirmed=whole)
+
+    def _completed(self, reading: SessionReading) -> tuple[SessionReading, bool]:
+        """Return a reading with what a partial answer leaves out, and whether that is nothing."""
+        account = self.accounts.get(reading.session_id)
+        if account is not None and _is_another(account, reading.facts.started_at):
+            rival = self._rivals.get(reading.session_id, {}).get(reading.facts.started_at or 0.0)
+            account = None if rival is None else rival.account
+        return completed(account, reading)
 
     def _let_in(
         self, sessions: Sequence[SessionReading], limit: int | None

@@ -84,7 +84,7 @@ class View:
             facts.duration is not None
             and facts.state not in semconv.ENDED_STATES
             and not reading.implausible
-            and reading.counters == (self.shown or self._stored())
+            and reading.counters == self.known_series()
         )
 
     def keeps(self, at: float) -> bool:
@@ -92,9 +92,9 @@ class View:
         before, self.kept = self.kept, at - self.seen_at > _KEPT_AFTER
         return self.kept and not before
 
-    def _stored(self) -> dict[tuple[str, str], Number]:
-        """Return the newest sample as it was stored."""
-        return {key: state.last for key, state in self.series.items()}
+    def known_series(self) -> Mapping[tuple[str, str], Number]:
+        """Return the newest sample; as it was stored, if there was none since."""
+        return self.shown or {key: state.last for key, state in self.series.items()}
 
     def observe(self, reading: SessionReading) -> tuple[int, bool]:
         """Take in one reading that is not older than the last.

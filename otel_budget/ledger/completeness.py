@@ -1,0 +1,65 @@
+"""Whether a reading shows all that is known of a run, where the answer it is from is not whole.
+
+That something is missing of an answer does not say that something of this run is: a store that is
+away may hold none of it, or the same as another one that is there. So what is known decides:
+
+- A run that shows each series that it showed before, and as many limits as it says it has, is
+  judged by them.
+- What is left out of a run that is known stays as it is known, and the run is not fresh by the
+  rest.
+- Of a run that was never seen before nothing can be compared: it has to say how many limits it
+  has, or be seen once more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.incarnation import Incarnation
+    from otel_budget.model.reading import SessionFacts, SessionReading
+
+#: Facts that a process which stated them goes on to state; limits and progress have their number.
+_LASTING: Final = (
+    "started_at", "incarnation_at", "duration", "active", "state", "optional_series",
+    "unpriced_calls", "unknown_usage_calls", "estimated_calls", "completion_threshold",
+)  # fmt: skip
+
+
+def completed(account: Account | None, reading: SessionReading) -> tuple[SessionReading, bool]:
+    """Return a reading with what it leaves out of the run, and whether there is nothing of it.
+
+    account: of the run in the reading, if that is known.
+    """
+    facts = reading.facts
+    if account is None:
+        return reading, _says_all_limits(facts)
+    seen = [i for i in account.incarnations.values() if _may_be_of(i, reading)]
+    if not seen:
+        resources = {resource for resource, _ in reading.counters}
+        return reading, _says_all_limits(facts) and account.totals().keys() <= resources
+    incarnation = max(seen, key=lambda one: one.place)
+    series = incarnation.views[reading.target].known_series()
+    lost = series.keys() - reading.counters.keys()
+    if lost:
+        reading = reading._replace(counters={**series, **reading.counters})
+    return reading, not lost and _states_as_much(facts, incarnation.facts)
+
+
+def _may_be_of(incarnation: Incarnation, reading: SessionReading) -> bool:
+    stated = reading.facts.incarnation_at
+    return reading.target in incarnation.views and stated in (None, incarnation.started_at)
+
+
+def _says_all_limits(facts: SessionFacts) -> bool:
+    return facts.optional_series == len(facts.limits) + (facts.progress is not None)
+
+
+def _states_as_much(facts: SessionFacts, known: SessionFacts) -> bool:
+    for name in _LASTING:
+        if getattr(facts, name) is None and getattr(known, name) is not None:
+            return False
+    if facts.optional_series is not None:
+        return _says_all_limits(facts)
+    return known.limits.keys() <= facts.limits.keys()
