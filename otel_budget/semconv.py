@@ -280,6 +280,9 @@ TICK_FAILURES: Final = _counter("otel_budget_sidecar_tick_failures_total",
 UNREADABLE_ROWS: Final = _counter("otel_budget_sidecar_unreadable_rows_total",
     "Rows of the storage that could not be read. Each is put aside; what its run used is known in "
     "part at most, and shown as at least that.")
+STORAGE_RENEWALS: Final = _counter("otel_budget_sidecar_storage_renewals_total",
+    "Times the storage's file was found moved, removed, replaced or damaged while it was used, and "
+    "was begun anew with all that is known.")
 ABSENT_SECONDS: Final = _counter("otel_budget_sidecar_absent_seconds_total",
     "Seconds the sidecar's process did not run (stopped, asleep, starved): no run's silence.")
 SIDECAR_SESSIONS: Final = _gauge("otel_budget_sidecar_sessions", "Sessions in the ledger.")
@@ -297,7 +300,7 @@ SIDECAR_METRICS: Final = (
     LIMIT_UNJUDGED, VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, TARGETS_FAILING,
     UNMATCHED_TARGETS, DATA_AGE, SOURCE_DELAY, INCONCLUSIVE,
     DROPPED_SAMPLES, RESETS, CONCURRENT, SECOND_TARGETS, ALTERNATING, VANISHED_RUNS,
-    TICK_OVERRUNS, TICK_FAILURES, UNREADABLE_ROWS,
+    TICK_OVERRUNS, TICK_FAILURES, UNREADABLE_ROWS, STORAGE_RENEWALS,
     ABSENT_SECONDS, SIDECAR_SESSIONS, EXPIRED_VERDICTS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS,
     BUILD_INFO,
 )

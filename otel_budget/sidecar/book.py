@@ -102,6 +102,8 @@ class Step:
     """Seconds by which samples arrive late, steadily: the most of any run."""
     unreadable_rows: int = 0
     """Rows of the storage that could not be read since the process began."""
+    renewals: int = 0
+    """How often its file was begun anew since then, as it was gone or damaged."""
 
 
 class Book:
@@ -192,6 +194,7 @@ class Book:
             resets=dict(self._ledger.resets),
             lag=self._ledger.lag,
             unreadable_rows=self._store.unreadable,
+            renewals=self._store.renewals,
         )
 
     def order(
@@ -336,13 +339,17 @@ class Book:
     def _commit(self, changes: list[Change]) -> None:
         sequence = self._sequence + len(changes)
         live = self._ledger.accounts
+        known: dict[str, Verdict] = {}
+        if self._store.renew():
+            self._stored.clear()
+            known = {sid: one.verdict for sid, one in self._published.items() if sid in live}
         fresh = [a for sid, a in live.items() if not _is_stored(a, self._stored.get(sid))]
         gone = [
             account
             for account in self._leaving
             if self._stored.get(account.session_id) != _Mark.of(account, archived=True)
         ]
-        verdicts = [change.verdict for change in changes]
+        verdicts = [*{**known, **{c.verdict.session_id: c.verdict for c in changes}}.values()]
         self._store.commit(
             Changes(sequence, self._by_wall(fresh), self._by_wall(gone), verdicts, self._action)
         )

@@ -161,6 +161,8 @@ class Journal:
         self._problems = Problems(clock)
         self._unjudged = Unjudged(clock, seen_at)
         self._flickering = Flickering(clock, seen_at)
+        self._not_stored = ""
+        """Why the last step could not be stored, if it could not."""
         self._lag = 0.0
         """Seconds by which samples arrive late, as it was said last."""
         self._flagged: set[tuple[str, str]] = set()
@@ -190,10 +192,23 @@ class Journal:
                     "address, and has a run begun?", reading.source, NO_RUN_AFTER,
                 )  # fmt: skip
 
+    def not_stored(self, problem: Exception) -> None:
+        """Tell why a step could not be stored: once, until it is something else or over."""
+        words = one_line(f"{type(problem).__name__}: {problem}")
+        if words != self._not_stored:
+            self._not_stored = words
+            logger.error(
+                "this tick failed; no verdict was published: it could not be stored (%s). Each "
+                "tick tries again; until then leases run out, and orders are refused", words,
+            )  # fmt: skip
+
     def stepped(self, step: Step) -> None:
         """Tell which runs came, which have a new action, and which went."""
         news = step.news
         self._verdicts = step.verdicts
+        if self._not_stored:
+            self._not_stored = ""
+            logger.info("the storage can be written again; verdicts are published")
         self._tell_delay(step.lag)
         crowded = {
             target: f"target {one_line(target)} shows more runs than session_limit allows: the "

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from otel_budget.model.verdict import Reason
 from otel_budget.publish.nudge import Nudged
 from otel_budget.sidecar.absence import Missed
 from otel_budget.sidecar.journal import Journal
+from otel_budget.sidecar.storage_file import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -287,6 +289,10 @@ class Loop:
             step = await self._stepped(
                 self._book.step, reading, settings.rules, settings.forget_after, now
             )
+        except (sqlite3.Error, OSError, StoreError) as exc:
+            self._journal.not_stored(exc)
+            self._telemetry.tick_failed()
+            return
         except Exception:
             # Whatever it was, the runs out there still want to be judged at the next tick.
             logger.exception("this tick failed; no verdict was published")

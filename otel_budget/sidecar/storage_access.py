@@ -8,6 +8,7 @@ the platform has no such lock, or no memory that processes share, it is SQLite's
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -15,10 +16,18 @@ import os
 import sqlite3
 import struct
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Final
 
-from otel_budget.sidecar.storage_file import check_version, check_whole, in_use
+from otel_budget.sidecar.storage_file import (
+    check_version,
+    check_whole,
+    in_use,
+    set_aside,
+    side_files,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -31,16 +40,40 @@ _LOG_SIZE: Final = 64 << 20
 _HELD: Final = (errno.EACCES, errno.EAGAIN)
 
 
-@dataclass(frozen=True, slots=True)
+#: Device and number of a file, by whatever name.
+FileId = tuple[int, int]
+
+
+@dataclass(slots=True)
 class Storage:
     """An open storage that no other sidecar has."""
 
+    path: str
     connection: sqlite3.Connection
     file: BinaryIO
     """Holds the lock."""
+    parts: Mapping[Path, FileId]
+    """Path of the file, and of those beside it, to what is there; empty where a file system has no
+    lasting numbers for its files."""
+    damage: str = ""
+    """What SQLite found wrong with it while it was used."""
+    is_open: bool = True
+
+    def problem(self) -> str:
+        """Return why it cannot be used any more; empty if it can."""
+        if self.damage or not self.is_open:
+            return self.damage or "it is closed"
+        for path, known in self.parts.items():
+            try:
+                if file_id(path.stat()) != known:
+                    return f"{path} is another file now"
+            except OSError as exc:
+                return f"{path} is gone: {exc.strerror}"
+        return ""
 
     def close(self) -> None:
         """Close it. The lock goes last: closing a file ends all locks on it, SQLite's too."""
+        self.is_open = False
         self.connection.close()
         self.file.close()
 
@@ -55,15 +88,16 @@ def open_storage(path: str, patience: float) -> Storage:
     file = os.fdopen(handle, "rb", buffering=0)
     try:
         if _locked(path, handle, patience):
+            _without_stray_log(path, handle)
             try:
-                return Storage(_connected(path, patience, "NORMAL"), file)
+                return _storage(path, _connected(path, patience, "NORMAL"), file)
             except sqlite3.OperationalError as exc:
                 if "locked" in str(exc):
                     raise
                 problem = str(exc)
         else:
             problem = "no file locks"
-        found = Storage(_connected(path, patience, "EXCLUSIVE"), file)
+        found = _storage(path, _connected(path, patience, "EXCLUSIVE"), file)
     except BaseException:
         file.close()
         raise
@@ -72,6 +106,40 @@ def open_storage(path: str, patience: float) -> Storage:
         "needs (%s)", path, problem,
     )  # fmt: skip
     return found
+
+
+def check_free(path: Path) -> None:
+    """Raise StoreError if another sidecar uses a file."""
+    with path.open("r+b", buffering=0) as file:
+        _locked(str(path), file.fileno(), 0.0)
+
+
+def file_id(stat: os.stat_result) -> FileId:
+    """Return what tells a file from every other one."""
+    return stat.st_dev, stat.st_ino
+
+
+def _storage(path: str, connection: sqlite3.Connection, file: BinaryIO) -> Storage:
+    parts = {}
+    for part in (Path(path), *side_files(path)):
+        with contextlib.suppress(OSError):
+            parts[part] = file_id(part.stat())
+    if parts.get(Path(path)) != file_id(os.fstat(file.fileno())):
+        parts = {}
+    return Storage(path, connection, file, parts)
+
+
+def _without_stray_log(path: str, handle: int) -> None:
+    """Put a log aside that belongs to another file: to one that was moved away, or removed."""
+    if os.fstat(handle).st_size:
+        return
+    stray = [part for part in side_files(path) if part.exists()]
+    if stray:
+        aside = set_aside(path, "stray", stray)
+        logger.error(
+            "storage %s: there was a log beside it and no file that it belongs to; it is %s-wal "
+            "now. Was the file moved without it, or removed?", path, aside,
+        )  # fmt: skip
 
 
 def _locked(path: str, handle: int, patience: float) -> bool:

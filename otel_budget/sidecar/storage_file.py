@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection, DatabaseError
+from typing import TYPE_CHECKING
 
 from otel_budget import wire
 from otel_budget.errors import OtelBudgetError
 from otel_budget.ledger import record
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 logger = logging.getLogger(__name__)
 
@@ -137,14 +142,23 @@ def check_whole(connection: Connection) -> None:
         raise DatabaseError(answer)
 
 
-def set_aside(path: str) -> str:
-    """Rename a damaged file and what belongs to it; return its new name."""
-    suffix = f".damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-    for part in ("-wal", "-shm", ""):
-        file = Path(path + part)
-        if file.exists():
-            file.rename(path + suffix + part)
-    return path + suffix
+def side_files(path: str) -> tuple[Path, Path]:
+    """Return the paths of what SQLite keeps beside a file: its log, and the log's index."""
+    real = os.path.realpath(path)
+    return Path(f"{real}-wal"), Path(f"{real}-shm")
+
+
+def set_aside(path: str, why: str = "damaged", parts: Collection[Path] | None = None) -> str:
+    """Rename a file that cannot be used and what belongs to it; return its new name.
+
+    parts: which of it to rename, if that is not all of it.
+    """
+    real = Path(os.path.realpath(path))
+    aside = f"{real}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    for part in (*side_files(path), real):
+        if part.exists() and (parts is None or part in parts):
+            part.rename(aside + str(part).removeprefix(str(real)))
+    return aside
 
 
 def in_use(path: str) -> StoreError:

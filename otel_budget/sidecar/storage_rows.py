@@ -73,7 +73,7 @@ class Rows:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         """Take the connection."""
-        self._db = db
+        self.db = db
         self.unreadable = 0
         """Rows so far that could not be read."""
 
@@ -85,7 +85,7 @@ class Rows:
         load: takes a row's text, and its key if that can be read; raises Misplaced, or one of
         UNREADABLE_ROW. Raises sqlite3.Error where SQLite itself cannot read.
         """
-        rows = self._db.execute(
+        rows = self.db.execute(
             "SELECT rowid, CAST(session_id AS BLOB), CAST(started_at AS BLOB), "  # noqa: S608 - constants
             f"CAST(body AS BLOB) FROM {table} {where}",
             values,
@@ -112,14 +112,14 @@ class Rows:
         self.unreadable += len(rows)
         kept = "they are kept in the table unreadable"
         try:
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.execute(UNREADABLE)
-                self._db.executemany(
+            with self.db:
+                self.db.execute("BEGIN IMMEDIATE")
+                self.db.execute(UNREADABLE)
+                self.db.executemany(
                     "INSERT INTO unreadable VALUES (?, ?, ?, ?)",
                     [(table, *("" if v is None else _text(v) for v in row[1:])) for row in rows],
                 )
-                self._db.executemany(
+                self.db.executemany(
                     f"DELETE FROM {table} WHERE rowid = ?",  # noqa: S608 - constant
                     [row[:1] for row in rows],
                 )

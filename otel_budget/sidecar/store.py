@@ -24,6 +24,7 @@ from otel_budget.ledger.seal import sealed, unsealed
 from otel_budget.sidecar.recovery import recovered
 from otel_budget.sidecar.storage_access import Storage, open_storage
 from otel_budget.sidecar.storage_file import StoreError, advice, check_kind, set_aside
+from otel_budget.sidecar.storage_renewal import is_damage, renewed
 from otel_budget.sidecar.storage_rows import Key, Misplaced, Rows
 
 if TYPE_CHECKING:
@@ -79,17 +80,38 @@ class Store:
 
     def __init__(self, storage: Storage, time: Callable[[], float]) -> None:
         """Take over a storage that is open. time: returns Unix seconds."""
-        self._storage, self._db, self._time = storage, storage.connection, time
+        self._storage, self._time = storage, time
+        self._rows = Rows(storage.connection)
+        self.renewals = 0
+        """How often the file was begun anew, as it was gone or damaged."""
         # Not at once: a machine that just started may not know what time it is.
         self._purged_at = time()
         self._live: dict[str, str] = {}
         """Session id to the key under which its live account is on disk."""
-        self._rows = Rows(self._db)
 
     @property
     def unreadable(self) -> int:
         """Return the number of rows so far that could not be read."""
         return self._rows.unreadable
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        return self._storage.connection
+
+    def renew(self) -> bool:
+        """Begin the file anew if it is not in its place any more, or damaged.
+
+        Return True if what was stored is not in it, so that all has to be written. Raises
+        StoreError, OSError or sqlite3.Error for as long as that cannot be done.
+        """
+        if not self._storage.problem():
+            return False
+        self._storage, whole = renewed(self._storage)
+        self._rows.db = self._storage.connection
+        self.renewals += 1
+        if not whole:
+            self._live.clear()
+        return not whole
 
     def load(self) -> Restored:
         """Return the live accounts, their last verdicts and the sequence."""
@@ -115,7 +137,13 @@ class Store:
         """Return the account of a run that was forgotten; None if there is none."""
         key = Key.of(session_id, started_at)
         where = "WHERE session_id = ? AND started_at = ? AND archived = 1"
-        read = self._rows.readable("account", where, _account, *key)
+        try:
+            read = self._rows.readable("account", where, _account, *key)
+        except sqlite3.DatabaseError as exc:
+            if not is_damage(exc):
+                raise
+            self._storage.damage = f"it is damaged ({exc})"
+            return recovered(session_id, started_at, self._time())
         if read.found:
             return read.found[0]
         return self._recovered(key) if read.lost or read.misplaced else None
@@ -166,7 +194,9 @@ class Store:
             if purging:
                 self._purge(now)
             self._db.execute("COMMIT")
-        except BaseException:
+        except BaseException as exc:
+            if isinstance(exc, sqlite3.DatabaseError) and is_damage(exc):
+                self._storage.damage = f"it is damaged ({exc})"
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise

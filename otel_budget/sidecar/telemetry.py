@@ -195,6 +195,7 @@ class Telemetry(Collector):
         yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})
         yield _counter(semconv.TICK_FAILURES, {(): self._failures})
         yield _counter(semconv.UNREADABLE_ROWS, {(): self._step.unreadable_rows})
+        yield _counter(semconv.STORAGE_RENEWALS, {(): self._step.renewals})
         yield _counter(semconv.ABSENT_SECONDS, {(): self._absent_seconds})
         yield _counter(semconv.REFUSED_REQUESTS, _by_one(self._refused))
 
