@@ -222,5 +222,12 @@ def conditions() -> tuple[Condition, ...]:
             "It lags: fewer targets for each sidecar, or a longer interval.",
             wait="10m",
         ),
+        _growing(
+            "OtelBudgetRestartLoop", semconv.RESTART_LOOPS, "15m",
+            "Runs were started again {value} times within 15m at the sidecar at {instance} after "
+            "others of their id that did not complete; {sessions} runs are judged",
+            "Each begins at 0: a program that crashes, or is stopped, and is started again under "
+            "one id spends its limit each time. The sidecar's log names it.",
+        ),
         _reload_failed(),
     )  # fmt: skip

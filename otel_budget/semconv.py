@@ -54,7 +54,9 @@ OTHER: Final = "other"
 UNATTRIBUTED: Final = "unattributed"
 
 SESSION_STATES: Final = ("running", "paused", "completed", "stopped", "failed")
-ENDED_STATES: Final = ("completed", "stopped", "failed")
+RUNNING: Final = "running"
+COMPLETED: Final = "completed"
+ENDED_STATES: Final = (COMPLETED, "stopped", "failed")
 #: Of a run that did not say that it ended, and whose target was taken away in order, or answers and
 #: does not show it any more. The sidecar's word, no run says it of itself.
 VANISHED: Final = "vanished"
@@ -267,6 +269,11 @@ CONCURRENT: Final = _counter("otel_budget_sidecar_concurrent_processes_total",
 SECOND_TARGETS: Final = _counter("otel_budget_sidecar_second_targets_total",
     "Targets that were found to show a run beside the one that does: other ways to its process, or "
     "somebody else's page.")
+GOING_ON: Final = _counter("otel_budget_sidecar_ended_runs_going_on_total",
+    "Runs that said that they are over and went on all the same; they are judged as running.")
+RESTART_LOOPS: Final = _counter("otel_budget_sidecar_restart_loops_total",
+    "Runs that took the place of another one of their id that did not complete, from the third in "
+    "a row on: each begins at 0, together they may spend a limit many times over.")
 ALTERNATING: Final = _counter("otel_budget_sidecar_alternating_series_total",
     "Times a series was found to be written by several processes in turn: what it comes to is "
     "about right only.")
@@ -299,8 +306,8 @@ SIDECAR_METRICS: Final = (
     VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, WARNING_LIMIT, UTILIZATION, EXHAUSTION,
     LIMIT_UNJUDGED, VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, TARGETS_FAILING,
     UNMATCHED_TARGETS, DATA_AGE, SOURCE_DELAY, INCONCLUSIVE,
-    DROPPED_SAMPLES, RESETS, CONCURRENT, SECOND_TARGETS, ALTERNATING, VANISHED_RUNS,
-    TICK_OVERRUNS, TICK_FAILURES, UNREADABLE_ROWS, STORAGE_RENEWALS,
+    DROPPED_SAMPLES, RESETS, CONCURRENT, SECOND_TARGETS, GOING_ON, RESTART_LOOPS, ALTERNATING,
+    VANISHED_RUNS, TICK_OVERRUNS, TICK_FAILURES, UNREADABLE_ROWS, STORAGE_RENEWALS,
     ABSENT_SECONDS, SIDECAR_SESSIONS, EXPIRED_VERDICTS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS,
     BUILD_INFO,
 )

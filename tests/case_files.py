@@ -70,6 +70,7 @@ SHAPES: dict[str, Any] = {
             "ended": VALUE, "implausible_for": VALUE, "silent_for": VALUE, "spacing": VALUE,
             "trouble": VALUE, "listened_for": VALUE, "at_least": [VALUE], **_DOUBT,
             "also": [VALUE], "concurrent": VALUE, "second": VALUE, "ahead": VALUE,
+            "goes_on": VALUE, "restarts": VALUE,
             "started_at": VALUE,
         },
     },

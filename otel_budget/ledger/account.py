@@ -22,6 +22,7 @@ from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.incarnation import SILENT_GAPS, UNSURE, Incarnation, totals_of
 from otel_budget.ledger.pace import Pace
 from otel_budget.ledger.processes import hand_on, incarnation_of, is_outlived, second_target
+from otel_budget.ledger.restarts import NO_RESTARTS
 from otel_budget.ledger.runs import alive, by_run, newest_of, said_together, used_together
 from otel_budget.model.doubt import Doubt
 from otel_budget.model.order import NO_ORDERS
@@ -52,6 +53,8 @@ class Observed(NamedTuple):
     """What another target is that shows the run beside the one that does."""
     alternating: frozenset[str] = _NONE
     """The resources of which a series is found to be written by several processes."""
+    goes_on: bool = False
+    """True if it is found to go on although it says that it is over."""
 
 
 NOTHING_NEW = Observed()
@@ -72,6 +75,12 @@ class Account(Pace):
         self.floor: dict[str, Number] = {}
         """Per resource, what the run used at least, where nothing more of it could be read."""
         self.first_seen_at = first_seen_at
+        self.known_from = first_seen_at
+        """When somebody first heard of it: it has lasted since then at least, whatever it says."""
+        self.shown_at = first_seen_at
+        """When a reading showed it last, be it with samples that are old or not whole."""
+        self.restarts = NO_RESTARTS
+        """The runs of its id before it that did not complete, if they came one after the other."""
         self.superseded: tuple[float, ...] = ()
         """Start times of runs of the same id that are over; the newest few."""
         self.unsure: dict[str, int] = {}
@@ -82,6 +91,8 @@ class Account(Pace):
         self._alive: list[Incarnation] = []
         """The incarnations that count in ``facts``, if there are several; as of the last sample."""
         self.ended_at: float | None = None
+        self.went_on = False
+        """True once it went on although it said that it is over."""
         self.shown_in = 0
         """Number of the reading that showed it last, as the ledger counts them."""
         self.lost_target_at: float | None = None
@@ -105,16 +116,19 @@ class Account(Pace):
 
     @property
     def began_at(self) -> float:
-        """When the run began on our own clock, by what its newest incarnation showed last."""
+        """When the run began on our own clock, by what its newest incarnation showed last.
+
+        Not after it was first heard of: a duration that it sets back does not take that away.
+        """
         if len(self.incarnations) == 1:
             (only,) = self.incarnations.values()
             if only.began_at is not None:
-                return only.began_at
+                return min(only.began_at, self.known_from)
         newest = self.incarnations.values() if self.also else (self._alive or self.newest())
         for incarnations in (newest, self.incarnations.values()):
             known = [i.began_at for i in incarnations if i.began_at is not None]
             if known:
-                return min(known)
+                return min(*known, self.known_from)
         return self.first_seen_at
 
     @property
@@ -181,10 +195,10 @@ class Account(Pace):
         second = (
             second_target(self, incarnation, reading) if new and view.seen_before is None else None
         )
-        if not (resets or replaced or outlived or jumps or second):
+        if not (resets or replaced or outlived or jumps or second or taken.goes_on):
             return NOTHING_NEW  # as it is with most runs at every sample
         alternating = self.doubt.alternating - doubt.alternating
-        return Observed(resets, replaced, outlived, second, alternating)
+        return Observed(resets, replaced, outlived, second, alternating, taken.goes_on)
 
     def totals(self) -> dict[str, Number]:
         """Return tokens, API calls and cost over all incarnations, as far as they are known."""
@@ -238,6 +252,10 @@ class Account(Pace):
             if start is not None and start != self.started_at:
                 self.supersede(start)
 
+    def has_been_away(self, at: float) -> bool:
+        """Tell whether nothing was heard of it for a while before a sample taken at ``at``."""
+        return self.silent_for(at) > self.silence
+
     @property
     def heard_at(self) -> float:
         """When its newest confirmed sample was taken, or it was first seen."""
@@ -272,7 +290,17 @@ class Account(Pace):
         """Put all moments on a clock that is ahead of the present one by so many seconds."""
         views = [view for i in self.incarnations.values() for view in i.views.values()]
         for owner, names in (
-            (self, ("first_seen_at", "sampled_at", "ended_at", "vanished_at")),
+            (
+                self,
+                (
+                    "first_seen_at",
+                    "known_from",
+                    "shown_at",
+                    "sampled_at",
+                    "ended_at",
+                    "vanished_at",
+                ),
+            ),
             *(
                 (view, ("first_at", "seen_at", "seen_before", "implausible_since"))
                 for view in views
@@ -280,6 +308,11 @@ class Account(Pace):
             *(
                 (incarnation, ("facts_at", "began_at"))
                 for incarnation in self.incarnations.values()
+            ),
+            *(
+                (incarnation.ending, ("shown_at", "seen_at", "moved_at"))
+                for incarnation in self.incarnations.values()
+                if incarnation.ending is not None
             ),
         ):
             for name in names:
@@ -318,11 +351,14 @@ class Account(Pace):
         """Put together what its processes say, as of a sample taken at ``at``."""
         if len(self.incarnations) == 1:
             (only,) = self.incarnations.values()
-            facts = only.facts
+            facts, speaking = only.facts, [only]
         else:
             self.find_alive()
-            facts = said_together(self._alive)
+            facts, speaking = said_together(self._alive), self._alive
         ended = facts.state in semconv.ENDED_STATES
+        if ended and any(incarnation.goes_on for incarnation in speaking):
+            ended, facts = False, facts._replace(state=semconv.RUNNING)
+            self.went_on = True
         if ended != (self.ended_at is not None):
             self.ended_at = at if ended else None
         if _lasting(facts) != _lasting(self.facts):

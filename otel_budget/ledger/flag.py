@@ -17,6 +17,10 @@ class Kind(StrEnum):
     """Another target shows the run and does not say which process it is."""
     START_AHEAD = "start_ahead"
     """A start time lies far ahead, and is not believed."""
+    GOES_ON = "goes_on"
+    """It says that it is over, and goes on."""
+    RESTARTS = "restarts"
+    """Runs of one id follow each other, and none of them completes."""
     ALTERNATING = "alternating"
     """Several processes write one series."""
 
@@ -30,3 +34,5 @@ class Flag(NamedTuple):
     """Where it was seen, sorted."""
     what: str = ""
     """The resource it is about, if it is about one."""
+    said: str = ""
+    """More of it, for people."""

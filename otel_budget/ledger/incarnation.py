@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.ledger.ending import Ending
 from otel_budget.ledger.facts import begun_with, filled
 from otel_budget.ledger.view import ZERO, View
 from otel_budget.ledger.voices import VOICES_MOST, Voice, heard_together
@@ -51,14 +52,16 @@ class Taken(NamedTuple):
     """True if a counter that was there before is missing in it."""
     kept: bool = False
     """True if its target is found to show the sample before again and again."""
+    goes_on: bool = False
+    """True, once, if it is found to go on although it says that it is over."""
 
 
 class Incarnation:
     """One process that carries the run."""
 
     __slots__ = (
-        "began_at", "carried_over", "facts", "facts_at", "outlived", "run", "started_at", "stated",
-        "timed", "unsure", "views", "voices",
+        "began_at", "carried_over", "ending", "facts", "facts_at", "outlived", "run", "started_at",
+        "stated", "timed", "unsure", "views", "voices",
     )  # fmt: skip
 
     def __init__(self, started_at: float | None, facts: SessionFacts | None = None) -> None:
@@ -87,6 +90,8 @@ class Incarnation:
         """True if that follows from a duration, which needs no other clock."""
         self.voices: dict[str, Voice] = {}
         """What each target says, if there are several."""
+        self.ending: Ending | None = None
+        """What it showed since it says that the run is over, if it does."""
 
     @property
     def place(self) -> float:
@@ -122,7 +127,31 @@ class Incarnation:
             lacking = view.lacking and self.started_at is not None
             taken = Taken(resets, new, counted, stated, lacking)
         self._take_facts(reading, whole=whole, grew=taken.counted)
+        if self.facts.state in semconv.ENDED_STATES:
+            whole = whole and bool(reading.counters)
+            return taken._replace(goes_on=self.mind_end(reading.sampled_at, whole=whole))
+        self.ending = None
         return taken
+
+    def mind_end(self, at: float, *, whole: bool) -> bool:
+        """Take what it shows at ``at`` as of a process that says it is over.
+
+        whole: False if something of it is missing. Returns True, once, if it is found to go on.
+        """
+        if self.ending is None:
+            self.ending = Ending(at, self.used, self.facts.duration)
+            return False
+        return self.ending.observe(at, self.used, self.facts.duration, whole=whole)
+
+    @property
+    def used(self) -> list[Number]:
+        """What it counted itself, per resource in ``COUNTED``; 0 if that is unknown."""
+        return [self.counted(resource) for resource in COUNTED]
+
+    @property
+    def goes_on(self) -> bool:
+        """True while it goes on although it says that the run is over."""
+        return self.ending is not None and self.ending.is_refuted
 
     def _take_stated(self, facts: SessionFacts) -> bool:
         """Take in what only grows of what it says; return whether anything did."""

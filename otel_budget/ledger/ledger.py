@@ -20,6 +20,7 @@ from otel_budget.ledger.active import active_of
 from otel_budget.ledger.completeness import completed
 from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.ledger.incarnation import COUNTED, lies_ahead
+from otel_budget.ledger.restarts import restarts_after
 from otel_budget.ledger.rivals import Rival, are_both_alive, is_newer, is_old, join, replaces
 from otel_budget.ledger.whereabouts import Whereabouts
 from otel_budget.model.doubt import NO_DOUBT, Doubt
@@ -173,7 +174,9 @@ class Ledger:
         elif start != account.started_at and _is_another(account, start):
             self._observe_rival(account, reading, of, confirmed=confirmed)
             return
-        account.expected_gap = of.spacing
+        elif account.started_at is None and account.has_been_away(reading.sampled_at):
+            account.known_from = of.read_at  # without a start time it may be another run
+        account.expected_gap, account.shown_at = of.spacing, of.read_at
         self.whereabouts.seen(account)
         seen = account.observe(reading, confirmed=confirmed, read_at=of.read_at)
         if seen is not NOTHING_NEW:
@@ -192,14 +195,16 @@ class Ledger:
             self.resets[semconv.NEW_INCARNATION] += 1
         if seen.concurrent:
             self._flag(Kind.CONCURRENT, account)
+        if seen.goes_on:
+            self._flag(Kind.GOES_ON, account)
         if seen.second is not None:
             self._flag(seen.second, account)
         for resource in sorted(seen.alternating):
             self._flag(Kind.ALTERNATING, account, resource)
 
-    def _flag(self, kind: Kind, account: Account, what: str = "") -> None:
+    def _flag(self, kind: Kind, account: Account, what: str = "", said: str = "") -> None:
         targets = {t for i in account.incarnations.values() for t in i.views}
-        self.flags.append(Flag(kind, account.session_id, tuple(sorted(targets)), what))
+        self.flags.append(Flag(kind, account.session_id, tuple(sorted(targets)), what, said))
 
     def _observe_rival(
         self, account: Account, reading: SessionReading, of: Reading, *, confirmed: bool
@@ -218,6 +223,8 @@ class Ledger:
         rival.account.expected_gap = of.spacing
         self.whereabouts.seen(rival.account)
         rival.observe(reading, of.read_at, confirmed=confirmed, since=account.first_seen_at)
+        if rival.live:  # also if it says that it is over, and goes on
+            reading = reading._replace(facts=rival.account.facts)
         absent, down = self.absences.since(account.heard_at), self._is_down(account)
         if replaces(
             account, reading, confirmed=confirmed, moved=rival.moved, absent=absent, down=down
@@ -247,6 +254,9 @@ class Ledger:
         """Let a run that is over go; it is watched for a while, in case it is not."""
         self.superseded.append(account)
         successor.follow(account)
+        successor.restarts = restarts_after(account, successor)
+        if successor.restarts.are_a_loop:
+            self._flag(Kind.RESTARTS, successor, said=_row(successor))
         self.accounts[account.session_id] = successor
         rivals = self._rivals.setdefault(account.session_id, {})
         for start in (successor.started_at, *successor.also):
@@ -379,10 +389,12 @@ class Ledger:
         self, account: Account, now: float, forget_after: float, keep_vanished: float
     ) -> bool:
         if account.ended_at is not None:
-            return now - account.ended_at > KEEP_ENDED
+            # One that went on before may do so again, for as long as its page is there.
+            last = max(account.ended_at, account.shown_at) if account.went_on else account.ended_at
+            return now - last > KEEP_ENDED
         if account.vanished_at is not None and now - account.vanished_at > keep_vanished:
             return True
-        silent = account.silent_for(now)
+        silent = min(account.silent_for(now), now - account.shown_at)
         return silent > forget_after and self._silent_for(account, now) > forget_after
 
 
@@ -395,6 +407,14 @@ def _is_another(account: Account, start: float | None) -> bool:
 def _opened(reading: SessionReading, of: Reading) -> Account:
     """Return an account for a run that was just seen for the first time."""
     account = Account(reading.session_id, reading.facts.started_at, reading.sampled_at)
+    account.known_from = of.read_at
     if of.read_at - reading.sampled_at > of.spacing:
         account.watched_from = of.read_at  # its sample is old, and nobody waited for another yet
     return account
+
+
+def _row(account: Account) -> str:
+    """Say what the runs before one used."""
+    row = account.restarts
+    used = ", ".join(f"{resource} {total:,}" for resource, total in sorted(row.used.items()))
+    return f"{row.number} runs within {account.first_seen_at - row.since:.0f} s ({used})"

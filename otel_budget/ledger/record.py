@@ -13,8 +13,10 @@ from otel_budget import semconv
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.branches import Branches
 from otel_budget.ledger.counter import CounterState
+from otel_budget.ledger.ending import Ending
 from otel_budget.ledger.incarnation import Incarnation
 from otel_budget.ledger.lag import Lag
+from otel_budget.ledger.restarts import NO_RESTARTS, Restarts
 from otel_budget.ledger.view import View
 from otel_budget.model.order import NO_ORDERS, Order, OrderKind, Orders
 from otel_budget.model.reading import SessionFacts
@@ -34,6 +36,7 @@ _INCARNATION = (
 )  # fmt: skip
 #: Only where it carries another run than the account was opened for: an older version refuses that.
 _RUN = "run"
+_ENDING = "ending"
 #: Facts that are no plain number.
 _NO_NUMBERS = ("carried_over", "limits", "thresholds", "state")
 _VIEW = ("seen_at", "seen_before", "implausible_since", "series", "folded")
@@ -63,6 +66,8 @@ def _dump(account: Account) -> dict[str, Any]:
         "session_id": account.session_id,
         "started_at": account.started_at,
         "first_seen_at": account.first_seen_at,
+        "known_from": account.known_from,
+        **({"restarts": account.restarts} if account.restarts.number else {}),
         "superseded": account.superseded,
         **({"also": account.also, "earlier": account.earlier} if account.also else {}),
         **({"floor": account.floor} if account.floor else {}),
@@ -91,6 +96,9 @@ def _load(data: dict[str, Any]) -> Account:
     account.also = tuple(map(_real, data.get("also", ())))
     account.earlier = _load_amounts(data.get("earlier", {}))
     account.floor = _load_amounts(data.get("floor", {}))
+    account.known_from = _real(data.get("known_from", account.first_seen_at))
+    number, since, used = data.get("restarts", NO_RESTARTS)
+    account.restarts = Restarts(int(_real(number)), _real(since), _load_amounts(used))
     # Before 3: some calls, without their number.
     stored = data.get("at_least", ())
     known = {name: 1 for resource, name in _UNSURE.items() if resource in stored}
@@ -108,9 +116,9 @@ def _load(data: dict[str, Any]) -> Account:
             row = {"timed": True, "unsure": {}, "began_at": data.get("began_at"), **saved}
             views = {target: {"folded": {}, **view} for target, view in saved["views"].items()}
         else:
-            run = saved[len(_INCARNATION) :]
+            rare = [*saved[len(_INCARNATION) :], None, None]
             row = dict(zip(_INCARNATION, saved[: len(_INCARNATION)], strict=True))
-            row[_RUN] = run[0] if run else None
+            row[_RUN], row[_ENDING] = rare[:2]
             views = {target: dict(zip(_VIEW, view, strict=True)) for target, *view in row["views"]}
         account.incarnations[row["key"]] = _load_incarnation(row, views, account.facts)
     for key, target, first_at in data.get("first_at", ()):
@@ -168,8 +176,16 @@ def _dump_incarnation(
         incarnation.timed,
         incarnation.unsure,
         [_dump_view(target, view) for target, view in incarnation.views.items()],
-        *(() if incarnation.run is None else (incarnation.run,)),
+        *_dump_rare(incarnation),
     )
+
+
+def _dump_rare(incarnation: Incarnation) -> tuple[object, ...]:
+    """Return what few have: the run it carries, and what moved after it said that it is over."""
+    ending = incarnation.ending
+    if ending is not None and ending.moves:
+        return (incarnation.run, ending.row())
+    return () if incarnation.run is None else (incarnation.run,)
 
 
 def _load_incarnation(
@@ -187,6 +203,10 @@ def _load_incarnation(
     if len(views) == 1:
         (view,) = incarnation.views.values()  # what it said is of its newest sample
         view.lasted, view.active = facts.duration, facts.active
+    if row.get(_ENDING) is not None:
+        incarnation.ending = Ending.of_row(row[_ENDING], incarnation.used)
+    elif facts.state in semconv.ENDED_STATES and incarnation.facts_at is not None:
+        incarnation.mind_end(incarnation.facts_at, whole=True)
     return incarnation
 
 

@@ -54,7 +54,7 @@ class Rival:
         aged = None not in (lasted, account.facts.duration) and lasted != account.facts.duration
         if not fresh and (grew or aged) and reading.sampled_at > since:
             self.moved = True
-        self.live = confirmed and reading.facts.state not in semconv.ENDED_STATES
+        self.live = confirmed and account.ended_at is None
         self.newest = reading
 
 
@@ -128,6 +128,7 @@ def join(account: Account, other: Account) -> None:
         account.unsure[name] = account.unsure.get(name, 0) + calls
     account.resets += other.resets
     account.first_seen_at = min(account.first_seen_at, other.first_seen_at)
+    account.known_from = min(account.known_from, other.known_from)
     account.orders = account.orders or other.orders
     if len(account.also) >= RUNS_KEPT:
         _let_one_go(account)

@@ -90,8 +90,8 @@ def _is_alive(incarnation: Incarnation, until: float) -> bool:
 
 
 def has_ended(incarnation: Incarnation) -> bool:
-    """Tell whether a process says that the run is over."""
-    return incarnation.facts.state in semconv.ENDED_STATES
+    """Tell whether a process says that the run is over, and does not go on all the same."""
+    return incarnation.facts.state in semconv.ENDED_STATES and not incarnation.goes_on
 
 
 def are_over(incarnations: Iterable[Incarnation], target: str, until: float) -> bool:

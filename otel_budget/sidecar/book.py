@@ -248,14 +248,14 @@ class Book:
             live = self._ledger.accounts.get(session_id)
             if live is not None and not self._ledger.takes_over(session):
                 continue
-            account = self._take_archived(session_id, start)
+            account = self._take_archived(session_id, start, now)
             if account is None:
                 continue
             if live is not None:
                 self._ledger.superseded.append(live)
             self._ledger.adopt(account, now)
 
-    def _take_archived(self, session_id: str, start: float | None) -> Account | None:
+    def _take_archived(self, session_id: str, start: float | None, now: float) -> Account | None:
         for leaving in self._leaving:  # taken out by a step that could not be stored
             if (leaving.session_id, leaving.started_at) == (session_id, start):
                 self._leaving.remove(leaving)
@@ -263,6 +263,8 @@ class Book:
         account = self._store.archived(session_id, start)
         if account is not None:
             _move(account, -self._ahead)
+            if account.started_at is None:
+                account.known_from = now  # it was away, and may be another run
             self._stored[session_id] = _Mark.of(account, archived=True)
         return account
 

@@ -80,6 +80,23 @@ _FLAGGED: Final = {
         ),
         "sessions have a start time that lies far ahead",
     ),
+    Kind.GOES_ON: (
+        (
+            "it says that it is over and goes on to use more, or to last longer (seen at {at}). "
+            "It is judged as running, until it stands still. Close a run only when nothing of it "
+            "is left to do"
+        ),
+        "sessions say that they are over and go on",
+    ),
+    Kind.RESTARTS: (
+        (
+            "it begins again and again: {said} took each other's place and none of them "
+            "completed (seen at {at}). Each begins at 0, so a limit holds for each and not for all "
+            "of them. Is it restarted by a supervisor? Have that stop, or resume the run, which "
+            "goes on with its use"
+        ),
+        "sessions begin again and again",
+    ),
     Kind.ALTERNATING: (
         (
             "the use of {what} shown at {at} goes back and forth between counts: several processes "
@@ -258,7 +275,11 @@ class Journal:
         for kind, (words, _) in _FLAGGED.items():
             told = {
                 f"{flag.session_id} {flag.what}".rstrip(): f"session {flag.session_id}: "
-                + words.format(at=some([one_line(t) for t in flag.targets], ", "), what=flag.what)
+                + words.format(
+                    at=some([one_line(t) for t in flag.targets], ", "),
+                    what=flag.what,
+                    said=flag.said,
+                )
                 for flag in new.values()
                 if flag.kind is kind
             }

@@ -190,6 +190,8 @@ class Telemetry(Collector):
         yield _counter(semconv.CONCURRENT, {(): self._flags[Kind.CONCURRENT]})
         second = self._flags[Kind.SECOND_TARGET] + self._flags[Kind.NAMELESS]
         yield _counter(semconv.SECOND_TARGETS, {(): second})
+        yield _counter(semconv.GOING_ON, {(): self._flags[Kind.GOES_ON]})
+        yield _counter(semconv.RESTART_LOOPS, {(): self._flags[Kind.RESTARTS]})
         yield _counter(semconv.ALTERNATING, {(): self._flags[Kind.ALTERNATING]})
         yield _counter(semconv.VANISHED_RUNS, {(): self._vanished})
         yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})

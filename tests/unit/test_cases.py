@@ -244,6 +244,8 @@ def of_ledger(given: Any) -> dict[str, Any]:
         "concurrent": flags[Kind.CONCURRENT],
         "second": flags[Kind.SECOND_TARGET] + flags[Kind.NAMELESS],
         "ahead": flags[Kind.START_AHEAD],
+        "goes_on": flags[Kind.GOES_ON],
+        "restarts": flags[Kind.RESTARTS],
         "started_at": account.started_at,
         "limits": dict(known.facts.limits),
         "progress": known.facts.progress,

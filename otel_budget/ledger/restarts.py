@@ -1,0 +1,55 @@
+"""Runs of one id that come one after the other, none of which completed.
+
+Each is a run of its own and begins at 0: a job that is killed and begun again owes nothing. But a
+program that is started again and again, and crashes or is stopped each time, spends its budget each
+time as well. Nothing tells the two apart but how often it happens, so a row of them is counted and
+told, and changes no verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_budget import semconv
+
+if TYPE_CHECKING:
+    from otel_budget.ledger.account import Account
+    from otel_budget.model.usage import Number
+
+#: Seconds within which the next run has to begin after the one before it began, or was last heard,
+#: to be of the same row.
+_WITHIN = 600.0
+#: Runs without an end that may come one after the other before that is what is wrong.
+LOOP_FROM = 3
+
+
+class Restarts(NamedTuple):
+    """The runs before one that did not complete, each begun soon after the one before."""
+
+    number: int = 0
+    since: float = 0.0
+    """When the first of them was first seen."""
+    used: Mapping[str, Number] = {}
+    """Per resource, what all of them used."""
+
+    @property
+    def are_a_loop(self) -> bool:
+        """True if that is no accident any more."""
+        return self.number >= LOOP_FROM
+
+
+NO_RESTARTS = Restarts()
+
+
+def restarts_after(account: Account, successor: Account) -> Restarts:
+    """Return the runs before ``successor``, which takes the place of ``account``."""
+    late = successor.first_seen_at - max(account.heard_at, account.first_seen_at) > _WITHIN
+    if late or account.facts.state == semconv.COMPLETED:
+        return NO_RESTARTS
+    before = account.restarts
+    used = dict(before.used)
+    for resource, total in account.totals().items():
+        used[resource] = used.get(resource, type(total)(0)) + total  # type: ignore[operator]
+    since = before.since if before.number else account.first_seen_at
+    return Restarts(before.number + 1, since, used)
