@@ -1,5 +1,7 @@
 """Keep autonomous agent runs inside their budget of tokens, API calls, time and money."""
 
+import logging
+
 from otel_budget._version import __version__
 from otel_budget.agent.instrument import instrument, unattributed_usage
 from otel_budget.agent.monitor import ResourceMonitor
@@ -20,9 +22,13 @@ from otel_budget.errors import (
 from otel_budget.instrumentation.endpoint import serve_metrics, use_registry
 from otel_budget.instrumentation.genai.sampling import RecordingSampler
 from otel_budget.instrumentation.usage_of import usage_of
+from otel_budget.line_budget import LineFilter
 from otel_budget.model.limits import ResourceLimits
 from otel_budget.model.usage import ResourceUsage
 from otel_budget.model.verdict import Action, LimitCheckResult, LimitStatus, Reason, Verdict
+
+# What an agent logs goes through this one: a call that is refused again and again fills no log.
+logging.getLogger("otel_budget").addFilter(LineFilter())
 
 __all__ = [
     "Action",

@@ -39,6 +39,7 @@ from otel_budget.errors import (
     MissingExtraError,
     OtelBudgetError,
 )
+from otel_budget.line_budget import LineFilter
 from otel_budget.model import checks
 from otel_budget.model.verdict import LimitStatus
 from otel_budget.verdict_words import in_words, printable
@@ -242,6 +243,7 @@ def _log_to_stderr() -> None:
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
+    handler.addFilter(LineFilter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("httpx2", "httpcore2"):  # a line for every scrape
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -7,6 +8,7 @@ import pytest
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
+from otel_budget.line_budget import LineFilter
 from tests.exposition import Exposition, serve
 from tests.fleet import Fleet
 from tests.fleet import fleet as run_fleet
@@ -47,6 +49,14 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
         otel_context.attach(before)
         raise AssertionError(f"the test leaves an OpenTelemetry context: {found}")
     return result
+
+
+@pytest.fixture(autouse=True)
+def all_lines_are_left() -> None:
+    """What a test before has logged holds back no line of this one."""
+    for one in logging.getLogger("otel_budget").filters:
+        if isinstance(one, LineFilter):
+            one.forget()
 
 
 @pytest.fixture(scope="session")

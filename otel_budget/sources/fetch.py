@@ -39,7 +39,16 @@ _HERE: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class FetchError(OtelBudgetError):
-    """Say why a request gave nothing; for people, without credentials."""
+    """Say why a request gave nothing; for people, without credentials.
+
+    unquoted: the same without what was answered, which may be for nobody's log: the address of a
+    target may be one that others gave.
+    """
+
+    def __init__(self, problem: str, unquoted: str | None = None) -> None:
+        """Keep both."""
+        super().__init__(problem)
+        self.unquoted = problem if unquoted is None else unquoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +138,7 @@ class Fetcher:
             began_at, wall = self._clock(), self._wall()
             status, headers = response.status_code, response.headers
             if status != HTTPStatus.OK and status not in PARTIAL_STATUSES:
-                raise FetchError(await self._refusal(response))
+                raise await self._refusal(response)
             body = await self._body(response)
             missing = said_by_head(status, headers.multi_items())
             age = age_of(headers.get_list("age"))
@@ -138,12 +147,17 @@ class Fetcher:
                 time_there(headers.get("date", ""), age, wall) - age,
             )  # fmt: skip
 
-    async def _refusal(self, response: httpx2.Response) -> str:
+    async def _refusal(self, response: httpx2.Response) -> FetchError:
         said = f"HTTP {response.status_code} {response.reason_phrase}".rstrip()
         if response.is_redirect:
-            return f"{said}: redirects are not followed; give the address it leads to"
-        words = one_line((await self._body(response)).decode("utf-8", "replace"))
-        return one_line(f"{said}: {words}") if words else said
+            return FetchError(f"{said}: redirects are not followed; give the address it leads to")
+        body = await self._body(response)
+        words = one_line(body.decode("utf-8", "replace"))
+        kind = response.headers.get("content-type", "no type")
+        return FetchError(
+            one_line(f"{said}: {words}" if words else said),
+            one_line(f"{said} ({kind}, {len(body):,} bytes)"),
+        )
 
     async def _body(self, response: httpx2.Response) -> bytes:
         encoding = response.headers.get("content-encoding", "identity").strip().lower()

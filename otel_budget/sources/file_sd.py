@@ -6,12 +6,15 @@ unseen. A file that is gone takes its targets along.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import logging
 import os
 import re
+import socket
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -157,4 +160,22 @@ def _group(index: int, group: object) -> list[str]:
     for target in group["targets"]:
         if not isinstance(target, str) or _HOST_PORT.fullmatch(target) is None:
             raise ValueError(f"{at}: target {target!r} is not host:port")
+        if _is_link_local(target):
+            raise ValueError(
+                f"{at}: target {target!r} is a link-local address, where clouds tell a machine its "
+                "credentials; an agent that is there goes into targets"
+            )
     return [f"{scheme}://{target}{path}" for target in group["targets"]]
+
+
+def _is_link_local(target: str) -> bool:
+    """Tell whether a target is such an address, in any form that a resolver takes for one."""
+    host = re.sub(r":[0-9]+$", "", target) if target[-1] != "]" else target
+    host = host.strip("[]").partition("%")[0]
+    with contextlib.suppress(ValueError):
+        found = ip_address(host)
+        mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+        return found.is_link_local or (mapped is not None and mapped.is_link_local)
+    with contextlib.suppress(OSError, ValueError):
+        return ip_address(socket.inet_aton(host)).is_link_local  # 169.254.43518, 0xa9fea9fe
+    return False

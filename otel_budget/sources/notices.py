@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.sources.line_budget import LineBudget
+from otel_budget.line_budget import LineBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

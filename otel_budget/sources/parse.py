@@ -61,7 +61,15 @@ class PageLimits(NamedTuple):
 
 
 class ExpositionError(OtelBudgetError):
-    """Say why a page cannot be read as an exposition."""
+    """Say why a page cannot be read as an exposition.
+
+    unquoted: the same without what the page says, which may be no agent's, and not for a log.
+    """
+
+    def __init__(self, problem: str, unquoted: str | None = None) -> None:
+        """Keep both."""
+        super().__init__(problem)
+        self.unquoted = problem if unquoted is None else unquoted
 
 
 class PageReader:
@@ -100,7 +108,8 @@ class PageReader:
         except Exception as exc:  # the parsers raise whatever they stumble over
             kind = f" ({one_line(content_type)})" if content_type else ""
             problem = one_line(str(exc) or type(exc).__name__)
-            raise ExpositionError(f"its answer{kind} is no exposition: {problem}") from exc
+            said = f"its answer{kind} is no exposition"
+            raise ExpositionError(f"{said}: {problem}", f"{said}: {type(exc).__name__}") from exc
 
     def _read_openmetrics(self, text: str) -> list[tuple[str | None, Sample]]:
         # The text ends with the end of its last line: what follows that is not a line.
@@ -180,7 +189,8 @@ class PageReader:
         """
         looks = _SAMPLE_LINE.match(line)
         if looks is None and not line.startswith("{"):
-            raise ExpositionError(f"its answer is no exposition: line {number} is {line[:60]!r}")
+            said = f"its answer is no exposition: line {number}"
+            raise ExpositionError(f"{said} is {line[:60]!r}", f"{said} is no line of one")
         if looks is not None and looks[1] not in self._wanted:
             return
         # An exemplar is no part of this format; its labels end like those of a series.
@@ -217,9 +227,8 @@ class PageReader:
             ):
                 if len(text) > most:
                     size = f"{len(text):,} characters, more than {most:,}"
-                    raise ExpositionError(
-                        f"the {what} in its answer has {size}: {one_line(text)[:60]}…"
-                    )
+                    said = f"the {what} in its answer has {size}"
+                    raise ExpositionError(f"{said}: {one_line(text)[:60]}…", said)
         return labels
 
     def _lines(self, text: str) -> Iterator[tuple[int, str]]:

@@ -229,7 +229,7 @@ class ScrapeSource:
                 found, waits = await asyncio.to_thread(self._dated, target, fetched)
             return found, _partial(target, fetched.missing, waits)
         except (FetchError, ExpositionError) as exc:
-            return None, Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {exc}")
+            return None, Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {exc.unquoted}")
         except Exception as exc:
             # A defect of ours that one target's answer brings to light; the others' count on.
             if target.url not in self._defects:

@@ -133,6 +133,23 @@ def test_a_bad_file_keeps_its_last_good_targets_and_says_so(
     assert looking.read().problems == ()
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "169.254.169.254", "169.254.169.254:80", "[fe80::1%1]:80", "[fe80::1]",
+        "[::ffff:169.254.169.254]:80", "0xa9fea9fe", "169.254.43518:80", "2852039166",
+    ],
+)  # fmt: skip
+def test_an_address_at_which_clouds_tell_credentials_is_not_asked(
+    tmp_path: Path, target: str
+) -> None:
+    """Whoever may write an entry is not to have the sidecar ask there, in whatever form."""
+    write(tmp_path / "a.json", groups(target, __metrics_path__="/latest"))
+    (problem,) = Looking(tmp_path).read().problems
+    assert problem.target == str(tmp_path / "a.json")
+    assert "is a link-local address" in problem.detail
+
+
 def test_scheme_and_path_of_a_target_group_are_honoured(
     endpoint: Exposition, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import logging
 import socket
 import threading
 import time
@@ -100,7 +101,10 @@ BAD = {
         respond(b"", "text/plain", "302 Found", "Location: http://127.0.0.1:1/metrics"),
         "HTTP 302 Found: redirects are not followed",
     ),
-    "500": (respond(b"no luck\n", "text/plain", "500 Internal Server Error"), "HTTP 500 Internal"),
+    "500": (
+        respond(b"no luck\n", "text/plain", "500 Internal Server Error"),
+        "HTTP 500 Internal Server Error (text/plain, 8 bytes)",
+    ),
     "no HTTP": (speaks_something_else, "ProtocolError"),
 }
 
@@ -157,6 +161,33 @@ def test_a_bad_target_is_a_problem_and_the_good_one_is_read(name: str, good: Exp
     assert bad.url in problem.detail
     assert words in problem.detail
     assert took < SECONDS + 2
+
+
+SECRET = "AKIA-not-for-a-log"  # noqa: S105 - it is none
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        respond(f"{SECRET}=1\n".encode()),
+        respond(f'{{"Token": "{SECRET}"}}\n'.encode(), "application/json"),
+        respond(f"{SECRET}\n".encode(), "text/plain", "401 Unauthorized"),
+        respond(f'{TOKENS}{{session_id="{SECRET * 200}"}} 1\n'.encode()),
+        respond(f"{SECRET} 1\n".encode(), "application/openmetrics-text"),
+        respond(SECRET.encode() + b"\xff\n"),
+    ],
+    ids=["words", "json", "error", "label", "openmetrics", "bytes"],
+)
+def test_nothing_of_what_a_target_answered_is_quoted_if_it_is_no_agents_page(
+    answer: Answer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The address may be one that somebody put into a file, of a service that tells credentials."""
+    caplog.set_level(logging.DEBUG)
+    with serve_raw(answer) as address:
+        reading = scrape(ScrapeTarget(f"http://{address}/latest/meta-data"))
+    assert reading.problems
+    assert SECRET not in str(reading)
+    assert SECRET not in caplog.text
 
 
 def test_a_refused_connection_is_a_problem(good: Exposition) -> None:

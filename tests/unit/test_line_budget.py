@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
+from otel_budget import ResourceMonitor
 from otel_budget.ledger.flag import Flag, Kind
+from otel_budget.line_budget import ABOUT, ALL, HEARD, SPEAKER, LineBudget, LineFilter
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Action, Reason
 from otel_budget.sidecar.book import Change, News, Step
 from otel_budget.sidecar.journal import Journal
-from otel_budget.sources.line_budget import ABOUT, ALL, HEARD, SPEAKER, LineBudget
 from otel_budget.sources.notices import MOST_LINES, Lines, Notices
 from tests.sidecar_fixtures import SteadyClock, verdict
 
@@ -34,7 +35,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Said:
 
 
 @pytest.fixture
-def clock() -> SteadyClock:
+def steady() -> SteadyClock:
     """A clock of the test's own."""
     return SteadyClock(1000.0)
 
@@ -52,10 +53,10 @@ def changed(session_id: str, sequence: int, action: Action) -> Change:
 
 
 def test_a_target_with_ever_new_runs_leaves_room_for_anothers_stop(
-    clock: SteadyClock, said: Said
+    steady: SteadyClock, said: Said
 ) -> None:
     """It makes up ids, ends them, lets them vanish, and has them flagged: 100,000 times each."""
-    journal = Journal(clock, seen_at)
+    journal = Journal(steady, seen_at)
     for step in range(TIMES):
         ids = tuple(f"made-up-{step}-{n}" for n in range(EACH))
         news = News(dict.fromkeys(ids, "http://hostile"), dict.fromkeys(ids, "completed"), ids, ids)
@@ -64,7 +65,7 @@ def test_a_target_with_ever_new_runs_leaves_room_for_anothers_stop(
         if step == TIMES // 2:
             changes.append(changed("honest", step * 100 + 99, Action.STOP))
         journal.stepped(Step(changes=tuple(changes), news=news, flags=flags, forgotten=ids))
-        clock.advance(1)
+        steady.advance(1)
     for words in (": seen at", ": ended", "vanished", "forgotten", "alive under", "made-up"):
         assert 1 < len(said(words)) <= 6 * MOST, words
     assert len(said(": seen at")) <= MOST
@@ -73,101 +74,101 @@ def test_a_target_with_ever_new_runs_leaves_room_for_anothers_stop(
 
 
 def test_a_run_that_goes_to_and_fro_leaves_room_for_another_at_its_target(
-    clock: SteadyClock, said: Said
+    steady: SteadyClock, said: Said
 ) -> None:
     """It shows another limit at each scrape."""
-    journal = Journal(clock, lambda _: "http://shared")
+    journal = Journal(steady, lambda _: "http://shared")
     for step in range(100_000):
         action = Action.STOP if step % 2 else Action.CONTINUE
         changes = [changed("to-and-fro", step + 2, action)]
         if step == 50_000:
             changes.append(changed("quiet", 7, Action.STOP))
         journal.stepped(Step(changes=tuple(changes)))
-        clock.advance(0.01)
+        steady.advance(0.01)
     assert len(said("to-and-fro")) <= ABOUT.burst + 1000 / ABOUT.every + 1
     assert len(said("session quiet: stop")) == 1
 
 
 def test_errors_with_ever_other_words_are_a_bounded_number_of_lines(
-    clock: SteadyClock, said: Said
+    steady: SteadyClock, said: Said
 ) -> None:
     """Each is another problem by its words; so is that the one before is over."""
-    journal = Journal(clock, seen_at)
+    journal = Journal(steady, seen_at)
     for step in range(100_000):
         words = "".join(chr(97 + int(digit)) for digit in str(step))
         found = [Problem("http://hostile", Reason.SOURCE_ERROR, f"http://hostile: {words}")]
         if step == 50_000:
             found.append(Problem("http://honest", Reason.SOURCE_ERROR, "http://honest: refused"))
-        journal.read(Reading("scrape", clock(), problems=tuple(found)))
-        clock.advance(0.05)
+        journal.read(Reading("scrape", steady(), problems=tuple(found)))
+        steady.advance(0.05)
     assert 1 < len(said("problem: http://hostile")) <= MOST
     assert 1 < len(said("no problem any more: http://hostile")) <= MOST
     assert len(said("problem: http://honest")) == 1
 
 
 def test_a_source_that_comes_and_goes_is_a_bounded_number_of_lines(
-    clock: SteadyClock, said: Said
+    steady: SteadyClock, said: Said
 ) -> None:
     """It fails every other time."""
-    journal = Journal(clock, seen_at)
+    journal = Journal(steady, seen_at)
     for step in range(100_000):
         refused = (Problem("t", Reason.SOURCE_ERROR, f"t: refused {step}"),)
-        failed = Reading("scrape", clock(), problems=refused, answered=False)
-        journal.read(failed if step % 2 else Reading("scrape", clock()))
-        clock.advance(0.05)
+        failed = Reading("scrape", steady(), problems=refused, answered=False)
+        journal.read(failed if step % 2 else Reading("scrape", steady()))
+        steady.advance(0.05)
     assert 1 < len(said("the source scrape")) <= MOST
 
 
 def test_a_notice_that_changes_at_each_scrape_drowns_no_other(
-    clock: SteadyClock, said: Said
+    steady: SteadyClock, said: Said
 ) -> None:
     """As of a page whose odd timestamps are odd in another way each time."""
-    notices = Notices(logger, "targets are odd", clock=clock)
+    notices = Notices(logger, "targets are odd", clock=steady)
     for step in range(100_000):
         wrong = {"http://hostile": f"hostile is odd: {step}"}
         if step >= 50_000:
             wrong["http://honest"] = "honest is odd"
         notices.note(wrong, logging.WARNING)
-        clock.advance(0.05)
+        steady.advance(0.05)
     assert 1 < len(said("hostile is odd")) <= MOST
     assert len(said("honest is odd")) == 1
 
 
 def test_a_hostile_fleet_has_a_bound_in_all_and_each_is_heard_now_and_then(
-    clock: SteadyClock, said: Said
+    steady: SteadyClock, said: Said
 ) -> None:
     """Fewer at a time than what becomes one line."""
-    lines = Lines(logger, "things happen", clock=clock)
+    lines = Lines(logger, "things happen", clock=steady)
     for step in range(TIMES):
         told = {f"t{(step * EACH + n) % 1000}": f"line {step}-{n}" for n in range(EACH)}
         lines.say(logging.WARNING, told)
-        clock.advance(1)
+        steady.advance(1)
     assert len(said("line")) <= ALL.burst + TIMES / ALL.every + 1000 * (TIMES / HEARD + 1)
     lines.say(logging.WARNING, {"quiet": "a quiet one"})
     assert len(said("a quiet one")) == 1
 
 
 def test_what_is_held_back_is_at_debug(
-    clock: SteadyClock, caplog: pytest.LogCaptureFixture
+    steady: SteadyClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """For who wants all of it."""
     caplog.set_level(logging.DEBUG)
-    lines = Lines(logger, "things happen", clock=clock)
+    lines = Lines(logger, "things happen", clock=steady)
     for n in range(100):
         lines.say(logging.INFO, {"t": f"line {n}"})
     assert len(caplog.messages) == 100
     shown = [record for record in caplog.records if record.levelno == logging.INFO]
     assert len(shown) == SPEAKER.burst
-    clock.advance(SPEAKER.every)
+    steady.advance(SPEAKER.every)
     lines.say(logging.INFO, {"t": "the next"})
     assert caplog.messages[-1] == "the next (70 more like it not shown)"
 
 
 def test_many_at_once_from_one_target_are_one_line_beside_anothers(
-    clock: SteadyClock, said: Said
+    steady: SteadyClock, said: Said
 ) -> None:
     """They are not mixed: the other one keeps its words."""
-    lines = Lines(logger, "sessions stop", clock=clock)
+    lines = Lines(logger, "sessions stop", clock=steady)
     told = {f"many-{n}": f"session many-{n} stops" for n in range(MOST_LINES + 1)}
     lines.say(logging.INFO, {**told, "honest": "session honest stops"}, seen_at)
     assert said("") == [
@@ -175,9 +176,48 @@ def test_many_at_once_from_one_target_are_one_line_beside_anothers(
     ]  # fmt: skip
 
 
-def test_what_is_remembered_of_speakers_is_bounded(clock: SteadyClock) -> None:
+def test_a_call_that_is_refused_again_and_again_is_a_bounded_number_of_lines(
+    make: Callable[..., ResourceMonitor], said: Said
+) -> None:
+    """As is what is recorded after the end: of each run, and another run is heard."""
+    done = make(session_id="done")
+    done.close()
+    for _ in range(10_000):
+        done.record_operation(tokens=1)
+    assert len(said("after close()")) <= SPEAKER.burst
+    other = make(session_id="other")
+    other.close()
+    other.record_operation(tokens=1)
+    assert len(said("session other: an operation was recorded after close()")) == 1
+
+
+def test_whatever_is_logged_again_and_again_is_held_back_and_counted(
+    steady: SteadyClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tracebacks of a tick that fails as well; each subject for itself; at DEBUG all of it."""
+    own, passed = logging.getLogger("otel_budget.test.own"), LineFilter(steady)
+    own.addFilter(passed)
+    for n in range(1000):
+        try:
+            1 / 0  # noqa: B018 - to fail
+        except ZeroDivisionError:
+            own.exception("this tick failed")
+        own.error("target %s: %d is odd", "http://hostile", n)
+    own.error("target %s: %d is odd", "http://honest", 5)
+    shown = [record for record in caplog.records if record.levelno > logging.DEBUG]
+    assert len(shown) == 2 * SPEAKER.burst + 1
+    steady.advance(SPEAKER.every)
+    own.error("target %s: %d is odd", "http://hostile", 7)
+    assert caplog.messages[-1] == "target http://hostile: 7 is odd (970 more like it not shown)"
+    passed.forget()
+    own.error("target %s: %d is odd", "http://hostile", 8)
+    own.removeFilter(passed)
+    assert caplog.messages[-1] == "target http://hostile: 8 is odd"
+
+
+def test_what_is_remembered_of_speakers_is_bounded(steady: SteadyClock) -> None:
     """However many ids are made up."""
-    budget = LineBudget(clock)
+    budget = LineBudget(steady)
     for n in range(20_000):
         budget.spend("http://hostile", f"made-up-{n}")
         budget.spend(f"t{n}", f"t{n}")

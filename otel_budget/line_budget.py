@@ -7,13 +7,16 @@ has one now and then. Whoever holds a line back counts it; the next one says how
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from otel_budget.sources.base import Clock
+    from collections.abc import Callable
+
+    Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,38 @@ class LineBudget:
     def give_back(self, lines: int) -> None:
         """Take back what was let through and then made part of one line."""
         self._all.left = min(float(ALL.burst), self._all.left + lines)
+
+
+class LineFilter(logging.Filter):
+    """Holds back what a logger, or a handler, is told again and again of one subject.
+
+    The subject of a line is its first argument, such as a session id. What was counted already,
+    by ``Lines``, passes: its text is its only argument. No lock is held: a fork, or a signal, may
+    come in the middle; the worst of two threads at once is a line more.
+    """
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        """Have let nothing pass yet."""
+        super().__init__()
+        self._clock, self._budget = clock, LineBudget(clock)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._budget = LineBudget(self._clock)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a line may be written; one that may not is one at DEBUG."""
+        if record.levelno <= logging.DEBUG or record.msg == "%s":
+            return True
+        first = record.args[0] if isinstance(record.args, tuple) and record.args else ""
+        what = f"{record.msg}\0{first}"
+        held = self._budget.spend(what, what)
+        if held is None:
+            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+            return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+        if held:
+            record.msg = f"{record.msg} ({held:,} more like it not shown)"
+        return True
 
 
 def _known(purses: OrderedDict[str, _Purse], name: str, rate: Rate, now: float) -> _Purse:
