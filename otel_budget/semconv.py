@@ -155,6 +155,13 @@ CHECKPOINT_INTERVAL: Final = _gauge("otel_budget_checkpoint_interval_seconds",
     "Seconds between automatic checkpoints; absent for a run that writes none.")
 PROGRESS: Final = _gauge("otel_budget_progress_ratio",
     "Progress last reported by the run, 0 to 1; absent when unknown.")
+PROGRESS_TOKENS: Final = _gauge("otel_budget_progress_tokens",
+    "Tokens this incarnation had used when the run last reported its progress: a progress from "
+    "before a line was crossed is not used after it.")
+PROGRESS_API_CALLS: Final = _gauge("otel_budget_progress_api_calls",
+    "API calls this incarnation had made when the run last reported its progress.")
+PROGRESS_COST: Final = _gauge("otel_budget_progress_cost_usd",
+    "Known cost in US dollars of this incarnation when the run last reported its progress.")
 LIMIT: Final = _gauge("otel_budget_limit",
     "The run's own limit; absent when unlimited.", RESOURCE, UNIT)
 OPTIONAL_SERIES: Final = _gauge("otel_budget_optional_series",
@@ -188,7 +195,8 @@ SESSION_METRICS: Final = (
     SESSION_TOKENS, SESSION_API_CALLS, SESSION_COST, CARRIED_OVER, PHASE_TOKENS,
     PHASE_TOKEN_DETAILS, PHASE_API_CALLS, PHASE_COST, UNPRICED_CALLS, UNKNOWN_USAGE_CALLS,
     ESTIMATED_CALLS, DURATION_SECONDS, ACTIVE_SECONDS, CHECKPOINTS, CHECKPOINT_FAILURES,
-    LAST_CHECKPOINT, CHECKPOINT_INTERVAL, PROGRESS, LIMIT, OPTIONAL_SERIES, WARNING_THRESHOLD,
+    LAST_CHECKPOINT, CHECKPOINT_INTERVAL, PROGRESS, PROGRESS_TOKENS,
+    PROGRESS_API_CALLS, PROGRESS_COST, LIMIT, OPTIONAL_SERIES, WARNING_THRESHOLD,
     COMPLETION_THRESHOLD, SESSION_START, INCARNATION_START, SESSION_INFO, SESSION_STATE,
     SIDECAR_REACHABLE, SIDECAR_JUDGED,
 )

@@ -20,9 +20,10 @@ from otel_budget import semconv
 from otel_budget.agent.engaged import sidecar_lost, unjudged
 from otel_budget.agent.marks import CROSSED, Marks, SidecarMarks
 from otel_budget.agent.standing import Standing
+from otel_budget.instrumentation.record import OUTGROWN
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.evaluate import SEVERITY, check, describe
-from otel_budget.policy.outdated import redecide, relaxed
+from otel_budget.policy.outdated import is_graceful, redecide, relaxed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,6 +131,7 @@ class Guard:
         """Look once; return the verdict, and whether there is news. Hold the lock."""
         standing = self.standing
         used, self._doubt = standing.used(), standing.doubt()
+        self._mind_progress()
         self._theirs.look()
         result = check(used, standing.bounds, self._doubt)
         news: list[Callable[[], None]] = [
@@ -181,9 +183,25 @@ class Guard:
                 "session %s: an operation was recorded after close(): it is in the run's own "
                 "report and its series, not in the sums of the process", self._record.session_id,
             )  # fmt: skip
-        if self._own is not CROSSED and self._own.crossed_by(self._record):
-            self.progress = None
+        with self._lock:
+            self._mind_progress()
         self.reconsider(self.progress)
+
+    def take_up(self, progress: float | None) -> None:
+        """Begin with the progress of a checkpoint: as of what was used then, or outgrown."""
+        self.progress = progress
+        self._record.report = OUTGROWN if progress is None else (progress, *OUTGROWN[1:])
+
+    def _mind_progress(self) -> None:
+        """Forget a progress from before a count crossed a line. Hold the lock."""
+        report = self._record.report
+        if report is None or report is OUTGROWN:
+            return
+        at = report[1:]
+        marks = (self._own, self._theirs.present)
+        crossed = any(m.crossed_by(self._record) and not m.reached_by(*at) for m in marks)
+        if crossed or self.standing.has_outgrown(at):
+            self.progress, self._record.report = None, OUTGROWN
 
     def ended(self) -> None:
         """Take note that the run is over: what is still recorded is to be noticed."""
@@ -228,12 +246,13 @@ class Guard:
     def _is_outdated(self, theirs: Verdict, progress: float | None) -> bool:
         """Tell whether the sidecar would not say stop, if it knew of the run what the run knows.
 
-        That is how far it is, and which limits of its own it has by now.
+        That is how far it is, and which limits of its own it has by now. Where a count has crossed
+        a line since the run last said how far it is, the sidecar's word on that is as old.
         """
         if relaxed(theirs, self.standing.bounds):
             return True
         if progress is None:
-            return False
+            return self._record.report is OUTGROWN and is_graceful(theirs)
         return redecide(theirs, progress, self._record.limits.completion_threshold)
 
     def _status_news(self, result: LimitCheckResult) -> list[tuple[str, ResourceState]]:

@@ -47,11 +47,11 @@ class Marks(NamedTuple):
 
     def crossed_by(self, record: SessionRecord) -> bool:
         """Tell whether a count of a record has reached one."""
-        return (
-            record.tokens >= self.tokens
-            or record.api_calls >= self.api_calls
-            or record.cost_usd >= self.cost
-        )
+        return self.reached_by(record.tokens, record.api_calls, record.cost_usd)
+
+    def reached_by(self, tokens: int, api_calls: int, cost: Decimal) -> bool:
+        """Tell whether one of these counts has reached one."""
+        return tokens >= self.tokens or api_calls >= self.api_calls or cost >= self.cost
 
 
 CROSSED = Marks(-1.0, -1.0, Decimal(-1))

@@ -127,7 +127,7 @@ class ResourceMonitor(Recorder):
         options.setdefault("scope", labels)
         chosen = saved.limits if limits is None else limits
         monitor = cls(chosen, session_id, project_root, _carried=saved.usage, **options)
-        monitor._record.progress = monitor._guard.progress = saved.progress
+        monitor._guard.take_up(saved.progress)
         monitor._run.saving.state = saved.state
         duration = monitor._guard.check().resources[semconv.DURATION]
         resuming.warn_of_downtime(monitor._record, saved, duration)
@@ -139,14 +139,17 @@ class ResourceMonitor(Recorder):
         progress_estimate: 0 to 1, None for unknown (also for those who wait, from now on);
         anything else is refused.
         """
-        guard = self._guard
+        guard, record = self._guard, self._record
         if progress_estimate is None:
             guard.progress = None
             settled = guard.calm_unknown
         else:
             if progress_estimate.__class__ is not float or not 0.0 <= progress_estimate <= 1.0:
                 progress_estimate = checks.progress(progress_estimate) or 0.0
-            self._record.progress = guard.progress = progress_estimate
+            guard.progress = progress_estimate
+            record.report = (
+                progress_estimate, record.tokens, record.api_calls, record.cost_usd,
+            )  # fmt: skip
             settled = progress_estimate >= guard.calm_from
         if settled and self._monotonic() < guard.calm_until:
             return True

@@ -130,7 +130,8 @@ class Saving:
             limits=record.limits,
             labels=record.labels,
             written_at=now,
-            progress=record.progress,
+            # One from before what was used since would not be known for it when it is read.
+            progress=None if record.used_since_report else record.progress,
             state=self.state,
             outcome=self.outcome,
         )

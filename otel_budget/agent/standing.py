@@ -9,10 +9,12 @@ from otel_budget.instrumentation.cell import plus
 from otel_budget.model.doubt import Doubt
 from otel_budget.policy.evaluate import bounds_of
 from otel_budget.policy.judge import judge_session
+from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.unknown import OnUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from decimal import Decimal
 
     from otel_budget.instrumentation.record import SessionRecord
     from otel_budget.model.limits import ResourceLimits
@@ -57,6 +59,20 @@ class Standing:
             if semconv.ACTIVE_DURATION in self.bounds:
                 used[semconv.ACTIVE_DURATION] = record.active()
             return used
+
+    def has_outgrown(self, counts: tuple[int, int, Decimal]) -> bool:
+        """Tell whether a line of the limits lies between these counts and those of now.
+
+        counts: tokens, API calls and cost that this incarnation had at some time.
+        """
+        carried, used = self._record.carried, self.used()
+        tokens, calls, cost = counts
+        at: dict[str, Number] = {
+            semconv.TOKENS: carried.tokens + tokens,
+            semconv.API_CALLS: carried.api_calls + calls,
+            semconv.COST: plus(carried.cost_usd, cost),
+        }
+        return is_outgrown(at, used, self.bounds)
 
     def crossings(self, now: float) -> Iterator[float]:
         """Yield when times cross a line: monotonic seconds, of which ``now`` are the present ones.

@@ -31,6 +31,7 @@ _TOTALS = (
     (semconv.CHECKPOINTS, "checkpoints"),
     (semconv.CHECKPOINT_FAILURES, "checkpoint_failures"),
 )
+_AT_PROGRESS = (semconv.PROGRESS_TOKENS, semconv.PROGRESS_API_CALLS, semconv.PROGRESS_COST)
 _CARRIED = (
     (semconv.TOKENS, "tokens"),
     (semconv.API_CALLS, "api_calls"),
@@ -71,7 +72,7 @@ def session_families(groups: Sequence[Sequence[SessionRecord]]) -> Iterator[Metr
             _totals(families, records)
             _breakdown(families, records)
             _facts(families, records)  # a state that says "over" goes with the last counts
-        _limits(families, [r for r in records if r.closed_at is None] or records[-1:])
+            _limits(families, records)  # and so does a progress
     families.put(semconv.BUILD_INFO, {semconv.VERSION: __version__}, 1.0)
     yield from (family for family in families.by_name.values() if family.samples)
 
@@ -153,8 +154,30 @@ def _shown(records: Sequence[SessionRecord]) -> SessionRecord:
     return records[-1]
 
 
-def _limits(families: _Families, records: Sequence[SessionRecord]) -> None:
+def _progress(families: _Families, sid: dict[str, str], records: Sequence[SessionRecord]) -> bool:
+    """Show the smallest progress, if each that goes on reports one, and the counts it is of.
+
+    Of several, those that each had when it spoke: what was used since is never taken for older.
+    """
+    live = [r.report for r in _live(records)]
+    told = [report for report in live if report is not None and report[0] is not None]
+    if not told or len(told) < len(live):
+        return False
+    over = [r for r in records if r.closed_at is not None] if len(records) > len(live) else []
+    families.put(semconv.PROGRESS, sid, min(report[0] for report in told if report[0] is not None))
+    counts = [report[1:] for report in told] + [(r.tokens, r.api_calls, r.cost_usd) for r in over]
+    for metric, each in zip(_AT_PROGRESS, zip(*counts, strict=True), strict=True):
+        families.put(metric, sid, float(_sum(each)))
+    return True
+
+
+def _live(records: Sequence[SessionRecord]) -> Sequence[SessionRecord]:
+    return [r for r in records if r.closed_at is None] or records[-1:]
+
+
+def _limits(families: _Families, all_records: Sequence[SessionRecord]) -> None:
     """Show what judges the run; where records differ, the strictest of each."""
+    records = _live(all_records)
     sid = {semconv.SESSION_ID: records[0].session_id}
     every, put = [record.limits for record in records], families.put
     optional = 0
@@ -171,8 +194,5 @@ def _limits(families: _Families, records: Sequence[SessionRecord]) -> None:
     saving = [record.limits.checkpoint_interval for record in records if record.saves]
     if saving:
         put(semconv.CHECKPOINT_INTERVAL, sid, min(saving))
-    reported = [record.progress for record in records if record.progress is not None]
-    if reported and len(reported) == len(records):
-        put(semconv.PROGRESS, sid, min(reported))
-        optional += 1
+    optional += _progress(families, sid, all_records)
     put(semconv.OPTIONAL_SERIES, sid, float(optional))

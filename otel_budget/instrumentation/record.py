@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
@@ -54,6 +54,13 @@ class Amounts(NamedTuple):
     """What is billed beside plain tokens and is not in ``cost_usd``; None: nothing."""
 
 
+#: A progress, and the tokens, API calls and cost that this incarnation had counted when it was
+#: reported. A plain tuple: one is made at every ``should_continue``.
+Report = tuple[float | None, int, int, Decimal]
+#: A progress was reported, and counts have crossed a line since: it says nothing about now.
+OUTGROWN: Final[Report] = (None, 0, 0, Decimal(0))
+
+
 class SessionRecord:
     """One incarnation of a run: its counts, and what it says about itself."""
 
@@ -85,7 +92,7 @@ class SessionRecord:
         "lock",
         "paused_at",
         "paused_seconds",
-        "progress",
+        "report",
         "resumed",
         "room",
         "saves",
@@ -140,7 +147,8 @@ class SessionRecord:
         self.cells: dict[tuple[str, str], Cell] = {}
         self.checkpoints = self.checkpoint_failures = 0
         self.last_checkpoint_at = self.carried.last_checkpoint_at
-        self.progress: float | None = None
+        self.report: Report | None = None
+        """The progress last reported; None before the first."""
         self.saves = False
         """True if checkpoints of it are written."""
         self.state = "running"
@@ -248,6 +256,17 @@ class SessionRecord:
         ):
             if total + after > checks.MAX_COUNT:
                 raise InvalidValueError(key, value, "what keeps the run's total within 2^53")
+
+    @property
+    def progress(self) -> float | None:
+        """The progress last reported, 0 to 1; None if it is not known."""
+        return None if self.report is None else self.report[0]
+
+    @property
+    def used_since_report(self) -> bool:
+        """True if anything was counted since the progress was reported."""
+        now = (self.tokens, self.api_calls, self.cost_usd)
+        return self.report is not None and self.report[1:] != now
 
     def duration(self) -> float:
         """Return seconds since the run began; it stands still once the run is closed."""

@@ -29,6 +29,8 @@ from otel_budget.model.order import NO_ORDERS
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from otel_budget.model.reading import SessionReading
     from otel_budget.model.usage import Number
 
@@ -331,6 +333,11 @@ class Account(Pace):
         return [i for run in by_run(self.incarnations.values()) for i in newest_of(run)]
 
     @property
+    def speakers(self) -> Iterable[Incarnation]:
+        """The incarnations whose word is in ``facts``."""
+        return self._alive if len(self.incarnations) > 1 else self.incarnations.values()
+
+    @property
     def silence(self) -> float:
         """Seconds without a sample after which a process of it is not surely alive."""
         return SILENT_GAPS * max(1.0, self.gap())
@@ -368,4 +375,7 @@ class Account(Pace):
 
 def _lasting(facts: SessionFacts) -> tuple[object, ...]:
     """Return the facts that matter after a restart; the duration goes on by the clock."""
-    return (facts.limits, facts.thresholds, facts.completion_threshold, facts.progress, facts.state)
+    return (
+        facts.limits, facts.thresholds, facts.completion_threshold, facts.progress, facts.state,
+        facts.progress_tokens, facts.progress_api_calls, facts.progress_cost,
+    )  # fmt: skip

@@ -77,6 +77,7 @@ def strictest(one: SessionFacts, other: SessionFacts) -> SessionFacts:
     A run is over when both say so.
     """
     states = (one.state, other.state)
+    spoken = min((one, other), key=spoken_order)
     return SessionFacts(
         started_at=_one_of(max, one.started_at, other.started_at),
         incarnation_at=_one_of(max, one.incarnation_at, other.incarnation_at),
@@ -91,7 +92,21 @@ def strictest(one: SessionFacts, other: SessionFacts) -> SessionFacts:
         estimated_calls=_one_of(max, one.estimated_calls, other.estimated_calls),
         optional_series=_one_of(max, one.optional_series, other.optional_series),
         active=_one_of(max, one.active, other.active),
+        progress_tokens=spoken.progress_tokens,
+        progress_api_calls=spoken.progress_api_calls,
+        progress_cost=spoken.progress_cost,
         state=min(states, key=_liveliness),
+    )
+
+
+def spoken_order(facts: SessionFacts) -> tuple[float, ...]:
+    """Return what puts facts in order: the least progress first, then that of the least use."""
+    return (
+        math.inf if facts.progress is None else facts.progress,
+        *(
+            -1.0 if used is None else used
+            for used in (facts.progress_tokens, facts.progress_api_calls, facts.progress_cost)
+        ),
     )
 
 

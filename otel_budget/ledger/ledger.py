@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
@@ -20,6 +21,7 @@ from otel_budget.ledger.active import active_of
 from otel_budget.ledger.completeness import completed
 from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.ledger.incarnation import COUNTED, lies_ahead
+from otel_budget.ledger.progress import used_at_progress
 from otel_budget.ledger.restarts import restarts_after
 from otel_budget.ledger.rivals import Rival, are_both_alive, is_newer, is_old, join, replaces
 from otel_budget.ledger.whereabouts import Whereabouts
@@ -81,6 +83,8 @@ class Balance(NamedTuple):
     """Seconds by which the samples of this run arrive late, steadily."""
     also_started_at: tuple[float, ...] = ()
     """Start times of other runs of the same id that are counted together with it."""
+    used_at_progress: Mapping[str, Number] = MappingProxyType({})
+    """Per resource, what was used when the run reported its progress; absent is not known."""
 
 
 class Ledger:
@@ -342,6 +346,7 @@ class Ledger:
             unheard_for=self.absences.since(account.heard_at),
             lag=account.lag.seconds,
             also_started_at=account.also,
+            used_at_progress=used_at_progress(account),
         )
 
     def _silent_for(self, account: Account, now: float) -> float:

@@ -47,6 +47,11 @@ class SessionFacts(NamedTuple):
     absent is missing; with as many, it is not there any more."""
     active: float | None = None
     """Seconds the run was active, without pauses and downtime, as the agent measured them."""
+    progress_tokens: float | None = None
+    """What this incarnation had used when it reported ``progress``; and the same of calls and US
+    dollars."""
+    progress_api_calls: float | None = None
+    progress_cost: float | None = None
 
 
 class SessionReading(NamedTuple):

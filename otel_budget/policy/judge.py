@@ -23,7 +23,14 @@ from otel_budget import semconv
 from otel_budget.model.doubt import NO_DOUBT, Doubt
 from otel_budget.model.limits import DEFAULT_THRESHOLD
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.policy.decide import EXCEEDED, Decision, decide, decide_without_data
+from otel_budget.policy.decide import (
+    APPROACHING,
+    EXCEEDED,
+    UNKNOWN,
+    Decision,
+    decide,
+    decide_without_data,
+)
 from otel_budget.policy.evaluate import (
     Bound,
     Bounds,
@@ -37,6 +44,7 @@ from otel_budget.policy.evaluate import (
     weigh,
 )
 from otel_budget.policy.ordered import STOPPED, ceilings, said
+from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.unknown import UNKNOWN_USAGE, UNPRICED, OnUnknown, advice
 from otel_budget.policy.words import percent
 
@@ -111,19 +119,22 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
     weighed = weigh(used, bounds, balance.doubt, rates)
     completion_threshold = _completion_threshold(facts, rules)
     known = decide(weighed.status, facts.progress, completion_threshold)
+    progress = facts.progress
+    if known == APPROACHING and is_outgrown(balance.used_at_progress, used, bounds):
+        progress, known = None, UNKNOWN
     decision = _with_doubt(known, balance.doubt, bounds, rules.on_unknown)
     trouble = None if decision in _FINAL else _trouble(balance, rules)
     if trouble is not None:
         reason, since = trouble
         then = weigh(_used_when_last_heard(balance), bounds)
-        held = decide(then.status, facts.progress, completion_threshold)
+        held = decide(then.status, progress, completion_threshold)
         decision = decide_without_data(held, reason, since, rules.hold, rules.on_no_data)
         weighed = Weighed(LimitStatus.INCONCLUSIVE, weighed.resources)
     message = None
     if orders.stop is not None:
         decision, message = STOPPED, said(orders.stop)
     about = _About(
-        balance.session_id, balance.started_at, facts.progress, completion_threshold,
+        balance.session_id, balance.started_at, progress, completion_threshold,
         balance.doubt, now, balance.sampled_at, facts.state, rules.lease, rules.revision,
         balance.also_started_at,
     )  # fmt: skip

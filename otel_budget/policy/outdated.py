@@ -1,6 +1,8 @@
-"""Whether a run may go on under a sidecar's stop: what the run knows by now that it did not.
+"""What is older than what it is held against: a sidecar's stop, and a progress.
 
-A run is ahead of what was scraped of it, in two things only: how far it is, and its own limits.
+A run is ahead of what was scraped of it, in two things only: how far it is, and its own limits. And
+what it used may be ahead of how far it last said it is: a progress from before a count crossed a
+line says nothing about now.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ from otel_budget.policy.decide import decide
 from otel_budget.policy.evaluate import status_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_budget.model.usage import Number
     from otel_budget.model.verdict import ResourceState, Verdict
     from otel_budget.policy.evaluate import Bound, Bounds
 
@@ -25,13 +30,29 @@ def redecide(verdict: Verdict, progress: float | None, completion_threshold: flo
     """
     if verdict.action is Action.CONTINUE:
         return True
-    if verdict.reason != Reason.APPROACHING_LIMIT or verdict.status is not LimitStatus.APPROACHING:
-        return False
-    if progress is None:
+    if progress is None or not is_graceful(verdict):
         return False
     if verdict.completion_threshold is not None:
         completion_threshold = max(completion_threshold, verdict.completion_threshold)
     return decide(verdict.status, progress, completion_threshold)[0] is Action.CONTINUE
+
+
+def is_graceful(verdict: Verdict) -> bool:
+    """Tell whether a verdict is a stop that a run which is nearly done need not obey."""
+    approaching = verdict.status is LimitStatus.APPROACHING
+    return verdict.reason == Reason.APPROACHING_LIMIT and approaching
+
+
+def is_outgrown(at: Mapping[str, Number], used: Mapping[str, Number], bounds: Bounds) -> bool:
+    """Tell whether a count crossed a line between two uses of a run.
+
+    at: what was used when the run said how far it is, as far as that is known; used: by now.
+    """
+    return any(
+        status_of(at[name], bound) is not status_of(used[name], bound)
+        for name, bound in bounds.items()
+        if name in at and name in used
+    )
 
 
 def relaxed(verdict: Verdict, own: Bounds) -> bool:

@@ -79,6 +79,10 @@ _RULES: Final = {
     ),
     semconv.COMPLETION_THRESHOLD.name: _Rule("completion_threshold", max, top=1, positive=True),
     semconv.PROGRESS.name: _Rule("progress", min, top=1),
+    # As of the earliest: what was used since must not look like what was used before.
+    semconv.PROGRESS_TOKENS.name: _Rule("progress_tokens", min),
+    semconv.PROGRESS_API_CALLS.name: _Rule("progress_api_calls", min),
+    semconv.PROGRESS_COST.name: _Rule("progress_cost", min),
     semconv.DURATION_SECONDS.name: _Rule("duration", max),
     semconv.ACTIVE_SECONDS.name: _Rule("active", max),
     semconv.SESSION_START.name: _Rule("started_at", max),

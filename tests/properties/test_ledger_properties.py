@@ -45,6 +45,9 @@ facts = st.builds(
     estimated_calls=calls,
     optional_series=st.none() | st.sampled_from([0.0, 1.0, 2.0, 9.0]),
     active=st.none() | st.floats(0, 100),
+    progress_tokens=calls,
+    progress_api_calls=calls,
+    progress_cost=calls,
 )
 
 

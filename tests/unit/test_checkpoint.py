@@ -35,8 +35,8 @@ def test_a_checkpoint_has_usage_limits_labels_progress_and_state(
 ) -> None:
     """In the folder of the contract, under a number, with a digest over all of it."""
     monitor = make(session_id="whole", project_root=tmp_path, workflow="w", max_tokens=50)
-    monitor.should_continue(0.25)
     monitor.record_operation(5)
+    monitor.should_continue(0.25)
     path = monitor.checkpoint({"step": 3})
     assert path == tmp_path / ".otel_budget" / "checkpoints" / "whole" / "000001.json"
     found = body(path)
