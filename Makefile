@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: demo test test-lowest test-libraries reliability soak fuzz grafana pictures lint types layers generated check bench clean
+.PHONY: demo test test-lowest test-libraries test-backends reliability soak fuzz grafana pictures lint types layers generated check bench clean
 
 demo: $(VENV)/.sidecar
 	@$(BIN)/otel-budget demo
@@ -28,6 +28,10 @@ test-lowest:
 # Real libraries in environments of their own (.venv-libraries), against a scripted provider.
 test-libraries: $(VENV)/.dev
 	$(BIN)/python -m pytest -m libraries tests/libraries
+
+# Sources through a real VictoriaMetrics, which shows late what it was given: four minutes of waiting.
+test-backends: $(VENV)/.dev
+	$(BIN)/python -m pytest -m backends tests/conformance
 
 # Everything of docs/reliability.md at full length; the long ones first. Each rewrites its part of it.
 RELIABILITY := tests/integration/test_many_sessions.py tests/integration/test_killed_sidecar.py \

@@ -1,6 +1,11 @@
 """A real VictoriaMetrics as a child process on loopback, scraping what a test serves."""
 
+import itertools
 import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +13,8 @@ from urllib.parse import urlsplit
 
 from mirakuru import HTTPExecutor
 
+from tests.exposition import Exposition
+from tests.http_server import serving
 from tests.ports import free_port
 from tests.prometheus_process import JOB
 from tests.real import require
@@ -36,3 +43,60 @@ def victoria_metrics(
     ]
     with HTTPExecutor(command, url=f"{url}/health", timeout=30, sleep=0.05):
         yield url
+
+
+@contextmanager
+def uncached(behind: str) -> Iterator[str]:
+    """Serve what a VictoriaMetrics answers, asked in another way each time; yield the URL.
+
+    It keeps for up to 10 s which series a filter selects, and shows a new one only then.
+    """
+    number = itertools.count()
+
+    def answer(path: str, form: bytes) -> tuple[int, bytes]:
+        pairs = dict(urllib.parse.parse_qsl(form.decode()))
+        selector = f'job="{JOB}"'
+        pairs["query"] = pairs["query"].replace(selector, f'{selector},asked!="{next(number)}"')
+        asked = urllib.request.Request(behind + path, urllib.parse.urlencode(pairs).encode())
+        try:
+            with urllib.request.urlopen(asked, timeout=5) as response:
+                return response.status, response.read()
+        except urllib.error.HTTPError as exc:
+            return exc.code, exc.read()
+
+    with serving(answer) as url:
+        yield url
+
+
+class Patience:
+    """Waits until what endpoints show has become what a VictoriaMetrics answers."""
+
+    def __init__(self, url: str, endpoints: tuple[Exposition, ...]) -> None:
+        """Keep where to ask, and who is scraped."""
+        self._url, self._endpoints, self._number = url, endpoints, itertools.count()
+
+    def show(self, texts: tuple[str | None, ...]) -> None:
+        """Let the endpoints show this, and wait until it is to be seen."""
+        mark = f'shown{{number="{next(self._number)}"}} 1\n'
+        for endpoint, text in zip(self._endpoints, texts, strict=True):
+            endpoint.show(None if text is None else text + mark)
+        for endpoint in self._endpoints:
+            endpoint.wait_until_asked(1)
+        at = time.time()
+        for endpoint, text in zip(self._endpoints, texts, strict=True):
+            place = f'job="{JOB}",instance="{endpoint.address}"'
+            name = mark.split("{")[1].split("}", maxsplit=1)[0]
+            self._wait(f"timestamp(up{{{place}}}) > {at}")
+            if text is not None:
+                self._wait(f"shown{{{place},{name}}}")
+
+    def _wait(self, query: str, *, patience: float = 20.0) -> None:
+        until = time.monotonic() + patience
+        form = urllib.parse.urlencode({"query": query, "nocache": 1}).encode()
+        while True:
+            with urllib.request.urlopen(f"{self._url}/api/v1/query", form, timeout=5) as answer:
+                if json.load(answer)["data"]["result"]:
+                    return
+            if time.monotonic() > until:
+                raise TimeoutError(f"VictoriaMetrics has nothing for {query}")
+            time.sleep(0.1)

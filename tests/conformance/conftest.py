@@ -1,33 +1,57 @@
-"""Every kind of source, with two real endpoints to look at."""
+"""Every way to a source, with two real endpoints to look at."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
-from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
-from tests.conformance.rig import Rig
-from tests.exposition import Exposition
-from tests.ports import free_port
-from tests.prometheus_process import JOB
+from tests.conformance.rig import PROMETHEUS, SCRAPE, VICTORIA_METRICS, Backend, Rig, show
+from tests.exposition import Exposition, serve
+from tests.victoria_metrics_process import Patience, uncached, victoria_metrics
+
+BACKENDS = [
+    SCRAPE,
+    pytest.param(PROMETHEUS, marks=pytest.mark.real("prometheus")),
+    pytest.param(
+        VICTORIA_METRICS, marks=[pytest.mark.real("victoria-metrics"), pytest.mark.backends]
+    ),
+]
 
 
-@pytest.fixture(params=["scrape", pytest.param("prometheus", marks=pytest.mark.real("prometheus"))])
-def rig(request: pytest.FixtureRequest, scraped: tuple[Exposition, ...]) -> Iterator[Rig]:
-    """Each source in turn."""
-    if request.param == "scrape":
-        targets = [ScrapeTarget(endpoint.url) for endpoint in scraped]
-        scrape = ScrapeSettings(targets, timeout=5)
-        yield Rig(
-            lambda clock: ScrapeSource(scrape, clock), lambda clock: ScrapeSource(scrape, clock),
-            scraped, tuple(endpoint.url for endpoint in scraped), through_prometheus=False,
-        )  # fmt: skip
-        return
-    url = request.getfixturevalue("prometheus_url")
-    query = PrometheusSettings(url, matchers=(f'job="{JOB}"',))
-    lost = PrometheusSettings(f"http://127.0.0.1:{free_port()}")
-    yield Rig(
-        lambda clock: PrometheusSource(query, clock), lambda clock: PrometheusSource(lost, clock),
-        scraped, tuple(f"{JOB}/{endpoint.address}" for endpoint in scraped),
-        through_prometheus=True,
-    )  # fmt: skip
+@pytest.fixture(scope="session")
+def victoria(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """A real VictoriaMetrics at its defaults, with two endpoints of its own."""
+    with ExitStack() as stack:
+        endpoints = tuple(stack.enter_context(serve()) for _ in range(2))
+        folder = tmp_path_factory.mktemp("victoria-metrics")
+        addresses = [endpoint.address for endpoint in endpoints]
+        url = stack.enter_context(victoria_metrics(folder, addresses, interval="200ms"))
+        url = stack.enter_context(uncached(url))
+        yield Backend(VICTORIA_METRICS, endpoints, url, Patience(url, endpoints).show)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Each in turn."""
+    if request.param == VICTORIA_METRICS:
+        found: Backend = request.getfixturevalue("victoria")
+    else:
+        scraped: tuple[Exposition, ...] = request.getfixturevalue("scraped")
+        found = Backend(SCRAPE, scraped)
+        if request.param == PROMETHEUS:
+            url = request.getfixturevalue("prometheus_url")
+            found = Backend(PROMETHEUS, scraped, url, lambda texts: _wait(scraped, texts))
+    yield found
+    show(found.endpoints, ("", ""))
+
+
+def _wait(endpoints: tuple[Exposition, ...], texts: tuple[str | None, ...]) -> None:
+    show(endpoints, texts)
+    for endpoint in endpoints:
+        endpoint.wait_until_asked(2)  # when asked again, the first answer is stored
+
+
+@pytest.fixture
+def rig(backend: Backend) -> Rig:
+    """What is read through each."""
+    return Rig(backend)

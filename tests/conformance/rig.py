@@ -1,4 +1,4 @@
-"""One kind of source with two real endpoints, and a sidecar's ledger and policy behind it."""
+"""One way from two real endpoints to a source, and a sidecar's ledger and policy behind it."""
 
 from __future__ import annotations
 
@@ -9,33 +9,103 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.model.preset import Preset
 from otel_budget.model.reading import Reading
 from otel_budget.model.verdict import Verdict
 from otel_budget.policy.judge import Rules, judge_balance
 from otel_budget.sources.base import Clock, Source
+from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.exposition import Exposition
+from tests.ports import free_port
+from tests.prometheus_process import JOB
+
+SCRAPE, PROMETHEUS, VICTORIA_METRICS = "scrape", "prometheus", "victoriametrics"
+MATCHERS = (f'job="{JOB}"',)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What is between two endpoints and a source."""
+
+    name: str
+    endpoints: tuple[Exposition, ...]
+    url: str | None = None
+    """Of the server that scrapes them; None: the source does."""
+    show: Callable[[tuple[str | None, ...]], None] | None = None
+    """Lets the endpoints show this, and waits until it can be seen; None: at once."""
+
+    @property
+    def keeps_nan(self) -> bool:
+        """False of VictoriaMetrics: it passes over samples that are NaN."""
+        return self.name != VICTORIA_METRICS
+
+    @property
+    def nonsense(self) -> str:
+        """A value that no counter and no limit can have, and that arrives."""
+        return "NaN" if self.keeps_nan else "-1"
+
+    def put(self, *texts: str | None) -> None:
+        """Let the endpoints show this, and wait until a source may see it."""
+        padded = (*texts, *[""] * (len(self.endpoints) - len(texts)))
+        if self.show is not None:
+            self.show(padded)
+            return
+        show(self.endpoints, padded)
+
+    def make(self, clock: Clock, preset: Preset | None = None) -> Source:
+        """Return a source that looks at the endpoints."""
+        if self.url is not None:
+            query = PrometheusSettings(self.url, matchers=MATCHERS, preset=preset)
+            return PrometheusSource(query, clock)
+        targets = [ScrapeTarget(endpoint.url, preset=preset) for endpoint in self.endpoints]
+        return ScrapeSource(ScrapeSettings(targets, timeout=5), clock)
+
+    def broken(self, clock: Clock) -> Source:
+        """Return one for when the endpoints hang up: of a server that does not answer either."""
+        if self.url is None:
+            return self.make(clock)
+        return PrometheusSource(PrometheusSettings(f"http://127.0.0.1:{free_port()}"), clock)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """What the source calls each endpoint."""
+        if self.url is None:
+            return tuple(endpoint.url for endpoint in self.endpoints)
+        return tuple(f"{JOB}/{endpoint.address}" for endpoint in self.endpoints)
+
+
+def show(endpoints: tuple[Exposition, ...], texts: tuple[str | None, ...]) -> None:
+    """Let endpoints show this."""
+    for endpoint, text in zip(endpoints, texts, strict=True):
+        endpoint.show(text)
 
 
 @dataclass(frozen=True)
 class Rig:
-    """One kind of source, and the two endpoints it looks at."""
+    """A back end, and what is read through it."""
 
-    make: Callable[[Clock], Source]
-    broken: Callable[[Clock], Source]
-    """Makes one for when the endpoints hang up: of a server that then does not answer either."""
-    endpoints: tuple[Exposition, ...]
-    ids: tuple[str, ...]
-    """What the source calls each endpoint."""
-    through_prometheus: bool
+    backend: Backend
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """What the source calls each endpoint."""
+        return self.backend.ids
+
+    @property
+    def through_server(self) -> bool:
+        """True if a server scrapes the endpoints."""
+        return self.backend.url is not None
+
+    @property
+    def called(self) -> str:
+        """What the back end is called in figures."""
+        names = {SCRAPE: "direct scrape", PROMETHEUS: "Prometheus"}
+        return names.get(self.backend.name, "VictoriaMetrics")
 
     def put(self, *texts: str | None) -> None:
         """Let the endpoints show this, and wait until a source may see it."""
-        padded = (*texts, "")[: len(self.endpoints)]
-        for endpoint, text in zip(self.endpoints, padded, strict=True):
-            endpoint.show(text)
-        if self.through_prometheus:
-            for endpoint in self.endpoints:
-                endpoint.wait_until_asked(2)  # when asked again, the first answer is stored
+        self.backend.put(*texts)
 
     def show(self, *texts: str | None) -> Reading:
         """Let the endpoints show this, and return what a new source then reads."""
@@ -60,7 +130,7 @@ class Follower:
     def __init__(self, rig: Rig, runner: asyncio.Runner, clock: Clock) -> None:
         """Have seen nothing."""
         self._rig, self._runner, self.clock = rig, runner, clock
-        self.source, self.ledger = rig.make(clock), Ledger()
+        self.source, self.ledger = rig.backend.make(clock), Ledger()
 
     def read(self) -> Reading:
         """Read once, and keep the books."""

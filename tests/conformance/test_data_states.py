@@ -28,11 +28,10 @@ from otel_budget.sidecar.store import open_store
 from otel_budget.sidecar.telemetry import Telemetry
 from otel_budget.sources.base import Source
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
-from tests.conformance.rig import Rig
+from tests.conformance.rig import MATCHERS, Rig
 from tests.exposition import line, page
 from tests.figures import note
 from tests.http_server import serving
-from tests.prometheus_process import JOB
 
 _numbers = itertools.count(1)
 #: Seconds. The clock is the real one, moved on by hand.
@@ -57,7 +56,7 @@ class Sidecar:
         self.loop = self._runner.run(self._made(Book(self._store, restored, self.clock())))
 
     async def _made(self, book: Book) -> Loop:
-        settings = self._settings(self.rig.make(self.clock))
+        settings = self._settings(self.rig.backend.make(self.clock))
         return Loop(
             settings, book=book, hub=self.hub, telemetry=self.telemetry, clock=self.clock
         )  # fmt: skip
@@ -142,13 +141,13 @@ def goes_silent(sidecar: Sidecar, _run: str) -> None:
 
 def is_not_reached(sidecar: Sidecar, _run: str) -> None:
     """What is to be read from does not answer."""
-    sidecar.read_from(sidecar.rig.broken(sidecar.clock))
+    sidecar.read_from(sidecar.rig.backend.broken(sidecar.clock))
     sidecar.rig.put(None, None)
 
 
 def shows_nonsense(sidecar: Sidecar, run: str) -> None:
     """Its counter is no number that a counter can have."""
-    sidecar.rig.put(well(run, "NaN"))
+    sidecar.rig.put(well(run, sidecar.rig.backend.nonsense))
 
 
 STATES = {
@@ -165,18 +164,16 @@ def test_bad_data_have_their_reason_their_action_and_their_metric(
     assert_state(sidecar, run, reason, STATES[reason])
 
 
-@pytest.mark.real("prometheus")
-def test_data_that_a_server_says_are_not_whole(
-    prometheus_url: str, rig: Rig, tmp_path: Path, run: str
-) -> None:
+def test_data_that_a_server_says_are_not_whole(rig: Rig, tmp_path: Path, run: str) -> None:
     """Only a server can say so: a page that is cut off is an error of its source."""
-    if not rig.through_prometheus:
+    behind = rig.backend.url
+    if behind is None:
         return
     for number, action in enumerate(Action):
         (tmp_path / action).mkdir()
         made = Sidecar(rig, tmp_path / action, action)
-        with warning_server(prometheus_url, semconv.SESSION_API_CALLS.name) as url:
-            query = PrometheusSettings(url, matchers=(f'job="{JOB}"',))
+        with warning_server(behind, semconv.SESSION_API_CALLS.name) as url:
+            query = PrometheusSettings(url, matchers=MATCHERS)
 
             def warns(sidecar: Sidecar, run: str, query: PrometheusSettings = query) -> None:
                 sidecar.read_from(PrometheusSource(query, sidecar.clock))
@@ -207,15 +204,14 @@ def assert_state(
     assert gist(verdict) == (configured, LimitStatus.INCONCLUSIVE, reason)
     assert verdict is not None
     assert verdict.resources[semconv.TOKENS].used == USED  # what was known is not forgotten
-    sidecar.read_from(sidecar.rig.make(sidecar.clock))
+    sidecar.read_from(sidecar.rig.backend.make(sidecar.clock))
     sidecar.rig.put(well(run, USED + 1))
     sidecar.tick()
     assert gist(sidecar.verdict(run)) == expected
     assert sidecar.told_of(reason) == 1
-    source = "Prometheus" if sidecar.rig.through_prometheus else "direct scrape"
     note(
         "Never silently open",
-        f"{reason}, on_no_data: {configured} ({source})",
+        f"{reason}, on_no_data: {configured} ({sidecar.rig.called})",
         f"held for {HOLD:.0f} s, then {configured}; counted; over with the first good sample",
     )
 

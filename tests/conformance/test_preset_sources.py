@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -14,10 +13,7 @@ import pytest
 from otel_budget.config.preset_files import preset, shipped
 from otel_budget.model.preset import Preset
 from otel_budget.model.reading import Reading
-from otel_budget.sources.base import Source
-from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
-from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
-from tests.exposition import Exposition
+from tests.conformance.rig import Backend
 from tests.prometheus_process import JOB
 
 FOREIGN = Path(__file__).parent.parent / "foreign"
@@ -26,50 +22,33 @@ CLAUDE = shipped()["claude_code"]
 
 @dataclass(frozen=True)
 class Rig:
-    """One kind of source, and the endpoint it looks at."""
+    """A back end, and what is read through it with a preset."""
 
-    make: Callable[[Preset], Source]
-    endpoint: Exposition
-    place: str
-    """As in the id of a session without a name."""
-    through_prometheus: bool
+    backend: Backend
+
+    @property
+    def place(self) -> str:
+        """Return how the first endpoint is called in the id of a session without a name."""
+        address = self.backend.endpoints[0].address
+        return address if self.backend.url is None else f"{JOB}:{address}"
 
     def show(self, text: str, chosen: Preset) -> Reading:
         """Let the endpoint show this, and return what the source then reads."""
-        self.endpoint.show(text)
-        if self.through_prometheus:
-            self.endpoint.wait_until_asked(2)  # when asked again, the first answer is stored
+        self.backend.put(text)
         return asyncio.run(self._read(chosen))
 
     async def _read(self, chosen: Preset) -> Reading:
-        source = self.make(chosen)
+        source = self.backend.make(time.time, chosen)
         try:
             return await source.read()
         finally:
             await source.close()
 
 
-@pytest.fixture(params=["scrape", pytest.param("prometheus", marks=pytest.mark.real("prometheus"))])
-def rig(request: pytest.FixtureRequest, scraped: tuple[Exposition, ...]) -> Iterator[Rig]:
-    """Each source in turn."""
-    endpoint, other = scraped
-    other.show("")
-
-    def scrape(chosen: Preset) -> Source:
-        targets = [ScrapeTarget(endpoint.url, preset=chosen)]
-        return ScrapeSource(ScrapeSettings(targets, timeout=5), time.time)
-
-    if request.param == "scrape":
-        yield Rig(scrape, endpoint, endpoint.address, through_prometheus=False)
-    else:
-        url = request.getfixturevalue("prometheus_url")
-
-        def query(chosen: Preset) -> Source:
-            settings = PrometheusSettings(url, matchers=(f'job="{JOB}"',), preset=chosen)
-            return PrometheusSource(settings, time.time)
-
-        yield Rig(query, endpoint, f"{JOB}:{endpoint.address}", through_prometheus=True)
-    endpoint.show("")
+@pytest.fixture
+def rig(backend: Backend) -> Rig:
+    """Each back end in turn."""
+    return Rig(backend)
 
 
 def totals(reading: Reading) -> dict[tuple[str, str], int | float | Decimal]:
@@ -91,10 +70,10 @@ def test_a_session_of_another_program_is_one_of_ours(rig: Rig) -> None:
     """Tokens and cost are known, calls are not there."""
     reading = rig.show(page("claude_code_2.1.330"), CLAUDE)
     session = "ba8b11a9-0b6c-472a-8133-48db5b9683ff"
-    assert totals(reading) == {
-        (session, "tokens"): 1300,
-        (session, "cost"): Decimal("0.005954999999999999"),
-    }
+    found = totals(reading)
+    # The page says 0.005954999999999999; VictoriaMetrics keeps fewer digits.
+    assert round(Decimal(found.pop((session, "cost"))), 15) == Decimal("0.005955")
+    assert found == {(session, "tokens"): 1300}
     assert (reading.problems, reading.dropped) == ((), {})
     assert 0 <= reading.read_at - reading.sessions[0].sampled_at < 3
 

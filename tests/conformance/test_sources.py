@@ -132,9 +132,10 @@ def test_series_with_further_labels_are_kept_apart(rig: Rig) -> None:
     assert sorted(counters.values()) == [1, 2]
 
 
-@pytest.mark.parametrize("value", ["NaN", "+Inf", "-1", "18014398509481984"])
+@pytest.mark.parametrize("value", ["nonsense", "+Inf", "-1", "18014398509481984"])
 def test_an_implausible_counter_is_refused_and_its_session_stays(rig: Rig, value: str) -> None:
     """It is not 0, and its neighbour counts."""
+    value = rig.backend.nonsense if value == "nonsense" else value
     reading = rig.show(page(line(TOKENS, value, "run-1"), line(CALLS, 3, "run-1")))
     session = only(reading)
     assert session.counters == {(semconv.API_CALLS, ""): 3}
@@ -144,14 +145,27 @@ def test_an_implausible_counter_is_refused_and_its_session_stays(rig: Rig, value
 
 def test_a_session_with_nothing_but_an_implausible_counter_is_there(rig: Rig) -> None:
     """It is seen, and nothing is known of its use."""
-    session = only(rig.show(page(line(TOKENS, "NaN", "run-1"))))
+    session = only(rig.show(page(line(TOKENS, rig.backend.nonsense, "run-1"))))
     assert session.counters == {}
     assert session.implausible == (TOKENS.name,)
 
 
+def test_a_counter_that_becomes_nan_is_never_a_sign_of_life(rig: Rig) -> None:
+    """It is refused; VictoriaMetrics passes it over, so there its run grows old instead."""
+    with rig.follow() as follower:
+        before = only(follower.see(page(line(TOKENS, 5, "run-1"), line(CALLS, 1, "run-1"))))
+        after = only(follower.see(page(line(TOKENS, "NaN", "run-1"), line(CALLS, 2, "run-1"))))
+        assert follower.used("run-1")[semconv.TOKENS] == 5
+    if rig.backend.keeps_nan:
+        assert after.implausible == (TOKENS.name,)
+    else:
+        assert after.sampled_at <= before.sampled_at + 1
+
+
 def test_an_implausible_limit_is_refused(rig: Rig) -> None:
     """It is neither 0 nor "unlimited": what the run may use is in doubt."""
-    text = page(line(TOKENS, 5, "run-1"), line(semconv.LIMIT, "NaN", "run-1", resource="tokens"))
+    limit = line(semconv.LIMIT, rig.backend.nonsense, "run-1", resource="tokens")
+    text = page(line(TOKENS, 5, "run-1"), limit)
     reading = rig.show(text)
     assert only(reading).facts.limits == {}
     assert only(reading).implausible == (semconv.LIMIT.name,)
@@ -232,6 +246,6 @@ def test_labels_that_a_target_makes_up_break_nothing_of_another(rig: Rig) -> Non
         if label in MARKS:
             assert used[f"both-{number}"] == 3, label
     assert reading.dropped.keys() == {"session_id"}
-    if rig.through_prometheus:
+    if rig.through_server:
         assert reading.targets == frozenset(rig.ids)
         assert reading.down == frozenset()
