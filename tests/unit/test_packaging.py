@@ -46,3 +46,11 @@ def test_every_package_that_is_imported_is_declared() -> None:
         if not declared & {one.lower() for one in distributions.get(name, [name])}
     }
     assert missing <= set(BROUGHT), missing
+
+
+def test_the_source_distribution_is_the_whole_repository() -> None:
+    """Its tests read deploy/, grafana/, the Makefile and more: all of it, or none would pass."""
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"][
+        "build"
+    ]["targets"]
+    assert set(targets) == {"wheel"}, "a list of what is shipped is one that falls behind"
