@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 _WRONG_USAGE = (InvalidValueError, InvalidConfigError, ConfigFileError, MissingExtraError)
 _DEFAULT_ADDRESS = DEFAULT_SIDECAR.removeprefix("http://")
-_EXTRA_PACKAGES = {"h11", "httpx2", "pydantic", "rich", "starlette", "uvicorn"}
+_EXTRA_PACKAGES = {"h11", "pydantic", "rich", "starlette", "uvicorn"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,8 +100,10 @@ def _sidecar(arguments: argparse.Namespace) -> int:
     _log_to_stderr()
     with _extra("the sidecar"):
         from otel_budget.sidecar.wiring import run
+        from otel_budget.sources.names import bound_lookups
 
         config = _config(arguments)
+    bound_lookups()
     run(config, arguments.config)
     return EXIT_CONTINUE
 
@@ -245,5 +247,3 @@ def _log_to_stderr() -> None:
     handler.setFormatter(formatter)
     handler.addFilter(LineFilter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for chatty in ("httpx2", "httpcore2"):  # a line for every scrape
-        logging.getLogger(chatty).setLevel(logging.WARNING)

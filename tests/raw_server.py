@@ -11,11 +11,16 @@ Answer = Callable[[socket.socket, threading.Event], None]
 
 
 def respond(
-    body: bytes, content_type: str = "text/plain", status: str = "200 OK", *headers: str
+    body: bytes,
+    content_type: str = "text/plain",
+    status: str = "200 OK",
+    *headers: str,
+    length: int | None = None,
 ) -> Answer:
-    """Answer with this, and hang up."""
+    """Answer with this, and hang up. length: of the body, as the head is to say it."""
+    size = len(body) if length is None else length
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {content_type}",
-             f"Content-Length: {len(body)}", "Connection: close", *headers]  # fmt: skip
+             f"Content-Length: {size}", "Connection: close", *headers]  # fmt: skip
     head = "\r\n".join(lines).encode() + b"\r\n\r\n"
 
     def answer(connection: socket.socket, over: threading.Event) -> None:

@@ -11,18 +11,22 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-import zlib
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode
 
-import httpx2
+import h11
 
+from otel_budget._version import __version__
 from otel_budget.errors import OtelBudgetError
+from otel_budget.sources.connections import ConnectError, Connections
 from otel_budget.sources.freshness import age_of, time_there
+from otel_budget.sources.http1 import HungUpError
 from otel_budget.sources.notices import one_line
 from otel_budget.sources.partial import PARTIAL_STATUSES, said_by_head
+from otel_budget.sources.place import place_of
+from otel_budget.sources.unpack import UnpackError, unpacker
 from otel_budget.token_file import TokenFileError, file_stamp, read_token
 
 if TYPE_CHECKING:
@@ -30,11 +34,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from otel_budget.sources.base import Clock
+    from otel_budget.sources.http1 import Connection
+    from otel_budget.sources.place import Place
     from otel_budget.token_file import FileStamp
 
-#: Longer than the usual interval between two reads, so that connections are used again.
-_KEEP_ALIVE: Final = 30.0
-_GZIP: Final = zlib.MAX_WBITS | 16
+    #: Names in lower case, and values.
+    Head = list[tuple[str, str]]
+
+_AGENT: Final = f"otel-budget/{__version__}"
+#: Pieces of an answer, of 256 KB at most, after which others have their turn.
+_PIECES_A_TURN: Final = 4
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _HERE: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -93,7 +103,10 @@ class Fetcher:
         """
         self._clock, self._seconds, self._limit = clock, seconds, body_size_limit
         self._wall = wall
-        self._clients: dict[Path | None, tuple[FileStamp | None, httpx2.AsyncClient]] = {}
+        self._connections = Connections(clock, seconds)
+        self._contexts: dict[Path | None, tuple[FileStamp | None, ssl.SSLContext]] = {}
+        self._starts = asyncio.Lock()
+        """Held for a round of the loop by whoever begins a request."""
 
     async def fetch(
         self,
@@ -104,113 +117,135 @@ class Fetcher:
         form: Mapping[str, str] | None = None,
     ) -> Fetched:
         """Ask an address: GET, or POST with a form. Raises FetchError for whatever went wrong."""
+        async with self._starts:
+            # One a round of the loop: with thousands of targets each is answered before its time
+            # is over, for it begins only when there is processor time for it.
+            await asyncio.sleep(0)
+            await self._connections.room()
         try:
-            headers = _headers(url, access, accept)
-            client = await self._client(access.ca_file)
+            place, body = place_of(url), b"" if form is None else urlencode(form).encode()
+            request = _request(place, access, accept, None if form is None else body)
+            context = self._context(place, access.ca_file)
             async with asyncio.timeout(self._seconds):
-                return await self._ask(client, url, headers, form)
+                return await self._ask(place, context, request, body)
         except TimeoutError as exc:
             raise FetchError(f"no complete answer within {self._seconds:g} s") from exc
-        except httpx2.LocalProtocolError as exc:
+        except h11.LocalProtocolError as exc:
             # Its message may quote a header, and with it a credential.
             raise FetchError("the request could not be sent: check its headers") from exc
-        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as exc:
-            raise FetchError(one_line(f"{type(exc).__name__}: {exc}").removesuffix(":")) from exc
-        except (OSError, ValueError) as exc:
-            raise FetchError(str(exc)) from exc
+        except h11.RemoteProtocolError as exc:
+            said = "its answer is no HTTP/1.1, or not all of one"
+            raise FetchError(one_line(f"{said}: {exc}"), said) from exc
+        except UnpackError as exc:
+            raise FetchError(f"its answer {exc}") from exc
+        except (ConnectError, HungUpError, OSError, ValueError) as exc:
+            raise FetchError(one_line(str(exc))) from exc
 
     async def close(self) -> None:
         """Close all connections."""
-        clients = [client for _, client in self._clients.values()]
-        self._clients.clear()
-        for client in clients:
-            await client.aclose()
+        self._connections.close()
+        await asyncio.sleep(0)  # they are closed in the next round of the loop
 
     async def _ask(
-        self,
-        client: httpx2.AsyncClient,
-        url: str,
-        headers: Mapping[str, str],
-        form: Mapping[str, str] | None,
+        self, place: Place, context: ssl.SSLContext | None, request: h11.Request, body: bytes
     ) -> Fetched:
-        method = "GET" if form is None else "POST"
-        async with client.stream(method, url, headers=headers, data=form) as response:
-            began_at, wall = self._clock(), self._wall()
-            status, headers = response.status_code, response.headers
-            if status != HTTPStatus.OK and status not in PARTIAL_STATUSES:
-                raise await self._refusal(response)
-            body = await self._body(response)
-            missing = said_by_head(status, headers.multi_items())
-            age = age_of(headers.get_list("age"))
-            return Fetched(
-                body, headers.get("content-type", ""), began_at - age, missing, age,
-                time_there(headers.get("date", ""), age, wall) - age,
-            )  # fmt: skip
+        while True:
+            connection = await self._connections.take(place, context)
+            try:
+                answer = await connection.ask(request, body)
+                fetched = await self._fetched(connection, answer)
+            except BaseException as exc:
+                self._connections.drop(connection)
+                # One that was kept may have been closed meanwhile: nothing was lost but a try.
+                if isinstance(exc, HungUpError) and connection.was_used and not connection.received:
+                    continue
+                raise
+            self._connections.keep(connection)
+            return fetched
 
-    async def _refusal(self, response: httpx2.Response) -> FetchError:
-        said = f"HTTP {response.status_code} {response.reason_phrase}".rstrip()
-        if response.is_redirect:
+    async def _fetched(self, connection: Connection, answer: h11.Response) -> Fetched:
+        began_at, wall = self._clock(), self._wall()
+        head = [(name.decode("latin-1"), text.decode("latin-1")) for name, text in answer.headers]
+        status = answer.status_code
+        if status != HTTPStatus.OK and status not in PARTIAL_STATUSES:
+            raise await self._refusal(connection, answer, head)
+        body = await self._body(connection, head)
+        age = age_of(_values(head, "age"))
+        date = ", ".join(_values(head, "date"))
+        return Fetched(
+            body, ", ".join(_values(head, "content-type")), began_at - age,
+            said_by_head(status, head), age, time_there(date, age, wall) - age,
+        )  # fmt: skip
+
+    async def _refusal(
+        self, connection: Connection, answer: h11.Response, head: Head
+    ) -> FetchError:
+        said = one_line(f"HTTP {answer.status_code} {answer.reason.decode('latin-1')}")
+        if answer.status_code in _REDIRECTS and _values(head, "location"):
             return FetchError(f"{said}: redirects are not followed; give the address it leads to")
-        body = await self._body(response)
+        try:
+            body = await self._body(connection, head)
+        except (FetchError, UnpackError, h11.RemoteProtocolError, OSError):
+            return FetchError(said)
         words = one_line(body.decode("utf-8", "replace"))
-        kind = response.headers.get("content-type", "no type")
+        kind = ", ".join(_values(head, "content-type")) or "no type"
         return FetchError(
             one_line(f"{said}: {words}" if words else said),
             one_line(f"{said} ({kind}, {len(body):,} bytes)"),
         )
 
-    async def _body(self, response: httpx2.Response) -> bytes:
-        encoding = response.headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in ("identity", "gzip"):
-            raise FetchError(f"its answer is packed with {encoding!r}, which was not asked for")
-        # Not left to the client: here the size is held before a piece is unpacked, not after.
-        unpack = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
+    async def _body(self, connection: Connection, head: Head) -> bytes:
+        unpack = unpacker(",".join(_values(head, "content-encoding")))
         pieces: list[bytes] = []
         size = 0
-        async for piece in response.aiter_raw():
-            if unpack is not None:
-                piece = _unpack(unpack, piece, self._limit - size + 1)  # noqa: PLW2901 - the same piece, unpacked
-            size += len(piece)
-            if size > self._limit or response.num_bytes_downloaded > self._limit:
-                raise FetchError(f"its answer is larger than {self._limit:,} bytes")
-            pieces.append(piece)
-        if unpack is not None and pieces and not unpack.eof:
-            raise FetchError("its packed answer ends in the middle")
-        if unpack is not None and unpack.unused_data:
-            raise FetchError("its packed answer goes on after its end")
+        while isinstance(event := await connection.next_event(), h11.Data):
+            for piece in unpack.feed(bytes(event.data)):
+                size += len(piece)
+                if max(size, connection.received) > self._limit:
+                    raise FetchError(f"its answer is larger than {self._limit:,} bytes")
+                pieces.append(piece)
+                if len(pieces) % _PIECES_A_TURN == 0:
+                    await asyncio.sleep(0)
+        unpack.finish()
+        if connection.has_more:
+            raise FetchError("its answer goes on after the end it gave")
         return b"".join(pieces)
 
-    async def _client(self, ca_file: Path | None) -> httpx2.AsyncClient:
+    def _context(self, place: Place, ca_file: Path | None) -> ssl.SSLContext | None:
+        """Return what a server is trusted by; None without TLS. Raises OSError."""
         stamp = None if ca_file is None else file_stamp(ca_file)
-        known = self._clients.get(ca_file)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        context = ssl.create_default_context(cafile=ca_file)
-        client = httpx2.AsyncClient(
-            verify=context,
-            timeout=None,  # asyncio.timeout covers the request as a whole
-            limits=httpx2.Limits(keepalive_expiry=_KEEP_ALIVE),
-            follow_redirects=False,
-            trust_env=False,
-        )
-        self._clients[ca_file] = (stamp, client)
-        if known is not None:
-            await known[1].aclose()
-        return client
+        if not place.is_tls:
+            return None
+        known = self._contexts.get(ca_file)
+        if known is None or known[0] != stamp:
+            known = self._contexts[ca_file] = (stamp, ssl.create_default_context(cafile=ca_file))
+        return known[1]
 
 
-def _headers(url: str, access: Access, accept: str) -> dict[str, str]:
-    # On this machine packing costs an agent more time than it saves on the way.
-    packing = "identity" if urlsplit(url).hostname in _HERE else "gzip"
+def _request(place: Place, access: Access, accept: str, form: bytes | None) -> h11.Request:
     headers = {
+        "Host": place.host_header,
+        "User-Agent": _AGENT,
         "Accept": accept,
-        "Accept-Encoding": packing,
+        # On this machine packing costs an agent more time than it saves on the way.
+        "Accept-Encoding": "identity" if place.host in _HERE else "gzip",
         "Cache-Control": "no-cache",  # a cache on the way would say what was so some time ago
-        **access.headers,
     }
+    if form is not None:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        headers["Content-Length"] = str(len(form))
+    if access.headers:
+        given = {name.lower() for name in access.headers}
+        headers = {name: text for name, text in headers.items() if name.lower() not in given}
+        headers |= access.headers
     if access.bearer_token_file is not None:
         headers["Authorization"] = f"Bearer {_token(access.bearer_token_file)}"
-    return headers
+    method = "GET" if form is None else "POST"
+    return h11.Request(method=method, target=place.target, headers=list(headers.items()))
+
+
+def _values(head: Head, name: str) -> list[str]:
+    return [text for key, text in head if key == name]
 
 
 def _token(path: Path) -> str:
@@ -218,10 +253,3 @@ def _token(path: Path) -> str:
         return read_token(path)
     except TokenFileError as exc:
         raise FetchError(str(exc)) from exc
-
-
-def _unpack(unpack: zlib._Decompress, piece: bytes, room: int) -> bytes:
-    try:
-        return unpack.decompress(piece, room)
-    except zlib.error as exc:
-        raise FetchError(f"its packed answer cannot be unpacked: {exc}") from exc

@@ -22,7 +22,7 @@ from tests.ports import free_port
 from tests.processes import until
 
 #: What the process may not have loaded: the sidecar's, and what only it needs.
-NEVER = ("httpx2", "pydantic", "rich", "starlette", "uvicorn", "sqlite3")
+NEVER = ("h11", "pydantic", "rich", "starlette", "uvicorn", "sqlite3")
 
 BEGIN = """
 import sys, time, urllib.request

@@ -84,6 +84,14 @@ BAD = {
     "a gzip bomb": (packed(BOMB), "larger than 1,000,000 bytes"),
     "half a gzip": (packed(gzip.compress(EVIL.encode())[:-9]), "ends in the middle"),
     "gzip that is none": (packed(b"plain"), "cannot be unpacked"),
+    "garbage behind a gzip": (
+        packed(gzip.compress(EVIL.encode()) + b"garbage"),
+        "cannot be unpacked",
+    ),
+    "longer than it says": (
+        respond(EVIL.encode() + GOOD.encode(), length=len(EVIL)),
+        "goes on after the end it gave",
+    ),
     "another packing": (
         respond(b"x", "text/plain", "200 OK", "Content-Encoding: br"),
         "not asked for",
@@ -95,7 +103,7 @@ BAD = {
     "an endless line": (respond(b'a{b="' + b"\\" * 20_000 + b'"} 1\n'), "characters"),
     "never answers": (never_answers, "no complete answer within 0.6 s"),
     "one byte now and then": (a_byte_now_and_then, "no complete answer within 0.6 s"),
-    "closes mid body": (closes_mid_body, "RemoteProtocolError"),
+    "closes mid body": (closes_mid_body, "its answer is no HTTP/1.1, or not all of one"),
     "closes mid line": (closes_mid_line, "in the middle of a line"),
     "a redirect": (
         respond(b"", "text/plain", "302 Found", "Location: http://127.0.0.1:1/metrics"),
@@ -105,7 +113,7 @@ BAD = {
         respond(b"no luck\n", "text/plain", "500 Internal Server Error"),
         "HTTP 500 Internal Server Error (text/plain, 8 bytes)",
     ),
-    "no HTTP": (speaks_something_else, "ProtocolError"),
+    "no HTTP": (speaks_something_else, "its answer is no HTTP"),
 }
 
 
@@ -290,6 +298,14 @@ def test_a_packed_answer_is_unpacked() -> None:
     """Gzip is asked for, and understood."""
     with serve_raw(packed(gzip.compress(GOOD.encode()))) as address:
         assert ids(scrape(ScrapeTarget(f"http://{address}/metrics"))) == ["good"]
+
+
+def test_a_packed_answer_of_several_members_is_read_to_its_end() -> None:
+    """As a server writes that packs its page in parts."""
+    members = [gzip.compress(text.encode()) for text in (GOOD, page(line(TOKENS, 7, "other")))]
+    with serve_raw(packed(b"".join(members))) as address:
+        reading = scrape(ScrapeTarget(f"http://{address}/metrics"))
+    assert ids(reading) == ["good", "other"]
 
 
 def test_a_counter_by_another_name_is_not_ours(good: Exposition) -> None:

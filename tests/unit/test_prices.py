@@ -201,7 +201,7 @@ def test_a_process_that_prices_nothing_does_not_load_the_price_list() -> None:
         "m = ResourceMonitor()\n"
         "m.record_operation(5, api_call=True)\n"
         "m.close(timeout=0)\n"
-        "print([n for n in ('genai_prices', 'pydantic', 'httpx2') if n in sys.modules])\n"
+        "print([n for n in ('genai_prices', 'pydantic', 'h11') if n in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

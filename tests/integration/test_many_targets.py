@@ -1,0 +1,172 @@
+"""Many targets at once: what each costs does not grow with their number."""
+
+import asyncio
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from otel_budget.model.reading import Reading
+from otel_budget.sources import connections
+from otel_budget.sources.names import Address, Names, look_up
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from tests.raw_server import serve_raw
+
+#: Shows a run by the name of the path. A process of its own: its files and its time are its own.
+SERVER = """
+import asyncio
+
+class Page(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        run = data.split(b" ", 2)[1].strip(b"/")
+        body = b'otel_budget_tokens_total{session_id="%s"} 5\\n' % run
+        head = b"HTTP/1.1 200 OK\\r\\nContent-Type: text/plain\\r\\nContent-Length: %d\\r\\n\\r\\n"
+        self.transport.write(head % len(body) + body)
+
+async def main():
+    server = await asyncio.get_running_loop().create_server(Page, "127.0.0.1", 0, backlog=1000)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+FEW, MANY = 40, 400
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """The port of a server with as many targets as there are paths."""
+    with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        try:
+            yield int(server.stdout.readline())
+        finally:
+            server.terminate()
+
+
+def targets(port: int, number: int) -> list[ScrapeTarget]:
+    """Return so many targets of one run each."""
+    return [ScrapeTarget(f"http://127.0.0.1:{port}/{n}") for n in range(number)]
+
+
+def read(
+    found: Sequence[ScrapeTarget], times: int = 1, timeout: float = 10
+) -> tuple[Reading, float]:
+    """Read the targets, and return the last reading with the processor time it took."""
+
+    async def reading() -> tuple[Reading, float]:
+        source = ScrapeSource(ScrapeSettings(found, timeout=timeout), time.time)
+        try:
+            for _ in range(times - 1):
+                await source.read()
+            began = time.process_time()
+            return await source.read(), time.process_time() - began
+        finally:
+            await source.close()
+
+    return asyncio.run(reading())
+
+
+def test_what_a_target_costs_does_not_grow_with_their_number(port: int) -> None:
+    """Processor time of a reading over kept connections, of which each target has one."""
+    few, took_few = read(targets(port, FEW), times=4)
+    many, took_many = read(targets(port, MANY), times=4)
+    assert (len(few.sessions), len(many.sessions)) == (FEW, MANY)
+    assert took_many / MANY < 2 * took_few / FEW
+
+
+def test_all_are_read_where_fewer_files_may_be_open_than_there_are_targets(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections that are kept are closed to make room for others."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))
+    reading, _ = read(targets(port, MANY), times=2)
+    assert (len(reading.sessions), reading.problems) == (MANY, ())
+
+
+def test_those_that_hang_take_a_share_of_the_files_and_the_others_wait(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others of this process go on opening theirs; it is said once."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))
+
+    def hang(connection: socket.socket, over: threading.Event) -> None:
+        connection.recv(1)
+
+    with serve_raw(hang) as address:
+        hanging = [ScrapeTarget(f"http://{address}/{n}") for n in range(60)]
+        reading, _ = read(hanging, timeout=0.3)
+    problems = [problem.detail for problem in reading.problems]
+    assert sum("no complete answer within 0.3 s" in text for text in problems) == 60
+    assert caplog.text.count("50 targets are being asked at once") == 1
+
+
+@contextmanager
+def hanging_lookups(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let each lookup of a name that ends in ``.invalid`` hang, as without a name server."""
+    over = threading.Event()
+
+    def lookup(name: str) -> Sequence[Address]:
+        if name.endswith(".invalid"):
+            over.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return look_up(name)
+
+    monkeypatch.setattr(connections, "Names", lambda clock: Names(clock, lookup))
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def test_names_whose_lookup_hangs_cost_only_themselves(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Targets by address and by another name are read; nothing waits for a lookup at the end."""
+    lost = [ScrapeTarget(f"http://agent-{n}.invalid:9464/metrics") for n in range(200)]
+    by_name = ScrapeTarget(f"http://localhost:{port}/by-name")
+    settings = ScrapeSettings([by_name, *lost, *targets(port, 1)], timeout=0.5)
+
+    async def readings() -> list[Reading]:
+        source = ScrapeSource(settings, time.time)
+        try:
+            return [await source.read(), await source.read()]
+        finally:
+            await source.close()
+
+    with hanging_lookups(monkeypatch):
+        began = time.monotonic()
+        found = asyncio.run(readings())
+        assert time.monotonic() - began < 5
+        waiting = [t for t in threading.enumerate() if t.name.startswith("lookup ")]
+        assert 0 < len(waiting) <= 64
+        assert all(thread.daemon for thread in waiting)
+    for reading in found:
+        assert {session.session_id for session in reading.sessions} == {"by-name", "0"}
+        assert len(reading.problems) == len(lost)
+
+
+def test_a_connection_that_is_closed_as_it_is_used_again_is_no_problem() -> None:
+    """A server may have had enough of it at that very moment."""
+    asked = []
+
+    def once(connection: socket.socket, over: threading.Event) -> None:
+        body = b'otel_budget_tokens_total{session_id="run-1"} 5\n'
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % len(body) + body)
+        asked.append(1)
+        connection.recv(65536)  # the next request, which it does not answer
+
+    with serve_raw(once) as address:
+        reading, _ = read([ScrapeTarget(f"http://{address}/")], times=3)
+    assert (len(reading.sessions), reading.problems) == (1, ())
+    assert len(asked) == 3
