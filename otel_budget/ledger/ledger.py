@@ -18,6 +18,7 @@ from otel_budget import semconv
 from otel_budget.ledger.absences import Absences
 from otel_budget.ledger.account import NOTHING_NEW, Account
 from otel_budget.ledger.active import active_of
+from otel_budget.ledger.arrivals import KEEP_ENDED, Arrivals
 from otel_budget.ledger.completeness import completed
 from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.ledger.incarnation import COUNTED, lies_ahead
@@ -30,7 +31,7 @@ from otel_budget.model.order import NO_ORDERS, Orders
 from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping
 
     from otel_budget.ledger.account import Observed
     from otel_budget.model.reading import Reading, SessionFacts, SessionReading
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 
 #: Other runs under one id that are watched at most; each until it was silent for so many seconds.
 _RIVALS_MOST, _RIVALS_KEPT = 8, 600.0
-#: Seconds a run whose end was seen keeps its last verdict; one that vanished, its verdict after the
-#: hold.
-KEEP_ENDED = 600.0
 
 
 class Balance(NamedTuple):
@@ -102,8 +100,7 @@ class Ledger:
         """``counter`` (a value dropped) or ``incarnation`` (a new process) to number seen."""
         self.flags: list[Flag] = []
         """What is strange about runs, each thing once; until somebody takes them."""
-        self.crowded: dict[str, int] = {}
-        """Target to the runs of the newest reading that were too many to be let in."""
+        self._arrivals = Arrivals(self.dropped)
         self.lag = 0.0
         """Of the runs in the newest reading with any, the most that samples are late by, steadily;
         seconds."""
@@ -111,6 +108,11 @@ class Ledger:
         self.whereabouts = Whereabouts()
         self._rivals: dict[str, dict[float, Rival]] = {}
         """Session id, and start, to runs that are not judged, as another one is known there."""
+
+    @property
+    def crowded(self) -> dict[str, int]:
+        """Target to the runs of the newest reading that were too many to be let in."""
+        return self._arrivals.crowded
 
     def apply(self, reading: Reading) -> None:
         """Take in one reading of one source."""
@@ -125,7 +127,7 @@ class Ledger:
                 self.lag = 0.0
         self._trouble = trouble
         in_order = sorted(reading.sessions, key=lambda s: s.facts.incarnation_at or 0.0)
-        for session in self._let_in(in_order, reading.session_limit):
+        for session in self._arrivals.let_in(in_order, reading, self.accounts):
             whole = session.target not in trouble
             if session.sampled_at > reading.read_at:
                 # It would hide silence, and hold up the counters, until its time had come.
@@ -141,28 +143,6 @@ class Ledger:
             rival = self._rivals.get(reading.session_id, {}).get(reading.facts.started_at or 0.0)
             account = None if rival is None else rival.account
         return completed(account, reading)
-
-    def _let_in(
-        self, sessions: Sequence[SessionReading], limit: int | None
-    ) -> Iterator[SessionReading]:
-        """Yield those that are known, and as many others as their targets may still have.
-
-        A target that makes up session ids must not cost memory without end, nor the runs that are
-        known their verdicts.
-        """
-        crowded: dict[str, int] = {}
-        known: Counter[str] | None = None
-        for session in sessions:
-            if limit is not None and session.session_id not in self.accounts:
-                if known is None:
-                    known = Counter(t for a in self.accounts.values() for t in a.targets)
-                if known[session.target] >= limit:
-                    crowded[session.target] = crowded.get(session.target, 0) + 1
-                    self.dropped[semconv.SESSION_LIMIT] += max(1, len(session.counters))
-                    continue
-                known[session.target] += 1
-            yield session
-        self.crowded = crowded
 
     def _observe(self, reading: SessionReading, of: Reading, *, confirmed: bool) -> None:
         """Take in one run. of: the reading it is from."""
@@ -218,9 +198,12 @@ class Ledger:
             self.dropped[semconv.OLD_RUN] += max(1, len(reading.counters))
             return
         session_id, start = reading.session_id, reading.facts.started_at or 0.0
-        rivals = self._rivals.setdefault(session_id, {})
+        rivals = self._rivals.get(session_id, {})
         rival = rivals.get(start)
         if rival is None:
+            if not self._arrivals.may_begin(reading, of):
+                return
+            self._rivals[session_id] = rivals
             if len(rivals) >= _RIVALS_MOST:
                 del rivals[min(rivals, key=lambda known: rivals[known].account.heard_at)]
             rival = rivals[start] = Rival(_opened(reading, of))

@@ -228,8 +228,9 @@ class Journal:
             logger.info("the storage can be written again; verdicts are published")
         self._tell_delay(step.lag)
         crowded = {
-            target: f"target {one_line(target)} shows more runs than session_limit allows: the "
-            "others are not judged; does it make up a session id for each request?"
+            target: f"target {one_line(target)} shows more runs than session_limit allows at once, "
+            "or to begin in ten minutes: the others are not judged; does it make up a session id, "
+            "or a start time, for each request?"
             for target in step.crowded
         }
         self._tell_flags(step)

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
+from otel_budget.ledger import arrivals as arrivals_module
 from otel_budget.ledger import processes as processes_module
 from otel_budget.ledger import view as view_module
-from otel_budget.ledger.ledger import KEEP_ENDED, Ledger
+from otel_budget.ledger.arrivals import KEEP_ENDED
+from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.reading import Reading, SessionFacts, SessionReading
 from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
 from tests.sidecar_fixtures import START, session
@@ -61,6 +63,52 @@ def test_a_new_run_under_a_known_id_needs_no_room() -> None:
     shown(ledger, START + 1, "a", started_at=START)
     assert ledger.accounts["a"].started_at == START
     assert ledger.crowded == {}
+
+
+def test_a_target_begins_no_more_runs_in_ten_minutes_than_it_may_have_at_once() -> None:
+    """However few ids it shows: a new start at each scrape would cost an account each time."""
+    ledger, ids = Ledger(), [f"r{n}" for n in range(500)]
+    for second in range(60):
+        shown(ledger, START + second, *ids, limit=1000, started_at=START - 100 + second)
+    begun = len(ledger.accounts) + len(ledger.superseded)
+    watched = sum(map(len, ledger._rivals.values()))
+    assert 1000 <= begun <= watched + begun <= 2 * (1000 + 60 * 1000 / KEEP_ENDED)
+    assert list(ledger.crowded.values()) == [pytest.approx(500, abs=5)]
+    other = SessionReading("r0", "http://other/metrics", START + 60, {(semconv.TOKENS, ""): 1},
+                           SessionFacts(started_at=START + 60))  # fmt: skip
+    ledger.apply(Reading("scrape", START + 60, (other,), session_limit=1000))
+    assert ledger.crowded == {}, "what one target did is held against no other"
+
+
+def test_it_may_begin_others_as_time_goes_by() -> None:
+    ledger = Ledger()
+    for minute in range(30):
+        ids = [f"{minute}-{n}" for n in range(100)]
+        shown(ledger, START + 60 * minute, *ids, limit=1300, state="completed")
+        assert ledger.crowded == {}
+        ledger.forget(START + 60 * minute, 3600)
+
+
+def test_many_targets_together_have_a_bound_and_each_its_share_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arrivals_module, "SESSIONS_MOST", 100)
+    ledger = Ledger()
+    targets = frozenset(f"http://{target}/metrics" for target in [*range(50), 99])
+
+    def show(target: int, runs: int) -> None:
+        sessions = tuple(
+            SessionReading(f"{target}-{n}", f"http://{target}/metrics", START,
+                           {(semconv.TOKENS, ""): 1}, SessionFacts(started_at=START))
+            for n in range(runs)
+        )  # fmt: skip
+        ledger.apply(Reading("scrape", START, sessions, session_limit=40, targets=targets))
+
+    for target in range(50):
+        show(target, 40)
+    assert len(ledger.accounts) <= 2 * 100
+    show(99, 2)
+    assert {"99-0", "99-1"} <= ledger.accounts.keys(), "one that has none is not pushed out"
 
 
 def process(number: int, at: float, tokens: int, carried: int = 0) -> SessionReading:

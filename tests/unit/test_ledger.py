@@ -8,7 +8,8 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.ledger import record
-from otel_budget.ledger.ledger import KEEP_ENDED, Ledger
+from otel_budget.ledger.arrivals import KEEP_ENDED
+from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
 from otel_budget.model.usage import Number
 from otel_budget.model.verdict import Reason

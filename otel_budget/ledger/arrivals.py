@@ -1,0 +1,83 @@
+"""Which runs are let in: a target that makes up ids, or starts, costs no more than it may.
+
+What is bounded for each target: the runs that are known at it (its session limit), and those that
+begin at it, which in the time that an ended run is kept are no more than that. And there is a bound
+in all, within which each target has its share: many targets push out nobody's runs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from otel_budget.ledger.account import Account
+    from otel_budget.model.reading import Reading, SessionReading
+
+#: Seconds a run whose end was seen keeps its last verdict; one that vanished, its verdict after the
+#: hold.
+KEEP_ENDED = 600.0
+#: Runs that are known in all, beyond which a target is let in no more than its share.
+SESSIONS_MOST = 100_000
+#: Runs that may begin at a target in ``KEEP_ENDED``, however few may be known.
+_BEGIN_LEAST = 1000
+#: Targets of which it is remembered how many runs they may still begin.
+_TARGETS_KEPT = 10_000
+
+
+class Arrivals:
+    """Counts what targets show that is not known yet."""
+
+    def __init__(self, dropped: Counter[str]) -> None:
+        """Begin with no target. dropped: reason to samples refused; those of others are added."""
+        self.crowded: dict[str, int] = {}
+        """Target to the runs of the newest reading that were too many to be let in."""
+        self._dropped = dropped
+        self._left: dict[str, tuple[float, float]] = {}
+        """Target to the runs that it may still begin, as of a moment."""
+
+    def let_in(
+        self, sessions: Sequence[SessionReading], of: Reading, known: Mapping[str, Account]
+    ) -> Iterator[SessionReading]:
+        """Yield those that are known, and as many others as their targets may still have.
+
+        of: the reading they are from.
+        """
+        self.crowded = {}
+        at: Counter[str] | None = None
+        for session in sessions:
+            if of.session_limit is not None and session.session_id not in known:
+                if at is None:
+                    at = Counter(target for account in known.values() for target in account.targets)
+                most = of.session_limit
+                if len(known) >= SESSIONS_MOST:
+                    most = min(most, SESSIONS_MOST // max(1, len(at), len(of.targets or ())))
+                if at[session.target] >= most:
+                    self._refuse(session)
+                    continue
+                if not self.may_begin(session, of):
+                    continue
+                at[session.target] += 1
+            yield session
+
+    def may_begin(self, session: SessionReading, of: Reading) -> bool:
+        """Tell whether one more run may begin at a target; if not, it is refused."""
+        if of.session_limit is None:
+            return True
+        target, now, most = session.target, of.read_at, float(max(of.session_limit, _BEGIN_LEAST))
+        left, since = self._left.get(target, (most, now))
+        left = min(most, left + max(0.0, now - since) * most / KEEP_ENDED)
+        if target not in self._left and len(self._left) >= _TARGETS_KEPT:
+            self._left.clear()
+        self._left[target] = (left if left < 1 else left - 1), now
+        if left < 1:
+            self._refuse(session)
+        return left >= 1
+
+    def _refuse(self, session: SessionReading) -> None:
+        self.crowded[session.target] = self.crowded.get(session.target, 0) + 1
+        self._dropped[semconv.SESSION_LIMIT] += max(1, len(session.counters))
