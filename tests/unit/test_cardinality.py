@@ -107,8 +107,8 @@ def test_many_targets_together_have_a_bound_and_each_its_share_of_it(
     for target in range(50):
         show(target, 40)
     assert len(ledger.accounts) <= 2 * 100
-    show(99, 2)
-    assert {"99-0", "99-1"} <= ledger.accounts.keys(), "one that has none is not pushed out"
+    show(99, 1)
+    assert "99-0" in ledger.accounts, "one that has none is not pushed out"
 
 
 def process(number: int, at: float, tokens: int, carried: int = 0) -> SessionReading:
