@@ -9,7 +9,16 @@ from pydantic import Field, model_validator
 
 from otel_budget.config import values
 from otel_budget.config.section import Section, Strict
-from otel_budget.config.values import Address, FilePath, PositiveInt, Seconds, Size, YesOrNo
+from otel_budget.config.values import (
+    Address,
+    FilePath,
+    HostName,
+    Network,
+    PositiveInt,
+    Seconds,
+    Size,
+    YesOrNo,
+)
 from otel_budget.errors import InvalidValueError
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9465"
@@ -52,6 +61,10 @@ class ListenConfig(Section):
     """The same to act (stop, release, limits) and to read. Without it nobody can act."""
     tls: TlsConfig | None = None
     limits: ClientLimitsConfig = Field(default_factory=ClientLimitsConfig)
+    allowed_hosts: tuple[HostName, ...] = ()
+    """Names by which a proxy asks, where otherwise only those of the loopback interface may be."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Whose X-Forwarded-For says which client it is that ``limits`` hold for."""
     allow_unauthenticated: YesOrNo = False
     """Serve on an address that others reach without asking who they are."""
 

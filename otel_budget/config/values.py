@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -32,6 +33,7 @@ _BYTES: Final = {
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)")
 
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _MAX_PORT: Final = 65_535
 
 #: A label matcher of PromQL: ``name="value"``, with ``=``, ``!=``, ``=~`` or ``!~``.
@@ -129,6 +131,22 @@ def url(value: object) -> str:
         hidden = f"{parts.scheme}://…@{parts.hostname}"
         raise _refuse(hidden, "a URL without user and password: use bearer_token_file or headers")
     return value
+
+
+def host_name(value: object) -> str:
+    """Return a host name or address in lower case, as a Host header has it without the port."""
+    if not isinstance(value, str) or _HOST.fullmatch(value) is None:
+        raise _refuse(value, "a host name without scheme and port, such as budget.example.org")
+    return value.lower()
+
+
+def network(value: object) -> str:
+    """Return an address, or a network as 10.0.0.0/8."""
+    text = value if isinstance(value, str) else ""
+    try:
+        return str(ip_network(text) if "/" in text else ip_address(text))
+    except ValueError as exc:
+        raise _refuse(value, "an address, or a network such as 10.0.0.0/8") from exc
 
 
 def matcher(value: object) -> str:
@@ -249,6 +267,8 @@ PositiveInt = Annotated[int, BeforeValidator(count)]
 YesOrNo = Annotated[bool, BeforeValidator(yes_or_no)]
 Address = Annotated[str, BeforeValidator(address)]
 Url = Annotated[str, BeforeValidator(url)]
+HostName = Annotated[str, BeforeValidator(host_name)]
+Network = Annotated[str, BeforeValidator(network)]
 LabelName = Annotated[str, BeforeValidator(label_name)]
 Matcher = Annotated[str, BeforeValidator(matcher)]
 Headers = Annotated[dict[str, str], BeforeValidator(headers)]

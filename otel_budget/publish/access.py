@@ -138,11 +138,12 @@ class Gate:
         return self._only_hosts(name.strip("[]").lower())
 
 
-def local_names(own: str) -> Callable[[str], bool]:
-    """Return a test for the names of this machine's loopback interface, and one more."""
+def local_names(*more: str) -> Callable[[str], bool]:
+    """Return a test for the names of this machine's loopback interface, and others."""
+    known = {"localhost", "", *(name.lower() for name in more)}
 
     def is_local(name: str) -> bool:
-        if name in (own.lower(), "localhost", ""):
+        if name in known:
             return True
         try:
             return ip_address(name).is_loopback
@@ -175,7 +176,10 @@ class Guarded:
         client = (scope.get("client") or ("",))[0]
         if not self._gate.knows_host(headers.get("host", "")):
             self._gate.on_refused("host", client)
-            detail = "asked for another host: ask for it by its loopback address, or localhost"
+            detail = (
+                "asked for another host: ask for it by its loopback address, or localhost; the "
+                "name of a proxy in front of it goes into listen.allowed_hosts"
+            )
             await problem(HTTPStatus.MISDIRECTED_REQUEST, detail, _NO_BODY)(scope, receive, send)
         elif role is Role.NOBODY and scope["path"] not in OPEN_PATHS:
             given = "authorization" in headers

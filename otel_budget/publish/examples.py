@@ -86,7 +86,8 @@ PROBLEMS: Final[dict[int, str]] = {
     409: "the run is over: it completed",
     413: "the body has more than 65,536 bytes",
     415: "send the order as application/json",
-    421: "asked for another host: ask for it by its loopback address, or localhost",
+    421: "asked for another host: ask for it by its loopback address, or localhost; the name of a "
+    "proxy in front of it goes into listen.allowed_hosts",
     429: "1,000 streams are open from 127.0.0.1 already: close some, or ask by GET",
     431: "line and headers of the request have more than 16,384 bytes",
     503: "nothing has been read from the source yet; the log and /metrics say why",

@@ -18,7 +18,7 @@ from otel_budget.publish.server import MAX_HEAD, BoundedProtocol, Limits
 from otel_budget.token_file import file_stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from starlette.types import ASGIApp
@@ -107,7 +107,7 @@ def gate_of(config: ListenConfig, on_refused: OnRefused) -> Gate:
     return Gate(
         None if read is None else Tokens(read),
         None if admin is None else Tokens(admin),
-        only_hosts=local_names(config.host) if only_local else None,
+        only_hosts=local_names(config.host, *config.allowed_hosts) if only_local else None,
         on_refused=on_refused,
     )
 
@@ -148,8 +148,16 @@ class Server(uvicorn.Server):
         yield
 
 
-def server_of(app: ASGIApp, limits: Limits, certificates: Certificates | None) -> Server:
-    """Return uvicorn around an application."""
+def server_of(
+    app: ASGIApp,
+    limits: Limits,
+    certificates: Certificates | None,
+    trusted_proxies: Sequence[str] = (),
+) -> Server:
+    """Return uvicorn around an application.
+
+    trusted_proxies: addresses and networks whose X-Forwarded-For names the client.
+    """
     config = uvicorn.Config(
         app,
         http=cast("type[asyncio.Protocol]", partial(BoundedProtocol, limits)),
@@ -159,7 +167,8 @@ def server_of(app: ASGIApp, limits: Limits, certificates: Certificates | None) -
         log_config=None,
         log_level="error",  # it would have a line for each request that is none
         access_log=False,
-        proxy_headers=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )

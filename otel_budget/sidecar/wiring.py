@@ -139,7 +139,7 @@ async def _run(
     limits = limits_of(config.listen, refusals)
     host = _Host(loop, telemetry, clock)
     app = build_app(hub, host, __version__, gate_of(config.listen, refusals), limits)
-    server = server_of(app, limits, certificates)
+    server = server_of(app, limits, certificates, config.listen.trusted_proxies)
     _log_start(config, listener, restored)
     with _signals(loop, server, reloader):
         beside = [asyncio.create_task(watch.beat())]

@@ -11,6 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +254,35 @@ def status_of(process: SidecarProcess, host: str) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def test_clients_behind_a_proxy_are_told_apart_and_its_name_is_known(
+    shown: Exposition, tmp_path: Path
+) -> None:
+    """By X-Forwarded-For, from a proxy that the configuration names; else it is one client."""
+    listen = {"allowed_hosts": ["Budget.example.org"], "limits": {"streams_per_client": 1}}
+    trusted = written(tmp_path, shown, **listen, trusted_proxies=["127.0.0.0/8"])
+
+    def asked(url: str, path: str, host: str, client: str) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=5)
+        stack.callback(connection.close)
+        connection.request("GET", path, headers={"Host": host, "X-Forwarded-For": client})
+        return stack.enter_context(connection.getresponse())
+
+    with sidecar(tmp_path, config=trusted) as side, ExitStack() as stack:
+        until(lambda: side.verdict(RUN), side.process)
+        assert asked(side.url, "/v1/verdicts", "budget.example.org", "").status == 200
+        refused = asked(side.url, "/v1/verdicts", "other.example.org", "")
+        assert refused.status == 421
+        assert "listen.allowed_hosts" in json.load(refused)["detail"]
+        one = asked(side.url, "/v1/stream", "localhost", "192.0.2.1")
+        # What a client wrote itself stands to the left of what its proxy added.
+        other = asked(side.url, "/v1/stream", "localhost", "192.0.2.1, 192.0.2.2")
+        again = asked(side.url, "/v1/stream", "localhost", "192.0.2.2")
+        assert (one.status, other.status, again.status) == (200, 200, 429)
+        assert "192.0.2.2" in json.load(again)["detail"]
+    untold = written(tmp_path, shown, **listen)
+    with sidecar(tmp_path, config=untold) as side, ExitStack() as stack:
+        one = asked(side.url, "/v1/stream", "localhost", "192.0.2.1")
+        other = asked(side.url, "/v1/stream", "localhost", "192.0.2.2")
+        assert (one.status, other.status) == (200, 429)
