@@ -69,16 +69,43 @@ def test_the_readmes_configuration_is_accepted() -> None:
     assert config.verdicts.hold == 300
 
 
-def blocks(language: str) -> list[str]:
-    """Return the README's code blocks of one language."""
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def test_the_configuration_of_a_sidecar_behind_a_proxy_is_accepted() -> None:
+    """The page's first YAML block; the other one is Envoy's."""
+    page = (ROOT / "docs" / "reverse-proxies.md").read_text(encoding="utf-8")
+    config = SidecarConfig.model_validate(yaml.safe_load(blocks("yaml", page)[0]))
+    assert config.listen.allowed_hosts == ("budget.example.org",)
+    assert config.listen.trusted_proxies == ("127.0.0.1",)
 
 
-def test_every_file_the_readme_links_to_is_there() -> None:
+def blocks(language: str, text: str = README) -> list[str]:
+    """Return the code blocks of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+DOCUMENTS = [
+    *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md"),
+    *ROOT.glob("examples/*.md"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_and_heading_a_document_links_to_is_there(document: Path) -> None:
     """A link to nothing is how documents begin to rot."""
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert len(links) > 5
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"(?<!`)\]\(([^)\s]+)\)", text):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in headings(target), link
+
+
+def headings(document: Path) -> set[str]:
+    """Return the anchors of a document's headings, as Git hosts make them."""
+    titles = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_the_generated_documents_are_up_to_date() -> None:
