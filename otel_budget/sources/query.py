@@ -86,12 +86,14 @@ def parse_answer(body: bytes) -> Vector:
 def _point(row: Any) -> Point | None:
     """Return what a row says, with NaN for a value that is none; None without labels."""
     labels = row.get("metric") if isinstance(row, dict) else None
-    if not isinstance(labels, dict) or not labels:
+    if not isinstance(labels, dict):
         return None
     try:
         _, number = row["value"]
         found = Point(labels, float(number))
     except (KeyError, TypeError, ValueError):
+        if not labels:
+            return None
         found = Point(labels, math.nan)  # also a histogram, by the name of a counter
     for text in labels.values():
         if not isinstance(text, str):

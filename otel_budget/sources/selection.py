@@ -46,6 +46,8 @@ _PLACES: Final = 200
 _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9_:-]")
 #: What may be put before a name on the way.
 _BEFORE: Final = "(?:[A-Za-z0-9_.:]*[._:])?"
+#: What may be left out: native histograms have no series of their own for sum and count.
+_SUFFIX: Final = re.compile("_(?:total|sum|count)$")
 _NUMBERS: Final = re.compile(r"[0-9,]+")
 
 
@@ -182,15 +184,16 @@ def by_other_names(what: str, names: Sequence[str]) -> str:
         )
     return (
         f"what is there has other names than {what} ({named}), which are not read: was a prefix "
-        "added, or _total left out, on the way?"
+        "added, or _total left out, on the way, or a histogram stored as a native one "
+        "(convert_histograms_to_nhcb, scrape_native_histograms)?"
     )
 
 
 def _like(name: str) -> str:
     """Return an expression for a name, however a store writes it."""
-    plain = name.removesuffix("_total")
-    total = "" if plain == name else "(?:[._]total)?"
-    return plain.replace("_", "[._]") + total
+    plain = _SUFFIX.sub("", name)
+    suffix = "" if plain == name else "(?:[._](?:total|sum|count))?"
+    return plain.replace("_", "[._]") + suffix
 
 
 def _nothing(what: str, matchers: Sequence[str]) -> str:

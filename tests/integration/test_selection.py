@@ -136,6 +136,15 @@ def test_the_runs_of_others_are_no_matter_while_ones_own_fleet_is_at_rest(
     assert sum("match none of them" in said for said in caplog.messages) == 1
 
 
+@pytest.mark.parametrize("name", ["gen_ai_client_token_usage", "gen_ai.client.token.usage"])
+def test_histograms_that_became_native_ones_are_said(server: Server, look: Look, name: str) -> None:
+    """They have no sum and no count that a preset could read."""
+    server.there = [({"__name__": name, "job": "otlp"}, 2)]
+    (why,) = look(preset=shipped()["gen_ai"])
+    assert name in why
+    assert ("convert_histograms_to_nhcb" in why) == ("." not in name)
+
+
 def test_names_with_dots_are_said_and_what_to_do(server: Server, look: Look) -> None:
     """As Prometheus 3 stores what OpenTelemetry writes."""
     server.there = [({"__name__": "gen_ai.client.token.usage_sum", "job": "gw"}, 2)]
