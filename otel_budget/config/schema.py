@@ -80,6 +80,10 @@ class ScrapeConfig(Strict):
         return self
 
 
+#: Labels that our own metrics cannot be read without.
+_NEEDED_LABELS: Final = frozenset({semconv.SESSION_ID, semconv.RESOURCE, semconv.STATE})
+
+
 class PrometheusConfig(Strict):
     """Ask a server that speaks the Prometheus query API."""
 
@@ -95,6 +99,18 @@ class PrometheusConfig(Strict):
     bearer_token_file: FilePath | None = None
     ca_file: FilePath | None = None
     headers: Headers = Field(default={}, repr=False)  # may hold a credential
+
+    @model_validator(mode="after")
+    def _replicas_told_by_no_label_of_a_run(self) -> PrometheusConfig:
+        needed = _NEEDED_LABELS if self.preset is None else self.preset.labels_read
+        wrong = [name for name in self.replica_labels if name in needed]
+        if wrong:
+            sentence = (
+                f"replica_labels: {', '.join(wrong)} tells runs, or what is counted, apart; name "
+                "labels of servers only"
+            )
+            raise InvalidValueError("", wrong, "labels of servers", sentence=sentence)
+        return self
 
 
 class SourceConfig(Strict):
@@ -164,6 +180,7 @@ class VerdictsConfig(Section):
     hold: Seconds = 300.0
     on_no_data: Annotated[Action, BeforeValidator(_action)] = Action.STOP
     forget_after: Seconds = 3600.0
+    """Longer, where ``stale_after`` and ``hold`` are: not before ``on_no_data`` was decided."""
 
 
 class StorageConfig(Section):

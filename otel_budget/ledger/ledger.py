@@ -337,13 +337,19 @@ class Ledger:
         silent = account.silent_for(now)
         return silent - self.absences.since(now - silent)
 
-    def forget(self, now: float, forget_after: float, hold: float = math.inf) -> list[Account]:
+    def forget(
+        self, now: float, forget_after: float, hold: float = math.inf, decided: float = 0.0
+    ) -> list[Account]:
         """Take out and return the runs that ended a while ago, or were silent for too long.
 
         hold: seconds for which the verdict on a run that vanished is held; all hear what follows.
+        decided: seconds, from when a run's data are stale by its own pace, until all that follows
+        from it was decided and heard: none is forgotten before.
         """
         keep = hold + KEEP_ENDED
-        gone = [a for a in self.accounts.values() if self._is_over(a, now, forget_after, keep)]
+        gone = [
+            a for a in self.accounts.values() if self._is_over(a, now, forget_after, keep, decided)
+        ]
         for account in gone:
             del self.accounts[account.session_id]
         for session_id, rivals in list(self._rivals.items()):
@@ -374,7 +380,12 @@ class Ledger:
         return self._trouble.get(target) or self._trouble.get("")
 
     def _is_over(
-        self, account: Account, now: float, forget_after: float, keep_vanished: float
+        self,
+        account: Account,
+        now: float,
+        forget_after: float,
+        keep_vanished: float,
+        decided: float,
     ) -> bool:
         if account.ended_at is not None:
             # One that went on before may do so again, for as long as its page is there.
@@ -383,7 +394,10 @@ class Ledger:
         if account.vanished_at is not None and now - account.vanished_at > keep_vanished:
             return True
         silent = min(account.silent_for(now), now - account.shown_at)
-        return silent > forget_after and self._silent_for(account, now) > forget_after
+        if silent <= forget_after:
+            return False
+        least = decided + account.lag.seconds + account.silence if decided else 0.0
+        return self._silent_for(account, now) > max(forget_after, least)
 
 
 def _is_another(account: Account, start: float | None) -> bool:

@@ -133,6 +133,12 @@ class Preset:
         return tuple(n for rule in self.metrics if rule.may_count for n in rule.names)
 
     @property
+    def labels_read(self) -> frozenset[str]:
+        """The labels that tell sessions apart, or what a sample counts as."""
+        by_rule = [label for rule in self.metrics for label in rule.label]
+        return frozenset((*self.session_labels, *by_rule))
+
+    @property
     def measured(self) -> frozenset[str]:
         """The resources that it can say anything of, besides the duration."""
         roles = {role for rule in self.metrics for role in rule.all_roles}

@@ -167,7 +167,8 @@ class Book:
         if reading is not None:
             self._adopt_archived(reading, now)
             self._ledger.apply(reading)
-        self._leaving += self._ledger.forget(now, forget_after, rules.hold)
+        decided = rules.hold + (rules.stale_after or 0.0) + rules.lease
+        self._leaving += self._ledger.forget(now, forget_after, rules.hold, decided)
         self._leaving += self._ledger.superseded
         self._ledger.superseded.clear()
         ordered = self._action is not None

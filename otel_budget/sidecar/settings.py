@@ -85,7 +85,8 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
 
 def warnings(config: SidecarConfig) -> tuple[str, ...]:
     """Say what is allowed but should be meant."""
-    listen, found = config.listen, [*_unjudged(config), *_open_secrets(config.listen)]
+    listen = config.listen
+    found = [*_unjudged(config), *_of_one_another(config), *_open_secrets(listen)]
     if listen.is_loopback:
         return tuple(found)
     reached = f"listen: other hosts may reach {listen.address}"
@@ -94,6 +95,23 @@ def warnings(config: SidecarConfig) -> tuple[str, ...]:
     if listen.tls is None and (listen.read_token_file or listen.admin_token_file):
         found.append(f"{reached}, tokens come in clear text: give tls, or put it behind a proxy")
     return tuple(found)
+
+
+def _of_one_another(config: SidecarConfig) -> Iterator[str]:
+    """Say which settings would take the effect of another one."""
+    verdicts = config.verdicts
+    decided = verdicts.hold + (verdicts.stale_after or 0.0)
+    if "forget_after" in verdicts.model_fields_set and verdicts.forget_after <= decided:
+        yield (
+            f"verdicts: forget_after ({verdicts.forget_after:g} s) is no longer than hold and "
+            f"stale_after: silent runs are kept until {verdicts.on_no_data} was decided of them"
+        )
+    source = config.source.prometheus or config.source.scrape
+    if source is not None and (verdicts.stale_after or source.interval) < source.interval:
+        yield (
+            f"verdicts: stale_after ({verdicts.stale_after:g} s) is shorter than the interval of "
+            f"the source ({source.interval:g} s): every run is stale between two readings"
+        )
 
 
 def _open_secrets(listen: ListenConfig) -> Iterator[str]:

@@ -10,6 +10,7 @@ from otel_budget.config.load import from_flags, load, revision
 from otel_budget.config.schema import SidecarConfig
 from otel_budget.errors import ConfigFileError, InvalidConfigError
 from otel_budget.model.verdict import Action
+from otel_budget.sidecar.settings import warnings
 
 BAD = sorted((Path(__file__).parent.parent / "cases" / "config_bad").glob("*.yaml"))
 
@@ -329,3 +330,14 @@ def test_the_revision_names_the_policy_and_nothing_else() -> None:
     other = from_flags(targets=["http://a/metrics"], max_cost_usd=Decimal("5.01"))
     assert revision(one) == revision(same) != revision(other)
     assert len(revision(one)) == 12
+
+
+def test_settings_that_would_disarm_one_another_are_said(tmp_path: Path) -> None:
+    """What is forgotten too soon is kept; what is stale too soon is for the user to mend."""
+    source = 'source: {scrape: {targets: ["http://127.0.0.1:9464/metrics"], interval: 2s}}\n'
+    quiet = read(tmp_path, f"{source}verdicts: {{hold: 2h}}\n")
+    assert warnings(quiet) == ()
+    odd = "verdicts: {forget_after: 4s, hold: 8s, stale_after: 500ms}\n"
+    forgotten, stale = warnings(read(tmp_path, source + odd))
+    assert "forget_after (4 s) is no longer than hold and stale_after" in forgotten
+    assert "stale_after (0.5 s) is shorter than the interval of the source (2 s)" in stale

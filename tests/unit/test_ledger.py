@@ -206,3 +206,11 @@ def test_a_series_that_pauses_for_less_is_still_the_same() -> None:
             counters[semconv.TOKENS, "steady"] = step
         apply(ledger, 5.0 * step, SessionReading("run", "a", 5.0 * step, counters))
     assert ledger.accounts["run"].totals() == {semconv.TOKENS: 300 * 5 + 299}
+
+
+def test_a_silent_run_is_not_forgotten_before_it_was_decided_what_follows() -> None:
+    """However short the time is after which runs are to be forgotten."""
+    ledger = Ledger()
+    apply(ledger, 10, seen(10, 0))
+    assert ledger.forget(10 + 5 + 33, forget_after=4.0, hold=30.0, decided=33.0) == []
+    assert len(ledger.forget(10 + 5 + 33.1, forget_after=4.0, hold=30.0, decided=33.0)) == 1
