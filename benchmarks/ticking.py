@@ -63,6 +63,10 @@ class Prepared(ABC):
     async def read(self) -> Reading:
         """Return what was prepared, as Source does."""
 
+    async def read_late(self) -> Reading | None:
+        """Return None: nothing is ever pending."""
+        return None
+
     async def read_run(self, session_id: str) -> Reading | None:  # noqa: ARG002 - as Source has it
         """Return None."""
         return None

@@ -159,7 +159,7 @@ def _fetched(url: str) -> Page:
 
     from otel_budget.config import values
     from otel_budget.sources.fetch import Access, Fetched, Fetcher
-    from otel_budget.sources.scrape import place_of
+    from otel_budget.sources.target import place_of
 
     async def fetch() -> Fetched:
         fetcher = Fetcher(time.time, _SECONDS, _MOST_BYTES)

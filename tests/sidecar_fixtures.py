@@ -96,7 +96,9 @@ class Script:
     def __init__(self, clock: SteadyClock, *steps: Reading | Exception | None) -> None:
         """Take the steps in order; past the last one, that one again, at the time it is then."""
         self._clock, self._steps = clock, deque(steps)
-        self.reads = 0
+        self.reads = self.late_reads = 0
+        self.late: deque[Reading] = deque()
+        """What those give that were pending."""
         self.closed = False
 
     async def read(self) -> Reading:
@@ -112,6 +114,13 @@ class Script:
         return replace(
             step, read_at=now, sessions=tuple(s._replace(sampled_at=now) for s in step.sessions)
         )
+
+    async def read_late(self) -> Reading | None:
+        """Give what was pending, or hang."""
+        self.late_reads += 1
+        if not self.late:
+            await asyncio.Event().wait()
+        return self.late.popleft()
 
     async def read_run(self, session_id: str) -> Reading | None:
         """Do the next step, if the source is one that can."""

@@ -37,11 +37,13 @@ class Whereabouts:
         """Tells whether somebody follows the verdict on a run, as its own process does."""
         self._targets: frozenset[str] | None = None
         self._down: frozenset[str] = frozenset()
+        self._pending: frozenset[str] = frozenset()
 
     def note(self, reading: Reading) -> None:
         """Take note of a whole reading."""
         self.readings += reading.targets is not None
         self._targets, self._down = reading.targets, reading.down
+        self._pending = reading.pending
 
     def is_down(self, target: str) -> bool:
         """Tell whether a target gave nothing at the last whole reading, or was taken away."""
@@ -58,8 +60,8 @@ class Whereabouts:
     def has_vanished(self, account: Account, trouble: Reason | None, now: float) -> bool:
         """Tell whether a run that the last reading did not show is not there any more.
 
-        Not if its target gives nothing, nor if that was taken away long after: then its process
-        died.
+        Not if its target gives nothing, or has not answered yet, nor if that was taken away long
+        after: then its process died.
         """
         if account.vanished_at is not None:
             if not self.is_followed(account.session_id):
@@ -74,7 +76,8 @@ class Whereabouts:
                 account.lost_target_at = now
             return False
         lost_at = account.lost_target_at
-        if lost_at is not None and now - lost_at > _LEFT and places.isdisjoint(self._targets):
+        died = lost_at is not None and now - lost_at > _LEFT and places.isdisjoint(self._targets)
+        if died or not places.isdisjoint(self._pending):
             return False
         if self.is_followed(account.session_id):
             return False

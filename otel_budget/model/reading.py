@@ -108,6 +108,8 @@ class Reading:
     to their labels on the way."""
     down: frozenset[str] = frozenset()
     """Those of them that gave nothing to whoever scraped them, beside those with a problem."""
+    pending: frozenset[str] = frozenset()
+    """Those of them that have not answered yet: what they showed stays as it is, for now."""
     unmatched: Mapping[str, str] = field(default_factory=dict)
     """Targets that answer and show nothing that can be counted, to what is wrong, for people; empty
     if there is no target at all. They are no problems: what is known stays as it is."""

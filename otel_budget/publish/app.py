@@ -82,11 +82,8 @@ class Host(Operations, Protocol):
     async def nudge(self, session_id: str) -> Nudged:
         """Read and judge one run now; publish before returning."""
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Return the sidecar's own metrics for an Accept header: body and content type.
-
-        Called in a thread of its own, by one request at a time.
-        """
+    async def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Return the sidecar's own metrics for an Accept header: body and content type."""
 
 
 def build_app(
@@ -123,7 +120,6 @@ class _Api:
     def __init__(self, hub: Hub, host: Host, description: str, limits: Limits) -> None:
         self._hub, self._host, self._description = hub, host, description
         self._limits = limits
-        self._one_scrape = asyncio.Lock()
 
     async def verdicts(self, request: Request) -> Response:
         query = request.query_params
@@ -186,8 +182,7 @@ class _Api:
 
     async def metrics(self, request: Request) -> Response:
         accept = request.headers.get("accept", "")
-        async with self._one_scrape:
-            body, content_type = await asyncio.to_thread(self._host.exposition, accept)
+        body, content_type = await self._host.exposition(accept)
         return Response(body, headers={"Content-Type": content_type, **_FRESH})
 
     async def healthy(self, _request: Request) -> Response:

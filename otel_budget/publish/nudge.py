@@ -1,8 +1,9 @@
 """``POST /v1/nudge``: have one run read and judged now, as it may be past a limit.
 
 A nudge says nothing of what was used: the metrics stay the only truth. Nudges of one run are done
-one after the other, at most one every ``SPACING``; those that come meanwhile are one. What a nudge
-costs is bounded for all of them together, too.
+one after the other, at most one every ``SPACING``; those that come meanwhile are one. Those of runs
+at one target share what is read of it, and all of them what is judged (sources/turns.py,
+sidecar/nudging.py), so what they cost together is bounded.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds from one reading of a run to the next one.
 SPACING = 0.02
-#: Runs that are read at once, or wait for it.
-MOST = 64
+#: Runs that are read at once, or wait for it: those of one slow target must not be all of them.
+MOST = 1000
 
 
 class Nudged(Enum):

@@ -1,7 +1,9 @@
 """The sidecar's heartbeat: read, account, judge, store, publish; again and again.
 
 - A tick never overlaps the next one; one that outlasts its interval delays it, and is counted.
-- What is slow for the processor runs in a worker thread, so the HTTP side stays awake.
+- A reading waits for no target that is slow: what that gives is judged by itself, when it is there.
+- What is slow for the processor or the disk runs in a thread of its own, so the HTTP side stays
+  awake, and nothing that hangs elsewhere holds it up.
 - Whatever a source does, every run is judged again at least every third of its lease: without new
   data its age is the news.
 - What was not watched is not held against any run: the time in which this process did not run is
@@ -24,7 +26,9 @@ from otel_budget.model.verdict import Reason
 from otel_budget.publish.nudge import Nudged
 from otel_budget.sidecar.absence import Missed
 from otel_budget.sidecar.journal import Journal
+from otel_budget.sidecar.nudging import Nudging
 from otel_budget.sidecar.storage_file import StoreError
+from otel_budget.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -47,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds the last reading may take once the process was asked to end.
 LAST_READ = 1.5
-#: Seconds a source may take to let go of its connections at the end.
+#: Seconds a source may take to let go of its connections.
 LAST_CLOSE = 0.5
 #: Seconds between two tries to judge when the lease is very short or judging fails.
 _LEAST_PAUSE = 0.05
@@ -112,6 +116,9 @@ class Loop:
         self._took = 0.0
         """Seconds the last tick took."""
         self._reading: asyncio.Task[Reading] | None = None
+        self._late: asyncio.Task[Reading | None] | None = None
+        """Waits for those that had not answered when the last reading ended."""
+        self._pending: frozenset[str] = frozenset()
         self._began_at = self._due_at = self._tried_at = clock()
         self._woken = self._cut_short = self._again = False
         """Whether to read before judging, whether the present reading had no time of its own to
@@ -119,7 +126,9 @@ class Loop:
         self._journal = Journal(clock, book.seen_at)
         self._missed = Missed(absent, clock, telemetry.absent, self._journal.absent)
         self._judging = asyncio.Lock()
-        """The book is used by one at a time."""
+        """The book is used by one at a time, in a thread that nothing else is done in."""
+        self._threads = Workers("book")
+        self._nudging = Nudging(self.judge)
 
     @property
     def unjudged_for(self) -> float:
@@ -161,8 +170,7 @@ class Loop:
         while not self._stopping.is_set():
             pause = await self._begin_tick()
             tasks: list[asyncio.Task[Any]] = [stopping, hastened]
-            if self._reading is not None:
-                tasks.append(self._reading)
+            tasks += [task for task in (self._reading, self._late) if task is not None]
             await self._wait(tasks, pause)
             self._mind_absence()
             if hastened.done():
@@ -170,14 +178,17 @@ class Loop:
                 hastened = asyncio.create_task(self._hastened.wait())
             if self._reading is not None and self._reading.done():
                 await self._take_reading(self._reading.result())
+            elif self._late is not None and self._late.done():
+                await self._take_late(self._late.result())
             elif self._until_renewal() <= 0 and not self._stopping.is_set():
                 await self.judge(None)
         stopping.cancel()
         hastened.cancel()
         await self._last_tick()
+        self._leave_late()
+        self._threads.shutdown()
         for source in {*self._retired, self.settings.source}:
-            with contextlib.suppress(TimeoutError):  # the process ends: the system closes the rest
-                await asyncio.wait_for(source.close(), LAST_CLOSE)
+            await _close(source)
 
     async def tick(self) -> None:
         """Read the source, however long it takes, and judge."""
@@ -193,6 +204,7 @@ class Loop:
         now = self._clock()
         if now < self._due_at:
             return min(self._due_at - now, self._until_renewal())
+        self._leave_late()
         self._began_at, self._reading = now, asyncio.create_task(self._read())
         return self._until_renewal()
 
@@ -213,6 +225,24 @@ class Loop:
         self._took = took
         self._telemetry.ticked(took, overran=took > interval)
         self._due_at = max(self._began_at + interval, now)
+        self._pending = reading.pending
+        if self._pending:
+            self._late = asyncio.create_task(self._read_late())
+
+    async def _take_late(self, reading: Reading | None) -> None:
+        """Judge what has come since the reading ended; wait for the rest until the next one."""
+        self._late = None
+        if reading is None:
+            return
+        await self.judge(reading)
+        self._pending -= reading.asked or frozenset()
+        if self._pending:
+            self._late = asyncio.create_task(self._read_late())
+
+    def _leave_late(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     async def judge(self, reading: Reading | None) -> None:
         """Account for a reading, judge every run and publish; without a reading only judge."""
@@ -228,7 +258,7 @@ class Loop:
         if reading is None:
             self._hasten()
             return Nudged.UNKNOWN
-        await self.judge(reading)
+        await self._nudging.judge(reading)
         return Nudged.DONE
 
     def _hasten(self) -> None:
@@ -251,7 +281,7 @@ class Loop:
     async def orders(self, session_id: str, most: int) -> tuple[Orders, list[Order]]:
         """Return what holds for a run, and its newest orders."""
         async with self._judging:
-            return await asyncio.to_thread(self._book.orders, session_id, most, self._clock())
+            return await self._threads.run(self._book.orders, session_id, most, self._clock())
 
     def _mind_absence(self) -> None:
         """Take note of the time in which this process did not run."""
@@ -272,7 +302,7 @@ class Loop:
     async def _stepped(self, step: Callable[..., Step], *arguments: Any) -> Step:
         """Do a step of the book in a thread of its own."""
         try:
-            return await asyncio.to_thread(step, *arguments)
+            return await self._threads.run(step, *arguments)
         finally:
             self._step_began_at = None
 
@@ -321,6 +351,13 @@ class Loop:
             problem = Problem("", Reason.SOURCE_ERROR, f"{type(exc).__name__}: {exc}")
             return Reading(name, self._clock(), problems=(problem,))
 
+    async def _read_late(self) -> Reading | None:
+        try:
+            return await self.settings.source.read_late()
+        except Exception:
+            logger.exception("the source %s failed to read", self.settings.name)
+            return None
+
     async def _last_tick(self) -> None:
         last = self._reading or asyncio.create_task(self._read())
         await self._wait([last], LAST_READ)
@@ -338,13 +375,19 @@ class Loop:
             async with self._judging:
                 self._book.listen_anew(self._clock())
             self._due_at = self._tried_at = self._clock()
+            self._leave_late()
         self.settings, self._next = self._next, None
         self._hub.lease = self.settings.rules.lease
         self._journal.exchanged()
         while self._retired:
-            await self._retired.pop().close()
+            await _close(self._retired.pop())
         self._due_at = min(self._due_at, self._clock() + self.settings.interval)
 
     def _until_renewal(self) -> float:
         pause = max(_LEAST_PAUSE, self._hub.renew_after)
         return self._tried_at + pause - self._clock()
+
+
+async def _close(source: Source) -> None:
+    with contextlib.suppress(TimeoutError):  # the system closes the rest
+        await asyncio.wait_for(source.close(), LAST_CLOSE)

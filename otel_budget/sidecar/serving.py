@@ -16,6 +16,7 @@ from otel_budget.errors import ListenError
 from otel_budget.publish.access import Gate, Tokens, local_names
 from otel_budget.publish.server import MAX_HEAD, BoundedProtocol, Limits
 from otel_budget.token_file import file_stamp
+from otel_budget.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,9 +78,10 @@ class Certificates:
 
     async def watch(self) -> None:
         """Look again and again."""
+        threads = Workers("certificates")
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            await asyncio.to_thread(self.renew)
+            await threads.run(self.renew)
 
 
 def _files(config: TlsConfig) -> list[Path]:

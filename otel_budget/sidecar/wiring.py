@@ -13,6 +13,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from otel_budget.sidecar.book import Book
 from otel_budget.sidecar.clock import steady_clock
 from otel_budget.sidecar.listening import listen
 from otel_budget.sidecar.loop import Loop
+from otel_budget.sidecar.own_metrics import OwnMetrics
 from otel_budget.sidecar.refusals import Refusals
 from otel_budget.sidecar.reload import Reloader
 from otel_budget.sidecar.serving import Server, certificates_of, gate_of, limits_of, server_of
@@ -56,6 +58,9 @@ logger = logging.getLogger(__name__)
 #: third of the time a tick over 10,000 runs takes, for cycles that hardly ever are there. Of what
 #: outlives one look the most is gone, by its count, after another tick: the second is put off.
 GC_THRESHOLDS = (50_000, 100, 20)
+#: Seconds for which a thread may keep the others from running: an answer over HTTP takes some ten
+#: turns, and must not wait as often for a page that is being read, or written.
+SWITCH_INTERVAL = 0.001
 
 
 def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -> None:
@@ -64,6 +69,7 @@ def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -
     Raises ListenError, or StoreError, before anything runs.
     """
     gc.set_threshold(*GC_THRESHOLDS)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     listener = listen(config.listen.host, config.listen.port)
     with contextlib.closing(listener):
         store, restored = open_store(str(config.storage.path))
@@ -77,7 +83,7 @@ class _Host:
     """What the HTTP API may know of the process; see publish.app.Host."""
 
     loop: Loop
-    telemetry: Telemetry
+    metrics: OwnMetrics
     clock: Clock
 
     @property
@@ -100,8 +106,8 @@ class _Host:
     def retry_after(self) -> float:
         return self.loop.settings.interval
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        return self.telemetry.exposition(accept)
+    async def exposition(self, accept: str) -> tuple[bytes, str]:
+        return await self.metrics.page(accept)
 
     def now(self) -> float:
         return self.clock()
@@ -137,7 +143,7 @@ async def _run(
     )  # fmt: skip
     reloader = Reloader(config_path, config, source, loop=loop, telemetry=telemetry, clock=clock)
     limits = limits_of(config.listen, refusals)
-    host = _Host(loop, telemetry, clock)
+    host = _Host(loop, OwnMetrics(telemetry), clock)
     app = build_app(hub, host, __version__, gate_of(config.listen, refusals), limits)
     server = server_of(app, limits, certificates, config.listen.trusted_proxies)
     _log_start(config, listener, restored)

@@ -22,6 +22,13 @@ class Source(Protocol):
         answers is a Problem in the reading, and its sessions are absent from it, not at 0.
         """
 
+    async def read_late(self) -> Reading | None:
+        """Return what those give whose answer was pending in the last reading, once there is some.
+
+        None if that takes too long. To be called again as long as any of them is pending; may be
+        cancelled, and then nothing is lost.
+        """
+
     async def read_run(self, session_id: str) -> Reading | None:
         """Return what the targets that show one run give now, and nothing of the others.
 

@@ -16,6 +16,7 @@ import socket
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Final
 
 import yaml
@@ -54,15 +55,12 @@ class FileTargets:
         self._files: dict[str, _File] = {}
         self._empty: list[str] = []
         """Patterns that match no file."""
+        self.are_listed = True
+        """False if a folder could not be listed: what is in it is not known."""
         self._matched: set[str] = set()
         """Patterns that ever matched a file."""
         self._notices = Notices(logger, "file_sd patterns match no file")
         self._at_rest = Notices(logger, "file_sd patterns match no file any more")
-
-    @property
-    def are_listed(self) -> bool:
-        """False if a folder cannot be listed: what is in it is not known."""
-        return all(_can_list(pattern) for pattern in self._empty)
 
     @property
     def are_there(self) -> bool:
@@ -74,6 +72,7 @@ class FileTargets:
         found = {pattern: _matching(pattern) for pattern in self._patterns}
         self._empty = [pattern for pattern, paths in found.items() if not paths]
         self._matched.update(pattern for pattern, paths in found.items() if paths)
+        self.are_listed = all(_can_list(pattern) for pattern in self._empty)
         self._note_empty()
         paths = sorted({path for matching in found.values() for path in matching})
         self._files = {path: self._look(path) for path in paths}
@@ -129,7 +128,10 @@ def _can_list(pattern: str) -> bool:
 
 
 def _load(path: Path) -> object:
-    if path.stat().st_size > _MAX_FILE:
+    stat = path.stat()
+    if not S_ISREG(stat.st_mode):  # to open a FIFO may take for ever
+        raise ValueError("is no regular file")
+    if stat.st_size > _MAX_FILE:
         raise ValueError(f"is larger than {_MAX_FILE:,} bytes")
     text = path.read_text(encoding="utf-8")
     try:

@@ -13,7 +13,6 @@ would lie in the future is taken to be of the moment it was asked for.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from dataclasses import dataclass, field, replace
@@ -30,6 +29,7 @@ from otel_budget.sources.notices import Notices
 from otel_budget.sources.query import AnswerError, parse_answer
 from otel_budget.sources.selection import Selection
 from otel_budget.sources.vector import ANSWERS, MARK, NAME, SAMPLED, UP, judged
+from otel_budget.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,6 +89,7 @@ class PrometheusSource:
             "nocache": "1",
         }
         self._answers = SessionAnswers(settings.preset, settings.replica_labels)
+        self._threads = Workers("answers")
         self._dates: Dates[Run] = Dates()
         self._targets: frozenset[str] | None = None
         self._down: frozenset[str] = frozenset()
@@ -110,6 +111,10 @@ class PrometheusSource:
             problem = Problem("", Reason.SOURCE_ERROR, f"{self._url}: {exc}")
             return self._reading(problems=[problem])
 
+    async def read_late(self) -> Reading | None:
+        """Return None: nothing is ever pending."""
+        return None
+
     async def read_run(self, session_id: str) -> Reading | None:  # noqa: ARG002 - as Source has it
         """Return None: the server scrapes when it scrapes."""
         return None
@@ -117,7 +122,8 @@ class PrometheusSource:
     reads_runs = False
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and let go of the thread."""
+        self._threads.shutdown()
         await self._fetcher.close()
 
     async def _read(self) -> Reading:
@@ -126,7 +132,7 @@ class PrometheusSource:
             self._url, self._settings.access, accept="application/json", form=self._form
         )
         # A copy that a cache gave shows what was so when it was made.
-        found, taken = await asyncio.to_thread(self.take, answer.body, asked_at - answer.age)
+        found, taken = await self._threads.run(self.take, answer.body, asked_at - answer.age)
         self._notices.note(found.uncounted, logging.WARNING)
         said = {info: f"{self._url} says: {info}" for info in taken.infos}
         self._infos.note(said, logging.INFO)

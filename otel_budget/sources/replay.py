@@ -29,6 +29,10 @@ class ReplaySource:
         self._left[0] = replace(last, sessions=(), problems=(), dropped={}, answered=True)
         return last
 
+    async def read_late(self) -> Reading | None:
+        """Return None: nothing is ever pending."""
+        return None
+
     async def read_run(self, session_id: str) -> Reading | None:  # noqa: ARG002 - as Source has it
         """Return None: what was written down was all read at once."""
         return None

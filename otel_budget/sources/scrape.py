@@ -1,7 +1,9 @@
 """Read ``/metrics`` of many targets at once.
 
 A target that fails in whatever way is a problem in the reading, and costs the others nothing: each
-has its own time, and none waits for another to begin.
+has its own time, and none waits for another to begin, nor to answer. A reading ends once those have
+answered that do so at once; the others are as they were known, and what they give follows when it
+is there.
 
 A target that answers with something that is no agent's is named in the log: in the reading it looks
 like an agent that has no run.
@@ -10,38 +12,34 @@ like an agent that has no run.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
-from otel_budget.sources.assemble import Assembled
-from otel_budget.sources.fetch import Access, Fetcher, FetchError
-from otel_budget.sources.file_sd import FileTargets
-from otel_budget.sources.notices import Notices, one_line
-from otel_budget.sources.pages import SessionPages
-from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageReader
-from otel_budget.sources.preset import assembled, count, uncounted
-from otel_budget.sources.process import process_at
-from otel_budget.sources.stamps import Stamps
-from otel_budget.sources.strange import declares, is_own, other_names, why_strange
+from otel_budget.sources.fetch import Access, Fetcher
+from otel_budget.sources.listing import Listing
+from otel_budget.sources.notices import Notices
+from otel_budget.sources.page_threads import PageThreads
+from otel_budget.sources.parse import PageLimits
+from otel_budget.sources.target import Outcome, Target
+from otel_budget.sources.turns import Round, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from otel_budget.model.preset import Preset
-    from otel_budget.sources.assemble import Sample
     from otel_budget.sources.base import Clock
-    from otel_budget.sources.fetch import Fetched
 
 logger = logging.getLogger(__name__)
 
 SOURCE: Final = "scrape"
+#: Shares of the interval: with no answer for so long, others are not waited for; the same for those
+#: that answered after the reading.
+_QUIET, _QUIET_LATE = 0.05, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,93 +84,164 @@ class ScrapeSource:
         """Open nothing yet. wall: as of Fetcher."""
         self._settings, self._clock = settings, clock
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit, wall)
-        self._files = FileTargets(settings.file_sd)
-        self._discovering = asyncio.Lock()
-        self._known: dict[str, ScrapeTarget] = {}
-        """Of the last reading, by key."""
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._threads = PageThreads()
+        self._listing = Listing(settings.file_sd, settings.interval)
+        self._known: dict[str, Target] = {}
+        """Of the newest list, by key."""
+        self._turns = Turns(self._call, self._answered, longest_rest=settings.interval)
         """One request to a target at a time: its pages build upon each other."""
-        self._pages: dict[str, SessionPages] = {}
-        """Of the agents' own targets, by key."""
-        self._readers: dict[str, PageReader] = {}
-        """Of those with a preset."""
-        self._stamps: dict[str, Stamps] = {}
-        """Of those whose timestamps count."""
-        self._odd_times: dict[str, str] = {}
-        """Target to what, in the present reading, is odd about its timestamps."""
+        self._newest: dict[str, Outcome] = {}
+        """Key to what came of asking last."""
+        self._fresh: set[str] = set()
+        """Those that answered since the last reading of all."""
+        self._untold: set[str] = set()
+        """Those of them whose answer no reading has given yet."""
+        self._round = Round(())
         self._time_notices = Notices(logger, "targets have timestamps that are odd")
-        self._strange: dict[str, str] = {}
-        """Target to why what it answers, in the present reading, is no agent's."""
-        self._defects: set[str] = set()
-        """Targets whose unexpected error was logged with its traceback: once for each."""
         self._notices = Notices(logger, "targets answer, but show no series of otel-budget")
-        self._uncounted: dict[str, str] = {}
-        """Target to what of it, in the present reading, its preset could not count."""
         self._foreign_notices = Notices(logger, "targets show what their preset cannot count")
-        self._unmatched: dict[str, str] = {}
-        """Target to why it shows, in the present reading, nothing that can be counted."""
-        self._counted: set[str] = set()
-        """Those of another program that ever showed something that can."""
-        self._own: dict[str, bool] = {}
-        """Target that ever showed a run to whether it was a page of otel-budget itself, which is
-        one without a run, too."""
         self._had_targets = False
+
+    reads_runs = True
 
     async def read(self) -> Reading:
         """Scrape all targets at once; see Source.read."""
-        self._strange, self._uncounted = {}, {}
-        self._unmatched, self._odd_times = {}, {}
-        targets, problems = await self._discover()
-        self._note_targets(targets)
-        listed = bool(targets) or not problems
-        reading = replace(await self._ask(targets, problems), listed=listed)
-        if not self._files.are_listed:
-            reading = replace(reading, targets=None)
-        self._notices.note(self._strange, logging.WARNING)
-        self._foreign_notices.note(self._uncounted, logging.WARNING)
-        self._time_notices.note(self._odd_times, logging.WARNING)
-        return replace(reading, unmatched={**self._unmatched, **self._strange})
+        loop = asyncio.get_running_loop()
+        until = loop.time() + max(self._settings.interval, self._settings.timeout)
+        problems = await self._list(until)
+        self._round = asked = Round(self._known)
+        # A new one is waited for: nothing is known that may stand in for its answer.
+        new = [key for key in self._known if key not in self._newest and self._turns.begin(key)]
+        for key in self._known:
+            self._turns.begin(key)
+        await asked.settle(_QUIET * self._settings.interval, until, new)
+        return self._whole(problems)
+
+    async def read_late(self) -> Reading | None:
+        """Wait for those that had not answered when the last reading ended; see Source."""
+        loop = asyncio.get_running_loop()
+        interval = self._settings.interval
+        self._round = late = Round(self._round.left)
+        await late.settle(_QUIET_LATE * interval, loop.time() + interval)
+        return self._some(self._untold) if self._untold else None
 
     async def read_run(self, session_id: str) -> Reading | None:
         """Scrape those targets that showed a run last, else those that are new since.
 
         See Source.read_run.
         """
-        targets = self._showing(session_id)
-        known = bool(targets)
+        keys = self._showing(session_id)
+        known = bool(keys)
         if not known:
             before = self._known
-            found, _ = await self._discover()
-            targets = [target for target in found if target.key not in before]
-        if not targets:
+            await self._listing.anew(self._settings.timeout)
+            self._take_list()
+            keys = [key for key in self._known if key not in before]
+        if not keys:
             return None
-        reading = await self._ask(targets, [], frozenset(target.url for target in targets))
-        return reading if known or self._showing(session_id) else None
+        answers = [self._turns.next(key) for key in keys]
+        # Once for the call that is on now, and once for the one that begins then.
+        await asyncio.wait(answers, timeout=2 * self._settings.timeout)
+        if not known and not self._showing(session_id):
+            return None
+        answered = [k for k, a in zip(keys, answers, strict=True) if a.done() and not a.cancelled()]
+        return self._some([key for key in answered if key in self._newest])
 
-    def _showing(self, session_id: str) -> list[ScrapeTarget]:
-        return [self._known[key] for key, page in self._pages.items() if page.shows(session_id)]
+    async def close(self) -> None:
+        """Close all connections, and let go of the threads."""
+        await self._turns.close()
+        await self._listing.close()
+        self._threads.close()
+        await self._fetcher.close()
 
-    async def _discover(self) -> tuple[list[ScrapeTarget], list[Problem]]:
-        async with self._discovering:
-            return await asyncio.to_thread(self._targets)
+    def _showing(self, session_id: str) -> list[str]:
+        return [key for key, target in self._known.items() if target.shows(session_id)]
 
-    reads_runs = True
+    async def _call(self, key: str) -> Outcome:
+        return await self._known[key].ask(self._fetcher, self._threads)
 
-    async def _ask(
-        self,
-        targets: Sequence[ScrapeTarget],
-        problems: list[Problem],
-        asked: frozenset[str] | None = None,
-    ) -> Reading:
-        outcomes = await asyncio.gather(*(self._outcome(target) for target in targets))
+    def _answered(self, key: str, outcome: Outcome) -> None:
+        self._newest[key] = outcome
+        self._fresh.add(key)
+        self._untold.add(key)
+        self._round.answered(key)
+
+    async def _list(self, until: float) -> list[Problem]:
+        """Find out which targets there are; return what is wrong with that."""
+        problems = await self._listing.read(until)
+        self._take_list()
+        return problems
+
+    def _take_list(self) -> None:
+        """Take every target once; a static one wins, for it has the credentials."""
+        named = {target.url for target in self._settings.targets}
+        targets = {url: ScrapeTarget(url) for url in self._listing.urls if url not in named}
+        targets.update((target.key, target) for target in self._settings.targets)
+        if targets.keys() == self._known.keys():
+            return
+        limits, seconds = self._settings.page, self._settings.timeout
+        self._known = {
+            key: self._known.get(key) or Target(target, limits, seconds)
+            for key, target in targets.items()
+        }
+        self._newest = {key: one for key, one in self._newest.items() if key in targets}
+        self._fresh &= targets.keys()
+        self._untold &= targets.keys()
+        self._turns.keep(targets.keys())
+
+    def _whole(self, problems: list[Problem]) -> Reading:
+        """Return the reading of all targets: those that have not answered are as they were."""
+        known = self._known
+        listed = bool(known) or not problems
+        late = known.keys() - self._fresh
+        problems += [problem for key in late if (problem := self._why_not(key)) is not None]
+        reading = self._reading(self._fresh, problems)
+        for key in self._fresh:  # what it showed is in the books then; what is wrong stays known
+            self._newest[key] = replace(self._newest[key], found=None)
+        self._fresh.clear()
+        strange, unmatched = self._note()
+        urls = frozenset(target.of.url for target in known.values())
+        return replace(
+            reading,
+            targets=urls if self._listing.is_whole else None,
+            pending=frozenset(known[key].of.url for key in late),
+            unmatched={**unmatched, **strange},
+            listed=listed,
+        )
+
+    def _some(self, keys: Collection[str]) -> Reading:
+        """Return what these targets have answered, and nothing of the others."""
+        asked = frozenset(self._known[key].of.url for key in keys)
+        return replace(self._reading(keys, []), asked=asked)
+
+    def _why_not(self, key: str) -> Problem | None:
+        """Return what is wrong with a target that has not answered the present reading."""
+        target, before = self._known[key], self._newest.get(key)
+        url, age = target.of.url, self._turns.age(key)
+        if target.is_waiting and age >= self._settings.interval:
+            why = (
+                f"its page waits to be read: pages that take the processor long are read one after "
+                f"the other, and this one took {target.cost.last:.2f} s"
+            )
+        elif before is not None:
+            return before.problem
+        else:
+            why = f"no complete answer within {max(age, self._settings.timeout):.3g} s"
+        return Problem(url, Reason.SOURCE_ERROR, f"{url}: {why}")
+
+    def _reading(self, keys: Collection[str], problems: list[Problem]) -> Reading:
+        """Return what these targets answered last, with problems that are known beside that."""
         dropped: Counter[str] = Counter()
-        answers: list[Assembled] = []
-        for answer, problem in outcomes:
-            if problem is not None:
-                problems.append(problem)
-            if answer is not None:
-                answers.append(answer)
-                dropped.update(answer.dropped)
+        answers = []
+        for key in keys:
+            outcome = self._newest[key]
+            if outcome.problem is not None:
+                problems.append(outcome.problem)
+            if outcome.found is not None:
+                answers.append(outcome.found)
+                if key in self._untold:
+                    dropped.update(outcome.found.dropped)
+        self._untold.difference_update(keys)
         return Reading(
             source=SOURCE,
             read_at=self._clock(),
@@ -181,109 +250,29 @@ class ScrapeSource:
             dropped=dict(dropped),
             spacing=self._settings.interval,
             session_limit=self._settings.session_limit,
-            asked=asked,
-            targets=None if asked else frozenset(target.url for target in targets),
             answered=bool(answers) or not problems,
         )
 
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._fetcher.close()
+    def _note(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Say what is odd about targets; return who is strange, and who shows nothing to count."""
+        kinds = ("strange", "unmatched", "uncounted", "odd_times")
+        strange, unmatched, uncounted, odd = (
+            {
+                self._known[key].of.url if kind == "strange" else key: words
+                for key, outcome in self._newest.items()
+                if (words := getattr(outcome, kind))
+            }
+            for kind in kinds
+        )
+        self._note_targets(strange, unmatched)
+        self._notices.note(strange, logging.WARNING)
+        self._foreign_notices.note(uncounted, logging.WARNING)
+        self._time_notices.note(odd, logging.WARNING)
+        return strange, unmatched
 
-    def _targets(self) -> tuple[list[ScrapeTarget], list[Problem]]:
-        """Return every target once; a static one wins, for it has the credentials."""
-        urls, problems = self._files.read()
-        named = {target.url for target in self._settings.targets}
-        targets = {url: ScrapeTarget(url) for url in urls if url not in named}
-        targets.update((target.key, target) for target in self._settings.targets)
-        limits, seconds = self._settings.page, self._settings.timeout
-        self._pages = {
-            key: self._pages.get(key) or SessionPages(target.url, limits, seconds)
-            for key, target in targets.items()
-            if target.preset is None
-        }
-        self._readers = {
-            key: self._readers.get(key) or PageReader(target.preset.counted, limits, seconds)
-            for key, target in targets.items()
-            if target.preset is not None
-        }
-        self._stamps = {
-            key: self._stamps.get(key) or Stamps()
-            for key, target in targets.items()
-            if target.honor_timestamps
-        }
-        self._known = targets
-        self._turns = {key: self._turns.get(key) or asyncio.Lock() for key in targets}
-        self._defects &= {target.url for target in targets.values()}
-        self._counted &= targets.keys()
-        self._own = {key: own for key, own in self._own.items() if key in targets}
-        return list(targets.values()), problems
-
-    async def _outcome(self, target: ScrapeTarget) -> tuple[Assembled | None, Problem | None]:
-        """Return what a target shows, and what is wrong with it: a partial page has both."""
-        try:
-            async with self._turns[target.key]:
-                fetched = await self._fetcher.fetch(target.url, target.access, accept=ACCEPT)
-                if fetched.missing:
-                    fetched = _whole_lines(fetched)
-                found, waits = await asyncio.to_thread(self._dated, target, fetched)
-            return found, _partial(target, fetched.missing, waits)
-        except (FetchError, ExpositionError) as exc:
-            return None, Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {exc.unquoted}")
-        except Exception as exc:
-            # A defect of ours that one target's answer brings to light; the others' count on.
-            if target.url not in self._defects:
-                logger.exception("target %s could not be read", target.url)
-            self._defects.add(target.url)
-            what = one_line(f"{type(exc).__name__}: {exc}")
-            return None, Problem(target.url, Reason.SOURCE_ERROR, f"{target.url}: {what}")
-
-    def _dated(self, target: ScrapeTarget, fetched: Fetched) -> tuple[Assembled, str]:
-        """Return what a page shows, with its dates, and why it shows nothing yet."""
-        found = self._assemble(target, fetched)
-        stamps = self._stamps.get(target.key)
-        if stamps is None:
-            return found, ""
-        stamped = stamps.take(found, fetched)
-        if stamped.odd:
-            self._odd_times[target.key] = f"target {target.url}: {'; '.join(stamped.odd)}"
-        return stamped.found, stamped.waits
-
-    def _assemble(self, target: ScrapeTarget, fetched: Fetched) -> Assembled:
-        if target.preset is not None:
-            samples = self._readers[target.key].read(fetched.body, fetched.content_type)
-            return self._foreign(target, target.preset, samples, fetched)
-        pages = self._pages[target.key]
-        found = pages.read(fetched.body, fetched.content_type, fetched.began_at)
-        if found.sessions:
-            if target.key not in self._own:
-                self._own[target.key] = is_own(fetched.body)
-            return found
-        foreign = not self._own.get(target.key, True)
-        strange = why_strange(fetched.body, found, foreign=foreign)
-        if strange:
-            self._note_strange(target, strange)
-        return found
-
-    def _foreign(
-        self, target: ScrapeTarget, preset: Preset, samples: Sequence[Sample], fetched: Fetched
-    ) -> Assembled:
-        counted = count(preset, samples, place_of(target.url))
-        why = uncounted(counted)
-        if counted.sessions:
-            self._counted.add(target.key)
-        elif not declares(fetched.body, preset.recognised_by):
-            why = why or other_names(fetched.body, f"preset {preset.name}", preset.counted)
-            why = why or f"its page has nothing that preset {preset.name} counts"
-            if target.key not in self._counted:  # else it began anew, and was not used since
-                self._unmatched[target.key] = f"target {target.url}: {one_line(why)}"
-        if why:
-            self._uncounted[target.key] = f"target {target.url}: {one_line(why)}"
-        return assembled(counted, target.url, fetched.began_at, process_at(target.url))
-
-    def _note_targets(self, targets: Sequence[ScrapeTarget]) -> None:
+    def _note_targets(self, strange: dict[str, str], unmatched: dict[str, str]) -> None:
         """Note that there never was a target; later on there may be none because no run is on."""
-        self._had_targets = self._had_targets or bool(targets)
+        self._had_targets = self._had_targets or bool(self._known)
         if not self._had_targets:
             patterns = ", ".join(self._settings.file_sd)
             why = (
@@ -291,29 +280,5 @@ class ScrapeSource:
                 "that where serve_metrics(register=...) writes its entries?"
             )
             # Where there is no file, that is said already.
-            noted = self._strange if self._files.are_there else self._unmatched
+            noted = strange if self._listing.are_there else unmatched
             noted[""] = why
-
-    def _note_strange(self, target: ScrapeTarget, why: str) -> None:
-        self._strange[target.url] = (
-            f"target {target.url} answers, but shows no series of otel-budget: {why}"
-        )
-
-
-def place_of(url: str) -> str:
-    """Return host and port of a target, to name a session after."""
-    return urlsplit(url).netloc
-
-
-def _partial(target: ScrapeTarget, missing: Sequence[str], waits: str) -> Problem | None:
-    if not missing and not waits:
-        return None
-    why = f"its page is partial: {'; '.join(missing)}" if missing else waits
-    said = f"{target.url}: {why}"
-    return Problem(target.url, Reason.PARTIAL_DATA, said)
-
-
-def _whole_lines(fetched: Fetched) -> Fetched:
-    """Return a partial page without the line it may be cut in: half a number is a wrong one."""
-    until = fetched.body.rfind(b"\n") + 1
-    return dataclasses.replace(fetched, body=fetched.body[:until])

@@ -63,7 +63,7 @@ class Host:
         self.nudged.append(session_id)
         return Nudged.DONE if session_id == "a" else self.otherwise
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
+    async def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return something recognisable."""
         if accept == "broken":
             raise RuntimeError("no metrics today")

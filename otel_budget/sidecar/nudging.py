@@ -1,0 +1,68 @@
+"""What was read for nudges, judged: all that waits at once in one step.
+
+Anybody on this host may nudge, and a step looks at every run. So however many nudges come, there is
+one step at a time for them, and after it as long a rest as it took: half of the time is for others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from otel_budget.model.reading import Reading
+
+
+class Nudging:
+    """Judges readings of a few targets."""
+
+    def __init__(self, judge: Callable[[Reading], Awaitable[None]]) -> None:
+        """Begin with none."""
+        self._judge = judge
+        self._batch: list[Reading] = []
+        """Those that wait."""
+        self._turn = asyncio.Lock()
+        self._free_at = 0.0
+        """When the next step may begin, by the event loop's time."""
+
+    async def judge(self, reading: Reading) -> None:
+        """Have a reading judged; return once it is."""
+        batch = self._batch
+        batch.append(reading)
+        async with self._turn:
+            if batch is not self._batch:
+                return  # one that came before took it along
+            loop = asyncio.get_running_loop()
+            rest = self._free_at - loop.time()
+            if rest > 0:
+                await asyncio.sleep(rest)
+            self._batch = []
+            began = loop.time()
+            await self._judge(merged(batch))
+            self._free_at = 2 * loop.time() - began
+
+
+def merged(readings: Sequence[Reading]) -> Reading:
+    """Return readings of a few targets as one; of each target, the newest that has it."""
+    if len(readings) == 1:
+        return readings[0]
+    newest = {target: reading for reading in readings for target in reading.asked or ()}
+    dropped: Counter[str] = Counter()
+    for reading in readings:
+        dropped.update(reading.dropped)
+    return replace(
+        readings[-1],
+        sessions=tuple(
+            session
+            for reading in readings
+            for session in reading.sessions
+            if newest.get(session.target) is reading
+        ),
+        problems=tuple(p for r in readings for p in r.problems if newest.get(p.target) is r),
+        dropped=dict(dropped),
+        asked=frozenset(newest),
+    )

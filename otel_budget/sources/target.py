@@ -1,0 +1,173 @@
+"""One target of a scrape: asked once, what it shows and what is wrong with that."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from otel_budget.model.reading import Problem
+from otel_budget.model.verdict import Reason
+from otel_budget.sources.fetch import FetchError
+from otel_budget.sources.notices import one_line
+from otel_budget.sources.page_threads import Cost
+from otel_budget.sources.pages import SessionPages
+from otel_budget.sources.parse import ACCEPT, ExpositionError, PageReader
+from otel_budget.sources.preset import assembled, count, uncounted
+from otel_budget.sources.process import process_at
+from otel_budget.sources.stamps import Stamps
+from otel_budget.sources.strange import declares, is_own, other_names, why_strange
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from otel_budget.model.preset import Preset
+    from otel_budget.sources.assemble import Assembled
+    from otel_budget.sources.fetch import Access, Fetched
+    from otel_budget.sources.page_threads import PageThreads
+    from otel_budget.sources.parse import PageLimits
+    from otel_budget.sources.scrape import ScrapeTarget
+
+# The log of a scrape is one, in whichever module of it a line is written.
+logger = logging.getLogger("otel_budget.sources.scrape")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of asking a target once."""
+
+    found: Assembled | None = None
+    problem: Problem | None = None
+    odd_times: str = ""
+    """What is odd about its timestamps. Each of these is for people, and empty if there is none."""
+    strange: str = ""
+    """Why what it answers is no agent's."""
+    uncounted: str = ""
+    """What of it its preset could not count."""
+    unmatched: str = ""
+    """Why it shows nothing that can be counted."""
+
+
+class Asks(Protocol):
+    """What asks an address, as a Fetcher does."""
+
+    async def fetch(
+        self, url: str, access: Access, *, accept: str, form: Mapping[str, str] | None = None
+    ) -> Fetched:
+        """Return a good answer. Raises FetchError."""
+
+
+class Target:
+    """A target, with what its pages so far have in common."""
+
+    def __init__(self, of: ScrapeTarget, limits: PageLimits, seconds: float) -> None:
+        """Know no page yet. seconds: processor time that reading one may take."""
+        self.of = of
+        self.is_waiting = False
+        """True while its page is there, and waits to be read."""
+        self.cost = Cost()
+        self._pages = SessionPages(of.url, limits, seconds)
+        """The agents' own."""
+        self._reader = PageReader(() if of.preset is None else of.preset.counted, limits, seconds)
+        """Of another program's."""
+        self._stamps = Stamps() if of.honor_timestamps else None
+        self._is_defective = False
+        """True once an unexpected error was logged with its traceback."""
+        self._counted = False
+        """For a preset: whether it ever showed something that can be counted."""
+        self._own: bool | None = None
+        """Once it showed a run: whether it was a page of otel-budget itself, which is one without a
+        run, too."""
+
+    def shows(self, session_id: str) -> bool:
+        """Tell whether a session was on the last page."""
+        return self._pages.shows(session_id)
+
+    async def ask(self, fetcher: Asks, threads: PageThreads) -> Outcome:
+        """Ask it; never raises for what it does. A partial page has sessions, and a problem."""
+        url = self.of.url
+        try:
+            fetched = await fetcher.fetch(url, self.of.access, accept=ACCEPT)
+            if fetched.missing:
+                fetched = _whole_lines(fetched)
+            self.is_waiting = True
+            return await threads.run(lambda: self._read(fetched), self.cost, len(fetched.body))
+        except (FetchError, ExpositionError) as exc:
+            return self._failed(exc.unquoted)
+        except Exception as exc:
+            # A defect of ours that one target's answer brings to light; the others' count on.
+            if not self._is_defective:
+                logger.exception("target %s could not be read", url)
+            self._is_defective = True
+            return self._failed(one_line(f"{type(exc).__name__}: {exc}"))
+        finally:
+            self.is_waiting = False
+
+    def _failed(self, why: str) -> Outcome:
+        url = self.of.url
+        return Outcome(problem=Problem(url, Reason.SOURCE_ERROR, f"{url}: {why}"))
+
+    def _read(self, fetched: Fetched) -> Outcome:
+        """Return what a page shows, with its dates, and why it shows nothing yet."""
+        outcome = Outcome()
+        found, waits = self._assemble(fetched, outcome), ""
+        if self._stamps is not None:
+            stamped = self._stamps.take(found, fetched)
+            found, waits = stamped.found, stamped.waits
+            if stamped.odd:
+                outcome.odd_times = f"target {self.of.url}: {'; '.join(stamped.odd)}"
+        outcome.found = found
+        outcome.problem = _partial(self.of, fetched.missing, waits)
+        return outcome
+
+    def _assemble(self, fetched: Fetched, outcome: Outcome) -> Assembled:
+        if self.of.preset is not None:
+            return self._foreign(self.of.preset, fetched, outcome)
+        found = self._pages.read(fetched.body, fetched.content_type, fetched.began_at)
+        if found.sessions:
+            if self._own is None:
+                self._own = is_own(fetched.body)
+            return found
+        strange = why_strange(fetched.body, found, foreign=self._own is False)
+        if strange:
+            outcome.strange = (
+                f"target {self.of.url} answers, but shows no series of otel-budget: {strange}"
+            )
+        return found
+
+    def _foreign(self, preset: Preset, fetched: Fetched, outcome: Outcome) -> Assembled:
+        url = self.of.url
+        samples = self._reader.read(fetched.body, fetched.content_type)
+        counted = count(preset, samples, place_of(url))
+        why = uncounted(counted)
+        if counted.sessions:
+            self._counted = True
+        elif not declares(fetched.body, preset.recognised_by):
+            why = why or other_names(fetched.body, f"preset {preset.name}", preset.counted)
+            why = why or f"its page has nothing that preset {preset.name} counts"
+            if not self._counted:  # else it began anew, and was not used since
+                outcome.unmatched = f"target {url}: {one_line(why)}"
+        if why:
+            outcome.uncounted = f"target {url}: {one_line(why)}"
+        return assembled(counted, url, fetched.began_at, process_at(url))
+
+
+def place_of(url: str) -> str:
+    """Return host and port of a target, to name a session after."""
+    return urlsplit(url).netloc
+
+
+def _partial(target: ScrapeTarget, missing: Sequence[str], waits: str) -> Problem | None:
+    if not missing and not waits:
+        return None
+    why = f"its page is partial: {'; '.join(missing)}" if missing else waits
+    said = f"{target.url}: {why}"
+    return Problem(target.url, Reason.PARTIAL_DATA, said)
+
+
+def _whole_lines(fetched: Fetched) -> Fetched:
+    """Return a partial page without the line it may be cut in: half a number is a wrong one."""
+    until = fetched.body.rfind(b"\n") + 1
+    return dataclasses.replace(fetched, body=fetched.body[:until])
