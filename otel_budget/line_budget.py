@@ -31,8 +31,10 @@ class Rate:
 ABOUT: Final = Rate(5, 60.0)
 SPEAKER: Final = Rate(30, 10.0)
 ALL: Final = Rate(300, 1.0)
-#: Seconds after which a speaker has a line again even if all together have none left.
+#: Seconds after which a speaker has a line again even if all together have none left; and how many
+#: such lines there are, as speakers may be made up.
 HEARD: Final = 600.0
+RESERVE: Final = Rate(1000, 10.0)
 #: Subjects and speakers that are remembered, those that spoke last.
 MOST_KNOWN: Final = 10_000
 
@@ -55,12 +57,12 @@ class _Purse:
 class LineBudget:
     """Says of each line whether it may be written."""
 
-    def __init__(self, clock: Clock = time.monotonic) -> None:
-        """Nobody has said anything yet."""
-        self._clock = clock
+    def __init__(self, clock: Clock = time.monotonic, about: Rate = ABOUT) -> None:
+        """Nobody has said anything yet. about: what one subject has."""
+        self._clock, self._rate = clock, about
         self._about: OrderedDict[str, _Purse] = OrderedDict()
         self._speakers: OrderedDict[str, _Purse] = OrderedDict()
-        self._all = _Purse(ALL.burst, clock())
+        self._all, self._reserve = _Purse(ALL.burst, clock()), _Purse(RESERVE.burst, clock())
 
     def spend(self, speaker: str, about: str) -> int | None:
         """Return how many lines of a speaker were held back since its last; None to hold this back.
@@ -69,15 +71,27 @@ class LineBudget:
         """
         now = self._clock()
         own = _known(self._speakers, speaker, SPEAKER, now)
-        subject = own if about == speaker else _known(self._about, about, ABOUT, now)
-        enough = subject.fill(SPEAKER if subject is own else ABOUT, now) and own.fill(SPEAKER, now)
-        if not enough or not (self._all.fill(ALL, now) or now - own.spoke >= HEARD):
+        subject = None if about == speaker else _known(self._about, about, self._rate, now)
+        shared = self._shared(own, now)
+        if (
+            not own.fill(SPEAKER, now)
+            or shared is None
+            or not (subject is None or subject.fill(self._rate, now))
+        ):
             own.held += 1
             return None
-        for purse in {id(one): one for one in (subject, own, self._all)}.values():
-            purse.left = max(0.0, purse.left - 1)
+        for purse in (own, shared, subject):
+            if purse is not None:
+                purse.left -= 1
         own.spoke, held, own.held = now, own.held, 0
         return held
+
+    def _shared(self, own: _Purse, now: float) -> _Purse | None:
+        """Return what a line of a speaker is taken from beside its own; None if it has to wait."""
+        if self._all.fill(ALL, now):
+            return self._all
+        heard_of_late = now - own.spoke < HEARD
+        return None if heard_of_late or not self._reserve.fill(RESERVE, now) else self._reserve
 
     def give_back(self, lines: int) -> None:
         """Take back what was let through and then made part of one line."""

@@ -1,10 +1,11 @@
-"""Requests that were refused: each is counted, and the log has a line for each kind at times."""
+"""Requests that were refused: each is counted, and the log has a line for each client at times."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.line_budget import LineBudget, Rate
 from otel_budget.sources.notices import one_line
 
 if TYPE_CHECKING:
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two lines about one kind: who knocks a thousand times a second fills no disk.
-QUIET: Final = 60.0
+#: Lines about one kind from one client: who knocks a thousand times a second fills no disk, and
+#: hides nobody else who is refused for the same reason.
+QUIET: Final = Rate(1, 60.0)
 _WORDS: Final = {
     "token": "the token was wrong, or there was none",
     "host": "it asked for another host, as a page in somebody's browser may",
@@ -32,19 +34,14 @@ class Refusals:
 
     def __init__(self, telemetry: Telemetry, clock: Clock) -> None:
         """Have seen none."""
-        self._telemetry, self._clock = telemetry, clock
-        self._told: dict[str, float] = {}
-        self._untold: dict[str, int] = {}
+        self._telemetry, self._budget = telemetry, LineBudget(clock, about=QUIET)
 
     def __call__(self, reason: str, client: str) -> None:
         """Count one. client: its address."""
         self._telemetry.refused(reason)
-        now = self._clock()
-        if now - self._told.get(reason, -QUIET) < QUIET:
-            self._untold[reason] = self._untold.get(reason, 0) + 1
+        more = self._budget.spend(reason, f"{reason} {client}")
+        if more is None:
             return
-        self._told[reason] = now
-        more = self._untold.pop(reason, 0)
-        since = f" ({more:,} more since the last such line)" if more else ""
+        since = f" ({more:,} more refused for that since the last such line)" if more else ""
         shown = one_line(client) or "somebody"
         logger.warning("refused %s: %s%s", shown, _WORDS.get(reason, reason), since)

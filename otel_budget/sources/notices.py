@@ -48,7 +48,7 @@ class Lines:
         shown: dict[str, str] = {}
         for who, subjects in told.items():
             if len(subjects) > MOST_LINES:
-                said = {who: self._all_of(subjects)}
+                said = {who: self._all_of(subjects, len(subjects))}
             else:
                 said = {about: lines[about] for about in subjects}
             shown |= self._within_budget(who, said)
@@ -68,11 +68,10 @@ class Lines:
                 shown[about] = line + (f" ({held:,} more like it not shown)" if held else "")
         return shown
 
-    def _all_of(self, subjects: Sequence[str], number: int = 0) -> str:
+    def _all_of(self, subjects: Sequence[str], number: int) -> str:
         named = [one_line(subject) for subject in subjects[:_NAMED]]
-        return (
-            f"{number or len(subjects):,} {self._many}: {some([*named, *subjects[_NAMED:]], '; ')}"
-        )
+        more = f"; and {number - _NAMED:,} more"
+        return f"{number:,} {self._many}: {'; '.join(named)}{more}"
 
 
 def some(texts: Sequence[str], between: str, most: int = _NAMED) -> str:

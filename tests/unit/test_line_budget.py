@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from otel_budget import ResourceMonitor
 from otel_budget.ledger.flag import Flag, Kind
-from otel_budget.line_budget import ABOUT, ALL, HEARD, SPEAKER, LineBudget, LineFilter
+from otel_budget.line_budget import ABOUT, ALL, HEARD, RESERVE, SPEAKER, LineBudget, LineFilter
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Action, Reason
 from otel_budget.sidecar.book import Change, News, Step
 from otel_budget.sidecar.journal import Journal
+from otel_budget.sidecar.refusals import QUIET, Refusals
+from otel_budget.sidecar.telemetry import Telemetry
 from otel_budget.sources.notices import MOST_LINES, Lines, Notices
 from tests.sidecar_fixtures import SteadyClock, verdict
 
@@ -143,7 +147,10 @@ def test_a_hostile_fleet_has_a_bound_in_all_and_each_is_heard_now_and_then(
         told = {f"t{(step * EACH + n) % 1000}": f"line {step}-{n}" for n in range(EACH)}
         lines.say(logging.WARNING, told)
         steady.advance(1)
-    assert len(said("line")) <= ALL.burst + TIMES / ALL.every + 1000 * (TIMES / HEARD + 1)
+    reserve = RESERVE.burst + TIMES / RESERVE.every
+    assert len(said("line")) <= ALL.burst + TIMES / ALL.every + min(
+        reserve, 1000 * (TIMES / HEARD + 1)
+    )
     lines.say(logging.WARNING, {"quiet": "a quiet one"})
     assert len(said("a quiet one")) == 1
 
@@ -162,6 +169,26 @@ def test_what_is_held_back_is_at_debug(
     steady.advance(SPEAKER.every)
     lines.say(logging.INFO, {"t": "the next"})
     assert caplog.messages[-1] == "the next (70 more like it not shown)"
+
+
+def test_one_client_that_is_refused_again_and_again_hides_no_other(
+    steady: SteadyClock, said: Said
+) -> None:
+    """And thousands of addresses are a bounded number of lines; all are counted."""
+    counted: list[str] = []
+    telemetry = SimpleNamespace(refused=counted.append)
+    refusals = Refusals(cast("Telemetry", telemetry), steady)
+    for n in range(100_000):
+        refusals("token", "192.0.2.66")
+        if n == 50_000:
+            refusals("token", "192.0.2.1")
+        steady.advance(0.01)
+    assert len(said("refused 192.0.2.66")) <= 1 + 1000 / QUIET.every + 1
+    assert len(said("refused 192.0.2.1:")) == 1
+    for n in range(10_000):
+        refusals("token", f"2001:db8::{n:x}")
+    assert len(said("refused 2001:db8")) <= SPEAKER.burst
+    assert len(counted) == 110_001
 
 
 def test_many_at_once_from_one_target_are_one_line_beside_anothers(
