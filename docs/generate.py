@@ -21,12 +21,15 @@ HERE = Path(__file__).parent
 _SECTIONS = (
     (
         "Per session, from the agent",
-        "Every series has the label `session_id`; the labels below come on top.",
+        (
+            "Every series has the label `session_id`; the labels below come on top. They are on a "
+            "Prometheus page alone (`serve_metrics()`): OTLP does not carry them."
+        ),
         semconv.SESSION_METRICS,
     ),
     (
         "Per process, from the agent",
-        "OpenTelemetry instruments, exported by whatever reader the application has.",
+        "OpenTelemetry instruments, exported by whatever reader the application has, also by OTLP.",
         semconv.PROCESS_METRICS,
     ),
     ("From the sidecar", "On the sidecar's own `/metrics`.", semconv.SIDECAR_METRICS),

@@ -20,7 +20,7 @@ from otel_budget.doctor.finding import broken, ok, warning
 from otel_budget.enforcement.address import Credentials, SidecarAddress
 from otel_budget.enforcement.client import VerdictClient
 from otel_budget.errors import ListenError
-from otel_budget.instrumentation.automatic import ENV_EXPORTER
+from otel_budget.instrumentation.elsewhere import ENV_EXPORTER, asked_for, without_runs
 from otel_budget.instrumentation.endpoint import serve_metrics
 from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.instrumentation.shown import ENV_MULTIPROCESS
@@ -92,23 +92,35 @@ class Ears:
 
 def settings() -> Iterator[Finding]:
     """Yield what the environment says of exporting, for a run that is started in it."""
-    exporters = os.environ.get(ENV_EXPORTER, "")
+    exporters = asked_for()
     if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
         said = f"exporter off: {OTEL_SDK_DISABLED} is set: no span is made, and no call counted"
         yield broken("exporter", said, f"unset {OTEL_SDK_DISABLED}")
-    elif exporters.strip().lower() == "none":
-        said = f"exporter off: {ENV_EXPORTER} is none: a run opens no /metrics by itself"
-        yield broken("exporter", said, "set it to prometheus, or call serve_metrics() in the run")
+    elif opens_nothing():
+        carries = (
+            "" if exporters == ("none",) else ", and that carries the process's sums, not runs"
+        )
+        said = f"exporter off: {ENV_EXPORTER} is {', '.join(exporters)}: a run opens no /metrics "
+        advice = "have it name prometheus, or call serve_metrics() in the run"
+        yield broken("exporter", f"{said}by itself{carries}", advice)
     if os.environ.get(ENV_MULTIPROCESS):
         said = f"{ENV_MULTIPROCESS} is set: the page made of its files holds no runs"
         yield warning(
             "exporter", said, "call serve_metrics(port=0, register=FOLDER) in each worker"
         )
     if os.environ.get(ENV_TEMPORALITY, "").strip().lower() in _DELTA:
-        said = f"delta temporality: {ENV_TEMPORALITY} is set; through OTLP counters come as deltas"
-        yield warning(
-            "exporter", said, "set it to cumulative: Prometheus and the sidecar need that"
+        said = f"delta temporality: {ENV_TEMPORALITY} is set: by OTLP counters go out as deltas"
+        advice = (
+            "set it to cumulative for Prometheus, which takes no deltas: the sums of each process "
+            "go that way. Runs are scraped, and do not"
         )
+        yield warning("exporter", said, advice)
+
+
+def opens_nothing() -> bool:
+    """Tell whether a run that is started in this environment opens no page by itself."""
+    names = asked_for()
+    return names == ("none",) or without_runs(names)
 
 
 def follow(plan: Plan) -> Iterator[Finding]:
@@ -146,7 +158,11 @@ def _followed(
     plan: Plan, endpoint: MetricsEndpoint, monitor: ResourceMonitor, ears: Ears
 ) -> Iterator[Finding]:
     shown = _own_page(endpoint.url, monitor.session_id)
-    yield shown
+    if shown.state == "ok" and opens_nothing():
+        said = f"{shown.said}, by a page of its own: a run opens none in this environment"
+        yield warning("exporter", said, f"see above: {ENV_EXPORTER}")
+    else:
+        yield shown
     if shown.state != "ok":
         return
     scrapes = SESSIONS.scrapes

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import weakref
 from typing import TYPE_CHECKING
 
 from otel_budget.errors import ListenError, OtelBudgetError
-from otel_budget.instrumentation import own_port
+from otel_budget.instrumentation import elsewhere, own_port
 from otel_budget.instrumentation.autosave import Autosaver
 from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.instrumentation.forked import ProcessLock, in_child
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from otel_budget.instrumentation.clock import Clock
 
 logger = logging.getLogger("otel_budget")
-
-ENV_EXPORTER = "OTEL_METRICS_EXPORTER"
 
 _once = ProcessLock()
 _done: dict[str, bool] = {}
@@ -33,16 +30,32 @@ def serve_if_asked() -> None:
     Such a child's page has a free port and an entry of its own. Any other page of the parent's
     cannot be had a second time, which is said.
     """
-    asked = "prometheus" in map(str.strip, os.environ.get(ENV_EXPORTER, "").split(","))
+    asked = "prometheus" in elsewhere.asked_for()
     inherited = SHOWN.inherited
     with _once:
-        if not (asked or inherited) or _done.get("serve"):
+        what = "serve" if asked or inherited else "look elsewhere"
+        if _done.get(what):
             return
-        _done["serve"] = True
+        _done[what] = True
+    if what == "look elsewhere":
+        _say_if_elsewhere()
+        return
     if inherited is None or inherited.folder is not None or asked:
         _serve(inherited)
     elif not SESSIONS.scrapes:
         logger.warning("the runs of this process are not seen: %s (said once)", SHOWN.why_unseen())
+
+
+def _say_if_elsewhere() -> None:
+    """Say that no run of this process is seen where its metrics go, if nothing else shows it."""
+    where = "" if SHOWN.anywhere else elsewhere.said()
+    if where:
+        logger.warning(
+            "%s, which has the sums of the process and no single run: a sidecar, and the "
+            "dashboards of runs, see none of this process, and no page shows them yet. Call "
+            "serve_metrics() before the first run, or have %s name prometheus as well (said once)",
+            where, elsewhere.ENV_EXPORTER,
+        )  # fmt: skip
 
 
 def _serve(inherited: Page | None) -> None:

@@ -51,6 +51,11 @@ class Shown:
         """Take note that one answers no more."""
         self._open.pop(url, None)
 
+    @property
+    def anywhere(self) -> bool:
+        """True if there is a page, or a registry that may have one."""
+        return bool(self._open) or SESSIONS.registered
+
     def why_unseen(self) -> str:
         """Return why a sidecar may not see a run of this process, as far as that can be told here,
         and what to do.

@@ -135,6 +135,21 @@ def test_exporter_off(tmp_path: Path) -> None:
     named("exporter", "exporter off")
 
 
+@pytest.mark.parametrize("exporters", ["otlp", "console, OTLP"])
+def test_metrics_that_go_out_by_otlp_alone(tmp_path: Path, exporters: str) -> None:
+    """The page is the test session's own: a run in this environment has none."""
+    with running(tmp_path) as process:
+        status, found = doctor(
+            "--sidecar", process.url, "--register", str(tmp_path / "sd"), "--timeout", "1",
+            OTEL_METRICS_EXPORTER=exporters,
+        )  # fmt: skip
+    assert status == 1
+    told = said(found, "exporter", "broken")
+    assert f"OTEL_METRICS_EXPORTER is {exporters.lower()}" in told
+    assert "carries the process's sums, not runs" in told
+    assert all(finding["state"] != "ok" for finding in found["exporter"])
+
+
 def test_nobody_scrapes(tmp_path: Path) -> None:
     with running(tmp_path) as process:
         status, found = doctor(
