@@ -298,6 +298,11 @@ UNREADABLE_ROWS: Final = _counter("otel_budget_sidecar_unreadable_rows_total",
 STORAGE_RENEWALS: Final = _counter("otel_budget_sidecar_storage_renewals_total",
     "Times the storage's file was found moved, removed, replaced or damaged while it was used, and "
     "was begun anew with all that is known.")
+UNKEPT_RUNS: Final = _counter("otel_budget_sidecar_unkept_runs_total",
+    "Runs that were forgotten and whose use is not kept for 30 days either, because the archive is "
+    "as large as storage.archive_size, or their target's share of it, allows.")
+STORAGE_SIZE: Final = _gauge("otel_budget_sidecar_storage_size_bytes",
+    "Bytes of the storage's file and of its log.")
 ABSENT_SECONDS: Final = _counter("otel_budget_sidecar_absent_seconds_total",
     "Seconds the sidecar's process did not run (stopped, asleep, starved): no run's silence.")
 SIDECAR_SESSIONS: Final = _gauge("otel_budget_sidecar_sessions", "Sessions in the ledger.")
@@ -316,6 +321,7 @@ SIDECAR_METRICS: Final = (
     UNMATCHED_TARGETS, DATA_AGE, SOURCE_DELAY, INCONCLUSIVE,
     DROPPED_SAMPLES, RESETS, CONCURRENT, SECOND_TARGETS, GOING_ON, RESTART_LOOPS, ALTERNATING,
     VANISHED_RUNS, TICK_OVERRUNS, TICK_FAILURES, UNREADABLE_ROWS, STORAGE_RENEWALS,
+    UNKEPT_RUNS, STORAGE_SIZE,
     ABSENT_SECONDS, SIDECAR_SESSIONS, EXPIRED_VERDICTS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS,
     BUILD_INFO,
 )

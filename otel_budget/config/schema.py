@@ -187,6 +187,9 @@ class StorageConfig(Section):
     """Where the ledger is kept."""
 
     path: Annotated[FilePath, AfterValidator(values.storage)] = Path(DEFAULT_STORAGE)
+    archive_size: Size = 256_000_000
+    """Bytes for runs that were forgotten, which are kept for 30 days; a sixteenth of it for those
+    of one target."""
 
 
 def _no_budgets(value: object) -> tuple[()]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import reduce
@@ -17,6 +16,16 @@ from otel_budget.ledger.ending import Ending
 from otel_budget.ledger.incarnation import Incarnation
 from otel_budget.ledger.lag import Lag
 from otel_budget.ledger.restarts import NO_RESTARTS, Restarts
+from otel_budget.ledger.stored_numbers import (
+    dump_number,
+    load_amount,
+    load_amounts,
+    load_calls,
+    load_limit,
+    load_moment,
+    load_number,
+    load_real,
+)
 from otel_budget.ledger.view import View
 from otel_budget.model.order import NO_ORDERS, Order, OrderKind, Orders
 from otel_budget.model.reading import SessionFacts
@@ -91,24 +100,26 @@ def _dump(account: Account) -> dict[str, Any]:
 def _load(data: dict[str, Any]) -> Account:
     if data.get("format") not in range(1, FORMAT + 1):
         raise ValueError(f"account format {data.get('format')!r}: this version reads 1 to {FORMAT}")
-    account = Account(data["session_id"], _moment(data["started_at"]), _real(data["first_seen_at"]))
-    account.superseded = tuple(map(_real, data.get("superseded", ())))
-    account.also = tuple(map(_real, data.get("also", ())))
-    account.earlier = _load_amounts(data.get("earlier", {}))
-    account.floor = _load_amounts(data.get("floor", {}))
-    account.known_from = _real(data.get("known_from", account.first_seen_at))
+    account = Account(
+        data["session_id"], load_moment(data["started_at"]), load_real(data["first_seen_at"])
+    )
+    account.superseded = tuple(map(load_real, data.get("superseded", ())))
+    account.also = tuple(map(load_real, data.get("also", ())))
+    account.earlier = load_amounts(data.get("earlier", {}))
+    account.floor = load_amounts(data.get("floor", {}))
+    account.known_from = load_real(data.get("known_from", account.first_seen_at))
     number, since, used = data.get("restarts", NO_RESTARTS)
-    account.restarts = Restarts(int(_real(number)), _real(since), _load_amounts(used))
+    account.restarts = Restarts(int(load_real(number)), load_real(since), load_amounts(used))
     # Before 3: some calls, without their number.
     stored = data.get("at_least", ())
     known = {name: 1 for resource, name in _UNSURE.items() if resource in stored}
-    account.unsure = _load_calls(data.get("unsure", known))
-    account.sampled_at = _moment(data["sampled_at"])
-    account.ended_at = _moment(data["ended_at"])
-    account.vanished_at = _moment(data.get("vanished_at"))
-    account.resets = int(_real(data["resets"]))
-    account.gaps = tuple(map(_real, data["gaps"]))
-    account.lag = Lag(_real(data.get("lag", 0.0)))
+    account.unsure = load_calls(data.get("unsure", known))
+    account.sampled_at = load_moment(data["sampled_at"])
+    account.ended_at = load_moment(data["ended_at"])
+    account.vanished_at = load_moment(data.get("vanished_at"))
+    account.resets = int(load_real(data["resets"]))
+    account.gaps = tuple(map(load_real, data["gaps"]))
+    account.lag = Lag(load_real(data.get("lag", 0.0)))
     account.facts = _load_facts(data["facts"])
     account.orders = reduce(Orders.after, map(load_order, data.get("orders", ())), NO_ORDERS)
     for saved in data["incarnations"]:
@@ -122,7 +133,7 @@ def _load(data: dict[str, Any]) -> Account:
             views = {target: dict(zip(_VIEW, view, strict=True)) for target, *view in row["views"]}
         account.incarnations[row["key"]] = _load_incarnation(row, views, account.facts)
     for key, target, first_at in data.get("first_at", ()):
-        account.incarnations[key].views[target].first_at = _real(first_at)
+        account.incarnations[key].views[target].first_at = load_real(first_at)
     account.find_alive()
     return account
 
@@ -139,7 +150,7 @@ def _first_seen(account: Account) -> list[tuple[str, str, float]]:
 def dump_order(order: Order) -> dict[str, Any]:
     """Return an operator's order as JSON types."""
     limits = {
-        key: None if limit is None else _dump_number(limit) for key, limit in order.limits.items()
+        key: None if limit is None else dump_number(limit) for key, limit in order.limits.items()
     }
     return {
         "kind": str(order.kind),
@@ -154,12 +165,22 @@ def dump_order(order: Order) -> dict[str, Any]:
 def load_order(data: dict[str, Any]) -> Order:
     """Return the order that ``dump_order`` wrote. Raises whatever comes of anything else."""
     limits = {
-        key: None if limit is None else _load_number(limit) for key, limit in data["limits"].items()
+        key: None if limit is None else load_number(limit) for key, limit in data["limits"].items()
     }
     if not (isinstance(data["reason"], str) and isinstance(data["by"], str)):
         raise TypeError("an order's reason and its giver are text")
-    at, until = _real(data["at"]), _moment(data["until"])
+    at, until = load_real(data["at"]), load_moment(data["until"])
     return Order(OrderKind(data["kind"]), data["reason"], data["by"], at, until, limits)
+
+
+def amounts_to_json(amounts: Mapping[str, Number]) -> str:
+    """Return what was used of resources as JSON; money is a string."""
+    return _ENCODE(amounts)
+
+
+def amounts_from_json(text: str) -> dict[str, Number]:
+    """Return what ``amounts_to_json`` wrote. Raises whatever comes of anything else."""
+    return load_amounts(json.loads(text))
 
 
 def _dump_incarnation(
@@ -191,13 +212,13 @@ def _dump_rare(incarnation: Incarnation) -> tuple[object, ...]:
 def _load_incarnation(
     row: dict[str, Any], views: dict[str, dict[str, Any]], facts: SessionFacts
 ) -> Incarnation:
-    incarnation = Incarnation(_moment(row["started_at"]))
-    incarnation.run = _moment(row.get(_RUN))
-    incarnation.carried_over = _load_amounts(row["carried_over"])
+    incarnation = Incarnation(load_moment(row["started_at"]))
+    incarnation.run = load_moment(row.get(_RUN))
+    incarnation.carried_over = load_amounts(row["carried_over"])
     incarnation.facts = facts if row["facts"] is None else _load_facts(row["facts"])
-    incarnation.facts_at = _moment(row["facts_at"])
-    incarnation.began_at = _moment(row["began_at"])
-    incarnation.timed, incarnation.unsure = bool(row["timed"]), _load_calls(row["unsure"])
+    incarnation.facts_at = load_moment(row["facts_at"])
+    incarnation.began_at = load_moment(row["began_at"])
+    incarnation.timed, incarnation.unsure = bool(row["timed"]), load_calls(row["unsure"])
     incarnation.views = {target: _load_view(view) for target, view in views.items()}
     facts = incarnation.facts
     if len(views) == 1:
@@ -228,20 +249,20 @@ def _dump_view(target: str, view: View) -> tuple[object, ...]:
 
 
 def _load_view(row: dict[str, Any]) -> View:
-    view = View(_real(row["seen_at"]))
-    view.seen_before = _moment(row["seen_before"])
-    view.implausible_since = _moment(row["implausible_since"])
+    view = View(load_real(row["seen_at"]))
+    view.seen_before = load_moment(row["seen_before"])
+    view.implausible_since = load_moment(row["implausible_since"])
     view.series = {
-        (resource, labels): CounterState(_amount(resource, total), _amount(resource, last))
+        (resource, labels): CounterState(load_amount(resource, total), load_amount(resource, last))
         for resource, labels, total, last, *_ in row["series"]
     }
     view.branches = {
-        (resource, labels): Branches.of_row(branches[0], _load_number)
+        (resource, labels): Branches.of_row(branches[0], load_number)
         for resource, labels, _, _, *branches in row["series"]
         if branches
     }
     view.shown_at = dict.fromkeys(view.series, view.seen_at)
-    view.folded = _load_amounts(row["folded"])
+    view.folded = load_amounts(row["folded"])
     view.sum_up()
     return view
 
@@ -250,55 +271,14 @@ def _load_facts(data: Any) -> SessionFacts:
     facts = SessionFacts(**data) if isinstance(data, dict) else SessionFacts(*data)
     for name, value in zip(SessionFacts._fields, facts, strict=True):
         if name not in _NO_NUMBERS:
-            _moment(value)
+            load_moment(value)
     if not isinstance(facts.state, str | None):
         raise TypeError(f"state is {facts.state!r}")
     return facts._replace(
-        carried_over=_load_amounts(facts.carried_over),
-        limits={key: _limit(value) for key, value in facts.limits.items()},
-        thresholds={key: _real(value) for key, value in facts.thresholds.items()},
+        carried_over=load_amounts(facts.carried_over),
+        limits={key: load_limit(value) for key, value in facts.limits.items()},
+        thresholds={key: load_real(value) for key, value in facts.thresholds.items()},
     )
-
-
-def _dump_number(value: Number) -> int | float | str:
-    return str(value) if isinstance(value, Decimal) else value
-
-
-def _load_number(value: float | str) -> Number:
-    """Return a number as it is stored. Raises ValueError or TypeError for one that cannot be."""
-    number = Decimal(value) if isinstance(value, str) else value
-    if isinstance(number, bool) or not math.isfinite(number):
-        raise ValueError(f"a number is {value!r}")
-    return number
-
-
-def _limit(value: Any) -> Number:
-    return math.inf if value in (math.inf, "Infinity") else _load_number(value)
-
-
-def _real(value: Any) -> float:
-    if isinstance(value, bool | str) or not math.isfinite(value):
-        raise ValueError(f"a number is {value!r}")
-    return value  # type: ignore[no-any-return] # an int or a float
-
-
-def _moment(value: Any) -> float | None:
-    return None if value is None else _real(value)
-
-
-def _amount(resource: str, value: float | str) -> Number:
-    """Return what was used of a resource: of money a Decimal, of others none; they do not mix."""
-    if isinstance(value, str) != (resource == semconv.COST):
-        raise TypeError(f"{resource} is {value!r}")
-    return _load_number(value)
-
-
-def _load_amounts(values: Mapping[str, Any]) -> dict[str, Number]:
-    return {key: _amount(key, value) for key, value in values.items()}
-
-
-def _load_calls(values: Mapping[str, Any]) -> dict[str, int]:
-    return {key: int(_real(value)) for key, value in values.items()}
 
 
 def _encoded(value: object) -> object:

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds by which the system's clock may drift before it is taken to have been set.
 _CLOCK_SET = 2.0
+#: Runs that wait to be archived at most, while nothing can be stored.
+_LEAVING_MOST = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,10 @@ class Step:
     """Rows of the storage that could not be read since the process began."""
     renewals: int = 0
     """How often its file was begun anew since then, as it was gone or damaged."""
+    unkept: int = 0
+    """Archived runs that were deleted since then for want of room."""
+    storage_size: int = 0
+    """Bytes of the storage's file and its log."""
 
 
 class Book:
@@ -170,6 +176,7 @@ class Book:
         decided = rules.hold + (rules.stale_after or 0.0) + rules.lease
         self._leaving += self._ledger.forget(now, forget_after, rules.hold, decided)
         self._leaving += self._ledger.superseded
+        del self._leaving[:-_LEAVING_MOST]
         self._ledger.superseded.clear()
         ordered = self._action is not None
         every = (reading is None and not ordered) or rules is not self._rules
@@ -196,6 +203,8 @@ class Book:
             lag=self._ledger.lag,
             unreadable_rows=self._store.unreadable,
             renewals=self._store.renewals,
+            unkept=self._store.unkept,
+            storage_size=self._store.size,
         )
 
     def order(

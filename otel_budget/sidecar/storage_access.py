@@ -37,6 +37,12 @@ _PLACE: Final = 1 << 60
 _BETWEEN: Final = 0.05
 #: Bytes that the write-ahead log keeps at most once what is in it is in the file.
 _LOG_SIZE: Final = 64 << 20
+#: Pages that a file may have and not use; and pages that are given back at once.
+_FREE_MOST: Final = 1000
+#: Bytes up to which a file is looked through at the start: more would take seconds.
+_CHECKED_MOST: Final = 512 << 20
+#: Bytes up to which a file of an earlier version is made one that can shrink, at once.
+_REBUILT_MOST: Final = 64 << 20
 _HELD: Final = (errno.EACCES, errno.EAGAIN)
 
 
@@ -70,6 +76,21 @@ class Storage:
             except OSError as exc:
                 return f"{path} is gone: {exc.strerror}"
         return ""
+
+    def size(self) -> int:
+        """Return the bytes of the file and of its log."""
+        found = 0
+        for part in (Path(self.path), side_files(self.path)[0]):
+            with contextlib.suppress(OSError):
+                found += part.stat().st_size
+        return found
+
+    def shrink(self) -> None:
+        """Give a piece of what the file does not use any more back to the file system."""
+        (free,) = self.connection.execute("PRAGMA freelist_count").fetchone()
+        if free > _FREE_MOST:
+            with contextlib.suppress(sqlite3.Error):  # there is a next time
+                self.connection.executescript(f"PRAGMA incremental_vacuum({_FREE_MOST})")
 
     def close(self) -> None:
         """Close it. The lock goes last: closing a file ends all locks on it, SQLite's too."""
@@ -172,6 +193,8 @@ def _connected(path: str, patience: float, mode: str) -> sqlite3.Connection:
     )
     try:
         connection.execute(f"PRAGMA locking_mode = {mode}")
+        if not Path(path).stat().st_size:  # before there is a log
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _keep_a_log(connection, mode)
         # FULL: with NORMAL a power cut takes back the last transactions, and with them uses and
         # sequences that were published already. A tick writes once, so this costs one fsync.
@@ -181,11 +204,23 @@ def _connected(path: str, patience: float, mode: str) -> sqlite3.Connection:
         connection.execute("BEGIN EXCLUSIVE")
         check_version(connection, path)
         connection.execute("COMMIT")
-        check_whole(connection)
+        if Path(path).stat().st_size <= _CHECKED_MOST:
+            check_whole(connection)
+        _make_it_shrink(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _make_it_shrink(connection: sqlite3.Connection, path: str) -> None:
+    """Have a small file of an earlier version written anew, so that it can shrink."""
+    (now,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+    if now or Path(path).stat().st_size > _REBUILT_MOST:
+        return
+    with contextlib.suppress(sqlite3.OperationalError):  # for want of room: it stays as it is
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("VACUUM")
 
 
 def _keep_a_log(connection: sqlite3.Connection, mode: str) -> None:

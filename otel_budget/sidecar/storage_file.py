@@ -63,6 +63,19 @@ _MIGRATIONS = {
     ("account_format", "1"): "",  # its accounts are read as they are, and written in the newest
     ("account_format", "2"): "",
 }
+#: What versions of before do not have, and do not mind.
+TABLES = """
+CREATE TABLE IF NOT EXISTS archived_run (
+    session_id TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    target TEXT NOT NULL,  -- that showed it
+    at REAL NOT NULL,  -- as archived_at of its account
+    bytes INTEGER NOT NULL,
+    used TEXT NOT NULL,
+    PRIMARY KEY (session_id, started_at)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS archived_of_target ON archived_run (target, at, bytes)
+"""
 #: Rows that could not be read, out of the way of what is written later. Made when there are any.
 UNREADABLE = """
 CREATE TABLE IF NOT EXISTS unreadable (
@@ -104,10 +117,15 @@ def check_version(connection: Connection, path: str) -> None:
     }
     if not tables:
         _execute(connection, _SCHEMA + _ACTIONS)
+        _execute(connection, TABLES)
         rows = [*VERSIONS.items(), ("sequence", "0")]
         connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
         return
-    found = dict(connection.execute("SELECT key, value FROM meta")) if "meta" in tables else {}
+    query = "SELECT CAST(key AS BLOB), CAST(value AS BLOB) FROM meta"
+    stored = connection.execute(query) if "meta" in tables else ()
+    found = {
+        key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in stored
+    }
     for key, ours in VERSIONS.items():
         if key not in found:
             raise StoreError(path, "is a database of something else", _ELSEWHERE)
@@ -115,6 +133,7 @@ def check_version(connection: Connection, path: str) -> None:
         if found[key] != ours:
             problem = f"has {key} {found[key]}, this version of otel-budget reads {ours}"
             raise StoreError(path, problem, f"upgrade otel-budget, or {_ELSEWHERE}")
+    _execute(connection, TABLES)
 
 
 def _migrated(connection: Connection, key: str, version: str) -> str:

@@ -7,16 +7,24 @@ asked for bytes: it would refuse a whole answer for one byte that is no text.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import sqlite3
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
+from otel_budget import wire
+from otel_budget.ledger import record
+from otel_budget.ledger.seal import sealed, unsealed
 from otel_budget.sidecar.storage_file import UNREADABLE
 from otel_budget.sources.notices import one_line, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from otel_budget.ledger.account import Account
+    from otel_budget.model.order import Order
+    from otel_budget.model.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -150,3 +158,47 @@ def _text(value: object) -> object:
         return value.decode()
     except ValueError:
         return value
+
+
+#: What a row's digest is over besides its text. An order does not say whose it is; others do.
+_ACCOUNT, _VERDICT, _ORDER = "account", "verdict", "order"
+
+
+def account_body(account: Account) -> str:
+    """Return the text of an account's row."""
+    return sealed(record.to_json(account), _ACCOUNT)
+
+
+def verdict_body(verdict: Verdict) -> str:
+    """Return the text of a verdict's row."""
+    return sealed(wire.to_json(verdict), _VERDICT)
+
+
+def order_body(order: Order, key: Key) -> str:
+    """Return the text of an order's row. key: of the run it was given for."""
+    return sealed(json.dumps(record.dump_order(order)), _ORDER, *key)
+
+
+def account_of(body: bytes, key: Key | None) -> Account:
+    """Return the account in a row. Raises Misplaced, or one of UNREADABLE_ROW, as those below."""
+    account = record.from_json(unsealed(body, _ACCOUNT))
+    own = Key.of(account.session_id, account.started_at)
+    if own != key:
+        raise Misplaced(account, own)
+    return account
+
+
+def verdict_of(body: bytes, key: Key | None) -> Verdict:
+    """Return the verdict in a row."""
+    verdict = wire.from_json(unsealed(body, _VERDICT))
+    own = Key.of(verdict.session_id, verdict.started_at)
+    if own != key:
+        raise Misplaced(verdict, own)
+    return verdict
+
+
+def order_of(body: bytes, key: Key | None) -> Order:
+    """Return the order in a row."""
+    if key is None:
+        raise ValueError("nobody knows for which run it was given")
+    return record.load_order(json.loads(unsealed(body, _ORDER, *key)))

@@ -11,38 +11,42 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 import time
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from otel_budget import wire
-from otel_budget.ledger import record
-from otel_budget.ledger.seal import sealed, unsealed
+from otel_budget.sidecar.archive import ARCHIVE_SIZE, Age, Archive
 from otel_budget.sidecar.recovery import recovered
 from otel_budget.sidecar.storage_access import Storage, open_storage
 from otel_budget.sidecar.storage_file import StoreError, advice, check_kind, set_aside
 from otel_budget.sidecar.storage_renewal import is_damage, renewed
-from otel_budget.sidecar.storage_rows import Key, Misplaced, Rows
+from otel_budget.sidecar.storage_rows import (
+    Key,
+    Rows,
+    account_body,
+    account_of,
+    order_body,
+    order_of,
+    verdict_body,
+    verdict_of,
+)
+from otel_budget.sidecar.storage_state import State, read_state, write_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from otel_budget.ledger.account import Account
     from otel_budget.model.order import Order
+    from otel_budget.model.usage import Number
     from otel_budget.model.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
 #: Seconds to wait for a predecessor that is still closing the file.
 _LOCK_TIMEOUT = 2.0
-#: Seconds an archived run is kept, and seconds between two looks for older ones.
-KEEP_ARCHIVED = 30 * 86_400.0
-PURGE_EVERY = 3600.0
-#: Seconds for which it is kept what operators ordered.
-KEEP_ACTIONS = 365 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +82,19 @@ class Changes:
 class Store:
     """One SQLite file. Used from one thread at a time."""
 
-    def __init__(self, storage: Storage, time: Callable[[], float]) -> None:
-        """Take over a storage that is open. time: returns Unix seconds."""
+    def __init__(
+        self, storage: Storage, time: Callable[[], float], archive_size: int = ARCHIVE_SIZE
+    ) -> None:
+        """Take over a storage that is open.
+
+        time: returns Unix seconds. archive_size: bytes that archived runs may take.
+        """
         self._storage, self._time = storage, time
         self._rows = Rows(storage.connection)
+        self._archive = Archive(self._rows, archive_size)
+        self._state = State(0, Age(time(), time()))
         self.renewals = 0
         """How often the file was begun anew, as it was gone or damaged."""
-        # Not at once: a machine that just started may not know what time it is.
-        self._purged_at = time()
         self._live: dict[str, str] = {}
         """Session id to the key under which its live account is on disk."""
 
@@ -93,6 +102,16 @@ class Store:
     def unreadable(self) -> int:
         """Return the number of rows so far that could not be read."""
         return self._rows.unreadable
+
+    @property
+    def unkept(self) -> int:
+        """Return the number of archived runs so far that were deleted for want of room."""
+        return self._archive.unkept
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of the file and its log."""
+        return self._storage.size()
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -108,6 +127,7 @@ class Store:
             return False
         self._storage, whole = renewed(self._storage)
         self._rows.db = self._storage.connection
+        self._archive.recount()
         self.renewals += 1
         if not whole:
             self._live.clear()
@@ -115,30 +135,25 @@ class Store:
 
     def load(self) -> Restored:
         """Return the live accounts, their last verdicts and the sequence."""
-        sequence = self._sequence()
-        accounts, misplaced, lost = self._rows.readable("account", "WHERE archived = 0", _account)
-        verdicts = self._rows.readable("verdict", "", _verdict).found
+        accounts, misplaced, lost = self._rows.readable("account", "WHERE archived = 0", account_of)
+        verdicts = self._rows.readable("verdict", "", verdict_of).found
+        published = max((verdict.sequence or 0 for verdict in verdicts), default=0)
+        self._state = read_state(self._db, self._time(), published)
         if misplaced or lost:
             accounts += self._restore(misplaced, lost, verdicts)
         self._live = {a.session_id: Key.of(a.session_id, a.started_at)[1] for a in accounts}
         return Restored(
             accounts=tuple(accounts),
             verdicts=tuple(verdict for verdict in verdicts if verdict.session_id in self._live),
-            sequence=max([sequence, *(verdict.sequence or 0 for verdict in verdicts)]),
+            sequence=self._state.sequence,
         )
-
-    def _sequence(self) -> int:
-        row = self._db.execute(
-            "SELECT CAST(value AS BLOB) FROM meta WHERE key = 'sequence'"
-        ).fetchone()
-        return int(row[0])
 
     def archived(self, session_id: str, started_at: float | None) -> Account | None:
         """Return the account of a run that was forgotten; None if there is none."""
         key = Key.of(session_id, started_at)
         where = "WHERE session_id = ? AND started_at = ? AND archived = 1"
         try:
-            read = self._rows.readable("account", where, _account, *key)
+            read = self._rows.readable("account", where, account_of, *key)
         except sqlite3.DatabaseError as exc:
             if not is_damage(exc):
                 raise
@@ -146,13 +161,15 @@ class Store:
             return recovered(session_id, started_at, self._time())
         if read.found:
             return read.found[0]
-        return self._recovered(key) if read.lost or read.misplaced else None
+        if not read.lost and not read.misplaced:
+            return None
+        return self._recovered(key, used=self._archive.used(key))
 
     def actions(self, session_id: str, started_at: float | None, most: int) -> list[Order]:
         """Return what operators ordered for a run, the newest first. most: -1 for all of it."""
         where = "WHERE session_id = ? AND started_at = ? ORDER BY id DESC LIMIT ?"
         key = Key.of(session_id, started_at)
-        return self._rows.readable("operator_action", where, _order, *key, most).found
+        return self._rows.readable("operator_action", where, order_of, *key, most).found
 
     def _restore(
         self, whole: Sequence[Account], lost: Iterable[Key], verdicts: Iterable[Verdict]
@@ -171,64 +188,63 @@ class Store:
             self._write_accounts(list(accounts.values()))
         return list(accounts.values())
 
-    def _recovered(self, key: Key, verdict: Verdict | None = None) -> Account:
+    def _recovered(
+        self,
+        key: Key,
+        verdict: Verdict | None = None,
+        used: Mapping[str, Number] = MappingProxyType({}),
+    ) -> Account:
         orders = self.actions(key.session_id, key.start, -1)[::-1]
-        return recovered(key.session_id, key.start, self._time(), verdict=verdict, orders=orders)
+        return recovered(
+            key.session_id, key.start, self._time(), verdict=verdict, used=used, orders=orders
+        )
 
     def commit(self, changes: Changes) -> None:
         """Write what changed, all or nothing. Raises sqlite3.Error; nothing is written then."""
-        if not changes:
+        if not changes and not self._archive.is_behind:
             return
-        now = self._time()
-        purging = abs(now - self._purged_at) >= PURGE_EVERY
+        state = State(changes.sequence, self._state.age.at(self._time()))
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._archive(changes.archived, now)
+            self._write_archived(changes.archived, state.age.now)
             written = self._write_accounts(changes.accounts)
             self._write_verdicts(changes.verdicts)
             if changes.action is not None:
                 self._write_action(*changes.action)
-            self._db.execute(
-                "UPDATE meta SET value = ? WHERE key = 'sequence'", (str(changes.sequence),)
-            )
-            if purging:
-                self._purge(now)
+            write_state(self._db, state)
+            self._archive.tidy(state.age.now)
             self._db.execute("COMMIT")
         except BaseException as exc:
             if isinstance(exc, sqlite3.DatabaseError) and is_damage(exc):
                 self._storage.damage = f"it is damaged ({exc})"
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+            self._archive.recount()
             raise
+        self._state = state
         for account in changes.archived:
             self._live.pop(account.session_id, None)
         self._live.update(written)
-        if purging:
-            self._purged_at = now
+        if self._archive.is_behind:
+            self._storage.shrink()
 
     def close(self) -> None:
         """Close the file; it is whole without its side files then, unless somebody reads it."""
         self._storage.close()
 
-    def _archive(self, accounts: Iterable[Account], now: float) -> None:
+    def _write_archived(self, accounts: Iterable[Account], age: float) -> None:
         for account in accounts:
-            key = Key.of(account.session_id, account.started_at)
+            key, body = Key.of(account.session_id, account.started_at), account_body(account)
             self._db.execute("INSERT OR REPLACE INTO account VALUES (?, ?, 1, ?, ?)",
-                             (*key, now, _body(account)))  # fmt: skip
+                             (*key, age, body))  # fmt: skip
             self._db.execute("DELETE FROM verdict WHERE session_id = ? AND started_at = ?", key)
-
-    def _purge(self, now: float) -> None:
-        """Delete what was kept for long enough."""
-        self._db.execute(
-            "DELETE FROM account WHERE archived = 1 AND archived_at < ?", (now - KEEP_ARCHIVED,)
-        )
-        self._db.execute("DELETE FROM operator_action WHERE at < ?", (now - KEEP_ACTIONS,))
+            self._archive.add(account, len(body), age)
 
     def _write_action(self, account: Account, order: Order) -> None:
         key = Key.of(account.session_id, account.started_at)
         self._db.execute(
             "INSERT INTO operator_action (at, session_id, started_at, body) VALUES (?, ?, ?, ?)",
-            (order.at, *key, sealed(json.dumps(record.dump_order(order)), _ORDER, *key)),
+            (order.at, *key, order_body(order, key)),
         )
 
     def _write_accounts(self, accounts: Sequence[Account]) -> list[Key]:
@@ -236,7 +252,8 @@ class Store:
         keys = [Key.of(a.session_id, a.started_at) for a in accounts]
         # Only a row that is under another key stays beside the new one: of a run whose start
         # became known after it was first stored, or of another run of the same id.
-        moved = [(sid, key) for sid, key in keys if self._live.get(sid) != key]
+        moved = [Key(sid, key) for sid, key in keys if self._live.get(sid) != key]
+        self._archive.remove(moved)
         for table in ("account WHERE archived = 0 AND", "verdict WHERE"):
             self._db.executemany(
                 f"DELETE FROM {table} session_id = ? AND started_at <> ?",  # noqa: S608 - two constants
@@ -245,30 +262,30 @@ class Store:
         self._db.executemany(
             "INSERT INTO account VALUES (?, ?, 0, NULL, ?) ON CONFLICT (session_id, started_at) "
             "DO UPDATE SET archived = 0, archived_at = NULL, body = excluded.body",
-            ((*key, _body(a)) for key, a in zip(keys, accounts, strict=True)),
+            ((*key, account_body(a)) for key, a in zip(keys, accounts, strict=True)),
         )
         return keys
 
     def _write_verdicts(self, verdicts: Iterable[Verdict]) -> None:
         self._db.executemany(
             "INSERT OR REPLACE INTO verdict VALUES (?, ?, ?)",
-            (
-                (*Key.of(v.session_id, v.started_at), sealed(wire.to_json(v), _VERDICT))
-                for v in verdicts
-            ),
+            ((*Key.of(v.session_id, v.started_at), verdict_body(v)) for v in verdicts),
         )
 
 
-def open_store(path: str, time: Callable[[], float] = time.time) -> tuple[Store, Restored]:
+def open_store(
+    path: str, time: Callable[[], float] = time.time, archive_size: int = ARCHIVE_SIZE
+) -> tuple[Store, Restored]:
     """Open or make the storage at ``path`` and return it with what is in it.
 
-    time: returns Unix seconds, by which archived runs grow old.
+    time: returns Unix seconds, by which archived runs grow old. archive_size: bytes that these may
+    take.
     A damaged file is renamed and a new one begun. Raises StoreError for a file that cannot be
     opened, is in use, is no database, or was written by a newer version.
     """
     try:
         check_kind(path)
-        return _opened(path, time)
+        return _opened(path, time, archive_size)
     except (sqlite3.OperationalError, OSError) as exc:
         raise StoreError(path, f"cannot be opened: {exc}", advice(exc)) from exc
     except (sqlite3.DatabaseError, ValueError, TypeError) as exc:
@@ -277,44 +294,14 @@ def open_store(path: str, time: Callable[[], float] = time.time) -> tuple[Store,
             "storage %s is damaged (%s): set aside as %s; beginning with an empty ledger, what "
             "runs used before is unknown until they are read again", path, exc, aside,
         )  # fmt: skip
-    return _opened(path, time)
+    return _opened(path, time, archive_size)
 
 
-def _opened(path: str, time: Callable[[], float]) -> tuple[Store, Restored]:
+def _opened(path: str, time: Callable[[], float], archive_size: int) -> tuple[Store, Restored]:
     storage = open_storage(path, _LOCK_TIMEOUT)
     try:
-        store = Store(storage, time)
+        store = Store(storage, time, archive_size)
         return store, store.load()
     except BaseException:
         storage.close()
         raise
-
-
-#: What a row's digest is over besides its text. An order does not say whose it is; others do.
-_ACCOUNT, _VERDICT, _ORDER = "account", "verdict", "order"
-
-
-def _body(account: Account) -> str:
-    return sealed(record.to_json(account), _ACCOUNT)
-
-
-def _account(body: bytes, key: Key | None) -> Account:
-    account = record.from_json(unsealed(body, _ACCOUNT))
-    own = Key.of(account.session_id, account.started_at)
-    if own != key:
-        raise Misplaced(account, own)
-    return account
-
-
-def _verdict(body: bytes, key: Key | None) -> Verdict:
-    verdict = wire.from_json(unsealed(body, _VERDICT))
-    own = Key.of(verdict.session_id, verdict.started_at)
-    if own != key:
-        raise Misplaced(verdict, own)
-    return verdict
-
-
-def _order(body: bytes, key: Key | None) -> Order:
-    if key is None:
-        raise ValueError("nobody knows for which run it was given")
-    return record.load_order(json.loads(unsealed(body, _ORDER, *key)))

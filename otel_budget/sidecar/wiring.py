@@ -72,7 +72,9 @@ def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -
     sys.setswitchinterval(SWITCH_INTERVAL)
     listener = listen(config.listen.host, config.listen.port)
     with contextlib.closing(listener):
-        store, restored = open_store(str(config.storage.path))
+        store, restored = open_store(
+            str(config.storage.path), archive_size=config.storage.archive_size
+        )
         with contextlib.closing(store):
             asyncio.run(_run(config, config_path, listener, store, restored))
     logger.info("ended in order")

@@ -20,13 +20,9 @@ from otel_budget.model.doubt import Doubt
 from otel_budget.model.order import Order, OrderKind
 from otel_budget.sidecar import storage_access
 from otel_budget.sidecar import store as store_module
+from otel_budget.sidecar.archive import KEEP_ARCHIVED, PURGE_EVERY
 from otel_budget.sidecar.storage_file import StoreError
-from otel_budget.sidecar.store import (
-    KEEP_ARCHIVED,
-    PURGE_EVERY,
-    Changes,
-    open_store,
-)
+from otel_budget.sidecar.store import Changes, open_store
 from tests.sidecar_fixtures import START, SteadyClock, session, verdict
 
 
@@ -146,7 +142,9 @@ def test_what_was_archived_long_ago_is_deleted_in_the_next_transaction(path: str
     clock = SteadyClock()
     store, _ = open_store(path, clock)
     store.commit(Changes(1, [account("live")], [account("old")]))
-    clock.advance(KEEP_ARCHIVED)
+    for day in range(30):
+        clock.advance(KEEP_ARCHIVED / 30)
+        store.commit(Changes(1, [account("live", day)]))
     store.commit(Changes(1, [], [account("newer")]))
     assert store.archived("old", START) is not None, "not a second older than it may be"
     clock.advance(PURGE_EVERY - 1)
@@ -162,7 +160,7 @@ def test_what_was_archived_long_ago_is_deleted_in_the_next_transaction(path: str
     assert [a.session_id for a in restored.accounts] == ["live"]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "header alone", "no sequence"])
+@pytest.mark.parametrize("damage", ["truncated", "header alone"])
 def test_a_damaged_file_is_set_aside_and_said_loudly(
     path: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -182,10 +180,26 @@ def spoil(file: Path, damage: str) -> None:
     """Damage a storage file in one of several ways."""
     if damage == "truncated":
         file.write_bytes(file.read_bytes()[:5000])
-    elif damage == "header alone":
-        file.write_bytes(file.read_bytes()[:16] + b"\xff" * 5000)
     else:
-        execute(file, "UPDATE meta SET value = 'many' WHERE key = 'sequence'")
+        file.write_bytes(file.read_bytes()[:16] + b"\xff" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("damage", "least"),
+    [("UPDATE meta SET value = 'many' WHERE key = 'sequence'", 7),
+     ("UPDATE meta SET value = '5' WHERE key = 'sequence'", 7),
+     ("UPDATE meta SET value = CAST(x'ff' AS TEXT) WHERE key IN ('sequence', 'state')", 1_000_000),
+     ("DELETE FROM meta WHERE key IN ('sequence', 'state')", 1_000_000)],
+)  # fmt: skip
+def test_a_sequence_that_cannot_be_read_is_never_given_twice(
+    path: str, damage: str, least: int
+) -> None:
+    written(path, Changes(7, [account()], [], [verdict(sequence=3, started_at=START)]))
+    execute(Path(path), damage)
+    store, restored = open_store(path)
+    store.close()
+    assert restored.sequence >= least
+    assert len(restored.accounts) == 1
 
 
 def execute(file: Path, statement: str, *values: object) -> list[tuple[object, ...]]:

@@ -1,0 +1,65 @@
+"""Numbers as they are stored, and back: one that cannot be is refused where it is read.
+
+Each ``load`` function raises ValueError, TypeError, ArithmeticError or AttributeError for anything
+that ``dump`` did not write: NaN, text, a truth value, a list.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from otel_budget import semconv
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_budget.model.usage import Number
+
+
+def dump_number(value: Number) -> int | float | str:
+    """Return a number as it is stored."""
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def load_number(value: float | str) -> Number:
+    """Return a number as it was stored: money is a Decimal, anything else is none."""
+    number = Decimal(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not math.isfinite(number):
+        raise ValueError(f"a number is {value!r}")
+    return number
+
+
+def load_limit(value: Any) -> Number:
+    """Return a limit, which may be infinite."""
+    return math.inf if value in (math.inf, "Infinity") else load_number(value)
+
+
+def load_real(value: Any) -> float:
+    """Return a plain number."""
+    if isinstance(value, bool | str) or not math.isfinite(value):
+        raise ValueError(f"a number is {value!r}")
+    return value  # type: ignore[no-any-return] # an int or a float
+
+
+def load_moment(value: Any) -> float | None:
+    """Return a moment in seconds, or that there is none."""
+    return None if value is None else load_real(value)
+
+
+def load_amount(resource: str, value: float | str) -> Number:
+    """Return what was used of a resource: of money a Decimal, of others none; they do not mix."""
+    if isinstance(value, str) != (resource == semconv.COST):
+        raise TypeError(f"{resource} is {value!r}")
+    return load_number(value)
+
+
+def load_amounts(values: Mapping[str, Any]) -> dict[str, Number]:
+    """Return what was used, by resource."""
+    return {key: load_amount(key, value) for key, value in values.items()}
+
+
+def load_calls(values: Mapping[str, Any]) -> dict[str, int]:
+    """Return numbers of calls, by name."""
+    return {key: int(load_real(value)) for key, value in values.items()}
