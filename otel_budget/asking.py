@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from otel_budget.enforcement.address import Credentials, SidecarAddress
-from otel_budget.enforcement.client import detail_of
+from otel_budget.enforcement.polling import detail_of
 from otel_budget.errors import OtelBudgetError
 
 if TYPE_CHECKING:

@@ -166,6 +166,8 @@ def _number(value: Number) -> int | float | str:
 
 # --- Server-Sent Events ---------------------------------------------------------------------------
 EVENT_VERDICT = "verdict"
+#: Names a stream on some runs, so that its reader can say that others are to be followed.
+STREAM_HEADER = "Otel-Budget-Stream"
 #: A comment: keeps a quiet stream open and tells the reader that the sidecar is there. No empty
 #: line follows: there are readers that take one for an event without data.
 KEEP_ALIVE = ": keep-alive\n"

@@ -87,13 +87,20 @@ class SidecarAddress:
 
     def connect(self, timeout: float) -> http.client.HTTPConnection:
         """Return a connection that is not open yet. Raises OSError for files that do not do."""
-        if not self.secure:
+        context = self.context()
+        if context is None:
             return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        return http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=context)
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return what TLS needs; None without it. Raises OSError for files that do not do."""
+        if not self.secure:
+            return None
         files = self.credentials
         context = ssl.create_default_context(cafile=files.ca_file)
         if files.certificate_file is not None:
             context.load_cert_chain(files.certificate_file, files.key_file)
-        return http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=context)
+        return context
 
     def headers(self, accept: str) -> dict[str, str]:
         """Return the headers of a request. Raises TokenFileError."""

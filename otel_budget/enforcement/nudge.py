@@ -11,18 +11,19 @@ import http.client
 import logging
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from otel_budget.enforcement.line import Line
+
 if TYPE_CHECKING:
     from otel_budget.enforcement.address import SidecarAddress
+    from otel_budget.enforcement.line import Call
 
 logger = logging.getLogger("otel_budget")
 
-#: Seconds to wait for the answer, which comes once the run is judged.
-TIMEOUT: Final = 5.0
 #: Seconds without nudges: where they cannot help, after one that failed, and where the run is not
 #: known yet.
 USELESS, FAILED, UNKNOWN = 60.0, 1.0, 0.1
@@ -37,11 +38,10 @@ class Nudger:
 
     def __init__(self, address: SidecarAddress, session_id: str) -> None:
         """Start nothing yet."""
-        self._address, self._session_id = address, session_id
-        self._path = f"{address.path}/v1/nudge?session_id={quote(session_id, safe='')}"
+        self._session_id, self._path = session_id, _path(session_id)
         # Both may be used by a signal handler that comes in the middle of their use.
         self._lock, self._wanted = threading.RLock(), SimpleQueue[None]()
-        self._over = threading.Event()
+        self._over, self._line = threading.Event(), Line(address)
         self._thread: threading.Thread | None = None
 
     def nudge(self) -> None:
@@ -61,35 +61,25 @@ class Nudger:
                 logger.debug("nudge: %s; the sidecar looks when it scrapes next", exc)
 
     def stop(self) -> None:
-        """Send no more."""
+        """Send no more, and wait for no answer: the thread ends in a moment."""
         self._over.set()
         self._wanted.put(None)
-
-    def ask_once(self, seconds: float) -> int:
-        """Send one by itself and return the status of the answer. Raises what a request raises."""
-        connection = self._address.connect(seconds)
-        try:
-            return self._ask(connection)
-        finally:
-            connection.close()
+        self._line.hang_up()
 
     def _run(self) -> None:
-        connection: http.client.HTTPConnection | None = None
-        try:
+        with ExitStack() as kept:
+            call: Call | None = None
             while self._next():
                 try:
-                    connection = connection or self._address.connect(TIMEOUT)
-                    pause = self._send(connection)
+                    call = call or kept.enter_context(self._line.open())
+                    pause = self._send(call)
                 except Exception as exc:  # noqa: BLE001 - whatever it is, the run goes on
                     logger.debug("nudge: %s", exc)
                     pause = FAILED
-                if pause and connection is not None:
-                    connection.close()
-                    connection = None
+                if pause or (call is not None and call.is_over):
+                    kept.close()
+                    call = None
                 self._over.wait(pause)
-        finally:
-            if connection is not None:
-                connection.close()
 
     def _next(self) -> bool:
         """Wait for the next one; False when there was none for long, or there are to be no more."""
@@ -107,23 +97,27 @@ class Nudger:
                     self._wanted.get_nowait()
         return True
 
-    def _send(self, connection: http.client.HTTPConnection) -> float:
+    def _send(self, call: Call) -> float:
         """Send one; return the seconds for which no other is to follow."""
-        status = self._ask(connection)
+        answer, _ = call.ask("POST", self._path, "application/json")
+        answer.read()
+        status = _status(answer)
         if status == http.client.NO_CONTENT:
             return 0.0
         if status == http.client.NOT_FOUND:
             return UNKNOWN
         return FAILED if status == http.client.TOO_MANY_REQUESTS else USELESS
 
-    def _ask(self, connection: http.client.HTTPConnection) -> int:
-        connection.request("POST", self._path, headers=self._address.headers("application/json"))
-        response = connection.getresponse()
-        response.read()
-        if response.status == http.client.NOT_FOUND and not _is_problem(response):
-            # Something else listens there, or a proxy stands between: asking again helps nobody.
-            raise http.client.HTTPException("the answer is not a sidecar's")
-        return response.status
+
+def _path(session_id: str) -> str:
+    return f"/v1/nudge?session_id={quote(session_id, safe='')}"
+
+
+def _status(answer: http.client.HTTPResponse) -> int:
+    if answer.status == http.client.NOT_FOUND and not _is_problem(answer):
+        # Something else listens there, or a proxy stands between: asking again helps nobody.
+        raise http.client.HTTPException("the answer is not a sidecar's")
+    return answer.status
 
 
 def _is_problem(response: http.client.HTTPResponse) -> bool:
@@ -132,13 +126,22 @@ def _is_problem(response: http.client.HTTPResponse) -> bool:
 
 def look(address: SidecarAddress, session_id: str, seconds: float) -> bool:
     """Have a sidecar look at a run, and wait until it has; True if it did within the seconds."""
-    sender, until = Nudger(address, session_id), time.monotonic() + seconds
+    until = time.monotonic() + seconds
     try:
         while (left := until - time.monotonic()) > 0:
-            status = sender.ask_once(left)
+            status = _ask_once(address, session_id, left)
             if status not in _AGAIN:
                 return status == http.client.NO_CONTENT
             time.sleep(min(UNKNOWN, left))
     except Exception as exc:  # noqa: BLE001 - whatever it is, the process may end
         logger.debug("nudge at the end: %s", exc)
     return False
+
+
+def _ask_once(address: SidecarAddress, session_id: str, seconds: float) -> int:
+    """Send one by itself and return the status of the answer. Raises what a request raises."""
+    line = Line(address, seconds)
+    with line.open() as call:
+        answer, _ = call.ask("POST", _path(session_id), "application/json")
+        answer.read()
+        return _status(answer)

@@ -5,7 +5,6 @@ It shows what the hub holds, and hands on what operators order; it never judges.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import re
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from otel_budget import wire
@@ -28,18 +27,20 @@ from otel_budget.publish.nudge import Nudged, Nudges
 from otel_budget.publish.orders import Operations, OrderRoutes
 from otel_budget.publish.problem import HANDLERS, ProblemError
 from otel_budget.publish.server import Limits
+from otel_budget.publish.streams import Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from starlette.requests import Request
-    from starlette.types import Receive, Scope, Send
 
     from otel_budget.model.verdict import Verdict
-    from otel_budget.publish.hub import Hub
+    from otel_budget.publish.hub import Hub, Published
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
+#: Runs that can be named in one request: its head has a bound.
+MOST_NAMED = 100
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _NOT_READY = "nothing has been read from the source yet; the log and /metrics say why"
 _OVER = (
@@ -94,14 +95,16 @@ def build_app(
     gate: who may do what; by default everybody may read. limits: by default those of ``Limits``.
     """
     gate, limits = gate or Gate(), limits or Limits()
-    api = _Api(hub, host, json.dumps(openapi.document(version)), limits)
+    api = _Api(hub, host, json.dumps(openapi.document(version)))
+    streams = Streams(hub, limits)
     nudges = Nudges(host.nudge, gate.on_refused)
     orders = OrderRoutes(host, gate, api.known_of, limits.request_body)
     app = Starlette(
         routes=[
             Route("/v1/verdicts", api.verdicts),
             Route("/v1/verdicts/{session_id}", api.verdict),
-            Route("/v1/stream", api.stream),
+            Route("/v1/stream", streams.stream),
+            Route("/v1/stream/{stream_id}", streams.change, methods=["POST"]),
             Route("/v1/nudge", nudges.nudge, methods=["POST"]),
             *orders.routes(),
             Route("/metrics", api.metrics),
@@ -117,9 +120,8 @@ def build_app(
 
 
 class _Api:
-    def __init__(self, hub: Hub, host: Host, description: str, limits: Limits) -> None:
+    def __init__(self, hub: Hub, host: Host, description: str) -> None:
         self._hub, self._host, self._description = hub, host, description
-        self._limits = limits
 
     async def verdicts(self, request: Request) -> Response:
         query = request.query_params
@@ -127,9 +129,24 @@ class _Api:
         cursor = query.get("cursor")
         after = "" if cursor is None else _named("cursor", cursor)
         status = _status(query.get("status"))
+        named = [checks.session_id(one) for one in query.getlist("session_id")]
+        if named:
+            return self._some(named)
         if not self._host.ready:
             raise self._not_ready()
         found, following = self._hub.page(limit=limit, after=after, status=status)
+        return self._page(found, {"next_cursor": following})
+
+    def _some(self, named: list[str]) -> Response:
+        """Answer with the verdicts of runs that are named, known or not: for who cannot stream."""
+        if len(named) > MOST_NAMED:
+            raise InvalidValueError("session_id", f"{len(named)} of them", f"{MOST_NAMED} at most")
+        found = {one: self._hub.get(one) for one in named}
+        unknown = [one for one, published in found.items() if published is None]
+        known = [published for published in found.values() if published is not None]
+        return self._page(known, {"next_cursor": None, "unknown": unknown})
+
+    def _page(self, found: list[Published], more: dict[str, object]) -> Response:
         texts, over = [], []
         for published in found:
             text = self._hub.json_of(published)
@@ -137,7 +154,7 @@ class _Api:
                 over.append(expired(published.verdict))
             else:
                 texts.append(text)
-        rest = json.dumps({"expired": over, "next_cursor": following})
+        rest = json.dumps({"expired": over, **more})
         return _json(f'{{"verdicts":[{",".join(texts)}],{rest[1:]}')
 
     async def verdict(self, request: Request) -> Response:
@@ -164,21 +181,6 @@ class _Api:
         if text is None:
             return f'"verdict":null,"expired":{json.dumps(expired(published.verdict))}'
         return f'"verdict":{text}'
-
-    async def stream(self, request: Request) -> Response:
-        wanted = request.query_params.get("session_id")
-        session_id = None if wanted is None else checks.session_id(wanted)
-        last = request.headers.get("last-event-id")
-        after = None if not last else _number("Last-Event-ID", last, 0, 10**18)
-        if request.method == "HEAD":
-            return Response(headers=_STREAM_HEADERS, media_type=_EventStream.media_type)
-        client = request.client.host if request.client else ""
-        if not self._limits.open_stream(client):
-            most = self._limits.streams_per_client
-            detail = f"{most:,} streams are open from {client} already: close some, or ask by GET"
-            headers = {"Retry-After": "10"}
-            raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, detail, headers)
-        return _EventStream(self._hub, session_id, after, lambda: self._limits.close_stream(client))
 
     async def metrics(self, request: Request) -> Response:
         accept = request.headers.get("accept", "")
@@ -230,39 +232,6 @@ def expired(verdict: Verdict) -> dict[str, object]:
 
 
 _FRESH = {"Cache-Control": "no-store"}
-_STREAM_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # nginx would otherwise hold verdicts back until a buffer is full
-}
-
-
-class _EventStream(StreamingResponse):
-    """Server-Sent Events for one subscriber, who is gone when the response is over."""
-
-    media_type = "text/event-stream"
-
-    def __init__(
-        self,
-        hub: Hub,
-        session_id: str | None,
-        after: int | None,
-        on_end: Callable[[], None],
-    ) -> None:
-        self._hub, self._session_id, self._after = hub, session_id, after
-        self._on_end = on_end
-        super().__init__((), headers=_STREAM_HEADERS)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._hub.subscribe(self._session_id, self._after) as subscription:
-            self.body_iterator = subscription.frames()
-            try:
-                await super().__call__(scope, receive, send)
-            except asyncio.CancelledError:
-                # At the end the server cuts off a reader that does not read; that is no defect.
-                if not self._hub.closed:
-                    raise
-            finally:
-                self._on_end()
 
 
 def _json(text: str) -> Response:

@@ -47,6 +47,8 @@ VERDICT: Final[Json] = {
     "unjudged": [],
 }
 PAGE: Final[Json] = {"verdicts": [VERDICT], "expired": [], "next_cursor": None}
+STREAM_ID: Final = "1dF3kqJ0Qm6s0bYw5Zx2Tg"
+FOLLOWING: Final[Json] = {"add": [SESSION_ID], "remove": []}
 FRAME: Final = wire.frame(wire.EVENT_VERDICT, json.dumps(VERDICT), VERDICT["sequence"])
 
 METRICS: Final = (

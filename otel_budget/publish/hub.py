@@ -100,7 +100,9 @@ class Hub:
         self.closed = False
         self._current: dict[str, Published] = {}
         self._for_all: set[Subscription] = set()
+        self._for_some: set[Subscription] = set()
         self._for_one: dict[str, set[Subscription]] = {}
+        """Of those, who listens, by run."""
 
     @property
     def renew_after(self) -> float:
@@ -115,7 +117,7 @@ class Hub:
     @property
     def subscribers(self) -> int:
         """Return the number of open subscriptions."""
-        return len(self._for_all) + sum(map(len, self._for_one.values()))
+        return len(self._for_all) + len(self._for_some)
 
     def is_followed(self, session_id: str) -> bool:
         """Tell whether somebody listens to one run alone. May be called from any thread."""
@@ -174,42 +176,68 @@ class Hub:
             found.append(published)
         return found, None
 
-    def subscribe(self, session_id: str | None = None, after: int | None = None) -> Subscription:
-        """Open a subscription to one run, or to all; what is current goes into it at once.
+    def subscribe(self, *session_ids: str, after: int | None = None) -> Subscription:
+        """Open a subscription to some runs, or to all; what is current goes into it at once.
 
         after: the last sequence the reader saw; only newer verdicts go into it at once. A number
         this sidecar has not given out yet comes from another life (its storage is gone): then all
         go.
         """
-        if session_id is None:
-            current = list(self._current.values())
-        else:
-            one = self._current.get(session_id)
-            current = [] if one is None else [one]
+        wanted = self._current.keys() if not session_ids else dict.fromkeys(session_ids)
+        current = [self._current[one] for one in wanted if one in self._current]
         if after is not None and after <= self._newest():
             current = [published for published in current if published.sequence > after]
         current = [published for published in current if not self.is_over(published)]
-        subscription = Subscription(self, session_id, sorted(current, key=lambda p: p.sequence))
-        if session_id is None:
-            self._for_all.add(subscription)
+        subscription = Subscription(self, sorted(current, key=lambda p: p.sequence))
+        if session_ids:
+            self._listen(subscription, session_ids)
         else:
-            self._for_one.setdefault(session_id, set()).add(subscription)
+            self._for_all.add(subscription)
         return subscription
+
+    def follow(self, subscription: Subscription, session_ids: Iterable[str]) -> list[str]:
+        """Have a subscription to some runs be to these as well; return those without a verdict.
+
+        What is current of them goes into it at once, also of those that it was to before.
+        """
+        unknown, wanted = [], dict.fromkeys(session_ids)
+        self._listen(subscription, wanted)
+        for session_id in wanted:
+            published = self._current.get(session_id)
+            if published is None or self.is_over(published):
+                unknown.append(session_id)
+            else:
+                subscription.offer(published, changed=True)
+        return unknown
+
+    def unfollow(self, subscription: Subscription, session_ids: Iterable[str]) -> None:
+        """Have a subscription to some runs be to these no more."""
+        for session_id in subscription.followed.intersection(session_ids):
+            subscription.followed.discard(session_id)
+            subscription.withdraw(session_id)
+            same = self._for_one.get(session_id, set())
+            same.discard(subscription)
+            if not same:
+                self._for_one.pop(session_id, None)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Forget a subscription; a second time does nothing."""
         self._for_all.discard(subscription)
-        if subscription.session_id is not None:
-            same = self._for_one.get(subscription.session_id, set())
-            same.discard(subscription)
-            if not same:
-                self._for_one.pop(subscription.session_id, None)
+        self._for_some.discard(subscription)
+        self.unfollow(subscription, set(subscription.followed))
 
     def close(self) -> None:
         """End every stream once it has sent what waits in it."""
         self.closed = True
-        for subscription in (*self._for_all, *(s for same in self._for_one.values() for s in same)):
+        for subscription in (*self._for_all, *self._for_some):
             subscription.wake()
+
+    def _listen(self, subscription: Subscription, session_ids: Iterable[str]) -> None:
+        """Let a subscription be to these runs."""
+        self._for_some.add(subscription)
+        for session_id in session_ids:
+            subscription.followed.add(session_id)
+            self._for_one.setdefault(session_id, set()).add(subscription)
 
     def _publish(self, verdict: Verdict) -> None:
         before = self._current.get(verdict.session_id)
@@ -232,9 +260,10 @@ class Hub:
 class Subscription:
     """One reader: what waits for it, one frame per run."""
 
-    def __init__(self, hub: Hub, session_id: str | None, first: Iterable[Published]) -> None:
+    def __init__(self, hub: Hub, first: Iterable[Published]) -> None:
         """Begin with what goes out at once."""
-        self.session_id = session_id
+        self.followed: set[str] = set()
+        """The runs it is to; empty for all."""
         self._hub = hub
         self._pending = {published.verdict.session_id: published for published in first}
         self._wake = asyncio.Event()
@@ -256,6 +285,11 @@ class Subscription:
         self._hub.unsubscribe(self)
         if self._timer is not None:
             self._timer.cancel()
+
+    @property
+    def follows(self) -> int:
+        """Return the number of runs it is to; 0 for all."""
+        return len(self.followed)
 
     @property
     def waiting(self) -> int:

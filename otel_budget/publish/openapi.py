@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from otel_budget import wire
 from otel_budget.model.order import OrderKind
 from otel_budget.publish import examples, problem, schemas
 
@@ -141,6 +142,26 @@ def _session(where: str, description: str = "Names the run.") -> Json:
 
 
 _SESSION = _session("path")
+_SESSIONS: Json = {"type": "array", "items": schemas.SESSION_ID, "maxItems": 100}
+_FOLLOWING: Json = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "add": {"type": "array", "items": schemas.SESSION_ID},
+        "remove": {"type": "array", "items": schemas.SESSION_ID},
+    },
+}
+_UNKNOWN: Json = {
+    "type": "object",
+    "required": ["unknown"],
+    "properties": {
+        "unknown": {
+            "type": "array",
+            "description": "Runs of those added on which there is no verdict yet.",
+            "items": schemas.SESSION_ID,
+        },
+    },
+}
 _PATHS: Json = {
     "/v1/verdicts": _get(
         VERDICTS,
@@ -157,6 +178,8 @@ _PATHS: Json = {
         _parameter("cursor", "query", "The next_cursor of the page before.",
                    schemas.SESSION_ID, examples.SESSION_ID),
         _parameter("status", "query", "Only runs with this status.", _ref("Status"), "exceeded"),
+        _parameter("session_id", "query", "Only these runs, on one page; `unknown` has the others.",
+                   _SESSIONS, [examples.SESSION_ID]),
     ),
     "/v1/verdicts/{session_id}": _get(
         VERDICTS,
@@ -188,10 +211,34 @@ _PATHS: Json = {
             "400": _BAD_REQUEST,
             "429": _later(_error(429, "Too many streams are open from this address.")),
         },
-        _session("query", "Only this run."),
+        _parameter("session_id", "query", "Only these runs.", _SESSIONS, [examples.SESSION_ID]),
         _parameter("Last-Event-ID", "header", "At once only what is newer than this sequence.",
                    {"type": "integer", "minimum": 0}, 42),
     ),
+    "/v1/stream/{stream_id}": {
+        "post": {
+            "operationId": "followOthers",
+            "tags": [VERDICTS],
+            "summary": "Have an open stream on some runs be on others as well, or on some no more",
+            "description": f"The stream's answer has its id in the header {wire.STREAM_HEADER}.",
+            "security": [{}, {"read": []}, {"admin": []}],
+            "parameters": [
+                _parameter("stream_id", "path", "Names the stream.", _TEXT, examples.STREAM_ID),
+            ],
+            "requestBody": {"required": True, "content": {
+                "application/json": {"schema": _FOLLOWING, "example": examples.FOLLOWING},
+            }},
+            "responses": {
+                "200": _response("Done.", "application/json", _UNKNOWN, {"unknown": []}),
+                "400": _BAD_REQUEST,
+                **_GUARDED,
+                "404": _error(404, "No such stream is open."),
+                "413": _ACTED["413"],
+                "415": _ACTED["415"],
+                "429": _later(_error(429, "Too many runs are followed from this address.")),
+            },
+        }
+    },
     "/v1/nudge": {
         "post": {
             "operationId": "nudge",

@@ -12,11 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from otel_budget import wire
-from otel_budget.errors import InvalidValueError, OtelBudgetError
+from otel_budget.errors import OtelBudgetError
 from otel_budget.model import checks
 from otel_budget.model.limits import LIMIT_FIELDS
 from otel_budget.model.order import Order, OrderKind, Orders, order_from
 from otel_budget.publish.access import Role, unauthorized
+from otel_budget.publish.body import json_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -111,30 +112,12 @@ class OrderRoutes:
                     return unauthorized(given=False)
                 raise HTTPException(HTTPStatus.FORBIDDEN, _ONLY_READS)
             session_id = checks.session_id(request.path_params["session_id"])
-            order = order_from(kind, await self._body(request), self._operations.now())
+            order = order_from(kind, await json_of(request, self._max_body), self._operations.now())
             verdict, effect = await self._asked(self._operations.order(session_id, order, client))
             came_of_it = json.dumps({"changes": effect.changes, "notes": effect.notes})
             return _json(f"{wire.to_json(verdict)[:-1]},{came_of_it[1:]}")
 
         return act
-
-    async def _body(self, request: Request) -> object:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            detail = f"content type {kind[:100]!r}: send the order as application/json"
-            raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
-        body = b""
-        async for piece in request.stream():
-            body += piece
-            if len(body) > self._max_body:
-                detail = f"the body is larger than {self._max_body:,} bytes"
-                headers = {"Connection": "close"}
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, headers)
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError) as exc:
-            shown = body[:100].decode("utf-8", "replace")
-            raise InvalidValueError("body", shown, "one JSON object") from exc
 
     @staticmethod
     async def _asked(answer: Awaitable[T]) -> T:

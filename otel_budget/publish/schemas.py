@@ -193,6 +193,11 @@ PAGE: Json = {
             "description": "Runs of this page whose verdict holds no more, whatever ?status= asks.",
             "items": {"$ref": "#/components/schemas/Expired"},
         },
+        "unknown": {
+            "type": "array",
+            "description": "Runs named with ?session_id= that are not known here; absent without.",
+            "items": SESSION_ID,
+        },
         "next_cursor": {
             "type": ["string", "null"],
             "description": "Pass it as ?cursor= for the next page; null on the last.",

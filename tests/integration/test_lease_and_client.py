@@ -40,6 +40,13 @@ class Heard:
         self.queue.put(reachable)
 
 
+def ended(client: VerdictClient) -> None:
+    """See the thread end."""
+    assert client._link is not None
+    client._link.join(20)
+    assert not client._link.is_alive()
+
+
 @contextmanager
 def following(url: str, session_id: str = "mine") -> Iterator[Heard]:
     """Follow until the block ends, and see the thread end."""
@@ -50,8 +57,7 @@ def following(url: str, session_id: str = "mine") -> Iterator[Heard]:
         yield heard
     finally:
         client.stop()
-        client._thread.join(20)
-        assert not client._thread.is_alive()
+        ended(client)
 
 
 def only_get(answer: Answer) -> Answer:
@@ -92,7 +98,7 @@ def test_a_stream_that_ends_is_opened_again() -> None:
 
 
 def test_while_there_is_no_stream_a_get_is_made() -> None:
-    """Again and again, and the stream is tried before each."""
+    """Three times in a lease; the stream is tried again, too."""
     paths: list[str] = []
 
     def script(asked: Request) -> None:
@@ -100,11 +106,15 @@ def test_while_there_is_no_stream_a_get_is_made() -> None:
         if "/stream" in asked.path:
             asked.say(503, "")
         else:
-            asked.say(200, wire.to_json(replace(STOP, message=f"{len(paths)}")))
+            verdict = replace(STOP, message=f"{paths.count(asked.path)}", lease_seconds=1.0)
+            asked.say(200, wire.to_json(verdict))
 
     with scripted(script) as server, following(server.url) as heard:
-        assert [heard.next() for _ in range(3)] == ["2", True, "4"]
-    assert paths[:4] == ["/v1/stream", "/v1/verdicts/mine"] * 2
+        before = time.monotonic()
+        assert [heard.next() for _ in range(4)] == ["1", True, "2", "3"]
+        assert 0.5 < time.monotonic() - before < 5
+    assert paths[:2] == ["/v1/stream", "/v1/verdicts/mine"]
+    assert paths.count("/v1/stream") > 1
 
 
 @pytest.mark.parametrize("status", [404, 503])
@@ -189,24 +199,23 @@ def test_nobody_listens_there() -> None:
 
 
 def test_a_failure_of_who_is_told_does_not_end_the_following() -> None:
-    """The thread goes on: without it the run would never hear a stop."""
+    """The stream goes on, whatever is raised: without it no run would ever hear a stop."""
     told = Queue[str]()
 
     def fail(verdict: Verdict) -> None:
         told.put(verdict.message)
-        raise AttributeError("in the reader")
+        raise SystemExit("in the reader")
 
     def script(asked: Request) -> None:
         if "/stream" in asked.path:
-            asked.stream(*frames(STOP), stay=True)
+            asked.stream(*frames(STOP, replace(STOP, message="two", sequence=2)), stay=True)
 
     with scripted(script) as server:
         client = VerdictClient(server.url, "mine", on_verdict=fail, on_reachable=lambda _: None)
         client.start()
-        assert [told.get(timeout=20) for _ in range(2)] == ["one", "one"]
+        assert [told.get(timeout=20) for _ in range(2)] == ["one", "two"]
         client.stop()
-        client._thread.join(20)
-        assert not client._thread.is_alive()
+        ended(client)
 
 
 def test_stopping_hangs_up_at_once_and_hands_nothing_on() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from otel_budget import wire
-from otel_budget.enforcement.client import SILENCE
+from otel_budget.enforcement.link import SILENCE
 from otel_budget.model.verdict import LimitStatus
 from otel_budget.publish.hub import Hub, Subscription
 from tests.sidecar_fixtures import LEASE, START, SteadyClock, events, verdict
@@ -259,3 +259,28 @@ def test_subscribers_are_counted_until_they_leave() -> None:
 
 async def _all(subscription: Subscription) -> list[bytes]:
     return [chunk async for chunk in subscription.frames()]
+
+
+def test_a_stream_on_some_runs_can_be_on_others_as_well_and_on_some_no_more() -> None:
+    """What is known of a run that is added comes at once, also if it was there before."""
+    hub = Hub(LEASE, SteadyClock())
+    hub.publish([verdict("a", 1), verdict("b", 2), verdict("c", 3)])
+    reader = hub.subscribe("a", "b", after=3)
+    assert reader.follows == 2
+    assert hub.follow(reader, ["b", "c", "new", "new"]) == ["new"]
+    assert [v["session_id"] for v in drained(reader)] == ["b", "c"]
+    hub.unfollow(reader, ["a", "c", "never"])
+    assert (reader.follows, hub.is_followed("a"), hub.is_followed("b")) == (2, False, True)
+    hub.publish([verdict("a", 4), verdict("b", 5), verdict("c", 6), verdict("new", 7)])
+    assert [v["session_id"] for v in drained(reader)] == ["b", "new"]
+    assert hub.subscribers == 1
+    hub.unsubscribe(reader)
+    assert (hub.subscribers, hub.is_followed("b"), hub.is_followed("new")) == (0, False, False)
+
+
+def test_a_stream_that_follows_no_run_any_more_is_not_one_on_all() -> None:
+    hub = Hub(LEASE, SteadyClock())
+    reader = hub.subscribe("a")
+    hub.unfollow(reader, ["a"])
+    hub.publish([verdict("a", 1), verdict("b", 2)])
+    assert reader.waiting == 0

@@ -217,9 +217,9 @@ def test_a_last_look_ends_in_time_whatever_the_sidecar_does() -> None:
     began = time.monotonic()
     assert not look(SidecarAddress.parse("http://127.0.0.1:9"), "run-1", 10.0)
     with sidecar_that_answers(404, go) as (sender, _, _asked):
-        assert not look(sender._address, "run-1", 0.1)
+        assert not look(sender._line._address, "run-1", 0.1)
         go.set()
-        assert not look(sender._address, "run-1", 0.3)
+        assert not look(sender._line._address, "run-1", 0.3)
     assert time.monotonic() - began < 5
 
 

@@ -357,5 +357,6 @@ def test_a_run_that_is_over_hears_nothing_more(make: Make) -> None:
     client = monitor._run._client
     assert client is not None
     monitor.close(timeout=0)
-    client._thread.join(20)
-    assert not client._thread.is_alive()
+    assert client._link is not None
+    client._link.join(20)
+    assert not client._link.is_alive()

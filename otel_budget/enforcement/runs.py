@@ -1,0 +1,104 @@
+"""The runs of this process that follow one sidecar, and who hears of each."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from otel_budget.model.verdict import Verdict
+
+logger = logging.getLogger("otel_budget")
+
+
+class Follower(Protocol):
+    """One run's ear. Nothing that it does ends those of the others."""
+
+    session_id: str
+
+    def take(self, verdict: Verdict) -> None:
+        """Take in a verdict on the run."""
+
+    def tell(self, *, reachable: bool) -> None:
+        """Take note whether the sidecar answers."""
+
+    def alive(self) -> None:
+        """Take note that it was heard of, with a verdict or without."""
+
+    def silence(self) -> None:
+        """Take note that it was asked in vain."""
+
+
+class Runs:
+    """By session id; several monitors may have the same."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.lock = threading.RLock()
+        self._followers: dict[str, tuple[Follower, ...]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of ids."""
+        return len(self._followers)
+
+    def add(self, follower: Follower) -> None:
+        """Add one."""
+        with self.lock:
+            same = self._followers.get(follower.session_id, ())
+            self._followers[follower.session_id] = (*same, follower)
+
+    def remove(self, follower: Follower) -> bool:
+        """Remove one; False if it was not there."""
+        with self.lock:
+            same = self._followers.get(follower.session_id, ())
+            left = tuple(one for one in same if one is not follower)
+            if left:
+                self._followers[follower.session_id] = left
+            else:
+                self._followers.pop(follower.session_id, None)
+            return len(left) < len(same)
+
+    def ids(self) -> list[str]:
+        """Return the ids, the oldest first."""
+        with self.lock:
+            return list(self._followers)
+
+    def of(self, session_id: str) -> tuple[Follower, ...]:
+        """Return who hears of a run."""
+        return self._followers.get(session_id, ())
+
+    def all(self) -> list[Follower]:
+        """Return everybody."""
+        with self.lock:
+            return [one for same in self._followers.values() for one in same]
+
+    def hand_on(self, verdict: Verdict) -> bool:
+        """Hand on a verdict; False if nobody here asked for it."""
+        followers = self.of(verdict.session_id)
+        for follower in followers:
+            try:
+                follower.take(verdict)
+            except BaseException:
+                logger.exception("session %s: taking in a verdict failed", verdict.session_id)
+        return bool(followers)
+
+    def tell(self, session_ids: list[str], *, reachable: bool) -> None:
+        """Tell those of some runs whether the sidecar answers."""
+        for session_id in session_ids:
+            for follower in self.of(session_id):
+                try:
+                    follower.tell(reachable=reachable)
+                except BaseException:
+                    logger.exception("session %s: noting the sidecar's state failed", session_id)
+
+    def note(self, *, life: bool) -> None:
+        """Tell everybody that the sidecar lives, or that it was asked in vain."""
+        for follower in self.all():
+            try:
+                if life:
+                    follower.alive()
+                else:
+                    follower.silence()
+            except BaseException:
+                logger.exception("session %s: noting a sign of life failed", follower.session_id)
