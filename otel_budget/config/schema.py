@@ -24,7 +24,9 @@ from otel_budget.config.values import (
     PresetChoice,
     Seconds,
     SecondsOrAuto,
+    SessionPattern,
     Size,
+    TargetMatcher,
     Url,
     YesOrNo,
     checked,
@@ -35,6 +37,8 @@ from otel_budget.model.limits import IGNORE, STOP
 from otel_budget.model.verdict import Action
 
 DEFAULT_STORAGE: Final = "otel-budget.db"
+ADD: Final = "add"
+REFUSE: Final = "refuse"
 
 Ratio = Annotated[float | None, checked(checks.ratio)]
 
@@ -49,11 +53,20 @@ class TargetConfig(Strict):
     headers: Headers = Field(default={}, repr=False)  # may hold a credential
     honor_timestamps: YesOrNo = True
     """As in Prometheus: a sample that bears a time is of that time, not of the scrape."""
+    sessions: tuple[SessionPattern, ...] = ()
+    """Session ids that belong to it: what other targets say of them is refused."""
 
     @model_validator(mode="before")
     @classmethod
     def _from_url(cls, data: Any) -> Any:
         return {"url": data} if isinstance(data, str) else data
+
+
+def _add_or_refuse(value: object) -> str:
+    return checks.choice("", value, (ADD, REFUSE))
+
+
+AddOrRefuse = Annotated[Literal["add", "refuse"], BeforeValidator(_add_or_refuse)]
 
 
 class ScrapeConfig(Strict):
@@ -70,6 +83,8 @@ class ScrapeConfig(Strict):
     label_value_length_limit: PositiveInt = 2048
     session_limit: PositiveInt = 10_000
     """Runs known at one target; others are refused, and counted, until one of them is forgotten."""
+    on_second_target: AddOrRefuse = "add"
+    """What becomes of what a second target says of a run that another one goes on showing."""
 
     @model_validator(mode="after")
     def _some_target(self) -> ScrapeConfig:
@@ -78,6 +93,14 @@ class ScrapeConfig(Strict):
                 "", None, "at least one of the two", sentence="give targets, or file_sd, or both"
             )
         return self
+
+
+class BindingConfig(Strict):
+    """Session ids that belong to the targets whose labels match."""
+
+    sessions: Annotated[tuple[SessionPattern, ...], AfterValidator(values.some)]
+    matchers: Annotated[tuple[TargetMatcher, ...], AfterValidator(values.some)]
+    """Of the target's own labels, which no page can change."""
 
 
 #: Labels that our own metrics cannot be read without.
@@ -95,6 +118,9 @@ class PrometheusConfig(Strict):
     """Series that differ in these labels alone are copies of each other."""
     session_limit: PositiveInt = 10_000
     """As for a scrape."""
+    on_second_target: AddOrRefuse = "add"
+    """As for a scrape."""
+    bindings: tuple[BindingConfig, ...] = ()
     preset: PresetChoice = None
     bearer_token_file: FilePath | None = None
     ca_file: FilePath | None = None

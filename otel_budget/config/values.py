@@ -5,6 +5,7 @@ Every refusal is an InvalidValueError; its key is filled in by whoever knows whe
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -17,6 +18,7 @@ from pydantic import BeforeValidator, InstanceOf, ValidationInfo
 
 from otel_budget.config import preset_files
 from otel_budget.errors import InvalidValueError
+from otel_budget.model import bindings
 from otel_budget.model.preset import Preset
 
 if TYPE_CHECKING:
@@ -49,6 +51,9 @@ _REFUSED: Final = "refused_presets"
 #: A name for what is counted without a preset.
 _OURS: Final = "otel_budget"
 
+_TARGET_MATCHER: Final = (
+    """a label matcher such as 'team="a"', with a regular expression that is one"""
+)
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
@@ -156,6 +161,17 @@ def matcher(value: object) -> str:
     return value
 
 
+def target_matcher(value: object) -> str:
+    """Return a label matcher whose regular expression, if it has one, is one."""
+    text = matcher(value)
+    expression = re.search(r'~(".*")$', text, re.DOTALL)
+    try:
+        re.compile(json.loads(expression[1]) if expression else "")
+    except (ValueError, re.error) as exc:
+        raise _refuse(value, _TARGET_MATCHER) from exc
+    return text
+
+
 def label_name(value: object) -> str:
     """Return the name of a label."""
     if not isinstance(value, str) or _LABEL_NAME.fullmatch(value) is None:
@@ -236,6 +252,18 @@ def preset(value: object, info: ValidationInfo) -> Preset | None:
     return preset_files.preset(value, context.get(_PRESETS))
 
 
+def session_pattern(value: object) -> str:
+    """Return a session id, or the beginning of one with ``*`` at its end."""
+    return bindings.pattern(value)
+
+
+def some(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a list that is not empty."""
+    if not value:
+        raise _refuse([], "at least one")
+    return value
+
+
 def yes_or_no(value: object) -> bool:
     """Take true or false, and nothing that only looks like it."""
     if not isinstance(value, bool):
@@ -271,8 +299,10 @@ HostName = Annotated[str, BeforeValidator(host_name)]
 Network = Annotated[str, BeforeValidator(network)]
 LabelName = Annotated[str, BeforeValidator(label_name)]
 Matcher = Annotated[str, BeforeValidator(matcher)]
+TargetMatcher = Annotated[str, BeforeValidator(target_matcher)]
 Headers = Annotated[dict[str, str], BeforeValidator(headers)]
 FilePath = Annotated[Path, BeforeValidator(path)]
 FilePattern = Annotated[str, BeforeValidator(pattern)]
 PresetChoice = Annotated[InstanceOf[Preset] | None, BeforeValidator(preset)]
+SessionPattern = Annotated[str, BeforeValidator(session_pattern)]
 OwnPresets = Annotated[dict[str, Any], BeforeValidator(presets)]

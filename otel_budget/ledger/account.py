@@ -73,7 +73,8 @@ class Account(Pace):
         self.also: tuple[float, ...] = ()
         """Start times of other runs of the same id that were alive at the same time."""
         self.earlier: dict[str, Number] = {}
-        """Per resource, what runs used that are not kept apart any more."""
+        """Per resource, what runs used that are not kept apart any more, or what was counted at
+        targets that are not listened to any more."""
         self.floor: dict[str, Number] = {}
         """Per resource, what the run used at least, where nothing more of it could be read."""
         self.first_seen_at = first_seen_at
@@ -206,7 +207,7 @@ class Account(Pace):
         """Return tokens, API calls and cost over all incarnations, as far as they are known."""
         if self._totals is None:
             incarnations = self.incarnations.values()
-            if self.also:
+            if self.also or self.earlier:
                 self._totals = used_together(incarnations, self.earlier)
             else:
                 self._totals = totals_of(incarnations)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from otel_budget.ledger.account import Account
     from otel_budget.model.reading import Reading, SessionReading
@@ -41,7 +41,7 @@ class Arrivals:
         """Target to the runs that it may still begin, as of a moment."""
 
     def let_in(
-        self, sessions: Sequence[SessionReading], of: Reading, known: Mapping[str, Account]
+        self, sessions: Iterable[SessionReading], of: Reading, known: Mapping[str, Account]
     ) -> Iterator[SessionReading]:
         """Yield those that are known, and as many others as their targets may still have.
 

@@ -21,6 +21,10 @@ class Kind(StrEnum):
     """It says that it is over, and goes on."""
     RESTARTS = "restarts"
     """Runs of one id follow each other, and none of them completes."""
+    BOUND_ELSEWHERE = "bound_elsewhere"
+    """A target shows it that it is not bound to; refused."""
+    CARRIED_ELSEWHERE = "carried_elsewhere"
+    """Another target shows it while the one that carries it goes on; refused."""
     ALTERNATING = "alternating"
     """Several processes write one series."""
 

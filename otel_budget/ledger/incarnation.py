@@ -17,7 +17,7 @@ from otel_budget.ledger.voices import VOICES_MOST, Voice, heard_together
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from otel_budget.model.reading import SessionReading
     from otel_budget.model.usage import Number
@@ -142,6 +142,17 @@ class Incarnation:
             self.ending = Ending(at, self.used, self.facts.duration)
             return False
         return self.ending.observe(at, self.used, self.facts.duration, whole=whole)
+
+    def hear_only(self, is_heard: Callable[[str], bool]) -> None:
+        """Forget what targets say that are not listened to any more."""
+        self.voices = {
+            place: voice
+            for place, voice in self.voices.items()
+            if is_heard(place) or is_heard(place.rpartition(" ")[0])
+        }
+        if self.voices:
+            newest = max(self.voices.values(), key=lambda voice: voice.at)
+            self.facts_at, self.facts, self.began_at, self.timed = newest[:4]
 
     @property
     def used(self) -> list[Number]:

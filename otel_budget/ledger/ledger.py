@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,23 +23,29 @@ from otel_budget.ledger.arrivals import KEEP_ENDED, Arrivals
 from otel_budget.ledger.completeness import completed
 from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.ledger.incarnation import COUNTED, lies_ahead
+from otel_budget.ledger.owners import carries, has_owner, has_stranger, is_free, leave_out
 from otel_budget.ledger.progress import used_at_progress
-from otel_budget.ledger.restarts import restarts_after
+from otel_budget.ledger.restarts import NO_RESTARTS, restarts_after
 from otel_budget.ledger.rivals import Rival, are_both_alive, is_newer, is_old, join, replaces
 from otel_budget.ledger.whereabouts import Whereabouts
+from otel_budget.model.bindings import UNBOUND
 from otel_budget.model.doubt import NO_DOUBT, Doubt
 from otel_budget.model.order import NO_ORDERS, Orders
+from otel_budget.model.reading import plain_target
 from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from otel_budget.ledger.account import Observed
+    from otel_budget.model.bindings import Bindings
     from otel_budget.model.reading import Reading, SessionFacts, SessionReading
     from otel_budget.model.usage import Number
 
 #: Other runs under one id that are watched at most; each until it was silent for so many seconds.
 _RIVALS_MOST, _RIVALS_KEPT = 8, 600.0
+#: Refusals that are kept in mind so as to be told once.
+_REFUSED_KEPT = 10_000
 
 
 class Balance(NamedTuple):
@@ -106,6 +113,12 @@ class Ledger:
         seconds."""
         self._trouble: dict[str, Reason] = {}
         self.whereabouts = Whereabouts()
+        self.bindings = UNBOUND
+        """Which targets may speak for which run."""
+        self._refused: set[tuple[str, str]] = set()
+        """Target and pattern, or nothing and session id, of which a refusal was flagged."""
+        self._mixed: set[str] = set()
+        """Session ids of runs that were seen at targets that are refused by now."""
         self._rivals: dict[str, dict[float, Rival]] = {}
         """Session id, and start, to runs that are not judged, as another one is known there."""
 
@@ -126,8 +139,10 @@ class Ledger:
             if reading.sessions:
                 self.lag = 0.0
         self._trouble = trouble
+        self.bind(reading.bindings)
         in_order = sorted(reading.sessions, key=lambda s: s.facts.incarnation_at or 0.0)
-        for session in self._arrivals.let_in(in_order, reading, self.accounts):
+        spoken = in_order if not self.bindings else self._spoken(in_order, reading.read_at)
+        for session in self._arrivals.let_in(spoken, reading, self.accounts):
             whole = session.target not in trouble
             if session.sampled_at > reading.read_at:
                 # It would hide silence, and hold up the counters, until its time had come.
@@ -144,9 +159,80 @@ class Ledger:
             account = None if rival is None else rival.account
         return completed(account, reading)
 
+    def _spoken(self, sessions: Iterable[SessionReading], now: float) -> Iterator[SessionReading]:
+        """Yield those that their targets may speak for, as of each."""
+        for session in sessions:
+            if not self._refuses(session, now):
+                yield session
+
+    def bind(self, bindings: Bindings | None) -> None:
+        """Listen about each run only to targets that may speak for it. None: as it is."""
+        if bindings is None or bindings is self.bindings or bindings == self.bindings:
+            return
+        self.bindings = bindings
+        self._refused.clear()
+        self._mixed = {sid for sid, account in self.accounts.items() if self._is_mixed(account)}
+        for session_id in list(self._rivals):
+            if any(self._is_mixed(rival.account) for rival in self._rivals[session_id].values()):
+                del self._rivals[session_id]
+
+    def may_speak(self, session_id: str, target: str) -> bool:
+        """Tell whether no binding keeps a target from speaking for a run."""
+        return self.bindings.refusing(session_id, plain_target(target)) is None
+
+    def _is_mixed(self, account: Account) -> bool:
+        return has_stranger(account, partial(self.may_speak, account.session_id))
+
+    def _refuses(self, session: SessionReading, now: float) -> bool:
+        """Tell whether a target may not speak for a run; count it, and flag it once."""
+        session_id, target = session.session_id, plain_target(session.target)
+        pattern = self.bindings.refusing(session_id, target)
+        if len(self._refused) >= _REFUSED_KEPT:
+            self._refused.clear()
+        samples = max(1, len(session.counters))
+        if pattern is not None:
+            self.dropped[semconv.BOUND_ELSEWHERE] += samples
+            if (target, pattern) not in self._refused:
+                self._refused.add((target, pattern))
+                owners = ", ".join(sorted(self.bindings.owners[pattern])) or "no target there is"
+                said = owners if pattern == session_id else f"{owners} as {pattern}"
+                self.flags.append(Flag(Kind.BOUND_ELSEWHERE, session_id, (target,), said=said))
+            return True
+        account = self.accounts.get(session_id)
+        if account is None or not self.bindings.first_owns or carries(account, session.target):
+            return False
+        silent, down = self._silent_for(account, now), self._is_down(account)
+        if self.bindings.pattern_of(session_id) or is_free(account, silent, down=down):
+            return False
+        self.dropped[semconv.CARRIED_ELSEWHERE] += samples
+        if ("", session_id) not in self._refused:
+            self._refused.add(("", session_id))
+            said = ", ".join(sorted(account.targets))
+            self.flags.append(Flag(Kind.CARRIED_ELSEWHERE, session_id, (target,), said=said))
+        return True
+
+    def _freed(self, account: Account, reading: SessionReading, of: Reading) -> Account:
+        """Return the account of a run of which an owner is seen, without what strangers say of it.
+
+        One that only strangers showed gives its place to another run at once.
+        """
+        may_speak = partial(self.may_speak, account.session_id)
+        if has_owner(account, may_speak):
+            leave_out(account, may_speak)
+        elif _is_another(account, reading.facts.started_at):
+            successor = _opened(reading, of)
+            self._replace(account, successor)
+            successor.restarts, account = NO_RESTARTS, successor
+        else:
+            return account
+        self._mixed.discard(account.session_id)
+        return account
+
     def _observe(self, reading: SessionReading, of: Reading, *, confirmed: bool) -> None:
         """Take in one run. of: the reading it is from."""
         account = self.accounts.get(reading.session_id)
+        if account is not None and self._mixed and reading.session_id in self._mixed:
+            account = self._freed(account, reading, of)
         start = reading.facts.started_at
         if (account is None or start != account.started_at) and lies_ahead(start, reading):
             ahead, start = True, None
@@ -268,6 +354,8 @@ class Ledger:
     def adopt(self, account: Account, now: float) -> None:
         """Take in an account from the store; somebody listens to it again from now on."""
         account.watch_from(now)
+        if self.bindings and self._is_mixed(account):
+            self._mixed.add(account.session_id)
         known = self.accounts.get(account.session_id)
         if known is not None and known is not account:
             self._replace(known, account)
@@ -352,6 +440,7 @@ class Ledger:
         ]
         for account in gone:
             del self.accounts[account.session_id]
+            self._mixed.discard(account.session_id)
         for session_id, rivals in list(self._rivals.items()):
             heard = [rival.account.heard_at for rival in rivals.values()]
             if session_id not in self.accounts or now - max(heard) > _RIVALS_KEPT:

@@ -78,7 +78,11 @@ def _dump(account: Account) -> dict[str, Any]:
         "known_from": account.known_from,
         **({"restarts": account.restarts} if account.restarts.number else {}),
         "superseded": account.superseded,
-        **({"also": account.also, "earlier": account.earlier} if account.also else {}),
+        **(
+            {"also": account.also, "earlier": account.earlier}
+            if account.also or account.earlier
+            else {}
+        ),
         **({"floor": account.floor} if account.floor else {}),
         **({"first_at": _first_seen(account)} if len(account.incarnations) > 1 else {}),
         "unsure": account.unsure,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from otel_budget.model.bindings import Bindings
 from otel_budget.model.usage import Number
 from otel_budget.model.verdict import Reason
 
@@ -118,6 +119,8 @@ class Reading:
 
     listed: bool = True
     """False if it could not be found out which targets there are."""
+    bindings: Bindings | None = None
+    """Which of its targets may speak for which run; None if that is as it was."""
 
     @property
     def ok(self) -> bool:

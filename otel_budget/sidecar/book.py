@@ -171,6 +171,7 @@ class Book:
         Returns only after all of it is on disk. Raises sqlite3.Error when that fails.
         """
         if reading is not None:
+            self._ledger.bind(reading.bindings)
             self._adopt_archived(reading, now)
             self._ledger.apply(reading)
         decided = rules.hold + (rules.stale_after or 0.0) + rules.lease
@@ -253,7 +254,11 @@ class Book:
 
     def _adopt_archived(self, reading: Reading, now: float) -> None:
         """Bring back accounts of runs that were forgotten and turn up again."""
-        newest = {(s.session_id, s.facts.started_at): s for s in reading.sessions}
+        newest = {
+            (s.session_id, s.facts.started_at): s
+            for s in reading.sessions
+            if self._ledger.may_speak(s.session_id, s.target)
+        }
         for (session_id, start), session in newest.items():
             live = self._ledger.accounts.get(session_id)
             if live is not None and not self._ledger.takes_over(session):

@@ -97,6 +97,21 @@ _FLAGGED: Final = {
         ),
         "sessions begin again and again",
     ),
+    Kind.BOUND_ELSEWHERE: (
+        (
+            "{at} shows this run, which is bound to {said}: nothing of it counts, nor of other "
+            "runs that are bound so. If it is to be the run's own target, bind it "
+            "(docs/security.md); else find out why it shows this id"
+        ),
+        "sessions are shown by targets that they are not bound to",
+    ),
+    Kind.CARRIED_ELSEWHERE: (
+        (
+            "{at} shows this run as well, which {said} carries: it is refused as long as that goes "
+            "on (on_second_target: refuse). Give each run an id of its own"
+        ),
+        "sessions are shown by targets that do not carry them",
+    ),
     Kind.ALTERNATING: (
         (
             "the use of {what} shown at {at} goes back and forth between counts: several processes "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.config.load import revision
-from otel_budget.config.schema import PrometheusConfig
+from otel_budget.config.schema import REFUSE, PrometheusConfig
 from otel_budget.model.limits import IGNORE, LIMIT_FIELDS
 from otel_budget.policy.evaluate import bounds_from
 from otel_budget.policy.judge import Rules
@@ -74,6 +74,7 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
     stale = "auto" if verdicts.stale_after is None else f"{verdicts.stale_after:g} s"
     return (
         f"source:   {describe_source(config.source)}",
+        *(f"bound:    {each}" for each in describe_bindings(config.source)),
         f"ceilings: {describe_ceilings(config.resource_limits)}",
         f"verdicts: lease {verdicts.lease:g} s, forgotten after {verdicts.forget_after:g} s",
         f"no data:  stale after {stale}, held for {verdicts.hold:g} s, then {verdicts.on_no_data}",
@@ -161,6 +162,20 @@ def describe_source(config: SourceConfig) -> str:
     return f"scrape of {', '.join(places)} every {chosen.interval:g} s"
 
 
+def describe_bindings(config: SourceConfig) -> Iterator[str]:
+    """Say which session ids belong to which targets, and what holds for the others."""
+    chosen = _chosen(config)
+    if isinstance(chosen, PrometheusConfig):
+        for binding in chosen.bindings:
+            yield f"{', '.join(binding.sessions)} to {{{', '.join(binding.matchers)}}}"
+    else:
+        for target in chosen.targets:
+            if target.sessions:
+                yield f"{', '.join(target.sessions)} to {target.url}"
+    if chosen.on_second_target == REFUSE:
+        yield "other runs to the targets that carry them, as long as they show them"
+
+
 def _as(config: TargetConfig | PrometheusConfig) -> str:
     return "" if config.preset is None else f" (preset {config.preset.name})"
 
@@ -187,7 +202,13 @@ def _limits(config: CeilingsConfig) -> dict[str, Number]:
 def _scrape_settings(config: ScrapeConfig) -> ScrapeSettings:
     return ScrapeSettings(
         targets=tuple(
-            ScrapeTarget(target.url, _access(target), target.preset, target.honor_timestamps)
+            ScrapeTarget(
+                target.url,
+                _access(target),
+                target.preset,
+                target.honor_timestamps,
+                target.sessions,
+            )
             for target in config.targets
         ),
         file_sd=config.file_sd,
@@ -201,6 +222,7 @@ def _scrape_settings(config: ScrapeConfig) -> ScrapeSettings:
             config.label_value_length_limit,
         ),
         session_limit=config.session_limit,
+        first_owns=config.on_second_target == REFUSE,
     )
 
 
@@ -214,6 +236,8 @@ def _prometheus_settings(config: PrometheusConfig) -> PrometheusSettings:
         access=_access(config),
         preset=config.preset,
         replica_labels=config.replica_labels,
+        bindings=tuple((each.sessions, each.matchers) for each in config.bindings),
+        first_owns=config.on_second_target == REFUSE,
     )
 
 

@@ -84,6 +84,12 @@ class _Time:
 class _Up(_Time):
     """Whether a target answered: 1 if it did."""
 
+    __slots__ = ("labels",)
+
+    def __init__(self, run: Run, at: float, labels: Mapping[str, str]) -> None:
+        super().__init__(run, at)
+        self.labels = labels
+
 
 class SessionAnswers:
     """Take the answers to one query, one after the other."""
@@ -96,6 +102,8 @@ class SessionAnswers:
         self._ways = ways_of(replica_labels)
         self._whole: Found | None = None
         """The sessions of the last answer, if it was read as a whole."""
+        self._up_labels: dict[str, list[Mapping[str, str]]] = {}
+        """The labels of each ``up`` in it, if it was."""
         self._forget()
 
     def take(self, body: bytes) -> Taken:
@@ -110,7 +118,7 @@ class SessionAnswers:
                 raise
         answer, found = take_apart(body, self._preset, self._replica_labels)
         self._forget()
-        self._whole = found
+        self._whole, self._up_labels = found, answer.labels
         vector = answer.vector
         return Taken(answer.sampled, vector.evaluated_at, vector.warnings, vector.infos, answer.ups)
 
@@ -131,6 +139,12 @@ class SessionAnswers:
             if standing.is_empty and not self._timed[target]:
                 self._let_go(target)
         return Found(sessions, dropped, {})
+
+    def labels(self) -> dict[str, list[Mapping[str, str]]]:
+        """Return, of targets by job and instance, the labels of each of their ``up``."""
+        if self._whole is not None:
+            return self._up_labels
+        return {target: [up.labels for up in ups] for target, ups in self._ups.items()}
 
     def showing(self) -> AbstractSet[str]:
         """Return the targets that show a series, by job and instance; after ``found``."""
@@ -224,7 +238,7 @@ class SessionAnswers:
     def _add(self, point: Point, counted: set[Run]) -> Slot | _Time:
         """Take in a series that is new; note in ``counted`` the run that it is a counter of."""
         if is_up(point.labels):
-            up = _Up((target_of(point.labels), ""), point.value)
+            up = _Up((target_of(point.labels), ""), point.value, point.labels)
             self._ups.setdefault(up.run[0], []).append(up)
             return up
         name, labels, run = self._placed(point)

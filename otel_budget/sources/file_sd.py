@@ -13,27 +13,31 @@ import logging
 import os
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from otel_budget.errors import InvalidValueError
+from otel_budget.model import bindings
 from otel_budget.model.reading import Problem
 from otel_budget.model.verdict import Reason
 from otel_budget.sources.notices import Notices, one_line
 from otel_budget.token_file import FileStamp, file_stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
 _SCHEME: Final = "__scheme__"
 _METRICS_PATH: Final = "__metrics_path__"
 _HOST_PORT: Final = re.compile(r"(?:[^\s/@\[\]:?#]+|\[[0-9A-Fa-f:.%]+\])(?::[0-9]{1,5})?")
+#: Session ids that belong to the targets of a group, with commas between them.
+SESSIONS: Final = "__otel_budget_sessions__"
 _MAX_FILE: Final = 10_000_000
 
 
@@ -42,6 +46,8 @@ class _File:
     stamp: FileStamp | None
     urls: tuple[str, ...]
     """The last good content."""
+    sessions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """URL to the patterns of session ids that its target is bound to."""
     problem: str = ""
     """What is wrong with the present content; empty if nothing is."""
 
@@ -61,6 +67,11 @@ class FileTargets:
         """Patterns that ever matched a file."""
         self._notices = Notices(logger, "file_sd patterns match no file")
         self._at_rest = Notices(logger, "file_sd patterns match no file any more")
+
+    @property
+    def sessions(self) -> list[tuple[str, tuple[str, ...]]]:
+        """URLs, and the patterns of session ids that their targets are bound to."""
+        return [item for file in self._files.values() for item in file.sessions.items()]
 
     @property
     def are_there(self) -> bool:
@@ -99,21 +110,24 @@ class FileTargets:
 
     def _look(self, path: str) -> _File:
         known = self._files.get(path)
-        last_good = () if known is None else known.urls
+        last_good = _File(None, ()) if known is None else known
         try:
             stamp = file_stamp(Path(path))
         except OSError as exc:
-            return _File(None, last_good, f"cannot be read: {exc.strerror}")
+            return replace(last_good, stamp=None, problem=f"cannot be read: {exc.strerror}")
         if known is not None and known.stamp == stamp:
             return known
         try:
-            return _File(stamp, tuple(_urls(_load(Path(path)))))
+            groups = _groups(_load(Path(path)))
+            bound = {url: patterns for urls, patterns in groups if patterns for url in urls}
+            return _File(stamp, tuple(url for urls, _ in groups for url in urls), bound)
         except OSError as exc:
             # No stamp: it may become readable without a change of its content.
-            return _File(None, last_good, f"cannot be read: {exc.strerror}")
+            return replace(last_good, stamp=None, problem=f"cannot be read: {exc.strerror}")
         except (TypeError, ValueError, yaml.YAMLError, RecursionError) as exc:
             problem = one_line(str(exc))
-            return _File(stamp, last_good, f"{problem}; its last good targets are kept")
+            said = f"{problem}; its last good targets are kept"
+            return replace(last_good, stamp=stamp, problem=said)
 
 
 def _matching(pattern: str) -> list[str]:
@@ -140,10 +154,21 @@ def _load(path: Path) -> object:
         raise ValueError(f"is not JSON: {exc}") from exc
 
 
-def _urls(data: object) -> list[str]:
+def _groups(data: object) -> list[tuple[list[str], tuple[str, ...]]]:
+    """Return the URLs of each group, and the patterns of session ids they are bound to."""
     if not isinstance(data, list):
         raise TypeError("holds no list of target groups")
-    return [url for index, group in enumerate(data) for url in _group(index, group)]
+    return [(_group(index, group), _bound(index, group)) for index, group in enumerate(data)]
+
+
+def _bound(index: int, group: dict[str, Any]) -> tuple[str, ...]:
+    text = (group.get("labels") or {}).get(SESSIONS)
+    if text is None:
+        return ()
+    try:
+        return tuple(bindings.pattern(each.strip()) for each in str(text).split(","))
+    except InvalidValueError as exc:
+        raise ValueError(f"target group {index}: {SESSIONS}: {exc}") from exc
 
 
 def _group(index: int, group: object) -> list[str]:

@@ -38,6 +38,8 @@ class Listing:
         self._turns: Turns[_Listed] = Turns(self._look, self._take, longest_rest=interval)
         self._round = Round(())
         self.urls: list[str] = []
+        self.bound: list[tuple[str, tuple[str, ...]]] = []
+        """URLs, and the patterns of session ids that their targets are bound to."""
         self._problems: list[Problem] = []
         self._is_known = not patterns
         """True once the files were read."""
@@ -93,5 +95,6 @@ class Listing:
 
     def _take(self, _key: str, listed: _Listed) -> None:
         self.urls, self._problems = listed
+        self.bound = self._files.sessions
         self._is_known = True
         self._round.answered(_ALL)

@@ -19,15 +19,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.model.reading import Problem, Reading, SessionReading
+from otel_budget.model.bindings import Bindings
+from otel_budget.model.reading import Problem, Reading, SessionReading, plain_target
 from otel_budget.model.verdict import Reason
 from otel_budget.sources.answers import SessionAnswers
 from otel_budget.sources.assemble import NEEDED
+from otel_budget.sources.bound import Unmatched, bindings_of, others_only
 from otel_budget.sources.dates import Dates
 from otel_budget.sources.fetch import Access, Fetcher, FetchError
 from otel_budget.sources.notices import Notices
 from otel_budget.sources.query import AnswerError, parse_answer
 from otel_budget.sources.selection import Selection
+from otel_budget.sources.target_labels import LabelBinding, claimed, labelled, of_place
 from otel_budget.sources.vector import ANSWERS, MARK, NAME, SAMPLED, UP, judged
 from otel_budget.workers import Workers
 
@@ -72,6 +75,10 @@ class PrometheusSettings:
     replica_labels: Sequence[str] = semconv.REPLICA_LABELS
     """Labels that tell the replicas of a server apart: series that differ in them alone are copies
     of each other."""
+    bindings: Sequence[tuple[Sequence[str], Sequence[str]]] = ()
+    """Patterns of session ids, and matchers of the labels of the targets they belong to."""
+    first_owns: bool = False
+    """As in model/bindings.py."""
 
 
 class PrometheusSource:
@@ -102,6 +109,11 @@ class PrometheusSource:
         self._infos = Notices(logger, "remarks on the query")
         self._selection = Selection(settings.matchers, settings.preset)
         self._unmatched = Notices(logger, "queries match nothing")
+        self._bound = [LabelBinding(*each) for each in settings.bindings]
+        self._bindings = Bindings(first_owns=settings.first_owns)
+        self._labels: dict[str, list[Mapping[str, str]]] = {}
+        """Target to the labels that it was seen to have last."""
+        self._unmatched_bindings = Unmatched()
 
     async def read(self) -> Reading:
         """Ask for all sessions; see Source.read."""
@@ -141,7 +153,39 @@ class PrometheusSource:
         if missing:
             return reading  # a target may be among what is missing
         reading = replace(reading, targets=self._targets, down=self._down)
-        return replace(reading, unmatched=await self._unmatched_in(reading))
+        unmatched = {**self._note_bindings(reading), **await self._unmatched_in(reading)}
+        return replace(reading, unmatched=unmatched)
+
+    def _note_bindings(self, reading: Reading) -> Mapping[str, str]:
+        """Return the bindings that have matched nothing for a while, and say it."""
+        why = {}
+        for bound in self._bound:
+            targets = {t for t, labels in self._labels.items() if bound.matches(labels)}
+            name = f"the binding of {', '.join(bound.sessions)} to {bound.text}"
+            if not targets:
+                why[name] = f"{name} matches no target of {self._url}: their labels are those of up"
+                continue
+            seen = {s.session_id for s in reading.sessions if plain_target(s.target) in targets}
+            place = f"what matches {bound.text}"
+            if wrong := others_only(bound.sessions, seen, place):
+                why[name] = wrong
+        return self._unmatched_bindings.note(why, reading.read_at)
+
+    def _bind(self, *, whole: bool) -> None:
+        """Find out which targets may speak for which run, after ``found``.
+
+        whole: False if there may be targets that the answer leaves out.
+        """
+        showing = self._answers.showing()
+        known = {} if whole else {t: each for t, each in self._labels.items() if t in showing}
+        self._labels = {**known, **self._answers.labels()}
+        targets = {place: [of_place(place)] for place in showing} | self._labels
+        first_owns = self._settings.first_owns
+        bindings = bindings_of(
+            claimed(self._bound, targets), labelled(self._labels), first_owns=first_owns
+        )
+        if bindings != self._bindings:
+            self._bindings = bindings
 
     async def _unmatched_in(self, reading: Reading) -> Mapping[str, str]:
         """Return what is wrong if the query matches nothing, and say it."""
@@ -173,6 +217,7 @@ class PrometheusSource:
         whole = bool(taken.ups) and taken.ups.keys() >= self._answers.showing()
         listed = self._is_listed(asked_at, empty=not taken.ups)
         self._targets = frozenset(taken.ups) if whole and listed else None
+        self._bind(whole=whole and listed)
         self._down = frozenset(target for target, up in taken.ups.items() if not up)
         return found, taken
 
@@ -214,6 +259,7 @@ class PrometheusSource:
             dropped=dict(dropped or {}),
             spacing=_USUAL_SPACING,
             session_limit=self._settings.session_limit,
+            bindings=self._bindings,
         )
 
 

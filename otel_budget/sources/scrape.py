@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
+from otel_budget.sources.bound import Owners
 from otel_budget.sources.fetch import Access, Fetcher
 from otel_budget.sources.listing import Listing
 from otel_budget.sources.notices import Notices
 from otel_budget.sources.page_threads import PageThreads
 from otel_budget.sources.parse import PageLimits
-from otel_budget.sources.target import Outcome, Target
+from otel_budget.sources.target import Outcome, Target, bound_to
 from otel_budget.sources.turns import Round, Turns
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class ScrapeTarget:
     """How to read what another program shows; None for what otel-budget shows."""
     honor_timestamps: bool = True
     """False: whatever a sample says, it is taken to be of when it was scraped."""
+    sessions: Sequence[str] = ()
+    """Patterns of session ids that belong to it, see model/bindings.py."""
 
     @property
     def key(self) -> str:
@@ -75,6 +78,8 @@ class ScrapeSettings:
     page: PageLimits = field(default_factory=PageLimits)
     session_limit: int = 10_000
     """Runs known at one target, all together."""
+    first_owns: bool = False
+    """As in model/bindings.py."""
 
 
 class ScrapeSource:
@@ -101,6 +106,8 @@ class ScrapeSource:
         self._notices = Notices(logger, "targets answer, but show no series of otel-budget")
         self._foreign_notices = Notices(logger, "targets show what their preset cannot count")
         self._had_targets = False
+        bound = [(target.url, bound_to(target)) for target in settings.targets]
+        self._owners = Owners(bound, first_owns=settings.first_owns)
 
     reads_runs = True
 
@@ -155,7 +162,10 @@ class ScrapeSource:
         await self._fetcher.close()
 
     def _showing(self, session_id: str) -> list[str]:
-        return [key for key, target in self._known.items() if target.shows(session_id)]
+        """Return the targets that show a run, and may."""
+        showing = [(k, t.of.url) for k, t in self._known.items() if t.shows(session_id)]
+        refusing = self._owners.bindings.refusing
+        return [key for key, url in showing if refusing(session_id, url) is None]
 
     async def _call(self, key: str) -> Outcome:
         return await self._known[key].ask(self._fetcher, self._threads)
@@ -173,6 +183,12 @@ class ScrapeSource:
         return problems
 
     def _take_list(self) -> None:
+        """Take the targets there are, and which of them may speak for which run."""
+        self._take_targets()
+        urls = [target.of.url for target in self._known.values()]
+        self._owners.take(self._listing.bound, urls)
+
+    def _take_targets(self) -> None:
         """Take every target once; a static one wins, for it has the credentials."""
         named = {target.url for target in self._settings.targets}
         targets = {url: ScrapeTarget(url) for url in self._listing.urls if url not in named}
@@ -200,6 +216,7 @@ class ScrapeSource:
             self._newest[key] = replace(self._newest[key], found=None)
         self._fresh.clear()
         strange, unmatched = self._note()
+        unmatched.update(self._owners.note(reading))
         urls = frozenset(target.of.url for target in known.values())
         return replace(
             reading,
@@ -251,6 +268,7 @@ class ScrapeSource:
             spacing=self._settings.interval,
             session_limit=self._settings.session_limit,
             answered=bool(answers) or not problems,
+            bindings=self._owners.bindings,
         )
 
     def _note(self) -> tuple[dict[str, str], dict[str, str]]:

@@ -15,7 +15,7 @@ from otel_budget.sources.notices import one_line
 from otel_budget.sources.page_threads import Cost
 from otel_budget.sources.pages import SessionPages
 from otel_budget.sources.parse import ACCEPT, ExpositionError, PageReader
-from otel_budget.sources.preset import assembled, count, uncounted
+from otel_budget.sources.preset import assembled, count, session_of, uncounted
 from otel_budget.sources.process import process_at
 from otel_budget.sources.stamps import Stamps
 from otel_budget.sources.strange import declares, is_own, other_names, why_strange
@@ -152,6 +152,17 @@ class Target:
         if why:
             outcome.uncounted = f"target {url}: {one_line(why)}"
         return assembled(counted, url, fetched.began_at, process_at(url))
+
+
+def bound_to(target: ScrapeTarget) -> Sequence[str]:
+    """Return the patterns of session ids that belong to a target.
+
+    A run that its program does not name is named after the target, and its own.
+    """
+    if target.preset is None:
+        return target.sessions
+    unnamed = session_of(target.preset, {}, place_of(target.url))
+    return (*target.sessions, *([unnamed] if unnamed else ()))
 
 
 def place_of(url: str) -> str:

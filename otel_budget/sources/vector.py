@@ -64,6 +64,8 @@ class Answer:
     vector: Vector
     ups: dict[str, bool] = field(default_factory=dict)
     """Of targets, by job and instance, whether they answered when they were last scraped."""
+    labels: dict[str, list[Mapping[str, str]]] = field(default_factory=dict)
+    """Of targets, by job and instance, the labels of each of their ``up``."""
     timeless: set[Run] = field(default_factory=set)
     """Those with a time that can be none."""
 
@@ -128,6 +130,7 @@ def _answer(vector: Vector, preset: Preset | None, replica_labels: Sequence[str]
         if is_up(point.labels):
             target = target_of(point.labels)
             answer.ups[target] = answer.ups.get(target, False) or point.value == 1
+            answer.labels.setdefault(target, []).append(point.labels)
             continue
         labels = further_labels(point.labels)
         plain = target_of(point.labels)

@@ -1,0 +1,69 @@
+"""Which targets are listened to about a run: those it is bound to, if it is.
+
+- What a target says of a run that is bound to others is refused, all of it.
+- Where the configuration says so, a run that is not bound belongs to the targets that carry it. As
+  long as one of them goes on showing it, others are refused; then the next one carries it.
+- What a target said before it was refused stays counted. Nothing else of it holds any more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget.ledger.rivals import PASSED_GAPS, PASSED_GAPS_DOWN
+from otel_budget.model.reading import plain_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_budget.ledger.account import Account
+
+
+def carries(account: Account, target: str) -> bool:
+    """Tell whether a run was seen at a target."""
+    incarnations = account.incarnations.values()
+    if any(target in incarnation.views for incarnation in incarnations):
+        return True
+    place = plain_target(target)
+    return any(plain_target(each) == place for i in incarnations for each in i.views)
+
+
+def is_free(account: Account, silent_for: float, *, down: bool) -> bool:
+    """Tell whether another target may take up a run: those that carry it show it no more.
+
+    silent_for: seconds without a sample in which somebody listened. down: True if its targets
+    give nothing.
+    """
+    if account.ended_at is not None or account.vanished_at is not None:
+        return True
+    gaps = PASSED_GAPS_DOWN if down else PASSED_GAPS
+    return silent_for > gaps * max(1.0, account.gap())
+
+
+def has_stranger(account: Account, is_owner: Callable[[str], bool]) -> bool:
+    """Tell whether a run was seen at a target that is not one of its owners."""
+    return any(not is_owner(t) for i in account.incarnations.values() for t in i.views)
+
+
+def has_owner(account: Account, is_owner: Callable[[str], bool]) -> bool:
+    """Tell whether a run was seen at one of its owners."""
+    return any(is_owner(t) for i in account.incarnations.values() for t in i.views)
+
+
+def leave_out(account: Account, is_owner: Callable[[str], bool]) -> None:
+    """Let go of what strangers say of a run of which an owner was seen; their use stays counted."""
+    before = dict(account.totals())
+    for incarnation in account.incarnations.values():
+        for target in [t for t in incarnation.views if not is_owner(t)]:
+            del incarnation.views[target]
+        incarnation.hear_only(is_owner)
+    kept = {key: i for key, i in account.incarnations.items() if i.views}
+    account.incarnations = kept
+    runs = {incarnation.run for incarnation in kept.values()}
+    account.also = tuple(start for start in account.also if start in runs)
+    account.forget_sums()
+    after = account.totals()
+    for resource, total in before.items():
+        gone = total - after.get(resource, type(total)(0))  # type: ignore[operator]
+        account.earlier[resource] = account.earlier.get(resource, type(total)(0)) + gone  # type: ignore[operator]
+    account.changed(account.heard_at)

@@ -1,0 +1,136 @@
+"""Which targets the configuration, and the list of targets, bind session ids to.
+
+What the configuration binds, nothing else takes: a list of targets (``file_sd``), or a label of a
+target, binds only what is not bound by it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.model.bindings import Bindings, is_covered
+from otel_budget.sources.notices import Notices
+from otel_budget.sources.process import process_at
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from otel_budget.model.reading import Reading
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for which a binding may match nothing before that is what is wrong.
+UNMATCHED_AFTER: Final = 300.0
+
+Claims = dict[str, set[str]]
+"""Pattern to the targets that are bound to it."""
+
+
+def bindings_of(
+    configured: Mapping[str, Collection[str]],
+    listed: Mapping[str, Collection[str]],
+    *,
+    first_owns: bool,
+) -> Bindings:
+    """Return what is bound. configured, listed: patterns to targets; the former come first."""
+    owners = {pattern: set(targets) for pattern, targets in configured.items()}
+    for pattern, targets in listed.items():
+        if not is_covered(pattern, configured):
+            owners[pattern] = set(targets)
+    return Bindings(owners, first_owns=first_owns)
+
+
+def claims_of(patterns: Iterable[tuple[str, Collection[str]]], urls: Iterable[str]) -> Claims:
+    """Return the targets of each pattern. patterns: pairs of a target's URL and its patterns.
+
+    urls: of all targets. A target by another loopback name is the same one.
+    """
+    places: dict[str, set[str]] = {}
+    for url, bound in patterns:
+        for pattern in bound:
+            places.setdefault(pattern, set()).add(process_at(url))
+    if not places:
+        return {}
+    spellings: defaultdict[str, set[str]] = defaultdict(set)
+    for url in urls:
+        spellings[process_at(url)].add(url)
+    return {
+        pattern: {url for place in each for url in spellings[place]}
+        for pattern, each in places.items()
+    }
+
+
+class Unmatched:
+    """Tells which bindings match nothing for long."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._since: dict[str, float] = {}
+        self._notices = Notices(logger, "bindings match no run")
+
+    def note(self, why: Mapping[str, str], now: float) -> Mapping[str, str]:
+        """Take what is wrong with each binding now; return those of which it is so for long.
+
+        Each is said once.
+        """
+        self._since = {name: self._since.get(name, now) for name in why}
+        lasting = {n: w for n, w in why.items() if now - self._since[n] >= UNMATCHED_AFTER}
+        self._notices.note(lasting, logging.WARNING)
+        return lasting
+
+
+class Owners:
+    """What the targets of a scrape are bound to."""
+
+    def __init__(
+        self, configured: Sequence[tuple[str, Sequence[str]]], *, first_owns: bool
+    ) -> None:
+        """Know no target yet. configured: pairs of a URL and the patterns it is bound to."""
+        self._configured, self._first_owns = configured, first_owns
+        self._patterns: dict[str, set[str]] = {}
+        """URL to what its target is bound to."""
+        self._taken: tuple[object, ...] = ()
+        self._unmatched = Unmatched()
+        self.bindings = Bindings(first_owns=first_owns)
+
+    def take(self, listed: Sequence[tuple[str, Sequence[str]]], urls: Collection[str]) -> None:
+        """Take the targets there are, and what their list binds them to."""
+        pairs = [*self._configured, *listed]
+        taken = (listed, set(urls)) if any(patterns for _, patterns in pairs) else ()
+        if taken == self._taken:
+            return
+        self._taken, self._patterns = taken, {}
+        for url, patterns in pairs:
+            self._patterns.setdefault(url, set()).update(patterns)
+        configured, found = claims_of(self._configured, urls), claims_of(listed, urls)
+        bindings = bindings_of(configured, found, first_owns=self._first_owns)
+        if bindings != self.bindings:
+            self.bindings = bindings
+
+    def note(self, reading: Reading) -> Mapping[str, str]:
+        """Return the targets that have shown runs for a while, and none that they are bound to."""
+        seen: dict[str, set[str]] = {url: set() for url, bound in self._patterns.items() if bound}
+        if not seen:
+            return {}
+        for session in reading.sessions:
+            if session.target in seen:
+                seen[session.target].add(session.session_id)
+        why = {
+            url: wrong
+            for url, sessions in seen.items()
+            if (wrong := others_only(self._patterns[url], sessions, f"target {url}"))
+        }
+        return self._unmatched.note(why, reading.read_at)
+
+
+def others_only(patterns: Collection[str], sessions: Collection[str], place: str) -> str:
+    """Return what is wrong where a target shows none of the runs it is bound to, but others."""
+    if not sessions or any(is_covered(each, patterns) for each in sessions):
+        return ""
+    seen = ", ".join(sorted(sessions)[:3])
+    return (
+        f"{place} is bound to {', '.join(sorted(patterns))} and shows other runs only ({seen}): is "
+        "the pattern right?"
+    )
