@@ -180,7 +180,7 @@ class Fetcher:
     async def _refusal(
         self, connection: Connection, answer: h11.Response, head: Head
     ) -> FetchError:
-        said = one_line(f"HTTP {answer.status_code} {answer.reason.decode('latin-1')}")
+        said = f"HTTP {answer.status_code} {_phrase(answer.status_code)}".rstrip()
         if answer.status_code in _REDIRECTS and _values(head, "location"):
             return FetchError(f"{said}: redirects are not followed; give the address it leads to")
         try:
@@ -242,6 +242,11 @@ def _request(place: Place, access: Access, accept: str, form: bytes | None) -> h
         headers["Authorization"] = f"Bearer {_token(access.bearer_token_file)}"
     method = "GET" if form is None else "POST"
     return h11.Request(method=method, target=place.target, headers=list(headers.items()))
+
+
+def _phrase(status: int) -> str:
+    """Return what a status means; what a server says it does is its own words."""
+    return HTTPStatus(status).phrase if status in list(HTTPStatus) else ""
 
 
 def _values(head: Head, name: str) -> list[str]:

@@ -45,17 +45,14 @@ class Lines:
         told: dict[str, list[str]] = defaultdict(list)
         for about in lines:
             told[about if speaker is None else speaker(about)].append(about)
-        shown: dict[str, str] = {}
+        shown: dict[str, dict[str, str]] = {}
         for who, subjects in told.items():
             if len(subjects) > MOST_LINES:
                 said = {who: self._all_of(subjects, len(subjects))}
             else:
                 said = {about: lines[about] for about in subjects}
-            shown |= self._within_budget(who, said)
-        if len(shown) > MOST_LINES:
-            self._budget.give_back(len(shown) - 1)
-            shown = {"": self._all_of(list(shown), sum(map(len, told.values())))}
-        for line in shown.values():
+            shown[who] = self._within_budget(who, said)
+        for line in self._few(shown, told):
             self._logger.log(level, "%s", line)
 
     def _within_budget(self, who: str, said: Mapping[str, str]) -> dict[str, str]:
@@ -68,9 +65,28 @@ class Lines:
                 shown[about] = line + (f" ({held:,} more like it not shown)" if held else "")
         return shown
 
+    def _few(
+        self, shown: Mapping[str, Mapping[str, str]], told: Mapping[str, Sequence[str]]
+    ) -> list[str]:
+        """Return the lines by speaker as they are, or one for each speaker, or one for all."""
+        lines = [line for said in shown.values() for line in said.values()]
+        if len(lines) <= MOST_LINES:
+            return lines
+        self._budget.give_back(len(lines) - 1)
+        speakers = [who for who, said in shown.items() if said]
+        if len(speakers) > MOST_LINES:
+            subjects = [about for who in speakers for about in shown[who]]
+            return [self._all_of(subjects, sum(map(len, told.values())))]
+        return [
+            next(iter(shown[who].values()))
+            if len(shown[who]) == 1
+            else self._all_of(told[who], len(told[who]))
+            for who in speakers
+        ]
+
     def _all_of(self, subjects: Sequence[str], number: int) -> str:
         named = [one_line(subject) for subject in subjects[:_NAMED]]
-        more = f"; and {number - _NAMED:,} more"
+        more = f"; and {number - _NAMED:,} more" if number > _NAMED else ""
         return f"{number:,} {self._many}: {'; '.join(named)}{more}"
 
 

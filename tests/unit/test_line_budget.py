@@ -242,6 +242,18 @@ def test_whatever_is_logged_again_and_again_is_held_back_and_counted(
     assert caplog.messages[-1] == "target http://hostile: 8 is odd"
 
 
+def test_what_one_target_says_is_one_line_where_there_are_many_and_anothers_stays(
+    steady: SteadyClock, said: Said
+) -> None:
+    """Each says few, all of them many."""
+    lines = Lines(logger, "sessions stop", clock=steady)
+    told = {f"many-{n}": f"session many-{n} stops" for n in range(MOST_LINES)}
+    lines.say(logging.INFO, {**told, "honest": "session honest stops"}, seen_at)
+    assert said("") == [
+        "20 sessions stop: many-0; many-1; many-2; and 17 more", "session honest stops"
+    ]  # fmt: skip
+
+
 def test_what_is_remembered_of_speakers_is_bounded(steady: SteadyClock) -> None:
     """However many ids are made up."""
     budget = LineBudget(steady)
