@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget.errors import InvalidValueError
-from otel_budget.instrumentation.record import Amounts
+from otel_budget.instrumentation.tally import Amounts
 from otel_budget.model import checks
 from otel_budget.model.extras import (
     CACHE_WRITE_1H,

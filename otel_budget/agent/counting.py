@@ -14,7 +14,8 @@ from otel_budget.instrumentation.clock import SYSTEM_CLOCK
 from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.instrumentation.forked import ProcessLock, in_child
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
-from otel_budget.instrumentation.record import Amounts, SessionRecord
+from otel_budget.instrumentation.record import SessionRecord
+from otel_budget.instrumentation.tally import Amounts
 from otel_budget.model.limits import ResourceLimits
 
 if TYPE_CHECKING:

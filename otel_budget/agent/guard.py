@@ -81,9 +81,9 @@ class Guard:
         self.told_to_stop = False
         """The run's last question was answered with stop."""
         # Counts of this incarnation at which some status changes next.
-        self.tokens_mark = self.api_calls_mark = -1.0
+        self.tokens_mark = self.api_calls_mark = -1
         self.cost_mark = Decimal(-1)
-        self.unpriced_mark = -1.0
+        self.unpriced_mark = -1
         """API calls at which one without a price changes a status, stops the run, or is said."""
         self.said_unpriced = False
         """A limit on cost was said not to hold for calls without a model."""
@@ -206,7 +206,7 @@ class Guard:
     def ended(self) -> None:
         """Take note that the run is over: what is still recorded is to be noticed."""
         with self._lock:
-            self.tokens_mark = self.api_calls_mark = self.unpriced_mark = -1.0
+            self.tokens_mark = self.api_calls_mark = self.unpriced_mark = -1
             self.calm_until = -math.inf
         self.wake()
 
@@ -279,7 +279,7 @@ class Guard:
         )
         unsaid = self.standing.price_unheld and not self.said_unpriced
         at_once = self.standing.price_stops or unsaid
-        self.unpriced_mark = -1.0 if at_once else self.api_calls_mark
+        self.unpriced_mark = -1 if at_once else self.api_calls_mark
         theirs = None if self._lease is None else self._lease.current()
         # A sidecar's stop that gave way to the progress is back when the progress is unknown again.
         held_back = self.told_to_stop or (theirs is not None and not theirs.should_continue)

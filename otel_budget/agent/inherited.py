@@ -37,6 +37,7 @@ class InheritedRun(Run):
     def cut_off(self) -> None:
         """Begin in the child, where no lock is to be trusted and no thread is left."""
         self.record.lock = threading.RLock()
+        self.record.mend()  # another thread may have been adding when the process was forked
         self._warned = False
         self._client = self.engagement = self._span_context = self.span = None
         if self._telling is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,13 +16,15 @@ if TYPE_CHECKING:
     from otel_budget.model.verdict import Verdict
 
 _NEVER = Decimal("Infinity")
+#: No count gets here. Whole numbers throughout: to compare one with a float takes twice as long.
+_NO_COUNT = 1 << 62
 
 
 class Marks(NamedTuple):
     """Counts of this incarnation. Money is not compared with floats: a context may trap it."""
 
-    tokens: float = math.inf
-    api_calls: float = math.inf
+    tokens: int = _NO_COUNT
+    api_calls: int = _NO_COUNT
     cost: Decimal = _NEVER
 
     @classmethod
@@ -32,8 +33,8 @@ class Marks(NamedTuple):
         tokens, calls = totals.get(semconv.TOKENS), totals.get(semconv.API_CALLS)
         cost = totals.get(semconv.COST)
         return cls(
-            math.inf if tokens is None else float(tokens) - carried.tokens,
-            math.inf if calls is None else float(calls) - carried.api_calls,
+            _NO_COUNT if tokens is None else int(tokens) - carried.tokens,
+            _NO_COUNT if calls is None else int(calls) - carried.api_calls,
             _NEVER if cost is None else plus(Decimal(cost), carried.cost_usd.copy_negate()),
         )
 
@@ -54,7 +55,7 @@ class Marks(NamedTuple):
         return tokens >= self.tokens or api_calls >= self.api_calls or cost >= self.cost
 
 
-CROSSED = Marks(-1.0, -1.0, Decimal(-1))
+CROSSED = Marks(-1, -1, Decimal(-1))
 NONE = Marks()
 
 

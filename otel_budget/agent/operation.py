@@ -10,7 +10,7 @@ from otel_budget.errors import InvalidValueError
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from otel_budget.instrumentation.record import Amounts
+    from otel_budget.instrumentation.tally import Amounts
 
 _AMOUNTS = (
     "tokens", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",

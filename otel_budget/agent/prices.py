@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from threading import get_ident
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from otel_budget.agent.rates import NOTHING_KNOWN, Rate, Worth
 from otel_budget.errors import InvalidValueError, how_to_install
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from decimal import Decimal
     from os import PathLike
+    from types import ModuleType
 
     from otel_budget.agent.price_file import OwnPrice
-    from otel_budget.instrumentation.record import Amounts
+    from otel_budget.instrumentation.tally import Amounts
 
 logger = logging.getLogger("otel_budget")
 
@@ -30,6 +36,12 @@ ENV_PRICES = "OTEL_BUDGET_PRICES"
 _MOST_KNOWN = 1024
 #: Characters. Nothing with a longer name is sold, and none is worth remembering.
 _LONGEST_NAME = 256
+#: Not loaded before a model has to be priced.
+_MODULE: Final = "otel_budget.agent.price_list"
+
+
+#: By thread that is in the middle of loading the price list: what came there and needs it.
+_LOADING: dict[int, deque[Callable[[], object]]] = {}
 
 
 class _Found(NamedTuple):
@@ -109,9 +121,23 @@ class Prices:
             found = self._find(model, provider, tier)
         return found.rate
 
+    @staticmethod
+    def put_off(work: Callable[[], object]) -> bool:
+        """Have something done once the list is loaded, if this thread is in the middle of that.
+
+        Return False if it is not: a signal handler may come there, say.
+        """
+        waiting = _LOADING.get(get_ident()) if _LOADING else None
+        if waiting is None:
+            return False
+        waiting.append(work)
+        return True
+
     def _find(self, model: str, provider: str | None, tier: str | None) -> _Found:
         if len(model) > _LONGEST_NAME or len(provider or "") > _LONGEST_NAME:
             return _NOT_FOUND
+        if get_ident() in _LOADING:
+            return _NOT_FOUND  # not known yet, and not to be remembered
         found = self._own_price(model, provider, tier)
         found = found or self._list_price(model, provider, tier)
         if len(self._known) >= _MOST_KNOWN:
@@ -131,8 +157,7 @@ class Prices:
 
     def _list_price(self, model: str, provider: str | None, tier: str | None) -> _Found:
         try:
-            from otel_budget.agent import price_list
-
+            price_list = _load()
             return _Found(*price_list.look_up(model, provider, self._time(), tier))
         except ImportError as exc:
             self.how_to_install = how_to_install("prices")
@@ -148,6 +173,23 @@ class Prices:
         level = logging.DEBUG if self._failed else logging.WARNING
         self._failed = True
         logger.log(level, text, *values)
+
+
+def _load() -> ModuleType:
+    """Return the module of the price list. The first call loads it, which takes its time."""
+    if _MODULE in sys.modules and get_ident() not in _LOADING:
+        return import_module(_MODULE)
+    waiting = deque[Callable[[], object]]()
+    try:
+        _LOADING[get_ident()] = waiting
+        return import_module(_MODULE)
+    finally:
+        _LOADING.pop(get_ident(), None)
+        for work in waiting:
+            try:
+                work()
+            except InvalidValueError as exc:
+                logger.error("an operation was not counted: %s", exc)  # noqa: TRY400 - the message says it all
 
 
 def prices_of(given: object) -> Prices:

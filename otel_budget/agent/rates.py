@@ -19,7 +19,7 @@ from otel_budget.model.checks import MAX_COUNT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from otel_budget.instrumentation.record import Amounts
+    from otel_budget.instrumentation.tally import Amounts
 
 #: Of a price per million tokens, and of a price per request. The kinds of extras go by their names.
 INPUT, OUTPUT, CACHE_READ, CACHE_WRITE, REASONING, REQUEST = (

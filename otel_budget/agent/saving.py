@@ -108,9 +108,7 @@ class Saving:
                     self.keep_state(state)
                 checkpoint = self._now()
                 path = self._folder.write(checkpoint)
-                with self._record.lock:
-                    self._record.checkpoints += 1
-                    self._record.last_checkpoint_at = checkpoint.written_at
+                self._record.saved(checkpoint.written_at)
         except Exception as exc:  # noqa: BLE001 - a state may raise anything while it is written out
             self._failed(str(exc) or type(exc).__name__)
             return None
@@ -142,8 +140,7 @@ class Saving:
             "session %s: no checkpoint was written%s: %s; the run goes on, earlier checkpoints "
             "are whole", self._record.session_id, where, problem,
         )  # fmt: skip
-        with self._record.lock:
-            self._record.checkpoint_failures += 1
+        self._record.not_saved()
         self._event(semconv.EVENT_CHECKPOINT_FAILED, {semconv.ATTR_CHECKPOINT_ERROR: problem})
 
 

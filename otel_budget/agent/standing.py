@@ -50,6 +50,7 @@ class Standing:
         """
         record, carried = self._record, self._record.carried
         with record.lock:
+            record.settle()
             used: dict[str, Number] = {
                 semconv.DURATION: record.duration(),
                 semconv.TOKENS: carried.tokens + record.tokens,

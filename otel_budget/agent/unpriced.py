@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from otel_budget.agent.prices import Prices
-    from otel_budget.instrumentation.record import Amounts, SessionRecord
+    from otel_budget.instrumentation.record import SessionRecord
+    from otel_budget.instrumentation.tally import Amounts
 
 logger = logging.getLogger("otel_budget")
 

@@ -1,51 +1,52 @@
-"""The counts of one phase and one model, and how money is added up."""
+"""The counts of one phase and one model, and how money is added up.
+
+Whatever the interpreter runs in the middle of an addition (a signal handler, a finalizer, a trace
+function, another greenlet), and wherever an exception from outside ends it: an operation is counted
+whole or not at all. So it is counted by one assignment, of a tuple that is never changed.
+"""
 
 from __future__ import annotations
 
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Final
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from otel_budget.instrumentation.record import Amounts
+    from collections.abc import Iterable
 
 #: Returns the sum of two amounts of money: exactly, whatever decimal context the caller has set. No
 #: function of our own around it, because that would take as long again.
 plus: Final = Context(prec=100, traps=[]).add
 
 
-class Cell:
-    """Counts of one phase and one model. Fields as in ResourceUsage; nothing is counted twice."""
+class Counts(NamedTuple):
+    """Counts of operations. Fields as in ResourceUsage; nothing is counted twice."""
 
-    __slots__ = (
-        "api_calls", "aside_calls", "aside_input", "aside_output", "aside_unspecified",
-        "cache_read_tokens", "cache_write_tokens", "cost_usd",
-        "failed_api_calls", "input_tokens", "output_tokens", "reasoning_tokens",
-        "unknown_calls", "unpriced_calls", "unspecified_tokens",
-    )  # fmt: skip
+    input_tokens: int = 0
+    output_tokens: int = 0
+    unspecified_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    api_calls: int = 0
+    failed_api_calls: int = 0
+    unpriced_calls: int = 0
+    unknown_usage_calls: int = 0
+    estimated_calls: int = 0
+    estimated_tokens: int = 0
+    aside_calls: int = 0
+    """Of the above, what says nothing about the usual use of a call: failed and unknown calls,
+    estimates, what is no call."""
+    aside_input: int = 0
+    aside_output: int = 0
+    aside_unspecified: int = 0
+    cost_usd: Decimal = Decimal(0)
 
-    def __init__(self) -> None:
-        """Begin at zero."""
-        self.unspecified_tokens = 0
-        self.input_tokens = 0
-        self.output_tokens = 0
-        self.cache_read_tokens = 0
-        self.cache_write_tokens = 0
-        self.reasoning_tokens = 0
-        self.api_calls = 0
-        self.failed_api_calls = 0
-        self.unpriced_calls = 0
-        self.unknown_calls = 0
-        self.cost_usd = Decimal(0)
-        # Of the above, what says nothing about the usual use of a call: failed and unknown calls,
-        # estimates, what is no call.
-        self.aside_calls = self.aside_input = self.aside_output = self.aside_unspecified = 0
-
-    def set_aside(self, amounts: Amounts) -> None:
-        """Keep an operation that was added out of the usual use of a call."""
-        self.aside_calls += amounts.api_call
-        self.aside_input += amounts.input_tokens
-        self.aside_output += amounts.output_tokens
-        self.aside_unspecified += amounts.tokens - amounts.input_tokens - amounts.output_tokens
+    @property
+    def tokens(self) -> int:
+        """All tokens."""
+        return self.input_tokens + self.output_tokens + self.unspecified_tokens
 
     def usual_tokens(self) -> tuple[int, int, int]:
         """Return input, output and unspecified tokens of the calls that are not aside."""
@@ -55,16 +56,40 @@ class Cell:
             self.unspecified_tokens - self.aside_unspecified,
         )
 
-    def absorb(self, other: Cell) -> None:
-        """Add another cell's counts."""
-        self.unspecified_tokens += other.unspecified_tokens
-        self.input_tokens += other.input_tokens
-        self.output_tokens += other.output_tokens
-        self.cache_read_tokens += other.cache_read_tokens
-        self.cache_write_tokens += other.cache_write_tokens
-        self.reasoning_tokens += other.reasoning_tokens
-        self.api_calls += other.api_calls
-        self.failed_api_calls += other.failed_api_calls
-        self.unpriced_calls += other.unpriced_calls
-        self.unknown_calls += other.unknown_calls
-        self.cost_usd = plus(self.cost_usd, other.cost_usd)
+    def and_of(self, other: Counts) -> Counts:
+        """Return both together."""
+        mine, others = self[:-1], other[:-1]
+        return Counts._make((*map(add, mine, others), plus(self.cost_usd, other.cost_usd)))
+
+
+NOTHING: Final = Counts()
+
+
+def summed(counts: Iterable[Counts]) -> Counts:
+    """Return all of them together."""
+    every = list(counts)
+    return reduce(Counts.and_of, every) if every else NOTHING
+
+
+class Cell:
+    """The counts of one phase and one model."""
+
+    __slots__ = ("counts", "plain")
+
+    def __init__(self) -> None:
+        """Begin at zero."""
+        self.counts = NOTHING
+        self.plain = 0, 0
+        """Beside them, tokens that are not told apart, and calls without a price: the common case,
+        to be counted by itself."""
+
+    def read(self) -> Counts:
+        """Return all of it."""
+        counts, (tokens, calls) = self.counts, self.plain
+        if not tokens and not calls:
+            return counts
+        return counts._replace(
+            unspecified_tokens=counts.unspecified_tokens + tokens,
+            api_calls=counts.api_calls + calls,
+            unpriced_calls=counts.unpriced_calls + calls,
+        )

@@ -24,7 +24,7 @@ from otel_budget.instrumentation import process_metrics
 from otel_budget.instrumentation.families import session_families
 from otel_budget.instrumentation.forked import in_child
 from otel_budget.instrumentation.merge import merged
-from otel_budget.instrumentation.record import FOLDED
+from otel_budget.instrumentation.tally import FOLDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

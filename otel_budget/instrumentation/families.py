@@ -11,15 +11,15 @@ from prometheus_client.samples import Sample
 
 from otel_budget import semconv
 from otel_budget._version import __version__
-from otel_budget.instrumentation.cell import plus
+from otel_budget.instrumentation.cell import Counts, plus, summed
 from otel_budget.model.limits import LIMIT_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from otel_budget.instrumentation.cell import Cell
     from otel_budget.instrumentation.record import SessionRecord
 
+_Key = tuple[str, str]
 _UNITS = semconv.RESOURCE_UNITS
 _TOTALS = (
     (semconv.SESSION_TOKENS, "tokens"),
@@ -28,6 +28,8 @@ _TOTALS = (
     (semconv.UNPRICED_CALLS, "unpriced_calls"),
     (semconv.UNKNOWN_USAGE_CALLS, "unknown_usage_calls"),
     (semconv.ESTIMATED_CALLS, "estimated_calls"),
+)
+_SAVED = (
     (semconv.CHECKPOINTS, "checkpoints"),
     (semconv.CHECKPOINT_FAILURES, "checkpoint_failures"),
 )
@@ -67,20 +69,24 @@ def session_families(groups: Sequence[Sequence[SessionRecord]]) -> Iterator[Metr
     families = _Families()
     for records in groups:
         with ExitStack() as locks:
-            for record in records:  # so that the parts sum up to the totals
+            for record in records:
                 locks.enter_context(record.lock)
-            _totals(families, records)
-            _breakdown(families, records)
+                record.settle()
+            cells = _cells(records)
+            _totals(families, records, summed(cells.values()))
+            _breakdown(families, records[0].session_id, cells)
             _facts(families, records)  # a state that says "over" goes with the last counts
             _limits(families, records)  # and so does a progress
     families.put(semconv.BUILD_INFO, {semconv.VERSION: __version__}, 1.0)
     yield from (family for family in families.by_name.values() if family.samples)
 
 
-def _totals(families: _Families, records: Sequence[SessionRecord]) -> None:
+def _totals(families: _Families, records: Sequence[SessionRecord], counts: Counts) -> None:
     sid = {semconv.SESSION_ID: records[0].session_id}
     for metric, field in _TOTALS:
-        families.put(metric, sid, float(_sum(getattr(record, field) for record in records)))
+        families.put(metric, sid, float(getattr(counts, field)))
+    for metric, field in _SAVED:
+        families.put(metric, sid, float(sum(getattr(record, field) for record in records)))
     # The first record began the group: what a later one carried over is the first one's own count.
     carried = records[0].carried
     for resource, field in _CARRIED:
@@ -91,25 +97,24 @@ def _totals(families: _Families, records: Sequence[SessionRecord]) -> None:
         families.put(semconv.CARRIED_OVER, labels, carried.active_seconds)
 
 
-def _breakdown(families: _Families, records: Sequence[SessionRecord]) -> None:
+def _breakdown(families: _Families, session_id: str, cells: Mapping[_Key, Counts]) -> None:
     """Break the totals down; a part that is 0 has no series."""
     put = families.put
-    for (phase, model), cells in _merged(records).items():
+    for (phase, model), counts in cells.items():
         base = {
-            semconv.SESSION_ID: records[0].session_id,
+            semconv.SESSION_ID: session_id,
             semconv.PHASE: phase,
             semconv.MODEL: model,
         }
         for metric, label, value, field in _PARTS:
-            if total := sum(getattr(cell, field) for cell in cells):
+            if total := getattr(counts, field):
                 put(metric, {**base, label: value}, float(total))
-        failed = sum(cell.failed_api_calls for cell in cells)
-        succeeded = sum(cell.api_calls for cell in cells) - failed
-        for outcome, calls in (("ok", succeeded), ("error", failed)):
+        failed = counts.failed_api_calls
+        for outcome, calls in (("ok", counts.api_calls - failed), ("error", failed)):
             if calls:
                 put(semconv.PHASE_API_CALLS, {**base, semconv.OUTCOME: outcome}, float(calls))
-        if cost := _sum(cell.cost_usd for cell in cells):
-            put(semconv.PHASE_COST, base, float(cost))
+        if counts.cost_usd:
+            put(semconv.PHASE_COST, base, float(counts.cost_usd))
 
 
 def _sum(values: Iterable[int | Decimal]) -> int | Decimal:
@@ -119,12 +124,14 @@ def _sum(values: Iterable[int | Decimal]) -> int | Decimal:
     return total
 
 
-def _merged(records: Sequence[SessionRecord]) -> dict[tuple[str, str], list[Cell]]:
-    merged: dict[tuple[str, str], list[Cell]] = {}
+def _cells(records: Sequence[SessionRecord]) -> dict[_Key, Counts]:
+    """Return what each phase and model has: read once, so that the parts sum up to the totals."""
+    cells: dict[_Key, Counts] = {}
     for record in records:
-        for key, cell in record.cells.items():
-            merged.setdefault(key, []).append(cell)
-    return merged
+        for key, cell in list(record.cells.items()):
+            known = cells.get(key)
+            cells[key] = cell.read() if known is None else known.and_of(cell.read())
+    return cells
 
 
 def _facts(families: _Families, records: Sequence[SessionRecord]) -> None:

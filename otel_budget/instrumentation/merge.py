@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.instrumentation.cell import Cell, plus
+from otel_budget.instrumentation.cell import Cell
 from otel_budget.instrumentation.record import SessionRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_SUMS = (
-    "tokens", "api_calls", "failed_api_calls", "unknown_usage_calls", "unpriced_calls",
-    "estimated_calls", "estimated_tokens",
-    "checkpoints", "checkpoint_failures",
-)  # fmt: skip
 
 
 def merged(records: Sequence[SessionRecord]) -> SessionRecord:
@@ -25,11 +19,12 @@ def merged(records: Sequence[SessionRecord]) -> SessionRecord:
     )
     for record in records:
         with record.lock:
-            for name in _SUMS:
-                setattr(total, name, getattr(total, name) + getattr(record, name))
-            total.cost_usd = plus(total.cost_usd, record.cost_usd)
+            total.checkpoints += record.checkpoints
+            total.checkpoint_failures += record.checkpoint_failures
             for key, cell in record.cells.items():
-                total.cells.setdefault(key, Cell()).absorb(cell)
+                sums = total.cells.setdefault(key, Cell())
+                sums.counts = sums.counts.and_of(cell.read())
+    total.mend()
     total.started_at = min(record.started_at for record in records)
     total.incarnation_at = min(record.incarnation_at for record in records)
     total.close(first.state)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections import defaultdict
+from collections import defaultdict, deque
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -20,14 +20,14 @@ from otel_budget import semconv
 from otel_budget._version import __version__
 from otel_budget.instrumentation.cell import plus
 from otel_budget.instrumentation.labels import LabelCap
-from otel_budget.instrumentation.record import FOLDED
+from otel_budget.instrumentation.tally import FOLDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from opentelemetry.metrics import CallbackOptions, Meter
 
-    from otel_budget.instrumentation.cell import Cell
+    from otel_budget.instrumentation.cell import Counts
     from otel_budget.instrumentation.record import SessionRecord
 
 Key = tuple[tuple[str, str], ...]
@@ -49,6 +49,8 @@ class ProcessUsage:
         self._cap = LabelCap(FOLDED)
         self._live: dict[int, SessionRecord] = {}
         self._retired: Sums = _no_sums()
+        self._ending: deque[SessionRecord] = deque()
+        self._adding = False
 
     def add(self, record: SessionRecord) -> None:
         """Count a run from now on."""
@@ -56,10 +58,20 @@ class ProcessUsage:
             self._live[id(record)] = record
 
     def retire(self, record: SessionRecord) -> None:
-        """Keep what a run used; the record itself is no longer needed."""
+        """Keep what a run used; the record itself is no longer needed.
+
+        A run that ends in the middle of that, in a signal handler, is added after it.
+        """
         with self._lock:
-            if self._live.pop(id(record), None) is not None:
-                self._sum(record, self._retired)
+            if self._live.pop(id(record), None) is None:
+                return
+            self._ending.append(record)
+            while self._ending and not self._adding:
+                self._adding = True
+                try:
+                    self._sum(self._ending.popleft(), self._retired)
+                finally:
+                    self._adding = False
 
     def sums(self, metric: semconv.Metric) -> list[tuple[dict[str, str], int | Decimal]]:
         """Return labels and sum of each series of one of the usage metrics."""
@@ -101,28 +113,29 @@ class ProcessUsage:
     def _sum(self, record: SessionRecord, into: Sums) -> None:
         admit = self._cap.admit
         own = tuple((label, admit(label, value)) for label, value in record.labels.items())
-        with record.lock:  # throughout: half of a failed call would look like one that succeeded
-            for (_, model), cell in record.cells.items():
-                _add(cell, (*own, (semconv.MODEL, admit(semconv.MODEL, model))), into)
+        with record.lock:
+            record.settle()
+            for (_, model), cell in list(record.cells.items()):
+                _add(cell.read(), (*own, (semconv.MODEL, admit(semconv.MODEL, model))), into)
 
 
-def _add(cell: Cell, base: Key, into: Sums) -> None:
+def _add(counts: Counts, base: Key, into: Sums) -> None:
     for token_type in ("input", "output", semconv.UNSPECIFIED):
-        if tokens := getattr(cell, f"{token_type}_tokens"):
+        if tokens := getattr(counts, f"{token_type}_tokens"):
             into[semconv.USAGE_TOKENS.name][*base, (semconv.TOKEN_TYPE, token_type)] += tokens
-    failed = cell.failed_api_calls
-    for outcome, calls in (("ok", cell.api_calls - failed), ("error", failed)):
+    failed = counts.failed_api_calls
+    for outcome, calls in (("ok", counts.api_calls - failed), ("error", failed)):
         if calls:
             into[semconv.USAGE_API_CALLS.name][*base, (semconv.OUTCOME, outcome)] += calls
     for detail in ("cache_read", "cache_write", "reasoning"):
-        if tokens := getattr(cell, f"{detail}_tokens"):
+        if tokens := getattr(counts, f"{detail}_tokens"):
             into[semconv.USAGE_TOKEN_DETAILS.name][*base, (semconv.DETAIL, detail)] += tokens
-    if cell.cost_usd:
+    if counts.cost_usd:
         costs = into[semconv.USAGE_COST.name]
-        costs[base] = plus(Decimal(costs[base]), cell.cost_usd)
-    if cell.api_calls:  # at 0, too: Prometheus sees no increase in a series that begins at 1
-        into[semconv.USAGE_UNPRICED_CALLS.name][base] += cell.unpriced_calls
-        into[semconv.USAGE_UNKNOWN_CALLS.name][base] += cell.unknown_calls
+        costs[base] = plus(Decimal(costs[base]), counts.cost_usd)
+    if counts.api_calls:  # at 0, too: Prometheus sees no increase in a series that begins at 1
+        into[semconv.USAGE_UNPRICED_CALLS.name][base] += counts.unpriced_calls
+        into[semconv.USAGE_UNKNOWN_CALLS.name][base] += counts.unknown_usage_calls
 
 
 def _no_sums() -> Sums:

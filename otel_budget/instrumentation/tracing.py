@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
-    from otel_budget.instrumentation.record import Amounts
+    from otel_budget.instrumentation.tally import Amounts
     from otel_budget.model.usage import ResourceUsage
     from otel_budget.model.verdict import ResourceState, Verdict
 

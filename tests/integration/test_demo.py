@@ -18,7 +18,7 @@ from otel_budget.cli import main
 from otel_budget.demo import scenario, service, trace
 from otel_budget.demo.screen import bars
 from otel_budget.instrumentation.checkpoint import CheckpointFolder
-from otel_budget.instrumentation.record import Amounts
+from otel_budget.instrumentation.tally import Amounts
 from otel_budget.testing import stop_verdict
 from tests.ports import free_port
 from tests.processes import sidecar, until

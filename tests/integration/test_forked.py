@@ -25,7 +25,7 @@ from otel_budget import ResourceLimits, ResourceMonitor, semconv, serve_metrics
 from otel_budget.instrumentation import automatic
 from otel_budget.instrumentation.at_exit import LEFT_BEHIND
 from otel_budget.instrumentation.exposition import SESSIONS
-from otel_budget.instrumentation.record import FOLDED
+from otel_budget.instrumentation.tally import FOLDED
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),

@@ -124,7 +124,7 @@ def test_a_thousand_tasks_count_exactly_each_into_its_own_phase() -> None:
     asyncio.run(everybody())
     check(monitor, 1000 * 120, 1000 * 20, Decimal(0))
     by_phase = {
-        phase: cell.unspecified_tokens for (phase, _), cell in monitor._record.cells.items()
+        phase: cell.read().unspecified_tokens for (phase, _), cell in monitor._record.cells.items()
     }
     assert by_phase == {"unspecified": 0, **{f"phase-{n}": 12_000 for n in range(10)}}
     monitor.close(timeout=0)

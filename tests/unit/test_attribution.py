@@ -12,7 +12,7 @@ import pytest
 from otel_budget import ResourceMonitor, semconv
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.labels import MAX_LENGTH, MAX_VALUES
-from otel_budget.instrumentation.record import FOLDED
+from otel_budget.instrumentation.tally import FOLDED
 from tests.monitors import Make
 
 
@@ -20,7 +20,9 @@ def tokens_by_phase(monitor: ResourceMonitor) -> dict[str, int]:
     """Return tokens by phase, without those that have none."""
     found: dict[str, int] = {}
     for (phase, _), cell in monitor._record.cells.items():
-        tokens = cell.unspecified_tokens + cell.input_tokens + cell.output_tokens
+        tokens = (
+            cell.read().unspecified_tokens + cell.read().input_tokens + cell.read().output_tokens
+        )
         if tokens:
             found[phase] = found.get(phase, 0) + tokens
     return found
@@ -45,7 +47,7 @@ def test_a_phase_counts_what_is_recorded_inside_it(make: Make) -> None:
         monitor.record_operation(16)
     monitor.record_operation(32)
     assert tokens_by_phase(monitor) == {"unspecified": 33, "plan": 18, "look up": 12}
-    assert monitor._record.cells["look up", "m"].unspecified_tokens == 8
+    assert monitor._record.cells["look up", "m"].read().unspecified_tokens == 8
 
 
 def test_a_thread_without_a_context_counts_into_the_phase_entered_last(make: Make) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from otel_budget import InvalidValueError, Prices, Reason
-from otel_budget.instrumentation.record import Amounts
+from otel_budget.instrumentation.tally import Amounts
 from otel_budget.model.extras import Extras, extras_of, tier_of
 from tests.monitors import Make
 

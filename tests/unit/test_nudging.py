@@ -19,7 +19,8 @@ from otel_budget import ResourceLimits, semconv
 from otel_budget.agent.marks import SidecarMarks
 from otel_budget.enforcement.address import SidecarAddress
 from otel_budget.enforcement.nudge import Nudger, look
-from otel_budget.instrumentation.record import Amounts, SessionRecord
+from otel_budget.instrumentation.record import SessionRecord
+from otel_budget.instrumentation.tally import Amounts
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.usage import Number, ResourceUsage

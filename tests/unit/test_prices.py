@@ -13,7 +13,7 @@ import pytest
 
 from otel_budget import Prices
 from otel_budget.agent import price_list, prices
-from otel_budget.instrumentation.record import Amounts
+from otel_budget.instrumentation.tally import Amounts
 from tests.monitors import Make
 
 #: 1,000 in, 500 of them cached and 100 written to the cache; 100 out.

@@ -12,7 +12,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from otel_budget import ResourceMonitor, semconv
 from otel_budget.instrumentation.labels import MAX_VALUES
 from otel_budget.instrumentation.process_metrics import ProcessUsage
-from otel_budget.instrumentation.record import FOLDED
+from otel_budget.instrumentation.tally import FOLDED
 from tests.monitors import Make
 
 

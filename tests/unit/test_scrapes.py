@@ -13,7 +13,8 @@ from otel_budget import ResourceLimits, semconv
 from otel_budget.instrumentation import exposition
 from otel_budget.instrumentation.exposition import LINGER, MAX_SCRAPED, MAX_UNSCRAPED
 from otel_budget.instrumentation.exposition import SessionCollector as Collector
-from otel_budget.instrumentation.record import Amounts, SessionRecord
+from otel_budget.instrumentation.record import SessionRecord
+from otel_budget.instrumentation.tally import Amounts
 from otel_budget.testing import FakeClock
 
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otel_budget import BudgetExceeded, LimitStatus, ResourceLimits, ResourceMonitor, Verdict
 from otel_budget.instrumentation.exposition import SESSIONS
-from otel_budget.instrumentation.record import Amounts
+from otel_budget.instrumentation.tally import Amounts
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.reading import Reading
 from otel_budget.policy.judge import Rules, judge_balance
