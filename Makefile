@@ -66,8 +66,8 @@ MEASURE = @rm -f build/figures.jsonl; mkdir -p build; \
 	OTEL_BUDGET_FULL=1 OTEL_BUDGET_FIGURES=build/figures.jsonl
 TAKE_UP = @$(BIN)/python docs/reliability.py build/figures.jsonl && $(BIN)/python docs/generate.py
 
-# Dashboards, alert rules and provisioning, out of the code in grafana/. RUNBOOKS=URL names the page of
-# runbooks that alerts are to link to, for it is yours to say where that is.
+# Dashboards, alert rules and provisioning, out of the code in grafana/. RUNBOOKS=URL is the address of
+# your copy of docs/runbooks.md, for alerts to link to.
 grafana: $(VENV)/.dev
 	$(BIN)/python -m grafana $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
 

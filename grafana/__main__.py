@@ -1,8 +1,8 @@
 """Write what the dashboards and the alerts generate; with --check, say what is out of date.
 
-Run from the repository: ``python -m grafana [--check] [--runbooks URL]``. Alerts have the path of
-their runbook in the repository; with the URL of a page that their readers reach they have a
-``runbook_url`` as well, which Grafana and others show as a link.
+Run from the repository: ``python -m grafana [--check] [--runbooks URL]``. Alerts name the path of
+their runbook in the repository; with the URL of that page they have a ``runbook_url`` as well,
+which Grafana and other tools show as a link.
 """
 
 from __future__ import annotations

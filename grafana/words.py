@@ -16,8 +16,8 @@ RUNBOOKS = "docs/runbooks.md"
 def where_to_read(condition: Condition, runbooks: str) -> dict[str, str]:
     """Return the annotations that name its runbook.
 
-    runbooks: URL of the page where its readers have it, as ``runbook_url``, by which Grafana and
-    others show a link, wants it; without one there is only the path in the repository.
+    runbooks: URL of the page; becomes ``runbook_url``, which Grafana and other tools show as a
+    link. Without one there is only the path in the repository.
     """
     anchor = condition.name.lower()
     found = {"runbook": f"{RUNBOOKS}#{anchor}"}

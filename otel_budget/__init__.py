@@ -27,7 +27,7 @@ from otel_budget.model.limits import ResourceLimits
 from otel_budget.model.usage import ResourceUsage
 from otel_budget.model.verdict import Action, LimitCheckResult, LimitStatus, Reason, Verdict
 
-# What an agent logs goes through this one: a call that is refused again and again fills no log.
+# A call that fails again and again must not fill the log of the program it is made in.
 logging.getLogger("otel_budget").addFilter(LineFilter())
 
 __all__ = [

@@ -89,19 +89,19 @@ examples:
   otel-budget doctor --register targets              it reads targets/*.json (file_sd)
   otel-budget doctor --metrics http://127.0.0.1:9500/metrics       the page of a run elsewhere
   otel-budget doctor --prometheus http://127.0.0.1:9090 --timeout 90"""
-_HEALTH_EPILOG = f"""Asks where `listen` in its configuration says, whatever the port, with TLS or
-without; a token is not needed. With client certificates the handshake is what is tried, unless
-OTEL_BUDGET_SIDECAR_CLIENT_CERTIFICATE names one. Without --config it asks as the first process of
-the container was told to listen, else 127.0.0.1:9465.
+_HEALTH_EPILOG = f"""Asks at the address that `listen` in the configuration gives, with or without
+TLS. It needs no token. Where client certificates are required and
+OTEL_BUDGET_SIDECAR_CLIENT_CERTIFICATE does not name one, it only tries the TLS handshake. Without
+--config it uses the arguments of the container's first process, or else 127.0.0.1:9465.
 
 exit status:
-  {EXIT_CONTINUE}  it answers
-  {EXIT_FAILED}  it does not, or not well
+  {EXIT_CONTINUE}  healthy, or ready with --ready
+  {EXIT_FAILED}  not, or no answer within --timeout
   {EXIT_USAGE}  wrong usage
 
 examples:
-  otel-budget health                                 a container's health check
-  otel-budget health --config sidecar.yaml --ready   did it read its source?
+  otel-budget health                                 as a container's health check
+  otel-budget health --config sidecar.yaml --ready   has it read its source?
   otel-budget health --config sidecar.yaml --timeout 30      wait until it answers"""
 _READ_EPILOG = f"""Without --preset the program is recognised by the metrics it shows.
 
@@ -211,12 +211,14 @@ def _add_check(chosen: _Commands, run: Command) -> None:
 
 
 def _add_health(chosen: _Commands, run: Command) -> None:
-    text = "ask the sidecar of this machine, or container, whether it is well"
+    text = "check that the sidecar of this machine, or container, is healthy"
     health = _add(chosen, "health", run, text, _HEALTH_EPILOG)
-    health.add_argument("--config", metavar="FILE", help="the configuration it runs with")
-    health.add_argument("--ready", action="store_true", help="ask whether its source was read, too")
+    health.add_argument("--config", metavar="FILE", help="the configuration that it runs with")
+    health.add_argument(
+        "--ready", action="store_true", help="check that it has read its source as well"
+    )
     health.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS",
-                        help="how long it may take to be well (2)")  # fmt: skip
+                        help="how long to wait for it (2)")  # fmt: skip
 
 
 def _where(command: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
-"""Whether a sidecar answers: what a container, a probe or a unit asks, with its own configuration.
+"""Check that a sidecar is healthy, at the address its own configuration gives.
 
-Of the configuration only ``listen`` is read. A file that was spoiled since the start is no reason
-to call a sidecar ill that goes on with the one before.
+Only ``listen`` is read of the configuration. A file that was broken after the start does not make a
+sidecar unhealthy: it goes on with the configuration it has.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HEALTHY: Final = "/-/healthy"
 READY: Final = "/-/ready"
 #: The command line of a container's first process, which its image's CMD made, or its user.
 FIRST_PROCESS: Final = Path("/proc/1/cmdline")
-_PROGRAM: Final = "otel-budget"
+_PROGRAM: Final = ("otel-budget", "otel_budget")  # the command, and python -m
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what is listened on
 _PAUSE: Final = 0.1
 
@@ -75,10 +75,10 @@ class Listening:
 
 
 def places(config: str | None, listen: str | None, default: str) -> tuple[list[Listening], str]:
-    """Return where a sidecar with these arguments listens, and what is wrong with its file, if any.
+    """Return where a sidecar with these arguments listens, and what is wrong with its file.
 
-    If its file is spoiled that is the default address, with TLS or without: the sidecar goes on,
-    and must not be called ill for it.
+    If the file cannot be read it is the default address, with or without TLS: a broken file does
+    not make a running sidecar unhealthy.
     """
     try:
         if config is not None:
@@ -95,13 +95,13 @@ def told_first_process(found: bytes) -> list[str] | None:
     """
     words = [word.decode("utf-8", "replace") for word in found.split(b"\0")]
     for place, word in enumerate(words[:-1]):
-        if Path(word).name == _PROGRAM and words[place + 1] == "sidecar":
+        if Path(word).name in _PROGRAM and words[place + 1] == "sidecar":
             return [word for word in words[place + 1 :] if word]
     return None
 
 
 def wait_until_well(found: Sequence[Listening], path: str, timeout: float) -> None:
-    """Return once one of these answers well. Raises NotHealthyError after ``timeout`` seconds."""
+    """Return once one of them is healthy. Raises NotHealthyError after ``timeout`` seconds."""
     end = time.monotonic() + timeout
     while True:
         problems = []
@@ -128,7 +128,7 @@ def _ask(where: Listening, path: str, timeout: float) -> None:
             connection.connect()
         except ssl.SSLError:
             if only_handshake:
-                return  # it said that it wants one: the process is there, and at work
+                return  # it refused us for want of a certificate: the process is there and works
             raise
         if only_handshake:
             return
@@ -142,8 +142,7 @@ def _ask(where: Listening, path: str, timeout: float) -> None:
 def _connection(where: Listening, files: Credentials, timeout: float) -> http.client.HTTPConnection:
     if not where.secure:
         return http.client.HTTPConnection(where.host, where.port, timeout=timeout)
-    # It is asked by an address of this machine, which its certificate need not name, and is told
-    # nothing.
+    # The certificate need not name this machine's own address, and no credential is sent.
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,8 +1,8 @@
-"""How many lines each speaker may write into the log, and all of them together.
+"""How many log lines each speaker may write, and all speakers together.
 
-What is wrong with one target must not fill the disk, nor drown what is said of another: each has
-lines of its own, a burst and then one at times. Once all together have used up theirs, each still
-has one now and then. Whoever holds a line back counts it; the next one says how many there were.
+One target must neither fill the disk nor drown what is said about another: each has an allowance, a
+burst and then one line at intervals. When the shared allowance is used up, a speaker that has been
+quiet still gets a line. Lines that are held back are counted, and the next one says how many.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class _Purse:
 
 
 class LineBudget:
-    """Says of each line whether it may be written."""
+    """Decides for each line whether it may be written."""
 
     def __init__(self, clock: Clock = time.monotonic, about: Rate = ABOUT) -> None:
-        """Nobody has said anything yet. about: what one subject has."""
+        """Start with every allowance full. about: the allowance of one subject."""
         self._clock, self._rate = clock, about
         self._about: OrderedDict[str, _Purse] = OrderedDict()
         self._speakers: OrderedDict[str, _Purse] = OrderedDict()
@@ -99,24 +99,24 @@ class LineBudget:
 
 
 class LineFilter(logging.Filter):
-    """Holds back what a logger, or a handler, is told again and again of one subject.
+    """Hold back lines that are repeated about one subject, for a logger or a handler.
 
-    The subject of a line is its first argument, such as a session id. What was counted already,
-    by ``Lines``, passes: its text is its only argument. No lock is held: a fork, or a signal, may
-    come in the middle; the worst of two threads at once is a line more.
+    The subject of a line is its first argument, such as a session id. Lines of ``Lines`` have been
+    counted there and pass: their text is their only argument. There is no lock, because a fork or a
+    signal handler may come at any point; two threads at once cost an extra line at worst.
     """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
-        """Have let nothing pass yet."""
+        """Start with every allowance full."""
         super().__init__()
         self._clock, self._budget = clock, LineBudget(clock)
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Fill every allowance again."""
         self._budget = LineBudget(self._clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a line may be written; one that may not is one at DEBUG."""
+        """Tell whether a line may be written; one that is held back becomes a DEBUG line."""
         if record.levelno <= logging.DEBUG or record.msg == "%s":
             return True
         first = record.args[0] if isinstance(record.args, tuple) and record.args else ""

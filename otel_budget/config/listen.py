@@ -62,9 +62,9 @@ class ListenConfig(Section):
     tls: TlsConfig | None = None
     limits: ClientLimitsConfig = Field(default_factory=ClientLimitsConfig)
     allowed_hosts: tuple[HostName, ...] = ()
-    """Names by which a proxy asks, where otherwise only those of the loopback interface may be."""
+    """Further names to answer to, where only those of the loopback interface are accepted."""
     trusted_proxies: tuple[Network, ...] = ()
-    """Whose X-Forwarded-For says which client it is that ``limits`` hold for."""
+    """Addresses and networks whose X-Forwarded-For names the client that ``limits`` apply to."""
     allow_unauthenticated: YesOrNo = False
     """Serve on an address that others reach without asking who they are."""
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Lines about one kind from one client: who knocks a thousand times a second fills no disk, and
-#: hides nobody else who is refused for the same reason.
+#: Lines for each reason and client: a client that tries a thousand times a second neither fills the
+#: disk nor hides another one that is refused for the same reason.
 QUIET: Final = Rate(1, 60.0)
 _WORDS: Final = {
     "token": "the token was wrong, or there was none",

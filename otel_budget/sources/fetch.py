@@ -51,8 +51,8 @@ _HERE: Final = ("127.0.0.1", "::1", "localhost")
 class FetchError(OtelBudgetError):
     """Say why a request gave nothing; for people, without credentials.
 
-    unquoted: the same without what was answered, which may be for nobody's log: the address of a
-    target may be one that others gave.
+    unquoted: the same without any of the answer, which does not belong in a log: the address of a
+    target may come from somebody else.
     """
 
     def __init__(self, problem: str, unquoted: str | None = None) -> None:

@@ -63,7 +63,7 @@ class PageLimits(NamedTuple):
 class ExpositionError(OtelBudgetError):
     """Say why a page cannot be read as an exposition.
 
-    unquoted: the same without what the page says, which may be no agent's, and not for a log.
+    unquoted: the same without any of the page, which may not be an agent's and not be for a log.
     """
 
     def __init__(self, problem: str, unquoted: str | None = None) -> None:

@@ -115,6 +115,7 @@ def test_a_file_that_is_gone_is_said_and_the_default_address_asked(
     [
         ("/opt/bin/python /opt/bin/otel-budget sidecar --config /x.yaml", "--config /x.yaml"),
         ("/sbin/docker-init -- otel-budget sidecar --listen 0.0.0.0:1", "--listen 0.0.0.0:1"),
+        ("python -m otel_budget sidecar --config /y.yaml", "--config /y.yaml"),
         ("/pause", None),
         ("otel-budget demo --sidecar http://sidecar", None),
     ],
