@@ -461,12 +461,16 @@ class Ledger:
     def _is_down(self, account: Account) -> bool:
         """Tell whether all targets of a run give nothing."""
         return all(
-            self._trouble.get(target) is Reason.SOURCE_ERROR or self.whereabouts.is_down(target)
+            self._trouble_of(target) is Reason.SOURCE_ERROR or self.whereabouts.is_down(target)
             for target in account.targets
         )
 
     def _trouble_at(self, target: str) -> Reason | None:
-        return self._trouble.get(target) or self._trouble.get("")
+        return self._trouble_of(target) or self._trouble.get("")
+
+    def _trouble_of(self, target: str) -> Reason | None:
+        """Return the trouble that a target has by itself."""
+        return self._trouble.get(target) or self._trouble.get(plain_target(target))
 
     def _is_over(
         self,

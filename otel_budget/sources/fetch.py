@@ -45,6 +45,15 @@ _AGENT: Final = f"otel-budget/{__version__}"
 #: Pieces of an answer, of 256 KB at most, after which others have their turn.
 _PIECES_A_TURN: Final = 4
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+#: How servers say that they do not answer this query.
+_REFUSALS: Final = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+    }
+)
 _HERE: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -59,6 +68,10 @@ class FetchError(OtelBudgetError):
         """Keep both."""
         super().__init__(problem)
         self.unquoted = problem if unquoted is None else unquoted
+
+
+class RefusedError(FetchError):
+    """Say that what was asked for cannot be answered: less of it may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +202,8 @@ class Fetcher:
             return FetchError(said)
         words = one_line(body.decode("utf-8", "replace"))
         kind = ", ".join(_values(head, "content-type")) or "no type"
-        return FetchError(
+        refusal = RefusedError if answer.status_code in _REFUSALS else FetchError
+        return refusal(
             one_line(f"{said}: {words}" if words else said),
             one_line(f"{said} ({kind}, {len(body):,} bytes)"),
         )
@@ -202,7 +216,7 @@ class Fetcher:
             for piece in unpack.feed(bytes(event.data)):
                 size += len(piece)
                 if max(size, connection.received) > self._limit:
-                    raise FetchError(f"its answer is larger than {self._limit:,} bytes")
+                    raise RefusedError(f"its answer is larger than {self._limit:,} bytes")
                 pieces.append(piece)
                 if len(pieces) % _PIECES_A_TURN == 0:
                     await asyncio.sleep(0)

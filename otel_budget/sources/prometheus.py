@@ -13,8 +13,10 @@ would lie in the future is taken to be of the moment it was asked for.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -22,16 +24,16 @@ from otel_budget import semconv
 from otel_budget.model.bindings import Bindings
 from otel_budget.model.reading import Problem, Reading, SessionReading, plain_target
 from otel_budget.model.verdict import Reason
+from otel_budget.sources import promql
 from otel_budget.sources.answers import SessionAnswers
-from otel_budget.sources.assemble import NEEDED
 from otel_budget.sources.bound import Unmatched, bindings_of, others_only
+from otel_budget.sources.culprits import Culprits, without
 from otel_budget.sources.dates import Dates
-from otel_budget.sources.fetch import Access, Fetcher, FetchError
+from otel_budget.sources.fetch import Access, Fetcher, FetchError, RefusedError
 from otel_budget.sources.notices import Notices
-from otel_budget.sources.query import AnswerError, parse_answer
+from otel_budget.sources.query import AnswerError, QueryRefusedError, parse_answer
 from otel_budget.sources.selection import Selection
 from otel_budget.sources.target_labels import LabelBinding, claimed, labelled, of_place
-from otel_budget.sources.vector import ANSWERS, MARK, NAME, SAMPLED, UP, judged
 from otel_budget.workers import Workers
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from otel_budget.model.preset import Preset
     from otel_budget.sources.answers import Taken
     from otel_budget.sources.base import Clock
+    from otel_budget.sources.culprits import LeftOut
     from otel_budget.sources.query import Point
     from otel_budget.sources.vector import Found, Run
 
@@ -51,6 +54,8 @@ _USUAL_SPACING: Final = 60.0
 #: Seconds without an answer, or with no target in it, after which a server that was away may have
 #: forgotten its targets until it has scraped them again. It looks back for some minutes.
 _FORGOTTEN_AFTER: Final = 60.0
+#: How the answer to a query begins that is refused with HTTP 200.
+_ERROR: Final = re.compile(rb'\s*\{\s*"status"\s*:\s*"error"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +95,12 @@ class PrometheusSource:
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit)
         self._url = settings.url.rstrip("/") + "/api/v1/query"
         self._form = {
-            "query": _query(settings.matchers, settings.preset),
+            "query": promql.whole(settings.matchers, settings.preset),
             "timeout": f"{settings.timeout:g}",
             # VictoriaMetrics answers as of half a minute ago without it; others pass it over.
             "nocache": "1",
         }
+        self._culprits = Culprits()
         self._answers = SessionAnswers(settings.preset, settings.replica_labels)
         self._threads = Workers("answers")
         self._dates: Dates[Run] = Dates()
@@ -118,7 +124,7 @@ class PrometheusSource:
     async def read(self) -> Reading:
         """Ask for all sessions; see Source.read."""
         try:
-            return await self._read()
+            return await self._read_what_can_be()
         except (FetchError, AnswerError) as exc:
             problem = Problem("", Reason.SOURCE_ERROR, f"{self._url}: {exc}")
             return self._reading(problems=[problem])
@@ -138,10 +144,56 @@ class PrometheusSource:
         self._threads.shutdown()
         await self._fetcher.close()
 
-    async def _read(self) -> Reading:
+    async def _read_what_can_be(self) -> Reading:
+        """Read all targets, without those for which the server cannot answer."""
+        left_out = self._culprits.left_out(self._clock())
+        try:
+            reading = await self._read(without(left_out.instances))
+        except (RefusedError, QueryRefusedError) as exc:
+            left_out = await self._find_culprits(str(exc))
+            if not left_out.instances:
+                raise
+            reading = await self._read(without(left_out.instances))
+        self._culprits.known = left_out
+        problems = [
+            Problem(
+                target, Reason.SOURCE_ERROR, f"{self._url} cannot answer for it: {left_out.why}"
+            )
+            for target in left_out.targets
+        ]
+        return replace(reading, problems=(*reading.problems, *problems))
+
+    async def _find_culprits(self, why: str) -> LeftOut:
+        """Find out for which targets the server cannot answer, and why not."""
+        places = promql.places(self._settings.matchers, self._settings.preset)
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                return await self._culprits.find(
+                    why, self._clock(), lambda: self._probe(places), self._is_answered
+                )
+        except TimeoutError:
+            return self._culprits.nobody
+
+    async def _is_answered(self, more: Sequence[str]) -> bool:
+        """Tell whether there is an answer with further matchers. Raises FetchError."""
+        form = {**self._form, "query": self._query(more)}
+        try:
+            answer = await self._fetcher.fetch(
+                self._url, self._settings.access, accept="application/json", form=form
+            )
+        except RefusedError:
+            return False
+        return _ERROR.match(answer.body) is None
+
+    def _query(self, more: Sequence[str]) -> str:
+        return promql.whole(self._settings.matchers, self._settings.preset, more)
+
+    async def _read(self, more: Sequence[str]) -> Reading:
+        """Read what matches further matchers as well."""
         asked_at = self._clock()
+        form = {**self._form, "query": self._query(more)} if more else self._form
         answer = await self._fetcher.fetch(
-            self._url, self._settings.access, accept="application/json", form=self._form
+            self._url, self._settings.access, accept="application/json", form=form
         )
         # A copy that a cache gave shows what was so when it was made.
         found, taken = await self._threads.run(self.take, answer.body, asked_at - answer.age)
@@ -261,22 +313,3 @@ class PrometheusSource:
             session_limit=self._settings.session_limit,
             bindings=self._bindings,
         )
-
-
-def _query(matchers: Sequence[str], preset: Preset | None) -> str:
-    """Return the query for the raw series and, as further series, for their sample times, and for
-    which targets there are.
-    """
-    needed = NEEDED if preset is None else preset.counted
-    names = f'{NAME}=~"{"|".join(needed)}"'
-    series = "{" + ",".join((names, *matchers)) + "}"
-    braces = "{" + ",".join(matchers) + "}"
-    # One time for each set of labels: all counters of a run are sampled together.
-    times = " or ".join(f"timestamp({name}{braces})" for name in judged(preset))
-    # What answers comes first: of two series that differ in their names alone the first stays.
-    return f"{_marked(UP + braces, ANSWERS)} or {series} or {_marked(times, SAMPLED)}"
-
-
-def _marked(expression: str, label: str) -> str:
-    """Return an expression for the same with a mark; what else the label holds stays behind it."""
-    return f'label_replace({expression}, "{label}", "{MARK}$1", "{label}", "(.*)")'

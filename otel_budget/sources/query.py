@@ -23,6 +23,10 @@ class AnswerError(OtelBudgetError):
     """Say why an answer cannot be used."""
 
 
+class QueryRefusedError(AnswerError):
+    """Say that the server does not answer this query."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One series at the moment of evaluation."""
@@ -62,7 +66,7 @@ def parse_answer(body: bytes) -> Vector:
         raise AnswerError("its answer is not a JSON object")
     if answer.get("status") != "success":
         said = f"{answer.get('errorType', 'no errorType')}: {answer.get('error', 'no error')}"
-        raise AnswerError(f"it refuses the query: {one_line(said)}")
+        raise QueryRefusedError(f"it refuses the query: {one_line(said)}")
     data = answer.get("data")
     if not isinstance(data, dict) or not isinstance(data.get("result"), list):
         raise AnswerError("its answer has no data.result")

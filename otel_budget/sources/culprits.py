@@ -1,0 +1,122 @@
+"""Targets for which a server cannot answer: found by asking for fewer, and left out. One costs one.
+
+A server refuses a query as a whole, be it for the series of a single target: more of them than it
+may look at, or than may be in an answer, or with labels that take no end. Then it is asked which
+targets there are, and by halves of them who it is. Those are left out, their runs are in doubt, and
+now and then it is tried again with all.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+
+    from otel_budget.sources.query import Point
+
+    #: Gives a row for each target, with job and instance; None if that failed.
+    Places = Callable[[], Awaitable[Iterable[Point] | None]]
+    #: Tells whether the server answers for what matches further matchers.
+    Answers = Callable[[Sequence[str]], Awaitable[bool]]
+    #: Tells whether the server answers for these instances alone.
+    Works = Callable[[Collection[str]], Awaitable[bool]]
+
+INSTANCE: Final = "instance"
+#: Instances that are left out at most: of more it is not they who are at fault.
+_MOST: Final = 8
+#: Queries at most until it is found which.
+_QUERIES: Final = 64
+#: Parts that are asked for first, of so many instances at least.
+_PARTS, _TOGETHER = 16, 100
+#: Seconds until it is tried again with all, and until it is looked again after nobody was found.
+AGAIN: Final = 60.0
+
+
+class LeftOut(NamedTuple):
+    """Who is left out."""
+
+    instances: tuple[str, ...] = ()
+    why: str = ""
+    """What the server says to all of them."""
+    targets: tuple[str, ...] = ()
+    """Job and instance of each."""
+    until: float = -math.inf
+    """When it is time to try again with all."""
+
+
+class Culprits:
+    """Knows for whom a server cannot answer. Times in seconds on the reader's own clock."""
+
+    nobody: Final = LeftOut()
+
+    def __init__(self) -> None:
+        """Know of nobody."""
+        self.known = self.nobody
+        """Those of the newest reading."""
+        self._looked_at = -math.inf
+        """When it was looked, if nobody was found."""
+
+    def left_out(self, now: float) -> LeftOut:
+        """Return who is to be left out."""
+        return self.known if now < self.known.until else self.nobody
+
+    async def find(self, why: str, now: float, places: Places, answers: Answers) -> LeftOut:
+        """Find out who it is. why: what the server said to all.
+
+        Not again within a minute if nobody was found.
+        """
+        if now - self._looked_at < AGAIN:
+            return self.nobody
+        self._looked_at = now
+        jobs: dict[str, set[str]] = {}
+        for point in await places() or ():
+            jobs.setdefault(point.labels.get(INSTANCE, ""), set()).add(point.labels.get("job", ""))
+        found = self.known.instances
+        if not found or not await answers(without(found)):
+            found = await find(sorted(jobs), lambda some: answers((only(some),)))
+        if not found:
+            return self.nobody
+        self._looked_at = -math.inf
+        targets = tuple(f"{job}/{name}" for name in found for job in sorted(jobs.get(name, ())))
+        return LeftOut(found, why, targets, now + AGAIN)
+
+
+def only(instances: Collection[str]) -> str:
+    """Return the matcher for these instances."""
+    return f'{INSTANCE}=~"{_either(instances)}"'
+
+
+def without(instances: Collection[str]) -> tuple[str, ...]:
+    """Return the matchers for all others; none if there are none to leave out."""
+    return (f'{INSTANCE}!~"{_either(instances)}"',) if instances else ()
+
+
+async def find(instances: Sequence[str], works: Works) -> tuple[str, ...]:
+    """Return the instances for which a server does not answer.
+
+    Empty if it answers for each part of them, or if they are too many, or not to be found.
+    """
+    size = max(_TOGETHER, math.ceil(len(instances) / _PARTS))
+    parts = [instances[at : at + size] for at in range(0, len(instances), size)]
+    found: list[str] = []
+    for _ in range(_QUERIES):
+        if not parts:
+            return tuple(found)
+        part = parts.pop()
+        if await works(part):
+            continue
+        if len(part) > 1:
+            parts += [part[: len(part) // 2], part[len(part) // 2 :]]
+            continue
+        found.append(part[0])
+        if len(found) > _MOST:
+            break
+    return ()
+
+
+def _either(instances: Collection[str]) -> str:
+    quoted = (re.escape(name).replace("\\", "\\\\").replace('"', '\\"') for name in instances)
+    return "|".join(quoted)
