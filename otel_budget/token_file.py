@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.errors import OtelBudgetError
@@ -51,6 +52,8 @@ def open_to(path: Path) -> str:
 def read_tokens(path: Path) -> tuple[str, ...]:
     """Return the tokens of a file, one on each line. Raises TokenFileError; never returns none."""
     try:
+        if not S_ISREG(path.stat().st_mode):  # to open a FIFO may take for ever
+            raise TokenFileError(path, "is no regular file")
         lines = path.read_text(encoding="ascii").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not plain text"

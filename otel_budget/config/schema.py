@@ -7,7 +7,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from otel_budget import semconv
 from otel_budget.config import values
@@ -75,7 +82,8 @@ class ScrapeConfig(Strict):
     targets: tuple[TargetConfig, ...] = ()
     file_sd: tuple[FilePattern, ...] = ()
     interval: Seconds = 1.0
-    timeout: Seconds = 1.0
+    timeout: SecondsOrAuto = None
+    """At most the interval. None is auto: a second, or the interval if that is shorter."""
     body_size_limit: Size = 50_000_000
     sample_limit: PositiveInt = 500_000
     label_limit: PositiveInt = 64
@@ -85,6 +93,19 @@ class ScrapeConfig(Strict):
     """Runs known at one target; others are refused, and counted, until one of them is forgotten."""
     on_second_target: AddOrRefuse = "add"
     """What becomes of what a second target says of a run that another one goes on showing."""
+
+    @field_validator("timeout", mode="after")
+    @classmethod
+    def _within_the_interval(cls, timeout: float | None, info: ValidationInfo) -> float | None:
+        interval = info.data.get("interval")  # absent if it was refused
+        if timeout is not None and interval is not None and timeout > interval:
+            sentence = (
+                f"{timeout:g} s is longer than the interval of {interval:g} s, and a target is "
+                "asked again only once it has answered; give a timeout of at most the interval, or "
+                "a longer interval"
+            )
+            raise InvalidValueError("", timeout, f"at most {interval:g} s", sentence=sentence)
+        return timeout
 
     @model_validator(mode="after")
     def _some_target(self) -> ScrapeConfig:

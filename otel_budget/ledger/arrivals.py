@@ -35,7 +35,7 @@ class Arrivals:
     def __init__(self, dropped: Counter[str]) -> None:
         """Begin with no target. dropped: reason to samples refused; those of others are added."""
         self.crowded: dict[str, int] = {}
-        """Target to the runs of the newest reading that were too many to be let in."""
+        """Target to the runs of its newest reading that were too many to be let in."""
         self._dropped = dropped
         self._left: dict[str, tuple[float, float]] = {}
         """Target to the runs that it may still begin, as of a moment."""
@@ -47,7 +47,7 @@ class Arrivals:
 
         of: the reading they are from.
         """
-        self.crowded = {}
+        self.crowded = {t: n for t, n in self.crowded.items() if not of.is_of(t)}
         at: Counter[str] | None = None
         for session in sessions:
             if of.session_limit is not None and session.session_id not in known:

@@ -124,7 +124,7 @@ class Ledger:
 
     @property
     def crowded(self) -> dict[str, int]:
-        """Target to the runs of the newest reading that were too many to be let in."""
+        """Target to the runs of its newest reading that were too many to be let in."""
         return self._arrivals.crowded
 
     def apply(self, reading: Reading) -> None:

@@ -135,6 +135,12 @@ class Reading:
             for problem in self.problems
         )
 
+    def is_of(self, target: str) -> bool:
+        """Tell whether it says how a target is now: it does of all but those that are not asked,
+        or have not answered yet.
+        """
+        return target not in self.pending and (self.asked is None or target in self.asked)
+
 
 def plain_target(target: str) -> str:
     """Return a target without the labels that were added to it on the way, as in ``a/b{c="d"}``."""

@@ -287,6 +287,7 @@ class Loop:
         """Take note of the time in which this process did not run."""
         if not self._missed.look(self.settings.interval):
             return
+        self._leave_late()  # it had no time to wait; the source is read first
         self._cut_short = self._reading is not None and not self._again
         if not self._woken:  # else a process that is starved again and again would never judge
             self._woken, self._tried_at = True, self._clock()

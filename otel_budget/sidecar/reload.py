@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from otel_budget.sidecar.settings import (
     make_source,
     settings_of,
 )
+from otel_budget.workers import Workers
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -41,21 +43,52 @@ class Reloader:
         """Keep what runs now. path: None when it came from flags, which cannot change."""
         self._path, self._config, self._source = path, config, source
         self._loop, self._telemetry, self._clock = loop, telemetry, clock
+        self._threads = Workers("configuration")
+        self._task: asyncio.Task[None] | None = None
+        self._requested = False
+
+    def request(self) -> None:
+        """Reload beside the event loop: to read a list of many targets takes seconds.
+
+        Of requests that come meanwhile one is done after it.
+        """
+        self._requested = True
+        if self._task is None:
+            self._task = asyncio.create_task(self._reload_all())
+
+    async def _reload_all(self) -> None:
+        try:
+            while self._requested:
+                self._requested = False
+                self._take(await self._threads.run(self._load))
+        except Exception:
+            logger.exception("reload failed, the running configuration stays")
+            self._telemetry.reloaded(ok=False)
+        finally:
+            self._task = None
 
     def reload(self) -> None:
         """Read the file; a bad one changes nothing, and is logged with all that is wrong with it.
 
         What is changed under ``listen`` and ``storage`` needs a restart. All else is taken up.
         """
-        if self._path is None:
+        self._take(self._load())
+
+    def _load(self) -> SidecarConfig | ConfigFileError | InvalidConfigError | None:
+        """Return what the file says, or what is wrong with it; None if there is no file."""
+        try:
+            return None if self._path is None else load(self._path)
+        except (ConfigFileError, InvalidConfigError) as exc:
+            return exc
+
+    def _take(self, new: SidecarConfig | ConfigFileError | InvalidConfigError | None) -> None:
+        if new is None:
             logger.warning("nothing to reload: the configuration came from flags, not from a file")
             return
-        try:
-            new = load(self._path)
-        except (ConfigFileError, InvalidConfigError) as exc:
+        if isinstance(new, Exception):
             self._telemetry.reloaded(ok=False)
-            problems = "; ".join(str(exc).splitlines())
-            logger.error("reload refused, the running configuration stays: %s", problems)  # noqa: TRY400 - the file is at fault, not the code
+            problems = "; ".join(str(new).splitlines())
+            logger.error("reload refused, the running configuration stays: %s", problems)
             return
         self._note_fixed(new)
         new = new.model_copy(

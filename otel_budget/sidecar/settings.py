@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.config.load import revision
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     )
     from otel_budget.model.usage import Number
     from otel_budget.sources.base import Clock, Source
+
+#: Seconds, where the interval is not shorter.
+_SCRAPE_TIMEOUT: Final = 1.0
 
 
 def make_source(config: SourceConfig, clock: Clock) -> Source:
@@ -213,7 +216,7 @@ def _scrape_settings(config: ScrapeConfig) -> ScrapeSettings:
         ),
         file_sd=config.file_sd,
         interval=config.interval,
-        timeout=config.timeout,
+        timeout=min(_SCRAPE_TIMEOUT, config.interval) if config.timeout is None else config.timeout,
         body_size_limit=config.body_size_limit,
         page=PageLimits(
             config.sample_limit,

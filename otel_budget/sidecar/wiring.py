@@ -189,7 +189,7 @@ def _signals(loop: Loop, server: Server, reloader: Reloader) -> Iterator[None]:
     events = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         events.add_signal_handler(number, end, number)
-    events.add_signal_handler(signal.SIGHUP, reloader.reload)
+    events.add_signal_handler(signal.SIGHUP, reloader.request)
     try:
         yield
     finally:

@@ -1,10 +1,14 @@
-"""The threads that read pages: what is cheap waits for nothing that is costly.
+"""Who may take the processor for a page, and when: what is cheap waits for nothing that is costly.
 
 A page that takes the processor long is in order, and may be meant to hold others up. So there are
 two threads. One takes the cheapest page first, and none that is costly; the other the page that has
 waited longest, and after a costly one it rests for as long: pages that are costly have that share
 of one processor in all, whoever shows them, and each has its turn. What a page is expected to take
-is what one of that target took of late, or goes by its length.
+is what one of that target took of late, or goes by its length; of the first one most is lasting
+work, and no rest follows.
+
+A target that is costly is asked when it is its turn, so that its page is new when it is read, and
+few such pages are held at once.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -22,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from otel_budget.workers import do
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 T = TypeVar("T")
 
@@ -33,6 +38,8 @@ _REST: Final = 1.0
 #: Seconds of processor time for each byte of a page that is not known yet, and of one that is.
 _NEW: Final = 3e-7
 _KNOWN: Final = 1e-8
+#: Costly targets that are asked, or whose page is held, at once.
+_AT_ONCE: Final = 3
 #: A target that was costly is not taken for cheap at once.
 _FADES: Final = 0.9
 
@@ -52,13 +59,23 @@ class Cost:
         """Take note of what one took."""
         self.last, self._high = seconds, max(seconds, self._high * _FADES)
 
+    @property
+    def is_known(self) -> bool:
+        """Tell whether a page was read."""
+        return self._high > 0
+
+    @property
+    def is_high(self) -> bool:
+        """Tell whether its pages are costly, whatever their length."""
+        return self._high >= COSTLY
+
 
 class _Job:
-    __slots__ = ("future", "taken", "work")
+    __slots__ = ("future", "is_first", "taken", "work")
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    def __init__(self, work: Callable[[], Any], *, is_first: bool) -> None:
         self.future: Future[Any] = Future()
-        self.work, self.taken = work, False
+        self.work, self.is_first, self.taken = work, is_first, False
 
 
 class PageThreads:
@@ -68,10 +85,20 @@ class PageThreads:
         """Start nothing yet."""
         self._there = threading.Condition()
         self._number = count()
+        self._turn = asyncio.Semaphore(_AT_ONCE)
         self._cheap: list[tuple[float, int, _Job]] = []
         self._waiting: deque[_Job] = deque()
         self._life: object | None = None
         """Of the threads that run; None if none does."""
+
+    @asynccontextmanager
+    async def turn(self, cost: Cost) -> AsyncIterator[None]:
+        """Wait until a target may be asked; at once if it is cheap, or not known."""
+        if not cost.is_high:
+            yield
+            return
+        async with self._turn:
+            yield
 
     async def run(self, work: Callable[[], T], cost: Cost, size: int) -> T:
         """Read a page of so many bytes, and take note of what that takes."""
@@ -83,7 +110,7 @@ class PageThreads:
             finally:
                 cost.note(time.thread_time() - began)
 
-        job, expected = _Job(read), cost.expected(size)
+        job, expected = _Job(read, is_first=not cost.is_known), cost.expected(size)
         with self._there:
             if self._life is None:
                 self._start()
@@ -98,6 +125,7 @@ class PageThreads:
         """Let go of the threads; a page that is being read is read to its end."""
         with self._there:
             self._life = None
+            self._turn = asyncio.Semaphore(_AT_ONCE)
             jobs = [job for job in self._waiting if not job.taken]
             self._waiting.clear()
             self._cheap.clear()
@@ -114,12 +142,15 @@ class PageThreads:
             threading.Thread(target=work, name=f"pages-{name}", daemon=True).start()
 
     def _work(self, life: object, take: Callable[[], _Job | None], rest: float) -> None:
-        while (job := self._next(life, take)) is not None:
+        while True:
+            job = None  # what was read may be large, and the next page a while away
+            job = self._next(life, take)
+            if job is None:
+                return
             began = time.thread_time()
             do(job.future, job.work)
-            del job  # what was read may be large
             took = time.thread_time() - began
-            if rest and took >= COSTLY:
+            if took >= COSTLY and not job.is_first:
                 time.sleep(rest * took)
 
     def _next(self, life: object, take: Callable[[], _Job | None]) -> _Job | None:

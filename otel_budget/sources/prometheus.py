@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 SOURCE: Final = "prometheus"
 #: Seconds; Prometheus' own default ``scrape_interval``.
 _USUAL_SPACING: Final = 60.0
+#: Seconds for which a reading waits for why nothing matches; else the next one says it.
+_LOOK_SECONDS: Final = 1.0
 #: Seconds without an answer, or with no target in it, after which a server that was away may have
 #: forgotten its targets until it has scraped them again. It looks back for some minutes.
 _FORGOTTEN_AFTER: Final = 60.0
@@ -103,6 +105,10 @@ class PrometheusSource:
         self._culprits = Culprits()
         self._answers = SessionAnswers(settings.preset, settings.replica_labels)
         self._threads = Workers("answers")
+        self._looking: asyncio.Task[str] | None = None
+        """Finds out why nothing matches."""
+        self._why = ""
+        """What it found last."""
         self._dates: Dates[Run] = Dates()
         self._targets: frozenset[str] | None = None
         self._down: frozenset[str] = frozenset()
@@ -141,6 +147,9 @@ class PrometheusSource:
 
     async def close(self) -> None:
         """Close all connections, and let go of the thread."""
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         self._threads.shutdown()
         await self._fetcher.close()
 
@@ -242,7 +251,18 @@ class PrometheusSource:
     async def _unmatched_in(self, reading: Reading) -> Mapping[str, str]:
         """Return what is wrong if the query matches nothing, and say it."""
         dropped = sum(reading.dropped.values())
-        why = await self._selection.look(len(reading.sessions), dropped, self._clock(), self._probe)
+        runs = len(reading.sessions)
+        if self._looking is not None and runs:
+            self._looking.cancel()
+            self._looking = None
+        if self._looking is None:
+            look = self._selection.look(runs, dropped, self._clock(), self._probe)
+            self._looking = asyncio.create_task(look)
+        # The runs that are known are not to wait for what is only said.
+        await asyncio.wait([self._looking], timeout=_LOOK_SECONDS)
+        if self._looking.done():
+            self._why, self._looking = self._looking.result(), None
+        why = self._why
         unmatched = {self._url: f"{self._url} answers, but {why}"} if why else {}
         self._unmatched.note(unmatched, logging.WARNING)
         return unmatched

@@ -66,7 +66,7 @@ class Target:
         """Know no page yet. seconds: processor time that reading one may take."""
         self.of = of
         self.is_waiting = False
-        """True while its page is there, and waits to be read."""
+        """True while it waits for its turn to take the processor."""
         self.cost = Cost()
         self._pages = SessionPages(of.url, limits, seconds)
         """The agents' own."""
@@ -89,11 +89,14 @@ class Target:
         """Ask it; never raises for what it does. A partial page has sessions, and a problem."""
         url = self.of.url
         try:
-            fetched = await fetcher.fetch(url, self.of.access, accept=ACCEPT)
-            if fetched.missing:
-                fetched = _whole_lines(fetched)
             self.is_waiting = True
-            return await threads.run(lambda: self._read(fetched), self.cost, len(fetched.body))
+            async with threads.turn(self.cost):
+                self.is_waiting = False
+                fetched = await fetcher.fetch(url, self.of.access, accept=ACCEPT)
+                if fetched.missing:
+                    fetched = _whole_lines(fetched)
+                self.is_waiting = True
+                return await threads.run(lambda: self._read(fetched), self.cost, len(fetched.body))
         except (FetchError, ExpositionError) as exc:
             return self._failed(exc.unquoted)
         except Exception as exc:

@@ -65,7 +65,7 @@ def test_session_ids_without_end_end_in_a_bounded_memory(tmp_path: Path) -> None
     ids = length(60_000, 1_000_000)
     with flooding() as (flood, url):
         file = tmp_path / "sidecar.yaml"
-        scrape = {"targets": [url], "interval": "100ms", "timeout": "5s", "session_limit": LIMIT}
+        scrape = {"targets": [url], "interval": "500ms", "session_limit": LIMIT}
         config = {
             "source": {"scrape": scrape},
             "listen": {"address": "127.0.0.1:0"},

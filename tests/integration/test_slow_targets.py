@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 from otel_budget import semconv
 from tests.exposition import Exposition, line, page, serve
@@ -51,7 +50,7 @@ def never(connection: socket.socket, over: threading.Event) -> None:
 
 @contextmanager
 def judged(
-    folder: Path, targets: list[str], **scrape: object
+    folder: Path, targets: Sequence[object], **scrape: object
 ) -> Iterator[tuple[SidecarProcess, Exposition]]:
     """Run a sidecar over an honest target and these; yield it once the honest run is known."""
     with serve() as good:
@@ -161,11 +160,58 @@ def test_nudges_of_one_slow_target_are_one_request_and_hold_up_nobody(tmp_path: 
     )
 
 
-@pytest.mark.parametrize("many", [1, 100])
-def test_targets_that_hang_delay_no_stop_elsewhere_nor_the_end(tmp_path: Path, many: int) -> None:
-    """Some of them have answered before."""
+def costly(lines: int) -> Answer:
+    """Show a page that takes some tenths of a second to read, at each scrape."""
+    series = (f'{TOKENS.name}{{session_id="costly",x="{n}"}} {n}\n' for n in range(lines))
+    name = TOKENS.name.removesuffix("_total")
+    body = f"# TYPE {name} counter\n{''.join(series)}# EOF\n".encode()
+    head = (
+        "HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text; version=1.0.0\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode()
+
+    def answer(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(head + body)
+
+    return answer
+
+
+def test_pages_that_are_costly_take_turns_and_none_from_others(tmp_path: Path) -> None:
+    """Thirty of them, each below its own bound: all together take far longer than the interval."""
+    with serve_raw(costly(12_000)) as address:
+        targets = [f"http://{address}/{n}" for n in range(30)]
+        with judged(tmp_path, targets) as (process, good):
+            took = seconds_to_stop(process, good)
+            until(lambda: "waits to be read" in process.said())
+            ended = seconds_to_end(process)
+    assert took < SOON
+    assert ended < 5
+    note(
+        "Nothing waits for one that is slow",
+        "30 targets whose pages take 0.3 s of the processor each, at an interval of 1 s",
+        f"a run elsewhere is stopped after {took:.1f} s",
+    )
+
+
+def test_a_list_of_targets_that_cannot_be_opened_delays_nobody(tmp_path: Path) -> None:
+    """A FIFO to which nobody writes, in place of a file, or of a token."""
+    os.mkfifo(tmp_path / "targets.json")
+    os.mkfifo(tmp_path / "token")
+    secret = {"url": "http://127.0.0.1:9/metrics", "bearer_token_file": str(tmp_path / "token")}
+    listed = {"file_sd": [str(tmp_path / "*.json")]}
+    with judged(tmp_path, [secret], **listed) as (process, good):
+        took = seconds_to_stop(process, good)
+        assert "targets.json: is no regular file" in process.said()
+        assert f"token file {tmp_path / 'token'} is no regular file" in process.said()
+        ended = seconds_to_end(process)
+    assert took < SOON
+    assert ended < 5
+
+
+def test_targets_that_hang_delay_no_stop_elsewhere_nor_the_end(tmp_path: Path) -> None:
+    """However many."""
     with serve_raw(never) as address:
-        targets = [f"http://{address}/{n}" for n in range(many)]
+        targets = [f"http://{address}/{n}" for n in range(100)]
         with judged(tmp_path, targets) as (process, good):
             took = seconds_to_stop(process, good)
             ended = seconds_to_end(process)
