@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -54,3 +58,40 @@ def test_the_source_distribution_is_the_whole_repository() -> None:
         "build"
     ]["targets"]
     assert set(targets) == {"wheel"}, "a list of what is shipped is one that falls behind"
+
+
+@pytest.fixture
+def hatch_build(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return the build's hook, without the builder, which is not installed here."""
+    stand_in = ModuleType("hatchling.metadata.plugin.interface")
+    stand_in.MetadataHookInterface = object  # type: ignore[attr-defined] # a stand-in
+    monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_packages_page_links_to_the_repository_that_it_was_built_with(
+    hatch_build: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every relative link and picture of README; without an address none is made up."""
+    hook = hatch_build.Description()
+    hook.root = str(ROOT)
+    monkeypatch.setenv(hatch_build.VARIABLE, "https://git.example.org/team/otel-budget/")
+    metadata: dict[str, dict[str, str]] = {}
+    hook.update(metadata)
+    links = re.findall(r"\]\(([^)#][^)]*)\)", metadata["readme"]["text"])
+    assert len(links) > 20
+    assert all(link.startswith("https://") for link in links)
+    home = "https://git.example.org/team/otel-budget"
+    assert f"{home}/blob/HEAD/docs/design.md" in links
+    assert f"{home}/raw/HEAD/docs/pictures/overview.png" in links
+    assert metadata["urls"]["Repository"] == home
+    monkeypatch.delenv(hatch_build.VARIABLE)
+    metadata = {}
+    hook.update(metadata)
+    assert metadata["readme"]["text"] == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "urls" not in metadata
