@@ -21,6 +21,7 @@ from otel_budget.enforcement.changes import Changes
 from otel_budget.enforcement.line import HungUpError, Line
 from otel_budget.enforcement.pace import (
     MOST,
+    MOST_AWAY,
     MOST_REFUSED,
     STEADY,
     Backoff,
@@ -154,7 +155,7 @@ class Link(threading.Thread):
         if not tried.heard:
             self._wide = False  # who comes back may be a later version
             self._failed()
-        wait = self._stream_pace.failed()
+        wait = self._stream_pace.failed(MOST_AWAY)
         self._stream_at = time.monotonic() + wait
         return wait
 

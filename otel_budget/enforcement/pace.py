@@ -14,12 +14,14 @@ from typing import Final
 
 #: Seconds between tries, growing from the first to the second.
 FIRST, MOST = 0.1, 2.0
+#: The same where there is no way to it, or its stream gave verdicts: it may be back within a lease.
+MOST_AWAY: Final = 1.0
 #: The same for a stream that is refused, while verdicts are to be had by asking.
 MOST_REFUSED: Final = 30.0
 #: Seconds a server can ask for at most.
 MOST_ASKED: Final = 60.0
 #: Seconds a stream lasts that is no failure.
-STEADY: Final = 5.0
+STEADY: Final = 1.0
 _LEAST_POLL: Final = 0.25
 
 

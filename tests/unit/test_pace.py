@@ -6,6 +6,7 @@ from otel_budget.enforcement.pace import (
     FIRST,
     MOST,
     MOST_ASKED,
+    MOST_AWAY,
     MOST_REFUSED,
     Backoff,
     asked_for,
@@ -22,6 +23,7 @@ def test_each_failure_doubles_the_pause_up_to_a_bound_and_a_success_begins_anew(
         usual = min(FIRST * 2**number, MOST)
         assert 0.5 * usual <= wait <= 1.5 * usual
     assert MOST_REFUSED / 2 <= backoff.failed(MOST_REFUSED) <= MOST_REFUSED * 1.5
+    assert backoff.failed(MOST_AWAY) <= MOST_AWAY * 1.5
     backoff.succeeded()
     assert backoff.failed() <= FIRST * 1.5
 
