@@ -26,7 +26,7 @@ from otel_budget.ledger.stored_numbers import (
     load_number,
     load_real,
 )
-from otel_budget.ledger.view import View
+from otel_budget.ledger.view import ZERO, View
 from otel_budget.model.order import NO_ORDERS, Order, OrderKind, Orders
 from otel_budget.model.reading import SessionFacts
 
@@ -65,7 +65,9 @@ def from_json(text: str) -> Account:
     account = _load(json.loads(text))
     if not isinstance(account.session_id, str):
         raise TypeError(f"session_id is {account.session_id!r}")
-    account.totals(), account.doubt, account.began_at, account.gap()  # raise now what they would
+    if not account.totals().keys() <= ZERO.keys():
+        raise ValueError(f"it has used {', '.join(account.totals())}")
+    account.doubt, account.began_at, account.gap()  # raise now what they would later
     return account
 
 

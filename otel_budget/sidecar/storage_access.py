@@ -43,6 +43,8 @@ _FREE_MOST: Final = 1000
 _CHECKED_MOST: Final = 512 << 20
 #: Bytes up to which a file of an earlier version is made one that can shrink, at once.
 _REBUILT_MOST: Final = 64 << 20
+#: Bytes before the frames of a log, and before the page in each.
+_LOG_HEAD, _FRAME_HEAD = 32, 24
 _HELD: Final = (errno.EACCES, errno.EAGAIN)
 
 
@@ -61,6 +63,8 @@ class Storage:
     parts: Mapping[Path, FileId]
     """Path of the file, and of those beside it, to what is there; empty where a file system has no
     lasting numbers for its files."""
+    lost_log: bytes = b""
+    """The log as it was found, if it ends in commits that SQLite could not read."""
     damage: str = ""
     """What SQLite found wrong with it while it was used."""
     is_open: bool = True
@@ -84,6 +88,10 @@ class Storage:
             with contextlib.suppress(OSError):
                 found += part.stat().st_size
         return found
+
+    def has_log(self) -> bool:
+        """Tell whether there is a log beside it."""
+        return side_files(self.path)[0].exists()
 
     def shrink(self) -> None:
         """Give a piece of what the file does not use any more back to the file system."""
@@ -140,14 +148,15 @@ def file_id(stat: os.stat_result) -> FileId:
     return stat.st_dev, stat.st_ino
 
 
-def _storage(path: str, connection: sqlite3.Connection, file: BinaryIO) -> Storage:
+def _storage(path: str, opened: tuple[sqlite3.Connection, bytes], file: BinaryIO) -> Storage:
+    connection, lost_log = opened
     parts = {}
     for part in (Path(path), *side_files(path)):
         with contextlib.suppress(OSError):
             parts[part] = file_id(part.stat())
     if parts.get(Path(path)) != file_id(os.fstat(file.fileno())):
         parts = {}
-    return Storage(path, connection, file, parts)
+    return Storage(path, connection, file, parts, lost_log)
 
 
 def _without_stray_log(path: str, handle: int) -> None:
@@ -183,8 +192,10 @@ def _locked(path: str, handle: int, patience: float) -> bool:
             return True
 
 
-def _connected(path: str, patience: float, mode: str) -> sqlite3.Connection:
-    """Return a connection to a file that is whole, and of this version."""
+def _connected(path: str, patience: float, mode: str) -> tuple[sqlite3.Connection, bytes]:
+    """Return a connection to a file that is whole, and of this version; and its log if the end of
+    that was lost.
+    """
     connection = sqlite3.connect(
         path,
         timeout=patience,
@@ -196,6 +207,7 @@ def _connected(path: str, patience: float, mode: str) -> sqlite3.Connection:
         if not Path(path).stat().st_size:  # before there is a log
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _keep_a_log(connection, mode)
+        lost_log = _lost_log(connection, path)
         # FULL: with NORMAL a power cut takes back the last transactions, and with them uses and
         # sequences that were published already. A tick writes once, so this costs one fsync.
         connection.execute("PRAGMA synchronous = FULL")
@@ -210,7 +222,40 @@ def _connected(path: str, patience: float, mode: str) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, lost_log
+
+
+def _lost_log(connection: sqlite3.Connection, path: str) -> bytes:
+    """Return the log if there are commits in it behind the last that SQLite reads, else nothing.
+
+    It takes the end of a log from the first frame on whose checksum is wrong. A process that was
+    killed leaves frames without a commit behind, and a log is written over from its begin: what is
+    left of the one before has another number, its salt. Before anything is written to it.
+    """
+    log = side_files(path)[0]
+    if not log.exists() or log.stat().st_size <= _LOG_HEAD:
+        return b""
+    (_, frames, _) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    (page,) = connection.execute("PRAGMA page_size").fetchone()
+    content = log.read_bytes()
+    salts = {content[16:24]} if frames else {content[16:24], content[_LOG_HEAD + 8 :][:8]}
+    size = page + _FRAME_HEAD
+    for at in range(_LOG_HEAD + max(0, frames) * size, len(content), size):
+        head = content[at : at + _FRAME_HEAD]
+        if any(head[4:8]) and any(_differ_by(head[8:16], salt) <= 1 for salt in salts):
+            return content
+    if (len(content) - _LOG_HEAD) % size:
+        logger.warning(
+            "storage %s: its log ends in the middle of a page, which cannot be read: a commit was "
+            "cut off as the process was killed, or the log was. What was committed there is lost",
+            path,
+        )  # fmt: skip
+    return b""
+
+
+def _differ_by(one: bytes, other: bytes) -> int:
+    """Return how many bits are different: damage may be in the salt itself."""
+    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count()
 
 
 def _make_it_shrink(connection: sqlite3.Connection, path: str) -> None:

@@ -180,6 +180,15 @@ def set_aside(path: str, why: str = "damaged", parts: Collection[Path] | None = 
     return aside
 
 
+def keep_log(path: str, log: bytes) -> str:
+    """Write what a log was; return where."""
+    aside = f"{os.path.realpath(path)}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-wal"
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(log)
+    return aside
+
+
 def in_use(path: str) -> StoreError:
     """Return the refusal of a file that another sidecar has."""
     return StoreError(path, "another sidecar uses it", f"stop that one, or {_ELSEWHERE}")

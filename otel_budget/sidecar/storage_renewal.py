@@ -30,8 +30,10 @@ def is_damage(problem: Exception) -> bool:
     return getattr(problem, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
-def renewed(old: Storage) -> tuple[Storage, bool]:
+def renewed(old: Storage) -> tuple[Storage, bool, str]:
     """Return a storage in the place of one that cannot be used any more, and whether all is in it.
+
+    If not, also the path of the old one, if there is anything of it to be read.
 
     The old one is closed then. Raises as ``open_storage`` does; what can be read of the old one
     still can then.
@@ -59,7 +61,7 @@ def renewed(old: Storage) -> tuple[Storage, bool]:
         "Look at the disk" if old.damage
         else "Stop a sidecar before its storage is moved, removed or restored",
     )  # fmt: skip
-    return new, whole
+    return new, whole, aside if old.damage else ""
 
 
 def _is_copied(old: Storage, new: Storage) -> bool:

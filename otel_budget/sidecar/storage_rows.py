@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+R = TypeVar("R", "Account", "Verdict")
 UNREADABLE_ROW = (
     ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
 )  # fmt: skip
@@ -164,9 +165,9 @@ def _text(value: object) -> object:
 _ACCOUNT, _VERDICT, _ORDER = "account", "verdict", "order"
 
 
-def account_body(account: Account) -> str:
-    """Return the text of an account's row."""
-    return sealed(record.to_json(account), _ACCOUNT)
+def account_body(account: Account, commit: int) -> str:
+    """Return the text of an account's row. commit: the number of the one that writes it."""
+    return sealed(f'{record.to_json(account)[:-1]},"commit":{commit}}}', _ACCOUNT)
 
 
 def verdict_body(verdict: Verdict) -> str:
@@ -179,26 +180,31 @@ def order_body(order: Order, key: Key) -> str:
     return sealed(json.dumps(record.dump_order(order)), _ORDER, *key)
 
 
-def account_of(body: bytes, key: Key | None) -> Account:
-    """Return the account in a row. Raises Misplaced, or one of UNREADABLE_ROW, as those below."""
-    account = record.from_json(unsealed(body, _ACCOUNT))
-    own = Key.of(account.session_id, account.started_at)
-    if own != key:
-        raise Misplaced(account, own)
-    return account
+def account_of(body: bytes) -> Account:
+    """Return the account in a row. Raises one of UNREADABLE_ROW, as those below."""
+    return record.from_json(unsealed(body, _ACCOUNT))
 
 
-def verdict_of(body: bytes, key: Key | None) -> Verdict:
+def verdict_of(body: bytes) -> Verdict:
     """Return the verdict in a row."""
-    verdict = wire.from_json(unsealed(body, _VERDICT))
-    own = Key.of(verdict.session_id, verdict.started_at)
-    if own != key:
-        raise Misplaced(verdict, own)
-    return verdict
+    return wire.from_json(unsealed(body, _VERDICT))
 
 
 def order_of(body: bytes, key: Key | None) -> Order:
-    """Return the order in a row."""
+    """Return the order in a row. key: of the run it was given for."""
     if key is None:
         raise ValueError("nobody knows for which run it was given")
     return record.load_order(json.loads(unsealed(body, _ORDER, *key)))
+
+
+def placed(load: Callable[[bytes], R]) -> Callable[[bytes, Key | None], R]:
+    """Return what reads a row and raises Misplaced if it is of another run than its key says."""
+
+    def read(body: bytes, key: Key | None) -> R:
+        value = load(body)
+        own = Key.of(value.session_id, value.started_at)
+        if own != key:
+            raise Misplaced(value, own)
+        return value
+
+    return read

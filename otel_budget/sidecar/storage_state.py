@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget.ledger.seal import sealed, unsealed
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 _STATE = "state"
 #: A sequence that nobody can read goes on so far behind all that are known: none is given twice.
-_LEAP = 1_000_000
+LEAP = 1_000_000
 
 
 class State(NamedTuple):
@@ -25,11 +26,25 @@ class State(NamedTuple):
 
     sequence: int
     age: Age
+    commit: int = 0
+    """Number of the commit."""
+
+    def next(self, sequence: int, wall: float) -> State:
+        """Return it as of the next commit."""
+        return State(sequence, self.age.at(wall), self.commit + 1)
 
 
 def write_state(db: sqlite3.Connection, state: State) -> None:
     """Write it; the sequence also where versions of before look for it."""
-    body = json.dumps({"sequence": state.sequence, "age": state.age.now, "wall": state.age.wall})
+    body = json.dumps(
+        {
+            "sequence": state.sequence,
+            "age": state.age.now,
+            "wall": state.age.wall,
+            "commit": state.commit,
+        },
+        separators=(",", ":"),
+    )
     db.executemany(
         "INSERT OR REPLACE INTO meta VALUES (?, ?)",
         [("sequence", str(state.sequence)), (_STATE, sealed(body, _STATE))],
@@ -43,22 +58,26 @@ def read_state(db: sqlite3.Connection, wall: float, published: int) -> State:
     """
     rows = db.execute("SELECT CAST(key AS BLOB), CAST(value AS BLOB) FROM meta").fetchall()
     found = dict(rows)
-    sequences, age = [published], None
-    try:
-        state = json.loads(unsealed(found[_STATE.encode()], _STATE))
-        sequences.append(int(state["sequence"]))
-        age = Age(float(state["age"]), float(state["wall"]))
-    except UNREADABLE_ROW:
-        pass  # versions of before have none; it is written at the next commit
+    sequences, age, commit = [published], None, 0
+    with suppress(*UNREADABLE_ROW):  # versions of before have none
+        sequence, age, commit = state_of(found[_STATE.encode()])
+        sequences.append(sequence)
     try:
         sequences.append(int(found[b"sequence"]))
     except UNREADABLE_ROW:
         if age is None:
-            sequences.append(published + _LEAP)
+            sequences.append(published + LEAP)
             logger.error(  # noqa: TRY400 - the file is at fault
-                "storage: its last sequence cannot be read: it goes on at %d", published + _LEAP
+                "storage: its last sequence cannot be read: it goes on at %d", published + LEAP
             )
     if age is None:
         (newest,) = db.execute("SELECT max(archived_at) FROM account WHERE archived = 1").fetchone()
         age = Age(newest if isinstance(newest, float) else wall, wall)
-    return State(max(sequences), age)
+    return State(max(sequences), age, commit)
+
+
+def state_of(body: bytes) -> State:
+    """Return the state in its row. Raises one of UNREADABLE_ROW."""
+    state = json.loads(unsealed(body, _STATE))
+    age = Age(float(state["age"]), float(state["wall"]))
+    return State(int(state["sequence"]), age, int(state["commit"]))

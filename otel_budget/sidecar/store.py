@@ -19,21 +19,23 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from otel_budget.sidecar.archive import ARCHIVE_SIZE, Age, Archive
+from otel_budget.sidecar.last_commit import LastCommit
 from otel_budget.sidecar.recovery import recovered
+from otel_budget.sidecar.rescue import newer_than, put_in, state_after
+from otel_budget.sidecar.salvage import Salvaged, salvaged
 from otel_budget.sidecar.storage_access import Storage, open_storage
-from otel_budget.sidecar.storage_file import StoreError, advice, check_kind, set_aside
+from otel_budget.sidecar.storage_file import StoreError, advice, check_kind, keep_log, set_aside
 from otel_budget.sidecar.storage_renewal import is_damage, renewed
 from otel_budget.sidecar.storage_rows import (
     Key,
     Rows,
-    account_body,
     account_of,
-    order_body,
     order_of,
-    verdict_body,
+    placed,
     verdict_of,
 )
 from otel_budget.sidecar.storage_state import State, read_state, write_state
+from otel_budget.sidecar.storage_writes import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -93,10 +95,10 @@ class Store:
         self._rows = Rows(storage.connection)
         self._archive = Archive(self._rows, archive_size)
         self._state = State(0, Age(time(), time()))
+        self._last = LastCommit(storage.path)
         self.renewals = 0
         """How often the file was begun anew, as it was gone or damaged."""
-        self._live: dict[str, str] = {}
-        """Session id to the key under which its live account is on disk."""
+        self._writer = Writer(self._rows, self._archive)
 
     @property
     def unreadable(self) -> int:
@@ -125,35 +127,53 @@ class Store:
         """
         if not self._storage.problem():
             return False
-        self._storage, whole = renewed(self._storage)
+        self._storage, whole, damaged = renewed(self._storage)
         self._rows.db = self._storage.connection
         self._archive.recount()
         self.renewals += 1
         if not whole:
-            self._live.clear()
+            self._writer.live.clear()
+        if damaged:
+            self.take_over(salvaged(damaged), live=False)
         return not whole
 
     def load(self) -> Restored:
         """Return the live accounts, their last verdicts and the sequence."""
-        accounts, misplaced, lost = self._rows.readable("account", "WHERE archived = 0", account_of)
-        verdicts = self._rows.readable("verdict", "", verdict_of).found
+        accounts, misplaced, lost = self._rows.readable(
+            "account", "WHERE archived = 0", placed(account_of)
+        )
+        verdicts = self._rows.readable("verdict", "", placed(verdict_of)).found
         published = max((verdict.sequence or 0 for verdict in verdicts), default=0)
-        self._state = read_state(self._db, self._time(), published)
+        self._state = self._mind_last(read_state(self._db, self._time(), published))
         if misplaced or lost:
             accounts += self._restore(misplaced, lost, verdicts)
-        self._live = {a.session_id: Key.of(a.session_id, a.started_at)[1] for a in accounts}
+        self._writer.live = {a.session_id: Key.of(a.session_id, a.started_at)[1] for a in accounts}
         return Restored(
             accounts=tuple(accounts),
-            verdicts=tuple(verdict for verdict in verdicts if verdict.session_id in self._live),
+            verdicts=tuple(
+                verdict for verdict in verdicts if verdict.session_id in self._writer.live
+            ),
             sequence=self._state.sequence,
         )
+
+    def _mind_last(self, state: State) -> State:
+        """Return the state, with a sequence behind all that were given out."""
+        commit, sequence = self._last.read()
+        if self._storage.lost_log or not state.commit or commit <= state.commit:
+            return state  # what was in the log is taken out of it
+        logger.error(
+            "storage %s: %d commits that were made are not in it: its log was removed or cut off, "
+            "or an older copy is in its place. What runs used then is unknown until they are read "
+            "again, and so are orders", self._storage.path, commit - state.commit,
+        )  # fmt: skip
+        return State(max(sequence, state.sequence), state.age, commit)
 
     def archived(self, session_id: str, started_at: float | None) -> Account | None:
         """Return the account of a run that was forgotten; None if there is none."""
         key = Key.of(session_id, started_at)
         where = "WHERE session_id = ? AND started_at = ? AND archived = 1"
         try:
-            read = self._rows.readable("account", where, account_of, *key)
+            read = self._rows.readable("account", where, placed(account_of), *key)
         except sqlite3.DatabaseError as exc:
             if not is_damage(exc):
                 raise
@@ -185,7 +205,7 @@ class Store:
                 accounts[key.session_id] = self._recovered(key, known.get(key))
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._write_accounts(list(accounts.values()))
+            self._writer.accounts(list(accounts.values()), self._state.commit)
         return list(accounts.values())
 
     def _recovered(
@@ -199,18 +219,47 @@ class Store:
             key.session_id, key.start, self._time(), verdict=verdict, used=used, orders=orders
         )
 
+    def take_over(self, found: Salvaged, *, live: bool) -> None:
+        """Write what was salvaged of a file that cannot be used any more. live: as in put_in."""
+        self._state = state_after(found, self._state)
+        put_in(self._db, self._writer, found, self._state, self._time(), live=live)
+
+    def take_back(self, log: bytes) -> bool:
+        """Write what was in the end of a log that SQLite could not read; tell if there was any."""
+        found, known = salvaged(self._storage.path, log), self._state
+        if found.commit <= known.commit:
+            return False
+        found = newer_than(found, known)
+        found.orders = [
+            (key, order)
+            for key, order in found.orders
+            if order not in self.actions(key.session_id, key.start, -1)
+        ]
+        last = max(known.sequence, self._last.read()[1], found.state.sequence if found.state else 0)
+        found.state = State(last, known.age, found.commit)
+        self.take_over(found, live=True)
+        logger.error(
+            "storage %s: its log is damaged, and set aside as %s: of the last commits what can "
+            "still be read was taken out of it, %d runs and %d orders. Look at the disk",
+            self._storage.path, keep_log(self._storage.path, log), len(found.accounts),
+            len(found.orders),
+        )  # fmt: skip
+        return True
+
     def commit(self, changes: Changes) -> None:
         """Write what changed, all or nothing. Raises sqlite3.Error; nothing is written then."""
         if not changes and not self._archive.is_behind:
             return
-        state = State(changes.sequence, self._state.age.at(self._time()))
+        state = self._state.next(changes.sequence, self._time())
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._write_archived(changes.archived, state.age.now)
-            written = self._write_accounts(changes.accounts)
-            self._write_verdicts(changes.verdicts)
+            for account in changes.archived:
+                self._writer.archived(account, state.age.now, state.commit)
+            written = self._writer.accounts(changes.accounts, state.commit)
+            self._writer.verdicts(changes.verdicts)
             if changes.action is not None:
-                self._write_action(*changes.action)
+                account, order = changes.action
+                self._writer.order(Key.of(account.session_id, account.started_at), order)
             write_state(self._db, state)
             self._archive.tidy(state.age.now)
             self._db.execute("COMMIT")
@@ -222,55 +271,17 @@ class Store:
             self._archive.recount()
             raise
         self._state = state
+        self._last.note(state.commit, state.sequence)
         for account in changes.archived:
-            self._live.pop(account.session_id, None)
-        self._live.update(written)
+            self._writer.live.pop(account.session_id, None)
+        self._writer.live.update(written)
         if self._archive.is_behind:
             self._storage.shrink()
 
     def close(self) -> None:
         """Close the file; it is whole without its side files then, unless somebody reads it."""
         self._storage.close()
-
-    def _write_archived(self, accounts: Iterable[Account], age: float) -> None:
-        for account in accounts:
-            key, body = Key.of(account.session_id, account.started_at), account_body(account)
-            self._db.execute("INSERT OR REPLACE INTO account VALUES (?, ?, 1, ?, ?)",
-                             (*key, age, body))  # fmt: skip
-            self._db.execute("DELETE FROM verdict WHERE session_id = ? AND started_at = ?", key)
-            self._archive.add(account, len(body), age)
-
-    def _write_action(self, account: Account, order: Order) -> None:
-        key = Key.of(account.session_id, account.started_at)
-        self._db.execute(
-            "INSERT INTO operator_action (at, session_id, started_at, body) VALUES (?, ?, ?, ?)",
-            (order.at, *key, order_body(order, key)),
-        )
-
-    def _write_accounts(self, accounts: Sequence[Account]) -> list[Key]:
-        """Write live accounts; return the key of each row, by session id."""
-        keys = [Key.of(a.session_id, a.started_at) for a in accounts]
-        # Only a row that is under another key stays beside the new one: of a run whose start
-        # became known after it was first stored, or of another run of the same id.
-        moved = [Key(sid, key) for sid, key in keys if self._live.get(sid) != key]
-        self._archive.remove(moved)
-        for table in ("account WHERE archived = 0 AND", "verdict WHERE"):
-            self._db.executemany(
-                f"DELETE FROM {table} session_id = ? AND started_at <> ?",  # noqa: S608 - two constants
-                moved,
-            )
-        self._db.executemany(
-            "INSERT INTO account VALUES (?, ?, 0, NULL, ?) ON CONFLICT (session_id, started_at) "
-            "DO UPDATE SET archived = 0, archived_at = NULL, body = excluded.body",
-            ((*key, account_body(a)) for key, a in zip(keys, accounts, strict=True)),
-        )
-        return keys
-
-    def _write_verdicts(self, verdicts: Iterable[Verdict]) -> None:
-        self._db.executemany(
-            "INSERT OR REPLACE INTO verdict VALUES (?, ?, ?)",
-            ((*Key.of(v.session_id, v.started_at), verdict_body(v)) for v in verdicts),
-        )
+        self._last.close(whole=not self._storage.has_log())
 
 
 def open_store(
@@ -290,18 +301,29 @@ def open_store(
         raise StoreError(path, f"cannot be opened: {exc}", advice(exc)) from exc
     except (sqlite3.DatabaseError, ValueError, TypeError) as exc:
         aside = set_aside(path)
-        logger.error(  # noqa: TRY400 - the file is at fault, a traceback would hide what matters
-            "storage %s is damaged (%s): set aside as %s; beginning with an empty ledger, what "
-            "runs used before is unknown until they are read again", path, exc, aside,
-        )  # fmt: skip
-    return _opened(path, time, archive_size)
+        problem = str(exc)
+    found = salvaged(aside)
+    store, _ = _opened(path, time, archive_size)
+    store.take_over(found, live=True)
+    restored = store.load()
+    logger.error(
+        "storage %s is damaged (%s): set aside as %s. Of it %d runs could be read, %d of them "
+        "forgotten ones, and %d orders; what others used before is unknown until they are read "
+        "again. Look at the disk; compare with a backup",
+        path, problem, aside, len(found.accounts),
+        sum(at is not None for _, _, at in found.accounts.values()), len(found.orders),
+    )  # fmt: skip
+    return store, restored
 
 
 def _opened(path: str, time: Callable[[], float], archive_size: int) -> tuple[Store, Restored]:
     storage = open_storage(path, _LOCK_TIMEOUT)
     try:
         store = Store(storage, time, archive_size)
-        return store, store.load()
+        restored = store.load()
+        if storage.lost_log and store.take_back(storage.lost_log):
+            restored = store.load()
     except BaseException:
         storage.close()
         raise
+    return store, restored

@@ -1,0 +1,215 @@
+"""What can still be read of a damaged storage, row by row, without SQLite.
+
+Each row is a text with a digest, so it is found, and known to be whole, wherever it lies: in the
+file, in its log, behind a damaged index or the page that led to it. Of several copies of a row the
+one of the last commit counts.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+import struct
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.sidecar.storage_file import side_files
+from otel_budget.sidecar.storage_rows import (
+    UNREADABLE_ROW,
+    Key,
+    account_of,
+    order_of,
+    verdict_of,
+)
+from otel_budget.sidecar.storage_state import state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otel_budget.ledger.account import Account
+    from otel_budget.model.order import Order
+    from otel_budget.model.verdict import Verdict
+    from otel_budget.sidecar.storage_state import State
+
+#: How the rows of accounts, verdicts, orders and the state begin; all of it is printable.
+_BEGIN: Final = re.compile(rb'\{"(?:format|version|kind|sequence)":')
+_END: Final = re.compile(rb'"digest":"[0-9a-f]{16}"\}')
+_PRINTABLE: Final = re.compile(rb"[\x20-\x7e]*")
+_PAGE: Final = 4096
+_FRAME_HEAD, _LOG_HEAD = 24, 32
+#: Bytes of the longest row, and of what lies before its text: its keys and a time.
+_LONGEST, _BEFORE = 1 << 24, 512
+
+
+#: A file's content, or a log's.
+_Data = bytes | mmap.mmap
+
+
+@dataclass(slots=True)
+class Salvaged:
+    """Rows that are whole, by the key of their run."""
+
+    accounts: dict[Key, tuple[int, Account, float | None]] = field(default_factory=dict)
+    """With the commit that wrote it, and when it was archived; None of a live run."""
+    verdicts: dict[Key, Verdict] = field(default_factory=dict)
+    orders: list[tuple[Key, Order]] = field(default_factory=list)
+    state: State | None = None
+
+    @property
+    def commit(self) -> int:
+        """The last commit of which there is something in it; 0 if there is none."""
+        known = 0 if self.state is None else self.state.commit
+        return max((commit for commit, _, _ in self.accounts.values()), default=known)
+
+
+def salvaged(path: str, lost_log: bytes = b"") -> Salvaged:
+    """Return what can be read of a file and of the log beside it.
+
+    lost_log: look through this log alone; the file is what it goes with.
+    """
+    log = lost_log
+    if not log:
+        with suppress(OSError):
+            log = side_files(path)[0].read_bytes()
+    search = _Search()
+    with _mapped(path) as file:
+        pages = _Pages(file, log)
+        for data in (log,) if lost_log else (file, log):
+            search.look_through(data, pages)
+        pages.release()
+    search.find_orders()
+    return search.found
+
+
+@contextmanager
+def _mapped(path: str) -> Iterator[_Data]:
+    """Give a file's content without having it in memory at once."""
+    with Path(path).open("rb") as file:
+        if not file.seek(0, 2):
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            yield mapped
+
+
+class _Pages:
+    """The pages of a file, each as it is in the log if it is there."""
+
+    def __init__(self, file: _Data, log: bytes) -> None:
+        self._file, self._log = memoryview(file), memoryview(log)
+        size = _FRAME_HEAD + _PAGE
+        self._in_log = {
+            struct.unpack_from(">I", log, at)[0]: at + _FRAME_HEAD
+            for at in range(_LOG_HEAD, len(log) - size + 1, size)
+        }
+
+    def content(self, number: int) -> tuple[int, bytes]:
+        """Return what an overflow page holds: the number of the next one, and its content."""
+        at = self._in_log.get(number)
+        source, at = (self._file, (number - 1) * _PAGE) if at is None else (self._log, at)
+        page = bytes(source[at : at + _PAGE])
+        if len(page) < _PAGE:
+            return 0, b""
+        return struct.unpack_from(">I", page)[0], page[4:]
+
+    def release(self) -> None:
+        """Let go of the file."""
+        self._file.release()
+
+
+class _Search:
+    """Takes rows out of bytes."""
+
+    def __init__(self) -> None:
+        self.found = Salvaged()
+        self._seen: set[int] = set()
+        """Digests of texts that were looked at: pages are often copied whole."""
+        self._orders: list[tuple[bytes, bytes]] = []
+        """Text, and the bytes before it, of orders; whose they are is known in the end."""
+
+    def look_through(self, data: _Data, pages: _Pages) -> None:
+        """Take every row that is whole."""
+        with memoryview(data) as view:
+            for begin in _BEGIN.finditer(view):
+                start = begin.start()
+                text = _text_at(view, start, pages)
+                if not text or hash(text) in self._seen:
+                    continue
+                self._seen.add(hash(text))
+                with suppress(*UNREADABLE_ROW):
+                    self._take(text, bytes(view[max(0, start - _BEFORE) : start]))
+
+    def find_orders(self) -> None:
+        """Find out whose the orders are: their keys stand before them."""
+        found = self.found
+        for key in {*found.accounts, *found.verdicts}:
+            place = "".join(key).encode()
+            for text, before in self._orders:
+                if before.endswith(place):
+                    with suppress(*UNREADABLE_ROW):
+                        found.orders.append((key, order_of(text, key)))
+
+    def _take(self, text: bytes, before: bytes) -> None:
+        found = self.found
+        if text.startswith(b'{"kind"'):
+            self._orders.append((text, before))
+        elif text.startswith(b'{"sequence"'):
+            state = state_of(text)
+            if found.state is None or found.state.commit < state.commit:
+                found.state = state
+        elif text.startswith(b'{"version"'):
+            verdict = verdict_of(text)
+            key = Key.of(verdict.session_id, verdict.started_at)
+            known = found.verdicts.get(key)
+            if known is None or (known.sequence or 0) < (verdict.sequence or 0):
+                found.verdicts[key] = verdict
+        else:
+            account = account_of(text)
+            key = Key.of(account.session_id, account.started_at)
+            commit = int(json.loads(text).get("commit", 0))
+            if key not in found.accounts or found.accounts[key][0] < commit:
+                found.accounts[key] = commit, account, _archived_at(before, key)
+
+
+def _text_at(view: memoryview, start: int, pages: _Pages) -> bytes:
+    """Return what may be a row's text; empty if it has no end."""
+    run = _PRINTABLE.match(view, start)
+    stop = start if run is None else run.end()
+    text = bytes(view[start:stop])
+    end = _END.search(text)
+    if end is None:
+        text = _continued(text, bytes(view[stop : stop + 4]), pages)
+        end = _END.search(text)
+    return b"" if end is None else text[: end.end()]
+
+
+def _continued(text: bytes, pointer: bytes, pages: _Pages) -> bytes:
+    """Return a text that goes on in overflow pages. pointer: to the first."""
+    number = int.from_bytes(pointer, "big")
+    while number and len(text) < _LONGEST:
+        number, more = pages.content(number)
+        run = _PRINTABLE.match(more)
+        text += b"" if run is None else run[0]
+        if run is None or len(run[0]) < len(more):
+            break
+    return text
+
+
+def _archived_at(before: bytes, key: Key) -> float | None:
+    """Return when a run was archived: of one that was, that stands between its key and its text.
+
+    SQLite writes a number without a fraction as an integer.
+    """
+    place = "".join(key).encode()
+    if before.endswith(place):
+        return None
+    for size in (8, 6, 4):
+        if before[:-size].endswith(place):
+            number = before[-size:]
+            if size == 8:  # noqa: PLR2004 - a double
+                return float(struct.unpack(">d", number)[0])
+            return float(int.from_bytes(number, "big"))
+    return None

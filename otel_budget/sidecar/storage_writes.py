@@ -1,0 +1,69 @@
+"""Writes rows of the storage, within the caller's transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget.sidecar.storage_rows import Key, account_body, order_body, verdict_body
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from otel_budget.ledger.account import Account
+    from otel_budget.model.order import Order
+    from otel_budget.model.verdict import Verdict
+    from otel_budget.sidecar.archive import Archive
+    from otel_budget.sidecar.storage_rows import Rows
+
+
+class Writer:
+    """Writes into one open storage."""
+
+    def __init__(self, rows: Rows, archive: Archive) -> None:
+        """Take what has the connection, and what keeps count of archived rows."""
+        self._rows, self._archive = rows, archive
+        self.live: dict[str, str] = {}
+        """Session id to the key under which its live account is on disk."""
+
+    def archived(self, account: Account, at: float, commit: int) -> None:
+        """Write a run that was forgotten. at: by Age."""
+        key = Key.of(account.session_id, account.started_at)
+        body = account_body(account, commit)
+        self._rows.db.execute(
+            "INSERT OR REPLACE INTO account VALUES (?, ?, 1, ?, ?)", (*key, at, body)
+        )
+        self._rows.db.execute("DELETE FROM verdict WHERE session_id = ? AND started_at = ?", key)
+        self._archive.add(account, len(body), at)
+
+    def order(self, key: Key, order: Order) -> None:
+        """Write an operator's order for a run."""
+        self._rows.db.execute(
+            "INSERT INTO operator_action (at, session_id, started_at, body) VALUES (?, ?, ?, ?)",
+            (order.at, *key, order_body(order, key)),
+        )
+
+    def accounts(self, accounts: Sequence[Account], commit: int) -> list[Key]:
+        """Write live accounts; return the key of each row, by session id."""
+        keys = [Key.of(a.session_id, a.started_at) for a in accounts]
+        # Only a row that is under another key stays beside the new one: of a run whose start
+        # became known after it was first stored, or of another run of the same id.
+        moved = [Key(sid, key) for sid, key in keys if self.live.get(sid) != key]
+        self._archive.remove(moved)
+        for table in ("account WHERE archived = 0 AND", "verdict WHERE"):
+            self._rows.db.executemany(
+                f"DELETE FROM {table} session_id = ? AND started_at <> ?",  # noqa: S608 - two constants
+                moved,
+            )
+        self._rows.db.executemany(
+            "INSERT INTO account VALUES (?, ?, 0, NULL, ?) ON CONFLICT (session_id, started_at) "
+            "DO UPDATE SET archived = 0, archived_at = NULL, body = excluded.body",
+            ((*key, account_body(a, commit)) for key, a in zip(keys, accounts, strict=True)),
+        )
+        return keys
+
+    def verdicts(self, verdicts: Iterable[Verdict]) -> None:
+        """Write verdicts in the place of those before them."""
+        self._rows.db.executemany(
+            "INSERT OR REPLACE INTO verdict VALUES (?, ?, ?)",
+            ((*Key.of(v.session_id, v.started_at), verdict_body(v)) for v in verdicts),
+        )
