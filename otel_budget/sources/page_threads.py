@@ -8,7 +8,7 @@ is what one of that target took of late, or goes by its length; of the first one
 work, and no rest follows.
 
 A target that is costly is asked when it is its turn, so that its page is new when it is read, and
-few such pages are held at once.
+few such pages are held at once. Pages that take next to nothing are handed to no thread.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ T = TypeVar("T")
 
 #: Seconds of processor time from which on a page is costly.
 COSTLY: Final = 0.05
+#: Pages that take less, and are no larger, are read where they arrive: with thousands of targets
+#: handing one to a thread costs more than reading it.
+_TRIFLE: Final = 0.001
+_SMALL: Final = 16_384
 #: What a costly page has taken is rested so many times as long.
 _REST: Final = 1.0
 #: Seconds of processor time for each byte of a page that is not known yet, and of one that is.
@@ -110,7 +114,10 @@ class PageThreads:
             finally:
                 cost.note(time.thread_time() - began)
 
-        job, expected = _Job(read, is_first=not cost.is_known), cost.expected(size)
+        expected = cost.expected(size)
+        if cost.is_known and expected < _TRIFLE and size <= _SMALL:
+            return read()
+        job = _Job(read, is_first=not cost.is_known)
         with self._there:
             if self._life is None:
                 self._start()
