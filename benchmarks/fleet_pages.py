@@ -43,7 +43,7 @@ class Pages:
 
     def costly(self) -> bytes:
         """Return a page that takes long to read."""
-        line = b'otel_budget_tokens_total{session_id="run-%d"} 1\n'
+        line = b'otel_budget_limit{session_id="costly",resource="tokens",unit="%d"} 1\n'
         return b"".join(line % next(_NUMBERS) for _ in range(_COSTLY))
 
 

@@ -93,9 +93,11 @@ class Connections:
         connection.abort()
 
     def close(self) -> None:
-        """Close all that are kept."""
-        while self._idle:
-            self._drop_oldest()
+        """Close all that are kept, without the goodbye of TLS, which nothing would wait for."""
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
+        self._by_key.clear()
 
     async def room(self) -> None:
         """Wait, one at a time, until there is a file left for another one that is asked."""

@@ -12,6 +12,7 @@ import asyncio
 import ssl
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
@@ -83,6 +84,9 @@ class Access:
     ca_file: Path | None = None
     """Certificates to trust instead of the system's."""
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+_NO_ACCESS: Final = Access()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +241,18 @@ class Fetcher:
 
 
 def _request(place: Place, access: Access, accept: str, form: bytes | None) -> h11.Request:
+    if form is None and access == _NO_ACCESS:
+        return _plain_request(place, accept)
+    return _made(place, access, accept, form)
+
+
+@lru_cache(maxsize=65_536)
+def _plain_request(place: Place, accept: str) -> h11.Request:
+    """Return what is asked of most targets, each time."""
+    return _made(place, _NO_ACCESS, accept, None)
+
+
+def _made(place: Place, access: Access, accept: str, form: bytes | None) -> h11.Request:
     headers = {
         "Host": place.host_header,
         "User-Agent": _AGENT,
