@@ -9,7 +9,12 @@ from typing import cast
 
 import pytest
 
-from otel_budget import ResourceMonitor
+from otel_budget import Prices, ResourceMonitor
+from otel_budget.agent.unpriced import UnpricedNotices
+from otel_budget.instrumentation.genai.call import Call
+from otel_budget.instrumentation.genai.notices import MAX_SAID
+from otel_budget.instrumentation.genai.notices import Notices as CallNotices
+from otel_budget.instrumentation.tally import Amounts
 from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.line_budget import ABOUT, ALL, HEARD, RESERVE, SPEAKER, LineBudget, LineFilter
 from otel_budget.model.reading import Problem, Reading
@@ -22,7 +27,7 @@ from otel_budget.sources.notices import MOST_LINES, Lines, Notices
 from tests.sidecar_fixtures import SteadyClock, verdict
 
 logger = logging.getLogger("otel_budget.test")
-TIMES = 5_000
+TIMES = 1_000
 """Steps, of a second each, in which a target has something new to say, twenty times over."""
 EACH = 20
 MOST = SPEAKER.burst + TIMES / SPEAKER.every + 1
@@ -59,7 +64,7 @@ def changed(session_id: str, sequence: int, action: Action) -> Change:
 def test_a_target_with_ever_new_runs_leaves_room_for_anothers_stop(
     steady: SteadyClock, said: Said
 ) -> None:
-    """It makes up ids, ends them, lets them vanish, and has them flagged: 100,000 times each."""
+    """It makes up ids, ends them, lets them vanish and has them flagged, 20,000 times each."""
     journal = Journal(steady, seen_at)
     for step in range(TIMES):
         ids = tuple(f"made-up-{step}-{n}" for n in range(EACH))
@@ -82,13 +87,13 @@ def test_a_run_that_goes_to_and_fro_leaves_room_for_another_at_its_target(
 ) -> None:
     """It shows another limit at each scrape."""
     journal = Journal(steady, lambda _: "http://shared")
-    for step in range(100_000):
+    for step in range(20_000):
         action = Action.STOP if step % 2 else Action.CONTINUE
         changes = [changed("to-and-fro", step + 2, action)]
-        if step == 50_000:
+        if step == 10_000:
             changes.append(changed("quiet", 7, Action.STOP))
         journal.stepped(Step(changes=tuple(changes)))
-        steady.advance(0.01)
+        steady.advance(0.05)
     assert len(said("to-and-fro")) <= ABOUT.burst + 1000 / ABOUT.every + 1
     assert len(said("session quiet: stop")) == 1
 
@@ -98,10 +103,10 @@ def test_errors_with_ever_other_words_are_a_bounded_number_of_lines(
 ) -> None:
     """Each is another problem by its words; so is that the one before is over."""
     journal = Journal(steady, seen_at)
-    for step in range(100_000):
+    for step in range(20_000):
         words = "".join(chr(97 + int(digit)) for digit in str(step))
         found = [Problem("http://hostile", Reason.SOURCE_ERROR, f"http://hostile: {words}")]
-        if step == 50_000:
+        if step == 10_000:
             found.append(Problem("http://honest", Reason.SOURCE_ERROR, "http://honest: refused"))
         journal.read(Reading("scrape", steady(), problems=tuple(found)))
         steady.advance(0.05)
@@ -110,12 +115,43 @@ def test_errors_with_ever_other_words_are_a_bounded_number_of_lines(
     assert len(said("problem: http://honest")) == 1
 
 
+def test_ever_new_files_of_targets_that_are_bad_are_a_bounded_number_of_lines(
+    steady: SteadyClock, said: Said
+) -> None:
+    """Whoever may write into a folder of file_sd can name as many as they like."""
+    journal = Journal(steady, seen_at)
+    for step in range(20_000):
+        bad = Problem(f"t/{step}.json", Reason.SOURCE_ERROR, f"t/{step}.json: is not JSON")
+        journal.read(Reading("scrape", steady(), problems=(bad,)))
+        steady.advance(0.05)
+    in_all = ALL.burst + 1000 / ALL.every + RESERVE.burst + 1000 / RESERVE.every
+    assert 1 < len(said("problem: t/")) <= in_all + 1
+    assert 1 < len(said("no problem any more: t/")) <= in_all + 1
+
+
+def test_ever_new_models_without_a_price_or_usage_are_a_bounded_number_of_lines(
+    make: Callable[..., ResourceMonitor],
+) -> None:
+    """Names of models come from outside as well. Of either kind as many as are remembered."""
+    said: list[object] = []
+    unknown = CallNotices(lambda *told: said.append(told))
+    record, prices = make(max_cost_usd=5)._record, Prices()
+    for n in range(20_000):
+        unknown.unknown(Call("x", f"made-up-{n}", None))
+    assert len(said) == MAX_SAID
+    del said[:]
+    unpriced = UnpricedNotices(lambda *told: said.append(told))
+    for n in range(2 * MAX_SAID):
+        unpriced.tell(record, prices, f"made-up-{n}", None, Amounts(tokens=1))
+    assert len(said) == MAX_SAID
+
+
 def test_a_source_that_comes_and_goes_is_a_bounded_number_of_lines(
     steady: SteadyClock, said: Said
 ) -> None:
     """It fails every other time."""
     journal = Journal(steady, seen_at)
-    for step in range(100_000):
+    for step in range(20_000):
         refused = (Problem("t", Reason.SOURCE_ERROR, f"t: refused {step}"),)
         failed = Reading("scrape", steady(), problems=refused, answered=False)
         journal.read(failed if step % 2 else Reading("scrape", steady()))
@@ -133,7 +169,7 @@ def test_a_notice_that_changes_at_each_scrape_drowns_no_other(
         if step >= 50_000:
             wrong["http://honest"] = "honest is odd"
         notices.note(wrong, logging.WARNING)
-        steady.advance(0.05)
+        steady.advance(0.01)
     assert 1 < len(said("hostile is odd")) <= MOST
     assert len(said("honest is odd")) == 1
 
