@@ -31,7 +31,7 @@ test-libraries: $(VENV)/.dev
 
 # Sources through a real VictoriaMetrics, which shows late what it was given: four minutes of waiting.
 test-backends: $(VENV)/.dev
-	$(BIN)/python -m pytest -m backends tests/conformance
+	$(BIN)/python -m pytest -m backends tests/conformance tests/integration/test_victoriametrics.py
 
 # Everything of docs/reliability.md at full length; the long ones first. Each rewrites its part of it.
 RELIABILITY := tests/integration/test_many_sessions.py tests/integration/test_killed_sidecar.py \

@@ -21,10 +21,12 @@ def prometheus(
     addresses: Sequence[str] = (),
     jobs: Sequence[Mapping[str, Any]] = (),
     more: Mapping[str, Any] | None = None,
+    external_labels: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """Run a Prometheus that scrapes the addresses every 200 ms; yield its URL.
 
     jobs: further ones, as they stand in its configuration. more: further sections of that.
+    external_labels: put on what it sends to other servers.
 
     Its first scrape comes 5 s after its start, and so does the first after a change of targets:
     start one per test run, and change what the targets show.
@@ -34,6 +36,7 @@ def prometheus(
             "scrape_interval": SCRAPE_INTERVAL,
             "scrape_timeout": SCRAPE_INTERVAL,
             "evaluation_interval": SCRAPE_INTERVAL,
+            "external_labels": dict(external_labels or {}),
         },
         **(more or {}),
         "scrape_configs": [

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from otel_budget import semconv
+from otel_budget.config.preset_files import shipped
+from otel_budget.ledger.ledger import Ledger
+from otel_budget.model.preset import Preset
+from otel_budget.model.reading import Reading
+from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from tests.exposition import line, page, serve
 from tests.figures import note
 from tests.http_server import serving
 from tests.processes import SidecarProcess, agent, sidecar, until
-from tests.victoria_metrics_process import victoria_metrics
+from tests.prometheus_process import JOB, prometheus
+from tests.victoria_metrics_process import uncached, victoria_metrics
+
+FOREIGN = Path(__file__).parent.parent / "foreign"
 
 #: Seconds that are hidden from every query where ``nocache`` does not arrive; 30 unless told.
 OFFSET = 5
@@ -115,3 +127,54 @@ def delayed(behind: str) -> Iterator[str]:
 
     with serving(answer) as url:
         yield url
+
+
+@pytest.mark.backends
+@pytest.mark.real("prometheus")
+@pytest.mark.real("victoria-metrics")
+def test_a_pair_of_prometheus_that_write_into_one_doubles_nothing(tmp_path: Path) -> None:
+    """Of our own runs, and of programs that do not say which process they are."""
+    own = line(semconv.SESSION_TOKENS, 1000, "own")
+    began = line(semconv.INCARNATION_START, round(time.time(), 3), "own")
+    foreign = (FOREIGN / "claude_code_2.1.330.prom").read_text(encoding="utf-8")
+    with ExitStack() as stack:
+        endpoint = stack.enter_context(serve())
+        endpoint.show(page(own, began) + foreign)
+        store = stack.enter_context(victoria_metrics(tmp_path, []))
+        for replica in ("a", "b"):
+            folder = tmp_path / replica
+            folder.mkdir()
+            more = {"remote_write": [{"url": f"{store}/api/v1/write"}]}
+            labels = {"replica": replica}
+            stack.enter_context(
+                prometheus(folder, [endpoint.address], more=more, external_labels=labels)
+            )
+        url = stack.enter_context(uncached(store))
+        assert until_seen(url, None, 2) == {("own", "tokens"): 1000}
+        session = "ba8b11a9-0b6c-472a-8133-48db5b9683ff"
+        found = until_seen(url, shipped()["claude_code"], 2)
+        assert found[session, "tokens"] == 1300
+
+
+def until_seen(url: str, chosen: Preset | None, ways: int) -> dict[tuple[str, str], Any]:
+    """Read until runs are seen in so many ways; return what each has used of tokens."""
+    ledger, end = Ledger(), time.monotonic() + 30
+
+    async def read() -> Reading:
+        query = PrometheusSettings(url, matchers=(f'job="{JOB}"',), preset=chosen)
+        source = PrometheusSource(query, time.time)
+        try:
+            return await source.read()
+        finally:
+            await source.close()
+
+    while time.monotonic() < end:
+        reading = asyncio.run(read())
+        if len({session.target for session in reading.sessions}) == ways:
+            ledger.apply(reading)
+            return {
+                (session_id, "tokens"): account.totals()[semconv.TOKENS]
+                for session_id, account in ledger.accounts.items()
+            }
+        time.sleep(0.2)
+    raise TimeoutError(f"not seen in {ways} ways: {reading}")
