@@ -113,3 +113,20 @@ def test_an_unknown_type_of_tokens_makes_them_at_least(rig: Rig) -> None:
     assert totals(reading) == {("s", "tokens"): 10}
     assert reading.sessions[0].facts.unknown_usage_calls == 1
     assert reading.dropped == {"token_type": 1}
+
+
+def test_labels_that_mark_a_query_cost_no_other_session(rig: Rig) -> None:
+    """Series of one session that differ in one of them alone are two, and both count."""
+    name, lines = "claude_code_token_usage_tokens_total", []
+    for label in ("otel_budget_sampled", "otel_budget_target_answers"):
+        for value in ("", "x", "1", "11"):
+            mark = f',{label}="{value}"' if value else ""
+            lines.append(f'{name}{{session_id="{label}",type="input"{mark}}} 10\n')
+    lines += [f'up{{session_id="s",{label}="1"}} 0\n', f'{name}{{session_id="s",type="input"}} 7\n']
+    reading = rig.show("".join(lines), CLAUDE)
+    assert totals(reading) == {
+        ("otel_budget_sampled", "tokens"): 40,
+        ("otel_budget_target_answers", "tokens"): 40,
+        ("s", "tokens"): 7,
+    }
+    assert (reading.problems, reading.dropped) == ((), {})

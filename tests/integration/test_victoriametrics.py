@@ -68,6 +68,7 @@ def delay_of(process: SidecarProcess) -> float:
     return float(process.metrics().partition(name)[2].partition("\n")[0])
 
 
+@pytest.mark.backends
 @pytest.mark.real("victoria-metrics")
 def test_runs_are_judged_through_one_at_its_defaults_as_by_a_prometheus(tmp_path: Path) -> None:
     """It hides the newest 30 s from queries, unless it is asked not to."""
