@@ -138,6 +138,8 @@ class Changes:
                 self._do(stream_id, some, unknown)
                 failures = 0
                 continue
+            except HungUpError:  # by us; what is left is looked at again
+                pass
             except _RefusedError as exc:
                 failures = _PATIENCE
                 logger.debug("sidecar %s: %s", self._address.host, exc)
@@ -149,7 +151,8 @@ class Changes:
             if failures >= _PATIENCE:
                 failures = 0
                 self._give_up(stream_id)
-            self._over.wait(pace.failed())
+            if failures:
+                self._over.wait(pace.failed())
 
     def _some(self) -> list[str]:
         """Take as many runs as one request holds."""
@@ -200,6 +203,8 @@ class Changes:
             raise HungUpError("fewer runs at a time")
         if answer.status == http.client.NOT_FOUND and self._gone < _PATIENCE:
             self._gone += 1
+            with self._lock:
+                self._is_open = self._is_open and stream_id != self._stream_id
             self._on_gone()
             raise HungUpError("the stream is gone; another one is opened")
         if answer.status != http.client.OK:

@@ -37,6 +37,8 @@ _KEEP_ALIVE = wire.KEEP_ALIVE.encode()
 #: A lease is told in so many parts, rounded down: many readers at once get the same bytes.
 _HUNDRED = 100
 _ROUNDING = 1e-9
+#: What goes out before so much of the lease is gone was just judged, and has the whole of it.
+_AT_ONCE = 95
 
 
 class Published:
@@ -64,7 +66,8 @@ class Published:
         if lease is None:
             return _HUNDRED
         left = lease - max(0.0, now - self.verdict.evaluated_at)
-        return math.floor(left / lease * _HUNDRED + _ROUNDING) if left > 0 else 0
+        share = math.floor(left / lease * _HUNDRED + _ROUNDING) if left > 0 else 0
+        return _HUNDRED if share >= _AT_ONCE else share
 
     def json(self, share: int = _HUNDRED) -> str:
         """Return the verdict as one line of JSON. share: hundredths of its lease that are left."""

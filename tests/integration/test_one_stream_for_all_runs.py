@@ -75,7 +75,7 @@ def hearing() -> list[str]:
 def test_many_runs_share_a_stream_and_each_of_them_comes_and_goes_as_it_likes(
     tmp_path: Path,
 ) -> None:
-    with followed(tmp_path) as process, ExitStack() as stack:
+    with followed(tmp_path, request_body=1000) as process, ExitStack() as stack:
         runs = [run_of(stack, process.url, f"shared-{n}") for n in range(RUNS)]
         until(lambda: all(map(believed, runs)), seconds=20)
         until(lambda: len(hearing()) == 1)

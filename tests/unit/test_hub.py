@@ -147,7 +147,8 @@ def test_the_text_of_a_verdict_is_made_once_for_all_readers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("age", "left"), [(0.0, 15.0), (0.1, 14.85), (5.0, 9.9), (14.5, 0.45), (14.99, None)]
+    ("age", "left"),
+    [(0.0, 15.0), (0.7, 15.0), (0.8, 14.1), (5.0, 9.9), (14.5, 0.45), (14.99, None)],
 )
 def test_what_goes_out_later_than_it_was_judged_has_what_is_left_of_its_lease(
     age: float, left: float | None
