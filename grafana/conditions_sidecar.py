@@ -183,6 +183,22 @@ def _growing(
     )
 
 
+def _refused() -> Condition:
+    reasons = f'reason=~"{semconv.BOUND_ELSEWHERE}|{semconv.CARRIED_ELSEWHERE}"'
+    return Condition(
+        "OtelBudgetRunShownElsewhere",
+        f"{grown(semconv.DROPPED_SAMPLES, '5m', 'job, instance, reason', reasons)} > 0",
+        "warning",
+        "{value} samples within 5m were refused at {instance} ({reason}): a target shows runs that "
+        "belong to another one; {sessions} runs are judged",
+        "The sidecar's log names both targets. Is the binding right, or does somebody use an id "
+        "that is not theirs?",
+        labels=(*_AT, semconv.REASON),
+        numbers=(_SESSIONS,),
+        dashboard=SIDECAR,
+    )
+
+
 def _reload_failed() -> Condition:
     return Condition(
         "OtelBudgetConfigReloadFailed",
@@ -229,5 +245,6 @@ def conditions() -> tuple[Condition, ...]:
             "Each begins at 0: a program that crashes, or is stopped, and is started again under "
             "one id spends its limit each time. The sidecar's log names it.",
         ),
+        _refused(),
         _reload_failed(),
     )  # fmt: skip

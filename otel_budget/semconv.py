@@ -263,7 +263,7 @@ TARGETS_FAILING: Final = _gauge("otel_budget_sidecar_targets_failing",
     "Targets that gave nothing at the last reading.", SOURCE)
 UNMATCHED_TARGETS: Final = _gauge("otel_budget_sidecar_unmatched_targets",
     "Targets that answer and show nothing that can be counted; of a Prometheus 1 if the query "
-    "matches nothing there.", SOURCE)
+    "matches nothing there. And bindings that have matched no run for five minutes.", SOURCE)
 DATA_AGE: Final = _gauge("otel_budget_sidecar_data_age_seconds",
     "Age of the newest sample from the source.", SOURCE)
 SOURCE_DELAY: Final = _gauge("otel_budget_sidecar_source_delay_seconds",

@@ -134,6 +134,11 @@ def since(before: Figures, after: Figures) -> Iterator[Finding]:
     if crowded:
         said = f"{crowded:.0f} samples were refused: a target has more runs than session_limit"
         yield warning("series", said, "does it make up a session id for each request?")
+    for reason in (semconv.BOUND_ELSEWHERE, semconv.CARRIED_ELSEWHERE):
+        refused = grown.get((semconv.DROPPED_SAMPLES.name, reason), 0.0)
+        if refused:
+            said = f"{refused:.0f} samples were refused ({reason}): a target shows others' runs"
+            yield warning("series", said, "the sidecar's log names the runs and both targets")
     failures = grown.get((semconv.TICK_FAILURES.name,), 0.0)
     if failures:
         yield broken("storage", f"{failures:.0f} ticks failed while this ran", "its log says why")

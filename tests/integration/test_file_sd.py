@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
+from otel_budget.config import preset_files
 from otel_budget.model.reading import Reading
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.exposition import Exposition, line, page, serve
@@ -170,3 +171,41 @@ def test_a_folder_that_cannot_be_listed_says_nothing_about_what_is_gone(tmp_path
     assert looking.read().targets == frozenset()
     folder.rmdir()
     assert looking.read().targets is None
+
+
+def test_a_group_binds_its_targets_to_session_ids(endpoint: Exposition, tmp_path: Path) -> None:
+    """In one spelling or another; what is no pattern makes the file bad, and the last one stays."""
+    looking = Looking(tmp_path)
+    path = tmp_path / "targets.json"
+    write(path, groups(endpoint.address, __otel_budget_sessions__="run-1, team-a.*"))
+    bound = looking.read().bindings
+    assert bound is not None
+    assert bound.owners == {"run-1": {endpoint.url}, "team-a.*": {endpoint.url}}
+    write(path, groups(endpoint.address, __otel_budget_sessions__="team-.*-a"))
+    reading = looking.read()
+    assert reading.bindings == bound
+    assert "__otel_budget_sessions__" in reading.problems[0].detail
+    write(path, groups(endpoint.address))
+    bound = looking.read().bindings
+    assert bound is not None
+    assert not bound
+
+
+def test_a_list_takes_nothing_that_the_configuration_binds(
+    endpoint: Exposition, tmp_path: Path
+) -> None:
+    """Who may write the file may bind what is left, and a run named after its target is bound."""
+    vllm = preset_files.preset("vllm")
+    own = ScrapeTarget("http://127.0.0.1:1/metrics", sessions=["team-a.*"])
+    foreign = ScrapeTarget("http://127.0.0.1:2/metrics", preset=vllm)
+    looking = Looking(tmp_path, own, foreign)
+    ids = "team-a.1, vllm@127.0.0.1:2, vllm@*, team-b.*"
+    write(tmp_path / "targets.json", groups(endpoint.address, __otel_budget_sessions__=ids))
+    bound = looking.read().bindings
+    assert bound is not None
+    assert bound.owners == {
+        "team-a.*": {own.url},
+        "vllm@127.0.0.1:2": {foreign.url},
+        "vllm@*": {endpoint.url},
+        "team-b.*": {endpoint.url},
+    }
