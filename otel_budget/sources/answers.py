@@ -54,7 +54,7 @@ _VALUE: Final = b'},"value":["'
 _BEGUN: Final = semconv.INCARNATION_START.name.encode()
 #: The time of evaluation, in the first row.
 _TIME: Final = re.compile(rb'},"value":\[([1-9][0-9]*(?:\.[0-9]+)?),"')
-_NUMBER: Final = re.compile(rb'([-+]?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?)"\]')
+_END: Final = b'"]'
 
 
 class Taken(NamedTuple):
@@ -243,7 +243,7 @@ class SessionAnswers:
             return up
         name, labels, run = self._placed(point)
         if is_time(point.labels):
-            time = _Time(run, point.value)
+            time = _Time(run, _time(point.value))
             self._times.setdefault(run, []).append(time)
             self._timed[run[0]] += 1
             return time
@@ -295,15 +295,25 @@ def _rows(body: bytes) -> tuple[list[bytes], float]:
 def _change(slot: Slot | _Time | None, value: bytes) -> None:
     number = _number(value)
     if isinstance(slot, _Time):
-        slot.at = number
+        slot.at = number if isinstance(slot, _Up) else _time(number)
     elif slot is not None:
         slot.session.standing.change(slot, number)
 
 
 def _number(value: bytes) -> float:
-    found = _NUMBER.fullmatch(value)
-    number = math.inf if found is None else float(found[1])
-    if math.isinf(number):
+    """Return what a value is; NaN, as in the whole, if it is none."""
+    number = value.removesuffix(_END)
+    if len(number) == len(value) or b'"' in number or not number.isascii():
+        raise UnusualError
+    try:
+        return float(number)
+    except ValueError:
+        return math.nan
+
+
+def _time(number: float) -> float:
+    """Return a time; whose samples bear one that can be none, is read as a whole."""
+    if not math.isfinite(number):
         raise UnusualError
     return number
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,6 +82,23 @@ def test_answer_after_answer_it_is_what_each_answer_says(
             unique = dict(rows)  # a server gives no series twice
             body = written(unique, 1_700_000_000.0 + 0.25 * number)
             assert outcome(lambda: by_change(quick, body)) == outcome(lambda: alone(body))  # noqa: B023 - called at once
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "1e400", "many"])
+def test_a_value_that_none_can_have_is_no_reason_to_read_all_of_the_others(value: str) -> None:
+    """One target would have the answers of all read the slow way."""
+    place = (("instance", "h:1"), ("job", "agents"))
+    run = ((semconv.SESSION_ID, "a"), *place)
+    named = [(("__name__", name), *run) for name in semconv.JUDGED_COUNTERS]
+    up = (("__name__", "up"), (ANSWERS, "1"), *place)
+    quick = SessionAnswers(None)
+    with patch("otel_budget.sources.answers.take_apart", side_effect=AssertionError):
+        for number, shown in enumerate(("5", value, value, "6")):
+            rows: dict[tuple[tuple[str, str], ...], str] = {up: shown}
+            rows |= {((SAMPLED, MARK), *run): "1700000000", **dict.fromkeys(named, shown)}
+            quick.take(written(rows, 1_700_000_000.0 + number))
+            (session,) = quick.found(lambda target, session_id: 0.0).sessions  # noqa: ARG005 - as DateOf has it
+            assert bool(session.implausible) == (shown == value)
 
 
 def written(rows: Mapping[tuple[tuple[str, str], ...], str], at: float) -> bytes:
