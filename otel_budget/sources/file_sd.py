@@ -39,6 +39,10 @@ _HOST_PORT: Final = re.compile(r"(?:[^\s/@\[\]:?#]+|\[[0-9A-Fa-f:.%]+\])(?::[0-9
 #: Session ids that belong to the targets of a group, with commas between them.
 SESSIONS: Final = "__otel_budget_sessions__"
 _MAX_FILE: Final = 10_000_000
+#: YAML takes some ten seconds for ten million bytes, and whoever writes the file chooses how often.
+_MAX_YAML: Final = 1_000_000
+#: In one file: aliases of YAML make any number of targets out of a few lines.
+MOST_TARGETS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +149,14 @@ def _load(path: Path) -> object:
     stat = path.stat()
     if not S_ISREG(stat.st_mode):  # to open a FIFO may take for ever
         raise ValueError("is no regular file")
-    if stat.st_size > _MAX_FILE:
-        raise ValueError(f"is larger than {_MAX_FILE:,} bytes")
+    is_json = path.suffix == ".json"
+    most = _MAX_FILE if is_json else _MAX_YAML
+    if stat.st_size > most:
+        more = "" if is_json else "; JSON may be larger"
+        raise ValueError(f"is larger than {most:,} bytes{more}")
     text = path.read_text(encoding="utf-8")
     try:
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        return json.loads(text) if is_json else yaml.safe_load(text)
     except json.JSONDecodeError as exc:
         raise ValueError(f"is not JSON: {exc}") from exc
 
@@ -158,7 +165,20 @@ def _groups(data: object) -> list[tuple[list[str], tuple[str, ...]]]:
     """Return the URLs of each group, and the patterns of session ids they are bound to."""
     if not isinstance(data, list):
         raise TypeError("holds no list of target groups")
-    return [(_group(index, group), _bound(index, group)) for index, group in enumerate(data)]
+    found: list[tuple[list[str], tuple[str, ...]]] = []
+    room = MOST_TARGETS
+    for index, group in enumerate(data):
+        room -= 1 + _size(index, group)
+        if room < 0:
+            raise ValueError(f"names more than {MOST_TARGETS:,} targets")
+        found.append((_group(index, group), _bound(index, group)))
+    return found
+
+
+def _size(index: int, group: object) -> int:
+    if not isinstance(group, dict) or not isinstance(group.get("targets"), list):
+        raise TypeError(f"target group {index} is not a mapping with a list of targets")
+    return len(group["targets"])
 
 
 def _bound(index: int, group: dict[str, Any]) -> tuple[str, ...]:
@@ -171,10 +191,8 @@ def _bound(index: int, group: dict[str, Any]) -> tuple[str, ...]:
         raise ValueError(f"target group {index}: {SESSIONS}: {exc}") from exc
 
 
-def _group(index: int, group: object) -> list[str]:
+def _group(index: int, group: dict[str, Any]) -> list[str]:
     at = f"target group {index}"
-    if not isinstance(group, dict) or not isinstance(group.get("targets"), list):
-        raise TypeError(f"{at} is not a mapping with a list of targets")
     labels = group.get("labels") or {}
     if not isinstance(labels, dict):
         raise TypeError(f"{at}: labels is not a mapping")

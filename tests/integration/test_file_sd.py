@@ -65,6 +65,7 @@ def test_a_file_brings_targets(endpoint: Exposition, tmp_path: Path, name: str) 
     reading = looking.read()
     assert [session.target for session in reading.sessions] == [endpoint.url]
     assert reading.problems == ()
+    assert "authorization" not in {name.lower() for name in endpoint.headers}
 
 
 def test_a_target_named_in_several_places_is_scraped_once(
@@ -149,6 +150,24 @@ def test_an_address_at_which_clouds_tell_credentials_is_not_asked(
     (problem,) = Looking(tmp_path).read().problems
     assert problem.target == str(tmp_path / "a.json")
     assert "is a link-local address" in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("hosts", "times", "words"),
+    [
+        (10_000, 100, "names more than 100,000 targets"),
+        (1, 200_000, "is larger than 1,000,000 bytes; JSON may be larger"),
+    ],
+)
+def test_a_file_that_names_very_many_targets_in_few_lines_is_refused(
+    tmp_path: Path, hosts: int, times: int, words: str
+) -> None:
+    """By aliases; before anything is made of it."""
+    named = ", ".join(f"h{n}" for n in range(hosts))
+    text = f"- &a {{targets: [{named}]}}\n" + "- *a\n" * times
+    write(tmp_path / "a.yaml", text)
+    (problem,) = Looking(tmp_path).read().problems
+    assert f"a.yaml: {words}" in problem.detail
 
 
 def test_scheme_and_path_of_a_target_group_are_honoured(
