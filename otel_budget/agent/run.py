@@ -257,6 +257,7 @@ class Run:
                 self.engagement.judged()
 
     def _nudge(self) -> None:
+        SESSIONS.news += 1  # what it is asked to look at must be on the page
         if self._client is not None:
             self._client.nudge()
 

@@ -10,26 +10,26 @@ import threading
 import weakref
 from contextlib import suppress
 from pathlib import Path
-from socketserver import TCPServer
-from typing import TYPE_CHECKING, Any, Self
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from typing import TYPE_CHECKING, Self
+from wsgiref.simple_server import make_server
 
 from opentelemetry import metrics
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY, make_wsgi_app
-from prometheus_client.exposition import ThreadingWSGIServer
 
 from otel_budget.errors import InvalidValueError, ListenError
 from otel_budget.instrumentation.at_exit import AT_EXIT
-from otel_budget.instrumentation.exposition import SCRAPER, SESSIONS
+from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.instrumentation.forked import in_child
 from otel_budget.instrumentation.last_scrape import LAST_SCRAPE
+from otel_budget.instrumentation.own_names import OwnNames
+from otel_budget.instrumentation.page_server import PageHandler, PageServer
 from otel_budget.instrumentation.registration import register_in
+from otel_budget.instrumentation.rendering import Rendering
 from otel_budget.instrumentation.shown import SHOWN, Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from os import PathLike
 
     from prometheus_client.registry import CollectorRegistry
@@ -45,63 +45,12 @@ _MAX_PORT = 65535
 _LAST_ANSWERS = 2.0
 #: Seconds from one look of the server whether it is to close to the next: a process waits for it.
 _LOOKS = 0.1
-#: What people look at a page with: nobody is waited for who does not come again.
-_BY_HAND = ("curl/", "Wget/", "Mozilla/")
-#: Seconds a client may take to say what it wants.
-_PATIENCE = 30.0
-
-
-class _Server(ThreadingWSGIServer):
-    """Knows whether answers are under way, so that the last scrape of a process is not cut off."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._answering = 0
-        self._answered = threading.Condition()
-        super().__init__(*args, **kwargs)
-
-    def server_bind(self) -> None:
-        """Bind without asking the name service who we are: nothing here needs the answer."""
-        TCPServer.server_bind(self)
-        host, self.server_port = self.server_address[:2]
-        self.server_name = str(host)
-        self.setup_environ()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._count(1)
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._count(-1)
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._count(-1)
-
-    def service_actions(self) -> None:
-        """Look, twice a second, whether anybody ever scrapes."""
-        SESSIONS.mind_unscraped(f"port {self.server_port}")
-
-    def handle_error(self, _request: Any, client_address: Any) -> None:
-        logger.debug("%s, a client of /metrics, hung up or fell silent", client_address)
-
-    def wait_answered(self, timeout: float) -> None:
-        """Wait until no answer is under way, at most for ``timeout`` seconds."""
-        with self._answered:
-            self._answered.wait_for(lambda: self._answering == 0, timeout)
-
-    def _count(self, change: int) -> None:
-        with self._answered:
-            self._answering += change
-            self._answered.notify_all()
 
 
 class MetricsEndpoint:
     """An open ``/metrics``; a context manager. Closed at interpreter exit at the latest."""
 
-    def __init__(self, address: str, server: _Server, entry: Path | None) -> None:
+    def __init__(self, address: str, server: PageServer, entry: Path | None) -> None:
         """Keep what ``serve_metrics`` opened."""
         self.address, self.port = address, int(server.server_port)
         host = f"[{address}]" if ":" in address else address
@@ -141,13 +90,6 @@ class MetricsEndpoint:
 _OPEN: weakref.WeakSet[MetricsEndpoint] = weakref.WeakSet()
 
 
-class _QuietHandler(WSGIRequestHandler):
-    timeout = _PATIENCE
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is inherited
-        """Keep scrapes out of the application's stderr."""
-
-
 def serve_metrics(
     address: str | None = None,
     port: int | None = None,
@@ -174,11 +116,11 @@ def serve_metrics(
     if scrape_wait is not None:
         LAST_SCRAPE.ask(scrape_wait)
     use_registry(REGISTRY)
-    app = _one_at_a_time(make_wsgi_app(REGISTRY))
+    app = OwnNames(Rendering(make_wsgi_app(REGISTRY), SESSIONS), host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    server_class = type("_Server", (_Server,), {"address_family": family})
+    server_class = type("PageServer", (PageServer,), {"address_family": family})
     try:
-        server: _Server = make_server(host, number, app, server_class, handler_class=_QuietHandler)
+        server: PageServer = make_server(host, number, app, server_class, handler_class=PageHandler)
     except (OSError, OverflowError, UnicodeError) as exc:
         raise ListenError(f"{host}:{number}", str(exc), _advice(exc)) from exc
     try:
@@ -246,23 +188,6 @@ def _advice(exc: Exception) -> str:
         f"stop what listens there, or choose another port (port=, {ENV_PORT}; port=0 takes a "
         f"free one, register=FOLDER or {ENV_REGISTER} lets Prometheus and the sidecar find it)"
     )
-
-
-def _one_at_a_time(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """Let one scrape collect at a time: OpenTelemetry's reader does not bear two."""
-    lock = threading.Lock()
-
-    def locked(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        agent = str(environ.get("HTTP_USER_AGENT", ""))
-        by_hand = not agent or agent.startswith(_BY_HAND)
-        with lock:
-            token = SCRAPER.set(None if by_hand else f"{environ.get('REMOTE_ADDR', '')} {agent}")
-            try:
-                return app(environ, start_response)
-            finally:
-                SCRAPER.reset(token)
-
-    return locked
 
 
 def _let_go() -> None:

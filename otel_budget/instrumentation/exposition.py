@@ -132,8 +132,10 @@ class SessionCollector(Collector):
         """Since when it could be scraped; infinite once it is said that nobody does."""
         self._scrapers: dict[str, _Scraper] = {}
         """By name, the one that came last at the end."""
-        self._ends = 0
+        self.ends = 0
         """Number of runs that have ended."""
+        self.news = 0
+        """Grows with whatever somebody waits to see: a run came, ended, or is to be looked at."""
 
     def add(self, record: SessionRecord) -> None:
         """Show a run from now on."""
@@ -146,6 +148,7 @@ class SessionCollector(Collector):
             else:
                 self._groups[record.session_id] = Group(record)
             self.process.add(record)
+            self.news += 1
         if second:
             logger.warning(
                 "session %s has two monitors open in this process: they count independently, and "
@@ -156,7 +159,8 @@ class SessionCollector(Collector):
         """Take note that a run has ended; it stays until it was scraped, then for a minute."""
         with self._lock:
             self.process.retire(record)
-            self._ends += 1
+            self.ends += 1
+            self.news += 1
             group = self._groups.get(record.session_id)
             if group is None or record not in group.records or group.live:
                 return
@@ -202,8 +206,8 @@ class SessionCollector(Collector):
     def unseen(self) -> bool:
         """Tell whether a run has ended, and not all who may scrape this process have seen that."""
         with self._lock:
-            late = (scraper.seen < self._ends for scraper in self._scrapers.values())
-            return self.registered and self._ends > 0 and (not self._scrapers or any(late))
+            late = (scraper.seen < self.ends for scraper in self._scrapers.values())
+            return self.registered and self.ends > 0 and (not self._scrapers or any(late))
 
     def wait_scraped(self, timeout: float, *, in_any_case: bool = False) -> bool:
         """Wait until everybody who scrapes this process has seen the runs that ended so far.
@@ -215,18 +219,18 @@ class SessionCollector(Collector):
         """
         with self._scraped:
             now = self._monotonic()
-            late = [s for s in self._scrapers.values() if s.seen < self._ends]
+            late = [s for s in self._scrapers.values() if s.seen < self.ends]
             if not in_any_case:
                 late = [s for s in late if _scrapes(s, now)]
             due = [s for s in late if in_any_case or _is_due(s, now + timeout)]
             first = in_any_case and self.registered and not self._scrapers
 
             def seen() -> bool:
-                return all(s.seen >= self._ends for s in due) and not (first and not self._scrapers)
+                return all(s.seen >= self.ends for s in due) and not (first and not self._scrapers)
 
             came = self._scraped.wait_for(seen, timeout)
             for scraper in due:
-                scraper.in_vain = timeout > 0 and scraper.seen < self._ends
+                scraper.in_vain = timeout > 0 and scraper.seen < self.ends
             return came and len(due) == len(late)
 
     def describe(self) -> Iterator[Metric]:
@@ -239,7 +243,7 @@ class SessionCollector(Collector):
         """Yield every family of every run; counts as one scrape when all was taken."""
         with self._lock:
             self._scrapes_begun += 1
-            ends = self._ends
+            ends = self.ends
             self._prune()
             to_show = list(self._groups.items())
             seen_closed = [(sid, g) for sid, g in to_show if g.closed_at is not None]
@@ -249,6 +253,15 @@ class SessionCollector(Collector):
             self._note_scraper(SCRAPER.get(), ends)
             for session_id, group in seen_closed:
                 self._mark_scraped(session_id, group)
+            self._scraped.notify_all()
+
+    def shown_to(self, scraper: str | None, ends: int) -> None:
+        """Take note that somebody was given a page that another one asked for.
+
+        ends: of the runs that had ended when it was made.
+        """
+        with self._scraped:
+            self._note_scraper(scraper, ends)
             self._scraped.notify_all()
 
     def __len__(self) -> int:
