@@ -17,6 +17,7 @@ from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.verdict import LimitStatus, Verdict
 from otel_budget.policy.effect import NO_EFFECT, Effect, effect_of
 from otel_budget.publish.orders import OrderRefusedError
+from otel_budget.sidecar.clock import CLOCK_SET, move
 from otel_budget.sidecar.judged import Judged
 from otel_budget.sidecar.store import Changes
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds by which the system's clock may drift before it is taken to have been set.
-_CLOCK_SET = 2.0
 #: Runs that wait to be archived at most, while nothing can be stored.
 _LEAVING_MOST = 20_000
 
@@ -277,7 +276,7 @@ class Book:
                 return leaving
         account = self._store.archived(session_id, start)
         if account is not None:
-            _move(account, -self._ahead)
+            move(account, -self._ahead)
             if account.started_at is None:
                 account.known_from = now  # it was away, and may be another run
             self._stored[session_id] = _Mark.of(account, archived=True)
@@ -335,7 +334,7 @@ class Book:
     def _mind_wall(self, now: float) -> None:
         """Have all accounts stored anew if the system's clock was set since they were."""
         ahead = now if self._wall is None else self._wall()
-        if abs(ahead - now - self._ahead) < _CLOCK_SET:
+        if abs(ahead - now - self._ahead) < CLOCK_SET:
             return
         self._ahead = ahead - now
         self._stored.clear()
@@ -350,7 +349,7 @@ class Book:
             return accounts
         copies = [record.from_json(record.to_json(account)) for account in accounts]
         for account in copies:
-            _move(account, self._ahead)
+            move(account, self._ahead)
         return copies
 
     def _commit(self, changes: list[Change]) -> None:
@@ -376,12 +375,6 @@ class Book:
                 self._stored.pop(account.session_id, None)
         self._stored.update((account.session_id, _Mark.of(account)) for account in fresh)
         self._leaving.clear()
-
-
-def _move(account: Account, seconds: float) -> None:
-    """Put an account on a clock that is ahead of the one it is on."""
-    account.move(seconds)
-    account.orders = account.orders.moved(seconds)
 
 
 class _Mark(NamedTuple):

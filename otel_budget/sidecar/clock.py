@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_budget.ledger.account import Account
     from otel_budget.sources.base import Clock
+
+#: Seconds by which the system's clock may drift before it is taken to have been set.
+CLOCK_SET = 2.0
 
 
 def steady_clock() -> Clock:
@@ -21,6 +26,28 @@ def steady_clock() -> Clock:
     steady = _steady_seconds()
     offset = time.time() - steady()
     return lambda: offset + steady()
+
+
+class Boot(NamedTuple):
+    """A moment of the time that goes on between processes, however the system's clock is set."""
+
+    machine: str = ""
+    """Names what the seconds count from; empty if nothing does."""
+    seconds: float = 0.0
+
+    @classmethod
+    def now(cls) -> Boot:
+        """Return the present one."""
+        try:
+            machine = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return cls()
+        return cls(machine, _steady_seconds()()) if hasattr(time, "CLOCK_BOOTTIME") else cls()
+
+    def since(self, before: Boot) -> float | None:
+        """Return the seconds since another moment; None if nobody knows."""
+        same = bool(self.machine) and self.machine == before.machine
+        return self.seconds - before.seconds if same else None
 
 
 def _steady_seconds() -> Callable[[], float]:
@@ -34,3 +61,9 @@ def _steady_seconds() -> Callable[[], float]:
         # There CLOCK_MONOTONIC goes on, and is not what time.monotonic reads.
         return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
     return time.monotonic
+
+
+def move(account: Account, seconds: float) -> None:
+    """Put an account, and its orders, on a clock that is ahead of the one they are on."""
+    account.move(seconds)
+    account.orders = account.orders.moved(seconds)

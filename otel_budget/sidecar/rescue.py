@@ -23,7 +23,7 @@ def state_after(found: Salvaged, known: State) -> State:
     if found.state is None:
         return State(published + LEAP, known.age, max(known.commit, found.commit))
     sequence = max(published, found.state.sequence, known.sequence)
-    return State(sequence, found.state.age, max(known.commit, found.commit))
+    return found.state._replace(sequence=sequence, commit=max(known.commit, found.commit))
 
 
 def put_in(

@@ -22,6 +22,7 @@ from otel_budget.token_file import open_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from otel_budget.config.listen import ListenConfig
     from otel_budget.config.schema import (
@@ -90,7 +91,12 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
 def warnings(config: SidecarConfig) -> tuple[str, ...]:
     """Say what is allowed but should be meant."""
     listen = config.listen
-    found = [*_unjudged(config), *_of_one_another(config), *_open_secrets(listen)]
+    found = [
+        *_unjudged(config),
+        *_of_one_another(config),
+        *_open_secrets(listen),
+        *_open_storage(config.storage.path),
+    ]
     if listen.is_loopback:
         return tuple(found)
     reached = f"listen: other hosts may reach {listen.address}"
@@ -115,6 +121,16 @@ def _of_one_another(config: SidecarConfig) -> Iterator[str]:
         yield (
             f"verdicts: stale_after ({verdicts.stale_after:g} s) is shorter than the interval of "
             f"the source ({source.interval:g} s): every run is stale between two readings"
+        )
+
+
+def _open_storage(path: Path) -> Iterator[str]:
+    """Say who else may read the ledger."""
+    who = open_to(path)
+    if who:
+        yield (
+            f"storage.path: {who} can read {path}, which says who used what: chmod 600 it, and its "
+            "-wal and -shm"
         )
 
 

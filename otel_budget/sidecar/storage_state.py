@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget.ledger.seal import sealed, unsealed
 from otel_budget.sidecar.archive import Age
+from otel_budget.sidecar.clock import Boot
 from otel_budget.sidecar.storage_rows import UNREADABLE_ROW
 
 if TYPE_CHECKING:
@@ -28,10 +29,17 @@ class State(NamedTuple):
     age: Age
     commit: int = 0
     """Number of the commit."""
+    boot: Boot = Boot()
+    """When it was, by a clock that nobody sets."""
 
-    def next(self, sequence: int, wall: float) -> State:
+    def next(self, sequence: int, wall: float, boot: Boot) -> State:
         """Return it as of the next commit."""
-        return State(sequence, self.age.at(wall), self.commit + 1)
+        return State(sequence, self.age.at(wall), self.commit + 1, boot)
+
+    def clock_was_set(self, wall: float, boot: Boot) -> float:
+        """Return by how many seconds the system's clock was set since; 0 if that is not known."""
+        passed = boot.since(self.boot)
+        return 0.0 if passed is None else wall - self.age.wall - passed
 
 
 def write_state(db: sqlite3.Connection, state: State) -> None:
@@ -42,6 +50,7 @@ def write_state(db: sqlite3.Connection, state: State) -> None:
             "age": state.age.now,
             "wall": state.age.wall,
             "commit": state.commit,
+            "boot": state.boot,
         },
         separators=(",", ":"),
     )
@@ -58,9 +67,10 @@ def read_state(db: sqlite3.Connection, wall: float, published: int) -> State:
     """
     rows = db.execute("SELECT CAST(key AS BLOB), CAST(value AS BLOB) FROM meta").fetchall()
     found = dict(rows)
-    sequences, age, commit = [published], None, 0
+    sequences, commit, boot = [published], 0, Boot()
+    age: Age | None = None
     with suppress(*UNREADABLE_ROW):  # versions of before have none
-        sequence, age, commit = state_of(found[_STATE.encode()])
+        sequence, age, commit, boot = state_of(found[_STATE.encode()])
         sequences.append(sequence)
     try:
         sequences.append(int(found[b"sequence"]))
@@ -73,11 +83,12 @@ def read_state(db: sqlite3.Connection, wall: float, published: int) -> State:
     if age is None:
         (newest,) = db.execute("SELECT max(archived_at) FROM account WHERE archived = 1").fetchone()
         age = Age(newest if isinstance(newest, float) else wall, wall)
-    return State(max(sequences), age, commit)
+    return State(max(sequences), age, commit, boot)
 
 
 def state_of(body: bytes) -> State:
     """Return the state in its row. Raises one of UNREADABLE_ROW."""
     state = json.loads(unsealed(body, _STATE))
     age = Age(float(state["age"]), float(state["wall"]))
-    return State(int(state["sequence"]), age, int(state["commit"]))
+    machine, seconds = state["boot"]
+    return State(int(state["sequence"]), age, int(state["commit"]), Boot(machine, seconds))

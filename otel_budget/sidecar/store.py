@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from otel_budget.sidecar.archive import ARCHIVE_SIZE, Age, Archive
+from otel_budget.sidecar.clock import CLOCK_SET, Boot, move
 from otel_budget.sidecar.last_commit import LastCommit
 from otel_budget.sidecar.recovery import recovered
 from otel_budget.sidecar.rescue import newer_than, put_in, state_after
@@ -85,13 +86,18 @@ class Store:
     """One SQLite file. Used from one thread at a time."""
 
     def __init__(
-        self, storage: Storage, time: Callable[[], float], archive_size: int = ARCHIVE_SIZE
+        self,
+        storage: Storage,
+        time: Callable[[], float],
+        archive_size: int = ARCHIVE_SIZE,
+        boot: Callable[[], Boot] = Boot,
     ) -> None:
         """Take over a storage that is open.
 
-        time: returns Unix seconds. archive_size: bytes that archived runs may take.
+        time: returns Unix seconds. archive_size: bytes that archived runs may take. boot: returns
+        the time that nobody sets.
         """
-        self._storage, self._time = storage, time
+        self._storage, self._time, self._boot = storage, time, boot
         self._rows = Rows(storage.connection)
         self._archive = Archive(self._rows, archive_size)
         self._state = State(0, Age(time(), time()))
@@ -156,6 +162,23 @@ class Store:
             sequence=self._state.sequence,
         )
 
+    def mind_clock(self, accounts: Sequence[Account]) -> None:
+        """Put live runs, and their orders, on a clock that was set since they were stored."""
+        ahead = self._state.clock_was_set(self._time(), self._boot())
+        if abs(ahead) < CLOCK_SET:
+            return
+        for account in accounts:
+            move(account, ahead)
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._state = self._state.next(self._state.sequence, self._time(), self._boot())
+            self._writer.accounts(accounts, self._state.commit)
+            write_state(self._db, self._state)
+        logger.warning(
+            "the system's clock was set since the storage was written last, by %+.0f s: durations "
+            "of runs and times of orders were moved along", ahead,
+        )  # fmt: skip
+
     def _mind_last(self, state: State) -> State:
         """Return the state, with a sequence behind all that were given out."""
         commit, sequence = self._last.read()
@@ -166,7 +189,7 @@ class Store:
             "or an older copy is in its place. What runs used then is unknown until they are read "
             "again, and so are orders", self._storage.path, commit - state.commit,
         )  # fmt: skip
-        return State(max(sequence, state.sequence), state.age, commit)
+        return state._replace(sequence=max(sequence, state.sequence), commit=commit)
 
     def archived(self, session_id: str, started_at: float | None) -> Account | None:
         """Return the account of a run that was forgotten; None if there is none."""
@@ -236,7 +259,7 @@ class Store:
             if order not in self.actions(key.session_id, key.start, -1)
         ]
         last = max(known.sequence, self._last.read()[1], found.state.sequence if found.state else 0)
-        found.state = State(last, known.age, found.commit)
+        found.state = known._replace(sequence=last, commit=found.commit)
         self.take_over(found, live=True)
         logger.error(
             "storage %s: its log is damaged, and set aside as %s: of the last commits what can "
@@ -250,7 +273,7 @@ class Store:
         """Write what changed, all or nothing. Raises sqlite3.Error; nothing is written then."""
         if not changes and not self._archive.is_behind:
             return
-        state = self._state.next(changes.sequence, self._time())
+        state = self._state.next(changes.sequence, self._time(), self._boot())
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for account in changes.archived:
@@ -285,27 +308,31 @@ class Store:
 
 
 def open_store(
-    path: str, time: Callable[[], float] = time.time, archive_size: int = ARCHIVE_SIZE
+    path: str,
+    time: Callable[[], float] = time.time,
+    archive_size: int = ARCHIVE_SIZE,
+    boot: Callable[[], Boot] = Boot,
 ) -> tuple[Store, Restored]:
     """Open or make the storage at ``path`` and return it with what is in it.
 
     time: returns Unix seconds, by which archived runs grow old. archive_size: bytes that these may
-    take.
+    take. boot: returns the time that nobody sets; by default it is not known.
     A damaged file is renamed and a new one begun. Raises StoreError for a file that cannot be
     opened, is in use, is no database, or was written by a newer version.
     """
     try:
         check_kind(path)
-        return _opened(path, time, archive_size)
+        return _opened(path, time, archive_size, boot)
     except (sqlite3.OperationalError, OSError) as exc:
         raise StoreError(path, f"cannot be opened: {exc}", advice(exc)) from exc
     except (sqlite3.DatabaseError, ValueError, TypeError) as exc:
         aside = set_aside(path)
         problem = str(exc)
     found = salvaged(aside)
-    store, _ = _opened(path, time, archive_size)
+    store, _ = _opened(path, time, archive_size, boot)
     store.take_over(found, live=True)
     restored = store.load()
+    store.mind_clock(restored.accounts)
     logger.error(
         "storage %s is damaged (%s): set aside as %s. Of it %d runs could be read, %d of them "
         "forgotten ones, and %d orders; what others used before is unknown until they are read "
@@ -316,13 +343,16 @@ def open_store(
     return store, restored
 
 
-def _opened(path: str, time: Callable[[], float], archive_size: int) -> tuple[Store, Restored]:
+def _opened(
+    path: str, time: Callable[[], float], archive_size: int, boot: Callable[[], Boot]
+) -> tuple[Store, Restored]:
     storage = open_storage(path, _LOCK_TIMEOUT)
     try:
-        store = Store(storage, time, archive_size)
+        store = Store(storage, time, archive_size, boot)
         restored = store.load()
         if storage.lost_log and store.take_back(storage.lost_log):
             restored = store.load()
+        store.mind_clock(restored.accounts)
     except BaseException:
         storage.close()
         raise

@@ -24,7 +24,7 @@ from otel_budget.publish.hub import Hub
 from otel_budget.publish.nudge import Nudged
 from otel_budget.sidecar.absence import Watch
 from otel_budget.sidecar.book import Book
-from otel_budget.sidecar.clock import steady_clock
+from otel_budget.sidecar.clock import Boot, steady_clock
 from otel_budget.sidecar.listening import listen
 from otel_budget.sidecar.loop import Loop
 from otel_budget.sidecar.own_metrics import OwnMetrics
@@ -73,7 +73,7 @@ def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -
     listener = listen(config.listen.host, config.listen.port)
     with contextlib.closing(listener):
         store, restored = open_store(
-            str(config.storage.path), archive_size=config.storage.archive_size
+            str(config.storage.path), archive_size=config.storage.archive_size, boot=Boot.now
         )
         with contextlib.closing(store):
             asyncio.run(_run(config, config_path, listener, store, restored))

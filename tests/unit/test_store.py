@@ -21,6 +21,7 @@ from otel_budget.model.order import Order, OrderKind
 from otel_budget.sidecar import storage_access
 from otel_budget.sidecar import store as store_module
 from otel_budget.sidecar.archive import KEEP_ARCHIVED, PURGE_EVERY
+from otel_budget.sidecar.clock import Boot
 from otel_budget.sidecar.storage_file import StoreError
 from otel_budget.sidecar.store import Changes, open_store
 from tests.sidecar_fixtures import START, SteadyClock, session, verdict
@@ -535,3 +536,44 @@ def test_orders_are_kept_newest_first_and_a_run_has_only_its_own(path: str) -> N
     assert store.actions("run-1", START + 1, 9) == [orders[0]]
     assert store.actions("nobody", START, 9) == []
     store.close()
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("wrong_by", [-DAY, 31 * DAY])
+def test_a_run_stored_by_a_wrong_clock_is_put_right_when_that_is_known(
+    path: str, wrong_by: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By what passed meanwhile on a clock that nobody sets: its duration, and its orders."""
+    clock = SteadyClock(START + wrong_by)
+    store, _ = open_store(path, clock, boot=lambda: Boot("this machine", 100.0))
+    run = Account("run-1", None, clock.now - 10)
+    run.observe(session(tokens=5, at=clock.now, started_at=None), confirmed=True)
+    stop = Order(OrderKind.STOP, "for an hour", at=clock.now, until=clock.now + 3600)
+    run.orders = run.orders.after(stop)
+    store.commit(Changes(1, [run]))
+    store.close()
+    right = SteadyClock(START + 60)
+    for _ in range(2):
+        store, restored = open_store(path, right, boot=lambda: Boot("this machine", 160.0))
+        (found,) = restored.accounts
+        assert found.duration(right.now) == pytest.approx(70)
+        assert found.orders.holding(right.now + 3500).stop is not None
+        assert found.orders.holding(right.now + 3600).stop is None
+        store.close()
+    assert caplog.text.count("the system's clock was set") == 1
+
+
+@pytest.mark.parametrize("boot", [Boot(), Boot("another start of it", 5.0)])
+def test_what_passed_over_a_restart_of_the_machine_is_taken_as_the_clock_says(
+    path: str, boot: Boot
+) -> None:
+    clock = SteadyClock()
+    store, _ = open_store(path, clock, boot=lambda: Boot("this machine", 100.0))
+    store.commit(Changes(1, [account()]))
+    store.close()
+    clock.advance(DAY)
+    store, restored = open_store(path, clock, boot=lambda: boot)
+    store.close()
+    assert restored.accounts[0].duration(clock.now) == pytest.approx(DAY)
