@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: demo test test-lowest test-libraries test-backends reliability soak fuzz grafana pictures lint types layers generated check bench clean
+.PHONY: demo test test-lowest test-libraries test-backends reliability soak soak-hostile fuzz grafana pictures lint types layers generated check bench clean
 
 demo: $(VENV)/.sidecar
 	@$(BIN)/otel-budget demo
@@ -54,7 +54,12 @@ reliability: $(VENV)/.dev
 
 # Ten minutes: a thousand runs that come and go, under faults.
 soak: $(VENV)/.dev
-	$(MEASURE) $(BIN)/python -m pytest -s tests/soak
+	$(MEASURE) $(BIN)/python -m pytest -s tests/soak/test_soak.py
+	$(TAKE_UP)
+
+# An hour: honest runs beside a hostile target and one that hangs. A third of a processor.
+soak-hostile: $(VENV)/.dev
+	$(MEASURE) $(BIN)/python -m pytest -s tests/soak/test_hostile_target.py
 	$(TAKE_UP)
 
 # Fifty minutes: five fuzzing targets, ten each.

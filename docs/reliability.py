@@ -29,7 +29,8 @@ _HEAD = """# Reliability
 
 Generated from `docs/reliability.json` by `docs/generate.py`; do not edit by hand. Every row was
 done to the real thing: processes, SIGKILL, sockets, disks, a real Prometheus. `make reliability`,
-`make soak` and `make fuzz` measure it anew; `make test` runs the same tests, shorter.
+`make soak`, `make soak-hostile` and `make fuzz` measure it anew; `make test` runs the same tests,
+shorter.
 
 Measured on {machine}, {day}.
 """
