@@ -118,8 +118,9 @@ def limits_of(config: ListenConfig, on_refused: OnRefused) -> Limits:
     """Return how much clients may hold; the process may open as many files as it can be let."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = config.limits.connections + _OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    room = 2 * wanted  # connections to targets are half of all files at most
+    if soft != resource.RLIM_INFINITY and soft < room:
+        more = room if hard == resource.RLIM_INFINITY else min(room, hard)
         with contextlib.suppress(
             OSError, ValueError
         ):  # a platform may refuse; fewer connections will do
