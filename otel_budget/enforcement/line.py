@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from otel_budget.enforcement.address import SidecarAddress
 
@@ -175,18 +175,19 @@ class Call:
         accept: str,
         *,
         body: str | None = None,
-        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> tuple[http.client.HTTPResponse, Deadline]:
         """Send a request; return the answer, of which the head was read, and what bounds the rest.
 
-        body: JSON. Raises OSError, http.client.HTTPException, TokenFileError.
+        body: JSON. timeout: seconds, instead of the connection's. Raises OSError,
+        http.client.HTTPException, TokenFileError.
         """
-        sent = {**self._address.headers(accept), **(headers or {})}
+        sent = self._address.headers(accept)
         if body is not None:
             sent["Content-Type"] = "application/json"
         self._socket.settimeout(self._timeout)
         self._sender().request(method, self._address.path + path, body, sent)
-        deadline = Deadline(self._timeout)
+        deadline = Deadline(self._timeout if timeout is None else timeout)
         answer = http.client.HTTPResponse(_Readable(self._socket, deadline), method=method)  # type: ignore[arg-type] # all it uses of a socket
         answer.begin()
         self.is_over = answer.will_close

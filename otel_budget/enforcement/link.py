@@ -40,6 +40,8 @@ logger = logging.getLogger("otel_budget")
 #: Seconds without a line after which a stream is taken for dead; keep-alives come far more often,
 #: and the first line comes at once.
 SILENCE, FIRST_LINE = 15.0, 5.0
+#: The same where leases are shorter: it is asked by GET before a reader takes it for lost.
+LEAST_SILENCE: Final = 4.0
 MAX_LINE: Final = 1_000_000
 #: Seconds between two notes that the sidecar lives, and the share of the processor that telling all
 #: runs may take: a run takes some microseconds.
@@ -85,6 +87,8 @@ class Link(threading.Thread):
         """Runs that began since all were asked for."""
         self._lease = 0.0
         """Seconds, of the verdicts that were last asked for."""
+        self._longest = 0.0
+        """Seconds, of the leases on the present stream."""
         self._life_at = 0.0
         self.problem = ""
         """What was wrong when the sidecar was last asked; empty before anything was."""
@@ -218,23 +222,25 @@ class Link(threading.Thread):
         path = "/v1/stream" if self._wide else f"/v1/stream?session_id={quote(ids[0], safe='')}"
         with self._line.open() as call:
             tried.connected = True
-            answer, deadline = call.ask("GET", path, "text/event-stream")
+            # One that gives nothing holds up the questions of which verdicts come meanwhile.
+            patience = min(FIRST_LINE, max(1.0, self._lease / 3)) if self._lease else FIRST_LINE
+            answer, deadline = call.ask("GET", path, "text/event-stream", timeout=patience)
             kind = answer.headers.get_content_type()
             if answer.status != http.client.OK or kind != "text/event-stream":
                 asked = asked_for(answer.headers.get("Retry-After"), time.time())
                 raise UnreachableError(f"{path} answered {answer.status} {kind}", asked)
-            tried.opened, self._polling = True, False
+            tried.opened, self._polling, self._longest = True, False, 0.0
             self._runs.tell(ids if self._wide else ids[:1], reachable=True)
             stream_id = answer.headers.get(wire.STREAM_HEADER)
             self._changes.opened(stream_id, None if self._wide else ids[0])
-            # One that passes nothing on holds up those who could be asked for meanwhile.
-            deadline.move(min(FIRST_LINE, max(1.0, self._lease / 3)) if self._lease else FIRST_LINE)
+            deadline.move(patience)
             decoder = wire.EventDecoder()
             while not self._over.is_set():
                 line = answer.readline(MAX_LINE)
                 if not line:
                     return
-                deadline.move(SILENCE)
+                short = max(LEAST_SILENCE, self._longest) if self._longest else SILENCE
+                deadline.move(min(SILENCE, short))
                 tried.lines += 1
                 self._alive()
                 if tried.lines == 1 and line.startswith(b":"):
@@ -249,6 +255,7 @@ class Link(threading.Thread):
         except InvalidValueError as exc:  # it costs the other runs nothing
             self._note(exc)
             return False
+        self._longest = max(self._longest, verdict.lease_seconds or 0.0)
         return self._runs.hand_on(verdict)
 
     def _widen(self) -> None:
