@@ -134,6 +134,8 @@ class PrometheusConfig(Strict):
     url: Url
     interval: Seconds = 5.0
     timeout: Seconds = 10.0
+    body_size_limit: Size = 200_000_000
+    """Of one answer, which has all runs."""
     matchers: tuple[Matcher, ...] = ()
     replica_labels: tuple[LabelName, ...] = semconv.REPLICA_LABELS
     """Series that differ in these labels alone are copies of each other."""

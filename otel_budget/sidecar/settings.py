@@ -250,6 +250,7 @@ def _prometheus_settings(config: PrometheusConfig) -> PrometheusSettings:
         url=config.url,
         interval=config.interval,
         timeout=config.timeout,
+        body_size_limit=config.body_size_limit,
         session_limit=config.session_limit,
         matchers=config.matchers,
         access=_access(config),

@@ -220,7 +220,8 @@ class Fetcher:
             for piece in unpack.feed(bytes(event.data)):
                 size += len(piece)
                 if max(size, connection.received) > self._limit:
-                    raise RefusedError(f"its answer is larger than {self._limit:,} bytes")
+                    said = f"its answer is larger than {self._limit:,} bytes (body_size_limit)"
+                    raise RefusedError(said)
                 pieces.append(piece)
                 if len(pieces) % _PIECES_A_TURN == 0:
                     await asyncio.sleep(0)

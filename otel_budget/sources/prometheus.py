@@ -75,8 +75,8 @@ class PrometheusSettings:
     access: Access = field(default_factory=Access)
     session_limit: int = 10_000
     """Runs known at one target, all together."""
-    body_size_limit: int = 50_000_000
-    """Bytes per answer, packed and unpacked."""
+    body_size_limit: int = 200_000_000
+    """Bytes per answer, packed and unpacked; a run of our own takes some 5,500 of it."""
     preset: Preset | None = None
     """How to read what other programs export; None for what otel-budget exports."""
     replica_labels: Sequence[str] = semconv.REPLICA_LABELS

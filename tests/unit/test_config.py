@@ -166,6 +166,15 @@ def test_sizes_are_read_as_bytes(tmp_path: Path, text: str, size: int) -> None:
     assert scrape.body_size_limit == size
 
 
+def test_an_answer_of_a_prometheus_may_be_larger_than_a_page(tmp_path: Path) -> None:
+    """It has all runs, a page those of one target."""
+    base = 'source: {prometheus: {url: "http://127.0.0.1:9090"%s}}\n'
+    for more, size in (("", 200_000_000), (", body_size_limit: 1GB", 10**9)):
+        config = read(tmp_path, base % more).source.prometheus
+        assert config is not None
+        assert config.body_size_limit == size
+
+
 def test_money_is_exact_and_a_limit_of_0_is_one(tmp_path: Path) -> None:
     """0.1 is a tenth; 0 permits nothing; null is no ceiling."""
     text = SMALL + "resource_limits: {max_cost_usd: 0.1, max_tokens: 0, max_api_calls: null}\n"
