@@ -6,6 +6,7 @@ over, and everyone's budget with it.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 
@@ -13,10 +14,17 @@ from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.forked import ProcessLock
 
+logger = logging.getLogger("otel_budget")
+
 #: Distinct values of one label in one run (phases, models) or one process (workflows, teams, …).
 MAX_VALUES = 100
 #: Characters of one label value; longer ones are cut.
 MAX_LENGTH = 128
+
+#: Pairs of phase and model in one run, and in all runs of a process; combinations of owner and
+#: model in the sums of a process. Past that the rest of a combination counts as ``other``: the caps
+#: of single labels multiply.
+MAX_PAIRS, MAX_PAIRS_IN_ALL, MAX_OWNERS = 400, 40_000, 1_000
 
 #: Runs fold under locks of their own, into one counter.
 _folding = ProcessLock()
@@ -46,9 +54,20 @@ class LabelCap:
         refused = self._refused.setdefault(label, set())
         if value not in refused and len(refused) < MAX_VALUES * 10:  # bounded like the rest
             refused.add(value)
-            with _folding:
-                self._folded[label] += 1
+            self.count(label)
         return semconv.OTHER
+
+    def count(self, label: str) -> None:
+        """Count something of a label that was folded; say the first of the process."""
+        with _folding:
+            self._folded[label] += 1
+            first = self._folded[label] == 1
+        if first:
+            logger.warning(
+                "more values of %s than a page may bear: further ones are counted as %r (said "
+                "once; docs/metrics.md has the bounds, %s how many)",
+                label, semconv.OTHER, semconv.FOLDED_LABELS.name,
+            )  # fmt: skip
 
 
 def run_labels(workflow: str | None, scope: Mapping[str, str] | None) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.instrumentation.cell import Cell
 from otel_budget.instrumentation.record import SessionRecord
 
 if TYPE_CHECKING:
@@ -18,13 +17,7 @@ def merged(records: Sequence[SessionRecord]) -> SessionRecord:
         first.session_id, first.limits, first.clock, labels=first.labels, carried=first.carried
     )
     for record in records:
-        with record.lock:
-            total.checkpoints += record.checkpoints
-            total.checkpoint_failures += record.checkpoint_failures
-            for key, cell in record.cells.items():
-                sums = total.cells.setdefault(key, Cell())
-                sums.counts = sums.counts.and_of(cell.read())
-    total.mend()
+        total.take_in(record)
     total.started_at = min(record.started_at for record in records)
     total.incarnation_at = min(record.incarnation_at for record in records)
     total.close(first.state)

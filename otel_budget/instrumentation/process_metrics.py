@@ -19,7 +19,7 @@ from opentelemetry.metrics import Observation
 from otel_budget import semconv
 from otel_budget._version import __version__
 from otel_budget.instrumentation.cell import plus
-from otel_budget.instrumentation.labels import LabelCap
+from otel_budget.instrumentation.labels import MAX_OWNERS, LabelCap
 from otel_budget.instrumentation.tally import FOLDED
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class ProcessUsage:
         """Forget all runs, and who holds the lock. The instruments stay."""
         self._lock = threading.RLock()  # reentrant for signal handlers, like the records'
         self._own = {semconv.SERVICE_INSTANCE_ID: uuid.uuid4().hex[:16]}
-        self._cap = LabelCap(FOLDED)
+        self._cap, self._full = LabelCap(FOLDED), False
+        self._bases: set[Key] = set()
         self._live: dict[int, SessionRecord] = {}
         self._retired: Sums = _no_sums()
         self._ending: deque[SessionRecord] = deque()
@@ -116,7 +117,18 @@ class ProcessUsage:
         with record.lock:
             record.settle()
             for (_, model), cell in list(record.cells.items()):
-                _add(cell.read(), (*own, (semconv.MODEL, admit(semconv.MODEL, model))), into)
+                base = (*own, (semconv.MODEL, admit(semconv.MODEL, model)))
+                _add(cell.read(), self._bounded(base), into)
+
+    def _bounded(self, base: Key) -> Key:
+        """Return labels as they are, or all of them as ``other`` where they are too many."""
+        if base in self._bases or len(self._bases) < MAX_OWNERS:
+            self._bases.add(base)
+            return base
+        if not self._full:
+            self._full = True
+            self._cap.count(semconv.MODEL)
+        return tuple((label, semconv.OTHER) for label, _ in base)
 
 
 def _add(counts: Counts, base: Key, into: Sums) -> None:

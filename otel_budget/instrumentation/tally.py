@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.cell import Cell, Counts, plus, summed
-from otel_budget.instrumentation.labels import MAX_LENGTH, LabelCap
+from otel_budget.instrumentation.labels import (
+    MAX_LENGTH,
+    MAX_PAIRS,
+    MAX_PAIRS_IN_ALL,
+    LabelCap,
+)
 from otel_budget.model import checks
 
 if TYPE_CHECKING:
@@ -58,20 +63,29 @@ class Amounts(NamedTuple):
     """What is billed beside plain tokens and is not in ``cost_usd``; None: nothing."""
 
 
+class _Pairs:
+    """How many pairs of phase and model all runs of this process have together."""
+
+    number = 0
+
+
+_PAIRS = _Pairs()
+
+
 class Tally:
     """Counts of one incarnation of a run. They only grow."""
 
     __slots__ = (
-        "_cap", "api_calls", "busy", "carried", "cells", "checkpoint_failures", "checkpoints",
-        "cost_room", "cost_usd", "estimated_calls", "estimated_tokens", "failed_api_calls",
-        "last_checkpoint_at", "late", "lock", "room", "session_id", "tokens",
+        "_cap", "_full", "api_calls", "busy", "carried", "cells", "checkpoint_failures",
+        "checkpoints", "cost_room", "cost_usd", "estimated_calls", "estimated_tokens",
+        "failed_api_calls", "last_checkpoint_at", "late", "lock", "room", "session_id", "tokens",
         "unknown_usage_calls", "unpriced_calls",
     )  # fmt: skip
 
     def __init__(self, session_id: str, carried: ResourceUsage) -> None:
         """Begin counting at zero. carried: use of a resumed run, which limits what may follow."""
         self.session_id, self.carried = session_id, carried
-        self._cap = LabelCap(FOLDED)
+        self._cap, self._full = LabelCap(FOLDED), False
         self.lock = threading.RLock()
         self.busy = False
         """True in the middle of an addition."""
@@ -99,7 +113,38 @@ class Tally:
             self._cap.admit(semconv.PHASE, phase or semconv.UNSPECIFIED),
             self._cap.admit(semconv.MODEL, model or semconv.UNSPECIFIED),
         )
-        return self.cells.setdefault(key, Cell())
+        if key not in self.cells and key[1] != semconv.OTHER and self._is_full():
+            key = key[0], semconv.OTHER
+        return self._cell_at(key)
+
+    def _cell_at(self, key: tuple[str, str]) -> Cell:
+        before = len(self.cells)
+        cell = self.cells.setdefault(key, Cell())
+        _PAIRS.number += len(self.cells) - before
+        return cell
+
+    def take_in(self, other: Tally) -> None:
+        """Add the counts of another incarnation that is over. Nobody else may know of this one."""
+        with other.lock:
+            self.checkpoints += other.checkpoints
+            self.checkpoint_failures += other.checkpoint_failures
+            for key, cell in other.cells.items():
+                sums = self._cell_at(key)
+                sums.counts = sums.counts.and_of(cell.read())
+        self.mend()
+
+    def _is_full(self) -> bool:
+        """Tell whether there are too many pairs of phase and model; say so, once for a run."""
+        if len(self.cells) < MAX_PAIRS and _PAIRS.number < MAX_PAIRS_IN_ALL:
+            return False
+        if not self._full:
+            self._full = True
+            self._cap.count(semconv.MODEL)
+        return True
+
+    def __del__(self) -> None:
+        """Make room for the pairs of other runs."""
+        _PAIRS.number -= len(getattr(self, "cells", ()))
 
     def add(
         self,
