@@ -169,6 +169,8 @@ class Book:
 
         Returns only after all of it is on disk. Raises sqlite3.Error when that fails.
         """
+        # Before anything that takes time: a long step is no clock that was set.
+        ahead = 0.0 if self._wall is None else self._wall() - now
         if reading is not None:
             self._ledger.bind(reading.bindings)
             self._adopt_archived(reading, now)
@@ -182,7 +184,7 @@ class Book:
         every = (reading is None and not ordered) or rules is not self._rules
         judged = self._judge(rules, now, every=every)
         changes = self._number(judged)
-        self._mind_wall(now)
+        self._mind_wall(ahead)
         self._commit(changes)
         gone = tuple(sorted(self._published.keys() - self._ledger.accounts.keys()))
         news = self._news(changes, gone)
@@ -331,12 +333,14 @@ class Book:
         self._ledger.whereabouts.vanished.clear()
         return News(begun, ended, vanished, tuple(sid for sid in gone if sid not in before))
 
-    def _mind_wall(self, now: float) -> None:
-        """Have all accounts stored anew if the system's clock was set since they were."""
-        ahead = now if self._wall is None else self._wall()
-        if abs(ahead - now - self._ahead) < CLOCK_SET:
+    def _mind_wall(self, ahead: float) -> None:
+        """Have all accounts stored anew if the system's clock was set since they were.
+
+        ahead: seconds by which it is ahead of the clock of the steps.
+        """
+        if abs(ahead - self._ahead) < CLOCK_SET:
             return
-        self._ahead = ahead - now
+        self._ahead = ahead
         self._stored.clear()
         logger.warning(
             "the system's clock was set since this process began, by %+.0f s: times in verdicts "

@@ -312,6 +312,25 @@ def test_what_was_stored_under_a_wrong_clock_is_read_by_the_right_one(
     store.close()
 
 
+def test_a_step_that_takes_long_is_no_clock_that_was_set(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it have every run stored again, which would take longer still."""
+    wall = SteadyClock(START)
+    store, restored = open_store(str(tmp_path / "a.db"), wall)
+    book = Book(store, restored, START, wall)
+    apply = book._ledger.apply
+
+    def slow(found: Reading) -> None:
+        wall.advance(5)
+        apply(found)
+
+    monkeypatch.setattr(book._ledger, "apply", slow)
+    book.step(reading(session(tokens=5)), ceilings(tokens=1000), 3600.0, START)
+    assert caplog.messages == []
+    store.close()
+
+
 def test_a_start_with_a_wrong_clock_deletes_nothing_that_was_kept(tmp_path: Path) -> None:
     """A month ahead, until the time server answers."""
     wall = SteadyClock(START)
