@@ -68,6 +68,7 @@ _ACTED: Json = {
     "409": _error(409, "The run is over."),
     "413": _error(413, "The body is too large."),
     "415": _error(415, "The body is not application/json."),
+    "503": _error(503, "The order could not be stored, and does not hold."),
 }
 _ORDERING = {
     OrderKind.STOP: (

@@ -39,11 +39,14 @@ _ONLY_READS = "this token may only read; to act send the admin token"
 
 
 class OrderRefusedError(OtelBudgetError):
-    """Say why an order was not taken. missing: there is no such run."""
+    """Say why an order was not taken.
 
-    def __init__(self, detail: str, *, missing: bool = False) -> None:
+    missing: there is no such run. later: it could not be stored, and may be given again.
+    """
+
+    def __init__(self, detail: str, *, missing: bool = False, later: bool = False) -> None:
         """Keep the fields."""
-        self.missing = missing
+        self.missing, self.later = missing, later
         super().__init__(detail)
 
 
@@ -125,6 +128,8 @@ class OrderRoutes:
             return await answer
         except OrderRefusedError as exc:
             status = HTTPStatus.NOT_FOUND if exc.missing else HTTPStatus.CONFLICT
+            if exc.later:
+                status = HTTPStatus.SERVICE_UNAVAILABLE
             raise HTTPException(status, str(exc)) from exc
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
 from otel_budget.publish.nudge import Nudged
+from otel_budget.publish.orders import OrderRefusedError
 from otel_budget.sidecar.absence import Missed
 from otel_budget.sidecar.journal import Journal
 from otel_budget.sidecar.nudging import Nudging
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     Wait = Callable[[Collection[asyncio.Task[Any]], float], Awaitable[object]]
 
 logger = logging.getLogger(__name__)
+
+#: What a step raises that could not be stored.
+_NOT_STORED = (sqlite3.Error, OSError, StoreError)
 
 #: Seconds the last reading may take once the process was asked to end.
 LAST_READ = 1.5
@@ -271,9 +275,14 @@ class Loop:
         """Give an operator's order to a run; see publish.orders.Operations."""
         async with self._judging:
             settings, now = self.settings, self._begin_step()
-            step = await self._stepped(
-                self._book.order, session_id, order, settings.rules, settings.forget_after, now
-            )
+            try:
+                step = await self._stepped(
+                    self._book.order, session_id, order, settings.rules, settings.forget_after, now
+                )
+            except _NOT_STORED as exc:
+                self._journal.not_stored(exc)
+                detail = "the order could not be stored, and does not hold: the log says why"
+                raise OrderRefusedError(detail, later=True) from exc
             self._hand_out(step)
         self._journal.ordered(session_id, order, client, step.effect)
         return next(v for v in step.verdicts if v.session_id == session_id), step.effect
@@ -320,7 +329,7 @@ class Loop:
             step = await self._stepped(
                 self._book.step, reading, settings.rules, settings.forget_after, now
             )
-        except (sqlite3.Error, OSError, StoreError) as exc:
+        except _NOT_STORED as exc:
             self._journal.not_stored(exc)
             self._telemetry.tick_failed()
             return
