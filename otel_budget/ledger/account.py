@@ -355,16 +355,20 @@ class Account(Pace):
         if len(self.incarnations) > 1:
             self._alive = alive(self.incarnations.values(), self.heard_at - self.silence)
 
+    def _counts(self, incarnation: Incarnation) -> bool:
+        """Tell whether a process counts in what is known of the run."""
+        return len(self.incarnations) == 1 or incarnation in self._alive
+
     def sum_up(self, at: float) -> None:
         """Put together what its processes say, as of a sample taken at ``at``."""
         if len(self.incarnations) == 1:
             (only,) = self.incarnations.values()
-            facts, speaking = only.facts, [only]
+            facts = only.facts
         else:
             self.find_alive()
-            facts, speaking = said_together(self._alive), self._alive
+            facts = said_together(self._alive)
         ended = facts.state in semconv.ENDED_STATES
-        if ended and any(incarnation.goes_on for incarnation in speaking):
+        if ended and any(i.goes_on for i in self.incarnations.values() if self._counts(i)):
             ended, facts = False, facts._replace(state=semconv.RUNNING)
             self.went_on = True
         if ended != (self.ended_at is not None):

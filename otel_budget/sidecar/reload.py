@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from otel_budget.config.load import load
 from otel_budget.errors import ConfigFileError, InvalidConfigError
 from otel_budget.sidecar.settings import (
+    describe_bindings,
     describe_ceilings,
     describe_source,
     make_source,
@@ -103,6 +104,8 @@ class Reloader:
             "configuration reloaded: %s; ceilings: %s",
             describe_source(new.source), describe_ceilings(new.resource_limits),
         )  # fmt: skip
+        for binding in describe_bindings(new.source):
+            logger.info("bound: %s", binding)
 
     def _note_fixed(self, new: SidecarConfig) -> None:
         """Say which changes have to wait for a restart."""

@@ -32,6 +32,7 @@ from otel_budget.sidecar.refusals import Refusals
 from otel_budget.sidecar.reload import Reloader
 from otel_budget.sidecar.serving import Server, certificates_of, gate_of, limits_of, server_of
 from otel_budget.sidecar.settings import (
+    describe_bindings,
     describe_ceilings,
     describe_listen,
     describe_source,
@@ -207,5 +208,7 @@ def _log_start(config: SidecarConfig, listener: socket.socket, restored: Restore
         describe_source(config.source), describe_ceilings(config.resource_limits),
         describe_listen(config.listen), config.storage.path, known, "run" if known == 1 else "runs",
     )  # fmt: skip
+    for binding in describe_bindings(config.source):
+        logger.info("bound: %s", binding)
     for warning in warnings(config):
         logger.warning("%s", warning)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from otel_budget import semconv
+from otel_budget.config.schema import SourceConfig
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger import record
 from otel_budget.ledger.flag import Kind
@@ -14,8 +17,11 @@ from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.bindings import UNBOUND, Bindings, pattern
 from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
 from otel_budget.model.verdict import Reason
+from otel_budget.sidecar.settings import describe_bindings
 from otel_budget.sources.bound import Unmatched, bindings_of, claims_of, others_only
-from otel_budget.sources.target_labels import LabelBinding, claimed, labelled
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from otel_budget.sources.target_labels import LabelBinding, claimed, labelled, of_place
+from tests.exposition import line, page, serve
 
 OWNER = Bindings({"run": ["a"]})
 FIRST = Bindings(first_owns=True)
@@ -263,3 +269,40 @@ def test_a_bound_target_that_shows_other_runs_only_is_worth_a_word() -> None:
     assert "nigthly-*" in others_only(["nigthly-*"], ["nightly-1"], "target a")
     assert not others_only(["nigthly-*"], [], "target a")
     assert not others_only(["nigthly-*"], ["nigthly-1", "other"], "target a")
+
+
+def test_of_a_target_without_up_job_and_instance_are_known() -> None:
+    """The server sets them; a job may have slashes in its name."""
+    binding = LabelBinding(["x"], ['job="a/b"', 'instance="h:1"'])
+    assert binding.matches([of_place("a/b/h:1")])
+    assert not LabelBinding(["x"], ['team="a"']).matches([of_place("a/h:1")])
+
+
+def test_a_nudge_asks_the_owners_of_a_run_alone() -> None:
+    """A stranger that hangs must not hold up the look at it."""
+
+    async def asked() -> Any:
+        with serve() as own, serve() as other:
+            for each in (own, other):
+                each.show(page(line(semconv.SESSION_TOKENS, 5, "run")))
+            targets = [ScrapeTarget(own.url, sessions=["run"]), ScrapeTarget(other.url)]
+            source = ScrapeSource(ScrapeSettings(targets, timeout=5), time.time)
+            await source.read()
+            found = await source.read_run("run")
+            await source.close()
+            return found is not None and found.asked == frozenset([own.url])
+
+    assert asyncio.run(asked())
+
+
+def test_what_is_bound_is_said() -> None:
+    """In what config check prints, and so in the log."""
+    scrape = {"targets": [{"url": "http://h:1/metrics", "sessions": ["a", "b.*"]}, "http://h:2/m"]}
+    config = SourceConfig.model_validate({"scrape": {**scrape, "on_second_target": "refuse"}})
+    assert list(describe_bindings(config)) == [
+        "a, b.* to http://h:1/metrics",
+        "other runs to the targets that carry them, as long as they show them",
+    ]
+    bound = {"sessions": ["a"], "matchers": ['team="a"', 'job=~"x|y"']}
+    config = SourceConfig.model_validate({"prometheus": {"url": "http://h:9", "bindings": [bound]}})
+    assert list(describe_bindings(config)) == ['a to {team="a", job=~"x|y"}']
