@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,20 @@ def test_the_configuration_of_a_sidecar_behind_a_proxy_is_accepted() -> None:
     config = SidecarConfig.model_validate(yaml.safe_load(blocks("yaml", page)[0]))
     assert config.listen.allowed_hosts == ("budget.example.org",)
     assert config.listen.trusted_proxies == ("127.0.0.1",)
+
+
+@pytest.mark.parametrize("name", ["security", "operating", "troubleshooting"])
+def test_the_configurations_that_a_document_shows_are_accepted(name: str) -> None:
+    """Those that are sections of a sidecar's file; a source is given where a block has none."""
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    texts = [textwrap.dedent(text) for text in re.findall(r" *```yaml\n(.*?)```", page, re.DOTALL)]
+    shown = [yaml.safe_load(text) for text in texts]
+    sections = set(SidecarConfig.model_fields)
+    found = [one for one in shown if isinstance(one, dict) and set(one) <= sections]
+    source = {"scrape": {"targets": ["http://127.0.0.1:9464/metrics"]}}
+    for one in found:
+        SidecarConfig.model_validate({"source": source, **one})
+    assert found or name != "security"
 
 
 def blocks(language: str, text: str = README) -> list[str]:
