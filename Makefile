@@ -45,7 +45,12 @@ RELIABILITY := tests/integration/test_many_sessions.py tests/integration/test_ki
 	tests/integration/test_frozen.py tests/integration/test_partial_answers.py \
 	tests/integration/test_old_samples.py tests/integration/test_series_written_in_turn.py \
 	tests/integration/test_one_id_several_processes.py tests/integration/test_never_judged.py \
-	tests/integration/test_ends.py tests/integration/test_victoriametrics.py tests/operations
+	tests/integration/test_ends.py tests/integration/test_victoriametrics.py \
+	tests/integration/test_slow_targets.py tests/integration/test_many_targets.py \
+	tests/integration/test_bound_runs.py tests/integration/test_hostile_log.py \
+	tests/integration/test_one_target_too_much.py tests/integration/test_expired_verdicts.py \
+	tests/integration/test_one_stream_for_all_runs.py tests/integration/test_silent_clients.py \
+	tests/unit/test_store.py tests/unit/test_storage_renewal.py tests/operations
 
 # Some fifty minutes, half of it two operators' hours at the intervals that deploy/ ships.
 reliability: $(VENV)/.dev

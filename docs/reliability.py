@@ -22,6 +22,7 @@ SECTIONS = {
     "Resets and identity": "Whose counter it is, through both sources, against a real Prometheus.",
     "Never silently open": "Bad data, a bad sidecar and a broken chain are seen, and named.",
     "Lets no one in": "Tokens, certificates, limits of clients, and targets that show too much.",
+    "One costs one": "A large, unlucky or hostile fleet: what is wrong with one costs no other.",
     "Operators can act": "What is ordered holds, and lasts.",
     "Tried by machines": "Fuzzing, the API against its description, and a long run under faults.",
 }
@@ -42,6 +43,8 @@ def reliability_page() -> str:
     parts = [_HEAD.format(machine=known["machine"], day=known["day"])]
     for section, about in SECTIONS.items():
         rows = [figure for figure in known["figures"] if figure["section"] == section]
+        if not rows:
+            continue
         parts.append(f"\n## {section}\n\n{about}\n\n")
         parts.append("| what was done | what was seen | test |\n|---|---|---|\n")
         for row in rows:

@@ -14,6 +14,7 @@ import pytest
 
 from otel_budget import semconv
 from tests.exposition import line, serve
+from tests.figures import note
 from tests.integration.test_strangers import STRANGERS, shown
 from tests.ports import free_port
 from tests.processes import sidecar, until
@@ -101,6 +102,12 @@ def test_strangers_do_nothing_to_runs_that_are_bound_to_another_target(tmp_path:
                 assert 0 < len(told) <= len(PATTERNS)
                 assert all(own.url in row and other.url in row for row in told)
                 side.kill()
+    note(
+        "One costs one",
+        f"a target that states of {len(CHARGES)} runs bound to another one all that can be stated, "
+        "first at the start and after a SIGKILL",
+        f"use, limits, state and start as their own target shows them; {len(told)} lines of log",
+    )
 
 
 def test_a_binding_comes_with_a_reload_and_frees_the_run(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from otel_budget import semconv
 from otel_budget.line_budget import SPEAKER
 from tests.exposition import line, page, serve
+from tests.figures import note
 from tests.processes import sidecar, until
 from tests.raw_server import respond, serve_raw
 
@@ -51,6 +52,11 @@ def test_a_hostile_target_leaves_room_for_what_is_said_of_an_honest_one(tmp_path
     assert len([one for one in lines if "session honest: stop (limit_exceeded)" in one]) == 1
     about = [one for one in lines if "honest" not in one]
     assert 10 < len(about) <= KINDS * (SPEAKER.burst + SCRAPES / SPEAKER.every) + 20
+    note(
+        "One costs one",
+        f"a target with 19 new runs, or a new error, at each of {SCRAPES} scrapes",
+        f"{len(about)} lines of log about it; what is said of the honest run is there, once",
+    )
 
 
 def stopped(url: str) -> bool:

@@ -1,6 +1,7 @@
 """Many targets at once: what each costs does not grow with their number."""
 
 import asyncio
+import json
 import resource
 import socket
 import subprocess
@@ -9,14 +10,19 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from otel_budget import semconv
 from otel_budget.model.reading import Reading
 from otel_budget.sources import connections
 from otel_budget.sources.fetch import Access, Fetcher
 from otel_budget.sources.names import Address, Names, look_up
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from tests.exposition import line, page, serve
+from tests.figures import note
+from tests.processes import sidecar, until
 from tests.raw_server import serve_raw
 
 #: Shows a run by the name of the path. A process of its own: its files and its time are its own.
@@ -106,7 +112,13 @@ def fetching(port: int, number: int) -> float:
 
 def test_what_a_target_costs_does_not_grow_with_their_number(port: int, many_files: None) -> None:
     """Twenty times as many cost some twenty times as much, not four hundred times."""
-    assert fetching(port, 1000) < 3 * 20 * fetching(port, 50)
+    few, many = fetching(port, 50), fetching(port, 1000)
+    assert many < 3 * 20 * few
+    note(
+        "One costs one",
+        "1,000 targets asked at once over connections that are kept, beside 50",
+        f"{many / 1000 * 1e6:.0f} µs of the processor each, beside {few / 50 * 1e6:.0f} µs",
+    )
 
 
 def test_all_are_read_where_fewer_files_may_be_open_than_there_are_targets(
@@ -178,6 +190,60 @@ def test_names_whose_lookup_hangs_cost_only_themselves(
     for reading in found:
         assert {session.session_id for session in reading.sessions} == {"by-name", "0"}
         assert len(reading.problems) == len(lost)
+
+
+#: In place of a resolver whose name server does not answer; an interpreter loads it at its start.
+NO_NAME_SERVER = """
+import socket, time
+
+asked = socket.getaddrinfo
+
+def getaddrinfo(host, *more, **others):
+    if str(host).endswith(".invalid"):
+        time.sleep(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    return asked(host, *more, **others)
+
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+def test_a_sidecar_whose_name_server_is_silent_judges_and_ends_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run elsewhere is stopped, and SIGTERM waits for no lookup."""
+    lost = 100
+    with serve() as good:
+        good.show(page(line(semconv.SESSION_TOKENS, 10, "good")))
+        (tmp_path / "sitecustomize.py").write_text(NO_NAME_SERVER)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        names = [f"http://agent-{number}.invalid:9464/metrics" for number in range(lost)]
+        config = {
+            "source": {"scrape": {"targets": [good.url, *names], "interval": "1s"}},
+            "resource_limits": {"max_tokens": 1000},
+            "listen": {"address": "127.0.0.1:0"},
+            "storage": {"path": str(tmp_path / "ledger.db")},
+        }
+        (tmp_path / "sidecar.yaml").write_text(json.dumps(config))
+        with sidecar(tmp_path, config=tmp_path / "sidecar.yaml") as process:
+            until(lambda: process.verdict("good"), process.process)
+            good.show(page(line(semconv.SESSION_TOKENS, 5000, "good")))
+            began = time.monotonic()
+            until(lambda: (process.verdict("good") or {}).get("action") == "stop", seconds=10)
+            stopped = time.monotonic() - began
+            process.metrics()
+            threads = len(list(Path(f"/proc/{process.process.pid}/task").iterdir()))
+            began = time.monotonic()
+            process.process.terminate()
+            process.process.wait(5)
+            ended = time.monotonic() - began
+    assert threads < 64 + 20
+    note(
+        "One costs one",
+        f"{lost} targets by names for which no name server answers, at an interval of 1 s",
+        f"a run elsewhere is stopped after {stopped:.1f} s, {threads} threads, SIGTERM takes "
+        f"{ended:.1f} s",
+    )
 
 
 def test_a_connection_that_is_closed_as_it_is_used_again_is_no_problem() -> None:

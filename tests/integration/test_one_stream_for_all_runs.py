@@ -93,7 +93,7 @@ def test_many_runs_share_a_stream_and_each_of_them_comes_and_goes_as_it_likes(
         until(lambda: not hearing(), seconds=5)
         until(lambda: figure(process, semconv.SUBSCRIBERS.name) == 0, seconds=5)
     note(
-        "Costs the agent next to nothing", f"{RUNS} runs in one process, begun and ended in turn",
+        "One costs one", f"{RUNS} runs in one process, begun and ended in turn",
         "one connection and one thread for all of them; none when they are over",
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from otel_budget.sources.culprits import AGAIN
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.vector import ANSWERS, SAMPLED
 from tests.exposition import Exposition, line, page
+from tests.figures import note
 from tests.http_server import serving
 from tests.prometheus_process import JOB
 
@@ -161,3 +162,8 @@ def test_labels_without_end_at_one_target_of_a_real_prometheus(
     (problem,) = reading.problems
     assert problem.target == f"{JOB}/{hostile.address}"
     assert "larger than 50,000 bytes" in problem.detail
+    note(
+        "One costs one",
+        "a target of a real Prometheus whose labels make the answer larger than it may be",
+        "it is named and left out; the run of the other target is read",
+    )

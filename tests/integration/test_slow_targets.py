@@ -153,7 +153,7 @@ def test_nudges_of_one_slow_target_are_one_request_and_hold_up_nobody(tmp_path: 
     assert nudged < 1.0
     assert requests <= lasted / 0.8 + 2, "one after the other, whoever waits"
     note(
-        "Nothing waits for one that is slow",
+        "One costs one",
         "64 nudges at a time for runs of a target that answers after 0.8 s, at an interval of 1 s",
         f"a run elsewhere is stopped after {took:.1f} s, its nudge done after {1000 * nudged:.0f} "
         "ms",
@@ -187,7 +187,7 @@ def test_pages_that_are_costly_take_turns_and_none_from_others(tmp_path: Path) -
     assert took < SOON
     assert ended < 5
     note(
-        "Nothing waits for one that is slow",
+        "One costs one",
         "30 targets whose pages take 0.3 s of the processor each, at an interval of 1 s",
         f"a run elsewhere is stopped after {took:.1f} s",
     )

@@ -15,6 +15,7 @@ from otel_budget import semconv
 from otel_budget.model.order import Order, OrderKind
 from otel_budget.sidecar.storage_file import StoreError
 from otel_budget.sidecar.store import Restored, open_store
+from tests.figures import note
 from tests.sidecar_fixtures import START, Sidecar, ceilings, reading, session, sidecar
 
 RULES = ceilings(tokens=1000)
@@ -119,6 +120,11 @@ def test_a_storage_that_goes_away_is_begun_anew_in_its_place_with_all_that_was_i
     assert parts.store.renewals == 1, "it is used as any other"
     assert parts.store.archived("old", START - 10) is not None
     parts.store.close()
+    note(
+        "Nothing lost",
+        f"the storage of a running sidecar goes away ({happens.__name__}), and then a SIGKILL",
+        "begun anew with all that was in it: use, an operator's stop, verdicts, the last number",
+    )
 
 
 def test_what_lay_in_its_place_is_kept(folder: Path) -> None:

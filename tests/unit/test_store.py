@@ -24,6 +24,7 @@ from otel_budget.sidecar.archive import KEEP_ARCHIVED, PURGE_EVERY
 from otel_budget.sidecar.clock import Boot
 from otel_budget.sidecar.storage_file import StoreError
 from otel_budget.sidecar.store import Changes, open_store
+from tests.figures import note
 from tests.sidecar_fixtures import START, SteadyClock, session, verdict
 
 
@@ -258,6 +259,11 @@ def test_a_row_that_cannot_be_read_costs_no_other_run_and_is_kept(
     assert not list(Path(path).parent.glob("*.damaged-*"))
     after = next(iter(execute(Path(path), "SELECT body FROM account WHERE session_id = 'good'")))
     assert after == before
+    note(
+        "One costs one",
+        f"a start with a row that cannot be read ({type(body).__name__} {str(body)[:20]!r})",
+        "kept aside and said once; the other run's row as it was, and no number given twice",
+    )
 
 
 def test_a_run_whose_row_is_lost_has_used_at_least_what_its_last_verdict_says(path: str) -> None:
