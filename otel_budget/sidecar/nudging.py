@@ -37,9 +37,8 @@ class Nudging:
             if batch is not self._batch:
                 return  # one that came before took it along
             loop = asyncio.get_running_loop()
-            rest = self._free_at - loop.time()
-            if rest > 0:
-                await asyncio.sleep(rest)
+            # At the least for as long as those take who waited for the same answer.
+            await asyncio.sleep(max(0.0, self._free_at - loop.time()))
             self._batch = []
             began = loop.time()
             await self._judge(merged(batch))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.exposition import choose_encoder
 
-from otel_budget.sources.turns import Turns
+from otel_budget.sources.turns import Rests, Turns
 from otel_budget.workers import Workers
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ class OwnMetrics:
         """Make none yet."""
         self._telemetry = telemetry
         self._threads = Workers("metrics")
-        self._turns: Turns[_Page | Exception] = Turns(
-            self._make, rest=1.0, longest_rest=_LONGEST_REST
-        )
+        rests = Rests(times=1.0, most=_LONGEST_REST)
+        self._turns: Turns[_Page | Exception] = Turns(self._make, rests=rests)
 
     async def page(self, accept: str) -> _Page:
         """Return all metrics for an Accept header: body and content type."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget.model.reading import Problem
 from otel_budget.model.verdict import Reason
 from otel_budget.sources.file_sd import FileTargets
-from otel_budget.sources.turns import Round, Turns
+from otel_budget.sources.turns import Rests, Round, Turns
 from otel_budget.workers import Workers
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Listing:
         self._patterns, self._interval = patterns, interval
         self._files = FileTargets(patterns)
         self._threads = Workers("file-sd")
-        self._turns: Turns[_Listed] = Turns(self._look, self._take, longest_rest=interval)
+        self._turns: Turns[_Listed] = Turns(self._look, self._take, rests=Rests(most=interval))
         self._round = Round(())
         self.urls: list[str] = []
         self.bound: list[tuple[str, tuple[str, ...]]] = []

@@ -27,7 +27,7 @@ from otel_budget.sources.notices import Notices
 from otel_budget.sources.page_threads import PageThreads
 from otel_budget.sources.parse import PageLimits
 from otel_budget.sources.target import Outcome, Target, bound_to
-from otel_budget.sources.turns import Round, Turns
+from otel_budget.sources.turns import Rests, Round, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -93,7 +93,7 @@ class ScrapeSource:
         self._listing = Listing(settings.file_sd, settings.interval)
         self._known: dict[str, Target] = {}
         """Of the newest list, by key."""
-        self._turns = Turns(self._call, self._answered, longest_rest=settings.interval)
+        self._turns = Turns(self._call, self._answered, rests=Rests(most=settings.interval))
         """One request to a target at a time: its pages build upon each other."""
         self._newest: dict[str, Outcome] = {}
         """Key to what came of asking last."""

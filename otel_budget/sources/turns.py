@@ -8,6 +8,7 @@ share the first call that begins after they asked, however many they are.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -15,20 +16,46 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds for which a place is left alone, at least, after a call out of turn.
-_LEAST_REST = 0.02
+
+@dataclass(slots=True)
+class Rests:
+    """For how long a place is left alone after calls out of turn: it has other work than to answer.
+
+    Seconds throughout.
+    """
+
+    times: float = 5.0
+    """So many times what such calls took."""
+    free: float = 0.25
+    """What they may take before that, and two of them in any case: when many runs cross a limit at
+    once, most ask while the calls for the first ones are on."""
+    least: float = 0.02
+    most: float = 1.0
+    debt: float = 0.0
+    """What such calls took, less what the place had for itself since."""
+
+    def after(self, took: float, idle: float) -> float:
+        """Return how long it is left alone after a call that took so long.
+
+        idle: for how long it was left alone before that.
+        """
+        self.debt = max(0.0, self.debt - idle / self.times) + took
+        rest = self.times * (self.debt - max(self.free, 2 * took))
+        return min(max(self.least, rest), self.most)
 
 
 class _Place(Generic[T]):
-    __slots__ = ("began_at", "following", "free_at", "task", "timer")
+    __slots__ = ("began_at", "ended_at", "following", "free_at", "rests", "task", "timer")
 
-    def __init__(self) -> None:
+    def __init__(self, rests: Rests) -> None:
+        self.rests = rests
         self.task: asyncio.Task[T] | None = None
         self.following: asyncio.Future[T] | None = None
         """Of the first call that begins from now on; None if nobody waits for it."""
         self.timer: asyncio.TimerHandle | None = None
-        self.began_at = self.free_at = 0.0
-        """When its call began, and from when on it may be asked out of turn, by the loop's time."""
+        self.began_at = self.ended_at = self.free_at = 0.0
+        """By the event loop's time: when its call began, when the last one out of turn ended, and
+        from when on it may be asked out of turn again."""
 
 
 class Round:
@@ -72,22 +99,18 @@ class Turns(Generic[T]):
         call: Callable[[str], Coroutine[Any, Any, T]],
         answered: Callable[[str, T], None] = lambda _key, _answer: None,
         *,
-        rest: float = 4.0,
-        longest_rest: float,
+        rests: Rests,
     ) -> None:
         """Call nobody yet.
 
-        call: must not raise. answered: is told of each answer. rest: for how many times what it
-        took a place is left alone after a call out of turn, as it has other work than to answer.
-        longest_rest: the seconds of that at most.
+        call: must not raise. answered: is told of each answer. rests: of each place.
         """
-        self._call, self._answered = call, answered
-        self._rest, self._longest_rest = rest, longest_rest
+        self._call, self._answered, self._rests = call, answered, rests
         self._places: dict[str, _Place[T]] = {}
 
     def begin(self, key: str) -> bool:
         """Call a place now; False if it is being called."""
-        place = self._places.setdefault(key, _Place())
+        place = self._place(key)
         if place.task is not None:
             return False
         self._start(key, place, out_of_turn=False)
@@ -105,7 +128,7 @@ class Turns(Generic[T]):
 
         Wait for it with asyncio.wait: others do, too.
         """
-        place = self._places.setdefault(key, _Place())
+        place = self._place(key)
         answer = place.following
         if answer is None:
             answer = place.following = asyncio.get_running_loop().create_future()
@@ -122,6 +145,12 @@ class Turns(Generic[T]):
         tasks = [place.task for place in self._places.values() if place.task is not None]
         self.keep(())
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _place(self, key: str) -> _Place[T]:
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = _Place(replace(self._rests))
+        return place
 
     def _arrange(self, key: str, place: _Place[T]) -> None:
         """Have a place called for those who wait for it, as soon as it may be."""
@@ -150,9 +179,10 @@ class Turns(Generic[T]):
         def ended(task: asyncio.Task[T]) -> None:
             place.task = None
             if out_of_turn:
-                took = loop.time() - place.began_at
-                rest = min(max(_LEAST_REST, self._rest * took), self._longest_rest)
-                place.free_at = loop.time() + rest
+                now = loop.time()
+                idle = max(0.0, place.began_at - place.ended_at)
+                place.free_at = now + place.rests.after(now - place.began_at, idle)
+                place.ended_at = now
             if task.cancelled():
                 if waiting is not None:
                     waiting.cancel()

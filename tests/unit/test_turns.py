@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 
-from otel_budget.sources.turns import Round, Turns
+import pytest
+
+from otel_budget.sources.turns import Rests, Round, Turns
 
 
 class Places:
@@ -15,7 +17,9 @@ class Places:
         """Have been called by nobody."""
         self.calls: dict[str, list[asyncio.Future[int]]] = defaultdict(list)
         self.answers: list[tuple[str, int]] = []
-        self.turns = Turns(self._call, lambda k, a: self.answers.append((k, a)), longest_rest=0.0)
+        self.turns = Turns(
+            self._call, lambda k, a: self.answers.append((k, a)), rests=Rests(least=0.0, most=0.0)
+        )
 
     async def _call(self, key: str) -> int:
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -62,7 +66,7 @@ def test_a_place_is_called_again_only_once_it_has_answered() -> None:
 def test_after_a_call_out_of_turn_a_place_rests_but_not_from_those_in_turn() -> None:
     async def trial() -> list[int]:
         places = Places()
-        places.turns = Turns(places._call, longest_rest=3600.0, rest=1e9)
+        places.turns = Turns(places._call, rests=Rests(least=3600.0, most=3600.0))
         first = places.turns.next("a")
         await places.answer("a")
         second = places.turns.next("a")
@@ -73,6 +77,21 @@ def test_after_a_call_out_of_turn_a_place_rests_but_not_from_those_in_turn() -> 
         return [*calls, len(places.calls["a"]), first.result(), second.result()]
 
     assert asyncio.run(trial()) == [1, 2, 1, 2]
+
+
+def test_a_place_has_most_of_its_time_for_itself_however_often_it_is_called() -> None:
+    """A few calls in a row are free, and one that takes long."""
+    rests = Rests(times=5.0, free=0.25, least=0.02, most=60.0)
+    assert [rests.after(took, 0.02) for took in (0.1, 0.1)] == [0.02, 0.02]
+    rest, called, alone = 0.02, 0.0, 0.0
+    for _ in range(100):
+        alone += rest
+        rest = rests.after(0.1, rest)
+        called += 0.1
+    assert called / (called + alone) == pytest.approx(1 / 6, rel=0.05)
+    rests.after(0.0, 3600.0)
+    in_a_row = [rests.after(10.0, 0.02) for _ in range(4)]
+    assert in_a_row == [0.02, 0.02, pytest.approx(50.0, rel=0.01), 60.0]
 
 
 def test_what_is_closed_or_forgotten_is_broken_off_and_its_waiters_are_told() -> None:
