@@ -243,7 +243,7 @@ class ScrapeSource:
         elif before is not None:
             return before.problem
         else:
-            why = f"no complete answer within {max(age, self._settings.timeout):.3g} s"
+            why = f"no complete answer within {self._settings.timeout:g} s"
         return Problem(url, Reason.SOURCE_ERROR, f"{url}: {why}")
 
     def _reading(self, keys: Collection[str], problems: list[Problem]) -> Reading:
