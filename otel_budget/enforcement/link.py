@@ -33,6 +33,7 @@ from otel_budget.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from otel_budget.enforcement.address import SidecarAddress
+    from otel_budget.enforcement.line import Deadline
     from otel_budget.enforcement.runs import Runs
 
 logger = logging.getLogger("otel_budget")
@@ -234,20 +235,26 @@ class Link(threading.Thread):
             stream_id = answer.headers.get(wire.STREAM_HEADER)
             self._changes.opened(stream_id, None if self._wide else ids[0])
             deadline.move(patience)
-            decoder = wire.EventDecoder()
-            while not self._over.is_set():
-                line = answer.readline(MAX_LINE)
-                if not line:
-                    return
-                short = max(LEAST_SILENCE, self._longest) if self._longest else SILENCE
-                deadline.move(min(SILENCE, short))
-                tried.lines += 1
-                self._alive()
-                if tried.lines == 1 and line.startswith(b":"):
-                    self._changes.unknown(ids[0])  # it is there, and knows nothing of the run yet
-                for event in decoder.feed(line.decode("utf-8", "replace").rstrip("\r\n")):
-                    if event.event == wire.EVENT_VERDICT:
-                        tried.heard |= self._hand_on(event.data)
+            self._read(answer, deadline, tried, ids[0])
+
+    def _read(
+        self, answer: http.client.HTTPResponse, deadline: Deadline, tried: _Tried, first: str
+    ) -> None:
+        """Read a stream to its end. first: the run it was opened for."""
+        decoder = wire.EventDecoder()
+        while not self._over.is_set():
+            line = answer.readline(MAX_LINE)
+            if not line:
+                return
+            short = max(LEAST_SILENCE, self._longest) if self._longest else SILENCE
+            deadline.move(min(SILENCE, short))
+            tried.lines += 1
+            self._alive()
+            if tried.lines == 1 and line.startswith(b":"):
+                self._changes.unknown(first)  # it is there, and knows nothing of the run yet
+            for event in decoder.feed(line.decode("utf-8", "replace").rstrip("\r\n")):
+                if event.event == wire.EVENT_VERDICT:
+                    tried.heard |= self._hand_on(event.data)
 
     def _hand_on(self, text: str) -> bool:
         try:

@@ -186,6 +186,7 @@ ODD: dict[str, Answer] = {
     "at a time": lambda asked: retry(asked, "Fri, 31 Dec 2049 23:59:59 GMT"),
     "hangs up": lambda _asked: None,
     "garbage": garbage,
+    "a silent stream": lambda asked: asked.stream(stay=True),
     "an empty stream": lambda asked: asked.stream(stay=False),
     "comments": lambda asked: asked.stream(": alive\n" * 9, stay=False),
     "a stream, cut off": lambda asked: asked.stream(
