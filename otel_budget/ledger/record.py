@@ -21,7 +21,7 @@ from otel_budget.ledger.stored_numbers import (
     load_amount,
     load_amounts,
     load_calls,
-    load_limit,
+    load_limits,
     load_moment,
     load_number,
     load_real,
@@ -282,7 +282,7 @@ def _load_facts(data: Any) -> SessionFacts:
         raise TypeError(f"state is {facts.state!r}")
     return facts._replace(
         carried_over=load_amounts(facts.carried_over),
-        limits={key: load_limit(value) for key, value in facts.limits.items()},
+        limits=load_limits(facts.limits),
         thresholds={key: load_real(value) for key, value in facts.thresholds.items()},
     )
 

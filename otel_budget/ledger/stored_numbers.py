@@ -31,9 +31,10 @@ def load_number(value: float | str) -> Number:
     return number
 
 
-def load_limit(value: Any) -> Number:
-    """Return a limit, which may be infinite."""
-    return math.inf if value in (math.inf, "Infinity") else load_number(value)
+def load_limits(values: Mapping[str, Any]) -> dict[str, Number]:
+    """Return limits, by resource; an infinite one is none."""
+    finite = {key: value for key, value in values.items() if value not in (math.inf, "Infinity")}
+    return {key: load_number(value) for key, value in finite.items()}
 
 
 def load_real(value: Any) -> float:

@@ -39,8 +39,9 @@ _BETWEEN: Final = 0.05
 _LOG_SIZE: Final = 64 << 20
 #: Pages that a file may have and not use; and pages that are given back at once.
 _FREE_MOST: Final = 1000
-#: Bytes up to which a file is looked through at the start: more would take seconds.
-_CHECKED_MOST: Final = 512 << 20
+#: Bytes up to which a file is looked through at the start, and up to which its indices are held
+#: against its rows: a second of processor time each.
+_CHECKED_MOST, _COMPARED_MOST = 512 << 20, 128 << 20
 #: Bytes up to which a file of an earlier version is made one that can shrink, at once.
 _REBUILT_MOST: Final = 64 << 20
 #: Bytes before the frames of a log, and before the page in each.
@@ -216,8 +217,9 @@ def _connected(path: str, patience: float, mode: str) -> tuple[sqlite3.Connectio
         connection.execute("BEGIN EXCLUSIVE")
         check_version(connection, path)
         connection.execute("COMMIT")
-        if Path(path).stat().st_size <= _CHECKED_MOST:
-            check_whole(connection)
+        size = Path(path).stat().st_size
+        if size <= _CHECKED_MOST:
+            check_whole(connection, with_indices=size <= _COMPARED_MOST)
         _make_it_shrink(connection, path)
     except BaseException:
         connection.close()

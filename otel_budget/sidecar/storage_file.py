@@ -154,9 +154,10 @@ def _execute(connection: Connection, script: str) -> None:
         connection.execute(statement)
 
 
-def check_whole(connection: Connection) -> None:
+def check_whole(connection: Connection, *, with_indices: bool) -> None:
     """Raise DatabaseError for a file that SQLite finds damaged."""
-    (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    check = "integrity_check" if with_indices else "quick_check"
+    (answer,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
     if answer != "ok":
         raise DatabaseError(answer)
 
