@@ -17,7 +17,7 @@ from otel_budget.policy.words import amount
 if TYPE_CHECKING:
     from os import PathLike
 
-    from otel_budget.instrumentation.checkpoint import Checkpoint
+    from otel_budget.instrumentation.checkpoint_format import Checkpoint
     from otel_budget.instrumentation.record import SessionRecord
     from otel_budget.model.verdict import ResourceState, Verdict
 
@@ -43,13 +43,33 @@ def found(
         raise InvalidValueError("project_root", project_root, "the folder of the checkpoints")
     folder = CheckpointFolder(root, session_id)
     if checkpoint is None:
-        path, saved = folder.latest()
+        path, newest = folder.latest()
+        saved = folder.with_all_use(newest)
+        _tell_of_others(folder, newest, saved)
     else:
         path = Path(checkpoint)
         saved = folder.read(path)
     if saved.outcome == COMPLETED and not completed:
         raise RunCompletedError(str(path), saved.written_at)
     return saved
+
+
+def _tell_of_others(folder: CheckpointFolder, newest: Checkpoint, saved: Checkpoint) -> None:
+    """Say it if others carried the run at the same time, or another run of the id is unfinished."""
+    if saved is not newest:
+        logger.warning(
+            "session %s: several processes carried this run on at the same time: what each used "
+            "counts: tokens %s, api_calls %s, cost $%s; the state is that of the newest checkpoint",
+            folder.session_id, f"{saved.usage.tokens:,}", f"{saved.usage.api_calls:,}",
+            saved.usage.cost_usd,
+        )  # fmt: skip
+    other = folder.unfinished_beside(newest)
+    if other is not None:
+        logger.warning(
+            "session %s: another run under this id did not complete either, and is not taken up; "
+            "its newest checkpoint is %s (checkpoint= takes that one; give each run an id of its "
+            "own)", folder.session_id, other,
+        )  # fmt: skip
 
 
 class Predecessor:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from otel_budget import semconv
 from otel_budget.errors import CheckpointError, NoCheckpointError
 from otel_budget.instrumentation import automatic
-from otel_budget.instrumentation.checkpoint import Checkpoint, CheckpointFolder
+from otel_budget.instrumentation.checkpoint import CheckpointFolder
+from otel_budget.instrumentation.checkpoint_format import Checkpoint
+from otel_budget.instrumentation.checkpoint_runs import TakenUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +42,8 @@ class Saving:
             None if project_root is None else CheckpointFolder(project_root, record.session_id)
         )
         record.saves = self.saves = self._folder is not None
+        if self._folder is not None and record.resumed:
+            self._folder.take_up()
         self.state: Any = None
         """The caller's own, JSON types."""
         self.outcome: str | None = None
@@ -132,6 +136,7 @@ class Saving:
             progress=None if record.used_since_report else record.progress,
             state=self.state,
             outcome=self.outcome,
+            taken_up=TakenUp(record.incarnation_at, record.carried) if record.resumed else None,
         )
 
     def _failed(self, problem: str) -> None:

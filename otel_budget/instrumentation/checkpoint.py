@@ -5,41 +5,33 @@ then), and its folder synced; so whatever dies when, every file under a final na
 digest inside tells a file that was altered afterwards. Where the file system offers no sync (CIFS,
 FUSE, vboxsf) a power loss could take the newest: that is said, once, and is no failure. Files are
 ``PROJECT_ROOT/.otel_budget/checkpoints/SESSION_ID/NNNNNN.json``, for their owner alone to read; the
-newest ``KEEP`` stay.
+newest ``KEEP`` of a run stay (checkpoint_runs.py).
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import logging
 import os
 import re
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from otel_budget import semconv
 from otel_budget.errors import CheckpointError, InvalidValueError, NoCheckpointError
+from otel_budget.instrumentation.checkpoint_format import Checkpoint, decode, encode
+from otel_budget.instrumentation.checkpoint_runs import glimpse, may_go, used_by_all
 from otel_budget.instrumentation.forked import ProcessLock
 from otel_budget.model import checks
-from otel_budget.model.limits import ResourceLimits
-from otel_budget.model.usage import ResourceUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    pass
 
 logger = logging.getLogger("otel_budget")
 
-#: Version of the file format. A reader refuses another one.
-SCHEMA = 1
-KEEP = 10
-#: The start of a run, and the bytes of a file within which it is written.
-_BEGUN, _HEAD = re.compile(rb'"started_at": ([0-9]+(?:\.[0-9]+)?)'), 1024
 _NAME = re.compile(r"([0-9]{6,})\.json")
 #: Seconds after which a temporary file belongs to nobody any more.
 _LEFTOVER = 3600.0
@@ -54,32 +46,6 @@ _NOT_OFFERED = frozenset(
 )  # fmt: skip
 #: File systems, by device, of which it was said that they do not sync.
 _unsynced: set[int] = set()
-_KEYS = ("schema", "written_at", "usage", "limits", "labels", "progress", "state", "sha256")
-#: Only in the last checkpoint of a run that ended. A version before it refuses that one file.
-_OUTCOME = "outcome"
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """One checkpoint as it is on disk."""
-
-    usage: ResourceUsage
-    """All the run used when it was written."""
-    limits: ResourceLimits
-    labels: Mapping[str, str]
-    """Workflow and scope of the run."""
-    written_at: float
-    """Unix time in seconds."""
-    progress: float | None = None
-    state: Any = None
-    """The caller's own, JSON types; None if there was none."""
-    outcome: str | None = None
-    """How the run ended, one of ``semconv.ENDED_STATES``; None if it had not, or did not say."""
-
-    @property
-    def started_at(self) -> float:
-        """When its run began, in Unix time: half of the run's identity."""
-        return self.usage.started_at
 
 
 class CheckpointFolder:
@@ -90,6 +56,8 @@ class CheckpointFolder:
         checks.session_id(session_id)
         self.session_id = session_id
         self.path = Path(project_root) / ".otel_budget" / "checkpoints" / session_id
+        self._own: frozenset[Path] = frozenset()
+        """Those written here, and those that were there when the run was taken up."""
 
     def write(self, checkpoint: Checkpoint) -> Path:
         """Write the next checkpoint and remove the oldest past ``KEEP``.
@@ -97,7 +65,7 @@ class CheckpointFolder:
         Raises OSError when the disk will not take it, TypeError or ValueError when the state is
         not JSON; either way the earlier checkpoints stay whole.
         """
-        text = _encode(checkpoint)
+        text = encode(checkpoint)
         self._make_folder()
         temporary = self.path / f".{os.getpid()}.{uuid.uuid4().hex}.tmp"
         try:
@@ -110,9 +78,15 @@ class CheckpointFolder:
             with suppress(OSError):  # the disk may be gone; the error that matters is raised
                 temporary.unlink(missing_ok=True)
         _sync_folder(self.path)
+        self._own |= {final}
         with suppress(OSError):  # an old checkpoint that stays is no loss
-            self._tidy()
+            self._tidy(checkpoint.started_at)
         return final
+
+    def take_up(self) -> None:
+        """Take note that what is there now is carried on by who writes here."""
+        with suppress(OSError):
+            self._own |= set(self._paths())
 
     def newest(self) -> Path | None:
         """Return the path of the newest checkpoint, or None."""
@@ -136,7 +110,7 @@ class CheckpointFolder:
         for number in reversed(numbers[:-1]):
             earlier, newest = self._file(number), found[1]
             # One written before the other run began is of a clock that was put back.
-            if newest.started_at < _peek(earlier) <= newest.written_at:
+            if newest.started_at < glimpse(earlier).started_at <= newest.written_at:
                 with suppress(CheckpointError):  # the newest can be read: this one is not missed
                     found = earlier, self._read(earlier)
         return found
@@ -148,9 +122,33 @@ class CheckpointFolder:
         """
         return self.latest()[1] if path is None else self._read(path)
 
+    def with_all_use(self, newest: Checkpoint) -> Checkpoint:
+        """Return a run's newest checkpoint with what all processes used that carried the run.
+
+        Two of them may have taken it up at once.
+        """
+        found = {None if newest.taken_up is None else newest.taken_up.at: newest}
+        for path in reversed(self._paths()):
+            if glimpse(path).started_at == newest.started_at:
+                with suppress(CheckpointError):
+                    saved = self._read(path)
+                    found.setdefault(None if saved.taken_up is None else saved.taken_up.at, saved)
+        used = used_by_all((one.taken_up, one.usage) for one in found.values())
+        return newest if used == newest.usage else replace(newest, usage=used)
+
+    def unfinished_beside(self, newest: Checkpoint) -> Path | None:
+        """Return the newest checkpoint of another run of the id that did not complete, or None."""
+        looks = {path: glimpse(path) for path in self._paths()}
+        completed = {look.started_at for look in looks.values() if look.completed}
+        others = [
+            path for path, look in looks.items()
+            if look.started_at not in completed | {newest.started_at, 0.0}
+        ]  # fmt: skip
+        return others[-1] if others else None
+
     def _read(self, target: Path) -> Checkpoint:
         try:
-            checkpoint = _decode(target.read_text(encoding="utf-8"))
+            checkpoint = decode(target.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, InvalidValueError, RecursionError) as exc:
             raise CheckpointError(
                 str(target), f"cannot be used: {exc}", self._before(target)
@@ -188,6 +186,9 @@ class CheckpointFolder:
             return []
         return sorted(int(m[1]) for name in names if (m := _NAME.fullmatch(name)))
 
+    def _paths(self) -> list[Path]:
+        return [self._file(number) for number in self._numbers()]
+
     def _file(self, number: int) -> Path:
         return self.path / f"{number:06d}.json"
 
@@ -200,28 +201,18 @@ class CheckpointFolder:
             return None
         return str(self._file(earlier[-1])) if earlier else None
 
-    def _tidy(self) -> None:
-        """Remove the oldest past ``KEEP``, and what killed processes left half written."""
-        for old in self._numbers()[:-KEEP]:
+    def _tidy(self, started_at: float) -> None:
+        """Remove the oldest past ``KEEP``, and what killed processes left half written.
+
+        started_at: of the run that is written here.
+        """
+        for old in may_go(self._paths(), started_at, self._own):
             with suppress(OSError):  # not ours to remove
-                self._file(old).unlink()
+                old.unlink()
         for leftover in self.path.glob(".*.tmp"):
             with suppress(OSError):  # gone already, or not ours to remove
                 if time.time() - leftover.stat().st_mtime > _LEFTOVER:
                     leftover.unlink()
-
-
-def _peek(path: Path) -> float:
-    """Return when the run of a checkpoint began, by the head of the file: a state may be large.
-
-    0 if that cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            begun = _BEGUN.search(file.read(_HEAD))
-    except OSError:
-        return 0.0
-    return float(begun[1]) if begun else 0.0
 
 
 def folder_or_none(project_root: object) -> Path | None:
@@ -232,62 +223,6 @@ def folder_or_none(project_root: object) -> Path | None:
         return Path(project_root)  # type: ignore[arg-type] # checked by trying
     except TypeError as exc:
         raise InvalidValueError("project_root", project_root, "a path, or None") from exc
-
-
-def _encode(checkpoint: Checkpoint) -> str:
-    body = {
-        "schema": SCHEMA,
-        "written_at": checkpoint.written_at,
-        "usage": checkpoint.usage.to_dict(),
-        "limits": checkpoint.limits.to_dict(),
-        "labels": dict(checkpoint.labels),
-        "progress": checkpoint.progress,
-        "state": checkpoint.state,
-    }
-    if checkpoint.outcome is not None:
-        body[_OUTCOME] = checkpoint.outcome
-    # Through JSON once, so that the digest is over what a reader will see (1 and "1" as keys, …).
-    body = json.loads(json.dumps(body, allow_nan=False))
-    return json.dumps({**body, "sha256": _digest(body)}, indent=1) + "\n"
-
-
-def _decode(text: str) -> Checkpoint:
-    try:
-        data = json.loads(text)
-    except ValueError as exc:
-        raise InvalidValueError("file", text[:80], "a whole JSON document") from exc
-    if not isinstance(data, dict):
-        raise InvalidValueError("file", data, "a JSON object")
-    schema = data.get("schema")
-    if schema != SCHEMA:
-        raise InvalidValueError("schema", schema, f"{SCHEMA}, the one this version reads")
-    if set(data) - {_OUTCOME} != set(_KEYS):
-        raise InvalidValueError("keys", sorted(data), "exactly " + ", ".join(_KEYS))
-    digest = data.pop("sha256")
-    if digest != _digest(data):
-        raise InvalidValueError("sha256", digest, "the digest of the content: it was altered")
-    return Checkpoint(
-        usage=ResourceUsage.from_dict(_mapping(data, "usage")),
-        limits=ResourceLimits.from_dict(_mapping(data, "limits")),
-        labels={str(k): str(v) for k, v in _mapping(data, "labels").items()},
-        written_at=checks.seconds("written_at", data["written_at"]),
-        progress=checks.progress(data["progress"]),
-        state=data["state"],
-        outcome=checks.choice(_OUTCOME, data[_OUTCOME], semconv.ENDED_STATES)
-        if _OUTCOME in data
-        else None,
-    )
-
-
-def _mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    if not isinstance(data[key], dict):
-        raise InvalidValueError(key, data[key], "a JSON object")
-    return data[key]  # type: ignore[no-any-return]
-
-
-def _digest(body: Mapping[str, Any]) -> str:
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _private(path: str, flags: int) -> int:

@@ -17,7 +17,7 @@ import pytest
 from otel_budget import wire
 from otel_budget.config.load import load
 from otel_budget.errors import ConfigFileError, InvalidConfigError, InvalidValueError
-from otel_budget.instrumentation import checkpoint as saved
+from otel_budget.instrumentation import checkpoint_format as saved
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.checks import MAX_COUNT, SESSION_ID_PATTERN
 from otel_budget.model.limits import ResourceLimits
@@ -109,8 +109,8 @@ def checkpoint(data: bytes) -> None:
                 body.pop("sha256", None)
                 text = json.dumps({**body, "sha256": saved._digest(body)})
     with suppress(InvalidValueError, RecursionError):  # the folder turns both into its own error
-        found = saved._decode(text)
-        again = saved._decode(saved._encode(found))
+        found = saved.decode(text)
+        again = saved.decode(saved.encode(found))
         assert repr(again) == repr(found)
 
 

@@ -9,7 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from otel_budget.instrumentation.checkpoint import KEEP, CheckpointFolder
+from otel_budget.instrumentation.checkpoint import CheckpointFolder
+from otel_budget.instrumentation.checkpoint_runs import KEEP
 from tests.figures import length, note
 
 _SEED = 20_261_125
@@ -81,6 +82,7 @@ def _no_litter(root: Path) -> None:
     folder = CheckpointFolder(root, "run")
     for leftover in folder.path.glob(".*.tmp"):
         os.utime(leftover, (0, 0))
+    folder.take_up()
     folder.write(folder.read())
     left = [path.name for path in root.rglob("*") if path.is_file()]
     assert len(left) == KEEP, left

@@ -280,7 +280,7 @@ def test_an_orchestrator_that_completed_begins_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", ["running", "", None, 1, ["completed"]])
 def test_an_outcome_that_is_none_is_refused(wrong: Any, tmp_path: Path) -> None:
     """The file was made by something else; the digest is right."""
-    from otel_budget.instrumentation import checkpoint as module
+    from otel_budget.instrumentation import checkpoint_format as module
 
     monitor = ResourceMonitor(LIMITS, "nightly", tmp_path)
     path = monitor.checkpoint()
