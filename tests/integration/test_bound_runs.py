@@ -170,7 +170,6 @@ def test_labels_of_a_target_bind_runs_behind_a_prometheus(tmp_path: Path) -> Non
         named.show(shown("whatever", 10, begun, limit=1000))
         forged = 'up{team="a"} 1\nup{session_id="labelled"} 1\n'
         claims = [claimed(run, begun) for run, claimed in CHARGES.items()]
-        claims.append(CHARGES["charged"]("labelled", begun))
         text = "".join(claims).replace('session_id="', 'team="a",session_id="')
         other.show(text + forged + line(semconv.SESSION_TOKENS, 7, "free") + "\n")
         with prometheus(tmp_path, [other.address], jobs) as url:
@@ -182,9 +181,13 @@ def test_labels_of_a_target_bind_runs_behind_a_prometheus(tmp_path: Path) -> Non
                 wait_for_use(side, "free", 7)
                 wait_for_refusals(side, semconv.BOUND_ELSEWHERE)
                 check_untouched(side, begun, 10)
+                # A label binds from when its target is seen.
+                other.show(CHARGES["charged"]("labelled", begun) + forged)
+                told = until(
+                    lambda: [r for r in side.said().splitlines() if "labelled: agents" in r]
+                )
+                assert "is bound to n/" in told[0]
                 assert used(side, "labelled") == 10
-                told = [row for row in side.said().splitlines() if "is bound to" in row]
-                assert any("session labelled" in row and "n/" in row for row in told), told
 
 
 def show(own: Exposition, begun: float, tokens: int) -> None:
