@@ -131,11 +131,13 @@ class Branches:
         apart: how far that is from the branch that was left. Jobs that spend much alike are all
         near each other, beside what they spend: no reason to take them for one.
         """
-        if not apart:
+        distance = float(apart)
+        if not distance:
             return -_AGAINST
         grown = max(self._least(found, smallest), float(value - found))  # type: ignore[operator] # one series is one type
-        chance = len(self.lasts) * grown / float(apart)
-        bits = min(_MOST, max(-_AGAINST, -math.log2(chance) - _LEAST))
+        chance = len(self.lasts) * grown / distance
+        # Of amounts beyond all reason (1e-320 beside 1e15) not even the chance is above 0.
+        bits = _MOST if not chance else min(_MOST, max(-_AGAINST, -math.log2(chance) - _LEAST))
         exact = value == found and (self.recognised or not self.crept)
         if exact:
             return min(bits, _EXACT) if len(self.lasts) == _TWO else 0.0

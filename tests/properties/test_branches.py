@@ -144,3 +144,18 @@ def test_a_series_that_was_recognised_is_stored_whole() -> None:
     text = record.to_json(account)
     assert record.to_json(record.from_json(text)) == text
     assert record.from_json(text).doubt == account.doubt
+
+
+EXTREME = ["0", "5E-324", "1E-320", "1E-12", "0.5", "3", "1E+15", "9007199254740991"]
+
+
+@given(st.lists(st.sampled_from(EXTREME), min_size=2, max_size=30))
+@example(["1E-320", "1E+15", "1E-320", "1E+15", "1E-320"])
+@example(["1E-400", "2E-400", "1E-400", "2E-400"])
+def test_amounts_beyond_all_reason_are_taken_like_any_other(values: list[str]) -> None:
+    """A value that a single run shows must not end the tick of all."""
+    ledger = Ledger()
+    for at, value in enumerate(values, start=1000):
+        session = SessionReading(RUN, "a", float(at), {(semconv.COST, ""): Decimal(value)})
+        ledger.apply(reading(float(at), [session]))
+    assert used(ledger, semconv.COST) >= max(map(Decimal, values))
