@@ -83,6 +83,13 @@ class Cell:
         """Beside them, tokens that are not told apart, and calls without a price: the common case,
         to be counted by itself."""
 
+    def __getattr__(self, name: str) -> int | Decimal:
+        """Return one of the counts by its name."""
+        if name not in Counts._fields:
+            raise AttributeError(name)
+        found: int | Decimal = getattr(self.read(), name)
+        return found
+
     def read(self) -> Counts:
         """Return all of it."""
         counts, (tokens, calls) = self.counts, self.plain
