@@ -290,7 +290,10 @@ class Account(Pace):
             self.move(-ahead)
 
     def move(self, seconds: float) -> None:
-        """Put all moments on a clock that is ahead of the present one by so many seconds."""
+        """Put all moments on a clock that is ahead of the present one by so many seconds.
+
+        But those that were never on it: when the run began may be what its own host said.
+        """
         views = [view for i in self.incarnations.values() for view in i.views.values()]
         for owner, names in (
             (
@@ -309,8 +312,8 @@ class Account(Pace):
                 for view in views
             ),
             *(
-                (incarnation, ("facts_at", "began_at"))
-                for incarnation in self.incarnations.values()
+                (i, ("facts_at",) if i.begins_as_stated(seconds) else ("facts_at", "began_at"))
+                for i in self.incarnations.values()
             ),
             *(
                 (incarnation.ending, ("shown_at", "seen_at", "moved_at"))

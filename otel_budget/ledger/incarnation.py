@@ -103,6 +103,16 @@ class Incarnation:
         """When it was first seen."""
         return min([view.first_at for view in self.views.values()], default=-math.inf)
 
+    def begins_as_stated(self, seconds: float) -> bool:
+        """Tell whether the run began when its own host says, and before it was first seen here.
+
+        seconds: by which the clock here was behind when it was seen.
+        """
+        began_at = self.began_at
+        if began_at is None or self.timed or began_at != self.facts.started_at:
+            return False
+        return began_at <= self.first_at + seconds
+
     @property
     def last_at(self) -> float:
         """When it was last seen."""

@@ -583,3 +583,20 @@ def test_what_passed_over_a_restart_of_the_machine_is_taken_as_the_clock_says(
     store, restored = open_store(path, clock, boot=lambda: boot)
     store.close()
     assert restored.accounts[0].duration(clock.now) == pytest.approx(DAY)
+
+
+def test_a_run_that_says_when_it_began_is_no_older_for_a_clock_that_was_ahead(path: str) -> None:
+    """Its own host's clock was right all the time."""
+    ahead = 31 * DAY
+    store, _ = open_store(
+        path, SteadyClock(START + ahead), boot=lambda: Boot("this machine", 100.0)
+    )
+    run = Account("run-1", START - 10, START + ahead)
+    shown = session(tokens=5, at=START + ahead, started_at=START - 10)
+    run.observe(shown._replace(facts=shown.facts._replace(duration=None)), confirmed=True)
+    store.commit(Changes(1, [run]))
+    store.close()
+    right = SteadyClock(START + 60)
+    store, restored = open_store(path, right, boot=lambda: Boot("this machine", 160.0))
+    store.close()
+    assert restored.accounts[0].duration(right.now) == pytest.approx(70)
