@@ -80,7 +80,7 @@ def read(found: Sequence[ScrapeTarget], times: int = 1, timeout: float = 10) -> 
     """Read the targets, and return the last reading."""
 
     async def reading() -> Reading:
-        source = ScrapeSource(ScrapeSettings(found, timeout=timeout), time.time)
+        source = ScrapeSource(ScrapeSettings(found, interval=30, timeout=timeout), time.time)
         try:
             for _ in range(times - 1):
                 await source.read()
