@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Action, Reason
 from otel_budget.sidecar.nudging import Nudging, merged
 from otel_budget.sidecar.own_metrics import OwnMetrics
+from otel_budget.sources.fetch import Fetched
 from otel_budget.sources.listing import Listing
-from tests.sidecar_fixtures import START, TARGET, Sidecar, reading, session, sidecar
+from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from tests.sidecar_fixtures import START, TARGET, Sidecar, SteadyClock, reading, session, sidecar
 
 SLOW = "http://slow/metrics"
 EVERY = frozenset({TARGET, SLOW})
@@ -194,3 +196,31 @@ def test_a_reading_says_of_which_targets_it_is() -> None:
     assert (whole.is_of(TARGET), whole.is_of(SLOW)) == (True, False)
     some = replace(whole, pending=frozenset(), asked=frozenset({SLOW}))
     assert (some.is_of(TARGET), some.is_of(SLOW)) == (False, True)
+
+
+def test_a_server_that_hangs_when_asked_why_nothing_matches_delays_no_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it says is only said; a run that begins meanwhile is seen."""
+    monkeypatch.setattr("otel_budget.sources.prometheus._LOOK_SECONDS", 0.01)
+    empty = b'{"status": "success", "data": {"resultType": "vector", "result": []}}'
+
+    class Hanging:
+        async def fetch(self, *_: Any, form: Mapping[str, str], **__: Any) -> Fetched:
+            if "count by" in form["query"]:
+                await asyncio.Event().wait()
+            return Fetched(empty, "application/json", START)
+
+        async def close(self) -> None:
+            """Do nothing."""
+
+    async def trial() -> list[Reading]:
+        source = PrometheusSource(PrometheusSettings("http://p"), SteadyClock())
+        source._fetcher = Hanging()  # type: ignore[assignment] # as much of it as is used
+        try:
+            return [await asyncio.wait_for(source.read(), 10) for _ in range(5)]
+        finally:
+            await source.close()
+
+    readings = asyncio.run(trial())
+    assert [reading.ok for reading in readings] == [True] * 5
