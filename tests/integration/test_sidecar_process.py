@@ -245,7 +245,7 @@ def test_sigterm_ends_it_soon_while_a_target_never_answers(process: Process) -> 
         config = json.loads(process.file.read_text())
         scrape = config["source"]["scrape"]
         scrape["targets"] = [f"http://127.0.0.1:{silent.getsockname()[1]}/metrics"]
-        scrape["timeout"] = "60s"
+        scrape["timeout"] = scrape["interval"] = "60s"
         process.file.write_text(json.dumps(config))
         process.hang_up()
         silent.settimeout(PATIENCE)
