@@ -23,7 +23,7 @@ from otel_budget.instrumentation.at_exit import AT_EXIT
 from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.instrumentation.forked import in_child
 from otel_budget.instrumentation.last_scrape import LAST_SCRAPE
-from otel_budget.instrumentation.own_names import OwnNames
+from otel_budget.instrumentation.own_names import OwnNames, listens_on_loopback
 from otel_budget.instrumentation.page_server import PageHandler, PageServer
 from otel_budget.instrumentation.registration import register_in
 from otel_budget.instrumentation.rendering import Rendering
@@ -116,7 +116,7 @@ def serve_metrics(
     if scrape_wait is not None:
         LAST_SCRAPE.ask(scrape_wait)
     use_registry(REGISTRY)
-    app = OwnNames(Rendering(make_wsgi_app(REGISTRY), SESSIONS), host)
+    app = Rendering(make_wsgi_app(REGISTRY), SESSIONS)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server_class = type("PageServer", (PageServer,), {"address_family": family})
     try:
@@ -128,6 +128,8 @@ def serve_metrics(
     except BaseException:
         server.server_close()
         raise
+    if listens_on_loopback(str(server.server_address[0])):
+        server.set_app(OwnNames(app, host))
     threading.Thread(
         target=server.serve_forever, args=(_LOOKS,), name="otel-budget-metrics", daemon=True
     ).start()

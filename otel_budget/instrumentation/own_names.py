@@ -1,8 +1,10 @@
-"""By which names this machine is asked for a page: as a browser may be made to ask for another's.
+"""By which names a page on the loopback interface may be asked for.
 
 A page in somebody's browser can have its own name lead to the loopback address, and then read what
-is there (DNS rebinding). So what arrives there has to ask for a loopback address, for localhost, or
-for this machine by its name. Beyond loopback any name may be the machine's, as in a cluster.
+is there (DNS rebinding). So a page that listens there alone answers to names that nobody else can
+own: addresses (a name is what is rebound), localhost, this machine's name, and ``.internal``, by
+which containers reach their host. One that listens elsewhere is open to the network in any case,
+and answers to every name.
 """
 
 from __future__ import annotations
@@ -14,27 +16,30 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from ipaddress import IPv4Address, IPv6Address
 
     App = Callable[..., Iterable[bytes]]
 
+#: Never a name in the public DNS: host.docker.internal, host.containers.internal.
+_PRIVATE: Final = (".localhost", ".internal")
 _REFUSED: Final = (
-    b"asked for another host: ask for it by its loopback address, or localhost (a proxy in front "
-    b"of it has to send that name)\n"
+    b"asked for another host: this page listens on the loopback interface; ask for it by an "
+    b"address, or as localhost (a proxy or tunnel has to send such a name), or have it listen on "
+    b"another address\n"
 )
 
 
 class OwnNames:
-    """A WSGI application that answers for this machine alone."""
+    """A WSGI application that answers to this machine's names alone."""
 
     def __init__(self, app: App, bound_to: str) -> None:
-        """Answer by ``app``. bound_to: the name or address it was opened at."""
+        """Answer by ``app``. bound_to: the name it was opened at."""
         self._app = app
         self._names = {"", "localhost", bound_to.lower(), socket.gethostname().lower()}
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request, or refuse it with 421."""
-        local = str(environ.get("otel_budget.local_address", ""))
-        if not _is_loopback(local) or self.knows(str(environ.get("HTTP_HOST", ""))):
+        if self.knows(str(environ.get("HTTP_HOST", ""))):
             return self._app(environ, start_response)
         status = HTTPStatus.MISDIRECTED_REQUEST
         length = str(len(_REFUSED))
@@ -46,13 +51,18 @@ class OwnNames:
         """Tell whether a Host header is one of ours."""
         name, _, port = host.rpartition(":")
         name = (name if port.isdigit() and name else host).strip("[]").rstrip(".").lower()
-        return name in self._names or _is_loopback(name) or name.endswith(".localhost")
+        return name in self._names or name.endswith(_PRIVATE) or _address(name) is not None
 
 
-def _is_loopback(address: str) -> bool:
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
+def listens_on_loopback(address: str) -> bool:
+    """Tell whether what is bound to an address hears the loopback interface alone."""
+    found = _address(address)
     mapped = getattr(found, "ipv4_mapped", None)
-    return bool((mapped or found).is_loopback)
+    return found is not None and bool((mapped or found).is_loopback)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text.partition("%")[0])
+    except ValueError:
+        return None

@@ -197,12 +197,6 @@ class PageHandler(WSGIRequestHandler):
         self.server.heard(self.connection)  # type: ignore[attr-defined] # it is a PageServer
         return whole
 
-    def get_environ(self) -> dict[str, Any]:
-        """Return what WSGI has, and the address that was asked."""
-        environ = super().get_environ()
-        environ["otel_budget.local_address"] = self.connection.getsockname()[0]
-        return environ
-
     def address_string(self) -> str:
         """Return the client's address, without asking the name service."""
         return str(self.client_address[0])

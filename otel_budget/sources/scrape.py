@@ -236,10 +236,7 @@ class ScrapeSource:
         target, before = self._known[key], self._newest.get(key)
         url, age = target.of.url, self._turns.age(key)
         if target.is_waiting and age >= self._settings.interval:
-            why = (
-                f"its page waits to be read: pages that take the processor long are read one after "
-                f"the other, and this one took {target.cost.last:.2f} s"
-            )
+            why = f"its page waits to be read: {target.waits_for}"
         elif before is not None:
             return before.problem
         else:

@@ -81,6 +81,16 @@ class Target:
         """Once it showed a run: whether it was a page of otel-budget itself, which is one without a
         run, too."""
 
+    @property
+    def waits_for(self) -> str:
+        """Return why its page waits to be read, if it does."""
+        if not self.cost.is_high:
+            return "this sidecar gets too little processor time for all of its targets"
+        return (
+            "pages that take the processor long are read one after the other, and its last one "
+            f"took {self.cost.last:.2f} s"
+        )
+
     def shows(self, session_id: str) -> bool:
         """Tell whether a session was on the last page."""
         return self._pages.shows(session_id)

@@ -157,3 +157,10 @@ def test_a_page_in_a_browser_cannot_ask_the_loopback_address_by_its_own_name(
     assert refused.value.code == 421
     assert b"mute" not in refused.value.read()
     refused.value.close()
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])  # noqa: S104 - what listens everywhere is what is tried
+def test_a_page_that_listens_everywhere_answers_to_whatever_name_leads_to_it(address: str) -> None:
+    """A name of a pod, a service or a tunnel, also where it arrives at the loopback address."""
+    with serve_metrics(address, 0) as everywhere:
+        assert "python_info" in page(everywhere.port, "agents.default.svc:9464")

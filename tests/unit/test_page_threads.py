@@ -7,6 +7,9 @@ import threading
 from functools import partial
 
 from otel_budget.sources.page_threads import COSTLY, Cost, PageThreads
+from otel_budget.sources.parse import PageLimits
+from otel_budget.sources.scrape import ScrapeTarget
+from otel_budget.sources.target import Target
 from otel_budget.workers import Workers
 
 
@@ -99,3 +102,11 @@ def test_what_was_not_begun_is_cancelled_at_the_end() -> None:
     workers.shutdown()
     go.set()
     assert (begun.result(10), waiting.cancelled()) == (True, True)
+
+
+def test_a_page_that_waits_is_called_costly_only_if_it_is() -> None:
+    """One that was never read waits for want of processor time."""
+    target = Target(ScrapeTarget("http://a:1/metrics"), PageLimits(), 1.0)
+    assert target.waits_for == "this sidecar gets too little processor time for all of its targets"
+    target.cost.note(0.4)
+    assert target.waits_for.endswith("its last one took 0.40 s")

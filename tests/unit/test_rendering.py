@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from otel_budget.instrumentation.exposition import SCRAPER, SessionCollector
-from otel_budget.instrumentation.own_names import OwnNames
+from otel_budget.instrumentation.own_names import OwnNames, listens_on_loopback
 from otel_budget.instrumentation.rendering import Rendering
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
@@ -113,29 +113,31 @@ def test_who_is_given_a_page_that_another_asked_for_has_seen_what_ended_before(
 
 
 @pytest.mark.parametrize(
-    ("at", "host", "status"),
+    ("host", "status"),
     [
-        ("127.0.0.1", "localhost:9464", 200),
-        ("127.0.0.1", "127.0.0.1:9464", 200),
-        ("127.0.0.1", "127.1.2.3", 200),
-        ("::1", "[::1]:9464", 200),
-        ("::ffff:127.0.0.1", "LOCALHOST.", 200),
-        ("127.0.0.1", "", 200),
-        ("127.0.0.1", "agents.localhost", 200),
-        ("127.0.1.1", "worker-7:9464", 200),
-        ("127.0.0.1", "evil.example", 421),
-        ("127.0.0.1", "evil.example:9464", 421),
-        ("::1", "localhost.evil.example", 421),
-        ("127.0.0.1", "10.0.0.5:9464", 421),
-        ("10.0.0.5", "10.0.0.5:9464", 200),
-        ("10.0.0.5", "agent-0.agents.default.svc:9464", 200),
-        ("fe80::1%eth0", "worker", 200),
+        ("127.0.0.1:9464", 200),
+        ("127.1.2.3", 200),
+        ("[::1]:9464", 200),
+        ("LOCALHOST.", 200),
+        ("", 200),
+        ("agents.localhost", 200),
+        ("worker-7:9464", 200),
+        ("10.0.0.5:9464", 200),
+        ("[fe80::1]:9464", 200),
+        ("host.docker.internal:9464", 200),
+        ("host.containers.internal:9464", 200),
+        ("evil.example", 421),
+        ("evil.example:9464", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.evil.example:9464", 421),
+        ("internal.evil.example", 421),
+        ("notinternal", 421),
     ],
 )
-def test_what_arrives_at_the_loopback_address_has_to_ask_for_this_machine(
-    at: str, host: str, status: int
+def test_a_page_on_the_loopback_interface_answers_to_names_that_nobody_else_can_own(
+    host: str, status: int
 ) -> None:
-    """Beyond it any name may be its own."""
+    """A proxy in a mesh asks for a pod's address, a container for its host's name."""
     said: list[str] = []
 
     def app(_environ: dict[str, Any], start: Any) -> list[bytes]:
@@ -143,7 +145,26 @@ def test_what_arrives_at_the_loopback_address_has_to_ask_for_this_machine(
         return [b"page"]
 
     guarded = OwnNames(app, "worker-7")
-    environ = {"otel_budget.local_address": at, "HTTP_HOST": host}
-    body = b"".join(guarded(environ, lambda status, _: said.append(status)))
+    body = b"".join(guarded({"HTTP_HOST": host}, lambda status, _: said.append(status)))
     assert said[0].startswith(str(status))
     assert (body == b"page") is (status == 200)
+
+
+@pytest.mark.parametrize(
+    ("address", "only_loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.53", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("0.0.0.0", False),  # noqa: S104 - nothing is bound
+        ("::", False),
+        ("10.0.0.5", False),
+        ("fe80::1%eth0", False),
+    ],
+)
+def test_what_listens_elsewhere_is_open_to_the_network_and_to_every_name(
+    address: str, *, only_loopback: bool
+) -> None:
+    """There a name could be rebound to the other address as well."""
+    assert listens_on_loopback(address) is only_loopback
