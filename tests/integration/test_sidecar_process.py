@@ -304,7 +304,7 @@ def test_started_again_it_tells_at_once_what_it_knows_while_its_source_hangs(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         config = json.loads(process.file.read_text())
         target = f"http://127.0.0.1:{silent.getsockname()[1]}/metrics"
-        config["source"]["scrape"].update(targets=[target], timeout="60s")
+        config["source"]["scrape"].update(targets=[target], timeout="60s", interval="60s")
         config["verdicts"]["lease"] = 180  # without a look of its own it would take a third of this
         process.file.write_text(json.dumps(config))
         process.start()
