@@ -19,10 +19,15 @@ Form = Literal["humanize", "humanizePercentage", "humanizeDuration", "amount", "
 OWN = "OWN"
 #: Whose a run is; labels of every alert about one.
 OWNER = (semconv.WORKFLOW, *semconv.SCOPE_LABELS)
-#: What that is recorded under.
+#: What that is recorded under, and what reads it. Whatever a page shows by this name has a job; two
+#: of one run, as where a pair of Prometheus writes into one store, would fail the rule for all.
 OWNERS = "session_id:otel_budget_session_info:first"
+RECORDED_OWNERS = f'{OWNERS}{{job=""}}'
 #: Leaves out limits on time: they are spent at the same rate by every run.
 NOT_TIME = f'resource!~"{"|".join(semconv.TIMES)}"'
+#: Keeps of what processes say of their runs the series of those in which the run goes on. Each
+#: process speaks for itself: what a stranger shows of a run silences nobody else's word.
+RUNS_THERE = f'ignoring (state) {semconv.SESSION_STATE.name}{{state="running"}} == 1'
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,8 @@ class Condition:
         """The expression, with whose run it is as further labels where that is known."""
         if semconv.SESSION_ID not in self.labels:
             return self.expr
-        joined = f"on (session_id) group_left ({', '.join(OWNER)}) {OWNERS}"
+        one = f"topk by (session_id) (1, {RECORDED_OWNERS})"
+        joined = f"on (session_id) group_left ({', '.join(OWNER)}) {one}"
         return f"({self.expr}) * {joined} or on ({', '.join(self.labels)}) ({self.expr})"
 
 
@@ -80,9 +86,10 @@ def owners() -> str:
     """
     labels = f"session_id, {', '.join(OWNER)}"
     said = f"max by ({labels}) (last_over_time({semconv.SESSION_INFO.name}[1h]))"
-    known = f"last_over_time({OWNERS}[10m]) or on (session_id) topk by (session_id) (1, {said})"
+    known = f"last_over_time({RECORDED_OWNERS}[10m])"
+    first = f"{known} or on (session_id) topk by (session_id) (1, {said})"
     there = f"{semconv.VERDICT.name} or last_over_time({semconv.SESSION_INFO.name}[10m])"
-    return f"({known}) and on (session_id) ({there})"
+    return f"({first}) and on (session_id) ({there})"
 
 
 def live(expr: str) -> str:
@@ -111,9 +118,12 @@ def burn(window: str) -> str:
 
 
 def in_time() -> str:
-    """Return the runs that will be done before the limit, by their own progress so far."""
+    """Return the runs that will be done before the limit, by their own progress so far.
+
+    Of several that say a progress the least counts: a stranger's silences nobody's alert.
+    """
     left = per_resource(select(semconv.EXHAUSTION, NOT_TIME))
-    progress = f"max by (session_id) ({semconv.PROGRESS.name})"
+    progress = f"min by (session_id) ({semconv.PROGRESS.name})"
     lasted = f"max by (session_id) ({semconv.DURATION_SECONDS.name})"
     finish = f"{lasted} * (1 - {progress}) / ({progress} > 0)"
     return f"{left} > on (session_id) group_left () ({finish})"

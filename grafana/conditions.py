@@ -13,6 +13,7 @@ from __future__ import annotations
 from grafana.condition import (
     NOT_TIME,
     OWN,
+    RUNS_THERE,
     Condition,
     Form,
     Number,
@@ -194,27 +195,20 @@ def _not_judged() -> Condition:
 
 
 def _checkpoint_overdue() -> Condition:
-    written = f"max by (session_id) ({semconv.LAST_CHECKPOINT.name})"
-    began = f"max by (session_id) ({semconv.INCARNATION_START.name})"
-    interval = f"max by (session_id) ({semconv.CHECKPOINT_INTERVAL.name})"
-    running = select(semconv.SESSION_STATE, 'state="running"')
+    # Of each process by itself: what another one shows of the run is no checkpoint of this one.
+    written = f"({semconv.LAST_CHECKPOINT.name} or {semconv.INCARNATION_START.name})"
+    interval = f"min by (session_id) ({semconv.CHECKPOINT_INTERVAL.name}{{{OWN}}})"
     return Condition(
         "OtelBudgetCheckpointOverdue",
-        f"((time() - ({written} or {began})) > 2 * {interval}) "
-        f"and on (session_id) ({running} == 1)",
+        f"max by (session_id) (time() - {written} > 2 * {semconv.CHECKPOINT_INTERVAL.name} "
+        f"and {RUNS_THERE})",
         "warning",
         "{session_id} has no checkpoint for {value}; every {interval} was promised",
         "A crash now loses what it did since then.",
         wait="1m",
         labels=_RUN,
         form="humanizeDuration",
-        numbers=(
-            Number(
-                "interval",
-                f"max by (session_id) ({semconv.CHECKPOINT_INTERVAL.name}{{{OWN}}})",
-                "humanizeDuration",
-            ),
-        ),
+        numbers=(Number("interval", interval, "humanizeDuration"),),
     )
 
 

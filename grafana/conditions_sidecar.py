@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafana.board import SIDECAR
-from grafana.condition import OWN, Condition, Number
+from grafana.condition import OWN, RUNS_THERE, Condition, Number
 from grafana.conditions import conditions_of_runs
 from grafana.promql import OVER, grown, select
 from otel_budget import semconv
@@ -38,11 +38,9 @@ def _down() -> Condition:
 
 
 def _unreachable() -> Condition:
-    running = select(semconv.SESSION_STATE, 'state="running"')
     return Condition(
         "OtelBudgetSidecarUnreachable",
-        f"count(max by (session_id) ({semconv.SIDECAR_REACHABLE.name}) == 0 "
-        f"and on (session_id) {running} == 1)",
+        f"count(max by (session_id) ({semconv.SIDECAR_REACHABLE.name} == 0 and {RUNS_THERE}))",
         "warning",
         "{value} of {runs} runs have not heard their sidecar for 1m",
         "As the runs see it: a network between them, a wrong URL, or the sidecar is down.",
@@ -57,12 +55,10 @@ def _unreachable() -> Condition:
 
 
 def _not_judged() -> Condition:
-    running = select(semconv.SESSION_STATE, 'state="running"')
-    deaf = f"max by (session_id) ({semconv.SIDECAR_REACHABLE.name}) == 0"
     return Condition(
         "OtelBudgetNotJudged",
-        f"count((max by (session_id) ({semconv.SIDECAR_JUDGED.name}) == 0 "
-        f"unless on (session_id) {deaf}) and on (session_id) {running} == 1)",
+        f"count(max by (session_id) ({semconv.SIDECAR_JUDGED.name} == 0 "
+        f"unless {semconv.SIDECAR_REACHABLE.name} == 0 and {RUNS_THERE}))",
         "warning",
         "{value} of {runs} runs hear their sidecar and have had no verdict of it for 2m",
         "It answers, and does not see them: only their own limits hold. Each says why in its log.",

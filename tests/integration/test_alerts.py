@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from grafana.condition import OWNERS
 from otel_budget import semconv
 from tests.exposition import Exposition, serve
 from tests.processes import until
@@ -97,23 +98,40 @@ def impatient_rules(folder: Path) -> Path:
     return file
 
 
+def agents_job(address: str) -> dict[str, Any]:
+    """Return the shipped job for agents, with another's page for theirs."""
+    (job, _) = yaml.safe_load((DEPLOY / "prometheus" / "scrape.yaml").read_text())["scrape_configs"]
+    return {
+        "job_name": "strangers",
+        "static_configs": [{"targets": [address]}],
+        "metric_relabel_configs": job["metric_relabel_configs"],
+    }
+
+
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Exposition, Webhook]]:
-    """What the sidecar shows, and who is told of it."""
+    """What the sidecar shows, and who is told of it.
+
+    A stranger shows all along, by the sidecar's names, that both runs are done.
+    """
     folder = tmp_path_factory.mktemp("alerts")
     with (
         serve() as sidecar,
+        serve() as stranger,
         webhook() as (told, url),
         alertmanager(folder, url) as address,
         prometheus(
             folder,
             [sidecar.address],
+            [agents_job(stranger.address)],
             more={
                 "rule_files": [str(impatient_rules(folder))],
                 "alerting": {"alertmanagers": [{"static_configs": [{"targets": [address]}]}]},
             },
         ),
     ):
+        owners = '{session_id="one",team="strangers"} 1\n'
+        stranger.show(page({"one": 1, "two": 2}, "completed") + OWNERS + owners)
         yield sidecar, told
 
 

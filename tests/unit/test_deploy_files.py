@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from grafana.prometheus_rules import recorded
+from otel_budget import semconv
 from otel_budget.config.load import load
 from otel_budget.demo import scenario
 from tests.real import require
@@ -105,6 +107,25 @@ def test_grafana_finds_its_data_source_its_dashboards_and_its_alertmanager() -> 
     assert point["receivers"][0]["settings"]["url"] == "http://alertmanager:9093"
     (policy,) = yaml.safe_load((provisioning / "alerting/policies.yaml").read_text())["policies"]
     assert policy["receiver"] == point["name"]
+
+
+def test_a_page_of_an_agent_shows_prometheus_nothing_by_a_sidecars_name() -> None:
+    """Alerts and dashboards believe these names; what agents and others export stays."""
+    files = (DEPLOY / "prometheus" / name for name in ("scrape.yaml", "prometheus.yaml"))
+    jobs = [yaml.safe_load(file.read_text())["scrape_configs"][0] for file in files]
+    monitor = yaml.safe_load((KUBERNETES / "base" / "podmonitor.yaml").read_text())
+    (endpoint,) = (e for e in monitor["spec"]["podMetricsEndpoints"] if e["port"] == "metrics")
+    lists = [*(job["metric_relabel_configs"] for job in jobs), endpoint["metricRelabelings"]]
+    assert {rule["action"] for rules in lists for rule in rules} == {"drop"}
+    (dropped,) = {"|".join(f"(?:{rule['regex']})" for rule in rules) for rules in lists}
+    shared = semconv.BUILD_INFO
+    agents = {m.name for m in (*semconv.SESSION_METRICS, *semconv.PROCESS_METRICS, shared)}
+    sidecars = {m.name for m in semconv.SIDECAR_METRICS if m is not shared}
+    assert not [name for name in agents if re.fullmatch(dropped, name)]
+    assert not [name for name in sidecars if not re.fullmatch(dropped, name)]
+    assert all(re.fullmatch(dropped, f"{name}_bucket") for name in sidecars)
+    assert all(re.fullmatch(dropped, name) for name in recorded())
+    assert not re.fullmatch(dropped, "vllm:prompt_tokens_total")
 
 
 # --- the program's own configuration --------------------------------------------------------------
