@@ -174,6 +174,9 @@ def _add_sidecar(chosen: _Commands, run: Command) -> None:
     sidecar = _add(chosen, "sidecar", run, text, _SIDECAR_EPILOG)
     whole = "all of the configuration; SIGHUP reads it again"
     sidecar.add_argument("--config", metavar="FILE", help=whole)
+    level = "what to log (info); debug has the lines that the bounds of the log hold back"
+    levels = ("debug", "info", "warning", "error")
+    sidecar.add_argument("--log-level", choices=levels, default="info", help=level)
     source = sidecar.add_argument_group("without a file: where samples come from, one of")
     source.add_argument("--target", action="append", dest="targets", metavar="URL",
                         help="scrape this /metrics; may be given again")  # fmt: skip

@@ -97,7 +97,7 @@ def _commands() -> dict[str, Command]:
 
 # --- the commands ---------------------------------------------------------------------------------
 def _sidecar(arguments: argparse.Namespace) -> int:
-    _log_to_stderr()
+    _log_to_stderr(arguments.log_level)
     with _extra("the sidecar"):
         from otel_budget.sidecar.wiring import run
         from otel_budget.sources.names import bound_lookups
@@ -238,7 +238,7 @@ def _extra(what: str) -> Iterator[None]:
         raise MissingExtraError(what, "sidecar", package) from exc
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr(level: str) -> None:
     formatter = logging.Formatter(
         "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
     )
@@ -247,3 +247,4 @@ def _log_to_stderr() -> None:
     handler.setFormatter(formatter)
     handler.addFilter(LineFilter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("otel_budget").setLevel(level.upper())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -291,6 +292,23 @@ def test_config_check_of_no_file_exits_2(
 ) -> None:
     assert main(["config", "check", str(tmp_path / "none.yaml")]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "level"), [([], logging.INFO), (["--log-level", "debug"], logging.DEBUG)]
+)
+def test_the_sidecar_logs_from_the_level_that_is_asked_for(
+    flags: list[str], level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("otel_budget")
+    before = logger.level
+    monkeypatch.setenv("RES_OPTIONS", "attempts:1")  # else the command sets it for the process
+    monkeypatch.setattr("otel_budget.sidecar.wiring.run", lambda *_: None)
+    try:
+        assert main(["sidecar", "--target", "http://127.0.0.1:1/metrics", *flags]) == 0
+        assert logger.getEffectiveLevel() == level
+    finally:
+        logger.setLevel(before)
 
 
 @pytest.mark.parametrize(
