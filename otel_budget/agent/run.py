@@ -250,6 +250,8 @@ class Run:
             )  # fmt: skip
             return
         if self._lease is not None and self._lease.renew(verdict):
+            if self._client is not None:
+                self._client.withdraw_nudge()  # the verdict tells whether one is needed
             if self._lease.obeyed_in():
                 self._nudge()  # it sees nothing of a run that is here: it is to look again
             self.guard.heard(verdict)

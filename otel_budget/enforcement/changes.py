@@ -204,8 +204,10 @@ class Changes:
         if answer.status == http.client.NOT_FOUND and self._gone < _PATIENCE:
             self._gone += 1
             with self._lock:
-                self._is_open = self._is_open and stream_id != self._stream_id
-            self._on_gone()
+                same = stream_id == self._stream_id and self._is_open
+                self._is_open = self._is_open and not same
+            if same:  # else another one is open by now
+                self._on_gone()
             raise HungUpError("the stream is gone; another one is opened")
         if answer.status != http.client.OK:
             raise _RefusedError(f"{path} answered {answer.status}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget.enforcement.address import SidecarAddress
 from otel_budget.enforcement.link import Link
-from otel_budget.enforcement.nudge import Nudger, look
+from otel_budget.enforcement.nudge import look
 from otel_budget.enforcement.runs import Runs
 
 if TYPE_CHECKING:
@@ -95,7 +95,6 @@ class VerdictClient:
         self._link: Link | None = None
         self._stopped = False
         self._reachable: bool | None = None
-        self._nudger = Nudger(self._address, session_id)
 
     @property
     def problem(self) -> str:
@@ -113,7 +112,13 @@ class VerdictClient:
 
     def nudge(self) -> None:
         """Have the sidecar look at the run now. Returns at once."""
-        self._nudger.nudge()
+        if self._link is not None and not self._stopped:
+            self._link.nudge(self.session_id)
+
+    def withdraw_nudge(self) -> None:
+        """Have it not look, if that was not said yet."""
+        if self._link is not None:
+            self._link.withdraw_nudge(self.session_id)
 
     def last_look(self) -> tuple[str, Callable[[float], bool]]:
         """Return what tells the sidecar apart, and what has it look once more, within seconds."""
@@ -122,7 +127,6 @@ class VerdictClient:
     def stop(self) -> None:
         """Stop following; does not wait for the threads, which end in a moment."""
         self._stopped = True
-        self._nudger.stop()
         LINKS.leave(self, self._address)
 
     # --- what the link tells ---------------------------------------------------------------------

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from otel_budget import wire
 from otel_budget.enforcement.changes import Changes
 from otel_budget.enforcement.line import HungUpError, Line
+from otel_budget.enforcement.nudge import Nudger
 from otel_budget.enforcement.pace import (
     MOST,
     MOST_AWAY,
@@ -78,6 +79,7 @@ class Link(threading.Thread):
         self._changes = Changes(
             address, runs, self._poll, on_refused=self._widen, on_gone=self._line.cut
         )
+        self._nudger = Nudger(address, runs.of)
         self._wide = False
         """The stream is on all runs of the sidecar."""
         self._polling = False
@@ -102,17 +104,27 @@ class Link(threading.Thread):
         else:
             self._changes.wanted(session_id)
 
+    def nudge(self, session_id: str) -> None:
+        """Have the sidecar look at a run now. Returns at once."""
+        self._nudger.nudge(session_id)
+
+    def withdraw_nudge(self, session_id: str) -> None:
+        """Have it not look at a run, if that was not said yet."""
+        self._nudger.withdraw(session_id)
+
     def end(self) -> None:
         """Stop following. Returns at once; the thread ends in a moment, whatever it waits for."""
         self._over.set()
         self._woken.set()
         self._line.hang_up()
         self._changes.end()
+        self._nudger.end()
 
     def forget(self) -> None:
         """Let go of the connections in a forked child."""
         self._line.forget()
         self._changes.forget()
+        self._nudger.forget()
 
     def is_heard_here(self) -> bool:
         """Tell whether the caller is one of the threads that hear the sidecar."""

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 #: Bytes of an answer.
 MOST_BYTES: Final = 4_000_000
-#: Runs that one question names, and the bytes that their ids may take in it.
-_MOST_NAMED, _MOST_NAME_BYTES = 50, 6_000
+#: Runs that one request names, and the bytes that their ids may take in it.
+MOST_NAMED: Final = 50
+_MOST_NAME_BYTES: Final = 6_000
 #: The sidecar is there, and has not seen this run, or anything, yet. Any server may answer 404, so
 #: only a problem in the sidecar's own format counts.
 _NOT_YET: Final = (http.client.NOT_FOUND, http.client.SERVICE_UNAVAILABLE)
@@ -71,23 +72,13 @@ class Poll:
         while left:
             with line.open() as call:
                 while left:
-                    batch = self._batch(left)
+                    batch = together(left, 1 if self._one_by_one else MOST_NAMED)
                     answer = self._asked(call, batch, found)
                     del left[: len(batch)]
                     self._runs.tell(batch, reachable=True)
                     if answer.will_close:
                         break
         return found
-
-    def _batch(self, session_ids: list[str]) -> list[str]:
-        size = 0
-        batch: list[str] = []
-        for session_id in session_ids[: 1 if self._one_by_one else _MOST_NAMED]:
-            size += len(session_id)
-            if batch and size > _MOST_NAME_BYTES:
-                break
-            batch.append(session_id)
-        return batch
 
     def _asked(self, call: Call, batch: list[str], found: Found) -> http.client.HTTPResponse:
         alone = batch[0] if len(batch) == 1 else None
@@ -146,6 +137,18 @@ class Poll:
         if self._runs.hand_on(verdict):
             found.heard += 1
             found.lease = max(found.lease, lease or 0.0)
+
+
+def together(session_ids: list[str], most: int) -> list[str]:
+    """Return the first of some runs, as many as one request can name, and so many at most."""
+    size = 0
+    batch: list[str] = []
+    for session_id in session_ids[:most]:
+        size += len(session_id)
+        if batch and size > _MOST_NAME_BYTES:
+            break
+        batch.append(session_id)
+    return batch
 
 
 def _age(answer: http.client.HTTPResponse) -> float:

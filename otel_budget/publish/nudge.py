@@ -1,4 +1,4 @@
-"""``POST /v1/nudge``: have one run read and judged now, as it may be past a limit.
+"""``POST /v1/nudge``: have runs read and judged now, as they may be past a limit.
 
 A nudge says nothing of what was used: the metrics stay the only truth. Nudges of one run are done
 one after the other, at most one every ``SPACING``; those that come meanwhile are one. Those of runs
@@ -9,6 +9,7 @@ sidecar/nudging.py), so what they cost together is bounded.
 from __future__ import annotations
 
 import asyncio
+import json
 from enum import Enum
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 SPACING = 0.02
 #: Runs that are read at once, or wait for it: those of one slow target must not be all of them.
 MOST = 1000
+#: Runs that can be named in one request: its head has a bound.
+MOST_NAMED = 100
+_FRESH = {"Cache-Control": "no-store"}
 
 
 class Nudged(Enum):
@@ -57,18 +61,33 @@ class Nudges:
         self._next: dict[str, asyncio.Task[Nudged]] = {}
 
     async def nudge(self, request: Request) -> Response:
-        """Answer 204 once the run's verdict is of now."""
-        wanted = request.query_params.get("session_id")
-        if wanted is None:
-            raise InvalidValueError("session_id", None, "the id of the run, as a query parameter")
-        session_id = checks.session_id(wanted)
+        """Answer 204 once the run's verdict is of now; 200 where several are named."""
+        wanted = request.query_params.getlist("session_id")
+        if not 0 < len(wanted) <= MOST_NAMED:
+            allowed = f"the id of the run as a query parameter, {MOST_NAMED} of them at most"
+            raise InvalidValueError("session_id", f"{len(wanted)} of them", allowed)
+        named = list(dict.fromkeys(checks.session_id(one) for one in wanted))
         client = request.client.host if request.client else ""
+        if len(named) > 1:
+            return await self._several(named, client)
+        (session_id,) = named
         outcome = await self._once(session_id, client)
         if outcome is Nudged.UNKNOWN:
             raise HTTPException(HTTPStatus.NOT_FOUND, f"no target shows a run {session_id!r}")
         if outcome is Nudged.IMPOSSIBLE:
             raise HTTPException(HTTPStatus.CONFLICT, "this sidecar's source cannot be hastened")
         return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    async def _several(self, named: list[str], client: str) -> Response:
+        """Answer once all of some runs were looked at, with those of which that cannot be."""
+        outcomes = await asyncio.gather(*(self._once(one, client) for one in named))
+        found = {
+            str(kind.value): [
+                one for one, outcome in zip(named, outcomes, strict=True) if outcome is kind
+            ]
+            for kind in (Nudged.UNKNOWN, Nudged.IMPOSSIBLE)
+        }
+        return Response(json.dumps(found), 200, _FRESH, "application/json")
 
     async def _once(self, session_id: str, client: str) -> Nudged:
         """Wait for the first look at the run that begins from now on."""

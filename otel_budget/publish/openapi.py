@@ -163,6 +163,22 @@ _UNKNOWN: Json = {
         },
     },
 }
+_NOT_LOOKED_AT: Json = {
+    "type": "object",
+    "required": ["unknown", "impossible"],
+    "properties": {
+        "unknown": {
+            "type": "array",
+            "description": "Runs that no target shows.",
+            "items": schemas.SESSION_ID,
+        },
+        "impossible": {
+            "type": "array",
+            "description": "Runs of a source that reads all runs or none, at its own times.",
+            "items": schemas.SESSION_ID,
+        },
+    },
+}
 _PATHS: Json = {
     "/v1/verdicts": _get(
         VERDICTS,
@@ -244,13 +260,22 @@ _PATHS: Json = {
         "post": {
             "operationId": "nudge",
             "tags": [VERDICTS],
-            "summary": "Have one run read and judged now, as it may be past a limit",
-            "description": "Carries no numbers: the metrics stay the only truth.",
+            "summary": "Have runs read and judged now, as they may be past a limit",
+            "description": "Carries no numbers: the metrics stay the only truth. Of one run the "
+            "answer is 204, of several 200.",
             "security": [{}, {"read": []}, {"admin": []}],
             "parameters": [
-                {**_session("query"), "required": True},
+                {
+                    **_parameter("session_id", "query", "The runs.", _SESSIONS,
+                                 [examples.SESSION_ID]),
+                    "required": True,
+                },
             ],
             "responses": {
+                "200": _response(
+                    "Of several runs: the verdicts of all but these are of now.",
+                    "application/json", _NOT_LOOKED_AT, {"unknown": [], "impossible": []},
+                ),
                 "204": {"description": "Its verdict is of now."},
                 "400": _BAD_REQUEST,
                 **_GUARDED,

@@ -17,6 +17,7 @@ import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv, serve_metrics, wire
 from otel_budget.enforcement.client import VerdictClient
+from otel_budget.enforcement.nudge import MOST_AT_ONCE
 from otel_budget.testing import stop_verdict
 from tests.figures import note
 from tests.ports import free_port
@@ -27,15 +28,27 @@ RUNS = 150
 
 
 @contextmanager
-def followed(tmp_path: Path, **limits: Any) -> Iterator[SidecarProcess]:
+def followed(
+    tmp_path: Path,
+    *,
+    lease: str = "3s",
+    interval: str = "200ms",
+    max_tokens: int | None = None,
+    **limits: Any,
+) -> Iterator[SidecarProcess]:
     """Run a sidecar that reads this process, with limits for its clients."""
     with serve_metrics("127.0.0.1", 0, register=str(tmp_path / "targets")):
         config = tmp_path / "sidecar.yaml"
         settings = {
             "source": {
-                "scrape": {"file_sd": [str(tmp_path / "targets/*.json")], "interval": "200ms"}
+                "scrape": {
+                    "file_sd": [str(tmp_path / "targets/*.json")],
+                    "interval": interval,
+                    "timeout": interval,
+                }
             },
-            "verdicts": {"lease": "3s"},
+            "verdicts": {"lease": lease},
+            "resource_limits": {"max_tokens": max_tokens},
             "listen": {"address": f"127.0.0.1:{free_port()}", "limits": limits},
             "storage": {"path": str(tmp_path / "ledger.db")},
         }
@@ -46,7 +59,7 @@ def followed(tmp_path: Path, **limits: Any) -> Iterator[SidecarProcess]:
 
 def run_of(stack: ExitStack, url: str, name: str, **options: Any) -> ResourceMonitor:
     """Begin a run that follows a sidecar; end it with the stack."""
-    limits = ResourceLimits.only(max_tokens=1000)
+    limits = options.pop("limits", ResourceLimits.only(max_tokens=1000))
     monitor = ResourceMonitor(limits, name, sidecar=url, **options)
     stack.callback(monitor.close, timeout=0)
     monitor.record_operation(tokens=1, api_call=True)
@@ -95,6 +108,33 @@ def test_many_runs_share_a_stream_and_each_of_them_comes_and_goes_as_it_likes(
     note(
         "One costs one", f"{RUNS} runs in one process, begun and ended in turn",
         "one connection and one thread for all of them; none when they are over",
+    )  # fmt: skip
+
+
+def test_many_runs_that_cross_a_line_at_once_are_stopped_with_few_threads(tmp_path: Path) -> None:
+    """A line that only the sidecar knows; it is nudged for all of them together."""
+    with (
+        followed(tmp_path, lease="20s", interval="2s", max_tokens=500) as process,
+        ExitStack() as stack,
+    ):
+        unlimited = ResourceLimits.only(max_tokens=10**9)
+        runs = [run_of(stack, process.url, f"crossing-{n}", limits=unlimited) for n in range(RUNS)]
+        until(lambda: all(map(believed, runs)), seconds=60)
+        threads, began = 0, time.monotonic()
+        for monitor in runs:
+            monitor.record_operation(tokens=1000)
+            threads = max(threads, threading.active_count())
+        for monitor in runs:
+            stop = monitor.wait_for_stop(15)
+            assert stop is not None
+            assert stop.reason == "limit_exceeded"
+        took = time.monotonic() - began
+        nudging = [t for t in threading.enumerate() if t.name.startswith("otel-budget-nudge-")]
+    assert len(nudging) <= MOST_AT_ONCE
+    assert threads < RUNS / 2
+    note(
+        "One costs one", f"{RUNS} runs of one process go over the sidecar's ceiling at once",
+        f"all are stopped, the last after {took:.1f} s; {len(nudging)} threads ask for it",
     )  # fmt: skip
 
 

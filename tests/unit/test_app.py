@@ -419,8 +419,21 @@ def test_a_nudge_is_answered_once_the_run_was_looked_at(client: TestClient, host
     assert client.post("/v1/nudge?session_id=b").status_code == 409
     assert host.nudged == ["a", "b", "b"]
     assert client.post("/v1/nudge").status_code == 400
+    assert client.post("/v1/nudge?" + "session_id=a&" * 101).status_code == 400
     assert client.post("/v1/nudge?session_id=../a").status_code == 400
     assert client.get("/v1/nudge?session_id=a").status_code == 405
+
+
+def test_a_nudge_of_several_runs_is_answered_once_all_were_looked_at(
+    client: TestClient, host: Host
+) -> None:
+    """It says of which that cannot be; the others are looked at all the same."""
+    answer = client.post("/v1/nudge?session_id=a&session_id=b&session_id=c&session_id=b")
+    assert (answer.status_code, answer.json()) == (200, {"unknown": ["b", "c"], "impossible": []})
+    assert sorted(host.nudged) == ["a", "b", "c"]
+    host.otherwise = Nudged.IMPOSSIBLE
+    answer = client.post("/v1/nudge?session_id=b&session_id=a")
+    assert answer.json() == {"unknown": [], "impossible": ["b"]}
 
 
 def test_nudges_that_come_at_once_are_two_at_most() -> None:

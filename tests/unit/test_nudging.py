@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from otel_budget import ResourceLimits, semconv
 from otel_budget.agent.marks import SidecarMarks
 from otel_budget.enforcement.address import SidecarAddress
-from otel_budget.enforcement.nudge import Nudger, look
+from otel_budget.enforcement.nudge import MOST_AT_ONCE, Nudger, look
+from otel_budget.enforcement.polling import MOST_NAMED
 from otel_budget.instrumentation.record import SessionRecord
 from otel_budget.instrumentation.tally import Amounts
 from otel_budget.ledger.ledger import Ledger
@@ -93,40 +94,86 @@ def test_money_has_a_mark_and_time_has_none() -> None:
 
 
 def nudger(url: str) -> Nudger:
-    """Return a nudger of ``run-1``."""
-    return Nudger(SidecarAddress.parse(url), "run-1")
+    """Return a nudger of runs that all go on but one."""
+    return Nudger(SidecarAddress.parse(url), lambda session_id: session_id != "over")
 
 
 @contextmanager
 def sidecar_that_answers(
-    status: int, go: threading.Event
+    status: int, go: threading.Event, several: int | None = None
 ) -> Iterator[tuple[Nudger, threading.Semaphore, list[str]]]:
-    """Yield a nudger, what is released at each nudge, and their paths; answer once told to."""
+    """Yield a nudger, what is released at each nudge, and their paths; answer once told to.
+
+    several: the status where more than one run is named.
+    """
     there, asked = threading.Semaphore(0), list[str]()
 
     def answer(path: str, _body: bytes) -> tuple[int, bytes]:
         asked.append(path)
         there.release()
         go.wait(10)
+        if several is not None and path.count("=") > 1:
+            return several, b'{"unknown": [], "impossible": []}'
         return status, b""
 
     with serving(answer, PROBLEM) as url:
         sender = nudger(url)
         yield sender, there, asked
-        sender.stop()
+        sender.end()
 
 
-def test_nudges_that_come_while_one_is_on_its_way_are_one_more() -> None:
-    go = threading.Event()
-    with sidecar_that_answers(204, go) as (sender, there, asked):
-        sender.nudge()
+def keep_busy(sender: Nudger, there: threading.Semaphore) -> None:
+    """Have as many on their way as there may be."""
+    for n in range(MOST_AT_ONCE):
+        sender.nudge(f"busy-{n}")
         assert there.acquire(timeout=10)
+
+
+def test_nudges_that_come_while_all_are_on_their_way_are_one_more() -> None:
+    """One of each run, and none of a run that is over by then, or has a newer verdict."""
+    go = threading.Event()
+    with sidecar_that_answers(204, go, several=200) as (sender, there, asked):
+        keep_busy(sender, there)
         for _ in range(100):
-            sender.nudge()
+            for name in ("run-1", "over", "run-2", "judged"):
+                sender.nudge(name)
+        sender.withdraw("judged")
         go.set()
         assert there.acquire(timeout=10)
         assert not there.acquire(timeout=0.1)
-    assert asked == ["/v1/nudge?session_id=run-1"] * 2
+    assert asked[MOST_AT_ONCE:] == ["/v1/nudge?session_id=run-1&session_id=run-2"]
+
+
+def test_however_many_runs_cross_at_once_few_requests_name_them_all() -> None:
+    go = threading.Event()
+    with sidecar_that_answers(204, go, several=200) as (sender, there, asked):
+        keep_busy(sender, there)
+        for n in range(1000):
+            sender.nudge(f"run-{n}")
+        threads = [t for t in threading.enumerate() if t.name.startswith("otel-budget-nudge-")]
+        go.set()
+        for _ in range(1000 // MOST_NAMED):
+            assert there.acquire(timeout=10)
+        assert not there.acquire(timeout=0.1)
+    assert len(threads) == MOST_AT_ONCE
+    named = [part for path in asked[MOST_AT_ONCE:] for part in path.split("=")[1:]]
+    assert sorted(one.removesuffix("&session_id") for one in named) == sorted(
+        f"run-{n}" for n in range(1000)
+    )
+
+
+def test_an_earlier_sidecar_is_asked_to_look_at_one_after_the_other() -> None:
+    """It would look at one of several runs, and say that it had."""
+    go = threading.Event()
+    with sidecar_that_answers(204, go) as (sender, there, asked):
+        keep_busy(sender, there)
+        for name in ("a", "b", "c"):
+            sender.nudge(name)
+        go.set()
+        for _ in range(4):
+            assert there.acquire(timeout=10)
+    alone = {path.partition("=")[2] for path in asked if path.count("=") == 1}
+    assert {"a", "b", "c"} <= alone
 
 
 @pytest.mark.parametrize("status", [409, 401, 500])
@@ -135,10 +182,10 @@ def test_where_it_does_not_help_no_more_are_sent(status: int) -> None:
     go = threading.Event()
     go.set()
     with sidecar_that_answers(status, go) as (sender, there, _asked):
-        sender.nudge()
+        sender.nudge("run-1")
         assert there.acquire(timeout=10)
         for _ in range(10):
-            sender.nudge()
+            sender.nudge("run-1")
         assert not there.acquire(timeout=0.2)
 
 
@@ -146,9 +193,9 @@ def test_nobody_waits_for_a_sidecar_that_is_not_there() -> None:
     sender = nudger("http://127.0.0.1:9")
     began = time.monotonic()
     for _ in range(1000):
-        sender.nudge()
+        sender.nudge("run-1")
     assert time.monotonic() - began < 1
-    sender.stop()
+    sender.end()
 
 
 def test_what_a_few_targets_give_changes_nothing_of_the_others() -> None:
@@ -187,15 +234,15 @@ def test_a_nudge_that_cannot_have_a_thread_is_left_out_and_raises_nothing(
     def none(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    nudger = Nudger(SidecarAddress.parse("http://127.0.0.1:9"), "run")
+    sender = nudger("http://127.0.0.1:9")
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", none)
-        nudger.nudge()
-        left_out = nudger._thread
-    nudger.nudge()
-    thread = nudger._thread
-    nudger.stop()
-    assert (left_out, thread is None) == (None, False)
+        sender.nudge("run-1")
+        without = len(sender._lines)
+    sender.nudge("run-1")
+    threads = len(sender._lines)
+    sender.end()
+    assert (without, threads) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +265,9 @@ def test_a_last_look_ends_in_time_whatever_the_sidecar_does() -> None:
     began = time.monotonic()
     assert not look(SidecarAddress.parse("http://127.0.0.1:9"), "run-1", 10.0)
     with sidecar_that_answers(404, go) as (sender, _, _asked):
-        assert not look(sender._line._address, "run-1", 0.1)
+        assert not look(sender._address, "run-1", 0.1)
         go.set()
-        assert not look(sender._line._address, "run-1", 0.3)
+        assert not look(sender._address, "run-1", 0.3)
     assert time.monotonic() - began < 5
 
 
