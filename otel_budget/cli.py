@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -98,14 +99,25 @@ def _commands() -> dict[str, Command]:
 # --- the commands ---------------------------------------------------------------------------------
 def _sidecar(arguments: argparse.Namespace) -> int:
     _log_to_stderr(arguments.log_level)
-    with _extra("the sidecar"):
-        from otel_budget.sidecar.wiring import run
-        from otel_budget.sources.names import bound_lookups
+    with _hangups_wait():
+        with _extra("the sidecar"):
+            from otel_budget.sidecar.wiring import run
+            from otel_budget.sources.names import bound_lookups
 
-        config = _config(arguments)
-    bound_lookups()
-    run(config, arguments.config)
+            config = _config(arguments)
+        bound_lookups()
+        run(config, arguments.config)
     return EXIT_CONTINUE
+
+
+@contextlib.contextmanager
+def _hangups_wait() -> Iterator[None]:
+    """Hold SIGHUP back until the sidecar hears it: before that it would end the process."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _config(arguments: argparse.Namespace) -> SidecarConfig:

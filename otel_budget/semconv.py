@@ -181,6 +181,9 @@ SESSION_INFO: Final = _gauge("otel_budget_session_info",
     "Always 1; says what the run is and to whom it belongs.", WORKFLOW, *SCOPE_LABELS)
 SESSION_STATE: Final = _gauge("otel_budget_session_state",
     "1 for the state the run is in, 0 for the others.", STATE)
+FOLLOWS_COMPLETED: Final = _gauge("otel_budget_follows_completed",
+    "1 if the run before it under this id, in the same process, completed: no scrape may have come "
+    "between the two. Absent otherwise.")
 SIDECAR_REACHABLE: Final = _gauge("otel_budget_sidecar_reachable",
     "1 if the run hears the sidecar, else 0; absent without a sidecar.")
 SIDECAR_JUDGED: Final = _gauge("otel_budget_sidecar_judged",
@@ -200,7 +203,7 @@ SESSION_METRICS: Final = (
     LAST_CHECKPOINT, CHECKPOINT_INTERVAL, PROGRESS, PROGRESS_TOKENS,
     PROGRESS_API_CALLS, PROGRESS_COST, LIMIT, OPTIONAL_SERIES, WARNING_THRESHOLD,
     COMPLETION_THRESHOLD, SESSION_START, INCARNATION_START, SESSION_INFO, SESSION_STATE,
-    SIDECAR_REACHABLE, SIDECAR_JUDGED,
+    FOLLOWS_COMPLETED, SIDECAR_REACHABLE, SIDECAR_JUDGED,
 )
 
 # --- per process, from the agent, through the OpenTelemetry SDK ----------------------------------

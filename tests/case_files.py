@@ -30,6 +30,7 @@ _SEEN = {
     "carried_over": BY_RESOURCE, "limits": BY_RESOURCE, "thresholds": BY_RESOURCE,
     "progress": VALUE, "duration": VALUE, "active": VALUE, "state": VALUE,
     "implausible": [VALUE], "taken": VALUE, "optional_series": VALUE, **_DOUBT,
+    "follows_completed": VALUE,
 }  # fmt: skip
 
 SHAPES: dict[str, Any] = {

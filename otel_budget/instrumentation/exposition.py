@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.registry import Collector
 
+from otel_budget import semconv
 from otel_budget.instrumentation import process_metrics
-from otel_budget.instrumentation.families import session_families
+from otel_budget.instrumentation.families import session_families, shown
 from otel_budget.instrumentation.forked import in_child
 from otel_budget.instrumentation.merge import merged
 from otel_budget.instrumentation.tally import FOLDED
@@ -71,6 +72,11 @@ class Group:
     def live(self) -> bool:
         """True while at least one of the records is open."""
         return any(record.closed_at is None for record in self.records)
+
+    @property
+    def completed(self) -> bool:
+        """True once the run is over, and completed."""
+        return shown(self.records).state == semconv.COMPLETED
 
     def share(self, record: SessionRecord) -> None:
         """Take in another record of the same id."""
@@ -146,6 +152,7 @@ class SessionCollector(Collector):
                 second = not group.shared
                 group.share(record)
             else:
+                record.follows_completed = group is not None and group.completed
                 self._groups[record.session_id] = Group(record)
             self.process.add(record)
             self.news += 1

@@ -137,14 +137,16 @@ def _cells(records: Sequence[SessionRecord]) -> dict[_Key, Counts]:
 def _facts(families: _Families, records: Sequence[SessionRecord]) -> None:
     newest, put = records[-1], families.put
     sid = {semconv.SESSION_ID: newest.session_id}
-    shown = _shown(records)
+    current = shown(records).state
     put(semconv.DURATION_SECONDS, sid, max(record.duration() for record in records))
     put(semconv.ACTIVE_SECONDS, sid, max(record.active() for record in records))
     put(semconv.SESSION_START, sid, min(record.started_at for record in records))
     put(semconv.INCARNATION_START, sid, min(record.incarnation_at for record in records))
     put(semconv.SESSION_INFO, {**sid, **newest.labels}, 1.0)
     for state in semconv.SESSION_STATES:
-        put(semconv.SESSION_STATE, {**sid, semconv.STATE: state}, float(shown.state == state))
+        put(semconv.SESSION_STATE, {**sid, semconv.STATE: state}, float(state == current))
+    if records[0].follows_completed:
+        put(semconv.FOLLOWS_COMPLETED, sid, 1.0)
     if newest.last_checkpoint_at is not None:
         put(semconv.LAST_CHECKPOINT, sid, newest.last_checkpoint_at)
     if newest.sidecar_reachable is not None:
@@ -153,7 +155,7 @@ def _facts(families: _Families, records: Sequence[SessionRecord]) -> None:
         put(semconv.SIDECAR_JUDGED, sid, float(newest.is_judged()))
 
 
-def _shown(records: Sequence[SessionRecord]) -> SessionRecord:
+def shown(records: Sequence[SessionRecord]) -> SessionRecord:
     """Return the record whose state is shown: a session has not ended while one goes on."""
     for record in reversed(records):
         if record.closed_at is None:

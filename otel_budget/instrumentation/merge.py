@@ -19,6 +19,7 @@ def merged(records: Sequence[SessionRecord]) -> SessionRecord:
     for record in records:
         total.take_in(record)
     total.started_at = min(record.started_at for record in records)
+    total.follows_completed = first.follows_completed
     total.incarnation_at = min(record.incarnation_at for record in records)
     total.close(first.state)
     over = total.closed_at = max(record.closed_at or 0.0 for record in records)

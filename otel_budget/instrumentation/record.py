@@ -40,8 +40,9 @@ class SessionRecord(Tally):
 
     __slots__ = (
         "__weakref__", "_awake", "_monotonic", "awake_since", "awake_until", "began_at", "clock",
-        "closed_at", "incarnation_at", "is_judged", "labels", "limits", "paused_at",
-        "paused_seconds", "report", "resumed", "saves", "sidecar_reachable", "started_at", "state",
+        "closed_at", "follows_completed", "incarnation_at", "is_judged", "labels", "limits",
+        "paused_at", "paused_seconds", "report", "resumed", "saves", "sidecar_reachable",
+        "started_at", "state",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,8 @@ class SessionRecord(Tally):
         begun = now if before is None else max(now, round(before + 0.001, 3))
         # Two processes that begin in one millisecond, or from one checkpoint, are not one.
         self.incarnation_at = round(begun + clock.mark(), 5)
+        self.follows_completed = False
+        """True if the run before it under its id in this process completed."""
         self.awake_since = self._awake()
         """When this process took the run up, by the clock that active time is measured by."""
         # The wall clock may have been put back while nobody ran: a duration never goes down.

@@ -95,6 +95,7 @@ def strictest(one: SessionFacts, other: SessionFacts) -> SessionFacts:
         progress_tokens=spoken.progress_tokens,
         progress_api_calls=spoken.progress_api_calls,
         progress_cost=spoken.progress_cost,
+        follows_completed=_one_of(min, one.follows_completed, other.follows_completed),
         state=min(states, key=_liveliness),
     )
 

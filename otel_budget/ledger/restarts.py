@@ -45,7 +45,7 @@ NO_RESTARTS = Restarts()
 def restarts_after(account: Account, successor: Account) -> Restarts:
     """Return the runs before ``successor``, which takes the place of ``account``."""
     late = successor.first_seen_at - max(account.heard_at, account.first_seen_at) > _WITHIN
-    if late or account.facts.state == semconv.COMPLETED:
+    if late or account.facts.state == semconv.COMPLETED or successor.facts.follows_completed:
         return NO_RESTARTS
     before = account.restarts
     used = dict(before.used)

@@ -53,6 +53,8 @@ class SessionFacts(NamedTuple):
     dollars."""
     progress_api_calls: float | None = None
     progress_cost: float | None = None
+    follows_completed: float | None = None
+    """1 if the run before it under its id, in the same process, completed."""
 
 
 class SessionReading(NamedTuple):

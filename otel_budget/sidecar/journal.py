@@ -91,9 +91,9 @@ _FLAGGED: Final = {
     Kind.RESTARTS: (
         (
             "it begins again and again: {said} took each other's place and none of them "
-            "completed (seen at {at}). Each begins at 0, so a limit holds for each and not for all "
-            "of them. Is it restarted by a supervisor? Have that stop, or resume the run, which "
-            "goes on with its use"
+            "was seen to complete (seen at {at}). Each begins at 0, so a limit holds for each and "
+            "not for all of them. Is it restarted by a supervisor? Have that stop, or resume the "
+            "run, which goes on with its use"
         ),
         "sessions begin again and again",
     ),

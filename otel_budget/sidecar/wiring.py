@@ -191,6 +191,7 @@ def _signals(loop: Loop, server: Server, reloader: Reloader) -> Iterator[None]:
     for number in (signal.SIGTERM, signal.SIGINT):
         events.add_signal_handler(number, end, number)
     events.add_signal_handler(signal.SIGHUP, reloader.request)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one may have come before this
     try:
         yield
     finally:

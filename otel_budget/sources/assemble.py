@@ -91,6 +91,7 @@ _RULES: Final = {
     semconv.UNKNOWN_USAGE_CALLS.name: _Rule("unknown_usage_calls", max),
     semconv.ESTIMATED_CALLS.name: _Rule("estimated_calls", max),
     semconv.OPTIONAL_SERIES.name: _Rule("optional_series", max),
+    semconv.FOLLOWS_COMPLETED.name: _Rule("follows_completed", min, top=1),
 }
 
 #: Those with one value for a session.

@@ -48,6 +48,7 @@ facts = st.builds(
     progress_tokens=calls,
     progress_api_calls=calls,
     progress_cost=calls,
+    follows_completed=st.none() | st.sampled_from([0.0, 1.0]),
 )
 
 

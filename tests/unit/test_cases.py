@@ -197,6 +197,7 @@ def seen(at: float, data: dict[str, Any]) -> SessionReading:
         progress=data.get("progress"),
         duration=data.get("duration"),
         state=data.get("state"),
+        follows_completed=data.get("follows_completed"),
         unpriced_calls=data.get("unpriced_calls"),
         unknown_usage_calls=data.get("unknown_usage_calls"),
         estimated_calls=data.get("estimated_calls"),

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 from otel_budget import __version__, wire
 from otel_budget.arguments import ENV_SIDECAR
 from otel_budget.cli import main
+from otel_budget.errors import ConfigFileError
 from otel_budget.model.verdict import Action, LimitStatus
 from tests.raw_server import serve_raw
 from tests.sidecar_fixtures import START, verdict
@@ -285,6 +287,28 @@ def test_config_check_says_all_that_is_wrong(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith(f"otel-budget: {file}:") for line in lines)
+
+
+def test_a_reload_that_is_asked_for_while_the_sidecar_starts_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits until somebody hears it; here nobody does, as the file is wrong."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
+    file = tmp_path / "sidecar.yaml"
+    file.write_text("nothing: 1")
+
+    def hang_up(_arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not heard
+        raise ConfigFileError(str(file), "is wrong")
+
+    monkeypatch.setattr("otel_budget.cli._config", hang_up)
+    try:
+        assert main(["sidecar", "--config", str(file)]) == 2
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert heard == [signal.SIGHUP]
 
 
 def test_config_check_of_no_file_exits_2(

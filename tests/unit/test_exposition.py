@@ -68,9 +68,11 @@ def everything(make: Make, clock: FakeClock, root: Path) -> list[ResourceMonitor
                   max_api_calls=None)  # fmt: skip
     paused.pause()
     clock.advance(1.5)
+    before = make(session_id="done")
+    before.close("completed", timeout=0)
     done = make(session_id="done")
     done.close("stopped", timeout=0)
-    return [busy, paused, done]
+    return [busy, paused, before, done]
 
 
 def test_the_exposition_is_the_golden_one(make: Make, clock: FakeClock, tmp_path: Path) -> None:
@@ -191,6 +193,19 @@ def test_two_monitors_of_one_session_are_one_series_until_both_are_over(make: Ma
     found = by_name(registry.collect())
     states = {labels["state"]: value for labels, value in found[semconv.SESSION_STATE.name]}
     assert states["stopped"] == 1
+
+
+def test_a_run_says_that_the_one_before_it_completed(make: Make) -> None:
+    """No scrape may have come between them; it is no crash after which it begins again."""
+    monitors = []
+    for state in ("failed", "completed", "stopped", "completed", "completed"):
+        monitors.append(make(session_id="loop"))
+        monitors[-1].close(state, timeout=0)
+    told = [
+        semconv.FOLLOWS_COMPLETED.name in by_name(registry_of(*monitors[:number]).collect())
+        for number in range(1, 6)
+    ]
+    assert told == [False, False, True, False, True]
 
 
 def test_describing_the_collector_is_no_scrape() -> None:
