@@ -228,6 +228,26 @@ def conditions() -> tuple[Condition, ...]:
             "Nothing is published that is not on disk: most often the disk is full. See the log.",
         ),
         _growing(
+            "OtelBudgetRunFailing", semconv.RUN_FAILURES, "5m",
+            "The sidecar at {instance} failed {value} times within 5m at single runs; {sessions} "
+            "runs are judged",
+            "A mistake in the sidecar. Each of these runs keeps its verdict for the hold time, "
+            "then on_no_data applies to it (internal_error). The log names them.",
+        ),
+        _growing(
+            "OtelBudgetStorageDamaged", semconv.UNREADABLE_ROWS, "15m",
+            "{value} rows of the storage of the sidecar at {instance} could not be read within "
+            "15m; {sessions} runs are judged",
+            "Of their runs only a part of the use may be known (\"at least\"). Look at the disk.",
+        ),
+        _growing(
+            "OtelBudgetStorageRenewed", semconv.STORAGE_RENEWALS, "15m",
+            "The storage of the sidecar at {instance} was begun anew {value} times within 15m; "
+            "{sessions} runs are judged",
+            "Its file was moved, removed, replaced or damaged while in use. Live runs were written "
+            "again; the archive of earlier ones may be gone.",
+        ),
+        _growing(
             "OtelBudgetTickOverrun", semconv.TICK_OVERRUNS, "5m",
             "{value} ticks of the sidecar at {instance} outlasted their interval within 5m, with "
             "{sessions} runs",

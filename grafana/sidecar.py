@@ -129,7 +129,8 @@ def _seeing() -> list[Builder]:
         graph(
             "Became inconclusive, a minute",
             "stale_data: a run fell silent. source_error: the source failed. partial_data: part "
-            "of an answer is missing. implausible_data: a value that cannot be.",
+            "of an answer is missing. implausible_data: a value that cannot be. internal_error: "
+            "the sidecar failed at the run.",
             per_minute(semconv.INCONCLUSIVE),
             unit="short",
             span=6,
@@ -152,7 +153,19 @@ def _keeping_up() -> list[Builder]:
     rate = f"sum by (le) (rate({bucket}[$__rate_interval]))"
     grown = [
         Query(f"sum(rate({select(metric, ONE)}[$__rate_interval])) * 60", name)
-        for metric, name in ((semconv.TICK_OVERRUNS, "too slow"), (semconv.TICK_FAILURES, "failed"))
+        for metric, name in (
+            (semconv.TICK_OVERRUNS, "too slow"),
+            (semconv.TICK_FAILURES, "failed"),
+            (semconv.RUN_FAILURES, "failed at a run"),
+        )
+    ]
+    storage = [
+        Query(spent(metric, ONE), name)
+        for metric, name in (
+            (semconv.UNREADABLE_ROWS, "rows not readable"),
+            (semconv.STORAGE_RENEWALS, "begun anew"),
+            (semconv.UNKEPT_RUNS, "archived runs not kept"),
+        )
     ]
     resets = f"sum by (reason) (rate({select(semconv.RESETS, ONE)}[$__rate_interval])) * 60"
     return [
@@ -167,7 +180,7 @@ def _keeping_up() -> list[Builder]:
         graph(
             "Ticks that went wrong, a minute",
             "Too slow: it outlasted its interval and delayed the next. Failed: nothing was "
-            "published.",
+            "published. Failed at a run: that one alone is in doubt, the others are judged.",
             grown,
             unit="short",
             span=8,
@@ -181,6 +194,15 @@ def _keeping_up() -> list[Builder]:
             unit="short",
             span=8,
             calcs=("max",),
+        ),
+        graph(
+            "Storage trouble, in the chosen range",
+            "Rows not readable: their runs' use is at least what is shown. Begun anew: the file "
+            "was moved, removed or damaged. Not kept: archived runs for which there was no room.",
+            storage,
+            unit="short",
+            span=24,
+            calcs=("lastNotNull",),
         ),
     ]
 

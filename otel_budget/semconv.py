@@ -297,6 +297,9 @@ TICK_OVERRUNS: Final = _counter("otel_budget_sidecar_tick_overruns_total",
     "Ticks that outlasted their interval.")
 TICK_FAILURES: Final = _counter("otel_budget_sidecar_tick_failures_total",
     "Ticks that failed and published no verdict.")
+RUN_FAILURES: Final = _counter("otel_budget_sidecar_run_failures_total",
+    "Times the sidecar failed at one run because of a mistake of its own. That run's verdict is "
+    "held, then on_no_data applies (internal_error); the others are judged.")
 UNREADABLE_ROWS: Final = _counter("otel_budget_sidecar_unreadable_rows_total",
     "Rows of the storage that could not be read. Each is put aside; what its run used is known in "
     "part at most, and shown as at least that.")
@@ -325,7 +328,7 @@ SIDECAR_METRICS: Final = (
     LIMIT_UNJUDGED, VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, TARGETS_FAILING,
     UNMATCHED_TARGETS, DATA_AGE, SOURCE_DELAY, INCONCLUSIVE,
     DROPPED_SAMPLES, RESETS, CONCURRENT, SECOND_TARGETS, GOING_ON, RESTART_LOOPS, ALTERNATING,
-    VANISHED_RUNS, TICK_OVERRUNS, TICK_FAILURES, UNREADABLE_ROWS, STORAGE_RENEWALS,
+    VANISHED_RUNS, TICK_OVERRUNS, TICK_FAILURES, RUN_FAILURES, UNREADABLE_ROWS, STORAGE_RENEWALS,
     UNKEPT_RUNS, STORAGE_SIZE,
     ABSENT_SECONDS, SIDECAR_SESSIONS, EXPIRED_VERDICTS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS,
     BUILD_INFO,

@@ -15,6 +15,7 @@ How a total comes about:
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
@@ -29,13 +30,14 @@ from otel_budget.model.order import NO_ORDERS
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from otel_budget.model.reading import SessionReading
     from otel_budget.model.usage import Number
 
 _STARTS_KEPT = 20
 _NONE: frozenset[str] = frozenset()
+_NOT_FAILING: Mapping[str, float] = MappingProxyType({})
 #: Seconds: two clocks that drift apart are no news at every sample.
 _WORTH_STORING = 0.1
 #: Seconds of active time, which grows with every sample.
@@ -64,6 +66,9 @@ NOTHING_NEW = Observed()
 
 class Account(Pace):
     """All the ledger knows about one run, or about several of one id that are alive at once."""
+
+    failing = _NOT_FAILING
+    """Target to since when what it shows of the run cannot be taken in, as we fail at it."""
 
     def __init__(self, session_id: str, started_at: float | None, first_seen_at: float) -> None:
         """Open an account for a run that was just seen for the first time."""
@@ -138,6 +143,15 @@ class Account(Pace):
     def targets(self) -> set[str]:
         """The targets at which the newest incarnation was seen."""
         return {target for incarnation in self.newest() for target in incarnation.views}
+
+    def fails(self, target: str, now: float) -> None:
+        """Take note that what a target shows could not be taken in, or in part only."""
+        self.failing = {target: now, **self.failing}
+        self.forget_sums()
+
+    def works(self, target: str) -> None:
+        """Take note that what a target shows could be taken in again."""
+        self.failing = {place: at for place, at in self.failing.items() if place != target}
 
     @property
     def implausible_since(self) -> float | None:

@@ -21,6 +21,7 @@ from otel_budget.ledger.account import NOTHING_NEW, Account
 from otel_budget.ledger.active import active_of
 from otel_budget.ledger.arrivals import KEEP_ENDED, Arrivals
 from otel_budget.ledger.completeness import completed
+from otel_budget.ledger.failure import Failure, Place
 from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.ledger.incarnation import COUNTED, lies_ahead
 from otel_budget.ledger.owners import carries, has_owner, has_stranger, is_free, leave_out
@@ -90,6 +91,8 @@ class Balance(NamedTuple):
     """Start times of other runs of the same id that are counted together with it."""
     used_at_progress: Mapping[str, Number] = MappingProxyType({})
     """Per resource, what was used when the run reported its progress; absent is not known."""
+    failing_for: float | None = None
+    """Seconds since its samples cannot be taken in, as we fail at them; None while they can."""
 
 
 class Ledger:
@@ -107,6 +110,8 @@ class Ledger:
         """``counter`` (a value dropped) or ``incarnation`` (a new process) to number seen."""
         self.flags: list[Flag] = []
         """What is strange about runs, each thing once; until somebody takes them."""
+        self.failures: list[Failure] = []
+        """What went wrong with single runs; until somebody takes them."""
         self._arrivals = Arrivals(self.dropped)
         self.lag = 0.0
         """Of the runs in the newest reading with any, the most that samples are late by, steadily;
@@ -147,9 +152,29 @@ class Ledger:
             if session.sampled_at > reading.read_at:
                 # It would hide silence, and hold up the counters, until its time had come.
                 session = session._replace(sampled_at=reading.read_at)  # noqa: PLW2901
-            if whole and "" in trouble:
-                session, whole = self._completed(session)  # noqa: PLW2901
-            self._observe(session, reading, confirmed=whole)
+            try:
+                if whole and "" in trouble:
+                    session, whole = self._completed(session)  # noqa: PLW2901
+                self._observe(session, reading, confirmed=whole)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
+                self._fail(session, reading, exc)
+
+    def _fail(self, session: SessionReading, of: Reading, error: Exception) -> None:
+        """Put the run in doubt of which a sample could not be taken in.
+
+        Not the known run for one of another start: what that used is not this one's.
+        """
+        self.failures.append(Failure(session.session_id, Place.ACCOUNT, error))
+        start = session.facts.started_at
+        account = self.accounts.get(session.session_id)
+        if account is None:
+            account = Account(session.session_id, start, of.read_at)
+            self.accounts[session.session_id] = account
+        elif _is_another(account, start):
+            return
+        account.shown_at = of.read_at
+        self.whereabouts.seen(account)
+        account.fails(session.target, of.read_at)
 
     def _completed(self, reading: SessionReading) -> tuple[SessionReading, bool]:
         """Return a reading with what a partial answer leaves out, and whether that is nothing."""
@@ -162,7 +187,12 @@ class Ledger:
     def _spoken(self, sessions: Iterable[SessionReading], now: float) -> Iterator[SessionReading]:
         """Yield those that their targets may speak for, as of each."""
         for session in sessions:
-            if not self._refuses(session, now):
+            try:
+                refused = self._refuses(session, now)
+            except Exception as exc:  # noqa: BLE001 - as in apply; nor is it known who may speak
+                self.failures.append(Failure(session.session_id, Place.ACCOUNT, exc))
+                continue
+            if not refused:
                 yield session
 
     def bind(self, bindings: Bindings | None) -> None:
@@ -249,6 +279,8 @@ class Ledger:
         account.expected_gap, account.shown_at = of.spacing, of.read_at
         self.whereabouts.seen(account)
         seen = account.observe(reading, confirmed=confirmed, read_at=of.read_at)
+        if account.failing:
+            account.works(reading.target)
         if seen is not NOTHING_NEW:
             self._note(seen, account)
         if ahead:
@@ -418,7 +450,12 @@ class Ledger:
             lag=account.lag.seconds,
             also_started_at=account.also,
             used_at_progress=used_at_progress(account),
+            failing_for=self._failing_for(account, now) if account.failing else None,
         )
+
+    def _failing_for(self, account: Account, now: float) -> float:
+        since = min(account.failing.values())
+        return max(0.0, now - since - self.absences.since(since))
 
     def _silent_for(self, account: Account, now: float) -> float:
         """Return seconds without a confirmed sample in which somebody listened."""
@@ -435,9 +472,13 @@ class Ledger:
         from it was decided and heard: none is forgotten before.
         """
         keep = hold + KEEP_ENDED
-        gone = [
-            a for a in self.accounts.values() if self._is_over(a, now, forget_after, keep, decided)
-        ]
+        gone = []
+        for account in self.accounts.values():
+            try:
+                if self._is_over(account, now, forget_after, keep, decided):
+                    gone.append(account)
+            except Exception as exc:  # noqa: BLE001 - it is kept, and costs no other run
+                self.failures.append(Failure(account.session_id, Place.FORGET, exc))
         for account in gone:
             del self.accounts[account.session_id]
             self._mixed.discard(account.session_id)

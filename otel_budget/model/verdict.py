@@ -42,6 +42,7 @@ class Reason(StrEnum):
     SOURCE_ERROR = "source_error"
     PARTIAL_DATA = "partial_data"
     IMPLAUSIBLE_DATA = "implausible_data"
+    INTERNAL_ERROR = "internal_error"
     SIDECAR_LOST = "sidecar_lost"
     OPERATOR_STOP = "operator_stop"
 

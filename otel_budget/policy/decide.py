@@ -21,6 +21,7 @@ KNOWN = (WITHIN, FINISHING, APPROACHING, UNKNOWN, EXCEEDED)
 #: Why a run is inconclusive; either action may go with each.
 NO_DATA = (
     Reason.STALE_DATA, Reason.SOURCE_ERROR, Reason.PARTIAL_DATA, Reason.IMPLAUSIBLE_DATA,
+    Reason.INTERNAL_ERROR,
 )  # fmt: skip
 
 

@@ -185,6 +185,8 @@ def _trouble(balance: Balance, rules: Rules) -> tuple[Reason, float] | None:
     None if it is not. A sidecar that was down knows old data for old at once, but begins to hold
     only then: what it missed may still come.
     """
+    if balance.failing_for is not None:
+        return Reason.INTERNAL_ERROR, min(balance.failing_for, balance.listened_for)
     if balance.implausible_for is not None:
         return Reason.IMPLAUSIBLE_DATA, min(balance.implausible_for, balance.listened_for)
     if balance.ended:

@@ -12,9 +12,10 @@ All of it lives on one event loop; nothing here is locked.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from itertools import islice
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from otel_budget import wire
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from otel_budget.model.verdict import LimitStatus, Verdict
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: A lease is renewed after this share of it, so two renewals may get lost on the way.
 RENEW_AFTER = 1 / 3
@@ -102,6 +107,8 @@ class Hub:
         self.lease, self._clock = lease, clock
         self.closed = False
         self._current: dict[str, Published] = {}
+        self._unmade: set[str] = set()
+        """Session ids of runs whose verdict could not be written."""
         self._for_all: set[Subscription] = set()
         self._for_some: set[Subscription] = set()
         self._for_one: dict[str, set[Subscription]] = {}
@@ -133,6 +140,7 @@ class Hub:
         """
         for session_id in forgotten:
             self._current.pop(session_id, None)
+            self._unmade.discard(session_id)
             for subscription in self._listeners(session_id):
                 subscription.withdraw(session_id)
         for verdict in verdicts:
@@ -149,15 +157,30 @@ class Hub:
     def json_of(self, published: Published) -> str | None:
         """Return a verdict with what is left of its lease as JSON; None if that is over."""
         share = published.share_left(self._clock())
-        return published.json(share) if share > 0 else None
+        return self._made(published, published.json, share) if share > 0 else None
 
     def frames_of(self, published: Iterable[Published]) -> Iterator[bytes]:
         """Yield a frame for each that still has some of its lease, with what is left of it."""
         now = self._clock()
         for one in published:
             share = one.share_left(now)
-            if share > 0:
-                yield one.frame(share)
+            frame = self._made(one, one.frame, share) if share > 0 else None
+            if frame is not None:
+                yield frame
+
+    def _made(self, published: Published, make: Callable[[int], T], share: int) -> T | None:
+        """Return the text of a verdict; None if it cannot be made: it goes to nobody, others do."""
+        try:
+            return make(share)
+        except Exception:
+            session_id = published.verdict.session_id
+            if session_id not in self._unmade:
+                self._unmade.add(session_id)
+                logger.exception(
+                    "session %s: its verdict cannot be written, so that nobody is given it: a "
+                    "mistake of this program. Please report it, with the traceback", session_id,
+                )  # fmt: skip
+            return None
 
     def page(
         self, *, limit: int, after: str = "", status: LimitStatus | None = None

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.ledger import record
+from otel_budget.ledger.failure import Failure, Place
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.verdict import LimitStatus, Verdict
 from otel_budget.policy.effect import NO_EFFECT, Effect, effect_of
 from otel_budget.publish.orders import OrderRefusedError
 from otel_budget.sidecar.clock import CLOCK_SET, move
+from otel_budget.sidecar.failing import Failing, by_wall, unstorable
 from otel_budget.sidecar.judged import Judged
+from otel_budget.sidecar.recovery import recovered
+from otel_budget.sidecar.storage_file import NOT_STORED
 from otel_budget.sidecar.store import Changes
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from otel_budget.ledger.account import Account
     from otel_budget.ledger.flag import Flag
     from otel_budget.model.order import Order, Orders
-    from otel_budget.model.reading import Reading
+    from otel_budget.model.reading import Reading, SessionReading
     from otel_budget.policy.judge import Rules
     from otel_budget.sidecar.store import Restored, Store
 
@@ -109,6 +112,8 @@ class Step:
     """Archived runs that were deleted since then for want of room."""
     storage_size: int = 0
     """Bytes of the storage's file and its log."""
+    failures: tuple[Failure, ...] = ()
+    """What went wrong with single runs as this program failed at them."""
 
 
 class Book:
@@ -131,6 +136,7 @@ class Book:
         """
         self._store, self._wall, self._ahead = store, wall, 0.0
         self._ledger = Ledger()
+        self._failing = Failing(self._ledger.absences)
         self._sequence = restored.sequence
         self._published = {v.session_id: Judged(v) for v in restored.verdicts}
         self._rules: Rules | None = None
@@ -182,14 +188,23 @@ class Book:
         self._ledger.superseded.clear()
         ordered = self._action is not None
         every = (reading is None and not ordered) or rules is not self._rules
+        self._try_again_to_store()
         judged = self._judge(rules, now, every=every)
         changes = self._number(judged)
         self._mind_wall(ahead)
-        self._commit(changes)
+        try:
+            self._commit(changes)
+        except NOT_STORED:
+            raise
+        except Exception as exc:  # noqa: BLE001 - raised again if it is not of single runs
+            judged = self._without_unstorable(judged, changes, exc, rules, now)
+            changes = self._number(judged)
+            self._commit(changes)
         gone = tuple(sorted(self._published.keys() - self._ledger.accounts.keys()))
         news = self._news(changes, gone)
         for session_id in gone:
             del self._published[session_id]
+        self._failing.forget(gone)
         self._published.update((one.verdict.session_id, one) for one in judged)
         self._rules = rules
         return Step(
@@ -207,6 +222,7 @@ class Book:
             renewals=self._store.renewals,
             unkept=self._store.unkept,
             storage_size=self._store.size,
+            failures=self._take_failures(),
         )
 
     def order(
@@ -260,23 +276,38 @@ class Book:
             for s in reading.sessions
             if self._ledger.may_speak(s.session_id, s.target)
         }
-        for (session_id, start), session in newest.items():
-            live = self._ledger.accounts.get(session_id)
-            if live is not None and not self._ledger.takes_over(session):
-                continue
-            account = self._take_archived(session_id, start, now)
-            if account is None:
-                continue
-            if live is not None:
-                self._ledger.superseded.append(live)
-            self._ledger.adopt(account, now)
+        for session in newest.values():
+            try:
+                self._adopt_one(session, now)
+            except NOT_STORED:
+                raise
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
+                self._ledger.failures.append(Failure(session.session_id, Place.ACCOUNT, exc))
+
+    def _adopt_one(self, session: SessionReading, now: float) -> None:
+        session_id, start = session.session_id, session.facts.started_at
+        live = self._ledger.accounts.get(session_id)
+        if live is not None and not self._ledger.takes_over(session):
+            return
+        account = self._take_archived(session_id, start, now)
+        if account is None:
+            return
+        if live is not None:
+            self._ledger.superseded.append(live)
+        self._ledger.adopt(account, now)
 
     def _take_archived(self, session_id: str, start: float | None, now: float) -> Account | None:
         for leaving in self._leaving:  # taken out by a step that could not be stored
             if (leaving.session_id, leaving.started_at) == (session_id, start):
                 self._leaving.remove(leaving)
                 return leaving
-        account = self._store.archived(session_id, start)
+        try:
+            account = self._store.archived(session_id, start)
+        except NOT_STORED:
+            raise
+        except Exception as exc:  # noqa: BLE001 - it must not begin as if nothing were known
+            self._ledger.failures.append(Failure(session_id, Place.ACCOUNT, exc))
+            account = recovered(session_id, start, now)
         if account is not None:
             move(account, -self._ahead)
             if account.started_at is None:
@@ -288,15 +319,69 @@ class Book:
         """Judge every run, or those only whose last verdict does not stand any more."""
         judged: list[Judged] = []
         newest = self._ledger.whereabouts.readings
+        failing = self._failing
         for session_id, account in self._ledger.accounts.items():
             before = self._published.get(session_id)
-            missing = account.shown_in != newest and account.ended_at is None
-            if every or missing or before is None or not before.stands(account, now):
-                balance = self._ledger.balance(account, now, rules.ceilings)
-                if balance.active is not None:
-                    account.note_active(balance.active)
-                judged.append(Judged.of(account, balance, rules, now, before))
+            if failing.unstored and session_id in failing.unstored:
+                judged.append(failing.judged(account, before, rules, now))
+                continue
+            try:
+                missing = account.shown_in != newest and account.ended_at is None
+                if every or missing or before is None or not before.stands(account, now):
+                    balance = self._ledger.balance(account, now, rules.ceilings)
+                    if balance.active is not None:
+                        account.note_active(balance.active)
+                    judged.append(Judged.of(account, balance, rules, now, before))
+                    if failing.unjudged:
+                        failing.unjudged.pop(session_id, None)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
+                failing.note(session_id, Place.JUDGE, exc, now)
+                judged.append(failing.judged(account, before, rules, now))
         return judged
+
+    def _try_again_to_store(self) -> None:
+        """Take runs that could not be stored for sound if they can be now."""
+        known = self._ledger.accounts
+        tried = [known[ids] for ids in self._failing.unstored if ids in known]
+        if tried:
+            failed = unstorable(tried, (), self._ahead)
+            self._failing.found += [Failure(i, Place.STORE, exc) for i, exc in failed.items()]
+            self._failing.forget_unstored(a.session_id for a in tried if a.session_id not in failed)
+
+    def _without_unstorable(
+        self,
+        judged: list[Judged],
+        changes: list[Change],
+        error: Exception,
+        rules: Rules,
+        now: float,
+    ) -> list[Judged]:
+        """Return the verdicts, of runs that cannot be stored the one that says so.
+
+        error: why nothing could be stored; raised again if no run is the cause.
+        """
+        live = self._ledger.accounts
+        verdicts = [change.verdict for change in changes]
+        failed = unstorable([*self._fresh(), *self._leaving], verdicts, self._ahead)
+        if not failed:
+            raise error
+        for session_id, exc in failed.items():
+            if session_id in live:
+                self._failing.note(session_id, Place.STORE, exc, now)
+            else:  # as it was stored last, it is known again when this process is started again
+                self._failing.found.append(Failure(session_id, Place.STORE, exc))
+        self._leaving = [a for a in self._leaving if a.session_id not in failed]
+        sound = [one for one in judged if one.verdict.session_id not in failed]
+        return sound + [
+            self._failing.judged(live[ids], self._published.get(ids), rules, now)
+            for ids in failed
+            if ids in live
+        ]
+
+    def _take_failures(self) -> tuple[Failure, ...]:
+        found = (*self._ledger.failures, *self._failing.take())
+        self._ledger.failures.clear()
+        return found
 
     def _number(self, judged: Iterable[Judged]) -> list[Change]:
         """Give a new sequence to each verdict that says something new, else the one it had."""
@@ -349,12 +434,16 @@ class Book:
 
     def _by_wall(self, accounts: Sequence[Account]) -> Sequence[Account]:
         """Return accounts as they are to be stored."""
-        if not self._ahead:
-            return accounts
-        copies = [record.from_json(record.to_json(account)) for account in accounts]
-        for account in copies:
-            move(account, self._ahead)
-        return copies
+        return [by_wall(a, self._ahead) for a in accounts] if self._ahead else accounts
+
+    def _fresh(self) -> list[Account]:
+        """Return live accounts with something in them that is not on disk, and can be."""
+        unstored = self._failing.unstored
+        return [
+            account
+            for session_id, account in self._ledger.accounts.items()
+            if not _is_stored(account, self._stored.get(session_id)) and session_id not in unstored
+        ]
 
     def _commit(self, changes: list[Change]) -> None:
         sequence = self._sequence + len(changes)
@@ -363,7 +452,7 @@ class Book:
         if self._store.renew():
             self._stored.clear()
             known = {sid: one.verdict for sid, one in self._published.items() if sid in live}
-        fresh = [a for sid, a in live.items() if not _is_stored(a, self._stored.get(sid))]
+        fresh = self._fresh()
         gone = [
             account
             for account in self._leaving

@@ -15,7 +15,7 @@ from otel_budget import semconv, wire
 from otel_budget.ledger.flag import Kind
 from otel_budget.model.verdict import Action
 from otel_budget.policy.words import amount
-from otel_budget.sidecar.noticed import Flickering, Unjudged
+from otel_budget.sidecar.noticed import Failed, Flickering, Unjudged
 from otel_budget.sources.notices import MOST_LINES, Lines, Notices, one_line, some
 
 if TYPE_CHECKING:
@@ -193,6 +193,7 @@ class Journal:
         self._problems = Problems(clock)
         self._unjudged = Unjudged(clock, seen_at)
         self._flickering = Flickering(clock, seen_at)
+        self._failed = Failed(clock, seen_at)
         self._not_stored = ""
         """Why the last step could not be stored, if it could not."""
         self._lag = 0.0
@@ -241,6 +242,7 @@ class Journal:
         if self._not_stored:
             self._not_stored = ""
             logger.info("the storage can be written again; verdicts are published")
+        self._failed.note(step.failures, step.forgotten)
         self._tell_delay(step.lag)
         crowded = {
             target: f"target {one_line(target)} shows more runs than session_limit allows at once, "

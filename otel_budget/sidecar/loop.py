@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,7 @@ from otel_budget.publish.orders import OrderRefusedError
 from otel_budget.sidecar.absence import Missed
 from otel_budget.sidecar.journal import Journal
 from otel_budget.sidecar.nudging import Nudging
-from otel_budget.sidecar.storage_file import StoreError
+from otel_budget.sidecar.storage_file import NOT_STORED
 from otel_budget.workers import Workers
 
 if TYPE_CHECKING:
@@ -49,9 +48,6 @@ if TYPE_CHECKING:
     Wait = Callable[[Collection[asyncio.Task[Any]], float], Awaitable[object]]
 
 logger = logging.getLogger(__name__)
-
-#: What a step raises that could not be stored.
-_NOT_STORED = (sqlite3.Error, OSError, StoreError)
 
 #: Seconds the last reading may take once the process was asked to end.
 LAST_READ = 1.5
@@ -279,7 +275,7 @@ class Loop:
                 step = await self._stepped(
                     self._book.order, session_id, order, settings.rules, settings.forget_after, now
                 )
-            except _NOT_STORED as exc:
+            except NOT_STORED as exc:
                 self._journal.not_stored(exc)
                 detail = "the order could not be stored, and does not hold: the log says why"
                 raise OrderRefusedError(detail, later=True) from exc
@@ -329,7 +325,7 @@ class Loop:
             step = await self._stepped(
                 self._book.step, reading, settings.rules, settings.forget_after, now
             )
-        except _NOT_STORED as exc:
+        except NOT_STORED as exc:
             self._journal.not_stored(exc)
             self._telemetry.tick_failed()
             return
@@ -347,9 +343,12 @@ class Loop:
         self._hand_out(step)
 
     def _hand_out(self, step: Step) -> None:
-        self._telemetry.stepped(step)
         self._hub.publish(step.judged, step.forgotten)
-        self._journal.stepped(step)
+        for tell in (self._telemetry.stepped, self._journal.stepped):
+            try:
+                tell(step)
+            except Exception:
+                logger.exception("what came of this tick could not be told; it was published")
 
     async def _read(self) -> Reading:
         """Return a reading; a source that raises gives one that says so."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+import traceback
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.sources.notices import Lines
+from otel_budget.sources.notices import Lines, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from otel_budget.ledger.failure import Failure
     from otel_budget.model.verdict import Verdict
     from otel_budget.sources.base import Clock
 
@@ -20,6 +22,8 @@ logger = logging.getLogger("otel_budget.sidecar.journal")
 
 #: Seconds for which a limit may be one that nothing can be held against.
 UNJUDGED_AFTER: Final = 60.0
+#: Tracebacks that are logged at most, each of another place.
+MOST_TRACEBACKS: Final = 20
 #: Times a run may vanish and come back before that is what is wrong.
 MOST_RETURNS: Final = 3
 
@@ -57,6 +61,44 @@ class Flickering:
             self._times.pop(name, None)
         self._lines.say(logging.WARNING, told, self._seen_at)
         return lines
+
+
+class Failed:
+    """Tells, once for a run, at what of it this program failed; with a traceback, once for each."""
+
+    def __init__(self, clock: Clock, seen_at: Callable[[str], str]) -> None:
+        """Know of none. seen_at: as in Journal."""
+        self._seen_at = seen_at
+        self._lines = Lines(logger, "sessions are ones this sidecar fails at", clock=clock)
+        self._told: set[tuple[str, str]] = set()
+        """Session id and what could not be done."""
+        self._traced: set[tuple[object, ...]] = set()
+        """Where something failed, of which the traceback was logged."""
+
+    def note(self, failures: Iterable[Failure], forgotten: Iterable[str]) -> None:
+        """Take what failed now, and the session ids that have no verdict any more."""
+        told = {}
+        for session_id, place, error in failures:
+            if (session_id, place) in self._told:
+                continue
+            self._told.add((session_id, place))
+            told[session_id] = (
+                f"session {session_id}: it could not be {place} ({one_line(repr(error))}): a "
+                "mistake of this program. Its verdict is held, then on_no_data applies; all other "
+                "runs are judged. Please report it, with the traceback"
+            )
+            where = (place, type(error), *_frames(error))
+            if where not in self._traced and len(self._traced) < MOST_TRACEBACKS:
+                self._traced.add(where)
+                logger.error("a run could not be %s", place, exc_info=error)
+        gone = set(forgotten)
+        self._told = {key for key in self._told if key[0] not in gone} if gone else self._told
+        self._lines.say(logging.ERROR, told, self._seen_at)
+
+
+def _frames(error: Exception) -> tuple[tuple[str, int], ...]:
+    """Return where an exception was raised, as files and lines."""
+    return tuple((f.filename, f.lineno or 0) for f in traceback.extract_tb(error.__traceback__))
 
 
 class Unjudged:

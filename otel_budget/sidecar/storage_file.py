@@ -7,6 +7,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection, DatabaseError
+from sqlite3 import Error as SqliteError
 from typing import TYPE_CHECKING
 
 from otel_budget import wire
@@ -94,6 +95,10 @@ class StoreError(OtelBudgetError):
         """Keep the fields."""
         self.path, self.problem, self.advice = path, problem, advice
         super().__init__(f"storage {path}: {problem}; {advice}")
+
+
+#: What is raised where something cannot be stored, whatever it is.
+NOT_STORED = (SqliteError, OSError, StoreError)
 
 
 def check_kind(path: str) -> None:

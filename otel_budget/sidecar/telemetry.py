@@ -72,7 +72,7 @@ class Telemetry(Collector):
         self._tick_seconds = 0.0
         self._vanished = 0
         self._flags: Counter[str] = Counter()
-        self._overruns = self._failures = 0
+        self._overruns = self._failures = self._run_failures = 0
         self._absent_seconds = 0.0
         self._refused = Counter(dict.fromkeys(semconv.REFUSAL_REASONS, 0))
         self._source: tuple[str, bool, bool, int] | None = None
@@ -106,6 +106,7 @@ class Telemetry(Collector):
             self._step = step
             self._flags.update(str(flag.kind) for flag in step.flags)
             self._vanished += len(step.news.vanished)
+            self._run_failures += len(step.failures)
             for change in step.changes:
                 reason = str(change.verdict.reason)
                 self._changes[str(change.verdict.action), reason] += 1
@@ -198,6 +199,7 @@ class Telemetry(Collector):
         yield _counter(semconv.VANISHED_RUNS, {(): self._vanished})
         yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})
         yield _counter(semconv.TICK_FAILURES, {(): self._failures})
+        yield _counter(semconv.RUN_FAILURES, {(): self._run_failures})
         yield _counter(semconv.UNREADABLE_ROWS, {(): self._step.unreadable_rows})
         yield _counter(semconv.UNKEPT_RUNS, {(): self._step.unkept})
         yield _counter(semconv.STORAGE_RENEWALS, {(): self._step.renewals})
@@ -267,9 +269,12 @@ def _by_one(counts: Mapping[str, int]) -> dict[tuple[str, ...], int]:
 
 
 def _add(family: GaugeMetricFamily, labels: Iterable[str], value: object) -> None:
-    """Add a number; one that is absent, or not finite, is left out."""
+    """Add a number; one that is absent, not finite, or none at all is left out."""
     if value is None:
         return
-    number = float(value)  # type: ignore[arg-type] # int, float or Decimal
+    try:
+        number = float(value)  # type: ignore[arg-type] # int, float or Decimal
+    except (ArithmeticError, ValueError, TypeError):
+        return  # one run's odd number must not take the page of all
     if math.isfinite(number):
         family.add_metric(tuple(labels), number)

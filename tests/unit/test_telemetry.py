@@ -141,7 +141,9 @@ def test_what_did_not_happen_yet_is_there_at_0(tmp_path: Path) -> None:
     parts = sidecar(tmp_path)
     found = samples(parts.metrics())
     parts.store.close()
-    data = {"stale_data", "source_error", "partial_data", "implausible_data"}
+    data = {
+        "stale_data", "source_error", "partial_data", "implausible_data", "internal_error",
+    }  # fmt: skip
     assert found["otel_budget_sidecar_inconclusive_total"] == {(reason,): 0.0 for reason in data}
     dropped = found["otel_budget_sidecar_dropped_samples_total"]
     assert dropped == {(reason,): 0.0 for reason in semconv.DROP_REASONS}

@@ -1,0 +1,107 @@
+"""Runs at which this program fails: each is in doubt by itself, and all others go on.
+
+A run that cannot be judged, or stored, has the verdict of before for as long as data may be
+missing, then ``on_no_data``. One that can again is as others from the next step on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget.ledger import record
+from otel_budget.ledger.failure import Failure, Place
+from otel_budget.policy.failed import judge_failed
+from otel_budget.sidecar.clock import move
+from otel_budget.sidecar.judged import Judged
+from otel_budget.sidecar.storage_rows import account_body, verdict_body
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from otel_budget.ledger.absences import Absences
+    from otel_budget.ledger.account import Account
+    from otel_budget.model.verdict import Verdict
+    from otel_budget.policy.judge import Rules
+
+
+class Failing:
+    """Keeps in mind which runs fail, since when."""
+
+    def __init__(self, absences: Absences) -> None:
+        """Know of none. absences: the time in which nothing is held against a run."""
+        self.found: list[Failure] = []
+        """What went wrong; until somebody takes it."""
+        self.unjudged: dict[str, float] = {}
+        """Session ids of runs that could not be judged, to since when."""
+        self.unstored: dict[str, float] = {}
+        """Session ids of live runs that could not be stored, to since when."""
+        self._absences = absences
+
+    def note(self, session_id: str, place: Place, error: Exception, now: float) -> None:
+        """Take note of what went wrong with a live run."""
+        self.found.append(Failure(session_id, place, error))
+        since = self.unstored if place is Place.STORE else self.unjudged
+        since.setdefault(session_id, now)
+
+    def judged(self, account: Account, before: Judged | None, rules: Rules, now: float) -> Judged:
+        """Return the verdict on a run that fails."""
+        known = None if before is None else before.verdict
+        if known is not None and known.started_at != account.started_at:
+            known = None  # it was another run's
+        ids = account.session_id
+        since = min(at[ids] for at in (self.unjudged, self.unstored) if ids in at)
+        return Judged(
+            judge_failed(
+                account.session_id,
+                account.started_at,
+                before=known,
+                stop=account.orders.holding(now).stop,
+                failing_for=max(0.0, now - since - self._absences.since(since)),
+                rules=rules,
+                now=now,
+            )
+        )
+
+    def forget(self, session_ids: Iterable[str]) -> None:
+        """Forget runs that are not known any more."""
+        for session_id in session_ids:
+            self.unjudged.pop(session_id, None)
+            self.unstored.pop(session_id, None)
+
+    def forget_unstored(self, session_ids: Iterable[str]) -> None:
+        """Forget that runs could not be stored."""
+        for session_id in session_ids:
+            self.unstored.pop(session_id, None)
+
+    def take(self) -> tuple[Failure, ...]:
+        """Return what went wrong since this was asked last."""
+        found = tuple(self.found)
+        self.found.clear()
+        return found
+
+
+def by_wall(account: Account, ahead: float) -> Account:
+    """Return an account as it is to be stored. ahead: seconds, of the system's clock."""
+    if not ahead:
+        return account
+    copy = record.from_json(record.to_json(account))
+    move(copy, ahead)
+    return copy
+
+
+def unstorable(
+    accounts: Iterable[Account], verdicts: Iterable[Verdict], ahead: float
+) -> dict[str, Exception]:
+    """Return the runs that cannot be made rows of, by session id, and why."""
+    found: dict[str, Exception] = {}
+    for account in accounts:
+        try:
+            account_body(by_wall(account, ahead), 0).encode()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
+            found[account.session_id] = exc
+    for verdict in verdicts:
+        try:
+            verdict_body(verdict).encode()
+        except Exception as exc:  # noqa: BLE001 - as above
+            found[verdict.session_id] = exc
+    return found
