@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from otel_budget.enforcement.lease import Lease
     from otel_budget.instrumentation.clock import Clock
-    from otel_budget.instrumentation.record import SessionRecord
+    from otel_budget.instrumentation.record import Report, SessionRecord
     from otel_budget.model.doubt import Doubt
     from otel_budget.model.limits import ResourceLimits
     from otel_budget.model.usage import Number
@@ -76,8 +76,8 @@ class Guard:
         self._announced: tuple[Action, str] = (Action.CONTINUE, Reason.WITHIN_LIMITS)
         self.listeners: set[Callable[[], None]] = set()
         """Called, from any thread, when the verdict or the marks may have changed."""
-        self.progress: float | None = None
-        """What the run reported since a count last crossed its mark; None for unknown."""
+        self.withdrawn: Report | None = None
+        """The report after which the run said that it does not know how far it is."""
         self.told_to_stop = False
         """The run's last question was answered with stop."""
         # Counts of this incarnation at which some status changes next.
@@ -92,6 +92,12 @@ class Guard:
         # crosses its mark: for any progress from ``calm_from`` on, and for an unknown one or not.
         self.calm_until = -math.inf
         self.calm_from, self.calm_unknown = 0.0, True
+
+    @property
+    def progress(self) -> float | None:
+        """What the run reported since a count last crossed its mark; None for unknown."""
+        report = self._record.report
+        return None if report is None or report is self.withdrawn else report[0]
 
     def check(self) -> LimitCheckResult:
         """Hold the run's own counts against its own limits."""
@@ -189,7 +195,6 @@ class Guard:
 
     def take_up(self, progress: float | None) -> None:
         """Begin with the progress of a checkpoint: as of what was used then, or outgrown."""
-        self.progress = progress
         self._record.report = OUTGROWN if progress is None else (progress, *OUTGROWN[1:])
 
     def _mind_progress(self) -> None:
@@ -201,7 +206,7 @@ class Guard:
         marks = (self._own, self._theirs.present)
         crossed = any(m.crossed_by(self._record) and not m.reached_by(*at) for m in marks)
         if crossed or self.standing.has_outgrown(at):
-            self.progress, self._record.report = None, OUTGROWN
+            self._record.report = OUTGROWN
 
     def ended(self) -> None:
         """Take note that the run is over: what is still recorded is to be noticed."""

@@ -52,7 +52,7 @@ class InheritedRun(Run):
             on_change=self._verdict_changed,
             nudge=lambda: None,
         )
-        self.guard.progress, self.guard.told_to_stop = before.progress, before.told_to_stop
+        self.guard.withdrawn, self.guard.told_to_stop = before.withdrawn, before.told_to_stop
         state, self.saving = self.saving.state, _NotSaving(self.record, None, self._event)
         self.saving.state = state
 

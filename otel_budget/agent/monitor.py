@@ -140,20 +140,18 @@ class ResourceMonitor(Recorder):
         anything else is refused.
         """
         guard, record = self._guard, self._record
-        if progress_estimate is None:
-            guard.progress = None
-            settled = guard.calm_unknown
-        else:
-            if progress_estimate.__class__ is not float or not 0.0 <= progress_estimate <= 1.0:
-                progress_estimate = checks.progress(progress_estimate) or 0.0
-            guard.progress = progress_estimate
-            record.report = (
-                progress_estimate, record.tokens, record.api_calls, record.cost_usd,
-            )  # fmt: skip
-            settled = progress_estimate >= guard.calm_from
-        if settled and self._monotonic() < guard.calm_until:
+        # The common case first and by itself, like that of record_operation.
+        if progress_estimate.__class__ is float and 0.0 <= progress_estimate <= 1.0:
+            record.report = progress_estimate, record.tokens, record.api_calls, record.cost_usd
+            if progress_estimate >= guard.calm_from and self._monotonic() < guard.calm_until:
+                return True
+            return self._ask(progress_estimate).should_continue
+        if progress_estimate is not None:
+            return self.should_continue(checks.progress(progress_estimate))
+        guard.withdrawn = record.report
+        if guard.calm_unknown and self._monotonic() < guard.calm_until:
             return True
-        return self._ask(progress_estimate).should_continue
+        return self._ask(None).should_continue
 
     def raise_if_stopped(self, progress_estimate: float | None = None) -> None:
         """Raise BudgetExceeded, with the verdict, if the run must stop."""

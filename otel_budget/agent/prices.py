@@ -41,7 +41,7 @@ _MODULE: Final = "otel_budget.agent.price_list"
 
 
 #: By thread that is in the middle of loading the price list: what came there and needs it.
-_LOADING: dict[int, deque[Callable[[], object]]] = {}
+LOADING: dict[int, deque[Callable[[], object]]] = {}
 
 
 class _Found(NamedTuple):
@@ -127,7 +127,7 @@ class Prices:
 
         Return False if it is not: a signal handler may come there, say.
         """
-        waiting = _LOADING.get(get_ident()) if _LOADING else None
+        waiting = LOADING.get(get_ident()) if LOADING else None
         if waiting is None:
             return False
         waiting.append(work)
@@ -136,7 +136,7 @@ class Prices:
     def _find(self, model: str, provider: str | None, tier: str | None) -> _Found:
         if len(model) > _LONGEST_NAME or len(provider or "") > _LONGEST_NAME:
             return _NOT_FOUND
-        if get_ident() in _LOADING:
+        if get_ident() in LOADING:
             return _NOT_FOUND  # not known yet, and not to be remembered
         found = self._own_price(model, provider, tier)
         found = found or self._list_price(model, provider, tier)
@@ -177,14 +177,14 @@ class Prices:
 
 def _load() -> ModuleType:
     """Return the module of the price list. The first call loads it, which takes its time."""
-    if _MODULE in sys.modules and get_ident() not in _LOADING:
+    if _MODULE in sys.modules and get_ident() not in LOADING:
         return import_module(_MODULE)
     waiting = deque[Callable[[], object]]()
     try:
-        _LOADING[get_ident()] = waiting
+        LOADING[get_ident()] = waiting
         return import_module(_MODULE)
     finally:
-        _LOADING.pop(get_ident(), None)
+        LOADING.pop(get_ident(), None)
         for work in waiting:
             try:
                 work()

@@ -13,6 +13,7 @@ from otel_budget.agent.amounts import amounts_of, named
 from otel_budget.agent.binding import RunContext
 from otel_budget.agent.counting import RunTarget, amounts_of_call, priced, worth_of_call
 from otel_budget.agent.operation import Operation
+from otel_budget.agent.prices import LOADING
 from otel_budget.agent.unpriced import NOTICES
 from otel_budget.errors import BudgetExceeded, InvalidValueError
 from otel_budget.instrumentation import tracing
@@ -205,10 +206,10 @@ class Recorder(RunContext):
         phase: phases.Phase | None = None,
     ) -> tuple[Amounts, Decimal | None]:
         """Count an operation; return what was counted, and its cost if anybody knows it."""
-        if model is not None and self._prices.put_off(
-            partial(self._add, amounts, model, provider, phase)
-        ):
-            return amounts, None
+        if LOADING and model is not None:
+            again = partial(self._add, amounts, model, provider, phase)
+            if self._prices.put_off(again):
+                return amounts, None
         record, guard = self._record, self._guard
         by_hand = phase is None
         cost, phase = amounts.cost_usd, phase or self.current_phase()

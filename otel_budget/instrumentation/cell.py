@@ -62,6 +62,11 @@ class Counts(NamedTuple):
         return Counts._make((*map(add, mine, others), plus(self.cost_usd, other.cost_usd)))
 
 
+#: The fields of ``Counts`` in their order. A plain tuple takes a sixth of the time to make, and one
+#: is made for every operation.
+Row = tuple[
+    int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, Decimal
+]  # fmt: skip
 NOTHING: Final = Counts()
 
 
@@ -78,7 +83,7 @@ class Cell:
 
     def __init__(self) -> None:
         """Begin at zero."""
-        self.counts = NOTHING
+        self.counts: Row = NOTHING
         self.plain = 0, 0
         """Beside them, tokens that are not told apart, and calls without a price: the common case,
         to be counted by itself."""
@@ -92,7 +97,7 @@ class Cell:
 
     def read(self) -> Counts:
         """Return all of it."""
-        counts, (tokens, calls) = self.counts, self.plain
+        counts, (tokens, calls) = Counts._make(self.counts), self.plain
         if not tokens and not calls:
             return counts
         return counts._replace(

@@ -130,7 +130,7 @@ class Tally:
             self.checkpoint_failures += other.checkpoint_failures
             for key, cell in other.cells.items():
                 sums = self._cell_at(key)
-                sums.counts = sums.counts.and_of(cell.read())
+                sums.counts = Counts._make(sums.counts).and_of(cell.read())
         self.mend()
 
     def _is_full(self) -> bool:
@@ -163,11 +163,9 @@ class Tally:
         if self.busy:
             self.late.append(partial(self.add, cell, amounts, worth, unpriced=unpriced))
             return
-        price = amounts.cost_usd if amounts.cost_usd is not None else worth
-        unpriced = unpriced or amounts.extras is not None or (price is None and amounts.api_call)
         try:
             self.busy = True
-            self._add(cell, amounts, price, unpriced)
+            self._add(cell, amounts, worth, unpriced)
             self.busy = False
         except BaseException:
             self.mend()
@@ -175,11 +173,15 @@ class Tally:
         if self.late:
             self.add_late()
 
-    def _add(self, cell: Cell, amounts: Amounts, price: Decimal | None, unpriced: bool) -> None:  # noqa: FBT001 - one fact, by its name
+    def _add(self, cell: Cell, amounts: Amounts, worth: Decimal | None, unpriced: bool) -> None:  # noqa: FBT001 - one fact, by its name
         # Taken apart at once: ten looks at its fields would take a quarter of the whole.
         (
-            used, into, out, cached, written, reasoning, call, failed, unknown, _, guess, _,
+            used, into, out, cached, written, reasoning, call, failed, unknown, price, guess,
+            extras,
         ) = amounts  # fmt: skip
+        if price is None:
+            price = worth
+        unpriced = unpriced or extras is not None or (price is None and call)
         tokens, rest = self.tokens + used, used - into - out
         cost = self.cost_usd if price is None else plus(self.cost_usd, price)
         if tokens > self.room or cost > self.cost_room:
@@ -196,13 +198,11 @@ class Tally:
                 a_rest + rest,
             )
         # By this the operation is counted; the totals are worked out anew if they do not get to it.
-        cell.counts = Counts._make(
-            (
-                c_into + into, c_out + out, c_rest + rest, c_cached + cached, c_written + written,
-                c_reasoning + reasoning, c_calls + call, c_failed + failed, c_unpriced + unpriced,
-                c_unknown + unknown, c_guesses + guess, c_guessed + (used if guess else 0),
-                a_calls, a_into, a_out, a_rest, c_cost if price is None else plus(c_cost, price),
-            )
+        cell.counts = (
+            c_into + into, c_out + out, c_rest + rest, c_cached + cached, c_written + written,
+            c_reasoning + reasoning, c_calls + call, c_failed + failed, c_unpriced + unpriced,
+            c_unknown + unknown, c_guesses + guess, c_guessed + (used if guess else 0),
+            a_calls, a_into, a_out, a_rest, c_cost if price is None else plus(c_cost, price),
         )  # fmt: skip
         self.tokens, self.cost_usd = tokens, cost
         self.api_calls += call
