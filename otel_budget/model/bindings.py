@@ -1,6 +1,6 @@
 """Who may speak for which run, as far as that is configured.
 
-- A pattern is a session id, or the beginning of one with ``*`` at its end.
+- A pattern is a session id, or the beginning of one with ``*`` at its end; no regular expression.
 - A session id belongs to the targets that its most specific pattern is bound to: the id itself
   before a beginning of it, a longer beginning before a shorter one. Others are refused.
 - One that no pattern matches belongs to nobody: each target may speak for it.
@@ -69,9 +69,20 @@ def pattern(value: object) -> str:
     """Return a pattern of session ids. Raises InvalidValueError."""
     whole = value.removesuffix(ANY_END) if isinstance(value, str) else ""
     if value != ANY_END and SESSION_ID_PATTERN.fullmatch(whole) is None:
-        allowed = "a session id, or the beginning of one with * at its end, such as team-a.*"
+        allowed = "a session id, or the beginning of one with * at its end, such as team-a-*"
         raise InvalidValueError("", value, allowed)
     return str(value)
+
+
+def why_expression(pattern: str) -> str:
+    """Return what is odd about a pattern that looks like a regular expression; empty if nothing."""
+    if not pattern.endswith(".*"):
+        return ""
+    start = pattern.removesuffix(".*")
+    return (
+        f"{pattern} is no regular expression: it binds ids that begin with {start + '.'!r}, dot "
+        f"included. Write {start + ANY_END} for all that begin with {start!r}"
+    )
 
 
 #: Nothing is bound.

@@ -49,8 +49,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds the last reading may take once the process was asked to end.
-LAST_READ = 1.5
+
+class _GaveUpError(Exception):
+    """A step was not over when the process had to end."""
+
+
+#: Seconds the last reading may take once the process was asked to end, and all steps of the book.
+LAST_READ, LAST_STEP = 1.5, 2.5
 #: Seconds a source may take to let go of its connections.
 LAST_CLOSE = 0.5
 #: Seconds between two tries to judge when the lease is very short or judging fails.
@@ -128,6 +133,12 @@ class Loop:
         self._judging = asyncio.Lock()
         """The book is used by one at a time, in a thread that nothing else is done in."""
         self._threads = Workers("book")
+        self._limit: asyncio.Timeout | None = None
+        """Of the step that is under way."""
+        self._end_by: float | None = None
+        """When the last step has to be over, by the event loop's time; None until told to end."""
+        self.gave_up = False
+        """True once the end could not wait for a step: it is under way, and uses the storage."""
         self._nudging = Nudging(self.judge)
 
     @property
@@ -144,6 +155,10 @@ class Loop:
     def stop(self) -> None:
         """Ask the loop to end with one last tick."""
         self._stopping.set()
+        if self._end_by is None:
+            self._end_by = asyncio.get_running_loop().time() + LAST_STEP
+            if self._limit is not None:
+                self._limit.reschedule(self._end_by)
 
     def exchange(self, settings: Settings) -> None:
         """Use other settings from the next tick on."""
@@ -279,6 +294,9 @@ class Loop:
                 self._journal.not_stored(exc)
                 detail = "the order could not be stored, and does not hold: the log says why"
                 raise OrderRefusedError(detail, later=True) from exc
+            except _GaveUpError as exc:
+                detail = "the sidecar is ending: whether the order was stored is not known"
+                raise OrderRefusedError(detail, later=True) from exc
             self._hand_out(step)
         self._journal.ordered(session_id, order, client, step.effect)
         return next(v for v in step.verdicts if v.session_id == session_id), step.effect
@@ -306,11 +324,23 @@ class Loop:
         return now
 
     async def _stepped(self, step: Callable[..., Step], *arguments: Any) -> Step:
-        """Do a step of the book in a thread of its own."""
+        """Do a step of the book in a thread of its own.
+
+        Raises _GaveUpError when the process has to end meanwhile. What the step would have added
+        was not published yet; what was published is stored.
+        """
+        limit = self._limit = asyncio.timeout_at(self._end_by)
         try:
-            return await self._threads.run(step, *arguments)
+            if not self.gave_up:
+                async with limit:
+                    return await self._threads.run(step, *arguments)
+        except TimeoutError:
+            if not limit.expired():
+                raise  # it is the storage's
+            self.gave_up = True
         finally:
-            self._step_began_at = None
+            self._limit = self._step_began_at = None
+        raise _GaveUpError
 
     async def _judge(self, reading: Reading | None) -> None:
         now = self._begin_step()
@@ -328,6 +358,8 @@ class Loop:
         except NOT_STORED as exc:
             self._journal.not_stored(exc)
             self._telemetry.tick_failed()
+            return
+        except _GaveUpError:
             return
         except Exception:
             # Whatever it was, the runs out there still want to be judged at the next tick.
@@ -368,6 +400,8 @@ class Loop:
             return None
 
     async def _last_tick(self) -> None:
+        if self.gave_up:
+            return
         last = self._reading or asyncio.create_task(self._read())
         await self._wait([last], LAST_READ)
         if last.done():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.config.load import revision
 from otel_budget.config.schema import REFUSE, PrometheusConfig
+from otel_budget.model.bindings import why_expression
 from otel_budget.model.limits import IGNORE, LIMIT_FIELDS
 from otel_budget.policy.evaluate import bounds_from
 from otel_budget.policy.judge import Rules
@@ -94,6 +95,7 @@ def warnings(config: SidecarConfig) -> tuple[str, ...]:
     found = [
         *_unjudged(config),
         *_of_one_another(config),
+        *_expressions(config.source),
         *_open_secrets(listen),
         *_open_storage(config.storage.path),
     ]
@@ -122,6 +124,15 @@ def _of_one_another(config: SidecarConfig) -> Iterator[str]:
             f"verdicts: stale_after ({verdicts.stale_after:g} s) is shorter than the interval of "
             f"the source ({source.interval:g} s): every run is stale between two readings"
         )
+
+
+def _expressions(config: SourceConfig) -> Iterator[str]:
+    """Say which bindings look like regular expressions."""
+    chosen = _chosen(config)
+    bound = chosen.bindings if isinstance(chosen, PrometheusConfig) else chosen.targets
+    for pattern in dict.fromkeys(pattern for each in bound for pattern in each.sessions):
+        if why := why_expression(pattern):
+            yield f"sessions: {why}"
 
 
 def _open_storage(path: Path) -> Iterator[str]:

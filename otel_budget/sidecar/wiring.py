@@ -1,8 +1,9 @@
 """Build the sidecar out of its parts, run it, and end it in order.
 
 The end, on SIGTERM or SIGINT: one last tick, its verdicts to every open stream, the streams closed,
-the storage closed. It takes less than five seconds whatever the source or a slow reader does; only
-a disk that does not answer can hold it up, because what was judged is not thrown away.
+the storage closed. It takes less than five seconds whatever the source, a slow reader, the disk, or
+runs without number do: a step that takes longer is left, as a crash would leave it. Nothing of it
+was published, and all that was is stored.
 """
 
 from __future__ import annotations
@@ -76,9 +77,20 @@ def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -
         store, restored = open_store(
             str(config.storage.path), archive_size=config.storage.archive_size, boot=Boot.now
         )
-        with contextlib.closing(store):
-            asyncio.run(_run(config, config_path, listener, store, restored))
-    logger.info("ended in order")
+        is_free = True
+        try:
+            is_free = asyncio.run(_run(config, config_path, listener, store, restored))
+        finally:
+            if is_free:
+                store.close()
+    gc.freeze()  # else the interpreter looks through all of it once more before it ends
+    if is_free:
+        logger.info("ended in order")
+    else:
+        logger.warning(
+            "ended without the last tick, which took too long: all that was published is stored, "
+            "and the rest is read again at the next start"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +143,8 @@ async def _run(
     listener: socket.socket,
     store: Store,
     restored: Restored,
-) -> None:
+) -> bool:
+    """Run until told to end; return whether nothing uses the storage any more."""
     clock = steady_clock()
     certificates = certificates_of(config.listen)
     hub = Hub(config.verdicts.lease, clock)
@@ -157,6 +170,7 @@ async def _run(
         await _until_told(loop, hub, server, listener)
         for task in beside:
             task.cancel()
+    return not loop.gave_up
 
 
 async def _until_told(loop: Loop, hub: Hub, server: Server, listener: socket.socket) -> None:

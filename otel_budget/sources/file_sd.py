@@ -71,6 +71,7 @@ class FileTargets:
         """Patterns that ever matched a file."""
         self._notices = Notices(logger, "file_sd patterns match no file")
         self._at_rest = Notices(logger, "file_sd patterns match no file any more")
+        self._expressions = Notices(logger, "bindings look like regular expressions")
 
     @property
     def sessions(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -91,6 +92,9 @@ class FileTargets:
         self._note_empty()
         paths = sorted({path for matching in found.values() for path in matching})
         self._files = {path: self._look(path) for path in paths}
+        patterns = {each for _, bound in self.sessions for each in bound}
+        odd = {p: f"{SESSIONS}: {why}" for p in patterns if (why := bindings.why_expression(p))}
+        self._expressions.note(odd, logging.WARNING)
         urls = [url for file in self._files.values() for url in file.urls]
         problems = [
             Problem(path, Reason.SOURCE_ERROR, f"{path}: {file.problem}")

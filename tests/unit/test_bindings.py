@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from otel_budget import semconv
-from otel_budget.config.schema import SourceConfig
+from otel_budget.config.schema import SidecarConfig, SourceConfig
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger import record
 from otel_budget.ledger.flag import Kind
@@ -17,8 +19,9 @@ from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.bindings import UNBOUND, Bindings, pattern
 from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
 from otel_budget.model.verdict import Reason
-from otel_budget.sidecar.settings import describe_bindings
+from otel_budget.sidecar.settings import describe_bindings, warnings
 from otel_budget.sources.bound import Unmatched, bindings_of, claims_of, others_only
+from otel_budget.sources.file_sd import FileTargets
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from otel_budget.sources.target_labels import LabelBinding, claimed, labelled, of_place
 from tests.exposition import line, page, serve
@@ -205,6 +208,36 @@ def test_what_is_no_session_id_and_no_beginning_of_one_is_refused(wrong: object)
     """A pattern is no regular expression."""
     with pytest.raises(InvalidValueError, match="beginning"):
         pattern(wrong)
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        {"scrape": {"targets": [{"url": "http://h:1/m", "sessions": ["soak-0-.*", "x-*", "a.b"]}]}},
+        {"prometheus": {"url": "http://h:9", "bindings": [
+            {"sessions": ["soak-0-.*"], "matchers": ['team="a"']},
+            {"sessions": ["soak-0-.*"], "matchers": ['team="b"']},
+        ]}},
+    ],
+)  # fmt: skip
+def test_a_pattern_that_looks_like_a_regular_expression_is_said_to_be_none(bound: Any) -> None:
+    config = SidecarConfig.model_validate({"source": bound, "resource_limits": {"max_tokens": 1}})
+    said = [line for line in warnings(config) if line.startswith("sessions:")]
+    assert said == [
+        (
+            "sessions: soak-0-.* is no regular expression: it binds ids that begin with "
+            "'soak-0-.', dot included. Write soak-0-* for all that begin with 'soak-0-'"
+        )
+    ]
+
+
+def test_so_is_one_in_a_list_of_targets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    group = {"targets": ["h:1"], "labels": {"__otel_budget_sessions__": "team-a.*, b*"}}
+    (tmp_path / "t.json").write_text(json.dumps([group]))
+    files = FileTargets([str(tmp_path / "*.json")])
+    files.read()
+    files.read()
+    assert caplog.text.count("team-a.* is no regular expression") == 1
 
 
 def test_what_the_configuration_binds_no_list_of_targets_takes() -> None:

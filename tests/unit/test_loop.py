@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
+from otel_budget.model.order import Order, OrderKind
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.judge import Rules
+from otel_budget.publish.orders import OrderRefusedError
+from otel_budget.sidecar import loop as loop_module
 from otel_budget.sidecar.loop import LAST_READ, Settings
 from otel_budget.sources.replay import ReplaySource
 from tests.sidecar_fixtures import (
@@ -356,6 +360,41 @@ def test_the_end_does_not_wait_for_a_source_that_hangs(make: Make) -> None:
     parts = make(None, waits=1)
     asyncio.run(parts.loop.run())
     assert parts.waits[-1] == LAST_READ
+
+
+@pytest.mark.parametrize("begun", ["before the end", "at the end"])
+def test_the_end_does_not_wait_for_a_step_that_does_not_end_and_what_was_published_is_stored(
+    make: Make, monkeypatch: pytest.MonkeyPatch, begun: str
+) -> None:
+    monkeypatch.setattr(loop_module, "LAST_STEP", 0.0)
+    parts = make(reading(session(tokens=500)), reading(session(tokens=900)))
+    released, hangs = threading.Event(), threading.Event()
+
+    def step(*arguments: Any) -> Any:
+        hangs.set()
+        assert released.wait(60)
+        raise sqlite3.OperationalError("nobody hears of it any more")
+
+    async def run() -> None:
+        await parts.loop.tick()
+        monkeypatch.setattr(parts.book, "step", step)
+        if begun == "before the end":
+            ticking = asyncio.create_task(parts.loop.tick())
+            await asyncio.to_thread(hangs.wait)
+            parts.loop.stop()
+            await ticking
+        parts.loop.stop()
+        await parts.loop.run()
+        with pytest.raises(OrderRefusedError, match="is ending"):
+            await parts.loop.order("run-1", Order(OrderKind.STOP, "enough"), "somebody")
+
+    asyncio.run(run())
+    released.set()
+    assert parts.loop.gave_up
+    assert used(parts) == 500
+    again = make(None, clock=SteadyClock(START + 60))
+    asyncio.run(again.loop.recall())
+    assert used(again) == 500
 
 
 def test_a_tick_that_outlasts_its_interval_delays_the_next_and_is_counted(
