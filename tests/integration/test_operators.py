@@ -119,7 +119,8 @@ def test_an_operator_stops_a_run_and_it_stays_stopped(tmp_path: Path, shown: Exp
     with operated(tmp_path, shown) as process:
         _, verdict = ask(process, f"/v1/verdicts/{RUN}", token=READ)
         assert (verdict["action"], verdict["reason"]) == ("stop", "operator_stop")
-        assert verdict["status"] == "ok"
+        # On a busy machine the target may be read a little later than its samples go stale.
+        until(lambda: ask(process, f"/v1/verdicts/{RUN}", token=READ)[1]["status"] == "ok")
         shown_text = session(process, tmp_path, "show", RUN).stdout
         assert "runs in circles" in shown_text
         listed = session(process, tmp_path, "list").stdout
@@ -223,7 +224,7 @@ def test_an_order_that_cannot_be_stored_does_not_hold(tmp_path: Path, shown: Exp
                     break
         stop = {"reason": "x" * 200}
         statuses = [ask(process, f"/v1/sessions/{RUN}/stop", stop)[0] for _ in range(3)]
-        assert statuses[-1] == 500
+        assert statuses[-1] == 503
         verdict = ask(process, f"/v1/verdicts/{RUN}")[1]
         if 200 not in statuses:
             assert verdict["action"] == "continue"
