@@ -305,7 +305,7 @@ UNREADABLE_ROWS: Final = _counter("otel_budget_sidecar_unreadable_rows_total",
     "part at most, and shown as at least that.")
 STORAGE_RENEWALS: Final = _counter("otel_budget_sidecar_storage_renewals_total",
     "Times the storage's file was found moved, removed, replaced or damaged while it was used, and "
-    "was begun anew with all that is known.")
+    "was made again with all that is known.")
 UNKEPT_RUNS: Final = _counter("otel_budget_sidecar_unkept_runs_total",
     "Runs that were forgotten and whose use is not kept for 30 days either, because the archive is "
     "as large as storage.archive_size, or their target's share of it, allows.")
