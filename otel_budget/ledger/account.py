@@ -141,8 +141,8 @@ class Account(Pace):
 
     @property
     def targets(self) -> set[str]:
-        """The targets at which the newest incarnation was seen."""
-        return {target for incarnation in self.newest() for target in incarnation.views}
+        """The targets at which its newest incarnation was seen, and those that go on beside it."""
+        return {target for i in self.speakers or self.newest() for target in i.views}
 
     def fails(self, target: str, now: float) -> None:
         """Take note that what a target shows could not be taken in, or in part only."""
@@ -155,7 +155,7 @@ class Account(Pace):
 
     @property
     def implausible_since(self) -> float | None:
-        """When a target of the newest incarnation began to give implausible values, else None.
+        """When a target of a process that is alive began to give implausible values, else None.
 
         A target that is gone no longer matters: another one has been seen twice since, in order.
         """
@@ -166,7 +166,7 @@ class Account(Pace):
         return None  # as it is with most runs at every sample
 
     def _implausible_since(self) -> float | None:
-        views = [view for incarnation in self.newest() for view in incarnation.views.values()]
+        views = [view for i in self.speakers or self.newest() for view in i.views.values()]
         sound = [v.seen_before for v in views if v.implausible_since is None]
         alive_from = max((at for at in sound if at is not None), default=0.0)
         since = (v.implausible_since for v in views if v.seen_at >= alive_from)

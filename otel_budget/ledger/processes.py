@@ -97,16 +97,18 @@ def hand_on(account: Account) -> None:
 
 
 def is_outlived(account: Account, incarnation: Incarnation, reading: SessionReading) -> bool:
-    """Tell, once, that an incarnation goes on although a newer one was seen twice already.
+    """Tell, once, that an incarnation goes on although newer ones were seen twice already.
 
     One that has ended does not, as long as its page may still be there.
     """
     if incarnation.outlived or incarnation.started_at is None or has_ended(incarnation):
         return False
-    run, place = incarnation.run, incarnation.place
-    newer = (i for i in account.incarnations.values() if i.run == run and i.place > place)
+    run, place, now = incarnation.run, incarnation.place, reading.sampled_at
+    newer = [i for i in account.incarnations.values() if i.run == run and i.place > place]
     since = (view.seen_before for i in newer for view in i.views.values())
-    incarnation.outlived = any(at is not None and reading.sampled_at >= at for at in since)
+    incarnation.outlived = any(at is not None and now >= at for at in since) or (
+        sum(now > i.first_at for i in newer) > 1
+    )
     return incarnation.outlived
 
 

@@ -3,7 +3,8 @@
 Each is a run of its own and begins at 0: a job that is killed and begun again owes nothing. But a
 program that is started again and again, and crashes or is stopped each time, spends its budget each
 time as well. Nothing tells the two apart but how often it happens, so a row of them is counted and
-told, and changes no verdict.
+told, and changes no verdict. One that ran for long before it was replaced, as a service that is
+deployed again does, is in no such row, unless it was told to stop.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 #: Seconds within which the next run has to begin after the one before it began, or was last heard,
 #: to be of the same row.
 _WITHIN = 600.0
+#: Seconds that a run of such a row lasted at most, unless it was stopped.
+_LASTED = 3600.0
 #: Runs without an end that may come one after the other before that is what is wrong.
 LOOP_FROM = 3
 
@@ -44,8 +47,11 @@ NO_RESTARTS = Restarts()
 
 def restarts_after(account: Account, successor: Account) -> Restarts:
     """Return the runs before ``successor``, which takes the place of ``account``."""
-    late = successor.first_seen_at - max(account.heard_at, account.first_seen_at) > _WITHIN
-    if late or account.facts.state == semconv.COMPLETED or successor.facts.follows_completed:
+    heard_at, state = max(account.heard_at, account.first_seen_at), account.facts.state
+    late = successor.first_seen_at - heard_at > _WITHIN
+    lasted = heard_at - account.first_seen_at > _LASTED and state != semconv.STOPPED
+    done = state == semconv.COMPLETED or successor.facts.follows_completed
+    if late or lasted or done:
         return NO_RESTARTS
     before = account.restarts
     used = dict(before.used)

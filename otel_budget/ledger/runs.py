@@ -78,11 +78,16 @@ def said_together(incarnations: Iterable[Incarnation]) -> SessionFacts:
 def carriers(run: Collection[Incarnation]) -> tuple[list[Incarnation], list[Incarnation]]:
     """Return the newest process of a run, and those older ones that went on beside it.
 
-    Such a one was seen after the newer one had begun.
+    Such a one was seen after a newer process had begun, not necessarily the newest: a page that
+    shows a new process at every sample takes back no proof that this one lives.
     """
     first = newest_of(run)
-    begun = min(i.first_at for i in first)
-    return first, [i for i in run if i not in first and i.last_at > begun]
+    begun, older = min(i.first_at for i in first), []
+    for i in sorted((i for i in run if i not in first), key=lambda i: -i.place):
+        if i.last_at > begun:
+            older.append(i)
+        begun = min(begun, i.first_at)
+    return first, older
 
 
 def _is_alive(incarnation: Incarnation, until: float) -> bool:

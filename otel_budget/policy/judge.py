@@ -237,7 +237,11 @@ def _verdict(
     status, resources = weighed
     action, reason = decision
     known = bounds.keys() <= resources.keys()  # nearly always
-    unjudged = () if known else tuple(name for name in bounds if name not in resources)
+    unjudged = (
+        ()
+        if known
+        else tuple(name for name in semconv.RESOURCES if name in bounds and name not in resources)
+    )
     return Verdict(
         session_id=about.session_id,
         action=action,
