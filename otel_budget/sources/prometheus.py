@@ -53,8 +53,8 @@ SOURCE: Final = "prometheus"
 _USUAL_SPACING: Final = 60.0
 #: Seconds for which a reading waits for why nothing matches; else the next one says it.
 _LOOK_SECONDS: Final = 1.0
-#: Seconds without an answer, or with no target in it, after which a server that was away may have
-#: forgotten its targets until it has scraped them again. It looks back for some minutes.
+#: Seconds without an answer after which a server may have forgotten its targets, until it has
+#: scraped them again. It looks back for some minutes.
 _FORGOTTEN_AFTER: Final = 60.0
 #: How the answer to a query begins that is refused with HTTP 200.
 _ERROR: Final = re.compile(rb'\s*\{\s*"status"\s*:\s*"error"')
@@ -115,6 +115,9 @@ class PrometheusSource:
         """As in a reading."""
         self._targets_at: float | None = None
         """When the newest answer with a target was asked for."""
+        self._was_away = False
+        """Whether, since then, a read failed or showed no target: the server may be a new one
+        without its data."""
         self._listed_from = -math.inf
         """From when on a target without its ``up`` is one that was taken away."""
         self._notices = Notices(logger, "targets show what their preset cannot count")
@@ -132,6 +135,7 @@ class PrometheusSource:
         try:
             return await self._read_what_can_be()
         except (FetchError, AnswerError) as exc:
+            self._was_away = True
             problem = Problem("", Reason.SOURCE_ERROR, f"{self._url}: {exc}")
             return self._reading(problems=[problem])
 
@@ -296,13 +300,15 @@ class PrometheusSource:
     def _is_listed(self, asked_at: float, *, empty: bool) -> bool:
         """Tell whether the server has had the time to scrape each of its targets.
 
-        Not after it was down, or slept, for so long that it has forgotten what there was.
+        Not after it was away, or slept for so long that it has forgotten what there was.
         """
-        before, self._targets_at = self._targets_at, asked_at
         if empty:
-            self._targets_at = before
-        elif before is not None and asked_at - before >= _FORGOTTEN_AFTER:
+            self._was_away = True
+            return False
+        before, self._targets_at = self._targets_at, asked_at
+        if before is not None and (self._was_away or asked_at - before >= _FORGOTTEN_AFTER):
             self._listed_from = asked_at + _USUAL_SPACING
+        self._was_away = False
         return asked_at >= self._listed_from
 
     def _note(self, taken: Taken, asked_at: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterable, Iterator
@@ -237,3 +238,19 @@ def test_a_prometheus_that_was_away_has_to_scrape_its_targets_before_one_is_gone
     assert targets_in(source, back + 15, "a", "b") is None
     assert targets_in(source, back + 60, "a", "b") == both
     assert targets_in(source, back + 65, "a") == one
+
+
+@pytest.mark.parametrize("seen", ["failure", "nothing"])
+def test_a_prometheus_that_restarts_without_its_data_has_to_scrape_them_as_well(seen: str) -> None:
+    """All that shows it may be a single read that fails, or an answer with no target in it."""
+    source = PrometheusSource(PrometheusSettings("http://127.0.0.1:1"), lambda: START)
+    both = frozenset({"agents/a", "agents/b"})
+    assert targets_in(source, START, "a", "b") == both
+    if seen == "failure":
+        assert asyncio.run(source.read()).problems
+    else:
+        assert targets_in(source, START + 5) is None
+    assert targets_in(source, START + 10, "a") is None
+    assert targets_in(source, START + 25, "a", "b") is None
+    assert targets_in(source, START + 70, "a", "b") == both
+    assert targets_in(source, START + 75, "a") == frozenset({"agents/a"})
