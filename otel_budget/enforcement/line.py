@@ -16,6 +16,8 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.enforcement.names import addresses
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
@@ -96,9 +98,8 @@ class Line:
         address = self._address
         port = address.port or (443 if address.secure else 80)
         error: OSError | None = None
-        for family, kind, protocol, _, where in socket.getaddrinfo(
-            address.host, port, 0, socket.SOCK_STREAM
-        ):
+        found_at = addresses(address.host, port, self._timeout, lambda: not self._over)
+        for family, kind, protocol, _, where in found_at:
             found = self._keep(socket.socket(family, kind, protocol))
             try:
                 found.settimeout(self._timeout)
