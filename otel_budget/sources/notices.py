@@ -62,8 +62,13 @@ class Lines:
             if held is None:
                 self._logger.debug("%s", line)
             else:
-                shown[about] = line + (f" ({held:,} more like it not shown)" if held else "")
+                shown[about] = line + self._held_back(who, held)
         return shown
+
+    def _held_back(self, who: str, held: int) -> str:
+        if held:
+            return f" ({held:,} more like it not shown)"
+        return " (more like it will not be shown for a while)" if self._budget.is_spent(who) else ""
 
     def _few(
         self, shown: Mapping[str, Mapping[str, str]], told: Mapping[str, Sequence[str]]

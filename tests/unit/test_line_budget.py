@@ -79,6 +79,7 @@ def test_a_target_with_ever_new_runs_leaves_room_for_anothers_stop(
         assert 1 < len(said(words)) <= 6 * MOST, words
     assert len(said(": seen at")) <= MOST
     assert len(said("honest")) == 1
+    assert "more like it will not be shown" in said(": seen at")[SPEAKER.burst - 1]
     assert any("more like it not shown" in line for line in said(": seen at")[SPEAKER.burst :])
 
 
