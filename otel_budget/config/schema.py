@@ -46,6 +46,7 @@ from otel_budget.model.verdict import Action
 DEFAULT_STORAGE: Final = "otel-budget.db"
 ADD: Final = "add"
 REFUSE: Final = "refuse"
+RESET: Final = "reset"
 
 Ratio = Annotated[float | None, checked(checks.ratio)]
 
@@ -195,6 +196,13 @@ def _ignore_or_stop(value: object) -> str:
 IgnoreOrStop = Annotated[Literal["ignore", "stop"], BeforeValidator(_ignore_or_stop)]
 
 
+def _reset_or_add(value: object) -> str:
+    return checks.choice("", value, (RESET, ADD))
+
+
+ResetOrAdd = Annotated[Literal["reset", "add"], BeforeValidator(_reset_or_add)]
+
+
 class CeilingsConfig(Section):
     """Limits for every session on top of its own; absent or null is no ceiling."""
 
@@ -211,6 +219,9 @@ class CeilingsConfig(Section):
     active_duration_warning_threshold: Ratio = None
     on_unpriced: IgnoreOrStop = "ignore"
     on_unknown_usage: IgnoreOrStop = "ignore"
+    on_restart: ResetOrAdd = "reset"
+    """What becomes of the use of a run that did not complete, where another one of its id begins
+    within ten minutes."""
 
 
 def _action(value: object) -> Action:

@@ -120,6 +120,8 @@ class Ledger:
         self.whereabouts = Whereabouts()
         self.bindings = UNBOUND
         """Which targets may speak for which run."""
+        self.adds_restarts = False
+        """True if the use of runs that follow each other, and do not complete, adds up."""
         self._refused: set[tuple[str, str]] = set()
         """Target and pattern, or nothing and session id, of which a refusal was flagged."""
         self._mixed: set[str] = set()
@@ -359,8 +361,8 @@ class Ledger:
         """Let a run that is over go; it is watched for a while, in case it is not."""
         self.superseded.append(account)
         successor.follow(account)
-        successor.restarts = restarts_after(account, successor)
-        if successor.restarts.are_a_loop:
+        successor.restarts = restarts_after(account, successor, any_length=self.adds_restarts)
+        if successor.restarts.are_a_loop and not self.adds_restarts:
             self._flag(Kind.RESTARTS, successor, said=_row(successor))
         self.accounts[account.session_id] = successor
         rivals = self._rivals.setdefault(account.session_id, {})
@@ -410,6 +412,11 @@ class Ledger:
             or (semconv.ACTIVE_DURATION in ceilings)
         )
         used: dict[str, Number] = {semconv.DURATION: account.duration(now), **account.totals()}
+        at_progress = used_at_progress(account)
+        if self.adds_restarts and account.restarts.number:
+            before = account.restarts
+            used = {**before.used, **before.added_to(used)}
+            at_progress = before.added_to(at_progress)
         rates = {
             resource: rate
             for resource in COUNTED
@@ -449,7 +456,7 @@ class Ledger:
             unheard_for=self.absences.since(account.heard_at),
             lag=account.lag.seconds,
             also_started_at=account.also,
-            used_at_progress=used_at_progress(account),
+            used_at_progress=at_progress,
             failing_for=self._failing_for(account, now) if account.failing else None,
         )
 

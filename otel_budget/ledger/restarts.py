@@ -3,8 +3,9 @@
 Each is a run of its own and begins at 0: a job that is killed and begun again owes nothing. But a
 program that is started again and again, and crashes or is stopped each time, spends its budget each
 time as well. Nothing tells the two apart but how often it happens, so a row of them is counted and
-told, and changes no verdict. One that ran for long before it was replaced, as a service that is
-deployed again does, is in no such row, unless it was told to stop.
+told, and changes no verdict, unless the configuration has their use added up. One that ran for long
+before it was replaced, as a service that is deployed again does, is not told of, unless it was told
+to stop.
 """
 
 from __future__ import annotations
@@ -41,15 +42,23 @@ class Restarts(NamedTuple):
         """True if that is no accident any more."""
         return self.number >= LOOP_FROM
 
+    def added_to(self, used: Mapping[str, Number]) -> dict[str, Number]:
+        """Return what the present run used with what all of them did; times are its own."""
+        return {r: total + self.used.get(r, type(total)(0)) for r, total in used.items()}  # type: ignore[operator] # both are of one resource
+
 
 NO_RESTARTS = Restarts()
 
 
-def restarts_after(account: Account, successor: Account) -> Restarts:
-    """Return the runs before ``successor``, which takes the place of ``account``."""
+def restarts_after(account: Account, successor: Account, *, any_length: bool = False) -> Restarts:
+    """Return the runs before ``successor``, which takes the place of ``account``.
+
+    any_length: True if those that lasted for long are in a row, too.
+    """
     heard_at, state = max(account.heard_at, account.first_seen_at), account.facts.state
     late = successor.first_seen_at - heard_at > _WITHIN
     lasted = heard_at - account.first_seen_at > _LASTED and state != semconv.STOPPED
+    lasted = lasted and not any_length
     done = state == semconv.COMPLETED or successor.facts.follows_completed
     if late or lasted or done:
         return NO_RESTARTS

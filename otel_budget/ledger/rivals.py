@@ -116,6 +116,8 @@ def are_both_alive(account: Account, rival: Rival) -> bool:
 def join(account: Account, other: Account) -> None:
     """Count another run, and all that were counted with it, together with the known one."""
     starts = (other.started_at, *other.also)
+    if other.started_at in account.superseded:  # it was not over, and none was begun again
+        account.restarts = other.restarts
     for key, incarnation in other.incarnations.items():
         if incarnation.run is None:
             incarnation.run, key = other.started_at, key_of(other.started_at, key)  # noqa: PLW2901 - the same one, renamed

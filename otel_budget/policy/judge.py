@@ -83,6 +83,8 @@ class Rules:
     hold: float = 300.0
     on_no_data: Action = Action.STOP
     on_unknown: OnUnknown = IGNORED
+    adds_restarts: bool = False
+    """True if limits hold for all runs together that follow each other and do not complete."""
     revision: str = ""
     """Names this set of rules in every verdict."""
 

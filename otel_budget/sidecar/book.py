@@ -177,6 +177,7 @@ class Book:
         """
         # Before anything that takes time: a long step is no clock that was set.
         ahead = 0.0 if self._wall is None else self._wall() - now
+        self._ledger.adds_restarts = rules.adds_restarts
         if reading is not None:
             self._ledger.bind(reading.bindings)
             self._adopt_archived(reading, now)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.config.load import revision
-from otel_budget.config.schema import REFUSE, PrometheusConfig
+from otel_budget.config.schema import ADD, REFUSE, PrometheusConfig
 from otel_budget.model.bindings import why_expression
 from otel_budget.model.limits import IGNORE, LIMIT_FIELDS
 from otel_budget.policy.evaluate import bounds_from
@@ -69,6 +69,7 @@ def rules_of(config: SidecarConfig) -> Rules:
         hold=verdicts.hold,
         on_no_data=verdicts.on_no_data,
         on_unknown=OnUnknown(ceilings.on_unpriced, ceilings.on_unknown_usage),
+        adds_restarts=ceilings.on_restart == ADD,
         revision=revision(config),
     )
 
@@ -214,6 +215,8 @@ def describe_ceilings(config: CeilingsConfig) -> str:
     """Say in a few words what holds for every run on top of its own limits."""
     said = [amounts(_limits(config)) or "none, each run's own limits alone"]
     minded = {"unpriced calls": config.on_unpriced, "unknown usage": config.on_unknown_usage}
+    if config.on_restart == ADD:
+        said.append("the use of runs that begin again and did not complete adds up")
     return ", ".join([*said, *(f"{what}: {do}" for what, do in minded.items() if do != IGNORE)])
 
 
