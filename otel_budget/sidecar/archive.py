@@ -116,11 +116,15 @@ class Archive:
 
     def remove(self, keys: Iterable[Key]) -> None:
         """Note runs that are live again."""
-        done = self._rows.db.executemany(
-            "DELETE FROM archived_run WHERE session_id = ? AND started_at = ?", keys
-        )
-        if done.rowcount > 0:
-            self._sizes = None
+        db = self._rows.db
+        for key in keys:
+            found = db.execute(
+                "SELECT CAST(target AS BLOB), bytes FROM archived_run "
+                "WHERE session_id = ? AND started_at = ?", key,
+            ).fetchall()  # fmt: skip
+            if found:
+                db.execute("DELETE FROM archived_run WHERE session_id = ? AND started_at = ?", key)
+                self._take_off(found)
 
     def tidy(self, now: float) -> None:
         """Delete a piece of what is too old, or too much. now: by Age."""
@@ -131,8 +135,10 @@ class Archive:
             self._purged_at = now
             self._rows.db.execute("DELETE FROM operator_action WHERE at < ?", (now - KEEP_ACTIONS,))
             left -= self._delete(
-                "SELECT rowid FROM account WHERE archived = 1 AND archived_at < ? LIMIT ?",
-                now - KEEP_ARCHIVED, left,
+                "SELECT a.rowid, CAST(coalesce(target, ?) AS BLOB), coalesce(bytes, ?) "
+                "FROM account a LEFT JOIN archived_run USING (session_id, started_at) "
+                "WHERE archived = 1 AND archived_at < ? LIMIT ?",
+                _UNKNOWN, _ROW_LEAST, now - KEEP_ARCHIVED, left,
             )  # fmt: skip
         sizes = self._counted()
         while left > 0:
@@ -204,10 +210,20 @@ class Archive:
 
     def _delete(self, query: str, *values: object) -> int:
         rows = self._rows.db.execute(query, values).fetchall()
-        self._delete_rows(rows)
-        if rows:
-            self._sizes = None
+        self._delete_rows([(rowid,) for rowid, _, _ in rows])
+        self._take_off((target, size) for _, target, size in rows)
         return len(rows)
+
+    def _take_off(self, gone: Iterable[tuple[bytes, int]]) -> None:
+        """Keep count of rows that are there no more: to count all of them takes a tick's time."""
+        if self._sizes is None:
+            return
+        for name, size in gone:
+            target = name.decode("utf-8", "replace")
+            left = self._sizes.get(target, 0) - size
+            self._sizes[target] = left
+            if left <= 0:
+                del self._sizes[target]
 
     def _delete_rows(self, rows: Sequence[tuple[object, ...]]) -> None:
         self._rows.db.executemany(

@@ -183,3 +183,20 @@ def test_a_file_of_an_earlier_version_can_shrink_as_well(path: str) -> None:
     assert store._db.execute("PRAGMA auto_vacuum").fetchone() == (2,)
     assert len(restored.accounts) == 1
     store.close()
+
+
+def test_what_is_counted_is_what_is_there_whatever_came_and_went(
+    store: Store, clock: SteadyClock
+) -> None:
+    for n in range(40):
+        store.commit(Changes(1, [], [run(f"r{n}-{i}", f"http://{i}/metrics") for i in range(9)]))
+    clock.advance(KEEP_ARCHIVED - 1)
+    store.commit(Changes(1, [], [run(f"new-{n}") for n in range(30)]))
+    taken_up = [store.archived(f"new-{n}", START) for n in range(7)]
+    store.commit(Changes(1, [account for account in taken_up if account is not None]))
+    clock.advance(PURGE_EVERY)
+    store.commit(Changes(1, [], [run("last")]))
+    counted = dict(store._archive._counted())
+    store._archive.recount()
+    assert counted == store._archive._counted()
+    assert archived(store, "http://one/metrics") == 24
