@@ -63,6 +63,7 @@ _MIGRATIONS = {
     ("schema_version", "1"): _ACTIONS,
     ("account_format", "1"): "",  # its accounts are read as they are, and written in the newest
     ("account_format", "2"): "",
+    ("account_format", "3"): "",
 }
 #: What versions of before do not have, and do not mind.
 TABLES = """

@@ -15,9 +15,10 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.ledger.account import Account
-from otel_budget.ledger.record import to_json
+from otel_budget.ledger.record import FORMAT, to_json
 from otel_budget.model.doubt import Doubt
 from otel_budget.model.order import Order, OrderKind
+from otel_budget.model.reading import SessionFacts
 from otel_budget.sidecar import storage_access
 from otel_budget.sidecar import store as store_module
 from otel_budget.sidecar.archive import KEEP_ARCHIVED, PURGE_EVERY
@@ -376,6 +377,11 @@ def test_a_file_of_a_newer_version_is_refused_untouched(path: str, key: str) -> 
     assert Path(path).read_bytes() == before
 
 
+def test_another_fact_is_another_format() -> None:
+    """A version that knows fewer facts would put every row aside, and let all runs begin at 0."""
+    assert (len(SessionFacts._fields), FORMAT) == (18, 4), "raise both, and add a migration"
+
+
 def test_a_database_of_something_else_is_refused_untouched(path: str) -> None:
     connection = sqlite3.connect(path)
     with connection:
@@ -490,11 +496,11 @@ def test_what_a_new_file_holds_is_for_its_owner_alone(path: str) -> None:
     assert Path(path).stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_file_of_an_older_version_is_brought_up_to_date_and_loses_nothing(
     path: str, version: int
 ) -> None:
-    """The files are those that versions wrote before orders, and before rows in an account."""
+    """The files are from before orders, before rows in an account, and before more facts."""
     script = (Path(__file__).parents[1] / "golden" / f"storage_v{version}.sql").read_text()
     with contextlib.closing(sqlite3.connect(path)) as old:
         old.executescript(script)
@@ -502,7 +508,7 @@ def test_a_file_of_an_older_version_is_brought_up_to_date_and_loses_nothing(
         store, restored = open_store(path)
         assert [a.session_id for a in restored.accounts] == ["run-1"]
         assert restored.accounts[0].totals()[semconv.TOKENS] == 70
-        assert (restored.accounts[0].orders.stop is not None) == (version == 2)
+        assert (restored.accounts[0].orders.stop is not None) == (version >= 2)
         assert (restored.sequence, restored.verdicts[0].sequence) == (7, 7)
         archived = store.archived("run-0", START)
         assert archived is not None
@@ -510,7 +516,7 @@ def test_a_file_of_an_older_version_is_brought_up_to_date_and_loses_nothing(
         store.close()
     with contextlib.closing(sqlite3.connect(path)) as now:
         versions = dict(now.execute("SELECT key, value FROM meta"))
-    assert (versions["schema_version"], versions["account_format"]) == ("2", "3")
+    assert (versions["schema_version"], versions["account_format"]) == ("2", str(FORMAT))
     order = Order(OrderKind.STOP, "because", at=time.time())
     written(path, Changes(8, [restored.accounts[0]], [], [], (restored.accounts[0], order)))
     store, _ = open_store(path)
