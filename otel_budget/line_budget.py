@@ -86,9 +86,10 @@ class LineBudget:
         own.spoke, held, own.held = now, own.held, 0
         return held
 
-    def is_spent(self, speaker: str) -> bool:
-        """Tell whether a speaker that just had a line has none left for now."""
-        return self._speakers[speaker].left < 1
+    def is_spent(self, speaker: str, about: str) -> bool:
+        """Tell whether a speaker that just had a line, or its subject, has none left for now."""
+        subject = self._about.get(about)
+        return self._speakers[speaker].left < 1 or (subject is not None and subject.left < 1)
 
     def _shared(self, own: _Purse, now: float) -> _Purse | None:
         """Return what a line of a speaker is taken from beside its own; None if it has to wait."""

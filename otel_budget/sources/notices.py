@@ -62,13 +62,14 @@ class Lines:
             if held is None:
                 self._logger.debug("%s", line)
             else:
-                shown[about] = line + self._held_back(who, held)
+                shown[about] = line + self._held_back(who, about, held)
         return shown
 
-    def _held_back(self, who: str, held: int) -> str:
+    def _held_back(self, who: str, about: str, held: int) -> str:
         if held:
             return f" ({held:,} more like it not shown)"
-        return " (more like it will not be shown for a while)" if self._budget.is_spent(who) else ""
+        spent = self._budget.is_spent(who, about)
+        return " (more like it will not be shown for a while)" if spent else ""
 
     def _few(
         self, shown: Mapping[str, Mapping[str, str]], told: Mapping[str, Sequence[str]]

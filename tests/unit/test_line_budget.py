@@ -96,6 +96,7 @@ def test_a_run_that_goes_to_and_fro_leaves_room_for_another_at_its_target(
         journal.stepped(Step(changes=tuple(changes)))
         steady.advance(0.05)
     assert len(said("to-and-fro")) <= ABOUT.burst + 1000 / ABOUT.every + 1
+    assert "more like it will not be shown" in said("to-and-fro")[ABOUT.burst - 1]
     assert len(said("session quiet: stop")) == 1
 
 
