@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_budget import semconv
 from otel_budget.ledger.failure import Failure, Place
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.ledger.shares import split
 from otel_budget.model.verdict import LimitStatus, Verdict
 from otel_budget.policy.effect import NO_EFFECT, Effect, effect_of
 from otel_budget.publish.orders import OrderRefusedError
@@ -112,6 +113,8 @@ class Step:
     """Archived runs that were deleted since then for want of room."""
     storage_size: int = 0
     """Bytes of the storage's file and its log."""
+    rest: Reading | None = None
+    """What of the reading is for a next step: runs that are new, and too many for one."""
     failures: tuple[Failure, ...] = ()
     """What went wrong with single runs as this program failed at them."""
 
@@ -178,7 +181,9 @@ class Book:
         # Before anything that takes time: a long step is no clock that was set.
         ahead = 0.0 if self._wall is None else self._wall() - now
         self._ledger.adds_restarts = rules.adds_restarts
+        rest = None
         if reading is not None:
+            reading, rest = split(reading, self._ledger.accounts)
             self._ledger.bind(reading.bindings)
             self._adopt_archived(reading, now)
             self._ledger.apply(reading)
@@ -224,6 +229,7 @@ class Book:
             unkept=self._store.unkept,
             storage_size=self._store.size,
             failures=self._take_failures(),
+            rest=rest,
         )
 
     def order(
@@ -319,7 +325,8 @@ class Book:
     def _judge(self, rules: Rules, now: float, *, every: bool) -> list[Judged]:
         """Judge every run, or those only whose last verdict does not stand any more."""
         judged: list[Judged] = []
-        newest = self._ledger.whereabouts.readings
+        where = self._ledger.whereabouts
+        newest = where.readings
         failing = self._failing
         for session_id, account in self._ledger.accounts.items():
             before = self._published.get(session_id)
@@ -328,6 +335,8 @@ class Book:
                 continue
             try:
                 missing = account.shown_in != newest and account.ended_at is None
+                if missing and account.vanished_at is not None:
+                    missing = where.is_followed(session_id)
                 if every or missing or before is None or not before.stands(account, now):
                     balance = self._ledger.balance(account, now, rules.ceilings)
                     if balance.active is not None:

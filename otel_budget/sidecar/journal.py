@@ -201,6 +201,8 @@ class Journal:
         self._flagged: set[tuple[str, str]] = set()
         """What was told of which session."""
         self._crowded = Notices(logger, "targets show more runs than they may")
+        self._waits = False
+        """Whether new runs waited for the next reading."""
 
     def exchanged(self) -> None:
         """Take note that from now on another configuration is read from."""
@@ -263,6 +265,17 @@ class Journal:
         ):  # fmt: skip
             self._lines[many].say(logging.INFO, lines, self._seen_at)
 
+    def waiting(self, rest: Reading | None) -> None:
+        """Tell that new runs were not judged before the next reading: once, until none wait."""
+        if rest is not None and not self._waits:
+            targets = {one_line(session.target) for session in rest.sessions}
+            logger.warning(
+                "more new runs are shown than can begin between two readings: some of %s are not "
+                "judged yet; runs that are known, and those of other targets, do not wait for them",
+                some(sorted(targets), ", "),
+            )  # fmt: skip
+        self._waits = rest is not None
+
     def absent(self, seconds: float, now: float) -> None:
         """Tell that this process did not run for so long."""
         lately = now - self._absence_said_at < _ABSENT_EVERY
@@ -289,7 +302,8 @@ class Journal:
         """Tell what is strange about a run: once, for as long as it is known."""
         new = {(f"{f.kind} {f.what}", f.session_id): f for f in step.flags}
         new = {key: flag for key, flag in new.items() if key not in self._flagged}
-        self._flagged = {key for key in (*self._flagged, *new) if key[1] not in step.forgotten}
+        forgotten = set(step.forgotten)
+        self._flagged = {key for key in (*self._flagged, *new) if key[1] not in forgotten}
         for kind, (words, _) in _FLAGGED.items():
             told = {
                 f"{flag.session_id} {flag.what}".rstrip(): f"session {flag.session_id}: "

@@ -44,7 +44,8 @@ class Judged:
         """Judge a run as of ``now``. before: its last verdict, whose renewal falls due."""
         verdict = judge_balance(balance, rules, now)
         judged = cls(verdict)
-        if balance.orders or verdict.status is LimitStatus.INCONCLUSIVE:
+        vanished = verdict.run_state == semconv.VANISHED
+        if balance.orders or (verdict.status is LimitStatus.INCONCLUSIVE and not vanished):
             return judged
         due_at = now + rules.lease * RENEW_AFTER
         if before is None:
@@ -56,6 +57,12 @@ class Judged:
             due_at = min(due_at, now + float(min(rests)))
         judged.account, judged.revision, judged.due_at = account, account.revision, due_at
         judged.silence = math.inf if balance.ended else stale_after(balance, rules)
+        if vanished:  # nothing comes of it any more: only time goes by
+            stale_in = judged.silence - balance.silent_for + balance.unheard_for
+            turns = (now + stale_in, now + stale_in + rules.hold)
+            due = [math.nextafter(turn, math.inf) for turn in turns if turn >= now]
+            judged.due_at = min(due_at, *due, math.inf)
+            judged.silence = math.inf
         return judged
 
     def stands(self, account: Account, now: float) -> bool:

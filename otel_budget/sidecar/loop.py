@@ -20,6 +20,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from otel_budget.ledger.shares import BEGIN_AT_ONCE
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
 from otel_budget.publish.nudge import Nudged
@@ -260,9 +261,19 @@ class Loop:
             self._late = None
 
     async def judge(self, reading: Reading | None) -> None:
-        """Account for a reading, judge every run and publish; without a reading only judge."""
+        """Account for a reading, judge every run and publish; without a reading only judge.
+
+        Of more new runs than one step begins the rest follows, until the next reading is due;
+        others have their turn in between.
+        """
+        until = self._clock() + self.settings.interval
         async with self._judging:
-            await self._judge(reading)
+            rest = await self._judge(reading)
+        while rest is not None and self._clock() < until and not self._stopping.is_set():
+            async with self._judging:
+                rest = await self._judge(rest)
+        if reading is not None and reading.asked is None:
+            self._journal.waiting(rest)
 
     async def nudge(self, session_id: str) -> Nudged:
         """Read one run now, whatever the time, and judge it."""
@@ -342,7 +353,8 @@ class Loop:
             self._limit = self._step_began_at = None
         raise _GaveUpError
 
-    async def _judge(self, reading: Reading | None) -> None:
+    async def _judge(self, reading: Reading | None) -> Reading | None:
+        """Do a step; return what of the reading is left for another one that is worth it."""
         now = self._begin_step()
         settings = self.settings
         whole = reading is not None and reading.asked is None
@@ -358,14 +370,14 @@ class Loop:
         except NOT_STORED as exc:
             self._journal.not_stored(exc)
             self._telemetry.tick_failed()
-            return
+            return None
         except _GaveUpError:
-            return
+            return None
         except Exception:
             # Whatever it was, the runs out there still want to be judged at the next tick.
             logger.exception("this tick failed; no verdict was published")
             self._telemetry.tick_failed()
-            return
+            return None
         finally:
             self._missed.note_step(now, settings.interval)
         if reading is not None and whole and reading.read:
@@ -373,6 +385,8 @@ class Loop:
         if reading is None or whole:
             self._judged_at = now
         self._hand_out(step)
+        # Where hardly any could begin, their targets have too many already.
+        return step.rest if 2 * len(step.news.begun) >= BEGIN_AT_ONCE else None
 
     def _hand_out(self, step: Step) -> None:
         self._hub.publish(step.judged, step.forgotten)

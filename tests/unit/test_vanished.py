@@ -153,6 +153,24 @@ def test_a_run_that_vanished_is_forgotten_once_what_follows_the_hold_was_long_pu
     assert again.resources[semconv.TOKENS].used == 500
 
 
+def test_a_run_that_vanished_is_judged_again_when_time_changes_its_verdict_and_not_at_each_tick(
+    parts: Sidecar,
+) -> None:
+    """A target may have shown thousands: they cost the others nothing."""
+    rules = replace(RULES, lease=6000.0)
+    judged = []
+    for at in range(31, 160):
+        gone = shown(at=START + at, targets=[OTHER])
+        done = parts.book.step(gone, rules, 3600.0, START + at)
+        judged += [(at, one.status, one.action) for one in done.judged]
+    assert judged == [
+        (31, LimitStatus.OK, Action.CONTINUE),  # the rules are others
+        (35, LimitStatus.OK, Action.CONTINUE),  # by the shorter lease of the ones before
+        (76, LimitStatus.INCONCLUSIVE, Action.CONTINUE),  # 45 s after the last sample
+        (136, LimitStatus.INCONCLUSIVE, Action.STOP),  # 60 s of hold after that
+    ]
+
+
 def test_a_sidecar_that_was_away_finds_what_vanished_meanwhile(
     parts: Sidecar, tmp_path: Path
 ) -> None:
