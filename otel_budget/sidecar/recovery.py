@@ -16,7 +16,7 @@ from otel_budget.model.order import NO_ORDERS, Orders
 from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from otel_budget.model.order import Order
     from otel_budget.model.usage import Number
@@ -64,6 +64,25 @@ def recovered(
     if verdict.run_state in semconv.ENDED_STATES:
         account.ended_at = verdict.data_at or verdict.evaluated_at
     return account
+
+
+def raised(accounts: Iterable[Account], verdicts: Iterable[Verdict]) -> list[Account]:
+    """Return, and raise to what their last verdicts say, accounts of which the newest row was lost.
+
+    Both are written in one commit: an account that knows of less is older than its verdict.
+    """
+    known = {(v.session_id, v.started_at): v.resources for v in verdicts}
+    behind = []
+    for account in accounts:
+        states, totals = known.get((account.session_id, account.started_at), {}), account.totals()
+        said = {name: states[name].used for name in COUNTED if name in states}
+        more = {name: used for name, used in said.items() if used > totals.get(name, 0)}
+        if more:
+            account.floor |= more
+            account.unsure = {**account.unsure, **_SOME}
+            account.forget_sums()
+            behind.append(account)
+    return behind
 
 
 def _began_at(started_at: float | None, now: float, verdict: Verdict | None) -> float:

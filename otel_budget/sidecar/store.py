@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from otel_budget.sidecar.archive import ARCHIVE_SIZE, Age, Archive
 from otel_budget.sidecar.clock import CLOCK_SET, Boot, move
 from otel_budget.sidecar.last_commit import LastCommit
-from otel_budget.sidecar.recovery import recovered
+from otel_budget.sidecar.recovery import raised, recovered
 from otel_budget.sidecar.rescue import newer_than, put_in, state_after
 from otel_budget.sidecar.salvage import Salvaged, salvaged
 from otel_budget.sidecar.storage_access import Storage, open_storage
@@ -37,6 +37,7 @@ from otel_budget.sidecar.storage_rows import (
 )
 from otel_budget.sidecar.storage_state import State, read_state, write_state
 from otel_budget.sidecar.storage_writes import Writer
+from otel_budget.sources.notices import one_line, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -247,6 +248,19 @@ class Store:
         self._state = state_after(found, self._state)
         put_in(self._db, self._writer, found, self._state, self._time(), live=live)
 
+    def raise_to_verdicts(self, restored: Restored) -> None:
+        """Raise runs to what was published of them, after damage that may have cost newer rows."""
+        behind = raised(restored.accounts, restored.verdicts)
+        if not behind:
+            return
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._writer.accounts(behind, self._state.commit)
+        logger.error(
+            "storage: the newest rows of %d runs were lost: each has used at least what its last "
+            "verdict said: %s", len(behind), some([one_line(a.session_id) for a in behind], ", "),
+        )  # fmt: skip
+
     def take_back(self, log: bytes) -> bool:
         """Write what was in the end of a log that SQLite could not read; tell if there was any."""
         found, known = salvaged(self._storage.path, log), self._state
@@ -332,6 +346,7 @@ def open_store(
     store, _ = _opened(path, time, archive_size, boot)
     store.take_over(found, live=True)
     restored = store.load()
+    store.raise_to_verdicts(restored)
     store.mind_clock(restored.accounts)
     logger.error(
         "storage %s is damaged (%s): set aside as %s. Of it %d runs could be read, %d of them "
@@ -352,6 +367,7 @@ def _opened(
         restored = store.load()
         if storage.lost_log and store.take_back(storage.lost_log):
             restored = store.load()
+            store.raise_to_verdicts(restored)
         store.mind_clock(restored.accounts)
     except BaseException:
         storage.close()

@@ -204,3 +204,25 @@ def test_the_newest_of_several_copies_of_a_row_counts(
     }
     assert live == truth
     assert [key.session_id for key, row in found.accounts.items() if row[2]] == ["run-100"]
+
+
+def test_a_run_whose_newest_row_was_lost_has_used_what_its_last_verdict_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once it is damaged only: an account that is whole may know of less than its verdict."""
+    said = [verdict(f"run-{n}", 1, tokens=5000, started_at=START) for n in range(2)]
+    store, _ = opened(tmp_path)
+    store.commit(Changes(1, [run(0, 70), run(1, 5000)], [], said))
+    store.close()
+    store, restored = opened(tmp_path)
+    assert use(restored) == {"run-0": 70, "run-1": 5000}
+    store.raise_to_verdicts(restored)
+    assert "the newest rows of 1 runs were lost" in caplog.text
+    store.close()
+    store, restored = opened(tmp_path)
+    assert use(restored) == {"run-0": 5000, "run-1": 5000}
+    assert {a.session_id: bool(a.doubt.at_least) for a in restored.accounts} == {
+        "run-0": True,
+        "run-1": False,
+    }
+    store.close()
