@@ -40,10 +40,12 @@ def completed(account: Account | None, reading: SessionReading) -> tuple[Session
         resources = {resource for resource, _ in reading.counters}
         return reading, _says_all_limits(facts) and account.totals().keys() <= resources
     incarnation = max(seen, key=lambda one: one.place)
-    series = incarnation.views[reading.target].known_series()
-    lost = series.keys() - reading.counters.keys()
+    view = incarnation.views[reading.target]
+    lost = view.known_series().keys() - reading.counters.keys()
     if lost:
-        reading = reading._replace(counters={**series, **reading.counters})
+        # What a copy showed at the same time, and was less, is no drop later on.
+        known = {key: view.series[key].last for key in lost if key in view.series}
+        reading = reading._replace(counters={**known, **reading.counters})
     return reading, not lost and _states_as_much(facts, incarnation.facts)
 
 

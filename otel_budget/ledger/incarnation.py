@@ -33,9 +33,12 @@ _FARTHEST_AHEAD = 86_400.0
 JITTER = 1.0
 
 
-def lies_ahead(start: float | None, reading: SessionReading) -> bool:
-    """Tell whether a start time cannot be: clocks may differ by hours, not by days."""
-    return start is not None and start > reading.sampled_at + _FARTHEST_AHEAD
+def cannot_be(start: float | None, reading: SessionReading) -> bool:
+    """Tell whether a start time cannot be: clocks may differ by hours, not by days.
+
+    0 is how an exporter shows that it knows none.
+    """
+    return start is not None and (start == 0 or start > reading.sampled_at + _FARTHEST_AHEAD)
 
 
 class Taken(NamedTuple):

@@ -23,7 +23,7 @@ from otel_budget.ledger.arrivals import KEEP_ENDED, Arrivals
 from otel_budget.ledger.completeness import completed
 from otel_budget.ledger.failure import Failure, Place
 from otel_budget.ledger.flag import Flag, Kind
-from otel_budget.ledger.incarnation import COUNTED, lies_ahead
+from otel_budget.ledger.incarnation import COUNTED, cannot_be
 from otel_budget.ledger.owners import carries, has_owner, has_stranger, is_free, leave_out
 from otel_budget.ledger.progress import used_at_progress
 from otel_budget.ledger.restarts import NO_RESTARTS, restarts_after
@@ -266,8 +266,8 @@ class Ledger:
         if account is not None and self._mixed and reading.session_id in self._mixed:
             account = self._freed(account, reading, of)
         start = reading.facts.started_at
-        if (account is None or start != account.started_at) and lies_ahead(start, reading):
-            ahead, start = True, None
+        if (account is None or start != account.started_at) and cannot_be(start, reading):
+            ahead, start = bool(start), None
             reading = reading._replace(facts=reading.facts._replace(started_at=None))
         else:
             ahead = False

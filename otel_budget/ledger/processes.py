@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget.ledger.flag import Kind
-from otel_budget.ledger.incarnation import Incarnation, lies_ahead, totals_of
+from otel_budget.ledger.incarnation import Incarnation, cannot_be, totals_of
 from otel_budget.ledger.runs import has_ended
 from otel_budget.model.reading import plain_target
 
@@ -36,7 +36,7 @@ def incarnation_of(
 def _found(account: Account, reading: SessionReading, *, confirmed: bool) -> Incarnation | None:
     started_at, target = reading.facts.incarnation_at, reading.target
     nameless, key = f"t:{reading.process or target}", f"i:{started_at!r}"
-    if key not in account.incarnations and lies_ahead(started_at, reading):
+    if key not in account.incarnations and cannot_be(started_at, reading):
         started_at = None
     if started_at is None:
         key = nameless

@@ -93,7 +93,7 @@ _FLAGGED: Final = {
             "it begins again and again: {said} took each other's place and none of them "
             "was seen to complete (seen at {at}). Each begins at 0, so a limit holds for each and "
             "not for all of them. Is it restarted by a supervisor? Have that stop, or resume the "
-            "run, which goes on with its use"
+            "run, which goes on with its use, or have the use add up (on_restart: add)"
         ),
         "sessions begin again and again",
     ),
