@@ -11,6 +11,8 @@ from otel_budget.errors import OtelBudgetError
 
 #: Bytes that have arrived and wait to be read, beyond which the other side has to wait.
 _MOST_UNREAD: Final = 131_072
+#: Interim answers before the one that was asked for; each takes time in which no other has a turn.
+_MOST_INTERIM: Final = 100
 #: Bytes of the head of an answer.
 _LONGEST_HEAD: Final = 102_400
 
@@ -99,7 +101,7 @@ class Connection:
         data = (data or b"") + (self._http.send(h11.EndOfMessage()) or b"")
         self.received = 0
         self._wire.transport.write(data)
-        while True:
+        for _ in range(_MOST_INTERIM):
             try:
                 event = await self.next_event()
             except (ConnectionError, h11.RemoteProtocolError) as exc:
@@ -108,6 +110,7 @@ class Connection:
                 raise HungUpError("the connection was closed before it was answered") from exc
             if isinstance(event, h11.Response):
                 return event
+        raise h11.RemoteProtocolError(f"more than {_MOST_INTERIM} interim answers (HTTP 1xx)")
 
     async def next_event(self) -> object:
         """Return what comes next of an answer, as h11 names it.

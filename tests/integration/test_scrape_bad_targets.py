@@ -47,6 +47,12 @@ def fifty_megabytes(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(b"# nothing but comments\n" * 43_690)
 
 
+def only_interim_answers(connection: socket.socket, over: threading.Event) -> None:
+    """Say again and again that the answer is about to come."""
+    while not over.is_set():
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+
 def closes_mid_body(connection: socket.socket, over: threading.Event) -> None:
     """Promise more than is sent."""
     body = EVIL.encode()
@@ -103,6 +109,10 @@ BAD = {
     "an endless line": (respond(b'a{b="' + b"\\" * 20_000 + b'"} 1\n'), "characters"),
     "never answers": (never_answers, "no complete answer within 0.6 s"),
     "one byte now and then": (a_byte_now_and_then, "no complete answer within 0.6 s"),
+    "interim answers without end": (
+        only_interim_answers,
+        "its answer is no HTTP/1.1, or not all of one",
+    ),
     "closes mid body": (closes_mid_body, "its answer is no HTTP/1.1, or not all of one"),
     "closes mid line": (closes_mid_line, "in the middle of a line"),
     "a redirect": (
