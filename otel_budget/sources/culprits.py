@@ -4,12 +4,16 @@ A server refuses a query as a whole, be it for the series of a single target: mo
 may look at, or than may be in an answer, or with labels that take no end. Then it is asked which
 targets there are, and by halves of them who it is. Those are left out, their runs are in doubt, and
 now and then it is tried again with all.
+
+One that has so many that the answer to all takes too long is told by their number.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import statistics
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 
     from otel_budget.sources.query import Point
 
-    #: Gives a row for each target, with job and instance; None if that failed.
+    #: Gives the number of samples of each target, by job and instance; None if that failed.
     Places = Callable[[], Awaitable[Iterable[Point] | None]]
     #: Tells whether the server answers for what matches further matchers.
     Answers = Callable[[Sequence[str]], Awaitable[bool]]
@@ -31,6 +35,8 @@ _MOST: Final = 8
 _QUERIES: Final = 64
 #: Parts that are asked for first, of so many instances at least.
 _PARTS, _TOGETHER = 16, 100
+#: Times the usual number of samples from which a target has too many of them.
+_MANY: Final = 10
 #: Seconds until it is tried again with all, and until it is looked again after nobody was found.
 AGAIN: Final = 60.0
 
@@ -63,8 +69,10 @@ class Culprits:
         """Return who is to be left out."""
         return self.known if now < self.known.until else self.nobody
 
-    async def find(self, why: str, now: float, places: Places, answers: Answers) -> LeftOut:
-        """Find out who it is. why: what the server said to all.
+    async def find(
+        self, why: str, now: float, places: Places, answers: Answers, *, slow: bool = False
+    ) -> LeftOut:
+        """Find out who it is. why: what the server said to all; slow: that takes it too long.
 
         Not again within a minute if nobody was found.
         """
@@ -72,11 +80,18 @@ class Culprits:
             return self.nobody
         self._looked_at = now
         jobs: dict[str, set[str]] = {}
+        series = Counter[str]()
         for point in await places() or ():
-            jobs.setdefault(point.labels.get(INSTANCE, ""), set()).add(point.labels.get("job", ""))
+            name = point.labels.get(INSTANCE, "")
+            jobs.setdefault(name, set()).add(point.labels.get("job", ""))
+            series[name] += int(point.value) if math.isfinite(point.value) else 0
         found = self.known.instances
         if not found or not await answers(without(found)):
-            found = await find(sorted(jobs), lambda some: answers((only(some),)))
+            if slow:
+                found = outstanding(series)
+                found = found if found and await answers(without(found)) else ()
+            else:
+                found = await find(sorted(jobs), lambda some: answers((only(some),)))
         if not found:
             return self.nobody
         self._looked_at = -math.inf
@@ -92,6 +107,12 @@ def only(instances: Collection[str]) -> str:
 def without(instances: Collection[str]) -> tuple[str, ...]:
     """Return the matchers for all others; none if there are none to leave out."""
     return (f'{INSTANCE}!~"{_either(instances)}"',) if instances else ()
+
+
+def outstanding(series: Counter[str]) -> tuple[str, ...]:
+    """Return the instances with far more samples than most have."""
+    usual = statistics.median_low(series.values()) if series else 0
+    return tuple(name for name, many in series.most_common(_MOST) if many > _MANY * usual)
 
 
 async def find(instances: Sequence[str], works: Works) -> tuple[str, ...]:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ _REFUSALS: Final = frozenset(
         HTTPStatus.INTERNAL_SERVER_ERROR,
     }
 )
+#: And that they gave up on it; with 503, as for much else.
+_TIMED_OUT: Final = re.compile(rb'"errorType"\s*:\s*"timeout"')
 _HERE: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -73,6 +76,10 @@ class FetchError(OtelBudgetError):
 
 class RefusedError(FetchError):
     """Say that what was asked for cannot be answered: less of it may be."""
+
+
+class SlowError(FetchError):
+    """Say that the answer takes too long: less of it may not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +153,7 @@ class Fetcher:
             async with asyncio.timeout(self._seconds):
                 return await self._ask(place, context, request, body)
         except TimeoutError as exc:
-            raise FetchError(f"no complete answer within {self._seconds:g} s") from exc
+            raise SlowError(f"no complete answer within {self._seconds:g} s") from exc
         except h11.LocalProtocolError as exc:
             # Its message may quote a header, and with it a credential.
             raise FetchError("the request could not be sent: check its headers") from exc
@@ -207,6 +214,8 @@ class Fetcher:
         words = one_line(body.decode("utf-8", "replace"))
         kind = ", ".join(_values(head, "content-type")) or "no type"
         refusal = RefusedError if answer.status_code in _REFUSALS else FetchError
+        if _TIMED_OUT.search(body):
+            refusal = SlowError
         return refusal(
             one_line(f"{said}: {words}" if words else said),
             one_line(f"{said} ({kind}, {len(body):,} bytes)"),

@@ -29,7 +29,7 @@ from otel_budget.sources.answers import SessionAnswers
 from otel_budget.sources.bound import Unmatched, bindings_of, others_only
 from otel_budget.sources.culprits import Culprits, without
 from otel_budget.sources.dates import Dates
-from otel_budget.sources.fetch import Access, Fetcher, FetchError, RefusedError
+from otel_budget.sources.fetch import Access, Fetcher, FetchError, RefusedError, SlowError
 from otel_budget.sources.notices import Notices
 from otel_budget.sources.query import AnswerError, QueryRefusedError, parse_answer
 from otel_budget.sources.selection import Selection
@@ -103,6 +103,8 @@ class PrometheusSource:
             "nocache": "1",
         }
         self._culprits = Culprits()
+        self._was_slow = False
+        """Whether the answer to the last query took too long."""
         self._answers = SessionAnswers(settings.preset, settings.replica_labels)
         self._threads = Workers("answers")
         self._looking: asyncio.Task[str] | None = None
@@ -162,12 +164,17 @@ class PrometheusSource:
         left_out = self._culprits.left_out(self._clock())
         try:
             reading = await self._read(without(left_out.instances))
-        except (RefusedError, QueryRefusedError) as exc:
-            left_out = await self._find_culprits(str(exc))
+        except (RefusedError, QueryRefusedError, SlowError) as exc:
+            slow = isinstance(exc, SlowError)
+            # Once may be the server's own trouble.
+            was_slow, self._was_slow = self._was_slow, slow
+            if slow and not (was_slow or self._culprits.known.instances):
+                raise
+            left_out = await self._find_culprits(str(exc), slow=slow)
             if not left_out.instances:
                 raise
             reading = await self._read(without(left_out.instances))
-        self._culprits.known = left_out
+        self._culprits.known, self._was_slow = left_out, False
         problems = [
             Problem(
                 target, Reason.SOURCE_ERROR, f"{self._url} cannot answer for it: {left_out.why}"
@@ -176,13 +183,14 @@ class PrometheusSource:
         ]
         return replace(reading, problems=(*reading.problems, *problems))
 
-    async def _find_culprits(self, why: str) -> LeftOut:
+    async def _find_culprits(self, why: str, *, slow: bool) -> LeftOut:
         """Find out for which targets the server cannot answer, and why not."""
-        places = promql.places(self._settings.matchers, self._settings.preset)
+        matchers, preset = self._settings.matchers, self._settings.preset
+        places = promql.sizes(matchers) if slow else promql.places(matchers, preset)
         try:
             async with asyncio.timeout(self._settings.timeout):
                 return await self._culprits.find(
-                    why, self._clock(), lambda: self._probe(places), self._is_answered
+                    why, self._clock(), lambda: self._probe(places), self._is_answered, slow=slow
                 )
         except TimeoutError:
             return self._culprits.nobody
@@ -194,7 +202,7 @@ class PrometheusSource:
             answer = await self._fetcher.fetch(
                 self._url, self._settings.access, accept="application/json", form=form
             )
-        except RefusedError:
+        except (RefusedError, SlowError):
             return False
         return _ERROR.match(answer.body) is None
 

@@ -35,6 +35,14 @@ def places(matchers: Sequence[str], preset: Preset | None) -> str:
     return f"count by (job, {INSTANCE}) ({series(matchers, preset)})"
 
 
+def sizes(matchers: Sequence[str]) -> str:
+    """Return the query for how many samples each target shows; cheap, however many those are.
+
+    The server keeps it of each of its targets, as it does ``up``.
+    """
+    return f"max by (job, {INSTANCE}) (scrape_samples_scraped{{{','.join(matchers)}}})"
+
+
 def series(matchers: Sequence[str], preset: Preset | None, more: Sequence[str] = ()) -> str:
     """Return the selector of the raw series."""
     needed = NEEDED if preset is None else preset.counted

@@ -35,6 +35,8 @@ class Server:
         self.bad: set[str] = set()
         self.refusal: tuple[int, dict[str, Any]] = (422, {"errorType": "execution", "error": "no"})
         self.asked = 0
+        self.series: dict[str, float] = {}
+        """Instance to the number of its series, where it has more than the others."""
 
     def answer(self, _path: str, form: bytes) -> tuple[int, bytes]:
         """Answer, as far as the matchers on the instance select."""
@@ -45,8 +47,8 @@ class Server:
         if found is not None:
             pattern = re.compile(found[2].replace("\\\\", "\\"))
             chosen = [i for i in chosen if bool(pattern.fullmatch(i)) == (found[1] == "=~")]
-        if query.startswith("count by"):
-            rows = [({"job": JOB, "instance": i}, 1.0) for i in chosen]
+        if query.startswith(("count by", "max by")):
+            rows = [({"job": JOB, "instance": i}, self.series.get(i, 40.0)) for i in chosen]
         elif self.bad & set(chosen):
             status, body = self.refusal
             return status, json.dumps({"status": "error", **body}).encode()
@@ -111,6 +113,48 @@ def test_a_target_for_which_the_query_is_refused_costs_its_own_runs(refusal: str
     balances = {known.session_id: known for known in ledger.balances(now[0])}
     assert balances[f"run-{bad}"].trouble is Reason.SOURCE_ERROR
     assert [known.trouble for known in balances.values()].count(None) == 19
+
+
+SLOW = (503, {"errorType": "timeout", "error": "query timed out in query execution"})
+
+
+def left_out(server: Server, steps: str) -> list[set[str]]:
+    """Read once for each step, with the server slow where it is an ``s``; return what is in doubt.
+
+    Steps are a minute apart where there is a space.
+    """
+    bad, now = set(server.bad), [1000.0]
+
+    async def doubted() -> list[set[str]]:
+        found, source = [], PrometheusSource(PrometheusSettings(url), lambda: now[0])
+        for step in steps:
+            now[0] += AGAIN if step == " " else 1
+            if step != " ":
+                server.bad = bad if step == "s" else set()
+                found.append({problem.target for problem in (await source.read()).problems})
+        await source.close()
+        return found
+
+    with serving(server.answer) as url:
+        return asyncio.run(doubted())
+
+
+def test_a_target_that_makes_the_answer_to_all_too_slow_costs_its_own_runs() -> None:
+    """Told by its number of series; once may be the server's own trouble."""
+    server, bad = Server(), "10.0.0.13:9464"
+    server.refusal, server.bad, server.series = SLOW, {bad}, {bad: 600_000}
+    named = {f"{JOB}/{bad}"}
+    found = left_out(server, "gsgsss s g")
+    assert found == [set(), {""}, set(), {""}, named, named, named, set()]
+
+
+def test_a_server_that_is_slow_for_all_has_nobody_left_out() -> None:
+    """None has far more series than the others, or it is not that one."""
+    server = Server()
+    server.refusal, server.bad = SLOW, {server.instances[3]}
+    assert left_out(server, "ssss") == [{""}] * 4
+    server.series = {server.instances[5]: 600_000}
+    assert left_out(server, "ssss") == [{""}] * 4
 
 
 def test_a_server_that_refuses_everything_is_an_error_of_the_source() -> None:
