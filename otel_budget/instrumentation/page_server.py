@@ -74,11 +74,13 @@ class PageServer(WSGIServer):
             self.socket.settimeout(0)
             self._ready.register(self.socket, selectors.EVENT_READ)
             while not self._over.is_set():
-                for key, _ in self._ready.select(poll_interval):
-                    if key.fileobj is self.socket:
-                        self._accept()
-                    else:
+                ready = [key for key, _ in self._ready.select(poll_interval)]
+                # Those that speak first: a new connection may have to take the place of one.
+                for key in ready:
+                    if key.fileobj is not self.socket:
                         self._begin(key.data)
+                if any(key.fileobj is self.socket for key in ready):
+                    self._accept()
                 self._mind(time.monotonic())
                 self.service_actions()
         finally:
@@ -113,10 +115,11 @@ class PageServer(WSGIServer):
         visit = self._visits.get(connection)
         if visit is not None:
             visit.last_at = time.monotonic() + TAKEN_UP
+            connection.settimeout(TAKEN_UP)
 
     def _accept(self) -> None:
-        while len(self._visits) >= _most():
-            self._drop(self._longest())
+        while len(self._visits) >= _most() and (longest := self._longest()) is not None:
+            self._drop(longest)
         try:
             connection, address = self.socket.accept()
         except (BlockingIOError, ConnectionError):
@@ -125,18 +128,19 @@ class PageServer(WSGIServer):
             logger.debug("/metrics accepts nothing for %g s: %s", _PAUSE, exc)
             self._accept_from = time.monotonic() + _PAUSE
             self._ready.unregister(self.socket)
-            for visit in [v for v in self._visits.values() if not v.saying]:
+            for visit in [v for v in list(self._visits.values()) if not v.saying]:
                 self._drop(visit)
             return
         connection.settimeout(None)
         visit = self._visits[connection] = _Visit(connection, address, time.monotonic())
         self._ready.register(connection, selectors.EVENT_READ, visit)
 
-    def _longest(self) -> _Visit:
+    def _longest(self) -> _Visit | None:
         """Return the connection that goes where there are too many: the first of the silent ones,
         else the first whose time is over.
         """
-        return min(self._visits.values(), key=lambda v: (v.saying, v.last_at))
+        visits = list(self._visits.values())  # threads take theirs out meanwhile
+        return min(visits, key=lambda v: (v.saying, v.last_at), default=None)
 
     def _begin(self, visit: _Visit) -> None:
         """Answer what begins to speak, in a thread."""
@@ -190,6 +194,19 @@ class PageHandler(WSGIRequestHandler):
     """One request; says nothing on stderr."""
 
     timeout = WHOLE
+
+    def setup(self) -> None:
+        """Take a client that does not take its answer up for one that has gone: no traceback."""
+        super().setup()
+        write = self.wfile.write
+
+        def taken_up(data: bytes) -> int:
+            try:
+                return write(data)
+            except TimeoutError as exc:
+                raise BrokenPipeError(str(exc)) from exc
+
+        self.wfile.write = taken_up  # type: ignore[assignment, method-assign] # bytes are all it gets
 
     def parse_request(self) -> bool:
         """Read the head; tell the server when it is there."""

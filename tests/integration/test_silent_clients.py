@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ import pytest
 from otel_budget import ResourceMonitor, serve_metrics
 from otel_budget.instrumentation import page_server
 from otel_budget.instrumentation.endpoint import MetricsEndpoint
+from otel_budget.instrumentation.page_server import PageServer
 from tests.figures import note
 from tests.integration.test_endpoint import nobody_scrapes  # noqa: F401 - used by pytest
 
@@ -164,3 +166,50 @@ def test_a_page_that_listens_everywhere_answers_to_whatever_name_leads_to_it(add
     """A name of a pod, a service or a tunnel, also where it arrives at the loopback address."""
     with serve_metrics(address, 0) as everywhere:
         assert "python_info" in page(everywhere.port, "agents.default.svc:9464")
+
+
+def test_one_that_begins_to_speak_as_its_place_is_needed_does_not_end_the_page(
+    endpoint: MetricsEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are there when the server looks, and it may not answer a connection that it dropped."""
+    going, parked = threading.Event(), threading.Event()
+    going.set()
+
+    def wait(_: PageServer) -> None:
+        if not going.is_set():
+            parked.set()
+            going.wait(5)
+
+    monkeypatch.setattr(page_server, "MOST", 2)
+    monkeypatch.setattr(PageServer, "service_actions", wait)
+    with connected(endpoint.port, 2) as (first, _):
+        time.sleep(0.1)  # they are accepted
+        going.clear()
+        parked.wait(5)
+        with connected(endpoint.port, 1):
+            first.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n")
+            going.set()
+            time.sleep(0.1)
+    with urllib.request.urlopen(endpoint.url, timeout=10) as answer:
+        assert answer.status == 200
+
+
+def test_a_client_that_does_not_take_its_answer_up_is_no_traceback(
+    endpoint: MetricsEndpoint, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is let go like one that hung up."""
+    monkeypatch.setattr(page_server, "TAKEN_UP", 0.1)
+    monkeypatch.setattr(page_server.PageHandler, "timeout", 0.1)
+    endpoint._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    runs = [ResourceMonitor(session_id=f"slow-{number}") for number in range(20)]
+    for run in runs:
+        run.record_operation(1)
+    with closing(socket.socket()) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", endpoint.port))
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(0.1)
+        endpoint._server.wait_answered(5)
+    for run in runs:
+        run.close(timeout=0)
+    assert "Traceback" not in capfd.readouterr().err
