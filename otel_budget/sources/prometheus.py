@@ -30,7 +30,7 @@ from otel_budget.sources.bound import Unmatched, bindings_of, others_only
 from otel_budget.sources.culprits import Culprits, without
 from otel_budget.sources.dates import Dates
 from otel_budget.sources.fetch import Access, Fetcher, FetchError, RefusedError, SlowError
-from otel_budget.sources.notices import Notices
+from otel_budget.sources.notices import Notices, one_line
 from otel_budget.sources.query import AnswerError, QueryRefusedError, parse_answer
 from otel_budget.sources.selection import Selection
 from otel_budget.sources.target_labels import LabelBinding, claimed, labelled, of_place
@@ -177,7 +177,9 @@ class PrometheusSource:
         self._culprits.known, self._was_slow = left_out, False
         problems = [
             Problem(
-                target, Reason.SOURCE_ERROR, f"{self._url} cannot answer for it: {left_out.why}"
+                target,
+                Reason.SOURCE_ERROR,
+                f"{one_line(target)}: {self._url} cannot answer for it: {left_out.why}",
             )
             for target in left_out.targets
         ]

@@ -205,6 +205,7 @@ def test_labels_without_end_at_one_target_of_a_real_prometheus(
     assert [session.session_id for session in reading.sessions] == ["run-2"]
     (problem,) = reading.problems
     assert problem.target == f"{JOB}/{hostile.address}"
+    assert problem.detail.startswith(f"{problem.target}: ")
     assert "larger than 50,000 bytes" in problem.detail
     note(
         "One costs one",
