@@ -8,6 +8,7 @@ in all, within which each target has its share: many targets push out nobody's r
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
@@ -77,6 +78,16 @@ class Arrivals:
         if left < 1:
             self._refuse(session)
         return left >= 1
+
+    def refuse_rest(self, rest: Reading) -> Reading | None:
+        """Refuse what waits of targets that have too many already; return the others, if any."""
+        waiting = []
+        for session in rest.sessions:
+            if session.target in self.crowded:
+                self._refuse(session)
+            else:
+                waiting.append(session)
+        return replace(rest, sessions=tuple(waiting)) if waiting else None
 
     def _refuse(self, session: SessionReading) -> None:
         self.crowded[session.target] = self.crowded.get(session.target, 0) + 1

@@ -134,6 +134,10 @@ class Ledger:
         """Target to the runs of its newest reading that were too many to be let in."""
         return self._arrivals.crowded
 
+    def refuse_rest(self, rest: Reading) -> Reading | None:
+        """Return what waits of a reading that was taken in, without what cannot be let in."""
+        return self._arrivals.refuse_rest(rest)
+
     def apply(self, reading: Reading) -> None:
         """Take in one reading of one source."""
         self.dropped.update(reading.dropped)

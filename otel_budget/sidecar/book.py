@@ -187,6 +187,7 @@ class Book:
             self._ledger.bind(reading.bindings)
             self._adopt_archived(reading, now)
             self._ledger.apply(reading)
+            rest = rest and self._ledger.refuse_rest(rest)
         decided = rules.hold + (rules.stale_after or 0.0) + rules.lease
         self._leaving += self._ledger.forget(now, forget_after, rules.hold, decided)
         self._leaving += self._ledger.superseded

@@ -20,7 +20,6 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otel_budget.ledger.shares import BEGIN_AT_ONCE
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
 from otel_budget.publish.nudge import Nudged
@@ -385,8 +384,7 @@ class Loop:
         if reading is None or whole:
             self._judged_at = now
         self._hand_out(step)
-        # Where hardly any could begin, their targets have too many already.
-        return step.rest if 2 * len(step.news.begun) >= BEGIN_AT_ONCE else None
+        return step.rest
 
     def _hand_out(self, step: Step) -> None:
         self._hub.publish(step.judged, step.forgotten)
