@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_budget")
 
+#: Why there is no sidecar where nobody has asked yet, as in a child that is over at once.
+NOT_YET_ASKED = "it was not asked yet"
+
 
 class Run:
     """Everything of one run but the questions and the counting."""
@@ -283,7 +286,7 @@ class Run:
             engaged = self.engagement
             logger.warning(
                 "session %s: no sidecar: %s; %s",
-                self.record.session_id, self._client.problem if self._client else "",
+                self.record.session_id, (self._client and self._client.problem) or NOT_YET_ASKED,
                 engaged.without if engaged else "",
             )  # fmt: skip
             self._event(semconv.EVENT_SIDECAR_LOST, {})

@@ -27,6 +27,8 @@ from tests.soak.test_soak import IN_TIME, Watch
 SEED = 20_261_129
 #: Runs that the hostile target makes up at each scrape, and those that it goes on with.
 NEW, KEPT = 20, 10
+#: Runs known at a target: the honest one has a hundred, and as many that ended of late.
+LET_IN = 400
 #: Bytes for the archive, and what of them counts as flat.
 ARCHIVE, FLAT_DISK, FLAT_MEMORY = 8_000_000, 8_000_000, 25_000_000
 #: Lines of the log in a third of the time, beyond as many as in the third before.
@@ -106,7 +108,7 @@ def test_honest_runs_beside_a_hostile_target_and_one_that_hangs(tmp_path: Path) 
         bound = {"url": honest.url, "sessions": ["soak-0-*"]}
         targets = [bound, f"{hostile}/metrics", f"http://{hanging}/metrics"]
         config = {
-            "source": {"scrape": {"targets": targets, "interval": "1s", "session_limit": 200}},
+            "source": {"scrape": {"targets": targets, "interval": "1s", "session_limit": LET_IN}},
             "resource_limits": {"max_tokens": LIMIT},
             "verdicts": {"hold": "30s", "forget_after": "2m"},
             "listen": {"address": "127.0.0.1:0"},

@@ -241,6 +241,15 @@ def test_runs_under_a_sidecar_that_never_answered_are_none_of_those(
     assert warnings(caplog) == []
 
 
+def test_why_there_is_no_sidecar_is_said_before_it_was_asked_as_well(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A child of a fork that is over at once."""
+    guided(make)._run._reached(False)
+    (said,) = warnings(caplog)
+    assert "no sidecar: it was not asked yet; the run goes on under its own limits" in said
+
+
 PAGE = Page("http://127.0.0.1:9999/metrics", "127.0.0.1", None, 17)
 
 
