@@ -176,7 +176,7 @@ def _add_sidecar(chosen: _Commands, run: Command) -> None:
     sidecar.add_argument("--config", metavar="FILE", help=whole)
     level = "what to log (info); debug has the lines that the bounds of the log hold back"
     levels = ("debug", "info", "warning", "error")
-    sidecar.add_argument("--log-level", choices=levels, default="info", help=level)
+    sidecar.add_argument("--log-level", choices=levels, help=level)
     source = sidecar.add_argument_group("without a file: where samples come from, one of")
     source.add_argument("--target", action="append", dest="targets", metavar="URL",
                         help="scrape this /metrics; may be given again")  # fmt: skip

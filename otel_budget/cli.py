@@ -250,7 +250,7 @@ def _extra(what: str) -> Iterator[None]:
         raise MissingExtraError(what, "sidecar", package) from exc
 
 
-def _log_to_stderr(level: str) -> None:
+def _log_to_stderr(level: str | None) -> None:
     formatter = logging.Formatter(
         "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
     )
@@ -259,4 +259,5 @@ def _log_to_stderr(level: str) -> None:
     handler.setFormatter(formatter)
     handler.addFilter(LineFilter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("otel_budget").setLevel(level.upper())
+    if level is not None:
+        logging.getLogger("otel_budget").setLevel(level.upper())

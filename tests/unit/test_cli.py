@@ -319,7 +319,7 @@ def test_config_check_of_no_file_exits_2(
 
 
 @pytest.mark.parametrize(
-    ("flags", "level"), [([], logging.INFO), (["--log-level", "debug"], logging.DEBUG)]
+    ("flags", "level"), [([], logging.WARNING), (["--log-level", "debug"], logging.DEBUG)]
 )
 def test_the_sidecar_logs_from_the_level_that_is_asked_for(
     flags: list[str], level: int, monkeypatch: pytest.MonkeyPatch
