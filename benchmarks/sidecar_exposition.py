@@ -12,7 +12,7 @@ from benchmarks.rounds import Contestant, take_turns
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.reading import Reading, SessionFacts, SessionReading
 from otel_budget.policy.judge import Rules, judge_balance
-from otel_budget.sidecar.book import Step
+from otel_budget.sidecar.step import Step
 from otel_budget.sidecar.telemetry import Telemetry
 
 if TYPE_CHECKING:

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_budget import semconv
 from otel_budget.ledger.failure import Failure, Place
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.shares import split
-from otel_budget.model.verdict import LimitStatus, Verdict
-from otel_budget.policy.effect import NO_EFFECT, Effect, effect_of
+from otel_budget.model.verdict import Verdict
+from otel_budget.policy.effect import effect_of
 from otel_budget.publish.orders import OrderRefusedError
 from otel_budget.sidecar.clock import CLOCK_SET, move
 from otel_budget.sidecar.failing import Failing, by_wall, unstorable
 from otel_budget.sidecar.judged import Judged
 from otel_budget.sidecar.recovery import recovered
+from otel_budget.sidecar.step import Change, News, Step
 from otel_budget.sidecar.storage_file import NOT_STORED
 from otel_budget.sidecar.store import Changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from otel_budget.ledger.absences import Spell
     from otel_budget.ledger.account import Account
@@ -40,83 +39,6 @@ logger = logging.getLogger(__name__)
 
 #: Runs that wait to be archived at most, while nothing can be stored.
 _LEAVING_MOST = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A verdict that got a new sequence, and the one before it."""
-
-    before: Verdict | None
-    """None for a run that is judged for the first time."""
-    verdict: Verdict
-
-    @property
-    def is_another_run(self) -> bool:
-        """True if the verdict before, if any, was on another run of the same id."""
-        if self.before is None:
-            return True
-        was, now = self.before.started_at, self.verdict.started_at
-        return was is not None and now is not None and was != now
-
-    @property
-    def became_inconclusive(self) -> bool:
-        """True if the run was not inconclusive before, and is now; vanished ones never are said."""
-        if self.verdict.run_state == semconv.VANISHED:
-            return False
-        was = self.before is not None and self.before.status is LimitStatus.INCONCLUSIVE
-        return self.verdict.status is LimitStatus.INCONCLUSIVE and not was
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """Which runs came and went in one step."""
-
-    begun: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Session ids of runs that were not there before, to where they were seen."""
-    ended: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Session ids of runs that said they are over, to the state they ended in."""
-    vanished: tuple[str, ...] = ()
-    """Session ids of runs that are not there any more, and never said that."""
-    abandoned: tuple[str, ...] = ()
-    """Session ids of runs that are forgotten and never said that either."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What came out of one step."""
-
-    verdicts: tuple[Verdict, ...] = ()
-    """Of every live run, none older than the renewal of its lease."""
-    judged: tuple[Verdict, ...] = ()
-    """Those of them that are of now."""
-    changes: tuple[Change, ...] = ()
-    news: News = News()
-    forgotten: tuple[str, ...] = ()
-    """Session ids that have no verdict any more."""
-    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Reason to number of samples refused since the process began."""
-    flags: tuple[Flag, ...] = ()
-    """What was found strange about runs."""
-    crowded: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Target to the runs it shows that were too many to be let in."""
-    resets: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Reason to number of counter resets since the process began."""
-    effect: Effect = NO_EFFECT
-    """What came of the order that the step took in."""
-    lag: float = 0.0
-    """Seconds by which samples arrive late, steadily: the most of any run."""
-    unreadable_rows: int = 0
-    """Rows of the storage that could not be read since the process began."""
-    renewals: int = 0
-    """How often its file was begun anew since then, as it was gone or damaged."""
-    unkept: int = 0
-    """Archived runs that were deleted since then for want of room."""
-    storage_size: int = 0
-    """Bytes of the storage's file and its log."""
-    rest: Reading | None = None
-    """What of the reading is for a next step: runs that are new, and too many for one."""
-    failures: tuple[Failure, ...] = ()
-    """What went wrong with single runs as this program failed at them."""
 
 
 class Book:

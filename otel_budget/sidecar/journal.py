@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from otel_budget.model.reading import Problem, Reading
     from otel_budget.model.verdict import Verdict
     from otel_budget.policy.effect import Effect
-    from otel_budget.sidecar.book import Change, Step
+    from otel_budget.sidecar.step import Change, Step
     from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)

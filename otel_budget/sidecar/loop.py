@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from otel_budget.policy.effect import Effect
     from otel_budget.policy.judge import Rules
     from otel_budget.publish.hub import Hub
-    from otel_budget.sidecar.book import Book, Step
+    from otel_budget.sidecar.book import Book
+    from otel_budget.sidecar.step import Step
     from otel_budget.sidecar.telemetry import Telemetry
     from otel_budget.sources.base import Clock, Source
 

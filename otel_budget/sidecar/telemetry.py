@@ -27,7 +27,7 @@ from otel_budget.model.verdict import Action, Reason
 from otel_budget.policy.decide import KNOWN, NO_DATA
 from otel_budget.policy.ordered import STOPPED
 from otel_budget.policy.unknown import UNKNOWN_USAGE, UNPRICED
-from otel_budget.sidecar.book import Step
+from otel_budget.sidecar.step import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

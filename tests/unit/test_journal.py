@@ -11,9 +11,9 @@ import pytest
 from otel_budget.ledger.shares import BEGIN_AT_ONCE
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Reason
-from otel_budget.sidecar.book import Step
 from otel_budget.sidecar.journal import NO_RUN_AFTER, Journal
 from otel_budget.sidecar.noticed import Flickering
+from otel_budget.sidecar.step import Step
 from otel_budget.sources.notices import MOST_LINES, one_line
 from tests.sidecar_fixtures import (
     START,

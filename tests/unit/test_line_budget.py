@@ -19,9 +19,9 @@ from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.line_budget import ABOUT, ALL, HEARD, RESERVE, SPEAKER, LineBudget, LineFilter
 from otel_budget.model.reading import Problem, Reading
 from otel_budget.model.verdict import Action, Reason
-from otel_budget.sidecar.book import Change, News, Step
 from otel_budget.sidecar.journal import Journal
 from otel_budget.sidecar.refusals import QUIET, Refusals
+from otel_budget.sidecar.step import Change, News, Step
 from otel_budget.sidecar.telemetry import Telemetry
 from otel_budget.sources.notices import MOST_LINES, Lines, Notices
 from tests.sidecar_fixtures import SteadyClock, verdict
