@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from mirakuru import HTTPExecutor
@@ -45,6 +46,17 @@ def victoria_metrics(
         yield url
 
 
+def asked_of(url: str, form: Any) -> tuple[int, bytes]:
+    """Return the status and the body that a form is answered with: a mapping, or pairs."""
+    asked = urllib.request.Request(url, urllib.parse.urlencode(form).encode())
+    try:
+        with urllib.request.urlopen(asked, timeout=5) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, exc.read()
+
+
 @contextmanager
 def uncached(behind: str) -> Iterator[str]:
     """Serve what a VictoriaMetrics answers, asked in another way each time; yield the URL.
@@ -57,12 +69,7 @@ def uncached(behind: str) -> Iterator[str]:
         pairs = dict(urllib.parse.parse_qsl(form.decode()))
         selector = f'job="{JOB}"'
         pairs["query"] = pairs["query"].replace(selector, f'{selector},asked!="{next(number)}"')
-        asked = urllib.request.Request(behind + path, urllib.parse.urlencode(pairs).encode())
-        try:
-            with urllib.request.urlopen(asked, timeout=5) as response:
-                return response.status, response.read()
-        except urllib.error.HTTPError as exc:
-            return exc.code, exc.read()
+        return asked_of(behind + path, pairs)
 
     with serving(answer) as url:
         yield url

@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from functools import partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.ledger.absences import Absences
 from otel_budget.ledger.account import NOTHING_NEW, Account
 from otel_budget.ledger.active import active_of
 from otel_budget.ledger.arrivals import KEEP_ENDED, Arrivals
+from otel_budget.ledger.balance import Balance
 from otel_budget.ledger.completeness import completed
 from otel_budget.ledger.failure import Failure, Place
 from otel_budget.ledger.flag import Flag, Kind
@@ -30,69 +30,21 @@ from otel_budget.ledger.restarts import NO_RESTARTS, restarts_after
 from otel_budget.ledger.rivals import Rival, are_both_alive, is_newer, is_old, join, replaces
 from otel_budget.ledger.whereabouts import Whereabouts
 from otel_budget.model.bindings import UNBOUND
-from otel_budget.model.doubt import NO_DOUBT, Doubt
-from otel_budget.model.order import NO_ORDERS, Orders
 from otel_budget.model.reading import plain_target
 from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator
 
     from otel_budget.ledger.account import Observed
     from otel_budget.model.bindings import Bindings
-    from otel_budget.model.reading import Reading, SessionFacts, SessionReading
+    from otel_budget.model.reading import Reading, SessionReading
     from otel_budget.model.usage import Number
 
 #: Other runs under one id that are watched at most; each until it was silent for so many seconds.
 _RIVALS_MOST, _RIVALS_KEPT = 8, 600.0
 #: Refusals that are kept in mind so as to be told once.
 _REFUSED_KEPT = 10_000
-
-
-class Balance(NamedTuple):
-    """What one run has used, and how well that is known: all that policy needs."""
-
-    session_id: str
-    started_at: float | None
-    """Unix time at which the run began, as it says; None if it does not."""
-    used: Mapping[str, Number]
-    """Per resource: seconds, tokens, calls, US dollars. Absent is unknown, never 0."""
-    facts: SessionFacts
-    """What the run says of itself: its limits, thresholds, progress, state."""
-    rates: Mapping[str, float]
-    """Per resource, units per second; absent when it is not being spent."""
-    sampled_at: float | None
-    """When the newest sample was taken; None when there is no confirmed one yet."""
-    silent_for: float
-    """Seconds since the newest confirmed sample, whether anybody listened or not."""
-    gap: float
-    """The usual seconds between two samples of this run."""
-    trouble: Reason | None
-    """Why the run's target gave nothing of late; None if it answers."""
-    implausible_for: float | None
-    """Seconds since its samples became implausible; None while they are not."""
-    ended: bool
-    """True when the run itself said that it is over."""
-    listened_for: float = math.inf
-    """Seconds since somebody began to listen: a restarted sidecar has not waited any longer."""
-    doubt: Doubt = NO_DOUBT
-    """What is not known of the use."""
-    orders: Orders = NO_ORDERS
-    """What an operator has ordered, be it that it does not hold any more."""
-    active: float | None = None
-    """Seconds it was active. None: it does not say, or nobody asked."""
-    active_when_heard: float | None = None
-    """The same as of the newest sample."""
-    unheard_for: float = 0.0
-    """Of ``silent_for``, the seconds in which nobody listened: they are not the run's silence."""
-    lag: float = 0.0
-    """Seconds by which the samples of this run arrive late, steadily."""
-    also_started_at: tuple[float, ...] = ()
-    """Start times of other runs of the same id that are counted together with it."""
-    used_at_progress: Mapping[str, Number] = MappingProxyType({})
-    """Per resource, what was used when the run reported its progress; absent is not known."""
-    failing_for: float | None = None
-    """Seconds since its samples cannot be taken in, as we fail at them; None while they can."""
 
 
 class Ledger:

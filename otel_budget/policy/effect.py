@@ -17,7 +17,7 @@ from otel_budget.policy.words import amount
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_budget.ledger.ledger import Balance
+    from otel_budget.ledger.balance import Balance
     from otel_budget.model.order import Order, Orders
     from otel_budget.model.verdict import Verdict
     from otel_budget.policy.evaluate import Bound, Bounds

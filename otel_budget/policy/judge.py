@@ -51,7 +51,7 @@ from otel_budget.policy.words import percent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.ledger.ledger import Balance
+    from otel_budget.ledger.balance import Balance
     from otel_budget.model.reading import SessionFacts
     from otel_budget.model.usage import Number
     from otel_budget.model.verdict import ResourceState

@@ -18,7 +18,7 @@ from otel_budget.publish.hub import RENEW_AFTER
 
 if TYPE_CHECKING:
     from otel_budget.ledger.account import Account
-    from otel_budget.ledger.ledger import Balance
+    from otel_budget.ledger.balance import Balance
     from otel_budget.model.verdict import Verdict
     from otel_budget.policy.judge import Rules
 

@@ -27,7 +27,7 @@ from tests.figures import note
 from tests.http_server import serving
 from tests.processes import SidecarProcess, agent, sidecar, until
 from tests.prometheus_process import JOB, prometheus
-from tests.victoria_metrics_process import uncached, victoria_metrics
+from tests.victoria_metrics_process import asked_of, uncached, victoria_metrics
 
 FOREIGN = Path(__file__).parent.parent / "foreign"
 
@@ -119,12 +119,7 @@ def delayed(behind: str) -> Iterator[str]:
 
     def answer(path: str, form: bytes) -> tuple[int, bytes]:
         pairs = [pair for pair in urllib.parse.parse_qsl(form.decode()) if pair[0] != "nocache"]
-        asked = urllib.request.Request(behind + path, urllib.parse.urlencode(pairs).encode())
-        try:
-            with urllib.request.urlopen(asked, timeout=5) as response:
-                return response.status, response.read()
-        except urllib.error.HTTPError as exc:
-            return exc.code, exc.read()
+        return asked_of(behind + path, pairs)
 
     with serving(answer) as url:
         yield url

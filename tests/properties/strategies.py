@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from otel_budget import semconv
-from otel_budget.ledger.ledger import Balance
+from otel_budget.ledger.balance import Balance
 from otel_budget.model.doubt import Doubt
 from otel_budget.model.reading import SessionFacts
 from otel_budget.model.usage import Number

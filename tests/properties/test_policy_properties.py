@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from otel_budget import semconv, wire
-from otel_budget.ledger.ledger import Balance
+from otel_budget.ledger.balance import Balance
 from otel_budget.model.doubt import NO_DOUBT, Doubt
 from otel_budget.model.usage import Number
 from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict

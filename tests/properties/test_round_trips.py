@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from otel_budget import wire
 from otel_budget.errors import InvalidValueError
-from otel_budget.ledger.ledger import Balance
+from otel_budget.ledger.balance import Balance
 from otel_budget.model.limits import ResourceLimits
 from otel_budget.model.usage import USAGE_KEYS, ResourceUsage
 from otel_budget.model.verdict import Verdict

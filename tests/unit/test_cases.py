@@ -10,9 +10,10 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.ledger import record
+from otel_budget.ledger.balance import Balance
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.incarnation import COUNTED
-from otel_budget.ledger.ledger import Balance, Ledger
+from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.doubt import Doubt
 from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
 from otel_budget.model.usage import Number

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger import record
-from otel_budget.ledger.ledger import Balance, Ledger
+from otel_budget.ledger.balance import Balance
+from otel_budget.ledger.ledger import Ledger
 from otel_budget.model.order import LONGEST, NO_ORDERS, Order, OrderKind, Orders, order_from
 from otel_budget.model.reading import Reading
 from otel_budget.model.verdict import Action, LimitStatus, Reason

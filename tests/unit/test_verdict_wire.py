@@ -12,7 +12,7 @@ import pytest
 
 from otel_budget import wire
 from otel_budget.errors import InvalidValueError
-from otel_budget.ledger.ledger import Balance
+from otel_budget.ledger.balance import Balance
 from otel_budget.model.reading import SessionFacts
 from otel_budget.model.verdict import Action, LimitStatus, Verdict
 from otel_budget.policy.evaluate import bounds_from

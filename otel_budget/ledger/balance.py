@@ -1,0 +1,63 @@
+"""What the ledger tells policy of one run: a value, as of one moment."""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_budget.model.doubt import NO_DOUBT, Doubt
+from otel_budget.model.order import NO_ORDERS, Orders
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_budget.model.reading import SessionFacts
+    from otel_budget.model.usage import Number
+    from otel_budget.model.verdict import Reason
+
+
+class Balance(NamedTuple):
+    """What one run has used, and how well that is known: all that policy needs."""
+
+    session_id: str
+    started_at: float | None
+    """Unix time at which the run began, as it says; None if it does not."""
+    used: Mapping[str, Number]
+    """Per resource: seconds, tokens, calls, US dollars. Absent is unknown, never 0."""
+    facts: SessionFacts
+    """What the run says of itself: its limits, thresholds, progress, state."""
+    rates: Mapping[str, float]
+    """Per resource, units per second; absent when it is not being spent."""
+    sampled_at: float | None
+    """When the newest sample was taken; None when there is no confirmed one yet."""
+    silent_for: float
+    """Seconds since the newest confirmed sample, whether anybody listened or not."""
+    gap: float
+    """The usual seconds between two samples of this run."""
+    trouble: Reason | None
+    """Why the run's target gave nothing of late; None if it answers."""
+    implausible_for: float | None
+    """Seconds since its samples became implausible; None while they are not."""
+    ended: bool
+    """True when the run itself said that it is over."""
+    listened_for: float = math.inf
+    """Seconds since somebody began to listen: a restarted sidecar has not waited any longer."""
+    doubt: Doubt = NO_DOUBT
+    """What is not known of the use."""
+    orders: Orders = NO_ORDERS
+    """What an operator has ordered, be it that it does not hold any more."""
+    active: float | None = None
+    """Seconds it was active. None: it does not say, or nobody asked."""
+    active_when_heard: float | None = None
+    """The same as of the newest sample."""
+    unheard_for: float = 0.0
+    """Of ``silent_for``, the seconds in which nobody listened: they are not the run's silence."""
+    lag: float = 0.0
+    """Seconds by which the samples of this run arrive late, steadily."""
+    also_started_at: tuple[float, ...] = ()
+    """Start times of other runs of the same id that are counted together with it."""
+    used_at_progress: Mapping[str, Number] = MappingProxyType({})
+    """Per resource, what was used when the run reported its progress; absent is not known."""
+    failing_for: float | None = None
+    """Seconds since its samples cannot be taken in, as we fail at them; None while they can."""
