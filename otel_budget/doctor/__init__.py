@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otel_budget.asking import Asker
 from otel_budget.doctor import chain, pages, prometheus, sidecar
 from otel_budget.doctor.finding import State
 from otel_budget.enforcement.address import Credentials, SidecarAddress
+from otel_budget.enforcement.request import Asker
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.endpoint import default_url
 from otel_budget.model import checks

@@ -15,10 +15,10 @@ from opentelemetry.sdk.environment_variables import (
 from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
-from otel_budget.asking import Asker, AskError
 from otel_budget.doctor.finding import broken, ok, warning
 from otel_budget.enforcement.address import Credentials, SidecarAddress
 from otel_budget.enforcement.client import VerdictClient
+from otel_budget.enforcement.request import Asker, AskError
 from otel_budget.errors import ListenError
 from otel_budget.instrumentation.elsewhere import ENV_EXPORTER, asked_for, without_runs
 from otel_budget.instrumentation.endpoint import serve_metrics

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from otel_budget import semconv, wire
-from otel_budget.asking import Asker, AskError
 from otel_budget.doctor.finding import broken, ok, warning
 from otel_budget.enforcement.address import Credentials, SidecarAddress
+from otel_budget.enforcement.request import Asker, AskError
 from otel_budget.errors import InvalidValueError
 from otel_budget.sources.assemble import NEEDED, Assembled, assemble
 from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageReader

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from otel_budget import semconv
-from otel_budget.asking import AskError
 from otel_budget.doctor.finding import broken, ok, warning
+from otel_budget.enforcement.request import AskError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_budget.asking import Asker
     from otel_budget.doctor.finding import Finding
+    from otel_budget.enforcement.request import Asker
 
 #: Seconds. Between the clocks of two machines; and the age of a sample: twice the default interval.
 MOST_SKEW, MOST_AGE = 5.0, 120.0

@@ -12,9 +12,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from otel_budget.cli.main.main import main
 
 from otel_budget import Prices, Verdict
-from otel_budget.cli import main
 from otel_budget.demo import scenario, service, trace
 from otel_budget.demo.screen import bars
 from otel_budget.instrumentation.checkpoint import CheckpointFolder

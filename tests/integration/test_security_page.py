@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from otel_budget.asking import Asker, AskError
 from otel_budget.config.load import from_flags
 from otel_budget.enforcement.address import ENV_TOKEN_FILE, SidecarAddress
+from otel_budget.enforcement.request import Asker, AskError
 from otel_budget.errors import InvalidValueError
 from otel_budget.sidecar.settings import warnings
 from tests.certificates import certificate

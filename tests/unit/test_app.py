@@ -9,13 +9,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+from otel_budget.cli.main.arguments import DEFAULT_SIDECAR
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message
 
 from otel_budget import wire
-from otel_budget.arguments import DEFAULT_SIDECAR
 from otel_budget.model.order import Order, OrderKind, Orders
 from otel_budget.model.verdict import LimitStatus, Verdict
 from otel_budget.policy.effect import Effect

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from otel_budget.cli.main.arguments import ENV_SIDECAR
+from otel_budget.cli.main.main import main
 
 from otel_budget import __version__, wire
-from otel_budget.arguments import ENV_SIDECAR
-from otel_budget.cli import main
 from otel_budget.errors import ConfigFileError
 from otel_budget.model.verdict import Action, LimitStatus
 from tests.raw_server import serve_raw
@@ -198,7 +198,7 @@ def test_check_does_not_go_where_it_is_sent(capsys: pytest.CaptureFixture[str]) 
 def test_check_does_not_read_without_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("otel_budget.asking._LONGEST", 100)
+    monkeypatch.setattr("otel_budget.enforcement.request._LONGEST", 100)
     with answering(200, wire.to_json(verdict()) + " " * 1_000_000) as url:
         assert main(["check", "run-1", "--sidecar", url]) == 4
     assert "does not answer like a sidecar" in capsys.readouterr().err
@@ -303,7 +303,7 @@ def test_a_reload_that_is_asked_for_while_the_sidecar_starts_does_not_end_it(
         assert not heard
         raise ConfigFileError(str(file), "is wrong")
 
-    monkeypatch.setattr("otel_budget.cli._config", hang_up)
+    monkeypatch.setattr("otel_budget.cli.main._config", hang_up)
     try:
         assert main(["sidecar", "--config", str(file)]) == 2
     finally:
@@ -387,7 +387,7 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
     def interrupted(*_args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("otel_budget.asking.Asker.get", interrupted)
+    monkeypatch.setattr("otel_budget.enforcement.request.Asker.get", interrupted)
     assert main(["check", "run-1"]) == 130
 
 

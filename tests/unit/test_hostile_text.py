@@ -12,11 +12,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from otel_budget.cli.main.main import main
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from otel_budget import ResourceMonitor, semconv, wire
-from otel_budget.cli import main
 from otel_budget.errors import InvalidValueError
 from otel_budget.model.order import OrderKind, order_from
 from otel_budget.model.reading import Problem

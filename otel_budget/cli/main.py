@@ -17,8 +17,9 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from otel_budget import __version__, sessions, wire
-from otel_budget.arguments import (
+from otel_budget import __version__, wire
+from otel_budget.cli.main import sessions
+from otel_budget.cli.main.arguments import (
     CONFIG_FLAGS,
     DEFAULT_SIDECAR,
     ENV_SIDECAR,
@@ -32,7 +33,8 @@ from otel_budget.arguments import (
     FLAG_NAMES,
     parser,
 )
-from otel_budget.asking import Asker, AskError
+from otel_budget.cli.main.render.verdict import in_words, printable
+from otel_budget.enforcement.request import Asker, AskError
 from otel_budget.errors import (
     ConfigFileError,
     InvalidConfigError,
@@ -43,13 +45,12 @@ from otel_budget.errors import (
 from otel_budget.line_budget import LineFilter
 from otel_budget.model import checks
 from otel_budget.model.verdict import LimitStatus
-from otel_budget.verdict_words import in_words, printable
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from otel_budget.arguments import Command
+    from otel_budget.cli.main.arguments import Command
     from otel_budget.config.schema import SidecarConfig
     from otel_budget.doctor.finding import Finding
 
@@ -165,8 +166,8 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _read(arguments: argparse.Namespace) -> int:
-    from otel_budget.reading import page_of, report_on
-    from otel_budget.reading_words import in_words
+    from otel_budget.cli.main.page_report import page_of, report_on
+    from otel_budget.cli.main.render.page import in_words
 
     with _extra("reading a URL"):
         page = page_of(arguments.page)
@@ -218,7 +219,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _health(arguments: argparse.Namespace) -> int:
-    from otel_budget import health
+    from otel_budget.cli.main import health
 
     config, listen = arguments.config, None
     if config is None:

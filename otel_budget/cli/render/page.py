@@ -6,14 +6,14 @@ import textwrap
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.cli.main.page_report import NOTHING, SHOWN, money
 from otel_budget.model import preset as roles
-from otel_budget.reading import NOTHING, SHOWN, money
 from otel_budget.sources.notices import one_line, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otel_budget.reading import Report
+    from otel_budget.cli.main.page_report import Report
     from otel_budget.sources.preset import ForeignSession, Ignored
 
 _WIDTH: Final = 80

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from otel_budget import wire
-from otel_budget.asking import Asker, AskError, session_path
+from otel_budget.cli.main.render.verdict import in_words, printable
+from otel_budget.enforcement.request import Asker, AskError, session_path
 from otel_budget.errors import InvalidValueError
 from otel_budget.model import checks
 from otel_budget.model.limits import LIMIT_FIELDS
 from otel_budget.model.order import OrderKind, order_from
 from otel_budget.policy.evaluate import describe
-from otel_budget.verdict_words import in_words, printable
 
 if TYPE_CHECKING:
     import argparse

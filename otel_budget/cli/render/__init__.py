@@ -1,0 +1,1 @@
+"""Values as text for a terminal: nothing in here asks, decides or exits."""
