@@ -21,7 +21,7 @@ from otel_budget import ResourceLimits, ResourceMonitor, serve_metrics
 from otel_budget.enforcement.client import VerdictClient
 
 if TYPE_CHECKING:
-    from otel_budget.model.verdict import Verdict
+    from otel_budget.core.verdict import Verdict
 
 LIMIT = 1_000_000
 _SEED = 20_261_125

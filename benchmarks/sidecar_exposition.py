@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from benchmarks.exposition import ordinary_metrics, series_of
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import Contestant, take_turns
+from otel_budget.core.observation import Reading, SessionFacts, SessionReading
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import Reading, SessionFacts, SessionReading
-from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_balance
 from otel_budget.sidecar.step import Step
 from otel_budget.sidecar.telemetry import Telemetry
 

@@ -20,7 +20,7 @@ from benchmarks.ticking import (
     common_goals,
     measure_all,
 )
-from otel_budget.model.reading import Reading
+from otel_budget.core.observation import Reading
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from benchmarks.machine import resident_mib
 from benchmarks.pages import Fleet
 from benchmarks.report import Goal
 from benchmarks.rounds import steps
-from otel_budget.policy.judge import Rules
+from otel_budget.policy.verdicts import Rules
 from otel_budget.publish.hub import Hub
 from otel_budget.sidecar.book import Book
 from otel_budget.sidecar.loop import Loop, Settings
@@ -28,7 +28,7 @@ from otel_budget.sidecar.wiring import GC_THRESHOLDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from otel_budget.model.reading import Reading
+    from otel_budget.core.observation import Reading
     from otel_budget.sidecar.store import Store
 
 PER_TARGET, BEGAN = 10_000, 2_000_000_000.0

@@ -12,8 +12,11 @@ from otel_budget.agent.orchestrator import (
     RunResult,
 )
 from otel_budget.agent.prices import Prices
+from otel_budget.core.exceeded import BudgetExceeded
+from otel_budget.core.limits import ResourceLimits
+from otel_budget.core.usage import ResourceUsage
+from otel_budget.core.verdict import Action, LimitCheckResult, LimitStatus, Reason, Verdict
 from otel_budget.errors import (
-    BudgetExceeded,
     CheckpointError,
     InvalidValueError,
     NoCheckpointError,
@@ -22,10 +25,7 @@ from otel_budget.errors import (
 from otel_budget.instrumentation.endpoint import serve_metrics, use_registry
 from otel_budget.instrumentation.genai.sampling import RecordingSampler
 from otel_budget.instrumentation.usage_of import usage_of
-from otel_budget.line_budget import LineFilter
-from otel_budget.model.limits import ResourceLimits
-from otel_budget.model.usage import ResourceUsage
-from otel_budget.model.verdict import Action, LimitCheckResult, LimitStatus, Reason, Verdict
+from otel_budget.logs.line_budget import LineFilter
 
 # A call that fails again and again must not fill the log of the program it is made in.
 logging.getLogger("otel_budget").addFilter(LineFilter())

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otel_budget.model.verdict import Verdict
-
 
 class OtelBudgetError(Exception):
     """Stand above every error this project raises. All of them can be sent to another process."""
@@ -42,15 +40,6 @@ class InvalidValueError(OtelBudgetError, ValueError):
             shown = shown[:200] + "…"
         said = sentence or f"{shown} is not allowed; allowed: {allowed}"
         super().__init__(": ".join(part for part in (where, key, said) if part))
-
-
-class BudgetExceeded(OtelBudgetError):  # noqa: N818 - the name is part of the public contract
-    """Say that a run must stop; carries the verdict with all its numbers."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        """Keep the verdict; its message is the error's."""
-        self.verdict = verdict
-        super().__init__(f"session {verdict.session_id!r}: {verdict.message}")
 
 
 class CheckpointError(OtelBudgetError):

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.instrumentation.clock import Clock
 from otel_budget.instrumentation.genai import replay
-from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

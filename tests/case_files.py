@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from otel_budget import semconv
-from otel_budget.config.yaml_file import YamlFile
-from otel_budget.model.usage import Number
+from otel_budget.core.usage import Number
+from otel_budget.files.yaml_file import YamlFile
 
 FOLDER = Path(__file__).parent / "cases"
 

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from otel_budget.line_budget import LineFilter
+from otel_budget.logs.line_budget import LineFilter
 from tests.exposition import Exposition, serve
 from tests.fleet import Fleet
 from tests.fleet import fleet as run_fleet

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
-from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
-from otel_budget.model.verdict import Action, LimitStatus, Reason, ResourceState, Verdict
-from otel_budget.policy.evaluate import bounds_from
-from otel_budget.policy.judge import Rules
+from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.core.verdict import Action, LimitStatus, Reason, ResourceState, Verdict
+from otel_budget.policy.status import bounds_from
+from otel_budget.policy.verdicts import Rules
 from otel_budget.publish.hub import Hub
 from otel_budget.sidecar.book import Book
 from otel_budget.sidecar.loop import Loop, Settings

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.errors import InvalidValueError
-from otel_budget.instrumentation.tally import Amounts
-from otel_budget.model import checks
-from otel_budget.model.extras import (
+from otel_budget.core import validation
+from otel_budget.core.extras import (
     CACHE_WRITE_1H,
     CACHED_KINDS,
     INPUT_KINDS,
     OUTPUT_KINDS,
     checked,
 )
+from otel_budget.errors import InvalidValueError
+from otel_budget.instrumentation.tally import Amounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.model.usage import Number
+    from otel_budget.core.usage import Number
 
 OUTCOMES = ("ok", "error")
 
@@ -47,11 +47,11 @@ def amounts_of(
         raise InvalidValueError("api_call", api_call, "True or False")
     if outcome not in OUTCOMES:
         raise InvalidValueError("outcome", outcome, " or ".join(map(repr, OUTCOMES)))
-    into = 0 if input_tokens is None else checks.count("input_tokens", input_tokens)
-    out = 0 if output_tokens is None else checks.count("output_tokens", output_tokens)
+    into = 0 if input_tokens is None else validation.count("input_tokens", input_tokens)
+    out = 0 if output_tokens is None else validation.count("output_tokens", output_tokens)
     parts_known = input_tokens is not None or output_tokens is not None
-    total = checks.count("input_tokens and output_tokens together", into + out)
-    if tokens is not None and (checks.count("tokens", tokens) or not parts_known):
+    total = validation.count("input_tokens and output_tokens together", into + out)
+    if tokens is not None and (validation.count("tokens", tokens) or not parts_known):
         total = tokens
         _inside("input_tokens and output_tokens together", into + out, "tokens", total)
     cached = written = reasoning = 0
@@ -61,10 +61,10 @@ def amounts_of(
         whole = ("tokens", total - out) if input_tokens is None else ("input_tokens", into)
         _inside("cache_read_tokens and cache_write_tokens together", cached + written, *whole)
     if reasoning_tokens is not None:
-        reasoning = checks.count("reasoning_tokens", reasoning_tokens)
+        reasoning = validation.count("reasoning_tokens", reasoning_tokens)
         whole = ("tokens", total - into) if output_tokens is None else ("output_tokens", out)
         _inside("reasoning_tokens", reasoning, *whole)
-    cost = None if cost_usd is None else checks.money("cost_usd", cost_usd)
+    cost = None if cost_usd is None else validation.money("cost_usd", cost_usd)
     failed, unknown = api_call and outcome == "error", tokens is None and not parts_known
     apart = None
     if extras is not None or service_tier is not None:
@@ -114,7 +114,7 @@ def named(key: str, value: str | None) -> str | None:
 
 
 def _given(key: str, value: int | None) -> int:
-    return 0 if value is None else checks.count(key, value)
+    return 0 if value is None else validation.count(key, value)
 
 
 def _inside(part: str, value: int, whole: str, limit: int) -> None:

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.agent.prices import Prices, prices_of
 from otel_budget.agent.rates import NOTHING_KNOWN, Worth
+from otel_budget.core.limits import ResourceLimits
 from otel_budget.errors import InvalidValueError, OtelBudgetError
 from otel_budget.instrumentation.clock import SYSTEM_CLOCK
 from otel_budget.instrumentation.exposition import SESSIONS
-from otel_budget.instrumentation.forked import ProcessLock, in_child
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.record import SessionRecord
 from otel_budget.instrumentation.tally import Amounts
-from otel_budget.model.limits import ResourceLimits
+from otel_budget.runtime.fork import ProcessLock, in_child
 
 if TYPE_CHECKING:
     from otel_budget.agent.phases import Phase
     from otel_budget.agent.recorder import Recorder
+    from otel_budget.core.usage import ResourceUsage
     from otel_budget.instrumentation.genai.call import Call
-    from otel_budget.model.usage import ResourceUsage
 
 logger = logging.getLogger("otel_budget")
 

@@ -8,16 +8,16 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.core import validation
+from otel_budget.core.verdict import Action, LimitStatus, Reason
 from otel_budget.enforcement.lease import FIRST_VERDICT, SAID_AFTER
 from otel_budget.errors import InvalidValueError
-from otel_budget.instrumentation.forked import ProcessLock, in_child
 from otel_budget.instrumentation.shown import SHOWN
-from otel_budget.model import checks
-from otel_budget.model.verdict import Action, LimitStatus, Reason
+from otel_budget.runtime.fork import ProcessLock, in_child
 
 if TYPE_CHECKING:
+    from otel_budget.core.verdict import Verdict
     from otel_budget.enforcement.lease import Lease
-    from otel_budget.model.verdict import Verdict
 
 logger = logging.getLogger("otel_budget")
 
@@ -30,9 +30,9 @@ def first_verdict_seconds(given: float | None) -> float:
     text = os.environ.get(ENV_TIMEOUT)
     if given is not None or not text:
         wanted = FIRST_VERDICT if given is None else given
-        return checks.seconds("first_verdict_timeout", wanted, positive=True)
+        return validation.seconds("first_verdict_timeout", wanted, positive=True)
     try:
-        return checks.seconds(ENV_TIMEOUT, float(text), positive=True)
+        return validation.seconds(ENV_TIMEOUT, float(text), positive=True)
     except ValueError as exc:
         raise InvalidValueError(ENV_TIMEOUT, text, "a number of seconds above 0") from exc
 

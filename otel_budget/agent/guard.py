@@ -20,21 +20,21 @@ from otel_budget import semconv
 from otel_budget.agent.engaged import sidecar_lost, unjudged
 from otel_budget.agent.marks import CROSSED, Marks, SidecarMarks
 from otel_budget.agent.standing import Standing
+from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.instrumentation.record import OUTGROWN
-from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.policy.evaluate import SEVERITY, check, describe
 from otel_budget.policy.outdated import is_graceful, redecide, relaxed
+from otel_budget.policy.status import SEVERITY, check, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_budget.core.limits import ResourceLimits
+    from otel_budget.core.uncertainty import Doubt
+    from otel_budget.core.usage import Number
+    from otel_budget.core.verdict import LimitCheckResult, ResourceState
     from otel_budget.enforcement.lease import Lease
     from otel_budget.instrumentation.clock import Clock
     from otel_budget.instrumentation.record import Report, SessionRecord
-    from otel_budget.model.doubt import Doubt
-    from otel_budget.model.limits import ResourceLimits
-    from otel_budget.model.usage import Number
-    from otel_budget.model.verdict import LimitCheckResult, ResourceState
 
 logger = logging.getLogger("otel_budget")
 

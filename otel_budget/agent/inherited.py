@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from otel_budget.agent.guard import Guard
 from otel_budget.agent.run import Run
 from otel_budget.agent.saving import Saving
-from otel_budget.instrumentation.forked import in_child
+from otel_budget.runtime.fork import in_child
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,15 +15,15 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from otel_budget.agent.counting import ELSEWHERE
 from otel_budget.errors import InvalidValueError
-from otel_budget.instrumentation.forked import ProcessLock
 from otel_budget.instrumentation.genai import sampling
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.processor import BudgetSpanProcessor
+from otel_budget.runtime.fork import ProcessLock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otel_budget.model.usage import ResourceUsage
+    from otel_budget.core.usage import ResourceUsage
 
 logger = logging.getLogger("otel_budget")
 

@@ -11,9 +11,9 @@ from otel_budget.instrumentation.cell import plus
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from otel_budget.core.usage import Number, ResourceUsage
+    from otel_budget.core.verdict import Verdict
     from otel_budget.instrumentation.record import SessionRecord
-    from otel_budget.model.usage import Number, ResourceUsage
-    from otel_budget.model.verdict import Verdict
 
 _NEVER = Decimal("Infinity")
 #: No count gets here. Whole numbers throughout: to compare one with a float takes twice as long.

@@ -17,13 +17,14 @@ from otel_budget.agent.engaged import first_verdict_seconds
 from otel_budget.agent.prices import Prices, prices_of
 from otel_budget.agent.recorder import Recorder
 from otel_budget.agent.run import Run
-from otel_budget.errors import BudgetExceeded, InvalidValueError
+from otel_budget.core import validation
+from otel_budget.core.exceeded import BudgetExceeded
+from otel_budget.core.limits import LIMIT_KEYS, ResourceLimits
+from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.checkpoint import folder_or_none
 from otel_budget.instrumentation.clock import SYSTEM_CLOCK, Clock
 from otel_budget.instrumentation.labels import run_labels
 from otel_budget.instrumentation.record import SessionRecord
-from otel_budget.model import checks
-from otel_budget.model.limits import LIMIT_KEYS, ResourceLimits
 from otel_budget.policy.forecast import completion_possible
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from os import PathLike
     from pathlib import Path
 
-    from otel_budget.model.usage import ResourceUsage
-    from otel_budget.model.verdict import LimitCheckResult, Verdict
+    from otel_budget.core.usage import ResourceUsage
+    from otel_budget.core.verdict import LimitCheckResult, Verdict
 
 logger = logging.getLogger("otel_budget")
 
@@ -82,7 +83,7 @@ class ResourceMonitor(Recorder):
         found = prices_of(prices)
         name = f"run-{uuid.uuid4().hex[:12]}" if session_id is None else session_id
         record = SessionRecord(
-            checks.session_id(name),
+            validation.session_id(name),
             limits or ResourceLimits(),
             clock,
             labels=run_labels(workflow, scope),
@@ -147,7 +148,7 @@ class ResourceMonitor(Recorder):
                 return True
             return self._ask(progress_estimate).should_continue
         if progress_estimate is not None:
-            return self.should_continue(checks.progress(progress_estimate))
+            return self.should_continue(validation.progress(progress_estimate))
         guard.withdrawn = record.report
         if guard.calm_unknown and self._monotonic() < guard.calm_until:
             return True
@@ -195,7 +196,7 @@ class ResourceMonitor(Recorder):
 
         None when that cannot be told: no progress yet, or unknown.
         """
-        progress = checks.progress(progress_estimate)
+        progress = validation.progress(progress_estimate)
         standing = self._guard.standing
         return completion_possible(standing.used(), standing.bounds, progress, standing.doubt())
 

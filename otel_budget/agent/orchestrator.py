@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from otel_budget.agent.monitor import ResourceMonitor
-from otel_budget.errors import BudgetExceeded, InvalidValueError, OtelBudgetError
-from otel_budget.model.limits import SECTION, ResourceLimits, refuse_misplaced
+from otel_budget.core.exceeded import BudgetExceeded
+from otel_budget.core.limits import SECTION, ResourceLimits, refuse_misplaced
+from otel_budget.errors import InvalidValueError, OtelBudgetError
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from otel_budget.model.verdict import Verdict
+    from otel_budget.core.verdict import Verdict
 
 Work = Callable[[ResourceMonitor], Any]
 Phases = Mapping[str, Work] | Sequence[tuple[str, Work]]
@@ -180,7 +181,7 @@ def _read(
     if config is None:
         return ResourceLimits(), {}
     if not isinstance(config, Mapping):
-        from otel_budget.config.yaml_file import YamlFile  # as late as that: PyYAML takes its time
+        from otel_budget.files.yaml_file import YamlFile  # as late as that: PyYAML takes its time
 
         file = YamlFile.read(config)
         file.build(refuse_misplaced)

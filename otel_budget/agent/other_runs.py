@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from otel_budget.model.verdict import Verdict
+    from otel_budget.core.verdict import Verdict
 
 logger = logging.getLogger("otel_budget")
 

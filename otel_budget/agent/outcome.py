@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_budget.errors import BudgetExceeded
+from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.instrumentation.genai.attribution import is_cancelled
 
 #: How far back an exception's causes are followed.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from otel_budget.agent import rates
 from otel_budget.agent.providers import canonical
 from otel_budget.agent.rates import Rate
-from otel_budget.config.yaml_file import THE_KEYS, KeyPath, YamlFile, dotted, meant
+from otel_budget.core import extras, limits, validation
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import checks, extras, limits
+from otel_budget.files.yaml_file import THE_KEYS, KeyPath, YamlFile, dotted, meant
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -134,7 +134,7 @@ def _own_price(file: YamlFile, keys: KeyPath, model: str, entry: object) -> OwnP
 def _money(file: YamlFile, keys: KeyPath, value: object) -> Decimal:
     allowed = "US dollars, a number from 0 to 2^53 with at most 20 decimal places"
     try:
-        price = checks.money("", value)
+        price = validation.money("", value)
     except InvalidValueError as exc:
         raise _refused(file, keys, value, allowed) from exc
     if int(price.as_tuple().exponent) < -_MOST_PLACES:

@@ -23,7 +23,7 @@ from genai_prices.types import (
 from otel_budget.agent import rates
 from otel_budget.agent.providers import canonical
 from otel_budget.agent.rates import Rate, Tiers
-from otel_budget.model import extras
+from otel_budget.core import extras
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,8 +13,8 @@ from __future__ import annotations
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_budget.model import extras
-from otel_budget.model.checks import MAX_COUNT
+from otel_budget.core import extras
+from otel_budget.core.validation import MAX_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

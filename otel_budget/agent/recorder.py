@@ -15,12 +15,13 @@ from otel_budget.agent.counting import RunTarget, amounts_of_call, priced, worth
 from otel_budget.agent.operation import Operation
 from otel_budget.agent.prices import LOADING
 from otel_budget.agent.unpriced import NOTICES
-from otel_budget.errors import BudgetExceeded, InvalidValueError
+from otel_budget.core import validation
+from otel_budget.core.exceeded import BudgetExceeded
+from otel_budget.core.limits import ESTIMATE
+from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation import tracing
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.tally import Amounts
-from otel_budget.model import checks
-from otel_budget.model.limits import ESTIMATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
     from otel_budget.agent.prices import Prices
     from otel_budget.agent.run import Run
+    from otel_budget.core.usage import Number
     from otel_budget.instrumentation.genai.call import Call
-    from otel_budget.model.usage import Number
 
 logger = logging.getLogger("otel_budget")
 _current_phase = phases.CURRENT.get
@@ -154,7 +155,7 @@ class Recorder(RunContext):
             if record.late:
                 record.add_late()
         if total > record.room:  # refused there, with what is wrong
-            self._add(Amounts(checks.count("tokens", tokens), api_call=api_call), None, None)
+            self._add(Amounts(validation.count("tokens", tokens), api_call=api_call), None, None)
         elif record.tokens >= guard.tokens_mark or record.api_calls >= guard.unpriced_mark:
             if api_call and guard.standing.price_unheld and not guard.said_unpriced:
                 guard.said_unpriced = True

@@ -5,14 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from otel_budget.model.limits import LIMIT_FIELDS
-from otel_budget.policy.evaluate import describe
-from otel_budget.policy.words import amounts
+from otel_budget.core.limits import LIMIT_FIELDS
+from otel_budget.policy.format import amounts
+from otel_budget.policy.status import describe
 
 if TYPE_CHECKING:
-    from otel_budget.model.limits import ResourceLimits
-    from otel_budget.model.usage import Number, ResourceUsage
-    from otel_budget.model.verdict import LimitCheckResult, Verdict
+    from otel_budget.core.limits import ResourceLimits
+    from otel_budget.core.usage import Number, ResourceUsage
+    from otel_budget.core.verdict import LimitCheckResult, Verdict
 
 
 def summary(standing: LimitCheckResult, usage: ResourceUsage) -> dict[str, dict[str, Any]]:

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.core.verdict import LimitStatus, Reason
 from otel_budget.errors import InvalidValueError, RunCompletedError
 from otel_budget.instrumentation.checkpoint import CheckpointFolder, folder_or_none
-from otel_budget.model.verdict import LimitStatus, Reason
-from otel_budget.policy.decide import NO_DATA
-from otel_budget.policy.evaluate import describe
-from otel_budget.policy.words import amount
+from otel_budget.policy.decision_table import NO_DATA
+from otel_budget.policy.format import amount
+from otel_budget.policy.status import describe
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    from otel_budget.core.verdict import ResourceState, Verdict
     from otel_budget.instrumentation.checkpoint_format import Checkpoint
     from otel_budget.instrumentation.record import SessionRecord
-    from otel_budget.model.verdict import ResourceState, Verdict
 
 logger = logging.getLogger("otel_budget")
 

@@ -23,6 +23,7 @@ from otel_budget.agent.resuming import Predecessor
 from otel_budget.agent.saving import Saving
 from otel_budget.agent.telling import Telling
 from otel_budget.agent.uncounted import Uncounted
+from otel_budget.core.verdict import Reason
 from otel_budget.enforcement.lease import Lease
 from otel_budget.instrumentation import automatic, tracing
 from otel_budget.instrumentation.at_exit import AT_EXIT, LEFT_BEHIND
@@ -31,7 +32,6 @@ from otel_budget.instrumentation.genai import attribution
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.last_scrape import LAST_SCRAPE
 from otel_budget.instrumentation.shown import SHOWN
-from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_budget.agent.counting import RunTarget
+    from otel_budget.core.verdict import ResourceState, Verdict
     from otel_budget.enforcement.client import VerdictClient
     from otel_budget.instrumentation.record import SessionRecord
-    from otel_budget.model.verdict import ResourceState, Verdict
 
 logger = logging.getLogger("otel_budget")
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from otel_budget.core.usage import ResourceUsage
     from otel_budget.instrumentation.autosave import Autosaver
     from otel_budget.instrumentation.record import SessionRecord
     from otel_budget.instrumentation.tracing import Attributes
-    from otel_budget.model.usage import ResourceUsage
 
 logger = logging.getLogger("otel_budget")
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.core.uncertainty import Doubt
 from otel_budget.instrumentation.cell import plus
-from otel_budget.model.doubt import Doubt
-from otel_budget.policy.evaluate import bounds_of
-from otel_budget.policy.judge import judge_session
 from otel_budget.policy.outdated import is_outgrown
-from otel_budget.policy.unknown import OnUnknown
+from otel_budget.policy.status import bounds_of
+from otel_budget.policy.unknown_usage import OnUnknown
+from otel_budget.policy.verdicts import judge_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from decimal import Decimal
 
+    from otel_budget.core.limits import ResourceLimits
+    from otel_budget.core.usage import Number
+    from otel_budget.core.verdict import Verdict
     from otel_budget.instrumentation.record import SessionRecord
-    from otel_budget.model.limits import ResourceLimits
-    from otel_budget.model.usage import Number
-    from otel_budget.model.verdict import Verdict
 
 
 class Standing:

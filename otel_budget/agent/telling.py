@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_budget.model.verdict import Verdict
+    from otel_budget.core.verdict import Verdict
 
 logger = logging.getLogger("otel_budget")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.instrumentation.forked import ProcessLock
+from otel_budget.runtime.fork import ProcessLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

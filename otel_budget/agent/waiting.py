@@ -11,12 +11,12 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from otel_budget.model import checks
+from otel_budget.core import validation
 
 if TYPE_CHECKING:
     from otel_budget.agent.guard import Guard
+    from otel_budget.core.verdict import Verdict
     from otel_budget.instrumentation.record import SessionRecord
-    from otel_budget.model.verdict import Verdict
 
 #: Seconds added to a computed moment: a wait that ends a hair early would only be waited again.
 _SLACK = 0.001
@@ -78,7 +78,7 @@ class _Waiter:
         if timeout is not None:
             # A deadline that has passed already leaves a negative rest: look once, then.
             passed = isinstance(timeout, int | float) and timeout < 0
-            rest = 0.0 if passed else checks.seconds("timeout", timeout)
+            rest = 0.0 if passed else validation.seconds("timeout", timeout)
             self._deadline = record.clock.monotonic() + rest
 
     def look(self) -> tuple[Verdict | None, float]:

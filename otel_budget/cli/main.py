@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from otel_budget import __version__, wire
+from otel_budget import __version__
 from otel_budget.cli.main import sessions
 from otel_budget.cli.main.arguments import (
     CONFIG_FLAGS,
@@ -34,6 +34,8 @@ from otel_budget.cli.main.arguments import (
     parser,
 )
 from otel_budget.cli.main.render.verdict import in_words, printable
+from otel_budget.core import validation, verdict_json
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.enforcement.request import Asker, AskError
 from otel_budget.errors import (
     ConfigFileError,
@@ -42,9 +44,7 @@ from otel_budget.errors import (
     MissingExtraError,
     OtelBudgetError,
 )
-from otel_budget.line_budget import LineFilter
-from otel_budget.model import checks
-from otel_budget.model.verdict import LimitStatus
+from otel_budget.logs.line_budget import LineFilter
 
 if TYPE_CHECKING:
     import argparse
@@ -196,7 +196,7 @@ def _version(_arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    session_id = checks.session_id(arguments.session)
+    session_id = validation.session_id(arguments.session)
     path = f"/v1/verdicts/{quote(session_id, safe='')}"
     try:
         text = Asker.of(arguments.sidecar).get(path)
@@ -207,12 +207,12 @@ def _check(arguments: argparse.Namespace) -> int:
             print(printable(f"{session_id}: unknown: {exc.problem}"))
         return EXIT_INCONCLUSIVE
     try:
-        verdict = wire.from_json(text)
+        verdict = verdict_json.from_json(text)
     except InvalidValueError as exc:
         said = f"otel-budget: {arguments.sidecar} does not answer like a sidecar: {exc}"
         print(printable(said), file=sys.stderr)
         return EXIT_INCONCLUSIVE
-    print(wire.to_json(verdict) if arguments.json else in_words(verdict))
+    print(verdict_json.to_json(verdict) if arguments.json else in_words(verdict))
     if verdict.status is LimitStatus.INCONCLUSIVE:
         return EXIT_INCONCLUSIVE
     return EXIT_CONTINUE if verdict.should_continue else EXIT_STOP

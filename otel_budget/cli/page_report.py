@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.config.preset_files import preset_of_argument, shipped
 from otel_budget.errors import InvalidValueError, OtelBudgetError
-from otel_budget.model import preset as roles
-from otel_budget.sources.notices import one_line, some
+from otel_budget.logs.once import one_line, some
+from otel_budget.presets import model as roles
+from otel_budget.presets.loader import preset_of_argument, shipped
 from otel_budget.sources.parse import ACCEPT, PageLimits, PageReader, escaped
 from otel_budget.sources.preset import Ignored, count
 from otel_budget.sources.recognise import OTEL_BUDGET, Match, recognise
@@ -26,8 +26,8 @@ from otel_budget.sources.recognise import OTEL_BUDGET, Match, recognise
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otel_budget.model.preset import Preset
-    from otel_budget.model.usage import Number
+    from otel_budget.core.usage import Number
+    from otel_budget.presets.model import Preset
     from otel_budget.sources.assemble import Sample
     from otel_budget.sources.preset import ForeignSession
 

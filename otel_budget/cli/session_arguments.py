@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.model.order import OrderKind
-from otel_budget.model.verdict import LimitStatus
+from otel_budget.core.override import OrderKind
+from otel_budget.core.verdict import LimitStatus
 
 if TYPE_CHECKING:
     import argparse

@@ -7,20 +7,19 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from otel_budget import wire
 from otel_budget.cli.main.render.verdict import in_words, printable
+from otel_budget.core import validation, verdict_json
+from otel_budget.core.limits import LIMIT_FIELDS
+from otel_budget.core.override import OrderKind, order_from
 from otel_budget.enforcement.request import Asker, AskError, session_path
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import checks
-from otel_budget.model.limits import LIMIT_FIELDS
-from otel_budget.model.order import OrderKind, order_from
-from otel_budget.policy.evaluate import describe
+from otel_budget.policy.status import describe
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
 
-    from otel_budget.model.verdict import Verdict
+    from otel_budget.core.verdict import Verdict
 
 #: Exit status of an order that made no difference.
 NOTHING_CHANGES: Final = 1
@@ -37,7 +36,7 @@ def list_sessions(arguments: argparse.Namespace) -> int:
     verdicts = list(_all(Asker.of(arguments.sidecar), arguments.status, over))
     if arguments.json:
         for verdict in verdicts:
-            print(wire.to_json(verdict))
+            print(verdict_json.to_json(verdict))
         for known in over:
             print(json.dumps({**known, "error": _since(known)}))
         return 0
@@ -58,7 +57,7 @@ def list_sessions(arguments: argparse.Namespace) -> int:
 
 def show_session(arguments: argparse.Namespace) -> int:
     """Print a run's verdict and its orders."""
-    session_id = checks.session_id(arguments.session)
+    session_id = validation.session_id(arguments.session)
     text = Asker.of(arguments.sidecar).get(session_path(session_id))
     try:
         known: dict[str, Any] = json.loads(text)
@@ -71,7 +70,7 @@ def show_session(arguments: argparse.Namespace) -> int:
         if known["verdict"] is None and "expired" in known:
             print(printable(f"{session_id}: unknown: {_since(known['expired'])}"))
         else:
-            print(in_words(wire.from_json(json.dumps(known["verdict"]))))
+            print(in_words(verdict_json.from_json(json.dumps(known["verdict"]))))
         for order in known["orders"]:
             holds = order in (known["stop"], known["limits"])
             print(f"  {'ordered' if holds else 'once   '}     {_order(order)}")
@@ -82,7 +81,7 @@ def show_session(arguments: argparse.Namespace) -> int:
 
 def order(arguments: argparse.Namespace) -> int:
     """Give an order to a run, and print its verdict since, and what the order changed."""
-    session_id = checks.session_id(arguments.session)
+    session_id = validation.session_id(arguments.session)
     kind = OrderKind(arguments.kind)
     data: dict[str, object] = {"reason": arguments.reason}
     if by := arguments.by or _user():
@@ -95,7 +94,7 @@ def order(arguments: argparse.Namespace) -> int:
     asker = Asker.of(arguments.sidecar, arguments.token_file)
     answer = asker.post(session_path(session_id, kind), data)
     try:
-        verdict = wire.from_json(answer)
+        verdict = verdict_json.from_json(answer)
     except InvalidValueError as exc:
         raise AskError(f"{arguments.sidecar} does not answer like a sidecar: {exc}") from exc
     told = json.loads(answer)
@@ -117,7 +116,7 @@ def seconds(text: str) -> float:
         found = float(number) * _SECONDS[unit]
     except ValueError:
         found = -1.0
-    return checks.seconds("--for", found if found > 0 else text, positive=True)
+    return validation.seconds("--for", found if found > 0 else text, positive=True)
 
 
 def _limits(arguments: argparse.Namespace) -> dict[str, object]:
@@ -155,7 +154,7 @@ def _all(asker: Asker, status: str | None, over: list[dict[str, Any]]) -> Iterat
         try:
             page = json.loads(text)
             for found in page["verdicts"]:
-                yield wire.from_json(json.dumps(found))
+                yield verdict_json.from_json(json.dumps(found))
             gone = page.get("expired", ())  # absent in the answer of an earlier version
             over += [{key: str(found[key]) for key in _EXPIRED} for found in gone]
             cursor = page["next_cursor"]

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ValidationError
 
 from otel_budget.config.listen import DEFAULT_ADDRESS
-from otel_budget.config.preset_files import likely
 from otel_budget.config.schema import (
     DEFAULT_STORAGE,
     SidecarConfig,
     wrong_number_of_sources,
 )
-from otel_budget.config.yaml_file import THE_KEYS, KeyPath, YamlFile, dotted, meant
 from otel_budget.errors import InvalidConfigError, InvalidValueError
-from otel_budget.model.preset_form import PresetError
+from otel_budget.files.yaml_file import THE_KEYS, KeyPath, YamlFile, dotted, meant
+from otel_budget.presets.loader import likely
+from otel_budget.presets.parser import PresetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

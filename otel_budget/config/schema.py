@@ -38,17 +38,17 @@ from otel_budget.config.values import (
     YesOrNo,
     checked,
 )
+from otel_budget.core import validation
+from otel_budget.core.limits import IGNORE, STOP
+from otel_budget.core.verdict import Action
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import checks
-from otel_budget.model.limits import IGNORE, STOP
-from otel_budget.model.verdict import Action
 
 DEFAULT_STORAGE: Final = "otel-budget.db"
 ADD: Final = "add"
 REFUSE: Final = "refuse"
 RESET: Final = "reset"
 
-Ratio = Annotated[float | None, checked(checks.ratio)]
+Ratio = Annotated[float | None, checked(validation.ratio)]
 
 
 class TargetConfig(Strict):
@@ -71,7 +71,7 @@ class TargetConfig(Strict):
 
 
 def _add_or_refuse(value: object) -> str:
-    return checks.choice("", value, (ADD, REFUSE))
+    return validation.choice("", value, (ADD, REFUSE))
 
 
 AddOrRefuse = Annotated[Literal["add", "refuse"], BeforeValidator(_add_or_refuse)]
@@ -190,14 +190,14 @@ def wrong_number_of_sources(source: Mapping[str, object]) -> InvalidValueError |
 
 def _ignore_or_stop(value: object) -> str:
     """Return what is to be done about the unknown. Only a run itself can estimate."""
-    return checks.choice("", value, (IGNORE, STOP))
+    return validation.choice("", value, (IGNORE, STOP))
 
 
 IgnoreOrStop = Annotated[Literal["ignore", "stop"], BeforeValidator(_ignore_or_stop)]
 
 
 def _reset_or_add(value: object) -> str:
-    return checks.choice("", value, (RESET, ADD))
+    return validation.choice("", value, (RESET, ADD))
 
 
 ResetOrAdd = Annotated[Literal["reset", "add"], BeforeValidator(_reset_or_add)]
@@ -206,16 +206,16 @@ ResetOrAdd = Annotated[Literal["reset", "add"], BeforeValidator(_reset_or_add)]
 class CeilingsConfig(Section):
     """Limits for every session on top of its own; absent or null is no ceiling."""
 
-    max_duration_seconds: Annotated[float | None, checked(checks.seconds)] = None
-    max_tokens: Annotated[int | None, checked(checks.whole_limit)] = None
-    max_api_calls: Annotated[int | None, checked(checks.whole_limit)] = None
-    max_cost_usd: Annotated[Decimal | None, checked(checks.money)] = None
+    max_duration_seconds: Annotated[float | None, checked(validation.seconds)] = None
+    max_tokens: Annotated[int | None, checked(validation.whole_limit)] = None
+    max_api_calls: Annotated[int | None, checked(validation.whole_limit)] = None
+    max_cost_usd: Annotated[Decimal | None, checked(validation.money)] = None
     duration_warning_threshold: Ratio = None
     token_warning_threshold: Ratio = None
     api_call_warning_threshold: Ratio = None
     cost_warning_threshold: Ratio = None
     completion_threshold: Ratio = None
-    max_active_seconds: Annotated[float | None, checked(checks.seconds)] = None
+    max_active_seconds: Annotated[float | None, checked(validation.seconds)] = None
     active_duration_warning_threshold: Ratio = None
     on_unpriced: IgnoreOrStop = "ignore"
     on_unknown_usage: IgnoreOrStop = "ignore"

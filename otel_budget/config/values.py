@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, InstanceOf, ValidationInfo
 
-from otel_budget.config import preset_files
+from otel_budget.core import bindings
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import bindings
-from otel_budget.model.preset import Preset
+from otel_budget.presets import loader
+from otel_budget.presets.model import Preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -237,7 +237,7 @@ def presets(value: object, info: ValidationInfo) -> Mapping[str, Mapping[str, ob
     """Return the user's own presets as they are; what is read after them may name them."""
     context = {} if info.context is None else info.context
     context[_REFUSED] = tuple(value) if isinstance(value, dict) else ()
-    own = context[_PRESETS] = preset_files.own_presets(value)
+    own = context[_PRESETS] = loader.own_presets(value)
     del context[_REFUSED]
     return own
 
@@ -249,7 +249,7 @@ def preset(value: object, info: ValidationInfo) -> Preset | None:
         return None  # what is wrong with one that was refused is said where it stands
     if isinstance(value, Preset):
         return value
-    return preset_files.preset(value, context.get(_PRESETS))
+    return loader.preset(value, context.get(_PRESETS))
 
 
 def session_pattern(value: object) -> str:

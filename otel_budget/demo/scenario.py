@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_budget import ResourceLimits, ResourceMonitor
+from otel_budget.core.verdict import Reason
 from otel_budget.demo import trace
 from otel_budget.instrumentation.checkpoint import CheckpointFolder
-from otel_budget.model.verdict import Reason
-from otel_budget.policy.words import amount, percent
+from otel_budget.policy.format import amount, percent
 
 if TYPE_CHECKING:
+    from otel_budget.core.verdict import Verdict
     from otel_budget.demo.trace import Call
-    from otel_budget.model.verdict import Verdict
 
 #: Called with a run's name, a kind (``call``, ``approaching``, ``stop``, ``done``), and the news.
 Say = Callable[[str, str, str], None]

@@ -17,13 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from otel_budget import semconv
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.demo.scenario import CEILING_TOKENS
-from otel_budget.model.verdict import LimitStatus
-from otel_budget.policy.words import amount, percent
+from otel_budget.policy.format import amount, percent
 
 if TYPE_CHECKING:
+    from otel_budget.core.verdict import ResourceState, Verdict
     from otel_budget.demo.scenario import Replay
-    from otel_budget.model.verdict import ResourceState, Verdict
 
 _SHOWN = (semconv.TOKENS, semconv.COST, semconv.API_CALLS, semconv.DURATION)
 _COLOUR = {

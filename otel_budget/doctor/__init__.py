@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otel_budget.core import validation
 from otel_budget.doctor import chain, pages, prometheus, sidecar
 from otel_budget.doctor.finding import State
 from otel_budget.enforcement.address import Credentials, SidecarAddress
 from otel_budget.enforcement.request import Asker
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.endpoint import default_url
-from otel_budget.model import checks
 
 if TYPE_CHECKING:
     import argparse
@@ -76,7 +76,7 @@ def _run_there(arguments: argparse.Namespace) -> list[str]:
 
 
 def _plan(arguments: argparse.Namespace) -> chain.Plan:
-    timeout = checks.seconds("--timeout", arguments.timeout, positive=True)
+    timeout = validation.seconds("--timeout", arguments.timeout, positive=True)
     plan = chain.Plan(arguments.sidecar, register=arguments.register, timeout=timeout)
     if arguments.serve is None:
         return plan if arguments.register is None else replace(plan, port=0)

@@ -15,6 +15,7 @@ from opentelemetry.sdk.environment_variables import (
 from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.doctor.finding import broken, ok, warning
 from otel_budget.enforcement.address import Credentials, SidecarAddress
 from otel_budget.enforcement.client import VerdictClient
@@ -24,15 +25,14 @@ from otel_budget.instrumentation.elsewhere import ENV_EXPORTER, asked_for, witho
 from otel_budget.instrumentation.endpoint import serve_metrics
 from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.instrumentation.shown import ENV_MULTIPROCESS
-from otel_budget.model.verdict import LimitStatus
 from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from otel_budget.core.verdict import Verdict
     from otel_budget.doctor.finding import Finding
     from otel_budget.instrumentation.endpoint import MetricsEndpoint
-    from otel_budget.model.verdict import Verdict
 
 FIRST, SECOND = 1000, 500
 """Tokens the test session uses."""

@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from otel_budget import semconv, wire
+from otel_budget import semconv
+from otel_budget.core import verdict_json
 from otel_budget.doctor.finding import broken, ok, warning
 from otel_budget.enforcement.address import Credentials, SidecarAddress
 from otel_budget.enforcement.request import Asker, AskError
@@ -17,9 +18,9 @@ from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageR
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from otel_budget.core.observation import SessionReading
+    from otel_budget.core.usage import Number
     from otel_budget.doctor.finding import Finding
-    from otel_budget.model.reading import SessionReading
-    from otel_budget.model.usage import Number
 
 #: Seconds between two looks at one page.
 BETWEEN: Final = 1.0
@@ -101,7 +102,7 @@ def _behind(session: SessionReading, sidecar: Asker) -> str:
     """Return what is wrong with the sidecar's verdict on a run; empty if nothing."""
     try:
         text = sidecar.get(f"/v1/verdicts/{quote(session.session_id, safe='')}")
-        verdict = wire.from_json(text)
+        verdict = verdict_json.from_json(text)
     except AskError as exc:
         return exc.problem
     except InvalidValueError as exc:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from otel_budget.errors import InvalidValueError
-from otel_budget.token_file import read_token
+from otel_budget.files.token_file import read_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

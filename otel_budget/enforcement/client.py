@@ -19,7 +19,7 @@ from otel_budget.enforcement.runs import Runs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_budget.model.verdict import Verdict
+    from otel_budget.core.verdict import Verdict
 
 
 class Links:

@@ -18,11 +18,11 @@ import math
 import threading
 from typing import TYPE_CHECKING
 
-from otel_budget.policy.decide import NO_DATA
+from otel_budget.policy.decision_table import NO_DATA
 
 if TYPE_CHECKING:
+    from otel_budget.core.verdict import Verdict
     from otel_budget.instrumentation.clock import Clock
-    from otel_budget.model.verdict import Verdict
 
 #: Seconds, for a verdict that names no lease, and for the first verdict to arrive.
 DEFAULT_LEASE = 15.0

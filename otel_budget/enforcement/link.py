@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from otel_budget import wire
+from otel_budget.core import sse, verdict_json
 from otel_budget.enforcement.changes import Changes
 from otel_budget.enforcement.line import HungUpError, Line
 from otel_budget.enforcement.nudge import Nudger
@@ -244,7 +244,7 @@ class Link(threading.Thread):
                 raise UnreachableError(f"{path} answered {answer.status} {kind}", asked)
             tried.opened, self._polling, self._longest = True, False, 0.0
             self._runs.tell(ids if self._wide else ids[:1], reachable=True)
-            stream_id = answer.headers.get(wire.STREAM_HEADER)
+            stream_id = answer.headers.get(sse.STREAM_HEADER)
             self._changes.opened(stream_id, None if self._wide else ids[0])
             deadline.move(patience)
             self._read(answer, deadline, tried, ids[0])
@@ -253,7 +253,7 @@ class Link(threading.Thread):
         self, answer: http.client.HTTPResponse, deadline: Deadline, tried: _Tried, first: str
     ) -> None:
         """Read a stream to its end. first: the run it was opened for."""
-        decoder = wire.EventDecoder()
+        decoder = sse.EventDecoder()
         while not self._over.is_set():
             line = answer.readline(MAX_LINE)
             if not line:
@@ -265,12 +265,12 @@ class Link(threading.Thread):
             if tried.lines == 1 and line.startswith(b":"):
                 self._changes.unknown(first)  # it is there, and knows nothing of the run yet
             for event in decoder.feed(line.decode("utf-8", "replace").rstrip("\r\n")):
-                if event.event == wire.EVENT_VERDICT:
+                if event.event == sse.EVENT_VERDICT:
                     tried.heard |= self._hand_on(event.data)
 
     def _hand_on(self, text: str) -> bool:
         try:
-            verdict = wire.from_json(text)
+            verdict = verdict_json.from_json(text)
         except InvalidValueError as exc:  # it costs the other runs nothing
             self._note(exc)
             return False

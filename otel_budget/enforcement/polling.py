@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from otel_budget import wire
+from otel_budget.core import verdict_json
 from otel_budget.enforcement.pace import asked_for
 from otel_budget.errors import InvalidValueError
 
@@ -121,7 +121,7 @@ class Poll:
 
     def _hand_on(self, text: str | bytes, alone: str | None, age: float, found: Found) -> None:
         try:
-            verdict = wire.from_json(text)
+            verdict = verdict_json.from_json(text)
         except InvalidValueError:
             if alone is not None:
                 raise

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from otel_budget.model.verdict import Verdict
+    from otel_budget.core.verdict import Verdict
 
 logger = logging.getLogger("otel_budget")
 

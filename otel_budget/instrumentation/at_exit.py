@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from otel_budget.instrumentation.forked import in_child
+from otel_budget.runtime.fork import in_child
 
 logger = logging.getLogger("otel_budget")
 

@@ -10,8 +10,8 @@ from otel_budget.errors import ListenError, OtelBudgetError
 from otel_budget.instrumentation import elsewhere, own_port
 from otel_budget.instrumentation.autosave import Autosaver
 from otel_budget.instrumentation.exposition import SESSIONS
-from otel_budget.instrumentation.forked import ProcessLock, in_child
 from otel_budget.instrumentation.shown import SHOWN, Page
+from otel_budget.runtime.fork import ProcessLock, in_child
 
 if TYPE_CHECKING:
     from otel_budget.instrumentation.clock import Clock

@@ -21,11 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otel_budget.core import validation
 from otel_budget.errors import CheckpointError, InvalidValueError, NoCheckpointError
 from otel_budget.instrumentation.checkpoint_format import Checkpoint, decode, encode
 from otel_budget.instrumentation.checkpoint_runs import glimpse, may_go, used_by_all
-from otel_budget.instrumentation.forked import ProcessLock
-from otel_budget.model import checks
+from otel_budget.runtime.fork import ProcessLock
 
 if TYPE_CHECKING:
     pass
@@ -53,7 +53,7 @@ class CheckpointFolder:
 
     def __init__(self, project_root: Path, session_id: str) -> None:
         """Name the folder. session_id is checked: it is part of the path."""
-        checks.session_id(session_id)
+        validation.session_id(session_id)
         self.session_id = session_id
         self.path = Path(project_root) / ".otel_budget" / "checkpoints" / session_id
         self._own: frozenset[Path] = frozenset()

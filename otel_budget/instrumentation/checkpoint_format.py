@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
+from otel_budget.core import validation
+from otel_budget.core.limits import ResourceLimits
+from otel_budget.core.usage import ResourceUsage
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.checkpoint_runs import TakenUp
-from otel_budget.model import checks
-from otel_budget.model.limits import ResourceLimits
-from otel_budget.model.usage import ResourceUsage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,10 +91,10 @@ def decode(text: str) -> Checkpoint:
         usage=ResourceUsage.from_dict(_mapping(data, "usage")),
         limits=ResourceLimits.from_dict(_mapping(data, "limits")),
         labels={str(k): str(v) for k, v in _mapping(data, "labels").items()},
-        written_at=checks.seconds("written_at", data["written_at"]),
-        progress=checks.progress(data["progress"]),
+        written_at=validation.seconds("written_at", data["written_at"]),
+        progress=validation.progress(data["progress"]),
         state=data["state"],
-        outcome=checks.choice(_OUTCOME, data[_OUTCOME], semconv.ENDED_STATES)
+        outcome=validation.choice(_OUTCOME, data[_OUTCOME], semconv.ENDED_STATES)
         if _OUTCOME in data
         else None,
         taken_up=_taken_up(_mapping(data, _TAKEN_UP)) if _TAKEN_UP in data else None,
@@ -104,7 +104,7 @@ def decode(text: str) -> Checkpoint:
 def _taken_up(data: Mapping[str, Any]) -> TakenUp:
     if set(data) != {"at", "carried"}:
         raise InvalidValueError(_TAKEN_UP, sorted(data), "exactly at, carried")
-    at = checks.seconds(f"{_TAKEN_UP}.at", data["at"])
+    at = validation.seconds(f"{_TAKEN_UP}.at", data["at"])
     return TakenUp(at, ResourceUsage.from_dict(_mapping(data, "carried")))
 
 

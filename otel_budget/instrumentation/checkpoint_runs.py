@@ -12,8 +12,8 @@ from dataclasses import fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from otel_budget.core.usage import ResourceUsage
 from otel_budget.instrumentation.cell import plus
-from otel_budget.model.usage import ResourceUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

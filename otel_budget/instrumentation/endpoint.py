@@ -21,13 +21,13 @@ from prometheus_client import REGISTRY, make_wsgi_app
 from otel_budget.errors import InvalidValueError, ListenError
 from otel_budget.instrumentation.at_exit import AT_EXIT
 from otel_budget.instrumentation.exposition import SESSIONS
-from otel_budget.instrumentation.forked import in_child
 from otel_budget.instrumentation.last_scrape import LAST_SCRAPE
 from otel_budget.instrumentation.own_names import OwnNames, listens_on_loopback
 from otel_budget.instrumentation.page_server import PageHandler, PageServer
 from otel_budget.instrumentation.registration import register_in
 from otel_budget.instrumentation.rendering import Rendering
 from otel_budget.instrumentation.shown import SHOWN, Page
+from otel_budget.runtime.fork import in_child
 
 if TYPE_CHECKING:
     from os import PathLike

@@ -23,9 +23,9 @@ from prometheus_client.registry import Collector
 from otel_budget import semconv
 from otel_budget.instrumentation import process_metrics
 from otel_budget.instrumentation.families import session_families, shown
-from otel_budget.instrumentation.forked import in_child
 from otel_budget.instrumentation.merge import merged
 from otel_budget.instrumentation.tally import FOLDED
+from otel_budget.runtime.fork import in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,8 +11,8 @@ from prometheus_client.samples import Sample
 
 from otel_budget import semconv
 from otel_budget._version import __version__
+from otel_budget.core.limits import LIMIT_FIELDS
 from otel_budget.instrumentation.cell import Counts, plus, summed
-from otel_budget.model.limits import LIMIT_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
-from otel_budget.instrumentation.forked import ProcessLock
+from otel_budget.runtime.fork import ProcessLock
 
 logger = logging.getLogger("otel_budget")
 

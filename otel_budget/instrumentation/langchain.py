@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
 from langchain_core.tracers.context import register_configure_hook
 
-from otel_budget.errors import BudgetExceeded
+from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.instrumentation import langchain_cache, langchain_streams
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall, target_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from otel_budget.core.extras import WEB_SEARCHES
 from otel_budget.instrumentation.genai import billed
 from otel_budget.instrumentation.genai.costs import charged, in_headers
 from otel_budget.instrumentation.genai.values import as_count, as_money, field
-from otel_budget.model.extras import WEB_SEARCHES
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -18,7 +18,7 @@ from typing import Final
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.at_exit import AT_EXIT, ExitOrder
 from otel_budget.instrumentation.exposition import SESSIONS, SessionCollector
-from otel_budget.instrumentation.forked import in_child
+from otel_budget.runtime.fork import in_child
 
 logger = logging.getLogger("otel_budget")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import litellm
 
-from otel_budget.errors import BudgetExceeded
+from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.instrumentation import litellm_threads
 from otel_budget.instrumentation.genai import billed
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING

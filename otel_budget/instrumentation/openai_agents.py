@@ -18,7 +18,7 @@ from agents.exceptions import AgentsException
 from agents.models.interface import Model, ModelProvider
 from agents.models.multi_provider import MultiProvider
 
-from otel_budget.errors import BudgetExceeded
+from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.instrumentation.genai import attribution, billed
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.costs import charged

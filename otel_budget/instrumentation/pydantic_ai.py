@@ -18,13 +18,13 @@ from pydantic_ai.models import Model, infer_model
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 
+from otel_budget.core import extras
 from otel_budget.instrumentation import pydantic_ai_streams
 from otel_budget.instrumentation.genai import billed
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.costs import charged
 from otel_budget.instrumentation.genai.told import HasTarget, ToldCall
 from otel_budget.instrumentation.genai.values import as_count, field
-from otel_budget.model import extras
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

@@ -10,15 +10,15 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.core.usage import ResourceUsage
 from otel_budget.instrumentation.cell import plus
 from otel_budget.instrumentation.tally import Tally
-from otel_budget.model.usage import ResourceUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from otel_budget.core.limits import ResourceLimits
     from otel_budget.instrumentation.clock import Clock
-    from otel_budget.model.limits import ResourceLimits
 
 #: What a run used in all is the sum of these over its incarnations.
 _SUMS: Final = (

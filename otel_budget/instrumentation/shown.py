@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.instrumentation.exposition import SESSIONS
-from otel_budget.instrumentation.forked import in_child
+from otel_budget.runtime.fork import in_child
 
 if TYPE_CHECKING:
     from pathlib import Path

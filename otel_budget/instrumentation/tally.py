@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core import validation
 from otel_budget.errors import InvalidValueError
 from otel_budget.instrumentation.cell import Cell, Counts, plus, summed
 from otel_budget.instrumentation.labels import (
@@ -26,13 +27,12 @@ from otel_budget.instrumentation.labels import (
     MAX_PAIRS_IN_ALL,
     LabelCap,
 )
-from otel_budget.model import checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_budget.model.extras import Extras
-    from otel_budget.model.usage import ResourceUsage
+    from otel_budget.core.extras import Extras
+    from otel_budget.core.usage import ResourceUsage
 
 logger = logging.getLogger("otel_budget")
 
@@ -91,11 +91,11 @@ class Tally:
         """True in the middle of an addition."""
         self.late: deque[Callable[[], None]] = deque()
         """What came in the middle of one, to be done after it."""
-        self.room = checks.MAX_COUNT - carried.tokens
+        self.room = validation.MAX_COUNT - carried.tokens
         """Tokens this incarnation may count: past a total of 2^53 no reader would take the run."""
-        if carried.api_calls > checks.MAX_COUNT // 2:
+        if carried.api_calls > validation.MAX_COUNT // 2:
             self.room = -1  # the calls may be too many first: ``add`` looks at everything
-        self.cost_room = plus(Decimal(checks.MAX_COUNT), carried.cost_usd.copy_negate())
+        self.cost_room = plus(Decimal(validation.MAX_COUNT), carried.cost_usd.copy_negate())
         self.tokens = self.api_calls = 0
         self.failed_api_calls = self.unknown_usage_calls = self.unpriced_calls = 0
         self.estimated_calls = self.estimated_tokens = 0
@@ -294,7 +294,7 @@ class Tally:
             ("api_call", amounts.api_call, carried.api_calls + self.api_calls, amounts.api_call),
             ("cost_usd", price, plus(carried.cost_usd, cost), 0),
         ):
-            if total + after > checks.MAX_COUNT:
+            if total + after > validation.MAX_COUNT:
                 raise InvalidValueError(key, value, "what keeps the run's total within 2^53")
 
     def saved(self, at: float) -> None:

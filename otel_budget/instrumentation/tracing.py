@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from otel_budget.core.usage import ResourceUsage
+    from otel_budget.core.verdict import ResourceState, Verdict
     from otel_budget.instrumentation.tally import Amounts
-    from otel_budget.model.usage import ResourceUsage
-    from otel_budget.model.verdict import ResourceState, Verdict
 
 logger = logging.getLogger("otel_budget")
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final
 
+from otel_budget.core import extras
 from otel_budget.instrumentation.genai import billed
 from otel_budget.instrumentation.genai.costs import charged
 from otel_budget.instrumentation.genai.told import told
 from otel_budget.instrumentation.genai.values import as_count, field
-from otel_budget.model import extras
 
 SCOPE: Final = "otel_budget.usage_of"
 _INPUT: Final = ("prompt_tokens", "input_tokens", "inputTokens", "prompt_eval_count")

@@ -19,21 +19,21 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core.observation import SessionFacts
+from otel_budget.core.override import NO_ORDERS
+from otel_budget.core.uncertainty import Doubt
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.incarnation import SILENT_GAPS, UNSURE, Incarnation, totals_of
 from otel_budget.ledger.pace import Pace
 from otel_budget.ledger.processes import hand_on, incarnation_of, is_outlived, second_target
 from otel_budget.ledger.restarts import NO_RESTARTS
 from otel_budget.ledger.runs import alive, by_run, newest_of, said_together, used_together
-from otel_budget.model.doubt import Doubt
-from otel_budget.model.order import NO_ORDERS
-from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from otel_budget.model.reading import SessionReading
-    from otel_budget.model.usage import Number
+    from otel_budget.core.observation import SessionReading
+    from otel_budget.core.usage import Number
 
 _STARTS_KEPT = 20
 _NONE: frozenset[str] = frozenset()

@@ -16,8 +16,8 @@ from otel_budget import semconv
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from otel_budget.core.observation import Reading, SessionReading
     from otel_budget.ledger.account import Account
-    from otel_budget.model.reading import Reading, SessionReading
 
 #: Seconds a run whose end was seen keeps its last verdict; one that vanished, its verdict after the
 #: hold.

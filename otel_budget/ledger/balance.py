@@ -6,15 +6,15 @@ import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_budget.model.doubt import NO_DOUBT, Doubt
-from otel_budget.model.order import NO_ORDERS, Orders
+from otel_budget.core.override import NO_ORDERS, Orders
+from otel_budget.core.uncertainty import NO_DOUBT, Doubt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.model.reading import SessionFacts
-    from otel_budget.model.usage import Number
-    from otel_budget.model.verdict import Reason
+    from otel_budget.core.observation import SessionFacts
+    from otel_budget.core.usage import Number
+    from otel_budget.core.verdict import Reason
 
 
 class Balance(NamedTuple):

@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from otel_budget.core.observation import SessionFacts, SessionReading
     from otel_budget.ledger.account import Account
     from otel_budget.ledger.incarnation import Incarnation
-    from otel_budget.model.reading import SessionFacts, SessionReading
 
 #: Facts that a process which stated them goes on to state; limits and progress have their number.
 _LASTING: Final = (

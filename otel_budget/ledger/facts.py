@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from otel_budget import semconv
-from otel_budget.model.reading import SessionFacts
-from otel_budget.model.usage import Number
+from otel_budget.core.observation import SessionFacts
+from otel_budget.core.usage import Number
 
 N = TypeVar("N", float, Number)
 

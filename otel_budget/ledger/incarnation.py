@@ -10,17 +10,17 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core.observation import SessionFacts
 from otel_budget.ledger.ending import Ending
 from otel_budget.ledger.facts import begun_with, filled
 from otel_budget.ledger.view import ZERO, View
 from otel_budget.ledger.voices import VOICES_MOST, Voice, heard_together
-from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from otel_budget.model.reading import SessionReading
-    from otel_budget.model.usage import Number
+    from otel_budget.core.observation import SessionReading
+    from otel_budget.core.usage import Number
 
 #: Facts that count calls of which something is unknown.
 UNSURE = ("unpriced_calls", "unknown_usage_calls", "estimated_calls")

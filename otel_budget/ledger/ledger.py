@@ -15,6 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.core.bindings import UNBOUND
+from otel_budget.core.observation import plain_target
+from otel_budget.core.verdict import Reason
 from otel_budget.ledger.absences import Absences
 from otel_budget.ledger.account import NOTHING_NEW, Account
 from otel_budget.ledger.active import active_of
@@ -29,17 +32,14 @@ from otel_budget.ledger.progress import used_at_progress
 from otel_budget.ledger.restarts import NO_RESTARTS, restarts_after
 from otel_budget.ledger.rivals import Rival, are_both_alive, is_newer, is_old, join, replaces
 from otel_budget.ledger.whereabouts import Whereabouts
-from otel_budget.model.bindings import UNBOUND
-from otel_budget.model.reading import plain_target
-from otel_budget.model.verdict import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from otel_budget.core.bindings import Bindings
+    from otel_budget.core.observation import Reading, SessionReading
+    from otel_budget.core.usage import Number
     from otel_budget.ledger.account import Observed
-    from otel_budget.model.bindings import Bindings
-    from otel_budget.model.reading import Reading, SessionReading
-    from otel_budget.model.usage import Number
 
 #: Other runs under one id that are watched at most; each until it was silent for so many seconds.
 _RIVALS_MOST, _RIVALS_KEPT = 8, 600.0

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otel_budget.core.observation import plain_target
 from otel_budget.ledger.rivals import PASSED_GAPS, PASSED_GAPS_DOWN
-from otel_budget.model.reading import plain_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ from otel_budget.ledger.rate import Rate, faded
 from otel_budget.ledger.view import ZERO
 
 if TYPE_CHECKING:
+    from otel_budget.core.usage import Number
     from otel_budget.ledger.view import View
-    from otel_budget.model.usage import Number
 
 _GAPS_KEPT = 5
 _NO_RATE = Rate()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otel_budget.core.observation import plain_target
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.incarnation import Incarnation, cannot_be, totals_of
 from otel_budget.ledger.runs import has_ended
-from otel_budget.model.reading import plain_target
 
 if TYPE_CHECKING:
+    from otel_budget.core.observation import SessionReading
     from otel_budget.ledger.account import Account
-    from otel_budget.model.reading import SessionReading
 
 #: Incarnations of one run that are kept apart.
 INCARNATIONS_KEPT = 100

@@ -15,10 +15,10 @@ from otel_budget.ledger.view import ZERO
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_budget.core.observation import SessionFacts
+    from otel_budget.core.usage import Number
     from otel_budget.ledger.account import Account
     from otel_budget.ledger.incarnation import Incarnation
-    from otel_budget.model.reading import SessionFacts
-    from otel_budget.model.usage import Number
 
 
 def used_at_progress(account: Account) -> Mapping[str, Number]:

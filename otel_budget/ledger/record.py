@@ -9,6 +9,8 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
+from otel_budget.core.observation import SessionFacts
+from otel_budget.core.override import NO_ORDERS, Order, OrderKind, Orders
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.branches import Branches
 from otel_budget.ledger.counter import CounterState
@@ -27,11 +29,9 @@ from otel_budget.ledger.stored_numbers import (
     load_real,
 )
 from otel_budget.ledger.view import ZERO, View
-from otel_budget.model.order import NO_ORDERS, Order, OrderKind, Orders
-from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
-    from otel_budget.model.usage import Number
+    from otel_budget.core.usage import Number
 
 #: Version of this format. A reader refuses a newer one and reads the older ones. 2 has orders; 4
 #: has more facts than a reader of 3 takes: it would put all rows aside, and all runs would begin at

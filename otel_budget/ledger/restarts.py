@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_budget import semconv
 
 if TYPE_CHECKING:
+    from otel_budget.core.usage import Number
     from otel_budget.ledger.account import Account
-    from otel_budget.model.usage import Number
 
 #: Seconds within which the next run has to begin after the one before it began, or was last heard,
 #: to be of the same row.

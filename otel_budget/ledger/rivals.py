@@ -18,8 +18,8 @@ from otel_budget.ledger.processes import key_of
 from otel_budget.ledger.runs import are_over, by_run, used_together
 
 if TYPE_CHECKING:
+    from otel_budget.core.observation import SessionReading
     from otel_budget.ledger.incarnation import Incarnation
-    from otel_budget.model.reading import SessionReading
 
 #: A run that gave no sample for so many of its usual gaps, as many as make its data stale, gives
 #: its place to one that began later. Should it live on, it is seen again, and joins.

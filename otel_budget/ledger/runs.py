@@ -20,9 +20,9 @@ from otel_budget.ledger.incarnation import totals_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from otel_budget.core.observation import SessionFacts
+    from otel_budget.core.usage import Number
     from otel_budget.ledger.incarnation import Incarnation
-    from otel_budget.model.reading import SessionFacts
-    from otel_budget.model.usage import Number
 
 
 def by_run(incarnations: Iterable[Incarnation]) -> list[list[Incarnation]]:

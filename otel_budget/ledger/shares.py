@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from otel_budget.model.reading import Reading, SessionReading
+    from otel_budget.core.observation import Reading, SessionReading
 
 #: Runs that begin in one step; but one of each target in any case.
 BEGIN_AT_ONCE = 1000

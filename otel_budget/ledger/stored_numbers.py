@@ -15,7 +15,7 @@ from otel_budget import semconv
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.model.usage import Number
+    from otel_budget.core.usage import Number
 
 
 def dump_number(value: Number) -> int | float | str:

@@ -17,8 +17,8 @@ from otel_budget.ledger.counter import CounterState, first
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.model.reading import SessionReading
-    from otel_budget.model.usage import Number
+    from otel_budget.core.observation import SessionReading
+    from otel_budget.core.usage import Number
 
 #: So many series that are gone are kept apart at one target; one is gone after so many seconds.
 SERIES_KEPT = 100

@@ -17,7 +17,7 @@ from otel_budget.ledger.facts import strictest
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from otel_budget.model.reading import SessionFacts
+    from otel_budget.core.observation import SessionFacts
 
 #: Targets, or samples of one that contradict each other, that are heard at most.
 VOICES_MOST = 8

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.model.reading import plain_target
+from otel_budget.core.observation import plain_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_budget.core.observation import Reading
+    from otel_budget.core.verdict import Reason
     from otel_budget.ledger.account import Account
-    from otel_budget.model.reading import Reading
-    from otel_budget.model.verdict import Reason
 
 #: Seconds within which a target that gives nothing is taken away if its process ended in order: a
 #: Prometheus takes some to hear of it.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from otel_budget.model.doubt import NO_DOUBT
+from otel_budget.core.uncertainty import NO_DOUBT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.model.doubt import Doubt
-    from otel_budget.model.usage import Number
-    from otel_budget.policy.evaluate import Bounds
+    from otel_budget.core.uncertainty import Doubt
+    from otel_budget.core.usage import Number
+    from otel_budget.policy.status import Bounds
 
 
 def completion_possible(

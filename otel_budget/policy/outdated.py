@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.model.verdict import Action, LimitStatus, Reason
-from otel_budget.policy.decide import decide
-from otel_budget.policy.evaluate import status_of
+from otel_budget.core.verdict import Action, LimitStatus, Reason
+from otel_budget.policy.decision_table import decide
+from otel_budget.policy.status import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.model.usage import Number
-    from otel_budget.model.verdict import ResourceState, Verdict
-    from otel_budget.policy.evaluate import Bound, Bounds
+    from otel_budget.core.usage import Number
+    from otel_budget.core.verdict import ResourceState, Verdict
+    from otel_budget.policy.status import Bound, Bounds
 
 
 def redecide(verdict: Verdict, progress: float | None, completion_threshold: float) -> bool:

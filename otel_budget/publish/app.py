@@ -17,10 +17,9 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from otel_budget import wire
+from otel_budget.core import validation, verdict_json
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import checks
-from otel_budget.model.verdict import LimitStatus
 from otel_budget.publish import openapi
 from otel_budget.publish.access import Gate, Guarded
 from otel_budget.publish.nudge import Nudged, Nudges
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from otel_budget.model.verdict import Verdict
+    from otel_budget.core.verdict import Verdict
     from otel_budget.publish.hub import Hub, Published
 
 DEFAULT_LIMIT = 100
@@ -129,7 +128,7 @@ class _Api:
         cursor = query.get("cursor")
         after = "" if cursor is None else _named("cursor", cursor)
         status = _status(query.get("status"))
-        named = [checks.session_id(one) for one in query.getlist("session_id")]
+        named = [validation.session_id(one) for one in query.getlist("session_id")]
         if named:
             return self._some(named)
         if not self._host.ready:
@@ -158,7 +157,7 @@ class _Api:
         return _json(f'{{"verdicts":[{",".join(texts)}],{rest[1:]}')
 
     async def verdict(self, request: Request) -> Response:
-        session_id = checks.session_id(request.path_params["session_id"])
+        session_id = validation.session_id(request.path_params["session_id"])
         published = self._hub.get(session_id)
         if published is not None:
             text = self._hub.json_of(published)
@@ -226,8 +225,10 @@ def expired(verdict: Verdict) -> dict[str, object]:
         "session_id": verdict.session_id,
         "last_action": str(verdict.action),
         "last_reason": str(verdict.reason),
-        "evaluated_at": wire.timestamp(verdict.evaluated_at),
-        "valid_until": wire.timestamp(verdict.evaluated_at + (verdict.lease_seconds or 0.0)),
+        "evaluated_at": verdict_json.timestamp(verdict.evaluated_at),
+        "valid_until": verdict_json.timestamp(
+            verdict.evaluated_at + (verdict.lease_seconds or 0.0)
+        ),
     }
 
 
@@ -245,7 +246,7 @@ def _number(key: str, text: str, least: int, most: int) -> int:
 
 
 def _named(key: str, text: str) -> str:
-    if checks.SESSION_ID_PATTERN.fullmatch(text) is None:
+    if validation.SESSION_ID_PATTERN.fullmatch(text) is None:
         raise InvalidValueError(key, text, "the next_cursor of the page before")
     return text
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from otel_budget import semconv, wire
-from otel_budget.model.order import OrderKind
+from otel_budget import semconv
+from otel_budget.core import sse, verdict_json
+from otel_budget.core.override import OrderKind
 
 Json = dict[str, Any]
 
 SESSION_ID: Final = "nightly-refactoring-17"
 
 VERDICT: Final[Json] = {
-    "version": wire.VERSION,
+    "version": verdict_json.VERSION,
     "session_id": SESSION_ID,
     "run_started_at": 1767268800.25,
     "run_state": semconv.SESSION_STATES[0],
@@ -49,7 +50,7 @@ VERDICT: Final[Json] = {
 PAGE: Final[Json] = {"verdicts": [VERDICT], "expired": [], "next_cursor": None}
 STREAM_ID: Final = "1dF3kqJ0Qm6s0bYw5Zx2Tg"
 FOLLOWING: Final[Json] = {"add": [SESSION_ID], "remove": []}
-FRAME: Final = wire.frame(wire.EVENT_VERDICT, json.dumps(VERDICT), VERDICT["sequence"])
+FRAME: Final = sse.frame(sse.EVENT_VERDICT, json.dumps(VERDICT), VERDICT["sequence"])
 
 METRICS: Final = (
     f"# TYPE {semconv.VERDICT.name} gauge\n"

@@ -17,13 +17,13 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from otel_budget import wire
+from otel_budget.core import sse, verdict_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from types import TracebackType
 
-    from otel_budget.model.verdict import LimitStatus, Verdict
+    from otel_budget.core.verdict import LimitStatus, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ KEEP_ALIVE_AFTER = 5.0
 _EARLY = 0.9
 #: Frames in one write: a slow reader's old verdicts must not pile up in the socket's buffer.
 _FRAMES_PER_WRITE = 64
-_KEEP_ALIVE = wire.KEEP_ALIVE.encode()
+_KEEP_ALIVE = sse.KEEP_ALIVE.encode()
 #: A lease is told in so many parts, rounded down: many readers at once get the same bytes.
 _HUNDRED = 100
 _ROUNDING = 1e-9
@@ -77,7 +77,7 @@ class Published:
     def json(self, share: int = _HUNDRED) -> str:
         """Return the verdict as one line of JSON. share: hundredths of its lease that are left."""
         if self._pieces is None:
-            self._pieces = wire.around_lease(self.verdict)
+            self._pieces = verdict_json.around_lease(self.verdict)
         lease = self.verdict.lease_seconds
         left = (
             "null" if lease is None else repr(lease if share == _HUNDRED else _part(lease, share))
@@ -87,7 +87,7 @@ class Published:
     def frame(self, share: int = _HUNDRED) -> bytes:
         """Return the verdict as a Server-Sent Events frame. share: as of ``json``."""
         if self._frame is None or self._frame[0] != share:
-            text = wire.frame(wire.EVENT_VERDICT, self.json(share), self.verdict.sequence)
+            text = sse.frame(sse.EVENT_VERDICT, self.json(share), self.verdict.sequence)
             self._frame = share, text.encode()
         return self._frame[1]
 

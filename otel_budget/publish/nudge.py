@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from otel_budget.core import validation
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import checks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -66,7 +66,7 @@ class Nudges:
         if not 0 < len(wanted) <= MOST_NAMED:
             allowed = f"the id of the run as a query parameter, {MOST_NAMED} of them at most"
             raise InvalidValueError("session_id", f"{len(wanted)} of them", allowed)
-        named = list(dict.fromkeys(checks.session_id(one) for one in wanted))
+        named = list(dict.fromkeys(validation.session_id(one) for one in wanted))
         client = request.client.host if request.client else ""
         if len(named) > 1:
             return await self._several(named, client)

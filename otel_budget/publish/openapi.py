@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from otel_budget import wire
-from otel_budget.model.order import OrderKind
+from otel_budget.core import sse
+from otel_budget.core.override import OrderKind
 from otel_budget.publish import examples, problem, schemas
 
 Json = dict[str, Any]
@@ -237,7 +237,7 @@ _PATHS: Json = {
             "operationId": "followOthers",
             "tags": [VERDICTS],
             "summary": "Have an open stream on some runs be on others as well, or on some no more",
-            "description": f"The stream's answer has its id in the header {wire.STREAM_HEADER}.",
+            "description": f"The stream's answer has its id in the header {sse.STREAM_HEADER}.",
             "security": [{}, {"read": []}, {"admin": []}],
             "parameters": [
                 _parameter("stream_id", "path", "Names the stream.", _TEXT, examples.STREAM_ID),

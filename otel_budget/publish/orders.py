@@ -11,11 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from otel_budget import wire
+from otel_budget.core import validation, verdict_json
+from otel_budget.core.limits import LIMIT_FIELDS
+from otel_budget.core.override import Order, OrderKind, Orders, order_from
 from otel_budget.errors import OtelBudgetError
-from otel_budget.model import checks
-from otel_budget.model.limits import LIMIT_FIELDS
-from otel_budget.model.order import Order, OrderKind, Orders, order_from
 from otel_budget.publish.access import Role, unauthorized
 from otel_budget.publish.body import json_of
 
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from otel_budget.model.verdict import Verdict
-    from otel_budget.policy.effect import Effect
+    from otel_budget.core.verdict import Verdict
+    from otel_budget.policy.override_effect import Effect
     from otel_budget.publish.access import Gate
 
 T = TypeVar("T")
@@ -95,7 +94,7 @@ class OrderRoutes:
 
     async def session(self, request: Request) -> Response:
         """Answer with a run's verdict and its orders."""
-        session_id = checks.session_id(request.path_params["session_id"])
+        session_id = validation.session_id(request.path_params["session_id"])
         orders, given = await self._asked(self._operations.orders(session_id, MAX_ACTIONS))
         known = {
             "stop": orders.stop and order_json(orders.stop),
@@ -114,11 +113,11 @@ class OrderRoutes:
                 if "authorization" not in request.headers:
                     return unauthorized(given=False)
                 raise HTTPException(HTTPStatus.FORBIDDEN, _ONLY_READS)
-            session_id = checks.session_id(request.path_params["session_id"])
+            session_id = validation.session_id(request.path_params["session_id"])
             order = order_from(kind, await json_of(request, self._max_body), self._operations.now())
             verdict, effect = await self._asked(self._operations.order(session_id, order, client))
             came_of_it = json.dumps({"changes": effect.changes, "notes": effect.notes})
-            return _json(f"{wire.to_json(verdict)[:-1]},{came_of_it[1:]}")
+            return _json(f"{verdict_json.to_json(verdict)[:-1]},{came_of_it[1:]}")
 
         return act
 
@@ -140,8 +139,8 @@ def order_json(order: Order) -> dict[str, Any]:
         "kind": str(order.kind),
         "reason": order.reason,
         "by": order.by,
-        "at": wire.timestamp(order.at),
-        "until": None if order.until is None else wire.timestamp(order.until),
+        "at": verdict_json.timestamp(order.at),
+        "until": None if order.until is None else verdict_json.timestamp(order.until),
         "limits": limits,
     }
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_budget import semconv, wire
-from otel_budget.model.checks import LINE_PATTERN, MAX_COUNT, SESSION_ID_PATTERN
-from otel_budget.model.order import (
+from otel_budget import semconv
+from otel_budget.core import verdict_json
+from otel_budget.core.override import (
     LONGEST,
     LONGEST_NAME,
     LONGEST_REASON,
     MONEY_PATTERN,
     OrderKind,
 )
-from otel_budget.model.verdict import Action, LimitStatus, Reason
+from otel_budget.core.validation import LINE_PATTERN, MAX_COUNT, SESSION_ID_PATTERN
+from otel_budget.core.verdict import Action, LimitStatus, Reason
 
 Json = dict[str, Any]
 
@@ -81,7 +82,7 @@ VERDICT: Json = {
         "policy_revision", "unjudged",
     ],
     "properties": {
-        "version": {"const": wire.VERSION},
+        "version": {"const": verdict_json.VERSION},
         "session_id": SESSION_ID,
         "run_started_at": {
             **_MAYBE_NUMBER,

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Final
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
-from otel_budget import wire
+from otel_budget.core import sse, validation
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import checks
 from otel_budget.publish import body
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Streams:
 
     async def stream(self, request: Request) -> Response:
         """Answer with a stream."""
-        wanted = [checks.session_id(one) for one in request.query_params.getlist("session_id")]
+        wanted = [validation.session_id(one) for one in request.query_params.getlist("session_id")]
         last = request.headers.get("last-event-id")
         after = None if not last else _sequence(last)
         if request.method == "HEAD":
@@ -129,7 +128,7 @@ class _EventStream(StreamingResponse):
             stream_id = None
             if self._wanted:
                 stream_id = self._streams.opened(subscription, self._client)
-                self.headers[wire.STREAM_HEADER] = stream_id
+                self.headers[sse.STREAM_HEADER] = stream_id
             self.body_iterator = subscription.frames()
             try:
                 await super().__call__(scope, receive, send)
@@ -155,5 +154,5 @@ def _runs(data: object) -> tuple[list[str], list[str]]:
     lists = [data.get(key, []) for key in ("add", "remove")]
     if not all(isinstance(one, list) for one in lists):
         raise InvalidValueError("body", data, allowed)
-    add, remove = ([checks.session_id(run) for run in one] for one in lists)
+    add, remove = ([validation.session_id(run) for run in one] for one in lists)
     return add, remove

@@ -14,17 +14,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_budget.core.observation import plain_target
 from otel_budget.ledger import record
 from otel_budget.ledger.seal import sealed, unsealed
-from otel_budget.model.reading import plain_target
+from otel_budget.logs.once import Notices, one_line
 from otel_budget.sidecar.storage_rows import UNREADABLE_ROW, Key
-from otel_budget.sources.notices import Notices, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from otel_budget.core.usage import Number
     from otel_budget.ledger.account import Account
-    from otel_budget.model.usage import Number
     from otel_budget.sidecar.storage_rows import Rows
 
 logger = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.failure import Failure, Place
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.shares import split
-from otel_budget.model.verdict import Verdict
-from otel_budget.policy.effect import effect_of
+from otel_budget.policy.override_effect import effect_of
 from otel_budget.publish.orders import OrderRefusedError
 from otel_budget.sidecar.clock import CLOCK_SET, move
 from otel_budget.sidecar.failing import Failing, by_wall, unstorable
@@ -27,12 +27,12 @@ from otel_budget.sidecar.store import Changes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from otel_budget.core.observation import Reading, SessionReading
+    from otel_budget.core.override import Order, Orders
     from otel_budget.ledger.absences import Spell
     from otel_budget.ledger.account import Account
     from otel_budget.ledger.flag import Flag
-    from otel_budget.model.order import Order, Orders
-    from otel_budget.model.reading import Reading, SessionReading
-    from otel_budget.policy.judge import Rules
+    from otel_budget.policy.verdicts import Rules
     from otel_budget.sidecar.store import Restored, Store
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget.ledger import record
 from otel_budget.ledger.failure import Failure, Place
-from otel_budget.policy.failed import judge_failed
+from otel_budget.policy.failed_run import judge_failed
 from otel_budget.sidecar.clock import move
 from otel_budget.sidecar.judged import Judged
 from otel_budget.sidecar.storage_rows import account_body, verdict_body
@@ -18,10 +18,10 @@ from otel_budget.sidecar.storage_rows import account_body, verdict_body
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.absences import Absences
     from otel_budget.ledger.account import Account
-    from otel_budget.model.verdict import Verdict
-    from otel_budget.policy.judge import Rules
+    from otel_budget.policy.verdicts import Rules
 
 
 class Failing:

@@ -11,20 +11,21 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
-from otel_budget import semconv, wire
+from otel_budget import semconv
+from otel_budget.core import verdict_json
+from otel_budget.core.verdict import Action
 from otel_budget.ledger.flag import Kind
-from otel_budget.model.verdict import Action
-from otel_budget.policy.words import amount
+from otel_budget.logs.once import MOST_LINES, Lines, Notices, one_line, some
+from otel_budget.policy.format import amount
 from otel_budget.sidecar.noticed import Failed, Flickering, Unjudged
-from otel_budget.sources.notices import MOST_LINES, Lines, Notices, one_line, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_budget.model.order import Order
-    from otel_budget.model.reading import Problem, Reading
-    from otel_budget.model.verdict import Verdict
-    from otel_budget.policy.effect import Effect
+    from otel_budget.core.observation import Problem, Reading
+    from otel_budget.core.override import Order
+    from otel_budget.core.verdict import Verdict
+    from otel_budget.policy.override_effect import Effect
     from otel_budget.sidecar.step import Change, Step
     from otel_budget.sources.base import Clock
 
@@ -320,7 +321,7 @@ class Journal:
 
     def ordered(self, session_id: str, order: Order, client: str, effect: Effect) -> None:
         """Tell what an operator ordered, for how long, and if that changes nothing."""
-        until = "" if order.until is None else f", until {wire.timestamp(order.until)}"
+        until = "" if order.until is None else f", until {verdict_json.timestamp(order.until)}"
         limits = "".join(
             f", {resource}: {'no ceiling' if limit is None else amount(resource, limit)}"
             for resource, limit in order.limits.items()

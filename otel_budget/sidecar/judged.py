@@ -12,15 +12,15 @@ import zlib
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.model.verdict import LimitStatus
-from otel_budget.policy.judge import judge_balance, stale_after
+from otel_budget.core.verdict import LimitStatus
+from otel_budget.policy.verdicts import judge_balance, stale_after
 from otel_budget.publish.hub import RENEW_AFTER
 
 if TYPE_CHECKING:
+    from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.account import Account
     from otel_budget.ledger.balance import Balance
-    from otel_budget.model.verdict import Verdict
-    from otel_budget.policy.judge import Rules
+    from otel_budget.policy.verdicts import Rules
 
 
 class Judged:

@@ -20,25 +20,25 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otel_budget.model.reading import Problem, Reading
-from otel_budget.model.verdict import Reason
+from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.verdict import Reason
 from otel_budget.publish.nudge import Nudged
 from otel_budget.publish.orders import OrderRefusedError
+from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.absence import Missed
 from otel_budget.sidecar.journal import Journal
 from otel_budget.sidecar.nudging import Nudging
 from otel_budget.sidecar.storage_file import NOT_STORED
-from otel_budget.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
     from typing import Any
 
+    from otel_budget.core.override import Order, Orders
+    from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.absences import Spell
-    from otel_budget.model.order import Order, Orders
-    from otel_budget.model.verdict import Verdict
-    from otel_budget.policy.effect import Effect
-    from otel_budget.policy.judge import Rules
+    from otel_budget.policy.override_effect import Effect
+    from otel_budget.policy.verdicts import Rules
     from otel_budget.publish.hub import Hub
     from otel_budget.sidecar.book import Book
     from otel_budget.sidecar.step import Step

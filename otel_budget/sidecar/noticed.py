@@ -9,13 +9,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.sources.notices import Lines, one_line
+from otel_budget.logs.once import Lines, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.failure import Failure
-    from otel_budget.model.verdict import Verdict
     from otel_budget.sources.base import Clock
 
 logger = logging.getLogger("otel_budget.sidecar.journal")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from otel_budget.model.reading import Reading
+    from otel_budget.core.observation import Reading
 
 
 class Nudging:

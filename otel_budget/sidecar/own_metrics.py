@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.exposition import choose_encoder
 
+from otel_budget.runtime.workers import Workers
 from otel_budget.sources.turns import Rests, Turns
-from otel_budget.workers import Workers
 
 if TYPE_CHECKING:
     from otel_budget.sidecar.telemetry import Telemetry

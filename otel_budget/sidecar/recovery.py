@@ -10,17 +10,17 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.core.observation import SessionFacts
+from otel_budget.core.override import NO_ORDERS, Orders
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.incarnation import COUNTED
-from otel_budget.model.order import NO_ORDERS, Orders
-from otel_budget.model.reading import SessionFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from otel_budget.model.order import Order
-    from otel_budget.model.usage import Number
-    from otel_budget.model.verdict import Verdict
+    from otel_budget.core.override import Order
+    from otel_budget.core.usage import Number
+    from otel_budget.core.verdict import Verdict
 
 #: Nobody knows how many calls there were of which nothing is known: some.
 _SOME = {"unpriced_calls": 1, "unknown_usage_calls": 1}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.line_budget import LineBudget, Rate
-from otel_budget.sources.notices import one_line
+from otel_budget.logs.line_budget import LineBudget, Rate
+from otel_budget.logs.once import one_line
 
 if TYPE_CHECKING:
     from otel_budget.sidecar.telemetry import Telemetry

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget.config.load import load
 from otel_budget.errors import ConfigFileError, InvalidConfigError
+from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.settings import (
     describe_bindings,
     describe_ceilings,
@@ -15,7 +16,6 @@ from otel_budget.sidecar.settings import (
     make_source,
     settings_of,
 )
-from otel_budget.workers import Workers
 
 if TYPE_CHECKING:
     from os import PathLike

@@ -29,9 +29,9 @@ from otel_budget.sidecar.storage_state import state_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from otel_budget.core.override import Order
+    from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.account import Account
-    from otel_budget.model.order import Order
-    from otel_budget.model.verdict import Verdict
     from otel_budget.sidecar.storage_state import State
 
 #: How the rows of accounts, verdicts, orders and the state begin; all of it is printable.

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, cast
 import uvicorn
 
 from otel_budget.errors import ListenError
+from otel_budget.files.token_file import file_stamp
 from otel_budget.publish.access import Gate, Tokens, local_names
 from otel_budget.publish.server import MAX_HEAD, BoundedProtocol, Limits
-from otel_budget.token_file import file_stamp
-from otel_budget.workers import Workers
+from otel_budget.runtime.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from otel_budget.config.listen import ListenConfig, TlsConfig
+    from otel_budget.files.token_file import FileStamp
     from otel_budget.publish.server import OnRefused
-    from otel_budget.token_file import FileStamp
 
 logger = logging.getLogger(__name__)
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.config.load import revision
 from otel_budget.config.schema import ADD, REFUSE, PrometheusConfig
-from otel_budget.model.bindings import why_expression
-from otel_budget.model.limits import IGNORE, LIMIT_FIELDS
-from otel_budget.policy.evaluate import bounds_from
-from otel_budget.policy.judge import Rules
-from otel_budget.policy.unknown import OnUnknown
-from otel_budget.policy.words import amounts
+from otel_budget.core.bindings import why_expression
+from otel_budget.core.limits import IGNORE, LIMIT_FIELDS
+from otel_budget.files.token_file import open_to
+from otel_budget.policy.format import amounts
+from otel_budget.policy.status import bounds_from
+from otel_budget.policy.unknown_usage import OnUnknown
+from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.loop import Settings
 from otel_budget.sources import prometheus, scrape
 from otel_budget.sources.fetch import Access
 from otel_budget.sources.parse import PageLimits
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
-from otel_budget.token_file import open_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         SourceConfig,
         TargetConfig,
     )
-    from otel_budget.model.usage import Number
+    from otel_budget.core.usage import Number
     from otel_budget.sources.base import Clock, Source
 
 #: Seconds, where the interval is not shorter.

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.model.verdict import LimitStatus, Verdict
-from otel_budget.policy.effect import NO_EFFECT, Effect
+from otel_budget.core.verdict import LimitStatus, Verdict
+from otel_budget.policy.override_effect import NO_EFFECT, Effect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_budget.core.observation import Reading
     from otel_budget.ledger.failure import Failure
     from otel_budget.ledger.flag import Flag
-    from otel_budget.model.reading import Reading
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from sqlite3 import Connection, DatabaseError
 from sqlite3 import Error as SqliteError
 from typing import TYPE_CHECKING
 
-from otel_budget import wire
+from otel_budget.core import verdict_json
 from otel_budget.errors import OtelBudgetError
 from otel_budget.ledger import record
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 VERSIONS = {
     "schema_version": "2",
     "account_format": str(record.FORMAT),
-    "verdict_version": str(wire.VERSION),
+    "verdict_version": str(verdict_json.VERSION),
 }
 #: How every SQLite file begins that is not empty.
 _HEADER = b"SQLite format 3\0"

@@ -13,18 +13,18 @@ import math
 import sqlite3
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
-from otel_budget import wire
+from otel_budget.core import verdict_json
 from otel_budget.ledger import record
 from otel_budget.ledger.seal import sealed, unsealed
+from otel_budget.logs.once import one_line, some
 from otel_budget.sidecar.storage_file import UNREADABLE
-from otel_budget.sources.notices import one_line, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from otel_budget.core.override import Order
+    from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.account import Account
-    from otel_budget.model.order import Order
-    from otel_budget.model.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ def account_body(account: Account, commit: int) -> str:
 
 def verdict_body(verdict: Verdict) -> str:
     """Return the text of a verdict's row."""
-    return sealed(wire.to_json(verdict), _VERDICT)
+    return sealed(verdict_json.to_json(verdict), _VERDICT)
 
 
 def order_body(order: Order, key: Key) -> str:
@@ -187,7 +187,7 @@ def account_of(body: bytes) -> Account:
 
 def verdict_of(body: bytes) -> Verdict:
     """Return the verdict in a row."""
-    return wire.from_json(unsealed(body, _VERDICT))
+    return verdict_json.from_json(unsealed(body, _VERDICT))
 
 
 def order_of(body: bytes, key: Key | None) -> Order:

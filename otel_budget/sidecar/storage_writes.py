@@ -9,9 +9,9 @@ from otel_budget.sidecar.storage_rows import Key, account_body, order_body, verd
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from otel_budget.core.override import Order
+    from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.account import Account
-    from otel_budget.model.order import Order
-    from otel_budget.model.verdict import Verdict
     from otel_budget.sidecar.archive import Archive
     from otel_budget.sidecar.storage_rows import Rows
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from otel_budget.logs.once import one_line, some
 from otel_budget.sidecar.archive import ARCHIVE_SIZE, Age, Archive
 from otel_budget.sidecar.clock import CLOCK_SET, Boot, move
 from otel_budget.sidecar.last_commit import LastCommit
@@ -37,15 +38,14 @@ from otel_budget.sidecar.storage_rows import (
 )
 from otel_budget.sidecar.storage_state import State, read_state, write_state
 from otel_budget.sidecar.storage_writes import Writer
-from otel_budget.sources.notices import one_line, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from otel_budget.core.override import Order
+    from otel_budget.core.usage import Number
+    from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.account import Account
-    from otel_budget.model.order import Order
-    from otel_budget.model.usage import Number
-    from otel_budget.model.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 

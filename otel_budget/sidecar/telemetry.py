@@ -22,11 +22,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from otel_budget import semconv
+from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.flag import Kind
-from otel_budget.model.verdict import Action, Reason
-from otel_budget.policy.decide import KNOWN, NO_DATA
-from otel_budget.policy.ordered import STOPPED
-from otel_budget.policy.unknown import UNKNOWN_USAGE, UNPRICED
+from otel_budget.policy.decision_table import KNOWN, NO_DATA
+from otel_budget.policy.overrides import STOPPED
+from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED
 from otel_budget.sidecar.step import Step
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric as Family
 
-    from otel_budget.model.reading import Reading
-    from otel_budget.model.verdict import Verdict
+    from otel_budget.core.observation import Reading
+    from otel_budget.core.verdict import Verdict
     from otel_budget.sources.base import Clock
 
 #: Upper bounds in seconds: from a scrape on the same host to a slow query over many runs.

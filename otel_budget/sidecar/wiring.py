@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from otel_budget.config.schema import SidecarConfig
-    from otel_budget.model.order import Order, Orders
-    from otel_budget.model.verdict import Verdict
-    from otel_budget.policy.effect import Effect
+    from otel_budget.core.override import Order, Orders
+    from otel_budget.core.verdict import Verdict
+    from otel_budget.policy.override_effect import Effect
     from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.model.reading import plain_target
+from otel_budget.core.observation import plain_target
 from otel_budget.sources.assemble import Sample
 from otel_budget.sources.query import Point
 from otel_budget.sources.rows import Changes, Rows, UnusualError
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from otel_budget.model.preset import Preset
-    from otel_budget.model.reading import SessionReading
+    from otel_budget.core.observation import SessionReading
+    from otel_budget.presets.model import Preset
     from otel_budget.sources.standing import Slot
 
     #: Returns when a run (target, session id) was sampled.

@@ -17,13 +17,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.model.checks import MAX_COUNT, SESSION_ID_PATTERN
-from otel_budget.model.reading import SessionFacts, SessionReading
+from otel_budget.core.observation import SessionFacts, SessionReading
+from otel_budget.core.validation import MAX_COUNT, SESSION_ID_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from otel_budget.model.usage import Number
+    from otel_budget.core.usage import Number
 
 #: Declared types that are no contradiction for a judged counter; anything else is refused.
 COUNTER_TYPES: Final = frozenset({None, "counter", "unknown", "untyped"})

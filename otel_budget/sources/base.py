@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from otel_budget.model.reading import Reading
+    from otel_budget.core.observation import Reading
 
 #: Returns seconds since the Unix epoch that never jump while the process lives.
 Clock = Callable[[], float]

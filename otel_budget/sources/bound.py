@@ -10,14 +10,14 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.model.bindings import Bindings, is_covered
-from otel_budget.sources.notices import Notices
+from otel_budget.core.bindings import Bindings, is_covered
+from otel_budget.logs.once import Notices
 from otel_budget.sources.process import process_at
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from otel_budget.model.reading import Reading
+    from otel_budget.core.observation import Reading
 
 logger = logging.getLogger(__name__)
 

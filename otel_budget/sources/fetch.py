@@ -22,23 +22,23 @@ import h11
 
 from otel_budget._version import __version__
 from otel_budget.errors import OtelBudgetError
+from otel_budget.files.token_file import TokenFileError, file_stamp, read_token
+from otel_budget.logs.once import one_line
 from otel_budget.sources.connections import ConnectError, Connections
 from otel_budget.sources.freshness import age_of, time_there
 from otel_budget.sources.http1 import HungUpError
-from otel_budget.sources.notices import one_line
 from otel_budget.sources.partial import PARTIAL_STATUSES, said_by_head
 from otel_budget.sources.place import place_of
 from otel_budget.sources.unpack import UnpackError, unpacker
-from otel_budget.token_file import TokenFileError, file_stamp, read_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from otel_budget.files.token_file import FileStamp
     from otel_budget.sources.base import Clock
     from otel_budget.sources.http1 import Connection
     from otel_budget.sources.place import Place
-    from otel_budget.token_file import FileStamp
 
     #: Names in lower case, and values.
     Head = list[tuple[str, str]]

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from otel_budget.core import bindings
+from otel_budget.core.observation import Problem
+from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import bindings
-from otel_budget.model.reading import Problem
-from otel_budget.model.verdict import Reason
-from otel_budget.sources.notices import Notices, one_line
-from otel_budget.token_file import FileStamp, file_stamp
+from otel_budget.files.token_file import FileStamp, file_stamp
+from otel_budget.logs.once import Notices, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.model.reading import Problem
-from otel_budget.model.verdict import Reason
+from otel_budget.core.observation import Problem
+from otel_budget.core.verdict import Reason
+from otel_budget.runtime.workers import Workers
 from otel_budget.sources.file_sd import FileTargets
 from otel_budget.sources.turns import Rests, Round, Turns
-from otel_budget.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

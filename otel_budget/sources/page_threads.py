@@ -24,7 +24,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from otel_budget.workers import do
+from otel_budget.runtime.workers import do
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

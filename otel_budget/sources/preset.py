@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.model import preset as roles
-from otel_budget.model.checks import SESSION_ID_PATTERN
-from otel_budget.model.preset import first_of
-from otel_budget.model.reading import SessionFacts, SessionReading
+from otel_budget.core.observation import SessionFacts, SessionReading
+from otel_budget.core.validation import SESSION_ID_PATTERN
+from otel_budget.presets import model as roles
+from otel_budget.presets.model import first_of
 from otel_budget.sources.assemble import (
     COUNTER_TYPES,
     Assembled,
@@ -34,8 +34,8 @@ from otel_budget.sources.tally import Series, tally
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from otel_budget.model.preset import MetricRule, Preset
-    from otel_budget.model.usage import Number
+    from otel_budget.core.usage import Number
+    from otel_budget.presets.model import MetricRule, Preset
     from otel_budget.sources.assemble import Sample
 
 #: Reason for which a sample is dropped: its label has a value the preset does not know.

@@ -21,25 +21,25 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.model.bindings import Bindings
-from otel_budget.model.reading import Problem, Reading, SessionReading, plain_target
-from otel_budget.model.verdict import Reason
+from otel_budget.core.bindings import Bindings
+from otel_budget.core.observation import Problem, Reading, SessionReading, plain_target
+from otel_budget.core.verdict import Reason
+from otel_budget.logs.once import Notices, one_line
+from otel_budget.runtime.workers import Workers
 from otel_budget.sources import promql
 from otel_budget.sources.answers import SessionAnswers
 from otel_budget.sources.bound import Unmatched, bindings_of, others_only
 from otel_budget.sources.culprits import Culprits, without
 from otel_budget.sources.dates import Dates
 from otel_budget.sources.fetch import Access, Fetcher, FetchError, RefusedError, SlowError
-from otel_budget.sources.notices import Notices, one_line
 from otel_budget.sources.query import AnswerError, QueryRefusedError, parse_answer
 from otel_budget.sources.selection import Selection
 from otel_budget.sources.target_labels import LabelBinding, claimed, labelled, of_place
-from otel_budget.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otel_budget.model.preset import Preset
+    from otel_budget.presets.model import Preset
     from otel_budget.sources.answers import Taken
     from otel_budget.sources.base import Clock
     from otel_budget.sources.culprits import LeftOut
@@ -85,7 +85,7 @@ class PrometheusSettings:
     bindings: Sequence[tuple[Sequence[str], Sequence[str]]] = ()
     """Patterns of session ids, and matchers of the labels of the targets they belong to."""
     first_owns: bool = False
-    """As in model/bindings.py."""
+    """As in core/bindings.py."""
 
 
 class PrometheusSource:

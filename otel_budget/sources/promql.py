@@ -11,7 +11,7 @@ from otel_budget.sources.vector import ANSWERS, MARK, NAME, SAMPLED, UP, judged
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otel_budget.model.preset import Preset
+    from otel_budget.presets.model import Preset
 
 
 def whole(matchers: Sequence[str], preset: Preset | None, more: Sequence[str] = ()) -> str:

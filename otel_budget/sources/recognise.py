@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.model import preset as roles
-from otel_budget.model.preset import MetricRule, Preset
+from otel_budget.presets import model as roles
+from otel_budget.presets.model import MetricRule, Preset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

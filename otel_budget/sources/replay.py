@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otel_budget.model.reading import Reading
+    from otel_budget.core.observation import Reading
 
 
 class ReplaySource:

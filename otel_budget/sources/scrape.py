@@ -18,12 +18,12 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.model.reading import Problem, Reading
-from otel_budget.model.verdict import Reason
+from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.verdict import Reason
+from otel_budget.logs.once import Notices
 from otel_budget.sources.bound import Owners
 from otel_budget.sources.fetch import Access, Fetcher
 from otel_budget.sources.listing import Listing
-from otel_budget.sources.notices import Notices
 from otel_budget.sources.page_threads import PageThreads
 from otel_budget.sources.parse import PageLimits
 from otel_budget.sources.target import Outcome, Target, bound_to
@@ -32,7 +32,7 @@ from otel_budget.sources.turns import Rests, Round, Turns
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from otel_budget.model.preset import Preset
+    from otel_budget.presets.model import Preset
     from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class ScrapeTarget:
     honor_timestamps: bool = True
     """False: whatever a sample says, it is taken to be of when it was scraped."""
     sessions: Sequence[str] = ()
-    """Patterns of session ids that belong to it, see model/bindings.py."""
+    """Patterns of session ids that belong to it, see core/bindings.py."""
 
     @property
     def key(self) -> str:
@@ -79,7 +79,7 @@ class ScrapeSettings:
     session_limit: int = 10_000
     """Runs known at one target, all together."""
     first_owns: bool = False
-    """As in model/bindings.py."""
+    """As in core/bindings.py."""
 
 
 class ScrapeSource:

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.model.reading import SessionFacts, SessionReading
+from otel_budget.core.observation import SessionFacts, SessionReading
 from otel_budget.sources.assemble import (
     COUNTER_TYPES,
     SINGLE_FACTS,
@@ -26,7 +26,7 @@ from otel_budget.sources.assemble import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from otel_budget.model.usage import Number
+    from otel_budget.core.usage import Number
 
 
 _NONE: frozenset[str] = frozenset()

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.model import preset as roles
-from otel_budget.model.preset import first_of
+from otel_budget.presets import model as roles
+from otel_budget.presets.model import first_of
 from otel_budget.sources.assemble import labels_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otel_budget.model.preset import Preset
-    from otel_budget.model.usage import Number
+    from otel_budget.core.usage import Number
+    from otel_budget.presets.model import Preset
 
 _NAME: Final = "__name__"
 Labels = tuple[tuple[str, str], ...]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from otel_budget.model.reading import Problem
-from otel_budget.model.verdict import Reason
+from otel_budget.core.observation import Problem
+from otel_budget.core.verdict import Reason
+from otel_budget.logs.once import one_line
 from otel_budget.sources.fetch import FetchError
-from otel_budget.sources.notices import one_line
 from otel_budget.sources.page_threads import Cost
 from otel_budget.sources.pages import SessionPages
 from otel_budget.sources.parse import ACCEPT, ExpositionError, PageReader
@@ -23,7 +23,7 @@ from otel_budget.sources.strange import declares, is_own, other_names, why_stran
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otel_budget.model.preset import Preset
+    from otel_budget.presets.model import Preset
     from otel_budget.sources.assemble import Assembled
     from otel_budget.sources.fetch import Access, Fetched
     from otel_budget.sources.page_threads import PageThreads

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.logs.once import one_line
 from otel_budget.sources.assemble import Sample, assemble, labels_text
-from otel_budget.sources.notices import one_line
 from otel_budget.sources.preset import assembled, count, session_of, uncounted
 from otel_budget.sources.process import EXPORTED, process_of
 from otel_budget.sources.query import Point, Vector, parse_answer
@@ -24,8 +24,8 @@ from otel_budget.sources.query import Point, Vector, parse_answer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from otel_budget.model.preset import Preset
-    from otel_budget.model.reading import SessionReading
+    from otel_budget.core.observation import SessionReading
+    from otel_budget.presets.model import Preset
 
 #: A label that marks the time of a sample among the raw series.
 SAMPLED: Final = "otel_budget_sampled"

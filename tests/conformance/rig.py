@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from otel_budget.core.observation import Reading
+from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.preset import Preset
-from otel_budget.model.reading import Reading
-from otel_budget.model.verdict import Verdict
-from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.presets.model import Preset
 from otel_budget.sources.base import Clock, Source
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.model.verdict import Action, LimitStatus, Verdict
-from otel_budget.policy.evaluate import bounds_from
-from otel_budget.policy.judge import Rules
+from otel_budget.core.verdict import Action, LimitStatus, Verdict
+from otel_budget.policy.status import bounds_from
+from otel_budget.policy.verdicts import Rules
 from otel_budget.publish.hub import Hub
 from otel_budget.sidecar.book import Book
 from otel_budget.sidecar.loop import Loop, Settings

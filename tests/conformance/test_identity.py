@@ -8,10 +8,10 @@ import time
 import pytest
 
 from otel_budget import semconv
+from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.flag import Kind
-from otel_budget.model.verdict import Action, Reason
-from otel_budget.policy.evaluate import bounds_from
-from otel_budget.policy.judge import Rules
+from otel_budget.policy.status import bounds_from
+from otel_budget.policy.verdicts import Rules
 from tests.conformance.rig import Rig
 from tests.exposition import line, page
 from tests.figures import note

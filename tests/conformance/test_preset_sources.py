@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from otel_budget.config.preset_files import preset, shipped
-from otel_budget.model.preset import Preset
-from otel_budget.model.reading import Reading
+from otel_budget.core.observation import Reading
+from otel_budget.presets.loader import preset, shipped
+from otel_budget.presets.model import Preset
 from tests.conformance.rig import Backend
 from tests.prometheus_process import JOB
 

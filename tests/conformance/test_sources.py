@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from otel_budget import semconv
-from otel_budget.model.reading import Reading, SessionReading
+from otel_budget.core.observation import Reading, SessionReading
 from tests.conformance.rig import Rig
 from tests.exposition import line, page
 from tests.processes import until

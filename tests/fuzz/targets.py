@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from otel_budget import wire
 from otel_budget.config.load import load
+from otel_budget.core import sse, verdict_json
+from otel_budget.core.limits import ResourceLimits
+from otel_budget.core.observation import Reading, SessionReading
+from otel_budget.core.validation import MAX_COUNT, SESSION_ID_PATTERN
 from otel_budget.errors import ConfigFileError, InvalidConfigError, InvalidValueError
 from otel_budget.instrumentation import checkpoint_format as saved
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.checks import MAX_COUNT, SESSION_ID_PATTERN
-from otel_budget.model.limits import ResourceLimits
-from otel_budget.model.reading import Reading, SessionReading
-from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_balance
 from otel_budget.sources.answers import SessionAnswers
 from otel_budget.sources.assemble import NEEDED, assemble
 from otel_budget.sources.pages import SessionPages
@@ -90,13 +90,15 @@ def _by_run(sessions: Sequence[SessionReading]) -> dict[tuple[str, str], Session
 
 def event_stream(data: bytes) -> None:
     """Read a stream of verdicts, as a monitor does."""
-    decoder = wire.EventDecoder()
+    decoder = sse.EventDecoder()
     with suppress(InvalidValueError):
         for line in data.split(b"\n"):
             for event in decoder.feed(line.decode("utf-8", "replace").rstrip("\r\n")):
-                verdict = wire.from_json(event.data)
-                written = wire.from_json(wire.to_json(verdict))  # times have milliseconds there
-                assert wire.from_json(wire.to_json(written)) == written
+                verdict = verdict_json.from_json(event.data)
+                written = verdict_json.from_json(
+                    verdict_json.to_json(verdict)
+                )  # times have milliseconds there
+                assert verdict_json.from_json(verdict_json.to_json(written)) == written
 
 
 def checkpoint(data: bytes) -> None:
@@ -138,4 +140,4 @@ def _is_sound(sessions: Sequence[SessionReading]) -> None:
     ledger.apply(Reading("scrape", AT, tuple(sessions)))
     for balance in ledger.balances(AT):
         verdict = judge_balance(balance, Rules(), AT)
-        wire.to_json(verdict)
+        verdict_json.to_json(verdict)

@@ -11,9 +11,10 @@ from typing import Literal
 
 import pytest
 
-from otel_budget import ResourceLimits, ResourceMonitor, semconv, wire
+from otel_budget import ResourceLimits, ResourceMonitor, semconv
+from otel_budget.core import sse
+from otel_budget.core.verdict import Action, LimitStatus, Reason
 from otel_budget.enforcement.lease import LISTEN
-from otel_budget.model.verdict import Action, LimitStatus, Reason
 from otel_budget.testing import stop_verdict
 from tests.exposition import line, page, serve
 from tests.figures import length, note
@@ -47,7 +48,7 @@ def frame(action: Action, sequence: int) -> str:
         verdict = replace(
             verdict, action=action, status=LimitStatus.OK, reason=Reason.WITHIN_LIMITS
         )
-    return wire.verdict_frame(verdict)
+    return sse.verdict_frame(verdict)
 
 
 def writes(data: bytes) -> Answer:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.config import preset_files
-from otel_budget.model.reading import Reading
+from otel_budget.core.observation import Reading
+from otel_budget.presets import loader
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.exposition import Exposition, line, page, serve
 
@@ -214,7 +214,7 @@ def test_a_list_takes_nothing_that_the_configuration_binds(
     endpoint: Exposition, tmp_path: Path
 ) -> None:
     """Who may write the file may bind what is left, and a run named after its target is bound."""
-    vllm = preset_files.preset("vllm")
+    vllm = loader.preset("vllm")
     own = ScrapeTarget("http://127.0.0.1:1/metrics", sessions=["team-a.*"])
     foreign = ScrapeTarget("http://127.0.0.1:2/metrics", preset=vllm)
     looking = Looking(tmp_path, own, foreign)

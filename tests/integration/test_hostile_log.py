@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from otel_budget import semconv
-from otel_budget.line_budget import SPEAKER
+from otel_budget.logs.line_budget import SPEAKER
 from tests.exposition import line, page, serve
 from tests.figures import note
 from tests.processes import sidecar, until

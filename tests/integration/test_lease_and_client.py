@@ -11,7 +11,8 @@ from queue import Queue
 
 import pytest
 
-from otel_budget import Verdict, wire
+from otel_budget import Verdict
+from otel_budget.core import sse, verdict_json
 from otel_budget.enforcement.client import VerdictClient
 from otel_budget.enforcement.lease import DEFAULT_LEASE, LISTEN, Lease
 from otel_budget.testing import FakeClock, stop_verdict
@@ -67,7 +68,7 @@ def only_get(answer: Answer) -> Answer:
 
 def frames(*verdicts: Verdict) -> list[str]:
     """Return what a stream sends for these."""
-    return [wire.verdict_frame(verdict) for verdict in verdicts]
+    return [sse.verdict_frame(verdict) for verdict in verdicts]
 
 
 def test_verdicts_arrive_by_the_stream_as_they_are_made() -> None:
@@ -77,7 +78,7 @@ def test_verdicts_arrive_by_the_stream_as_they_are_made() -> None:
     def script(asked: Request) -> None:
         paths.append(asked.path)
         first, second = frames(STOP, replace(STOP, message="two", sequence=2))
-        asked.stream(wire.KEEP_ALIVE, first[:40], first[40:], "event: news\ndata: x\n\n", second,
+        asked.stream(sse.KEEP_ALIVE, first[:40], first[40:], "event: news\ndata: x\n\n", second,
                      stay=True)  # fmt: skip
 
     with scripted(script) as server, following(f"{server.url}/under/") as heard:
@@ -107,7 +108,7 @@ def test_while_there_is_no_stream_a_get_is_made() -> None:
             asked.say(503, "")
         else:
             verdict = replace(STOP, message=f"{paths.count(asked.path)}", lease_seconds=1.0)
-            asked.say(200, wire.to_json(verdict))
+            asked.say(200, verdict_json.to_json(verdict))
 
     with scripted(script) as server, following(server.url) as heard:
         before = time.monotonic()
@@ -139,7 +140,7 @@ def test_a_session_the_sidecar_has_not_seen_yet_is_no_loss_of_the_sidecar(status
         lambda asked: asked.say(200, "[" * 100_000),
         lambda asked: asked.say(200, '{"version": 2}'),
         lambda asked: asked.say(200, '{"version": 1}'),
-        lambda asked: asked.say(200, wire.to_json(replace(STOP, session_id="other"))),
+        lambda asked: asked.say(200, verdict_json.to_json(replace(STOP, session_id="other"))),
         lambda asked: asked.wfile.write(b"no http at all\r\n\r\n"),
         lambda asked: asked.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nshort"),
         lambda _asked: None,

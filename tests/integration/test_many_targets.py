@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.model.reading import Reading
+from otel_budget.core.observation import Reading
 from otel_budget.sources import connections
 from otel_budget.sources.fetch import Access, Fetcher
 from otel_budget.sources.names import Address, Names, look_up

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from otel_budget import ResourceLimits, ResourceMonitor, semconv, serve_metrics, wire
+from otel_budget import ResourceLimits, ResourceMonitor, semconv, serve_metrics
+from otel_budget.core import sse, verdict_json
 from otel_budget.enforcement.address import SidecarAddress
 from otel_budget.enforcement.client import VerdictClient
 from otel_budget.enforcement.nudge import MOST_AT_ONCE, look
@@ -183,11 +184,13 @@ def test_a_sidecar_that_lets_no_stream_be_changed_is_followed_over_the_one_of_al
         paths.append(asked.path)
         verdicts = {name: stop_verdict(name, sequence=1, message=name) for name in "ab"}
         if asked.path == "/v1/stream":
-            asked.stream(*map(wire.verdict_frame, verdicts.values()), stay=True)
+            asked.stream(*map(sse.verdict_frame, verdicts.values()), stay=True)
         elif "/stream" in asked.path:
-            asked.stream(wire.verdict_frame(verdicts[asked.path[-1]]), stay=True)
+            asked.stream(sse.verdict_frame(verdicts[asked.path[-1]]), stay=True)
         else:
-            asked.say(200, wire.to_json(stop_verdict(asked.path[-1], message=asked.path[-1])))
+            asked.say(
+                200, verdict_json.to_json(stop_verdict(asked.path[-1], message=asked.path[-1]))
+            )
 
     heard = Queue[str]()
     with scripted(script) as server, ExitStack() as stack:
@@ -241,12 +244,12 @@ ODD: dict[str, Answer] = {
     "an empty stream": lambda asked: asked.stream(stay=False),
     "comments": lambda asked: asked.stream(": alive\n" * 9, stay=False),
     "a stream, cut off": lambda asked: asked.stream(
-        wire.verdict_frame(stop_verdict("mine", sequence=1)), stay=False
+        sse.verdict_frame(stop_verdict("mine", sequence=1)), stay=False
     ),
     "by asking alone": lambda asked: (
         asked.say(200, "")
         if "stream" in asked.path
-        else asked.say(200, wire.to_json(stop_verdict("mine")))
+        else asked.say(200, verdict_json.to_json(stop_verdict("mine")))
     ),
 }
 
@@ -319,7 +322,7 @@ def test_a_name_server_that_hangs_holds_up_no_run_that_is_over(
     monkeypatch.setattr(socket, "getaddrinfo", hangs)
     heard = Queue[str]()
     with scripted(
-        lambda asked: asked.stream(wire.verdict_frame(stop_verdict("named", sequence=1)), stay=True)
+        lambda asked: asked.stream(sse.verdict_frame(stop_verdict("named", sequence=1)), stay=True)
     ) as server:
         url = f"http://sidecar.example:{server.server_port}"
         for n in range(5):

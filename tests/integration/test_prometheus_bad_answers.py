@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
+from otel_budget.core.observation import Reading
+from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import Reading
-from otel_budget.model.verdict import Reason
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.vector import SAMPLED
 from tests.http_server import serving

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.model.reading import Problem, Reading
-from otel_budget.model.verdict import Reason
+from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.verdict import Reason
 from otel_budget.sources.assemble import assemble
 from otel_budget.sources.fetch import Access
 from otel_budget.sources.parse import PageLimits

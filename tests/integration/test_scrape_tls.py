@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.model.reading import Reading
+from otel_budget.core.observation import Reading
 from otel_budget.sources.fetch import Access
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.certificates import certificate

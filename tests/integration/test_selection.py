@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.config.preset_files import shipped
-from otel_budget.model.preset import Preset
+from otel_budget.presets.loader import shipped
+from otel_budget.presets.model import Preset
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.selection import probe
 from otel_budget.sources.vector import SAMPLED

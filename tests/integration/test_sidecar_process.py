@@ -18,7 +18,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from otel_budget import semconv, wire
+from otel_budget import semconv
+from otel_budget.core import sse, verdict_json
 from otel_budget.sidecar.store import open_store
 from tests.exposition import Exposition, line, page, serve
 from tests.figures import note
@@ -146,9 +147,9 @@ def tokens_page(tokens: int) -> str:
     )
 
 
-def events(stream: http.client.HTTPResponse) -> Iterator[wire.ServerEvent]:
+def events(stream: http.client.HTTPResponse) -> Iterator[sse.ServerEvent]:
     """Yield the events of a stream until it ends."""
-    decoder = wire.EventDecoder()
+    decoder = sse.EventDecoder()
     for raw in stream:
         yield from decoder.feed(raw.decode().rstrip("\n"))
 
@@ -192,9 +193,9 @@ def test_a_change_comes_through_the_stream_without_asking(process: Process) -> N
         assert stream.headers["content-type"].startswith("text/event-stream")
         coming = events(stream)
         first = next(coming)
-        assert wire.from_json(first.data).action == "continue"
+        assert verdict_json.from_json(first.data).action == "continue"
         process.show(1200)
-        stop = next(e for e in coming if wire.from_json(e.data).action == "stop")
+        stop = next(e for e in coming if verdict_json.from_json(e.data).action == "stop")
         assert int(stop.id) > int(first.id)
         # Nothing new is said now, so the next one renews the lease with the same number.
         assert next(coming).id == stop.id
@@ -229,7 +230,7 @@ def test_sigterm_ends_it_in_order_and_soon_with_a_stream_open(process: Process) 
         took = time.monotonic() - began
         assert took < 5
         # The last word is a fresh one, and then the stream is over.
-        assert [wire.from_json(e.data).action for e in coming][-1] == "stop"
+        assert [verdict_json.from_json(e.data).action for e in coming][-1] == "stop"
     assert "ended in order" in process.said()
     assert "Traceback" not in process.said()
     assert not list(process.file.parent.glob("*.db-wal"))

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from otel_budget import semconv
-from otel_budget.config.preset_files import shipped
+from otel_budget.core.observation import Reading
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.preset import Preset
-from otel_budget.model.reading import Reading
+from otel_budget.presets.loader import shipped
+from otel_budget.presets.model import Preset
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from tests.exposition import line, page, serve
 from tests.figures import note

@@ -10,12 +10,12 @@ from decimal import Decimal
 from itertools import pairwise
 
 from otel_budget import semconv
+from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.core.usage import Number
+from otel_budget.core.verdict import Reason
 from otel_budget.ledger import record
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
-from otel_budget.model.usage import Number
-from otel_budget.model.verdict import Reason
 
 RUN = "run"
 

@@ -8,14 +8,14 @@ from typing import Any
 from hypothesis import strategies as st
 
 from otel_budget import semconv
+from otel_budget.core.observation import SessionFacts
+from otel_budget.core.uncertainty import Doubt
+from otel_budget.core.usage import Number
+from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.balance import Balance
-from otel_budget.model.doubt import Doubt
-from otel_budget.model.reading import SessionFacts
-from otel_budget.model.usage import Number
-from otel_budget.model.verdict import Action, Reason
-from otel_budget.policy.evaluate import Bounds, bounds_from
-from otel_budget.policy.judge import Rules
-from otel_budget.policy.unknown import OnUnknown
+from otel_budget.policy.status import Bounds, bounds_from
+from otel_budget.policy.unknown_usage import OnUnknown
+from otel_budget.policy.verdicts import Rules
 
 NOW = 1_767_268_800.0
 

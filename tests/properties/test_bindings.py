@@ -8,18 +8,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
+from otel_budget.core.bindings import ANY_END, Bindings, is_covered
+from otel_budget.core.observation import Reading, SessionFacts, SessionReading
 from otel_budget.ledger import record
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.bindings import ANY_END, Bindings, is_covered
-from otel_budget.model.reading import Reading, SessionFacts, SessionReading
-from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_balance
 from tests.properties.histories import RUN
 from tests.properties.strategies import session_ids
 from tests.properties.test_ledger_properties import T0, sessions
 
 if TYPE_CHECKING:
-    from otel_budget.model.usage import Number
-    from otel_budget.model.verdict import Verdict
+    from otel_budget.core.usage import Number
+    from otel_budget.core.verdict import Verdict
 
 BOUND = Bindings({RUN: ["a"], "other.*": ["b"]})
 #: Its own target, and those of others; one has labels that were added on the way.

@@ -9,11 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
+from otel_budget.core.observation import SessionReading
+from otel_budget.core.usage import Number
 from otel_budget.ledger import record
 from otel_budget.ledger.counter import first
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import SessionReading
-from otel_budget.model.usage import Number
 from tests.properties.histories import RUN, reading, restarted
 
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from otel_budget import semconv
-from otel_budget.model.order import Order, OrderKind
-from otel_budget.model.reading import Problem, Reading, SessionReading
-from otel_budget.model.usage import Number
-from otel_budget.model.verdict import Action, Reason, Verdict
-from otel_budget.policy.evaluate import bounds_from
-from otel_budget.policy.judge import Rules
+from otel_budget.core.observation import Problem, Reading, SessionReading
+from otel_budget.core.override import Order, OrderKind
+from otel_budget.core.usage import Number
+from otel_budget.core.verdict import Action, Reason, Verdict
+from otel_budget.policy.status import bounds_from
+from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.book import Book
 from otel_budget.sidecar.store import open_store
 from tests.figures import length, note

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from otel_budget import semconv
+from otel_budget.core.observation import SessionReading
+from otel_budget.core.usage import Number
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import SessionReading
-from otel_budget.model.usage import Number
 from tests.figures import length, note
 from tests.properties.histories import RUN, Process, money, reading, restarted, shown, total
 

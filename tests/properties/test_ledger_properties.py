@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
+from otel_budget.core.observation import SessionFacts, SessionReading
+from otel_budget.core.usage import Number
 from otel_budget.ledger import record
 from otel_budget.ledger.active import active_seconds
 from otel_budget.ledger.counter import first
 from otel_budget.ledger.facts import filled, strictest
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import SessionFacts, SessionReading
-from otel_budget.model.usage import Number
-from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_balance
 from tests.properties.histories import RUN, reading, restarted, restored
 from tests.properties.strategies import NEAR, limits, shares, thresholds, thresholds_by_resource
 

@@ -9,16 +9,17 @@ from typing import Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from otel_budget import semconv, wire
+from otel_budget import semconv
+from otel_budget.core import verdict_json
+from otel_budget.core.uncertainty import NO_DOUBT, Doubt
+from otel_budget.core.usage import Number
+from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.balance import Balance
-from otel_budget.model.doubt import NO_DOUBT, Doubt
-from otel_budget.model.usage import Number
-from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.policy.evaluate import SEVERITY, Bounds, bound, check, headroom, stricter
 from otel_budget.policy.forecast import completion_possible
-from otel_budget.policy.judge import IGNORED, Rules, judge_balance, judge_session
 from otel_budget.policy.outdated import redecide
-from otel_budget.policy.unknown import OnUnknown
+from otel_budget.policy.status import SEVERITY, Bounds, bound, check, headroom, stricter
+from otel_budget.policy.unknown_usage import OnUnknown
+from otel_budget.policy.verdicts import IGNORED, Rules, judge_balance, judge_session
 from tests.properties.strategies import (
     AMOUNTS,
     NEAR,
@@ -241,7 +242,7 @@ def test_the_sidecar_and_the_run_agree_about_the_same_numbers(balance: Balance, 
 @given(balances(), rules())
 def test_the_same_input_gives_the_same_verdict_byte_for_byte(balance: Balance, by: Rules) -> None:
     """Also where other limits were judged in between, and in any order of the mappings."""
-    first = wire.to_json(judge_balance(balance, by, NOW))
+    first = verdict_json.to_json(judge_balance(balance, by, NOW))
     bound.cache_clear()
     judge_balance(balance._replace(used=dict.fromkeys(balance.used, 0)), Rules(), NOW)
     facts = balance.facts._replace(
@@ -250,7 +251,7 @@ def test_the_same_input_gives_the_same_verdict_byte_for_byte(balance: Balance, b
     )
     reordered = balance._replace(facts=facts)
     again = replace(by, ceilings=dict(reversed(by.ceilings.items())))
-    assert wire.to_json(judge_balance(balance, by, NOW)) == first
+    assert verdict_json.to_json(judge_balance(balance, by, NOW)) == first
     assert judge_balance(reordered, again, NOW) == judge_balance(balance, by, NOW)
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget.agent.prices import Prices
+from otel_budget.core.extras import Extras, extras_of
 from otel_budget.instrumentation.tally import Amounts
-from otel_budget.model.extras import Extras, extras_of
 
 genai_prices = pytest.importorskip("genai_prices")
 data = pytest.importorskip("genai_prices.data")

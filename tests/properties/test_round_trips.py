@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_budget import wire
+from otel_budget.core import sse, verdict_json
+from otel_budget.core.limits import ResourceLimits
+from otel_budget.core.usage import USAGE_KEYS, ResourceUsage
+from otel_budget.core.verdict import Verdict
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.balance import Balance
-from otel_budget.model.limits import ResourceLimits
-from otel_budget.model.usage import USAGE_KEYS, ResourceUsage
-from otel_budget.model.verdict import Verdict
-from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_balance
 from tests.properties.strategies import (
     NOW,
     balances,
@@ -79,18 +79,18 @@ def published(draw: st.DrawFn) -> Verdict:
 @given(published())
 def test_a_verdict_comes_back_from_its_json_exactly(verdict: Verdict) -> None:
     """And is written again byte for byte."""
-    text = wire.to_json(verdict)
-    assert wire.from_json(text) == verdict
-    assert wire.to_json(wire.from_json(text)) == text
+    text = verdict_json.to_json(verdict)
+    assert verdict_json.from_json(text) == verdict
+    assert verdict_json.to_json(verdict_json.from_json(text)) == text
 
 
 @given(published())
 def test_a_verdict_comes_back_out_of_the_stream_exactly(verdict: Verdict) -> None:
     """Whatever its message holds."""
-    decoder = wire.EventDecoder()
-    lines = wire.verdict_frame(verdict).split("\n")
+    decoder = sse.EventDecoder()
+    lines = sse.verdict_frame(verdict).split("\n")
     (event,) = [event for line in lines for event in decoder.feed(line)]
-    assert wire.from_json(event.data) == verdict
+    assert verdict_json.from_json(event.data) == verdict
 
 
 @given(usages)
@@ -123,12 +123,12 @@ def test_a_spoilt_verdict_is_read_or_refused_and_nothing_else(
     balance: Balance, by: Rules, value: Any, data: st.DataObject
 ) -> None:
     """Any value in any place: a verdict or an InvalidValueError, never a bare exception."""
-    spoilt = wire.to_dict(judge_balance(balance, by, NOW))
+    spoilt = verdict_json.to_dict(judge_balance(balance, by, NOW))
     container, key = data.draw(st.sampled_from(places(spoilt)))
     container[key] = value
     with contextlib.suppress(InvalidValueError):
-        read = wire.from_dict(spoilt)
-        assert wire.from_json(wire.to_json(read)) == read
+        read = verdict_json.from_dict(spoilt)
+        assert verdict_json.from_json(verdict_json.to_json(read)) == read
 
 
 @given(json_values | st.text() | st.binary())
@@ -136,7 +136,7 @@ def test_whatever_else_arrives_is_refused(value: Any) -> None:
     """As text that may not even be JSON; nothing random is a whole verdict."""
     text = value if isinstance(value, str | bytes) else json.dumps(value)
     with pytest.raises(InvalidValueError):
-        wire.from_json(text)
+        verdict_json.from_json(text)
 
 
 @given(st.sampled_from(USAGE_KEYS), json_values)

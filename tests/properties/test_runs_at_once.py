@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
+from otel_budget.core.observation import SessionFacts, SessionReading
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import SessionFacts, SessionReading
 from tests.properties.histories import RUN, reading, restarted
 
 T0 = 1000.0

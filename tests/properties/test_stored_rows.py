@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_budget import semconv
+from otel_budget.core.override import Order, OrderKind, Orders
+from otel_budget.core.usage import Number
 from otel_budget.ledger import record
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.seal import sealed, unsealed
-from otel_budget.model.order import Order, OrderKind, Orders
-from otel_budget.model.usage import Number
-from otel_budget.policy.judge import judge_balance
+from otel_budget.policy.verdicts import judge_balance
 from otel_budget.sidecar.storage_rows import UNREADABLE_ROW
 from tests.sidecar_fixtures import START, ceilings, session
 

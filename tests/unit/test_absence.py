@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
+from otel_budget.core.observation import Problem, Reading, SessionFacts
+from otel_budget.core.override import OrderKind, order_from
+from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.absences import KEPT, Absences
-from otel_budget.model.order import OrderKind, order_from
-from otel_budget.model.reading import Problem, Reading, SessionFacts
-from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.policy.judge import Rules
+from otel_budget.policy.verdicts import Rules
 from otel_budget.publish.nudge import Nudged
 from otel_budget.sidecar.absence import BEAT, LATE, Watch
 from otel_budget.sidecar.book import Book

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
+from otel_budget.core.limits import LIMIT_KEYS
+from otel_budget.core.observation import Reading, SessionFacts, SessionReading
+from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.limits import LIMIT_KEYS
-from otel_budget.model.reading import Reading, SessionFacts, SessionReading
-from otel_budget.model.verdict import Reason
-from otel_budget.policy.evaluate import bounds_from
-from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.policy.status import bounds_from
+from otel_budget.policy.verdicts import Rules, judge_balance
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 from tests.unit.test_resume import exposed

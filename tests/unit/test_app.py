@@ -15,10 +15,10 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from otel_budget import wire
-from otel_budget.model.order import Order, OrderKind, Orders
-from otel_budget.model.verdict import LimitStatus, Verdict
-from otel_budget.policy.effect import Effect
+from otel_budget.core import verdict_json
+from otel_budget.core.override import Order, OrderKind, Orders
+from otel_budget.core.verdict import LimitStatus, Verdict
+from otel_budget.policy.override_effect import Effect
 from otel_budget.publish import openapi
 from otel_budget.publish.app import STUCK_AFTER, build_app
 from otel_budget.publish.hub import Hub
@@ -108,7 +108,8 @@ def test_one_verdict_is_its_wire_form(client: TestClient) -> None:
 
 EXPIRED = {
     "session_id": "a", "last_action": "continue", "last_reason": "within_limits",
-    "evaluated_at": wire.timestamp(START), "valid_until": wire.timestamp(START + LEASE),
+    "evaluated_at": verdict_json.timestamp(START),
+    "valid_until": verdict_json.timestamp(START + LEASE),
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from otel_budget import semconv
-from otel_budget.model.reading import SessionReading
+from otel_budget.core.observation import SessionReading
 from otel_budget.sources.assemble import NEEDED, Assembled, Sample, assemble
 
 TOKENS, CALLS, COST = semconv.SESSION_TOKENS, semconv.SESSION_API_CALLS, semconv.SESSION_COST

@@ -12,13 +12,13 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.config.schema import SidecarConfig, SourceConfig
+from otel_budget.core.bindings import UNBOUND, Bindings, pattern
+from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger import record
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.bindings import UNBOUND, Bindings, pattern
-from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
-from otel_budget.model.verdict import Reason
 from otel_budget.sidecar.settings import describe_bindings, warnings
 from otel_budget.sources.bound import Unmatched, bindings_of, claims_of, others_only
 from otel_budget.sources.file_sd import FileTargets

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
+from otel_budget.core.observation import Reading, SessionFacts, SessionReading
 from otel_budget.ledger import arrivals as arrivals_module
 from otel_budget.ledger import processes as processes_module
 from otel_budget.ledger import view as view_module
 from otel_budget.ledger.arrivals import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import Reading, SessionFacts, SessionReading
 from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
 from tests.sidecar_fixtures import START, session
 

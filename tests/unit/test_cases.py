@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
+from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.core.uncertainty import Doubt
+from otel_budget.core.usage import Number
+from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.ledger import record
 from otel_budget.ledger.balance import Balance
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.incarnation import COUNTED
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.doubt import Doubt
-from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
-from otel_budget.model.usage import Number
-from otel_budget.model.verdict import Action, Reason, Verdict
-from otel_budget.policy.evaluate import bound, bounds_from, check, headroom, weigh
 from otel_budget.policy.forecast import completion_possible
-from otel_budget.policy.judge import Rules, judge_balance, judge_session
-from otel_budget.policy.unknown import OnUnknown
+from otel_budget.policy.status import bound, bounds_from, check, headroom, weigh
+from otel_budget.policy.unknown_usage import OnUnknown
+from otel_budget.policy.verdicts import Rules, judge_balance, judge_session
 from tests.case_files import SHAPES, Case, CaseError, number, numbers, parse_cases, read_cases
 
 NOW = 1_767_268_800.0

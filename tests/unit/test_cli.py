@@ -18,9 +18,10 @@ import pytest
 from otel_budget.cli.main.arguments import ENV_SIDECAR
 from otel_budget.cli.main.main import main
 
-from otel_budget import __version__, wire
+from otel_budget import __version__
+from otel_budget.core import verdict_json
+from otel_budget.core.verdict import Action, LimitStatus
 from otel_budget.errors import ConfigFileError
-from otel_budget.model.verdict import Action, LimitStatus
 from tests.raw_server import serve_raw
 from tests.sidecar_fixtures import START, verdict
 
@@ -96,12 +97,12 @@ def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_check_exits_by_the_verdict(action: Action, status: LimitStatus, expected: int) -> None:
-    with answering(200, wire.to_json(verdict(action=action, status=status))) as url:
+    with answering(200, verdict_json.to_json(verdict(action=action, status=status))) as url:
         assert main(["check", "run-1", "--sidecar", url]) == expected
 
 
 def test_check_says_the_verdict_and_each_resource(capsys: pytest.CaptureFixture[str]) -> None:
-    with answering(200, wire.to_json(verdict())) as url:
+    with answering(200, verdict_json.to_json(verdict())) as url:
         main(["check", "run-1", "--sidecar", url])
     first, second, third = capsys.readouterr().out.splitlines()
     assert first == "run-1: continue (within_limits): tokens at 10"
@@ -114,7 +115,7 @@ def test_check_says_how_old_the_data_are_and_whether_the_run_has_begun_or_ended(
 ) -> None:
     stopped = verdict(action=Action.STOP, status=LimitStatus.EXCEEDED, started_at=None)
     stopped = dataclasses.replace(stopped, data_at=START - 12.5, run_state="stopped")
-    with answering(200, wire.to_json(stopped)) as url:
+    with answering(200, verdict_json.to_json(stopped)) as url:
         assert main(["check", "run-1", "--sidecar", url]) == 3
     first, second, _ = capsys.readouterr().out.splitlines()
     assert first.endswith("tokens at 10 (the run has ended: stopped)")
@@ -135,15 +136,15 @@ def test_the_help_of_check_does_not_invite_to_gate_a_rerun(
 
 
 def test_check_gives_the_verdict_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    with answering(200, wire.to_json(verdict())) as url:
+    with answering(200, verdict_json.to_json(verdict())) as url:
         assert main(["check", "run-1", "--sidecar", url + "/", "--json"]) == 0
-    assert wire.from_json(capsys.readouterr().out) == verdict()
+    assert verdict_json.from_json(capsys.readouterr().out) == verdict()
 
 
 def test_check_finds_the_sidecar_by_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with answering(200, wire.to_json(verdict())) as url:
+    with answering(200, verdict_json.to_json(verdict())) as url:
         monkeypatch.setenv(ENV_SIDECAR, url)
         assert main(["check", "run-1"]) == 0
 
@@ -180,7 +181,7 @@ def test_check_exits_4_when_no_sidecar_is_there(capsys: pytest.CaptureFixture[st
 def test_check_asks_the_sidecar_itself_whatever_proxy_is_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with answering(200, wire.to_json(verdict())) as url:
+    with answering(200, verdict_json.to_json(verdict())) as url:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
             monkeypatch.setenv(name, "http://127.0.0.1:9")
         monkeypatch.delenv("no_proxy", raising=False)
@@ -188,7 +189,7 @@ def test_check_asks_the_sidecar_itself_whatever_proxy_is_set(
 
 
 def test_check_does_not_go_where_it_is_sent(capsys: pytest.CaptureFixture[str]) -> None:
-    with answering(200, wire.to_json(verdict())) as other:
+    with answering(200, verdict_json.to_json(verdict())) as other:
         moved = f"HTTP/1.1 302 Found\r\nLocation: {other}/\r\nContent-Length: 0\r\n\r\n"
         with serve_raw(lambda connection, _over: connection.sendall(moved.encode())) as address:
             assert main(["check", "run-1", "--sidecar", f"http://{address}"]) == 4
@@ -199,7 +200,7 @@ def test_check_does_not_read_without_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("otel_budget.enforcement.request._LONGEST", 100)
-    with answering(200, wire.to_json(verdict()) + " " * 1_000_000) as url:
+    with answering(200, verdict_json.to_json(verdict()) + " " * 1_000_000) as url:
         assert main(["check", "run-1", "--sidecar", url]) == 4
     assert "does not answer like a sidecar" in capsys.readouterr().err
 

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from otel_budget.config.load import from_flags, load, revision
 from otel_budget.config.schema import SidecarConfig
+from otel_budget.core.verdict import Action
 from otel_budget.errors import ConfigFileError, InvalidConfigError
-from otel_budget.model.verdict import Action
 from otel_budget.sidecar.settings import warnings
 
 BAD = sorted((Path(__file__).parent.parent / "cases" / "config_bad").glob("*.yaml"))

@@ -8,25 +8,17 @@ from typing import Any
 
 import pytest
 
-from otel_budget import wire
+from otel_budget.core import verdict_json
+from otel_budget.core.limits import ResourceLimits
+from otel_budget.core.uncertainty import Doubt
+from otel_budget.core.usage import Number
+from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.rate import IDLE_AFTER, TIME_CONSTANT, Rate
-from otel_budget.model.doubt import Doubt
-from otel_budget.model.limits import ResourceLimits
-from otel_budget.model.usage import Number
-from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.policy.decide import decide
-from otel_budget.policy.evaluate import (
-    Bound,
-    Bounds,
-    bound,
-    bounds_from,
-    bounds_of,
-    check,
-    stricter,
-)
+from otel_budget.policy.decision_table import decide
 from otel_budget.policy.forecast import completion_possible, exhaustion_seconds
-from otel_budget.policy.judge import Rules, judge_balance, judge_session
 from otel_budget.policy.outdated import redecide, relaxed
+from otel_budget.policy.status import Bound, Bounds, bound, bounds_from, bounds_of, check, stricter
+from otel_budget.policy.verdicts import Rules, judge_balance, judge_session
 from tests.unit.test_verdict_wire import BALANCE, NOON
 
 
@@ -97,7 +89,7 @@ def test_a_ratio_is_never_infinite() -> None:
             progress=None, completion_threshold=0.8, now=NOON,
         )  # fmt: skip
         assert verdict.resources[resource].ratio == float(2**53)
-        assert wire.from_json(wire.to_json(verdict)) == verdict
+        assert verdict_json.from_json(verdict_json.to_json(verdict)) == verdict
 
 
 def test_a_check_without_resources_is_ok() -> None:
@@ -196,9 +188,10 @@ def test_unknown_use_reaches_the_verdict_and_its_reader() -> None:
     assert verdict.message == "cost at least 0.0% ($0.00 of $1.00) with progress 40.0%: continue"
     flags = {name: state.at_least for name, state in verdict.resources.items()}
     assert flags == {"duration": False, "tokens": True, "api_calls": False, "cost": True}
-    assert wire.from_json(wire.to_json(verdict)) == verdict
+    assert verdict_json.from_json(verdict_json.to_json(verdict)) == verdict
     assert (
-        "at_least" not in wire.to_dict(judge_balance(BALANCE, Rules(), NOON))["resources"]["cost"]
+        "at_least"
+        not in verdict_json.to_dict(judge_balance(BALANCE, Rules(), NOON))["resources"]["cost"]
     )
 
 

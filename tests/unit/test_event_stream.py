@@ -2,8 +2,8 @@
 
 import pytest
 
-from otel_budget import wire
-from otel_budget.wire import EventDecoder, ServerEvent
+from otel_budget.core import sse, verdict_json
+from otel_budget.core.sse import EventDecoder, ServerEvent
 from tests.unit.test_verdict_wire import VERDICT
 
 
@@ -15,20 +15,20 @@ def decoded(*lines: str, decoder: EventDecoder | None = None) -> list[ServerEven
 
 def test_a_verdict_comes_back_out_of_its_frame() -> None:
     """With its sequence as the event's id."""
-    (event,) = decoded(*wire.verdict_frame(VERDICT).split("\n"))
+    (event,) = decoded(*sse.verdict_frame(VERDICT).split("\n"))
     assert (event.event, event.id) == ("verdict", "42")
-    assert wire.from_json(event.data) == VERDICT
+    assert verdict_json.from_json(event.data) == VERDICT
 
 
 def test_a_frame_has_an_id_only_if_there_is_one() -> None:
     """Without a sequence the reader's last id stays what it was."""
-    assert wire.frame("note", "x") == "event: note\ndata: x\n\n"
-    assert wire.frame("note", "x", 0) == "id: 0\nevent: note\ndata: x\n\n"
+    assert sse.frame("note", "x") == "event: note\ndata: x\n\n"
+    assert sse.frame("note", "x", 0) == "id: 0\nevent: note\ndata: x\n\n"
 
 
 def test_a_comment_is_nothing_but_a_sign_of_life() -> None:
     """Also in the middle of an event."""
-    assert decoded(*wire.KEEP_ALIVE.split("\n")) == []
+    assert decoded(*sse.KEEP_ALIVE.split("\n")) == []
     assert decoded("data: a", ": hush", "data: b", "") == [ServerEvent("message", "a\nb", "")]
 
 

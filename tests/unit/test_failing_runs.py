@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from otel_budget import wire
+from otel_budget.core import verdict_json
+from otel_budget.core.observation import Reading
+from otel_budget.core.override import Order, OrderKind
+from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.ledger import record
 from otel_budget.ledger.account import Account
 from otel_budget.ledger.arrivals import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.order import Order, OrderKind
-from otel_budget.model.reading import Reading
-from otel_budget.model.verdict import LimitStatus, Verdict
-from otel_budget.policy.evaluate import bounds_from
-from otel_budget.policy.judge import Rules
+from otel_budget.policy.status import bounds_from
+from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar import judged, store
 from tests.sidecar_fixtures import LEASE, START, Sidecar, reading, session, sidecar
 
@@ -185,7 +185,7 @@ def test_a_verdict_that_cannot_be_written_takes_no_stream_of_others(
 ) -> None:
     parts = sidecar(tmp_path, shown(), rules=RULES)
     ticks(parts)
-    failing(monkeypatch, wire, "around_lease", lambda verdict: verdict.session_id)()
+    failing(monkeypatch, verdict_json, "around_lease", lambda verdict: verdict.session_id)()
 
     async def first() -> bytes:
         with parts.hub.subscribe() as subscription:

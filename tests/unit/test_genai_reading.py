@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_budget.core.validation import MAX_COUNT
 from otel_budget.instrumentation.genai import names
 from otel_budget.instrumentation.genai.reading import Kind, Usage, kind_of, read
 from otel_budget.instrumentation.genai.values import as_count
-from otel_budget.model.checks import MAX_COUNT
 
 CHAT: dict[str, object] = {"gen_ai.operation.name": "chat"}
 IN, OUT = "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"

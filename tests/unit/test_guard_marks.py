@@ -13,12 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from otel_budget import ResourceLimits, ResourceMonitor
+from otel_budget.core.usage import Number, ResourceUsage
+from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.enforcement.lease import LISTEN
-from otel_budget.model.usage import Number, ResourceUsage
-from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.policy.evaluate import bounds_of
-from otel_budget.policy.judge import judge_session
 from otel_budget.policy.outdated import redecide
+from otel_budget.policy.status import bounds_of
+from otel_budget.policy.verdicts import judge_session
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 

@@ -16,11 +16,12 @@ from otel_budget.cli.main.main import main
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from otel_budget import ResourceMonitor, semconv, wire
+from otel_budget import ResourceMonitor, semconv
+from otel_budget.core import sse, verdict_json
+from otel_budget.core.observation import Problem
+from otel_budget.core.override import OrderKind, order_from
+from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
-from otel_budget.model.order import OrderKind, order_from
-from otel_budget.model.reading import Problem
-from otel_budget.model.verdict import Reason
 from otel_budget.publish.app import build_app
 from otel_budget.publish.hub import Hub
 from otel_budget.sidecar.refusals import Refusals
@@ -134,7 +135,7 @@ def test_a_stream_has_one_line_for_it_and_a_page_is_still_one(nasty: str) -> Non
     hub = published(nasty)
     found = hub.get("a")
     assert found is not None
-    frame = wire.verdict_frame(found.verdict)
+    frame = sse.verdict_frame(found.verdict)
     assert [text.partition(":")[0] for text in frame.splitlines()] == ["id", "event", "data", ""]
     assert UNSAFE.search(frame) is None
     with TestClient(build_app(hub, Host(), "1")) as client:
@@ -169,7 +170,7 @@ def test_a_terminal_gets_nothing_that_drives_it(
     nasty: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The command line shows what a sidecar says, which may be another server by now."""
-    hostile: dict[str, Any] = json.loads(wire.to_json(verdict("a")))
+    hostile: dict[str, Any] = json.loads(verdict_json.to_json(verdict("a")))
     hostile |= {"message": nasty, "reason": nasty, "run_state": nasty}
     hostile["resources"] = {nasty: hostile["resources"]["tokens"]}
     order = {"kind": nasty, "reason": nasty, "by": nasty, "at": nasty, "until": nasty,

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from otel_budget import wire
+from otel_budget.core import sse, verdict_json
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.enforcement.link import SILENCE
-from otel_budget.model.verdict import LimitStatus
 from otel_budget.publish.hub import Hub, Subscription
 from tests.sidecar_fixtures import LEASE, START, SteadyClock, events, verdict
 
-KEEP_ALIVE = wire.KEEP_ALIVE.encode()
+KEEP_ALIVE = sse.KEEP_ALIVE.encode()
 
 
 def drained(subscription: Subscription) -> list[dict[str, Any]]:
@@ -142,8 +142,8 @@ def test_the_text_of_a_verdict_is_made_once_for_all_readers() -> None:
     published = hub.get("run-1")
     assert published is not None
     assert published.frame() is published.frame()
-    assert published.frame() == wire.verdict_frame(verdict()).encode()
-    assert published.json() == wire.to_json(verdict())
+    assert published.frame() == sse.verdict_frame(verdict()).encode()
+    assert published.json() == verdict_json.to_json(verdict())
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_what_goes_out_later_than_it_was_judged_has_what_is_left_of_its_lease(
     assert (text and json.loads(text)["lease_seconds"]) == left
     streamed = drained(hub.subscribe("a"))
     assert [v["lease_seconds"] for v in streamed] == ([] if left is None else [left])
-    assert all(v["valid_until"] == wire.timestamp(START + LEASE) for v in streamed)
+    assert all(v["valid_until"] == verdict_json.timestamp(START + LEASE) for v in streamed)
 
 
 def test_a_frame_that_waits_loses_its_lease_meanwhile() -> None:

@@ -20,8 +20,8 @@ import otel_budget
 from otel_budget import Prices, ResourceLimits, ResourceMonitor
 from otel_budget.agent import price_list
 from otel_budget.agent.phases import Phase
+from otel_budget.core.usage import ResourceUsage
 from otel_budget.instrumentation.tally import Tally
-from otel_budget.model.usage import ResourceUsage
 from tests.monitors import Make
 
 PRICED: dict[str, Any] = {

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.model.reading import Reading, SessionReading
-from otel_budget.model.verdict import Reason, Verdict
-from otel_budget.policy.judge import Rules
+from otel_budget.core.observation import Reading, SessionReading
+from otel_budget.core.verdict import Reason, Verdict
+from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.book import Book
 from otel_budget.sidecar.step import Step
 from otel_budget.sidecar.store import open_store

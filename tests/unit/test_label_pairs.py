@@ -9,12 +9,12 @@ from decimal import Decimal
 import pytest
 
 from otel_budget import ResourceMonitor, semconv
+from otel_budget.core.limits import ResourceLimits
 from otel_budget.instrumentation import labels, tally
 from otel_budget.instrumentation.clock import SYSTEM_CLOCK
 from otel_budget.instrumentation.process_metrics import ProcessUsage
 from otel_budget.instrumentation.record import SessionRecord
 from otel_budget.instrumentation.tally import FOLDED, Amounts
-from otel_budget.model.limits import ResourceLimits
 from tests.monitors import Make
 
 

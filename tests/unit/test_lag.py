@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from otel_budget import semconv
+from otel_budget.core.observation import Reading, SessionFacts, SessionReading
+from otel_budget.core.verdict import Verdict
 from otel_budget.ledger import record
 from otel_budget.ledger.lag import MOST, Lag
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import Reading, SessionFacts, SessionReading
-from otel_budget.model.verdict import Verdict
-from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_balance
 
 GAP = 5.0
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
+from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import Problem, Reading
-from otel_budget.model.verdict import Action, Reason
 from otel_budget.sidecar.nudging import Nudging, merged
 from otel_budget.sidecar.own_metrics import OwnMetrics
 from otel_budget.sources.fetch import Fetched

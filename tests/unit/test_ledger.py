@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
+from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.core.usage import Number
+from otel_budget.core.verdict import Reason
 from otel_budget.ledger import record
 from otel_budget.ledger.arrivals import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
-from otel_budget.model.usage import Number
-from otel_budget.model.verdict import Reason
 
 FACTS = SessionFacts(started_at=0.0, incarnation_at=0.0, state="running")
 

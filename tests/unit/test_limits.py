@@ -9,8 +9,8 @@ import pytest
 
 from otel_budget import Orchestrator, semconv
 from otel_budget.config.schema import CeilingsConfig
+from otel_budget.core.limits import LIMIT_FIELDS, LIMIT_KEYS, THRESHOLD_KEYS, ResourceLimits
 from otel_budget.errors import ConfigFileError, InvalidValueError
-from otel_budget.model.limits import LIMIT_FIELDS, LIMIT_KEYS, THRESHOLD_KEYS, ResourceLimits
 
 COUNTS = ("max_tokens", "max_api_calls")
 NAN, INF = float("nan"), float("inf")

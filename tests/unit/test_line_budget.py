@@ -11,19 +11,27 @@ import pytest
 
 from otel_budget import Prices, ResourceMonitor
 from otel_budget.agent.unpriced import UnpricedNotices
+from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.verdict import Action, Reason
 from otel_budget.instrumentation.genai.call import Call
 from otel_budget.instrumentation.genai.notices import MAX_SAID
 from otel_budget.instrumentation.genai.notices import Notices as CallNotices
 from otel_budget.instrumentation.tally import Amounts
 from otel_budget.ledger.flag import Flag, Kind
-from otel_budget.line_budget import ABOUT, ALL, HEARD, RESERVE, SPEAKER, LineBudget, LineFilter
-from otel_budget.model.reading import Problem, Reading
-from otel_budget.model.verdict import Action, Reason
+from otel_budget.logs.line_budget import (
+    ABOUT,
+    ALL,
+    HEARD,
+    RESERVE,
+    SPEAKER,
+    LineBudget,
+    LineFilter,
+)
+from otel_budget.logs.once import MOST_LINES, Lines, Notices
 from otel_budget.sidecar.journal import Journal
 from otel_budget.sidecar.refusals import QUIET, Refusals
 from otel_budget.sidecar.step import Change, News, Step
 from otel_budget.sidecar.telemetry import Telemetry
-from otel_budget.sources.notices import MOST_LINES, Lines, Notices
 from tests.sidecar_fixtures import SteadyClock, verdict
 
 logger = logging.getLogger("otel_budget.test")

@@ -9,7 +9,8 @@ from queue import Queue
 
 import pytest
 
-from otel_budget import Verdict, wire
+from otel_budget import Verdict
+from otel_budget.core import sse
 from otel_budget.enforcement.address import ENV_TOKEN_FILE
 from otel_budget.enforcement.client import VerdictClient
 from otel_budget.testing import stop_verdict
@@ -29,7 +30,7 @@ def says(asked: Request) -> None:
     """Stream a verdict on whatever run is asked for."""
     name = asked.path.partition("session_id=")[2]
     if name and "/stream" in asked.path:
-        asked.stream(wire.verdict_frame(stop_verdict(name, message=name)), stay=True)
+        asked.stream(sse.verdict_frame(stop_verdict(name, message=name)), stay=True)
     else:
         asked.say(503, "{}")
 

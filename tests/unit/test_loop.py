@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.model.order import Order, OrderKind
-from otel_budget.model.reading import Problem, Reading
-from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.policy.judge import Rules
+from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.override import Order, OrderKind
+from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.policy.verdicts import Rules
 from otel_budget.publish.orders import OrderRefusedError
 from otel_budget.sidecar import loop as loop_module
 from otel_budget.sidecar.loop import LAST_READ, Settings

@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 import pytest
 
 from otel_budget import semconv
+from otel_budget.core.observation import Reading
+from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import Reading
-from otel_budget.model.verdict import Verdict
-from otel_budget.policy.evaluate import bounds_from
-from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.policy.status import bounds_from
+from otel_budget.policy.verdicts import Rules, judge_balance
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.vector import SAMPLED
 

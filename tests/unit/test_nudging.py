@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 
 from otel_budget import ResourceLimits, semconv
 from otel_budget.agent.marks import SidecarMarks
+from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.usage import Number, ResourceUsage
+from otel_budget.core.verdict import Reason
 from otel_budget.enforcement.address import SidecarAddress
 from otel_budget.enforcement.nudge import MOST_AT_ONCE, Nudger, look
 from otel_budget.enforcement.polling import MOST_NAMED
 from otel_budget.instrumentation.record import SessionRecord
 from otel_budget.instrumentation.tally import Amounts
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import Problem, Reading
-from otel_budget.model.usage import Number, ResourceUsage
-from otel_budget.model.verdict import Reason
 from otel_budget.publish.nudge import Nudged
 from otel_budget.testing import FakeClock
 from tests.http_server import serving

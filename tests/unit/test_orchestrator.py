@@ -11,13 +11,13 @@ import pytest
 
 from otel_budget import BudgetExceeded, Orchestrator, ResourceLimits, ResourceMonitor
 from otel_budget.agent.orchestrator import PhaseFailedError, PhaseResult
+from otel_budget.core.verdict import Reason
 from otel_budget.errors import (
     CheckpointError,
     InvalidConfigError,
     InvalidValueError,
     NoCheckpointError,
 )
-from otel_budget.model.verdict import Reason
 from otel_budget.testing import FakeClock
 
 Work = Callable[[ResourceMonitor], Any]

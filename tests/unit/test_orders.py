@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
+from otel_budget.core.observation import Reading
+from otel_budget.core.override import LONGEST, NO_ORDERS, Order, OrderKind, Orders, order_from
+from otel_budget.core.verdict import Action, LimitStatus, Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger import record
 from otel_budget.ledger.balance import Balance
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.order import LONGEST, NO_ORDERS, Order, OrderKind, Orders, order_from
-from otel_budget.model.reading import Reading
-from otel_budget.model.verdict import Action, LimitStatus, Reason
-from otel_budget.policy.effect import effect_of
-from otel_budget.policy.evaluate import bounds_from
-from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.policy.override_effect import effect_of
+from otel_budget.policy.status import bounds_from
+from otel_budget.policy.verdicts import Rules, judge_balance
 from tests.sidecar_fixtures import START, session
 
 NOW = START

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from otel_budget import wire
 from otel_budget.agent.other_runs import OtherRuns
+from otel_budget.core import verdict_json
 from tests.sidecar_fixtures import START, verdict
 
 OWN = START + 5
@@ -34,5 +34,8 @@ def test_the_other_starts_go_over_the_wire_and_are_absent_if_there_are_none() ->
     """A reader that does not know them drops the verdict, as it did before."""
     alone = verdict()
     together = replace(alone, also_started_at=(OWN, OWN + 0.25))
-    assert "also_started_at" not in wire.to_dict(alone)
-    assert wire.from_json(wire.to_json(together)).also_started_at == (OWN, OWN + 0.25)
+    assert "also_started_at" not in verdict_json.to_dict(alone)
+    assert verdict_json.from_json(verdict_json.to_json(together)).also_started_at == (
+        OWN,
+        OWN + 0.25,
+    )

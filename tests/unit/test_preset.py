@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from otel_budget.config.load import load
-from otel_budget.config.preset_files import preset, shipped
-from otel_budget.model.preset import Preset
-from otel_budget.model.preset_form import PresetError, preset_from
+from otel_budget.presets.loader import preset, shipped
+from otel_budget.presets.model import Preset
+from otel_budget.presets.parser import PresetError, preset_from
 from otel_budget.sources.assemble import Sample
 from otel_budget.sources.preset import Counted, ForeignSession, assembled, count
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.config.preset_files import shipped
+from otel_budget.core.observation import Reading
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import Reading
+from otel_budget.presets.loader import shipped
 from otel_budget.sources.process import process_at, process_of
 from otel_budget.sources.vector import SAMPLED, take_apart
 

@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
+from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.errors import (
-    BudgetExceeded,
     CheckpointError,
     ConfigFileError,
     InvalidValueError,
@@ -13,7 +13,7 @@ from otel_budget.errors import (
     MissingExtraError,
     OtelBudgetError,
 )
-from otel_budget.policy.judge import judge_session
+from otel_budget.policy.verdicts import judge_session
 
 STOP = judge_session(
     "my-session", {"tokens": 5}, {}, progress=None, completion_threshold=0.8, now=0.0

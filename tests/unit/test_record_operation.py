@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from otel_budget import ResourceMonitor
+from otel_budget.core.usage import ResourceUsage
 from otel_budget.errors import InvalidValueError
-from otel_budget.model.usage import ResourceUsage
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 

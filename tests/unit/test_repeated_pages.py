@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from otel_budget.core.observation import SessionReading
+from otel_budget.core.verdict import LimitStatus, Reason, Verdict
 from otel_budget.ledger import record
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import SessionReading
-from otel_budget.model.verdict import LimitStatus, Reason, Verdict
-from otel_budget.policy.judge import judge_balance
+from otel_budget.policy.verdicts import judge_balance
 from tests.sidecar_fixtures import START, ceilings, reading, session
 
 RULES = replace(ceilings(tokens=1000, duration=600), hold=60.0)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from otel_budget.model.reading import Reading, SessionReading
+from otel_budget.core.observation import Reading, SessionReading
 from otel_budget.sources.replay import ReplaySource
 
 READINGS = [

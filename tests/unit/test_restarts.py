@@ -6,12 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 from otel_budget import semconv
+from otel_budget.core.observation import Reading, SessionFacts, SessionReading
+from otel_budget.core.verdict import Action
 from otel_budget.ledger import record
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import Reading, SessionFacts, SessionReading
-from otel_budget.model.verdict import Action
-from otel_budget.policy.evaluate import bounds_from
-from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.policy.status import bounds_from
+from otel_budget.policy.verdicts import Rules, judge_balance
 
 RULES = Rules(ceilings=bounds_from({semconv.TOKENS: 1000}, {}, "sidecar"))
 

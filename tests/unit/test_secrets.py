@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from otel_budget.config.load import load
+from otel_budget.files.token_file import open_to
 from otel_budget.sidecar.settings import warnings
-from otel_budget.token_file import open_to
 
 
 @pytest.mark.parametrize(

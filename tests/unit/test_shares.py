@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from otel_budget.core.observation import Problem, Reading, SessionReading
+from otel_budget.core.verdict import Reason
 from otel_budget.ledger.shares import BEGIN_AT_ONCE, split
-from otel_budget.model.reading import Problem, Reading, SessionReading
-from otel_budget.model.verdict import Reason
 from tests.sidecar_fixtures import START, TARGET, reading, session, sidecar
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from otel_budget import BudgetExceeded, ResourceLimits, ResourceMonitor, Verdict
+from otel_budget.core.verdict import Action, LimitStatus, Reason
 from otel_budget.errors import InvalidValueError
-from otel_budget.model.verdict import Action, LimitStatus, Reason
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 

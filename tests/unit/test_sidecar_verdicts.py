@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from otel_budget import LimitStatus, ResourceMonitor, Verdict
+from otel_budget.core.verdict import Action, Reason
 from otel_budget.enforcement.lease import LISTEN, LISTEN_AFTER_SLEEP
-from otel_budget.model.verdict import Action, Reason
 from otel_budget.testing import FakeClock, stop_verdict
 from tests.monitors import Make
 

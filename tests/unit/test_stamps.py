@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.config.preset_files import shipped
-from otel_budget.model.preset import Preset
-from otel_budget.model.reading import Reading, SessionReading
+from otel_budget.core.observation import Reading, SessionReading
+from otel_budget.presets.loader import shipped
+from otel_budget.presets.model import Preset
 from otel_budget.sources.dates import unit_of
 from otel_budget.sources.fetch import Fetched
 from otel_budget.sources.freshness import age_of, time_there

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.model.order import Order, OrderKind
+from otel_budget.core.override import Order, OrderKind
 from otel_budget.sidecar.storage_file import StoreError
 from otel_budget.sidecar.store import Restored, open_store
 from tests.figures import note

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from otel_budget import semconv
+from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.core.verdict import Reason
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import Problem, Reading, SessionFacts, SessionReading
-from otel_budget.model.verdict import Reason
 
 TARGETS = frozenset({"own", "other"})
 

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_budget import semconv
-from otel_budget.model.reading import Problem, Reading
-from otel_budget.model.verdict import Reason
+from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.verdict import Reason
 from tests.real import require
 from tests.sidecar_fixtures import LEASE, Sidecar, outage, reading, session, sidecar
 

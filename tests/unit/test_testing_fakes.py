@@ -7,9 +7,10 @@ import gc
 
 import pytest
 
-from otel_budget import ResourceLimits, ResourceMonitor, testing, wire
+from otel_budget import ResourceLimits, ResourceMonitor, testing
+from otel_budget.core import verdict_json
+from otel_budget.core.verdict import Action, LimitStatus, Reason
 from otel_budget.instrumentation.at_exit import LEFT_BEHIND
-from otel_budget.model.verdict import Action, LimitStatus, Reason
 from otel_budget.testing import FakeClock, stop_verdict
 
 
@@ -47,6 +48,6 @@ def test_a_made_up_stop_is_one_the_sidecar_could_have_sent() -> None:
         Action.STOP, "operator_stop", "enough",
     )  # fmt: skip
     assert verdict.status is LimitStatus.EXCEEDED
-    assert wire.from_json(wire.to_json(verdict)) == verdict
+    assert verdict_json.from_json(verdict_json.to_json(verdict)) == verdict
     with pytest.raises(TypeError, match="colour"):
         stop_verdict("run-1", colour="red")

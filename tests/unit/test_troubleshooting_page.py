@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.model.verdict import Reason
+from otel_budget.core.verdict import Reason
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()

@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 from otel_budget import ResourceLimits
-from otel_budget.model.limits import DEFAULT_THRESHOLD
+from otel_budget.core.limits import DEFAULT_THRESHOLD
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_budget import BudgetExceeded, LimitStatus, ResourceLimits, ResourceMonitor, Verdict
+from otel_budget.core.observation import Reading
 from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.instrumentation.tally import Amounts
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.model.reading import Reading
-from otel_budget.policy.judge import Rules, judge_balance
-from otel_budget.policy.unknown import OnUnknown
+from otel_budget.policy.unknown_usage import OnUnknown
+from otel_budget.policy.verdicts import Rules, judge_balance
 from otel_budget.sources.assemble import Sample, assemble
 from otel_budget.testing import FakeClock
 from tests.monitors import Make

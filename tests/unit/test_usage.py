@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
+from otel_budget.core.usage import USAGE_KEYS, ResourceUsage
 from otel_budget.errors import InvalidValueError
-from otel_budget.model.usage import USAGE_KEYS, ResourceUsage
 
 FULL = ResourceUsage(
     session_id="my-session",

@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
-from otel_budget.model.usage import ResourceUsage
+from otel_budget.core.usage import ResourceUsage
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 

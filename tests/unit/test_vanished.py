@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
+from otel_budget.core.observation import Problem, Reading, SessionReading
+from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.arrivals import KEEP_ENDED
-from otel_budget.model.reading import Problem, Reading, SessionReading
-from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.sidecar.store import open_store
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.vector import ANSWERS, SAMPLED

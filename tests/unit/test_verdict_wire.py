@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from otel_budget import wire
+from otel_budget.core import verdict_json
+from otel_budget.core.observation import SessionFacts
+from otel_budget.core.verdict import Action, LimitStatus, Verdict
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.balance import Balance
-from otel_budget.model.reading import SessionFacts
-from otel_budget.model.verdict import Action, LimitStatus, Verdict
-from otel_budget.policy.evaluate import bounds_from
-from otel_budget.policy.judge import Rules, judge_balance
+from otel_budget.policy.status import bounds_from
+from otel_budget.policy.verdicts import Rules, judge_balance
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "verdict.json"
 NOON = 1767268800.0
@@ -45,13 +45,13 @@ VERDICT = dataclasses.replace(judge_balance(BALANCE, RULES, NOON + 0.131), seque
 
 def data() -> dict[str, Any]:
     """Return a good verdict, decoded, to be spoilt."""
-    decoded: dict[str, Any] = json.loads(wire.to_json(VERDICT))
+    decoded: dict[str, Any] = json.loads(verdict_json.to_json(VERDICT))
     return decoded
 
 
 def test_a_verdict_has_the_shape_of_the_contract() -> None:
     """The whole of it, byte for byte; OTEL_BUDGET_UPDATE_GOLDEN=1 writes the file anew."""
-    text = json.dumps(wire.to_dict(VERDICT), indent=1) + "\n"
+    text = json.dumps(verdict_json.to_dict(VERDICT), indent=1) + "\n"
     if os.environ.get("OTEL_BUDGET_UPDATE_GOLDEN"):
         GOLDEN.write_text(text, encoding="utf-8")
     assert text == GOLDEN.read_text(encoding="utf-8")
@@ -59,20 +59,20 @@ def test_a_verdict_has_the_shape_of_the_contract() -> None:
 
 def test_the_golden_verdict_is_read_back_as_it_was() -> None:
     """Its times are whole milliseconds, so nothing is lost."""
-    assert wire.from_json(GOLDEN.read_bytes()) == VERDICT
+    assert verdict_json.from_json(GOLDEN.read_bytes()) == VERDICT
 
 
 def test_a_verdict_is_one_line() -> None:
     """A frame of the stream holds one line of data, whatever a message says."""
     verdict = dataclasses.replace(VERDICT, message="two\nlines\u2028\r")
-    assert len(wire.to_json(verdict).splitlines()) == 1
-    assert wire.from_json(wire.to_json(verdict)) == verdict
+    assert len(verdict_json.to_json(verdict).splitlines()) == 1
+    assert verdict_json.from_json(verdict_json.to_json(verdict)) == verdict
 
 
 def test_valid_until_is_the_lease_after_the_evaluation_and_absent_without_one() -> None:
     """A run's own verdict needs no lease."""
     assert data()["valid_until"] == "2026-01-01T12:00:15.131Z"
-    own = wire.to_dict(dataclasses.replace(VERDICT, lease_seconds=None))
+    own = verdict_json.to_dict(dataclasses.replace(VERDICT, lease_seconds=None))
     assert (own["lease_seconds"], own["valid_until"]) == (None, None)
 
 
@@ -86,7 +86,7 @@ def test_what_a_newer_sidecar_adds_is_accepted() -> None:
     state = {"used": "1.50", "limit": "2", "remaining": "0.50", "ratio": 0.75, "status": "ok"}
     newer["resources"]["team_cost"] = {**state, "limit_from": "budget", "window": "week"}
     newer["resources"]["tool_calls"] = {**state, "used": 3, "limit": 4, "remaining": 1}
-    read = wire.from_dict(newer)
+    read = verdict_json.from_dict(newer)
     assert (read.reason, read.run_state) == ("budget_spent", "waiting")
     assert read.resources["team_cost"].used == Decimal("1.50")
     assert str(read.resources["team_cost"].limit_from) == "budget"
@@ -114,7 +114,7 @@ def test_what_may_be_unknown_may_be_absent_or_null(key: str, how: str) -> None:
     else:
         del spoilt[key]
     field = {"run_started_at": "started_at"}.get(key, key)
-    assert getattr(wire.from_dict(spoilt), field) == OPTIONAL[key]
+    assert getattr(verdict_json.from_dict(spoilt), field) == OPTIONAL[key]
 
 
 def test_every_key_is_required_or_optional() -> None:
@@ -128,7 +128,7 @@ def test_a_missing_field_is_refused_by_name(key: str) -> None:
     spoilt = data()
     del spoilt[key]
     with pytest.raises(InvalidValueError) as caught:
-        wire.from_dict(spoilt)
+        verdict_json.from_dict(spoilt)
     assert caught.value.key == key
 
 
@@ -159,7 +159,7 @@ WRONG: list[tuple[str, list[object]]] = [
 def test_a_wrong_field_is_refused_by_name(key: str, value: object) -> None:
     """Every field, also where a wrong one could have been turned into text or left alone."""
     with pytest.raises(InvalidValueError) as caught:
-        wire.from_dict({**data(), key: value})
+        verdict_json.from_dict({**data(), key: value})
     assert caught.value.key == key
 
 
@@ -197,7 +197,7 @@ def test_a_wrong_field_of_a_resource_is_refused_by_its_path(
     spoilt = data()
     spoilt["resources"][resource][key] = value
     with pytest.raises(InvalidValueError) as caught:
-        wire.from_dict(spoilt)
+        verdict_json.from_dict(spoilt)
     assert caught.value.key == f"resources.{resource}.{key}"
 
 
@@ -205,10 +205,10 @@ def test_a_wrong_field_of_a_resource_is_refused_by_its_path(
 def test_a_resource_that_is_no_object_is_refused_by_its_path(value: object) -> None:
     """So is headroom that is no amount."""
     with pytest.raises(InvalidValueError, match=r"resources\.tokens: "):
-        wire.from_dict({**data(), "resources": {"tokens": value}})
+        verdict_json.from_dict({**data(), "resources": {"tokens": value}})
     if value != 5:
         with pytest.raises(InvalidValueError, match=r"headroom\.tokens: "):
-            wire.from_dict({**data(), "headroom": {"tokens": value}})
+            verdict_json.from_dict({**data(), "headroom": {"tokens": value}})
 
 
 @pytest.mark.parametrize(
@@ -219,22 +219,22 @@ def test_a_resource_that_is_no_object_is_refused_by_its_path(value: object) -> N
 def test_what_is_no_json_object_is_refused(text: str | bytes) -> None:
     """Cut off, in another encoding, nested too deeply, or something else."""
     with pytest.raises(InvalidValueError, match=r"^verdict: "):
-        wire.from_json(text)
+        verdict_json.from_json(text)
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_json_does_not_have_are_refused(constant: str) -> None:
     """Python would read them."""
-    text = wire.to_json(VERDICT).replace('"used":831000', f'"used":{constant}')
+    text = verdict_json.to_json(VERDICT).replace('"used":831000', f'"used":{constant}')
     assert constant in text
     with pytest.raises(InvalidValueError, match=r"resources\.tokens\.used"):
-        wire.from_json(text)
+        verdict_json.from_json(text)
 
 
 def test_a_number_json_does_not_have_is_not_written() -> None:
     """Better an error at home than a line nobody can read."""
     with pytest.raises(ValueError, match="not JSON compliant"):
-        wire.to_json(dataclasses.replace(VERDICT, progress=float("nan")))
+        verdict_json.to_json(dataclasses.replace(VERDICT, progress=float("nan")))
 
 
 @pytest.mark.parametrize(
@@ -251,28 +251,30 @@ def test_a_number_json_does_not_have_is_not_written() -> None:
 )
 def test_times_are_rfc_3339_in_utc_with_milliseconds(seconds: float, text: str) -> None:
     """Cut, so that no time lies ahead of what it stands for."""
-    assert wire.timestamp(seconds) == text
+    assert verdict_json.timestamp(seconds) == text
 
 
 def test_times_in_another_zone_are_read() -> None:
     """A gateway may write them its own way."""
-    assert wire.from_dict({**data(), "data_at": "2026-01-01T13:00:00+01:00"}).data_at == NOON
+    assert (
+        verdict_json.from_dict({**data(), "data_at": "2026-01-01T13:00:00+01:00"}).data_at == NOON
+    )
 
 
 def test_a_read_verdict_answers_in_one_word() -> None:
     """Yes or no is derived from the action."""
     assert not VERDICT.should_continue
     assert (VERDICT.action, VERDICT.status) == (Action.STOP, LimitStatus.APPROACHING)
-    go_on: Verdict = wire.from_dict({**data(), "action": "continue"})
+    go_on: Verdict = verdict_json.from_dict({**data(), "action": "continue"})
     assert go_on.should_continue
 
 
 def test_an_estimate_is_said_and_a_frame_that_knows_none_is_read_as_without() -> None:
     """An older sidecar does not send the key; neither does this one without need."""
     assert "estimated" not in data()["resources"]["tokens"]
-    assert not wire.from_dict(data()).resources["tokens"].estimated
+    assert not verdict_json.from_dict(data()).resources["tokens"].estimated
     said = data()
     said["resources"]["tokens"]["estimated"] = True
-    verdict = wire.from_dict(said)
+    verdict = verdict_json.from_dict(said)
     assert verdict.resources["tokens"].estimated
-    assert wire.to_dict(verdict)["resources"]["tokens"]["estimated"] is True
+    assert verdict_json.to_dict(verdict)["resources"]["tokens"]["estimated"] is True

@@ -4,8 +4,8 @@ from decimal import Decimal, localcontext
 
 import pytest
 
-from otel_budget.model.usage import Number
-from otel_budget.policy.words import amount, percent
+from otel_budget.core.usage import Number
+from otel_budget.policy.format import amount, percent
 
 
 @pytest.mark.parametrize(

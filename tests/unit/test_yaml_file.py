@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from otel_budget.config.yaml_file import YamlFile
+from otel_budget.core.limits import ResourceLimits
 from otel_budget.errors import ConfigFileError, InvalidValueError
-from otel_budget.model.limits import ResourceLimits
+from otel_budget.files.yaml_file import YamlFile
 
 TEXT = """\
 source:

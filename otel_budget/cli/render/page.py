@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.cli.main.page_report import NOTHING, SHOWN, money
-from otel_budget.model import preset as roles
-from otel_budget.sources.notices import one_line, some
+from otel_budget.logs.once import one_line, some
+from otel_budget.presets import model as roles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

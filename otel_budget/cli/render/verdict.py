@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget import semconv, wire
-from otel_budget.policy.evaluate import describe
-from otel_budget.policy.words import amount
+from otel_budget import semconv
+from otel_budget.core import verdict_json
+from otel_budget.policy.format import amount
+from otel_budget.policy.status import describe
 
 if TYPE_CHECKING:
-    from otel_budget.model.verdict import Verdict
+    from otel_budget.core.verdict import Verdict
 
 
 def in_words(verdict: Verdict) -> str:
@@ -37,7 +38,7 @@ def _when(verdict: Verdict) -> str:
     data = "no data yet"
     if verdict.data_at is not None:
         age = amount(semconv.DURATION, max(0.0, verdict.evaluated_at - verdict.data_at))
-        data = f"data {age} old when judged at {wire.timestamp(verdict.evaluated_at)}"
+        data = f"data {age} old when judged at {verdict_json.timestamp(verdict.evaluated_at)}"
     if verdict.started_at is None:
         return f"{data}; the run does not say when it began"
-    return f"{data}; the run began at {wire.timestamp(verdict.started_at)}"
+    return f"{data}; the run began at {verdict_json.timestamp(verdict.started_at)}"

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from opentelemetry import trace
 
 from otel_budget import semconv
-from otel_budget.instrumentation.forked import in_child
 from otel_budget.instrumentation.genai import attribution
 from otel_budget.instrumentation.genai.calls import Calls
 from otel_budget.instrumentation.genai.notices import Notices
 from otel_budget.instrumentation.genai.reading import NOT_A_CALL, Kind
 from otel_budget.instrumentation.genai.tree import Begun, note_refused
+from otel_budget.runtime.fork import in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -20,9 +20,9 @@ from opentelemetry import context as otel_context
 
 from otel_budget import semconv
 from otel_budget.instrumentation.attached import Attached
-from otel_budget.instrumentation.forked import ProcessLock, in_child
 from otel_budget.instrumentation.genai import resumed
 from otel_budget.instrumentation.genai.reading import Kind
+from otel_budget.runtime.fork import ProcessLock, in_child
 
 if TYPE_CHECKING:
     from contextvars import Token

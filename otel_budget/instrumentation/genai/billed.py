@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_budget.core import extras
+from otel_budget.core.extras import Extras, extras_of
 from otel_budget.instrumentation.genai import names
 from otel_budget.instrumentation.genai.values import as_count, field
-from otel_budget.model import extras
-from otel_budget.model.extras import Extras, extras_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

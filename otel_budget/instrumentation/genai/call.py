@@ -8,7 +8,7 @@ from otel_budget.instrumentation.genai.costs import NO_COSTS, Costs
 from otel_budget.instrumentation.genai.reading import NO_USAGE, Usage
 
 if TYPE_CHECKING:
-    from otel_budget.model.extras import Extras
+    from otel_budget.core.extras import Extras
 
 
 class Call(NamedTuple):

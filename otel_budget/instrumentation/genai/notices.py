@@ -6,14 +6,14 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.instrumentation.forked import ProcessLock
 from otel_budget.instrumentation.genai import names
+from otel_budget.runtime.fork import ProcessLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Sequence
 
+    from otel_budget.core.usage import ResourceUsage
     from otel_budget.instrumentation.genai.call import Call
-    from otel_budget.model.usage import ResourceUsage
 
 logger = logging.getLogger("otel_budget")
 

@@ -16,15 +16,15 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from otel_budget.core.validation import MAX_COUNT
 from otel_budget.instrumentation.genai import billed, names
 from otel_budget.instrumentation.genai.costs import NO_COSTS, Costs, on_span
 from otel_budget.instrumentation.genai.values import as_count
-from otel_budget.model.checks import MAX_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.model.extras import Extras
+    from otel_budget.core.extras import Extras
 
 #: Characters at both ends of a response's text in which its id is looked for.
 _TEXT_LOOKED_AT: Final = 8_192

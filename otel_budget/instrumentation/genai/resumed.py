@@ -13,7 +13,7 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.instrumentation.forked import in_child
+from otel_budget.runtime.fork import in_child
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType

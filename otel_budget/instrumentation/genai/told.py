@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from otel_budget.errors import BudgetExceeded
+from otel_budget.core.exceeded import BudgetExceeded
+from otel_budget.core.extras import extras_of
 from otel_budget.instrumentation.genai import attribution, names
 from otel_budget.instrumentation.genai.accounting import ACCOUNTING
 from otel_budget.instrumentation.genai.reading import NOT_A_CALL, UNSAID, read
-from otel_budget.model.extras import extras_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

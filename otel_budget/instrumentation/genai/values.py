@@ -7,7 +7,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from otel_budget.model.checks import MAX_COUNT
+from otel_budget.core.validation import MAX_COUNT
 
 _DIGITS: Final = re.compile(r"\s*[0-9]{1,16}\s*")
 #: US dollars. Less is no price, and would make long numbers of all sums.

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import otel_budget
-from otel_budget.model.usage import ResourceUsage
+from otel_budget.core.usage import ResourceUsage
 from tests.libraries.configurations import BY_NAME
 from tests.libraries.drivers.application import begin, versions
 from tests.libraries.drivers.stage import Stage, play_all

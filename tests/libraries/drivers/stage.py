@@ -19,7 +19,7 @@ from tests.libraries.provider.script import total
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from otel_budget.model.usage import ResourceUsage
+    from otel_budget.core.usage import ResourceUsage
     from tests.libraries.drivers.scenario import Family, OneCall, OneCallAsync, Scenario
     from tests.libraries.provider import Answer, Entry, Provider
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from otel_budget.core import validation
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import checks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,9 +80,11 @@ class ResourceUsage:
                 raise InvalidValueError(key, None, "a value: the key is missing")
         last = data["last_checkpoint_at"]
         return cls(
-            session_id=checks.session_id(data["session_id"]),
-            cost_usd=checks.money_text("cost_usd", data["cost_usd"]),
-            last_checkpoint_at=None if last is None else checks.seconds("last_checkpoint_at", last),
+            session_id=validation.session_id(data["session_id"]),
+            cost_usd=validation.money_text("cost_usd", data["cost_usd"]),
+            last_checkpoint_at=None
+            if last is None
+            else validation.seconds("last_checkpoint_at", last),
             **_checked(data),
         )
 
@@ -97,5 +99,5 @@ _COUNT_KEYS = tuple(
 
 
 def _checked(data: Mapping[str, object]) -> dict[str, Any]:
-    seconds = {key: checks.seconds(key, data[key]) for key in _SECONDS_KEYS}
-    return {**seconds, **{key: checks.count(key, data.get(key, 0)) for key in _COUNT_KEYS}}
+    seconds = {key: validation.seconds(key, data[key]) for key in _SECONDS_KEYS}
+    return {**seconds, **{key: validation.count(key, data.get(key, 0)) for key in _COUNT_KEYS}}

@@ -10,7 +10,7 @@ from otel_budget import semconv
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.model.usage import Number
+    from otel_budget.core.usage import Number
 
 _TENTHS_BELOW = 100
 #: Below the first a float's error in tenths of a percent is smaller by far than the second.

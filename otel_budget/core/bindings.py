@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from otel_budget.core.validation import SESSION_ID_PATTERN
 from otel_budget.errors import InvalidValueError
-from otel_budget.model.checks import SESSION_ID_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

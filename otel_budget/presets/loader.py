@@ -9,10 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from otel_budget.config.yaml_file import YamlFile, dotted, meant
 from otel_budget.errors import InvalidValueError
-from otel_budget.model.preset import Preset
-from otel_budget.model.preset_form import PresetError, preset_from
+from otel_budget.files.yaml_file import YamlFile, dotted, meant
+from otel_budget.presets.model import Preset
+from otel_budget.presets.parser import PresetError, preset_from
 
 _EXTENDS: Final = "extends"
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9_]+")
@@ -95,7 +95,7 @@ def likely(exc: PresetError) -> str:
 
 @cache
 def _shipped_data() -> Mapping[str, Mapping[str, object]]:
-    folder = files("otel_budget.config") / "presets"
+    folder = files("otel_budget.presets") / "data"
     found = {}
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.name.endswith(".yaml"):

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from otel_budget.core import validation
+from otel_budget.core.limits import LIMIT_FIELDS
+from otel_budget.core.usage import Number
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import checks
-from otel_budget.model.limits import LIMIT_FIELDS
-from otel_budget.model.usage import Number
 
 #: Seconds an order may hold at most, where it has an end: 30 days.
 LONGEST = 30 * 86_400.0
@@ -112,8 +112,8 @@ def order_from(kind: OrderKind, data: object, now: float) -> Order:
     for key in data:
         if key not in known:
             raise InvalidValueError(str(key), data[key], f"one of the keys {', '.join(known)}")
-    reason = checks.line("reason", data.get("reason"), LONGEST_REASON)
-    by = checks.line("by", data["by"], LONGEST_NAME) if "by" in data else ""
+    reason = validation.line("reason", data.get("reason"), LONGEST_REASON)
+    by = validation.line("by", data["by"], LONGEST_NAME) if "by" in data else ""
     limits = {names[key]: _ceiling(key, data[key]) for key in names if key in data}
     return Order(kind, reason, by, now, _until(kind, data, limits, now), limits)
 
@@ -127,7 +127,7 @@ def _until(
             raise InvalidValueError("for_seconds", None, allowed, sentence=f"is missing: {allowed}")
         return None
     given = data["for_seconds"]
-    seconds = checks.seconds("for_seconds", given, positive=True)
+    seconds = validation.seconds("for_seconds", given, positive=True)
     if seconds > LONGEST:
         raise InvalidValueError("for_seconds", given, f"at most {LONGEST:.0f} seconds, 30 days")
     return now + seconds
@@ -139,7 +139,11 @@ def _ceiling(key: str, value: object) -> Number | None:
     if key == "max_cost_usd":
         if isinstance(value, str) and MONEY_PATTERN.fullmatch(value) is None:
             raise InvalidValueError(key, value, "an amount in US dollars such as 2.50")
-        return checks.money_text(key, value) if isinstance(value, str) else checks.money(key, value)
+        return (
+            validation.money_text(key, value)
+            if isinstance(value, str)
+            else validation.money(key, value)
+        )
     if key in ("max_duration_seconds", "max_active_seconds"):
-        return checks.seconds(key, value)
-    return checks.whole_limit(key, value)
+        return validation.seconds(key, value)
+    return validation.whole_limit(key, value)

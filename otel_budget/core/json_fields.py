@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from enum import StrEnum
     from typing import Concatenate
 
-    from otel_budget.model.usage import Number
+    from otel_budget.core.usage import Number
 
     E = TypeVar("E", bound=StrEnum)
 

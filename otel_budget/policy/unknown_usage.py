@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from otel_budget import semconv
-from otel_budget.model.doubt import Doubt
-from otel_budget.model.limits import STOP
-from otel_budget.model.verdict import Action, Reason
-from otel_budget.policy.decide import Decision
+from otel_budget.core.limits import STOP
+from otel_budget.core.uncertainty import Doubt
+from otel_budget.core.verdict import Action, Reason
+from otel_budget.policy.decision_table import Decision
 
 UNKNOWN_USAGE: Decision = (Action.STOP, Reason.UNKNOWN_USAGE)
 UNPRICED: Decision = (Action.STOP, Reason.UNPRICED_CALLS)

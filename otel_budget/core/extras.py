@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from otel_budget.core import validation
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import checks
 
 #: Of what is written to a cache, what is kept for an hour; the rest is kept for some minutes.
 CACHE_WRITE_1H = "cache_write_1h_tokens"
@@ -79,5 +79,5 @@ def checked(counts: object, service_tier: object) -> Extras | None:
     for name, value in counts.items():
         if name not in NAMES:
             raise InvalidValueError("extras", name, "the names " + ", ".join(NAMES))
-        checks.count(f"extras[{name!r}]", value)
+        validation.count(f"extras[{name!r}]", value)
     return extras_of(counts, service_tier)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from otel_budget.model.bindings import Bindings
-from otel_budget.model.usage import Number
-from otel_budget.model.verdict import Reason
+from otel_budget.core.bindings import Bindings
+from otel_budget.core.usage import Number
+from otel_budget.core.verdict import Reason
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 

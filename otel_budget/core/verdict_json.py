@@ -1,4 +1,4 @@
-"""Verdict to JSON and back, and Server-Sent Events frames. Pure text in, text out.
+"""Verdict to JSON and back. Pure text in, text out.
 
 The format is the contract with everyone else (docs/design.md, section 5): a reader accepts keys,
 reasons and resources it does not know; it refuses another version and a missing field.
@@ -8,31 +8,25 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
+from otel_budget.core import validation
+from otel_budget.core.json_fields import Fields
+from otel_budget.core.verdict import Action, LimitStatus, ResourceState, Verdict
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import checks
-from otel_budget.model.fields import Fields
-from otel_budget.model.verdict import Action, LimitStatus, ResourceState, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from otel_budget.model.usage import Number
-    from otel_budget.model.verdict import Origin
+    from otel_budget.core.usage import Number
+    from otel_budget.core.verdict import Origin
 
 VERSION = 1
-#: Characters of one event; a verdict has some thousand.
-MAX_EVENT = 4_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The first and the last moment that can be written, in Unix seconds: years 1 and 9999.
 _MOMENTS = (-62_135_596_800.0, 253_402_300_799.999)
 
 
-# --- JSON -----------------------------------------------------------------------------------------
 def to_dict(verdict: Verdict) -> dict[str, Any]:
     """Return the verdict as JSON types; money is a string, times are RFC 3339 in UTC."""
     lease, also = verdict.lease_seconds, verdict.also_started_at
@@ -92,7 +86,7 @@ def from_dict(data: object) -> Verdict:
     if version != VERSION:
         raise InvalidValueError("version", version, f"{VERSION}")
     return Verdict(
-        session_id=checks.session_id(fields.text("session_id")),
+        session_id=validation.session_id(fields.text("session_id")),
         action=fields.one_of(Action, "action"),
         status=fields.one_of(LimitStatus, "status"),
         reason=fields.text("reason"),
@@ -162,65 +156,3 @@ def _state(name: str, data: object) -> ResourceState:
 
 def _number(value: Number) -> int | float | str:
     return str(value) if isinstance(value, Decimal) else value
-
-
-# --- Server-Sent Events ---------------------------------------------------------------------------
-EVENT_VERDICT = "verdict"
-#: Names a stream on some runs, so that its reader can say that others are to be followed.
-STREAM_HEADER = "Otel-Budget-Stream"
-#: A comment: keeps a quiet stream open and tells the reader that the sidecar is there. No empty
-#: line follows: there are readers that take one for an event without data.
-KEEP_ALIVE = ": keep-alive\n"
-
-
-def frame(event: str, data: str, event_id: int | None = None) -> str:
-    """Return one Server-Sent Events frame. data must be a single line."""
-    head = "" if event_id is None else f"id: {event_id}\n"
-    return f"{head}event: {event}\ndata: {data}\n\n"
-
-
-def verdict_frame(verdict: Verdict) -> str:
-    """Return the verdict as a frame whose id is its sequence."""
-    return frame(EVENT_VERDICT, to_json(verdict), verdict.sequence)
-
-
-@dataclass(frozen=True, slots=True)
-class ServerEvent:
-    """One event of a stream. data: its lines joined; id: the last id seen, empty before any."""
-
-    event: str
-    data: str
-    id: str
-
-
-class EventDecoder:
-    """Turn the lines of a stream into events, as the HTML standard says (section 9.2.6)."""
-
-    def __init__(self) -> None:
-        """Begin before the first line."""
-        self._event = self._id = ""
-        self._data: list[str] = []
-        self._size = 0
-
-    def feed(self, line: str) -> Iterator[ServerEvent]:
-        """Take one line without its end; yield an event when the line completes one.
-
-        Raises InvalidValueError for an event that does not end: it would be kept in memory.
-        """
-        if not line:
-            if self._data:
-                yield ServerEvent(self._event or "message", "\n".join(self._data), self._id)
-            self._event, self._data, self._size = "", [], 0
-            return
-        name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if name == "data":
-            self._size += len(value) + 1
-            if self._size > MAX_EVENT:
-                allowed = f"an event of at most {MAX_EVENT:,} characters"
-                raise InvalidValueError("data", value[:80], allowed)
-            self._data.append(value)
-        elif name == "event":
-            self._event = value
-        elif name == "id" and "\0" not in value:
-            self._id = value

@@ -6,7 +6,7 @@ a status that is not in the table is an error.
 
 from __future__ import annotations
 
-from otel_budget.model.verdict import Action, LimitStatus, Reason
+from otel_budget.core.verdict import Action, LimitStatus, Reason
 
 Decision = tuple[Action, Reason]
 

@@ -8,15 +8,15 @@ import dataclasses
 import hashlib
 from typing import TYPE_CHECKING
 
-from otel_budget.model.limits import DEFAULT_THRESHOLD
-from otel_budget.model.verdict import LimitStatus, Reason, Verdict
-from otel_budget.policy.decide import EXCEEDED, UNKNOWN, decide_without_data
-from otel_budget.policy.ordered import STOPPED, said
-from otel_budget.policy.unknown import UNKNOWN_USAGE, UNPRICED
+from otel_budget.core.limits import DEFAULT_THRESHOLD
+from otel_budget.core.verdict import LimitStatus, Reason, Verdict
+from otel_budget.policy.decision_table import EXCEEDED, UNKNOWN, decide_without_data
+from otel_budget.policy.overrides import STOPPED, said
+from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED
 
 if TYPE_CHECKING:
-    from otel_budget.model.order import Order
-    from otel_budget.policy.judge import Rules
+    from otel_budget.core.override import Order
+    from otel_budget.policy.verdicts import Rules
 
 
 def judge_failed(

@@ -20,10 +20,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.model.doubt import NO_DOUBT, Doubt
-from otel_budget.model.limits import DEFAULT_THRESHOLD
-from otel_budget.model.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.policy.decide import (
+from otel_budget.core.limits import DEFAULT_THRESHOLD
+from otel_budget.core.uncertainty import NO_DOUBT, Doubt
+from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.policy.decision_table import (
     APPROACHING,
     EXCEEDED,
     UNKNOWN,
@@ -31,7 +31,10 @@ from otel_budget.policy.decide import (
     decide,
     decide_without_data,
 )
-from otel_budget.policy.evaluate import (
+from otel_budget.policy.format import percent
+from otel_budget.policy.outdated import is_outgrown
+from otel_budget.policy.overrides import STOPPED, ceilings, said
+from otel_budget.policy.status import (
     Bound,
     Bounds,
     Weighed,
@@ -43,18 +46,15 @@ from otel_budget.policy.evaluate import (
     stricter,
     weigh,
 )
-from otel_budget.policy.ordered import STOPPED, ceilings, said
-from otel_budget.policy.outdated import is_outgrown
-from otel_budget.policy.unknown import UNKNOWN_USAGE, UNPRICED, OnUnknown, advice
-from otel_budget.policy.words import percent
+from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED, OnUnknown, advice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_budget.core.observation import SessionFacts
+    from otel_budget.core.usage import Number
+    from otel_budget.core.verdict import ResourceState
     from otel_budget.ledger.balance import Balance
-    from otel_budget.model.reading import SessionFacts
-    from otel_budget.model.usage import Number
-    from otel_budget.model.verdict import ResourceState
 
 #: Seconds. Below this a single late scrape would count as silence.
 MIN_STALE_AFTER = 3.0

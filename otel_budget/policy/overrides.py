@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.model.verdict import Action, Reason
-from otel_budget.policy.evaluate import Bounds, bounds_from
+from otel_budget.core.verdict import Action, Reason
+from otel_budget.policy.status import Bounds, bounds_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.model.order import Order
-    from otel_budget.policy.decide import Decision
+    from otel_budget.core.override import Order
+    from otel_budget.policy.decision_table import Decision
 
 STOPPED: Decision = (Action.STOP, Reason.OPERATOR_STOP)
 

@@ -15,15 +15,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.model.checks import MAX_COUNT
-from otel_budget.model.doubt import NO_DOUBT, Doubt
-from otel_budget.model.limits import DEFAULT_THRESHOLD, LIMIT_FIELDS, ResourceLimits
-from otel_budget.model.verdict import LimitCheckResult, LimitStatus, Origin, ResourceState
+from otel_budget.core.limits import DEFAULT_THRESHOLD, LIMIT_FIELDS, ResourceLimits
+from otel_budget.core.uncertainty import NO_DOUBT, Doubt
+from otel_budget.core.validation import MAX_COUNT
+from otel_budget.core.verdict import LimitCheckResult, LimitStatus, Origin, ResourceState
 from otel_budget.policy.forecast import exhaustion_seconds
-from otel_budget.policy.words import amount, percent
+from otel_budget.policy.format import amount, percent
 
 if TYPE_CHECKING:
-    from otel_budget.model.usage import Number
+    from otel_budget.core.usage import Number
 
 #: Wide enough that a threshold (17 digits) times a limit (up to 34) is never rounded.
 _EXACT = Context(prec=100)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from otel_budget import semconv
+from otel_budget.core import validation
 from otel_budget.errors import InvalidValueError
-from otel_budget.model import checks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,17 +89,19 @@ class ResourceLimits:
         put = object.__setattr__  # the way a frozen dataclass normalises its own fields
         for key in ("max_duration_seconds", "max_active_seconds"):
             if getattr(self, key) is not None:
-                put(self, key, checks.seconds(key, getattr(self, key)))
+                put(self, key, validation.seconds(key, getattr(self, key)))
         for key in ("max_tokens", "max_api_calls"):
-            put(self, key, checks.whole_limit(key, getattr(self, key)))
+            put(self, key, validation.whole_limit(key, getattr(self, key)))
         if self.max_cost_usd is not None:
-            put(self, "max_cost_usd", checks.money("max_cost_usd", self.max_cost_usd))
-        interval = checks.seconds("checkpoint_interval", self.checkpoint_interval, positive=True)
+            put(self, "max_cost_usd", validation.money("max_cost_usd", self.max_cost_usd))
+        interval = validation.seconds(
+            "checkpoint_interval", self.checkpoint_interval, positive=True
+        )
         put(self, "checkpoint_interval", interval)
         for key in THRESHOLD_KEYS:
-            put(self, key, checks.ratio(key, getattr(self, key)))
-        checks.choice("on_unpriced", self.on_unpriced, (IGNORE, STOP))
-        checks.choice("on_unknown_usage", self.on_unknown_usage, (IGNORE, ESTIMATE, STOP))
+            put(self, key, validation.ratio(key, getattr(self, key)))
+        validation.choice("on_unpriced", self.on_unpriced, (IGNORE, STOP))
+        validation.choice("on_unknown_usage", self.on_unknown_usage, (IGNORE, ESTIMATE, STOP))
 
     @classmethod
     def only(cls, **limits: Any) -> ResourceLimits:
@@ -142,7 +144,7 @@ class ResourceLimits:
         Raises ConfigFileError for a file that cannot be read or is not YAML, InvalidValueError
         (with file and line) for an unknown key or a value that is not allowed.
         """
-        from otel_budget.config.yaml_file import YamlFile
+        from otel_budget.files.yaml_file import YamlFile
 
         file = YamlFile.read(path)
         file.build(refuse_misplaced)
@@ -167,7 +169,7 @@ class ResourceLimits:
         """Build limits from what ``to_dict`` gave."""
         values = dict(data)
         if values.get("max_cost_usd") is not None:
-            values["max_cost_usd"] = checks.money_text("max_cost_usd", values["max_cost_usd"])
+            values["max_cost_usd"] = validation.money_text("max_cost_usd", values["max_cost_usd"])
         return cls.from_mapping(values)
 
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.model.order import OrderKind
-from otel_budget.model.verdict import LimitStatus
-from otel_budget.policy.evaluate import bounds_from, stricter
-from otel_budget.policy.ordered import ceilings, said
-from otel_budget.policy.words import amount
+from otel_budget.core.override import OrderKind
+from otel_budget.core.verdict import LimitStatus
+from otel_budget.policy.format import amount
+from otel_budget.policy.overrides import ceilings, said
+from otel_budget.policy.status import bounds_from, stricter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from otel_budget.core.override import Order, Orders
+    from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.balance import Balance
-    from otel_budget.model.order import Order, Orders
-    from otel_budget.model.verdict import Verdict
-    from otel_budget.policy.evaluate import Bound, Bounds
-    from otel_budget.policy.judge import Rules
+    from otel_budget.policy.status import Bound, Bounds
+    from otel_budget.policy.verdicts import Rules
 
 _OWN = (
     "nobody but the run's code can raise its own limit: by update_limits, or resumed with a higher "

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from otel_budget.errors import InvalidValueError
-from otel_budget.model.preset import (
+from otel_budget.presets.model import (
     INPUT,
     OUTPUT,
     PARTS,

@@ -7,12 +7,10 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.line_budget import LineBudget
+from otel_budget.logs.line_budget import LineBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from otel_budget.sources.base import Clock
 
 #: More lines of one kind at once become one line.
 MOST_LINES: Final = 20
@@ -23,7 +21,9 @@ _LONGEST: Final = 200
 class Lines:
     """Log what is to be said of many subjects at once, within what each speaker may say."""
 
-    def __init__(self, logger: logging.Logger, many: str, *, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, logger: logging.Logger, many: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Have said nothing yet.
 
         many: what happens to all subjects, such as ``runs ended``, to follow their number.
@@ -113,7 +113,9 @@ def one_line(text: str) -> str:
 class Notices:
     """Say of each subject what is wrong with it: once, and again after it was something else."""
 
-    def __init__(self, logger: logging.Logger, many: str, *, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, logger: logging.Logger, many: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Have said nothing yet. many: as in ``Lines``."""
         self._lines = Lines(logger, many, clock=clock)
         self._said: dict[str, str] = {}

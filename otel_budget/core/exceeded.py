@@ -1,0 +1,19 @@
+"""The error that ends a run: it carries the verdict, so it is above the other errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget.errors import OtelBudgetError
+
+if TYPE_CHECKING:
+    from otel_budget.core.verdict import Verdict
+
+
+class BudgetExceeded(OtelBudgetError):  # noqa: N818 - the name is part of the public contract
+    """Say that a run must stop; carries the verdict with all its numbers."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        """Keep the verdict; its message is the error's."""
+        self.verdict = verdict
+        super().__init__(f"session {verdict.session_id!r}: {verdict.message}")

@@ -1,1 +1,0 @@
-"""Frozen values: limits, usage, readings, verdicts. No clock, no I/O, no decisions."""

@@ -1,0 +1,1 @@
+"""What all parts ask of the interpreter: forks and threads."""
