@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.sources.assemble import NEEDED
-from otel_budget.sources.vector import SAMPLED
+from otel_budget.sources.prometheus_vector import SAMPLED
+from otel_budget.sources.session_assembly import NEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

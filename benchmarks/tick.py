@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.report import Goal, Report
 from benchmarks.ticking import COLUMNS, PER_TARGET, Prepared, common_goals, measure_all
 from otel_budget.core.observation import Reading
-from otel_budget.sources.pages import SessionPages
-from otel_budget.sources.parse import PageLimits
+from otel_budget.sources.exposition import PageLimits
+from otel_budget.sources.incremental.scrape_page import SessionPages
 
 _LIMITS = PageLimits(samples=1_000_000)
 

@@ -103,7 +103,7 @@ def _sidecar(arguments: argparse.Namespace) -> int:
     with _hangups_wait():
         with _extra("the sidecar"):
             from otel_budget.sidecar.wiring import run
-            from otel_budget.sources.names import bound_lookups
+            from otel_budget.sources.resolver import bound_lookups
 
             config = _config(arguments)
         bound_lookups()

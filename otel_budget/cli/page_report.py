@@ -18,18 +18,18 @@ from otel_budget import semconv
 from otel_budget.errors import InvalidValueError, OtelBudgetError
 from otel_budget.logs.once import one_line, some
 from otel_budget.presets import model as roles
+from otel_budget.presets.counting import Ignored, count
+from otel_budget.presets.detection import OTEL_BUDGET, Match, recognise
 from otel_budget.presets.loader import preset_of_argument, shipped
-from otel_budget.sources.parse import ACCEPT, PageLimits, PageReader, escaped
-from otel_budget.sources.preset import Ignored, count
-from otel_budget.sources.recognise import OTEL_BUDGET, Match, recognise
+from otel_budget.sources.exposition import ACCEPT, PageLimits, PageReader, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from otel_budget.core.samples import Sample
     from otel_budget.core.usage import Number
+    from otel_budget.presets.counting import ForeignSession
     from otel_budget.presets.model import Preset
-    from otel_budget.sources.assemble import Sample
-    from otel_budget.sources.preset import ForeignSession
 
 _MOST_BYTES: Final = 50_000_000
 _MOST_SAMPLES: Final = 500_000
@@ -158,7 +158,7 @@ def _fetched(url: str) -> Page:
     import asyncio
 
     from otel_budget.config import values
-    from otel_budget.sources.fetch import Access, Fetched, Fetcher
+    from otel_budget.sources.http import Access, Fetched, Fetcher
     from otel_budget.sources.target import place_of
 
     async def fetch() -> Fetched:

@@ -25,7 +25,7 @@ from otel_budget.instrumentation.elsewhere import ENV_EXPORTER, asked_for, witho
 from otel_budget.instrumentation.endpoint import serve_metrics
 from otel_budget.instrumentation.exposition import SESSIONS
 from otel_budget.instrumentation.shown import ENV_MULTIPROCESS
-from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageReader
+from otel_budget.sources.exposition import ACCEPT, ExpositionError, PageLimits, PageReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 
 if TYPE_CHECKING:
-    from otel_budget.ledger.account import Account
-    from otel_budget.ledger.incarnation import Incarnation
+    from otel_budget.ledger.process import Incarnation
+    from otel_budget.ledger.run import Account
 
 #: The state in which the active time goes on.
 _RUNNING = "running"

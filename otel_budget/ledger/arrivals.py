@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from otel_budget.core.observation import Reading, SessionReading
-    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.run import Account
 
 #: Seconds a run whose end was seen keeps its last verdict; one that vanished, its verdict after the
 #: hold.

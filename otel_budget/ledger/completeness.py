@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from otel_budget.core.observation import SessionFacts, SessionReading
-    from otel_budget.ledger.account import Account
-    from otel_budget.ledger.incarnation import Incarnation
+    from otel_budget.ledger.process import Incarnation
+    from otel_budget.ledger.run import Account
 
 #: Facts that a process which stated them goes on to state; limits and progress have their number.
 _LASTING: Final = (

@@ -16,7 +16,7 @@ from otel_budget.ledger.rivals import PASSED_GAPS, PASSED_GAPS_DOWN
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.run import Account
 
 
 def carries(account: Account, target: str) -> bool:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from otel_budget import semconv
 from otel_budget.core.observation import SessionFacts
 from otel_budget.core.override import NO_ORDERS, Order, OrderKind, Orders
-from otel_budget.ledger.account import Account
 from otel_budget.ledger.branches import Branches
 from otel_budget.ledger.counter import CounterState
 from otel_budget.ledger.ending import Ending
-from otel_budget.ledger.incarnation import Incarnation
 from otel_budget.ledger.lag import Lag
+from otel_budget.ledger.process import Incarnation
 from otel_budget.ledger.restarts import NO_RESTARTS, Restarts
+from otel_budget.ledger.run import Account
 from otel_budget.ledger.stored_numbers import (
     dump_number,
     load_amount,
@@ -28,7 +28,7 @@ from otel_budget.ledger.stored_numbers import (
     load_number,
     load_real,
 )
-from otel_budget.ledger.view import ZERO, View
+from otel_budget.ledger.target_series import ZERO, View
 
 if TYPE_CHECKING:
     from otel_budget.core.usage import Number

@@ -17,7 +17,7 @@ from otel_budget import semconv
 
 if TYPE_CHECKING:
     from otel_budget.core.usage import Number
-    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.run import Account
 
 #: Seconds within which the next run has to begin after the one before it began, or was last heard,
 #: to be of the same row.

@@ -12,14 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.ledger.account import Account
-from otel_budget.ledger.incarnation import UNSURE
-from otel_budget.ledger.processes import key_of
-from otel_budget.ledger.runs import are_over, by_run, used_together
+from otel_budget.ledger.concurrent_runs import are_over, by_run, used_together
+from otel_budget.ledger.process import UNSURE
+from otel_budget.ledger.process_match import key_of
+from otel_budget.ledger.run import Account
 
 if TYPE_CHECKING:
     from otel_budget.core.observation import SessionReading
-    from otel_budget.ledger.incarnation import Incarnation
+    from otel_budget.ledger.process import Incarnation
 
 #: A run that gave no sample for so many of its usual gaps, as many as make its data stale, gives
 #: its place to one that began later. Should it live on, it is seen again, and joins.

@@ -12,7 +12,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.ledger.facts import strictest
+from otel_budget.ledger.attributes import strictest
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.observation import Reading
     from otel_budget.core.verdict import Reason
-    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.run import Account
 
 #: Seconds within which a target that gives nothing is taken away if its process ended in order: a
 #: Prometheus takes some to hear of it.

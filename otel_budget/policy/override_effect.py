@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.override import Order, Orders
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.balance import Balance
+    from otel_budget.ledger.snapshot import Balance
     from otel_budget.policy.status import Bound, Bounds
     from otel_budget.policy.verdicts import Rules
 

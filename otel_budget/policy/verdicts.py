@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from otel_budget.core.observation import SessionFacts
     from otel_budget.core.usage import Number
     from otel_budget.core.verdict import ResourceState
-    from otel_budget.ledger.balance import Balance
+    from otel_budget.ledger.snapshot import Balance
 
 #: Seconds. Below this a single late scrape would count as silence.
 MIN_STALE_AFTER = 3.0

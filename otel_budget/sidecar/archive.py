@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from otel_budget.core.usage import Number
-    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.run import Account
     from otel_budget.sidecar.storage_rows import Rows
 
 logger = logging.getLogger(__name__)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from otel_budget.core.observation import Reading, SessionReading
     from otel_budget.core.override import Order, Orders
     from otel_budget.ledger.absences import Spell
-    from otel_budget.ledger.account import Account
     from otel_budget.ledger.flag import Flag
+    from otel_budget.ledger.run import Account
     from otel_budget.policy.verdicts import Rules
     from otel_budget.sidecar.store import Restored, Store
 

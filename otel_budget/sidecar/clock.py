@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.run import Account
     from otel_budget.sources.base import Clock
 
 #: Seconds by which the system's clock may drift before it is taken to have been set.

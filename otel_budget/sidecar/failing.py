@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.absences import Absences
-    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.run import Account
     from otel_budget.policy.verdicts import Rules
 
 

@@ -18,8 +18,8 @@ from otel_budget.publish.hub import RENEW_AFTER
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.account import Account
-    from otel_budget.ledger.balance import Balance
+    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.snapshot import Balance
     from otel_budget.policy.verdicts import Rules
 
 

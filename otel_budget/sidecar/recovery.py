@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.core.observation import SessionFacts
 from otel_budget.core.override import NO_ORDERS, Orders
-from otel_budget.ledger.account import Account
-from otel_budget.ledger.incarnation import COUNTED
+from otel_budget.ledger.process import COUNTED
+from otel_budget.ledger.run import Account
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection
 
-    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.run import Account
     from otel_budget.sidecar.salvage import Salvaged
     from otel_budget.sidecar.storage_writes import Writer
 

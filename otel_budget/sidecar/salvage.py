@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.override import Order
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.run import Account
     from otel_budget.sidecar.storage_state import State
 
 #: How the rows of accounts, verdicts, orders and the state begin; all of it is printable.

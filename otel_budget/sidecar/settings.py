@@ -16,8 +16,8 @@ from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.loop import Settings
 from otel_budget.sources import prometheus, scrape
-from otel_budget.sources.fetch import Access
-from otel_budget.sources.parse import PageLimits
+from otel_budget.sources.exposition import PageLimits
+from otel_budget.sources.http import Access
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 

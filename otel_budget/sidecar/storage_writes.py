@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.override import Order
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.run import Account
     from otel_budget.sidecar.archive import Archive
     from otel_budget.sidecar.storage_rows import Rows
 

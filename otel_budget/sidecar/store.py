@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Order
     from otel_budget.core.usage import Number
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.run import Account
 
 logger = logging.getLogger(__name__)
 

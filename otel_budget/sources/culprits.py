@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
-    from otel_budget.sources.query import Point
+    from otel_budget.sources.prometheus_api import Point
 
     #: Gives the number of samples of each target, by job and instance; None if that failed.
     Places = Callable[[], Awaitable[Iterable[Point] | None]]

@@ -27,12 +27,12 @@ from otel_budget.core.verdict import Reason
 from otel_budget.logs.once import Notices, one_line
 from otel_budget.runtime.workers import Workers
 from otel_budget.sources import promql
-from otel_budget.sources.answers import SessionAnswers
-from otel_budget.sources.bound import Unmatched, bindings_of, others_only
+from otel_budget.sources.bound_targets import Unmatched, bindings_of, others_only
 from otel_budget.sources.culprits import Culprits, without
-from otel_budget.sources.dates import Dates
-from otel_budget.sources.fetch import Access, Fetcher, FetchError, RefusedError, SlowError
-from otel_budget.sources.query import AnswerError, QueryRefusedError, parse_answer
+from otel_budget.sources.http import Access, Fetcher, FetchError, RefusedError, SlowError
+from otel_budget.sources.incremental.prometheus_answer import SessionAnswers
+from otel_budget.sources.prometheus_api import AnswerError, QueryRefusedError, parse_answer
+from otel_budget.sources.sample_dates import Dates
 from otel_budget.sources.selection import Selection
 from otel_budget.sources.target_labels import LabelBinding, claimed, labelled, of_place
 
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from otel_budget.presets.model import Preset
-    from otel_budget.sources.answers import Taken
     from otel_budget.sources.base import Clock
     from otel_budget.sources.culprits import LeftOut
-    from otel_budget.sources.query import Point
-    from otel_budget.sources.vector import Found, Run
+    from otel_budget.sources.incremental.prometheus_answer import Taken
+    from otel_budget.sources.prometheus_api import Point
+    from otel_budget.sources.prometheus_vector import Found, Run
 
 logger = logging.getLogger(__name__)
 

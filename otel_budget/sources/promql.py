@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.sources.assemble import NEEDED
 from otel_budget.sources.culprits import INSTANCE
-from otel_budget.sources.vector import ANSWERS, MARK, NAME, SAMPLED, UP, judged
+from otel_budget.sources.prometheus_vector import ANSWERS, MARK, NAME, SAMPLED, UP, judged
+from otel_budget.sources.session_assembly import NEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Final
 from otel_budget.core.observation import Problem, Reading
 from otel_budget.core.verdict import Reason
 from otel_budget.logs.once import Notices
-from otel_budget.sources.bound import Owners
-from otel_budget.sources.fetch import Access, Fetcher
-from otel_budget.sources.listing import Listing
+from otel_budget.sources.bound_targets import Owners
+from otel_budget.sources.exposition import PageLimits
+from otel_budget.sources.file_sd_listing import Listing
+from otel_budget.sources.http import Access, Fetcher
 from otel_budget.sources.page_threads import PageThreads
-from otel_budget.sources.parse import PageLimits
 from otel_budget.sources.target import Outcome, Target, bound_to
 from otel_budget.sources.turns import Rests, Round, Turns
 

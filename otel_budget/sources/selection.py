@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.logs.once import one_line, some
-from otel_budget.sources.vector import NAME, judged
+from otel_budget.sources.prometheus_vector import NAME, judged
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
     from otel_budget.presets.model import Preset
-    from otel_budget.sources.query import Point
+    from otel_budget.sources.prometheus_api import Point
 
     #: Puts a query to the server; None if that failed.
     Ask = Callable[[str], Awaitable[Iterable[Point] | None]]

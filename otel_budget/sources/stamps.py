@@ -16,13 +16,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.sources.assemble import Assembled
-from otel_budget.sources.dates import Dates, unit_of
+from otel_budget.core.samples import Assembled
+from otel_budget.sources.sample_dates import Dates, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.sources.fetch import Fetched
+    from otel_budget.sources.http import Fetched
 
 #: Seconds by which samples may be late before it is asked whether a clock is. The ledger allows for
 #: as much where it is steady.

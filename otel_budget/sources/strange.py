@@ -16,7 +16,7 @@ from otel_budget.sources.selection import by_other_names, named_alike
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from otel_budget.sources.assemble import Assembled
+    from otel_budget.core.samples import Assembled
 
 #: What is on the page of every sidecar, and on that of every agent, even if no run is on.
 _OF_A_SIDECAR: Final = semconv.SIDECAR_SESSIONS.name.encode()

@@ -11,23 +11,23 @@ from urllib.parse import urlsplit
 from otel_budget.core.observation import Problem
 from otel_budget.core.verdict import Reason
 from otel_budget.logs.once import one_line
-from otel_budget.sources.fetch import FetchError
+from otel_budget.presets.counting import assembled, count, session_of, uncounted
+from otel_budget.sources.exposition import ACCEPT, ExpositionError, PageReader
+from otel_budget.sources.http import FetchError
+from otel_budget.sources.incremental.scrape_page import SessionPages
 from otel_budget.sources.page_threads import Cost
-from otel_budget.sources.pages import SessionPages
-from otel_budget.sources.parse import ACCEPT, ExpositionError, PageReader
-from otel_budget.sources.preset import assembled, count, session_of, uncounted
-from otel_budget.sources.process import process_at
 from otel_budget.sources.stamps import Stamps
 from otel_budget.sources.strange import declares, is_own, other_names, why_strange
+from otel_budget.sources.target_process import process_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from otel_budget.core.samples import Assembled
     from otel_budget.presets.model import Preset
-    from otel_budget.sources.assemble import Assembled
-    from otel_budget.sources.fetch import Access, Fetched
+    from otel_budget.sources.exposition import PageLimits
+    from otel_budget.sources.http import Access, Fetched
     from otel_budget.sources.page_threads import PageThreads
-    from otel_budget.sources.parse import PageLimits
     from otel_budget.sources.scrape import ScrapeTarget
 
 # The log of a scrape is one, in whichever module of it a line is written.

@@ -16,7 +16,7 @@ from otel_budget import semconv
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from otel_budget.sources.bound import Claims
+    from otel_budget.sources.bound_targets import Claims
 
     Labels = Mapping[str, str]
 

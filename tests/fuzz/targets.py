@@ -23,13 +23,13 @@ from otel_budget.errors import ConfigFileError, InvalidConfigError, InvalidValue
 from otel_budget.instrumentation import checkpoint_format as saved
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.verdicts import Rules, judge_balance
-from otel_budget.sources.answers import SessionAnswers
-from otel_budget.sources.assemble import NEEDED, assemble
-from otel_budget.sources.pages import SessionPages
-from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
-from otel_budget.sources.process import process_at
-from otel_budget.sources.query import AnswerError
-from otel_budget.sources.vector import take_apart
+from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
+from otel_budget.sources.incremental.prometheus_answer import SessionAnswers
+from otel_budget.sources.incremental.scrape_page import SessionPages
+from otel_budget.sources.prometheus_api import AnswerError
+from otel_budget.sources.prometheus_vector import take_apart
+from otel_budget.sources.session_assembly import NEEDED, assemble
+from otel_budget.sources.target_process import process_at
 
 AT = 1_700_000_000.0
 _FOLDER = tempfile.TemporaryDirectory()

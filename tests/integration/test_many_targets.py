@@ -16,9 +16,9 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import Reading
-from otel_budget.sources import connections
-from otel_budget.sources.fetch import Access, Fetcher
-from otel_budget.sources.names import Address, Names, look_up
+from otel_budget.sources import connection_pool
+from otel_budget.sources.http import Access, Fetcher
+from otel_budget.sources.resolver import Address, Names, look_up
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.exposition import line, page, serve
 from tests.figures import note
@@ -158,7 +158,7 @@ def hanging_lookups(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return look_up(name)
 
-    monkeypatch.setattr(connections, "Names", lambda clock: Names(clock, lookup))
+    monkeypatch.setattr(connection_pool, "Names", lambda clock: Names(clock, lookup))
     try:
         yield
     finally:

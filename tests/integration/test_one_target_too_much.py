@@ -17,7 +17,7 @@ from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sources.culprits import AGAIN
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
-from otel_budget.sources.vector import ANSWERS, SAMPLED
+from otel_budget.sources.prometheus_vector import ANSWERS, SAMPLED
 from tests.exposition import Exposition, line, page
 from tests.figures import note
 from tests.http_server import serving

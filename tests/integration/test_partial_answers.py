@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_budget import semconv
-from otel_budget.sources.vector import SAMPLED
+from otel_budget.sources.prometheus_vector import SAMPLED
 from tests.figures import note
 from tests.http_server import serving
 from tests.processes import sidecar, until

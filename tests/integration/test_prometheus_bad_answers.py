@@ -18,7 +18,7 @@ from otel_budget.core.observation import Reading
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
-from otel_budget.sources.vector import SAMPLED
+from otel_budget.sources.prometheus_vector import SAMPLED
 from tests.http_server import serving
 from tests.integration.test_scrape_bad_targets import BOMB, never_answers, packed
 from tests.raw_server import Answer, respond, serve_raw

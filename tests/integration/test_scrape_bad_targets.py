@@ -14,10 +14,10 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.observation import Problem, Reading
 from otel_budget.core.verdict import Reason
-from otel_budget.sources.assemble import assemble
-from otel_budget.sources.fetch import Access
-from otel_budget.sources.parse import PageLimits
+from otel_budget.sources.exposition import PageLimits
+from otel_budget.sources.http import Access
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from otel_budget.sources.session_assembly import assemble
 from tests.exposition import Exposition, line, page, serve
 from tests.raw_server import Answer, respond, serve_raw
 
@@ -241,7 +241,7 @@ def test_a_defect_at_one_target_costs_the_others_nothing_and_is_logged_once(
             raise ZeroDivisionError("nobody thought of this")
         return assemble(samples, target, at)  # type: ignore[arg-type] # handed on as it is
 
-    monkeypatch.setattr("otel_budget.sources.standing.assemble", assembled)
+    monkeypatch.setattr("otel_budget.sources.incremental.series_index.assemble", assembled)
     with serve() as bad:
         bad.show(EVIL)
         reading = scrape(ScrapeTarget(bad.url), ScrapeTarget(good.url), times=3)

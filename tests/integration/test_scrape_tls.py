@@ -10,7 +10,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import Reading
-from otel_budget.sources.fetch import Access
+from otel_budget.sources.http import Access
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.certificates import certificate
 from tests.exposition import Exposition, line, page, serve

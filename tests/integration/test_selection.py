@@ -16,8 +16,8 @@ from otel_budget import semconv
 from otel_budget.presets.loader import shipped
 from otel_budget.presets.model import Preset
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from otel_budget.sources.prometheus_vector import SAMPLED
 from otel_budget.sources.selection import probe
-from otel_budget.sources.vector import SAMPLED
 from tests.exposition import Exposition, line, page, serve
 from tests.http_server import serving
 from tests.processes import sidecar, until

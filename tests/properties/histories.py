@@ -14,8 +14,8 @@ from otel_budget.core.observation import Problem, Reading, SessionFacts, Session
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger import record
-from otel_budget.ledger.account import Account
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.ledger.run import Account
 
 RUN = "run"
 

@@ -12,7 +12,7 @@ from otel_budget.core.observation import SessionFacts
 from otel_budget.core.uncertainty import Doubt
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, Reason
-from otel_budget.ledger.balance import Balance
+from otel_budget.ledger.snapshot import Balance
 from otel_budget.policy.status import Bounds, bounds_from
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules

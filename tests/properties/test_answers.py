@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
-from otel_budget.sources.answers import SessionAnswers
-from otel_budget.sources.assemble import NEEDED
-from otel_budget.sources.query import AnswerError
-from otel_budget.sources.vector import ANSWERS, MARK, SAMPLED, Found, Run, take_apart
+from otel_budget.sources.incremental.prometheus_answer import SessionAnswers
+from otel_budget.sources.prometheus_api import AnswerError
+from otel_budget.sources.prometheus_vector import ANSWERS, MARK, SAMPLED, Found, Run, take_apart
+from otel_budget.sources.session_assembly import NEEDED
 
 Row = tuple[tuple[tuple[str, str], ...], str]
 """Labels and value."""
@@ -77,7 +77,7 @@ def test_answer_after_answer_it_is_what_each_answer_says(
     answers: list[list[Row]], together: int
 ) -> None:
     quick = SessionAnswers(None)
-    with patch("otel_budget.sources.rows._MOST_TOGETHER", together):
+    with patch("otel_budget.sources.incremental.line_diff._MOST_TOGETHER", together):
         for number, rows in enumerate(answers):
             unique = dict(rows)  # a server gives no series twice
             body = written(unique, 1_700_000_000.0 + 0.25 * number)
@@ -92,7 +92,9 @@ def test_a_value_that_none_can_have_is_no_reason_to_read_all_of_the_others(value
     named = [(("__name__", name), *run) for name in semconv.JUDGED_COUNTERS]
     up = (("__name__", "up"), (ANSWERS, "1"), *place)
     quick = SessionAnswers(None)
-    with patch("otel_budget.sources.answers.take_apart", side_effect=AssertionError):
+    with patch(
+        "otel_budget.sources.incremental.prometheus_answer.take_apart", side_effect=AssertionError
+    ):
         for number, shown in enumerate(("5", value, value, "6")):
             rows: dict[tuple[tuple[str, str], ...], str] = {up: shown}
             rows |= {((SAMPLED, MARK), *run): "1700000000", **dict.fromkeys(named, shown)}
@@ -124,7 +126,7 @@ def alone(body: bytes) -> object:
 
 
 def _refuse(_body: bytes) -> object:
-    from otel_budget.sources.rows import UnusualError
+    from otel_budget.sources.incremental.line_diff import UnusualError
 
     raise UnusualError
 

@@ -11,8 +11,8 @@ from otel_budget.core.observation import SessionFacts, SessionReading
 from otel_budget.core.usage import Number
 from otel_budget.ledger import record
 from otel_budget.ledger.active import active_seconds
+from otel_budget.ledger.attributes import filled, strictest
 from otel_budget.ledger.counter import first
-from otel_budget.ledger.facts import filled, strictest
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.verdicts import Rules, judge_balance
 from tests.properties.histories import RUN, reading, restarted, restored

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_budget.sources.assemble import NEEDED, Assembled, assemble
-from otel_budget.sources.pages import SessionPages
-from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
-from otel_budget.sources.process import process_at
+from otel_budget.core.samples import Assembled
+from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
+from otel_budget.sources.incremental.scrape_page import SessionPages
+from otel_budget.sources.session_assembly import NEEDED, assemble
+from otel_budget.sources.target_process import process_at
 
 LIMITS = PageLimits(samples=40)
 TARGET, AT = "http://a/metrics", 1000.0
@@ -61,7 +62,7 @@ def page_rows(draw: st.DrawFn) -> list[list[str]]:
 @given(page_rows(), st.sampled_from([1, 3, 64]))
 def test_page_after_page_it_is_what_each_page_says(pages: list[list[str]], together: int) -> None:
     quick = SessionPages(TARGET, LIMITS, 60.0)
-    with patch("otel_budget.sources.rows._MOST_TOGETHER", together):
+    with patch("otel_budget.sources.incremental.line_diff._MOST_TOGETHER", together):
         for page in pages:
             body = "".join(f"{line}\n" for line in page).encode()
             found = outcome(lambda: quick.read(body, "text/plain", AT))  # noqa: B023 - called at once

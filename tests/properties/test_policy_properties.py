@@ -14,7 +14,7 @@ from otel_budget.core import verdict_json
 from otel_budget.core.uncertainty import NO_DOUBT, Doubt
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.ledger.balance import Balance
+from otel_budget.ledger.snapshot import Balance
 from otel_budget.policy.forecast import completion_possible
 from otel_budget.policy.outdated import redecide
 from otel_budget.policy.status import SEVERITY, Bounds, bound, check, headroom, stricter

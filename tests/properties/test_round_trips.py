@@ -14,7 +14,7 @@ from otel_budget.core.limits import ResourceLimits
 from otel_budget.core.usage import USAGE_KEYS, ResourceUsage
 from otel_budget.core.verdict import Verdict
 from otel_budget.errors import InvalidValueError
-from otel_budget.ledger.balance import Balance
+from otel_budget.ledger.snapshot import Balance
 from otel_budget.policy.verdicts import Rules, judge_balance
 from tests.properties.strategies import (
     NOW,

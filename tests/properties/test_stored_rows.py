@@ -13,8 +13,8 @@ from otel_budget import semconv
 from otel_budget.core.override import Order, OrderKind, Orders
 from otel_budget.core.usage import Number
 from otel_budget.ledger import record
-from otel_budget.ledger.account import Account
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.ledger.run import Account
 from otel_budget.ledger.seal import sealed, unsealed
 from otel_budget.policy.verdicts import judge_balance
 from otel_budget.sidecar.storage_rows import UNREADABLE_ROW

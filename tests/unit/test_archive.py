@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.ledger.account import Account
+from otel_budget.ledger.run import Account
 from otel_budget.sidecar import storage_access
 from otel_budget.sidecar.archive import KEEP_ARCHIVED, PIECE, PURGE_EVERY
 from otel_budget.sidecar.store import Changes, Store, open_store

@@ -8,7 +8,8 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import SessionReading
-from otel_budget.sources.assemble import NEEDED, Assembled, Sample, assemble
+from otel_budget.core.samples import Assembled, Sample
+from otel_budget.sources.session_assembly import NEEDED, assemble
 
 TOKENS, CALLS, COST = semconv.SESSION_TOKENS, semconv.SESSION_API_CALLS, semconv.SESSION_COST
 

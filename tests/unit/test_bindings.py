@@ -20,7 +20,7 @@ from otel_budget.ledger import record
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sidecar.settings import describe_bindings, warnings
-from otel_budget.sources.bound import Unmatched, bindings_of, claims_of, others_only
+from otel_budget.sources.bound_targets import Unmatched, bindings_of, claims_of, others_only
 from otel_budget.sources.file_sd import FileTargets
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from otel_budget.sources.target_labels import LabelBinding, claimed, labelled, of_place

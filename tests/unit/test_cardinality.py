@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from otel_budget import semconv
 from otel_budget.core.observation import Reading, SessionFacts, SessionReading
 from otel_budget.ledger import arrivals as arrivals_module
-from otel_budget.ledger import processes as processes_module
-from otel_budget.ledger import view as view_module
+from otel_budget.ledger import process_match as processes_module
+from otel_budget.ledger import target_series as view_module
 from otel_budget.ledger.arrivals import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
+from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
 from tests.sidecar_fixtures import START, session
 
 

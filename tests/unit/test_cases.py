@@ -14,10 +14,10 @@ from otel_budget.core.uncertainty import Doubt
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.ledger import record
-from otel_budget.ledger.balance import Balance
 from otel_budget.ledger.flag import Kind
-from otel_budget.ledger.incarnation import COUNTED
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.ledger.process import COUNTED
+from otel_budget.ledger.snapshot import Balance
 from otel_budget.policy.forecast import completion_possible
 from otel_budget.policy.status import bound, bounds_from, check, headroom, weigh
 from otel_budget.policy.unknown_usage import OnUnknown

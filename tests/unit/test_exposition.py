@@ -18,8 +18,8 @@ from otel_budget._version import __version__
 from otel_budget.core.observation import Reading
 from otel_budget.instrumentation.exposition import SESSIONS, SessionCollector
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.sources.assemble import NEEDED, assemble
-from otel_budget.sources.parse import PageLimits, PageReader
+from otel_budget.sources.exposition import PageLimits, PageReader
+from otel_budget.sources.session_assembly import NEEDED, assemble
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 from tests.real import require

@@ -13,9 +13,9 @@ from otel_budget.core.observation import Reading
 from otel_budget.core.override import Order, OrderKind
 from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.ledger import record
-from otel_budget.ledger.account import Account
 from otel_budget.ledger.arrivals import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.ledger.run import Account
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar import judged, store

@@ -25,8 +25,8 @@ from otel_budget.errors import InvalidValueError
 from otel_budget.publish.app import build_app
 from otel_budget.publish.hub import Hub
 from otel_budget.sidecar.refusals import Refusals
-from otel_budget.sources.assemble import NEEDED, assemble
-from otel_budget.sources.parse import ExpositionError, PageLimits, PageReader
+from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
+from otel_budget.sources.session_assembly import NEEDED, assemble
 from tests.scripted_sidecar import Request, scripted
 from tests.sidecar_fixtures import (
     LEASE,

@@ -17,7 +17,7 @@ from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules, judge_balance
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
-from otel_budget.sources.vector import SAMPLED
+from otel_budget.sources.prometheus_vector import SAMPLED
 
 NOW = 1_767_225_600.0
 RULES = Rules(ceilings=bounds_from({semconv.TOKENS: 20_000_000}, {}, "sidecar"))

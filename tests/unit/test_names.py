@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from otel_budget.sources.names import MOST_LOOKUPS, Address, Names
+from otel_budget.sources.resolver import MOST_LOOKUPS, Address, Names
 
 HERE = Address(socket.AF_INET, ("192.0.2.1", 0))
 THERE = Address(socket.AF_INET, ("192.0.2.2", 0))

@@ -15,8 +15,8 @@ from otel_budget.core.override import LONGEST, NO_ORDERS, Order, OrderKind, Orde
 from otel_budget.core.verdict import Action, LimitStatus, Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger import record
-from otel_budget.ledger.balance import Balance
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.ledger.snapshot import Balance
 from otel_budget.policy.override_effect import effect_of
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules, judge_balance

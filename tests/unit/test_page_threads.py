@@ -7,8 +7,8 @@ import threading
 from functools import partial
 
 from otel_budget.runtime.workers import Workers
+from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.page_threads import COSTLY, Cost, PageThreads
-from otel_budget.sources.parse import PageLimits
 from otel_budget.sources.scrape import ScrapeTarget
 from otel_budget.sources.target import Target
 

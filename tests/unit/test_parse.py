@@ -4,7 +4,7 @@ import pytest
 from prometheus_client.exposition import choose_encoder
 
 from otel_budget import semconv
-from otel_budget.sources.parse import ACCEPT, ExpositionError, PageLimits, PageReader
+from otel_budget.sources.exposition import ACCEPT, ExpositionError, PageLimits, PageReader
 from tests.exposition import line, page
 
 TOKENS = semconv.SESSION_TOKENS

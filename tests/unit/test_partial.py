@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from otel_budget.sources.partial import said_by_head
-from otel_budget.sources.query import parse_answer
+from otel_budget.sources.prometheus_api import parse_answer
 
 ROW = {"metric": {"__name__": "x"}, "value": [1.5, "1"]}
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from otel_budget.config.load import load
+from otel_budget.core.samples import Sample
+from otel_budget.presets.counting import Counted, ForeignSession, assembled, count
 from otel_budget.presets.loader import preset, shipped
 from otel_budget.presets.model import Preset
 from otel_budget.presets.parser import PresetError, preset_from
-from otel_budget.sources.assemble import Sample
-from otel_budget.sources.preset import Counted, ForeignSession, assembled, count
 
 CLAUDE = shipped()["claude_code"]
 GEN_AI = shipped()["gen_ai"]

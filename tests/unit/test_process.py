@@ -11,8 +11,8 @@ from otel_budget import semconv
 from otel_budget.core.observation import Reading
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.presets.loader import shipped
-from otel_budget.sources.process import process_at, process_of
-from otel_budget.sources.vector import SAMPLED, take_apart
+from otel_budget.sources.prometheus_vector import SAMPLED, take_apart
+from otel_budget.sources.target_process import process_at, process_of
 
 CLAUDE = shipped()["claude_code"]
 SESSION = "cc-session"

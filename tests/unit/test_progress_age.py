@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from otel_budget import LimitStatus, ResourceLimits, ResourceMonitor, semconv
 from otel_budget.core.limits import LIMIT_FIELDS
 from otel_budget.core.observation import SessionReading
+from otel_budget.core.samples import Sample
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.instrumentation.exposition import SessionCollector
@@ -21,7 +22,7 @@ from otel_budget.ledger.record import from_json, to_json
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.status import bounds_of
 from otel_budget.policy.verdicts import Rules, judge_balance
-from otel_budget.sources.assemble import Sample, assemble
+from otel_budget.sources.session_assembly import assemble
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 from tests.sidecar_fixtures import reading

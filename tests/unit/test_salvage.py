@@ -12,7 +12,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.override import Order, OrderKind
-from otel_budget.ledger.account import Account
+from otel_budget.ledger.run import Account
 from otel_budget.sidecar.salvage import salvaged
 from otel_budget.sidecar.store import Changes, Restored, Store, open_store
 from tests.sidecar_fixtures import START, SteadyClock, session, verdict

@@ -13,15 +13,15 @@ from otel_budget import semconv
 from otel_budget.core.observation import Reading, SessionReading
 from otel_budget.presets.loader import shipped
 from otel_budget.presets.model import Preset
-from otel_budget.sources.dates import unit_of
-from otel_budget.sources.fetch import Fetched
-from otel_budget.sources.freshness import age_of, time_there
-from otel_budget.sources.pages import SessionPages
-from otel_budget.sources.parse import PageLimits
+from otel_budget.sources.answer_age import age_of, time_there
+from otel_budget.sources.exposition import PageLimits
+from otel_budget.sources.http import Fetched
+from otel_budget.sources.incremental.scrape_page import SessionPages
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from otel_budget.sources.prometheus_vector import SAMPLED
+from otel_budget.sources.sample_dates import unit_of
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from otel_budget.sources.stamps import MOST, Stamped, Stamps
-from otel_budget.sources.vector import SAMPLED
 from tests.exposition import line
 from tests.sidecar_fixtures import START, SteadyClock
 

@@ -17,8 +17,8 @@ from otel_budget import semconv
 from otel_budget.core.observation import SessionFacts
 from otel_budget.core.override import Order, OrderKind
 from otel_budget.core.uncertainty import Doubt
-from otel_budget.ledger.account import Account
 from otel_budget.ledger.record import FORMAT, to_json
+from otel_budget.ledger.run import Account
 from otel_budget.sidecar import storage_access
 from otel_budget.sidecar import store as store_module
 from otel_budget.sidecar.archive import KEEP_ARCHIVED, PURGE_EVERY

@@ -14,7 +14,7 @@ from otel_budget.core import verdict_json
 from otel_budget.core.observation import SessionFacts
 from otel_budget.core.verdict import Action, LimitStatus, Verdict
 from otel_budget.errors import InvalidValueError
-from otel_budget.ledger.balance import Balance
+from otel_budget.ledger.snapshot import Balance
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules, judge_balance
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from otel_budget.cli.main.page_report import Report
-    from otel_budget.sources.preset import ForeignSession, Ignored
+    from otel_budget.presets.counting import ForeignSession, Ignored
 
 _WIDTH: Final = 80
 _WIDEST_NUMBER: Final = 9

@@ -24,12 +24,12 @@ from otel_budget._version import __version__
 from otel_budget.errors import OtelBudgetError
 from otel_budget.files.token_file import TokenFileError, file_stamp, read_token
 from otel_budget.logs.once import one_line
-from otel_budget.sources.connections import ConnectError, Connections
-from otel_budget.sources.freshness import age_of, time_there
-from otel_budget.sources.http1 import HungUpError
+from otel_budget.sources.answer_age import age_of, time_there
+from otel_budget.sources.connection_pool import ConnectError, Connections
+from otel_budget.sources.http_connection import HungUpError
 from otel_budget.sources.partial import PARTIAL_STATUSES, said_by_head
-from otel_budget.sources.place import place_of
 from otel_budget.sources.unpack import UnpackError, unpacker
+from otel_budget.sources.url import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from otel_budget.files.token_file import FileStamp
     from otel_budget.sources.base import Clock
-    from otel_budget.sources.http1 import Connection
-    from otel_budget.sources.place import Place
+    from otel_budget.sources.http_connection import Connection
+    from otel_budget.sources.url import Place
 
     #: Names in lower case, and values.
     Head = list[tuple[str, str]]

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core.observation import SessionFacts, SessionReading
-from otel_budget.sources.assemble import (
+from otel_budget.core.samples import (
     COUNTER_TYPES,
-    SINGLE_FACTS,
     Assembled,
     Sample,
-    assemble,
     labels_text,
     number,
     plausible,
 )
+from otel_budget.sources.session_assembly import SINGLE_FACTS, assemble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

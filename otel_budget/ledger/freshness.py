@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from otel_budget.ledger.lag import Lag
 from otel_budget.ledger.rate import Rate, faded
-from otel_budget.ledger.view import ZERO
+from otel_budget.ledger.target_series import ZERO
 
 if TYPE_CHECKING:
     from otel_budget.core.usage import Number
-    from otel_budget.ledger.view import View
+    from otel_budget.ledger.target_series import View
 
 _GAPS_KEPT = 5
 _NO_RATE = Rate()

@@ -17,15 +17,15 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.errors import OtelBudgetError
-from otel_budget.sources.http1 import Connection, Wire
-from otel_budget.sources.names import Names
+from otel_budget.sources.http_connection import Connection, Wire
+from otel_budget.sources.resolver import Names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from otel_budget.sources.base import Clock
-    from otel_budget.sources.names import Address
-    from otel_budget.sources.place import Place
+    from otel_budget.sources.resolver import Address
+    from otel_budget.sources.url import Place
 
 logger = logging.getLogger(__name__)
 

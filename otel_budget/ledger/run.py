@@ -22,12 +22,18 @@ from otel_budget import semconv
 from otel_budget.core.observation import SessionFacts
 from otel_budget.core.override import NO_ORDERS
 from otel_budget.core.uncertainty import Doubt
+from otel_budget.ledger.concurrent_runs import (
+    alive,
+    by_run,
+    newest_of,
+    said_together,
+    used_together,
+)
 from otel_budget.ledger.flag import Kind
-from otel_budget.ledger.incarnation import SILENT_GAPS, UNSURE, Incarnation, totals_of
-from otel_budget.ledger.pace import Pace
-from otel_budget.ledger.processes import hand_on, incarnation_of, is_outlived, second_target
+from otel_budget.ledger.freshness import Pace
+from otel_budget.ledger.process import SILENT_GAPS, UNSURE, Incarnation, totals_of
+from otel_budget.ledger.process_match import hand_on, incarnation_of, is_outlived, second_target
 from otel_budget.ledger.restarts import NO_RESTARTS
-from otel_budget.ledger.runs import alive, by_run, newest_of, said_together, used_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core.samples import Sample, labels_text
 from otel_budget.logs.once import one_line
-from otel_budget.sources.assemble import Sample, assemble, labels_text
-from otel_budget.sources.preset import assembled, count, session_of, uncounted
-from otel_budget.sources.process import EXPORTED, process_of
-from otel_budget.sources.query import Point, Vector, parse_answer
+from otel_budget.presets.counting import assembled, count, session_of, uncounted
+from otel_budget.sources.prometheus_api import Point, Vector, parse_answer
+from otel_budget.sources.session_assembly import assemble
+from otel_budget.sources.target_process import EXPORTED, process_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -15,15 +15,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.sources.assemble import (
-    NEEDED,
-    Assembled,
-    Sample,
-    assemble,
-    later,
-    told_times,
-)
-from otel_budget.sources.parse import (
+from otel_budget.core.samples import Assembled, Sample, later, told_times
+from otel_budget.sources.exposition import (
     LONGEST_LINE,
     VALUE,
     PageLimits,
@@ -33,9 +26,10 @@ from otel_budget.sources.parse import (
     milliseconds,
     note_type,
 )
-from otel_budget.sources.process import process_at
-from otel_budget.sources.rows import Changes, Rows, UnusualError
-from otel_budget.sources.standing import Slot, Standing
+from otel_budget.sources.incremental.line_diff import Changes, Rows, UnusualError
+from otel_budget.sources.incremental.series_index import Slot, Standing
+from otel_budget.sources.session_assembly import NEEDED, assemble
+from otel_budget.sources.target_process import process_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,10 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.observation import SessionFacts, SessionReading
-from otel_budget.core.validation import SESSION_ID_PATTERN
-from otel_budget.presets import model as roles
-from otel_budget.presets.model import first_of
-from otel_budget.sources.assemble import (
+from otel_budget.core.samples import (
     COUNTER_TYPES,
     Assembled,
     labels_text,
@@ -29,14 +26,17 @@ from otel_budget.sources.assemble import (
     plausible,
     told_times,
 )
-from otel_budget.sources.tally import Series, tally
+from otel_budget.core.validation import SESSION_ID_PATTERN
+from otel_budget.presets import model as roles
+from otel_budget.presets.deduplication import Series, tally
+from otel_budget.presets.model import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from otel_budget.core.samples import Sample
     from otel_budget.core.usage import Number
     from otel_budget.presets.model import MetricRule, Preset
-    from otel_budget.sources.assemble import Sample
 
 #: Reason for which a sample is dropped: its label has a value the preset does not know.
 TOKEN_TYPE: Final = "token_type"  # noqa: S105 - a reason, not a secret

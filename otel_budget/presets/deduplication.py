@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core.samples import labels_text
 from otel_budget.presets import model as roles
 from otel_budget.presets.model import first_of
-from otel_budget.sources.assemble import labels_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

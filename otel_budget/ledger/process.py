@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.observation import SessionFacts
+from otel_budget.ledger.attributes import begun_with, filled
 from otel_budget.ledger.ending import Ending
-from otel_budget.ledger.facts import begun_with, filled
-from otel_budget.ledger.view import ZERO, View
+from otel_budget.ledger.target_series import ZERO, View
 from otel_budget.ledger.voices import VOICES_MOST, Voice, heard_together
 
 if TYPE_CHECKING:

@@ -13,44 +13,26 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.core.observation import SessionFacts, SessionReading
+from otel_budget.core.samples import (
+    COUNTER_TYPES,
+    Assembled,
+    Sample,
+    labels_text,
+    later,
+    number,
+    plausible,
+    told_times,
+)
 from otel_budget.core.validation import MAX_COUNT, SESSION_ID_PATTERN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from otel_budget.core.usage import Number
-
-#: Declared types that are no contradiction for a judged counter; anything else is refused.
-COUNTER_TYPES: Final = frozenset({None, "counter", "unknown", "untyped"})
-
-
-class Sample(NamedTuple):
-    """One sample as a target gave it."""
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
-    declared: str | None = None
-    """The type the target declares for it; None where types are not known."""
-    timestamp: float | None = None
-    """When it was taken, in Unix seconds as its exporter gives them; None if it does not: now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Assembled:
-    """The sessions of one target, and how many of its samples were refused, by reason."""
-
-    sessions: tuple[SessionReading, ...]
-    dropped: Mapping[str, int]
-    times: Mapping[str, float] = field(default_factory=dict)
-    """Session id to when the newest sample of its counters was taken, as its exporter gives it;
-    absent if one of them bears no time, as it is of now then.
-    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,38 +213,3 @@ def assemble(
         {k: n for k, n in assembly.dropped.items() if n},
         told_times((session_id, found.newest) for session_id, found in assembly.sessions.items()),
     )
-
-
-def later(known: float | None, timestamp: float | None) -> float:
-    """Return the later of two times of samples: a sample without one is of now."""
-    at = math.inf if timestamp is None else timestamp
-    return at if known is None else max(known, at)
-
-
-def told_times(newest: Iterable[tuple[str, float | None]]) -> dict[str, float]:
-    """Return those that are known, of pairs of session id and what ``later`` came to."""
-    return {key: at for key, at in newest if at is not None and at != math.inf}
-
-
-def labels_text(labels: Mapping[str, str]) -> str:
-    """Return the labels besides ``session_id`` as one text, the same in whatever order they came.
-
-    Most series of the contract have none: that is the empty text.
-    """
-    further = [item for item in labels.items() if item[0] != semconv.SESSION_ID]
-    return ",".join(f"{name}={value!r}" for name, value in sorted(further))
-
-
-def plausible(value: float, top: float = MAX_COUNT) -> bool:
-    """Return whether a counter, or a share, can have this value."""
-    return 0 <= value <= top  # NaN compares false
-
-
-def number(resource: str, value: float) -> Number:
-    """Return a plausible value in the resource's own type.
-
-    Tokens and calls are whole; a fraction of one is rounded up, so that no use is lost.
-    """
-    if resource == semconv.COST:
-        return Decimal(repr(abs(value)))  # abs: -0.0 is 0
-    return abs(float(value)) if resource in semconv.TIMES else math.ceil(value)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget.core.observation import plain_target
+from otel_budget.ledger.concurrent_runs import has_ended
 from otel_budget.ledger.flag import Kind
-from otel_budget.ledger.incarnation import Incarnation, cannot_be, totals_of
-from otel_budget.ledger.runs import has_ended
+from otel_budget.ledger.process import Incarnation, cannot_be, totals_of
 
 if TYPE_CHECKING:
     from otel_budget.core.observation import SessionReading
-    from otel_budget.ledger.account import Account
+    from otel_budget.ledger.run import Account
 
 #: Incarnations of one run that are kept apart.
 INCARNATIONS_KEPT = 100

@@ -10,15 +10,15 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.ledger.view import ZERO
+from otel_budget.ledger.target_series import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.core.observation import SessionFacts
     from otel_budget.core.usage import Number
-    from otel_budget.ledger.account import Account
-    from otel_budget.ledger.incarnation import Incarnation
+    from otel_budget.ledger.process import Incarnation
+    from otel_budget.ledger.run import Account
 
 
 def used_at_progress(account: Account) -> Mapping[str, Number]:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.observation import plain_target
-from otel_budget.sources.assemble import Sample
-from otel_budget.sources.query import Point
-from otel_budget.sources.rows import Changes, Rows, UnusualError
-from otel_budget.sources.standing import Standing
-from otel_budget.sources.vector import (
+from otel_budget.core.samples import Sample
+from otel_budget.sources.incremental.line_diff import Changes, Rows, UnusualError
+from otel_budget.sources.incremental.series_index import Standing
+from otel_budget.sources.prometheus_api import Point
+from otel_budget.sources.prometheus_vector import (
     NAME,
     Found,
     Run,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.observation import SessionReading
     from otel_budget.presets.model import Preset
-    from otel_budget.sources.standing import Slot
+    from otel_budget.sources.incremental.series_index import Slot
 
     #: Returns when a run (target, session id) was sampled.
     DateOf = Callable[[str, str], float]

@@ -12,7 +12,7 @@ from otel_budget.presets.model import MetricRule, Preset
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from otel_budget.sources.assemble import Sample
+    from otel_budget.core.samples import Sample
 
 _RESOURCE_ROLES: Final = {
     semconv.TOKENS: (roles.TOKENS,),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.bindings import Bindings, is_covered
 from otel_budget.logs.once import Notices
-from otel_budget.sources.process import process_at
+from otel_budget.sources.target_process import process_at
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -14,15 +14,15 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.ledger.facts import strictest
-from otel_budget.ledger.incarnation import totals_of
+from otel_budget.ledger.attributes import strictest
+from otel_budget.ledger.process import totals_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from otel_budget.core.observation import SessionFacts
     from otel_budget.core.usage import Number
-    from otel_budget.ledger.incarnation import Incarnation
+    from otel_budget.ledger.process import Incarnation
 
 
 def by_run(incarnations: Iterable[Incarnation]) -> list[list[Incarnation]]:

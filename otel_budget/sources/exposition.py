@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
+from otel_budget.core.samples import Sample
 from otel_budget.errors import OtelBudgetError
 from otel_budget.logs.once import one_line
-from otel_budget.sources.assemble import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -1,0 +1,1 @@
+"""Reading again only what changed: an optimisation that can be dropped whole."""
