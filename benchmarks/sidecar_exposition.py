@@ -12,8 +12,8 @@ from benchmarks.rounds import Contestant, take_turns
 from otel_budget.core.observation import Reading, SessionFacts, SessionReading
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.verdicts import Rules, judge_balance
-from otel_budget.sidecar.step import Step
-from otel_budget.sidecar.telemetry import Telemetry
+from otel_budget.sidecar.metrics import Telemetry
+from otel_budget.sidecar.tick_result import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable

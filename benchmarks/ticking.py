@@ -18,18 +18,18 @@ from benchmarks.pages import Fleet
 from benchmarks.report import Goal
 from benchmarks.rounds import steps
 from otel_budget.policy.verdicts import Rules
-from otel_budget.publish.hub import Hub
-from otel_budget.sidecar.book import Book
+from otel_budget.sidecar.api.broadcaster import Hub
+from otel_budget.sidecar.evaluator import Book
 from otel_budget.sidecar.loop import Loop, Settings
-from otel_budget.sidecar.store import open_store
-from otel_budget.sidecar.telemetry import Telemetry
-from otel_budget.sidecar.wiring import GC_THRESHOLDS
+from otel_budget.sidecar.main import GC_THRESHOLDS
+from otel_budget.sidecar.metrics import Telemetry
+from otel_budget.sidecar.storage.sqlite import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from otel_budget.core.observation import Reading
-    from otel_budget.sidecar.store import Store
+    from otel_budget.sidecar.storage.sqlite import Store
 
 PER_TARGET, BEGAN = 10_000, 2_000_000_000.0
 SIZES = (10, 100, 1000, 10_000, 100_000)

@@ -14,7 +14,7 @@ from cli import cli_page
 from reliability import reliability_page
 
 from otel_budget import __version__, semconv
-from otel_budget.publish import openapi
+from otel_budget.sidecar.api import openapi
 
 HERE = Path(__file__).parent
 

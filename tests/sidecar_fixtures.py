@@ -13,18 +13,18 @@ from otel_budget.core.observation import Problem, Reading, SessionFacts, Session
 from otel_budget.core.verdict import Action, LimitStatus, Reason, ResourceState, Verdict
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
-from otel_budget.publish.hub import Hub
-from otel_budget.sidecar.book import Book
+from otel_budget.sidecar.api.broadcaster import Hub
+from otel_budget.sidecar.evaluator import Book
 from otel_budget.sidecar.loop import Loop, Settings
-from otel_budget.sidecar.store import open_store
-from otel_budget.sidecar.telemetry import Telemetry
+from otel_budget.sidecar.metrics import Telemetry
+from otel_budget.sidecar.storage.sqlite import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from otel_budget.ledger.absences import Spell
-    from otel_budget.sidecar.store import Store
+    from otel_budget.sidecar.storage.sqlite import Store
 
 START = 1_700_000_000.0
 LEASE = 15.0

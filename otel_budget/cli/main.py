@@ -102,7 +102,7 @@ def _sidecar(arguments: argparse.Namespace) -> int:
     _log_to_stderr(arguments.log_level)
     with _hangups_wait():
         with _extra("the sidecar"):
-            from otel_budget.sidecar.wiring import run
+            from otel_budget.sidecar.main import run
             from otel_budget.sources.resolver import bound_lookups
 
             config = _config(arguments)
@@ -141,7 +141,7 @@ def _config(arguments: argparse.Namespace) -> SidecarConfig:
 def _config_check(arguments: argparse.Namespace) -> int:
     with _extra("the sidecar's configuration"):
         from otel_budget.config.load import load
-        from otel_budget.sidecar.settings import summary, warnings
+        from otel_budget.sidecar.factory import summary, warnings
     config = load(arguments.file, check_storage=True)
     print(f"OK: {arguments.file}")
     for line in summary(config):

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 
 from otel_budget.core.observation import Problem, Reading
 from otel_budget.core.verdict import Reason
-from otel_budget.publish.nudge import Nudged
-from otel_budget.publish.orders import OrderRefusedError
 from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.absence import Missed
-from otel_budget.sidecar.journal import Journal
+from otel_budget.sidecar.api.nudge_route import Nudged
+from otel_budget.sidecar.api.override_routes import OrderRefusedError
+from otel_budget.sidecar.event_log import Journal
 from otel_budget.sidecar.nudging import Nudging
-from otel_budget.sidecar.storage_file import NOT_STORED
+from otel_budget.sidecar.storage.sqlite_file import NOT_STORED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from otel_budget.ledger.absences import Spell
     from otel_budget.policy.override_effect import Effect
     from otel_budget.policy.verdicts import Rules
-    from otel_budget.publish.hub import Hub
-    from otel_budget.sidecar.book import Book
-    from otel_budget.sidecar.step import Step
-    from otel_budget.sidecar.telemetry import Telemetry
+    from otel_budget.sidecar.api.broadcaster import Hub
+    from otel_budget.sidecar.evaluator import Book
+    from otel_budget.sidecar.metrics import Telemetry
+    from otel_budget.sidecar.tick_result import Step
     from otel_budget.sources.base import Clock, Source
 
     #: Waits until one of the tasks is done, or for so many seconds.

@@ -9,7 +9,7 @@ from otel_budget.logs.line_budget import LineBudget, Rate
 from otel_budget.logs.once import one_line
 
 if TYPE_CHECKING:
-    from otel_budget.sidecar.telemetry import Telemetry
+    from otel_budget.sidecar.metrics import Telemetry
     from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)

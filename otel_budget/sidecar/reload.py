@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from otel_budget.config.load import load
 from otel_budget.errors import ConfigFileError, InvalidConfigError
 from otel_budget.runtime.workers import Workers
-from otel_budget.sidecar.settings import (
+from otel_budget.sidecar.factory import (
     describe_bindings,
     describe_ceilings,
     describe_source,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from otel_budget.config.schema import SidecarConfig
     from otel_budget.sidecar.loop import Loop
-    from otel_budget.sidecar.telemetry import Telemetry
+    from otel_budget.sidecar.metrics import Telemetry
     from otel_budget.sources.base import Clock, Source
 
 logger = logging.getLogger(__name__)

@@ -21,11 +21,11 @@ from otel_budget import semconv
 from otel_budget.core.verdict import Action, LimitStatus, Verdict
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
-from otel_budget.publish.hub import Hub
-from otel_budget.sidecar.book import Book
+from otel_budget.sidecar.api.broadcaster import Hub
+from otel_budget.sidecar.evaluator import Book
 from otel_budget.sidecar.loop import Loop, Settings
-from otel_budget.sidecar.store import open_store
-from otel_budget.sidecar.telemetry import Telemetry
+from otel_budget.sidecar.metrics import Telemetry
+from otel_budget.sidecar.storage.sqlite import open_store
 from otel_budget.sources.base import Source
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from tests.conformance.rig import MATCHERS, Rig

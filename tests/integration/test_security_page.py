@@ -13,7 +13,7 @@ from otel_budget.config.load import from_flags
 from otel_budget.enforcement.address import ENV_TOKEN_FILE, SidecarAddress
 from otel_budget.enforcement.request import Asker, AskError
 from otel_budget.errors import InvalidValueError
-from otel_budget.sidecar.settings import warnings
+from otel_budget.sidecar.factory import warnings
 from tests.certificates import certificate
 from tests.exposition import serve
 from tests.processes import sidecar

@@ -20,7 +20,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core import sse, verdict_json
-from otel_budget.sidecar.store import open_store
+from otel_budget.sidecar.storage.sqlite import open_store
 from tests.exposition import Exposition, line, page, serve
 from tests.figures import note
 

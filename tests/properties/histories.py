@@ -13,9 +13,9 @@ from otel_budget import semconv
 from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Reason
-from otel_budget.ledger import record
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.run import Account
+from otel_budget.sidecar.storage import codec
 
 RUN = "run"
 
@@ -87,7 +87,7 @@ def reading(at: float, sessions: Iterable[SessionReading], *, partial: bool = Fa
 
 def restored(account: Account) -> Account:
     """Return an account on its way through the storage, as real JSON text."""
-    return record.from_json(record.to_json(account))
+    return codec.from_json(codec.to_json(account))
 
 
 def restarted(ledger: Ledger, now: float) -> Ledger:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from otel_budget import semconv
 from otel_budget.core.bindings import ANY_END, Bindings, is_covered
 from otel_budget.core.observation import Reading, SessionFacts, SessionReading
-from otel_budget.ledger import record
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.sidecar.storage import codec
 from tests.properties.histories import RUN
 from tests.properties.strategies import session_ids
 from tests.properties.test_ledger_properties import T0, sessions
@@ -52,7 +52,7 @@ def judged(
         if restart:
             fresh = Ledger()
             for known in ledger.accounts.values():
-                fresh.adopt(record.from_json(record.to_json(known)), now)
+                fresh.adopt(codec.from_json(codec.to_json(known)), now)
             ledger = fresh
         seen = (*others, *own) if disturbed else tuple(own)
         ledger.apply(Reading("scrape", now, seen, bindings=BOUND))

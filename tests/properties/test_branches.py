@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from otel_budget import semconv
 from otel_budget.core.observation import SessionReading
 from otel_budget.core.usage import Number
-from otel_budget.ledger import record
 from otel_budget.ledger.counter import first
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.sidecar.storage import codec
 from tests.properties.histories import RUN, reading, restarted
 
 
@@ -141,9 +141,9 @@ def test_what_turns_out_to_be_no_writers_counts_as_it_would_have() -> None:
 def test_a_series_that_was_recognised_is_stored_whole() -> None:
     """And what is written of it then is the same text."""
     account = ledger_of(written([1_000_000, 1_200_000], [100, 100], 9)).accounts[RUN]
-    text = record.to_json(account)
-    assert record.to_json(record.from_json(text)) == text
-    assert record.from_json(text).doubt == account.doubt
+    text = codec.to_json(account)
+    assert codec.to_json(codec.from_json(text)) == text
+    assert codec.from_json(text).doubt == account.doubt
 
 
 EXTREME = ["0", "5E-324", "1E-320", "1E-12", "0.5", "3", "1E+15", "9007199254740991"]

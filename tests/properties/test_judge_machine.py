@@ -22,8 +22,8 @@ from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
-from otel_budget.sidecar.book import Book
-from otel_budget.sidecar.store import open_store
+from otel_budget.sidecar.evaluator import Book
+from otel_budget.sidecar.storage.sqlite import open_store
 from tests.figures import length, note
 from tests.sidecar_fixtures import START, TARGET, session
 

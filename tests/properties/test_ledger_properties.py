@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from otel_budget import semconv
 from otel_budget.core.observation import SessionFacts, SessionReading
 from otel_budget.core.usage import Number
-from otel_budget.ledger import record
 from otel_budget.ledger.active import active_seconds
 from otel_budget.ledger.attributes import filled, strictest
 from otel_budget.ledger.counter import first
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.sidecar.storage import codec
 from tests.properties.histories import RUN, reading, restarted, restored
 from tests.properties.strategies import NEAR, limits, shares, thresholds, thresholds_by_resource
 
@@ -167,9 +167,9 @@ def test_an_account_comes_back_from_its_storage_exactly(
 ) -> None:
     """Through real JSON text; and what is written of it then is the same text."""
     for account in ledger_of(history).accounts.values():
-        text = record.to_json(account)
-        again = record.from_json(text)
-        assert record.to_json(again) == text
+        text = codec.to_json(account)
+        again = codec.from_json(text)
+        assert codec.to_json(again) == text
         assert again.totals() == account.totals()
         same = ("facts", "targets", "implausible_since", "sampled_at", "ended_at", "began_at")
         assert all(getattr(again, name) == getattr(account, name) for name in same)

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from otel_budget import semconv
 from otel_budget.core.override import Order, OrderKind, Orders
 from otel_budget.core.usage import Number
-from otel_budget.ledger import record
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.run import Account
-from otel_budget.ledger.seal import sealed, unsealed
 from otel_budget.policy.verdicts import judge_balance
-from otel_budget.sidecar.storage_rows import UNREADABLE_ROW
+from otel_budget.sidecar.storage import codec
+from otel_budget.sidecar.storage.row_digest import sealed, unsealed
+from otel_budget.sidecar.storage.rows import UNREADABLE_ROW
 from tests.sidecar_fixtures import START, ceilings, session
 
 RULES = ceilings(tokens=1000)
@@ -41,7 +41,7 @@ def account() -> Account:
     return made
 
 
-TEXT = record.to_json(account())
+TEXT = codec.to_json(account())
 STORED = sealed(TEXT, "account").encode()
 
 
@@ -51,20 +51,20 @@ def test_a_flipped_bit_is_never_believed(bit: int) -> None:
     damaged = bytearray(STORED)
     damaged[bit // 8] ^= 1 << bit % 8
     try:
-        read = record.from_json(unsealed(bytes(damaged), "account"))
+        read = codec.from_json(unsealed(bytes(damaged), "account"))
     except UNREADABLE_ROW:
         return
-    assert record.to_json(read) == TEXT
+    assert codec.to_json(read) == TEXT
 
 
 @given(st.binary(max_size=60), st.integers(0, len(STORED)), st.integers(0, 60))
 def test_a_torn_or_overwritten_row_is_never_believed(junk: bytes, at: int, gone: int) -> None:
     damaged = STORED[:at] + junk + STORED[at + gone :]
     try:
-        read = record.from_json(unsealed(damaged, "account"))
+        read = codec.from_json(unsealed(damaged, "account"))
     except UNREADABLE_ROW:
         return
-    assert record.to_json(read) == TEXT
+    assert codec.to_json(read) == TEXT
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -90,7 +90,7 @@ def test_an_odd_value_in_a_row_without_a_digest_is_refused_or_can_be_judged(
         inner = inner[key]
     inner[place[-1]] = odd
     try:
-        read = record.from_json(json.dumps(data))
+        read = codec.from_json(json.dumps(data))
     except UNREADABLE_ROW:
         return
     ledger = Ledger()
@@ -99,4 +99,4 @@ def test_an_odd_value_in_a_row_without_a_digest_is_refused_or_can_be_judged(
     facts = session(tokens=50, at=START + 6)
     read.observe(facts, confirmed=True, read_at=START + 6)
     judge_balance(ledger.balance(read, START + 6), RULES, START + 6)
-    record.to_json(read)
+    codec.to_json(read)

@@ -14,11 +14,11 @@ from otel_budget.core.override import OrderKind, order_from
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.absences import KEPT, Absences
 from otel_budget.policy.verdicts import Rules
-from otel_budget.publish.nudge import Nudged
 from otel_budget.sidecar.absence import BEAT, LATE, Watch
-from otel_budget.sidecar.book import Book
+from otel_budget.sidecar.api.nudge_route import Nudged
+from otel_budget.sidecar.evaluator import Book
 from otel_budget.sidecar.loop import Settings
-from otel_budget.sidecar.store import open_store
+from otel_budget.sidecar.storage.sqlite import open_store
 from tests.sidecar_fixtures import (
     START,
     TARGET,

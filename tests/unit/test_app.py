@@ -19,11 +19,11 @@ from otel_budget.core import verdict_json
 from otel_budget.core.override import Order, OrderKind, Orders
 from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.policy.override_effect import Effect
-from otel_budget.publish import openapi
-from otel_budget.publish.app import STUCK_AFTER, build_app
-from otel_budget.publish.hub import Hub
-from otel_budget.publish.nudge import MOST, Nudged, Nudges
-from otel_budget.publish.orders import OrderRefusedError
+from otel_budget.sidecar.api import openapi
+from otel_budget.sidecar.api.app import STUCK_AFTER, build_app
+from otel_budget.sidecar.api.broadcaster import Hub
+from otel_budget.sidecar.api.nudge_route import MOST, Nudged, Nudges
+from otel_budget.sidecar.api.override_routes import OrderRefusedError
 from tests.sidecar_fixtures import LEASE, START, SteadyClock, events, verdict
 
 

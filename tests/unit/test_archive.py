@@ -11,9 +11,9 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.ledger.run import Account
-from otel_budget.sidecar import storage_access
-from otel_budget.sidecar.archive import KEEP_ARCHIVED, PIECE, PURGE_EVERY
-from otel_budget.sidecar.store import Changes, Store, open_store
+from otel_budget.sidecar.storage import sqlite_access
+from otel_budget.sidecar.storage.archive import KEEP_ARCHIVED, PIECE, PURGE_EVERY
+from otel_budget.sidecar.storage.sqlite import Changes, Store, open_store
 from tests.sidecar_fixtures import START, SteadyClock, session
 
 DAY = 86_400.0
@@ -123,7 +123,7 @@ def test_a_clock_that_is_wrong_at_a_start_deletes_nothing(
 def test_what_is_too_old_goes_piece_by_piece_and_the_file_shrinks(
     path: str, clock: SteadyClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_access, "_FREE_MOST", 200)
+    monkeypatch.setattr(sqlite_access, "_FREE_MOST", 200)
     store, _ = open_store(path, clock, 1 << 30)
     store.commit(Changes(1, [], [run(f"run-{n}") for n in range(8 * PIECE)]))
     store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

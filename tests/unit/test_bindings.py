@@ -16,10 +16,10 @@ from otel_budget.core.bindings import UNBOUND, Bindings, pattern
 from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
 from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
-from otel_budget.ledger import record
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.sidecar.settings import describe_bindings, warnings
+from otel_budget.sidecar.factory import describe_bindings, warnings
+from otel_budget.sidecar.storage import codec
 from otel_budget.sources.bound_targets import Unmatched, bindings_of, claims_of, others_only
 from otel_budget.sources.file_sd import FileTargets
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
@@ -98,7 +98,7 @@ def test_a_binding_that_comes_later_frees_the_run_of_what_a_stranger_says() -> N
     assert account.facts.progress == 0.5
     assert account.targets == {"a"}
     assert tokens(ledger) == 170
-    again = record.from_json(record.to_json(account))
+    again = codec.from_json(codec.to_json(account))
     assert again.totals() == account.totals()
     apply(ledger, 13, seen(13, 130), seen(13, 9000, "b", **lies), by=OWNER)
     assert tokens(ledger) == 180
@@ -123,7 +123,7 @@ def test_an_account_that_only_strangers_filled_gives_way_to_the_owner_at_once() 
     for at in (10, 11):
         apply(ledger, at, seen(at, 900, "b", started_at=9.0, incarnation_at=9.0), by=UNBOUND)
     fresh = Ledger()
-    fresh.adopt(record.from_json(record.to_json(ledger.accounts["run"])), 12)
+    fresh.adopt(codec.from_json(codec.to_json(ledger.accounts["run"])), 12)
     apply(fresh, 12, seen(12, 900, "b", started_at=9.0), seen(12, 10), by=OWNER)
     assert (fresh.accounts["run"].started_at, tokens(fresh)) == (1.0, 10)
     apply(fresh, 13, seen(13, 11), by=OWNER)
@@ -187,7 +187,7 @@ def test_where_the_first_one_owns_a_restart_of_ours_hands_the_run_to_nobody() ->
     for at in (10, 11, 12):
         apply(ledger, at, seen(at, 100), by=FIRST)
     fresh = Ledger()
-    fresh.adopt(record.from_json(record.to_json(ledger.accounts["run"])), 500)
+    fresh.adopt(codec.from_json(codec.to_json(ledger.accounts["run"])), 500)
     other: dict[str, Any] = {"incarnation_at": 400.0}
     apply(fresh, 500, seen(500, 900, "b", **other), seen(500, 101), by=FIRST)
     assert tokens(fresh) == 101

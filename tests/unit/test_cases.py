@@ -13,7 +13,6 @@ from otel_budget.core.observation import Problem, Reading, SessionFacts, Session
 from otel_budget.core.uncertainty import Doubt
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, Reason, Verdict
-from otel_budget.ledger import record
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.process import COUNTED
@@ -22,6 +21,7 @@ from otel_budget.policy.forecast import completion_possible
 from otel_budget.policy.status import bound, bounds_from, check, headroom, weigh
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules, judge_balance, judge_session
+from otel_budget.sidecar.storage import codec
 from tests.case_files import SHAPES, Case, CaseError, number, numbers, parse_cases, read_cases
 
 NOW = 1_767_268_800.0
@@ -221,7 +221,7 @@ def restarted(ledger: Ledger, now: float) -> Ledger:
     """Return the ledger a new sidecar reads from the storage of a killed one."""
     fresh = Ledger()
     for account in ledger.accounts.values():
-        fresh.adopt(record.from_json(record.to_json(account)), now)
+        fresh.adopt(codec.from_json(codec.to_json(account)), now)
     return fresh
 
 

@@ -328,7 +328,7 @@ def test_the_sidecar_logs_from_the_level_that_is_asked_for(
     logger = logging.getLogger("otel_budget")
     before = logger.level
     monkeypatch.setenv("RES_OPTIONS", "attempts:1")  # else the command sets it for the process
-    monkeypatch.setattr("otel_budget.sidecar.wiring.run", lambda *_: None)
+    monkeypatch.setattr("otel_budget.sidecar.main.run", lambda *_: None)
     try:
         assert main(["sidecar", "--target", "http://127.0.0.1:1/metrics", *flags]) == 0
         assert logger.getEffectiveLevel() == level

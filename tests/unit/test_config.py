@@ -10,7 +10,7 @@ from otel_budget.config.load import from_flags, load, revision
 from otel_budget.config.schema import SidecarConfig
 from otel_budget.core.verdict import Action
 from otel_budget.errors import ConfigFileError, InvalidConfigError
-from otel_budget.sidecar.settings import warnings
+from otel_budget.sidecar.factory import warnings
 
 BAD = sorted((Path(__file__).parent.parent / "cases" / "config_bad").glob("*.yaml"))
 

@@ -12,13 +12,13 @@ from otel_budget.core import verdict_json
 from otel_budget.core.observation import Reading
 from otel_budget.core.override import Order, OrderKind
 from otel_budget.core.verdict import LimitStatus, Verdict
-from otel_budget.ledger import record
 from otel_budget.ledger.arrivals import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.run import Account
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
-from otel_budget.sidecar import judged, store
+from otel_budget.sidecar import verdict_cache
+from otel_budget.sidecar.storage import codec, sqlite
 from tests.sidecar_fixtures import LEASE, START, Sidecar, reading, session, sidecar
 
 HOLD = 60.0
@@ -69,8 +69,8 @@ def failing(
 PLACES: dict[str, tuple[Any, str, Callable[..., str]]] = {
     "take in": (Account, "observe", lambda account, *_, **__: account.session_id),
     "weigh": (Ledger, "balance", lambda _, account, *__: account.session_id),
-    "judge": (judged, "judge_balance", lambda balance, *_: balance.session_id),
-    "store an account": (record, "_dump", lambda account: account.session_id),
+    "judge": (verdict_cache, "judge_balance", lambda balance, *_: balance.session_id),
+    "store an account": (codec, "_dump", lambda account: account.session_id),
 }
 
 
@@ -109,7 +109,7 @@ def test_a_run_that_does_not_fail_any_more_is_as_the_others_and_everything_is_st
     ticks(parts, 2)
     assert {decided(parts, name) for name in ALL} == {("continue", "within_limits")}
     parts.store.close()
-    again, restored = store.open_store(str(tmp_path / "otel-budget.db"))
+    again, restored = sqlite.open_store(str(tmp_path / "otel-budget.db"))
     assert {a.session_id: a.totals()["tokens"] for a in restored.accounts} == dict.fromkeys(
         ALL, 300
     )

@@ -22,8 +22,8 @@ from otel_budget.core.observation import Problem
 from otel_budget.core.override import OrderKind, order_from
 from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
-from otel_budget.publish.app import build_app
-from otel_budget.publish.hub import Hub
+from otel_budget.sidecar.api.app import build_app
+from otel_budget.sidecar.api.broadcaster import Hub
 from otel_budget.sidecar.refusals import Refusals
 from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
 from otel_budget.sources.session_assembly import NEEDED, assemble

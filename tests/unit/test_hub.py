@@ -10,7 +10,7 @@ import pytest
 from otel_budget.core import sse, verdict_json
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.enforcement.link import SILENCE
-from otel_budget.publish.hub import Hub, Subscription
+from otel_budget.sidecar.api.broadcaster import Hub, Subscription
 from tests.sidecar_fixtures import LEASE, START, SteadyClock, events, verdict
 
 KEEP_ALIVE = sse.KEEP_ALIVE.encode()
@@ -198,7 +198,7 @@ def test_no_lease_is_so_long_that_a_living_stream_is_taken_for_dead(
 def test_a_quiet_stream_with_a_long_lease_says_that_the_sidecar_lives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("otel_budget.publish.hub.KEEP_ALIVE_AFTER", 0.01)
+    monkeypatch.setattr("otel_budget.sidecar.api.broadcaster.KEEP_ALIVE_AFTER", 0.01)
 
     async def read() -> list[bytes]:
         frames = Hub(3600.0, SteadyClock()).subscribe("unknown").frames()

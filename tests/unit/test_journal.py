@@ -12,9 +12,9 @@ from otel_budget.core.observation import Problem, Reading
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.shares import BEGIN_AT_ONCE
 from otel_budget.logs.once import MOST_LINES, one_line
-from otel_budget.sidecar.journal import NO_RUN_AFTER, Journal
-from otel_budget.sidecar.noticed import Flickering
-from otel_budget.sidecar.step import Step
+from otel_budget.sidecar.event_log import NO_RUN_AFTER, Journal
+from otel_budget.sidecar.lasting_events import Flickering
+from otel_budget.sidecar.tick_result import Step
 from tests.sidecar_fixtures import (
     START,
     TARGET,

@@ -13,9 +13,9 @@ from otel_budget import semconv
 from otel_budget.core.observation import Reading, SessionReading
 from otel_budget.core.verdict import Reason, Verdict
 from otel_budget.policy.verdicts import Rules
-from otel_budget.sidecar.book import Book
-from otel_budget.sidecar.step import Step
-from otel_budget.sidecar.store import open_store
+from otel_budget.sidecar.evaluator import Book
+from otel_budget.sidecar.storage.sqlite import open_store
+from otel_budget.sidecar.tick_result import Step
 from tests.sidecar_fixtures import START, ceilings, session
 
 LEASE = 15.0

@@ -9,10 +9,10 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.observation import Reading, SessionFacts, SessionReading
 from otel_budget.core.verdict import Verdict
-from otel_budget.ledger import record
 from otel_budget.ledger.lag import MOST, Lag
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.sidecar.storage import codec
 
 GAP = 5.0
 
@@ -121,7 +121,7 @@ def test_a_restarted_sidecar_knows_the_delay() -> None:
     for _ in delayed(ledger, 30.0, 100):
         pass
     again = Ledger()
-    again.adopt(record.from_json(record.to_json(ledger.accounts["run"])), 100.0)
+    again.adopt(codec.from_json(codec.to_json(ledger.accounts["run"])), 100.0)
     ((_, verdict),) = verdicts(again, [104.0], Rules())
     assert str(verdict.reason) == "within_limits"
 
@@ -132,7 +132,7 @@ def test_data_that_were_old_before_a_restart_are_old_after_it() -> None:
     for _ in delayed(ledger, 0.0, 100):
         pass
     again = Ledger()
-    again.adopt(record.from_json(record.to_json(ledger.accounts["run"])), 160.0)
+    again.adopt(codec.from_json(codec.to_json(ledger.accounts["run"])), 160.0)
     facts = SessionFacts(started_at=0.0, incarnation_at=0.0, duration=105.0, state="running")
     session = SessionReading("run", "a", 105.0, {(semconv.TOKENS, ""): 105}, facts)
     again.apply(Reading("prometheus", 160.0, (session,), spacing=60.0))
@@ -145,5 +145,5 @@ def test_an_account_of_an_earlier_version_has_no_delay() -> None:
     ledger = Ledger()
     for _ in delayed(ledger, 30.0, 100):
         pass
-    text = record.to_json(ledger.accounts["run"]).replace('"lag":30.0,', "")
-    assert record.from_json(text).lag.seconds == 0.0
+    text = codec.to_json(ledger.accounts["run"]).replace('"lag":30.0,', "")
+    assert codec.from_json(text).lag.seconds == 0.0

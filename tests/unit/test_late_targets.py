@@ -15,8 +15,8 @@ from otel_budget import semconv
 from otel_budget.core.observation import Problem, Reading
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.sidecar.metrics_page import OwnMetrics
 from otel_budget.sidecar.nudging import Nudging, merged
-from otel_budget.sidecar.own_metrics import OwnMetrics
 from otel_budget.sources.file_sd_listing import Listing
 from otel_budget.sources.http import Fetched
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource

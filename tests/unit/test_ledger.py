@@ -10,9 +10,9 @@ from otel_budget import semconv
 from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Reason
-from otel_budget.ledger import record
 from otel_budget.ledger.arrivals import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.sidecar.storage import codec
 
 FACTS = SessionFacts(started_at=0.0, incarnation_at=0.0, state="running")
 
@@ -159,10 +159,10 @@ def test_an_account_of_another_format_is_refused() -> None:
     """It is not read as if it were this one's."""
     ledger = Ledger()
     apply(ledger, 10, seen(10, 5))
-    data = json.loads(record.to_json(ledger.accounts["run"]))
+    data = json.loads(codec.to_json(ledger.accounts["run"]))
     for other in (0, 5, "1", None):
         with pytest.raises(ValueError, match="this version reads 1 to 4"):
-            record.from_json(json.dumps({**data, "format": other}))
+            codec.from_json(json.dumps({**data, "format": other}))
 
 
 def test_money_in_the_storage_keeps_every_digit() -> None:
@@ -171,9 +171,9 @@ def test_money_in_the_storage_keeps_every_digit() -> None:
     cost = Decimal("0.1000000000000000000000001")
     counters: dict[tuple[str, str], Number] = {(semconv.COST, ""): cost}
     apply(ledger, 10, SessionReading("run", "a", 10.0, counters, FACTS))
-    text = record.to_json(ledger.accounts["run"])
+    text = codec.to_json(ledger.accounts["run"])
     assert f'"{cost}"' in text
-    assert str(record.from_json(text).totals()[semconv.COST]) == str(cost)
+    assert str(codec.from_json(text).totals()[semconv.COST]) == str(cost)
 
 
 def test_series_that_are_long_gone_are_kept_as_a_sum() -> None:
@@ -187,7 +187,7 @@ def test_series_that_are_long_gone_are_kept_as_a_sum() -> None:
         }
         apply(ledger, at, SessionReading("run", "a", at, counters))
         if step % 300 == 0:
-            account = record.from_json(record.to_json(ledger.accounts["run"]))
+            account = codec.from_json(codec.to_json(ledger.accounts["run"]))
             ledger.adopt(account, at)
     account = ledger.accounts["run"]
     assert account.totals() == {semconv.TOKENS: 5000, semconv.COST: Decimal("10.00")}

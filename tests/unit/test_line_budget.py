@@ -28,10 +28,10 @@ from otel_budget.logs.line_budget import (
     LineFilter,
 )
 from otel_budget.logs.once import MOST_LINES, Lines, Notices
-from otel_budget.sidecar.journal import Journal
+from otel_budget.sidecar.event_log import Journal
+from otel_budget.sidecar.metrics import Telemetry
 from otel_budget.sidecar.refusals import QUIET, Refusals
-from otel_budget.sidecar.step import Change, News, Step
-from otel_budget.sidecar.telemetry import Telemetry
+from otel_budget.sidecar.tick_result import Change, News, Step
 from tests.sidecar_fixtures import SteadyClock, verdict
 
 logger = logging.getLogger("otel_budget.test")

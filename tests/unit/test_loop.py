@@ -14,8 +14,8 @@ from otel_budget.core.observation import Problem, Reading
 from otel_budget.core.override import Order, OrderKind
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.verdicts import Rules
-from otel_budget.publish.orders import OrderRefusedError
 from otel_budget.sidecar import loop as loop_module
+from otel_budget.sidecar.api.override_routes import OrderRefusedError
 from otel_budget.sidecar.loop import LAST_READ, Settings
 from otel_budget.sources.replay import ReplaySource
 from tests.sidecar_fixtures import (

@@ -26,7 +26,7 @@ from otel_budget.enforcement.polling import MOST_NAMED
 from otel_budget.instrumentation.record import SessionRecord
 from otel_budget.instrumentation.tally import Amounts
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.publish.nudge import Nudged
+from otel_budget.sidecar.api.nudge_route import Nudged
 from otel_budget.testing import FakeClock
 from tests.http_server import serving
 from tests.sidecar_fixtures import START, reading, session, sidecar, verdict

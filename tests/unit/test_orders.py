@@ -14,12 +14,12 @@ from otel_budget.core.observation import Reading
 from otel_budget.core.override import LONGEST, NO_ORDERS, Order, OrderKind, Orders, order_from
 from otel_budget.core.verdict import Action, LimitStatus, Reason
 from otel_budget.errors import InvalidValueError
-from otel_budget.ledger import record
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.snapshot import Balance
 from otel_budget.policy.override_effect import effect_of
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.sidecar.storage import codec
 from tests.sidecar_fixtures import START, session
 
 NOW = START
@@ -176,7 +176,7 @@ def test_orders_are_stored_with_the_account() -> None:
         ordered("limits", for_seconds=60, max_cost_usd="2.50", max_tokens=None),
     )
     account.orders = orders
-    assert record.from_json(record.to_json(account)).orders == orders
+    assert codec.from_json(codec.to_json(account)).orders == orders
 
 
 OWN_LIMIT = (

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from otel_budget.config.load import load
+from otel_budget.sidecar.factory import make_source, settings_of
 from otel_budget.sidecar.reload import Reloader
-from otel_budget.sidecar.settings import make_source, settings_of
 from tests.sidecar_fixtures import Sidecar, reading, sidecar
 
 FILE = """

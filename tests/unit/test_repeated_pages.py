@@ -8,9 +8,9 @@ import pytest
 
 from otel_budget.core.observation import SessionReading
 from otel_budget.core.verdict import LimitStatus, Reason, Verdict
-from otel_budget.ledger import record
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.verdicts import judge_balance
+from otel_budget.sidecar.storage import codec
 from tests.sidecar_fixtures import START, ceilings, reading, session
 
 RULES = replace(ceilings(tokens=1000, duration=600), hold=60.0)
@@ -85,7 +85,7 @@ def test_a_page_that_never_moves_is_known_over_a_restart() -> None:
         judge(ledger, shown(at, 4))
     assert account.revision == revision + 1, "that it does not move any more is stored, once"
     again = Ledger()
-    again.adopt(record.from_json(record.to_json(account)), START + 60)
+    again.adopt(codec.from_json(codec.to_json(account)), START + 60)
     verdicts = [judge(again, shown(at, 4)) for at in range(60, 140)]
     assert {v.status for v in verdicts} == {LimitStatus.INCONCLUSIVE}
     assert verdicts[-1].action == "stop"

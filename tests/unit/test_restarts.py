@@ -8,10 +8,10 @@ from typing import Any
 from otel_budget import semconv
 from otel_budget.core.observation import Reading, SessionFacts, SessionReading
 from otel_budget.core.verdict import Action
-from otel_budget.ledger import record
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.sidecar.storage import codec
 
 RULES = Rules(ceilings=bounds_from({semconv.TOKENS: 1000}, {}, "sidecar"))
 
@@ -45,7 +45,7 @@ def test_where_restarts_add_up_a_crash_loop_is_held_by_one_limit() -> None:
     show(ledger, 101, 100, 900)
     show(ledger, 102, 102, 60)
     again = adding()
-    again.adopt(record.from_json(record.to_json(ledger.accounts["job"])), 103)
+    again.adopt(codec.from_json(codec.to_json(ledger.accounts["job"])), 103)
     show(again, 103, 103, 40, state="failed")
     assert used(again, 103)[semconv.TOKENS] == 1000
     assert used(again, 103)[semconv.COST] == Decimal("1.5")

@@ -13,8 +13,8 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.override import Order, OrderKind
 from otel_budget.ledger.run import Account
-from otel_budget.sidecar.salvage import salvaged
-from otel_budget.sidecar.store import Changes, Restored, Store, open_store
+from otel_budget.sidecar.storage.salvage import salvaged
+from otel_budget.sidecar.storage.sqlite import Changes, Restored, Store, open_store
 from tests.sidecar_fixtures import START, SteadyClock, session, verdict
 
 NAME = "otel-budget.db"

@@ -13,8 +13,8 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.override import Order, OrderKind
-from otel_budget.sidecar.storage_file import StoreError
-from otel_budget.sidecar.store import Restored, open_store
+from otel_budget.sidecar.storage.sqlite import Restored, open_store
+from otel_budget.sidecar.storage.sqlite_file import StoreError
 from tests.figures import note
 from tests.sidecar_fixtures import START, Sidecar, ceilings, reading, session, sidecar
 

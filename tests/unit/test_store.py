@@ -17,14 +17,14 @@ from otel_budget import semconv
 from otel_budget.core.observation import SessionFacts
 from otel_budget.core.override import Order, OrderKind
 from otel_budget.core.uncertainty import Doubt
-from otel_budget.ledger.record import FORMAT, to_json
 from otel_budget.ledger.run import Account
-from otel_budget.sidecar import storage_access
-from otel_budget.sidecar import store as store_module
-from otel_budget.sidecar.archive import KEEP_ARCHIVED, PURGE_EVERY
 from otel_budget.sidecar.clock import Boot
-from otel_budget.sidecar.storage_file import StoreError
-from otel_budget.sidecar.store import Changes, open_store
+from otel_budget.sidecar.storage import sqlite as store_module
+from otel_budget.sidecar.storage import sqlite_access
+from otel_budget.sidecar.storage.archive import KEEP_ARCHIVED, PURGE_EVERY
+from otel_budget.sidecar.storage.codec import FORMAT, to_json
+from otel_budget.sidecar.storage.sqlite import Changes, open_store
+from otel_budget.sidecar.storage.sqlite_file import StoreError
 from tests.figures import note
 from tests.sidecar_fixtures import START, SteadyClock, session, verdict
 
@@ -426,14 +426,14 @@ def no_locks(patch: pytest.MonkeyPatch) -> None:
 
 def no_shared_memory(patch: pytest.MonkeyPatch) -> None:
     """Let SQLite have no memory that processes share, as on some network file systems."""
-    real = storage_access._connected
+    real = sqlite_access._connected
 
     def connected(path: str, patience: float, mode: str) -> tuple[sqlite3.Connection, bytes]:
         if mode == "NORMAL":
             raise sqlite3.OperationalError("disk I/O error")
         return real(path, patience, mode)
 
-    patch.setattr(storage_access, "_connected", connected)
+    patch.setattr(sqlite_access, "_connected", connected)
 
 
 @pytest.mark.parametrize("lacking", [no_locks, no_shared_memory])

@@ -15,7 +15,7 @@ from otel_budget import semconv
 from otel_budget.core.observation import Problem, Reading, SessionReading
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.arrivals import KEEP_ENDED
-from otel_budget.sidecar.store import open_store
+from otel_budget.sidecar.storage.sqlite import open_store
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.prometheus_vector import ANSWERS, SAMPLED
 from tests.sidecar_fixtures import START, TARGET, Sidecar, ceilings, session, sidecar

@@ -14,9 +14,9 @@ import uvicorn
 
 from otel_budget.errors import ListenError
 from otel_budget.files.token_file import file_stamp
-from otel_budget.publish.access import Gate, Tokens, local_names
-from otel_budget.publish.server import MAX_HEAD, BoundedProtocol, Limits
 from otel_budget.runtime.workers import Workers
+from otel_budget.sidecar.api.auth import Gate, Tokens, local_names
+from otel_budget.sidecar.api.connection_limits import MAX_HEAD, BoundedProtocol, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from otel_budget.config.listen import ListenConfig, TlsConfig
     from otel_budget.files.token_file import FileStamp
-    from otel_budget.publish.server import OnRefused
+    from otel_budget.sidecar.api.connection_limits import OnRefused
 
 logger = logging.getLogger(__name__)
 

@@ -20,13 +20,13 @@ from starlette.routing import Route
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
-from otel_budget.publish import openapi
-from otel_budget.publish.access import Gate, Guarded
-from otel_budget.publish.nudge import Nudged, Nudges
-from otel_budget.publish.orders import Operations, OrderRoutes
-from otel_budget.publish.problem import HANDLERS, ProblemError
-from otel_budget.publish.server import Limits
-from otel_budget.publish.streams import Streams
+from otel_budget.sidecar.api import openapi
+from otel_budget.sidecar.api.auth import Gate, Guarded
+from otel_budget.sidecar.api.connection_limits import Limits
+from otel_budget.sidecar.api.nudge_route import Nudged, Nudges
+from otel_budget.sidecar.api.override_routes import Operations, OrderRoutes
+from otel_budget.sidecar.api.problem import HANDLERS, ProblemError
+from otel_budget.sidecar.api.stream_route import Streams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from otel_budget.core.verdict import Verdict
-    from otel_budget.publish.hub import Hub, Published
+    from otel_budget.sidecar.api.broadcaster import Hub, Published
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000

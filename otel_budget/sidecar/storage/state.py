@@ -7,10 +7,10 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_budget.ledger.seal import sealed, unsealed
-from otel_budget.sidecar.archive import Age
 from otel_budget.sidecar.clock import Boot
-from otel_budget.sidecar.storage_rows import UNREADABLE_ROW
+from otel_budget.sidecar.storage.archive import Age
+from otel_budget.sidecar.storage.row_digest import sealed, unsealed
+from otel_budget.sidecar.storage.rows import UNREADABLE_ROW
 
 if TYPE_CHECKING:
     import sqlite3

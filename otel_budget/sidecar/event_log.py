@@ -17,7 +17,7 @@ from otel_budget.core.verdict import Action
 from otel_budget.ledger.flag import Kind
 from otel_budget.logs.once import MOST_LINES, Lines, Notices, one_line, some
 from otel_budget.policy.format import amount
-from otel_budget.sidecar.noticed import Failed, Flickering, Unjudged
+from otel_budget.sidecar.lasting_events import Failed, Flickering, Unjudged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Order
     from otel_budget.core.verdict import Verdict
     from otel_budget.policy.override_effect import Effect
-    from otel_budget.sidecar.step import Change, Step
+    from otel_budget.sidecar.tick_result import Change, Step
     from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)

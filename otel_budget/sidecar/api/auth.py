@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 from starlette.datastructures import Headers
 
 from otel_budget.files.token_file import TokenFileError, file_stamp, read_tokens
-from otel_budget.publish.problem import problem
-from otel_budget.publish.server import MAX_HEAD, not_counted
+from otel_budget.sidecar.api.connection_limits import MAX_HEAD, not_counted
+from otel_budget.sidecar.api.problem import problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from otel_budget.files.token_file import FileStamp
-    from otel_budget.publish.server import OnRefused
+    from otel_budget.sidecar.api.connection_limits import OnRefused
 
 logger = logging.getLogger(__name__)
 

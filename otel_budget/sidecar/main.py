@@ -20,19 +20,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_budget._version import __version__
-from otel_budget.publish.app import build_app
-from otel_budget.publish.hub import Hub
-from otel_budget.publish.nudge import Nudged
 from otel_budget.sidecar.absence import Watch
-from otel_budget.sidecar.book import Book
+from otel_budget.sidecar.api.app import build_app
+from otel_budget.sidecar.api.broadcaster import Hub
+from otel_budget.sidecar.api.nudge_route import Nudged
 from otel_budget.sidecar.clock import Boot, steady_clock
-from otel_budget.sidecar.listening import listen
-from otel_budget.sidecar.loop import Loop
-from otel_budget.sidecar.own_metrics import OwnMetrics
-from otel_budget.sidecar.refusals import Refusals
-from otel_budget.sidecar.reload import Reloader
-from otel_budget.sidecar.serving import Server, certificates_of, gate_of, limits_of, server_of
-from otel_budget.sidecar.settings import (
+from otel_budget.sidecar.evaluator import Book
+from otel_budget.sidecar.factory import (
     describe_bindings,
     describe_ceilings,
     describe_listen,
@@ -41,8 +35,14 @@ from otel_budget.sidecar.settings import (
     settings_of,
     warnings,
 )
-from otel_budget.sidecar.store import Restored, Store, open_store
-from otel_budget.sidecar.telemetry import Telemetry
+from otel_budget.sidecar.http_server import Server, certificates_of, gate_of, limits_of, server_of
+from otel_budget.sidecar.listening import listen
+from otel_budget.sidecar.loop import Loop
+from otel_budget.sidecar.metrics import Telemetry
+from otel_budget.sidecar.metrics_page import OwnMetrics
+from otel_budget.sidecar.refusals import Refusals
+from otel_budget.sidecar.reload import Reloader
+from otel_budget.sidecar.storage.sqlite import Restored, Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

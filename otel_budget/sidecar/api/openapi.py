@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from otel_budget.core import sse
 from otel_budget.core.override import OrderKind
-from otel_budget.publish import examples, problem, schemas
+from otel_budget.sidecar.api import examples, problem, schemas
 
 Json = dict[str, Any]
 

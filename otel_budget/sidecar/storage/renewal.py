@@ -13,11 +13,11 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otel_budget.sidecar.storage_access import check_free, file_id, open_storage
-from otel_budget.sidecar.storage_file import set_aside, side_files
+from otel_budget.sidecar.storage.sqlite_access import check_free, file_id, open_storage
+from otel_budget.sidecar.storage.sqlite_file import set_aside, side_files
 
 if TYPE_CHECKING:
-    from otel_budget.sidecar.storage_access import Storage
+    from otel_budget.sidecar.storage.sqlite_access import Storage
 
 logger = logging.getLogger(__name__)
 

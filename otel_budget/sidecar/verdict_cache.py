@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.policy.verdicts import judge_balance, stale_after
-from otel_budget.publish.hub import RENEW_AFTER
+from otel_budget.sidecar.api.broadcaster import RENEW_AFTER
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict

@@ -15,17 +15,17 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget.core.observation import plain_target
-from otel_budget.ledger import record
-from otel_budget.ledger.seal import sealed, unsealed
 from otel_budget.logs.once import Notices, one_line
-from otel_budget.sidecar.storage_rows import UNREADABLE_ROW, Key
+from otel_budget.sidecar.storage import codec
+from otel_budget.sidecar.storage.row_digest import sealed, unsealed
+from otel_budget.sidecar.storage.rows import UNREADABLE_ROW, Key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from otel_budget.core.usage import Number
     from otel_budget.ledger.run import Account
-    from otel_budget.sidecar.storage_rows import Rows
+    from otel_budget.sidecar.storage.rows import Rows
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Archive:
         key = Key.of(account.session_id, account.started_at)
         target = min(map(plain_target, account.targets), default=_UNKNOWN)
         size = max(size, _ROW_LEAST)
-        used = sealed(record.amounts_to_json(account.totals()), _KIND, *key)
+        used = sealed(codec.amounts_to_json(account.totals()), _KIND, *key)
         self._rows.db.execute(
             "INSERT OR REPLACE INTO archived_run VALUES (?, ?, ?, ?, ?, ?)",
             (*key, target, at, size, used),
@@ -110,7 +110,7 @@ class Archive:
             key,
         ).fetchone()
         try:
-            return {} if row is None else record.amounts_from_json(unsealed(row[0], _KIND, *key))
+            return {} if row is None else codec.amounts_from_json(unsealed(row[0], _KIND, *key))
         except UNREADABLE_ROW:
             return {}
 

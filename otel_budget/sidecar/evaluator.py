@@ -15,14 +15,14 @@ from otel_budget.ledger.failure import Failure, Place
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.shares import split
 from otel_budget.policy.override_effect import effect_of
-from otel_budget.publish.orders import OrderRefusedError
+from otel_budget.sidecar.api.override_routes import OrderRefusedError
 from otel_budget.sidecar.clock import CLOCK_SET, move
-from otel_budget.sidecar.failing import Failing, by_wall, unstorable
-from otel_budget.sidecar.judged import Judged
-from otel_budget.sidecar.recovery import recovered
-from otel_budget.sidecar.step import Change, News, Step
-from otel_budget.sidecar.storage_file import NOT_STORED
-from otel_budget.sidecar.store import Changes
+from otel_budget.sidecar.failing_runs import Failing, by_wall, unstorable
+from otel_budget.sidecar.storage.recovery import recovered
+from otel_budget.sidecar.storage.sqlite import Changes
+from otel_budget.sidecar.storage.sqlite_file import NOT_STORED
+from otel_budget.sidecar.tick_result import Change, News, Step
+from otel_budget.sidecar.verdict_cache import Judged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from otel_budget.ledger.flag import Flag
     from otel_budget.ledger.run import Account
     from otel_budget.policy.verdicts import Rules
-    from otel_budget.sidecar.store import Restored, Store
+    from otel_budget.sidecar.storage.sqlite import Restored, Store
 
 logger = logging.getLogger(__name__)
 

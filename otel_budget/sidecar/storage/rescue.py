@@ -5,16 +5,16 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from otel_budget.sidecar.recovery import recovered
-from otel_budget.sidecar.storage_state import LEAP, State, write_state
+from otel_budget.sidecar.storage.recovery import recovered
+from otel_budget.sidecar.storage.state import LEAP, State, write_state
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection
 
     from otel_budget.ledger.run import Account
-    from otel_budget.sidecar.salvage import Salvaged
-    from otel_budget.sidecar.storage_writes import Writer
+    from otel_budget.sidecar.storage.salvage import Salvaged
+    from otel_budget.sidecar.storage.writes import Writer
 
 
 def state_after(found: Salvaged, known: State) -> State:

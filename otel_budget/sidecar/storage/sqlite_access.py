@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from otel_budget.sidecar.storage_file import (
+from otel_budget.sidecar.storage.sqlite_file import (
     check_version,
     check_whole,
     in_use,

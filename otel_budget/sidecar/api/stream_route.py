@@ -20,14 +20,14 @@ from starlette.responses import Response, StreamingResponse
 
 from otel_budget.core import sse, validation
 from otel_budget.errors import InvalidValueError
-from otel_budget.publish import body
+from otel_budget.sidecar.api import request_body
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from otel_budget.publish.hub import Hub, Subscription
-    from otel_budget.publish.server import Limits
+    from otel_budget.sidecar.api.broadcaster import Hub, Subscription
+    from otel_budget.sidecar.api.connection_limits import Limits
 
 #: Runs that may be followed from one address, over all of its streams.
 MOST_FOLLOWED: Final = 100_000
@@ -66,7 +66,7 @@ class Streams:
 
     async def change(self, request: Request) -> Response:
         """Follow other runs over an open stream; answer which of the new ones are not known yet."""
-        add, remove = _runs(await body.json_of(request, self._limits.request_body))
+        add, remove = _runs(await request_body.json_of(request, self._limits.request_body))
         following = self._open.get(request.path_params["stream_id"])
         if following is None:
             detail = "no such stream is open: open another one"

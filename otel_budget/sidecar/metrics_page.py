@@ -15,7 +15,7 @@ from otel_budget.runtime.workers import Workers
 from otel_budget.sources.turns import Rests, Turns
 
 if TYPE_CHECKING:
-    from otel_budget.sidecar.telemetry import Telemetry
+    from otel_budget.sidecar.metrics import Telemetry
 
 _Page = tuple[bytes, str]
 #: Seconds a page is rested from at most.

@@ -14,10 +14,10 @@ import sqlite3
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
 from otel_budget.core import verdict_json
-from otel_budget.ledger import record
-from otel_budget.ledger.seal import sealed, unsealed
 from otel_budget.logs.once import one_line, some
-from otel_budget.sidecar.storage_file import UNREADABLE
+from otel_budget.sidecar.storage import codec
+from otel_budget.sidecar.storage.row_digest import sealed, unsealed
+from otel_budget.sidecar.storage.sqlite_file import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -167,7 +167,7 @@ _ACCOUNT, _VERDICT, _ORDER = "account", "verdict", "order"
 
 def account_body(account: Account, commit: int) -> str:
     """Return the text of an account's row. commit: the number of the one that writes it."""
-    return sealed(f'{record.to_json(account)[:-1]},"commit":{commit}}}', _ACCOUNT)
+    return sealed(f'{codec.to_json(account)[:-1]},"commit":{commit}}}', _ACCOUNT)
 
 
 def verdict_body(verdict: Verdict) -> str:
@@ -177,12 +177,12 @@ def verdict_body(verdict: Verdict) -> str:
 
 def order_body(order: Order, key: Key) -> str:
     """Return the text of an order's row. key: of the run it was given for."""
-    return sealed(json.dumps(record.dump_order(order)), _ORDER, *key)
+    return sealed(json.dumps(codec.dump_order(order)), _ORDER, *key)
 
 
 def account_of(body: bytes) -> Account:
     """Return the account in a row. Raises one of UNREADABLE_ROW, as those below."""
-    return record.from_json(unsealed(body, _ACCOUNT))
+    return codec.from_json(unsealed(body, _ACCOUNT))
 
 
 def verdict_of(body: bytes) -> Verdict:
@@ -194,7 +194,7 @@ def order_of(body: bytes, key: Key | None) -> Order:
     """Return the order in a row. key: of the run it was given for."""
     if key is None:
         raise ValueError("nobody knows for which run it was given")
-    return record.load_order(json.loads(unsealed(body, _ORDER, *key)))
+    return codec.load_order(json.loads(unsealed(body, _ORDER, *key)))
 
 
 def placed(load: Callable[[bytes], R]) -> Callable[[bytes, Key | None], R]:

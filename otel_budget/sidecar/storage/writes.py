@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.sidecar.storage_rows import Key, account_body, order_body, verdict_body
+from otel_budget.sidecar.storage.rows import Key, account_body, order_body, verdict_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Order
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import Account
-    from otel_budget.sidecar.archive import Archive
-    from otel_budget.sidecar.storage_rows import Rows
+    from otel_budget.sidecar.storage.archive import Archive
+    from otel_budget.sidecar.storage.rows import Rows
 
 
 class Writer:

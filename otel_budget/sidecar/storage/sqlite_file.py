@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget.core import verdict_json
 from otel_budget.errors import OtelBudgetError
-from otel_budget.ledger import record
+from otel_budget.sidecar.storage import codec
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 #: one brought up to date.
 VERSIONS = {
     "schema_version": "2",
-    "account_format": str(record.FORMAT),
+    "account_format": str(codec.FORMAT),
     "verdict_version": str(verdict_json.VERSION),
 }
 #: How every SQLite file begins that is not empty.

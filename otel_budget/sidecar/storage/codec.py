@@ -18,7 +18,8 @@ from otel_budget.ledger.lag import Lag
 from otel_budget.ledger.process import Incarnation
 from otel_budget.ledger.restarts import NO_RESTARTS, Restarts
 from otel_budget.ledger.run import Account
-from otel_budget.ledger.stored_numbers import (
+from otel_budget.ledger.target_series import ZERO, View
+from otel_budget.sidecar.storage.stored_numbers import (
     dump_number,
     load_amount,
     load_amounts,
@@ -28,7 +29,6 @@ from otel_budget.ledger.stored_numbers import (
     load_number,
     load_real,
 )
-from otel_budget.ledger.target_series import ZERO, View
 
 if TYPE_CHECKING:
     from otel_budget.core.usage import Number

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from otel_budget.ledger.failure import Failure
     from otel_budget.sources.base import Clock
 
-logger = logging.getLogger("otel_budget.sidecar.journal")
+logger = logging.getLogger("otel_budget.sidecar.event_log")
 
 #: Seconds for which a limit may be one that nothing can be held against.
 UNJUDGED_AFTER: Final = 60.0

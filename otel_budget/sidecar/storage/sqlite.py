@@ -19,25 +19,24 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from otel_budget.logs.once import one_line, some
-from otel_budget.sidecar.archive import ARCHIVE_SIZE, Age, Archive
 from otel_budget.sidecar.clock import CLOCK_SET, Boot, move
-from otel_budget.sidecar.last_commit import LastCommit
-from otel_budget.sidecar.recovery import raised, recovered
-from otel_budget.sidecar.rescue import newer_than, put_in, state_after
-from otel_budget.sidecar.salvage import Salvaged, salvaged
-from otel_budget.sidecar.storage_access import Storage, open_storage
-from otel_budget.sidecar.storage_file import StoreError, advice, check_kind, keep_log, set_aside
-from otel_budget.sidecar.storage_renewal import is_damage, renewed
-from otel_budget.sidecar.storage_rows import (
-    Key,
-    Rows,
-    account_of,
-    order_of,
-    placed,
-    verdict_of,
+from otel_budget.sidecar.storage.archive import ARCHIVE_SIZE, Age, Archive
+from otel_budget.sidecar.storage.last_commit import LastCommit
+from otel_budget.sidecar.storage.recovery import raised, recovered
+from otel_budget.sidecar.storage.renewal import is_damage, renewed
+from otel_budget.sidecar.storage.rescue import newer_than, put_in, state_after
+from otel_budget.sidecar.storage.rows import Key, Rows, account_of, order_of, placed, verdict_of
+from otel_budget.sidecar.storage.salvage import Salvaged, salvaged
+from otel_budget.sidecar.storage.sqlite_access import Storage, open_storage
+from otel_budget.sidecar.storage.sqlite_file import (
+    StoreError,
+    advice,
+    check_kind,
+    keep_log,
+    set_aside,
 )
-from otel_budget.sidecar.storage_state import State, read_state, write_state
-from otel_budget.sidecar.storage_writes import Writer
+from otel_budget.sidecar.storage.state import State, read_state, write_state
+from otel_budget.sidecar.storage.writes import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.ledger import record
 from otel_budget.ledger.failure import Failure, Place
 from otel_budget.policy.failed_run import judge_failed
 from otel_budget.sidecar.clock import move
-from otel_budget.sidecar.judged import Judged
-from otel_budget.sidecar.storage_rows import account_body, verdict_body
+from otel_budget.sidecar.storage import codec
+from otel_budget.sidecar.storage.rows import account_body, verdict_body
+from otel_budget.sidecar.verdict_cache import Judged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,7 +84,7 @@ def by_wall(account: Account, ahead: float) -> Account:
     """Return an account as it is to be stored. ahead: seconds, of the system's clock."""
     if not ahead:
         return account
-    copy = record.from_json(record.to_json(account))
+    copy = codec.from_json(codec.to_json(account))
     move(copy, ahead)
     return copy
 

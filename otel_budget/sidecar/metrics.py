@@ -27,7 +27,7 @@ from otel_budget.ledger.flag import Kind
 from otel_budget.policy.decision_table import KNOWN, NO_DATA
 from otel_budget.policy.overrides import STOPPED
 from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED
-from otel_budget.sidecar.step import Step
+from otel_budget.sidecar.tick_result import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -16,15 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.sidecar.storage_file import side_files
-from otel_budget.sidecar.storage_rows import (
-    UNREADABLE_ROW,
-    Key,
-    account_of,
-    order_of,
-    verdict_of,
-)
-from otel_budget.sidecar.storage_state import state_of
+from otel_budget.sidecar.storage.rows import UNREADABLE_ROW, Key, account_of, order_of, verdict_of
+from otel_budget.sidecar.storage.sqlite_file import side_files
+from otel_budget.sidecar.storage.state import state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +26,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Order
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import Account
-    from otel_budget.sidecar.storage_state import State
+    from otel_budget.sidecar.storage.state import State
 
 #: How the rows of accounts, verdicts, orders and the state begin; all of it is printable.
 _BEGIN: Final = re.compile(rb'\{"(?:format|version|kind|sequence)":')

@@ -15,8 +15,8 @@ from otel_budget.core import validation, verdict_json
 from otel_budget.core.limits import LIMIT_FIELDS
 from otel_budget.core.override import Order, OrderKind, Orders, order_from
 from otel_budget.errors import OtelBudgetError
-from otel_budget.publish.access import Role, unauthorized
-from otel_budget.publish.body import json_of
+from otel_budget.sidecar.api.auth import Role, unauthorized
+from otel_budget.sidecar.api.request_body import json_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.verdict import Verdict
     from otel_budget.policy.override_effect import Effect
-    from otel_budget.publish.access import Gate
+    from otel_budget.sidecar.api.auth import Gate
 
 T = TypeVar("T")
 

@@ -1,1 +1,0 @@
-"""Verdicts to everyone else: HTTP and Server-Sent Events."""
