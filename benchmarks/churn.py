@@ -13,7 +13,7 @@ from benchmarks.machine import resident_mib
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import steps
 from otel_budget import ResourceLimits, ResourceMonitor, semconv, serve_metrics
-from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.sdk.metrics.collector import SESSIONS
 
 _POINTS = 10
 _BASE = 2

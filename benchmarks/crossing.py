@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from otel_budget import ResourceLimits, ResourceMonitor, serve_metrics
-from otel_budget.enforcement.client import VerdictClient
+from otel_budget.sdk.sidecar_client.client import VerdictClient
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import Contestant, take_turns
 from otel_budget import ResourceLimits, ResourceMonitor
-from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.sdk.metrics.collector import SESSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

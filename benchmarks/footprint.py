@@ -15,7 +15,7 @@ from benchmarks.machine import resident_mib
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import Contestant, Spread, steps, take_turns
 from otel_budget import ResourceLimits, ResourceMonitor
-from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.sdk.metrics.collector import SESSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

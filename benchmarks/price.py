@@ -10,7 +10,7 @@ import genai_prices
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import Contestant, take_turns
 from otel_budget import Prices, ResourceLimits, ResourceMonitor
-from otel_budget.instrumentation.tally import Amounts
+from otel_budget.sdk.run_counters import Amounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import argparse
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from otel_budget.cli.main.arguments import parser
+from otel_budget.cli.arguments import parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,15 +3,6 @@
 import logging
 
 from otel_budget._version import __version__
-from otel_budget.agent.instrument import instrument, unattributed_usage
-from otel_budget.agent.monitor import ResourceMonitor
-from otel_budget.agent.orchestrator import (
-    Orchestrator,
-    PhaseFailedError,
-    PhaseResult,
-    RunResult,
-)
-from otel_budget.agent.prices import Prices
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.limits import ResourceLimits
 from otel_budget.core.usage import ResourceUsage
@@ -22,10 +13,14 @@ from otel_budget.errors import (
     NoCheckpointError,
     RunCompletedError,
 )
-from otel_budget.instrumentation.endpoint import serve_metrics, use_registry
-from otel_budget.instrumentation.genai.sampling import RecordingSampler
-from otel_budget.instrumentation.usage_of import usage_of
+from otel_budget.genai.sampling import RecordingSampler
+from otel_budget.genai.usage_of import usage_of
 from otel_budget.logs.line_budget import LineFilter
+from otel_budget.sdk.instrument import instrument, unattributed_usage
+from otel_budget.sdk.metrics.endpoint import serve_metrics, use_registry
+from otel_budget.sdk.monitor import ResourceMonitor
+from otel_budget.sdk.orchestrator import Orchestrator, PhaseFailedError, PhaseResult, RunResult
+from otel_budget.sdk.pricing.prices import Prices
 
 # A call that fails again and again must not fill the log of the program it is made in.
 logging.getLogger("otel_budget").addFilter(LineFilter())

@@ -2,7 +2,7 @@
 
 import sys
 
-from otel_budget.cli.main.main import main
+from otel_budget.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.instrumentation.clock import Clock
-from otel_budget.instrumentation.genai import replay
+from otel_budget.genai import replay
+from otel_budget.sdk.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

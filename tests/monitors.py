@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor
-from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.sdk.metrics.collector import SESSIONS
 from otel_budget.testing import FakeClock
 
 _numbers = itertools.count(1)

@@ -11,10 +11,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Status, StatusCode
 
 from otel_budget import ResourceMonitor, instrument
-from otel_budget.instrumentation.genai.accounting import Accounting
-from otel_budget.instrumentation.genai.notices import Notices
-from otel_budget.instrumentation.genai.processor import BudgetSpanProcessor
-from otel_budget.instrumentation.genai.replay import Tally
+from otel_budget.genai.call_tracker import Accounting
+from otel_budget.genai.notices import Notices
+from otel_budget.genai.processor import BudgetSpanProcessor
+from otel_budget.genai.replay import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

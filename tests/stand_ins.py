@@ -147,12 +147,12 @@ def adapter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
             stand_in = ModuleType(module)
             vars(stand_in).update(contents)
             monkeypatch.setitem(sys.modules, module, stand_in)
-        return importlib.import_module(f"otel_budget.instrumentation.{name}")
+        return importlib.import_module(f"otel_budget.adapters.{name}")
 
     before = set(sys.modules)
     yield load
     for name in set(sys.modules) - before:  # adapters, in parts of their own some
-        if name.startswith("otel_budget.instrumentation."):
+        if name.startswith("otel_budget.adapters."):
             del sys.modules[name]
             package, _, module_name = name.rpartition(".")
             vars(sys.modules[package]).pop(module_name, None)

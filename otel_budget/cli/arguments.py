@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_budget._version import __version__
-from otel_budget.cli.main import session_arguments
+from otel_budget.cli import session_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,9 +15,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.enforcement.address import ENV_CERTIFICATE, Credentials
 from otel_budget.errors import OtelBudgetError
 from otel_budget.files.yaml_file import YamlFile
+from otel_budget.sdk.sidecar_client.address import ENV_CERTIFICATE, Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

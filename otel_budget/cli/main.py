@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from otel_budget import __version__
-from otel_budget.cli.main import sessions
-from otel_budget.cli.main.arguments import (
+from otel_budget.cli import sessions
+from otel_budget.cli.arguments import (
     CONFIG_FLAGS,
     DEFAULT_SIDECAR,
     ENV_SIDECAR,
@@ -33,10 +33,9 @@ from otel_budget.cli.main.arguments import (
     FLAG_NAMES,
     parser,
 )
-from otel_budget.cli.main.render.verdict import in_words, printable
+from otel_budget.cli.render.verdict import in_words, printable
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.verdict import LimitStatus
-from otel_budget.enforcement.request import Asker, AskError
 from otel_budget.errors import (
     ConfigFileError,
     InvalidConfigError,
@@ -45,12 +44,13 @@ from otel_budget.errors import (
     OtelBudgetError,
 )
 from otel_budget.logs.line_budget import LineFilter
+from otel_budget.sdk.sidecar_client.request import Asker, AskError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from otel_budget.cli.main.arguments import Command
+    from otel_budget.cli.arguments import Command
     from otel_budget.config.schema import SidecarConfig
     from otel_budget.doctor.finding import Finding
 
@@ -166,8 +166,8 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _read(arguments: argparse.Namespace) -> int:
-    from otel_budget.cli.main.page_report import page_of, report_on
-    from otel_budget.cli.main.render.page import in_words
+    from otel_budget.cli.page_report import page_of, report_on
+    from otel_budget.cli.render.page import in_words
 
     with _extra("reading a URL"):
         page = page_of(arguments.page)
@@ -219,7 +219,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _health(arguments: argparse.Namespace) -> int:
-    from otel_budget.cli.main import health
+    from otel_budget.cli import health
 
     config, listen = arguments.config, None
     if config is None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
 
-    from otel_budget.cli.main.arguments import Command
+    from otel_budget.cli.arguments import Command
 
     #: Adds a command: name, what runs it, one line about it, and a longer text.
     Add = Callable[[str, Command, str, str], argparse.ArgumentParser]

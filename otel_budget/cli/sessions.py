@@ -7,13 +7,13 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from otel_budget.cli.main.render.verdict import in_words, printable
+from otel_budget.cli.render.verdict import in_words, printable
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.limits import LIMIT_FIELDS
 from otel_budget.core.override import OrderKind, order_from
-from otel_budget.enforcement.request import Asker, AskError, session_path
 from otel_budget.errors import InvalidValueError
 from otel_budget.policy.status import describe
+from otel_budget.sdk.sidecar_client.request import Asker, AskError, session_path
 
 if TYPE_CHECKING:
     import argparse

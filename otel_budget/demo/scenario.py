@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from otel_budget import ResourceLimits, ResourceMonitor
 from otel_budget.core.verdict import Reason
 from otel_budget.demo import trace
-from otel_budget.instrumentation.checkpoint import CheckpointFolder
 from otel_budget.policy.format import amount, percent
+from otel_budget.sdk.checkpoints.store import CheckpointFolder
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict

@@ -20,7 +20,7 @@ from otel_budget.config.values import split_address
 from otel_budget.demo import LOOK_EVERY, check_speed, root_folder, scenario
 from otel_budget.demo.screen import Screen
 from otel_budget.errors import InvalidValueError
-from otel_budget.instrumentation.checkpoint import CheckpointFolder
+from otel_budget.sdk.checkpoints.store import CheckpointFolder
 
 #: Twice as fast as recorded: a round takes some three minutes.
 SPEED = 2.0

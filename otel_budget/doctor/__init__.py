@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from otel_budget.core import validation
 from otel_budget.doctor import chain, pages, prometheus, sidecar
 from otel_budget.doctor.finding import State
-from otel_budget.enforcement.address import Credentials, SidecarAddress
-from otel_budget.enforcement.request import Asker
 from otel_budget.errors import InvalidValueError
-from otel_budget.instrumentation.endpoint import default_url
+from otel_budget.sdk.metrics.endpoint import default_url
+from otel_budget.sdk.sidecar_client.address import Credentials, SidecarAddress
+from otel_budget.sdk.sidecar_client.request import Asker
 
 if TYPE_CHECKING:
     import argparse

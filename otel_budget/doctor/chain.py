@@ -17,14 +17,14 @@ from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.doctor.finding import broken, ok, warning
-from otel_budget.enforcement.address import Credentials, SidecarAddress
-from otel_budget.enforcement.client import VerdictClient
-from otel_budget.enforcement.request import Asker, AskError
 from otel_budget.errors import ListenError
-from otel_budget.instrumentation.elsewhere import ENV_EXPORTER, asked_for, without_runs
-from otel_budget.instrumentation.endpoint import serve_metrics
-from otel_budget.instrumentation.exposition import SESSIONS
-from otel_budget.instrumentation.shown import ENV_MULTIPROCESS
+from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.elsewhere import ENV_EXPORTER, asked_for, without_runs
+from otel_budget.sdk.metrics.endpoint import serve_metrics
+from otel_budget.sdk.metrics.shown import ENV_MULTIPROCESS
+from otel_budget.sdk.sidecar_client.address import Credentials, SidecarAddress
+from otel_budget.sdk.sidecar_client.client import VerdictClient
+from otel_budget.sdk.sidecar_client.request import Asker, AskError
 from otel_budget.sources.exposition import ACCEPT, ExpositionError, PageLimits, PageReader
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.verdict import Verdict
     from otel_budget.doctor.finding import Finding
-    from otel_budget.instrumentation.endpoint import MetricsEndpoint
+    from otel_budget.sdk.metrics.endpoint import MetricsEndpoint
 
 FIRST, SECOND = 1000, 500
 """Tokens the test session uses."""

@@ -10,9 +10,9 @@ from otel_budget import semconv
 from otel_budget.core import verdict_json
 from otel_budget.core.samples import Assembled
 from otel_budget.doctor.finding import broken, ok, warning
-from otel_budget.enforcement.address import Credentials, SidecarAddress
-from otel_budget.enforcement.request import Asker, AskError
 from otel_budget.errors import InvalidValueError
+from otel_budget.sdk.sidecar_client.address import Credentials, SidecarAddress
+from otel_budget.sdk.sidecar_client.request import Asker, AskError
 from otel_budget.sources.exposition import ACCEPT, ExpositionError, PageLimits, PageReader
 from otel_budget.sources.session_assembly import NEEDED, assemble
 

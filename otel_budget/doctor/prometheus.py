@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 
 from otel_budget import semconv
 from otel_budget.doctor.finding import broken, ok, warning
-from otel_budget.enforcement.request import AskError
+from otel_budget.sdk.sidecar_client.request import AskError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from otel_budget.doctor.finding import Finding
-    from otel_budget.enforcement.request import Asker
+    from otel_budget.sdk.sidecar_client.request import Asker
 
 #: Seconds. Between the clocks of two machines; and the age of a sample: twice the default interval.
 MOST_SKEW, MOST_AGE = 5.0, 120.0

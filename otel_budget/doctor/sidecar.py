@@ -11,13 +11,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otel_budget import semconv
 from otel_budget.doctor.finding import State, broken, ok, warning
-from otel_budget.enforcement.request import AskError
+from otel_budget.sdk.sidecar_client.request import AskError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from otel_budget.doctor.finding import Finding
-    from otel_budget.enforcement.request import Answer, Asker
+    from otel_budget.sdk.sidecar_client.request import Answer, Asker
 
 #: Seconds. The lease runs by each reader's own clock; the times people read in logs do not.
 MOST_SKEW: Final = 5.0

@@ -20,9 +20,9 @@ from otel_budget.core.limits import ResourceLimits
 from otel_budget.core.observation import Reading, SessionReading
 from otel_budget.core.validation import MAX_COUNT, SESSION_ID_PATTERN
 from otel_budget.errors import ConfigFileError, InvalidConfigError, InvalidValueError
-from otel_budget.instrumentation import checkpoint_format as saved
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.sdk.checkpoints import format as saved
 from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
 from otel_budget.sources.incremental.prometheus_answer import SessionAnswers
 from otel_budget.sources.incremental.scrape_page import SessionPages

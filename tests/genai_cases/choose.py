@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from otel_budget.instrumentation.genai.names import RESPONSE_TEXT
+from otel_budget.genai.attribute_names import RESPONSE_TEXT
 
 HERE = Path(__file__).parent
 #: Recordings of one library at most.

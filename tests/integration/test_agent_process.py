@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import ResourceMonitor
-from otel_budget.instrumentation.checkpoint import CheckpointFolder
+from otel_budget.sdk.checkpoints.store import CheckpointFolder
 from tests.ports import free_port
 from tests.processes import until
 
@@ -171,7 +171,7 @@ follower = threading.Thread(target=follow, daemon=True)
 follower.start()
 # What was answered is to be read and printed, too: this runs after our own work at the end.
 import atexit
-from otel_budget.instrumentation.at_exit import AT_EXIT
+from otel_budget.sdk.lifecycle.at_exit import AT_EXIT
 atexit.unregister(AT_EXIT.run)
 atexit.register(follower.join, 5)
 atexit.register(AT_EXIT.run)

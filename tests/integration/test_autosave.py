@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from otel_budget.instrumentation.autosave import Autosaver
-from otel_budget.instrumentation.checkpoint import CheckpointFolder
-from otel_budget.instrumentation.clock import Clock
+from otel_budget.sdk.checkpoints.autosave import Autosaver
+from otel_budget.sdk.checkpoints.store import CheckpointFolder
+from otel_budget.sdk.clock import Clock
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 

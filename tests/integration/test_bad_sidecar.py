@@ -14,7 +14,7 @@ import pytest
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
 from otel_budget.core import sse
 from otel_budget.core.verdict import Action, LimitStatus, Reason
-from otel_budget.enforcement.lease import LISTEN
+from otel_budget.sdk.sidecar_client.lease import LISTEN
 from otel_budget.testing import stop_verdict
 from tests.exposition import line, page, serve
 from tests.figures import length, note

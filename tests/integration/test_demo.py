@@ -12,13 +12,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from otel_budget.cli.main.main import main
 
 from otel_budget import Prices, Verdict
+from otel_budget.cli.main import main
 from otel_budget.demo import scenario, service, trace
 from otel_budget.demo.screen import bars
-from otel_budget.instrumentation.checkpoint import CheckpointFolder
-from otel_budget.instrumentation.tally import Amounts
+from otel_budget.sdk.checkpoints.store import CheckpointFolder
+from otel_budget.sdk.run_counters import Amounts
 from otel_budget.testing import stop_verdict
 from tests.ports import free_port
 from tests.processes import sidecar, until

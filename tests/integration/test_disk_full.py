@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import ResourceMonitor, semconv
-from otel_budget.instrumentation.checkpoint import CheckpointFolder
+from otel_budget.sdk.checkpoints.store import CheckpointFolder
 from tests.exposition import line, page, serve
 from tests.figures import note
 from tests.processes import sidecar, until

@@ -19,8 +19,8 @@ from prometheus_client.registry import Collector
 
 from otel_budget import ResourceMonitor, serve_metrics
 from otel_budget.errors import InvalidValueError, ListenError
-from otel_budget.instrumentation.at_exit import AT_EXIT
-from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.sdk.lifecycle.at_exit import AT_EXIT
+from otel_budget.sdk.metrics.collector import SESSIONS
 from tests.ports import free_port
 
 

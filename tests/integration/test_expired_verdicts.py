@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from otel_budget.cli.main.main import main
 
 from otel_budget import semconv
+from otel_budget.cli.main import main
 from tests.exposition import line, page, serve
 from tests.figures import note
 from tests.processes import SidecarProcess, sidecar, until

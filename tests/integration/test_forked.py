@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv, serve_metrics
-from otel_budget.instrumentation import automatic
-from otel_budget.instrumentation.at_exit import LEFT_BEHIND
-from otel_budget.instrumentation.exposition import SESSIONS
-from otel_budget.instrumentation.tally import FOLDED
+from otel_budget.sdk.lifecycle import autostart
+from otel_budget.sdk.lifecycle.at_exit import LEFT_BEHIND
+from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.run_counters import FOLDED
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
@@ -150,12 +150,12 @@ def test_locks_that_another_thread_held_at_the_fork_are_free_in_the_child(tmp_pa
     monitor = ResourceMonitor(session_id="fork-locks", project_root=tmp_path)
     monitor.record_operation(1)
     monitor.should_continue(0.5)
-    saver = automatic.autosaver(monitor._record.clock)
+    saver = autostart.autosaver(monitor._record.clock)
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
         with (
-            SESSIONS._lock, SESSIONS.process._lock, automatic._once, saver._changed,
+            SESSIONS._lock, SESSIONS.process._lock, autostart._once, saver._changed,
             monitor._record.lock, monitor._guard._lock, monitor._guard._delivering,
             LEFT_BEHIND._working,
         ):  # fmt: skip
@@ -224,7 +224,7 @@ def test_a_child_of_a_process_that_serves_by_itself_says_that_the_port_is_taken(
         monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
         monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
         monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", str(endpoint.port))
-        monkeypatch.setitem(automatic._done, "serve", True)
+        monkeypatch.setitem(autostart._done, "serve", True)
 
         def child() -> Any:
             caplog.clear()

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
-from otel_budget.cli.main.health import told_first_process
-from otel_budget.cli.main.main import main
 
-from otel_budget.enforcement.address import ENV_CERTIFICATE, ENV_KEY
+from otel_budget.cli.health import told_first_process
+from otel_budget.cli.main import main
+from otel_budget.sdk.sidecar_client.address import ENV_CERTIFICATE, ENV_KEY
 from tests.certificates import certificate
 from tests.ports import free_port
 from tests.processes import sidecar

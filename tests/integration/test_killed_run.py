@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from otel_budget.instrumentation.checkpoint import CheckpointFolder
-from otel_budget.instrumentation.checkpoint_runs import KEEP
+from otel_budget.sdk.checkpoints.run_checkpoints import KEEP
+from otel_budget.sdk.checkpoints.store import CheckpointFolder
 from tests.figures import length, note
 
 _SEED = 20_261_125

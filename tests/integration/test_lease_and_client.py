@@ -13,8 +13,8 @@ import pytest
 
 from otel_budget import Verdict
 from otel_budget.core import sse, verdict_json
-from otel_budget.enforcement.client import VerdictClient
-from otel_budget.enforcement.lease import DEFAULT_LEASE, LISTEN, Lease
+from otel_budget.sdk.sidecar_client.client import VerdictClient
+from otel_budget.sdk.sidecar_client.lease import DEFAULT_LEASE, LISTEN, Lease
 from otel_budget.testing import FakeClock, stop_verdict
 from tests.scripted_sidecar import Answer, Request, scripted
 

@@ -17,9 +17,9 @@ import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv, serve_metrics
 from otel_budget.core import sse, verdict_json
-from otel_budget.enforcement.address import SidecarAddress
-from otel_budget.enforcement.client import VerdictClient
-from otel_budget.enforcement.nudge import MOST_AT_ONCE, look
+from otel_budget.sdk.sidecar_client.address import SidecarAddress
+from otel_budget.sdk.sidecar_client.client import VerdictClient
+from otel_budget.sdk.sidecar_client.nudge import MOST_AT_ONCE, look
 from otel_budget.testing import stop_verdict
 from tests.figures import note
 from tests.ports import free_port

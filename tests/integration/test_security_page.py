@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from otel_budget.config.load import from_flags
-from otel_budget.enforcement.address import ENV_TOKEN_FILE, SidecarAddress
-from otel_budget.enforcement.request import Asker, AskError
 from otel_budget.errors import InvalidValueError
+from otel_budget.sdk.sidecar_client.address import ENV_TOKEN_FILE, SidecarAddress
+from otel_budget.sdk.sidecar_client.request import Asker, AskError
 from otel_budget.sidecar.factory import warnings
 from tests.certificates import certificate
 from tests.exposition import serve

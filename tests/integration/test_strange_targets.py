@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from otel_budget import semconv
-from otel_budget.instrumentation.exposition import SessionCollector
 from otel_budget.presets.loader import shipped
+from otel_budget.sdk.metrics.collector import SessionCollector
 from otel_budget.sidecar.metrics import Telemetry
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.exposition import Exposition, line, page, serve

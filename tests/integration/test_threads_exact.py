@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
-from otel_budget.instrumentation.families import session_families
+from otel_budget.sdk.metrics.families import session_families
 
 THREADS, RECORDS = 8, 100_000
 UNLIMITED = ResourceLimits(max_duration_seconds=None, max_tokens=None, max_api_calls=None)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_budget.agent.prices import Prices
 from otel_budget.core.extras import Extras, extras_of
-from otel_budget.instrumentation.tally import Amounts
+from otel_budget.sdk.pricing.prices import Prices
+from otel_budget.sdk.run_counters import Amounts
 
 genai_prices = pytest.importorskip("genai_prices")
 data = pytest.importorskip("genai_prices.data")

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_budget import BudgetExceeded, ResourceMonitor
-from otel_budget.instrumentation.genai.told import ToldCall
+from otel_budget.genai.reported_call import ToldCall
 from tests.monitors import Make
 from tests.spans import CHAT, OPENAI, Call, calls_of, end, usage
 from tests.stand_ins import Model, counts, parts, unique

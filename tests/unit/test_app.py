@@ -9,12 +9,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-from otel_budget.cli.main.arguments import DEFAULT_SIDECAR
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from otel_budget.cli.arguments import DEFAULT_SIDECAR
 from otel_budget.core import verdict_json
 from otel_budget.core.override import Order, OrderKind, Orders
 from otel_budget.core.verdict import LimitStatus, Verdict

@@ -11,8 +11,8 @@ import pytest
 
 from otel_budget import ResourceMonitor, semconv
 from otel_budget.errors import InvalidValueError
-from otel_budget.instrumentation.labels import MAX_LENGTH, MAX_VALUES
-from otel_budget.instrumentation.tally import FOLDED
+from otel_budget.sdk.metrics.label_cap import MAX_LENGTH, MAX_VALUES
+from otel_budget.sdk.run_counters import FOLDED
 from tests.monitors import Make
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from otel_budget import ResourceMonitor
-from otel_budget.instrumentation import checkpoint as module
+from otel_budget.sdk.checkpoints import store as module
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from otel_budget import ResourceMonitor
 from otel_budget.core.usage import ResourceUsage
-from otel_budget.instrumentation.checkpoint_runs import KEEP, TakenUp, used_by_all
+from otel_budget.sdk.checkpoints.run_checkpoints import KEEP, TakenUp, used_by_all
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 

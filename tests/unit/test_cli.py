@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from otel_budget.cli.main.arguments import ENV_SIDECAR
-from otel_budget.cli.main.main import main
 
 from otel_budget import __version__
+from otel_budget.cli.arguments import ENV_SIDECAR
+from otel_budget.cli.main import main
 from otel_budget.core import verdict_json
 from otel_budget.core.verdict import Action, LimitStatus
 from otel_budget.errors import ConfigFileError
@@ -199,7 +199,7 @@ def test_check_does_not_go_where_it_is_sent(capsys: pytest.CaptureFixture[str]) 
 def test_check_does_not_read_without_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("otel_budget.enforcement.request._LONGEST", 100)
+    monkeypatch.setattr("otel_budget.sdk.sidecar_client.request._LONGEST", 100)
     with answering(200, verdict_json.to_json(verdict()) + " " * 1_000_000) as url:
         assert main(["check", "run-1", "--sidecar", url]) == 4
     assert "does not answer like a sidecar" in capsys.readouterr().err
@@ -388,7 +388,7 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
     def interrupted(*_args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("otel_budget.enforcement.request.Asker.get", interrupted)
+    monkeypatch.setattr("otel_budget.sdk.sidecar_client.request.Asker.get", interrupted)
     assert main(["check", "run-1"]) == 130
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import ResourceMonitor
-from otel_budget.instrumentation import clock as agents
+from otel_budget.sdk import clock as agents
 from otel_budget.sidecar import clock as sidecars
 from otel_budget.testing import FakeClock
 from tests.monitors import Make

@@ -18,10 +18,10 @@ from otel_budget import (
     ResourceMonitor,
     RunCompletedError,
 )
-from otel_budget.instrumentation.at_exit import LEFT_BEHIND
-from otel_budget.instrumentation.checkpoint import CheckpointFolder
-from otel_budget.instrumentation.genai.accounting import ACCOUNTING
-from otel_budget.instrumentation.genai.notices import Notices
+from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.notices import Notices
+from otel_budget.sdk.checkpoints.store import CheckpointFolder
+from otel_budget.sdk.lifecycle.at_exit import LEFT_BEHIND
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 
@@ -280,7 +280,7 @@ def test_an_orchestrator_that_completed_begins_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", ["running", "", None, 1, ["completed"]])
 def test_an_outcome_that_is_none_is_refused(wrong: Any, tmp_path: Path) -> None:
     """The file was made by something else; the digest is right."""
-    from otel_budget.instrumentation import checkpoint_format as module
+    from otel_budget.sdk.checkpoints import format as module
 
     monitor = ResourceMonitor(LIMITS, "nightly", tmp_path)
     path = monitor.checkpoint()

@@ -13,14 +13,15 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 
-from otel_budget.instrumentation import automatic, elsewhere
-from otel_budget.instrumentation.shown import SHOWN
+from otel_budget.sdk.lifecycle import autostart
+from otel_budget.sdk.metrics import elsewhere
+from otel_budget.sdk.metrics.shown import SHOWN
 
 
 @pytest.fixture(autouse=True)
 def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing shows this process, and nothing was said of it."""
-    monkeypatch.setattr(automatic, "_done", {})
+    monkeypatch.setattr(autostart, "_done", {})
     monkeypatch.setattr(type(SHOWN), "anywhere", False)
     monkeypatch.setattr(SHOWN, "inherited", None)
 
@@ -45,7 +46,7 @@ def provide(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provide]:
 def begin_twice(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Let two runs begin; return what was said."""
     for _ in range(2):
-        automatic.serve_if_asked()
+        autostart.serve_if_asked()
     return [record.getMessage() for record in caplog.records]
 
 

@@ -7,13 +7,13 @@ import logging
 import pytest
 
 from otel_budget import InvalidValueError, ResourceMonitor, semconv
-from otel_budget.agent.engaged import SHORT_RUNS
 from otel_budget.core.limits import ResourceLimits
 from otel_budget.core.verdict import Action, Reason
-from otel_budget.enforcement.lease import FIRST_VERDICT, LISTEN
-from otel_budget.instrumentation.exposition import NEVER_SCRAPED, SESSIONS, SessionCollector
-from otel_budget.instrumentation.record import SessionRecord
-from otel_budget.instrumentation.shown import SHOWN, Page
+from otel_budget.sdk.engagement import SHORT_RUNS
+from otel_budget.sdk.metrics.collector import NEVER_SCRAPED, SESSIONS, SessionCollector
+from otel_budget.sdk.metrics.shown import SHOWN, Page
+from otel_budget.sdk.run_record import SessionRecord
+from otel_budget.sdk.sidecar_client.lease import FIRST_VERDICT, LISTEN
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 from tests.unit.test_sidecar_verdicts import continued, guided, hear

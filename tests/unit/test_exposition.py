@@ -16,8 +16,8 @@ from prometheus_client.core import Metric
 from otel_budget import ResourceMonitor, semconv
 from otel_budget._version import __version__
 from otel_budget.core.observation import Reading
-from otel_budget.instrumentation.exposition import SESSIONS, SessionCollector
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.sdk.metrics.collector import SESSIONS, SessionCollector
 from otel_budget.sources.exposition import PageLimits, PageReader
 from otel_budget.sources.session_assembly import NEEDED, assemble
 from otel_budget.testing import FakeClock

@@ -10,7 +10,7 @@ import pytest
 
 from otel_budget import InvalidValueError, Prices, Reason
 from otel_budget.core.extras import Extras, extras_of, tier_of
-from otel_budget.instrumentation.tally import Amounts
+from otel_budget.sdk.run_counters import Amounts
 from tests.monitors import Make
 
 CALL: dict[str, Any] = {"api_call": True, "input_tokens": 100_000, "output_tokens": 10_000}

@@ -22,10 +22,10 @@ from otel_budget import (
     semconv,
     unattributed_usage,
 )
-from otel_budget.instrumentation.exposition import SESSIONS
-from otel_budget.instrumentation.genai import attribution
-from otel_budget.instrumentation.genai.accounting import ACCOUNTING
-from otel_budget.instrumentation.genai.notices import Notices
+from otel_budget.genai import attribution
+from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.notices import Notices
+from otel_budget.sdk.metrics.collector import SESSIONS
 from tests.monitors import Make
 from tests.spans import CHAT, OPENAI, Call, calls_of, end, usage
 

@@ -6,10 +6,10 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased,
 from opentelemetry.trace import set_span_in_context
 
 from otel_budget import RecordingSampler
-from otel_budget.instrumentation.genai import attribution, sampling, unlinked
-from otel_budget.instrumentation.genai.attribution import Activation
-from otel_budget.instrumentation.genai.call import Call
-from otel_budget.instrumentation.genai.replay import Tally
+from otel_budget.genai import attribution, deduplication, sampling
+from otel_budget.genai.attribution import Activation
+from otel_budget.genai.call import Call
+from otel_budget.genai.replay import Tally
 from otel_budget.testing import FakeClock
 from tests.spans import (
     AGENT,
@@ -189,7 +189,7 @@ def test_a_failed_request_takes_its_record_with_it(stage: Stage) -> None:
 def test_one_inner_call_is_the_twin_of_one_outer_call(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unlinked, "CHANCES", 0)
+    monkeypatch.setattr(deduplication, "CHANCES", 0)
     one, other = stage.begin(LANGCHAIN), stage.begin(LANGCHAIN)
     end(stage.begin(TRACELOOP), usage())
     end(one, usage())
@@ -201,7 +201,7 @@ def test_one_inner_call_is_the_twin_of_one_outer_call(
 def test_a_models_name_may_have_a_date_or_a_provider_in_one_of_two_records(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    monkeypatch.setattr(unlinked, "CHANCES", 0)
+    monkeypatch.setattr(deduplication, "CHANCES", 0)
     outer = stage.begin(LANGCHAIN, attributes={**CHAT, "gen_ai.request.model": model})
     end(stage.begin(TRACELOOP), usage())
     end(outer, usage())
@@ -264,7 +264,7 @@ def test_other_peoples_spans_inside_other_scopes_cost_no_more_than_their_number(
         stage.call(f"scope-{number}", **usage(id=f"scoped-{number}"))
         stage.call(OPENAI, **usage(id=f"scoped-{number}"))
     assert stage.counts["operations_ok"] == 300
-    assert len(stage.accounting._calls._unlinked._scopes) <= unlinked.MAX_SCOPES
+    assert len(stage.accounting._calls._unlinked._scopes) <= deduplication.MAX_SCOPES
 
 
 @pytest.mark.parametrize("outer_ends_first", [False, True])

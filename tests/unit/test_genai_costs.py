@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from otel_budget.instrumentation.genai.costs import Costs, charged, in_headers
-from otel_budget.instrumentation.genai.reading import read
-from otel_budget.instrumentation.genai.values import as_money
+from otel_budget.genai.costs import Costs, charged, in_headers
+from otel_budget.genai.span_reader import read
+from otel_budget.genai.values import as_money
 
 CHAT = {"gen_ai.operation.name": "chat"}
 

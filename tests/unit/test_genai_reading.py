@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget.core.validation import MAX_COUNT
-from otel_budget.instrumentation.genai import names
-from otel_budget.instrumentation.genai.reading import Kind, Usage, kind_of, read
-from otel_budget.instrumentation.genai.values import as_count
+from otel_budget.genai import attribute_names
+from otel_budget.genai.span_reader import Kind, Usage, kind_of, read
+from otel_budget.genai.values import as_count
 
 CHAT: dict[str, object] = {"gen_ai.operation.name": "chat"}
 IN, OUT = "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"
@@ -55,7 +55,11 @@ def test_a_span_that_lost_its_operation_to_the_sdks_limit_is_told_by_usage_or_na
 
 @pytest.mark.parametrize(
     ("part", "spelling"),
-    [(part, spelling) for part, spellings in names.USAGE.items() for spelling in spellings],
+    [
+        (part, spelling)
+        for part, spellings in attribute_names.USAGE.items()
+        for spelling in spellings
+    ],
 )
 def test_every_spelling_is_read(part: str, spelling: str) -> None:
     seen = {**CHAT, IN: 1000, OUT: 1000}
@@ -133,7 +137,7 @@ def test_a_chat_that_says_no_output_is_partly_unknown_and_an_embedding_is_not() 
     assert not read("e", "x", {"openinference.span.kind": "EMBEDDING", IN: 5}).partly
 
 
-@pytest.mark.parametrize("attribute", names.RESPONSE_TEXT)
+@pytest.mark.parametrize("attribute", attribute_names.RESPONSE_TEXT)
 def test_the_response_id_is_found_in_the_text_of_the_response(attribute: str) -> None:
     long_answer = '{"choices": [{"content": "' + "x" * 100_000 + '"}], "id": "chatcmpl-abc123"}'
     for text in ('{"id":"chatcmpl-abc123","choices":[]}', long_answer):
@@ -151,7 +155,9 @@ ANYTHING: st.SearchStrategy[Any] = st.one_of(
 )  # fmt: skip
 
 
-@given(st.dictionaries(st.sampled_from(sorted(names.ALL)), ANYTHING), st.text(max_size=20))
+@given(
+    st.dictionaries(st.sampled_from(sorted(attribute_names.ALL)), ANYTHING), st.text(max_size=20)
+)
 def test_whatever_a_span_says_its_usage_can_be(seen: dict[str, object], name: str) -> None:
     facts = read(name, "scope", seen)
     used = facts.usage

@@ -3,7 +3,7 @@
 import pytest
 from opentelemetry.trace import set_span_in_context
 
-from otel_budget.instrumentation.genai import calls, ids, tree
+from otel_budget.genai import response_ids, span_calls, span_tree
 from otel_budget.testing import FakeClock
 from tests.spans import (
     AGENT,
@@ -98,7 +98,7 @@ def test_a_scope_that_is_to_be_ignored_counts_nothing_and_still_links(clock: Fak
 def test_a_held_call_is_counted_after_a_while(stage: Stage, clock: FakeClock) -> None:
     outer = stage.begin(LANGCHAIN)
     end(stage.begin(OPENAI, context=set_span_in_context(outer)))
-    clock.advance(calls.HOLD + 10)
+    clock.advance(span_calls.HOLD + 10)
     stage.call()
     assert stage.counts["operations_ok_without_usage"] == 1
     end(outer, usage())
@@ -109,7 +109,7 @@ def test_a_held_call_is_counted_after_a_while(stage: Stage, clock: FakeClock) ->
 
 def test_a_span_that_never_ends_is_a_call_of_unknown_use(stage: Stage, clock: FakeClock) -> None:
     span = stage.begin()
-    clock.advance(calls.NEVER_ENDS + 10)
+    clock.advance(span_calls.NEVER_ENDS + 10)
     stage.begin(name="GET", attributes={})
     assert stage.counts == {"operations_ok": 1, "operations_ok_without_usage": 1}
     end(span, usage())
@@ -194,7 +194,7 @@ def test_unknown_usage_is_said_once_for_a_model_and_library_with_what_to_do(stag
 def test_spans_that_never_end_are_bounded_and_counted(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "MAX_OPEN", 50)
+    monkeypatch.setattr(span_calls, "MAX_OPEN", 50)
     for _ in range(200):
         stage.begin()
     assert len(stage.accounting._calls.tree.open) == 50
@@ -204,7 +204,7 @@ def test_spans_that_never_end_are_bounded_and_counted(
 def test_a_chain_of_spans_without_end_is_not_kept_whole(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tree, "MAX_ENDED", 20)
+    monkeypatch.setattr(span_tree, "MAX_ENDED", 20)
     last = stage.begin()
     for _ in range(300):
         following = stage.begin(context=set_span_in_context(last))
@@ -220,7 +220,7 @@ def test_a_chain_of_spans_without_end_is_not_kept_whole(
 def test_everything_that_is_remembered_is_bounded(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ids, "MAX_IDS", 10)
+    monkeypatch.setattr(response_ids, "MAX_IDS", 10)
     for number in range(100):
         stage.call((OPENAI, TRACELOOP)[number % 2], **usage(number + 1, id=f"r{number}"))
         end(stage.begin(LOGFIRE, attributes={**CHAT, "gen_ai.request.model": f"m{number}"}))
@@ -241,7 +241,7 @@ def test_a_call_that_says_late_what_it_is_and_never_ends_is_told_by_its_name(
     stage: Stage, clock: FakeClock
 ) -> None:
     stage.begin("openlit.instrumentation.openai", attributes={})
-    clock.advance(calls.NEVER_ENDS + 10)
+    clock.advance(span_calls.NEVER_ENDS + 10)
     stage.begin(name="GET", attributes={})
     assert stage.counts == {"operations_ok": 1, "operations_ok_without_usage": 1}
 
@@ -250,7 +250,7 @@ def test_a_call_that_says_late_what_it_is_and_never_ends_is_told_by_its_name(
 def test_an_agent_that_works_for_days_still_repeats_its_calls(
     stage: Stage, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tree, "MAX_ENDED", 50)
+    monkeypatch.setattr(span_tree, "MAX_ENDED", 50)
     agent = stage.begin("pydantic-ai", "invoke_agent a", attributes=AGENT)
     for number in range(200):
         clock.advance(600)

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from otel_budget import ResourceLimits, ResourceMonitor
 from otel_budget.core.usage import Number, ResourceUsage
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.enforcement.lease import LISTEN
 from otel_budget.policy.outdated import redecide
 from otel_budget.policy.status import bounds_of
 from otel_budget.policy.verdicts import judge_session
+from otel_budget.sdk.sidecar_client.lease import LISTEN
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 

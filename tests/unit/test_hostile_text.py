@@ -12,11 +12,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from otel_budget.cli.main.main import main
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from otel_budget import ResourceMonitor, semconv
+from otel_budget.cli.main import main
 from otel_budget.core import sse, verdict_json
 from otel_budget.core.observation import Problem
 from otel_budget.core.override import OrderKind, order_from

@@ -9,7 +9,7 @@ import pytest
 
 from otel_budget.core import sse, verdict_json
 from otel_budget.core.verdict import LimitStatus
-from otel_budget.enforcement.link import SILENCE
+from otel_budget.sdk.sidecar_client.stream import SILENCE
 from otel_budget.sidecar.api.broadcaster import Hub, Subscription
 from tests.sidecar_fixtures import LEASE, START, SteadyClock, events, verdict
 

@@ -13,9 +13,9 @@ from otel_budget import (
     RecordingSampler,
     instrument,
 )
-from otel_budget.instrumentation.genai.accounting import ACCOUNTING
-from otel_budget.instrumentation.genai.notices import Notices
-from otel_budget.instrumentation.genai.reading import UNSAID
+from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.notices import Notices
+from otel_budget.genai.span_reader import UNSAID
 from tests.monitors import Make
 from tests.spans import CHAT, OPENAI, Call, calls_of, end, usage
 

@@ -18,10 +18,10 @@ import pytest
 
 import otel_budget
 from otel_budget import Prices, ResourceLimits, ResourceMonitor
-from otel_budget.agent import price_list
-from otel_budget.agent.phases import Phase
 from otel_budget.core.usage import ResourceUsage
-from otel_budget.instrumentation.tally import Tally
+from otel_budget.sdk.phases import Phase
+from otel_budget.sdk.pricing import bundled
+from otel_budget.sdk.run_counters import Tally
 from tests.monitors import Make
 
 PRICED: dict[str, Any] = {
@@ -153,7 +153,7 @@ def test_what_records_in_the_middle_of_a_record_is_counted_and_so_is_the_record(
     kind: str, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At each instruction of it: whole, in the totals and in their breakdown."""
-    monkeypatch.setattr("otel_budget.instrumentation.labels.MAX_VALUES", 5)
+    monkeypatch.setattr("otel_budget.sdk.metrics.label_cap.MAX_VALUES", 5)
     monitor = prepared(make, kind)
     before, each = agreed(monitor), monitor._record.cost_usd
     came, at, made = True, 0, 0
@@ -178,7 +178,7 @@ def test_a_record_that_an_exception_ends_is_counted_whole_or_not_at_all(
     kind: str, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At each instruction of it; the next one is counted as ever."""
-    monkeypatch.setattr("otel_budget.instrumentation.labels.MAX_VALUES", 5)
+    monkeypatch.setattr("otel_budget.sdk.metrics.label_cap.MAX_VALUES", 5)
     monitor = prepared(make, kind)
 
     def interrupt() -> None:
@@ -240,13 +240,13 @@ def test_a_call_in_the_middle_of_looking_up_the_first_price_has_its_price(make: 
     """The list is loaded then, and not whole yet."""
     prices = Prices()
     monitor = make(**UNLIMITED, prices=prices)
-    name = "otel_budget.agent.price_list"
-    loaded, package = sys.modules.pop(name), sys.modules["otel_budget.agent"]
-    delattr(package, "price_list")
+    name = "otel_budget.sdk.pricing.bundled"
+    loaded, package = sys.modules.pop(name), sys.modules["otel_budget.sdk.pricing"]
+    delattr(package, "bundled")
     done: list[str] = []
 
     def come(frame: FrameType, event: str, _arg: object) -> Any:
-        if frame.f_code.co_filename == price_list.__file__ and not done:
+        if frame.f_code.co_filename == bundled.__file__ and not done:
             done.append(event)
             monitor.record_operation(**PRICED, api_call=True)
         return None
@@ -257,7 +257,7 @@ def test_a_call_in_the_middle_of_looking_up_the_first_price_has_its_price(make: 
     finally:
         sys.settrace(None)
         sys.modules[name] = loaded
-        package.price_list = loaded  # type: ignore[attr-defined]
+        package.bundled = loaded  # type: ignore[attr-defined]
     used = agreed(monitor)
     assert done
     assert (used.api_calls, used.unpriced_calls) == (2, 0)

@@ -10,11 +10,12 @@ import pytest
 
 from otel_budget import ResourceMonitor, semconv
 from otel_budget.core.limits import ResourceLimits
-from otel_budget.instrumentation import labels, tally
-from otel_budget.instrumentation.clock import SYSTEM_CLOCK
-from otel_budget.instrumentation.process_metrics import ProcessUsage
-from otel_budget.instrumentation.record import SessionRecord
-from otel_budget.instrumentation.tally import FOLDED, Amounts
+from otel_budget.sdk import run_counters
+from otel_budget.sdk.clock import SYSTEM_CLOCK
+from otel_budget.sdk.metrics import label_cap
+from otel_budget.sdk.metrics.process_totals import ProcessUsage
+from otel_budget.sdk.run_counters import FOLDED, Amounts
+from otel_budget.sdk.run_record import SessionRecord
 from tests.monitors import Make
 
 
@@ -37,7 +38,7 @@ def test_pairs_of_phase_and_model_have_a_bound_in_a_run_and_their_sums_are_right
     with caplog.at_level(logging.WARNING, "otel_budget"):
         used_by_pairs(monitor, 110, 110)
     cells = monitor._record.cells
-    assert len(cells) <= labels.MAX_PAIRS + labels.MAX_VALUES + 2
+    assert len(cells) <= label_cap.MAX_PAIRS + label_cap.MAX_VALUES + 2
     counts, used = monitor._record.counted(), monitor.get_usage_report()
     assert counts.api_calls == used.api_calls == 110 * 110
     assert (counts.tokens, counts.cost_usd) == (3 * 110 * 110, Decimal(110 * 110))
@@ -54,8 +55,8 @@ def test_pairs_have_a_bound_in_all_runs_of_a_process_and_room_comes_back(
 ) -> None:
     """Once the runs that had them are not shown any more."""
     gc.collect()
-    before = tally._PAIRS.number
-    monkeypatch.setattr(tally, "MAX_PAIRS_IN_ALL", before + 30)
+    before = run_counters._PAIRS.number
+    monkeypatch.setattr(run_counters, "MAX_PAIRS_IN_ALL", before + 30)
     records = [
         SessionRecord(f"many-{n}", ResourceLimits(), SYSTEM_CLOCK, labels={}) for n in range(10)
     ]
@@ -63,19 +64,19 @@ def test_pairs_have_a_bound_in_all_runs_of_a_process_and_room_comes_back(
         for model in range(10):
             with record.lock:
                 record.add(record.cell("p", f"m{model}"), Amounts(1, api_call=True))
-    assert tally._PAIRS.number <= before + 30 + len(records)
+    assert run_counters._PAIRS.number <= before + 30 + len(records)
     assert all(record.counted().api_calls == 10 for record in records)
     del record
     records.clear()
     gc.collect()
-    assert tally._PAIRS.number == before
+    assert run_counters._PAIRS.number == before
 
 
 def test_owners_and_models_have_a_bound_in_the_sums_of_a_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Teams times projects times models; nothing is lost from the sums."""
-    monkeypatch.setattr("otel_budget.instrumentation.process_metrics.MAX_OWNERS", 20)
+    monkeypatch.setattr("otel_budget.sdk.metrics.process_totals.MAX_OWNERS", 20)
     process = ProcessUsage()
     for team in range(10):
         for project in range(10):

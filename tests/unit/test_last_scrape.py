@@ -10,10 +10,10 @@ import pytest
 
 from otel_budget import ResourceLimits
 from otel_budget.errors import InvalidValueError
-from otel_budget.instrumentation.at_exit import ExitOrder
-from otel_budget.instrumentation.exposition import SCRAPER, SessionCollector
-from otel_budget.instrumentation.last_scrape import ENV_SCRAPE_WAIT, LastScrape
-from otel_budget.instrumentation.record import SessionRecord
+from otel_budget.sdk.lifecycle.at_exit import ExitOrder
+from otel_budget.sdk.metrics.collector import SCRAPER, SessionCollector
+from otel_budget.sdk.metrics.last_scrape import ENV_SCRAPE_WAIT, LastScrape
+from otel_budget.sdk.run_record import SessionRecord
 from otel_budget.testing import FakeClock
 
 

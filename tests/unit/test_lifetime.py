@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from otel_budget import ResourceMonitor
-from otel_budget.instrumentation.at_exit import AT_EXIT, LEFT_BEHIND, ExitOrder, LeftBehind
-from otel_budget.instrumentation.checkpoint import CheckpointFolder
-from otel_budget.instrumentation.exposition import SESSIONS
+from otel_budget.sdk.checkpoints.store import CheckpointFolder
+from otel_budget.sdk.lifecycle.at_exit import AT_EXIT, LEFT_BEHIND, ExitOrder, LeftBehind
+from otel_budget.sdk.metrics.collector import SESSIONS
 from otel_budget.testing import FakeClock
 
 

@@ -10,13 +10,11 @@ from typing import cast
 import pytest
 
 from otel_budget import Prices, ResourceMonitor
-from otel_budget.agent.unpriced import UnpricedNotices
 from otel_budget.core.observation import Problem, Reading
 from otel_budget.core.verdict import Action, Reason
-from otel_budget.instrumentation.genai.call import Call
-from otel_budget.instrumentation.genai.notices import MAX_SAID
-from otel_budget.instrumentation.genai.notices import Notices as CallNotices
-from otel_budget.instrumentation.tally import Amounts
+from otel_budget.genai.call import Call
+from otel_budget.genai.notices import MAX_SAID
+from otel_budget.genai.notices import Notices as CallNotices
 from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.logs.line_budget import (
     ABOUT,
@@ -28,6 +26,8 @@ from otel_budget.logs.line_budget import (
     LineFilter,
 )
 from otel_budget.logs.once import MOST_LINES, Lines, Notices
+from otel_budget.sdk.pricing.unpriced import UnpricedNotices
+from otel_budget.sdk.run_counters import Amounts
 from otel_budget.sidecar.event_log import Journal
 from otel_budget.sidecar.metrics import Telemetry
 from otel_budget.sidecar.refusals import QUIET, Refusals

@@ -11,8 +11,8 @@ import pytest
 
 from otel_budget import Verdict
 from otel_budget.core import sse
-from otel_budget.enforcement.address import ENV_TOKEN_FILE
-from otel_budget.enforcement.client import VerdictClient
+from otel_budget.sdk.sidecar_client.address import ENV_TOKEN_FILE
+from otel_budget.sdk.sidecar_client.client import VerdictClient
 from otel_budget.testing import stop_verdict
 from tests.scripted_sidecar import Request, scripted
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_budget import Prices
-from otel_budget.instrumentation.tally import Amounts
+from otel_budget.sdk.run_counters import Amounts
 
 PAGE = (Path(__file__).parents[2] / "docs" / "money.md").read_text(encoding="utf-8")
 

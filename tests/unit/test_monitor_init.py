@@ -11,7 +11,7 @@ import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor
 from otel_budget.errors import InvalidValueError
-from otel_budget.instrumentation.at_exit import AT_EXIT
+from otel_budget.sdk.lifecycle.at_exit import AT_EXIT
 from tests.monitors import Make
 
 TEN_LINES = """

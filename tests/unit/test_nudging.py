@@ -16,16 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import ResourceLimits, semconv
-from otel_budget.agent.marks import SidecarMarks
 from otel_budget.core.observation import Problem, Reading
 from otel_budget.core.usage import Number, ResourceUsage
 from otel_budget.core.verdict import Reason
-from otel_budget.enforcement.address import SidecarAddress
-from otel_budget.enforcement.nudge import MOST_AT_ONCE, Nudger, look
-from otel_budget.enforcement.polling import MOST_NAMED
-from otel_budget.instrumentation.record import SessionRecord
-from otel_budget.instrumentation.tally import Amounts
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.sdk.run_counters import Amounts
+from otel_budget.sdk.run_record import SessionRecord
+from otel_budget.sdk.sidecar_client.address import SidecarAddress
+from otel_budget.sdk.sidecar_client.nudge import MOST_AT_ONCE, Nudger, look
+from otel_budget.sdk.sidecar_client.polling import MOST_NAMED
+from otel_budget.sdk.watermarks import SidecarMarks
 from otel_budget.sidecar.api.nudge_route import Nudged
 from otel_budget.testing import FakeClock
 from tests.http_server import serving

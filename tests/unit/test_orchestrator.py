@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from otel_budget import BudgetExceeded, Orchestrator, ResourceLimits, ResourceMonitor
-from otel_budget.agent.orchestrator import PhaseFailedError, PhaseResult
 from otel_budget.core.verdict import Reason
 from otel_budget.errors import (
     CheckpointError,
@@ -18,6 +17,7 @@ from otel_budget.errors import (
     InvalidValueError,
     NoCheckpointError,
 )
+from otel_budget.sdk.orchestrator import PhaseFailedError, PhaseResult
 from otel_budget.testing import FakeClock
 
 Work = Callable[[ResourceMonitor], Any]

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from otel_budget.agent.other_runs import OtherRuns
 from otel_budget.core import verdict_json
+from otel_budget.sdk.other_runs import OtherRuns
 from tests.sidecar_fixtures import START, verdict
 
 OWN = START + 5

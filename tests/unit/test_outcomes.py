@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 
 from otel_budget import BudgetExceeded, ResourceMonitor
-from otel_budget.instrumentation import tracing
+from otel_budget.sdk import tracing
 from otel_budget.testing import stop_verdict
 from tests.monitors import Make
 

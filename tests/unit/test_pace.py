@@ -2,7 +2,7 @@
 
 import pytest
 
-from otel_budget.enforcement.pace import (
+from otel_budget.sdk.sidecar_client.backoff import (
     FIRST,
     MOST,
     MOST_ASKED,

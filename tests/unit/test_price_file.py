@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from otel_budget import Prices, ResourceLimits, ResourceMonitor
-from otel_budget.agent.prices import ENV_PRICES
 from otel_budget.errors import ConfigFileError, InvalidValueError
-from otel_budget.instrumentation.tally import Amounts
+from otel_budget.sdk.pricing.prices import ENV_PRICES
+from otel_budget.sdk.run_counters import Amounts
 from tests.monitors import Make
 
 CALL = Amounts(1_100_000, 1_000_000, 100_000, 400_000, 100_000, 0, api_call=True)

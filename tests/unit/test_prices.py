@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from otel_budget import Prices
-from otel_budget.agent import price_list, prices
-from otel_budget.instrumentation.tally import Amounts
+from otel_budget.sdk.pricing import bundled, prices
+from otel_budget.sdk.run_counters import Amounts
 from tests.monitors import Make
 
 #: 1,000 in, 500 of them cached and 100 written to the cache; 100 out.
@@ -144,13 +144,13 @@ def test_only_a_call_pays_for_the_request() -> None:
 def test_a_name_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown one, too."""
     asked: list[str] = []
-    look_up = price_list.look_up
+    look_up = bundled.look_up
 
     def counted(model: str, *others: Any) -> Any:
         asked.append(model)
         return look_up(model, *others)
 
-    monkeypatch.setattr(price_list, "look_up", counted)
+    monkeypatch.setattr(bundled, "look_up", counted)
     found = fresh()
     for _ in range(3):
         found.cost_of("gpt-4o", "openai", CALL)
@@ -170,8 +170,8 @@ def test_without_the_price_list_calls_are_unpriced_and_it_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With what to install."""
-    monkeypatch.setitem(sys.modules, "otel_budget.agent.price_list", None)
-    monkeypatch.delattr("otel_budget.agent.price_list", raising=False)
+    monkeypatch.setitem(sys.modules, "otel_budget.sdk.pricing.bundled", None)
+    monkeypatch.delattr("otel_budget.sdk.pricing.bundled", raising=False)
     found = fresh()
     with caplog.at_level(logging.WARNING, "otel_budget"):
         assert found.cost_of("gpt-4o", "openai", CALL) is None
@@ -188,7 +188,7 @@ def test_a_price_list_that_fails_costs_a_price_and_not_the_run(
     def broken(*_: object) -> None:
         raise AttributeError("no such name")
 
-    monkeypatch.setattr(price_list, "look_up", broken)
+    monkeypatch.setattr(bundled, "look_up", broken)
     assert fresh().cost_of("gpt-4o", "openai", CALL) is None
     assert "no such name" in caplog.text
 

@@ -10,9 +10,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_budget import ResourceMonitor, semconv
-from otel_budget.instrumentation.labels import MAX_VALUES
-from otel_budget.instrumentation.process_metrics import ProcessUsage
-from otel_budget.instrumentation.tally import FOLDED
+from otel_budget.sdk.metrics.label_cap import MAX_VALUES
+from otel_budget.sdk.metrics.process_totals import ProcessUsage
+from otel_budget.sdk.run_counters import FOLDED
 from tests.monitors import Make
 
 

@@ -16,11 +16,11 @@ from otel_budget.core.observation import SessionReading
 from otel_budget.core.samples import Sample
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, Reason, Verdict
-from otel_budget.instrumentation.exposition import SessionCollector
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.status import bounds_of
 from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.sdk.metrics.collector import SessionCollector
 from otel_budget.sidecar.storage.codec import from_json, to_json
 from otel_budget.sources.session_assembly import assemble
 from otel_budget.testing import FakeClock

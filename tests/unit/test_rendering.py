@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from otel_budget.instrumentation.exposition import SCRAPER, SessionCollector
-from otel_budget.instrumentation.own_names import OwnNames, listens_on_loopback
-from otel_budget.instrumentation.rendering import Rendering
+from otel_budget.sdk.metrics.collector import SCRAPER, SessionCollector
+from otel_budget.sdk.metrics.own_names import OwnNames, listens_on_loopback
+from otel_budget.sdk.metrics.rendering import Rendering
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 

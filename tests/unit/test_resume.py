@@ -11,13 +11,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
-from otel_budget.agent.resuming import Predecessor
 from otel_budget.core.usage import ResourceUsage
 from otel_budget.core.verdict import Action, LimitStatus, Reason, ResourceState, Verdict
 from otel_budget.errors import InvalidValueError
-from otel_budget.instrumentation.clock import Clock, process_mark
-from otel_budget.instrumentation.exposition import SESSIONS, SessionCollector
-from otel_budget.instrumentation.record import SessionRecord
+from otel_budget.sdk.checkpoints.resuming import Predecessor
+from otel_budget.sdk.clock import Clock, process_mark
+from otel_budget.sdk.metrics.collector import SESSIONS, SessionCollector
+from otel_budget.sdk.run_record import SessionRecord
 from otel_budget.testing import FakeClock
 from tests.monitors import Make
 from tests.sidecar_fixtures import verdict as published

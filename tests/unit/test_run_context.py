@@ -17,10 +17,11 @@ import pytest
 from opentelemetry import context as otel_context
 
 from otel_budget import InvalidValueError, ResourceMonitor, unattributed_usage
-from otel_budget.instrumentation.asgi import BudgetMiddleware
-from otel_budget.instrumentation.genai import attribution, resumed
-from otel_budget.instrumentation.genai.accounting import ACCOUNTING
-from otel_budget.instrumentation.genai.notices import Notices
+from otel_budget.adapters.asgi import BudgetMiddleware
+from otel_budget.genai import attribution
+from otel_budget.genai import generators as resumed
+from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.notices import Notices
 from tests.monitors import Make
 from tests.spans import Call, calls_of
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_budget.instrumentation.genai.running_total import RunningTotal
-from otel_budget.instrumentation.pydantic_ai_streams import watch
+from otel_budget.adapters.pydantic_ai_streams import watch
+from otel_budget.genai.running_total import RunningTotal
 
 COUNTS = st.integers(0, 1000)
 

@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 
 from otel_budget import ResourceLimits
-from otel_budget.instrumentation.genai.accounting import ACCOUNTING
-from otel_budget.instrumentation.genai.notices import Notices
+from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.notices import Notices
 from tests.monitors import Make
 
 

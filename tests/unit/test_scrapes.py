@@ -10,11 +10,11 @@ import time
 import pytest
 
 from otel_budget import ResourceLimits, semconv
-from otel_budget.instrumentation import exposition
-from otel_budget.instrumentation.exposition import LINGER, MAX_SCRAPED, MAX_UNSCRAPED
-from otel_budget.instrumentation.exposition import SessionCollector as Collector
-from otel_budget.instrumentation.record import SessionRecord
-from otel_budget.instrumentation.tally import Amounts
+from otel_budget.sdk.metrics import collector as exposition
+from otel_budget.sdk.metrics.collector import LINGER, MAX_SCRAPED, MAX_UNSCRAPED
+from otel_budget.sdk.metrics.collector import SessionCollector as Collector
+from otel_budget.sdk.run_counters import Amounts
+from otel_budget.sdk.run_record import SessionRecord
 from otel_budget.testing import FakeClock
 
 

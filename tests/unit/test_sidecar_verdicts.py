@@ -9,7 +9,7 @@ import pytest
 
 from otel_budget import LimitStatus, ResourceMonitor, Verdict
 from otel_budget.core.verdict import Action, Reason
-from otel_budget.enforcement.lease import LISTEN, LISTEN_AFTER_SLEEP
+from otel_budget.sdk.sidecar_client.lease import LISTEN, LISTEN_AFTER_SLEEP
 from otel_budget.testing import FakeClock, stop_verdict
 from tests.monitors import Make
 

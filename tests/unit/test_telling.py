@@ -9,7 +9,7 @@ from queue import Queue
 import pytest
 
 from otel_budget import Verdict
-from otel_budget.agent.telling import MOST, SOON, Telling
+from otel_budget.sdk.verdict_callback import MOST, SOON, Telling
 from otel_budget.testing import stop_verdict
 from tests.monitors import Make
 from tests.unit.test_sidecar_verdicts import hear

@@ -9,9 +9,9 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_budget import BudgetExceeded
-from otel_budget.instrumentation.genai import told as seam
-from otel_budget.instrumentation.genai.accounting import ACCOUNTING
-from otel_budget.instrumentation.genai.told import ToldCall
+from otel_budget.genai import reported_call as seam
+from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.reported_call import ToldCall
 from tests.monitors import Make
 from tests.spans import AGENT, CHAT, OPENAI, end, usage
 from tests.stand_ins import counts

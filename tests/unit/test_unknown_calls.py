@@ -14,11 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from otel_budget import BudgetExceeded, LimitStatus, ResourceLimits, ResourceMonitor, Verdict
 from otel_budget.core.observation import Reading
 from otel_budget.core.samples import Sample
-from otel_budget.instrumentation.exposition import SESSIONS
-from otel_budget.instrumentation.tally import Amounts
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.run_counters import Amounts
 from otel_budget.sources.session_assembly import assemble
 from otel_budget.testing import FakeClock
 from tests.monitors import Make

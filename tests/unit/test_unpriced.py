@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from otel_budget import Prices
-from otel_budget.agent import recorder
-from otel_budget.agent.unpriced import UnpricedNotices
+from otel_budget.sdk import recorder
+from otel_budget.sdk.pricing.unpriced import UnpricedNotices
 from tests.monitors import Make
 
 USED: dict[str, Any] = {"api_call": True, "input_tokens": 1000, "output_tokens": 100}
@@ -100,8 +100,8 @@ def test_without_the_price_list_one_line_says_how_to_install_it(
     make: Make, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the models are."""
-    monkeypatch.setitem(sys.modules, "otel_budget.agent.price_list", None)
-    monkeypatch.delattr("otel_budget.agent.price_list", raising=False)
+    monkeypatch.setitem(sys.modules, "otel_budget.sdk.pricing.bundled", None)
+    monkeypatch.delattr("otel_budget.sdk.pricing.bundled", raising=False)
     monitor = make(max_cost_usd=5, prices=Prices())
     monitor.record_operation(**KNOWN)
     monitor.record_operation(**{**KNOWN, "model": "gpt-4.1"})

@@ -6,14 +6,14 @@ import textwrap
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.cli.main.page_report import NOTHING, SHOWN, money
+from otel_budget.cli.page_report import NOTHING, SHOWN, money
 from otel_budget.logs.once import one_line, some
 from otel_budget.presets import model as roles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otel_budget.cli.main.page_report import Report
+    from otel_budget.cli.page_report import Report
     from otel_budget.presets.counting import ForeignSession, Ignored
 
 _WIDTH: Final = 80

@@ -85,7 +85,7 @@ def langchain(base: str, *, stream: bool) -> None:
     """LangChain's package for OpenAI's API."""
     from langchain_openai import ChatOpenAI
 
-    from otel_budget.instrumentation.langchain import BudgetCallbackHandler
+    from otel_budget.adapters.langchain import BudgetCallbackHandler
 
     model = ChatOpenAI(model=MODEL, base_url=base, api_key="x", stream_usage=True)
     handlers = {"callbacks": [BudgetCallbackHandler()]}
@@ -99,7 +99,7 @@ def litellm(base: str, *, stream: bool) -> None:
     """LiteLLM, through its provider for OpenRouter; that one for OpenAI keeps the service tier."""
     from litellm import completion
 
-    from otel_budget.instrumentation.litellm import budgeted
+    from otel_budget.adapters.litellm import budgeted
 
     more: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
     of_openai = "service_tier" in CASES[base.rpartition("/")[2]]
@@ -121,7 +121,7 @@ def pydantic_ai(base: str, *, stream: bool) -> None:
     from pydantic_ai.providers.openai import OpenAIProvider
     from pydantic_ai.providers.openrouter import OpenRouterProvider
 
-    from otel_budget.instrumentation.pydantic_ai import budgeted
+    from otel_budget.adapters.pydantic_ai import budgeted
 
     async def ask() -> None:
         async with openai.AsyncOpenAI(base_url=base, api_key="x") as client:

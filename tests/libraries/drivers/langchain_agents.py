@@ -224,7 +224,7 @@ def has_what_it_had(done: Any) -> None:
 
 @FAMILY.stops
 def agent_that_ends_gracefully(models: Models) -> None:
-    from otel_budget.instrumentation.langchain import stop_gracefully
+    from otel_budget.adapters.langchain import stop_gracefully
 
     agent = create_agent(models.openai(), [get_weather], middleware=[stop_gracefully()])
     has_what_it_had(agent.invoke(ASK))
@@ -232,7 +232,7 @@ def agent_that_ends_gracefully(models: Models) -> None:
 
 @FAMILY.stops
 async def agent_that_ends_gracefully_async(models: Models) -> None:
-    from otel_budget.instrumentation.langchain import stop_gracefully
+    from otel_budget.adapters.langchain import stop_gracefully
 
     agent = create_agent(models.openai(), [get_weather], middleware=[stop_gracefully()])
     has_what_it_had(await agent.ainvoke(ASK))

@@ -135,7 +135,7 @@ def litellm() -> None:
 
 def adapter_langchain() -> None:
     """The adapter for LangChain, for the whole process."""
-    from otel_budget.instrumentation.langchain import install
+    from otel_budget.adapters.langchain import install
 
     install()
 
@@ -144,7 +144,7 @@ def adapter_litellm() -> None:
     """The adapter for LiteLLM, for the whole process."""
     import litellm as library
 
-    from otel_budget.instrumentation.litellm import install
+    from otel_budget.adapters.litellm import install
 
     library.suppress_debug_info = True
     install()
@@ -152,13 +152,13 @@ def adapter_litellm() -> None:
 
 def adapter_pydantic_ai() -> None:
     """The adapter for Pydantic AI, around every model of the scenarios."""
-    from otel_budget.instrumentation.pydantic_ai import budgeted
+    from otel_budget.adapters.pydantic_ai import budgeted
 
     scenario.WRAPPERS.append(budgeted)
 
 
 def adapter_openai_agents() -> None:
     """The adapter for OpenAI's Agents SDK, around every model of the scenarios."""
-    from otel_budget.instrumentation.openai_agents import BudgetModel
+    from otel_budget.adapters.openai_agents import BudgetModel
 
     scenario.WRAPPERS.append(BudgetModel)

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, StateGraph
 
 from otel_budget import ResourceMonitor, unattributed_usage
-from otel_budget.instrumentation.langchain import install
+from otel_budget.adapters.langchain import install
 
 NODES = ("first", "left", "right", "last")
 ENDED = object()

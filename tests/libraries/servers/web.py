@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from otel_budget import ResourceMonitor
-from otel_budget.instrumentation.asgi import BudgetMiddleware
+from otel_budget.adapters.asgi import BudgetMiddleware
 from tests.libraries.servers.calls import call, counted, run
 
 CALLS = 4

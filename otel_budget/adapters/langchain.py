@@ -1,0 +1,228 @@
+"""LangChain and LangGraph: count their model calls, and ask before each.
+
+    handler = BudgetCallbackHandler()              # for the run of the context, or monitor=...
+    agent.invoke(inputs, {"callbacks": [handler]})
+
+or once for the whole process: ``install()``. An exception before a call reaches the application. An
+agent made with ``create_agent(..., middleware=[stop_gracefully()])`` ends with what it has instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections import OrderedDict
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
+from langchain_core.tracers.context import register_configure_hook
+
+from otel_budget.adapters import langchain_cache, langchain_streams
+from otel_budget.adapters.langchain_results import message_of, named, said_by
+from otel_budget.adapters.langchain_streams import Chunks
+from otel_budget.core.exceeded import BudgetExceeded
+from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.reported_call import HasTarget, ToldCall, target_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from langchain.agents.middleware import AgentMiddleware
+    from langchain_core.outputs import LLMResult
+
+    from otel_budget.genai.call import Target
+
+SCOPE: Final = "otel_budget.langchain"
+ACCOUNTING.adapters.add("LangChain")
+#: Calls that are open at once, at most; past that the oldest is counted as one of unknown use.
+_MAX_OPEN: Final = 10_000
+#: How what LangChain logs of a refusal begins.
+_REFUSED: Final = f"{BudgetExceeded.__name__}("
+
+
+class _NoRefusals(logging.Filter):
+    """Keeps out of the log that a callback failed, where it refused a call as it should.
+
+    LangChain logs whatever a callback raises, before it lets it through to the application.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return False for a refusal."""
+        about = record.args
+        return not (
+            isinstance(about, tuple) and bool(about) and str(about[-1]).startswith(_REFUSED)
+        )
+
+
+logging.getLogger("langchain_core.callbacks.manager").addFilter(_NoRefusals())
+
+
+class BudgetCallbackHandler(BaseCallbackHandler):
+    """Counts chat models and LLMs. Embeddings have no callbacks in LangChain."""
+
+    #: BudgetExceeded reaches the application, in coroutines too.
+    raise_error = True
+    run_inline = True
+
+    def __init__(self, monitor: HasTarget | None = None) -> None:
+        """Count for one run, or for the run of the context in which a call begins."""
+        _go_first()
+        langchain_cache.watch()
+        self._monitor = monitor
+        self._open: OrderedDict[UUID, ToldCall] = OrderedDict()
+        self._inside: OrderedDict[UUID, Target] = OrderedDict()
+        """Run of LangChain's that goes on to the account of the run it was begun in."""
+        self._chunks: dict[UUID, Chunks] = {}
+
+    def on_chain_start(
+        self, *_: Any, run_id: UUID, parent_run_id: UUID | None = None, **__: Any
+    ) -> None:
+        """Take note of whose it is: what a graph does in threads of its own has another context."""
+        target = None if self._monitor is not None else self._around(parent_run_id)
+        if target is not None:
+            self._inside[run_id] = target
+            while len(self._inside) > _MAX_OPEN:
+                self._inside.popitem(last=False)
+
+    on_tool_start = on_chain_start
+
+    def on_chain_end(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        """Forget it."""
+        self._inside.pop(run_id, None)
+
+    on_chain_error = on_tool_end = on_tool_error = on_chain_end
+
+    def _around(self, parent_run_id: UUID | None) -> Target | None:
+        """Return the account of the run of this context, else of what this is a part of."""
+        here = target_of(None)
+        return self._inside.get(parent_run_id) if here is None and parent_run_id else here
+
+    def on_chat_model_start(
+        self,
+        *_: Any,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        batch_size: int = 1,
+        **about: Any,
+    ) -> None:
+        """Ask, and begin a call."""
+        langchain_streams.watch()
+        target = None if self._monitor is not None else self._around(parent_run_id)
+        call = ToldCall(SCOPE, self._monitor, target=target, **_said_before(about))
+        if batch_size == 1:  # of several that begin together none is inside another one
+            call.enclose()
+        self._open[run_id] = call
+        while len(self._open) > _MAX_OPEN:
+            oldest, left = self._open.popitem(last=False)
+            self._chunks.pop(oldest, None)
+            left.close()
+
+    on_llm_start = on_chat_model_start
+
+    def on_llm_new_token(
+        self, text: Any = None, *_: Any, run_id: UUID, chunk: Any = None, **__: Any
+    ) -> None:
+        """Take note that a stream goes out to the application, whose next calls are others."""
+        call = self._open.get(run_id)
+        if call is None:
+            return
+        call.release(everywhere=True)
+        if chunk is not None:
+            chunks = self._chunks.get(run_id) or self._chunks.setdefault(run_id, Chunks())
+            chunks.see(text, chunk)
+
+    on_stream_event = on_llm_new_token  # what streams of LangChain's newer protocol have instead
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+        """Count a call that was answered; one that LangChain's own cache answered was none."""
+        call, chunks = self._open.pop(run_id, None), self._chunks.pop(run_id, None)
+        if call is None:
+            return
+        if langchain_cache.answered(message_of(response)):
+            call.cancel()
+        else:
+            call.close(**said_by(response, chunks))
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+        """Count a call that failed. One that was left, or cancelled, is of unknown use."""
+        call = self._open.pop(run_id, None)
+        self._chunks.pop(run_id, None)
+        if call is not None:
+            call.close(failed=isinstance(error, Exception))
+
+
+def install(monitor: HasTarget | None = None) -> BudgetCallbackHandler:
+    """Have every model call of this process counted, without handing a handler around.
+
+    A handler that is handed around all the same counts instead of this one.
+    """
+    handler = BudgetCallbackHandler(monitor)
+    # The hook asks the variable in whatever context a call is made: its default is the handler.
+    variable: ContextVar[BudgetCallbackHandler | None] = ContextVar(SCOPE, default=handler)
+    register_configure_hook(variable, inheritable=True, handle_class=BudgetCallbackHandler)
+    return handler
+
+
+@functools.cache
+def _go_first() -> None:
+    """Have our handlers asked before all others.
+
+    Spans that those begin are then parts of a call that has begun, and of a call that is refused
+    they begin none. LangChain itself keeps no order: it merges handlers as sets.
+    """
+    for manager in (CallbackManager, AsyncCallbackManager):
+        manager.configure = classmethod(_ordered(manager.configure.__func__))
+
+
+def _ordered(configure: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(configure)
+    def in_order(*args: Any, **kwargs: Any) -> Any:
+        manager = configure(*args, **kwargs)
+        for handlers in (manager.handlers, manager.inheritable_handlers):
+            handlers.sort(key=lambda one: not isinstance(one, BudgetCallbackHandler))
+        return manager
+
+    return in_order
+
+
+def stop_gracefully(monitor: HasTarget | None = None) -> AgentMiddleware[Any, Any]:
+    """Return a middleware for ``create_agent`` that ends the agent before a call it may not make.
+
+    Needs the package ``langchain``.
+    """
+    from langchain.agents.middleware import AgentMiddleware, hook_config
+
+    class EndWhenStopped(AgentMiddleware[Any, Any]):
+        @hook_config(can_jump_to=["end"])
+        def before_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002 - LangChain hands both over by name
+            return _end_if_stopped(monitor)
+
+        # By itself, though it does the same: where a library wraps the base class's coroutine, as
+        # Traceloop's does, LangChain takes that one for ours and never asks before_model.
+        @hook_config(can_jump_to=["end"])
+        async def abefore_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002 - as above
+            return _end_if_stopped(monitor)
+
+    return EndWhenStopped()
+
+
+def _end_if_stopped(monitor: HasTarget | None) -> dict[str, Any] | None:
+    target = target_of(monitor)
+    try:
+        if target is not None:
+            target.check()
+    except BudgetExceeded:
+        return {"jump_to": "end"}
+    return None
+
+
+def _said_before(about: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a call that begins, for ``told``."""
+    metadata, params = named(about.get("metadata")), named(about.get("invocation_params"))
+    return {
+        "model": metadata.get("ls_model_name") or params.get("model") or params.get("model_name"),
+        "provider": metadata.get("ls_provider"),
+        "service_tier": params.get("service_tier"),
+    }

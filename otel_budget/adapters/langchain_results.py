@@ -1,0 +1,112 @@
+"""What LangChain's results say of their calls. Loads nothing of LangChain."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from otel_budget.core.extras import WEB_SEARCHES
+from otel_budget.genai import billed
+from otel_budget.genai.costs import charged, in_headers
+from otel_budget.genai.values import as_count, as_money, field
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from otel_budget.adapters.langchain_streams import Chunks
+
+#: LangChain puts a service tier in front of the names of tokens.
+_TIERS = ("flex", "priority")
+_IN_FRONT = ("", *(f"{tier}_" for tier in _TIERS))
+
+
+def said_by(response: Any, chunks: Chunks | None = None) -> dict[str, Any]:
+    """Return what a result says of its call, for ``told``. chunks: what it was made of."""
+    message = message_of(response)
+    about = named(response.llm_output) | named(getattr(message, "response_metadata", None))
+    usage = named(getattr(message, "usage_metadata", None))
+    charge = None
+    if chunks is not None:
+        usage, charge = chunks.usage(usage), chunks.charge
+    of_input = named(usage.get("input_token_details"))
+    of_output = named(usage.get("output_token_details"))
+    older = named(about.get("token_usage"))
+    input_tokens, output_tokens = field(usage, "input_tokens"), field(usage, "output_tokens")
+    model = about.get("model_name") or about.get("model")
+    return {
+        "input": older.get("prompt_tokens") if input_tokens is None else input_tokens,
+        "output": older.get("completion_tokens") if output_tokens is None else output_tokens,
+        "cached": field(of_input, *(f"{tier}cache_read" for tier in _IN_FRONT)),
+        "cache_write": _cache_write(of_input),
+        "reasoning": field(of_output, *(f"{tier}reasoning" for tier in _IN_FRONT)),
+        "model": model,
+        "provider": about.get("model_provider"),
+        "response_id": _response_id(about.get("id"), getattr(message, "id", None)),
+        "charge": _charge(usage, about) if charge is None else charge,
+        "service_tier": _service_tier(about, of_input),
+        "extras": _extras(message, usage, about, model),
+    }
+
+
+def _charge(usage: dict[str, Any], about: dict[str, Any]) -> Decimal | None:
+    """Return what a call cost by the word of the model's maker, or of the gateway it went through.
+
+    ``total_cost`` is LangChain's place for it, 0 for a model that costs nothing.
+    """
+    said = (
+        as_money(usage.get("total_cost")),
+        *map(charged, (about.get("token_usage"), about.get("usage"), about)),
+        in_headers(about.get("headers")),
+    )
+    return next((cost for cost in said if cost is not None), None)
+
+
+def _service_tier(about: dict[str, Any], of_input: dict[str, Any]) -> object:
+    for tier in _TIERS:
+        if tier in of_input or f"{tier}_cache_read" in of_input:
+            return tier
+    return billed.tier_in_usage(about) or billed.tier_in_usage(about.get("usage"))
+
+
+def _extras(
+    message: Any, usage: dict[str, Any], about: dict[str, Any], model: object
+) -> Counter[str]:
+    raw = about.get("usage"), about.get("token_usage")
+    found = Counter[str]()
+    for each in (usage, *raw):
+        found |= billed.in_usage(each)
+    if not any(field(each, "server_tool_use") for each in raw):
+        more = named(getattr(message, "additional_kwargs", None))
+        for answer in (getattr(message, "content", None), more.get("tool_outputs")):
+            found |= billed.tools_in(answer)
+    searches = billed.searches_of_gemini(about.get("grounding_metadata"), model)
+    found[WEB_SEARCHES] = max(found[WEB_SEARCHES], searches)
+    return found
+
+
+def _cache_write(of_input: dict[str, Any]) -> object:
+    """Return what was written to a cache: Anthropic's is told by how long it is kept."""
+    by_age = [as_count(of_input.get(f"ephemeral_{age}_input_tokens")) or 0 for age in ("5m", "1h")]
+    # 0 beside them, so that nobody adds it up.
+    written = field(of_input, *(f"{tier}cache_creation" for tier in _IN_FRONT))
+    return written or sum(by_age) or None
+
+
+def _response_id(*candidates: object) -> str | None:
+    """Return the provider's own id; LangChain makes up ids of runs and messages, too."""
+    made_up = ("run-", "lc_", "lc-")
+    for one in candidates:
+        if isinstance(one, str) and one and not one.startswith(made_up):
+            return one
+    return None
+
+
+def message_of(response: Any) -> Any:
+    """Return the first message of a result; None for a result of texts."""
+    generations = [one for several in response.generations for one in several]
+    return getattr(generations[0], "message", None) if generations else None
+
+
+def named(value: object) -> dict[str, Any]:
+    """Return values by name; none if it is something else: integrations put in what they like."""
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,220 @@
+"""OpenAI's Agents SDK: count the calls of a model, and ask before each.
+
+    install()                                                           # all models of OpenAI's
+    await Runner.run(agent, "...", run_config=RunConfig(model_provider=BudgetModelProvider()))
+    Agent(name="...", model=BudgetModel(OpenAIResponsesModel(...)))     # or one model
+
+``StoppedByBudget`` ends the run before the request, and has what the agents have by then. The run's
+own hooks and guardrails stay as they are. The models are wrapped because hooks, which could ask
+before a call, too, are told nothing of calls that fail.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Final
+
+from agents.exceptions import AgentsException
+from agents.models.interface import Model, ModelProvider
+from agents.models.multi_provider import MultiProvider
+
+from otel_budget.core.exceeded import BudgetExceeded
+from otel_budget.genai import attribution, billed
+from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.costs import charged
+from otel_budget.genai.reported_call import HasTarget, ToldCall
+from otel_budget.genai.values import field
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agents.items import ModelResponse, TResponseStreamEvent
+
+SCOPE: Final = "otel_budget.openai_agents"
+ACCOUNTING.adapters.add("OpenAI Agents")
+_INSTALLED: Final = "otel_budget_installed"
+_FAILED: Final = "response.failed"
+_ENDED: Final = ("response.completed", "response.incomplete", _FAILED)
+
+
+def install(*models: type[Model]) -> None:
+    """Count every call of these models in this process, and ask before each: no ``run_config`` that
+    was left out goes uncounted.
+
+    models: classes, by default the SDK's own two. Called again it changes nothing. A BudgetModel
+    around one counts once.
+    """
+    if not models:
+        from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
+        from agents.models.openai_responses import OpenAIResponsesModel
+
+        models = (OpenAIResponsesModel, OpenAIChatCompletionsModel)
+    for model in models:
+        if not getattr(model.get_response, _INSTALLED, False):
+            _install(model)
+
+
+def _install(kind: type[Model]) -> None:
+    plain_response, plain_stream = kind.get_response, kind.stream_response
+
+    @functools.wraps(plain_response)
+    async def get_response(self: Model, *args: Any, **kwargs: Any) -> ModelResponse:
+        if attribution.scope_around() == SCOPE:  # its caller counts it
+            return await plain_response(self, *args, **kwargs)
+        plain = _Plain(self, plain_response, plain_stream)
+        return await BudgetModel(plain).get_response(*args, **kwargs)
+
+    @functools.wraps(plain_stream)
+    async def stream_response(
+        self: Model, *args: Any, **kwargs: Any
+    ) -> AsyncIterator[TResponseStreamEvent]:
+        plain: Any = _Plain(self, plain_response, plain_stream)
+        # Known only here, with the first event: streams are made outside of what counts them.
+        counted = attribution.scope_around() == SCOPE
+        stream = (plain if counted else BudgetModel(plain)).stream_response(*args, **kwargs)
+        try:
+            async for event in stream:
+                yield event
+        finally:
+            if hasattr(stream, "aclose"):
+                await stream.aclose()
+
+    setattr(get_response, _INSTALLED, True)
+    kind.get_response = get_response  # type: ignore[method-assign] # of all models there are
+    kind.stream_response = stream_response  # type: ignore[method-assign] # as above
+
+
+class _Plain:
+    """A model as it was before ``install``."""
+
+    def __init__(self, model: Model, get_response: Any, stream_response: Any) -> None:
+        self.model = getattr(model, "model", None)
+        self.get_response = functools.partial(get_response, model)
+        self.stream_response = functools.partial(stream_response, model)
+
+
+class StoppedByBudget(BudgetExceeded, AgentsException):
+    """Says that a run must stop. ``run_data``, by the SDK: what the agents have by then."""
+
+
+class BudgetModel(Model):
+    """A model whose every call is counted, and made only if it may be."""
+
+    def __init__(self, wrapped: Model, monitor: HasTarget | None = None) -> None:
+        """Wrap a model. monitor: of the run, by default that of the context of each call."""
+        self._wrapped, self._monitor = wrapped, monitor
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the model has besides."""
+        return getattr(self._wrapped, name)
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        """Ask, call, count."""
+        told = self._begin(*args, **kwargs)
+        try:
+            with told.around():
+                response = await self._wrapped.get_response(*args, **kwargs)
+        except BaseException as exc:  # one that was cancelled may be answered all the same
+            told.close(failed=isinstance(exc, Exception))
+            raise
+        told.close(
+            response_id=response.response_id,
+            **said_by(response.usage, getattr(response, "output", None)),
+        )
+        return response
+
+    async def stream_response(
+        self, *args: Any, **kwargs: Any
+    ) -> AsyncIterator[TResponseStreamEvent]:
+        """Ask, call, and count when the stream ends, however far it was read."""
+        told = self._begin(*args, **kwargs)
+        stream = aiter(self._wrapped.stream_response(*args, **kwargs))
+        try:
+            while True:
+                with told.around():
+                    event = await anext(stream, None)
+                if event is None:
+                    break
+                if event.type in _ENDED:
+                    said = said_by(event.response.usage, getattr(event.response, "output", None))
+                    said |= _id_of(event.response)
+                    said["service_tier"] = getattr(event.response, "service_tier", None)
+                    told.close(failed=event.type == _FAILED, **said)
+                yield event
+        except Exception:
+            told.close(failed=True)
+            raise
+        finally:
+            told.close()  # of one that was left half-way nobody knows what it used
+            if hasattr(stream, "aclose"):  # of a generator: its connection would stay open
+                await stream.aclose()
+
+    async def close(self) -> None:
+        """Close the model."""
+        await self._wrapped.close()
+
+    async def _cleanup_on_run_end(self, owner: object) -> None:
+        """Let the model release what it holds for a run."""
+        await self._wrapped._cleanup_on_run_end(owner)  # noqa: SLF001 - the SDK asks every model
+
+    def get_retry_advice(self, request: Any) -> Any:
+        """Return the model's own advice."""
+        return self._wrapped.get_retry_advice(request)
+
+    def _begin(self, *args: Any, **kwargs: Any) -> ToldCall:
+        asked_for = _asked_tier(kwargs.get("model_settings", args[2] if len(args) > 2 else None))  # noqa: PLR2004 - the place the interface gives it
+        try:
+            return ToldCall(SCOPE, self._monitor, model=self._name, service_tier=asked_for)
+        except BudgetExceeded as exc:
+            raise StoppedByBudget(exc.verdict) from None
+
+    @property
+    def _name(self) -> str | None:
+        name = getattr(self._wrapped, "model", None)
+        return None if name is None else str(name)
+
+
+class BudgetModelProvider(ModelProvider):
+    """A provider all of whose models are counted."""
+
+    def __init__(
+        self, wrapped: ModelProvider | None = None, monitor: HasTarget | None = None
+    ) -> None:
+        """Wrap a provider, by default the one that runs use. monitor: as for BudgetModel."""
+        self._wrapped = MultiProvider() if wrapped is None else wrapped
+        self._monitor = monitor
+
+    def get_model(self, model_name: str | None) -> Model:
+        """Return a counted model."""
+        return BudgetModel(self._wrapped.get_model(model_name), self._monitor)
+
+    async def aclose(self) -> None:
+        """Close the provider."""
+        await self._wrapped.aclose()
+
+
+def said_by(usage: Any, output: object) -> dict[str, Any]:
+    """Return what a usage and an answer's items say, for ``told``. None: there are none."""
+    of_input = getattr(usage, "input_tokens_details", None)
+    of_output = getattr(usage, "output_tokens_details", None)
+    return {
+        "input": getattr(usage, "input_tokens", None),
+        "output": getattr(usage, "output_tokens", None),
+        "cached": getattr(of_input, "cached_tokens", None),
+        "cache_write": getattr(of_input, "cache_write_tokens", None),
+        "reasoning": getattr(of_output, "reasoning_tokens", None),
+        "charge": charged(usage),
+        "extras": billed.in_usage(usage) | billed.tools_in(output),
+    }
+
+
+def _asked_tier(settings: object) -> object:
+    """Return the service tier that a model's settings ask for: the SDK drops what was served."""
+    more = field(settings, "extra_args"), field(settings, "extra_body")
+    return next((tier for each in more if (tier := field(each, "service_tier"))), None)
+
+
+def _id_of(response: Any) -> dict[str, Any]:
+    """Return the response's id; the SDK puts a made-up one where an API has none."""
+    made_up = str(response.id or "").startswith("__")
+    return {} if made_up else {"response_id": response.id}

@@ -1,1 +1,0 @@
-"""Where the agent's parts come together: the monitor and the orchestrator."""

@@ -1,0 +1,55 @@
+"""What is counted of a model call, and where: the seam between spans and runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from otel_budget.genai.costs import NO_COSTS, Costs
+from otel_budget.genai.span_reader import NO_USAGE, Usage
+
+if TYPE_CHECKING:
+    from otel_budget.core.extras import Extras
+
+
+class Call(NamedTuple):
+    """What is to be counted of one model call."""
+
+    scope: str
+    """Who reported it."""
+    model: str | None
+    provider: str | None
+    usage: Usage = NO_USAGE
+    failed: bool = False
+    unknown: bool = False
+    """It succeeded, and nobody said what it used, or not all of it."""
+    is_call: bool = True
+    """False: the rest of a call that was counted before."""
+    costs: Costs = NO_COSTS
+    """What is said of its cost."""
+    extras: Extras | None = None
+    """What is billed beside its plain tokens; None: nothing that is said."""
+
+
+class Target(Protocol):
+    """Where the calls of one run are counted. One object per run, compared by identity."""
+
+    @property
+    def session_id(self) -> str:
+        """Names the run."""
+
+    def place(self) -> object:
+        """Return what ``book`` needs to know of the moment at which a call begins."""
+
+    def book(self, call: Call, place: object) -> None:
+        """Count a call. Never raises. place: as ``place`` gave it when the call began."""
+
+    def check(self) -> None:
+        """Raise BudgetExceeded, with the verdict, if the run must stop."""
+
+
+class Booking(NamedTuple):
+    """One call, and where it goes."""
+
+    target: Target
+    place: object
+    call: Call

@@ -1,0 +1,272 @@
+"""The calls of this process: whoever reports one, spans or an adapter, tells it here.
+
+One for the process, because the same call may be reported through two tracer providers, or by a
+span and an adapter. Holds no lock while anybody else's code runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from opentelemetry import trace
+
+from otel_budget import semconv
+from otel_budget.genai import attribution
+from otel_budget.genai.notices import Notices
+from otel_budget.genai.span_calls import Calls
+from otel_budget.genai.span_reader import NOT_A_CALL, Kind
+from otel_budget.genai.span_tree import Begun, note_refused
+from otel_budget.runtime.fork import in_child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from opentelemetry.context import Context
+
+    from otel_budget.genai.call import Booking, Target
+    from otel_budget.genai.span_reader import Facts
+    from otel_budget.genai.span_tree import Node
+
+T = TypeVar("T")
+
+logger = logging.getLogger("otel_budget")
+
+_NOTHING: Final[Mapping[str, object]] = {}
+
+
+class Accounting:
+    """Where spans and adapters report calls, and from where they get into their runs."""
+
+    def __init__(
+        self, notices: Notices | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin with nothing reported. notices, monotonic: for tests and replays."""
+        self.notices = Notices() if notices is None else notices
+        self._monotonic = monotonic
+        self._own_ids = 0
+        self.elsewhere: Target | None = None
+        """Counts what belongs to no run."""
+        self.listens = False
+        """The global tracer provider reports its spans here, so a run's own span is seen, too."""
+        self.in_use = False
+        """Somebody reports something here."""
+        self.spans = False
+        """What spans say is reported here."""
+        self.calls_elsewhere = 0
+        """Calls that were made outside of every run."""
+        self.adapters: set[str] = set()
+        """Libraries whose adapter was imported: their calls are expected to be reported."""
+        self._begin_anew()
+        in_child(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        """Count none of the parent's calls in a forked child."""
+        self._lock = threading.RLock()  # reentrant: a signal handler may make a span
+        self._calls = Calls()
+        self._decider: int | None = None
+        self._later: deque[Callable[[Calls], object]] = deque()
+        self._failed_before = False
+
+    # --- spans ---------------------------------------------------------------------------------
+    def knows(self, span_id: int) -> bool:
+        """Tell whether a span of that id was reported."""
+        return self._calls.tree.newest(span_id) is not None
+
+    def starting(
+        self,
+        span_id: int,
+        parent_id: int | None,
+        scope: str,
+        first: Mapping[str, object],
+        *,
+        name: str = "",
+        kind: Kind | None = None,
+        parent_context: Context | None = None,
+        started_ns: int | None = None,
+        target: Target | None = None,
+    ) -> Callable[[Calls], Node | None]:
+        """Return what takes in a span that begins; None if it has nowhere to be counted.
+
+        kind: by default what its name and its first attributes say. target: where it is counted,
+        by default where its context says.
+        """
+        now = self._monotonic()
+
+        def start(calls: Calls) -> Node | None:
+            parent = attribution.nearer(calls.tree.newest(parent_id))
+            theirs = None if parent is None else parent.target
+            whose = target or attribution.target_around()
+            whose = whose or attribution.target_of(parent_context, theirs) or self.elsewhere
+            if whose is None:
+                return None
+            begun = Begun(span_id, parent, scope, whose, first, name, kind, now, started_ns)
+            return calls.start(begun)
+
+        return start
+
+    def ending(self, node: Node, facts: Facts, *, failed: bool) -> Callable[[Calls], None]:
+        """Return what takes in that a span has ended."""
+        now = self._monotonic()
+        return lambda calls: calls.end(node, facts, now, failed=failed)
+
+    @contextmanager
+    def enclosing(self) -> Iterator[Node | None]:
+        """Take what is reported in this context for a part of what the block stands for.
+
+        Yields what can be asked what was counted inside; None if nobody reports anything.
+        """
+        if not self.in_use:
+            yield None
+            return
+        node = self._open(semconv.SCOPE_NAME, Kind.OTHER)
+        token = attribution.ENCLOSING.set(node)
+        try:
+            yield node
+        finally:
+            with suppress(ValueError):  # left in another context, as async generators may be
+                attribution.ENCLOSING.reset(token)
+            self.close_call(node, NOT_A_CALL)
+
+    # --- adapters ------------------------------------------------------------------------------
+    def open_call(
+        self, scope: str, *, target: Target | None = None, context: Context | None = None
+    ) -> Node | None:
+        """Take in a call that begins, reported by an adapter. Never raises.
+
+        scope: names the adapter. target: its run, by default that of the context. The span that is
+        current is its parent, so that a span of the same call above or below it is found.
+        """
+        self.in_use = True
+        return self._open(scope, Kind.INFERENCE, target=target, context=context)
+
+    def close_call(self, node: Node | None, facts: Facts, *, failed: bool = False) -> None:
+        """Take in that a call reported by ``open_call`` is over. Never raises."""
+        if node is not None:
+            self.decide(self.ending(node, facts, failed=failed), "ends")
+            if facts.refused:
+                self.say(self.notices.refused, node.scope, facts.refused)
+
+    def refuse(self) -> None:
+        """Take in that a call was refused here: spans around it that fail of it are none, either.
+
+        Never raises.
+        """
+        above = trace.get_current_span().get_span_context().span_id
+
+        def refuse(calls: Calls) -> None:
+            node = attribution.nearer(calls.tree.newest(above))
+            if node is not None:
+                note_refused(node)
+
+        self.decide(refuse, "is refused")
+
+    def _open(
+        self,
+        scope: str,
+        kind: Kind,
+        *,
+        target: Target | None = None,
+        context: Context | None = None,
+    ) -> Node | None:
+        above = trace.get_current_span(context).get_span_context().span_id
+        start = self.starting(
+            self._own_id(),
+            above,
+            scope,
+            _NOTHING,
+            kind=kind,
+            parent_context=context,
+            target=target,
+        )
+        return self.decide(start, "begins")
+
+    # --- runs ----------------------------------------------------------------------------------
+    def settle(self, target: Target | None = None) -> None:
+        """Count what is held: of a run that ends also its calls that did not end; None: of all."""
+        self.decide(lambda calls: calls.settle(target, open_too=target is not None), "is held")
+
+    def decide(self, decide: Callable[[Calls], T], when: str) -> T | None:
+        """Have something decided under the lock, and hand it over without. Never raises.
+
+        Each thread hands over what it decided itself: it would wait for another one's callbacks.
+        """
+        me = threading.get_ident()
+        if self._decider == me:
+            # A signal handler, in the middle of a decision of its own thread.
+            self._later.append(decide)
+            return None
+        try:
+            with self._lock:
+                self._decider = me
+                try:
+                    result = decide(self._calls)
+                    while self._later:
+                        self._later.popleft()(self._calls)
+                finally:
+                    self._decider = None
+                if not self._calls.decided:
+                    return result
+                bookings, duplicates = self._calls.take()
+        except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
+            self.broken(when)
+            return None
+        if len(bookings) == 1 and not duplicates:  # nearly always
+            self._book(bookings[0])
+        else:
+            self._hand_over(bookings, duplicates)
+        return result
+
+    def _hand_over(self, bookings: list[Booking], duplicates: list[tuple[str, str]]) -> None:
+        rest = iter(bookings)
+        try:
+            for booking in rest:
+                self._book(booking)
+        finally:  # after a KeyboardInterrupt, or a SystemExit of a callback's
+            for booking in rest:
+                self._book(booking)
+        for pair in duplicates:
+            self.say(self.notices.duplicate, *pair)
+
+    def _book(self, booking: Booking) -> None:
+        target, place, call = booking
+        try:
+            target.book(call, place)
+        except Exception:  # noqa: BLE001 - the other bookings are to be made
+            self.broken("is counted")
+        if call.unknown:
+            self.say(self.notices.unknown, call)
+        if target is self.elsewhere:
+            self.calls_elsewhere += call.is_call
+            ended = attribution.ended_here()
+            if ended is None:
+                self.say(self.notices.elsewhere, call)
+            else:
+                self.say(self.notices.after_end, call, ended)
+
+    def say(self, notice: Callable[..., None], *about: object) -> None:
+        """Say something about it, whatever the application's log handlers do."""
+        with suppress(Exception):
+            notice(*about)
+
+    def _own_id(self) -> int:
+        with self._lock:
+            self._own_ids -= 1  # no span's id is negative
+            return self._own_ids
+
+    def broken(self, when: str) -> None:
+        """Say, aloud the first time only, that something could not be read. In an ``except``."""
+        level = logging.DEBUG if self._failed_before else logging.ERROR
+        self._failed_before = True
+        logger.log(
+            level, "a model call that %s could not be read: it may be missing from the budget "
+            "(said once; please report it)", when, exc_info=True,
+        )  # fmt: skip
+
+
+#: Of this process.
+ACCOUNTING: Final = Accounting()

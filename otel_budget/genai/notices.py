@@ -1,0 +1,205 @@
+"""What a user should know about the telemetry of their libraries, each thing once."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from otel_budget import semconv
+from otel_budget.genai import attribute_names
+from otel_budget.runtime.fork import ProcessLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Hashable, Sequence
+
+    from otel_budget.core.usage import ResourceUsage
+    from otel_budget.genai.call import Call
+
+logger = logging.getLogger("otel_budget")
+
+#: Things that were said, at most: models come from outside.
+MAX_SAID: Final = 1_000
+#: What there is to read about runs in servers and pools.
+PAGE: Final = "docs/web-servers-and-workers.md"
+_ADVICE: Final = (
+    ("otel_budget.langchain", "pass stream_usage=True to the chat model"),
+    ("otel_budget.openai_agents", "pass ModelSettings(include_usage=True)"),
+    ("openlit", "pass stream_options={'include_usage': True} where you stream"),
+    ("opentelemetry.instrumentation.langchain", "pass stream_usage=True to the chat model"),
+    ("opentelemetry.instrumentation.genai.langchain", "pass stream_usage=True to the chat model"),
+    ("openinference.instrumentation.langchain", "pass stream_usage=True to the chat model"),
+    ("litellm", "pass stream_options={'include_usage': True}, or use otel_budget's callback"),
+)
+_OF_ANTHROPIC: Final = "read streams to their end (Anthropic sends the usage in the last event)"
+_OTHERWISE: Final = (
+    "pass stream_options={'include_usage': True} where you stream, and read streams to their end"
+)
+
+
+class Notices:
+    """Say each thing once in the life of a process."""
+
+    def __init__(self, say: Callable[..., None] = logger.warning) -> None:
+        """Begin with nothing said. say: takes a text and what to put into it."""
+        self._say = say
+        self._said: set[Hashable] = set()
+        self._lock = ProcessLock()
+
+    def unknown(self, call: Call) -> None:
+        """Say that a call succeeded and nobody knows what it used, and how to get to know."""
+        if self._first(("unknown", call.scope, call.model)):
+            self._say(
+                "%s report a call%s without usage: it counts as a call with unknown tokens, and "
+                "on_unknown_usage says what follows (said once). One that was cancelled, left "
+                "before its end or runs in the background has none to report; of others, %s",
+                library(call.scope), f" of {call.model}" if call.model else "", _advice(call),
+            )  # fmt: skip
+
+    def without_calls(self, usage: ResourceUsage, limit: int | None) -> None:
+        """Say that a run counted tokens and no call, so that its limit on calls never applied."""
+        idle = limit is not None and usage.tokens and not usage.api_calls
+        if idle and self._first("without_calls"):
+            self._say(
+                "session %s recorded %s tokens and no API call, so its limit of %s API calls never "
+                "applied: pass api_call=True with each call, or max_api_calls=None if only other "
+                "limits are meant (said once)", usage.session_id, f"{usage.tokens:,}", f"{limit:,}",
+            )  # fmt: skip
+
+    def left_behind(self, session_id: str) -> None:
+        """Say that a run with checkpoints was dropped, and nobody said how it ended."""
+        if self._first("left_behind"):
+            self._say(
+                "session %s: its monitor was dropped without an end: its last checkpoint does not "
+                "say that it completed, and ResourceMonitor.resume takes it up again; use 'with "
+                "monitor:', or call close() (said once)", session_id,
+            )  # fmt: skip
+
+    def duplicate(self, one: str, other: str) -> None:
+        """Say that two libraries report the same calls."""
+        if one.startswith(semconv.SCOPE_NAME) or other.startswith(semconv.SCOPE_NAME):
+            return  # an adapter beside spans: both are wanted
+        if self._first(("duplicate", frozenset((one, other)))):
+            self._say(
+                "%s and %s both report the same calls; counting one (said once). Switch one of "
+                "them off, or name it in instrument(ignore_scopes=[...]): %r, %r",
+                library(one), library(other), one, other,
+            )  # fmt: skip
+
+    def elsewhere(self, call: Call) -> None:
+        """Say that a call was made outside of every run."""
+        if self._first(("elsewhere",)):
+            self._say(
+                "a call of %s was made outside of any run: it is in the process's own account, "
+                "and no limit holds for it (said once). Make calls inside 'with monitor:', and "
+                "hand the run on to threads and callbacks of your own: monitor.bind(function), "
+                "%s",
+                call.model or "an unnamed model", PAGE,
+            )  # fmt: skip
+
+    def after_end(self, call: Call, session_id: str) -> None:
+        """Say that a call was made in the context of a run that has ended."""
+        if self._first(("after end", session_id)):
+            self._say(
+                "session %s: a call of %s was made in its context after its end: it is in the "
+                "process's own account, and no limit holds for it (said once for a run). Keep the "
+                "run open for as long as its code runs, until a streamed answer is sent, say: %s",
+                session_id, call.model or "an unnamed model", PAGE,
+            )  # fmt: skip
+
+    def lost(self, session_id: str, calls: int) -> None:
+        """Say that calls were made outside of every run while a run was entered."""
+        self._say(
+            "session %s: model calls of this process were made outside of any run while this "
+            "one was entered: %s. If they are its own, they are missing from its budget: where "
+            "code runs in a thread or a context of its own, use monitor.bind() or "
+            "monitor.attach() (%s)", session_id, calls, PAGE,
+        )  # fmt: skip
+
+    def unasked(self, session_id: str, calls: int, of: int, scope: str) -> None:
+        """Say that calls of a run were seen, and that no adapter asked before them."""
+        self._say(
+            "session %s: %s of %s model calls were made without the adapter, the first seen by %s: "
+            "they are counted, and nothing could refuse them. Was it left out somewhere "
+            "(run_config=, budgeted(), callbacks)? docs/adapters.md", session_id, calls, of,
+            library(scope),
+        )  # fmt: skip
+
+    def refused(self, scope: str, values: Sequence[str]) -> None:
+        """Say that a span gave a count that cannot be one."""
+        if self._first(("refused", scope, values[0].partition("=")[0])):
+            self._say(
+                "%s give %s, which cannot be a count: what it would have said is unknown "
+                "(said once)", library(scope), ", ".join(values),
+            )  # fmt: skip
+
+    def strange(self, scope: str, name: str, operation: object) -> None:
+        """Say that a span carries usage and is not taken for a call."""
+        if self._first(("strange", scope, operation if isinstance(operation, str) else None)):
+            self._say(
+                "%s carry usage on %r (operation %r), which is no kind of model call that is "
+                "known: it is not counted (said once). Please report it", library(scope),
+                name[:80], operation,
+            )  # fmt: skip
+
+    def written_over(self, scope: str) -> None:
+        """Say that LiteLLM writes the usage of one call over that of another."""
+        if self._first(("litellm",)):
+            self._say(
+                "LiteLLM's OpenTelemetry callback writes what its calls use onto the span around "
+                "them (of %r), and the last call wins: usage is missing from the budget (said "
+                "once). Use the adapter instead: docs/adapters.md", scope,
+            )  # fmt: skip
+
+    def nothing_seen(self, session_id: str, adapters: Collection[str], *, spans: bool) -> None:
+        """Say that a run ended without a call. adapters, spans: by what it could have been seen."""
+        why = []
+        if spans:
+            why.append(
+                "is the library instrumented, does it use the tracer provider that instrument() "
+                "was called for, and was that after your own set-up?"
+            )
+        if adapters:
+            why.append(
+                f"was the adapter of {' and '.join(sorted(adapters))} left out (run_config=, "
+                "budgeted(), callbacks, install())?"
+            )
+        if self._first(("nothing",)):
+            self._say(
+                "session %s ended and not one model call was seen. If it made any: %s (said once)",
+                session_id, " or ".join(why),
+            )  # fmt: skip
+
+    def no_longer(self, *what: Hashable) -> None:
+        """Take something for said: it is being minded."""
+        self._first(what)
+
+    def repeated(self, session_id: str) -> None:
+        """Say that an operation recorded by hand is counted from spans, too."""
+        if self._first(("repeated",)):
+            self._say(
+                "session %s: operation.record() repeats calls that their library's own spans "
+                "report; counting those, and what it says beyond (said once)", session_id,
+            )  # fmt: skip
+
+    def _first(self, what: Hashable) -> bool:
+        with self._lock:
+            if what in self._said or len(self._said) >= MAX_SAID:
+                return False
+            self._said.add(what)
+            return True
+
+
+def library(scope: str) -> str:
+    """Return what people call the library that made a span."""
+    for beginning, name in attribute_names.LIBRARIES:
+        if scope.startswith(beginning):
+            whole = name.endswith("spans") or scope.startswith(semconv.SCOPE_NAME)
+            return name if whole else f"{name} spans"
+    return f"the spans of {scope!r}"
+
+
+def _advice(call: Call) -> str:
+    for beginning, advice in _ADVICE:
+        if call.scope.startswith(beginning):
+            return advice
+    return _OF_ANTHROPIC if (call.provider or "").lower() == "anthropic" else _OTHERWISE

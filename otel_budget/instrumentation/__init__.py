@@ -1,1 +1,0 @@
-"""The agent's side out to the world: spans, metrics, checkpoints."""

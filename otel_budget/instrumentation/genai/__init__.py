@@ -1,1 +1,0 @@
-"""Count model calls from the spans that LLM libraries make of them."""

@@ -1,0 +1,126 @@
+"""Take a run up again: from which checkpoint, if at all, and what of before is not about it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.core.verdict import LimitStatus, Reason
+from otel_budget.errors import InvalidValueError, RunCompletedError
+from otel_budget.policy.decision_table import NO_DATA
+from otel_budget.policy.format import amount
+from otel_budget.policy.status import describe
+from otel_budget.sdk.checkpoints.store import CheckpointFolder, folder_or_none
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from otel_budget.core.verdict import ResourceState, Verdict
+    from otel_budget.sdk.checkpoints.format import Checkpoint
+    from otel_budget.sdk.run_record import SessionRecord
+
+logger = logging.getLogger("otel_budget")
+
+COMPLETED = "completed"
+
+
+def found(
+    session_id: str,
+    project_root: str | PathLike[str],
+    checkpoint: str | PathLike[str] | None,
+    *,
+    completed: bool,
+) -> Checkpoint:
+    """Return the checkpoint to go on from, by default the newest one of the newest run.
+
+    completed: whether a run that completed is taken up, too. Raises CheckpointError; if there is
+    nothing to go on with, NoCheckpointError.
+    """
+    root = folder_or_none(project_root)
+    if root is None:
+        raise InvalidValueError("project_root", project_root, "the folder of the checkpoints")
+    folder = CheckpointFolder(root, session_id)
+    if checkpoint is None:
+        path, newest = folder.latest()
+        saved = folder.with_all_use(newest)
+        _tell_of_others(folder, newest, saved)
+    else:
+        path = Path(checkpoint)
+        saved = folder.read(path)
+    if saved.outcome == COMPLETED and not completed:
+        raise RunCompletedError(str(path), saved.written_at)
+    return saved
+
+
+def _tell_of_others(folder: CheckpointFolder, newest: Checkpoint, saved: Checkpoint) -> None:
+    """Say it if others carried the run at the same time, or another run of the id is unfinished."""
+    if saved is not newest:
+        logger.warning(
+            "session %s: several processes carried this run on at the same time: what each used "
+            "counts: tokens %s, api_calls %s, cost $%s; the state is that of the newest checkpoint",
+            folder.session_id, f"{saved.usage.tokens:,}", f"{saved.usage.api_calls:,}",
+            saved.usage.cost_usd,
+        )  # fmt: skip
+    other = folder.unfinished_beside(newest)
+    if other is not None:
+        logger.warning(
+            "session %s: another run under this id did not complete either, and is not taken up; "
+            "its newest checkpoint is %s (checkpoint= takes that one; give each run an id of its "
+            "own)", folder.session_id, other,
+        )  # fmt: skip
+
+
+class Predecessor:
+    """Tells verdicts on the process before a resumed run's from those on this one.
+
+    Until a sidecar sees this process, its verdict is on the one before: that had other limits, or
+    was silent since. Such a stop is not for the run that was resumed because of it. What binds it
+    all the same is an operator's stop, and what holds for every run: the sidecar's own ceilings.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none heard."""
+        self._seen = False
+        self._data_at: float | None = None
+        """As of when the first verdict heard knew the run; the sidecar's clock."""
+        self._heard = False
+
+    def is_meant(self, verdict: Verdict) -> bool:
+        """Tell whether a verdict is on the process before, and does not bind this one."""
+        if self._seen:
+            return False
+        if not self._heard:
+            self._heard, self._data_at = True, verdict.data_at
+        newer = verdict.data_at is not None and verdict.data_at > (self._data_at or 0.0)
+        self._seen = newer and verdict.run_state not in semconv.ENDED_STATES
+        return not self._seen and not _binds(verdict)
+
+
+def _binds(verdict: Verdict) -> bool:
+    """Tell whether a verdict holds for every process of a run, seen or not."""
+    if verdict.should_continue or verdict.reason in NO_DATA:
+        return False
+    if verdict.reason in (Reason.APPROACHING_LIMIT, Reason.LIMIT_EXCEEDED):
+        origins = {s.limit_from for s in verdict.resources.values() if s.status is verdict.status}
+        return origins != {"session"}
+    return True
+
+
+def warn_of_downtime(record: SessionRecord, saved: Checkpoint, duration: ResourceState) -> None:
+    """Say it if the time between two processes leaves a run no room, or nearly none.
+
+    duration: the run's, held against its own limit.
+    """
+    missed = record.duration() - saved.usage.duration_seconds
+    if duration.status is LimitStatus.OK or missed <= 0:
+        return
+    effect = "is to stop at once" if duration.status is LimitStatus.EXCEEDED else "is near its end"
+    logger.warning(
+        "session %s: resumed, and %s: %s, since it counts the %s between the checkpoint and now, "
+        "too; to limit the time it works, resume it with max_duration_seconds=None and "
+        "max_active_seconds",
+        record.session_id, effect, describe(semconv.DURATION, duration),
+        amount(semconv.DURATION, missed),
+    )  # fmt: skip

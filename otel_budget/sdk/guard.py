@@ -1,0 +1,312 @@
+"""Whether a run may go on: its own limits from exact counts, and the sidecar's verdict on top.
+
+The guard is asked before every operation, so it keeps marks: counts, money and a moment below which
+no status can have changed and the answer is known without asking policy again. Everything else (the
+verdict, warnings once per change, waking those who wait) happens when a mark is crossed, the
+sidecar speaks, or the limits change.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.policy.outdated import is_graceful, redecide, relaxed
+from otel_budget.policy.status import SEVERITY, check, describe
+from otel_budget.sdk.engagement import sidecar_lost, unjudged
+from otel_budget.sdk.local_evaluation import Standing
+from otel_budget.sdk.run_record import OUTGROWN
+from otel_budget.sdk.watermarks import CROSSED, Marks, SidecarMarks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_budget.core.limits import ResourceLimits
+    from otel_budget.core.uncertainty import Doubt
+    from otel_budget.core.usage import Number
+    from otel_budget.core.verdict import LimitCheckResult, ResourceState
+    from otel_budget.sdk.clock import Clock
+    from otel_budget.sdk.run_record import Report, SessionRecord
+    from otel_budget.sdk.sidecar_client.lease import Lease
+
+logger = logging.getLogger("otel_budget")
+
+#: The moment of a mark is early by so many times what a float of its size can tell apart: the
+#: difference of two moments is rounded, and the marks must never come after the limit.
+_ROUNDING = 8
+_SEVERITY = {**SEVERITY, LimitStatus.INCONCLUSIVE: 1}
+
+
+class Guard:
+    """Own limits and the sidecar's verdict, for one run."""
+
+    def __init__(
+        self,
+        record: SessionRecord,
+        clock: Clock,
+        *,
+        lease: Lease | None,
+        stop_without_sidecar: bool,
+        on_status: Callable[[str, ResourceState], None],
+        on_change: Callable[[Verdict], None],
+        nudge: Callable[[], None],
+    ) -> None:
+        """Begin with every mark crossed, so that the first question is looked into.
+
+        on_status: a resource's status changed. on_change: the verdict's action or reason changed.
+        Both are called without a lock held, one at a time and in the order of what happened.
+        nudge: asks the sidecar to look at the run now; returns at once.
+        """
+        self._record, self._clock, self._lease = record, clock, lease
+        self._stop_without_sidecar = stop_without_sidecar
+        self._on_status, self._on_change = on_status, on_change
+        self._own, self._theirs = CROSSED, SidecarMarks(record, nudge)
+        self.standing = Standing(record)
+        self._lock = threading.RLock()  # reentrant for signal handlers, like the record's
+        self._outbox: deque[Callable[[], None]] = deque()
+        self._delivering = threading.Lock()
+        self._statuses: dict[str, LimitStatus] = {}
+        self._announced: tuple[Action, str] = (Action.CONTINUE, Reason.WITHIN_LIMITS)
+        self.listeners: set[Callable[[], None]] = set()
+        """Called, from any thread, when the verdict or the marks may have changed."""
+        self.withdrawn: Report | None = None
+        """The report after which the run said that it does not know how far it is."""
+        self.told_to_stop = False
+        """The run's last question was answered with stop."""
+        # Counts of this incarnation at which some status changes next.
+        self.tokens_mark = self.api_calls_mark = -1
+        self.cost_mark = Decimal(-1)
+        self.unpriced_mark = -1
+        """API calls at which one without a price changes a status, stops the run, or is said."""
+        self.said_unpriced = False
+        """A limit on cost was said not to hold for calls without a model."""
+        self._doubt: Doubt | None = None
+        # Monotonic seconds until which the verdict stays the "continue" it is, unless a count
+        # crosses its mark: for any progress from ``calm_from`` on, and for an unknown one or not.
+        self.calm_until = -math.inf
+        self.calm_from, self.calm_unknown = 0.0, True
+
+    @property
+    def progress(self) -> float | None:
+        """What the run reported since a count last crossed its mark; None for unknown."""
+        report = self._record.report
+        return None if report is None or report is self.withdrawn else report[0]
+
+    def check(self) -> LimitCheckResult:
+        """Hold the run's own counts against its own limits."""
+        standing = self.standing
+        return check(standing.used(), standing.bounds, standing.doubt())
+
+    def verdict(self, progress: float | None) -> Verdict:
+        """Return the stricter of the run's own verdict and the sidecar's. Changes nothing."""
+        own = self.standing.verdict(progress, self._clock.time())
+        if self._lease is None or not own.should_continue:
+            return own
+        theirs = self._lease.current()
+        if theirs is None:
+            lost = self._stop_without_sidecar and self._lease.is_lost()
+            return sidecar_lost(own, self._lease) if lost else unjudged(own, self._lease)
+        if not theirs.should_continue and not self._is_outdated(theirs, progress):
+            return own if self._lease.obeyed_in() else theirs
+        worse = _SEVERITY[theirs.status] > _SEVERITY[own.status]
+        return theirs if theirs.should_continue and worse else own
+
+    def reconsider(self, progress: float | None) -> Verdict:
+        """Look at everything anew: set the marks, warn of what changed, wake those who wait.
+
+        progress: what the run reports, None for unknown.
+        """
+        with self._lock:
+            verdict, news = self._look(progress)
+            while self._crossed():  # by another thread, between the look and the new marks
+                verdict, more = self._look(progress)
+                news = news or more
+        if news:
+            self.wake()
+        self._deliver()
+        return verdict
+
+    def _look(self, progress: float | None) -> tuple[Verdict, bool]:
+        """Look once; return the verdict, and whether there is news. Hold the lock."""
+        standing = self.standing
+        used, self._doubt = standing.used(), standing.doubt()
+        self._mind_progress()
+        self._theirs.look()
+        result = check(used, standing.bounds, self._doubt)
+        news: list[Callable[[], None]] = [
+            partial(self._warn, resource, state) for resource, state in self._status_news(result)
+        ]
+        verdict = self.verdict(progress)
+        self._set_marks(used, result, verdict)
+        if (verdict.action, verdict.reason) != self._announced:
+            self._announced = (verdict.action, verdict.reason)
+            news.append(partial(self._on_change, verdict))
+        self._outbox.extend(news)
+        return verdict, bool(news)
+
+    def _crossed(self) -> bool:
+        record = self._record
+        return (
+            record.tokens >= self.tokens_mark
+            or record.api_calls >= self.api_calls_mark
+            or record.cost_usd >= self.cost_mark
+            or (
+                (self.standing.price_stops or self.standing.usage_stops)
+                and self._doubt != self.standing.doubt()
+            )
+        )
+
+    def heard(self, verdict: Verdict) -> None:
+        """Take in a verdict of the sidecar, which the lease has by now."""
+        with self._lock:
+            self._theirs.heard(verdict, self.standing.used())
+        self.reconsider(self.progress)
+
+    def _deliver(self) -> None:
+        """Say what is to be said, unless another thread is just doing so: it says this too."""
+        while self._outbox and self._delivering.acquire(blocking=False):
+            try:
+                while self._outbox:
+                    self._outbox.popleft()()
+            finally:
+                self._delivering.release()
+
+    def crossed(self) -> None:
+        """Take note that a count has crossed its mark.
+
+        A progress reported before that says nothing about now: deciding by it would interrupt a run
+        that is nearly done, a moment before it says so.
+        """
+        if self._record.closed_at is not None:
+            logger.warning(
+                "session %s: an operation was recorded after close(): it is in the run's own "
+                "report and its series, not in the sums of the process", self._record.session_id,
+            )  # fmt: skip
+        with self._lock:
+            self._mind_progress()
+        self.reconsider(self.progress)
+
+    def take_up(self, progress: float | None) -> None:
+        """Begin with the progress of a checkpoint: as of what was used then, or outgrown."""
+        self._record.report = OUTGROWN if progress is None else (progress, *OUTGROWN[1:])
+
+    def _mind_progress(self) -> None:
+        """Forget a progress from before a count crossed a line. Hold the lock."""
+        report = self._record.report
+        if report is None or report is OUTGROWN:
+            return
+        at = report[1:]
+        marks = (self._own, self._theirs.present)
+        crossed = any(m.crossed_by(self._record) and not m.reached_by(*at) for m in marks)
+        if crossed or self.standing.has_outgrown(at):
+            self._record.report = OUTGROWN
+
+    def ended(self) -> None:
+        """Take note that the run is over: what is still recorded is to be noticed."""
+        with self._lock:
+            self.tokens_mark = self.api_calls_mark = self.unpriced_mark = -1
+            self.calm_until = -math.inf
+        self.wake()
+
+    def wake(self) -> None:
+        """Tell everybody who waits to look again."""
+        for listener in tuple(self.listeners):
+            listener()
+
+    def update_limits(self, limits: ResourceLimits) -> None:
+        """Judge by other limits from now on."""
+        with self._lock:
+            self._record.limits = limits
+            self.standing.take(limits)
+        self.reconsider(self.progress)
+        self.wake()
+
+    def unpaused(self) -> None:
+        """Take note that the active time goes on: if it is limited, a line lies ahead again."""
+        if semconv.ACTIVE_DURATION in self.standing.bounds:
+            self.reconsider(self.progress)
+            self.wake()
+
+    def next_change_in(self) -> float | None:
+        """Return the seconds until the passing of time alone may change the verdict, or None."""
+        moment = self._next_change()
+        return None if moment is None else max(0.0, moment - self._clock.monotonic())
+
+    def _next_change(self) -> float | None:
+        moments = list(self.standing.crossings(self._clock.monotonic()))
+        if self._lease is not None:
+            theirs = self._lease.current()
+            if self._stop_without_sidecar or (theirs is not None and not theirs.should_continue):
+                left = self._lease.obeyed_in() or self._lease.left()
+                moments.append(self._clock.monotonic() + left)
+        return min(moments, default=None)
+
+    def _is_outdated(self, theirs: Verdict, progress: float | None) -> bool:
+        """Tell whether the sidecar would not say stop, if it knew of the run what the run knows.
+
+        That is how far it is, and which limits of its own it has by now. Where a count has crossed
+        a line since the run last said how far it is, the sidecar's word on that is as old.
+        """
+        if relaxed(theirs, self.standing.bounds):
+            return True
+        if progress is None:
+            return self._record.report is OUTGROWN and is_graceful(theirs)
+        return redecide(theirs, progress, self._record.limits.completion_threshold)
+
+    def _status_news(self, result: LimitCheckResult) -> list[tuple[str, ResourceState]]:
+        news = []
+        for resource, state in result.resources.items():
+            if state.status is not self._statuses.get(resource, LimitStatus.OK):
+                news.append((resource, state))
+            self._statuses[resource] = state.status
+        return news
+
+    def _set_marks(
+        self, used: dict[str, Number], result: LimitCheckResult, verdict: Verdict
+    ) -> None:
+        def ahead(resource: str) -> Number | None:
+            limited = self.standing.bounds.get(resource)
+            if limited is None or used[resource] >= limited.limit:
+                return None
+            return limited.warning_at if used[resource] < limited.warning_at else limited.limit
+
+        totals = {name: ahead(name) for name in (semconv.TOKENS, semconv.API_CALLS, semconv.COST)}
+        self._own = Marks.of(totals, self._record.carried)
+        self.tokens_mark, self.api_calls_mark, self.cost_mark = self._own.and_of(
+            self._theirs.present
+        )
+        unsaid = self.standing.price_unheld and not self.said_unpriced
+        at_once = self.standing.price_stops or unsaid
+        self.unpriced_mark = -1 if at_once else self.api_calls_mark
+        theirs = None if self._lease is None else self._lease.current()
+        # A sidecar's stop that gave way to the progress is back when the progress is unknown again.
+        held_back = self.told_to_stop or (theirs is not None and not theirs.should_continue)
+        self.calm_until = -math.inf
+        if held_back or not verdict.should_continue:
+            return
+        if result.status is LimitStatus.OK:
+            self.calm_from, self.calm_unknown = 0.0, True
+        elif verdict.progress is None:
+            self.calm_from, self.calm_unknown = math.inf, True
+        else:
+            self.calm_from, self.calm_unknown = self._record.limits.completion_threshold, False
+        moment = self._next_change()
+        self.calm_until = math.inf if moment is None else self._surely_before(moment)
+
+    def _surely_before(self, moment: float) -> float:
+        """Return a moment just before, at which no rounding can have reached a mark."""
+        largest = max(abs(moment), abs(self._record.began_at), abs(moment - self._record.began_at))
+        return moment - _ROUNDING * math.ulp(largest)
+
+    def _warn(self, resource: str, state: ResourceState) -> None:
+        level = logging.INFO if state.status is LimitStatus.OK else logging.WARNING
+        words = (self._record.session_id, state.status, describe(resource, state))
+        logger.log(level, "session %s: %s: %s", *words)
+        self._on_status(resource, state)

@@ -1,0 +1,101 @@
+"""What a process starts by itself at the first use of a run: once, and only when asked."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from typing import TYPE_CHECKING
+
+from otel_budget.errors import ListenError, OtelBudgetError
+from otel_budget.runtime.fork import ProcessLock, in_child
+from otel_budget.sdk.checkpoints.autosave import Autosaver
+from otel_budget.sdk.metrics import elsewhere, own_port
+from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.shown import SHOWN, Page
+
+if TYPE_CHECKING:
+    from otel_budget.sdk.clock import Clock
+
+logger = logging.getLogger("otel_budget")
+
+_once = ProcessLock()
+_done: dict[str, bool] = {}
+_autosavers: weakref.WeakValueDictionary[Clock, Autosaver] = weakref.WeakValueDictionary()
+
+
+def serve_if_asked() -> None:
+    """Open ``/metrics`` if ``OTEL_METRICS_EXPORTER`` says prometheus, or if this process was forked
+    from one whose page is found by its ``file_sd`` entry; never raises out of a run.
+
+    Such a child's page has a free port and an entry of its own. Any other page of the parent's
+    cannot be had a second time, which is said.
+    """
+    asked = "prometheus" in elsewhere.asked_for()
+    inherited = SHOWN.inherited
+    with _once:
+        what = "serve" if asked or inherited else "look elsewhere"
+        if _done.get(what):
+            return
+        _done[what] = True
+    if what == "look elsewhere":
+        _say_if_elsewhere()
+        return
+    if inherited is None or inherited.folder is not None or asked:
+        _serve(inherited)
+    elif not SESSIONS.scrapes:
+        logger.warning("the runs of this process are not seen: %s (said once)", SHOWN.why_unseen())
+
+
+def _say_if_elsewhere() -> None:
+    """Say that no run of this process is seen where its metrics go, if nothing else shows it."""
+    where = "" if SHOWN.anywhere else elsewhere.said()
+    if where:
+        logger.warning(
+            "%s, which has the sums of the process and no single run: a sidecar, and the "
+            "dashboards of runs, see none of this process, and no page shows them yet. Call "
+            "serve_metrics() before the first run, or have %s name prometheus as well (said once)",
+            where, elsewhere.ENV_EXPORTER,
+        )  # fmt: skip
+
+
+def _serve(inherited: Page | None) -> None:
+    from otel_budget.sdk.metrics.endpoint import serve_metrics
+
+    try:
+        if inherited is not None and inherited.folder is not None:
+            endpoint = serve_metrics(inherited.host, 0, inherited.folder)
+        else:
+            endpoint = serve_metrics()
+    except (OtelBudgetError, OSError) as exc:
+        if isinstance(exc, ListenError) and own_port.is_ours(int(exc.address.rpartition(":")[2])):
+            # As under opentelemetry-instrument, whose exporter serves the same registry.
+            logger.info(
+                "metrics at http://%s/metrics, which this process serves already: its runs are in "
+                "prometheus_client's default registry", exc.address,
+            )  # fmt: skip
+            return
+        logger.error(  # noqa: TRY400 - the message says it all
+            "%s; this process's runs are in prometheus_client's default registry, and nobody "
+            "scrapes them unless an endpoint of the application serves it", exc,
+        )  # fmt: skip
+    else:
+        logger.info("metrics at %s", endpoint.url)
+
+
+def autosaver(clock: Clock) -> Autosaver:
+    """Return the process's writer of automatic checkpoints."""
+    with _once:
+        saver = _autosavers.get(clock)
+        if saver is None:
+            saver = _autosavers[clock] = Autosaver(clock)  # kept by who holds it, and its thread
+        return saver
+
+
+def _begin_anew() -> None:
+    """Serve and save nothing of the parent's in a forked child."""
+    _done.clear()
+    for saver in list(_autosavers.values()):
+        saver.begin_anew()
+
+
+in_child(_begin_anew)

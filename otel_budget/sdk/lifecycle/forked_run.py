@@ -1,0 +1,109 @@
+"""A monitor that a forked child inherited: its run is the parent's, and stays there.
+
+The child goes on by the limits and counts it found, but shows, saves and ends nothing: a second
+process that said how the same run stands would only contradict the first.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from otel_budget.runtime.fork import in_child
+from otel_budget.sdk.checkpoints.saving import Saving
+from otel_budget.sdk.guard import Guard
+from otel_budget.sdk.lifecycle.run_controller import Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from otel_budget.sdk.recorder import Recorder
+
+logger = logging.getLogger("otel_budget")
+
+_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+def watch(recorder: Recorder) -> None:
+    """Cut a monitor off from its run in every forked child."""
+    _recorders.add(recorder)
+
+
+class InheritedRun(Run):
+    """Takes part in none of what a run shows to the world."""
+
+    def cut_off(self) -> None:
+        """Begin in the child, where no lock is to be trusted and no thread is left."""
+        self.record.lock = threading.RLock()
+        self.record.mend()  # another thread may have been adding when the process was forked
+        self._warned = False
+        self._client = self.engagement = self._span_context = self.span = None
+        if self._telling is not None:
+            self._telling = self._telling.anew()
+        before = self.guard
+        self.guard = Guard(
+            self.record,
+            self.record.clock,
+            lease=None,
+            stop_without_sidecar=False,
+            on_status=self._status_changed,
+            on_change=self._verdict_changed,
+            nudge=lambda: None,
+        )
+        self.guard.withdrawn, self.guard.told_to_stop = before.withdrawn, before.told_to_stop
+        state, self.saving = self.saving.state, _NotSaving(self.record, None, self._event)
+        self.saving.state = state
+
+    def begin(self) -> None:
+        """Say, once, that this is the wrong process. Starts nothing."""
+        if self._warned:
+            return
+        self._warned = True
+        logger.warning(
+            "session %s: this run belongs to process %s; what is recorded here, in a process "
+            "forked from it, counts in no metric and no checkpoint: make a monitor in the child",
+            self.record.session_id, self._process,
+        )  # fmt: skip
+
+    def enter(self) -> None:
+        """Open no span: the run has one."""
+        self.begin()
+
+    def close(
+        self,
+        outcome: str,
+        timeout: float = 0.0,  # noqa: ARG002 - nobody scrapes it here
+        *,
+        orderly: bool = True,  # noqa: ARG002 - and it saves nothing
+    ) -> None:
+        """End the run for this process alone."""
+        if self.record.close(outcome):
+            self.guard.ended()
+
+    def leave(self, exc: BaseException | None) -> None:
+        """Leave the span to the parent."""
+
+
+class _NotSaving(Saving):
+    def begin(self) -> None:
+        """Write nothing now and then."""
+
+    def checkpoint(self, state: Any = None) -> Path | None:
+        """Write nothing: the newest checkpoint is the parent's."""
+        if state is not None:
+            self.keep_state(state)
+        logger.error(
+            "session %s: no checkpoint was written: the run belongs to the process this one was "
+            "forked from", self._record.session_id,
+        )  # fmt: skip
+        return None
+
+
+def _cut_off_all() -> None:
+    for recorder in list(_recorders):
+        recorder.inherited()
+
+
+in_child(_cut_off_all)

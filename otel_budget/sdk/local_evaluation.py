@@ -1,0 +1,119 @@
+"""How a run stands by its own counts: what it used, what of that nobody knows, what follows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.core.uncertainty import Doubt
+from otel_budget.policy.outdated import is_outgrown
+from otel_budget.policy.status import bounds_of
+from otel_budget.policy.unknown_usage import OnUnknown
+from otel_budget.policy.verdicts import judge_session
+from otel_budget.sdk.phase_counters import plus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from decimal import Decimal
+
+    from otel_budget.core.limits import ResourceLimits
+    from otel_budget.core.usage import Number
+    from otel_budget.core.verdict import Verdict
+    from otel_budget.sdk.run_record import SessionRecord
+
+
+class Standing:
+    """One run's counts against its own limits. Decides nothing: that is policy's."""
+
+    def __init__(self, record: SessionRecord) -> None:
+        """Judge by the record's limits."""
+        self._record = record
+        self.take(record.limits)
+
+    def take(self, limits: ResourceLimits) -> None:
+        """Judge by other limits from now on."""
+        self.limits = limits
+        self.bounds = bounds_of(limits)
+        self.on_unknown = OnUnknown(limits.on_unpriced, limits.on_unknown_usage)
+        stopped_by = self.on_unknown.stopped_by
+        self.price_stops = stopped_by(Doubt(unpriced_calls=1), self.bounds) is not None
+        """True if a call without a price stops the run."""
+        self.price_unheld = semconv.COST in self.bounds and not self.price_stops
+        """True if a limit on cost does not hold for a call without a price."""
+        self.usage_stops = stopped_by(Doubt(unknown_usage_calls=1), self.bounds) is not None
+        """True if a call of unknown usage stops the run."""
+
+    def used(self) -> dict[str, Number]:
+        """Return what the run used of each resource, over all its incarnations.
+
+        Of the active time only if it is limited.
+        """
+        record, carried = self._record, self._record.carried
+        with record.lock:
+            record.settle()
+            used: dict[str, Number] = {
+                semconv.DURATION: record.duration(),
+                semconv.TOKENS: carried.tokens + record.tokens,
+                semconv.API_CALLS: carried.api_calls + record.api_calls,
+                semconv.COST: plus(carried.cost_usd, record.cost_usd),
+            }
+            if semconv.ACTIVE_DURATION in self.bounds:
+                used[semconv.ACTIVE_DURATION] = record.active()
+            return used
+
+    def has_outgrown(self, counts: tuple[int, int, Decimal]) -> bool:
+        """Tell whether a line of the limits lies between these counts and those of now.
+
+        counts: tokens, API calls and cost that this incarnation had at some time.
+        """
+        carried, used = self._record.carried, self.used()
+        tokens, calls, cost = counts
+        at: dict[str, Number] = {
+            semconv.TOKENS: carried.tokens + tokens,
+            semconv.API_CALLS: carried.api_calls + calls,
+            semconv.COST: plus(carried.cost_usd, cost),
+        }
+        return is_outgrown(at, used, self.bounds)
+
+    def crossings(self, now: float) -> Iterator[float]:
+        """Yield when times cross a line: monotonic seconds, of which ``now`` are the present ones.
+
+        A run that is paused, or over, has no active time to come.
+        """
+        record = self._record
+        duration = self.bounds.get(semconv.DURATION)
+        if duration is not None:
+            passed = record.duration()
+            for mark in (duration.warning_at, duration.limit):
+                if passed < mark:
+                    yield record.began_at + float(mark)
+        active = self.bounds.get(semconv.ACTIVE_DURATION)
+        if active is not None and record.is_active:
+            passed = record.active()
+            for mark in (active.warning_at, active.limit):
+                if passed < mark:
+                    yield now + (float(mark) - passed)
+
+    def doubt(self) -> Doubt:
+        """Return what is not known of that."""
+        record, carried = self._record, self._record.carried
+        with record.lock:
+            return Doubt(
+                carried.unpriced_calls + record.unpriced_calls,
+                carried.unknown_usage_calls + record.unknown_usage_calls,
+                carried.estimated_calls + record.estimated_calls,
+            )
+
+    def verdict(self, progress: float | None, now: float) -> Verdict:
+        """Return the run's own verdict. now: Unix time."""
+        return judge_session(
+            self._record.session_id,
+            self.used(),
+            self.bounds,
+            progress=progress,
+            completion_threshold=self.limits.completion_threshold,
+            started_at=self._record.started_at,
+            doubt=self.doubt(),
+            on_unknown=self.on_unknown,
+            now=now,
+        )

@@ -1,0 +1,322 @@
+"""The runs of this process as Prometheus metrics, read straight from their counts at a scrape.
+
+They do not go through OpenTelemetry instruments: the SDK keeps every attribute set for ever and
+folds those past 2,000 into one, so after 2,000 runs every budget would vanish into an overflow
+series. A run that is over stays until it has been scraped once more and then for a minute.
+
+An application with an endpoint of its own registers the collector in its own registry:
+``registry.register(SESSIONS)``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from prometheus_client.registry import Collector
+
+from otel_budget import semconv
+from otel_budget.runtime.fork import in_child
+from otel_budget.sdk.metrics import process_totals
+from otel_budget.sdk.metrics.families import session_families, shown
+from otel_budget.sdk.metrics.merge import merged
+from otel_budget.sdk.run_counters import FOLDED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from otel_budget.sdk.run_record import SessionRecord
+
+logger = logging.getLogger("otel_budget")
+
+#: Seconds a closed run stays after it was scraped.
+LINGER = 60.0
+#: Closed runs kept at most, so that memory stays flat however fast runs come and go.
+MAX_SCRAPED, MAX_UNSCRAPED = 1_000, 5_000
+#: Seconds since the last scrape after which nobody is taken to be scraping any more.
+SCRAPED_LATELY = 120.0
+#: Seconds after which a page that was never scraped is worth a warning: two default intervals of a
+#: Prometheus.
+NEVER_SCRAPED = 120.0
+#: Scrapers told apart; a page that anybody asks for must not make them many.
+MAX_SCRAPERS = 8
+#: Who asks for the page, where the endpoint knows it; None for a look by hand.
+SCRAPER: ContextVar[str | None] = ContextVar("otel_budget_scraper", default="")
+#: Records of one session id kept one by one.
+MAX_SHARED = 8
+
+
+class Group:
+    """All records of one session id that share a life: they are added up in the exposition.
+
+    A record that closes while another one is live stays in the sum: leaving, it would look like a
+    counter reset. Past ``MAX_SHARED`` records those that are closed are kept as one.
+    """
+
+    __slots__ = ("closed_at", "records", "scraped", "shared")
+
+    def __init__(self, record: SessionRecord) -> None:
+        """Begin with one record."""
+        self.records = [record]
+        self.closed_at: float | None = None
+        self.scraped = self.shared = False
+
+    @property
+    def live(self) -> bool:
+        """True while at least one of the records is open."""
+        return any(record.closed_at is None for record in self.records)
+
+    @property
+    def completed(self) -> bool:
+        """True once the run is over, and completed."""
+        return shown(self.records).state == semconv.COMPLETED
+
+    def share(self, record: SessionRecord) -> None:
+        """Take in another record of the same id."""
+        self.shared = True
+        record.started_at = self.records[0].started_at  # one run, as everybody outside sees it
+        if len(self.records) >= MAX_SHARED:
+            over = [known for known in self.records if known.closed_at is not None]
+            if len(over) > 1:  # the first stays where it is: what it carried over is the group's
+                kept = [known for known in self.records if known not in over[1:]]
+                self.records = [merged(over) if known is over[0] else known for known in kept]
+        self.records.append(record)
+
+
+class _Scraper:
+    """One that scrapes this process: a sidecar, a Prometheus, a look by hand. Monotonic seconds."""
+
+    __slots__ = ("gap", "in_vain", "last", "seen")
+
+    def __init__(self) -> None:
+        """Begin without a scrape."""
+        self.last: float | None = None
+        self.gap = 0.0
+        """Between the last two scrapes; 0 until there were two."""
+        self.seen = 0
+        """The number of runs that had ended when its newest whole scrape began."""
+        self.in_vain = False
+        """It was waited for, and did not come: a look by hand is not a scraper."""
+
+    def scraped(self, now: float, ends: int) -> None:
+        """Take note of a whole scrape."""
+        self.gap = 0.0 if self.last is None else now - self.last
+        self.last, self.seen, self.in_vain = now, max(self.seen, ends), False
+
+
+class SessionCollector(Collector):
+    """Every live run of the process, and the closed ones that are still to be seen."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Begin empty."""
+        self._monotonic = monotonic
+        self.process = process_totals.ProcessUsage()
+        self.registered = False
+        """True once it was put into a registry, in this process or one it was forked from."""
+        self._begin_anew()
+
+    def begin_anew(self) -> None:
+        """Show and count none of the runs so far: in a forked child they are the parent's."""
+        self._begin_anew()
+        self.process.begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.RLock()  # reentrant for signal handlers, like the records'
+        self._scraped = threading.Condition(self._lock)
+        self._groups: dict[str, Group] = {}
+        self._unscraped: deque[tuple[str, Group]] = deque()
+        self._lingering: deque[tuple[str, Group]] = deque()
+        self._scrapes_begun = self._scrapes_done = 0
+        self._mind_from = self._monotonic()
+        """Since when it could be scraped; infinite once it is said that nobody does."""
+        self._scrapers: dict[str, _Scraper] = {}
+        """By name, the one that came last at the end."""
+        self.ends = 0
+        """Number of runs that have ended."""
+        self.news = 0
+        """Grows with whatever somebody waits to see: a run came, ended, or is to be looked at."""
+
+    def add(self, record: SessionRecord) -> None:
+        """Show a run from now on."""
+        with self._lock:
+            group = self._groups.get(record.session_id)
+            second = False
+            if group is not None and group.live:
+                second = not group.shared
+                group.share(record)
+            else:
+                record.follows_completed = group is not None and group.completed
+                self._groups[record.session_id] = Group(record)
+            self.process.add(record)
+            self.news += 1
+        if second:
+            logger.warning(
+                "session %s has two monitors open in this process: they count independently, and "
+                "their counts are added up in the exposition", record.session_id,
+            )  # fmt: skip
+
+    def closed(self, record: SessionRecord) -> None:
+        """Take note that a run has ended; it stays until it was scraped, then for a minute."""
+        with self._lock:
+            self.process.retire(record)
+            self.ends += 1
+            self.news += 1
+            group = self._groups.get(record.session_id)
+            if group is None or record not in group.records or group.live:
+                return
+            group.closed_at = self._monotonic()
+            self._unscraped.append((record.session_id, group))
+            while len(self._unscraped) > MAX_UNSCRAPED:
+                self._drop(*self._unscraped.popleft())
+
+    @property
+    def scrapes(self) -> int:
+        """Number of scrapes that were answered so far."""
+        with self._lock:
+            return self._scrapes_done
+
+    @property
+    def scraped_ago(self) -> float | None:
+        """Seconds since the last scrape; None before the first."""
+        with self._lock:
+            newest = max(
+                (s.last for s in self._scrapers.values() if s.last is not None), default=None
+            )
+            return None if newest is None else self._monotonic() - newest
+
+    def offered(self) -> None:
+        """Take note that there is a page from now on."""
+        with self._lock:
+            if math.isfinite(self._mind_from):
+                self._mind_from = self._monotonic()
+
+    def mind_unscraped(self, where: str) -> None:
+        """Say, once, that runs are shown and nobody has looked for long. where: names the page."""
+        with self._lock:
+            late = self._monotonic() - self._mind_from
+            if self._scrapes_begun or late < NEVER_SCRAPED or not self._groups:
+                return
+            self._mind_from, runs = math.inf, len(self._groups)
+        logger.warning(
+            "%s shows %s, and nothing has scraped it within %.0f s: add it to the targets of "
+            "Prometheus, or of the sidecar (said once; docs/web-servers-and-workers.md)",
+            where, "1 run" if runs == 1 else f"{runs:,} runs", late,
+        )  # fmt: skip
+
+    def unseen(self) -> bool:
+        """Tell whether a run has ended, and not all who may scrape this process have seen that."""
+        with self._lock:
+            late = (scraper.seen < self.ends for scraper in self._scrapers.values())
+            return self.registered and self.ends > 0 and (not self._scrapers or any(late))
+
+    def wait_scraped(self, timeout: float, *, in_any_case: bool = False) -> bool:
+        """Wait until everybody who scrapes this process has seen the runs that ended so far.
+
+        Of those who scrape it only those are waited for whose next scrape is due within the timeout
+        (seconds), by the ones before; in_any_case: all of them, and the first if there was none.
+
+        Returns False when there was somebody to wait for who did not come.
+        """
+        with self._scraped:
+            now = self._monotonic()
+            late = [s for s in self._scrapers.values() if s.seen < self.ends]
+            if not in_any_case:
+                late = [s for s in late if _scrapes(s, now)]
+            due = [s for s in late if in_any_case or _is_due(s, now + timeout)]
+            first = in_any_case and self.registered and not self._scrapers
+
+            def seen() -> bool:
+                return all(s.seen >= self.ends for s in due) and not (first and not self._scrapers)
+
+            came = self._scraped.wait_for(seen, timeout)
+            for scraper in due:
+                scraper.in_vain = timeout > 0 and scraper.seen < self.ends
+            return came and len(due) == len(late)
+
+    def describe(self) -> Iterator[Metric]:
+        """Return no names up front: registering must not count as a scrape."""
+        self.registered = True
+        self.offered()
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family of every run; counts as one scrape when all was taken."""
+        with self._lock:
+            self._scrapes_begun += 1
+            ends = self.ends
+            self._prune()
+            to_show = list(self._groups.items())
+            seen_closed = [(sid, g) for sid, g in to_show if g.closed_at is not None]
+        yield from session_families([group.records for _, group in to_show])
+        with self._scraped:
+            self._scrapes_done += 1
+            self._note_scraper(SCRAPER.get(), ends)
+            for session_id, group in seen_closed:
+                self._mark_scraped(session_id, group)
+            self._scraped.notify_all()
+
+    def shown_to(self, scraper: str | None, ends: int) -> None:
+        """Take note that somebody was given a page that another one asked for.
+
+        ends: of the runs that had ended when it was made.
+        """
+        with self._scraped:
+            self._note_scraper(scraper, ends)
+            self._scraped.notify_all()
+
+    def __len__(self) -> int:
+        """Return the number of session ids shown."""
+        return len(self._groups)
+
+    def _note_scraper(self, name: str | None, ends: int) -> None:
+        if name is None:
+            return
+        scraper = self._scrapers.pop(name, None) or _Scraper()
+        scraper.scraped(self._monotonic(), ends)
+        self._scrapers[name] = scraper
+        if len(self._scrapers) > MAX_SCRAPERS:
+            del self._scrapers[next(iter(self._scrapers))]
+
+    def _mark_scraped(self, session_id: str, group: Group) -> None:
+        if group.scraped:
+            return
+        group.scraped, group.closed_at = True, self._monotonic()
+        self._lingering.append((session_id, group))
+        while len(self._lingering) > MAX_SCRAPED:
+            self._drop(*self._lingering.popleft())
+
+    def _prune(self) -> None:
+        now = self._monotonic()
+        while self._lingering and now - (self._lingering[0][1].closed_at or 0.0) > LINGER:
+            self._drop(*self._lingering.popleft())
+        # A group that was scraped, or that a new run of its name has replaced, waits for nothing.
+        while self._unscraped and not self._awaited(*self._unscraped[0]):
+            self._unscraped.popleft()
+
+    def _awaited(self, session_id: str, group: Group) -> bool:
+        return not group.scraped and self._groups.get(session_id) is group
+
+    def _drop(self, session_id: str, group: Group) -> None:
+        if not group.live and self._groups.get(session_id) is group:
+            del self._groups[session_id]
+
+
+def _scrapes(scraper: _Scraper, now: float) -> bool:
+    return scraper.last is not None and now - scraper.last <= SCRAPED_LATELY
+
+
+def _is_due(scraper: _Scraper, by: float) -> bool:
+    return not scraper.in_vain and scraper.last is not None and scraper.last + scraper.gap <= by
+
+
+#: The runs of this process.
+SESSIONS = SessionCollector()
+in_child(SESSIONS.begin_anew)
+in_child(FOLDED.clear)

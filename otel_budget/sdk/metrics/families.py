@@ -1,0 +1,207 @@
+"""Records to metric families. The numbers are the counts themselves; nothing is derived twice."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
+
+from otel_budget import semconv
+from otel_budget._version import __version__
+from otel_budget.core.limits import LIMIT_FIELDS
+from otel_budget.sdk.phase_counters import Counts, plus, summed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from otel_budget.sdk.run_record import SessionRecord
+
+_Key = tuple[str, str]
+_UNITS = semconv.RESOURCE_UNITS
+_TOTALS = (
+    (semconv.SESSION_TOKENS, "tokens"),
+    (semconv.SESSION_API_CALLS, "api_calls"),
+    (semconv.SESSION_COST, "cost_usd"),
+    (semconv.UNPRICED_CALLS, "unpriced_calls"),
+    (semconv.UNKNOWN_USAGE_CALLS, "unknown_usage_calls"),
+    (semconv.ESTIMATED_CALLS, "estimated_calls"),
+)
+_SAVED = (
+    (semconv.CHECKPOINTS, "checkpoints"),
+    (semconv.CHECKPOINT_FAILURES, "checkpoint_failures"),
+)
+_AT_PROGRESS = (semconv.PROGRESS_TOKENS, semconv.PROGRESS_API_CALLS, semconv.PROGRESS_COST)
+_CARRIED = (
+    (semconv.TOKENS, "tokens"),
+    (semconv.API_CALLS, "api_calls"),
+    (semconv.COST, "cost_usd"),
+)
+_PARTS = (
+    (semconv.PHASE_TOKENS, semconv.TOKEN_TYPE, "input", "input_tokens"),
+    (semconv.PHASE_TOKENS, semconv.TOKEN_TYPE, "output", "output_tokens"),
+    (semconv.PHASE_TOKENS, semconv.TOKEN_TYPE, semconv.UNSPECIFIED, "unspecified_tokens"),
+    (semconv.PHASE_TOKEN_DETAILS, semconv.DETAIL, "cache_read", "cache_read_tokens"),
+    (semconv.PHASE_TOKEN_DETAILS, semconv.DETAIL, "cache_write", "cache_write_tokens"),
+    (semconv.PHASE_TOKEN_DETAILS, semconv.DETAIL, "reasoning", "reasoning_tokens"),
+)
+
+
+class _Families:
+    """One family for each metric of a session, to be filled run by run."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Metric] = {}
+        self.samples: dict[str, list[Sample]] = {}
+        for metric in (*semconv.SESSION_METRICS, semconv.BUILD_INFO):
+            family = Metric(metric.name.removesuffix("_total"), metric.help, metric.kind)
+            self.by_name[metric.name] = family
+            self.samples[metric.name] = family.samples
+
+    def put(self, metric: semconv.Metric, labels: dict[str, str], value: float) -> None:
+        self.samples[metric.name].append(Sample(metric.name, labels, value))
+
+
+def session_families(groups: Sequence[Sequence[SessionRecord]]) -> Iterator[Metric]:
+    """Yield the families of all runs. Each group holds the records of one session id."""
+    families = _Families()
+    for records in groups:
+        with ExitStack() as locks:
+            for record in records:
+                locks.enter_context(record.lock)
+                record.settle()
+            cells = _cells(records)
+            _totals(families, records, summed(cells.values()))
+            _breakdown(families, records[0].session_id, cells)
+            _facts(families, records)  # a state that says "over" goes with the last counts
+            _limits(families, records)  # and so does a progress
+    families.put(semconv.BUILD_INFO, {semconv.VERSION: __version__}, 1.0)
+    yield from (family for family in families.by_name.values() if family.samples)
+
+
+def _totals(families: _Families, records: Sequence[SessionRecord], counts: Counts) -> None:
+    sid = {semconv.SESSION_ID: records[0].session_id}
+    for metric, field in _TOTALS:
+        families.put(metric, sid, float(getattr(counts, field)))
+    for metric, field in _SAVED:
+        families.put(metric, sid, float(sum(getattr(record, field) for record in records)))
+    # The first record began the group: what a later one carried over is the first one's own count.
+    carried = records[0].carried
+    for resource, field in _CARRIED:
+        labels = {**sid, semconv.RESOURCE: resource, semconv.UNIT: _UNITS[resource]}
+        families.put(semconv.CARRIED_OVER, labels, float(getattr(carried, field)))
+    if carried.active_seconds:
+        labels = {**sid, semconv.RESOURCE: semconv.ACTIVE_DURATION, semconv.UNIT: "seconds"}
+        families.put(semconv.CARRIED_OVER, labels, carried.active_seconds)
+
+
+def _breakdown(families: _Families, session_id: str, cells: Mapping[_Key, Counts]) -> None:
+    """Break the totals down; a part that is 0 has no series."""
+    put = families.put
+    for (phase, model), counts in cells.items():
+        base = {
+            semconv.SESSION_ID: session_id,
+            semconv.PHASE: phase,
+            semconv.MODEL: model,
+        }
+        for metric, label, value, field in _PARTS:
+            if total := getattr(counts, field):
+                put(metric, {**base, label: value}, float(total))
+        failed = counts.failed_api_calls
+        for outcome, calls in (("ok", counts.api_calls - failed), ("error", failed)):
+            if calls:
+                put(semconv.PHASE_API_CALLS, {**base, semconv.OUTCOME: outcome}, float(calls))
+        if counts.cost_usd:
+            put(semconv.PHASE_COST, base, float(counts.cost_usd))
+
+
+def _sum(values: Iterable[int | Decimal]) -> int | Decimal:
+    total: int | Decimal = 0
+    for value in values:
+        total = plus(Decimal(total), value) if isinstance(value, Decimal) else total + value
+    return total
+
+
+def _cells(records: Sequence[SessionRecord]) -> dict[_Key, Counts]:
+    """Return what each phase and model has: read once, so that the parts sum up to the totals."""
+    cells: dict[_Key, Counts] = {}
+    for record in records:
+        for key, cell in list(record.cells.items()):
+            known = cells.get(key)
+            cells[key] = cell.read() if known is None else known.and_of(cell.read())
+    return cells
+
+
+def _facts(families: _Families, records: Sequence[SessionRecord]) -> None:
+    newest, put = records[-1], families.put
+    sid = {semconv.SESSION_ID: newest.session_id}
+    current = shown(records).state
+    put(semconv.DURATION_SECONDS, sid, max(record.duration() for record in records))
+    put(semconv.ACTIVE_SECONDS, sid, max(record.active() for record in records))
+    put(semconv.SESSION_START, sid, min(record.started_at for record in records))
+    put(semconv.INCARNATION_START, sid, min(record.incarnation_at for record in records))
+    put(semconv.SESSION_INFO, {**sid, **newest.labels}, 1.0)
+    for state in semconv.SESSION_STATES:
+        put(semconv.SESSION_STATE, {**sid, semconv.STATE: state}, float(state == current))
+    if records[0].follows_completed:
+        put(semconv.FOLLOWS_COMPLETED, sid, 1.0)
+    if newest.last_checkpoint_at is not None:
+        put(semconv.LAST_CHECKPOINT, sid, newest.last_checkpoint_at)
+    if newest.sidecar_reachable is not None:
+        put(semconv.SIDECAR_REACHABLE, sid, float(newest.sidecar_reachable))
+    if newest.is_judged is not None:
+        put(semconv.SIDECAR_JUDGED, sid, float(newest.is_judged()))
+
+
+def shown(records: Sequence[SessionRecord]) -> SessionRecord:
+    """Return the record whose state is shown: a session has not ended while one goes on."""
+    for record in reversed(records):
+        if record.closed_at is None:
+            return record
+    return records[-1]
+
+
+def _progress(families: _Families, sid: dict[str, str], records: Sequence[SessionRecord]) -> bool:
+    """Show the smallest progress, if each that goes on reports one, and the counts it is of.
+
+    Of several, those that each had when it spoke: what was used since is never taken for older.
+    """
+    live = [r.report for r in _live(records)]
+    told = [report for report in live if report is not None and report[0] is not None]
+    if not told or len(told) < len(live):
+        return False
+    over = [r for r in records if r.closed_at is not None] if len(records) > len(live) else []
+    families.put(semconv.PROGRESS, sid, min(report[0] for report in told if report[0] is not None))
+    counts = [report[1:] for report in told] + [(r.tokens, r.api_calls, r.cost_usd) for r in over]
+    for metric, each in zip(_AT_PROGRESS, zip(*counts, strict=True), strict=True):
+        families.put(metric, sid, float(_sum(each)))
+    return True
+
+
+def _live(records: Sequence[SessionRecord]) -> Sequence[SessionRecord]:
+    return [r for r in records if r.closed_at is None] or records[-1:]
+
+
+def _limits(families: _Families, all_records: Sequence[SessionRecord]) -> None:
+    """Show what judges the run; where records differ, the strictest of each."""
+    records = _live(all_records)
+    sid = {semconv.SESSION_ID: records[0].session_id}
+    every, put = [record.limits for record in records], families.put
+    optional = 0
+    for resource, (limit_key, threshold_key) in LIMIT_FIELDS.items():
+        limited = [limits for limits in every if getattr(limits, limit_key) is not None]
+        if not limited:
+            continue
+        optional += 1
+        named = {**sid, semconv.RESOURCE: resource}
+        limit = min(getattr(limits, limit_key) for limits in limited)
+        put(semconv.LIMIT, {**named, semconv.UNIT: _UNITS[resource]}, float(limit))
+        put(semconv.WARNING_THRESHOLD, named, min(getattr(one, threshold_key) for one in limited))
+    put(semconv.COMPLETION_THRESHOLD, sid, max(limits.completion_threshold for limits in every))
+    saving = [record.limits.checkpoint_interval for record in records if record.saves]
+    if saving:
+        put(semconv.CHECKPOINT_INTERVAL, sid, min(saving))
+    optional += _progress(families, sid, all_records)
+    put(semconv.OPTIONAL_SERIES, sid, float(optional))

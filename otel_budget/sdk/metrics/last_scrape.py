@@ -1,0 +1,145 @@
+"""What the end of a process waits for: that the ends of its runs are seen.
+
+No run waits by itself: it stays on the page until it has been scraped, and for a minute after. Only
+a page that is about to go has to wait, once for all of its runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from otel_budget.errors import InvalidValueError
+from otel_budget.runtime.fork import in_child
+from otel_budget.sdk.lifecycle.at_exit import AT_EXIT, ExitOrder
+from otel_budget.sdk.metrics.collector import SESSIONS, SessionCollector
+
+logger = logging.getLogger("otel_budget")
+
+ENV_SCRAPE_WAIT: Final = "OTEL_BUDGET_SCRAPE_WAIT"
+#: Seconds to wait for scrapes that are due by then, unless told otherwise.
+USUAL: Final = 5.0
+#: Seconds a sidecar may take to look at what ended.
+TOLD_WITHIN: Final = 2.0
+#: Times as long as a look in place took in which there is no other, and seconds at most if it
+#: helped.
+_SHARE, _PAUSE = 10, 0.4
+_ALLOWED: Final = "a number of seconds, 0 or more"
+
+
+#: Has a sidecar look at the runs of this process, within so many seconds; True if it did.
+Look = Callable[[float], bool]
+
+
+class LastScrape:
+    """Waits, when the interpreter or an endpoint ends, for those who scrape this process."""
+
+    def __init__(
+        self,
+        sessions: SessionCollector,
+        order: ExitOrder,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Wait as is usual for those who scrape these, and know no sidecar."""
+        self._sessions, self._order, self._monotonic = sessions, order, monotonic
+        self.wait_for: float | None = None
+        """Seconds, for whoever scrapes; None is as usual."""
+        self._looks: dict[str, Look] = {}
+        self._tell_from = -math.inf
+        """When a sidecar may be asked in place again."""
+        in_child(self._begin_anew)
+
+    def ask(self, scrape_wait: float | None) -> None:
+        """Take the seconds to wait at most. None: what the environment says, or as is usual.
+
+        Raises InvalidValueError.
+        """
+        named, value = "scrape_wait", scrape_wait
+        if value is None:
+            named, text = ENV_SCRAPE_WAIT, os.environ.get(ENV_SCRAPE_WAIT)
+            if not text or self.wait_for is not None:
+                return
+            try:
+                value = float(text)
+            except ValueError as exc:
+                raise InvalidValueError(named, text, _ALLOWED) from exc
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidValueError(named, value, _ALLOWED)
+        if not 0 <= value < math.inf:
+            raise InvalidValueError(named, value, _ALLOWED)
+        self.wait_for = float(value)
+
+    def ended(self, sidecar: str | None = None, look: Look | None = None) -> None:
+        """Take note that a run has ended. sidecar: what tells apart those that can be had to look,
+        one is asked for all of its runs.
+        """
+        if sidecar is not None and look is not None:
+            self._looks[sidecar] = look
+        self._order.then[id(self)] = self.wait
+
+    def tell_here(self) -> None:
+        """Have the sidecars look now if this is a process of ``with multiprocessing.Pool()``, which
+        is killed, with nothing called, as soon as its results are there.
+
+        Not at each end of runs that are short; where it is in vain, a tenth of the time at most.
+        """
+        began = self._monotonic()
+        if self._looks and began >= self._tell_from and _is_pool_worker():
+            seen, now = self._have_looked(TOLD_WITHIN), self._monotonic()
+            pause = _SHARE * (now - began)
+            self._tell_from = now + (min(pause, _PAUSE) if seen else pause)
+
+    def wait(self) -> None:
+        """Have the sidecars look, then wait for those who scrape by themselves.
+
+        Unless a time was asked for, only for scrapes that are due within the usual one.
+        """
+        self._order.then.pop(id(self), None)
+        self._have_looked(TOLD_WITHIN)
+        if not self._sessions.unseen():
+            return
+        asked, seconds = self.wait_for is not None, self.wait_for
+        seconds = USUAL if seconds is None else seconds
+        if seconds > USUAL:
+            logger.info("waiting up to %g s for one more scrape (scrape_wait)", seconds)
+        if not self._sessions.wait_scraped(seconds, in_any_case=asked):
+            logger.log(
+                logging.WARNING if seconds > USUAL else logging.DEBUG,
+                "no scrape came within %g s: how the runs of this process ended was not seen by "
+                "all that scrape it; scrape_wait has to be longer than their interval", seconds,
+            )  # fmt: skip
+
+    def wait_here(self, seconds: float) -> bool:
+        """Do the same at the end of a run, within so many seconds: its process may end in a way
+        that calls nothing. False if somebody who scrapes did not come.
+        """
+        began = time.monotonic()
+        self._have_looked(min(seconds, TOLD_WITHIN))
+        return self._sessions.wait_scraped(max(0.0, seconds - (time.monotonic() - began)))
+
+    def _have_looked(self, seconds: float) -> bool:
+        until, seen = time.monotonic() + seconds, True
+        with suppress(KeyError):  # another thread, whose run ends too, was faster
+            while self._looks and self._sessions.unseen():
+                _, look = self._looks.popitem()
+                seen &= look((until - time.monotonic()) / (len(self._looks) + 1))
+        return seen
+
+    def _begin_anew(self) -> None:
+        self._looks.clear()
+        self._tell_from = -math.inf
+
+
+def _is_pool_worker() -> bool:
+    """Tell whether this is a process of multiprocessing.Pool, by the name that it gives them."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and "PoolWorker" in process.current_process().name
+
+
+LAST_SCRAPE = LastScrape(SESSIONS, AT_EXIT)

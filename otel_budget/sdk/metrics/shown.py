@@ -1,0 +1,122 @@
+"""Where the runs of this process are shown, and what to say of a run that is not seen there.
+
+A page that was opened before a fork is the parent's: what runs in the child is not on it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.runtime.fork import in_child
+from otel_budget.sdk.metrics.collector import SESSIONS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+#: Of prometheus_client: its page of several processes has only what its own files hold.
+ENV_MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A ``/metrics`` that this process, or one it was forked from, opened by ``serve_metrics``."""
+
+    url: str
+    host: str
+    folder: Path | None
+    """Where its ``file_sd`` entry is; None if it has none."""
+    process: int
+
+
+class Shown:
+    """The pages of this process."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._open: dict[str, Page] = {}
+        self.inherited: Page | None = None
+        """Of the process this one was forked from; None if it has none, or this one its own."""
+        in_child(self._begin_anew)
+
+    def opened(self, page: Page) -> None:
+        """Take note of a page that answers now."""
+        self._open[page.url] = page
+        SESSIONS.offered()
+        self.inherited = None
+
+    def closed(self, url: str) -> None:
+        """Take note that one answers no more."""
+        self._open.pop(url, None)
+
+    @property
+    def anywhere(self) -> bool:
+        """True if there is a page, or a registry that may have one."""
+        return bool(self._open) or SESSIONS.registered
+
+    def why_unseen(self) -> str:
+        """Return why a sidecar may not see a run of this process, as far as that can be told here,
+        and what to do.
+        """
+        scrapes, ago = SESSIONS.scrapes, SESSIONS.scraped_ago
+        if scrapes and ago is not None:
+            return (
+                f"this process was scraped {scrapes:,} times, last {ago:.0f} s ago: does the "
+                "sidecar read from what scraped it (its targets; the matchers and tenant of its "
+                "Prometheus), and does its log refuse runs?"
+            )
+        if self._open:
+            urls = ", ".join(sorted(self._open))
+            near = [page.host for page in self._open.values() if page.host in _LOOPBACK]
+            from_here = (
+                f' Only this host, or container, reaches {near[0]}: others need address="0.0.0.0"'
+                if near
+                else ""
+            )
+            return (
+                f"nothing has scraped {urls} yet: is it among the targets of the sidecar, or of "
+                f"its Prometheus?{from_here}"
+            )
+        if self.inherited is not None:
+            return (
+                f"its page {self.inherited.url} was opened in process {self.inherited.process} "
+                "before this one was forked from it, and does not show what runs here: with "
+                "serve_metrics(register=FOLDER), or OTEL_BUDGET_REGISTER, each fork has a page of "
+                "its own; or call serve_metrics(port=0, register=FOLDER) after the fork"
+            )
+        return self._without_page()
+
+    def mind_registry(self) -> None:
+        """Say, once, that nobody scrapes a page of the application that shows runs."""
+        if SESSIONS.registered and not self._open and self.inherited is None:
+            SESSIONS.mind_unscraped("a registry of the application")
+
+    def _without_page(self) -> str:
+        if os.environ.get(ENV_MULTIPROCESS):
+            return (
+                f"{ENV_MULTIPROCESS} is set, and the page made of its files has no runs: call "
+                "serve_metrics(port=0, register=FOLDER) in each worker"
+            )
+        if SESSIONS.registered:
+            return (
+                "it is in a registry of the application whose page nothing has scraped yet: is "
+                "that page among the targets of the sidecar, or of its Prometheus?"
+            )
+        return (
+            "no page shows it: call serve_metrics(), set OTEL_METRICS_EXPORTER=prometheus, or "
+            "use_registry() where the application has a page of its own; and add the page to the "
+            "targets of the sidecar, or of its Prometheus"
+        )
+
+    def _begin_anew(self) -> None:
+        """Be without a page in a forked child."""
+        pages, self._open = list(self._open.values()), {}
+        # One with a folder before others: the child can be found there, too.
+        pages.sort(key=lambda page: page.folder is None)
+        self.inherited = pages[0] if pages else self.inherited
+
+
+#: Of this process.
+SHOWN = Shown()

@@ -1,0 +1,335 @@
+"""The monitor: what a run counts with, and asks whether it may go on.
+
+Everything it answers comes from exact counts in memory; nothing here waits for a network.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+import weakref
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from otel_budget import semconv
+from otel_budget.core import validation
+from otel_budget.core.exceeded import BudgetExceeded
+from otel_budget.core.limits import LIMIT_KEYS, ResourceLimits
+from otel_budget.errors import InvalidValueError
+from otel_budget.policy.forecast import completion_possible
+from otel_budget.sdk import summary as report
+from otel_budget.sdk import wait
+from otel_budget.sdk.checkpoints import resuming
+from otel_budget.sdk.checkpoints.store import folder_or_none
+from otel_budget.sdk.clock import SYSTEM_CLOCK, Clock
+from otel_budget.sdk.engagement import first_verdict_seconds
+from otel_budget.sdk.lifecycle.run_controller import Run
+from otel_budget.sdk.metrics.label_cap import run_labels
+from otel_budget.sdk.pricing.prices import Prices, prices_of
+from otel_budget.sdk.recorder import Recorder
+from otel_budget.sdk.run_record import SessionRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from os import PathLike
+    from pathlib import Path
+
+    from otel_budget.core.usage import ResourceUsage
+    from otel_budget.core.verdict import LimitCheckResult, Verdict
+
+logger = logging.getLogger("otel_budget")
+
+ENV_SIDECAR = "OTEL_BUDGET_SIDECAR_URL"
+
+
+class ResourceMonitor(Recorder):
+    """Count what one run uses, tell it whether to go on, and keep its checkpoints."""
+
+    def __init__(
+        self,
+        limits: ResourceLimits | None = None,
+        session_id: str | None = None,
+        project_root: str | PathLike[str] | None = None,
+        *,
+        workflow: str | None = None,
+        scope: Mapping[str, str] | None = None,
+        sidecar: str | None = None,
+        on_sidecar_loss: Literal["local", "stop"] = "local",
+        first_verdict_timeout: float | None = None,
+        on_verdict: Callable[[Verdict], None] | None = None,
+        prices: Prices | str | PathLike[str] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        _carried: ResourceUsage | None = None,
+    ) -> None:
+        """Begin to count. Opens and writes nothing, and starts no thread.
+
+        limits: by default ``ResourceLimits()``: an hour, 1,000,000 tokens, 1,000 API calls.
+        session_id: by default one is made up.
+        project_root: where checkpoints go; need not exist; None means no checkpoints.
+        workflow, scope (``team``, ``project``, ``user``, ``agent``): whom the use is counted for.
+        sidecar: its URL, by default ``OTEL_BUDGET_SIDECAR_URL``; on_sidecar_loss: ``local`` goes on
+        under the run's own limits once the lease of the last verdict has run out, ``stop`` stops.
+        first_verdict_timeout: seconds (by default ``OTEL_BUDGET_FIRST_VERDICT_TIMEOUT``, else 90)
+        that a sidecar which answers has for a first verdict; then the run is one without a sidecar.
+        on_verdict: called from a thread of its own with each verdict whose action or reason
+        changed; what it raises is logged. prices: of models, or a YAML file with some, by default
+        ``OTEL_BUDGET_PRICES``.
+
+        Raises InvalidValueError naming the argument, the value and what is allowed.
+        """
+        _check_limits(limits)
+        if on_sidecar_loss not in ("local", "stop"):
+            raise InvalidValueError("on_sidecar_loss", on_sidecar_loss, "'local' or 'stop'")
+        if on_verdict is not None and not callable(on_verdict):
+            raise InvalidValueError("on_verdict", on_verdict, "a function of a verdict, or None")
+        found = prices_of(prices)
+        name = f"run-{uuid.uuid4().hex[:12]}" if session_id is None else session_id
+        record = SessionRecord(
+            validation.session_id(name),
+            limits or ResourceLimits(),
+            clock,
+            labels=run_labels(workflow, scope),
+            carried=_carried,
+        )
+        run = Run(
+            record,
+            folder_or_none(project_root),
+            sidecar=sidecar or os.environ.get(ENV_SIDECAR) or None,
+            stop_without_sidecar=on_sidecar_loss == "stop",
+            first_verdict_timeout=first_verdict_seconds(first_verdict_timeout),
+            on_verdict=on_verdict,
+        )
+        super().__init__(run, found)
+        self._monotonic = clock.monotonic
+        weakref.finalize(self, run.dropped).atexit = False  # a run nobody holds is closed
+
+    @classmethod
+    def resume(
+        cls,
+        session_id: str,
+        project_root: str | PathLike[str],
+        limits: ResourceLimits | None = None,
+        *,
+        checkpoint: str | PathLike[str] | None = None,
+        completed: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Take up a run where its newest checkpoint left it: usage, start time, limits, state.
+
+        limits: instead of the checkpoint's. The duration counts downtime, too: to limit the time
+        the run works, give ``max_duration_seconds=None`` and ``max_active_seconds``. checkpoint: a
+        path, instead of the newest. completed: take up a run that completed, too. options: as for
+        the constructor.
+
+        Raises NoCheckpointError if there is no run to take up (RunCompletedError if it completed),
+        CheckpointError for a checkpoint that cannot be trusted; it names the previous one.
+        """
+        saved = resuming.found(session_id, project_root, checkpoint, completed=completed)
+        labels = dict(saved.labels)
+        options.setdefault("workflow", labels.pop(semconv.WORKFLOW, None))
+        options.setdefault("scope", labels)
+        chosen = saved.limits if limits is None else limits
+        monitor = cls(chosen, session_id, project_root, _carried=saved.usage, **options)
+        monitor._guard.take_up(saved.progress)
+        monitor._run.saving.state = saved.state
+        duration = monitor._guard.check().resources[semconv.DURATION]
+        resuming.warn_of_downtime(monitor._record, saved, duration)
+        return monitor
+
+    def should_continue(self, progress_estimate: float | None = None) -> bool:
+        """Tell whether the run may go on: the stricter of its own limits and the sidecar's verdict.
+
+        progress_estimate: 0 to 1, None for unknown (also for those who wait, from now on);
+        anything else is refused.
+        """
+        guard, record = self._guard, self._record
+        # The common case first and by itself, like that of record_operation.
+        if progress_estimate.__class__ is float and 0.0 <= progress_estimate <= 1.0:
+            record.report = progress_estimate, record.tokens, record.api_calls, record.cost_usd
+            if progress_estimate >= guard.calm_from and self._monotonic() < guard.calm_until:
+                return True
+            return self._ask(progress_estimate).should_continue
+        if progress_estimate is not None:
+            return self.should_continue(validation.progress(progress_estimate))
+        guard.withdrawn = record.report
+        if guard.calm_unknown and self._monotonic() < guard.calm_until:
+            return True
+        return self._ask(None).should_continue
+
+    def raise_if_stopped(self, progress_estimate: float | None = None) -> None:
+        """Raise BudgetExceeded, with the verdict, if the run must stop."""
+        if self.should_continue(progress_estimate):
+            return
+        verdict = self._ask(progress_estimate)
+        if not verdict.should_continue:
+            raise BudgetExceeded(verdict)
+
+    def _ask(self, progress: float | None) -> Verdict:
+        self._run.begin()
+        verdict = self._guard.reconsider(progress)
+        self._guard.told_to_stop = not verdict.should_continue
+        return verdict
+
+    def check_limits(self) -> LimitCheckResult:
+        """Return every resource against the run's own limits."""
+        self._run.begin()
+        self._guard.reconsider(self._guard.progress)
+        return self._guard.check()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict as of now, with the progress reported since the last change of a status."""
+        return self._guard.verdict(self._guard.progress)
+
+    def wait_for_stop(self, timeout: float | None = None) -> Verdict | None:
+        """Block until the run must stop; return the verdict, or None at the timeout (seconds) or
+        when the run ends first.
+        """
+        self._run.begin()
+        return wait.wait_for_stop(self._guard, self._record, timeout)
+
+    async def wait_for_stop_async(self, timeout: float | None = None) -> Verdict | None:  # noqa: ASYNC109 - the twin of the above
+        """Do the same without blocking the event loop."""
+        self._run.begin()
+        return await wait.wait_for_stop_async(self._guard, self._record, timeout)
+
+    def get_estimated_completion_possible(self, progress_estimate: float | None) -> bool | None:
+        """Tell whether the rest fits in every limit at the rate so far.
+
+        None when that cannot be told: no progress yet, or unknown.
+        """
+        progress = validation.progress(progress_estimate)
+        standing = self._guard.standing
+        return completion_possible(standing.used(), standing.bounds, progress, standing.doubt())
+
+    @property
+    def session_id(self) -> str:
+        """Names the run."""
+        return self._record.session_id
+
+    @property
+    def limits(self) -> ResourceLimits:
+        """The run's own limits."""
+        return self._record.limits
+
+    @property
+    def state(self) -> Any:
+        """The caller's state of the newest checkpoint, also of the one resumed from; or None."""
+        return self._run.saving.state
+
+    def get_usage_report(self) -> ResourceUsage:
+        """Return all the run used, over all its incarnations."""
+        return self._record.usage()
+
+    def get_usage_summary(self) -> dict[str, dict[str, Any]]:
+        """Return per resource what is used, of what, and what remains; and the checkpoints."""
+        return report.summary(self._guard.check(), self._record.usage())
+
+    def get_time_remaining(self) -> float | None:
+        """Return seconds left, never below 0; None when unlimited.
+
+        Of the duration or, where that is limited too and ends earlier, of the active time.
+        """
+        summary = self.get_usage_summary()
+        rests = [summary[name]["remaining"] for name in semconv.TIMES if name in summary]
+        return min((left for left in rests if left is not None), default=None)
+
+    def get_tokens_remaining(self) -> int | None:
+        """Return tokens left, never below 0; None when unlimited."""
+        left: int | None = self.get_usage_summary()[semconv.TOKENS]["remaining"]
+        return left
+
+    def get_api_calls_remaining(self) -> int | None:
+        """Return API calls left, never below 0; None when unlimited."""
+        left: int | None = self.get_usage_summary()[semconv.API_CALLS]["remaining"]
+        return left
+
+    def log_status(self) -> None:
+        """Log where the run stands, at INFO, to the logger ``otel_budget``."""
+        engagement = self._run.engagement
+        unjudged = "" if engagement is None else engagement.problem()
+        for line in report.lines(self._guard.check(), self.verdict, unjudged):
+            logger.info("session %s: %s", self.session_id, line)
+
+    def checkpoint(self, state: Any = None) -> Path | None:
+        """Write a checkpoint and return its path; None, loudly, if it could not be written.
+
+        state: the caller's own, JSON types; kept for the automatic checkpoints.
+        """
+        return self._run.saving.checkpoint(state)
+
+    def keep_state(self, state: Any) -> None:
+        """Hand over the state that the automatic and the last checkpoint carry. Writes nothing."""
+        self._run.saving.keep_state(state)
+
+    def pause(self) -> None:
+        """Stop the active time. The duration goes on: it is wall-clock time."""
+        self._record.pause()
+
+    def unpause(self) -> None:
+        """Let the active time go on."""
+        self._record.unpause()
+        self._guard.unpaused()
+
+    def update_limits(self, limits: ResourceLimits | None = None, **changes: Any) -> None:
+        """Judge by other limits from now on: all of them, or single fields by name.
+
+        A sidecar's ceilings, and an operator's stop, hold all the same; that is said.
+        """
+        _check_limits(limits)
+        base = self._record.limits if limits is None else limits
+        values = {key: getattr(base, key) for key in LIMIT_KEYS} | changes
+        self._guard.update_limits(ResourceLimits.from_mapping(values))
+        self._run.saving.schedule()
+        verdict = self.verdict
+        if verdict.lease_seconds is not None and not verdict.should_continue:
+            logger.warning(
+                "session %s: its own limits are other ones now, and the sidecar says stop (%s) all "
+                "the same: %s", self.session_id, verdict.reason, verdict.message,
+            )  # fmt: skip
+
+    def __repr__(self) -> str:
+        """Say which run it is, how it is and what it is limited to."""
+        record = self._record
+        limited = report.limited(record.limits)
+        return f"<ResourceMonitor {record.session_id!r}, {record.state}, limited to {limited}>"
+
+    def close(self, outcome: str | None = None, timeout: float = 0.0) -> None:
+        """End the run: write a last checkpoint, show the final state until it has been scraped.
+
+        outcome: ``completed``, ``stopped`` or ``failed``; by default stopped if the run was last
+        told to stop, else completed. timeout: seconds to wait here until the sidecar has looked,
+        and for scrapes that are due by then; without it the end of the process does, once for all
+        its runs (see ``serve_metrics``). Closing twice is fine; the first outcome stays.
+        """
+        if outcome is not None and outcome not in semconv.ENDED_STATES:
+            raise InvalidValueError("outcome", outcome, ", ".join(semconv.ENDED_STATES))
+        self._run.close(outcome or self._run.outcome(), timeout)
+
+    def __enter__(self) -> Self:
+        """Open the run's span; close the run at the end of the block."""
+        self._run.enter()
+        return self
+
+    def __exit__(self, _kind: object, exc: BaseException | None, _trace: object) -> None:
+        """Close the run: failed by an exception, stopped if it was told to, else completed."""
+        try:
+            self._run.end(exc)
+        finally:
+            self._run.leave(exc)
+
+    async def __aenter__(self) -> Self:
+        """Do the same in a coroutine."""
+        return self.__enter__()
+
+    async def __aexit__(self, _kind: object, exc: BaseException | None, _trace: object) -> None:
+        """Do the same in a coroutine: writing the last checkpoint does not block asyncio's loop."""
+        try:
+            await self._run.end_in_thread(exc)
+        finally:
+            self._run.leave(exc)
+
+
+def _check_limits(limits: object) -> None:
+    if limits is not None and not isinstance(limits, ResourceLimits):
+        raise InvalidValueError("limits", limits, "a ResourceLimits or None")

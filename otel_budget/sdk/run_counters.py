@@ -1,0 +1,310 @@
+"""What one run counted in this process, added up.
+
+``lock`` guards all counts; whoever adds takes it. It is reentrant, as a signal handler or a
+finalizer may come in the middle of an addition: what that adds waits until the addition under way
+is done, which adds it, too.
+
+The cells are what was counted (cell.py); the totals follow from them, and are kept beside them for
+those who ask often.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_budget import semconv
+from otel_budget.core import validation
+from otel_budget.errors import InvalidValueError
+from otel_budget.sdk.metrics.label_cap import MAX_LENGTH, MAX_PAIRS, MAX_PAIRS_IN_ALL, LabelCap
+from otel_budget.sdk.phase_counters import Cell, Counts, plus, summed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_budget.core.extras import Extras
+    from otel_budget.core.usage import ResourceUsage
+
+logger = logging.getLogger("otel_budget")
+
+#: Label values folded into ``other`` in this process, by label.
+FOLDED: Counter[str] = Counter()
+
+
+class Amounts(NamedTuple):
+    """One operation, checked and ready to be added. Parts are inside their wholes.
+
+    A tuple, because one is made for every operation: a frozen dataclass takes five times as long.
+    """
+
+    tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    api_call: bool = False
+    failed: bool = False
+    usage_unknown: bool = False
+    cost_usd: Decimal | None = None
+    """None: the price of this call is not known."""
+    estimated: bool = False
+    """The tokens are the mean of other calls."""
+    extras: Extras | None = None
+    """What is billed beside plain tokens and is not in ``cost_usd``; None: nothing."""
+
+
+class _Pairs:
+    """How many pairs of phase and model all runs of this process have together."""
+
+    number = 0
+
+
+_PAIRS = _Pairs()
+
+
+class Tally:
+    """Counts of one incarnation of a run. They only grow."""
+
+    __slots__ = (
+        "_cap", "_full", "api_calls", "busy", "carried", "cells", "checkpoint_failures",
+        "checkpoints", "cost_room", "cost_usd", "estimated_calls", "estimated_tokens",
+        "failed_api_calls", "last_checkpoint_at", "late", "lock", "room", "session_id", "tokens",
+        "unknown_usage_calls", "unpriced_calls",
+    )  # fmt: skip
+
+    def __init__(self, session_id: str, carried: ResourceUsage) -> None:
+        """Begin counting at zero. carried: use of a resumed run, which limits what may follow."""
+        self.session_id, self.carried = session_id, carried
+        self._cap, self._full = LabelCap(FOLDED), False
+        self.lock = threading.RLock()
+        self.busy = False
+        """True in the middle of an addition."""
+        self.late: deque[Callable[[], None]] = deque()
+        """What came in the middle of one, to be done after it."""
+        self.room = validation.MAX_COUNT - carried.tokens
+        """Tokens this incarnation may count: past a total of 2^53 no reader would take the run."""
+        if carried.api_calls > validation.MAX_COUNT // 2:
+            self.room = -1  # the calls may be too many first: ``add`` looks at everything
+        self.cost_room = plus(Decimal(validation.MAX_COUNT), carried.cost_usd.copy_negate())
+        self.tokens = self.api_calls = 0
+        self.failed_api_calls = self.unknown_usage_calls = self.unpriced_calls = 0
+        self.estimated_calls = self.estimated_tokens = 0
+        self.cost_usd = Decimal(0)
+        self.cells: dict[tuple[str, str], Cell] = {}
+        self.checkpoints = self.checkpoint_failures = 0
+        self.last_checkpoint_at = carried.last_checkpoint_at
+
+    def cell(self, phase: str | None, model: str | None) -> Cell:
+        """Return the cell of a phase and a model, made if need be. Hold the lock."""
+        known = self.cells.get((phase or semconv.UNSPECIFIED, model or semconv.UNSPECIFIED))
+        if known is not None:  # its names were admitted before
+            return known
+        key = (
+            self._cap.admit(semconv.PHASE, phase or semconv.UNSPECIFIED),
+            self._cap.admit(semconv.MODEL, model or semconv.UNSPECIFIED),
+        )
+        if key not in self.cells and key[1] != semconv.OTHER and self._is_full():
+            key = key[0], semconv.OTHER
+        return self._cell_at(key)
+
+    def _cell_at(self, key: tuple[str, str]) -> Cell:
+        before = len(self.cells)
+        cell = self.cells.setdefault(key, Cell())
+        _PAIRS.number += len(self.cells) - before
+        return cell
+
+    def take_in(self, other: Tally) -> None:
+        """Add the counts of another incarnation that is over. Nobody else may know of this one."""
+        with other.lock:
+            self.checkpoints += other.checkpoints
+            self.checkpoint_failures += other.checkpoint_failures
+            for key, cell in other.cells.items():
+                sums = self._cell_at(key)
+                sums.counts = Counts._make(sums.counts).and_of(cell.read())
+        self.mend()
+
+    def _is_full(self) -> bool:
+        """Tell whether there are too many pairs of phase and model; say so, once for a run."""
+        if len(self.cells) < MAX_PAIRS and _PAIRS.number < MAX_PAIRS_IN_ALL:
+            return False
+        if not self._full:
+            self._full = True
+            self._cap.count(semconv.MODEL)
+        return True
+
+    def __del__(self) -> None:
+        """Make room for the pairs of other runs."""
+        _PAIRS.number -= len(getattr(self, "cells", ()))
+
+    def add(
+        self,
+        cell: Cell,
+        amounts: Amounts,
+        worth: Decimal | None = None,
+        *,
+        unpriced: bool = False,
+    ) -> None:
+        """Add one operation to a cell and to the totals. Hold the lock.
+
+        worth: US dollars, for an operation that does not say its own cost; None: nobody knows.
+        unpriced: its price, or not all of it, is known, though it is no call. Raises
+        InvalidValueError and adds nothing if a total of the run would exceed 2^53.
+        """
+        if self.busy:
+            self.late.append(partial(self.add, cell, amounts, worth, unpriced=unpriced))
+            return
+        try:
+            self.busy = True
+            self._add(cell, amounts, worth, unpriced)
+            self.busy = False
+        except BaseException:
+            self.mend()
+            raise
+        if self.late:
+            self.add_late()
+
+    def _add(self, cell: Cell, amounts: Amounts, worth: Decimal | None, unpriced: bool) -> None:  # noqa: FBT001 - one fact, by its name
+        # Taken apart at once: ten looks at its fields would take a quarter of the whole.
+        (
+            used, into, out, cached, written, reasoning, call, failed, unknown, price, guess,
+            extras,
+        ) = amounts  # fmt: skip
+        if price is None:
+            price = worth
+        unpriced = unpriced or extras is not None or (price is None and call)
+        tokens, rest = self.tokens + used, used - into - out
+        cost = self.cost_usd if price is None else plus(self.cost_usd, price)
+        if tokens > self.room or cost > self.cost_room:
+            self._mind_totals(amounts, price, cost)
+        (
+            c_into, c_out, c_rest, c_cached, c_written, c_reasoning, c_calls, c_failed, c_unpriced,
+            c_unknown, c_guesses, c_guessed, a_calls, a_into, a_out, a_rest, c_cost,
+        ) = cell.counts  # fmt: skip
+        if unknown or guess or failed or not call:
+            a_calls, a_into, a_out, a_rest = (
+                a_calls + call,
+                a_into + into,
+                a_out + out,
+                a_rest + rest,
+            )
+        # By this the operation is counted; the totals are worked out anew if they do not get to it.
+        cell.counts = (
+            c_into + into, c_out + out, c_rest + rest, c_cached + cached, c_written + written,
+            c_reasoning + reasoning, c_calls + call, c_failed + failed, c_unpriced + unpriced,
+            c_unknown + unknown, c_guesses + guess, c_guessed + (used if guess else 0),
+            a_calls, a_into, a_out, a_rest, c_cost if price is None else plus(c_cost, price),
+        )  # fmt: skip
+        self.tokens, self.cost_usd = tokens, cost
+        self.api_calls += call
+        self.failed_api_calls += failed
+        self.unpriced_calls += unpriced
+        self.unknown_usage_calls += unknown
+        if guess:
+            self.estimated_calls += 1
+            self.estimated_tokens += used
+
+    def add_late(self) -> None:
+        """Add what came in the middle of an addition. Hold the lock."""
+        for _ in range(len(self.late)):
+            try:
+                work = self.late.popleft()
+            except IndexError:
+                return
+            try:
+                work()
+            except InvalidValueError as exc:
+                logger.error("session %s: an operation was not counted: %s", self.session_id, exc)  # noqa: TRY400 - the message says it all
+
+    def alone(self, work: Callable[[], None]) -> None:
+        """Do something to the counts, and nothing else in the middle of it."""
+        with self.lock:
+            if self.busy:
+                self.late.append(partial(self.alone, work))
+                return
+            try:
+                self.busy = True
+                work()
+                self.busy = False
+            except BaseException:
+                self.mend()
+                raise
+            if self.late:
+                self.add_late()
+
+    def mend(self) -> None:
+        """Work the totals out of the cells: an addition did not come to its end. Hold the lock."""
+        counts = self.counted()
+        self.tokens, self.cost_usd = counts.tokens, counts.cost_usd
+        self.api_calls, self.failed_api_calls = counts.api_calls, counts.failed_api_calls
+        self.unpriced_calls = counts.unpriced_calls
+        self.unknown_usage_calls = counts.unknown_usage_calls
+        self.estimated_calls = counts.estimated_calls
+        self.estimated_tokens = counts.estimated_tokens
+        self.busy = False
+        self.add_late()
+
+    def counted(self) -> Counts:
+        """Return what the cells come to."""
+        return summed(cell.read() for cell in list(self.cells.values()))
+
+    def settle(self) -> None:
+        """Add what is left to be added, if an exception came between. Hold the lock."""
+        if self.late and not self.busy:
+            self.add_late()
+
+    def estimated(self, model: str, amounts: Amounts) -> Amounts:
+        """Return a call of unknown use with the mean use of this run's other calls of its model.
+
+        Rounded up; calls that failed, and estimates, are not in the mean. What the call does say of
+        its use stays. Without any other call it is returned as it is: unknown. Hold the lock.
+        """
+        # What was folded into one name is no one model.
+        name = None if model in (semconv.OTHER, semconv.UNSPECIFIED) else model[:MAX_LENGTH]
+        cells = [cell.read() for (_, of), cell in list(self.cells.items()) if of == name]
+        calls = sum(cell.api_calls - cell.aside_calls for cell in cells)
+        if not calls:
+            return amounts
+        into, out, rest = (
+            -(-sum(used) // calls) for used in zip(*(c.usual_tokens() for c in cells), strict=True)
+        )
+        into, out = amounts.input_tokens or into, max(amounts.output_tokens, out)
+        rest = amounts.tokens - amounts.input_tokens - amounts.output_tokens or rest
+        return amounts._replace(
+            tokens=into + out + rest,
+            input_tokens=into,
+            output_tokens=out,
+            usage_unknown=False,
+            estimated=True,
+        )
+
+    def _mind_totals(self, amounts: Amounts, price: Decimal | None, cost: Decimal) -> None:
+        carried = self.carried
+        for key, value, total, after in (
+            ("tokens", amounts.tokens, carried.tokens + self.tokens, amounts.tokens),
+            ("api_call", amounts.api_call, carried.api_calls + self.api_calls, amounts.api_call),
+            ("cost_usd", price, plus(carried.cost_usd, cost), 0),
+        ):
+            if total + after > validation.MAX_COUNT:
+                raise InvalidValueError(key, value, "what keeps the run's total within 2^53")
+
+    def saved(self, at: float) -> None:
+        """Count a checkpoint. at: Unix time."""
+
+        def count() -> None:
+            self.last_checkpoint_at = at
+            self.checkpoints += 1
+
+        self.alone(count)
+
+    def not_saved(self) -> None:
+        """Count a checkpoint that could not be written."""
+
+        def count() -> None:
+            self.checkpoint_failures += 1
+
+        self.alone(count)

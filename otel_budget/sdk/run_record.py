@@ -1,0 +1,156 @@
+"""What one run counted in this process: the data that everything else here reads.
+
+A record outlives its monitor: a run that is over stays visible until it has been scraped, and what
+it used stays in the sums of the process. What is counted, and how, is in tally.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.core.usage import ResourceUsage
+from otel_budget.sdk.phase_counters import plus
+from otel_budget.sdk.run_counters import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from otel_budget.core.limits import ResourceLimits
+    from otel_budget.sdk.clock import Clock
+
+#: What a run used in all is the sum of these over its incarnations.
+_SUMS: Final = (
+    "tokens", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+    "reasoning_tokens", "api_calls", "failed_api_calls", "unknown_usage_calls", "unpriced_calls",
+    "estimated_calls", "estimated_tokens",
+)  # fmt: skip
+
+
+#: A progress, and the tokens, API calls and cost that this incarnation had counted when it was
+#: reported. A plain tuple: one is made at every ``should_continue``.
+Report = tuple[float | None, int, int, Decimal]
+#: A progress was reported, and counts have crossed a line since: it says nothing about now.
+OUTGROWN: Final[Report] = (None, 0, 0, Decimal(0))
+
+
+class SessionRecord(Tally):
+    """One incarnation of a run: its counts, and what it says about itself."""
+
+    __slots__ = (
+        "__weakref__", "_awake", "_monotonic", "awake_since", "awake_until", "began_at", "clock",
+        "closed_at", "follows_completed", "incarnation_at", "is_judged", "labels", "limits",
+        "paused_at", "paused_seconds", "report", "resumed", "saves", "sidecar_reachable",
+        "started_at", "state",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        session_id: str,
+        limits: ResourceLimits,
+        clock: Clock,
+        *,
+        labels: Mapping[str, str],
+        carried: ResourceUsage | None = None,
+    ) -> None:
+        """Begin counting at zero. labels: workflow and scope. carried: use of a resumed run."""
+        self.clock, self._monotonic, self._awake = clock, clock.monotonic, clock.awake
+        # Milliseconds: what identifies a run must survive stores that keep some 15 digits.
+        now = round(clock.time(), 3)
+        super().__init__(session_id, carried or ResourceUsage(session_id, started_at=now))
+        self.limits, self.labels = limits, dict(labels)
+        self.resumed = carried is not None
+        self.started_at = self.carried.started_at
+        # After its predecessor, whatever the clock of this host says: the order counts.
+        before = self.carried.last_checkpoint_at
+        begun = now if before is None else max(now, round(before + 0.001, 3))
+        # Two processes that begin in one millisecond, or from one checkpoint, are not one.
+        self.incarnation_at = round(begun + clock.mark(), 5)
+        self.follows_completed = False
+        """True if the run before it under its id in this process completed."""
+        self.awake_since = self._awake()
+        """When this process took the run up, by the clock that active time is measured by."""
+        # The wall clock may have been put back while nobody ran: a duration never goes down.
+        elapsed = max(now - self.started_at, self.carried.duration_seconds)
+        self.began_at = self._monotonic() - elapsed
+        self.report: Report | None = None
+        """The progress last reported; None before the first."""
+        self.saves = False
+        """True if checkpoints of it are written."""
+        self.state = "running"
+        self.paused_at: float | None = None
+        """By the clock of ``awake_since``, like the pauses' sum."""
+        self.paused_seconds = 0.0
+        self.closed_at: float | None = None
+        self.awake_until: float | None = None
+        """When it was closed, by the same clock as ``awake_since``."""
+        self.sidecar_reachable: bool | None = None
+        self.is_judged: Callable[[], bool] | None = None
+        """Whether a verdict of the sidecar is in force; None for a run without a sidecar."""
+
+    @property
+    def progress(self) -> float | None:
+        """The progress last reported, 0 to 1; None if it is not known."""
+        return None if self.report is None else self.report[0]
+
+    @property
+    def used_since_report(self) -> bool:
+        """True if anything was counted since the progress was reported."""
+        now = (self.tokens, self.api_calls, self.cost_usd)
+        return self.report is not None and self.report[1:] != now
+
+    def duration(self) -> float:
+        """Return seconds since the run began; it stands still once the run is closed."""
+        return (self._monotonic() if self.closed_at is None else self.closed_at) - self.began_at
+
+    def active(self) -> float:
+        """Return seconds the run was active: without pauses, downtime, and the machine's sleep."""
+        now = self._awake() if self.awake_until is None else self.awake_until
+        paused = self.paused_seconds
+        if self.paused_at is not None:
+            paused += now - self.paused_at
+        return self.carried.active_seconds + (now - self.awake_since - paused)
+
+    @property
+    def is_active(self) -> bool:
+        """True while the active time goes on."""
+        return self.paused_at is None and self.closed_at is None
+
+    def usage(self) -> ResourceUsage:
+        """Return all the run used, over all its incarnations, at one moment."""
+        with self.lock:
+            self.settle()
+            counts, carried = self.counted(), self.carried
+            together = {name: getattr(carried, name) + getattr(counts, name) for name in _SUMS}
+            return replace(
+                carried,
+                **together,
+                duration_seconds=self.duration(),
+                active_seconds=self.active(),
+                cost_usd=plus(carried.cost_usd, counts.cost_usd),
+                checkpoints=carried.checkpoints + self.checkpoints,
+                last_checkpoint_at=self.last_checkpoint_at,
+            )
+
+    def pause(self) -> None:
+        """Stop the active time."""
+        with self.lock:
+            if self.paused_at is None and self.closed_at is None:
+                self.paused_at, self.state = self._awake(), "paused"
+
+    def unpause(self) -> None:
+        """Let the active time go on."""
+        with self.lock:
+            if self.paused_at is not None and self.closed_at is None:
+                self.paused_seconds += self._awake() - self.paused_at
+                self.paused_at, self.state = None, "running"
+
+    def close(self, state: str) -> bool:
+        """End the run in one of ``semconv.ENDED_STATES``; False if it had ended before."""
+        with self.lock:
+            if self.closed_at is not None:
+                return False
+            self.closed_at, self.state = self._monotonic(), state
+            self.awake_until = self._awake()
+            return True

@@ -1,0 +1,51 @@
+"""Calls of a run that are counted nowhere, or that nothing could refuse: said, never silent."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from otel_budget.genai.call_tracker import ACCOUNTING
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from otel_budget.sdk.usage_sinks import RunTarget
+
+logger = logging.getLogger("otel_budget")
+
+
+class Uncounted:
+    """Looks at an entered run's beginning and end."""
+
+    def __init__(self, span: Span, target: RunTarget) -> None:
+        """Begin with the run. span: the run's own."""
+        self._target, self._elsewhere = target, ACCOUNTING.calls_elsewhere
+        self._mind_unseen(span)
+
+    def _mind_unseen(self, span: Span) -> None:
+        """Say if the spans of this run do not reach the account: its calls would not be counted."""
+        context = span.get_span_context()
+        if not ACCOUNTING.listens or not context.is_valid or ACCOUNTING.knows(context.span_id):
+            return
+        why = (
+            "otel_budget.instrument() was called before the tracer provider was set; call it after"
+            if span.is_recording()
+            else "its trace is not sampled; put RecordingSampler around your provider's sampler"
+        )
+        logger.warning(
+            "session %s: the model calls of this run have no spans that are seen here, and are not "
+            "counted: %s", self._target.session_id, why,
+        )  # fmt: skip
+
+    def at_end(self, api_calls: int) -> None:
+        """Say what was not seen, not its own or not asked for. api_calls: counted in the run."""
+        target, notices = self._target, ACCOUNTING.notices
+        lost = ACCOUNTING.calls_elsewhere - self._elsewhere
+        if lost:
+            notices.lost(target.session_id, lost)
+        elif not api_calls and (ACCOUNTING.in_use or ACCOUNTING.adapters):
+            notices.nothing_seen(target.session_id, ACCOUNTING.adapters, spans=ACCOUNTING.spans)
+        if target.asked and target.unasked:
+            of = target.asked + target.unasked
+            notices.unasked(target.session_id, target.unasked, of, target.unasked_by)

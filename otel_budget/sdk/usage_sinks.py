@@ -1,0 +1,157 @@
+"""Where model calls go that spans and adapters report: to a run, or to the process's account."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from typing import TYPE_CHECKING, Final
+
+from otel_budget import semconv
+from otel_budget.core.limits import ResourceLimits
+from otel_budget.errors import InvalidValueError, OtelBudgetError
+from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.runtime.fork import ProcessLock, in_child
+from otel_budget.sdk.clock import SYSTEM_CLOCK
+from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.pricing.prices import Prices, prices_of
+from otel_budget.sdk.pricing.rates import NOTHING_KNOWN, Worth
+from otel_budget.sdk.run_counters import Amounts
+from otel_budget.sdk.run_record import SessionRecord
+
+if TYPE_CHECKING:
+    from otel_budget.core.usage import ResourceUsage
+    from otel_budget.genai.call import Call
+    from otel_budget.sdk.phases import Phase
+    from otel_budget.sdk.recorder import Recorder
+
+logger = logging.getLogger("otel_budget")
+
+_UNLIMITED: Final = ResourceLimits(
+    max_duration_seconds=None, max_tokens=None, max_api_calls=None, max_cost_usd=None
+)
+
+
+class RunTarget:
+    """The account of one run. Does not keep its monitor alive."""
+
+    def __init__(self, recorder: Recorder, session_id: str) -> None:
+        """Count nothing yet."""
+        self._recorder = weakref.ref(recorder)
+        self.session_id = session_id
+        self.asked = self.unasked = 0
+        """Calls that an adapter asked for before, and calls that only a span reported."""
+        self.unasked_by = ""
+        """Who reported the first of those."""
+
+    def place(self) -> Phase | None:
+        """Return the phase the run is in."""
+        recorder = self._recorder()
+        return None if recorder is None else recorder.current_phase()
+
+    def book(self, call: Call, place: object) -> None:
+        """Count a call of this run; in the process's account if nobody holds the run any more."""
+        if call.is_call and call.scope.startswith(semconv.SCOPE_NAME):
+            self.asked += 1
+        elif call.is_call:
+            self.unasked_by = self.unasked_by or call.scope
+            self.unasked += 1
+        recorder = self._recorder()
+        if recorder is None:
+            ELSEWHERE.book(call, None)
+        else:
+            recorder.book(call, place)
+
+    def check(self) -> None:
+        """Raise BudgetExceeded, with the verdict, if the run must stop."""
+        recorder = self._recorder()
+        if recorder is not None:
+            recorder.check_before_call()
+
+
+class ProcessAccount:
+    """Calls that were made outside of every run: visible, never lost."""
+
+    session_id = semconv.UNATTRIBUTED
+
+    def __init__(self) -> None:
+        """Begin with nothing counted, and nothing to show."""
+        self._lock = ProcessLock()
+        self._begin_anew()
+        in_child(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        labels = {semconv.WORKFLOW: semconv.UNATTRIBUTED}
+        self._record = SessionRecord(self.session_id, _UNLIMITED, SYSTEM_CLOCK, labels=labels)
+        self._prices: Prices | None = None
+
+    def place(self) -> None:
+        """Say nothing: there are no phases here."""
+
+    def book(self, call: Call, _place: object) -> None:
+        """Count a call, in the sums of the process too."""
+        with self._lock:
+            if self._prices is None:
+                self._prices = _default_prices()
+                SESSIONS.process.add(self._record)
+                SESSIONS.process.instruments()
+            prices, record = self._prices, self._record
+        amounts = amounts_of_call(call)
+        amounts = priced(amounts, worth_of_call(call, amounts, prices))
+        with record.lock:
+            try:
+                record.add(record.cell(None, call.model), amounts)
+            except InvalidValueError as exc:
+                logger.error("a call outside of every run was not counted: %s", exc)  # noqa: TRY400 - the message says it all
+
+    def check(self) -> None:
+        """Limit nothing: no run, no limits."""
+
+    def usage(self) -> ResourceUsage:
+        """Return all that was used outside of every run."""
+        return self._record.usage()
+
+
+#: Of this process.
+ELSEWHERE: Final = ProcessAccount()
+ACCOUNTING.elsewhere = ELSEWHERE
+
+
+def amounts_of_call(call: Call) -> Amounts:
+    """Return what a call used, ready to be added."""
+    into, out, cached, written, reasoning = call.usage
+    failed = call.is_call and call.failed
+    return Amounts(
+        into + out, into, out, cached, written, reasoning, call.is_call, failed, call.unknown,
+        extras=call.extras,
+    )  # fmt: skip
+
+
+def worth_of_call(call: Call, amounts: Amounts, prices: Prices) -> Worth:
+    """Return what a call cost: as it was charged, else by our prices, else as its library says.
+
+    A charge goes before the user's own prices, too: they are a list, and it is what was paid. An
+    estimate stands in for a price of ours, and never says that an extra without one is covered.
+    """
+    charge, estimate = call.costs
+    if charge is not None:
+        return Worth(charge, covered=True)
+    ours = NOTHING_KNOWN
+    if call.model is not None:
+        ours = prices.worth(call.model, call.provider, amounts)
+    if ours.covered or estimate is None:
+        return ours
+    known = estimate if ours.cost is None else max(ours.cost, estimate)
+    return Worth(known, covered=amounts.extras is None)
+
+
+def priced(amounts: Amounts, worth: Worth) -> Amounts:
+    """Return amounts with their cost; their extras are kept if it does not cover them."""
+    return amounts._replace(cost_usd=worth.cost, extras=None if worth.covered else amounts.extras)
+
+
+def _default_prices() -> Prices:
+    try:
+        return prices_of(None)
+    except OtelBudgetError as exc:
+        logger.error("calls outside of every run are not priced by your own list: %s", exc)  # noqa: TRY400 - the message says it all
+        return Prices()

@@ -1,0 +1,96 @@
+"""Counts at which a verdict may become another one: below them nothing has to be looked into."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_budget import semconv
+from otel_budget.sdk.phase_counters import plus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from otel_budget.core.usage import Number, ResourceUsage
+    from otel_budget.core.verdict import Verdict
+    from otel_budget.sdk.run_record import SessionRecord
+
+_NEVER = Decimal("Infinity")
+#: No count gets here. Whole numbers throughout: to compare one with a float takes twice as long.
+_NO_COUNT = 1 << 62
+
+
+class Marks(NamedTuple):
+    """Counts of this incarnation. Money is not compared with floats: a context may trap it."""
+
+    tokens: int = _NO_COUNT
+    api_calls: int = _NO_COUNT
+    cost: Decimal = _NEVER
+
+    @classmethod
+    def of(cls, totals: Mapping[str, Number | None], carried: ResourceUsage) -> Marks:
+        """Return the marks for totals of the run; one that is None or absent is never reached."""
+        tokens, calls = totals.get(semconv.TOKENS), totals.get(semconv.API_CALLS)
+        cost = totals.get(semconv.COST)
+        return cls(
+            _NO_COUNT if tokens is None else int(tokens) - carried.tokens,
+            _NO_COUNT if calls is None else int(calls) - carried.api_calls,
+            _NEVER if cost is None else plus(Decimal(cost), carried.cost_usd.copy_negate()),
+        )
+
+    def and_of(self, other: Marks) -> Marks:
+        """Return the lower of each."""
+        return Marks(
+            min(self.tokens, other.tokens),
+            min(self.api_calls, other.api_calls),
+            min(self.cost, other.cost),
+        )
+
+    def crossed_by(self, record: SessionRecord) -> bool:
+        """Tell whether a count of a record has reached one."""
+        return self.reached_by(record.tokens, record.api_calls, record.cost_usd)
+
+    def reached_by(self, tokens: int, api_calls: int, cost: Decimal) -> bool:
+        """Tell whether one of these counts has reached one."""
+        return tokens >= self.tokens or api_calls >= self.api_calls or cost >= self.cost
+
+
+CROSSED = Marks(-1, -1, Decimal(-1))
+NONE = Marks()
+
+
+class SidecarMarks:
+    """Counts at which the sidecar would come to another verdict, if it looked.
+
+    It looks when it scrapes next, unless it is nudged. Its verdict says how much more may be used
+    before that matters (``headroom``), counted from the use that it knew of.
+    """
+
+    def __init__(self, record: SessionRecord, nudge: Callable[[], None]) -> None:
+        """Know of none. nudge: asks the sidecar to look now; returns at once."""
+        self._record, self._nudge = record, nudge
+        self.present = NONE
+        """What is not crossed, or was and has not been nudged for."""
+
+    def heard(self, verdict: Verdict, used: Mapping[str, Number]) -> None:
+        """Take the marks of a new verdict. used: by the run's own counts, at its receipt.
+
+        The sidecar may know of more than the run does; then it goes on from what the run has now.
+        """
+        totals: dict[str, Number | None] = {}
+        for resource, room in verdict.headroom.items():
+            state, own = verdict.resources.get(resource), used.get(resource)
+            if resource not in semconv.TIMES and state is not None and own is not None:
+                known = min(state.used, own)
+                totals[resource] = (
+                    plus(Decimal(known), Decimal(room))
+                    if resource == semconv.COST
+                    else known + room  # type: ignore[operator] # both are of one resource
+                )
+        self.present = Marks.of(totals, self._record.carried)
+
+    def look(self) -> None:
+        """Nudge, once for a verdict, if a mark is crossed."""
+        if self.present.crossed_by(self._record):
+            self.present = NONE
+            self._nudge()
