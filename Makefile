@@ -50,7 +50,7 @@ RELIABILITY := tests/integration/test_many_sessions.py tests/integration/test_ki
 	tests/integration/test_bound_runs.py tests/integration/test_hostile_log.py \
 	tests/integration/test_one_target_too_much.py tests/integration/test_expired_verdicts.py \
 	tests/integration/test_one_stream_for_all_runs.py tests/integration/test_silent_clients.py \
-	tests/unit/test_store.py tests/unit/test_storage_renewal.py tests/operations
+	tests/unit/sidecar/storage/test_sqlite.py tests/unit/sidecar/storage/test_renewal.py tests/operations
 
 # Some fifty minutes, half of it two operators' hours at the intervals that deploy/ ships.
 reliability: $(VENV)/.dev

@@ -20,8 +20,8 @@ from benchmarks.crossing import LIMIT
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import steps
 from otel_budget.demo.trace import load
-from tests.processes import sidecar, until
-from tests.prometheus_process import JOB, alertmanager_with, prometheus_with
+from tests.support.processes import sidecar, until
+from tests.support.prometheus_process import JOB, alertmanager_with, prometheus_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

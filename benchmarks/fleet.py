@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.crossing import LIMIT
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import steps
-from tests.processes import SidecarProcess, sidecar, until
-from tests.prometheus_process import JOB, prometheus_with
+from tests.support.processes import SidecarProcess, sidecar, until
+from tests.support.prometheus_process import JOB, prometheus_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

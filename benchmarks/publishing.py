@@ -18,9 +18,9 @@ from benchmarks.listeners import Listeners
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import Spread, steps
 from otel_budget import semconv
-from tests.exposition import line, page, serve
-from tests.ports import free_port
-from tests.processes import SidecarProcess, sidecar, until
+from tests.support.exposition import line, page, serve
+from tests.support.ports import free_port
+from tests.support.processes import SidecarProcess, sidecar, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

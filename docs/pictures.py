@@ -20,11 +20,11 @@ from picture_panels import Rows, checkpoint_rows, merged_rows, named, transforma
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.dashboards import boards, filled, panels
-from tests.fleet import Fleet, Worker, scrape_jobs, short_rules
-from tests.processes import sidecar, until
-from tests.prometheus_process import prometheus
-from tests.query import Prometheus
+from tests.support.dashboards import boards, filled, panels
+from tests.support.fleet import Fleet, Worker, scrape_jobs, short_rules
+from tests.support.processes import sidecar, until
+from tests.support.prometheus_process import prometheus
+from tests.support.query import Prometheus
 
 HERE = Path(__file__).parent
 NAMES = {"overview": "overview", "session": "run", "fleet": "fleet", "sidecar": "sidecar"}

@@ -9,19 +9,19 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from otel_budget.logs.line_budget import LineFilter
-from tests.exposition import Exposition, serve
-from tests.fleet import Fleet
-from tests.fleet import fleet as run_fleet
-from tests.monitors import (  # noqa: F401 - fixtures for all folders
+from tests.support.exposition import Exposition, serve
+from tests.support.fleet import Fleet
+from tests.support.fleet import fleet as run_fleet
+from tests.support.monitors import (  # noqa: F401 - fixtures for all folders
     clock,
     make,
     nobody_scrapes,
     session_id,
 )
-from tests.prometheus_process import prometheus
-from tests.real import require
-from tests.spans import call, provider, stage  # noqa: F401 - fixtures for all folders
-from tests.stand_ins import (  # noqa: F401 - fixtures for all folders
+from tests.support.prometheus_process import prometheus
+from tests.support.real import require
+from tests.support.spans import call, provider, stage  # noqa: F401 - fixtures for all folders
+from tests.support.stand_ins import (  # noqa: F401 - fixtures for all folders
     adapter,
     langchain,
     litellm,

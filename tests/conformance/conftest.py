@@ -6,8 +6,8 @@ from contextlib import ExitStack
 import pytest
 
 from tests.conformance.rig import PROMETHEUS, SCRAPE, VICTORIA_METRICS, Backend, Rig, show
-from tests.exposition import Exposition, serve
-from tests.victoria_metrics_process import Patience, uncached, victoria_metrics
+from tests.support.exposition import Exposition, serve
+from tests.support.victoria_metrics_process import Patience, uncached, victoria_metrics
 
 BACKENDS = [
     SCRAPE,

@@ -16,9 +16,9 @@ from otel_budget.presets.model import Preset
 from otel_budget.sources.base import Clock, Source
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
-from tests.exposition import Exposition
-from tests.ports import free_port
-from tests.prometheus_process import JOB
+from tests.support.exposition import Exposition
+from tests.support.ports import free_port
+from tests.support.prometheus_process import JOB
 
 SCRAPE, PROMETHEUS, VICTORIA_METRICS = "scrape", "prometheus", "victoriametrics"
 MATCHERS = (f'job="{JOB}"',)

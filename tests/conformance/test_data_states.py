@@ -29,9 +29,9 @@ from otel_budget.sidecar.storage.sqlite import open_store
 from otel_budget.sources.base import Source
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from tests.conformance.rig import MATCHERS, Rig
-from tests.exposition import line, page
-from tests.figures import note
-from tests.http_server import serving
+from tests.support.exposition import line, page
+from tests.support.figures import note
+from tests.support.http_server import serving
 
 _numbers = itertools.count(1)
 #: Seconds. The clock is the real one, moved on by hand.

@@ -13,8 +13,8 @@ from otel_budget.ledger.flag import Kind
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
 from tests.conformance.rig import Rig
-from tests.exposition import line, page
-from tests.figures import note
+from tests.support.exposition import line, page
+from tests.support.figures import note
 
 _numbers = itertools.count(1)
 HOUR = 3600.0

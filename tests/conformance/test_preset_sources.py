@@ -14,7 +14,7 @@ from otel_budget.core.observation import Reading
 from otel_budget.presets.loader import preset, shipped
 from otel_budget.presets.model import Preset
 from tests.conformance.rig import Backend
-from tests.prometheus_process import JOB
+from tests.support.prometheus_process import JOB
 
 FOREIGN = Path(__file__).parent.parent / "foreign"
 CLAUDE = shipped()["claude_code"]

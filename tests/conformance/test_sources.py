@@ -10,8 +10,8 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.observation import Reading, SessionReading
 from tests.conformance.rig import Rig
-from tests.exposition import line, page
-from tests.processes import until
+from tests.support.exposition import line, page
+from tests.support.processes import until
 
 TOKENS, CALLS, COST = semconv.SESSION_TOKENS, semconv.SESSION_API_CALLS, semconv.SESSION_COST
 

@@ -9,8 +9,8 @@ import re
 import subprocess
 import sys
 
-from tests.figures import note
 from tests.fuzz.targets import TARGETS
+from tests.support.figures import note
 
 
 def main() -> int:

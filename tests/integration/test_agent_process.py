@@ -18,8 +18,8 @@ import pytest
 
 from otel_budget import ResourceMonitor
 from otel_budget.sdk.checkpoints.store import CheckpointFolder
-from tests.ports import free_port
-from tests.processes import until
+from tests.support.ports import free_port
+from tests.support.processes import until
 
 #: What the process may not have loaded: the sidecar's, and what only it needs.
 NEVER = ("h11", "pydantic", "rich", "starlette", "uvicorn", "sqlite3")

@@ -17,10 +17,10 @@ import yaml
 
 from grafana.condition import OWNERS
 from otel_budget import semconv
-from tests.exposition import Exposition, serve
-from tests.processes import until
-from tests.prometheus_process import SCRAPE_INTERVAL, alertmanager_with, prometheus
-from tests.real import require
+from tests.support.exposition import Exposition, serve
+from tests.support.processes import until
+from tests.support.prometheus_process import SCRAPE_INTERVAL, alertmanager_with, prometheus
+from tests.support.real import require
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTMANAGER = DEPLOY / "alertmanager" / "alertmanager.yaml"

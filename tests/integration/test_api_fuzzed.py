@@ -1,6 +1,7 @@
 """The HTTP API against its own description: schemathesis, all checks on, on a real sidecar.
 
-The stream is left out: it never ends, and tests/unit/test_app.py has what may be asked of it.
+The stream is left out: it never ends, and
+tests/unit/sidecar/api/test_app.py has what may be asked of it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from tests.exposition import line, page, serve
-from tests.figures import length, note
-from tests.processes import sidecar, until
+from tests.support.exposition import line, page, serve
+from tests.support.figures import length, note
+from tests.support.processes import sidecar, until
 
 RUN = "run-1"
 TOKENS = {"admin": "a" * 32, "reader": "r" * 32, "nobody": ""}

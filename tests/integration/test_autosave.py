@@ -15,7 +15,7 @@ from otel_budget.sdk.checkpoints.autosave import Autosaver
 from otel_budget.sdk.checkpoints.store import CheckpointFolder
 from otel_budget.sdk.clock import Clock
 from otel_budget.testing import FakeClock
-from tests.monitors import Make
+from tests.support.monitors import Make
 
 
 def soon(look: Callable[[], object]) -> None:

@@ -16,10 +16,10 @@ from otel_budget.core import sse
 from otel_budget.core.verdict import Action, LimitStatus, Reason
 from otel_budget.sdk.sidecar_client.lease import LISTEN
 from otel_budget.testing import stop_verdict
-from tests.exposition import line, page, serve
-from tests.figures import length, note
-from tests.processes import sidecar, until
-from tests.scripted_sidecar import Answer, Request, scripted
+from tests.support.exposition import line, page, serve
+from tests.support.figures import length, note
+from tests.support.processes import sidecar, until
+from tests.support.scripted_sidecar import Answer, Request, scripted
 
 LEASE = 0.6
 RUN = "bad-sidecar"

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from otel_budget import semconv
-from tests.exposition import line, serve
-from tests.figures import note
 from tests.integration.test_strangers import STRANGERS, shown
-from tests.ports import free_port
-from tests.processes import sidecar, until
-from tests.prometheus_process import prometheus
+from tests.support.exposition import line, serve
+from tests.support.figures import note
+from tests.support.ports import free_port
+from tests.support.processes import sidecar, until
+from tests.support.prometheus_process import prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.exposition import Exposition
-    from tests.processes import SidecarProcess
+    from tests.support.exposition import Exposition
+    from tests.support.processes import SidecarProcess
 
 #: Whatever another target can say to charge a run, or to have it stopped.
 CHARGES: dict[str, Callable[[str, float], str]] = {

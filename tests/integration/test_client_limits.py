@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from tests.exposition import line, page, serve
-from tests.figures import note
-from tests.processes import SidecarProcess, sidecar, until
+from tests.support.exposition import line, page, serve
+from tests.support.figures import note
+from tests.support.processes import SidecarProcess, sidecar, until
 
 CONNECTIONS, STREAMS, SECONDS = 20, 5, 1.0
 ADMIN = "a" * 32

@@ -11,7 +11,7 @@ import yaml
 from grafana import grafana_rules, promql
 from otel_budget import semconv
 from otel_budget.demo import trace
-from tests.dashboards import (
+from tests.support.dashboards import (
     Target,
     boards,
     filled,
@@ -20,7 +20,7 @@ from tests.dashboards import (
     table_fields,
     targets,
 )
-from tests.fleet import CLEAN, RULES, UNJUDGED, Fleet
+from tests.support.fleet import CLEAN, RULES, UNJUDGED, Fleet
 
 pytestmark = pytest.mark.real("prometheus")
 

@@ -20,8 +20,8 @@ from otel_budget.demo.screen import bars
 from otel_budget.sdk.checkpoints.store import CheckpointFolder
 from otel_budget.sdk.run_counters import Amounts
 from otel_budget.testing import stop_verdict
-from tests.ports import free_port
-from tests.processes import sidecar, until
+from tests.support.ports import free_port
+from tests.support.processes import sidecar, until
 
 
 @pytest.mark.parametrize("speed", ["0", "-1", "nan", "inf"])

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.ports import free_port
-from tests.processes import sidecar, until
-from tests.prometheus_process import prometheus_with
-from tests.query import Prometheus
+from tests.support.ports import free_port
+from tests.support.processes import sidecar, until
+from tests.support.prometheus_process import prometheus_with
+from tests.support.query import Prometheus
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

@@ -17,10 +17,10 @@ import pytest
 
 from otel_budget import ResourceMonitor, semconv
 from otel_budget.sdk.checkpoints.store import CheckpointFolder
-from tests.exposition import line, page, serve
-from tests.figures import note
-from tests.processes import sidecar, until
-from tests.real import REQUIRE
+from tests.support.exposition import line, page, serve
+from tests.support.figures import note
+from tests.support.processes import sidecar, until
+from tests.support.real import REQUIRE
 
 SIZE = 256 * 1024
 """Bytes of the small disk."""

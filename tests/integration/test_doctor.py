@@ -21,13 +21,13 @@ import pytest
 from otel_budget import semconv
 from otel_budget.doctor.chain import settings
 from otel_budget.doctor.sidecar import Figures, source
-from tests.exposition import Exposition, line, page, serve
-from tests.figures import note
-from tests.ports import free_port
-from tests.processes import SidecarProcess, sidecar, until
-from tests.prometheus_process import prometheus
-from tests.query import Prometheus
-from tests.scripted_sidecar import Request, scripted
+from tests.support.exposition import Exposition, line, page, serve
+from tests.support.figures import note
+from tests.support.ports import free_port
+from tests.support.processes import SidecarProcess, sidecar, until
+from tests.support.prometheus_process import prometheus
+from tests.support.query import Prometheus
+from tests.support.scripted_sidecar import Request, scripted
 
 RUN = "run-1"
 

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.processes import SidecarProcess, agent, sidecar, until
-from tests.prometheus_process import prometheus
+from tests.support.processes import SidecarProcess, agent, sidecar, until
+from tests.support.prometheus_process import prometheus
 
 
 def judged(side: SidecarProcess, session_id: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from otel_budget import ResourceMonitor, serve_metrics
 from otel_budget.errors import InvalidValueError, ListenError
 from otel_budget.sdk.lifecycle.at_exit import AT_EXIT
 from otel_budget.sdk.metrics.collector import SESSIONS
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 
 @pytest.fixture(autouse=True)

@@ -16,11 +16,11 @@ import pytest
 import yaml
 
 from otel_budget import ResourceMonitor, serve_metrics
-from tests.figures import note
-from tests.ports import free_port
-from tests.processes import SidecarProcess, sidecar, until
-from tests.prometheus_process import SCRAPE_INTERVAL, prometheus
-from tests.query import Prometheus
+from tests.support.figures import note
+from tests.support.ports import free_port
+from tests.support.processes import SidecarProcess, sidecar, until
+from tests.support.prometheus_process import SCRAPE_INTERVAL, prometheus
+from tests.support.query import Prometheus
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "otel-budget.rules.yaml"
 #: A batch job: it uses 3,000 tokens, ends in order, and says how long its end took.

@@ -15,9 +15,9 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.cli.main import main
-from tests.exposition import line, page, serve
-from tests.figures import note
-from tests.processes import SidecarProcess, sidecar, until
+from tests.support.exposition import line, page, serve
+from tests.support.figures import note
+from tests.support.processes import SidecarProcess, sidecar, until
 
 LEASE = 1.0
 RUN = "run"

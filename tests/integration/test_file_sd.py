@@ -13,7 +13,7 @@ from otel_budget import semconv
 from otel_budget.core.observation import Reading
 from otel_budget.presets import loader
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
-from tests.exposition import Exposition, line, page, serve
+from tests.support.exposition import Exposition, line, page, serve
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from tests.exposition import line, page, serve
-from tests.figures import note
-from tests.processes import SidecarProcess, agent, sidecar, until
+from tests.support.exposition import line, page, serve
+from tests.support.figures import note
+from tests.support.processes import SidecarProcess, agent, sidecar, until
 
 RUN = "frozen"
 #: Seconds. A run is stopped for want of data after 2 s of silence: once stale, and once held.

@@ -17,9 +17,9 @@ import yaml
 from otel_budget.cli.health import told_first_process
 from otel_budget.cli.main import main
 from otel_budget.sdk.sidecar_client.address import ENV_CERTIFICATE, ENV_KEY
-from tests.certificates import certificate
-from tests.ports import free_port
-from tests.processes import sidecar
+from tests.support.certificates import certificate
+from tests.support.ports import free_port
+from tests.support.processes import sidecar
 
 
 def written(folder: Path, address: str, **listen: Any) -> Path:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from otel_budget import semconv
 from otel_budget.logs.line_budget import SPEAKER
-from tests.exposition import line, page, serve
-from tests.figures import note
-from tests.processes import sidecar, until
-from tests.raw_server import respond, serve_raw
+from tests.support.exposition import line, page, serve
+from tests.support.figures import note
+from tests.support.processes import sidecar, until
+from tests.support.raw_server import respond, serve_raw
 
 TOKENS, LIMIT = semconv.SESSION_TOKENS, semconv.LIMIT
 SCRAPES = 25

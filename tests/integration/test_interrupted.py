@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from otel_budget import ResourceMonitor
-from tests.monitors import Make
+from tests.support.monitors import Make
 
 PRICED: dict[str, Any] = {
     "model": "gpt-4o", "provider": "openai", "input_tokens": 5, "output_tokens": 2,

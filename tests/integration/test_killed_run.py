@@ -11,7 +11,7 @@ from pathlib import Path
 
 from otel_budget.sdk.checkpoints.run_checkpoints import KEEP
 from otel_budget.sdk.checkpoints.store import CheckpointFolder
-from tests.figures import length, note
+from tests.support.figures import length, note
 
 _SEED = 20_261_125
 #: Says what it is about to record, records it, and says what it has saved.

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from otel_budget import semconv
-from tests.exposition import Exposition, line, page, serve
-from tests.figures import length, note
-from tests.processes import until
+from tests.support.exposition import Exposition, line, page, serve
+from tests.support.figures import length, note
+from tests.support.processes import until
 
 RUNS = tuple(f"run-{number}" for number in range(5))
 STARTED_AT = 1_700_000_000.25

@@ -16,7 +16,7 @@ from otel_budget.core import sse, verdict_json
 from otel_budget.sdk.sidecar_client.client import VerdictClient
 from otel_budget.sdk.sidecar_client.lease import DEFAULT_LEASE, LISTEN, Lease
 from otel_budget.testing import FakeClock, stop_verdict
-from tests.scripted_sidecar import Answer, Request, scripted
+from tests.support.scripted_sidecar import Answer, Request, scripted
 
 STOP = stop_verdict("mine", message="one", sequence=1)
 

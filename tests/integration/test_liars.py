@@ -7,14 +7,14 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
-from tests.exposition import serve
 from tests.integration.test_strangers import shown
-from tests.processes import sidecar, until
+from tests.support.exposition import serve
+from tests.support.processes import sidecar, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.processes import SidecarProcess
+    from tests.support.processes import SidecarProcess
 
 
 def test_a_run_dodges_no_ceiling_by_what_it_says_of_itself(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from otel_budget import semconv
-from tests.exposition import line, page
-from tests.figures import length, note
-from tests.http_server import serving
-from tests.processes import SidecarProcess, sidecar, until
+from tests.support.exposition import line, page
+from tests.support.figures import length, note
+from tests.support.http_server import serving
+from tests.support.processes import SidecarProcess, sidecar, until
 
 KNOWN, A_PAGE, LIMIT = 20, 10_000, 2000
 

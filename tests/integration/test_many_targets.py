@@ -20,10 +20,10 @@ from otel_budget.sources import connection_pool
 from otel_budget.sources.http import Access, Fetcher
 from otel_budget.sources.resolver import Address, Names, look_up
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
-from tests.exposition import line, page, serve
-from tests.figures import note
-from tests.processes import sidecar, until
-from tests.raw_server import serve_raw
+from tests.support.exposition import line, page, serve
+from tests.support.figures import note
+from tests.support.processes import sidecar, until
+from tests.support.raw_server import serve_raw
 
 #: Shows a run by the name of the path. A process of its own: its files and its time are its own.
 SERVER = """

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from otel_budget import Reason, ResourceLimits, ResourceMonitor
-from tests.figures import note
-from tests.processes import sidecar
+from tests.support.figures import note
+from tests.support.processes import sidecar
 
 TIMEOUT = 1.5
 

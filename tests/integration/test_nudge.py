@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.figures import note
-from tests.processes import SidecarProcess, sidecar, until
+from tests.support.figures import note
+from tests.support.processes import SidecarProcess, sidecar, until
 
 #: Waits until it is judged, uses what it is told to, and says when it heard a stop.
 RUN = """

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.ports import free_port
-from tests.processes import sidecar, until
+from tests.support.ports import free_port
+from tests.support.processes import sidecar, until
 
 #: Five runs at once: in each one thread waits for a stop, and steps carry the run across the line
 #: of a limit, its own or the sidecar's, just before it says that it is nearly done.

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from otel_budget import semconv
-from tests.exposition import line, page, serve
-from tests.figures import note
-from tests.processes import SidecarProcess, sidecar, until
+from tests.support.exposition import line, page, serve
+from tests.support.figures import note
+from tests.support.processes import SidecarProcess, sidecar, until
 
 HOLD = 1.0
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.figures import note
-from tests.processes import agent, sidecar, until
+from tests.support.figures import note
+from tests.support.processes import agent, sidecar, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.processes import SidecarProcess
+    from tests.support.processes import SidecarProcess
 
 UNLIMITED = {"max_tokens": None, "max_api_calls": None, "max_duration_seconds": None}
 

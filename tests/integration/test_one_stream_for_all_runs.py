@@ -21,10 +21,10 @@ from otel_budget.sdk.sidecar_client.address import SidecarAddress
 from otel_budget.sdk.sidecar_client.client import VerdictClient
 from otel_budget.sdk.sidecar_client.nudge import MOST_AT_ONCE, look
 from otel_budget.testing import stop_verdict
-from tests.figures import note
-from tests.ports import free_port
-from tests.processes import SidecarProcess, sidecar, until
-from tests.scripted_sidecar import Answer, Request, scripted
+from tests.support.figures import note
+from tests.support.ports import free_port
+from tests.support.processes import SidecarProcess, sidecar, until
+from tests.support.scripted_sidecar import Answer, Request, scripted
 
 RUNS = 150
 

@@ -18,10 +18,10 @@ from otel_budget.ledger.ledger import Ledger
 from otel_budget.sources.culprits import AGAIN
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.prometheus_vector import ANSWERS, SAMPLED
-from tests.exposition import Exposition, line, page
-from tests.figures import note
-from tests.http_server import serving
-from tests.prometheus_process import JOB
+from tests.support.exposition import Exposition, line, page
+from tests.support.figures import note
+from tests.support.http_server import serving
+from tests.support.prometheus_process import JOB
 
 TOKENS = semconv.SESSION_TOKENS
 

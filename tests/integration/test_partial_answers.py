@@ -9,9 +9,9 @@ from typing import Any
 
 from otel_budget import semconv
 from otel_budget.sources.prometheus_vector import SAMPLED
-from tests.figures import note
-from tests.http_server import serving
-from tests.processes import sidecar, until
+from tests.support.figures import note
+from tests.support.http_server import serving
+from tests.support.processes import sidecar, until
 
 RUN = {"job": "agents", "instance": "a:9464", semconv.SESSION_ID: "run-a"}
 #: Ways to say that not all is there; the last says nothing of it.

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.exposition import Exposition, serve
-from tests.processes import SidecarProcess, sidecar, until
-from tests.prometheus_process import JOB, prometheus
+from tests.support.exposition import Exposition, serve
+from tests.support.processes import SidecarProcess, sidecar, until
+from tests.support.prometheus_process import JOB, prometheus
 
 SESSION, OTHER = "ba8b11a9-0b6c-472a-8133-48db5b9683ff", "2028f2c1-194e-48a6-9b9b-ab580fe1be89"
 CEILING = 2000

@@ -19,9 +19,9 @@ from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.prometheus_vector import SAMPLED
-from tests.http_server import serving
 from tests.integration.test_scrape_bad_targets import BOMB, never_answers, packed
-from tests.raw_server import Answer, respond, serve_raw
+from tests.support.http_server import serving
+from tests.support.raw_server import Answer, respond, serve_raw
 
 NOW = 1_767_225_600.0
 LABELS = {"job": "agents", "instance": "127.0.0.1:9464", semconv.SESSION_ID: "run-1"}

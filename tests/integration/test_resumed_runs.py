@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import SidecarProcess, sidecar, until
+from tests.support.processes import SidecarProcess, sidecar, until
 
 #: Uses tokens until it is stopped; then, or at once, it ends as it is told. Prints what it saw.
 RUN = """

@@ -18,8 +18,8 @@ from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.http import Access
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from otel_budget.sources.session_assembly import assemble
-from tests.exposition import Exposition, line, page, serve
-from tests.raw_server import Answer, respond, serve_raw
+from tests.support.exposition import Exposition, line, page, serve
+from tests.support.raw_server import Answer, respond, serve_raw
 
 TOKENS = semconv.SESSION_TOKENS
 GOOD = page(line(TOKENS, 5, "good"))

@@ -12,8 +12,8 @@ from otel_budget import semconv
 from otel_budget.core.observation import Reading
 from otel_budget.sources.http import Access
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
-from tests.certificates import certificate
-from tests.exposition import Exposition, line, page, serve
+from tests.support.certificates import certificate
+from tests.support.exposition import Exposition, line, page, serve
 
 pytestmark = pytest.mark.real("openssl")
 

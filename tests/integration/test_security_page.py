@@ -14,10 +14,10 @@ from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.sidecar_client.address import ENV_TOKEN_FILE, SidecarAddress
 from otel_budget.sdk.sidecar_client.request import Asker, AskError
 from otel_budget.sidecar.factory import warnings
-from tests.certificates import certificate
-from tests.exposition import serve
-from tests.processes import sidecar
-from tests.raw_server import respond, serve_raw
+from tests.support.certificates import certificate
+from tests.support.exposition import serve
+from tests.support.processes import sidecar
+from tests.support.raw_server import respond, serve_raw
 
 
 @pytest.fixture

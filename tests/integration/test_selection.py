@@ -18,10 +18,10 @@ from otel_budget.presets.model import Preset
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.prometheus_vector import SAMPLED
 from otel_budget.sources.selection import probe
-from tests.exposition import Exposition, line, page, serve
-from tests.http_server import serving
-from tests.processes import sidecar, until
-from tests.prometheus_process import JOB, prometheus
+from tests.support.exposition import Exposition, line, page, serve
+from tests.support.http_server import serving
+from tests.support.processes import sidecar, until
+from tests.support.prometheus_process import JOB, prometheus
 
 NOW = 1_767_225_600.0
 GEN_AI = shipped()["gen_ai"]

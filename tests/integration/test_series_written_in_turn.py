@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.exposition import serve
-from tests.figures import note
-from tests.processes import sidecar, until
+from tests.support.exposition import serve
+from tests.support.figures import note
+from tests.support.processes import sidecar, until
 
 if TYPE_CHECKING:
     from pathlib import Path

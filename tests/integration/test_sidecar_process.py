@@ -21,8 +21,8 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core import sse, verdict_json
 from otel_budget.sidecar.storage.sqlite import open_store
-from tests.exposition import Exposition, line, page, serve
-from tests.figures import note
+from tests.support.exposition import Exposition, line, page, serve
+from tests.support.figures import note
 
 RUN = "run-1"
 STARTED_AT = 1_700_000_000.25

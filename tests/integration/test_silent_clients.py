@@ -21,8 +21,8 @@ from otel_budget import ResourceMonitor, serve_metrics
 from otel_budget.sdk.metrics import page_server
 from otel_budget.sdk.metrics.endpoint import MetricsEndpoint
 from otel_budget.sdk.metrics.page_server import PageServer
-from tests.figures import note
 from tests.integration.test_endpoint import nobody_scrapes  # noqa: F401 - used by pytest
+from tests.support.figures import note
 
 AGENT = """
 import json, os, resource, sys, threading, time

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from otel_budget import semconv
-from tests.exposition import Exposition, line, page, serve
-from tests.figures import note
-from tests.ports import free_port
-from tests.processes import SidecarProcess, sidecar, until
-from tests.raw_server import Answer, serve_raw
+from tests.support.exposition import Exposition, line, page, serve
+from tests.support.figures import note
+from tests.support.ports import free_port
+from tests.support.processes import SidecarProcess, sidecar, until
+from tests.support.raw_server import Answer, serve_raw
 
 TOKENS = semconv.SESSION_TOKENS
 #: Seconds: far above the interval of a second, far below what there is to wait for.

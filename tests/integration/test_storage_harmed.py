@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from tests.exposition import Exposition, line, page
-from tests.figures import note
 from tests.integration.test_operators import RUN, ask, operated, show, shown
-from tests.processes import until
+from tests.support.exposition import Exposition, line, page
+from tests.support.figures import note
+from tests.support.processes import until
 
 __all__ = ["shown"]
 

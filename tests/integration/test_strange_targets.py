@@ -14,7 +14,7 @@ from otel_budget.presets.loader import shipped
 from otel_budget.sdk.metrics.collector import SessionCollector
 from otel_budget.sidecar.metrics import Telemetry
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
-from tests.exposition import Exposition, line, page, serve
+from tests.support.exposition import Exposition, line, page, serve
 
 RUN = page(line(semconv.SESSION_TOKENS, 5, "run-1"))
 

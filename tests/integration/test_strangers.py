@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
-from tests.exposition import line, page, serve
-from tests.processes import sidecar, until
+from tests.support.exposition import line, page, serve
+from tests.support.processes import sidecar, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,12 +22,12 @@ from otel_budget.ledger.ledger import Ledger
 from otel_budget.presets.loader import shipped
 from otel_budget.presets.model import Preset
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
-from tests.exposition import line, page, serve
-from tests.figures import note
-from tests.http_server import serving
-from tests.processes import SidecarProcess, agent, sidecar, until
-from tests.prometheus_process import JOB, prometheus
-from tests.victoria_metrics_process import asked_of, uncached, victoria_metrics
+from tests.support.exposition import line, page, serve
+from tests.support.figures import note
+from tests.support.http_server import serving
+from tests.support.processes import SidecarProcess, agent, sidecar, until
+from tests.support.prometheus_process import JOB, prometheus
+from tests.support.victoria_metrics_process import asked_of, uncached, victoria_metrics
 
 FOREIGN = Path(__file__).parent.parent / "foreign"
 

@@ -13,7 +13,7 @@ import pytest
 from otel_budget import InvalidValueError, ResourceLimits, ResourceMonitor, Verdict
 from otel_budget.core.verdict import Reason
 from otel_budget.testing import FakeClock
-from tests.monitors import Make
+from tests.support.monitors import Make
 
 LONG = 30.0
 """Seconds nobody waits: if a wait ends only by this, the test fails."""

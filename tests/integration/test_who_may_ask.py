@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from tests.certificates import certificate
-from tests.exposition import Exposition, line, page, serve
-from tests.figures import note
-from tests.processes import SidecarProcess, agent, sidecar, until
+from tests.support.certificates import certificate
+from tests.support.exposition import Exposition, line, page, serve
+from tests.support.figures import note
+from tests.support.processes import SidecarProcess, agent, sidecar, until
 
 RUN = "run-1"
 READ, ADMIN = "r" * 32, "a" * 32

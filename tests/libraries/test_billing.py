@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.libraries.environments import ROOT, NoEnvironmentError, python_of
-from tests.real import REQUIRE
+from tests.support.real import REQUIRE
 
 pytestmark = pytest.mark.libraries
 

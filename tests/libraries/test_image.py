@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import free_port
-from tests.processes import until
+from tests.support.ports import free_port
+from tests.support.processes import until
 
 pytestmark = pytest.mark.libraries
 REPOSITORY = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from tests.libraries.configurations import BY_NAME
 from tests.libraries.environments import NoEnvironmentError
 from tests.libraries.live import Live
 from tests.libraries.table import RESULTS, read_table, unexpected
-from tests.real import REQUIRE
+from tests.support.real import REQUIRE
 
 pytestmark = pytest.mark.libraries
 

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from tests.libraries.environments import ROOT, NoEnvironmentError, python_of
-from tests.ports import free_port
-from tests.processes import SidecarProcess, sidecar, until
-from tests.real import REQUIRE
+from tests.support.ports import free_port
+from tests.support.processes import SidecarProcess, sidecar, until
+from tests.support.real import REQUIRE
 
 pytestmark = pytest.mark.libraries
 

@@ -21,13 +21,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.figures import length, note
 from tests.integration.test_alerts import ALERTMANAGER, DEPLOY, Webhook, webhook
 from tests.operations.processes import Job
-from tests.ports import free_port
-from tests.processes import SidecarProcess, sidecar, until
-from tests.prometheus_process import alertmanager_with, prometheus_with
-from tests.real import require
+from tests.support.figures import length, note
+from tests.support.ports import free_port
+from tests.support.processes import SidecarProcess, sidecar, until
+from tests.support.prometheus_process import alertmanager_with, prometheus_with
+from tests.support.real import require
 
 #: Notices that are true of a run which ignores its limit.
 TRUE_OF_THE_ROGUE = {

@@ -24,8 +24,8 @@ from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.evaluator import Book
 from otel_budget.sidecar.storage.sqlite import open_store
-from tests.figures import length, note
-from tests.sidecar_fixtures import START, TARGET, session
+from tests.support.figures import length, note
+from tests.support.sidecar_fixtures import START, TARGET, session
 
 RUN = "run-1"
 CEILING, STALE_AFTER, HOLD = 100, 3.0, 10.0

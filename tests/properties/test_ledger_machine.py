@@ -10,8 +10,8 @@ from otel_budget import semconv
 from otel_budget.core.observation import SessionReading
 from otel_budget.core.usage import Number
 from otel_budget.ledger.ledger import Ledger
-from tests.figures import length, note
 from tests.properties.histories import RUN, Process, money, reading, restarted, shown, total
+from tests.support.figures import length, note
 
 PLACES = st.sampled_from(["a", "b", "c"])
 AMOUNTS = st.integers(0, 50)

@@ -18,7 +18,7 @@ from otel_budget.policy.verdicts import judge_balance
 from otel_budget.sidecar.storage import codec
 from otel_budget.sidecar.storage.row_digest import sealed, unsealed
 from otel_budget.sidecar.storage.rows import UNREADABLE_ROW
-from tests.sidecar_fixtures import START, ceilings, session
+from tests.support.sidecar_fixtures import START, ceilings, session
 
 RULES = ceilings(tokens=1000)
 ODD: st.SearchStrategy[Any] = st.sampled_from(

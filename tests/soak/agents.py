@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from otel_budget import semconv
-from tests.exposition import Exposition, line, page
+from tests.support.exposition import Exposition, line, page
 
 TARGETS, RUNS, LIMIT = 10, 100, 10_000
 #: Seconds between two changes of what a target shows.

@@ -16,13 +16,13 @@ from itertools import count
 from pathlib import Path
 
 from otel_budget import semconv
-from tests.exposition import line, page, serve
-from tests.figures import length, note
-from tests.http_server import serving
-from tests.processes import SidecarProcess, sidecar, until
-from tests.raw_server import serve_raw
 from tests.soak.agents import LIMIT, RUNS, Fleet
 from tests.soak.test_soak import IN_TIME, Watch
+from tests.support.exposition import line, page, serve
+from tests.support.figures import length, note
+from tests.support.http_server import serving
+from tests.support.processes import SidecarProcess, sidecar, until
+from tests.support.raw_server import serve_raw
 
 SEED = 20_261_129
 #: Runs that the hostile target makes up at each scrape, and those that it goes on with.

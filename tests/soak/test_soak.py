@@ -18,10 +18,10 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from tests.exposition import serve
-from tests.figures import length, note
-from tests.processes import SidecarProcess, sidecar, until
 from tests.soak.agents import LIMIT, RUNS, TARGETS, Fleet
+from tests.support.exposition import serve
+from tests.support.figures import length, note
+from tests.support.processes import SidecarProcess, sidecar, until
 
 SEED = 20_261_125
 STREAMS = 20

@@ -1,0 +1,405 @@
+"""The command: what it prints, and how it exits."""
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_budget import __version__
+from otel_budget.cli.arguments import ENV_SIDECAR
+from otel_budget.cli.main import main
+from otel_budget.core import verdict_json
+from otel_budget.core.verdict import Action, LimitStatus
+from otel_budget.errors import ConfigFileError
+from tests.support.raw_server import serve_raw
+from tests.support.sidecar_fixtures import START, verdict
+
+GOOD = """
+source: {scrape: {targets: ["http://127.0.0.1:9464/metrics"]}}
+resource_limits: {max_tokens: 2000000, max_cost_usd: 2.5}
+verdicts: {lease: 30s}
+"""
+
+
+@contextmanager
+def answering(status: int, body: str) -> Iterator[str]:
+    """Serve one answer to everything; yield the URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"otel-budget {__version__}\n"
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"otel-budget {__version__}\n"
+
+
+@pytest.mark.parametrize("argv", [[], ["config"], ["nonsense"], ["check"], ["sidecar", "--nope"]])
+def test_wrong_usage_exits_2_and_shows_the_right_one(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert "usage: otel-budget" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", "demo", "sidecar", "check", "config check", "version"])
+def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    if command in ("", "sidecar", "check"):
+        assert "examples:" in told
+    if command == "check":
+        assert "exit status:" in told
+
+
+# --- check ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("action", "status", "expected"),
+    [
+        (Action.CONTINUE, LimitStatus.OK, 0),
+        (Action.CONTINUE, LimitStatus.APPROACHING, 0),
+        (Action.STOP, LimitStatus.APPROACHING, 3),
+        (Action.STOP, LimitStatus.EXCEEDED, 3),
+        (Action.STOP, LimitStatus.INCONCLUSIVE, 4),
+        (Action.CONTINUE, LimitStatus.INCONCLUSIVE, 4),
+    ],
+)
+def test_check_exits_by_the_verdict(action: Action, status: LimitStatus, expected: int) -> None:
+    with answering(200, verdict_json.to_json(verdict(action=action, status=status))) as url:
+        assert main(["check", "run-1", "--sidecar", url]) == expected
+
+
+def test_check_says_the_verdict_and_each_resource(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(200, verdict_json.to_json(verdict())) as url:
+        main(["check", "run-1", "--sidecar", url])
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == "run-1: continue (within_limits): tokens at 10"
+    assert second == "  no data yet; the run began at 2023-11-14T22:13:10.000Z"
+    assert third == "  ok          tokens at 1.0% (10 of 1,000), limit of the sidecar"
+
+
+def test_check_says_how_old_the_data_are_and_whether_the_run_has_begun_or_ended(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stopped = verdict(action=Action.STOP, status=LimitStatus.EXCEEDED, started_at=None)
+    stopped = dataclasses.replace(stopped, data_at=START - 12.5, run_state="stopped")
+    with answering(200, verdict_json.to_json(stopped)) as url:
+        assert main(["check", "run-1", "--sidecar", url]) == 3
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.endswith("tokens at 10 (the run has ended: stopped)")
+    assert second == (
+        "  data 12.5 s old when judged at 2023-11-14T22:13:20.000Z; "
+        "the run does not say when it began"
+    )
+
+
+def test_the_help_of_check_does_not_invite_to_gate_a_rerun(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["check", "--help"])
+    told = capsys.readouterr().out
+    assert "|| exit" not in told
+    assert "history" in told
+
+
+def test_check_gives_the_verdict_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(200, verdict_json.to_json(verdict())) as url:
+        assert main(["check", "run-1", "--sidecar", url + "/", "--json"]) == 0
+    assert verdict_json.from_json(capsys.readouterr().out) == verdict()
+
+
+def test_check_finds_the_sidecar_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with answering(200, verdict_json.to_json(verdict())) as url:
+        monkeypatch.setenv(ENV_SIDECAR, url)
+        assert main(["check", "run-1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (404, '{"detail": "no run \'run-1\' is known here"}', "no run 'run-1' is known here"),
+        (503, '{"detail": "not yet"}', "not yet"),
+        (500, "<html>", "500 Internal Server Error"),
+        (404, "[]", "404 Not Found"),
+        (299, "<html>", "does not answer like a sidecar"),
+    ],
+)
+def test_check_exits_4_when_nobody_knows(
+    status: int, body: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(status, body) as url:
+        assert main(["check", "run-1", "--sidecar", url]) == 4
+        said = capsys.readouterr()
+        assert told in said.out + said.err
+        main(["check", "run-1", "--sidecar", url, "--json"])
+    if status != 299:
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["session_id"] == "run-1"
+        assert told in answer["error"]
+
+
+def test_check_exits_4_when_no_sidecar_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "run-1", "--sidecar", "http://127.0.0.1:9"]) == 4
+    assert "nobody answers at http://127.0.0.1:9" in capsys.readouterr().out
+
+
+def test_check_asks_the_sidecar_itself_whatever_proxy_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with answering(200, verdict_json.to_json(verdict())) as url:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.delenv("no_proxy", raising=False)
+        assert main(["check", "run-1", "--sidecar", url]) == 0
+
+
+def test_check_does_not_go_where_it_is_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(200, verdict_json.to_json(verdict())) as other:
+        moved = f"HTTP/1.1 302 Found\r\nLocation: {other}/\r\nContent-Length: 0\r\n\r\n"
+        with serve_raw(lambda connection, _over: connection.sendall(moved.encode())) as address:
+            assert main(["check", "run-1", "--sidecar", f"http://{address}"]) == 4
+    assert "answers 302 Found" in capsys.readouterr().out
+
+
+def test_check_does_not_read_without_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("otel_budget.sdk.sidecar_client.request._LONGEST", 100)
+    with answering(200, verdict_json.to_json(verdict()) + " " * 1_000_000) as url:
+        assert main(["check", "run-1", "--sidecar", url]) == 4
+    assert "does not answer like a sidecar" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["check", "-- bad"],
+        ["check", "../etc"],
+        ["check", "run-1", "--sidecar", "file:///etc/passwd"],
+        ["check", "run-1", "--sidecar", "localhost:9465"],
+        ["check", "run-1", "--sidecar", "http://127.0.0.1:port"],
+    ],
+)
+def test_check_refuses_what_cannot_be(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    assert "is not allowed; allowed:" in capsys.readouterr().err
+
+
+# --- config check and sidecar ---------------------------------------------------------------------
+def test_config_check_says_what_would_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(GOOD)
+    assert main(["config", "check", str(file)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"OK: {file}\n")
+    for part in ("http://127.0.0.1:9464/metrics", "tokens 2,000,000", "cost $2.50", "lease 30 s"):
+        assert part in told
+
+
+def test_config_check_warns_of_an_address_others_reach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(GOOD)
+    main(["config", "check", str(file)])
+    assert "warning" not in capsys.readouterr().out
+    file.write_text(GOOD + 'listen: {address: "0.0.0.0:9465"}\n')
+    assert main(["config", "check", str(file)]) == 2
+    assert "listen: other hosts may reach 0.0.0.0:9465" in capsys.readouterr().err
+    file.write_text(GOOD + 'listen: {address: "0.0.0.0:9465", allow_unauthenticated: true}\n')
+    assert main(["config", "check", str(file)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("  warning:  listen: other hosts may reach 0.0.0.0:9465")
+    assert "who reaches it reads all verdicts" in last
+
+
+def test_config_check_warns_of_a_ceiling_that_a_preset_cannot_be_held_against(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Claude Code exports tokens and money, and no calls."""
+    file = tmp_path / "sidecar.yaml"
+    target = '{url: "http://127.0.0.1:9464/metrics", preset: claude_code}'
+    text = "source: {scrape: {targets: [TARGET]}}\nresource_limits: {LIMITS}\n"
+    file.write_text(
+        text.replace("TARGET", target).replace("LIMITS", "max_api_calls: 5, max_tokens: 9")
+    )
+    assert main(["config", "check", str(file)]) == 0
+    (warned,) = [line for line in capsys.readouterr().out.splitlines() if "warning:" in line]
+    assert "the preset claude_code export no api_calls" in warned
+    assert "max_api_calls" in warned
+    file.write_text(text.replace("TARGET", target).replace("LIMITS", "max_tokens: 9"))
+    main(["config", "check", str(file)])
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_config_check_refuses_a_storage_the_sidecar_would_refuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(GOOD + "storage: {path: nowhere/x.db}\n")
+    assert main(["config", "check", str(file)]) == 2
+    assert f"{file}:5: storage.path: there is no folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["sidecar.yaml"]
+
+
+def test_config_check_says_all_that_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(GOOD + "budgets: [1]\nlisten: {address: nowhere}\n")
+    assert main(["config", "check", str(file)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"otel-budget: {file}:") for line in lines)
+
+
+def test_a_reload_that_is_asked_for_while_the_sidecar_starts_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits until somebody hears it; here nobody does, as the file is wrong."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
+    file = tmp_path / "sidecar.yaml"
+    file.write_text("nothing: 1")
+
+    def hang_up(_arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not heard
+        raise ConfigFileError(str(file), "is wrong")
+
+    monkeypatch.setattr("otel_budget.cli.main._config", hang_up)
+    try:
+        assert main(["sidecar", "--config", str(file)]) == 2
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert heard == [signal.SIGHUP]
+
+
+def test_config_check_of_no_file_exits_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", "check", str(tmp_path / "none.yaml")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "level"), [([], logging.WARNING), (["--log-level", "debug"], logging.DEBUG)]
+)
+def test_the_sidecar_logs_from_the_level_that_is_asked_for(
+    flags: list[str], level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("otel_budget")
+    before = logger.level
+    monkeypatch.setenv("RES_OPTIONS", "attempts:1")  # else the command sets it for the process
+    monkeypatch.setattr("otel_budget.sidecar.main.run", lambda *_: None)
+    try:
+        assert main(["sidecar", "--target", "http://127.0.0.1:1/metrics", *flags]) == 0
+        assert logger.getEffectiveLevel() == level
+    finally:
+        logger.setLevel(before)
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        ([], "otel-budget: give one of --target/--file-sd or --prometheus\n"),
+        (["--target", "http://a/metrics", "--prometheus", "http://b"], "--prometheus"),
+        (["--target", "nowhere"], "--target"),
+        (["--target", "http://a/metrics", "--max-tokens", "-1"], "--max-tokens"),
+        (["--target", "http://a/metrics", "--lease", "0s"], "--lease"),
+        (["--target", "http://a/metrics", "--max-cost-usd", "nan"], "--max-cost-usd"),
+        (["--target", "http://a/metrics", "--listen", "9465"], "--listen"),
+        (
+            ["--config", "x.yaml", "--max-tokens", "0", "--prometheus", "http://b"],
+            "--config takes no other flags beside it; put into the file what --prometheus",
+        ),
+    ],
+)
+def test_sidecar_refuses_wrong_flags_by_name(
+    argv: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sidecar", *argv]) == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "package", "reader"),
+    [
+        (["sidecar", "--target", "http://a/metrics"], "uvicorn", "otel_budget.sidecar"),
+        (["config", "check", "x.yaml"], "pydantic", "otel_budget.config"),
+        (["demo"], "rich", "otel_budget.demo"),
+    ],
+)
+def test_without_the_extra_it_says_what_to_install(
+    argv: list[str],
+    package: str,
+    reader: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in list(sys.modules):
+        if name.startswith((reader, f"{package}.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert package in said
+    assert "pip install '.[sidecar]'" in said
+
+
+def test_ctrl_c_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("otel_budget.sdk.sidecar_client.request.Asker.get", interrupted)
+    assert main(["check", "run-1"]) == 130
+
+
+def test_a_terminal_that_lacks_a_sign_shows_another() -> None:
+    """Help and verdicts have signs that an old locale cannot show."""
+    done = subprocess.run(
+        [sys.executable, "-m", "otel_budget", "doctor", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "A test session (doctor-?)" in done.stdout

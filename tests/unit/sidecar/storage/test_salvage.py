@@ -1,0 +1,228 @@
+"""Damage to a storage: no number of it is believed, no other run is lost, and it is said."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from otel_budget import semconv
+from otel_budget.core.override import Order, OrderKind
+from otel_budget.ledger.run import Account
+from otel_budget.sidecar.storage.salvage import salvaged
+from otel_budget.sidecar.storage.sqlite import Changes, Restored, Store, open_store
+from tests.support.sidecar_fixtures import START, SteadyClock, session, verdict
+
+NAME = "otel-budget.db"
+RUNS = 40
+LARGE = "run-7"
+"""A run whose row takes several pages."""
+STOP = Order(OrderKind.STOP, "because", at=START)
+
+
+def run(number: int, tokens: int) -> Account:
+    """Return a run that was seen once, or, of one, in many processes."""
+    made = Account(f"run-{number}", START, START)
+    processes = 30 if made.session_id == LARGE else 1
+    for n in range(processes):
+        shown = session(made.session_id, tokens, started_at=START)
+        facts = shown.facts._replace(incarnation_at=START + n)
+        target = f"http://{n}.agents.example.org:9464/metrics"
+        made.observe(shown._replace(target=target, facts=facts), confirmed=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder as it is after a kill: some commits in the file, later ones in its log."""
+    begun = tmp_path_factory.mktemp("begun")
+    store, _ = open_store(str(begun / NAME), SteadyClock())
+    for commit in range(4):
+        runs = [run(n, 1000 * commit + n) for n in range(RUNS) if commit == 0 or n % 4 == commit]
+        said = [verdict(a.session_id, 9 * commit + 1, tokens=a.totals()[semconv.TOKENS],  # type: ignore[arg-type] # an int
+                        started_at=START) for a in runs]  # fmt: skip
+        store.commit(Changes(9 * commit + 1, runs, [], said))
+        if commit == 1:
+            store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.commit(Changes(30, [], [run(100, 77)], [], (run(0, 0), STOP)))
+    killed = begun.with_name("killed")
+    shutil.copytree(begun, killed)
+    store.close()
+    return killed
+
+
+@pytest.fixture(scope="module")
+def truth(image: Path) -> dict[str, object]:
+    """Return the tokens of each live run in it."""
+    whole = image.with_name("whole")
+    shutil.copytree(image, whole)
+    store, restored = opened(whole)
+    store.close()
+    return use(restored)
+
+
+@pytest.fixture
+def killed(image: Path, tmp_path: Path) -> Path:
+    """Return a copy of it to be damaged."""
+    return Path(shutil.copytree(image, tmp_path / "killed"))
+
+
+def use(restored: Restored) -> dict[str, object]:
+    """Return the tokens of each run."""
+    return {a.session_id: a.totals()[semconv.TOKENS] for a in restored.accounts}
+
+
+def opened(folder: Path) -> tuple[Store, Restored]:
+    return open_store(str(folder / NAME), SteadyClock())
+
+
+def closed(folder: Path) -> Path:
+    """Let a sidecar open and close it: everything is in the file then."""
+    opened(folder)[0].close()
+    return folder
+
+
+def flip(file: Path, bit: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("part", [NAME, f"{NAME}-wal"])
+@pytest.mark.parametrize("seed", range(25))
+def test_a_flipped_bit_changes_no_use_loses_no_other_run_and_is_said(
+    part: str, seed: int, killed: Path, truth: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = closed(killed) if part == NAME else killed
+    size = (folder / part).stat().st_size
+    flip(folder / part, random.Random(seed).randrange(8 * 100, 8 * size))
+    caplog.clear()
+    caplog.set_level(logging.WARNING)
+    store, restored = opened(folder)
+    found = use(restored)
+    assert found.keys() == truth.keys()
+    others = {a.session_id for a in restored.accounts if found[a.session_id] != truth[a.session_id]}
+    assert len(others) <= 3, "those of one page"
+    for account in restored.accounts:
+        if account.session_id in others:
+            assert found[account.session_id] <= truth[account.session_id]  # type: ignore[operator] # ints
+            assert account.doubt.at_least or part != NAME
+    assert restored.sequence >= 30
+    if others or any(a.doubt.at_least for a in restored.accounts):
+        assert caplog.text
+    again = store.archived("run-100", START)
+    assert again is not None
+    assert again.totals()[semconv.TOKENS] == 77
+    store.close()
+
+
+def cut_in_a_page(folder: Path) -> None:
+    log = folder / f"{NAME}-wal"
+    log.write_bytes(log.read_bytes()[:-1000])
+
+
+def cut_between_pages(folder: Path) -> None:
+    log = folder / f"{NAME}-wal"
+    log.write_bytes(log.read_bytes()[: 32 + 4120])
+
+
+def remove(folder: Path) -> None:
+    (folder / f"{NAME}-wal").unlink()
+
+
+@pytest.mark.parametrize("damage", [cut_in_a_page, cut_between_pages, remove])
+def test_a_log_whose_end_is_gone_is_said_and_no_sequence_is_given_twice(
+    damage: Callable[[Path], None], killed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The runs are there with what was known before."""
+    damage(killed)
+    store, restored = opened(killed)
+    assert len(restored.accounts) == RUNS
+    assert restored.sequence >= 30
+    assert "log" in caplog.text
+    caplog.clear()
+    store.commit(Changes(31, [run(0, 1)]))
+    store.close()
+    opened(killed)[0].close()
+    assert caplog.text == "", "once"
+
+
+def test_a_kill_is_no_damage(killed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it left of a commit: that was never answered, nor published."""
+    log = killed / f"{NAME}-wal"
+    content = log.read_bytes()
+    torn = bytearray(content[-4120:])
+    torn[4:8] = bytes(4)  # no commit ends with this frame
+    log.write_bytes(content + torn)
+    store, restored = opened(killed)
+    assert (len(restored.accounts), restored.sequence) == (RUNS, 30)
+    assert caplog.text == ""
+    store.close()
+
+
+@pytest.mark.parametrize("damage", ["header", "pages of zeros", "half"])
+def test_rows_of_a_damaged_file_are_read_one_by_one(
+    damage: str, killed: Path, truth: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Live ones stay live, those that were forgotten stay that, and orders stay with their runs."""
+    file = closed(killed) / NAME
+    content = bytearray(file.read_bytes())
+    if damage == "header":
+        content[16:200] = bytes(184)
+    elif damage == "pages of zeros":
+        content[4096 : 3 * 4096] = bytes(2 * 4096)
+    else:
+        del content[len(content) // 2 :]
+    file.write_bytes(content)
+    store, restored = opened(killed)
+    found = use(restored)
+    assert found.items() <= truth.items()
+    if damage != "half":
+        assert found == truth
+        assert store.archived("run-100", START) is not None
+        assert store.actions("run-0", START, 9) == [STOP]
+        assert restored.sequence >= 30
+    assert len(found) >= RUNS // 4
+    assert restored.sequence >= 28
+    assert "is damaged" in caplog.text
+    store.close()
+
+
+def test_the_newest_of_several_copies_of_a_row_counts(
+    killed: Path, truth: dict[str, object]
+) -> None:
+    """There is one in the file, and others in the log."""
+    found = salvaged(str(killed / NAME))
+    live = {
+        key.session_id: account.totals()[semconv.TOKENS]
+        for key, (_, account, at) in found.accounts.items()
+        if at is None
+    }
+    assert live == truth
+    assert [key.session_id for key, row in found.accounts.items() if row[2]] == ["run-100"]
+
+
+def test_a_run_whose_newest_row_was_lost_has_used_what_its_last_verdict_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once it is damaged only: an account that is whole may know of less than its verdict."""
+    said = [verdict(f"run-{n}", 1, tokens=5000, started_at=START) for n in range(2)]
+    store, _ = opened(tmp_path)
+    store.commit(Changes(1, [run(0, 70), run(1, 5000)], [], said))
+    store.close()
+    store, restored = opened(tmp_path)
+    assert use(restored) == {"run-0": 70, "run-1": 5000}
+    store.raise_to_verdicts(restored)
+    assert "the newest rows of 1 runs were lost" in caplog.text
+    store.close()
+    store, restored = opened(tmp_path)
+    assert use(restored) == {"run-0": 5000, "run-1": 5000}
+    assert {a.session_id: bool(a.doubt.at_least) for a in restored.accounts} == {
+        "run-0": True,
+        "run-1": False,
+    }
+    store.close()

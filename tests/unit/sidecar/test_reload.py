@@ -1,0 +1,134 @@
+"""SIGHUP: a good file is taken up whole, a bad one changes nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_budget.config.load import load
+from otel_budget.sidecar.factory import make_source, settings_of
+from otel_budget.sidecar.reload import Reloader
+from tests.support.sidecar_fixtures import Sidecar, reading, sidecar
+
+FILE = """
+source: {{scrape: {{targets: ["{target}"], interval: {interval}}}}}
+resource_limits: {{max_tokens: {tokens}}}
+listen: {{address: "{address}"}}
+storage: {{path: {storage}}}
+"""
+DEFAULTS = {
+    "target": "http://127.0.0.1:9464/metrics",
+    "interval": "1s",
+    "tokens": "1000",
+    "address": "127.0.0.1:9465",
+    "storage": "otel-budget.db",
+}
+
+
+class Running:
+    """A sidecar with a file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start from the file's defaults."""
+        self.file = folder / "sidecar.yaml"
+        self.write()
+        self.parts: Sidecar = sidecar(folder, reading())
+        config = load(self.file)
+        self.source = make_source(config.source, self.parts.clock)
+        self.parts.loop.exchange(settings_of(config, self.source))
+        self.reloader = Reloader(
+            self.file,
+            config,
+            self.source,
+            loop=self.parts.loop,
+            telemetry=self.parts.telemetry,
+            clock=self.parts.clock,
+        )
+
+    def write(self, **values: str) -> None:
+        """Write the file anew with these values in place of the defaults."""
+        self.file.write_text(FILE.format(**{**DEFAULTS, **values}))
+
+    def reload(self, **values: str) -> None:
+        """Write and reload."""
+        self.write(**values)
+        self.reloader.reload()
+
+    @property
+    def ceiling(self) -> float:
+        """The ceiling of tokens from the next tick on."""
+        settings = self.parts.loop._next
+        assert settings is not None
+        return float(settings.rules.ceilings["tokens"].limit)
+
+    @property
+    def reload_ok(self) -> bool:
+        """What the metric says."""
+        return "last_reload_successful 1.0" in self.parts.metrics()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    made = Running(tmp_path)
+    yield made
+    made.parts.store.close()
+
+
+def test_new_ceilings_are_taken_up_with_the_source_as_it_is(running: Running) -> None:
+    running.reload(tokens="500")
+    assert (running.ceiling, running.reload_ok) == (500, True)
+    settings = running.parts.loop._next
+    assert settings is not None
+    assert settings.source is running.source
+
+
+def test_a_changed_source_is_a_new_one(running: Running) -> None:
+    running.reload(target="http://127.0.0.1:9999/metrics", interval="5s")
+    settings = running.parts.loop._next
+    assert settings is not None
+    assert settings.source is not running.source
+    assert settings.interval == 5.0
+
+
+@pytest.mark.parametrize("bad", [{"tokens": "-1"}, {"target": "nowhere"}, {"interval": "[}"}])
+def test_a_bad_file_changes_nothing_and_is_said(
+    running: Running, bad: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = running.parts.loop._next
+    running.reload(**bad)
+    assert running.parts.loop._next is before
+    assert not running.reload_ok
+    assert str(running.file) in caplog.text
+    running.reload(tokens="700")
+    assert (running.ceiling, running.reload_ok) == (700, True)
+
+
+def test_a_file_that_is_gone_changes_nothing(running: Running) -> None:
+    running.file.unlink()
+    running.reloader.reload()
+    assert not running.reload_ok
+
+
+@pytest.mark.parametrize("fixed", [{"address": "127.0.0.1:1"}, {"storage": "other.db"}])
+def test_what_needs_a_restart_is_said_and_the_rest_applies(
+    running: Running, fixed: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    running.reload(tokens="500", **fixed)
+    assert "needs a restart" in caplog.text
+    assert (running.ceiling, running.reload_ok) == (500, True)
+
+
+def test_flags_cannot_be_reloaded_and_that_is_said(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = running.parts
+    Reloader(
+        None,
+        load(running.file),
+        running.source,
+        loop=parts.loop,
+        telemetry=parts.telemetry,
+        clock=parts.clock,
+    ).reload()
+    assert "came from flags" in caplog.text
+    assert running.reload_ok
