@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from benchmarks.exposition import ordinary_metrics, series_of
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import Contestant, take_turns
-from otel_budget.core.observation import Reading, SessionFacts, SessionReading
+from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import Rules, judge_balance
-from otel_budget.sidecar.metrics import Telemetry
-from otel_budget.sidecar.tick_result import Step
+from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.sidecar.metrics import SidecarMetrics
+from otel_budget.sidecar.tick_result import TickResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ _OURS, _THEIRS = "otel-budget: the sidecar's /metrics", "prometheus_client: gene
 
 def run(*, quick: bool) -> Report:
     """Measure one scrape of a sidecar."""
-    telemetry = Telemetry("1", lambda: _NOW, lambda: 0)
+    telemetry = SidecarMetrics("1", lambda: _NOW, lambda: 0)
     telemetry.stepped(_step())
     # Besides them there are some sixty samples of the process, which only ours has.
     families = [
@@ -59,26 +59,26 @@ def run(*, quick: bool) -> Report:
     )
 
 
-def _step() -> Step:
+def _step() -> TickResult:
     ledger = Ledger()
-    facts = SessionFacts(
+    facts = RunAttributes(
         started_at=_NOW - 60, incarnation_at=_NOW - 60, state="running",
         limits={"tokens": 1_000_000, "api_calls": 1000},
     )  # fmt: skip
     sessions = tuple(
-        SessionReading(
+        RunObservation(
             f"run-{number:05}", "http://a/metrics", _NOW,
             {("tokens", ""): 1000 + number, ("api_calls", ""): 7}, facts,
         )
         for number in range(_RUNS)
     )  # fmt: skip
-    ledger.apply(Reading("scrape", _NOW, sessions))
-    return Step(
-        verdicts=tuple(judge_balance(each, Rules(), _NOW) for each in ledger.balances(_NOW))
+    ledger.apply(Observation("scrape", _NOW, sessions))
+    return TickResult(
+        verdicts=tuple(judge_snapshot(each, Rules(), _NOW) for each in ledger.balances(_NOW))
     )
 
 
-def _ours(telemetry: Telemetry) -> Callable[[int], None]:
+def _ours(telemetry: SidecarMetrics) -> Callable[[int], None]:
     def work(times: int) -> None:
         for _ in range(times):
             telemetry.exposition("text/plain")

@@ -9,9 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.report import Goal, Report
 from benchmarks.ticking import COLUMNS, PER_TARGET, Prepared, common_goals, measure_all
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.sources.exposition import PageLimits
-from otel_budget.sources.incremental.scrape_page import SessionPages
+from otel_budget.sources.incremental.scrape_page import ScrapePage
 
 _LIMITS = PageLimits(samples=1_000_000)
 
@@ -22,7 +22,7 @@ class _Source(Prepared):
     def __init__(self) -> None:
         super().__init__()
         self._bodies: list[bytes] = []
-        self._pages: list[SessionPages] = []
+        self._pages: list[ScrapePage] = []
 
     def prepare(self, pages: list[bytes]) -> None:
         self._bodies = pages
@@ -39,15 +39,15 @@ class _Source(Prepared):
                 pass
         return time.perf_counter() - began
 
-    async def read(self) -> Reading:
+    async def read(self) -> Observation:
         while len(self._pages) < len(self._bodies):
-            self._pages.append(SessionPages(f"http://{len(self._pages)}/metrics", _LIMITS, 3600.0))
+            self._pages.append(ScrapePage(f"http://{len(self._pages)}/metrics", _LIMITS, 3600.0))
         found = [
             await asyncio.to_thread(pages.read, body, "text/plain", self.now)
             for pages, body in zip(self._pages, self._bodies, strict=True)
         ]
         sessions = tuple(session for page in found for session in page.sessions)
-        return Reading("scrape", self.now, sessions)
+        return Observation("scrape", self.now, sessions)
 
 
 def run(*, quick: bool) -> Report:

@@ -20,7 +20,7 @@ from benchmarks.ticking import (
     common_goals,
     measure_all,
 )
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ class Answers(Prepared):
         self._decode(self._body)
         return time.perf_counter() - began
 
-    async def read(self) -> Reading:
+    async def read(self) -> Observation:
         """Take the answer."""
         found, _ = await asyncio.to_thread(self._prometheus.take, self._body, self.now)
-        return Reading("prometheus", self.now, tuple(found.sessions), dropped=found.dropped)
+        return Observation("prometheus", self.now, tuple(found.sessions), dropped=found.dropped)
 
 
 def _without_collector(runs: int) -> float:

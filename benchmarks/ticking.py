@@ -18,17 +18,17 @@ from benchmarks.pages import Fleet
 from benchmarks.report import Goal
 from benchmarks.rounds import steps
 from otel_budget.policy.verdicts import Rules
-from otel_budget.sidecar.api.broadcaster import Hub
-from otel_budget.sidecar.evaluator import Book
+from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
+from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.loop import Loop, Settings
 from otel_budget.sidecar.main import GC_THRESHOLDS
-from otel_budget.sidecar.metrics import Telemetry
+from otel_budget.sidecar.metrics import SidecarMetrics
 from otel_budget.sidecar.storage.sqlite import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from otel_budget.core.observation import Reading
+    from otel_budget.core.observation import Observation
     from otel_budget.sidecar.storage.sqlite import Store
 
 PER_TARGET, BEGAN = 10_000, 2_000_000_000.0
@@ -60,14 +60,14 @@ class Prepared(ABC):
         """Do what the tick is held against with what was prepared; return the seconds."""
 
     @abstractmethod
-    async def read(self) -> Reading:
+    async def read(self) -> Observation:
         """Return what was prepared, as Source does."""
 
-    async def read_late(self) -> Reading | None:
+    async def read_late(self) -> Observation | None:
         """Return None: nothing is ever pending."""
         return None
 
-    async def read_run(self, session_id: str) -> Reading | None:  # noqa: ARG002 - as Source has it
+    async def read_run(self, session_id: str) -> Observation | None:  # noqa: ARG002 - as Source has it
         """Return None."""
         return None
 
@@ -185,9 +185,9 @@ def opened(source: Prepared) -> Iterator[tuple[Loop, _Timed]]:
 
         loop = Loop(
             Settings("scrape", source, 1.0, Rules(), 900.0),
-            book=Book(store, restored, source.now),
-            hub=Hub(15.0, clock),
-            telemetry=Telemetry("1", clock, lambda: 0),
+            book=Evaluator(store, restored, source.now),
+            hub=VerdictBroadcaster(15.0, clock),
+            telemetry=SidecarMetrics("1", clock, lambda: 0),
             clock=clock,
         )
         yield loop, _Timed(store)

@@ -22,8 +22,8 @@ from otel_budget.adapters import langchain_cache, langchain_streams
 from otel_budget.adapters.langchain_results import message_of, named, said_by
 from otel_budget.adapters.langchain_streams import Chunks
 from otel_budget.core.exceeded import BudgetExceeded
-from otel_budget.genai.call_tracker import ACCOUNTING
-from otel_budget.genai.reported_call import HasTarget, ToldCall, target_of
+from otel_budget.genai.call_tracker import CALL_TRACKER
+from otel_budget.genai.reported_call import HasTarget, ReportedCall, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from otel_budget.genai.call import Target
 
 SCOPE: Final = "otel_budget.langchain"
-ACCOUNTING.adapters.add("LangChain")
+CALL_TRACKER.adapters.add("LangChain")
 #: Calls that are open at once, at most; past that the oldest is counted as one of unknown use.
 _MAX_OPEN: Final = 10_000
 #: How what LangChain logs of a refusal begins.
@@ -71,7 +71,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         _go_first()
         langchain_cache.watch()
         self._monitor = monitor
-        self._open: OrderedDict[UUID, ToldCall] = OrderedDict()
+        self._open: OrderedDict[UUID, ReportedCall] = OrderedDict()
         self._inside: OrderedDict[UUID, Target] = OrderedDict()
         """Run of LangChain's that goes on to the account of the run it was begun in."""
         self._chunks: dict[UUID, Chunks] = {}
@@ -110,7 +110,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         """Ask, and begin a call."""
         langchain_streams.watch()
         target = None if self._monitor is not None else self._around(parent_run_id)
-        call = ToldCall(SCOPE, self._monitor, target=target, **_said_before(about))
+        call = ReportedCall(SCOPE, self._monitor, target=target, **_said_before(about))
         if batch_size == 1:  # of several that begin together none is inside another one
             call.enclose()
         self._open[run_id] = call

@@ -19,16 +19,16 @@ import litellm
 from otel_budget.adapters import litellm_threads
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.genai import billed
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.costs import charged, in_headers
-from otel_budget.genai.reported_call import HasTarget, ToldCall
+from otel_budget.genai.reported_call import HasTarget, ReportedCall
 from otel_budget.genai.values import field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SCOPE: Final = "otel_budget.litellm"
-ACCOUNTING.adapters.add("LiteLLM")
+CALL_TRACKER.adapters.add("LiteLLM")
 #: The functions of litellm that call a model.
 FUNCTIONS: Final = (
     "completion", "acompletion", "text_completion", "atext_completion", "embedding", "aembedding",
@@ -52,7 +52,7 @@ def install(monitor: HasTarget | None = None) -> None:
     Code that took a function before (``from litellm import completion``, a ``Router`` its
     ``responses``) keeps the bare one. Installed twice it changes nothing.
     """
-    ACCOUNTING.notices.no_longer("litellm")  # its span code counts for nothing from now on
+    CALL_TRACKER.notices.no_longer("litellm")  # its span code counts for nothing from now on
     for name in FUNCTIONS:
         function = getattr(litellm, name)
         if not hasattr(function, "otel_budget"):
@@ -94,18 +94,18 @@ def budgeted(function: Callable[..., Any], monitor: HasTarget | None = None) -> 
     return wrapper
 
 
-def _begin(monitor: HasTarget | None, args: dict[str, Any], kwargs: dict[str, Any]) -> ToldCall:
+def _begin(monitor: HasTarget | None, args: dict[str, Any], kwargs: dict[str, Any]) -> ReportedCall:
     """Begin a call with arguments, of which those by position are named. Raises StoppedByBudget."""
     handed_on = kwargs.pop(litellm_threads.TARGET, None)
     model = kwargs.get("model", args.get("model"))
     try:
         tier = kwargs.get("service_tier")
-        return ToldCall(SCOPE, monitor, target=handed_on, model=model, service_tier=tier)
+        return ReportedCall(SCOPE, monitor, target=handed_on, model=model, service_tier=tier)
     except BudgetExceeded as exc:
         raise StoppedByBudget(exc.verdict) from None
 
 
-def _close_unanswered(told: ToldCall, exc: BaseException) -> None:
+def _close_unanswered(told: ReportedCall, exc: BaseException) -> None:
     """Count a call without an answer. One that was cancelled may be answered all the same.
 
     Raises StoppedByBudget if a call inside it was refused, whatever litellm's fallbacks made of it.
@@ -122,7 +122,7 @@ class CountingStream:
     The stream stays the object it is, and an instance of its class: routers look at that.
     """
 
-    _told: ToldCall
+    _told: ReportedCall
     _said: dict[str, Any]
 
     def __next__(self) -> Any:
@@ -165,7 +165,7 @@ def _counting(kind: type) -> type:
     return type(kind.__name__, (CountingStream, kind), {})
 
 
-def _count_at_its_end(told: ToldCall, stream: Any) -> None:
+def _count_at_its_end(told: ReportedCall, stream: Any) -> None:
     try:
         stream.__class__ = _counting(stream.__class__)
     except TypeError:  # a generator: what it puts out nobody gets to know
@@ -205,7 +205,7 @@ def said_by(result: Any) -> dict[str, Any]:
     }
 
 
-def _counted(told: ToldCall, result: Any, operation: str, kwargs: dict[str, Any]) -> Any:
+def _counted(told: ReportedCall, result: Any, operation: str, kwargs: dict[str, Any]) -> Any:
     if (getattr(result, "_hidden_params", None) or {}).get("cache_hit"):
         told.cancel()  # litellm's own cache: nobody was asked
     elif hasattr(result, "__next__") or hasattr(result, "__anext__"):

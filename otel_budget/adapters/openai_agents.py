@@ -20,9 +20,9 @@ from agents.models.multi_provider import MultiProvider
 
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.genai import attribution, billed
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.costs import charged
-from otel_budget.genai.reported_call import HasTarget, ToldCall
+from otel_budget.genai.reported_call import HasTarget, ReportedCall
 from otel_budget.genai.values import field
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agents.items import ModelResponse, TResponseStreamEvent
 
 SCOPE: Final = "otel_budget.openai_agents"
-ACCOUNTING.adapters.add("OpenAI Agents")
+CALL_TRACKER.adapters.add("OpenAI Agents")
 _INSTALLED: Final = "otel_budget_installed"
 _FAILED: Final = "response.failed"
 _ENDED: Final = ("response.completed", "response.incomplete", _FAILED)
@@ -161,10 +161,10 @@ class BudgetModel(Model):
         """Return the model's own advice."""
         return self._wrapped.get_retry_advice(request)
 
-    def _begin(self, *args: Any, **kwargs: Any) -> ToldCall:
+    def _begin(self, *args: Any, **kwargs: Any) -> ReportedCall:
         asked_for = _asked_tier(kwargs.get("model_settings", args[2] if len(args) > 2 else None))  # noqa: PLR2004 - the place the interface gives it
         try:
-            return ToldCall(SCOPE, self._monitor, model=self._name, service_tier=asked_for)
+            return ReportedCall(SCOPE, self._monitor, model=self._name, service_tier=asked_for)
         except BudgetExceeded as exc:
             raise StoppedByBudget(exc.verdict) from None
 

@@ -21,9 +21,9 @@ from pydantic_ai.models.wrapper import WrapperModel
 from otel_budget.adapters import pydantic_ai_streams
 from otel_budget.core import extras
 from otel_budget.genai import billed
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.costs import charged
-from otel_budget.genai.reported_call import HasTarget, ToldCall
+from otel_budget.genai.reported_call import HasTarget, ReportedCall
 from otel_budget.genai.values import as_count, field
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from otel_budget.adapters.pydantic_ai_streams import Growth
 
 SCOPE: Final = "otel_budget.pydantic_ai"
-ACCOUNTING.adapters.add("Pydantic AI")
+CALL_TRACKER.adapters.add("Pydantic AI")
 
 
 def budgeted(model: Model | str, monitor: HasTarget | None = None) -> Model:
@@ -65,7 +65,7 @@ class BudgetModel(WrapperModel):
 
     async def request(self, *args: Any, **kwargs: Any) -> ModelResponse:
         """Ask, make the request, and count it."""
-        call = ToldCall(SCOPE, self._monitor)
+        call = ReportedCall(SCOPE, self._monitor)
         try:
             with call.around():
                 response = await self.wrapped.request(*args, **kwargs)
@@ -78,7 +78,7 @@ class BudgetModel(WrapperModel):
     @asynccontextmanager
     async def request_stream(self, *args: Any, **kwargs: Any) -> AsyncGenerator[StreamedResponse]:
         """Ask, open the stream, and count it when it is left."""
-        call, opened = ToldCall(SCOPE, self._monitor), AsyncExitStack()
+        call, opened = ReportedCall(SCOPE, self._monitor), AsyncExitStack()
         try:
             with call.around():
                 stream = await opened.enter_async_context(
@@ -99,7 +99,7 @@ class BudgetModel(WrapperModel):
             # An application that fails after the last event has its answer.
             call.close(failed=failed and said["output"] is None, **said)
 
-    def _close_unanswered(self, call: ToldCall, exc: BaseException) -> None:
+    def _close_unanswered(self, call: ReportedCall, exc: BaseException) -> None:
         """Count a request without an answer. A cancelled one may be answered all the same."""
         failed = isinstance(exc, Exception)
         call.close(failed=failed, model=self.model_name, provider=self.system)
@@ -110,7 +110,7 @@ def _said(response: Callable[[], ModelResponse], growth: Growth | None = None) -
     try:
         return said_by(response(), growth)
     except Exception:  # noqa: BLE001 - it must not end the user's model call
-        ACCOUNTING.broken("ends")
+        CALL_TRACKER.broken("ends")
         return {"output": None}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.core.override import OrderKind
+from otel_budget.core.override import OverrideKind
 from otel_budget.core.verdict import LimitStatus
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ An order is for the run that is there now: a resumed run has it too, a new one u
 does not. A run's own limits stay its own: nobody but its code can raise them. An order that changes
 nothing says so and exits 1."""
 _ORDERS: Final = {
-    OrderKind.STOP: "stop a run, whatever its numbers say",
-    OrderKind.RELEASE: "take a stop back",
-    OrderKind.LIMITS: "hold a run to other ceilings for a time",
+    OverrideKind.STOP: "stop a run, whatever its numbers say",
+    OverrideKind.RELEASE: "take a stop back",
+    OverrideKind.LIMITS: "hold a run to other ceilings for a time",
 }
 
 
@@ -52,10 +52,10 @@ def add_to(add: Add, commands: Mapping[str, Command], where: Callable[..., None]
         ordered.add_argument("session", metavar="SESSION", help="session id of the run")
         ordered.add_argument("--reason", required=True, help="one line; the run is told, too")
         ordered.add_argument("--by", metavar="NAME", help="who orders it (the user's name)")
-        if kind is not OrderKind.RELEASE:
+        if kind is not OverrideKind.RELEASE:
             lasting = "how long it holds: seconds, or such as 30m, 2h, 1d"
             ordered.add_argument("--for", dest="lasting", metavar="TIME", help=lasting)
-        if kind is OrderKind.LIMITS:
+        if kind is OverrideKind.LIMITS:
             _add_limits(ordered)
         ordered.add_argument(
             "--token-file", metavar="FILE", default=os.environ.get(ENV_ADMIN_TOKEN_FILE) or None,

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from otel_budget.cli.render.verdict import in_words, printable
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.limits import LIMIT_FIELDS
-from otel_budget.core.override import OrderKind, order_from
+from otel_budget.core.override import OverrideKind, order_from
 from otel_budget.errors import InvalidValueError
 from otel_budget.policy.status import describe
 from otel_budget.sdk.sidecar_client.request import Asker, AskError, session_path
@@ -82,13 +82,13 @@ def show_session(arguments: argparse.Namespace) -> int:
 def order(arguments: argparse.Namespace) -> int:
     """Give an order to a run, and print its verdict since, and what the order changed."""
     session_id = validation.session_id(arguments.session)
-    kind = OrderKind(arguments.kind)
+    kind = OverrideKind(arguments.kind)
     data: dict[str, object] = {"reason": arguments.reason}
     if by := arguments.by or _user():
         data["by"] = by
     if getattr(arguments, "lasting", None) is not None:
         data["for_seconds"] = seconds(arguments.lasting)
-    if kind is OrderKind.LIMITS:
+    if kind is OverrideKind.LIMITS:
         data |= _limits(arguments)
     order_from(kind, data, 0.0)  # the sidecar would refuse the same
     asker = Asker.of(arguments.sidecar, arguments.token_file)

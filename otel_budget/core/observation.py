@@ -14,7 +14,7 @@ from otel_budget.core.verdict import Reason
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-class SessionFacts(NamedTuple):
+class RunAttributes(NamedTuple):
     """What a target says about a run besides its counters. None: it did not say.
 
     They are stored as a row: new fields go to the end.
@@ -57,7 +57,7 @@ class SessionFacts(NamedTuple):
     """1 if the run before it under its id, in the same process, completed."""
 
 
-class SessionReading(NamedTuple):
+class RunObservation(NamedTuple):
     """One run as one target showed it at one moment."""
 
     session_id: str
@@ -67,7 +67,7 @@ class SessionReading(NamedTuple):
     """When the samples were taken, in seconds on the reader's own clock."""
     counters: Mapping[tuple[str, str], Number]
     """(resource, further labels as text) to the raw value of that series."""
-    facts: SessionFacts = SessionFacts()
+    facts: RunAttributes = RunAttributes()
     implausible: tuple[str, ...] = ()
     """Metrics of this run with a value that cannot be, or of a contradictory type: dropped. What
     they would have said is unknown."""
@@ -81,7 +81,7 @@ class Problem:
     """A target, or the whole source, that did not give what it should."""
 
     target: str
-    """As in SessionReading; empty for the source as a whole."""
+    """As in RunObservation; empty for the source as a whole."""
     reason: Reason
     """SOURCE_ERROR: it gave nothing. PARTIAL_DATA: it says that something is missing."""
     detail: str
@@ -89,14 +89,14 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Observation:
     """One reading of a source: everything it found, and what it could not find."""
 
     source: str
     """``scrape`` or ``prometheus``."""
     read_at: float
     """When the reading was complete, in seconds on the reader's own clock."""
-    sessions: tuple[SessionReading, ...] = ()
+    sessions: tuple[RunObservation, ...] = ()
     problems: tuple[Problem, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Reason to number of samples refused: ``implausible``, ``type``, ``session_id``, …"""

@@ -23,7 +23,7 @@ LONGEST_REASON, LONGEST_NAME = 200, 64
 MONEY_PATTERN = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
-class OrderKind(StrEnum):
+class OverrideKind(StrEnum):
     """What can be ordered."""
 
     STOP = "stop"
@@ -35,10 +35,10 @@ class OrderKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Override:
     """One order, as it was given."""
 
-    kind: OrderKind
+    kind: OverrideKind
     reason: str
     """One line, for people: it is shown to the run and in the log."""
     by: str = ""
@@ -53,49 +53,49 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class Overrides:
     """The orders that hold for one run."""
 
-    stop: Order | None = None
-    limits: Order | None = None
+    stop: Override | None = None
+    limits: Override | None = None
 
     def __bool__(self) -> bool:
         """True if there is one."""
         return self.stop is not None or self.limits is not None
 
-    def after(self, order: Order) -> Orders:
+    def after(self, order: Override) -> Overrides:
         """Return what holds once an order is given: it takes the place of one of its kind."""
-        if order.kind is OrderKind.LIMITS:
+        if order.kind is OverrideKind.LIMITS:
             return replace(self, limits=order if order.limits else None)
-        return replace(self, stop=order if order.kind is OrderKind.STOP else None)
+        return replace(self, stop=order if order.kind is OverrideKind.STOP else None)
 
-    def moved(self, seconds: float) -> Orders:
+    def moved(self, seconds: float) -> Overrides:
         """Return them by a clock that is ahead of the present one by so many seconds."""
-        return Orders(_moved(self.stop, seconds), _moved(self.limits, seconds))
+        return Overrides(_moved(self.stop, seconds), _moved(self.limits, seconds))
 
-    def holding(self, now: float) -> Orders:
+    def holding(self, now: float) -> Overrides:
         """Return those that hold at a Unix time."""
         if not self:
             return self
-        return Orders(_if_held(self.stop, now), _if_held(self.limits, now))
+        return Overrides(_if_held(self.stop, now), _if_held(self.limits, now))
 
 
-NO_ORDERS = Orders()
+NO_ORDERS = Overrides()
 
 
-def _moved(order: Order | None, seconds: float) -> Order | None:
+def _moved(order: Override | None, seconds: float) -> Override | None:
     if order is None:
         return None
     until = None if order.until is None else order.until + seconds
     return replace(order, at=order.at + seconds, until=until)
 
 
-def _if_held(order: Order | None, now: float) -> Order | None:
+def _if_held(order: Override | None, now: float) -> Override | None:
     over = order is None or (order.until is not None and now >= order.until)
     return None if over else order
 
 
-def order_from(kind: OrderKind, data: object, now: float) -> Order:
+def order_from(kind: OverrideKind, data: object, now: float) -> Override:
     """Read an order as JSON has it. now: Unix time at which it is given.
 
     Keys: ``reason``; ``by``; ``for_seconds`` (not of a release; needed with limits); and of limits
@@ -103,9 +103,9 @@ def order_from(kind: OrderKind, data: object, now: float) -> Order:
     """
     names = {name: resource for resource, (name, _) in LIMIT_FIELDS.items()}
     known = {
-        OrderKind.STOP: ("reason", "by", "for_seconds"),
-        OrderKind.RELEASE: ("reason", "by"),
-        OrderKind.LIMITS: ("reason", "by", "for_seconds", *names),
+        OverrideKind.STOP: ("reason", "by", "for_seconds"),
+        OverrideKind.RELEASE: ("reason", "by"),
+        OverrideKind.LIMITS: ("reason", "by", "for_seconds", *names),
     }[kind]
     if not isinstance(data, dict):
         raise InvalidValueError("", data, f"a JSON object with {', '.join(known)}")
@@ -115,14 +115,14 @@ def order_from(kind: OrderKind, data: object, now: float) -> Order:
     reason = validation.line("reason", data.get("reason"), LONGEST_REASON)
     by = validation.line("by", data["by"], LONGEST_NAME) if "by" in data else ""
     limits = {names[key]: _ceiling(key, data[key]) for key in names if key in data}
-    return Order(kind, reason, by, now, _until(kind, data, limits, now), limits)
+    return Override(kind, reason, by, now, _until(kind, data, limits, now), limits)
 
 
 def _until(
-    kind: OrderKind, data: Mapping[str, object], limits: Mapping[str, object], now: float
+    kind: OverrideKind, data: Mapping[str, object], limits: Mapping[str, object], now: float
 ) -> float | None:
     if "for_seconds" not in data:
-        if kind is OrderKind.LIMITS and limits:
+        if kind is OverrideKind.LIMITS and limits:
             allowed = "a number of seconds: other ceilings hold for a time"
             raise InvalidValueError("for_seconds", None, allowed, sentence=f"is missing: {allowed}")
         return None

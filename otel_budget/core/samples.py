@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionReading
+from otel_budget.core.observation import RunObservation
 from otel_budget.core.validation import MAX_COUNT
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Sample(NamedTuple):
 class Assembled:
     """The sessions of one target, and how many of its samples were refused, by reason."""
 
-    sessions: tuple[SessionReading, ...]
+    sessions: tuple[RunObservation, ...]
     dropped: Mapping[str, int]
     times: Mapping[str, float] = field(default_factory=dict)
     """Session id to when the newest sample of its counters was taken, as its exporter gives it;

@@ -8,7 +8,7 @@ from otel_budget import semconv
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class UsageUncertainty:
     """Numbers of such calls, over all incarnations of the run."""
 
     unpriced_calls: int = 0
@@ -39,4 +39,4 @@ class Doubt:
 
 _NONE: frozenset[str] = frozenset()
 _ESTIMATED = frozenset({semconv.TOKENS, semconv.COST})
-NO_DOUBT = Doubt()
+NO_DOUBT = UsageUncertainty()

@@ -19,7 +19,7 @@ from otel_budget.sources.session_assembly import NEEDED, assemble
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from otel_budget.core.observation import SessionReading
+    from otel_budget.core.observation import RunObservation
     from otel_budget.core.usage import Number
     from otel_budget.doctor.finding import Finding
 
@@ -99,7 +99,7 @@ def _known(first: Assembled, sidecar: Asker, wait: float) -> Iterator[Finding]:
     yield broken("verdict", said, "is this page among the sidecar's targets, or its Prometheus's?")
 
 
-def _behind(session: SessionReading, sidecar: Asker) -> str:
+def _behind(session: RunObservation, sidecar: Asker) -> str:
     """Return what is wrong with the sidecar's verdict on a run; empty if nothing."""
     try:
         text = sidecar.get(f"/v1/verdicts/{quote(session.session_id, safe='')}")

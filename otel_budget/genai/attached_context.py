@@ -14,10 +14,10 @@ from opentelemetry import context as otel_context
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-_NEWEST: ContextVar[Attached | None] = ContextVar("otel_budget_attached", default=None)
+_NEWEST: ContextVar[AttachedContext | None] = ContextVar("otel_budget_attached", default=None)
 
 
-class Attached:
+class AttachedContext:
     """A context that is the current one until it is detached, and what was attached since."""
 
     def __init__(self, context: Context) -> None:

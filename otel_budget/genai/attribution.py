@@ -20,7 +20,7 @@ from opentelemetry import context as otel_context
 
 from otel_budget import semconv
 from otel_budget.genai import generators
-from otel_budget.genai.attached_context import Attached
+from otel_budget.genai.attached_context import AttachedContext
 from otel_budget.genai.span_reader import Kind
 from otel_budget.runtime.fork import ProcessLock, in_child
 
@@ -55,7 +55,7 @@ class Activation:
         """What was open in the context before."""
         self._generators: tuple[generators.Key, ...] = ()
         self._token: Token[Activation | None] | None = None
-        self._attached: Attached | None = None
+        self._attached: AttachedContext | None = None
 
     def __enter__(self) -> Self:
         """Put the run into the context, and into what the context hands on."""
@@ -67,7 +67,7 @@ class Activation:
             _entered.setdefault(name, []).append(self)
             generators.enter(self, self._generators)
         handed_on = baggage.set_baggage(semconv.BAGGAGE_SESSION_ID, name)
-        self._attached = Attached(handed_on)
+        self._attached = AttachedContext(handed_on)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -39,7 +39,7 @@ logger = logging.getLogger("otel_budget")
 _NOTHING: Final[Mapping[str, object]] = {}
 
 
-class Accounting:
+class CallTracker:
     """Where spans and adapters report calls, and from where they get into their runs."""
 
     def __init__(
@@ -269,4 +269,4 @@ class Accounting:
 
 
 #: Of this process.
-ACCOUNTING: Final = Accounting()
+CALL_TRACKER: Final = CallTracker()

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import StatusCode
 
 from otel_budget.genai import attribute_names
-from otel_budget.genai.call_tracker import ACCOUNTING, Accounting
+from otel_budget.genai.call_tracker import CALL_TRACKER, CallTracker
 from otel_budget.genai.span_reader import NOT_A_CALL, Facts, Kind, read, written_by_litellm
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class BudgetSpanProcessor(SpanProcessor):
     """
 
     def __init__(
-        self, accounting: Accounting = ACCOUNTING, *, ignore_scopes: Sequence[str] = ()
+        self, accounting: CallTracker = CALL_TRACKER, *, ignore_scopes: Sequence[str] = ()
     ) -> None:
         """Start nothing.
 

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode
 
-from otel_budget.genai.call_tracker import Accounting
+from otel_budget.genai.call_tracker import CallTracker
 from otel_budget.genai.notices import Notices
 from otel_budget.genai.processor import BudgetSpanProcessor
 
@@ -56,7 +56,7 @@ class Tally:
 def replay(case: Mapping[str, Any] | str | PathLike[str]) -> dict[str, int]:
     """Return what the processor counts; see ``otel_budget.testing.replay_spans``."""
     recorded = case if isinstance(case, Mapping) else json.loads(Path(case).read_text("utf-8"))
-    accounting = Accounting(Notices(_say_nothing))
+    accounting = CallTracker(Notices(_say_nothing))
     tally = accounting.elsewhere = Tally()
     processor = BudgetSpanProcessor(accounting)
     for is_start, span in _events(recorded["spans"]):

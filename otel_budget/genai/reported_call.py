@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.extras import extras_of
 from otel_budget.genai import attribute_names, attribution
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.span_reader import NOT_A_CALL, UNSAID, read
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def told(scope: str, *, extras: Mapping[str, int] | None = None, **said: Any) ->
     return facts._replace(extras=extras_of(extras, said.get("service_tier"))) if extras else facts
 
 
-class ToldCall:
+class ReportedCall:
     """One call of a framework: checked before, counted after. Close it once."""
 
     def __init__(
@@ -73,10 +73,10 @@ class ToldCall:
             try:
                 target.check()
             except BudgetExceeded:
-                ACCOUNTING.refuse()
+                CALL_TRACKER.refuse()
                 raise
         self._scope, self._said, self._target = scope, said, target
-        self._node = ACCOUNTING.open_call(scope, target=target)
+        self._node = CALL_TRACKER.open_call(scope, target=target)
         self._token: Token[Node | None] | None = None
 
     @contextmanager
@@ -129,7 +129,7 @@ class ToldCall:
         try:
             facts = told(self._scope, **{**self._said, **known})
         except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
-            ACCOUNTING.broken("ends")
+            CALL_TRACKER.broken("ends")
             facts = UNSAID
         self._close(facts, failed=failed)
 
@@ -143,7 +143,7 @@ class ToldCall:
     def _close(self, facts: Facts, *, failed: bool) -> None:
         self.release()
         node, self._node = self._node, None
-        ACCOUNTING.close_call(node, facts, failed=failed)
+        CALL_TRACKER.close_call(node, facts, failed=failed)
 
 
 def target_of(monitor: HasTarget | None) -> Target | None:

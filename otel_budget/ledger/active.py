@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 
 if TYPE_CHECKING:
-    from otel_budget.ledger.process import Incarnation
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.process import Process
+    from otel_budget.ledger.run import RunTotals
 
 #: The state in which the active time goes on.
 _RUNNING = "running"
@@ -22,7 +22,7 @@ _RUNNING = "running"
 _GOES_ON_GAPS = 3.0
 
 
-def active_of(account: Account, now: float) -> tuple[float | None, float | None]:
+def active_of(account: RunTotals, now: float) -> tuple[float | None, float | None]:
     """Return how long a run was active, as of ``now`` and by its newest samples.
 
     Neither ever goes below what its samples showed before, whatever its targets say since.
@@ -34,7 +34,7 @@ def active_of(account: Account, now: float) -> tuple[float | None, float | None]
     return max(active_seconds(account, now) or 0.0, heard), heard
 
 
-def active_seconds(account: Account, now: float | None) -> float | None:
+def active_seconds(account: RunTotals, now: float | None) -> float | None:
     """Return how long a run was active as of ``now``, by its newest samples if that is None.
 
     None if no process of it says.
@@ -55,11 +55,11 @@ def active_seconds(account: Account, now: float | None) -> float | None:
     return total
 
 
-def _start(incarnation: Incarnation) -> float:
+def _start(incarnation: Process) -> float:
     return float(incarnation.carried_over.get(semconv.ACTIVE_DURATION, 0.0))
 
 
-def _said(incarnation: Incarnation, goes_on: float) -> float | None:
+def _said(incarnation: Process, goes_on: float) -> float | None:
     """Return what a process says. goes_on: seconds since it did, if it may be active still."""
     stated = incarnation.facts.active
     if stated is None or incarnation.facts.state != _RUNNING:

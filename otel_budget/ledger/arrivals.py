@@ -16,8 +16,8 @@ from otel_budget import semconv
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from otel_budget.core.observation import Reading, SessionReading
-    from otel_budget.ledger.run import Account
+    from otel_budget.core.observation import Observation, RunObservation
+    from otel_budget.ledger.run import RunTotals
 
 #: Seconds a run whose end was seen keeps its last verdict; one that vanished, its verdict after the
 #: hold.
@@ -42,8 +42,8 @@ class Arrivals:
         """Target to the runs that it may still begin, as of a moment."""
 
     def let_in(
-        self, sessions: Iterable[SessionReading], of: Reading, known: Mapping[str, Account]
-    ) -> Iterator[SessionReading]:
+        self, sessions: Iterable[RunObservation], of: Observation, known: Mapping[str, RunTotals]
+    ) -> Iterator[RunObservation]:
         """Yield those that are known, and as many others as their targets may still have.
 
         of: the reading they are from.
@@ -65,7 +65,7 @@ class Arrivals:
                 at[session.target] += 1
             yield session
 
-    def may_begin(self, session: SessionReading, of: Reading) -> bool:
+    def may_begin(self, session: RunObservation, of: Observation) -> bool:
         """Tell whether one more run may begin at a target; if not, it is refused."""
         if of.session_limit is None:
             return True
@@ -79,7 +79,7 @@ class Arrivals:
             self._refuse(session)
         return left >= 1
 
-    def refuse_rest(self, rest: Reading) -> Reading | None:
+    def refuse_rest(self, rest: Observation) -> Observation | None:
         """Refuse what waits of targets that have too many already; return the others, if any."""
         waiting = []
         for session in rest.sessions:
@@ -89,6 +89,6 @@ class Arrivals:
                 waiting.append(session)
         return replace(rest, sessions=tuple(waiting)) if waiting else None
 
-    def _refuse(self, session: SessionReading) -> None:
+    def _refuse(self, session: RunObservation) -> None:
         self.crowded[session.target] = self.crowded.get(session.target, 0) + 1
         self._dropped[semconv.SESSION_LIMIT] += max(1, len(session.counters))

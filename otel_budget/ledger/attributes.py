@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionFacts
+from otel_budget.core.observation import RunAttributes
 from otel_budget.core.usage import Number
 
 N = TypeVar("N", float, Number)
 
 
-def filled(newer: SessionFacts, older: SessionFacts, *, whole: bool) -> SessionFacts:
+def filled(newer: RunAttributes, older: RunAttributes, *, whole: bool) -> RunAttributes:
     """Return the newer facts, with what they leave unsaid taken from the older ones.
 
     whole: False if something of the newer ones is known to be missing.
@@ -30,7 +30,7 @@ def filled(newer: SessionFacts, older: SessionFacts, *, whole: bool) -> SessionF
         return newer  # as it is with most runs at every sample
     stated = whole and newer.optional_series == _optional(newer)
     merged: dict[str, object] = {}
-    for name, new, old in zip(SessionFacts._fields, newer, older, strict=True):
+    for name, new, old in zip(RunAttributes._fields, newer, older, strict=True):
         if isinstance(new, Mapping):
             merged[name] = {**old, **new}  # type: ignore[dict-item] # both are mappings
         else:
@@ -39,24 +39,24 @@ def filled(newer: SessionFacts, older: SessionFacts, *, whole: bool) -> SessionF
     merged["limits"] = {key: limit for key, limit in limits.items() if limit != math.inf}
     if stated:
         merged["progress"] = newer.progress
-    facts = SessionFacts(**merged)  # type: ignore[arg-type] # each value is of its own field's type
+    facts = RunAttributes(**merged)  # type: ignore[arg-type] # each value is of its own field's type
     return newer if facts == newer else facts
 
 
-def begun_with(stated: SessionFacts, before: SessionFacts) -> SessionFacts:
+def begun_with(stated: RunAttributes, before: RunAttributes) -> RunAttributes:
     """Return the facts of the process before that hold beside the first ones of a new process.
 
     None do, unless the new one says that it has more to say than is seen of it.
     """
     lost = stated.optional_series is not None and stated.optional_series > _optional(stated)
-    return before._replace(progress=None) if lost else SessionFacts()
+    return before._replace(progress=None) if lost else RunAttributes()
 
 
-def _optional(facts: SessionFacts) -> int:
+def _optional(facts: RunAttributes) -> int:
     return len(facts.limits) + (facts.progress is not None)
 
 
-def _all_said(newer: SessionFacts, older: SessionFacts) -> bool:
+def _all_said(newer: RunAttributes, older: RunAttributes) -> bool:
     """Tell, at once, that newer facts leave nothing unsaid that older ones say."""
     return (
         newer.limits is older.limits
@@ -71,14 +71,14 @@ def _all_said(newer: SessionFacts, older: SessionFacts) -> bool:
     )
 
 
-def strictest(one: SessionFacts, other: SessionFacts) -> SessionFacts:
+def strictest(one: RunAttributes, other: RunAttributes) -> RunAttributes:
     """Return the facts that hold where two processes each say something; order does not matter.
 
     A run is over when both say so.
     """
     states = (one.state, other.state)
     spoken = min((one, other), key=spoken_order)
-    return SessionFacts(
+    return RunAttributes(
         started_at=_one_of(max, one.started_at, other.started_at),
         incarnation_at=_one_of(max, one.incarnation_at, other.incarnation_at),
         carried_over=_each(max, one.carried_over, other.carried_over),
@@ -100,7 +100,7 @@ def strictest(one: SessionFacts, other: SessionFacts) -> SessionFacts:
     )
 
 
-def spoken_order(facts: SessionFacts) -> tuple[float, ...]:
+def spoken_order(facts: RunAttributes) -> tuple[float, ...]:
     """Return what puts facts in order: the least progress first, then that of the least use."""
     return (
         math.inf if facts.progress is None else facts.progress,

@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from otel_budget.core.observation import SessionFacts, SessionReading
-    from otel_budget.ledger.process import Incarnation
-    from otel_budget.ledger.run import Account
+    from otel_budget.core.observation import RunAttributes, RunObservation
+    from otel_budget.ledger.process import Process
+    from otel_budget.ledger.run import RunTotals
 
 #: Facts that a process which stated them goes on to state; limits and progress have their number.
 _LASTING: Final = (
@@ -27,7 +27,7 @@ _LASTING: Final = (
 )  # fmt: skip
 
 
-def completed(account: Account | None, reading: SessionReading) -> tuple[SessionReading, bool]:
+def completed(account: RunTotals | None, reading: RunObservation) -> tuple[RunObservation, bool]:
     """Return a reading with what it leaves out of the run, and whether there is nothing of it.
 
     account: of the run in the reading, if that is known.
@@ -49,16 +49,16 @@ def completed(account: Account | None, reading: SessionReading) -> tuple[Session
     return reading, not lost and _states_as_much(facts, incarnation.facts)
 
 
-def _may_be_of(incarnation: Incarnation, reading: SessionReading) -> bool:
+def _may_be_of(incarnation: Process, reading: RunObservation) -> bool:
     stated = reading.facts.incarnation_at
     return reading.target in incarnation.views and stated in (None, incarnation.started_at)
 
 
-def _says_all_limits(facts: SessionFacts) -> bool:
+def _says_all_limits(facts: RunAttributes) -> bool:
     return facts.optional_series == len(facts.limits) + (facts.progress is not None)
 
 
-def _states_as_much(facts: SessionFacts, known: SessionFacts) -> bool:
+def _states_as_much(facts: RunAttributes, known: RunAttributes) -> bool:
     for name in _LASTING:
         if getattr(facts, name) is None and getattr(known, name) is not None:
             return False

@@ -20,28 +20,26 @@ from otel_budget.ledger.process import totals_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from otel_budget.core.observation import SessionFacts
+    from otel_budget.core.observation import RunAttributes
     from otel_budget.core.usage import Number
-    from otel_budget.ledger.process import Incarnation
+    from otel_budget.ledger.process import Process
 
 
-def by_run(incarnations: Iterable[Incarnation]) -> list[list[Incarnation]]:
+def by_run(incarnations: Iterable[Process]) -> list[list[Process]]:
     """Return the incarnations of each run."""
-    runs: dict[float | None, list[Incarnation]] = {}
+    runs: dict[float | None, list[Process]] = {}
     for incarnation in incarnations:
         runs.setdefault(incarnation.run, []).append(incarnation)
     return list(runs.values())
 
 
-def newest_of(run: Collection[Incarnation]) -> list[Incarnation]:
+def newest_of(run: Collection[Process]) -> list[Process]:
     """Return the incarnation of a run that started last; several where none says when it did."""
     newest = max((i.place for i in run), default=0.0)
     return [i for i in run if i.place == newest]
 
 
-def used_together(
-    incarnations: Iterable[Incarnation], earlier: dict[str, Number]
-) -> dict[str, Number]:
+def used_together(incarnations: Iterable[Process], earlier: dict[str, Number]) -> dict[str, Number]:
     """Return what all runs used. earlier: what those did that are not kept apart any more."""
     together = dict(earlier)
     for run in by_run(incarnations):
@@ -51,15 +49,15 @@ def used_together(
     return together
 
 
-def alive(incarnations: Collection[Incarnation], until: float) -> list[Incarnation]:
+def alive(incarnations: Collection[Process], until: float) -> list[Process]:
     """Return those whose word counts: of each run that is alive, its newest and all that are alive.
 
     The newest one's does although it has ended, or is silent: what it said of its run, such as a
     limit, holds for the others that carry it. If no run is alive, the newest of each.
     until: a process that was not seen since then is not surely alive.
     """
-    newest: list[Incarnation] = []
-    living: list[Incarnation] = []
+    newest: list[Process] = []
+    living: list[Process] = []
     runs = by_run(incarnations)
     for run in runs:
         first, older = carriers(run)
@@ -70,12 +68,12 @@ def alive(incarnations: Collection[Incarnation], until: float) -> list[Incarnati
     return living or newest
 
 
-def said_together(incarnations: Iterable[Incarnation]) -> SessionFacts:
+def said_together(incarnations: Iterable[Process]) -> RunAttributes:
     """Return what they say, the stricter word of each."""
     return reduce(strictest, (i.facts for i in incarnations))
 
 
-def carriers(run: Collection[Incarnation]) -> tuple[list[Incarnation], list[Incarnation]]:
+def carriers(run: Collection[Process]) -> tuple[list[Process], list[Process]]:
     """Return the newest process of a run, and those older ones that went on beside it.
 
     Such a one was seen after a newer process had begun, not necessarily the newest: a page that
@@ -90,16 +88,16 @@ def carriers(run: Collection[Incarnation]) -> tuple[list[Incarnation], list[Inca
     return first, older
 
 
-def _is_alive(incarnation: Incarnation, until: float) -> bool:
+def _is_alive(incarnation: Process, until: float) -> bool:
     return incarnation.last_at >= until and not has_ended(incarnation)
 
 
-def has_ended(incarnation: Incarnation) -> bool:
+def has_ended(incarnation: Process) -> bool:
     """Tell whether a process says that the run is over, and does not go on all the same."""
     return incarnation.facts.state in semconv.ENDED_STATES and not incarnation.goes_on
 
 
-def are_over(incarnations: Iterable[Incarnation], target: str, until: float) -> bool:
+def are_over(incarnations: Iterable[Process], target: str, until: float) -> bool:
     """Tell whether another run takes the place of all of these.
 
     Each has ended, was not seen since ``until``, or was carried by the target that shows the other

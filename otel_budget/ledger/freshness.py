@@ -12,13 +12,13 @@ from otel_budget.ledger.target_series import ZERO
 
 if TYPE_CHECKING:
     from otel_budget.core.usage import Number
-    from otel_budget.ledger.target_series import View
+    from otel_budget.ledger.target_series import TargetSeries
 
 _GAPS_KEPT = 5
 _NO_RATE = Rate()
 
 
-class Pace:
+class Freshness:
     """The moments of a run's samples. Times in seconds on the reader's own clock."""
 
     def __init__(self, first_seen_at: float) -> None:
@@ -56,7 +56,7 @@ class Pace:
 
     def mark_fresh(
         self,
-        view: View,
+        view: TargetSeries,
         before: dict[str, Number],
         after: dict[str, Number],
         read_at: float | None = None,

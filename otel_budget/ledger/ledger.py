@@ -28,8 +28,8 @@ from otel_budget.ledger.owners import carries, has_owner, has_stranger, is_free,
 from otel_budget.ledger.process import COUNTED, cannot_be
 from otel_budget.ledger.restarts import NO_RESTARTS, restarts_after
 from otel_budget.ledger.rivals import Rival, are_both_alive, is_newer, is_old, join, replaces
-from otel_budget.ledger.run import NOTHING_NEW, Account
-from otel_budget.ledger.snapshot import Balance
+from otel_budget.ledger.run import NOTHING_NEW, RunTotals
+from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.ledger.usage_at_progress import used_at_progress
 from otel_budget.ledger.whereabouts import Whereabouts
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from otel_budget.core.bindings import Bindings
-    from otel_budget.core.observation import Reading, SessionReading
+    from otel_budget.core.observation import Observation, RunObservation
     from otel_budget.core.usage import Number
     from otel_budget.ledger.run import Observed
 
@@ -52,9 +52,9 @@ class Ledger:
 
     def __init__(self) -> None:
         """Begin empty."""
-        self.accounts: dict[str, Account] = {}
+        self.accounts: dict[str, RunTotals] = {}
         self.absences = Absences()
-        self.superseded: list[Account] = []
+        self.superseded: list[RunTotals] = []
         """Accounts closed by a new run under the same id, until the store has taken them."""
         self.dropped: Counter[str] = Counter()
         """Reason to number of samples refused."""
@@ -86,11 +86,11 @@ class Ledger:
         """Target to the runs of its newest reading that were too many to be let in."""
         return self._arrivals.crowded
 
-    def refuse_rest(self, rest: Reading) -> Reading | None:
+    def refuse_rest(self, rest: Observation) -> Observation | None:
         """Return what waits of a reading that was taken in, without what cannot be let in."""
         return self._arrivals.refuse_rest(rest)
 
-    def apply(self, reading: Reading) -> None:
+    def apply(self, reading: Observation) -> None:
         """Take in one reading of one source."""
         self.dropped.update(reading.dropped)
         trouble = {p.target: p.reason for p in reading.problems}
@@ -117,7 +117,7 @@ class Ledger:
             except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
                 self._fail(session, reading, exc)
 
-    def _fail(self, session: SessionReading, of: Reading, error: Exception) -> None:
+    def _fail(self, session: RunObservation, of: Observation, error: Exception) -> None:
         """Put the run in doubt of which a sample could not be taken in.
 
         Not the known run for one of another start: what that used is not this one's.
@@ -126,7 +126,7 @@ class Ledger:
         start = session.facts.started_at
         account = self.accounts.get(session.session_id)
         if account is None:
-            account = Account(session.session_id, start, of.read_at)
+            account = RunTotals(session.session_id, start, of.read_at)
             self.accounts[session.session_id] = account
         elif _is_another(account, start):
             return
@@ -134,7 +134,7 @@ class Ledger:
         self.whereabouts.seen(account)
         account.fails(session.target, of.read_at)
 
-    def _completed(self, reading: SessionReading) -> tuple[SessionReading, bool]:
+    def _completed(self, reading: RunObservation) -> tuple[RunObservation, bool]:
         """Return a reading with what a partial answer leaves out, and whether that is nothing."""
         account = self.accounts.get(reading.session_id)
         if account is not None and _is_another(account, reading.facts.started_at):
@@ -142,7 +142,7 @@ class Ledger:
             account = None if rival is None else rival.account
         return completed(account, reading)
 
-    def _spoken(self, sessions: Iterable[SessionReading], now: float) -> Iterator[SessionReading]:
+    def _spoken(self, sessions: Iterable[RunObservation], now: float) -> Iterator[RunObservation]:
         """Yield those that their targets may speak for, as of each."""
         for session in sessions:
             try:
@@ -168,10 +168,10 @@ class Ledger:
         """Tell whether no binding keeps a target from speaking for a run."""
         return self.bindings.refusing(session_id, plain_target(target)) is None
 
-    def _is_mixed(self, account: Account) -> bool:
+    def _is_mixed(self, account: RunTotals) -> bool:
         return has_stranger(account, partial(self.may_speak, account.session_id))
 
-    def _refuses(self, session: SessionReading, now: float) -> bool:
+    def _refuses(self, session: RunObservation, now: float) -> bool:
         """Tell whether a target may not speak for a run; count it, and flag it once."""
         session_id, target = session.session_id, plain_target(session.target)
         pattern = self.bindings.refusing(session_id, target)
@@ -199,7 +199,7 @@ class Ledger:
             self.flags.append(Flag(Kind.CARRIED_ELSEWHERE, session_id, (target,), said=said))
         return True
 
-    def _freed(self, account: Account, reading: SessionReading, of: Reading) -> Account:
+    def _freed(self, account: RunTotals, reading: RunObservation, of: Observation) -> RunTotals:
         """Return the account of a run of which an owner is seen, without what strangers say of it.
 
         One that only strangers showed gives its place to another run at once.
@@ -216,7 +216,7 @@ class Ledger:
         self._mixed.discard(account.session_id)
         return account
 
-    def _observe(self, reading: SessionReading, of: Reading, *, confirmed: bool) -> None:
+    def _observe(self, reading: RunObservation, of: Observation, *, confirmed: bool) -> None:
         """Take in one run. of: the reading it is from."""
         account = self.accounts.get(reading.session_id)
         if account is not None and self._mixed and reading.session_id in self._mixed:
@@ -248,7 +248,7 @@ class Ledger:
         if self._rivals:
             self._settle(account)
 
-    def _note(self, seen: Observed, account: Account) -> None:
+    def _note(self, seen: Observed, account: RunTotals) -> None:
         if seen.resets:
             self.resets[semconv.COUNTER_RESET] += seen.resets
         if seen.replaced:
@@ -262,12 +262,12 @@ class Ledger:
         for resource in sorted(seen.alternating):
             self._flag(Kind.ALTERNATING, account, resource)
 
-    def _flag(self, kind: Kind, account: Account, what: str = "", said: str = "") -> None:
+    def _flag(self, kind: Kind, account: RunTotals, what: str = "", said: str = "") -> None:
         targets = {t for i in account.incarnations.values() for t in i.views}
         self.flags.append(Flag(kind, account.session_id, tuple(sorted(targets)), what, said))
 
     def _observe_rival(
-        self, account: Account, reading: SessionReading, of: Reading, *, confirmed: bool
+        self, account: RunTotals, reading: RunObservation, of: Observation, *, confirmed: bool
     ) -> None:
         """Take in a sample of another run under a known id."""
         if is_old(account, reading):
@@ -298,7 +298,7 @@ class Ledger:
         ):
             self.dropped[semconv.OLD_RUN] += max(1, len(reading.counters))
 
-    def _settle(self, account: Account) -> bool:
+    def _settle(self, account: RunTotals) -> bool:
         """Count those together with a run that are found to be alive beside it."""
         rivals = self._rivals.get(account.session_id, {})
         joining = [rival for rival in rivals.values() if are_both_alive(account, rival)]
@@ -313,7 +313,7 @@ class Ledger:
             self._rivals.pop(account.session_id, None)
         return bool(joining)
 
-    def _replace(self, account: Account, successor: Account) -> None:
+    def _replace(self, account: RunTotals, successor: RunTotals) -> None:
         """Let a run that is over go; it is watched for a while, in case it is not."""
         self.superseded.append(account)
         successor.follow(account)
@@ -330,7 +330,7 @@ class Ledger:
         if not rivals:
             del self._rivals[account.session_id]
 
-    def takes_over(self, reading: SessionReading, *, confirmed: bool = True) -> bool:
+    def takes_over(self, reading: RunObservation, *, confirmed: bool = True) -> bool:
         """Tell whether a reading is of another run than the known one, and of one that follows it.
 
         Never one whose sample is old beside the known run's.
@@ -341,7 +341,7 @@ class Ledger:
         absent, down = self.absences.since(account.heard_at), self._is_down(account)
         return replaces(account, reading, confirmed=confirmed, absent=absent, down=down)
 
-    def adopt(self, account: Account, now: float) -> None:
+    def adopt(self, account: RunTotals, now: float) -> None:
         """Take in an account from the store; somebody listens to it again from now on."""
         account.watch_from(now)
         if self.bindings and self._is_mixed(account):
@@ -352,12 +352,14 @@ class Ledger:
             self.superseded.pop()
         self.accounts[account.session_id] = account
 
-    def balances(self, now: float) -> Iterator[Balance]:
+    def balances(self, now: float) -> Iterator[RunSnapshot]:
         """Yield the balance of every run as of ``now``."""
         for account in self.accounts.values():
             yield self.balance(account, now)
 
-    def balance(self, account: Account, now: float, ceilings: Collection[str] = ()) -> Balance:
+    def balance(
+        self, account: RunTotals, now: float, ceilings: Collection[str] = ()
+    ) -> RunSnapshot:
         """Return the balance of one run as of ``now``. ceilings: resources with one for all runs.
 
         Its active time is worked out where there is a limit on it.
@@ -390,7 +392,7 @@ class Ledger:
             elif account.lost_target_at is not None:
                 trouble = trouble or Reason.SOURCE_ERROR
         active, heard = active_of(account, now) if limited else (None, None)
-        return Balance(
+        return RunSnapshot(
             session_id=account.session_id,
             started_at=account.started_at,
             used=used,
@@ -416,18 +418,18 @@ class Ledger:
             failing_for=self._failing_for(account, now) if account.failing else None,
         )
 
-    def _failing_for(self, account: Account, now: float) -> float:
+    def _failing_for(self, account: RunTotals, now: float) -> float:
         since = min(account.failing.values())
         return max(0.0, now - since - self.absences.since(since))
 
-    def _silent_for(self, account: Account, now: float) -> float:
+    def _silent_for(self, account: RunTotals, now: float) -> float:
         """Return seconds without a confirmed sample in which somebody listened."""
         silent = account.silent_for(now)
         return silent - self.absences.since(now - silent)
 
     def forget(
         self, now: float, forget_after: float, hold: float = math.inf, decided: float = 0.0
-    ) -> list[Account]:
+    ) -> list[RunTotals]:
         """Take out and return the runs that ended a while ago, or were silent for too long.
 
         hold: seconds for which the verdict on a run that vanished is held; all hear what follows.
@@ -451,7 +453,7 @@ class Ledger:
                 del self._rivals[session_id]
         return gone
 
-    def _account_trouble(self, account: Account) -> Reason | None:
+    def _account_trouble(self, account: RunTotals) -> Reason | None:
         """Return the trouble of a run if all targets of its newest incarnation have one."""
         if account.lacking:
             return Reason.PARTIAL_DATA
@@ -462,7 +464,7 @@ class Ledger:
             return None
         return min(t for t in troubles if t is not None)
 
-    def _is_down(self, account: Account) -> bool:
+    def _is_down(self, account: RunTotals) -> bool:
         """Tell whether all targets of a run give nothing."""
         return all(
             self._trouble_of(target) is Reason.SOURCE_ERROR or self.whereabouts.is_down(target)
@@ -478,7 +480,7 @@ class Ledger:
 
     def _is_over(
         self,
-        account: Account,
+        account: RunTotals,
         now: float,
         forget_after: float,
         keep_vanished: float,
@@ -497,22 +499,22 @@ class Ledger:
         return self._silent_for(account, now) > max(forget_after, least)
 
 
-def _is_another(account: Account, start: float | None) -> bool:
+def _is_another(account: RunTotals, start: float | None) -> bool:
     """Tell whether a start is of another run than those that are known to be alive."""
     own = account.started_at
     return own != start and None not in (own, start) and start not in account.also
 
 
-def _opened(reading: SessionReading, of: Reading) -> Account:
+def _opened(reading: RunObservation, of: Observation) -> RunTotals:
     """Return an account for a run that was just seen for the first time."""
-    account = Account(reading.session_id, reading.facts.started_at, reading.sampled_at)
+    account = RunTotals(reading.session_id, reading.facts.started_at, reading.sampled_at)
     account.known_from = of.read_at
     if of.read_at - reading.sampled_at > of.spacing:
         account.watched_from = of.read_at  # its sample is old, and nobody waited for another yet
     return account
 
 
-def _row(account: Account) -> str:
+def _row(account: RunTotals) -> str:
     """Say what the runs before one used."""
     row = account.restarts
     used = ", ".join(f"{resource} {total:,}" for resource, total in sorted(row.used.items()))

@@ -16,10 +16,10 @@ from otel_budget.ledger.rivals import PASSED_GAPS, PASSED_GAPS_DOWN
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.run import RunTotals
 
 
-def carries(account: Account, target: str) -> bool:
+def carries(account: RunTotals, target: str) -> bool:
     """Tell whether a run was seen at a target."""
     incarnations = account.incarnations.values()
     if any(target in incarnation.views for incarnation in incarnations):
@@ -28,7 +28,7 @@ def carries(account: Account, target: str) -> bool:
     return any(plain_target(each) == place for i in incarnations for each in i.views)
 
 
-def is_free(account: Account, silent_for: float, *, down: bool) -> bool:
+def is_free(account: RunTotals, silent_for: float, *, down: bool) -> bool:
     """Tell whether another target may take up a run: those that carry it show it no more.
 
     silent_for: seconds without a sample in which somebody listened. down: True if its targets
@@ -40,17 +40,17 @@ def is_free(account: Account, silent_for: float, *, down: bool) -> bool:
     return silent_for > gaps * max(1.0, account.gap())
 
 
-def has_stranger(account: Account, is_owner: Callable[[str], bool]) -> bool:
+def has_stranger(account: RunTotals, is_owner: Callable[[str], bool]) -> bool:
     """Tell whether a run was seen at a target that is not one of its owners."""
     return any(not is_owner(t) for i in account.incarnations.values() for t in i.views)
 
 
-def has_owner(account: Account, is_owner: Callable[[str], bool]) -> bool:
+def has_owner(account: RunTotals, is_owner: Callable[[str], bool]) -> bool:
     """Tell whether a run was seen at one of its owners."""
     return any(is_owner(t) for i in account.incarnations.values() for t in i.views)
 
 
-def leave_out(account: Account, is_owner: Callable[[str], bool]) -> None:
+def leave_out(account: RunTotals, is_owner: Callable[[str], bool]) -> None:
     """Let go of what strangers say of a run of which an owner was seen; their use stays counted."""
     before = dict(account.totals())
     for incarnation in account.incarnations.values():

@@ -10,16 +10,16 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionFacts
+from otel_budget.core.observation import RunAttributes
 from otel_budget.ledger.attributes import begun_with, filled
 from otel_budget.ledger.ending import Ending
-from otel_budget.ledger.target_series import ZERO, View
+from otel_budget.ledger.target_series import ZERO, TargetSeries
 from otel_budget.ledger.voices import VOICES_MOST, Voice, heard_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from otel_budget.core.observation import SessionReading
+    from otel_budget.core.observation import RunObservation
     from otel_budget.core.usage import Number
 
 #: Facts that count calls of which something is unknown.
@@ -33,7 +33,7 @@ _FARTHEST_AHEAD = 86_400.0
 JITTER = 1.0
 
 
-def cannot_be(start: float | None, reading: SessionReading) -> bool:
+def cannot_be(start: float | None, reading: RunObservation) -> bool:
     """Tell whether a start time cannot be: clocks may differ by hours, not by days.
 
     0 is how an exporter shows that it knows none.
@@ -59,7 +59,7 @@ class Taken(NamedTuple):
     """True, once, if it is found to go on although it says that it is over."""
 
 
-class Incarnation:
+class Process:
     """One process that carries the run."""
 
     __slots__ = (
@@ -67,7 +67,7 @@ class Incarnation:
         "stated", "timed", "unsure", "views", "voices",
     )  # fmt: skip
 
-    def __init__(self, started_at: float | None, facts: SessionFacts | None = None) -> None:
+    def __init__(self, started_at: float | None, facts: RunAttributes | None = None) -> None:
         """Begin with nothing seen.
 
         started_at: Unix time by the agent's clock; None: not said. facts: of the incarnation
@@ -76,13 +76,13 @@ class Incarnation:
         self.started_at = started_at
         self.run: float | None = None
         """Start of the run it carries, if that is another one than its account was opened for."""
-        self.views: dict[str, View] = {}
+        self.views: dict[str, TargetSeries] = {}
         self.carried_over: dict[str, Number] = {}
         self.stated: Mapping[str, Number] | None = None
         """What it said of that in its newest sample."""
         self.unsure: dict[str, int] = {}
         """Per name in ``UNSURE``, the most calls it ever showed."""
-        self.facts = SessionFacts() if facts is None else facts._replace(state=None, active=None)
+        self.facts = RunAttributes() if facts is None else facts._replace(state=None, active=None)
         self.facts_at: float | None = None
         """When the sample the facts came from was taken."""
         self.began_at: float | None = None
@@ -121,7 +121,7 @@ class Incarnation:
         """When it was last seen."""
         return max([view.seen_at for view in self.views.values()], default=-math.inf)
 
-    def observe(self, reading: SessionReading, *, whole: bool) -> Taken:
+    def observe(self, reading: RunObservation, *, whole: bool) -> Taken:
         """Take in one reading. whole: False when something of the run is known to be missing."""
         stated = self._take_stated(reading.facts)
         view, at = self.views.get(reading.target), reading.sampled_at
@@ -129,7 +129,7 @@ class Incarnation:
             lacking = view.lacking and self.started_at is not None
             return Taken(stated=stated, lacking=lacking, kept=view.keeps(at))
         if view is None:
-            view = self.views[reading.target] = View(at)
+            view = self.views[reading.target] = TargetSeries(at)
             taken = Taken(view.observe(reading)[0], new=True, counted=True, stated=stated)
         elif at < view.seen_at:
             taken = Taken(stated=stated)
@@ -177,7 +177,7 @@ class Incarnation:
         """True while it goes on although it says that the run is over."""
         return self.ending is not None and self.ending.is_refuted
 
-    def _take_stated(self, facts: SessionFacts) -> bool:
+    def _take_stated(self, facts: RunAttributes) -> bool:
         """Take in what only grows of what it says; return whether anything did."""
         changed = False
         if facts.carried_over is not self.stated:
@@ -211,13 +211,13 @@ class Incarnation:
         sums = [view.sums.get(resource, ZERO[resource]) for view in self.views.values()]
         return sums[0] if len(sums) == 1 else max(sums, default=ZERO[resource])
 
-    def _take_facts(self, reading: SessionReading, *, whole: bool, grew: bool) -> None:
+    def _take_facts(self, reading: RunObservation, *, whole: bool, grew: bool) -> None:
         if len(self.views) == 1 and not self.views[reading.target].branches:
             self._take_said(reading, whole=whole, grew=grew)
         else:
             self._take_voice(reading, whole=whole, grew=grew)
 
-    def _take_voice(self, reading: SessionReading, *, whole: bool, grew: bool) -> None:
+    def _take_voice(self, reading: RunObservation, *, whole: bool, grew: bool) -> None:
         """Take in what one of several targets says, or one where several processes write."""
         voices, place = self.voices, reading.target
         if self.views[place].alternating:
@@ -241,7 +241,7 @@ class Incarnation:
         together = heard_together(voices.values(), SILENT_GAPS * max(1.0, *spacing, 1.0))
         self.facts_at, self.facts, self.began_at, self.timed = together[:4]
 
-    def _take_said(self, reading: SessionReading, *, whole: bool, grew: bool) -> None:
+    def _take_said(self, reading: RunObservation, *, whole: bool, grew: bool) -> None:
         """Take in what a target says."""
         if self.facts_at is not None and reading.sampled_at < self.facts_at:
             return
@@ -254,7 +254,7 @@ class Incarnation:
         self.facts_at = reading.sampled_at
         self._take_beginning(reading)
 
-    def _take_beginning(self, reading: SessionReading) -> None:
+    def _take_beginning(self, reading: RunObservation) -> None:
         """Work out anew when the run began, unless it differs by no more than samples do anyway.
 
         Within that the earliest counts, so that the duration does not go down by it.
@@ -269,7 +269,7 @@ class Incarnation:
             self.began_at = began_at if known is None else min(known, began_at)
 
 
-def totals_of(incarnations: Iterable[Incarnation]) -> dict[str, Number]:
+def totals_of(incarnations: Iterable[Process]) -> dict[str, Number]:
     """Return what a row of incarnations has used together, as far as that is known."""
     row, totals = list(incarnations), dict[str, "Number"]()
     for resource in COUNTED:

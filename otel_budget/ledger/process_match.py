@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 from otel_budget.core.observation import plain_target
 from otel_budget.ledger.concurrent_runs import has_ended
 from otel_budget.ledger.flag import Kind
-from otel_budget.ledger.process import Incarnation, cannot_be, totals_of
+from otel_budget.ledger.process import Process, cannot_be, totals_of
 
 if TYPE_CHECKING:
-    from otel_budget.core.observation import SessionReading
-    from otel_budget.ledger.run import Account
+    from otel_budget.core.observation import RunObservation
+    from otel_budget.ledger.run import RunTotals
 
 #: Incarnations of one run that are kept apart.
 INCARNATIONS_KEPT = 100
 
 
 def incarnation_of(
-    account: Account, reading: SessionReading, *, confirmed: bool
-) -> Incarnation | None:
+    account: RunTotals, reading: RunObservation, *, confirmed: bool
+) -> Process | None:
     """Return the incarnation a reading is about, a new one if need be.
 
     A reading need not name it: the source may have lost that series. Then it is about the one
@@ -33,7 +33,7 @@ def incarnation_of(
     return _found(account, reading, confirmed=confirmed)
 
 
-def _found(account: Account, reading: SessionReading, *, confirmed: bool) -> Incarnation | None:
+def _found(account: RunTotals, reading: RunObservation, *, confirmed: bool) -> Process | None:
     started_at, target = reading.facts.incarnation_at, reading.target
     nameless, key = f"t:{reading.process or target}", f"i:{started_at!r}"
     if key not in account.incarnations and cannot_be(started_at, reading):
@@ -62,13 +62,13 @@ def _found(account: Account, reading: SessionReading, *, confirmed: bool) -> Inc
             known = account.incarnations.pop(nameless)
             known.started_at = started_at
             account.revision += 1
-        account.incarnations[key] = known or Incarnation(started_at, account.facts)
+        account.incarnations[key] = known or Process(started_at, account.facts)
         if run in account.also:
             account.incarnations[key].run = run
     return account.incarnations[key]
 
 
-def hand_on(account: Account) -> None:
+def hand_on(account: RunTotals) -> None:
     """Let the incarnation that was not seen for longest go, once there are many of them.
 
     A run that crashes again and again would make them grow without bound. The next one begins
@@ -96,7 +96,7 @@ def hand_on(account: Account) -> None:
     account.forget_sums()
 
 
-def is_outlived(account: Account, incarnation: Incarnation, reading: SessionReading) -> bool:
+def is_outlived(account: RunTotals, incarnation: Process, reading: RunObservation) -> bool:
     """Tell, once, that an incarnation goes on although newer ones were seen twice already.
 
     One that has ended does not, as long as its page may still be there.
@@ -112,9 +112,7 @@ def is_outlived(account: Account, incarnation: Incarnation, reading: SessionRead
     return incarnation.outlived
 
 
-def second_target(
-    account: Account, incarnation: Incarnation, reading: SessionReading
-) -> Kind | None:
+def second_target(account: RunTotals, incarnation: Process, reading: RunObservation) -> Kind | None:
     """Return what a target is that was not seen before, beside one that shows the run, too."""
     since, place = reading.sampled_at - account.silence, plain_target(reading.target)
     ways = [

@@ -17,7 +17,7 @@ from otel_budget import semconv
 
 if TYPE_CHECKING:
     from otel_budget.core.usage import Number
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.run import RunTotals
 
 #: Seconds within which the next run has to begin after the one before it began, or was last heard,
 #: to be of the same row.
@@ -50,7 +50,9 @@ class Restarts(NamedTuple):
 NO_RESTARTS = Restarts()
 
 
-def restarts_after(account: Account, successor: Account, *, any_length: bool = False) -> Restarts:
+def restarts_after(
+    account: RunTotals, successor: RunTotals, *, any_length: bool = False
+) -> Restarts:
     """Return the runs before ``successor``, which takes the place of ``account``.
 
     any_length: True if those that lasted for long are in a row, too.

@@ -15,11 +15,11 @@ from otel_budget import semconv
 from otel_budget.ledger.concurrent_runs import are_over, by_run, used_together
 from otel_budget.ledger.process import UNSURE
 from otel_budget.ledger.process_match import key_of
-from otel_budget.ledger.run import Account
+from otel_budget.ledger.run import RunTotals
 
 if TYPE_CHECKING:
-    from otel_budget.core.observation import SessionReading
-    from otel_budget.ledger.process import Incarnation
+    from otel_budget.core.observation import RunObservation
+    from otel_budget.ledger.process import Process
 
 #: A run that gave no sample for so many of its usual gaps, as many as make its data stale, gives
 #: its place to one that began later. Should it live on, it is seen again, and joins.
@@ -33,17 +33,17 @@ RUNS_KEPT = 16
 class Rival:
     """A run under an id that is known for another one."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: RunTotals) -> None:
         """Begin with what is known of it: nothing, or all there was when it lost its place."""
         self.account = account
         self.moved = False
         """True once it was seen to go on since."""
         self.live = False
         """True if its newest sample was whole and of a run that has not ended."""
-        self.newest: SessionReading | None = None
+        self.newest: RunObservation | None = None
 
     def observe(
-        self, reading: SessionReading, read_at: float, *, confirmed: bool, since: float
+        self, reading: RunObservation, read_at: float, *, confirmed: bool, since: float
     ) -> None:
         """Take in a sample. since: when the known run was first seen."""
         account = self.account
@@ -58,20 +58,20 @@ class Rival:
         self.newest = reading
 
 
-def is_newer(account: Account, reading: SessionReading) -> bool:
+def is_newer(account: RunTotals, reading: RunObservation) -> bool:
     """Tell whether the process in a reading began after all of the known run, by their clocks."""
     began_at = max(reading.facts.incarnation_at or 0.0, reading.facts.started_at or 0.0)
     return began_at > max((i.place for i in account.incarnations.values()), default=0.0)
 
 
-def is_old(account: Account, reading: SessionReading) -> bool:
+def is_old(account: RunTotals, reading: RunObservation) -> bool:
     """Tell whether a sample is so old beside those of the known run that it proves nothing."""
     return reading.sampled_at < account.heard_at - account.silence
 
 
 def replaces(
-    account: Account,
-    reading: SessionReading,
+    account: RunTotals,
+    reading: RunObservation,
     *,
     confirmed: bool,
     moved: bool = False,
@@ -101,7 +101,7 @@ def replaces(
     return gone or account.silent_for(at) - absent > account.silence
 
 
-def are_both_alive(account: Account, rival: Rival) -> bool:
+def are_both_alive(account: RunTotals, rival: Rival) -> bool:
     """Tell whether a rival is alive beside the known run."""
     newest, start = rival.newest, rival.account.started_at
     if newest is None:
@@ -113,7 +113,7 @@ def are_both_alive(account: Account, rival: Rival) -> bool:
     return rival.moved and rival.live
 
 
-def join(account: Account, other: Account) -> None:
+def join(account: RunTotals, other: RunTotals) -> None:
     """Count another run, and all that were counted with it, together with the known one."""
     starts = (other.started_at, *other.also)
     if other.started_at in account.superseded:  # it was not over, and none was begun again
@@ -137,7 +137,7 @@ def join(account: Account, other: Account) -> None:
     account.changed(max(account.heard_at, other.heard_at))
 
 
-def _let_one_go(account: Account) -> None:
+def _let_one_go(account: RunTotals) -> None:
     """Keep of the run that was not seen for longest only what it used."""
     runs = [run for run in by_run(account.incarnations.values()) if run[0].run is not None]
     gone = min(runs, key=_last_at)
@@ -152,5 +152,5 @@ def _let_one_go(account: Account) -> None:
         account.supersede(start)
 
 
-def _last_at(run: list[Incarnation]) -> float:
+def _last_at(run: list[Process]) -> float:
     return max(i.last_at for i in run)

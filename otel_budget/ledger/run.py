@@ -19,9 +19,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionFacts
+from otel_budget.core.observation import RunAttributes
 from otel_budget.core.override import NO_ORDERS
-from otel_budget.core.uncertainty import Doubt
+from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.ledger.concurrent_runs import (
     alive,
     by_run,
@@ -30,15 +30,15 @@ from otel_budget.ledger.concurrent_runs import (
     used_together,
 )
 from otel_budget.ledger.flag import Kind
-from otel_budget.ledger.freshness import Pace
-from otel_budget.ledger.process import SILENT_GAPS, UNSURE, Incarnation, totals_of
+from otel_budget.ledger.freshness import Freshness
+from otel_budget.ledger.process import SILENT_GAPS, UNSURE, Process, totals_of
 from otel_budget.ledger.process_match import hand_on, incarnation_of, is_outlived, second_target
 from otel_budget.ledger.restarts import NO_RESTARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from otel_budget.core.observation import SessionReading
+    from otel_budget.core.observation import RunObservation
     from otel_budget.core.usage import Number
 
 _STARTS_KEPT = 20
@@ -70,7 +70,7 @@ class Observed(NamedTuple):
 NOTHING_NEW = Observed()
 
 
-class Account(Pace):
+class RunTotals(Freshness):
     """All the ledger knows about one run, or about several of one id that are alive at once."""
 
     failing = _NOT_FAILING
@@ -99,10 +99,10 @@ class Account(Pace):
         """Start times of runs of the same id that are over; the newest few."""
         self.unsure: dict[str, int] = {}
         """What an earlier version stored of ``doubt``: some, without a number."""
-        self.incarnations: dict[str, Incarnation] = {}
-        self.facts = SessionFacts()
+        self.incarnations: dict[str, Process] = {}
+        self.facts = RunAttributes()
         """What the newest incarnation says of the run."""
-        self._alive: list[Incarnation] = []
+        self._alive: list[Process] = []
         """The incarnations that count in ``facts``, if there are several; as of the last sample."""
         self.ended_at: float | None = None
         self.went_on = False
@@ -115,7 +115,7 @@ class Account(Pace):
         """When it was found not to be there any more, without having said that it ends."""
         self.resets = 0
         self._totals: dict[str, Number] | None = None
-        self._doubt: Doubt | None = None
+        self._doubt: UsageUncertainty | None = None
         """Both as of the newest change; None if they have to be worked out again."""
         self.lacking = False
         """True if the newest reading lacks a counter that was there before."""
@@ -179,7 +179,7 @@ class Account(Pace):
         return min((at for at in since if at is not None), default=None)
 
     def observe(
-        self, reading: SessionReading, *, confirmed: bool, read_at: float | None = None
+        self, reading: RunObservation, *, confirmed: bool, read_at: float | None = None
     ) -> Observed:
         """Take in one reading of this run.
 
@@ -236,20 +236,20 @@ class Account(Pace):
         return self._totals
 
     @property
-    def doubt(self) -> Doubt:
+    def doubt(self) -> UsageUncertainty:
         """What is not known of the use, over all incarnations."""
         if self._doubt is None:
             self._doubt = self._sum_doubt()
         return self._doubt
 
-    def _sum_doubt(self) -> Doubt:
+    def _sum_doubt(self) -> UsageUncertainty:
         calls = {
             name: sum(incarnation.unsure.get(name, 0) for incarnation in self.incarnations.values())
             for name in UNSURE
         }
         alternating = frozenset[str]().union(*[i.alternating for i in self.incarnations.values()])
         known = {name: max(calls[name], self.unsure.get(name, 0)) for name in UNSURE}
-        return Doubt(**known, alternating=alternating)
+        return UsageUncertainty(**known, alternating=alternating)
 
     def duration(self, now: float) -> float:
         """Return seconds since the run began; it stands still once the run has ended."""
@@ -268,7 +268,7 @@ class Account(Pace):
         if start not in self.superseded:
             self.superseded = (*self.superseded, start)[-_STARTS_KEPT:]
 
-    def follow(self, other: Account) -> None:
+    def follow(self, other: RunTotals) -> None:
         """Take the place of another run of the same id: it is over, unless it goes on after all."""
         self.superseded = other.superseded
         for start in (other.started_at, *other.also):
@@ -345,7 +345,7 @@ class Account(Pace):
                 moment = getattr(owner, name)
                 setattr(owner, name, None if moment is None else moment + seconds)
 
-    def newest(self) -> list[Incarnation]:
+    def newest(self) -> list[Process]:
         """Return the incarnation that started last; several where none says when it did.
 
         Of several runs that of each.
@@ -357,7 +357,7 @@ class Account(Pace):
         return [i for run in by_run(self.incarnations.values()) for i in newest_of(run)]
 
     @property
-    def speakers(self) -> Iterable[Incarnation]:
+    def speakers(self) -> Iterable[Process]:
         """The incarnations whose word is in ``facts``."""
         return self._alive if len(self.incarnations) > 1 else self.incarnations.values()
 
@@ -366,7 +366,7 @@ class Account(Pace):
         """Seconds without a sample after which a process of it is not surely alive."""
         return SILENT_GAPS * max(1.0, self.gap())
 
-    def _take_facts(self, reading: SessionReading) -> None:
+    def _take_facts(self, reading: RunObservation) -> None:
         stated, at = reading.facts, reading.sampled_at
         if self.started_at is None and stated.started_at is not None:
             self.started_at = stated.started_at
@@ -378,7 +378,7 @@ class Account(Pace):
         if len(self.incarnations) > 1:
             self._alive = alive(self.incarnations.values(), self.heard_at - self.silence)
 
-    def _counts(self, incarnation: Incarnation) -> bool:
+    def _counts(self, incarnation: Process) -> bool:
         """Tell whether a process counts in what is known of the run."""
         return len(self.incarnations) == 1 or incarnation in self._alive
 
@@ -401,7 +401,7 @@ class Account(Pace):
         self.facts = facts
 
 
-def _lasting(facts: SessionFacts) -> tuple[object, ...]:
+def _lasting(facts: RunAttributes) -> tuple[object, ...]:
     """Return the facts that matter after a restart; the duration goes on by the clock."""
     return (
         facts.limits, facts.thresholds, facts.completion_threshold, facts.progress, facts.state,

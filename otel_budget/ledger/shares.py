@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from otel_budget.core.observation import Reading, SessionReading
+    from otel_budget.core.observation import Observation, RunObservation
 
 #: Runs that begin in one step; but one of each target in any case.
 BEGIN_AT_ONCE = 1000
 
 
 def split(
-    reading: Reading, known: Collection[str], most: int = BEGIN_AT_ONCE
-) -> tuple[Reading, Reading | None]:
+    reading: Observation, known: Collection[str], most: int = BEGIN_AT_ONCE
+) -> tuple[Observation, Observation | None]:
     """Return a reading with as many new runs as may begin, and the rest if there is any.
 
     known: session ids. The rest says nothing of any target but the runs it shows.
@@ -33,8 +33,8 @@ def split(
     if new.total() <= most:
         return reading, None
     left = dict.fromkeys(new, _share(new.values(), most))
-    now: list[SessionReading] = []
-    later: list[SessionReading] = []
+    now: list[RunObservation] = []
+    later: list[RunObservation] = []
     for session in reading.sessions:
         if session.session_id not in known:
             if not left[session.target]:

@@ -6,18 +6,18 @@ import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_budget.core.override import NO_ORDERS, Orders
-from otel_budget.core.uncertainty import NO_DOUBT, Doubt
+from otel_budget.core.override import NO_ORDERS, Overrides
+from otel_budget.core.uncertainty import NO_DOUBT, UsageUncertainty
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.core.observation import SessionFacts
+    from otel_budget.core.observation import RunAttributes
     from otel_budget.core.usage import Number
     from otel_budget.core.verdict import Reason
 
 
-class Balance(NamedTuple):
+class RunSnapshot(NamedTuple):
     """What one run has used, and how well that is known: all that policy needs."""
 
     session_id: str
@@ -25,7 +25,7 @@ class Balance(NamedTuple):
     """Unix time at which the run began, as it says; None if it does not."""
     used: Mapping[str, Number]
     """Per resource: seconds, tokens, calls, US dollars. Absent is unknown, never 0."""
-    facts: SessionFacts
+    facts: RunAttributes
     """What the run says of itself: its limits, thresholds, progress, state."""
     rates: Mapping[str, float]
     """Per resource, units per second; absent when it is not being spent."""
@@ -43,9 +43,9 @@ class Balance(NamedTuple):
     """True when the run itself said that it is over."""
     listened_for: float = math.inf
     """Seconds since somebody began to listen: a restarted sidecar has not waited any longer."""
-    doubt: Doubt = NO_DOUBT
+    doubt: UsageUncertainty = NO_DOUBT
     """What is not known of the use."""
-    orders: Orders = NO_ORDERS
+    orders: Overrides = NO_ORDERS
     """What an operator has ordered, be it that it does not hold any more."""
     active: float | None = None
     """Seconds it was active. None: it does not say, or nobody asked."""

@@ -17,7 +17,7 @@ from otel_budget.ledger.counter import CounterState, first
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.core.observation import SessionReading
+    from otel_budget.core.observation import RunObservation
     from otel_budget.core.usage import Number
 
 #: So many series that are gone are kept apart at one target; one is gone after so many seconds.
@@ -37,7 +37,7 @@ ZERO: dict[str, Number] = {
 }
 
 
-class View:
+class TargetSeries:
     """What one target showed of an incarnation. Times in seconds on the reader's own clock."""
 
     __slots__ = (
@@ -71,7 +71,7 @@ class View:
         self.lacking = False
         """True if the newest sample has no series of a resource that was counted before."""
 
-    def repeats(self, reading: SessionReading) -> bool:
+    def repeats(self, reading: RunObservation) -> bool:
         """Tell whether a reading is the newest sample once more, of a run that goes on.
 
         A page that somebody keeps (a Pushgateway, a file, a cache) is no sign of life: in what a
@@ -96,7 +96,7 @@ class View:
         """Return the newest sample; as it was stored, if there was none since."""
         return self.shown or {key: state.last for key, state in self.series.items()}
 
-    def observe(self, reading: SessionReading) -> tuple[int, bool]:
+    def observe(self, reading: RunObservation) -> tuple[int, bool]:
         """Take in one reading that is not older than the last.
 
         Returns the resets it showed, and whether what is counted changed.

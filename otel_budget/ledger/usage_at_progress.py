@@ -15,13 +15,13 @@ from otel_budget.ledger.target_series import ZERO
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.core.observation import SessionFacts
+    from otel_budget.core.observation import RunAttributes
     from otel_budget.core.usage import Number
-    from otel_budget.ledger.process import Incarnation
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.process import Process
+    from otel_budget.ledger.run import RunTotals
 
 
-def used_at_progress(account: Account) -> Mapping[str, Number]:
+def used_at_progress(account: RunTotals) -> Mapping[str, Number]:
     """Return what was used, over all processes, as of the progress in the account's facts.
 
     Without what is not known: that is all where a process does not say it.
@@ -37,7 +37,7 @@ def used_at_progress(account: Account) -> Mapping[str, Number]:
     }
 
 
-def _since(incarnation: Incarnation, name: str) -> Number:
+def _since(incarnation: Process, name: str) -> Number:
     """Return what a process counted since it last said how far the run is."""
     if incarnation.facts.progress is None:
         return incarnation.counted(name)
@@ -49,7 +49,7 @@ def _since(incarnation: Incarnation, name: str) -> Number:
     return max(ZERO[name], since)
 
 
-def _said(facts: SessionFacts) -> Mapping[str, float | None]:
+def _said(facts: RunAttributes) -> Mapping[str, float | None]:
     return {
         semconv.TOKENS: facts.progress_tokens,
         semconv.API_CALLS: facts.progress_api_calls,

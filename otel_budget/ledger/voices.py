@@ -17,7 +17,7 @@ from otel_budget.ledger.attributes import strictest
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from otel_budget.core.observation import SessionFacts
+    from otel_budget.core.observation import RunAttributes
 
 #: Targets, or samples of one that contradict each other, that are heard at most.
 VOICES_MOST = 8
@@ -28,7 +28,7 @@ class Voice(NamedTuple):
 
     at: float
     """When the sample it comes from was taken."""
-    facts: SessionFacts
+    facts: RunAttributes
     began_at: float | None
     timed: bool
     whole_at: float = 0.0

@@ -15,9 +15,9 @@ from otel_budget.core.observation import plain_target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_budget.core.observation import Reading
+    from otel_budget.core.observation import Observation
     from otel_budget.core.verdict import Reason
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.run import RunTotals
 
 #: Seconds within which a target that gives nothing is taken away if its process ended in order: a
 #: Prometheus takes some to hear of it.
@@ -39,7 +39,7 @@ class Whereabouts:
         self._down: frozenset[str] = frozenset()
         self._pending: frozenset[str] = frozenset()
 
-    def note(self, reading: Reading) -> None:
+    def note(self, reading: Observation) -> None:
         """Take note of a whole reading."""
         self.readings += reading.targets is not None
         self._targets, self._down = reading.targets, reading.down
@@ -50,14 +50,14 @@ class Whereabouts:
         place = plain_target(target)
         return place in self._down or (self._targets is not None and place not in self._targets)
 
-    def seen(self, account: Account) -> None:
+    def seen(self, account: RunTotals) -> None:
         """Take note that the present reading shows a run."""
         account.shown_in = self.readings
         if account.lost_target_at is not None or account.vanished_at is not None:
             account.lost_target_at = account.vanished_at = None
             account.revision += 1
 
-    def has_vanished(self, account: Account, trouble: Reason | None, now: float) -> bool:
+    def has_vanished(self, account: RunTotals, trouble: Reason | None, now: float) -> bool:
         """Tell whether a run that the last reading did not show is not there any more.
 
         Not if its target gives nothing, or has not answered yet, nor if that was taken away long

@@ -15,7 +15,7 @@ from otel_budget.policy.overrides import STOPPED, said
 from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED
 
 if TYPE_CHECKING:
-    from otel_budget.core.override import Order
+    from otel_budget.core.override import Override
     from otel_budget.policy.verdicts import Rules
 
 
@@ -24,7 +24,7 @@ def judge_failed(
     started_at: float | None,
     *,
     before: Verdict | None,
-    stop: Order | None,
+    stop: Override | None,
     failing_for: float,
     rules: Rules,
     now: float,

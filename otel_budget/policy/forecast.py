@@ -10,7 +10,7 @@ from otel_budget.core.uncertainty import NO_DOUBT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.core.uncertainty import Doubt
+    from otel_budget.core.uncertainty import UsageUncertainty
     from otel_budget.core.usage import Number
     from otel_budget.policy.status import Bounds
 
@@ -19,7 +19,7 @@ def completion_possible(
     used: Mapping[str, Number],
     bounds: Bounds,
     progress: float | None,
-    doubt: Doubt = NO_DOUBT,
+    doubt: UsageUncertainty = NO_DOUBT,
 ) -> bool | None:
     """Tell whether the rest of the run fits in every limit at the rate so far.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.core.override import OrderKind
+from otel_budget.core.override import OverrideKind
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.policy.format import amount
 from otel_budget.policy.overrides import ceilings, said
@@ -17,9 +17,9 @@ from otel_budget.policy.status import bounds_from, stricter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_budget.core.override import Order, Orders
+    from otel_budget.core.override import Override, Overrides
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.snapshot import Balance
+    from otel_budget.ledger.snapshot import RunSnapshot
     from otel_budget.policy.status import Bound, Bounds
     from otel_budget.policy.verdicts import Rules
 
@@ -43,20 +43,20 @@ NO_EFFECT = Effect()
 
 
 def effect_of(
-    order: Order, before: Orders, balance: Balance, verdict: Verdict, rules: Rules
+    order: Override, before: Overrides, balance: RunSnapshot, verdict: Verdict, rules: Rules
 ) -> Effect:
     """Return the effect of an order.
 
     before: what held for the run until then. balance, verdict: of the run since.
     """
-    if order.kind is OrderKind.LIMITS:
+    if order.kind is OverrideKind.LIMITS:
         changes, notes = _of_limits(order, before.limits, balance, rules)
-    elif order.kind is OrderKind.STOP:
+    elif order.kind is OverrideKind.STOP:
         changes, notes = _of_stop(order, before.stop)
     else:
         changes = before.stop is not None
         notes = [] if changes else ["no operator has stopped the run"]
-    if order.kind is not OrderKind.STOP and not verdict.should_continue:
+    if order.kind is not OverrideKind.STOP and not verdict.should_continue:
         notes.append(f"the run is told to stop all the same: {verdict.message}")
     unseen = verdict.status is LimitStatus.INCONCLUSIVE or verdict.run_state == semconv.VANISHED
     if unseen:
@@ -65,14 +65,14 @@ def effect_of(
     return Effect(changes, tuple(notes))
 
 
-def _of_stop(order: Order, held: Order | None) -> tuple[bool, list[str]]:
+def _of_stop(order: Override, held: Override | None) -> tuple[bool, list[str]]:
     if held is None:
         return True, []
     return held.until != order.until, [f"the run was {said(held)}"]
 
 
 def _of_limits(
-    order: Order, held: Order | None, balance: Balance, rules: Rules
+    order: Override, held: Override | None, balance: RunSnapshot, rules: Rules
 ) -> tuple[bool, list[str]]:
     own = bounds_from(balance.facts.limits, balance.facts.thresholds, "session")
     was = stricter(own, ceilings(rules.ceilings, rules.thresholds, held))
@@ -87,7 +87,7 @@ def _of_limits(
     return changed or longer, list(_kept(kept, order, own, now)) if not longer else []
 
 
-def _kept(names: list[str], order: Order, own: Bounds, now: Bounds) -> Iterator[str]:
+def _kept(names: list[str], order: Override, own: Bounds, now: Bounds) -> Iterator[str]:
     """Say why a ceiling makes no difference, and once what would."""
     stricter_than = [n for n in names if n in own and now[n].origin == "session"]
     for name in names:

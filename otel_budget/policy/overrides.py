@@ -10,14 +10,14 @@ from otel_budget.policy.status import Bounds, bounds_from
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.core.override import Order
+    from otel_budget.core.override import Override
     from otel_budget.policy.decision_table import Decision
 
 STOPPED: Decision = (Action.STOP, Reason.OPERATOR_STOP)
 
 
 def ceilings(
-    configured: Bounds, thresholds: Mapping[str, float], order: Order | None
+    configured: Bounds, thresholds: Mapping[str, float], order: Override | None
 ) -> Bounds:  # fmt: skip
     """Return the ceilings that hold: an operator's in place of the configured ones.
 
@@ -30,7 +30,7 @@ def ceilings(
     return {**kept, **bounds_from(ordered, thresholds, "operator")}
 
 
-def said(order: Order) -> str:
+def said(order: Override) -> str:
     """Say in words that a run is stopped, for its message."""
     by = f" by {order.by}" if order.by else " by an operator"
     return f"stopped{by}: {order.reason}"

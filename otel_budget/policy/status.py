@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.limits import DEFAULT_THRESHOLD, LIMIT_FIELDS, ResourceLimits
-from otel_budget.core.uncertainty import NO_DOUBT, Doubt
+from otel_budget.core.uncertainty import NO_DOUBT, UsageUncertainty
 from otel_budget.core.validation import MAX_COUNT
 from otel_budget.core.verdict import LimitCheckResult, LimitStatus, Origin, ResourceState
 from otel_budget.policy.forecast import exhaustion_seconds
@@ -159,7 +159,7 @@ def _state(
 def weigh(
     used: Mapping[str, Number],
     bounds: Bounds,
-    doubt: Doubt = NO_DOUBT,
+    doubt: UsageUncertainty = NO_DOUBT,
     rates: Mapping[str, float] = _NO_RATES,
 ) -> Weighed:
     """Hold all resources of a run against their bounds.
@@ -178,7 +178,9 @@ def weigh(
     return Weighed(worst, resources)
 
 
-def check(used: Mapping[str, Number], bounds: Bounds, doubt: Doubt = NO_DOUBT) -> LimitCheckResult:
+def check(
+    used: Mapping[str, Number], bounds: Bounds, doubt: UsageUncertainty = NO_DOUBT
+) -> LimitCheckResult:
     """Return the same with the names of what is near or exceeded, in words, too.
 
     The message says wherever there is a limit that part of the use is not known.

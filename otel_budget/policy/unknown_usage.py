@@ -14,7 +14,7 @@ from typing import Literal
 
 from otel_budget import semconv
 from otel_budget.core.limits import STOP
-from otel_budget.core.uncertainty import Doubt
+from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.policy.decision_table import Decision
 
@@ -29,7 +29,7 @@ class OnUnknown:
     unpriced: Literal["ignore", "stop"] = "ignore"
     usage: Literal["ignore", "estimate", "stop"] = "ignore"
 
-    def stopped_by(self, doubt: Doubt, limited: Collection[str]) -> Decision | None:
+    def stopped_by(self, doubt: UsageUncertainty, limited: Collection[str]) -> Decision | None:
         """Return the decision to stop for what is unknown, or None. limited: resources."""
         counted = semconv.TOKENS in limited or semconv.COST in limited
         if self.usage == STOP and doubt.unknown_usage_calls and counted:
@@ -39,7 +39,7 @@ class OnUnknown:
         return None
 
 
-def advice(decision: Decision, doubt: Doubt) -> str:
+def advice(decision: Decision, doubt: UsageUncertainty) -> str:
     """Say what stopped the run, with its number, and what to do about it."""
     if decision == UNKNOWN_USAGE:
         return (

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.limits import DEFAULT_THRESHOLD
-from otel_budget.core.uncertainty import NO_DOUBT, Doubt
+from otel_budget.core.uncertainty import NO_DOUBT, UsageUncertainty
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.decision_table import (
     APPROACHING,
@@ -51,10 +51,10 @@ from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED, OnUnknown,
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.core.observation import SessionFacts
+    from otel_budget.core.observation import RunAttributes
     from otel_budget.core.usage import Number
     from otel_budget.core.verdict import ResourceState
-    from otel_budget.ledger.snapshot import Balance
+    from otel_budget.ledger.snapshot import RunSnapshot
 
 #: Seconds. Below this a single late scrape would count as silence.
 MIN_STALE_AFTER = 3.0
@@ -98,7 +98,7 @@ def judge_session(
     completion_threshold: float,
     started_at: float | None = None,
     now: float,
-    doubt: Doubt = NO_DOUBT,
+    doubt: UsageUncertainty = NO_DOUBT,
     on_unknown: OnUnknown = IGNORED,
 ) -> Verdict:
     """Return a run's own verdict from its exact counts. now: Unix time. doubt: see ``weigh``."""
@@ -109,7 +109,7 @@ def judge_session(
     return _verdict(about, weighed, decision, bounds)
 
 
-def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
+def judge_snapshot(balance: RunSnapshot, rules: Rules, now: float) -> Verdict:
     """Return the sidecar's verdict on a run. now: as in the balance, Unix time."""
     facts, orders = balance.facts, balance.orders.holding(now)
     own = bounds_from(facts.limits, facts.thresholds, "session")
@@ -143,7 +143,7 @@ def judge_balance(balance: Balance, rules: Rules, now: float) -> Verdict:
     return _verdict(about, weighed, decision, bounds, message)
 
 
-def stale_after(balance: Balance, rules: Rules) -> float:
+def stale_after(balance: RunSnapshot, rules: Rules) -> float:
     """Return the age of a run's newest sample from which its data are stale, in seconds."""
     if rules.stale_after is not None:
         return rules.stale_after
@@ -151,7 +151,7 @@ def stale_after(balance: Balance, rules: Rules) -> float:
 
 
 def _with_active(
-    balance: Balance, rates: Mapping[str, float]
+    balance: RunSnapshot, rates: Mapping[str, float]
 ) -> tuple[Mapping[str, Number], Mapping[str, float]]:
     """Return use and rates with the active time.
 
@@ -167,7 +167,7 @@ def _with_active(
 
 
 def _with_doubt(
-    decision: Decision, doubt: Doubt, bounds: Bounds, on_unknown: OnUnknown
+    decision: Decision, doubt: UsageUncertainty, bounds: Bounds, on_unknown: OnUnknown
 ) -> Decision:
     """Return the decision on what is known, or the stop for what is not."""
     if decision == EXCEEDED:
@@ -175,13 +175,13 @@ def _with_doubt(
     return on_unknown.stopped_by(doubt, bounds) or decision
 
 
-def _completion_threshold(facts: SessionFacts, rules: Rules) -> float:
+def _completion_threshold(facts: RunAttributes, rules: Rules) -> float:
     own = facts.completion_threshold
     own = DEFAULT_THRESHOLD if own is None else own
     return own if rules.completion_threshold is None else max(own, rules.completion_threshold)
 
 
-def _trouble(balance: Balance, rules: Rules) -> tuple[Reason, float] | None:
+def _trouble(balance: RunSnapshot, rules: Rules) -> tuple[Reason, float] | None:
     """Return why a run is inconclusive, and for how many seconds while somebody listened.
 
     None if it is not. A sidecar that was down knows old data for old at once, but begins to hold
@@ -199,7 +199,7 @@ def _trouble(balance: Balance, rules: Rules) -> tuple[Reason, float] | None:
     return balance.trouble or Reason.STALE_DATA, min(overdue, balance.listened_for)
 
 
-def _used_when_last_heard(balance: Balance) -> dict[str, Number]:
+def _used_when_last_heard(balance: RunSnapshot) -> dict[str, Number]:
     """Return what was used as of the last good sample: the duration went on since."""
     used = dict(balance.used)
     age = max(balance.silent_for, balance.implausible_for or 0.0)
@@ -219,7 +219,7 @@ class _About(NamedTuple):
     started_at: float | None
     progress: float | None
     completion_threshold: float
-    doubt: Doubt
+    doubt: UsageUncertainty
     now: float
     data_at: float | None = None
     run_state: str | None = None

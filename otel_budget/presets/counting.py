@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionFacts, SessionReading
+from otel_budget.core.observation import RunAttributes, RunObservation
 from otel_budget.core.samples import (
     COUNTER_TYPES,
     Assembled,
@@ -71,9 +71,9 @@ class ForeignSession:
     amounts: Mapping[str, Number]
     """Role to amount; one that is absent is unknown. ``tokens`` is what is judged."""
     counters: Mapping[tuple[str, str], Number]
-    """As in SessionReading."""
+    """As in RunObservation."""
     implausible: tuple[str, ...] = ()
-    """As in SessionReading; also metrics with nothing but tokens of a type nobody knows."""
+    """As in RunObservation; also metrics with nothing but tokens of a type nobody knows."""
     at_least: bool = False
     """True if some tokens are of a type nobody knows."""
     newest: float | None = None
@@ -224,13 +224,13 @@ def count(preset: Preset, samples: Iterable[Sample], place: str = "") -> Counted
 def assembled(counted: Counted, target: str, sampled_at: float, process: str = "") -> Assembled:
     """Return the sessions as every source gives them; arguments as in ``assemble``."""
     sessions = tuple(
-        SessionReading(
+        RunObservation(
             session.session_id,
             target,
             sampled_at,
             session.counters,
             # How many calls they were nobody knows; one is enough for the tokens to be "at least".
-            SessionFacts(unknown_usage_calls=1.0 if session.at_least else None),
+            RunAttributes(unknown_usage_calls=1.0 if session.at_least else None),
             session.implausible,
             process,
         )

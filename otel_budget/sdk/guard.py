@@ -21,19 +21,19 @@ from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.outdated import is_graceful, redecide, relaxed
 from otel_budget.policy.status import SEVERITY, check, describe
 from otel_budget.sdk.engagement import sidecar_lost, unjudged
-from otel_budget.sdk.local_evaluation import Standing
+from otel_budget.sdk.local_evaluation import LocalEvaluation
 from otel_budget.sdk.run_record import OUTGROWN
-from otel_budget.sdk.watermarks import CROSSED, Marks, SidecarMarks
+from otel_budget.sdk.watermarks import CROSSED, SidecarWatermarks, Watermarks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_budget.core.limits import ResourceLimits
-    from otel_budget.core.uncertainty import Doubt
+    from otel_budget.core.uncertainty import UsageUncertainty
     from otel_budget.core.usage import Number
     from otel_budget.core.verdict import LimitCheckResult, ResourceState
     from otel_budget.sdk.clock import Clock
-    from otel_budget.sdk.run_record import Report, SessionRecord
+    from otel_budget.sdk.run_record import Report, RunRecord
     from otel_budget.sdk.sidecar_client.lease import Lease
 
 logger = logging.getLogger("otel_budget")
@@ -49,7 +49,7 @@ class Guard:
 
     def __init__(
         self,
-        record: SessionRecord,
+        record: RunRecord,
         clock: Clock,
         *,
         lease: Lease | None,
@@ -67,8 +67,8 @@ class Guard:
         self._record, self._clock, self._lease = record, clock, lease
         self._stop_without_sidecar = stop_without_sidecar
         self._on_status, self._on_change = on_status, on_change
-        self._own, self._theirs = CROSSED, SidecarMarks(record, nudge)
-        self.standing = Standing(record)
+        self._own, self._theirs = CROSSED, SidecarWatermarks(record, nudge)
+        self.standing = LocalEvaluation(record)
         self._lock = threading.RLock()  # reentrant for signal handlers, like the record's
         self._outbox: deque[Callable[[], None]] = deque()
         self._delivering = threading.Lock()
@@ -87,7 +87,7 @@ class Guard:
         """API calls at which one without a price changes a status, stops the run, or is said."""
         self.said_unpriced = False
         """A limit on cost was said not to hold for calls without a model."""
-        self._doubt: Doubt | None = None
+        self._doubt: UsageUncertainty | None = None
         # Monotonic seconds until which the verdict stays the "continue" it is, unless a count
         # crosses its mark: for any progress from ``calm_from`` on, and for an unknown one or not.
         self.calm_until = -math.inf
@@ -278,7 +278,7 @@ class Guard:
             return limited.warning_at if used[resource] < limited.warning_at else limited.limit
 
         totals = {name: ahead(name) for name in (semconv.TOKENS, semconv.API_CALLS, semconv.COST)}
-        self._own = Marks.of(totals, self._record.carried)
+        self._own = Watermarks.of(totals, self._record.carried)
         self.tokens_mark, self.api_calls_mark, self.cost_mark = self._own.and_of(
             self._theirs.present
         )

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from otel_budget.errors import InvalidValueError
 from otel_budget.genai import sampling
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.processor import BudgetSpanProcessor
 from otel_budget.runtime.fork import ProcessLock
 from otel_budget.sdk.usage_sinks import ELSEWHERE
@@ -63,7 +63,7 @@ def instrument(
         _installed.append((weakref.ref(provider), processor))
     if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
         logger.warning("%s is set: no span is made, and no call is counted", OTEL_SDK_DISABLED)
-    ACCOUNTING.listens |= tracer_provider is None
+    CALL_TRACKER.listens |= tracer_provider is None
     _look_at_sampler(provider)
     with suppress(ImportError):  # now, not in the middle of the first call
         importlib.import_module("otel_budget.sdk.pricing.bundled")

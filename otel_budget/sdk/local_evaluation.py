@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.core.uncertainty import Doubt
+from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.status import bounds_of
 from otel_budget.policy.unknown_usage import OnUnknown
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from otel_budget.core.limits import ResourceLimits
     from otel_budget.core.usage import Number
     from otel_budget.core.verdict import Verdict
-    from otel_budget.sdk.run_record import SessionRecord
+    from otel_budget.sdk.run_record import RunRecord
 
 
-class Standing:
+class LocalEvaluation:
     """One run's counts against its own limits. Decides nothing: that is policy's."""
 
-    def __init__(self, record: SessionRecord) -> None:
+    def __init__(self, record: RunRecord) -> None:
         """Judge by the record's limits."""
         self._record = record
         self.take(record.limits)
@@ -36,11 +36,13 @@ class Standing:
         self.bounds = bounds_of(limits)
         self.on_unknown = OnUnknown(limits.on_unpriced, limits.on_unknown_usage)
         stopped_by = self.on_unknown.stopped_by
-        self.price_stops = stopped_by(Doubt(unpriced_calls=1), self.bounds) is not None
+        self.price_stops = stopped_by(UsageUncertainty(unpriced_calls=1), self.bounds) is not None
         """True if a call without a price stops the run."""
         self.price_unheld = semconv.COST in self.bounds and not self.price_stops
         """True if a limit on cost does not hold for a call without a price."""
-        self.usage_stops = stopped_by(Doubt(unknown_usage_calls=1), self.bounds) is not None
+        self.usage_stops = (
+            stopped_by(UsageUncertainty(unknown_usage_calls=1), self.bounds) is not None
+        )
         """True if a call of unknown usage stops the run."""
 
     def used(self) -> dict[str, Number]:
@@ -94,11 +96,11 @@ class Standing:
                 if passed < mark:
                     yield now + (float(mark) - passed)
 
-    def doubt(self) -> Doubt:
+    def doubt(self) -> UsageUncertainty:
         """Return what is not known of that."""
         record, carried = self._record, self._record.carried
         with record.lock:
-            return Doubt(
+            return UsageUncertainty(
                 carried.unpriced_calls + record.unpriced_calls,
                 carried.unknown_usage_calls + record.unknown_usage_calls,
                 carried.estimated_calls + record.estimated_calls,

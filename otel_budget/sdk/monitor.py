@@ -23,11 +23,11 @@ from otel_budget.sdk.checkpoints import resuming
 from otel_budget.sdk.checkpoints.store import folder_or_none
 from otel_budget.sdk.clock import SYSTEM_CLOCK, Clock
 from otel_budget.sdk.engagement import first_verdict_seconds
-from otel_budget.sdk.lifecycle.run_controller import Run
+from otel_budget.sdk.lifecycle.run_controller import RunController
 from otel_budget.sdk.metrics.label_cap import run_labels
 from otel_budget.sdk.pricing.prices import Prices, prices_of
 from otel_budget.sdk.recorder import Recorder
-from otel_budget.sdk.run_record import SessionRecord
+from otel_budget.sdk.run_record import RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,14 +84,14 @@ class ResourceMonitor(Recorder):
             raise InvalidValueError("on_verdict", on_verdict, "a function of a verdict, or None")
         found = prices_of(prices)
         name = f"run-{uuid.uuid4().hex[:12]}" if session_id is None else session_id
-        record = SessionRecord(
+        record = RunRecord(
             validation.session_id(name),
             limits or ResourceLimits(),
             clock,
             labels=run_labels(workflow, scope),
             carried=_carried,
         )
-        run = Run(
+        run = RunController(
             record,
             folder_or_none(project_root),
             sidecar=sidecar or os.environ.get(ENV_SIDECAR) or None,

@@ -76,7 +76,7 @@ def summed(counts: Iterable[Counts]) -> Counts:
     return reduce(Counts.and_of, every) if every else NOTHING
 
 
-class Cell:
+class PhaseCounters:
     """The counts of one phase and one model."""
 
     __slots__ = ("counts", "plain")

@@ -12,24 +12,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from otel_budget.sdk.phase_counters import Cell
-    from otel_budget.sdk.run_record import SessionRecord
+    from otel_budget.sdk.phase_counters import PhaseCounters
+    from otel_budget.sdk.run_record import RunRecord
 
 
 @dataclass(slots=True, eq=False)
 class Phase:
     """One entered phase. cell: where operations without a model are counted."""
 
-    record: SessionRecord
+    record: RunRecord
     name: str | None
-    cell: Cell
+    cell: PhaseCounters
     outer: Phase | None = field(default=None, repr=False)
 
 
 CURRENT: ContextVar[Phase | None] = ContextVar("otel_budget_phase", default=None)
 
 
-def current(record: SessionRecord, default: Phase) -> Phase:
+def current(record: RunRecord, default: Phase) -> Phase:
     """Return the innermost phase of this run in this context, else the default."""
     phase = CURRENT.get()
     while phase is not None and phase.record is not record:

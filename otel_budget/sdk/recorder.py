@@ -12,7 +12,7 @@ from otel_budget.core import validation
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.limits import ESTIMATE
 from otel_budget.errors import InvalidValueError
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.sdk import phases, tracing
 from otel_budget.sdk.lifecycle import forked_run
 from otel_budget.sdk.operation import Operation
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.usage import Number
     from otel_budget.genai.call import Call
-    from otel_budget.sdk.lifecycle.run_controller import Run
+    from otel_budget.sdk.lifecycle.run_controller import RunController
     from otel_budget.sdk.pricing.prices import Prices
 
 logger = logging.getLogger("otel_budget")
@@ -39,7 +39,7 @@ _current_phase = phases.CURRENT.get
 class Recorder(RunContext):
     """Counts what one run uses. ``ResourceMonitor`` is the public class."""
 
-    def __init__(self, run: Run, prices: Prices) -> None:
+    def __init__(self, run: RunController, prices: Prices) -> None:
         """Count into the run's record. prices: of calls that don't say what they cost."""
         self._run, self._record, self._guard = run, run.record, run.guard
         self._prices = prices
@@ -278,7 +278,7 @@ class Recorder(RunContext):
         named("provider", provider)
         with (
             self.attach(),
-            ACCOUNTING.enclosing() as inside,
+            CALL_TRACKER.enclosing() as inside,
             tracing.start_span(semconv.SPAN_OPERATION, attributes) as span,
         ):
             operation = Operation(span, model=model, provider=provider)
@@ -296,7 +296,7 @@ class Recorder(RunContext):
         """Count what an operation says it used beyond what was counted inside it."""
         said = operation.amounts(api_call=True, outcome=outcome).tokens
         if said:
-            ACCOUNTING.notices.repeated(self._record.session_id)
+            CALL_TRACKER.notices.repeated(self._record.session_id)
         if said > counted:
             self._add(Amounts(said - counted), None, None)
 

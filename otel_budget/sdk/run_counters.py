@@ -21,7 +21,7 @@ from otel_budget import semconv
 from otel_budget.core import validation
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.metrics.label_cap import MAX_LENGTH, MAX_PAIRS, MAX_PAIRS_IN_ALL, LabelCap
-from otel_budget.sdk.phase_counters import Cell, Counts, plus, summed
+from otel_budget.sdk.phase_counters import Counts, PhaseCounters, plus, summed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ class _Pairs:
 _PAIRS = _Pairs()
 
 
-class Tally:
+class RunCounters:
     """Counts of one incarnation of a run. They only grow."""
 
     __slots__ = (
@@ -95,11 +95,11 @@ class Tally:
         self.failed_api_calls = self.unknown_usage_calls = self.unpriced_calls = 0
         self.estimated_calls = self.estimated_tokens = 0
         self.cost_usd = Decimal(0)
-        self.cells: dict[tuple[str, str], Cell] = {}
+        self.cells: dict[tuple[str, str], PhaseCounters] = {}
         self.checkpoints = self.checkpoint_failures = 0
         self.last_checkpoint_at = carried.last_checkpoint_at
 
-    def cell(self, phase: str | None, model: str | None) -> Cell:
+    def cell(self, phase: str | None, model: str | None) -> PhaseCounters:
         """Return the cell of a phase and a model, made if need be. Hold the lock."""
         known = self.cells.get((phase or semconv.UNSPECIFIED, model or semconv.UNSPECIFIED))
         if known is not None:  # its names were admitted before
@@ -112,13 +112,13 @@ class Tally:
             key = key[0], semconv.OTHER
         return self._cell_at(key)
 
-    def _cell_at(self, key: tuple[str, str]) -> Cell:
+    def _cell_at(self, key: tuple[str, str]) -> PhaseCounters:
         before = len(self.cells)
-        cell = self.cells.setdefault(key, Cell())
+        cell = self.cells.setdefault(key, PhaseCounters())
         _PAIRS.number += len(self.cells) - before
         return cell
 
-    def take_in(self, other: Tally) -> None:
+    def take_in(self, other: RunCounters) -> None:
         """Add the counts of another incarnation that is over. Nobody else may know of this one."""
         with other.lock:
             self.checkpoints += other.checkpoints
@@ -143,7 +143,7 @@ class Tally:
 
     def add(
         self,
-        cell: Cell,
+        cell: PhaseCounters,
         amounts: Amounts,
         worth: Decimal | None = None,
         *,
@@ -168,7 +168,13 @@ class Tally:
         if self.late:
             self.add_late()
 
-    def _add(self, cell: Cell, amounts: Amounts, worth: Decimal | None, unpriced: bool) -> None:  # noqa: FBT001 - one fact, by its name
+    def _add(
+        self,
+        cell: PhaseCounters,
+        amounts: Amounts,
+        worth: Decimal | None,
+        unpriced: bool,  # noqa: FBT001 - one fact, by its name
+    ) -> None:
         # Taken apart at once: ten looks at its fields would take a quarter of the whole.
         (
             used, into, out, cached, written, reasoning, call, failed, unknown, price, guess,

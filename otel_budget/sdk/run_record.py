@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.usage import ResourceUsage
 from otel_budget.sdk.phase_counters import plus
-from otel_budget.sdk.run_counters import Tally
+from otel_budget.sdk.run_counters import RunCounters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ Report = tuple[float | None, int, int, Decimal]
 OUTGROWN: Final[Report] = (None, 0, 0, Decimal(0))
 
 
-class SessionRecord(Tally):
+class RunRecord(RunCounters):
     """One incarnation of a run: its counts, and what it says about itself."""
 
     __slots__ = (

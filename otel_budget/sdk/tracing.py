@@ -15,7 +15,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from otel_budget import semconv
 from otel_budget._version import __version__
-from otel_budget.genai.attached_context import Attached
+from otel_budget.genai.attached_context import AttachedContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,14 +41,14 @@ class GuardedSpan(AbstractContextManager["Span"]):
         """Open nothing yet."""
         self._name, self._attributes = name, attributes
         self._open: Span | None = None
-        self._attached: Attached | None = None
+        self._attached: AttachedContext | None = None
 
     def __enter__(self) -> Span:
         """Open the span and make it the current one; if that fails, go on with one that is none."""
         try:
             tracer = trace.get_tracer(semconv.SCOPE_NAME, __version__)
             span = tracer.start_span(self._name, attributes=self._attributes)
-            self._attached = Attached(trace.set_span_in_context(span))
+            self._attached = AttachedContext(trace.set_span_in_context(span))
         except Exception as exc:  # noqa: BLE001 - a span processor's failure is not the run's
             _failed("started", self._name, exc)
             return trace.INVALID_SPAN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -20,13 +20,13 @@ class Uncounted:
 
     def __init__(self, span: Span, target: RunTarget) -> None:
         """Begin with the run. span: the run's own."""
-        self._target, self._elsewhere = target, ACCOUNTING.calls_elsewhere
+        self._target, self._elsewhere = target, CALL_TRACKER.calls_elsewhere
         self._mind_unseen(span)
 
     def _mind_unseen(self, span: Span) -> None:
         """Say if the spans of this run do not reach the account: its calls would not be counted."""
         context = span.get_span_context()
-        if not ACCOUNTING.listens or not context.is_valid or ACCOUNTING.knows(context.span_id):
+        if not CALL_TRACKER.listens or not context.is_valid or CALL_TRACKER.knows(context.span_id):
             return
         why = (
             "otel_budget.instrument() was called before the tracer provider was set; call it after"
@@ -40,12 +40,12 @@ class Uncounted:
 
     def at_end(self, api_calls: int) -> None:
         """Say what was not seen, not its own or not asked for. api_calls: counted in the run."""
-        target, notices = self._target, ACCOUNTING.notices
-        lost = ACCOUNTING.calls_elsewhere - self._elsewhere
+        target, notices = self._target, CALL_TRACKER.notices
+        lost = CALL_TRACKER.calls_elsewhere - self._elsewhere
         if lost:
             notices.lost(target.session_id, lost)
-        elif not api_calls and (ACCOUNTING.in_use or ACCOUNTING.adapters):
-            notices.nothing_seen(target.session_id, ACCOUNTING.adapters, spans=ACCOUNTING.spans)
+        elif not api_calls and (CALL_TRACKER.in_use or CALL_TRACKER.adapters):
+            notices.nothing_seen(target.session_id, CALL_TRACKER.adapters, spans=CALL_TRACKER.spans)
         if target.asked and target.unasked:
             of = target.asked + target.unasked
             notices.unasked(target.session_id, target.unasked, of, target.unasked_by)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core.limits import ResourceLimits
 from otel_budget.errors import InvalidValueError, OtelBudgetError
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.runtime.fork import ProcessLock, in_child
 from otel_budget.sdk.clock import SYSTEM_CLOCK
 from otel_budget.sdk.metrics.collector import SESSIONS
 from otel_budget.sdk.pricing.prices import Prices, prices_of
 from otel_budget.sdk.pricing.rates import NOTHING_KNOWN, Worth
 from otel_budget.sdk.run_counters import Amounts
-from otel_budget.sdk.run_record import SessionRecord
+from otel_budget.sdk.run_record import RunRecord
 
 if TYPE_CHECKING:
     from otel_budget.core.usage import ResourceUsage
@@ -81,7 +81,7 @@ class ProcessAccount:
 
     def _begin_anew(self) -> None:
         labels = {semconv.WORKFLOW: semconv.UNATTRIBUTED}
-        self._record = SessionRecord(self.session_id, _UNLIMITED, SYSTEM_CLOCK, labels=labels)
+        self._record = RunRecord(self.session_id, _UNLIMITED, SYSTEM_CLOCK, labels=labels)
         self._prices: Prices | None = None
 
     def place(self) -> None:
@@ -113,7 +113,7 @@ class ProcessAccount:
 
 #: Of this process.
 ELSEWHERE: Final = ProcessAccount()
-ACCOUNTING.elsewhere = ELSEWHERE
+CALL_TRACKER.elsewhere = ELSEWHERE
 
 
 def amounts_of_call(call: Call) -> Amounts:

@@ -27,7 +27,7 @@ MOST: Final = 16
 SOON: Final = 0.2
 
 
-class Telling:
+class VerdictCallback:
     """Calls one function, for one run."""
 
     def __init__(self, session_id: str, on_verdict: Callable[[Verdict], object]) -> None:
@@ -36,9 +36,9 @@ class Telling:
         self._waiting: deque[Verdict] = deque(maxlen=MOST)
         self._working = threading.Lock()
 
-    def anew(self) -> Telling:
+    def anew(self) -> VerdictCallback:
         """Return one that says the same to the same code, for a forked child."""
-        return Telling(self._session_id, self._on_verdict)
+        return VerdictCallback(self._session_id, self._on_verdict)
 
     def tell(self, verdict: Verdict, *, wait: bool) -> None:
         """Have it told soon. wait: for that, but not for long.

@@ -16,7 +16,7 @@ from otel_budget.core import validation
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
     from otel_budget.sdk.guard import Guard
-    from otel_budget.sdk.run_record import SessionRecord
+    from otel_budget.sdk.run_record import RunRecord
 
 #: Seconds added to a computed moment: a wait that ends a hair early would only be waited again.
 _SLACK = 0.001
@@ -25,7 +25,7 @@ _SLACK = 0.001
 _LONGEST_WAIT = 30.0
 
 
-def wait_for_stop(guard: Guard, record: SessionRecord, timeout: float | None) -> Verdict | None:
+def wait_for_stop(guard: Guard, record: RunRecord, timeout: float | None) -> Verdict | None:
     """Block until the verdict is stop and return it; None at the timeout or when the run ends."""
     waiter, woken = _Waiter(guard, record, timeout), threading.Event()
     guard.listeners.add(woken.set)
@@ -42,7 +42,7 @@ def wait_for_stop(guard: Guard, record: SessionRecord, timeout: float | None) ->
 
 async def wait_for_stop_async(
     guard: Guard,
-    record: SessionRecord,
+    record: RunRecord,
     timeout: float | None,  # noqa: ASYNC109 - None at the timeout, like its blocking twin
 ) -> Verdict | None:
     """Do the same without blocking the event loop."""
@@ -72,7 +72,7 @@ async def wait_for_stop_async(
 class _Waiter:
     """What both ways of waiting have in common: look, and how long until the next look."""
 
-    def __init__(self, guard: Guard, record: SessionRecord, timeout: float | None) -> None:
+    def __init__(self, guard: Guard, record: RunRecord, timeout: float | None) -> None:
         self._guard, self._record = guard, record
         self._deadline = math.inf
         if timeout is not None:

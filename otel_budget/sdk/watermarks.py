@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from otel_budget.core.usage import Number, ResourceUsage
     from otel_budget.core.verdict import Verdict
-    from otel_budget.sdk.run_record import SessionRecord
+    from otel_budget.sdk.run_record import RunRecord
 
 _NEVER = Decimal("Infinity")
 #: No count gets here. Whole numbers throughout: to compare one with a float takes twice as long.
 _NO_COUNT = 1 << 62
 
 
-class Marks(NamedTuple):
+class Watermarks(NamedTuple):
     """Counts of this incarnation. Money is not compared with floats: a context may trap it."""
 
     tokens: int = _NO_COUNT
@@ -28,7 +28,7 @@ class Marks(NamedTuple):
     cost: Decimal = _NEVER
 
     @classmethod
-    def of(cls, totals: Mapping[str, Number | None], carried: ResourceUsage) -> Marks:
+    def of(cls, totals: Mapping[str, Number | None], carried: ResourceUsage) -> Watermarks:
         """Return the marks for totals of the run; one that is None or absent is never reached."""
         tokens, calls = totals.get(semconv.TOKENS), totals.get(semconv.API_CALLS)
         cost = totals.get(semconv.COST)
@@ -38,15 +38,15 @@ class Marks(NamedTuple):
             _NEVER if cost is None else plus(Decimal(cost), carried.cost_usd.copy_negate()),
         )
 
-    def and_of(self, other: Marks) -> Marks:
+    def and_of(self, other: Watermarks) -> Watermarks:
         """Return the lower of each."""
-        return Marks(
+        return Watermarks(
             min(self.tokens, other.tokens),
             min(self.api_calls, other.api_calls),
             min(self.cost, other.cost),
         )
 
-    def crossed_by(self, record: SessionRecord) -> bool:
+    def crossed_by(self, record: RunRecord) -> bool:
         """Tell whether a count of a record has reached one."""
         return self.reached_by(record.tokens, record.api_calls, record.cost_usd)
 
@@ -55,18 +55,18 @@ class Marks(NamedTuple):
         return tokens >= self.tokens or api_calls >= self.api_calls or cost >= self.cost
 
 
-CROSSED = Marks(-1, -1, Decimal(-1))
-NONE = Marks()
+CROSSED = Watermarks(-1, -1, Decimal(-1))
+NONE = Watermarks()
 
 
-class SidecarMarks:
+class SidecarWatermarks:
     """Counts at which the sidecar would come to another verdict, if it looked.
 
     It looks when it scrapes next, unless it is nudged. Its verdict says how much more may be used
     before that matters (``headroom``), counted from the use that it knew of.
     """
 
-    def __init__(self, record: SessionRecord, nudge: Callable[[], None]) -> None:
+    def __init__(self, record: RunRecord, nudge: Callable[[], None]) -> None:
         """Know of none. nudge: asks the sidecar to look now; returns at once."""
         self._record, self._nudge = record, nudge
         self.present = NONE
@@ -87,7 +87,7 @@ class SidecarMarks:
                     if resource == semconv.COST
                     else known + room  # type: ignore[operator] # both are of one resource
                 )
-        self.present = Marks.of(totals, self._record.carried)
+        self.present = Watermarks.of(totals, self._record.carried)
 
     def look(self) -> None:
         """Nudge, once for a verdict, if a mark is crossed."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.run import RunTotals
     from otel_budget.sources.base import Clock
 
 #: Seconds by which the system's clock may drift before it is taken to have been set.
@@ -63,7 +63,7 @@ def _steady_seconds() -> Callable[[], float]:
     return time.monotonic
 
 
-def move(account: Account, seconds: float) -> None:
+def move(account: RunTotals, seconds: float) -> None:
     """Put an account, and its orders, on a clock that is ahead of the one they are on."""
     account.move(seconds)
     account.orders = account.orders.moved(seconds)

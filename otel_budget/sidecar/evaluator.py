@@ -15,23 +15,23 @@ from otel_budget.ledger.failure import Failure, Place
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.shares import split
 from otel_budget.policy.override_effect import effect_of
-from otel_budget.sidecar.api.override_routes import OrderRefusedError
+from otel_budget.sidecar.api.override_routes import OverrideRefusedError
 from otel_budget.sidecar.clock import CLOCK_SET, move
 from otel_budget.sidecar.failing_runs import Failing, by_wall, unstorable
 from otel_budget.sidecar.storage.recovery import recovered
 from otel_budget.sidecar.storage.sqlite import Changes
 from otel_budget.sidecar.storage.sqlite_file import NOT_STORED
-from otel_budget.sidecar.tick_result import Change, News, Step
-from otel_budget.sidecar.verdict_cache import Judged
+from otel_budget.sidecar.tick_result import Change, RunEvents, TickResult
+from otel_budget.sidecar.verdict_cache import CachedVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from otel_budget.core.observation import Reading, SessionReading
-    from otel_budget.core.override import Order, Orders
+    from otel_budget.core.observation import Observation, RunObservation
+    from otel_budget.core.override import Override, Overrides
     from otel_budget.ledger.absences import Spell
     from otel_budget.ledger.flag import Flag
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.verdicts import Rules
     from otel_budget.sidecar.storage.sqlite import Restored, Store
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 _LEAVING_MOST = 20_000
 
 
-class Book:
+class Evaluator:
     """The ledger, the last published verdicts and their sequence, backed by the store.
 
     Used from one thread at a time.
@@ -63,12 +63,12 @@ class Book:
         self._ledger = Ledger()
         self._failing = Failing(self._ledger.absences)
         self._sequence = restored.sequence
-        self._published = {v.session_id: Judged(v) for v in restored.verdicts}
+        self._published = {v.session_id: CachedVerdict(v) for v in restored.verdicts}
         self._rules: Rules | None = None
         """Those of the last step."""
         self._stored: dict[str, _Mark] = {}
-        self._leaving: list[Account] = []
-        self._action: tuple[Account, Order] | None = None
+        self._leaving: list[RunTotals] = []
+        self._action: tuple[RunTotals, Override] | None = None
         """What an operator orders in the present step."""
         self._over = {a.session_id for a in restored.accounts if a.ended_at is not None}
         """Session ids of live runs whose end is known."""
@@ -95,7 +95,9 @@ class Book:
         for account in self._ledger.accounts.values():
             account.listened_anew(now)
 
-    def step(self, reading: Reading | None, rules: Rules, forget_after: float, now: float) -> Step:
+    def step(
+        self, reading: Observation | None, rules: Rules, forget_after: float, now: float
+    ) -> TickResult:
         """Take in a reading, if there is one, and judge every run as of ``now``.
 
         Returns only after all of it is on disk. Raises sqlite3.Error when that fails.
@@ -136,7 +138,7 @@ class Book:
         self._failing.forget(gone)
         self._published.update((one.verdict.session_id, one) for one in judged)
         self._rules = rules
-        return Step(
+        return TickResult(
             verdicts=tuple(one.verdict for one in self._published.values()),
             judged=tuple(one.verdict for one in judged),
             changes=tuple(changes),
@@ -156,16 +158,16 @@ class Book:
         )
 
     def order(
-        self, session_id: str, order: Order, rules: Rules, forget_after: float, now: float
-    ) -> Step:
+        self, session_id: str, order: Override, rules: Rules, forget_after: float, now: float
+    ) -> TickResult:
         """Take an operator's order for a run, and judge. Returns once both are on disk.
 
-        Raises OrderRefusedError, or sqlite3.Error; the order does not hold then.
+        Raises OverrideRefusedError, or sqlite3.Error; the order does not hold then.
         """
         account = self._account(session_id)
         if account.ended_at is not None:
             state = account.facts.state or "ended"
-            raise OrderRefusedError(f"the run {session_id!r} is over: {state}")
+            raise OverrideRefusedError(f"the run {session_id!r} is over: {state}")
         before = account.orders
         account.orders = before.holding(now).after(order)
         account.revision += 1
@@ -182,8 +184,8 @@ class Book:
         effect = effect_of(order, before.holding(now), known, verdict, rules)
         return dataclasses.replace(step, effect=effect)
 
-    def orders(self, session_id: str, most: int, now: float) -> tuple[Orders, list[Order]]:
-        """Return what holds for a run, and its newest orders. Raises OrderRefusedError."""
+    def orders(self, session_id: str, most: int, now: float) -> tuple[Overrides, list[Override]]:
+        """Return what holds for a run, and its newest orders. Raises OverrideRefusedError."""
         account = self._account(session_id)
         given = self._store.actions(session_id, account.started_at, most)
         return account.orders.holding(now), given
@@ -193,13 +195,13 @@ class Book:
         account = self._ledger.accounts.get(session_id)
         return "" if account is None else ", ".join(sorted(account.targets))
 
-    def _account(self, session_id: str) -> Account:
+    def _account(self, session_id: str) -> RunTotals:
         account = self._ledger.accounts.get(session_id)
         if account is None:
-            raise OrderRefusedError(f"no run {session_id!r} is known here", missing=True)
+            raise OverrideRefusedError(f"no run {session_id!r} is known here", missing=True)
         return account
 
-    def _adopt_archived(self, reading: Reading, now: float) -> None:
+    def _adopt_archived(self, reading: Observation, now: float) -> None:
         """Bring back accounts of runs that were forgotten and turn up again."""
         newest = {
             (s.session_id, s.facts.started_at): s
@@ -214,7 +216,7 @@ class Book:
             except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
                 self._ledger.failures.append(Failure(session.session_id, Place.ACCOUNT, exc))
 
-    def _adopt_one(self, session: SessionReading, now: float) -> None:
+    def _adopt_one(self, session: RunObservation, now: float) -> None:
         session_id, start = session.session_id, session.facts.started_at
         live = self._ledger.accounts.get(session_id)
         if live is not None and not self._ledger.takes_over(session):
@@ -226,7 +228,7 @@ class Book:
             self._ledger.superseded.append(live)
         self._ledger.adopt(account, now)
 
-    def _take_archived(self, session_id: str, start: float | None, now: float) -> Account | None:
+    def _take_archived(self, session_id: str, start: float | None, now: float) -> RunTotals | None:
         for leaving in self._leaving:  # taken out by a step that could not be stored
             if (leaving.session_id, leaving.started_at) == (session_id, start):
                 self._leaving.remove(leaving)
@@ -245,9 +247,9 @@ class Book:
             self._stored[session_id] = _Mark.of(account, archived=True)
         return account
 
-    def _judge(self, rules: Rules, now: float, *, every: bool) -> list[Judged]:
+    def _judge(self, rules: Rules, now: float, *, every: bool) -> list[CachedVerdict]:
         """Judge every run, or those only whose last verdict does not stand any more."""
-        judged: list[Judged] = []
+        judged: list[CachedVerdict] = []
         where = self._ledger.whereabouts
         newest = where.readings
         failing = self._failing
@@ -264,7 +266,7 @@ class Book:
                     balance = self._ledger.balance(account, now, rules.ceilings)
                     if balance.active is not None:
                         account.note_active(balance.active)
-                    judged.append(Judged.of(account, balance, rules, now, before))
+                    judged.append(CachedVerdict.of(account, balance, rules, now, before))
                     if failing.unjudged:
                         failing.unjudged.pop(session_id, None)
             except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
@@ -283,12 +285,12 @@ class Book:
 
     def _without_unstorable(
         self,
-        judged: list[Judged],
+        judged: list[CachedVerdict],
         changes: list[Change],
         error: Exception,
         rules: Rules,
         now: float,
-    ) -> list[Judged]:
+    ) -> list[CachedVerdict]:
         """Return the verdicts, of runs that cannot be stored the one that says so.
 
         error: why nothing could be stored; raised again if no run is the cause.
@@ -316,7 +318,7 @@ class Book:
         self._ledger.failures.clear()
         return found
 
-    def _number(self, judged: Iterable[Judged]) -> list[Change]:
+    def _number(self, judged: Iterable[CachedVerdict]) -> list[Change]:
         """Give a new sequence to each verdict that says something new, else the one it had."""
         changes: list[Change] = []
         sequence = self._sequence
@@ -335,7 +337,7 @@ class Book:
         self._ledger.flags.clear()
         return found
 
-    def _news(self, changes: Iterable[Change], gone: Iterable[str]) -> News:
+    def _news(self, changes: Iterable[Change], gone: Iterable[str]) -> RunEvents:
         """Return who came and who went; call it once for a step that is stored."""
         accounts = self._ledger.accounts
         came = [change.verdict.session_id for change in changes if change.is_another_run]
@@ -349,7 +351,7 @@ class Book:
         }
         vanished = tuple(self._ledger.whereabouts.vanished)
         self._ledger.whereabouts.vanished.clear()
-        return News(begun, ended, vanished, tuple(sid for sid in gone if sid not in before))
+        return RunEvents(begun, ended, vanished, tuple(sid for sid in gone if sid not in before))
 
     def _mind_wall(self, ahead: float) -> None:
         """Have all accounts stored anew if the system's clock was set since they were.
@@ -365,11 +367,11 @@ class Book:
             "are off by as much until it is started again, ages and durations are not", self._ahead,
         )  # fmt: skip
 
-    def _by_wall(self, accounts: Sequence[Account]) -> Sequence[Account]:
+    def _by_wall(self, accounts: Sequence[RunTotals]) -> Sequence[RunTotals]:
         """Return accounts as they are to be stored."""
         return [by_wall(a, self._ahead) for a in accounts] if self._ahead else accounts
 
-    def _fresh(self) -> list[Account]:
+    def _fresh(self) -> list[RunTotals]:
         """Return live accounts with something in them that is not on disk, and can be."""
         unstored = self._failing.unstored
         return [
@@ -406,17 +408,17 @@ class Book:
 class _Mark(NamedTuple):
     """What of an account is on disk."""
 
-    account: Account
+    account: RunTotals
     started_at: float | None
     revision: int
     archived: bool
 
     @classmethod
-    def of(cls, account: Account, *, archived: bool = False) -> _Mark:
+    def of(cls, account: RunTotals, *, archived: bool = False) -> _Mark:
         return cls(account, account.started_at, account.revision, archived)
 
 
-def _is_stored(account: Account, mark: _Mark | None) -> bool:
+def _is_stored(account: RunTotals, mark: _Mark | None) -> bool:
     """Tell whether a live account is on disk as it is."""
     return (
         mark is not None

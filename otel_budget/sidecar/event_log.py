@@ -22,11 +22,11 @@ from otel_budget.sidecar.lasting_events import Failed, Flickering, Unjudged
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_budget.core.observation import Problem, Reading
-    from otel_budget.core.override import Order
+    from otel_budget.core.observation import Observation, Problem
+    from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.policy.override_effect import Effect
-    from otel_budget.sidecar.tick_result import Change, Step
+    from otel_budget.sidecar.tick_result import Change, TickResult
     from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def _kind(problem: Problem) -> tuple[str, ...]:
     return (problem.target, str(problem.reason), re.sub(r"[0-9]+", "0", one_line(words)))
 
 
-class Journal:
+class EventLog:
     """Writes down what became of the source and of the runs."""
 
     def __init__(
@@ -209,7 +209,7 @@ class Journal:
         """Take note that from now on another configuration is read from."""
         self._without_run = 0
 
-    def read(self, reading: Reading) -> None:
+    def read(self, reading: Observation) -> None:
         """Tell whether the source answers, and whether it shows anything."""
         changed = reading.ok != self._source_was_ok
         if changed:
@@ -238,7 +238,7 @@ class Journal:
                 "tick tries again; until then leases run out, and orders are refused", words,
             )  # fmt: skip
 
-    def stepped(self, step: Step) -> None:
+    def stepped(self, step: TickResult) -> None:
         """Tell which runs came, which have a new action, and which went."""
         news = step.news
         self._verdicts = step.verdicts
@@ -266,7 +266,7 @@ class Journal:
         ):  # fmt: skip
             self._lines[many].say(logging.INFO, lines, self._seen_at)
 
-    def waiting(self, rest: Reading | None) -> None:
+    def waiting(self, rest: Observation | None) -> None:
         """Tell that new runs were not judged before the next reading: once, until none wait."""
         if rest is not None and not self._waits:
             targets = {one_line(session.target) for session in rest.sessions}
@@ -299,7 +299,7 @@ class Journal:
             "Limits act that much later; stale_after: auto allows for it", lag,
         )  # fmt: skip
 
-    def _tell_flags(self, step: Step) -> None:
+    def _tell_flags(self, step: TickResult) -> None:
         """Tell what is strange about a run: once, for as long as it is known."""
         new = {(f"{f.kind} {f.what}", f.session_id): f for f in step.flags}
         new = {key: flag for key, flag in new.items() if key not in self._flagged}
@@ -319,7 +319,7 @@ class Journal:
             level = logging.INFO if kind is Kind.SECOND_TARGET else logging.WARNING
             self._flags[kind].say(level, told, lambda about: self._seen_at(about.split()[0]))
 
-    def ordered(self, session_id: str, order: Order, client: str, effect: Effect) -> None:
+    def ordered(self, session_id: str, order: Override, client: str, effect: Effect) -> None:
         """Tell what an operator ordered, for how long, and if that changes nothing."""
         until = "" if order.until is None else f", until {verdict_json.timestamp(order.until)}"
         limits = "".join(
@@ -333,7 +333,7 @@ class Journal:
             "" if effect.changes else f"; nothing changes: {one_line('; '.join(effect.notes))}",
         )  # fmt: skip
 
-    def _tell_whether_it_answers(self, reading: Reading) -> None:
+    def _tell_whether_it_answers(self, reading: Observation) -> None:
         if not reading.ok:
             details = some([problem.detail for problem in reading.problems], "; ", MOST_LINES)
             at_rest = self._is_at_rest(reading)
@@ -344,7 +344,7 @@ class Journal:
             said = f"the source {reading.source} answers again"
             self._failing.say(logging.INFO, {reading.source: said})
 
-    def _is_at_rest(self, reading: Reading) -> bool:
+    def _is_at_rest(self, reading: Observation) -> bool:
         """Tell whether only targets are gone on which every run is over, as after a batch job."""
         if not (self._source_was_ok and reading.read and self._verdicts):
             return False

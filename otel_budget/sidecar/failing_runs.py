@@ -13,14 +13,14 @@ from otel_budget.policy.failed_run import judge_failed
 from otel_budget.sidecar.clock import move
 from otel_budget.sidecar.storage import codec
 from otel_budget.sidecar.storage.rows import account_body, verdict_body
-from otel_budget.sidecar.verdict_cache import Judged
+from otel_budget.sidecar.verdict_cache import CachedVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.absences import Absences
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.verdicts import Rules
 
 
@@ -43,14 +43,16 @@ class Failing:
         since = self.unstored if place is Place.STORE else self.unjudged
         since.setdefault(session_id, now)
 
-    def judged(self, account: Account, before: Judged | None, rules: Rules, now: float) -> Judged:
+    def judged(
+        self, account: RunTotals, before: CachedVerdict | None, rules: Rules, now: float
+    ) -> CachedVerdict:
         """Return the verdict on a run that fails."""
         known = None if before is None else before.verdict
         if known is not None and known.started_at != account.started_at:
             known = None  # it was another run's
         ids = account.session_id
         since = min(at[ids] for at in (self.unjudged, self.unstored) if ids in at)
-        return Judged(
+        return CachedVerdict(
             judge_failed(
                 account.session_id,
                 account.started_at,
@@ -80,7 +82,7 @@ class Failing:
         return found
 
 
-def by_wall(account: Account, ahead: float) -> Account:
+def by_wall(account: RunTotals, ahead: float) -> RunTotals:
     """Return an account as it is to be stored. ahead: seconds, of the system's clock."""
     if not ahead:
         return account
@@ -90,7 +92,7 @@ def by_wall(account: Account, ahead: float) -> Account:
 
 
 def unstorable(
-    accounts: Iterable[Account], verdicts: Iterable[Verdict], ahead: float
+    accounts: Iterable[RunTotals], verdicts: Iterable[Verdict], ahead: float
 ) -> dict[str, Exception]:
     """Return the runs that cannot be made rows of, by session id, and why."""
     found: dict[str, Exception] = {}

@@ -20,13 +20,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Reason
 from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.absence import Missed
 from otel_budget.sidecar.api.nudge_route import Nudged
-from otel_budget.sidecar.api.override_routes import OrderRefusedError
-from otel_budget.sidecar.event_log import Journal
+from otel_budget.sidecar.api.override_routes import OverrideRefusedError
+from otel_budget.sidecar.event_log import EventLog
 from otel_budget.sidecar.nudging import Nudging
 from otel_budget.sidecar.storage.sqlite_file import NOT_STORED
 
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
     from typing import Any
 
-    from otel_budget.core.override import Order, Orders
+    from otel_budget.core.override import Override, Overrides
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.absences import Spell
     from otel_budget.policy.override_effect import Effect
     from otel_budget.policy.verdicts import Rules
-    from otel_budget.sidecar.api.broadcaster import Hub
-    from otel_budget.sidecar.evaluator import Book
-    from otel_budget.sidecar.metrics import Telemetry
-    from otel_budget.sidecar.tick_result import Step
+    from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
+    from otel_budget.sidecar.evaluator import Evaluator
+    from otel_budget.sidecar.metrics import SidecarMetrics
+    from otel_budget.sidecar.tick_result import TickResult
     from otel_budget.sources.base import Clock, Source
 
     #: Waits until one of the tasks is done, or for so many seconds.
@@ -92,9 +92,9 @@ class Loop:
         self,
         settings: Settings,
         *,
-        book: Book,
-        hub: Hub,
-        telemetry: Telemetry,
+        book: Evaluator,
+        hub: VerdictBroadcaster,
+        telemetry: SidecarMetrics,
         clock: Clock,
         absent: Callable[[], list[Spell]] = list,
         wait: Wait = wait_first,
@@ -121,15 +121,15 @@ class Loop:
         self._stopping, self._hastened = asyncio.Event(), asyncio.Event()
         self._took = 0.0
         """Seconds the last tick took."""
-        self._reading: asyncio.Task[Reading] | None = None
-        self._late: asyncio.Task[Reading | None] | None = None
+        self._reading: asyncio.Task[Observation] | None = None
+        self._late: asyncio.Task[Observation | None] | None = None
         """Waits for those that had not answered when the last reading ended."""
         self._pending: frozenset[str] = frozenset()
         self._began_at = self._due_at = self._tried_at = clock()
         self._woken = self._cut_short = self._again = False
         """Whether to read before judging, whether the present reading had no time of its own to
         wait for answers, and whether it takes the place of such a one."""
-        self._journal = Journal(clock, book.seen_at)
+        self._journal = EventLog(clock, book.seen_at)
         self._missed = Missed(absent, clock, telemetry.absent, self._journal.absent)
         self._judging = asyncio.Lock()
         """The book is used by one at a time, in a thread that nothing else is done in."""
@@ -224,7 +224,7 @@ class Loop:
         self._began_at, self._reading = now, asyncio.create_task(self._read())
         return self._until_renewal()
 
-    async def _take_reading(self, reading: Reading) -> None:
+    async def _take_reading(self, reading: Observation) -> None:
         """Finish the tick, unless the reading was cut short: then read again first, but once."""
         self._again = self._cut_short and bool(reading.problems)
         self._cut_short = False
@@ -233,7 +233,7 @@ class Loop:
             return
         await self._finish_tick(reading)
 
-    async def _finish_tick(self, reading: Reading) -> None:
+    async def _finish_tick(self, reading: Observation) -> None:
         self._reading = None
         await self.judge(reading)
         now, interval = self._clock(), self.settings.interval
@@ -245,7 +245,7 @@ class Loop:
         if self._pending:
             self._late = asyncio.create_task(self._read_late())
 
-    async def _take_late(self, reading: Reading | None) -> None:
+    async def _take_late(self, reading: Observation | None) -> None:
         """Judge what has come since the reading ended; wait for the rest until the next one."""
         self._late = None
         if reading is None:
@@ -260,7 +260,7 @@ class Loop:
             self._late.cancel()
             self._late = None
 
-    async def judge(self, reading: Reading | None) -> None:
+    async def judge(self, reading: Observation | None) -> None:
         """Account for a reading, judge every run and publish; without a reading only judge.
 
         Of more new runs than one step begins the rest follows, until the next reading is due;
@@ -293,7 +293,7 @@ class Loop:
         self._due_at = min(self._due_at, self._began_at + spacing)
         self._hastened.set()
 
-    async def order(self, session_id: str, order: Order, client: str) -> tuple[Verdict, Effect]:
+    async def order(self, session_id: str, order: Override, client: str) -> tuple[Verdict, Effect]:
         """Give an operator's order to a run; see publish.orders.Operations."""
         async with self._judging:
             settings, now = self.settings, self._begin_step()
@@ -304,15 +304,15 @@ class Loop:
             except NOT_STORED as exc:
                 self._journal.not_stored(exc)
                 detail = "the order could not be stored, and does not hold: the log says why"
-                raise OrderRefusedError(detail, later=True) from exc
+                raise OverrideRefusedError(detail, later=True) from exc
             except _GaveUpError as exc:
                 detail = "the sidecar is ending: whether the order was stored is not known"
-                raise OrderRefusedError(detail, later=True) from exc
+                raise OverrideRefusedError(detail, later=True) from exc
             self._hand_out(step)
         self._journal.ordered(session_id, order, client, step.effect)
         return next(v for v in step.verdicts if v.session_id == session_id), step.effect
 
-    async def orders(self, session_id: str, most: int) -> tuple[Orders, list[Order]]:
+    async def orders(self, session_id: str, most: int) -> tuple[Overrides, list[Override]]:
         """Return what holds for a run, and its newest orders."""
         async with self._judging:
             return await self._threads.run(self._book.orders, session_id, most, self._clock())
@@ -334,7 +334,7 @@ class Loop:
         now = self._step_began_at = self._clock()
         return now
 
-    async def _stepped(self, step: Callable[..., Step], *arguments: Any) -> Step:
+    async def _stepped(self, step: Callable[..., TickResult], *arguments: Any) -> TickResult:
         """Do a step of the book in a thread of its own.
 
         Raises _GaveUpError when the process has to end meanwhile. What the step would have added
@@ -353,7 +353,7 @@ class Loop:
             self._limit = self._step_began_at = None
         raise _GaveUpError
 
-    async def _judge(self, reading: Reading | None) -> Reading | None:
+    async def _judge(self, reading: Observation | None) -> Observation | None:
         """Do a step; return what of the reading is left for another one that is worth it."""
         now = self._begin_step()
         settings = self.settings
@@ -387,7 +387,7 @@ class Loop:
         self._hand_out(step)
         return step.rest
 
-    def _hand_out(self, step: Step) -> None:
+    def _hand_out(self, step: TickResult) -> None:
         self._hub.publish(step.judged, step.forgotten)
         for tell in (self._telemetry.stepped, self._journal.stepped):
             try:
@@ -395,7 +395,7 @@ class Loop:
             except Exception:
                 logger.exception("what came of this tick could not be told; it was published")
 
-    async def _read(self) -> Reading:
+    async def _read(self) -> Observation:
         """Return a reading; a source that raises gives one that says so."""
         name = self.settings.name
         try:
@@ -403,9 +403,9 @@ class Loop:
         except Exception as exc:
             logger.exception("the source %s failed to read", name)
             problem = Problem("", Reason.SOURCE_ERROR, f"{type(exc).__name__}: {exc}")
-            return Reading(name, self._clock(), problems=(problem,))
+            return Observation(name, self._clock(), problems=(problem,))
 
-    async def _read_late(self) -> Reading | None:
+    async def _read_late(self) -> Observation | None:
         try:
             return await self.settings.source.read_late()
         except Exception:

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 from otel_budget._version import __version__
 from otel_budget.sidecar.absence import Watch
 from otel_budget.sidecar.api.app import build_app
-from otel_budget.sidecar.api.broadcaster import Hub
+from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
 from otel_budget.sidecar.api.nudge_route import Nudged
 from otel_budget.sidecar.clock import Boot, steady_clock
-from otel_budget.sidecar.evaluator import Book
+from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.factory import (
     describe_bindings,
     describe_ceilings,
@@ -38,8 +38,8 @@ from otel_budget.sidecar.factory import (
 from otel_budget.sidecar.http_server import Server, certificates_of, gate_of, limits_of, server_of
 from otel_budget.sidecar.listening import listen
 from otel_budget.sidecar.loop import Loop
-from otel_budget.sidecar.metrics import Telemetry
-from otel_budget.sidecar.metrics_page import OwnMetrics
+from otel_budget.sidecar.metrics import SidecarMetrics
+from otel_budget.sidecar.metrics_page import MetricsPage
 from otel_budget.sidecar.refusals import Refusals
 from otel_budget.sidecar.reload import Reloader
 from otel_budget.sidecar.storage.sqlite import Restored, Store, open_store
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from otel_budget.config.schema import SidecarConfig
-    from otel_budget.core.override import Order, Orders
+    from otel_budget.core.override import Override, Overrides
     from otel_budget.core.verdict import Verdict
     from otel_budget.policy.override_effect import Effect
     from otel_budget.sources.base import Clock
@@ -98,7 +98,7 @@ class _Host:
     """What the HTTP API may know of the process; see publish.app.Host."""
 
     loop: Loop
-    metrics: OwnMetrics
+    metrics: MetricsPage
     clock: Clock
 
     @property
@@ -130,10 +130,10 @@ class _Host:
     async def nudge(self, session_id: str) -> Nudged:
         return await self.loop.nudge(session_id)
 
-    async def order(self, session_id: str, order: Order, client: str) -> tuple[Verdict, Effect]:
+    async def order(self, session_id: str, order: Override, client: str) -> tuple[Verdict, Effect]:
         return await self.loop.order(session_id, order, client)
 
-    async def orders(self, session_id: str, most: int) -> tuple[Orders, list[Order]]:
+    async def orders(self, session_id: str, most: int) -> tuple[Overrides, list[Override]]:
         return await self.loop.orders(session_id, most)
 
 
@@ -147,11 +147,11 @@ async def _run(
     """Run until told to end; return whether nothing uses the storage any more."""
     clock = steady_clock()
     certificates = certificates_of(config.listen)
-    hub = Hub(config.verdicts.lease, clock)
-    telemetry = Telemetry(__version__, clock, lambda: hub.subscribers)
+    hub = VerdictBroadcaster(config.verdicts.lease, clock)
+    telemetry = SidecarMetrics(__version__, clock, lambda: hub.subscribers)
     refusals = Refusals(telemetry, clock)
     source = make_source(config.source, clock)
-    book = Book(store, restored, clock(), time.time)
+    book = Evaluator(store, restored, clock(), time.time)
     watch = Watch(clock)
     loop = Loop(
         settings_of(config, source), book=book, hub=hub, telemetry=telemetry, clock=clock,
@@ -159,7 +159,7 @@ async def _run(
     )  # fmt: skip
     reloader = Reloader(config_path, config, source, loop=loop, telemetry=telemetry, clock=clock)
     limits = limits_of(config.listen, refusals)
-    host = _Host(loop, OwnMetrics(telemetry), clock)
+    host = _Host(loop, MetricsPage(telemetry), clock)
     app = build_app(hub, host, __version__, gate_of(config.listen, refusals), limits)
     server = server_of(app, limits, certificates, config.listen.trusted_proxies)
     _log_start(config, listener, restored)
@@ -173,7 +173,9 @@ async def _run(
     return not loop.gave_up
 
 
-async def _until_told(loop: Loop, hub: Hub, server: Server, listener: socket.socket) -> None:
+async def _until_told(
+    loop: Loop, hub: VerdictBroadcaster, server: Server, listener: socket.socket
+) -> None:
     """Serve and tick; when either ends, end the other in order."""
     await loop.recall()
     serving = asyncio.create_task(server.serve(sockets=[listener]))

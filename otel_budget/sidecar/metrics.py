@@ -27,14 +27,14 @@ from otel_budget.ledger.flag import Kind
 from otel_budget.policy.decision_table import KNOWN, NO_DATA
 from otel_budget.policy.overrides import STOPPED
 from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED
-from otel_budget.sidecar.tick_result import Step
+from otel_budget.sidecar.tick_result import TickResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client.core import Metric as Family
 
-    from otel_budget.core.observation import Reading
+    from otel_budget.core.observation import Observation
     from otel_budget.core.verdict import Verdict
     from otel_budget.sources.base import Clock
 
@@ -54,7 +54,7 @@ _NOTHING_DROPPED = dict.fromkeys(semconv.DROP_REASONS, 0)
 _NO_RESETS = dict.fromkeys(semconv.RESET_REASONS, 0)
 
 
-class Telemetry(Collector):
+class SidecarMetrics(Collector):
     """Takes note of what the sidecar does, and shows it to Prometheus.
 
     Notes are taken on the event loop's thread, collection runs in another one.
@@ -65,7 +65,7 @@ class Telemetry(Collector):
         self.registry = CollectorRegistry()
         self._version, self._clock, self._subscribers = version, clock, subscribers
         self._lock = Lock()
-        self._step = Step()
+        self._step = TickResult()
         self._changes = Counter(dict.fromkeys(_DECISIONS, 0))
         self._inconclusive = Counter(dict.fromkeys(map(str, NO_DATA), 0))
         self._buckets = [0] * (len(TICK_BUCKETS) + 1)
@@ -87,7 +87,7 @@ class Telemetry(Collector):
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
-    def read(self, reading: Reading) -> None:
+    def read(self, reading: Observation) -> None:
         """Note what a source gave."""
         with self._lock:
             if self._source is not None and self._source[0] != reading.source:
@@ -100,7 +100,7 @@ class Telemetry(Collector):
             if samples:
                 self._newest_sample = max(*samples, self._newest_sample or -math.inf)
 
-    def stepped(self, step: Step) -> None:
+    def stepped(self, step: TickResult) -> None:
         """Note the outcome of a step."""
         with self._lock:
             self._step = step

@@ -15,17 +15,17 @@ from otel_budget.runtime.workers import Workers
 from otel_budget.sources.turns import Rests, Turns
 
 if TYPE_CHECKING:
-    from otel_budget.sidecar.metrics import Telemetry
+    from otel_budget.sidecar.metrics import SidecarMetrics
 
 _Page = tuple[bytes, str]
 #: Seconds a page is rested from at most.
 _LONGEST_REST = 10.0
 
 
-class OwnMetrics:
+class MetricsPage:
     """Makes the page."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: SidecarMetrics) -> None:
         """Make none yet."""
         self._telemetry = telemetry
         self._threads = Workers("metrics")

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from otel_budget.core.observation import Reading
+    from otel_budget.core.observation import Observation
 
 
 class Nudging:
     """Judges readings of a few targets."""
 
-    def __init__(self, judge: Callable[[Reading], Awaitable[None]]) -> None:
+    def __init__(self, judge: Callable[[Observation], Awaitable[None]]) -> None:
         """Begin with none."""
         self._judge = judge
-        self._batch: list[Reading] = []
+        self._batch: list[Observation] = []
         """Those that wait."""
         self._turn = asyncio.Lock()
         self._free_at = 0.0
         """When the next step may begin, by the event loop's time."""
 
-    async def judge(self, reading: Reading) -> None:
+    async def judge(self, reading: Observation) -> None:
         """Have a reading judged; return once it is."""
         batch = self._batch
         batch.append(reading)
@@ -45,7 +45,7 @@ class Nudging:
             self._free_at = 2 * loop.time() - began
 
 
-def merged(readings: Sequence[Reading]) -> Reading:
+def merged(readings: Sequence[Observation]) -> Observation:
     """Return readings of a few targets as one; of each target, the newest that has it."""
     if len(readings) == 1:
         return readings[0]

@@ -9,7 +9,7 @@ from otel_budget.logs.line_budget import LineBudget, Rate
 from otel_budget.logs.once import one_line
 
 if TYPE_CHECKING:
-    from otel_budget.sidecar.metrics import Telemetry
+    from otel_budget.sidecar.metrics import SidecarMetrics
     from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _WORDS: Final = {
 class Refusals:
     """Takes note of refused requests."""
 
-    def __init__(self, telemetry: Telemetry, clock: Clock) -> None:
+    def __init__(self, telemetry: SidecarMetrics, clock: Clock) -> None:
         """Have seen none."""
         self._telemetry, self._budget = telemetry, LineBudget(clock, about=QUIET)
 

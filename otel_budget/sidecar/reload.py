@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from otel_budget.config.schema import SidecarConfig
     from otel_budget.sidecar.loop import Loop
-    from otel_budget.sidecar.metrics import Telemetry
+    from otel_budget.sidecar.metrics import SidecarMetrics
     from otel_budget.sources.base import Clock, Source
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Reloader:
         source: Source,
         *,
         loop: Loop,
-        telemetry: Telemetry,
+        telemetry: SidecarMetrics,
         clock: Clock,
     ) -> None:
         """Keep what runs now. path: None when it came from flags, which cannot change."""

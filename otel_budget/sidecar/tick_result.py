@@ -13,7 +13,7 @@ from otel_budget.policy.override_effect import NO_EFFECT, Effect
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.core.observation import Reading
+    from otel_budget.core.observation import Observation
     from otel_budget.ledger.failure import Failure
     from otel_budget.ledger.flag import Flag
 
@@ -44,7 +44,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class RunEvents:
     """Which runs came and went in one step."""
 
     begun: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -58,7 +58,7 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TickResult:
     """What came out of one step."""
 
     verdicts: tuple[Verdict, ...] = ()
@@ -66,7 +66,7 @@ class Step:
     judged: tuple[Verdict, ...] = ()
     """Those of them that are of now."""
     changes: tuple[Change, ...] = ()
-    news: News = News()
+    news: RunEvents = RunEvents()
     forgotten: tuple[str, ...] = ()
     """Session ids that have no verdict any more."""
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -89,7 +89,7 @@ class Step:
     """Archived runs that were deleted since then for want of room."""
     storage_size: int = 0
     """Bytes of the storage's file and its log."""
-    rest: Reading | None = None
+    rest: Observation | None = None
     """What of the reading is for a next step: runs that are new, and too many for one."""
     failures: tuple[Failure, ...] = ()
     """What went wrong with single runs as this program failed at them."""

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core.verdict import LimitStatus
-from otel_budget.policy.verdicts import judge_balance, stale_after
+from otel_budget.policy.verdicts import judge_snapshot, stale_after
 from otel_budget.sidecar.api.broadcaster import RENEW_AFTER
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.run import Account
-    from otel_budget.ledger.snapshot import Balance
+    from otel_budget.ledger.run import RunTotals
+    from otel_budget.ledger.snapshot import RunSnapshot
     from otel_budget.policy.verdicts import Rules
 
 
-class Judged:
+class CachedVerdict:
     """One run's verdict."""
 
     __slots__ = ("account", "due_at", "gist", "revision", "silence", "verdict")
@@ -33,16 +33,21 @@ class Judged:
         self.verdict = verdict
         self.gist = _gist(verdict)
         """What makes it another one: not its numbers, but what they amount to."""
-        self.account: Account | None = None
+        self.account: RunTotals | None = None
         self.due_at = self.silence = -math.inf
         self.revision = 0
 
     @classmethod
     def of(
-        cls, account: Account, balance: Balance, rules: Rules, now: float, before: Judged | None
-    ) -> Judged:
+        cls,
+        account: RunTotals,
+        balance: RunSnapshot,
+        rules: Rules,
+        now: float,
+        before: CachedVerdict | None,
+    ) -> CachedVerdict:
         """Judge a run as of ``now``. before: its last verdict, whose renewal falls due."""
-        verdict = judge_balance(balance, rules, now)
+        verdict = judge_snapshot(balance, rules, now)
         judged = cls(verdict)
         vanished = verdict.run_state == semconv.VANISHED
         if balance.orders or (verdict.status is LimitStatus.INCONCLUSIVE and not vanished):
@@ -65,7 +70,7 @@ class Judged:
             judged.silence = math.inf
         return judged
 
-    def stands(self, account: Account, now: float) -> bool:
+    def stands(self, account: RunTotals, now: float) -> bool:
         """Tell whether it would say the same of the run now."""
         return (
             now < self.due_at

@@ -17,7 +17,7 @@ from otel_budget.sources.target_process import process_at
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from otel_budget.core.observation import Reading
+    from otel_budget.core.observation import Observation
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Owners:
         if bindings != self.bindings:
             self.bindings = bindings
 
-    def note(self, reading: Reading) -> Mapping[str, str]:
+    def note(self, reading: Observation) -> Mapping[str, str]:
         """Return the targets that have shown runs for a while, and none that they are bound to."""
         seen: dict[str, set[str]] = {url: set() for url, bound in self._patterns.items() if bound}
         if not seen:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget.errors import OtelBudgetError
 from otel_budget.sources.http_connection import Connection, Wire
-from otel_budget.sources.resolver import Names
+from otel_budget.sources.resolver import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,9 +45,9 @@ class ConnectError(OtelBudgetError):
 class Connections:
     """The connections of one source."""
 
-    def __init__(self, clock: Clock, seconds: float, names: Names | None = None) -> None:
+    def __init__(self, clock: Clock, seconds: float, names: Resolver | None = None) -> None:
         """Open nothing yet. seconds: the most that anybody waits for one."""
-        self._clock, self._seconds, self._names = clock, seconds, names or Names(clock)
+        self._clock, self._seconds, self._names = clock, seconds, names or Resolver(clock)
         self._idle: OrderedDict[Connection, None] = OrderedDict()
         """Kept for longest first."""
         self._by_key: dict[object, list[Connection]] = {}

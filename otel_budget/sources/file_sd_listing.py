@@ -27,7 +27,7 @@ _HANGS: Final = 5.0
 _Listed = tuple[list[str], list[Problem]]
 
 
-class Listing:
+class FileSdListing:
     """The newest list, and what is wrong with it."""
 
     def __init__(self, patterns: Sequence[str], interval: float) -> None:

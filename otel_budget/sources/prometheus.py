@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.core.bindings import Bindings
-from otel_budget.core.observation import Problem, Reading, SessionReading, plain_target
+from otel_budget.core.observation import Observation, Problem, RunObservation, plain_target
 from otel_budget.core.verdict import Reason
 from otel_budget.logs.once import Notices, one_line
 from otel_budget.runtime.workers import Workers
@@ -30,9 +30,9 @@ from otel_budget.sources import promql
 from otel_budget.sources.bound_targets import Unmatched, bindings_of, others_only
 from otel_budget.sources.culprits import Culprits, without
 from otel_budget.sources.http import Access, Fetcher, FetchError, RefusedError, SlowError
-from otel_budget.sources.incremental.prometheus_answer import SessionAnswers
+from otel_budget.sources.incremental.prometheus_answer import PrometheusAnswer
 from otel_budget.sources.prometheus_api import AnswerError, QueryRefusedError, parse_answer
-from otel_budget.sources.sample_dates import Dates
+from otel_budget.sources.sample_dates import SampleDates
 from otel_budget.sources.selection import Selection
 from otel_budget.sources.target_labels import LabelBinding, claimed, labelled, of_place
 
@@ -105,13 +105,13 @@ class PrometheusSource:
         self._culprits = Culprits()
         self._was_slow = False
         """Whether the answer to the last query took too long."""
-        self._answers = SessionAnswers(settings.preset, settings.replica_labels)
+        self._answers = PrometheusAnswer(settings.preset, settings.replica_labels)
         self._threads = Workers("answers")
         self._looking: asyncio.Task[str] | None = None
         """Finds out why nothing matches."""
         self._why = ""
         """What it found last."""
-        self._dates: Dates[Run] = Dates()
+        self._dates: SampleDates[Run] = SampleDates()
         self._targets: frozenset[str] | None = None
         self._down: frozenset[str] = frozenset()
         """As in a reading."""
@@ -132,7 +132,7 @@ class PrometheusSource:
         """Target to the labels that it was seen to have last."""
         self._unmatched_bindings = Unmatched()
 
-    async def read(self) -> Reading:
+    async def read(self) -> Observation:
         """Ask for all sessions; see Source.read."""
         try:
             return await self._read_what_can_be()
@@ -141,11 +141,11 @@ class PrometheusSource:
             problem = Problem("", Reason.SOURCE_ERROR, f"{self._url}: {exc}")
             return self._reading(problems=[problem])
 
-    async def read_late(self) -> Reading | None:
+    async def read_late(self) -> Observation | None:
         """Return None: nothing is ever pending."""
         return None
 
-    async def read_run(self, session_id: str) -> Reading | None:  # noqa: ARG002 - as Source has it
+    async def read_run(self, session_id: str) -> Observation | None:  # noqa: ARG002 - as Source has it
         """Return None: the server scrapes when it scrapes."""
         return None
 
@@ -159,7 +159,7 @@ class PrometheusSource:
         self._threads.shutdown()
         await self._fetcher.close()
 
-    async def _read_what_can_be(self) -> Reading:
+    async def _read_what_can_be(self) -> Observation:
         """Read all targets, without those for which the server cannot answer."""
         left_out = self._culprits.left_out(self._clock())
         try:
@@ -211,7 +211,7 @@ class PrometheusSource:
     def _query(self, more: Sequence[str]) -> str:
         return promql.whole(self._settings.matchers, self._settings.preset, more)
 
-    async def _read(self, more: Sequence[str]) -> Reading:
+    async def _read(self, more: Sequence[str]) -> Observation:
         """Read what matches further matchers as well."""
         asked_at = self._clock()
         form = {**self._form, "query": self._query(more)} if more else self._form
@@ -231,7 +231,7 @@ class PrometheusSource:
         unmatched = {**self._note_bindings(reading), **await self._unmatched_in(reading)}
         return replace(reading, unmatched=unmatched)
 
-    def _note_bindings(self, reading: Reading) -> Mapping[str, str]:
+    def _note_bindings(self, reading: Observation) -> Mapping[str, str]:
         """Return the bindings that have matched nothing for a while, and say it."""
         why = {}
         for bound in self._bound:
@@ -262,7 +262,7 @@ class PrometheusSource:
         if bindings != self._bindings:
             self._bindings = bindings
 
-    async def _unmatched_in(self, reading: Reading) -> Mapping[str, str]:
+    async def _unmatched_in(self, reading: Observation) -> Mapping[str, str]:
         """Return what is wrong if the query matches nothing, and say it."""
         dropped = sum(reading.dropped.values())
         runs = len(reading.sessions)
@@ -335,11 +335,11 @@ class PrometheusSource:
 
     def _reading(
         self,
-        sessions: Sequence[SessionReading] = (),
+        sessions: Sequence[RunObservation] = (),
         problems: Sequence[Problem] = (),
         dropped: Mapping[str, int] | None = None,
-    ) -> Reading:
-        return Reading(
+    ) -> Observation:
+        return Observation(
             source=SOURCE,
             read_at=self._clock(),
             sessions=tuple(sessions),

@@ -25,7 +25,7 @@ from otel_budget.sources.target_process import EXPORTED, process_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from otel_budget.core.observation import SessionReading
+    from otel_budget.core.observation import RunObservation
     from otel_budget.presets.model import Preset
 
 #: A label that marks the time of a sample among the raw series.
@@ -53,7 +53,7 @@ class Place(NamedTuple):
     plain: str
     """Job and instance."""
     process: str
-    """As in SessionReading."""
+    """As in RunObservation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Answer:
 class Found:
     """The sessions in an answer, not dated yet, and the samples refused, by reason."""
 
-    sessions: Sequence[SessionReading]
+    sessions: Sequence[RunObservation]
     dropped: Mapping[str, int]
     uncounted: Mapping[str, str]
     """Target to what of it the preset could not count; empty for what is of no target."""
@@ -93,7 +93,7 @@ def take_apart(
     answer = _answer(parse_answer(body), preset, replica_labels)
     names = judged(preset)
     dropped: Counter[str] = Counter()
-    sessions: list[SessionReading] = []
+    sessions: list[RunObservation] = []
     strange: dict[str, str] = {}
     if answer.vector.odd:
         dropped[semconv.BAD_ROW] = len(answer.vector.odd)

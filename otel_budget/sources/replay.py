@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otel_budget.core.observation import Reading
+    from otel_budget.core.observation import Observation
 
 
 class ReplaySource:
     """Give one reading after the other; after the last, nothing is to be seen any more."""
 
-    def __init__(self, readings: Iterable[Reading]) -> None:
+    def __init__(self, readings: Iterable[Observation]) -> None:
         """Take the readings in the order in which they are to be read; at least one."""
         self._left = deque(readings)
         if not self._left:
             raise ValueError("ReplaySource needs at least one reading")
 
-    async def read(self) -> Reading:
+    async def read(self) -> Observation:
         """Return the next reading; past the last one, that one without its sessions."""
         if len(self._left) > 1:
             return self._left.popleft()
@@ -29,11 +29,11 @@ class ReplaySource:
         self._left[0] = replace(last, sessions=(), problems=(), dropped={}, answered=True)
         return last
 
-    async def read_late(self) -> Reading | None:
+    async def read_late(self) -> Observation | None:
         """Return None: nothing is ever pending."""
         return None
 
-    async def read_run(self, session_id: str) -> Reading | None:  # noqa: ARG002 - as Source has it
+    async def read_run(self, session_id: str) -> Observation | None:  # noqa: ARG002 - as Source has it
         """Return None: what was written down was all read at once."""
         return None
 

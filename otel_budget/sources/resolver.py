@@ -81,7 +81,7 @@ def look_up(name: str) -> Sequence[Address]:
     return tuple(dict.fromkeys(Address(family, place) for family, _, _, _, place in found))
 
 
-class Names:
+class Resolver:
     """What is known of names. Used within one event loop."""
 
     def __init__(self, clock: Clock, lookup: Lookup = look_up) -> None:

@@ -21,7 +21,7 @@ _UNITS: Final = (1.0, 1e3, 1e-3, 1e-6, 1e-9)
 _FIRST, _LAST = 1e9, 4.1e9
 
 
-class Dates(Generic[K]):
+class SampleDates(Generic[K]):
     """The dates of the newest samples of each of many."""
 
     def __init__(self) -> None:

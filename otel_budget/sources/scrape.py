@@ -18,12 +18,12 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Reason
 from otel_budget.logs.once import Notices
 from otel_budget.sources.bound_targets import Owners
 from otel_budget.sources.exposition import PageLimits
-from otel_budget.sources.file_sd_listing import Listing
+from otel_budget.sources.file_sd_listing import FileSdListing
 from otel_budget.sources.http import Access, Fetcher
 from otel_budget.sources.page_threads import PageThreads
 from otel_budget.sources.target import Outcome, Target, bound_to
@@ -90,7 +90,7 @@ class ScrapeSource:
         self._settings, self._clock = settings, clock
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit, wall)
         self._threads = PageThreads()
-        self._listing = Listing(settings.file_sd, settings.interval)
+        self._listing = FileSdListing(settings.file_sd, settings.interval)
         self._known: dict[str, Target] = {}
         """Of the newest list, by key."""
         self._turns = Turns(self._call, self._answered, rests=Rests(most=settings.interval))
@@ -111,7 +111,7 @@ class ScrapeSource:
 
     reads_runs = True
 
-    async def read(self) -> Reading:
+    async def read(self) -> Observation:
         """Scrape all targets at once; see Source.read."""
         loop = asyncio.get_running_loop()
         until = loop.time() + max(self._settings.interval, self._settings.timeout)
@@ -124,7 +124,7 @@ class ScrapeSource:
         await asked.settle(_QUIET * self._settings.interval, until, new)
         return self._whole(problems)
 
-    async def read_late(self) -> Reading | None:
+    async def read_late(self) -> Observation | None:
         """Wait for those that had not answered when the last reading ended; see Source."""
         loop = asyncio.get_running_loop()
         interval = self._settings.interval
@@ -132,7 +132,7 @@ class ScrapeSource:
         await late.settle(_QUIET_LATE * interval, loop.time() + interval)
         return self._some(self._untold) if self._untold else None
 
-    async def read_run(self, session_id: str) -> Reading | None:
+    async def read_run(self, session_id: str) -> Observation | None:
         """Scrape those targets that showed a run last, else those that are new since.
 
         See Source.read_run.
@@ -205,7 +205,7 @@ class ScrapeSource:
         self._untold &= targets.keys()
         self._turns.keep(targets.keys())
 
-    def _whole(self, problems: list[Problem]) -> Reading:
+    def _whole(self, problems: list[Problem]) -> Observation:
         """Return the reading of all targets: those that have not answered are as they were."""
         known = self._known
         listed = bool(known) or not problems
@@ -226,7 +226,7 @@ class ScrapeSource:
             listed=listed,
         )
 
-    def _some(self, keys: Collection[str]) -> Reading:
+    def _some(self, keys: Collection[str]) -> Observation:
         """Return what these targets have answered, and nothing of the others."""
         asked = frozenset(self._known[key].of.url for key in keys)
         return replace(self._reading(keys, []), asked=asked)
@@ -243,7 +243,7 @@ class ScrapeSource:
             why = f"no complete answer within {self._settings.timeout:g} s"
         return Problem(url, Reason.SOURCE_ERROR, f"{url}: {why}")
 
-    def _reading(self, keys: Collection[str], problems: list[Problem]) -> Reading:
+    def _reading(self, keys: Collection[str], problems: list[Problem]) -> Observation:
         """Return what these targets answered last, with problems that are known beside that."""
         dropped: Counter[str] = Counter()
         answers = []
@@ -256,7 +256,7 @@ class ScrapeSource:
                 if key in self._untold:
                     dropped.update(outcome.found.dropped)
         self._untold.difference_update(keys)
-        return Reading(
+        return Observation(
             source=SOURCE,
             read_at=self._clock(),
             sessions=tuple(session for answer in answers for session in answer.sessions),

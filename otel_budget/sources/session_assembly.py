@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionFacts, SessionReading
+from otel_budget.core.observation import RunAttributes, RunObservation
 from otel_budget.core.samples import (
     COUNTER_TYPES,
     Assembled,
@@ -40,7 +40,7 @@ class _Rule:
     """How one fact is taken in."""
 
     fact: str
-    """The field of SessionFacts."""
+    """The field of RunAttributes."""
     merge: Callable[[Number, Number], Number]
     """What counts where a target says it twice."""
     top: float = MAX_COUNT
@@ -94,10 +94,10 @@ class _Session:
 
     def reading(
         self, session_id: str, target: str, sampled_at: float, process: str
-    ) -> SessionReading:
-        facts = SessionFacts(**self.by_resource, **self.single, state=self.state)  # type: ignore[arg-type] # the fields named in _RULES
+    ) -> RunObservation:
+        facts = RunAttributes(**self.by_resource, **self.single, state=self.state)  # type: ignore[arg-type] # the fields named in _RULES
         implausible = tuple(sorted(self.implausible))
-        return SessionReading(
+        return RunObservation(
             session_id, target, sampled_at, self.counters, facts, implausible, process
         )
 
@@ -198,7 +198,7 @@ def assemble(
     """Return the sessions of one target out of all its samples, in any order.
 
     sampled_at: when the target was read, in seconds on the reader's own clock. process: as in
-    SessionReading.
+    RunObservation.
     """
     assembly = _Assembly()
     for sample in samples:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.samples import Assembled
-from otel_budget.sources.sample_dates import Dates, unit_of
+from otel_budget.sources.sample_dates import SampleDates, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ class Stamps:
 
     def __init__(self) -> None:
         """Know of no page."""
-        self._dates = Dates[str]()
+        self._dates = SampleDates[str]()
         self._before: tuple[float, float] | None = None
         """Of the page before, the newest timestamp and its age."""
         self._behind = 0.0

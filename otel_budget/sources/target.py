@@ -14,7 +14,7 @@ from otel_budget.logs.once import one_line
 from otel_budget.presets.counting import assembled, count, session_of, uncounted
 from otel_budget.sources.exposition import ACCEPT, ExpositionError, PageReader
 from otel_budget.sources.http import FetchError
-from otel_budget.sources.incremental.scrape_page import SessionPages
+from otel_budget.sources.incremental.scrape_page import ScrapePage
 from otel_budget.sources.page_threads import Cost
 from otel_budget.sources.stamps import Stamps
 from otel_budget.sources.strange import declares, is_own, other_names, why_strange
@@ -68,7 +68,7 @@ class Target:
         self.is_waiting = False
         """True while it waits for its turn to take the processor."""
         self.cost = Cost()
-        self._pages = SessionPages(of.url, limits, seconds)
+        self._pages = ScrapePage(of.url, limits, seconds)
         """The agents' own."""
         self._reader = PageReader(() if of.preset is None else of.preset.counted, limits, seconds)
         """Of another program's."""

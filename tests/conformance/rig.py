@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_snapshot
 from otel_budget.presets.model import Preset
 from otel_budget.sources.base import Clock, Source
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
@@ -107,7 +107,7 @@ class Rig:
         """Let the endpoints show this, and wait until a source may see it."""
         self.backend.put(*texts)
 
-    def show(self, *texts: str | None) -> Reading:
+    def show(self, *texts: str | None) -> Observation:
         """Let the endpoints show this, and return what a new source then reads."""
         self.put(*texts)
         with self.follow() as follower:
@@ -132,13 +132,13 @@ class Follower:
         self._rig, self._runner, self.clock = rig, runner, clock
         self.source, self.ledger = rig.backend.make(clock), Ledger()
 
-    def read(self) -> Reading:
+    def read(self) -> Observation:
         """Read once, and keep the books."""
         reading = self._runner.run(self.source.read())
         self.ledger.apply(reading)
         return reading
 
-    def see(self, *texts: str | None) -> Reading:
+    def see(self, *texts: str | None) -> Observation:
         """Let the endpoints show this, and read it."""
         self._rig.put(*texts)
         return self.read()
@@ -146,7 +146,9 @@ class Follower:
     def verdict(self, session_id: str, rules: Rules) -> Verdict:
         """Judge a run as of now."""
         now = self.clock()
-        return judge_balance(self.ledger.balance(self.ledger.accounts[session_id], now), rules, now)
+        return judge_snapshot(
+            self.ledger.balance(self.ledger.accounts[session_id], now), rules, now
+        )
 
     def used(self, session_id: str) -> dict[str, object]:
         """Return what a run has used, by resource."""

@@ -21,10 +21,10 @@ from otel_budget import semconv
 from otel_budget.core.verdict import Action, LimitStatus, Verdict
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
-from otel_budget.sidecar.api.broadcaster import Hub
-from otel_budget.sidecar.evaluator import Book
+from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
+from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.loop import Loop, Settings
-from otel_budget.sidecar.metrics import Telemetry
+from otel_budget.sidecar.metrics import SidecarMetrics
 from otel_budget.sidecar.storage.sqlite import open_store
 from otel_budget.sources.base import Source
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
@@ -46,16 +46,16 @@ class Sidecar:
         """Put it together."""
         self.rig, self._ahead = rig, 0.0
         self._store, restored = open_store(str(folder / "ledger.db"))
-        self.hub = Hub(15.0, self.clock)
-        self.telemetry = Telemetry("1", self.clock, lambda: 0)
+        self.hub = VerdictBroadcaster(15.0, self.clock)
+        self.telemetry = SidecarMetrics("1", self.clock, lambda: 0)
         self.rules = Rules(
             ceilings=bounds_from({semconv.TOKENS: 1000}, {}, "sidecar"),
             stale_after=STALE_AFTER, hold=HOLD, on_no_data=on_no_data,
         )  # fmt: skip
         self._runner = asyncio.Runner()
-        self.loop = self._runner.run(self._made(Book(self._store, restored, self.clock())))
+        self.loop = self._runner.run(self._made(Evaluator(self._store, restored, self.clock())))
 
-    async def _made(self, book: Book) -> Loop:
+    async def _made(self, book: Evaluator) -> Loop:
         settings = self._settings(self.rig.backend.make(self.clock))
         return Loop(
             settings, book=book, hub=self.hub, telemetry=self.telemetry, clock=self.clock

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.presets.loader import preset, shipped
 from otel_budget.presets.model import Preset
 from tests.conformance.rig import Backend
@@ -32,12 +32,12 @@ class Rig:
         address = self.backend.endpoints[0].address
         return address if self.backend.url is None else f"{JOB}:{address}"
 
-    def show(self, text: str, chosen: Preset) -> Reading:
+    def show(self, text: str, chosen: Preset) -> Observation:
         """Let the endpoint show this, and return what the source then reads."""
         self.backend.put(text)
         return asyncio.run(self._read(chosen))
 
-    async def _read(self, chosen: Preset) -> Reading:
+    async def _read(self, chosen: Preset) -> Observation:
         source = self.backend.make(time.time, chosen)
         try:
             return await source.read()
@@ -51,7 +51,7 @@ def rig(backend: Backend) -> Rig:
     return Rig(backend)
 
 
-def totals(reading: Reading) -> dict[tuple[str, str], int | float | Decimal]:
+def totals(reading: Observation) -> dict[tuple[str, str], int | float | Decimal]:
     """Return what each session has used of each resource."""
     found: dict[tuple[str, str], int | float | Decimal] = {}
     for session in reading.sessions:

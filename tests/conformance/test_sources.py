@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading, SessionReading
+from otel_budget.core.observation import Observation, RunObservation
 from tests.conformance.rig import Rig
 from tests.support.exposition import line, page
 from tests.support.processes import until
@@ -19,7 +19,7 @@ TOKENS, CALLS, COST = semconv.SESSION_TOKENS, semconv.SESSION_API_CALLS, semconv
 GROWN_OLD = 8.0
 
 
-def only(reading: Reading) -> SessionReading:
+def only(reading: Observation) -> RunObservation:
     """Return the one session of a reading that has one."""
     assert [session.session_id for session in reading.sessions] == ["run-1"]
     return reading.sessions[0]

@@ -17,15 +17,15 @@ import pytest
 from otel_budget.config.load import load
 from otel_budget.core import sse, verdict_json
 from otel_budget.core.limits import ResourceLimits
-from otel_budget.core.observation import Reading, SessionReading
+from otel_budget.core.observation import Observation, RunObservation
 from otel_budget.core.validation import MAX_COUNT, SESSION_ID_PATTERN
 from otel_budget.errors import ConfigFileError, InvalidConfigError, InvalidValueError
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_snapshot
 from otel_budget.sdk.checkpoints import format as saved
 from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
-from otel_budget.sources.incremental.prometheus_answer import SessionAnswers
-from otel_budget.sources.incremental.scrape_page import SessionPages
+from otel_budget.sources.incremental.prometheus_answer import PrometheusAnswer
+from otel_budget.sources.incremental.scrape_page import ScrapePage
 from otel_budget.sources.prometheus_api import AnswerError
 from otel_budget.sources.prometheus_vector import take_apart
 from otel_budget.sources.session_assembly import NEEDED, assemble
@@ -45,7 +45,7 @@ def exposition(data: bytes) -> None:
     """
     kind, body = _TYPES[data[:1] == b"o"], data[1:]
     pages = body.split(b"\0")
-    quick = SessionPages("a", _LIMITS, 5.0)
+    quick = ScrapePage("a", _LIMITS, 5.0)
     for page in (*pages, pages[-1]):
         with suppress(ExpositionError):
             samples = PageReader(NEEDED, _LIMITS, 5.0).read(page, kind)
@@ -56,7 +56,7 @@ def exposition(data: bytes) -> None:
             _is_sound(found.sessions)
 
 
-def _by_id(sessions: Sequence[SessionReading]) -> dict[str, SessionReading]:
+def _by_id(sessions: Sequence[RunObservation]) -> dict[str, RunObservation]:
     return {session.session_id: session for session in sessions}
 
 
@@ -66,7 +66,7 @@ def prometheus_answer(data: bytes) -> None:
     A NUL ends an answer; the last one is read twice.
     """
     bodies = data.split(b"\0")
-    quick = SessionAnswers(None)
+    quick = PrometheusAnswer(None)
     for body in (*bodies, bodies[-1]):
         try:
             answer, alone = take_apart(body, None)
@@ -84,7 +84,7 @@ def prometheus_answer(data: bytes) -> None:
         _is_sound(found.sessions)
 
 
-def _by_run(sessions: Sequence[SessionReading]) -> dict[tuple[str, str], SessionReading]:
+def _by_run(sessions: Sequence[RunObservation]) -> dict[tuple[str, str], RunObservation]:
     return {(session.target, session.session_id): session for session in sessions}
 
 
@@ -130,14 +130,14 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 
-def _is_sound(sessions: Sequence[SessionReading]) -> None:
+def _is_sound(sessions: Sequence[RunObservation]) -> None:
     """Hold what was read against what ledger and policy rely on, and let them take it in."""
     for session in sessions:
         assert SESSION_ID_PATTERN.fullmatch(session.session_id)
         assert all(0 <= value <= MAX_COUNT for value in session.counters.values())
         assert all(0 <= value <= MAX_COUNT for value in session.facts.limits.values())
     ledger = Ledger()
-    ledger.apply(Reading("scrape", AT, tuple(sessions)))
+    ledger.apply(Observation("scrape", AT, tuple(sessions)))
     for balance in ledger.balances(AT):
-        verdict = judge_balance(balance, Rules(), AT)
+        verdict = judge_snapshot(balance, Rules(), AT)
         verdict_json.to_json(verdict)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.presets import loader
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.support.exposition import Exposition, line, page, serve
@@ -32,10 +32,10 @@ class Looking:
         patterns = [str(folder / f"*.{suffix}") for suffix in ("json", "yml", "yaml")]
         self.source = ScrapeSource(ScrapeSettings(targets, patterns, timeout=5), time.time)
 
-    def read(self) -> Reading:
+    def read(self) -> Observation:
         """Return one reading."""
 
-        async def reading() -> Reading:
+        async def reading() -> Observation:
             try:
                 return await self.source.read()
             finally:

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.sources import connection_pool
 from otel_budget.sources.http import Access, Fetcher
-from otel_budget.sources.resolver import Address, Names, look_up
+from otel_budget.sources.resolver import Address, Resolver, look_up
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.support.exposition import line, page, serve
 from tests.support.figures import note
@@ -76,10 +76,10 @@ def targets(port: int, number: int) -> list[ScrapeTarget]:
     return [ScrapeTarget(f"http://127.0.0.1:{port}/{n}") for n in range(number)]
 
 
-def read(found: Sequence[ScrapeTarget], times: int = 1, timeout: float = 10) -> Reading:
+def read(found: Sequence[ScrapeTarget], times: int = 1, timeout: float = 10) -> Observation:
     """Read the targets, and return the last reading."""
 
-    async def reading() -> Reading:
+    async def reading() -> Observation:
         source = ScrapeSource(ScrapeSettings(found, interval=30, timeout=timeout), time.time)
         try:
             for _ in range(times - 1):
@@ -158,7 +158,7 @@ def hanging_lookups(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return look_up(name)
 
-    monkeypatch.setattr(connection_pool, "Names", lambda clock: Names(clock, lookup))
+    monkeypatch.setattr(connection_pool, "Names", lambda clock: Resolver(clock, lookup))
     try:
         yield
     finally:
@@ -173,7 +173,7 @@ def test_names_whose_lookup_hangs_cost_only_themselves(
     by_name = ScrapeTarget(f"http://localhost:{port}/by-name")
     settings = ScrapeSettings([by_name, *lost, *targets(port, 1)], timeout=0.5)
 
-    async def readings() -> list[Reading]:
+    async def readings() -> list[Observation]:
         source = ScrapeSource(settings, time.time)
         try:
             return [await source.read(), await source.read()]

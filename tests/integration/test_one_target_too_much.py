@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sources.culprits import AGAIN
@@ -80,7 +80,7 @@ def test_a_target_for_which_the_query_is_refused_costs_its_own_runs(refusal: str
     bad = "10.0.0.13:9464"
     server.refusal = REFUSALS[refusal]
 
-    async def readings() -> list[tuple[Reading, int]]:
+    async def readings() -> list[tuple[Observation, int]]:
         found = []
         settings = PrometheusSettings(url, body_size_limit=30_000)
         source = PrometheusSource(settings, lambda: now[0])
@@ -190,7 +190,7 @@ def test_labels_without_end_at_one_target_of_a_real_prometheus(
     for endpoint in scraped:
         endpoint.wait_until_asked(2)
 
-    async def read() -> Reading:
+    async def read() -> Observation:
         query = PrometheusSettings(
             prometheus_url, matchers=(f'job="{JOB}"',), body_size_limit=50_000
         )

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
@@ -72,11 +72,11 @@ def serve_api(answer: bytes) -> Iterator[Api]:
         yield api
 
 
-def read(url: str, *clock: float, matchers: tuple[str, ...] = ()) -> list[Reading]:
+def read(url: str, *clock: float, matchers: tuple[str, ...] = ()) -> list[Observation]:
     """Read once for each time the clock is to show."""
     times = list(clock or (5000.0,))
 
-    async def readings() -> list[Reading]:
+    async def readings() -> list[Observation]:
         settings = PrometheusSettings(
             url, timeout=0.5, matchers=matchers, body_size_limit=1_000_000
         )
@@ -455,7 +455,7 @@ def test_a_read_that_fails_forgets_nothing() -> None:
     good = vector((SAMPLED_AT, NOW - 1), (TOKENS, 7))
     with serve_api(b"{") as api:
 
-        async def readings() -> tuple[Reading, Reading]:
+        async def readings() -> tuple[Observation, Observation]:
             source = PrometheusSource(PrometheusSettings(api.url), time.time)
             bad = await source.read()
             api.answer = good

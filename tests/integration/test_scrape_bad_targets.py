@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Reason
 from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.http import Access
@@ -135,10 +135,10 @@ def good() -> Iterator[Exposition]:
         yield exposition
 
 
-def scrape(*targets: ScrapeTarget, times: int = 1) -> Reading:
+def scrape(*targets: ScrapeTarget, times: int = 1) -> Observation:
     """Read the targets, and return the last reading."""
 
-    async def reading() -> Reading:
+    async def reading() -> Observation:
         settings = ScrapeSettings(
             targets, timeout=SECONDS, body_size_limit=LIMIT, page=PageLimits(100)
         )
@@ -153,12 +153,12 @@ def scrape(*targets: ScrapeTarget, times: int = 1) -> Reading:
     return asyncio.run(reading())
 
 
-def ids(reading: Reading) -> list[str]:
+def ids(reading: Observation) -> list[str]:
     """Return the session ids in a reading."""
     return [session.session_id for session in reading.sessions]
 
 
-def only_problem(reading: Reading) -> Problem:
+def only_problem(reading: Observation) -> Problem:
     """Return the one problem of a reading that has one."""
     assert len(reading.problems) == 1, reading.problems
     return reading.problems[0]

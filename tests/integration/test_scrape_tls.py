@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.sources.http import Access
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.support.certificates import certificate
@@ -29,10 +29,10 @@ def secure(tmp_path: Path) -> Iterator[tuple[Exposition, Path]]:
         yield exposition, certified
 
 
-def scrape(url: str, *ca_files: Path | None) -> list[Reading]:
+def scrape(url: str, *ca_files: Path | None) -> list[Observation]:
     """Scrape once with each CA file, all through one source per file."""
 
-    async def readings() -> list[Reading]:
+    async def readings() -> list[Observation]:
         found = []
         for ca_file in ca_files:
             target = ScrapeTarget(url, Access(ca_file=ca_file))
@@ -66,7 +66,7 @@ def test_a_ca_file_that_was_replaced_is_read_again(
     ca_file = tmp_path / "ca.pem"
     ca_file.write_bytes(strangers.read_bytes())
 
-    async def readings() -> list[Reading]:
+    async def readings() -> list[Observation]:
         target = ScrapeTarget(exposition.url, Access(ca_file=ca_file))
         source = ScrapeSource(ScrapeSettings([target], timeout=5), time.time)
         before = await source.read()

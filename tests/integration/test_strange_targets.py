@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from otel_budget import semconv
 from otel_budget.presets.loader import shipped
-from otel_budget.sdk.metrics.collector import SessionCollector
-from otel_budget.sidecar.metrics import Telemetry
+from otel_budget.sdk.metrics.collector import RunCollector
+from otel_budget.sidecar.metrics import SidecarMetrics
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 from tests.support.exposition import Exposition, line, page, serve
 
@@ -86,7 +86,7 @@ def test_a_foreign_agent_between_two_runs_is_in_order(
 def test_the_page_of_another_sidecar_is_named_as_that(
     endpoint: Exposition, log: pytest.LogCaptureFixture
 ) -> None:
-    endpoint.show(Telemetry("1.2.3", time.time, lambda: 0).exposition("")[0].decode())
+    endpoint.show(SidecarMetrics("1.2.3", time.time, lambda: 0).exposition("")[0].decode())
     read(look(endpoint.url), 2)
     assert "a sidecar's own /metrics" in log.messages[0]
     assert len(log.messages) == 1
@@ -104,7 +104,7 @@ def test_an_agent_without_a_run_is_not_named(
     endpoint: Exposition, log: pytest.LogCaptureFixture
 ) -> None:
     registry = CollectorRegistry()
-    registry.register(SessionCollector())
+    registry.register(RunCollector())
     endpoint.show(generate_latest(registry).decode())
     read(look(endpoint.url), 3)
     assert log.messages == []

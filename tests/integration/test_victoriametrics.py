@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.presets.loader import shipped
 from otel_budget.presets.model import Preset
@@ -156,7 +156,7 @@ def until_seen(url: str, chosen: Preset | None, ways: int) -> dict[tuple[str, st
     """Read until runs are seen in so many ways; return what each has used of tokens."""
     ledger, end = Ledger(), time.monotonic() + 30
 
-    async def read() -> Reading:
+    async def read() -> Observation:
         query = PrometheusSettings(url, matchers=(f'job="{JOB}"',), preset=chosen)
         source = PrometheusSource(query, time.time)
         try:

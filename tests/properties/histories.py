@@ -10,11 +10,11 @@ from decimal import Decimal
 from itertools import pairwise
 
 from otel_budget import semconv
-from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.ledger.run import Account
+from otel_budget.ledger.run import RunTotals
 from otel_budget.sidecar.storage import codec
 
 RUN = "run"
@@ -58,7 +58,7 @@ def total(processes: Iterable[Process]) -> int:
 
 def shown(
     process: Process, at: float, *, run: float, target: str | None = None, named: bool = True
-) -> SessionReading:
+) -> RunObservation:
     """Return what a target shows of a process now. named: False loses its start time."""
     counters: dict[tuple[str, str], Number] = {
         (semconv.TOKENS, ""): process.used,
@@ -68,7 +68,7 @@ def shown(
         semconv.TOKENS: process.carried_over,
         semconv.COST: money(process.carried_over),
     }
-    facts = SessionFacts(
+    facts = RunAttributes(
         started_at=run,
         incarnation_at=process.started_at if named else None,
         carried_over=carried if named else {},
@@ -76,16 +76,16 @@ def shown(
         duration=at - run,
         state="running",
     )
-    return SessionReading(RUN, target or process.target, at, counters, facts)
+    return RunObservation(RUN, target or process.target, at, counters, facts)
 
 
-def reading(at: float, sessions: Iterable[SessionReading], *, partial: bool = False) -> Reading:
+def reading(at: float, sessions: Iterable[RunObservation], *, partial: bool = False) -> Observation:
     """Return one reading. partial: the source says that something is missing."""
     problems = (Problem("", Reason.PARTIAL_DATA, "warned"),) if partial else ()
-    return Reading("scrape", at, tuple(sessions), problems)
+    return Observation("scrape", at, tuple(sessions), problems)
 
 
-def restored(account: Account) -> Account:
+def restored(account: RunTotals) -> RunTotals:
     """Return an account on its way through the storage, as real JSON text."""
     return codec.from_json(codec.to_json(account))
 

@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionFacts
-from otel_budget.core.uncertainty import Doubt
+from otel_budget.core.observation import RunAttributes
+from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, Reason
-from otel_budget.ledger.snapshot import Balance
+from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.status import Bounds, bounds_from
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules
@@ -44,7 +44,7 @@ NEAR: dict[str, st.SearchStrategy[Number]] = {
 }
 
 used = st.fixed_dictionaries(NEAR)
-doubts = st.builds(Doubt, *[st.integers(0, 2)] * 3)
+doubts = st.builds(UsageUncertainty, *[st.integers(0, 2)] * 3)
 on_unknown = st.builds(
     OnUnknown, st.sampled_from(["ignore", "stop"]), st.sampled_from(["ignore", "estimate", "stop"])
 )
@@ -64,9 +64,9 @@ def all_bounds(draw: st.DrawFn) -> Bounds:
 
 
 @st.composite
-def balances(draw: st.DrawFn) -> Balance:
+def balances(draw: st.DrawFn) -> RunSnapshot:
     """Return what a ledger may know of a run."""
-    facts = SessionFacts(
+    facts = RunAttributes(
         limits=draw(limits),
         thresholds=draw(thresholds_by_resource),
         completion_threshold=draw(st.none() | thresholds),
@@ -75,7 +75,7 @@ def balances(draw: st.DrawFn) -> Balance:
     amounts = draw(used)
     active: Any = amounts.pop(semconv.ACTIVE_DURATION)
     active = draw(st.sampled_from([active, None]))
-    return Balance(
+    return RunSnapshot(
         session_id="run",
         started_at=draw(st.none() | st.just(NOW - 60)),
         used=amounts,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
-from otel_budget.sources.incremental.prometheus_answer import SessionAnswers
+from otel_budget.sources.incremental.prometheus_answer import PrometheusAnswer
 from otel_budget.sources.prometheus_api import AnswerError
 from otel_budget.sources.prometheus_vector import ANSWERS, MARK, SAMPLED, Found, Run, take_apart
 from otel_budget.sources.session_assembly import NEEDED
@@ -76,7 +76,7 @@ def answer_rows(draw: st.DrawFn) -> list[list[Row]]:
 def test_answer_after_answer_it_is_what_each_answer_says(
     answers: list[list[Row]], together: int
 ) -> None:
-    quick = SessionAnswers(None)
+    quick = PrometheusAnswer(None)
     with patch("otel_budget.sources.incremental.line_diff._MOST_TOGETHER", together):
         for number, rows in enumerate(answers):
             unique = dict(rows)  # a server gives no series twice
@@ -91,7 +91,7 @@ def test_a_value_that_none_can_have_is_no_reason_to_read_all_of_the_others(value
     run = ((semconv.SESSION_ID, "a"), *place)
     named = [(("__name__", name), *run) for name in semconv.JUDGED_COUNTERS]
     up = (("__name__", "up"), (ANSWERS, "1"), *place)
-    quick = SessionAnswers(None)
+    quick = PrometheusAnswer(None)
     with patch(
         "otel_budget.sources.incremental.prometheus_answer.take_apart", side_effect=AssertionError
     ):
@@ -110,7 +110,7 @@ def written(rows: Mapping[tuple[tuple[str, str], ...], str], at: float) -> bytes
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def by_change(quick: SessionAnswers, body: bytes) -> object:
+def by_change(quick: PrometheusAnswer, body: bytes) -> object:
     taken = quick.take(body)
     facts = facts_of(taken.sampled, taken.evaluated_at, quick.found(date(taken.sampled)))
     return facts, dict(taken.ups)
@@ -118,7 +118,7 @@ def by_change(quick: SessionAnswers, body: bytes) -> object:
 
 def alone(body: bytes) -> object:
     answer, _ = take_apart(body, None)
-    fresh = SessionAnswers(None)
+    fresh = PrometheusAnswer(None)
     fresh._take_changes = _refuse  # type: ignore[method-assign, assignment] # as a whole, then
     fresh.take(body)
     facts = facts_of(answer.sampled, answer.vector.evaluated_at, fresh.found(date(answer.sampled)))

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.core.bindings import ANY_END, Bindings, is_covered
-from otel_budget.core.observation import Reading, SessionFacts, SessionReading
+from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_snapshot
 from otel_budget.sidecar.storage import codec
 from tests.properties.histories import RUN
 from tests.properties.strategies import session_ids
@@ -27,13 +27,13 @@ OWN, STRANGERS = ("a", 'a{zone="x"}'), ("b", "c", 'b{zone="x"}')
 
 
 @st.composite
-def told(draw: st.DrawFn) -> list[tuple[list[SessionReading], list[SessionReading], bool]]:
+def told(draw: st.DrawFn) -> list[tuple[list[RunObservation], list[RunObservation], bool]]:
     """Return readings: what the run's own target shows, what others do, whether we restart."""
     steps = []
     for step in range(draw(st.integers(1, 8))):
         at = T0 + step * draw(st.sampled_from([0.5, 1.0, 40.0]))
 
-        def seen(targets: tuple[str, ...], at: float = at) -> list[SessionReading]:
+        def seen(targets: tuple[str, ...], at: float = at) -> list[RunObservation]:
             found = draw(st.lists(sessions(), max_size=3))
             return [s._replace(target=draw(st.sampled_from(targets)), sampled_at=at) for s in found]
 
@@ -42,11 +42,11 @@ def told(draw: st.DrawFn) -> list[tuple[list[SessionReading], list[SessionReadin
 
 
 def judged(
-    steps: list[tuple[list[SessionReading], list[SessionReading], bool]], *, disturbed: bool
-) -> list[tuple[Verdict, dict[str, Number], SessionFacts] | None]:
+    steps: list[tuple[list[RunObservation], list[RunObservation], bool]], *, disturbed: bool
+) -> list[tuple[Verdict, dict[str, Number], RunAttributes] | None]:
     """Return what comes of each step."""
     ledger = Ledger()
-    found: list[tuple[Verdict, dict[str, Number], SessionFacts] | None] = []
+    found: list[tuple[Verdict, dict[str, Number], RunAttributes] | None] = []
     for number, (own, others, restart) in enumerate(steps):
         now = max([T0 + number, *(s.sampled_at for s in (*own, *others))])
         if restart:
@@ -55,20 +55,20 @@ def judged(
                 fresh.adopt(codec.from_json(codec.to_json(known)), now)
             ledger = fresh
         seen = (*others, *own) if disturbed else tuple(own)
-        ledger.apply(Reading("scrape", now, seen, bindings=BOUND))
+        ledger.apply(Observation("scrape", now, seen, bindings=BOUND))
         account = ledger.accounts.get(RUN)
         if account is None:
             found.append(None)
             continue
         balance = ledger.balance(account, now, [semconv.ACTIVE_DURATION])
-        verdict = judge_balance(balance, Rules(), now)
+        verdict = judge_snapshot(balance, Rules(), now)
         found.append((verdict, dict(account.totals()), account.facts))
     return found
 
 
 @given(told())
 def test_nothing_that_strangers_say_of_a_bound_run_changes_anything(
-    steps: list[tuple[list[SessionReading], list[SessionReading], bool]],
+    steps: list[tuple[list[RunObservation], list[RunObservation], bool]],
 ) -> None:
     """Neither its verdict nor what it used nor what is known of it, whoever comes first."""
     assert judged(steps, disturbed=True) == judged(steps, disturbed=False)

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionReading
+from otel_budget.core.observation import RunObservation
 from otel_budget.core.usage import Number
 from otel_budget.ledger.counter import first
 from otel_budget.ledger.ledger import Ledger
@@ -31,7 +31,7 @@ def ledger_of(values: list[int], *, restart: bool = False, price: Decimal | None
     ledger, resource = Ledger(), semconv.TOKENS if price is None else semconv.COST
     for at, value in enumerate(values, start=1000):
         amount: Number = value if price is None else price * value
-        session = SessionReading(RUN, "a", float(at), {(resource, "model='x'"): amount})
+        session = RunObservation(RUN, "a", float(at), {(resource, "model='x'"): amount})
         ledger.apply(reading(float(at), [session]))
         if restart:
             ledger = restarted(ledger, float(at))
@@ -123,7 +123,7 @@ def test_a_sum_of_money_that_is_rounded_otherwise_did_not_begin_anew() -> None:
     """The same amounts, added in another order."""
     ledger = Ledger()
     for at, text in enumerate(("100", "99.999999999999986", "100.01", "100.009999999999996", "3")):
-        session = SessionReading(RUN, "a", 1000.0 + at, {(semconv.COST, ""): Decimal(text)})
+        session = RunObservation(RUN, "a", 1000.0 + at, {(semconv.COST, ""): Decimal(text)})
         ledger.apply(reading(1000.0 + at, [session]))
     assert used(ledger, semconv.COST) == Decimal("103.01")
 
@@ -156,6 +156,6 @@ def test_amounts_beyond_all_reason_are_taken_like_any_other(values: list[str]) -
     """A value that a single run shows must not end the tick of all."""
     ledger = Ledger()
     for at, value in enumerate(values, start=1000):
-        session = SessionReading(RUN, "a", float(at), {(semconv.COST, ""): Decimal(value)})
+        session = RunObservation(RUN, "a", float(at), {(semconv.COST, ""): Decimal(value)})
         ledger.apply(reading(float(at), [session]))
     assert used(ledger, semconv.COST) >= max(map(Decimal, values))

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from otel_budget import semconv
-from otel_budget.core.observation import Problem, Reading, SessionReading
-from otel_budget.core.override import Order, OrderKind
+from otel_budget.core.observation import Observation, Problem, RunObservation
+from otel_budget.core.override import Override, OverrideKind
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
-from otel_budget.sidecar.evaluator import Book
+from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.storage.sqlite import open_store
 from tests.support.figures import length, note
 from tests.support.sidecar_fixtures import START, TARGET, session
@@ -59,7 +59,7 @@ class Ordered:
     ceiling_until: float = -math.inf
 
 
-class Judged(RuleBasedStateMachine):
+class CachedVerdict(RuleBasedStateMachine):
     """A run, a source that fails at times, an operator, and a sidecar that comes and goes."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Judged(RuleBasedStateMachine):
     def _open(self) -> None:
         path = str(Path(self._folder.name) / "ledger.db")
         self._store, restored = open_store(path)
-        self._book = Book(self._store, restored, self.now)
+        self._book = Evaluator(self._store, restored, self.now)
         self.listening_since = self.now
 
     @rule(tokens=AMOUNTS)
@@ -112,7 +112,7 @@ class Judged(RuleBasedStateMachine):
         """The counter is no number: what was known stays known."""
         self.now += 0.25
         seen = self._session(0, None)._replace(counters={}, implausible=("tokens",))
-        self._step(Reading("scrape", self.now, (seen,)))
+        self._step(Observation("scrape", self.now, (seen,)))
         since = self.known.nonsense_since
         self.known.nonsense_since = self.now if since is None else since
         self.known.failing = False
@@ -127,7 +127,7 @@ class Judged(RuleBasedStateMachine):
         had = (self.known.own is not None) + (self.known.progress is not None)
         optional = had if had and number == "said" else None
         lost = seen.facts._replace(limits={}, progress=None, optional_series=optional)
-        self._step(Reading("scrape", self.now, (seen._replace(facts=lost),)))
+        self._step(Observation("scrape", self.now, (seen._replace(facts=lost),)))
         self.known = Known(self.really, self.known.own, self.known.progress, self.now)
 
     @rule()
@@ -135,41 +135,41 @@ class Judged(RuleBasedStateMachine):
         """The target does not answer."""
         self.now += 0.25
         problem = Problem(TARGET, Reason.SOURCE_ERROR, "refused")
-        self._step(Reading("scrape", self.now, problems=(problem,)))
+        self._step(Observation("scrape", self.now, problems=(problem,)))
         self.known.failing = True
 
     @rule()
     def see_nothing(self) -> None:
         """The target answers, and does not show the run: that is not a use of 0."""
         self.now += 0.25
-        self._step(Reading("scrape", self.now))
+        self._step(Observation("scrape", self.now))
         self.known.failing = False
 
     @rule(lasting=st.none() | st.sampled_from([1.0, 20.0]))
     def order_to_stop(self, lasting: float | None) -> None:
         """An operator stops it."""
         until = math.inf if lasting is None else self.now + lasting
-        self._order(Order(OrderKind.STOP, "because", at=self.now,
+        self._order(Override(OverrideKind.STOP, "because", at=self.now,
                           until=None if lasting is None else until))  # fmt: skip
         self.ordered.stopped_until = until
 
     @rule()
     def release(self) -> None:
         """And lets it go."""
-        self._order(Order(OrderKind.RELEASE, "fine", at=self.now))
+        self._order(Override(OverrideKind.RELEASE, "fine", at=self.now))
         self.ordered.stopped_until = -math.inf
 
     @rule(ceiling=CEILINGS, lasting=st.sampled_from([1.0, 20.0]))
     def order_a_ceiling(self, ceiling: int | None, lasting: float) -> None:
         """An operator raises, lowers or lifts the sidecar's ceiling for a time."""
         limits: dict[str, Number | None] = {semconv.TOKENS: ceiling}
-        self._order(Order(OrderKind.LIMITS, "x", "", self.now, self.now + lasting, limits))
+        self._order(Override(OverrideKind.LIMITS, "x", "", self.now, self.now + lasting, limits))
         self.ordered.ceiling, self.ordered.ceiling_until = ceiling, self.now + lasting
 
     @rule()
     def end_the_order(self) -> None:
         """And takes that back."""
-        self._order(Order(OrderKind.LIMITS, "x", at=self.now))
+        self._order(Override(OverrideKind.LIMITS, "x", at=self.now))
         self.ordered.ceiling_until = -math.inf
 
     @precondition(lambda self: self.verdict is not None)
@@ -228,20 +228,20 @@ class Judged(RuleBasedStateMachine):
         return (action if bad_for <= HOLD else "stop"), reason
 
     def _see(self, tokens: int, progress: float | None) -> None:
-        self._step(Reading("scrape", self.now, (self._session(tokens, progress),)))
+        self._step(Observation("scrape", self.now, (self._session(tokens, progress),)))
 
-    def _session(self, tokens: int, progress: float | None) -> SessionReading:
+    def _session(self, tokens: int, progress: float | None) -> RunObservation:
         limits = {} if self.own is None else {semconv.TOKENS: self.own}
         made = session(RUN, tokens, at=self.now, limits=limits)
         optional = len(limits) + (progress is not None)
         stated = made.facts._replace(progress=progress, optional_series=optional)
         return made._replace(facts=stated)
 
-    def _order(self, order: Order) -> None:
+    def _order(self, order: Override) -> None:
         step = self._book.order(RUN, order, RULES, 1e9, self.now)
         self._take(step.verdicts)
 
-    def _step(self, reading: Reading | None) -> None:
+    def _step(self, reading: Observation | None) -> None:
         self._take(self._book.step(reading, RULES, 1e9, self.now).verdicts)
 
     def _take(self, verdicts: tuple[Verdict, ...]) -> None:
@@ -259,7 +259,7 @@ class Judged(RuleBasedStateMachine):
 HISTORIES, STEPS = length(40, 1000), 40
 
 
-class TestJudged(Judged.TestCase):  # type: ignore[misc, valid-type] # made by hypothesis
+class TestJudged(CachedVerdict.TestCase):  # type: ignore[misc, valid-type] # made by hypothesis
     """Tries it."""
 
     settings = settings(max_examples=HISTORIES, stateful_step_count=STEPS)

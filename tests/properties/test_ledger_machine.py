@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionReading
+from otel_budget.core.observation import RunObservation
 from otel_budget.core.usage import Number
 from otel_budget.ledger.ledger import Ledger
 from tests.properties.histories import RUN, Process, money, reading, restarted, shown, total
@@ -28,7 +28,7 @@ class History(RuleBasedStateMachine):
         self.run = 1000.0
         self.processes: list[Process] = []
         self.checkpoints = [0]
-        self.old: list[SessionReading] = []
+        self.old: list[RunObservation] = []
         self.before: dict[str, Number] = {}
 
     @initialize(place=PLACES)

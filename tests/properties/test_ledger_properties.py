@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionFacts, SessionReading
+from otel_budget.core.observation import RunAttributes, RunObservation
 from otel_budget.core.usage import Number
 from otel_budget.ledger.active import active_seconds
 from otel_budget.ledger.attributes import filled, strictest
 from otel_budget.ledger.counter import first
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_snapshot
 from otel_budget.sidecar.storage import codec
 from tests.properties.histories import RUN, reading, restarted, restored
 from tests.properties.strategies import NEAR, limits, shares, thresholds, thresholds_by_resource
@@ -28,7 +28,7 @@ states = st.none() | st.sampled_from(semconv.SESSION_STATES)
 counted = {name: NEAR[name] for name in (semconv.TOKENS, semconv.API_CALLS, semconv.COST)}
 calls = st.none() | st.sampled_from([0.0, 1.0, 2.0])
 facts = st.builds(
-    SessionFacts,
+    RunAttributes,
     started_at=st.none() | st.just(T0),
     incarnation_at=st.none() | st.sampled_from([T0, T0 + 1, T0 + 2]),
     carried_over=st.fixed_dictionaries(
@@ -53,12 +53,12 @@ facts = st.builds(
 
 
 @st.composite
-def sessions(draw: st.DrawFn) -> SessionReading:
+def sessions(draw: st.DrawFn) -> RunObservation:
     """Return anything a source may show of the run."""
     values: dict[tuple[str, str], Number] = {}
     for name, amount in draw(st.fixed_dictionaries({}, optional=counted)).items():
         values[name, draw(st.sampled_from(["", "model='x'", "model='y'"]))] = amount
-    return SessionReading(
+    return RunObservation(
         RUN,
         draw(st.sampled_from(["a", "b"])),
         T0 + draw(st.integers(0, 40)) / 4,
@@ -71,7 +71,7 @@ def sessions(draw: st.DrawFn) -> SessionReading:
 steps = st.lists(st.tuples(sessions(), st.booleans()), max_size=12)
 
 
-def ledger_of(history: list[tuple[SessionReading, bool]]) -> Ledger:
+def ledger_of(history: list[tuple[RunObservation, bool]]) -> Ledger:
     """Return a ledger that took it all in."""
     ledger = Ledger()
     for session, partial in history:
@@ -85,7 +85,7 @@ def totals(ledger: Ledger) -> dict[str, Number]:
 
 
 @st.composite
-def interleavings(draw: st.DrawFn) -> tuple[list[SessionReading], list[SessionReading]]:
+def interleavings(draw: st.DrawFn) -> tuple[list[RunObservation], list[RunObservation]]:
     """Return the readings of several processes in two orders, each process's in its own."""
     queues = []
     for number in range(draw(st.integers(1, 4))):
@@ -99,7 +99,7 @@ def interleavings(draw: st.DrawFn) -> tuple[list[SessionReading], list[SessionRe
         )
         values = draw(st.lists(st.integers(0, 30), min_size=1, max_size=4))
         queues.append([
-            SessionReading(RUN, f"t{number}", T0 + step, {(semconv.TOKENS, ""): value}, stated)
+            RunObservation(RUN, f"t{number}", T0 + step, {(semconv.TOKENS, ""): value}, stated)
             for step, value in enumerate(values)
         ])  # fmt: skip
     orders = []
@@ -113,7 +113,7 @@ def interleavings(draw: st.DrawFn) -> tuple[list[SessionReading], list[SessionRe
 
 @given(interleavings())
 def test_the_order_in_which_processes_are_seen_does_not_matter(
-    orders: tuple[list[SessionReading], list[SessionReading]],
+    orders: tuple[list[RunObservation], list[RunObservation]],
 ) -> None:
     """For what was used, for what the run says of itself, and so for the verdict."""
     results = []
@@ -123,13 +123,13 @@ def test_the_order_in_which_processes_are_seen_does_not_matter(
         said = account.facts._replace(state=None)
         known = ledger.balance(account, T0 + 100)
         known = known._replace(rates={}, gap=1.0, active=known.active_when_heard)
-        verdict = judge_balance(known, Rules(), T0 + 100)
+        verdict = judge_snapshot(known, Rules(), T0 + 100)
         results.append((totals(ledger), said, known.used, known.silent_for, verdict))
     assert results[0] == results[1]
 
 
 @given(steps)
-def test_no_reading_of_any_kind_lowers_a_total(history: list[tuple[SessionReading, bool]]) -> None:
+def test_no_reading_of_any_kind_lowers_a_total(history: list[tuple[RunObservation, bool]]) -> None:
     """Nor makes a known resource unknown; late, partial, implausible and contradictory ones too."""
     ledger, before = Ledger(), dict[str, Number]()
     for session, partial in history:
@@ -146,13 +146,13 @@ def test_no_reading_of_any_kind_lowers_a_total(history: list[tuple[SessionReadin
 
 @given(steps, sessions())
 def test_a_reading_with_nothing_in_it_lowers_nothing_and_loosens_nothing(
-    history: list[tuple[SessionReading, bool]], last: SessionReading
+    history: list[tuple[RunObservation, bool]], last: RunObservation
 ) -> None:
     """Every series is lost but the run's own: partial, later than all, and said by nobody new."""
     ledger = ledger_of([*history, (last, False)])
     account = ledger.accounts[RUN]
     before, used = account.facts, totals(ledger)
-    empty = SessionReading(RUN, last.target, T0 + 50, {}, SessionFacts())
+    empty = RunObservation(RUN, last.target, T0 + 50, {}, RunAttributes())
     ledger.apply(reading(T0 + 50, [empty], partial=True))
     assert totals(ledger) == used
     after = account.facts
@@ -163,7 +163,7 @@ def test_a_reading_with_nothing_in_it_lowers_nothing_and_loosens_nothing(
 
 @given(steps)
 def test_an_account_comes_back_from_its_storage_exactly(
-    history: list[tuple[SessionReading, bool]],
+    history: list[tuple[RunObservation, bool]],
 ) -> None:
     """Through real JSON text; and what is written of it then is the same text."""
     for account in ledger_of(history).accounts.values():
@@ -179,7 +179,7 @@ def test_an_account_comes_back_from_its_storage_exactly(
 
 @given(steps, steps)
 def test_a_restart_in_the_middle_changes_no_total(
-    one: list[tuple[SessionReading, bool]], other: list[tuple[SessionReading, bool]]
+    one: list[tuple[RunObservation, bool]], other: list[tuple[RunObservation, bool]]
 ) -> None:
     """Readings go on as if nothing had happened."""
     through, straight = ledger_of(one), ledger_of(one)
@@ -192,7 +192,7 @@ def test_a_restart_in_the_middle_changes_no_total(
 
 @given(steps, st.floats(0, 2000))
 def test_a_clock_set_back_while_the_sidecar_was_down_lowers_nothing(
-    history: list[tuple[SessionReading, bool]], back: float
+    history: list[tuple[RunObservation, bool]], back: float
 ) -> None:
     """No moment lies ahead, and the duration is at least what it was at the last sample.
 
@@ -226,7 +226,7 @@ def test_a_counter_adds_up_like_increase_in_promql(values: list[int]) -> None:
 
 @given(facts, facts, facts)
 def test_the_stricter_word_counts_in_any_order(
-    one: SessionFacts, two: SessionFacts, three: SessionFacts
+    one: RunAttributes, two: RunAttributes, three: RunAttributes
 ) -> None:
     """Neither order nor grouping nor saying it twice changes anything, and nothing is loosened."""
     joined = strictest(one, two)
@@ -240,7 +240,7 @@ def test_the_stricter_word_counts_in_any_order(
 
 @given(facts, facts)
 def test_what_a_reading_leaves_unsaid_stays_as_it_was(
-    newer: SessionFacts, older: SessionFacts
+    newer: RunAttributes, older: RunAttributes
 ) -> None:
     """And what it says counts."""
     both: Any = filled(newer, older, whole=False)
@@ -253,7 +253,7 @@ def test_what_a_reading_leaves_unsaid_stays_as_it_was(
 
 @given(facts, facts)
 def test_a_limit_is_lifted_by_a_whole_reading_that_shows_as_many_as_it_says(
-    newer: SessionFacts, older: SessionFacts
+    newer: RunAttributes, older: RunAttributes
 ) -> None:
     """Limits and progress are, beside that, what they are without a word on their number."""
     shown = len(newer.limits) + (newer.progress is not None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from otel_budget.core.samples import Assembled
 from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
-from otel_budget.sources.incremental.scrape_page import SessionPages
+from otel_budget.sources.incremental.scrape_page import ScrapePage
 from otel_budget.sources.session_assembly import NEEDED, assemble
 from otel_budget.sources.target_process import process_at
 
@@ -61,7 +61,7 @@ def page_rows(draw: st.DrawFn) -> list[list[str]]:
 
 @given(page_rows(), st.sampled_from([1, 3, 64]))
 def test_page_after_page_it_is_what_each_page_says(pages: list[list[str]], together: int) -> None:
-    quick = SessionPages(TARGET, LIMITS, 60.0)
+    quick = ScrapePage(TARGET, LIMITS, 60.0)
     with patch("otel_budget.sources.incremental.line_diff._MOST_TOGETHER", together):
         for page in pages:
             body = "".join(f"{line}\n" for line in page).encode()
@@ -73,7 +73,7 @@ def test_page_after_page_it_is_what_each_page_says(pages: list[list[str]], toget
 def test_a_known_series_with_no_number_refuses_the_page(value: str) -> None:
     """The series is read before, the value never was; and what comes after is read again."""
     text = f'{NEEDED[0]}{{session_id="a"}} '
-    quick = SessionPages(TARGET, LIMITS, 60.0)
+    quick = ScrapePage(TARGET, LIMITS, 60.0)
     for line in (f"{text}1", f"{text}{value}", f"{text}2"):
         body = f"{line}\n".encode()
         assert outcome(lambda: quick.read(body, "text/plain", AT)) == outcome(lambda: alone(body))  # noqa: B023 - called at once
@@ -85,7 +85,7 @@ def test_a_page_that_changed_all_over_is_what_it_says() -> None:
     before = "".join(text.format(number, 1) for number in range(3000)).encode()
     every = (text.format(f"{number}-" if number % 2 else number, 2) for number in range(3000))
     after = "".join(every).encode()
-    quick = SessionPages(TARGET, LIMITS._replace(samples=9000), 60.0)
+    quick = ScrapePage(TARGET, LIMITS._replace(samples=9000), 60.0)
     quick.read(before, "text/plain", AT)
     found = quick.read(after, "text/plain", AT)
     reader = PageReader(NEEDED, LIMITS._replace(samples=9000), 60.0)

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.core import verdict_json
-from otel_budget.core.uncertainty import NO_DOUBT, Doubt
+from otel_budget.core.uncertainty import NO_DOUBT, UsageUncertainty
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.ledger.snapshot import Balance
+from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.forecast import completion_possible
 from otel_budget.policy.outdated import redecide
 from otel_budget.policy.status import SEVERITY, Bounds, bound, check, headroom, stricter
 from otel_budget.policy.unknown_usage import OnUnknown
-from otel_budget.policy.verdicts import IGNORED, Rules, judge_balance, judge_session
+from otel_budget.policy.verdicts import IGNORED, Rules, judge_session, judge_snapshot
 from tests.properties.strategies import (
     AMOUNTS,
     NEAR,
@@ -60,7 +60,7 @@ class Situation:
     bounds: Bounds
     at: float | None
     enough: float
-    doubt: Doubt = NO_DOUBT
+    doubt: UsageUncertainty = NO_DOUBT
     by: OnUnknown = IGNORED
 
 
@@ -81,11 +81,11 @@ def own(used_: Mapping[str, Number], run: Situation) -> Verdict:
     )
 
 
-def worse(one: Doubt, further: Doubt) -> Doubt:
+def worse(one: UsageUncertainty, further: UsageUncertainty) -> UsageUncertainty:
     """Return what is unknown when both are."""
-    calls = (f.name for f in fields(Doubt) if f.name != "alternating")
+    calls = (f.name for f in fields(UsageUncertainty) if f.name != "alternating")
     both = {name: getattr(one, name) + getattr(further, name) for name in calls}
-    return Doubt(**both, alternating=one.alternating | further.alternating)
+    return UsageUncertainty(**both, alternating=one.alternating | further.alternating)
 
 
 @given(resources, st.data())
@@ -112,7 +112,7 @@ def test_the_status_agrees_with_exact_arithmetic(resource: str, data: st.DataObj
 
 @given(used, used, situations, doubts)
 def test_more_use_never_turns_a_runs_stop_into_continue(
-    one: dict[str, Number], extra: dict[str, Number], run: Situation, further: Doubt
+    one: dict[str, Number], extra: dict[str, Number], run: Situation, further: UsageUncertainty
 ) -> None:
     """At the same progress; nor does more that is unknown."""
     if stops(own(one, run)):
@@ -122,7 +122,7 @@ def test_more_use_never_turns_a_runs_stop_into_continue(
 
 @given(balances(), used, doubts, rules())
 def test_more_use_never_turns_a_sidecars_stop_into_continue(
-    balance: Balance, extra: dict[str, Number], further: Doubt, by: Rules
+    balance: RunSnapshot, extra: dict[str, Number], further: UsageUncertainty, by: Rules
 ) -> None:
     """With good data and without."""
     doubt = worse(balance.doubt, further)
@@ -130,8 +130,8 @@ def test_more_use_never_turns_a_sidecars_stop_into_continue(
     if balance.active is not None:
         active: Any = balance.active + float(extra[semconv.ACTIVE_DURATION])
         later = later._replace(active=active, active_when_heard=active)
-    if stops(judge_balance(balance, by, NOW)):
-        assert stops(judge_balance(later, by, NOW))
+    if stops(judge_snapshot(balance, by, NOW)):
+        assert stops(judge_snapshot(later, by, NOW))
 
 
 @given(used, situations, all_bounds())
@@ -147,7 +147,7 @@ def test_a_further_limit_never_loosens_a_runs_verdict(
 
 @given(balances(), rules(), limits, thresholds_by_resource, st.none() | thresholds)
 def test_a_further_ceiling_never_loosens_a_sidecars_verdict(
-    balance: Balance,
+    balance: RunSnapshot,
     by: Rules,
     further: dict[str, Number],
     lines: dict[str, float],
@@ -163,13 +163,13 @@ def test_a_further_ceiling_never_loosens_a_sidecars_verdict(
         ceilings=stricter(by.ceilings, ceilings),
         completion_threshold=max(thresholds_, default=None),
     )
-    before, after = judge_balance(balance, by, NOW), judge_balance(balance, tighter, NOW)
+    before, after = judge_snapshot(balance, by, NOW), judge_snapshot(balance, tighter, NOW)
     assert stops(after) or not stops(before)
 
 
 @given(balances(), rules(), resources, st.data())
 def test_a_further_limit_of_the_run_never_loosens_a_sidecars_verdict(
-    balance: Balance, by: Rules, resource: str, data: st.DataObject
+    balance: RunSnapshot, by: Rules, resource: str, data: st.DataObject
 ) -> None:
     """A new one, or a lower one."""
     limit: Number = data.draw(NEAR[resource])
@@ -177,8 +177,8 @@ def test_a_further_limit_of_the_run_never_loosens_a_sidecars_verdict(
     if known is not None:
         limit = min(known, limit)
     facts = balance.facts._replace(limits={**balance.facts.limits, resource: limit})
-    before = judge_balance(balance, by, NOW)
-    after = judge_balance(balance._replace(facts=facts), by, NOW)
+    before = judge_snapshot(balance, by, NOW)
+    after = judge_snapshot(balance._replace(facts=facts), by, NOW)
     assert stops(after) or not stops(before)
 
 
@@ -198,21 +198,21 @@ def test_to_mind_what_is_unknown_never_loosens_a_runs_verdict(
 
 @given(balances(), rules(), resources)
 def test_a_resource_that_is_not_known_is_not_read_as_0(
-    balance: Balance, by: Rules, resource: str
+    balance: RunSnapshot, by: Rules, resource: str
 ) -> None:
     """It is not in the verdict at all. A limited active time that is not known is the duration."""
     known = {name: value for name, value in balance.used.items() if name != resource}
     balance = balance._replace(used=known, active=None, active_when_heard=None)
-    verdict = judge_balance(balance, by, NOW)
+    verdict = judge_snapshot(balance, by, NOW)
     taken = {semconv.ACTIVE_DURATION} if semconv.DURATION in known else set()
     assert verdict.resources.keys() - taken == known.keys()
     assert resource not in verdict.headroom or resource in taken
 
 
 @given(balances(), rules())
-def test_what_is_exceeded_stops_whatever_the_data(balance: Balance, by: Rules) -> None:
+def test_what_is_exceeded_stops_whatever_the_data(balance: RunSnapshot, by: Rules) -> None:
     """And says so, with the limit that counted."""
-    verdict = judge_balance(balance, by, NOW)
+    verdict = judge_snapshot(balance, by, NOW)
     exceeded = [s for s in verdict.resources.values() if s.status is LimitStatus.EXCEEDED]
     assert (verdict.status is LimitStatus.EXCEEDED) == bool(exceeded)
     if exceeded:
@@ -221,10 +221,12 @@ def test_what_is_exceeded_stops_whatever_the_data(balance: Balance, by: Rules) -
 
 
 @given(balances(), rules())
-def test_the_sidecar_and_the_run_agree_about_the_same_numbers(balance: Balance, by: Rules) -> None:
+def test_the_sidecar_and_the_run_agree_about_the_same_numbers(
+    balance: RunSnapshot, by: Rules
+) -> None:
     """With good data and no ceilings, both come to the same verdict."""
     good = balance._replace(silent_for=0.0, implausible_for=None)
-    theirs = judge_balance(good, Rules(revision=by.revision, on_unknown=by.on_unknown), NOW)
+    theirs = judge_snapshot(good, Rules(revision=by.revision, on_unknown=by.on_unknown), NOW)
     bounds = {
         name: bound(name, limit, good.facts.thresholds.get(name, 0.8), "session")
         for name, limit in good.facts.limits.items()
@@ -240,27 +242,29 @@ def test_the_sidecar_and_the_run_agree_about_the_same_numbers(balance: Balance, 
 
 
 @given(balances(), rules())
-def test_the_same_input_gives_the_same_verdict_byte_for_byte(balance: Balance, by: Rules) -> None:
+def test_the_same_input_gives_the_same_verdict_byte_for_byte(
+    balance: RunSnapshot, by: Rules
+) -> None:
     """Also where other limits were judged in between, and in any order of the mappings."""
-    first = verdict_json.to_json(judge_balance(balance, by, NOW))
+    first = verdict_json.to_json(judge_snapshot(balance, by, NOW))
     bound.cache_clear()
-    judge_balance(balance._replace(used=dict.fromkeys(balance.used, 0)), Rules(), NOW)
+    judge_snapshot(balance._replace(used=dict.fromkeys(balance.used, 0)), Rules(), NOW)
     facts = balance.facts._replace(
         limits=dict(reversed(list(balance.facts.limits.items()))),
         thresholds=dict(reversed(list(balance.facts.thresholds.items()))),
     )
     reordered = balance._replace(facts=facts)
     again = replace(by, ceilings=dict(reversed(by.ceilings.items())))
-    assert verdict_json.to_json(judge_balance(balance, by, NOW)) == first
-    assert judge_balance(reordered, again, NOW) == judge_balance(balance, by, NOW)
+    assert verdict_json.to_json(judge_snapshot(balance, by, NOW)) == first
+    assert judge_snapshot(reordered, again, NOW) == judge_snapshot(balance, by, NOW)
 
 
 @given(balances(), rules(), progress, thresholds)
 def test_a_run_that_is_no_further_never_undoes_a_sidecars_stop(
-    balance: Balance, by: Rules, now_at: float | None, enough: float
+    balance: RunSnapshot, by: Rules, now_at: float | None, enough: float
 ) -> None:
     """Not by its own lax threshold either."""
-    verdict = judge_balance(balance, by, NOW)
+    verdict = judge_snapshot(balance, by, NOW)
     seen = balance.facts.progress
     assume(stops(verdict))
     if now_at is None or (seen is not None and now_at <= seen):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionFacts, SessionReading
+from otel_budget.core.observation import RunAttributes, RunObservation
 from otel_budget.ledger.ledger import Ledger
 from tests.properties.histories import RUN, reading, restarted
 
@@ -16,14 +16,14 @@ moments = st.lists(
 )
 
 
-def shown(number: int, tokens: int, at: float, *, one_port: bool = False) -> SessionReading:
+def shown(number: int, tokens: int, at: float, *, one_port: bool = False) -> RunObservation:
     """Return what the target of a run shows of it; or the one port that all of them are behind."""
     begun = T0 - 100 + number
-    facts = SessionFacts(
+    facts = RunAttributes(
         started_at=begun, incarnation_at=begun, duration=at - begun, state="running"
     )
     target = "port" if one_port else f"t{number}"
-    return SessionReading(RUN, target, at, {(semconv.TOKENS, ""): tokens}, facts)
+    return RunObservation(RUN, target, at, {(semconv.TOKENS, ""): tokens}, facts)
 
 
 def used(ledger: Ledger) -> object:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
-from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
 from otel_budget.core.verdict import Action, LimitStatus, Reason, ResourceState, Verdict
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
-from otel_budget.sidecar.api.broadcaster import Hub
-from otel_budget.sidecar.evaluator import Book
+from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
+from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.loop import Loop, Settings
-from otel_budget.sidecar.metrics import Telemetry
+from otel_budget.sidecar.metrics import SidecarMetrics
 from otel_budget.sidecar.storage.sqlite import open_store
 
 if TYPE_CHECKING:
@@ -61,14 +61,14 @@ def session(
     state: str = "running",
     limits: dict[str, Any] | None = None,
     **others: Any,
-) -> SessionReading:
+) -> RunObservation:
     """Return a run as a target shows it."""
-    return SessionReading(
+    return RunObservation(
         session_id=session_id,
         target=TARGET,
         sampled_at=at,
         counters={(semconv.TOKENS, ""): tokens, (semconv.API_CALLS, ""): 1},
-        facts=SessionFacts(
+        facts=RunAttributes(
             started_at=started_at,
             incarnation_at=started_at,
             limits=limits or {},
@@ -79,29 +79,29 @@ def session(
     )
 
 
-def reading(*sessions: SessionReading, at: float = START, **others: Any) -> Reading:
+def reading(*sessions: RunObservation, at: float = START, **others: Any) -> Observation:
     """Return a reading of a scrape source."""
-    return Reading("scrape", at, sessions=sessions, **others)
+    return Observation("scrape", at, sessions=sessions, **others)
 
 
-def outage(at: float = START) -> Reading:
+def outage(at: float = START) -> Observation:
     """Return the reading of a source that cannot be reached."""
     problem = Problem("", Reason.SOURCE_ERROR, "connection refused")
-    return Reading("scrape", at, problems=(problem,))
+    return Observation("scrape", at, problems=(problem,))
 
 
 class Script:
     """A source that follows a script: readings, errors to raise, or None to hang."""
 
-    def __init__(self, clock: SteadyClock, *steps: Reading | Exception | None) -> None:
+    def __init__(self, clock: SteadyClock, *steps: Observation | Exception | None) -> None:
         """Take the steps in order; past the last one, that one again, at the time it is then."""
         self._clock, self._steps = clock, deque(steps)
         self.reads = self.late_reads = 0
-        self.late: deque[Reading] = deque()
+        self.late: deque[Observation] = deque()
         """What those give that were pending."""
         self.closed = False
 
-    async def read(self) -> Reading:
+    async def read(self) -> Observation:
         """Do the next step."""
         self.reads += 1
         step = self._steps.popleft() if len(self._steps) > 1 else self._steps[0]
@@ -115,14 +115,14 @@ class Script:
             step, read_at=now, sessions=tuple(s._replace(sampled_at=now) for s in step.sessions)
         )
 
-    async def read_late(self) -> Reading | None:
+    async def read_late(self) -> Observation | None:
         """Give what was pending, or hang."""
         self.late_reads += 1
         if not self.late:
             await asyncio.Event().wait()
         return self.late.popleft()
 
-    async def read_run(self, session_id: str) -> Reading | None:
+    async def read_run(self, session_id: str) -> Observation | None:
         """Do the next step, if the source is one that can."""
         return await self.read() if self.reads_runs else None
 
@@ -138,9 +138,9 @@ class Sidecar:
     """The parts of a sidecar without its process."""
 
     store: Store
-    book: Book
-    hub: Hub
-    telemetry: Telemetry
+    book: Evaluator
+    hub: VerdictBroadcaster
+    telemetry: SidecarMetrics
     clock: SteadyClock
     source: Script
     loop: Loop
@@ -167,7 +167,7 @@ class Sidecar:
 
 def sidecar(
     folder: Path,
-    *steps: Reading | Exception | None,
+    *steps: Observation | Exception | None,
     rules: Rules | None = None,
     clock: SteadyClock | None = None,
     interval: float = 1.0,
@@ -180,11 +180,11 @@ def sidecar(
     """
     clock = clock or SteadyClock()
     store, restored = open_store(str(folder / "otel-budget.db"))
-    hub = Hub(LEASE, clock)
-    telemetry = Telemetry("1.2.3", clock, lambda: hub.subscribers)
+    hub = VerdictBroadcaster(LEASE, clock)
+    telemetry = SidecarMetrics("1.2.3", clock, lambda: hub.subscribers)
     source = Script(clock, *(steps or (reading(),)))
     settings = Settings("scrape", source, interval, rules or ceilings(tokens=1000), 3600.0)
-    book = Book(store, restored, clock())
+    book = Evaluator(store, restored, clock())
     noted: list[float] = []
 
     async def wait(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:

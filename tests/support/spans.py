@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Status, StatusCode
 
 from otel_budget import ResourceMonitor, instrument
-from otel_budget.genai.call_tracker import Accounting
+from otel_budget.genai.call_tracker import CallTracker
 from otel_budget.genai.notices import Notices
 from otel_budget.genai.processor import BudgetSpanProcessor
 from otel_budget.genai.replay import Tally
@@ -58,7 +58,7 @@ class Stage:
         self.said: list[str] = []
         self.tally = Tally()
         say: Callable[..., None] = lambda text, *args: self.said.append(text % args)  # noqa: E731 - one line
-        self.accounting = Accounting(Notices(say), lambda: clock.elapsed)
+        self.accounting = CallTracker(Notices(say), lambda: clock.elapsed)
         self.accounting.elsewhere = self.tally
         self.processor = BudgetSpanProcessor(self.accounting, ignore_scopes=ignore_scopes)
         self.provider = TracerProvider()

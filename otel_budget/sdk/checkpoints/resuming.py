@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.verdict import ResourceState, Verdict
     from otel_budget.sdk.checkpoints.format import Checkpoint
-    from otel_budget.sdk.run_record import SessionRecord
+    from otel_budget.sdk.run_record import RunRecord
 
 logger = logging.getLogger("otel_budget")
 
@@ -108,7 +108,7 @@ def _binds(verdict: Verdict) -> bool:
     return True
 
 
-def warn_of_downtime(record: SessionRecord, saved: Checkpoint, duration: ResourceState) -> None:
+def warn_of_downtime(record: RunRecord, saved: Checkpoint, duration: ResourceState) -> None:
     """Say it if the time between two processes leaves a run no room, or nearly none.
 
     duration: the run's, held against its own limit.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.usage import ResourceUsage
     from otel_budget.sdk.checkpoints.autosave import Autosaver
-    from otel_budget.sdk.run_record import SessionRecord
+    from otel_budget.sdk.run_record import RunRecord
     from otel_budget.sdk.tracing import Attributes
 
 logger = logging.getLogger("otel_budget")
@@ -32,7 +32,7 @@ class Saving:
 
     def __init__(
         self,
-        record: SessionRecord,
+        record: RunRecord,
         project_root: Path | None,
         event: Callable[[str, Attributes], None],
     ) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.checkpoints.saving import Saving
 from otel_budget.sdk.guard import Guard
-from otel_budget.sdk.lifecycle.run_controller import Run
+from otel_budget.sdk.lifecycle.run_controller import RunController
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def watch(recorder: Recorder) -> None:
     _recorders.add(recorder)
 
 
-class InheritedRun(Run):
+class InheritedRun(RunController):
     """Takes part in none of what a run shows to the world."""
 
     def cut_off(self) -> None:

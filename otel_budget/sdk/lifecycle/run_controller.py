@@ -16,7 +16,7 @@ from opentelemetry import trace
 from otel_budget import semconv
 from otel_budget.core.verdict import Reason
 from otel_budget.genai import attribution
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.sdk import summary, tracing
 from otel_budget.sdk.checkpoints.resuming import Predecessor
 from otel_budget.sdk.checkpoints.saving import Saving
@@ -31,7 +31,7 @@ from otel_budget.sdk.metrics.shown import SHOWN
 from otel_budget.sdk.other_runs import OtherRuns
 from otel_budget.sdk.sidecar_client.lease import Lease
 from otel_budget.sdk.uncounted import Uncounted
-from otel_budget.sdk.verdict_callback import Telling
+from otel_budget.sdk.verdict_callback import VerdictCallback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from otel_budget.core.verdict import ResourceState, Verdict
-    from otel_budget.sdk.run_record import SessionRecord
+    from otel_budget.sdk.run_record import RunRecord
     from otel_budget.sdk.sidecar_client.client import VerdictClient
     from otel_budget.sdk.usage_sinks import RunTarget
 
@@ -50,12 +50,12 @@ logger = logging.getLogger("otel_budget")
 NOT_YET_ASKED = "it was not asked yet"
 
 
-class Run:
+class RunController:
     """Everything of one run but the questions and the counting."""
 
     def __init__(
         self,
-        record: SessionRecord,
+        record: RunRecord,
         project_root: Path | None,
         *,
         sidecar: str | None,
@@ -73,7 +73,9 @@ class Run:
         self.span: Span | None = None
         self._span_context: AbstractContextManager[Span] | None = None
         self._process = os.getpid()
-        self._telling = None if on_verdict is None else Telling(record.session_id, on_verdict)
+        self._telling = (
+            None if on_verdict is None else VerdictCallback(record.session_id, on_verdict)
+        )
         self._begun = self._lost = False
         self._others = OtherRuns()
         self._lease = Lease(record.clock, first_verdict_timeout) if sidecar else None
@@ -146,7 +148,7 @@ class Run:
         ended, and it can be resumed.
         """
         if self.target is not None:
-            ACCOUNTING.settle(self.target)
+            CALL_TRACKER.settle(self.target)
             if self._uncounted is not None and self.record.closed_at is None:
                 self._uncounted.at_end(self.record.api_calls)
         verdict = self.guard.verdict(self.guard.progress)
@@ -160,7 +162,7 @@ class Run:
                 self.engagement.ended()
             usage = self.record.usage()
             self.saving.end(usage)
-            ACCOUNTING.notices.without_calls(usage, self.record.limits.max_api_calls)
+            CALL_TRACKER.notices.without_calls(usage, self.record.limits.max_api_calls)
             if self.span is not None:
                 self.span.set_attributes(
                     {
@@ -233,7 +235,7 @@ class Run:
         # exception took its monitor along, is not known here.
         self.close(self.outcome(), orderly=self.guard.told_to_stop)
         if self.saving.outcome is None and self.saving.saves:
-            ACCOUNTING.notices.left_behind(self.record.session_id)
+            CALL_TRACKER.notices.left_behind(self.record.session_id)
 
     def _at_exit(self) -> None:
         """Close a run that the interpreter's end finds open."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from otel_budget.sdk.run_record import SessionRecord
+    from otel_budget.sdk.run_record import RunRecord
 
 logger = logging.getLogger("otel_budget")
 
@@ -62,7 +62,7 @@ class Group:
 
     __slots__ = ("closed_at", "records", "scraped", "shared")
 
-    def __init__(self, record: SessionRecord) -> None:
+    def __init__(self, record: RunRecord) -> None:
         """Begin with one record."""
         self.records = [record]
         self.closed_at: float | None = None
@@ -78,7 +78,7 @@ class Group:
         """True once the run is over, and completed."""
         return shown(self.records).state == semconv.COMPLETED
 
-    def share(self, record: SessionRecord) -> None:
+    def share(self, record: RunRecord) -> None:
         """Take in another record of the same id."""
         self.shared = True
         record.started_at = self.records[0].started_at  # one run, as everybody outside sees it
@@ -111,7 +111,7 @@ class _Scraper:
         self.last, self.seen, self.in_vain = now, max(self.seen, ends), False
 
 
-class SessionCollector(Collector):
+class RunCollector(Collector):
     """Every live run of the process, and the closed ones that are still to be seen."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -143,7 +143,7 @@ class SessionCollector(Collector):
         self.news = 0
         """Grows with whatever somebody waits to see: a run came, ended, or is to be looked at."""
 
-    def add(self, record: SessionRecord) -> None:
+    def add(self, record: RunRecord) -> None:
         """Show a run from now on."""
         with self._lock:
             group = self._groups.get(record.session_id)
@@ -162,7 +162,7 @@ class SessionCollector(Collector):
                 "their counts are added up in the exposition", record.session_id,
             )  # fmt: skip
 
-    def closed(self, record: SessionRecord) -> None:
+    def closed(self, record: RunRecord) -> None:
         """Take note that a run has ended; it stays until it was scraped, then for a minute."""
         with self._lock:
             self.process.retire(record)
@@ -317,6 +317,6 @@ def _is_due(scraper: _Scraper, by: float) -> bool:
 
 
 #: The runs of this process.
-SESSIONS = SessionCollector()
+SESSIONS = RunCollector()
 in_child(SESSIONS.begin_anew)
 in_child(FOLDED.clear)

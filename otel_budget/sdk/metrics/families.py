@@ -17,7 +17,7 @@ from otel_budget.sdk.phase_counters import Counts, plus, summed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from otel_budget.sdk.run_record import SessionRecord
+    from otel_budget.sdk.run_record import RunRecord
 
 _Key = tuple[str, str]
 _UNITS = semconv.RESOURCE_UNITS
@@ -64,7 +64,7 @@ class _Families:
         self.samples[metric.name].append(Sample(metric.name, labels, value))
 
 
-def session_families(groups: Sequence[Sequence[SessionRecord]]) -> Iterator[Metric]:
+def session_families(groups: Sequence[Sequence[RunRecord]]) -> Iterator[Metric]:
     """Yield the families of all runs. Each group holds the records of one session id."""
     families = _Families()
     for records in groups:
@@ -81,7 +81,7 @@ def session_families(groups: Sequence[Sequence[SessionRecord]]) -> Iterator[Metr
     yield from (family for family in families.by_name.values() if family.samples)
 
 
-def _totals(families: _Families, records: Sequence[SessionRecord], counts: Counts) -> None:
+def _totals(families: _Families, records: Sequence[RunRecord], counts: Counts) -> None:
     sid = {semconv.SESSION_ID: records[0].session_id}
     for metric, field in _TOTALS:
         families.put(metric, sid, float(getattr(counts, field)))
@@ -124,7 +124,7 @@ def _sum(values: Iterable[int | Decimal]) -> int | Decimal:
     return total
 
 
-def _cells(records: Sequence[SessionRecord]) -> dict[_Key, Counts]:
+def _cells(records: Sequence[RunRecord]) -> dict[_Key, Counts]:
     """Return what each phase and model has: read once, so that the parts sum up to the totals."""
     cells: dict[_Key, Counts] = {}
     for record in records:
@@ -134,7 +134,7 @@ def _cells(records: Sequence[SessionRecord]) -> dict[_Key, Counts]:
     return cells
 
 
-def _facts(families: _Families, records: Sequence[SessionRecord]) -> None:
+def _facts(families: _Families, records: Sequence[RunRecord]) -> None:
     newest, put = records[-1], families.put
     sid = {semconv.SESSION_ID: newest.session_id}
     current = shown(records).state
@@ -155,7 +155,7 @@ def _facts(families: _Families, records: Sequence[SessionRecord]) -> None:
         put(semconv.SIDECAR_JUDGED, sid, float(newest.is_judged()))
 
 
-def shown(records: Sequence[SessionRecord]) -> SessionRecord:
+def shown(records: Sequence[RunRecord]) -> RunRecord:
     """Return the record whose state is shown: a session has not ended while one goes on."""
     for record in reversed(records):
         if record.closed_at is None:
@@ -163,7 +163,7 @@ def shown(records: Sequence[SessionRecord]) -> SessionRecord:
     return records[-1]
 
 
-def _progress(families: _Families, sid: dict[str, str], records: Sequence[SessionRecord]) -> bool:
+def _progress(families: _Families, sid: dict[str, str], records: Sequence[RunRecord]) -> bool:
     """Show the smallest progress, if each that goes on reports one, and the counts it is of.
 
     Of several, those that each had when it spoke: what was used since is never taken for older.
@@ -180,11 +180,11 @@ def _progress(families: _Families, sid: dict[str, str], records: Sequence[Sessio
     return True
 
 
-def _live(records: Sequence[SessionRecord]) -> Sequence[SessionRecord]:
+def _live(records: Sequence[RunRecord]) -> Sequence[RunRecord]:
     return [r for r in records if r.closed_at is None] or records[-1:]
 
 
-def _limits(families: _Families, all_records: Sequence[SessionRecord]) -> None:
+def _limits(families: _Families, all_records: Sequence[RunRecord]) -> None:
     """Show what judges the run; where records differ, the strictest of each."""
     records = _live(all_records)
     sid = {semconv.SESSION_ID: records[0].session_id}

@@ -18,7 +18,7 @@ from typing import Final
 from otel_budget.errors import InvalidValueError
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.lifecycle.at_exit import AT_EXIT, ExitOrder
-from otel_budget.sdk.metrics.collector import SESSIONS, SessionCollector
+from otel_budget.sdk.metrics.collector import SESSIONS, RunCollector
 
 logger = logging.getLogger("otel_budget")
 
@@ -42,7 +42,7 @@ class LastScrape:
 
     def __init__(
         self,
-        sessions: SessionCollector,
+        sessions: RunCollector,
         order: ExitOrder,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.sdk.run_record import SessionRecord
+from otel_budget.sdk.run_record import RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def merged(records: Sequence[SessionRecord]) -> SessionRecord:
+def merged(records: Sequence[RunRecord]) -> RunRecord:
     """Return one closed record with the counts of several that are closed."""
     first = records[0]
-    total = SessionRecord(
+    total = RunRecord(
         first.session_id, first.limits, first.clock, labels=first.labels, carried=first.carried
     )
     for record in records:

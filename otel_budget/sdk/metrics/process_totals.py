@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter
 
     from otel_budget.sdk.phase_counters import Counts
-    from otel_budget.sdk.run_record import SessionRecord
+    from otel_budget.sdk.run_record import RunRecord
 
 Key = tuple[tuple[str, str], ...]
 Sums = dict[str, dict[Key, int | Decimal]]
@@ -48,17 +48,17 @@ class ProcessUsage:
         self._own = {semconv.SERVICE_INSTANCE_ID: uuid.uuid4().hex[:16]}
         self._cap, self._full = LabelCap(FOLDED), False
         self._bases: set[Key] = set()
-        self._live: dict[int, SessionRecord] = {}
+        self._live: dict[int, RunRecord] = {}
         self._retired: Sums = _no_sums()
-        self._ending: deque[SessionRecord] = deque()
+        self._ending: deque[RunRecord] = deque()
         self._adding = False
 
-    def add(self, record: SessionRecord) -> None:
+    def add(self, record: RunRecord) -> None:
         """Count a run from now on."""
         with self._lock:
             self._live[id(record)] = record
 
-    def retire(self, record: SessionRecord) -> None:
+    def retire(self, record: RunRecord) -> None:
         """Keep what a run used; the record itself is no longer needed.
 
         A run that ends in the middle of that, in a signal handler, is added after it.
@@ -111,7 +111,7 @@ class ProcessUsage:
 
         return observe
 
-    def _sum(self, record: SessionRecord, into: Sums) -> None:
+    def _sum(self, record: RunRecord, into: Sums) -> None:
         admit = self._cap.admit
         own = tuple((label, admit(label, value)) for label, value in record.labels.items())
         with record.lock:

@@ -18,7 +18,7 @@ from otel_budget.sdk.metrics.collector import SCRAPER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_budget.sdk.metrics.collector import SessionCollector
+    from otel_budget.sdk.metrics.collector import RunCollector
 
     App = Callable[..., Iterable[bytes]]
 
@@ -69,7 +69,7 @@ class Rendering:
     def __init__(
         self,
         app: App,
-        sessions: SessionCollector,
+        sessions: RunCollector,
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:

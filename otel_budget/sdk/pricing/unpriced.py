@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from otel_budget.sdk.pricing.prices import Prices
     from otel_budget.sdk.run_counters import Amounts
-    from otel_budget.sdk.run_record import SessionRecord
+    from otel_budget.sdk.run_record import RunRecord
 
 logger = logging.getLogger("otel_budget")
 
@@ -32,7 +32,7 @@ class UnpricedNotices:
 
     def tell(
         self,
-        record: SessionRecord,
+        record: RunRecord,
         prices: Prices,
         model: str | None,
         provider: str | None,

@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.sdk.sidecar_client.address import SidecarAddress
-from otel_budget.sdk.sidecar_client.followers import Runs
+from otel_budget.sdk.sidecar_client.followers import Followers
 from otel_budget.sdk.sidecar_client.nudge import look
-from otel_budget.sdk.sidecar_client.stream import Link
+from otel_budget.sdk.sidecar_client.stream import VerdictStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +28,11 @@ class Links:
     def __init__(self) -> None:
         """Begin with none."""
         self._lock = threading.RLock()
-        self._links: dict[SidecarAddress, tuple[Link, Runs]] = {}
+        self._links: dict[SidecarAddress, tuple[VerdictStream, Followers]] = {}
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._in_child)
 
-    def join(self, client: VerdictClient, address: SidecarAddress, url: str) -> Link:
+    def join(self, client: VerdictClient, address: SidecarAddress, url: str) -> VerdictStream:
         """Have a run followed, and return what follows it."""
         with self._lock:
             link, runs = self._links.get(address, (None, None))
@@ -40,9 +40,9 @@ class Links:
                 runs.add(client)
                 link.changed(client.session_id)
                 return link
-            runs = Runs()
+            runs = Followers()
             runs.add(client)
-            link = Link(address, url, runs)
+            link = VerdictStream(address, url, runs)
             link.start()
             self._links[address] = link, runs
             return link
@@ -92,7 +92,7 @@ class VerdictClient:
         self._on_verdict, self._on_reachable, self._on_life = on_verdict, on_reachable, on_life
         self._on_silence = on_silence
         self._lock = threading.Lock()
-        self._link: Link | None = None
+        self._link: VerdictStream | None = None
         self._stopped = False
         self._reachable: bool | None = None
 

@@ -51,7 +51,7 @@ class Deadline:
         return max(_LAST, self._at - time.monotonic())
 
 
-class Line:
+class Connection:
     """At most one open connection at a time."""
 
     def __init__(self, address: SidecarAddress, timeout: float = TIMEOUT) -> None:

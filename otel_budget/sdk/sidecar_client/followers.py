@@ -30,7 +30,7 @@ class Follower(Protocol):
         """Take note that it was asked in vain."""
 
 
-class Runs:
+class Followers:
     """By session id; several monitors may have the same."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from otel_budget.sdk.sidecar_client.connection import Line
+from otel_budget.sdk.sidecar_client.connection import Connection
 from otel_budget.sdk.sidecar_client.polling import MOST_NAMED, together
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Nudger:
         self._wanted: dict[str, None] = {}
         self._under_way: set[str] = set()
         """Runs whose nudge is not answered yet; one that is wanted again waits for that."""
-        self._lines: dict[int, Line] = {}
+        self._lines: dict[int, Connection] = {}
         """Of each thread, by a number of its own."""
         self._idle = self._number = 0
         """Threads that take what comes next, and the number of the newest."""
@@ -96,7 +96,7 @@ class Nudger:
 
     def _start(self) -> None:
         self._number += 1
-        number, line = self._number, Line(self._address)
+        number, line = self._number, Connection(self._address)
         thread = threading.Thread(
             target=self._run, args=(number, line), name=f"otel-budget-nudge-{number}", daemon=True
         )
@@ -107,7 +107,7 @@ class Nudger:
             del self._lines[number]
             logger.debug("nudge: %s; the sidecar looks when it scrapes next", exc)
 
-    def _run(self, number: int, line: Line) -> None:
+    def _run(self, number: int, line: Connection) -> None:
         with ExitStack() as kept:
             call: Call | None = None
             while (runs := self._next(number)) is not None:
@@ -220,7 +220,7 @@ def look(address: SidecarAddress, session_id: str, seconds: float) -> bool:
 
 def _ask_once(address: SidecarAddress, session_id: str, seconds: float) -> int:
     """Send one by itself and return the status of the answer. Raises what a request raises."""
-    line = Line(address, seconds)
+    line = Connection(address, seconds)
     with line.open() as call:
         answer, _ = call.ask("POST", _path(session_id), "application/json")
         answer.read()

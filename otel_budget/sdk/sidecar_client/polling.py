@@ -17,8 +17,8 @@ from otel_budget.sdk.sidecar_client.backoff import asked_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_budget.sdk.sidecar_client.connection import Call, Line
-    from otel_budget.sdk.sidecar_client.followers import Runs
+    from otel_budget.sdk.sidecar_client.connection import Call, Connection
+    from otel_budget.sdk.sidecar_client.followers import Followers
 
 #: Bytes of an answer.
 MOST_BYTES: Final = 4_000_000
@@ -61,11 +61,11 @@ class Found:
 class Poll:
     """Asks for verdicts on runs and hands them on."""
 
-    def __init__(self, runs: Runs) -> None:
+    def __init__(self, runs: Followers) -> None:
         """Ask for several runs at once, until it is known that the sidecar cannot be."""
         self._runs, self._one_by_one = runs, False
 
-    def ask(self, line: Line, session_ids: list[str]) -> Found:
+    def ask(self, line: Connection, session_ids: list[str]) -> Found:
         """Ask for runs. Raises what a request raises, and UnreachableError."""
         found = Found()
         left = list(session_ids)

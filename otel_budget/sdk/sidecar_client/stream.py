@@ -27,7 +27,7 @@ from otel_budget.sdk.sidecar_client.backoff import (
     asked_for,
     between_polls,
 )
-from otel_budget.sdk.sidecar_client.connection import HungUpError, Line
+from otel_budget.sdk.sidecar_client.connection import Connection, HungUpError
 from otel_budget.sdk.sidecar_client.nudge import Nudger
 from otel_budget.sdk.sidecar_client.polling import Found, Poll, UnreachableError
 from otel_budget.sdk.sidecar_client.stream_changes import Changes
@@ -35,7 +35,7 @@ from otel_budget.sdk.sidecar_client.stream_changes import Changes
 if TYPE_CHECKING:
     from otel_budget.sdk.sidecar_client.address import SidecarAddress
     from otel_budget.sdk.sidecar_client.connection import Deadline
-    from otel_budget.sdk.sidecar_client.followers import Runs
+    from otel_budget.sdk.sidecar_client.followers import Followers
 
 logger = logging.getLogger("otel_budget")
 
@@ -66,15 +66,15 @@ class _Tried:
     """Seconds for which the answer asked not to be bothered."""
 
 
-class Link(threading.Thread):
+class VerdictStream(threading.Thread):
     """Follows one sidecar until it is told to end."""
 
-    def __init__(self, address: SidecarAddress, url: str, runs: Runs) -> None:
+    def __init__(self, address: SidecarAddress, url: str, runs: Followers) -> None:
         """Open nothing yet."""
         super().__init__(name="otel-budget-verdicts", daemon=True)
         self._address, self._url, self._runs = address, url, runs
         self._over, self._woken = threading.Event(), threading.Event()
-        self._line = Line(address)
+        self._line = Connection(address)
         self._poll = Poll(runs)
         self._changes = Changes(
             address, runs, self._poll, on_refused=self._widen, on_gone=self._line.cut

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from otel_budget.sdk.sidecar_client.backoff import Backoff
-from otel_budget.sdk.sidecar_client.connection import HungUpError, Line
+from otel_budget.sdk.sidecar_client.connection import Connection, HungUpError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_budget.sdk.sidecar_client.address import SidecarAddress
     from otel_budget.sdk.sidecar_client.connection import Call
-    from otel_budget.sdk.sidecar_client.followers import Runs
+    from otel_budget.sdk.sidecar_client.followers import Followers
     from otel_budget.sdk.sidecar_client.polling import Poll
 
 logger = logging.getLogger("otel_budget")
@@ -43,7 +43,7 @@ class Changes:
     def __init__(
         self,
         address: SidecarAddress,
-        runs: Runs,
+        runs: Followers,
         poll: Poll,
         *,
         on_refused: Callable[[], None],
@@ -55,7 +55,7 @@ class Changes:
         self._address, self._runs, self._poll = address, runs, poll
         self._on_refused, self._on_gone = on_refused, on_gone
         self._lock = threading.RLock()
-        self._line = Line(address)
+        self._line = Connection(address)
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._most = _MOST_BYTES

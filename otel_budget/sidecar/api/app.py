@@ -24,7 +24,7 @@ from otel_budget.sidecar.api import openapi
 from otel_budget.sidecar.api.auth import Gate, Guarded
 from otel_budget.sidecar.api.connection_limits import Limits
 from otel_budget.sidecar.api.nudge_route import Nudged, Nudges
-from otel_budget.sidecar.api.override_routes import Operations, OrderRoutes
+from otel_budget.sidecar.api.override_routes import Operations, OverrideRoutes
 from otel_budget.sidecar.api.problem import HANDLERS, ProblemError
 from otel_budget.sidecar.api.stream_route import Streams
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from otel_budget.core.verdict import Verdict
-    from otel_budget.sidecar.api.broadcaster import Hub, Published
+    from otel_budget.sidecar.api.broadcaster import Published, VerdictBroadcaster
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -87,7 +87,11 @@ class Host(Operations, Protocol):
 
 
 def build_app(
-    hub: Hub, host: Host, version: str, gate: Gate | None = None, limits: Limits | None = None
+    hub: VerdictBroadcaster,
+    host: Host,
+    version: str,
+    gate: Gate | None = None,
+    limits: Limits | None = None,
 ) -> Starlette:
     """Return the ASGI application. version: of otel-budget, for the description.
 
@@ -97,7 +101,7 @@ def build_app(
     api = _Api(hub, host, json.dumps(openapi.document(version)))
     streams = Streams(hub, limits)
     nudges = Nudges(host.nudge, gate.on_refused)
-    orders = OrderRoutes(host, gate, api.known_of, limits.request_body)
+    orders = OverrideRoutes(host, gate, api.known_of, limits.request_body)
     app = Starlette(
         routes=[
             Route("/v1/verdicts", api.verdicts),
@@ -119,7 +123,7 @@ def build_app(
 
 
 class _Api:
-    def __init__(self, hub: Hub, host: Host, description: str) -> None:
+    def __init__(self, hub: VerdictBroadcaster, host: Host, description: str) -> None:
         self._hub, self._host, self._description = hub, host, description
 
     async def verdicts(self, request: Request) -> Response:

@@ -97,7 +97,7 @@ def _part(lease: float, share: int) -> float:
     return lease if share == _HUNDRED else math.floor(lease * share * 10) / 1000
 
 
-class Hub:
+class VerdictBroadcaster:
     """Holds what is published and hands it to subscribers."""
 
     def __init__(self, lease: float, clock: Callable[[], float]) -> None:
@@ -286,7 +286,7 @@ class Hub:
 class Subscription:
     """One reader: what waits for it, one frame per run."""
 
-    def __init__(self, hub: Hub, first: Iterable[Published]) -> None:
+    def __init__(self, hub: VerdictBroadcaster, first: Iterable[Published]) -> None:
         """Begin with what goes out at once."""
         self.followed: set[str] = set()
         """The runs it is to; empty for all."""

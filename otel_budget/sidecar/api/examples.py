@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from otel_budget import semconv
 from otel_budget.core import sse, verdict_json
-from otel_budget.core.override import OrderKind
+from otel_budget.core.override import OverrideKind
 
 Json = dict[str, Any]
 
@@ -58,10 +58,10 @@ METRICS: Final = (
 )
 
 #: The body of each order.
-ORDERED: Final[dict[OrderKind, Json]] = {
-    OrderKind.STOP: {"reason": "runs in circles", "by": "ann"},
-    OrderKind.RELEASE: {"reason": "the loop is mended", "by": "ann"},
-    OrderKind.LIMITS: {
+ORDERED: Final[dict[OverrideKind, Json]] = {
+    OverrideKind.STOP: {"reason": "runs in circles", "by": "ann"},
+    OverrideKind.RELEASE: {"reason": "the loop is mended", "by": "ann"},
+    OverrideKind.LIMITS: {
         "reason": "a larger repository than usual",
         "by": "ann",
         "for_seconds": 3600,
@@ -70,8 +70,8 @@ ORDERED: Final[dict[OrderKind, Json]] = {
     },
 }
 _ORDER: Final[Json] = {
-    "kind": str(OrderKind.STOP),
-    **ORDERED[OrderKind.STOP],
+    "kind": str(OverrideKind.STOP),
+    **ORDERED[OverrideKind.STOP],
     "at": "2026-01-01T12:00:00.000Z",
     "until": None,
     "limits": {},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from otel_budget.core import sse
-from otel_budget.core.override import OrderKind
+from otel_budget.core.override import OverrideKind
 from otel_budget.sidecar.api import examples, problem, schemas
 
 Json = dict[str, Any]
@@ -71,15 +71,15 @@ _ACTED: Json = {
     "503": _error(503, "The order could not be stored, and does not hold."),
 }
 _ORDERING = {
-    OrderKind.STOP: (
+    OverrideKind.STOP: (
         "Stop a run, whatever its numbers say",
         "It holds until it is released, or for for_seconds; a resumed run has it too.",
     ),
-    OrderKind.RELEASE: (
+    OverrideKind.RELEASE: (
         "Take a stop back",
         "What else stops the run still does: notes in the answer say so.",
     ),
-    OrderKind.LIMITS: (
+    OverrideKind.LIMITS: (
         "Hold a run to other ceilings than the configured ones, for a time",
         "The run's own limits stay beside them: the stricter counts.",
     ),
@@ -110,7 +110,7 @@ def _open(operation: str, summary: str, more: str, responses: Json) -> Json:
     return {"get": {**described, "security": [], "responses": responses}}
 
 
-def _order(kind: OrderKind, summary: str, more: str) -> Json:
+def _order(kind: OverrideKind, summary: str, more: str) -> Json:
     body = {"schema": schemas.ORDERED[kind], "example": examples.ORDERED[kind]}
     content = {"application/json": body}
     return {

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.limits import LIMIT_FIELDS
-from otel_budget.core.override import Order, OrderKind, Orders, order_from
+from otel_budget.core.override import Override, OverrideKind, Overrides, order_from
 from otel_budget.errors import OtelBudgetError
 from otel_budget.sidecar.api.auth import Role, unauthorized
 from otel_budget.sidecar.api.request_body import json_of
@@ -37,7 +37,7 @@ _NO_ADMIN = (
 _ONLY_READS = "this token may only read; to act send the admin token"
 
 
-class OrderRefusedError(OtelBudgetError):
+class OverrideRefusedError(OtelBudgetError):
     """Say why an order was not taken.
 
     missing: there is no such run. later: it could not be stored, and may be given again.
@@ -55,19 +55,19 @@ class Operations(Protocol):
     def now(self) -> float:
         """Return the Unix time by the clock that orders are held against."""
 
-    async def order(self, session_id: str, order: Order, client: str) -> tuple[Verdict, Effect]:
+    async def order(self, session_id: str, order: Override, client: str) -> tuple[Verdict, Effect]:
         """Give an order to a run and return its verdict since, once both are stored, and what the
         order changed.
 
-        client: address it came from. Raises OrderRefusedError; any other error means that it could
-        not be stored, and does not hold.
+        client: address it came from. Raises OverrideRefusedError; any other error means that it
+        could not be stored, and does not hold.
         """
 
-    async def orders(self, session_id: str, most: int) -> tuple[Orders, Sequence[Order]]:
+    async def orders(self, session_id: str, most: int) -> tuple[Overrides, Sequence[Override]]:
         """Return what holds for a run, and the newest orders it was given. See ``order``."""
 
 
-class OrderRoutes:
+class OverrideRoutes:
     """The endpoints below ``/v1/sessions``."""
 
     def __init__(
@@ -89,7 +89,10 @@ class OrderRoutes:
         path = "/v1/sessions/{session_id}"
         return [
             Route(path, self.session),
-            *(Route(f"{path}/{kind}", self._acting(kind), methods=["POST"]) for kind in OrderKind),
+            *(
+                Route(f"{path}/{kind}", self._acting(kind), methods=["POST"])
+                for kind in OverrideKind
+            ),
         ]
 
     async def session(self, request: Request) -> Response:
@@ -103,7 +106,7 @@ class OrderRoutes:
         }
         return _json(f"{{{self._known_of(session_id)},{json.dumps(known)[1:]}")
 
-    def _acting(self, kind: OrderKind) -> Callable[[Request], Any]:
+    def _acting(self, kind: OverrideKind) -> Callable[[Request], Any]:
         async def act(request: Request) -> Response:
             if not self._gate.can_act:
                 raise HTTPException(HTTPStatus.FORBIDDEN, _NO_ADMIN)
@@ -125,14 +128,14 @@ class OrderRoutes:
     async def _asked(answer: Awaitable[T]) -> T:
         try:
             return await answer
-        except OrderRefusedError as exc:
+        except OverrideRefusedError as exc:
             status = HTTPStatus.NOT_FOUND if exc.missing else HTTPStatus.CONFLICT
             if exc.later:
                 status = HTTPStatus.SERVICE_UNAVAILABLE
             raise HTTPException(status, str(exc)) from exc
 
 
-def order_json(order: Order) -> dict[str, Any]:
+def order_json(order: Override) -> dict[str, Any]:
     """Return an order as it was given, with times in RFC 3339."""
     limits = {LIMIT_FIELDS[res][0]: _plain(limit) for res, limit in order.limits.items()}
     return {

@@ -11,7 +11,7 @@ from otel_budget.core.override import (
     LONGEST_NAME,
     LONGEST_REASON,
     MONEY_PATTERN,
-    OrderKind,
+    OverrideKind,
 )
 from otel_budget.core.validation import LINE_PATTERN, MAX_COUNT, SESSION_ID_PATTERN
 from otel_budget.core.verdict import Action, LimitStatus, Reason
@@ -267,13 +267,15 @@ _LIMITS: Json = {
 }
 #: What each order's body is.
 ORDERED: Json = {
-    OrderKind.STOP: _ordering(
+    OverrideKind.STOP: _ordering(
         "A stop, whatever the numbers say.",
         ["reason"],
         {"reason": _REASON, "by": _BY, "for_seconds": _FOR},
     ),
-    OrderKind.RELEASE: _ordering("Takes a stop back.", ["reason"], {"reason": _REASON, "by": _BY}),
-    OrderKind.LIMITS: {
+    OverrideKind.RELEASE: _ordering(
+        "Takes a stop back.", ["reason"], {"reason": _REASON, "by": _BY}
+    ),
+    OverrideKind.LIMITS: {
         **_ordering(
             "Ceilings in place of the configured ones, for a time; without any, the configured "
             "ones hold again. A run's own limits stay.",
@@ -289,7 +291,7 @@ ORDER: Json = {
     "description": "An order as it was given.",
     "required": ["kind", "reason", "by", "at", "until", "limits"],
     "properties": {
-        "kind": {"enum": [str(kind) for kind in OrderKind]},
+        "kind": {"enum": [str(kind) for kind in OverrideKind]},
         "reason": {"type": "string"},
         "by": {"type": "string", "description": "Empty if they did not say."},
         "at": _TIME,

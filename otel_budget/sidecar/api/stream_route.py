@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from otel_budget.sidecar.api.broadcaster import Hub, Subscription
+    from otel_budget.sidecar.api.broadcaster import Subscription, VerdictBroadcaster
     from otel_budget.sidecar.api.connection_limits import Limits
 
 #: Runs that may be followed from one address, over all of its streams.
@@ -42,7 +42,7 @@ _HEADERS: Final = {
 class Streams:
     """The endpoints."""
 
-    def __init__(self, hub: Hub, limits: Limits) -> None:
+    def __init__(self, hub: VerdictBroadcaster, limits: Limits) -> None:
         """Begin with none open."""
         self._hub, self._limits = hub, limits
         self._open: dict[str, _Following] = {}
@@ -117,7 +117,12 @@ class _EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(
-        self, streams: Streams, hub: Hub, wanted: list[str], after: int | None, client: str
+        self,
+        streams: Streams,
+        hub: VerdictBroadcaster,
+        wanted: list[str],
+        after: int | None,
+        client: str,
     ) -> None:
         self._streams, self._hub, self._client = streams, hub, client
         self._wanted, self._after = wanted, after

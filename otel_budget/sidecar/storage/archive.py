@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from otel_budget.core.usage import Number
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.run import RunTotals
     from otel_budget.sidecar.storage.rows import Rows
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Archive:
         """Take note that what is stored is not what was counted."""
         self._sizes = None
 
-    def add(self, account: Account, size: int, at: float) -> None:
+    def add(self, account: RunTotals, size: int, at: float) -> None:
         """Note a run that was archived. size: of its row. at: by Age."""
         key = Key.of(account.session_id, account.started_at)
         target = min(map(plain_target, account.targets), default=_UNKNOWN)

@@ -9,16 +9,16 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionFacts
-from otel_budget.core.override import NO_ORDERS, Order, OrderKind, Orders
+from otel_budget.core.observation import RunAttributes
+from otel_budget.core.override import NO_ORDERS, Override, OverrideKind, Overrides
 from otel_budget.ledger.branches import Branches
 from otel_budget.ledger.counter import CounterState
 from otel_budget.ledger.ending import Ending
 from otel_budget.ledger.lag import Lag
-from otel_budget.ledger.process import Incarnation
+from otel_budget.ledger.process import Process
 from otel_budget.ledger.restarts import NO_RESTARTS, Restarts
-from otel_budget.ledger.run import Account
-from otel_budget.ledger.target_series import ZERO, View
+from otel_budget.ledger.run import RunTotals
+from otel_budget.ledger.target_series import ZERO, TargetSeries
 from otel_budget.sidecar.storage.stored_numbers import (
     dump_number,
     load_amount,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 #: Version of this format. A reader refuses a newer one and reads the older ones. 2 has orders; 4
 #: has more facts than a reader of 3 takes: it would put all rows aside, and all runs would begin at
 #: 0. In 3 and 4 what is written of every run at every tick is rows in place of objects: facts, in
-#: the order of SessionFacts, to which fields are only added at the end, incarnations and views.
+#: the order of RunAttributes, to which fields are only added at the end, incarnations and views.
 #: Names would make the text half as long again, and a quarter slower to write.
 FORMAT = 4
 _UNSURE = {semconv.COST: "unpriced_calls", semconv.TOKENS: "unknown_usage_calls"}
@@ -52,12 +52,12 @@ _NO_NUMBERS = ("carried_over", "limits", "thresholds", "state")
 _VIEW = ("seen_at", "seen_before", "implausible_since", "series", "folded")
 
 
-def to_json(account: Account) -> str:
+def to_json(account: RunTotals) -> str:
     """Return the account as JSON; money is a string."""
     return _ENCODE(_dump(account))
 
 
-def from_json(text: str) -> Account:
+def from_json(text: str) -> RunTotals:
     """Return the account that ``to_json`` wrote.
 
     Raises ValueError for a format it does not know, or a value that cannot be; of any other text,
@@ -72,7 +72,7 @@ def from_json(text: str) -> Account:
     return account
 
 
-def _dump(account: Account) -> dict[str, Any]:
+def _dump(account: RunTotals) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "session_id": account.session_id,
@@ -104,10 +104,10 @@ def _dump(account: Account) -> dict[str, Any]:
     }
 
 
-def _load(data: dict[str, Any]) -> Account:
+def _load(data: dict[str, Any]) -> RunTotals:
     if data.get("format") not in range(1, FORMAT + 1):
         raise ValueError(f"account format {data.get('format')!r}: this version reads 1 to {FORMAT}")
-    account = Account(
+    account = RunTotals(
         data["session_id"], load_moment(data["started_at"]), load_real(data["first_seen_at"])
     )
     account.superseded = tuple(map(load_real, data.get("superseded", ())))
@@ -128,7 +128,7 @@ def _load(data: dict[str, Any]) -> Account:
     account.gaps = tuple(map(load_real, data["gaps"]))
     account.lag = Lag(load_real(data.get("lag", 0.0)))
     account.facts = _load_facts(data["facts"])
-    account.orders = reduce(Orders.after, map(load_order, data.get("orders", ())), NO_ORDERS)
+    account.orders = reduce(Overrides.after, map(load_order, data.get("orders", ())), NO_ORDERS)
     for saved in data["incarnations"]:
         if isinstance(saved, dict):  # before 3
             row = {"timed": True, "unsure": {}, "began_at": data.get("began_at"), **saved}
@@ -145,7 +145,7 @@ def _load(data: dict[str, Any]) -> Account:
     return account
 
 
-def _first_seen(account: Account) -> list[tuple[str, str, float]]:
+def _first_seen(account: RunTotals) -> list[tuple[str, str, float]]:
     """Return when each process was first seen at each target: who goes on beside whom."""
     return [
         (key, target, view.first_at)
@@ -154,7 +154,7 @@ def _first_seen(account: Account) -> list[tuple[str, str, float]]:
     ]
 
 
-def dump_order(order: Order) -> dict[str, Any]:
+def dump_order(order: Override) -> dict[str, Any]:
     """Return an operator's order as JSON types."""
     limits = {
         key: None if limit is None else dump_number(limit) for key, limit in order.limits.items()
@@ -169,7 +169,7 @@ def dump_order(order: Order) -> dict[str, Any]:
     }
 
 
-def load_order(data: dict[str, Any]) -> Order:
+def load_order(data: dict[str, Any]) -> Override:
     """Return the order that ``dump_order`` wrote. Raises whatever comes of anything else."""
     limits = {
         key: None if limit is None else load_number(limit) for key, limit in data["limits"].items()
@@ -177,7 +177,7 @@ def load_order(data: dict[str, Any]) -> Order:
     if not (isinstance(data["reason"], str) and isinstance(data["by"], str)):
         raise TypeError("an order's reason and its giver are text")
     at, until = load_real(data["at"]), load_moment(data["until"])
-    return Order(OrderKind(data["kind"]), data["reason"], data["by"], at, until, limits)
+    return Override(OverrideKind(data["kind"]), data["reason"], data["by"], at, until, limits)
 
 
 def amounts_to_json(amounts: Mapping[str, Number]) -> str:
@@ -190,9 +190,7 @@ def amounts_from_json(text: str) -> dict[str, Number]:
     return load_amounts(json.loads(text))
 
 
-def _dump_incarnation(
-    key: str, incarnation: Incarnation, facts: SessionFacts
-) -> tuple[object, ...]:
+def _dump_incarnation(key: str, incarnation: Process, facts: RunAttributes) -> tuple[object, ...]:
     """Return it as a row of ``_INCARNATION``. facts: the account's; they are not written twice."""
     return (
         key,
@@ -208,7 +206,7 @@ def _dump_incarnation(
     )
 
 
-def _dump_rare(incarnation: Incarnation) -> tuple[object, ...]:
+def _dump_rare(incarnation: Process) -> tuple[object, ...]:
     """Return what few have: the run it carries, and what moved after it said that it is over."""
     ending = incarnation.ending
     if ending is not None and ending.moves:
@@ -217,9 +215,9 @@ def _dump_rare(incarnation: Incarnation) -> tuple[object, ...]:
 
 
 def _load_incarnation(
-    row: dict[str, Any], views: dict[str, dict[str, Any]], facts: SessionFacts
-) -> Incarnation:
-    incarnation = Incarnation(load_moment(row["started_at"]))
+    row: dict[str, Any], views: dict[str, dict[str, Any]], facts: RunAttributes
+) -> Process:
+    incarnation = Process(load_moment(row["started_at"]))
     incarnation.run = load_moment(row.get(_RUN))
     incarnation.carried_over = load_amounts(row["carried_over"])
     incarnation.facts = facts if row["facts"] is None else _load_facts(row["facts"])
@@ -238,7 +236,7 @@ def _load_incarnation(
     return incarnation
 
 
-def _dump_view(target: str, view: View) -> tuple[object, ...]:
+def _dump_view(target: str, view: TargetSeries) -> tuple[object, ...]:
     """Return it as its target and a row of ``_VIEW``."""
     return (
         target,
@@ -255,8 +253,8 @@ def _dump_view(target: str, view: View) -> tuple[object, ...]:
     )
 
 
-def _load_view(row: dict[str, Any]) -> View:
-    view = View(load_real(row["seen_at"]))
+def _load_view(row: dict[str, Any]) -> TargetSeries:
+    view = TargetSeries(load_real(row["seen_at"]))
     view.seen_before = load_moment(row["seen_before"])
     view.implausible_since = load_moment(row["implausible_since"])
     view.series = {
@@ -274,9 +272,9 @@ def _load_view(row: dict[str, Any]) -> View:
     return view
 
 
-def _load_facts(data: Any) -> SessionFacts:
-    facts = SessionFacts(**data) if isinstance(data, dict) else SessionFacts(*data)
-    for name, value in zip(SessionFacts._fields, facts, strict=True):
+def _load_facts(data: Any) -> RunAttributes:
+    facts = RunAttributes(**data) if isinstance(data, dict) else RunAttributes(*data)
+    for name, value in zip(RunAttributes._fields, facts, strict=True):
         if name not in _NO_NUMBERS:
             load_moment(value)
     if not isinstance(facts.state, str | None):

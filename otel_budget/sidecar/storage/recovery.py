@@ -10,15 +10,15 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionFacts
-from otel_budget.core.override import NO_ORDERS, Orders
+from otel_budget.core.observation import RunAttributes
+from otel_budget.core.override import NO_ORDERS, Overrides
 from otel_budget.ledger.process import COUNTED
-from otel_budget.ledger.run import Account
+from otel_budget.ledger.run import RunTotals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from otel_budget.core.override import Order
+    from otel_budget.core.override import Override
     from otel_budget.core.usage import Number
     from otel_budget.core.verdict import Verdict
 
@@ -33,24 +33,24 @@ def recovered(
     *,
     verdict: Verdict | None = None,
     used: Mapping[str, Number] | None = None,
-    orders: Sequence[Order] = (),
-) -> Account:
+    orders: Sequence[Override] = (),
+) -> RunTotals:
     """Return an account for a run of which its own row is lost.
 
     now: Unix time. verdict: the last one on it. used: what it had used, if that is known beside.
     orders: all of its orders, the oldest first.
     """
-    account = Account(session_id, started_at, _began_at(started_at, now, verdict))
+    account = RunTotals(session_id, started_at, _began_at(started_at, now, verdict))
     account.unsure = dict(_SOME)
-    account.orders = reduce(Orders.after, orders, NO_ORDERS).holding(now)
+    account.orders = reduce(Overrides.after, orders, NO_ORDERS).holding(now)
     account.floor = dict(used or {})
     if verdict is None:
-        account.facts = SessionFacts(started_at=started_at)
+        account.facts = RunAttributes(started_at=started_at)
         return account
     account.sampled_at = verdict.data_at
     states = verdict.resources
     account.floor |= {name: states[name].used for name in COUNTED if name in states}
-    account.facts = SessionFacts(
+    account.facts = RunAttributes(
         started_at=started_at,
         limits={
             name: state.limit
@@ -66,7 +66,7 @@ def recovered(
     return account
 
 
-def raised(accounts: Iterable[Account], verdicts: Iterable[Verdict]) -> list[Account]:
+def raised(accounts: Iterable[RunTotals], verdicts: Iterable[Verdict]) -> list[RunTotals]:
     """Return, and raise to what their last verdicts say, accounts of which the newest row was lost.
 
     Both are written in one commit: an account that knows of less is older than its verdict.

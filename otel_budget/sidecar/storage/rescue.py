@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection
 
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.run import RunTotals
     from otel_budget.sidecar.storage.salvage import Salvaged
     from otel_budget.sidecar.storage.writes import Writer
 
@@ -33,7 +33,7 @@ def put_in(
 
     live: False where it is known which runs are live: all of them are archived then.
     """
-    newest: dict[str, Account] = {}
+    newest: dict[str, RunTotals] = {}
     with db:
         db.execute("BEGIN IMMEDIATE")
         for _, account, at in sorted(found.accounts.values(), key=itemgetter(0)):
@@ -54,7 +54,7 @@ def put_in(
         write_state(db, state)
 
 
-def _others(found: Salvaged, known: Collection[str], now: float) -> list[Account]:
+def _others(found: Salvaged, known: Collection[str], now: float) -> list[RunTotals]:
     """Return those runs of which only the verdict is there. known: ids of those that are live."""
     others = []
     for key, verdict in found.verdicts.items():

@@ -22,14 +22,14 @@ from otel_budget.sidecar.storage.sqlite_file import UNREADABLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from otel_budget.core.override import Order
+    from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.run import RunTotals
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-R = TypeVar("R", "Account", "Verdict")
+R = TypeVar("R", "RunTotals", "Verdict")
 UNREADABLE_ROW = (
     ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
 )  # fmt: skip
@@ -165,7 +165,7 @@ def _text(value: object) -> object:
 _ACCOUNT, _VERDICT, _ORDER = "account", "verdict", "order"
 
 
-def account_body(account: Account, commit: int) -> str:
+def account_body(account: RunTotals, commit: int) -> str:
     """Return the text of an account's row. commit: the number of the one that writes it."""
     return sealed(f'{codec.to_json(account)[:-1]},"commit":{commit}}}', _ACCOUNT)
 
@@ -175,12 +175,12 @@ def verdict_body(verdict: Verdict) -> str:
     return sealed(verdict_json.to_json(verdict), _VERDICT)
 
 
-def order_body(order: Order, key: Key) -> str:
+def order_body(order: Override, key: Key) -> str:
     """Return the text of an order's row. key: of the run it was given for."""
     return sealed(json.dumps(codec.dump_order(order)), _ORDER, *key)
 
 
-def account_of(body: bytes) -> Account:
+def account_of(body: bytes) -> RunTotals:
     """Return the account in a row. Raises one of UNREADABLE_ROW, as those below."""
     return codec.from_json(unsealed(body, _ACCOUNT))
 
@@ -190,7 +190,7 @@ def verdict_of(body: bytes) -> Verdict:
     return verdict_json.from_json(unsealed(body, _VERDICT))
 
 
-def order_of(body: bytes, key: Key | None) -> Order:
+def order_of(body: bytes, key: Key | None) -> Override:
     """Return the order in a row. key: of the run it was given for."""
     if key is None:
         raise ValueError("nobody knows for which run it was given")

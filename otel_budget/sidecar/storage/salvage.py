@@ -23,9 +23,9 @@ from otel_budget.sidecar.storage.state import state_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_budget.core.override import Order
+    from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.run import RunTotals
     from otel_budget.sidecar.storage.state import State
 
 #: How the rows of accounts, verdicts, orders and the state begin; all of it is printable.
@@ -46,10 +46,10 @@ _Data = bytes | mmap.mmap
 class Salvaged:
     """Rows that are whole, by the key of their run."""
 
-    accounts: dict[Key, tuple[int, Account, float | None]] = field(default_factory=dict)
+    accounts: dict[Key, tuple[int, RunTotals, float | None]] = field(default_factory=dict)
     """With the commit that wrote it, and when it was archived; None of a live run."""
     verdicts: dict[Key, Verdict] = field(default_factory=dict)
-    orders: list[tuple[Key, Order]] = field(default_factory=list)
+    orders: list[tuple[Key, Override]] = field(default_factory=list)
     state: State | None = None
 
     @property

@@ -41,10 +41,10 @@ from otel_budget.sidecar.storage.writes import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from otel_budget.core.override import Order
+    from otel_budget.core.override import Override
     from otel_budget.core.usage import Number
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.run import RunTotals
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ _LOCK_TIMEOUT = 2.0
 class Restored:
     """What the last process left behind."""
 
-    accounts: tuple[Account, ...] = ()
+    accounts: tuple[RunTotals, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     """The last published verdict of each of these runs."""
     sequence: int = 0
@@ -68,13 +68,13 @@ class Changes:
     """What one tick changed."""
 
     sequence: int
-    accounts: Sequence[Account] = field(default=())
+    accounts: Sequence[RunTotals] = field(default=())
     """Live ones with something new in them."""
-    archived: Sequence[Account] = field(default=())
+    archived: Sequence[RunTotals] = field(default=())
     """Those that were forgotten, or superseded by a new run."""
     verdicts: Sequence[Verdict] = field(default=())
     """Those with a new sequence."""
-    action: tuple[Account, Order] | None = None
+    action: tuple[RunTotals, Override] | None = None
     """What an operator ordered, for which run."""
 
     def __bool__(self) -> bool:
@@ -162,7 +162,7 @@ class Store:
             sequence=self._state.sequence,
         )
 
-    def mind_clock(self, accounts: Sequence[Account]) -> None:
+    def mind_clock(self, accounts: Sequence[RunTotals]) -> None:
         """Put live runs, and their orders, on a clock that was set since they were stored."""
         ahead = self._state.clock_was_set(self._time(), self._boot())
         if abs(ahead) < CLOCK_SET:
@@ -191,7 +191,7 @@ class Store:
         )  # fmt: skip
         return state._replace(sequence=max(sequence, state.sequence), commit=commit)
 
-    def archived(self, session_id: str, started_at: float | None) -> Account | None:
+    def archived(self, session_id: str, started_at: float | None) -> RunTotals | None:
         """Return the account of a run that was forgotten; None if there is none."""
         key = Key.of(session_id, started_at)
         where = "WHERE session_id = ? AND started_at = ? AND archived = 1"
@@ -208,15 +208,15 @@ class Store:
             return None
         return self._recovered(key, used=self._archive.used(key))
 
-    def actions(self, session_id: str, started_at: float | None, most: int) -> list[Order]:
+    def actions(self, session_id: str, started_at: float | None, most: int) -> list[Override]:
         """Return what operators ordered for a run, the newest first. most: -1 for all of it."""
         where = "WHERE session_id = ? AND started_at = ? ORDER BY id DESC LIMIT ?"
         key = Key.of(session_id, started_at)
         return self._rows.readable("operator_action", where, order_of, *key, most).found
 
     def _restore(
-        self, whole: Sequence[Account], lost: Iterable[Key], verdicts: Iterable[Verdict]
-    ) -> list[Account]:
+        self, whole: Sequence[RunTotals], lost: Iterable[Key], verdicts: Iterable[Verdict]
+    ) -> list[RunTotals]:
         """Return, and store anew, live runs of which the rows were put aside.
 
         whole: those that were only misplaced. lost: of the others it is what else is known.
@@ -236,7 +236,7 @@ class Store:
         key: Key,
         verdict: Verdict | None = None,
         used: Mapping[str, Number] = MappingProxyType({}),
-    ) -> Account:
+    ) -> RunTotals:
         orders = self.actions(key.session_id, key.start, -1)[::-1]
         return recovered(
             key.session_id, key.start, self._time(), verdict=verdict, used=used, orders=orders

@@ -9,9 +9,9 @@ from otel_budget.sidecar.storage.rows import Key, account_body, order_body, verd
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from otel_budget.core.override import Order
+    from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.run import Account
+    from otel_budget.ledger.run import RunTotals
     from otel_budget.sidecar.storage.archive import Archive
     from otel_budget.sidecar.storage.rows import Rows
 
@@ -25,7 +25,7 @@ class Writer:
         self.live: dict[str, str] = {}
         """Session id to the key under which its live account is on disk."""
 
-    def archived(self, account: Account, at: float, commit: int) -> None:
+    def archived(self, account: RunTotals, at: float, commit: int) -> None:
         """Write a run that was forgotten. at: by Age."""
         key = Key.of(account.session_id, account.started_at)
         body = account_body(account, commit)
@@ -35,14 +35,14 @@ class Writer:
         self._rows.db.execute("DELETE FROM verdict WHERE session_id = ? AND started_at = ?", key)
         self._archive.add(account, len(body), at)
 
-    def order(self, key: Key, order: Order) -> None:
+    def order(self, key: Key, order: Override) -> None:
         """Write an operator's order for a run."""
         self._rows.db.execute(
             "INSERT INTO operator_action (at, session_id, started_at, body) VALUES (?, ?, ?, ?)",
             (order.at, *key, order_body(order, key)),
         )
 
-    def accounts(self, accounts: Sequence[Account], commit: int) -> list[Key]:
+    def accounts(self, accounts: Sequence[RunTotals], commit: int) -> list[Key]:
         """Write live accounts; return the key of each row, by session id."""
         keys = [Key.of(a.session_id, a.started_at) for a in accounts]
         # Only a row that is under another key stays beside the new one: of a run whose start

@@ -40,7 +40,7 @@ class Changes(Generic[AnyStr, T]):
     """Of all rows; None for one that came. None altogether if every series is where it was."""
 
 
-class Rows(Generic[AnyStr, T]):
+class LineDiff(Generic[AnyStr, T]):
     """Rows of text or of bytes that end in a value, and something for each series."""
 
     def __init__(self, before_value: AnyStr) -> None:

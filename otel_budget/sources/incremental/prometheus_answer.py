@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_budget import semconv
 from otel_budget.core.observation import plain_target
 from otel_budget.core.samples import Sample
-from otel_budget.sources.incremental.line_diff import Changes, Rows, UnusualError
-from otel_budget.sources.incremental.series_index import Standing
+from otel_budget.sources.incremental.line_diff import Changes, LineDiff, UnusualError
+from otel_budget.sources.incremental.series_index import SeriesIndex
 from otel_budget.sources.prometheus_api import Point
 from otel_budget.sources.prometheus_vector import (
     NAME,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from otel_budget.core.observation import SessionReading
+    from otel_budget.core.observation import RunObservation
     from otel_budget.presets.model import Preset
     from otel_budget.sources.incremental.series_index import Slot
 
@@ -91,7 +91,7 @@ class _Up(_Time):
         self.labels = labels
 
 
-class SessionAnswers:
+class PrometheusAnswer:
     """Take the answers to one query, one after the other."""
 
     def __init__(
@@ -131,7 +131,7 @@ class SessionAnswers:
             ]
             return dataclasses.replace(self._whole, sessions=dated)
         dropped: Counter[str] = Counter()
-        sessions: list[SessionReading] = []
+        sessions: list[RunObservation] = []
         for target, standing in list(self._standings.items()):
             read = standing.read(date_of)
             sessions += read.sessions
@@ -154,8 +154,8 @@ class SessionAnswers:
 
     def _forget(self) -> None:
         self._whole = None
-        self._standings: dict[str, Standing] = {}
-        self._rows: Rows[bytes, Slot | _Time] = Rows(_VALUE)
+        self._standings: dict[str, SeriesIndex] = {}
+        self._rows: LineDiff[bytes, Slot | _Time] = LineDiff(_VALUE)
         """Those of the last answer, without their time of evaluation."""
         self._times: dict[Run, list[_Time]] = {}
         self._added: dict[Run, set[str]] = {}
@@ -262,7 +262,7 @@ class SessionAnswers:
         added = self._added.get((plain, session_id), ())
         target, _, process = taken_out(labels, point.labels, added, self._ways)
         if target not in self._standings:
-            self._standings[target] = Standing(target, process)
+            self._standings[target] = SeriesIndex(target, process)
             self._plain[target] = plain
             self._places.setdefault(plain, set()).add(target)
         return point.labels.get(NAME, ""), labels, (target, session_id)

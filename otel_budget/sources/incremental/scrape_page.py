@@ -26,8 +26,8 @@ from otel_budget.sources.exposition import (
     milliseconds,
     note_type,
 )
-from otel_budget.sources.incremental.line_diff import Changes, Rows, UnusualError
-from otel_budget.sources.incremental.series_index import Slot, Standing
+from otel_budget.sources.incremental.line_diff import Changes, LineDiff, UnusualError
+from otel_budget.sources.incremental.series_index import SeriesIndex, Slot
 from otel_budget.sources.session_assembly import NEEDED, assemble
 from otel_budget.sources.target_process import process_at
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _LINES_PER_LOOK: Final = 256
 
 
-class SessionPages:
+class ScrapePage:
     """Read the pages of one target, one after the other."""
 
     def __init__(self, target: str, limits: PageLimits, seconds: float) -> None:
@@ -61,8 +61,8 @@ class SessionPages:
         return self._standing.shows(session_id) or session_id in self._odd
 
     def _forget(self) -> None:
-        self._standing = Standing(self._target, process_at(self._target))
-        self._rows: Rows[str, Slot] = Rows(" ")
+        self._standing = SeriesIndex(self._target, process_at(self._target))
+        self._rows: LineDiff[str, Slot] = LineDiff(" ")
         """The lines of the page before, without timestamps; none if it was not as usual."""
         self._timed = False
         """True if lines bear timestamps."""

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionFacts, SessionReading
+from otel_budget.core.observation import RunAttributes, RunObservation
 from otel_budget.core.samples import (
     COUNTER_TYPES,
     Assembled,
@@ -78,12 +78,12 @@ class _Session:
         "slots", "standing",
     )  # fmt: skip
 
-    def __init__(self, standing: Standing, session_id: str) -> None:
+    def __init__(self, standing: SeriesIndex, session_id: str) -> None:
         self.standing, self.session_id = standing, session_id
         self.slots: list[Slot] = []
         self.counters: Mapping[tuple[str, str], Number] | None = None
         """None if it is no session: nothing of it is judged."""
-        self.facts = SessionFacts()
+        self.facts = RunAttributes()
         self.implausible: tuple[str, ...] = ()
         self.dropped: Mapping[str, int] = {}
         self.repeated: frozenset[str] = _NONE
@@ -129,11 +129,11 @@ class _Session:
         return True
 
 
-class Standing:
+class SeriesIndex:
     """The sessions of one target."""
 
     def __init__(self, target: str, process: str = "") -> None:
-        """Begin with none. process: as in SessionReading."""
+        """Begin with none. process: as in RunObservation."""
         self.target, self.process = target, process
         self._sessions: dict[str, _Session] = {}
         self._kinds: dict[tuple[str, str | None, tuple[tuple[str, str], ...]], Kind] = {}
@@ -197,7 +197,7 @@ class Standing:
         target, process = self.target, self.process
         return Assembled(
             tuple(
-                SessionReading(
+                RunObservation(
                     s.session_id,
                     target,
                     date_of(target, s.session_id),

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_budget import BudgetExceeded, ResourceMonitor
-from otel_budget.genai.reported_call import ToldCall
+from otel_budget.genai.reported_call import ReportedCall
 from tests.support.monitors import Make
 from tests.support.spans import CHAT, OPENAI, Call, calls_of, end, usage
 from tests.support.stand_ins import Model, counts, parts, unique
@@ -100,7 +100,7 @@ def test_a_span_inside_a_call_belongs_to_the_run_that_was_named_for_the_call(
 ) -> None:
     named: ResourceMonitor = make()
     with make() as around:
-        told = ToldCall("otel_budget.langchain", named)
+        told = ReportedCall("otel_budget.langchain", named)
         with told.around():
             span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
             end(span, usage(id="inside-a-named-one"))  # type: ignore[arg-type] # the SDK's own
@@ -115,7 +115,7 @@ def test_of_an_adapters_call_and_a_span_inside_the_adapter_is_believed(
 ) -> None:
     named = {"id": "said-by-both"} if is_linked_by_id else {}
     with make() as monitor:
-        told = ToldCall("otel_budget.openai_agents", None)
+        told = ReportedCall("otel_budget.openai_agents", None)
         with told.around():
             span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
             end(span, usage(**named))  # type: ignore[arg-type] # the SDK's own
@@ -129,7 +129,7 @@ def test_what_a_span_inside_an_adapters_call_says_counts_if_the_adapter_says_not
     make: Make, provider: TracerProvider, said: dict[str, Any]
 ) -> None:
     with make() as monitor:
-        told = ToldCall("otel_budget.openai_agents", None)
+        told = ReportedCall("otel_budget.openai_agents", None)
         with told.around():
             span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
             end(span, usage())  # type: ignore[arg-type] # the SDK's own

@@ -23,7 +23,7 @@ from otel_budget import (
     unattributed_usage,
 )
 from otel_budget.genai import attribution
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.notices import Notices
 from otel_budget.sdk.metrics.collector import SESSIONS
 from tests.support.monitors import Make
@@ -183,7 +183,7 @@ def test_an_operation_around_a_librarys_span_is_one_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(ACCOUNTING, "notices", Notices(lambda text, *_: said.append(text)))
+    monkeypatch.setattr(CALL_TRACKER, "notices", Notices(lambda text, *_: said.append(text)))
     tracer = provider.get_tracer("app")
     with make() as monitor, tracer.start_as_current_span("work"):
         with monitor.operation("ask"):

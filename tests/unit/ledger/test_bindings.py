@@ -13,7 +13,7 @@ import pytest
 from otel_budget import semconv
 from otel_budget.config.schema import SidecarConfig, SourceConfig
 from otel_budget.core.bindings import UNBOUND, Bindings, pattern
-from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
 from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.flag import Kind
@@ -32,13 +32,13 @@ FIRST = Bindings(first_owns=True)
 
 def seen(at: float, tokens: int, target: str = "a", name: str = "run", **said: Any) -> Any:
     """Return one sample of a run that began, and whose process did, at 1."""
-    stated = SessionFacts(started_at=1.0, incarnation_at=1.0, state="running")._replace(**said)
-    return SessionReading(name, target, at, {(semconv.TOKENS, ""): tokens}, stated)
+    stated = RunAttributes(started_at=1.0, incarnation_at=1.0, state="running")._replace(**said)
+    return RunObservation(name, target, at, {(semconv.TOKENS, ""): tokens}, stated)
 
 
 def apply(ledger: Ledger, at: float, *sessions: Any, by: Bindings | None, **more: Any) -> None:
     """Let the ledger take in one reading."""
-    ledger.apply(Reading("scrape", at, sessions, bindings=by, **more))
+    ledger.apply(Observation("scrape", at, sessions, bindings=by, **more))
 
 
 def tokens(ledger: Ledger, name: str = "run") -> Any:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading, SessionFacts, SessionReading
+from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.ledger import arrivals as arrivals_module
 from otel_budget.ledger import process_match as processes_module
 from otel_budget.ledger import target_series as view_module
@@ -22,7 +22,7 @@ from tests.support.sidecar_fixtures import START, session
 def shown(ledger: Ledger, at: float, *ids: str, limit: int = 3, **others: Any) -> None:
     """Let a target show runs."""
     sessions = tuple(session(each, 5, at=at, **others) for each in ids)
-    ledger.apply(Reading("scrape", at, sessions, session_limit=limit))
+    ledger.apply(Observation("scrape", at, sessions, session_limit=limit))
 
 
 def test_runs_beyond_the_limit_are_refused_and_the_known_ones_go_on() -> None:
@@ -40,9 +40,9 @@ def test_runs_beyond_the_limit_are_refused_and_the_known_ones_go_on() -> None:
 def test_the_limit_is_each_targets_own() -> None:
     ledger = Ledger()
     shown(ledger, START, "a", "b", "c", "d")
-    other = SessionReading("e", "http://other/metrics", START, {(semconv.TOKENS, ""): 1},
-                           SessionFacts(started_at=START))  # fmt: skip
-    ledger.apply(Reading("scrape", START, (other,), session_limit=3))
+    other = RunObservation("e", "http://other/metrics", START, {(semconv.TOKENS, ""): 1},
+                           RunAttributes(started_at=START))  # fmt: skip
+    ledger.apply(Observation("scrape", START, (other,), session_limit=3))
     assert set(ledger.accounts) == {"a", "b", "c", "e"}
 
 
@@ -74,9 +74,9 @@ def test_a_target_begins_no_more_runs_in_ten_minutes_than_it_may_have_at_once() 
     watched = sum(map(len, ledger._rivals.values()))
     assert 1000 <= begun <= watched + begun <= 2 * (1000 + 60 * 1000 / KEEP_ENDED)
     assert list(ledger.crowded.values()) == [pytest.approx(500, abs=5)]
-    other = SessionReading("r0", "http://other/metrics", START + 60, {(semconv.TOKENS, ""): 1},
-                           SessionFacts(started_at=START + 60))  # fmt: skip
-    ledger.apply(Reading("scrape", START + 60, (other,), session_limit=1000))
+    other = RunObservation("r0", "http://other/metrics", START + 60, {(semconv.TOKENS, ""): 1},
+                           RunAttributes(started_at=START + 60))  # fmt: skip
+    ledger.apply(Observation("scrape", START + 60, (other,), session_limit=1000))
     assert ledger.crowded == {}, "what one target did is held against no other"
 
 
@@ -98,11 +98,11 @@ def test_many_targets_together_have_a_bound_and_each_its_share_of_it(
 
     def show(target: int, runs: int) -> None:
         sessions = tuple(
-            SessionReading(f"{target}-{n}", f"http://{target}/metrics", START,
-                           {(semconv.TOKENS, ""): 1}, SessionFacts(started_at=START))
+            RunObservation(f"{target}-{n}", f"http://{target}/metrics", START,
+                           {(semconv.TOKENS, ""): 1}, RunAttributes(started_at=START))
             for n in range(runs)
         )  # fmt: skip
-        ledger.apply(Reading("scrape", START, sessions, session_limit=40, targets=targets))
+        ledger.apply(Observation("scrape", START, sessions, session_limit=40, targets=targets))
 
     for target in range(50):
         show(target, 40)
@@ -111,14 +111,14 @@ def test_many_targets_together_have_a_bound_and_each_its_share_of_it(
     assert "99-0" in ledger.accounts, "one that has none is not pushed out"
 
 
-def process(number: int, at: float, tokens: int, carried: int = 0) -> SessionReading:
+def process(number: int, at: float, tokens: int, carried: int = 0) -> RunObservation:
     """Return what the n-th process of a run shows."""
-    facts = SessionFacts(
+    facts = RunAttributes(
         started_at=START,
         incarnation_at=START + number,
         carried_over={semconv.TOKENS: carried} if carried else {},
     )
-    return SessionReading("run", "http://a/metrics", at, {(semconv.TOKENS, ""): tokens}, facts)
+    return RunObservation("run", "http://a/metrics", at, {(semconv.TOKENS, ""): tokens}, facts)
 
 
 @given(
@@ -136,7 +136,7 @@ def test_a_run_that_starts_again_and_again_loses_nothing(
             patch.setattr(processes_module, "INCARNATIONS_KEPT", most)
             for number, (tokens, carried) in enumerate(processes):
                 at = START + number
-                ledger.apply(Reading("scrape", at, (process(number, at, tokens, carried),)))
+                ledger.apply(Observation("scrape", at, (process(number, at, tokens, carried),)))
                 assert len(ledger.accounts["run"].incarnations) <= most + 1
         totals.append(ledger.accounts["run"].totals())
     assert totals[0] == totals[1]
@@ -149,10 +149,10 @@ def test_a_late_sample_of_a_process_that_was_let_go_changes_nothing(
     ledger = Ledger()
     for number in range(6):
         at = START + number
-        ledger.apply(Reading("scrape", at, (process(number, at, 10),)))
+        ledger.apply(Observation("scrape", at, (process(number, at, 10),)))
     assert ledger.accounts["run"].totals()[semconv.TOKENS] == 60
     for at in range(10, 13):
-        ledger.apply(Reading("scrape", START + at, (process(0, START + at, 10),)))
+        ledger.apply(Observation("scrape", START + at, (process(0, START + at, 10),)))
     assert ledger.accounts["run"].totals()[semconv.TOKENS] == 60
 
 
@@ -164,9 +164,9 @@ def test_series_that_are_new_every_time_are_summed_up(monkeypatch: pytest.Monkey
         counters: dict[tuple[str, str], Any] = {
             (semconv.TOKENS, f"request='{number}-{each}'"): 2 for each in range(20)
         }
-        facts = SessionFacts(started_at=START, incarnation_at=START)
-        seen = SessionReading("run", "http://a/metrics", START + number, counters, facts)
-        ledger.apply(Reading("scrape", START + number, (seen,)))
+        facts = RunAttributes(started_at=START, incarnation_at=START)
+        seen = RunObservation("run", "http://a/metrics", START + number, counters, facts)
+        ledger.apply(Observation("scrape", START + number, (seen,)))
     account = ledger.accounts["run"]
     (view,) = account.incarnations.popitem()[1].views.values()
     assert view.shown_at.keys() < view.series.keys()

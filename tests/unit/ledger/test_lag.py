@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading, SessionFacts, SessionReading
+from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.lag import MOST, Lag
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_snapshot
 from otel_budget.sidecar.storage import codec
 
 GAP = 5.0
@@ -81,17 +81,17 @@ def delayed(ledger: Ledger, delay: float, until: float, died_at: float = 1e9) ->
         visible = min(now - delay, died_at)
         if visible >= 0:
             at = visible - visible % GAP
-            facts = SessionFacts(started_at=0.0, incarnation_at=0.0, duration=at, state="running")
+            facts = RunAttributes(started_at=0.0, incarnation_at=0.0, duration=at, state="running")
             counters = {(semconv.TOKENS, ""): int(at)}
-            session = SessionReading("run", "a", at, counters, facts)
-            ledger.apply(Reading("prometheus", now, (session,), spacing=60.0))
+            session = RunObservation("run", "a", at, counters, facts)
+            ledger.apply(Observation("prometheus", now, (session,), spacing=60.0))
         yield now
 
 
 def verdicts(ledger: Ledger, times: Iterable[float], rules: Rules) -> list[tuple[float, Verdict]]:
     """Judge the run at each time it is known at."""
     return [
-        (now, judge_balance(ledger.balance(ledger.accounts["run"], now), rules, now))
+        (now, judge_snapshot(ledger.balance(ledger.accounts["run"], now), rules, now))
         for now in times
         if "run" in ledger.accounts
     ]
@@ -133,9 +133,9 @@ def test_data_that_were_old_before_a_restart_are_old_after_it() -> None:
         pass
     again = Ledger()
     again.adopt(codec.from_json(codec.to_json(ledger.accounts["run"])), 160.0)
-    facts = SessionFacts(started_at=0.0, incarnation_at=0.0, duration=105.0, state="running")
-    session = SessionReading("run", "a", 105.0, {(semconv.TOKENS, ""): 105}, facts)
-    again.apply(Reading("prometheus", 160.0, (session,), spacing=60.0))
+    facts = RunAttributes(started_at=0.0, incarnation_at=0.0, duration=105.0, state="running")
+    session = RunObservation("run", "a", 105.0, {(semconv.TOKENS, ""): 105}, facts)
+    again.apply(Observation("prometheus", 160.0, (session,), spacing=60.0))
     ((_, verdict),) = verdicts(again, [160.0], Rules())
     assert str(verdict.reason) == "stale_data"
 

@@ -7,29 +7,29 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.arrivals import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sidecar.storage import codec
 
-FACTS = SessionFacts(started_at=0.0, incarnation_at=0.0, state="running")
+FACTS = RunAttributes(started_at=0.0, incarnation_at=0.0, state="running")
 
 
-def seen(at: float, tokens: int | None, target: str = "a", **facts: Any) -> SessionReading:
+def seen(at: float, tokens: int | None, target: str = "a", **facts: Any) -> RunObservation:
     """Return one sample of a run with some tokens, or of one whose counters are lost."""
     counters: dict[tuple[str, str], Number] = {}
     if tokens is not None:
         counters[semconv.TOKENS, ""] = tokens
     stated = FACTS._replace(**facts)
-    return SessionReading("run", target, at, counters, stated)
+    return RunObservation("run", target, at, counters, stated)
 
 
-def apply(ledger: Ledger, at: float, *sessions: SessionReading, partial: bool = False) -> None:
+def apply(ledger: Ledger, at: float, *sessions: RunObservation, partial: bool = False) -> None:
     """Let the ledger take in one reading."""
     problems = (Problem("", Reason.PARTIAL_DATA, "warned"),) if partial else ()
-    ledger.apply(Reading("scrape", at, sessions, problems))
+    ledger.apply(Observation("scrape", at, sessions, problems))
 
 
 def rate(ledger: Ledger, now: float) -> float | None:
@@ -125,7 +125,7 @@ def test_a_reading_without_counters_does_not_make_a_run_fresh() -> None:
 def test_refused_samples_and_resets_are_counted_by_reason() -> None:
     """For the sidecar's own metrics."""
     ledger = Ledger()
-    ledger.apply(Reading("scrape", 0.0, dropped={"session_id": 3, "type": 1}))
+    ledger.apply(Observation("scrape", 0.0, dropped={"session_id": 3, "type": 1}))
     apply(ledger, 10, seen(10, 50, started_at=5.0))
     apply(ledger, 11, seen(11, 5, started_at=5.0))
     apply(ledger, 12, seen(12, 1, "b", started_at=5.0, incarnation_at=9.0))
@@ -142,7 +142,7 @@ def test_a_change_worth_storing_moves_the_revision_and_nothing_else_does() -> No
     known = account.revision
     apply(ledger, 11, seen(11, 5, duration=11.0))
     assert account.revision == known
-    changes: list[SessionReading] = [
+    changes: list[RunObservation] = [
         seen(12, 6, duration=12.0),
         seen(13, 6, duration=13.0, limits={semconv.TOKENS: 9}),
         seen(14, 6, duration=14.0, limits={semconv.TOKENS: 9}, progress=0.5),
@@ -170,7 +170,7 @@ def test_money_in_the_storage_keeps_every_digit() -> None:
     ledger = Ledger()
     cost = Decimal("0.1000000000000000000000001")
     counters: dict[tuple[str, str], Number] = {(semconv.COST, ""): cost}
-    apply(ledger, 10, SessionReading("run", "a", 10.0, counters, FACTS))
+    apply(ledger, 10, RunObservation("run", "a", 10.0, counters, FACTS))
     text = codec.to_json(ledger.accounts["run"])
     assert f'"{cost}"' in text
     assert str(codec.from_json(text).totals()[semconv.COST]) == str(cost)
@@ -185,7 +185,7 @@ def test_series_that_are_long_gone_are_kept_as_a_sum() -> None:
             (semconv.TOKENS, f"request={step}"): 5,
             (semconv.COST, f"request={step}"): Decimal("0.01"),
         }
-        apply(ledger, at, SessionReading("run", "a", at, counters))
+        apply(ledger, at, RunObservation("run", "a", at, counters))
         if step % 300 == 0:
             account = codec.from_json(codec.to_json(ledger.accounts["run"]))
             ledger.adopt(account, at)
@@ -204,7 +204,7 @@ def test_a_series_that_pauses_for_less_is_still_the_same() -> None:
         counters: dict[tuple[str, str], Number] = {(semconv.TOKENS, f"request={step}"): 5}
         if step % 100 == 99:
             counters[semconv.TOKENS, "steady"] = step
-        apply(ledger, 5.0 * step, SessionReading("run", "a", 5.0 * step, counters))
+        apply(ledger, 5.0 * step, RunObservation("run", "a", 5.0 * step, counters))
     assert ledger.accounts["run"].totals() == {semconv.TOKENS: 300 * 5 + 299}
 
 

@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.status import bounds_from
-from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_snapshot
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.prometheus_vector import SAMPLED
 
@@ -59,9 +59,9 @@ def verdicts(*answers: tuple[float, Rows]) -> list[tuple[Verdict, Mapping[str, o
         result = [{"metric": labels, "value": [at, str(value)]} for labels, value in series]
         data = {"resultType": "vector", "result": result}
         taken, _ = source.take(json.dumps({"status": "success", "data": data}).encode(), at)
-        ledger.apply(Reading("prometheus", at, tuple(taken.sessions), spacing=60.0))
+        ledger.apply(Observation("prometheus", at, tuple(taken.sessions), spacing=60.0))
         account = ledger.accounts["run"]
-        verdict = judge_balance(ledger.balance(account, at), RULES, at)
+        verdict = judge_snapshot(ledger.balance(account, at), RULES, at)
         found.append((verdict, dict(account.totals())))
     return found
 

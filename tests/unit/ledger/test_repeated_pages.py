@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from otel_budget.core.observation import SessionReading
+from otel_budget.core.observation import RunObservation
 from otel_budget.core.verdict import LimitStatus, Reason, Verdict
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import judge_balance
+from otel_budget.policy.verdicts import judge_snapshot
 from otel_budget.sidecar.storage import codec
 from tests.support.sidecar_fixtures import START, ceilings, reading, session
 
 RULES = replace(ceilings(tokens=1000, duration=600), hold=60.0)
 
 
-def shown(at: float, pushed: float, *, paused: float = 0.0, **others: object) -> SessionReading:
+def shown(at: float, pushed: float, *, paused: float = 0.0, **others: object) -> RunObservation:
     """Return what is read at one time of what a run showed at another, with both of its times."""
     one = session(tokens=400, at=START + pushed, **others)  # type: ignore[arg-type] # as there
     assert one.facts.duration is not None
@@ -24,12 +24,12 @@ def shown(at: float, pushed: float, *, paused: float = 0.0, **others: object) ->
     return one._replace(sampled_at=START + at, facts=one.facts._replace(active=active))
 
 
-def judge(ledger: Ledger, one: SessionReading) -> Verdict:
+def judge(ledger: Ledger, one: RunObservation) -> Verdict:
     """Take in a reading, and judge the run."""
     now = one.sampled_at
     ledger.apply(reading(one, at=now))
     (account,) = ledger.accounts.values()
-    return judge_balance(ledger.balance(account, now), RULES, now)
+    return judge_snapshot(ledger.balance(account, now), RULES, now)
 
 
 def test_a_page_that_never_moves_is_as_old_as_when_it_first_came() -> None:

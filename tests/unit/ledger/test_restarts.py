@@ -6,11 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading, SessionFacts, SessionReading
+from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.core.verdict import Action
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.status import bounds_from
-from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_snapshot
 from otel_budget.sidecar.storage import codec
 
 RULES = Rules(ceilings=bounds_from({semconv.TOKENS: 1000}, {}, "sidecar"))
@@ -18,13 +18,13 @@ RULES = Rules(ceilings=bounds_from({semconv.TOKENS: 1000}, {}, "sidecar"))
 
 def show(ledger: Ledger, at: float, start: float, tokens: int, *where: str, **said: Any) -> None:
     """Let a run that began at ``start`` be seen at some targets."""
-    facts = SessionFacts(started_at=start, incarnation_at=start, state="running")._replace(**said)
+    facts = RunAttributes(started_at=start, incarnation_at=start, state="running")._replace(**said)
     used: dict[tuple[str, str], Any] = {
         (semconv.TOKENS, ""): tokens,
         (semconv.COST, ""): Decimal("0.5"),
     }
-    seen = [SessionReading("job", target, at, used, facts) for target in where or ("a",)]
-    ledger.apply(Reading("scrape", at, tuple(seen)))
+    seen = [RunObservation("job", target, at, used, facts) for target in where or ("a",)]
+    ledger.apply(Observation("scrape", at, tuple(seen)))
 
 
 def used(ledger: Ledger, now: float) -> Any:
@@ -51,7 +51,7 @@ def test_where_restarts_add_up_a_crash_loop_is_held_by_one_limit() -> None:
     assert used(again, 103)[semconv.COST] == Decimal("1.5")
     assert used(again, 103)[semconv.DURATION] < 1
     assert (
-        judge_balance(again.balance(again.accounts["job"], 103), RULES, 103).action is Action.STOP
+        judge_snapshot(again.balance(again.accounts["job"], 103), RULES, 103).action is Action.STOP
     )
     assert not again.flags
 

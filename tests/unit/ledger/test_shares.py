@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from otel_budget.core.observation import Problem, Reading, SessionReading
+from otel_budget.core.observation import Observation, Problem, RunObservation
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.shares import BEGIN_AT_ONCE, split
 from tests.support.sidecar_fixtures import START, TARGET, reading, session, sidecar
 
 
-def shown(**runs: int) -> Reading:
+def shown(**runs: int) -> Observation:
     """Return a reading in which targets show so many runs."""
     sessions = tuple(
-        SessionReading(f"{target}-{number}", target, START, {})
+        RunObservation(f"{target}-{number}", target, START, {})
         for target, many in runs.items()
         for number in range(many)
     )
     problems = (Problem("a", Reason.PARTIAL_DATA, "of a"),)
-    return Reading("scrape", START, sessions, problems, {"type": 3}, targets=frozenset(runs))
+    return Observation("scrape", START, sessions, problems, {"type": 3}, targets=frozenset(runs))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from otel_budget import semconv
-from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
+from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.ledger import Ledger
@@ -16,20 +16,20 @@ TARGETS = frozenset({"own", "other"})
 def own(at: float, **said: Any) -> Any:
     """Return a sample of the run at its own target: 3 tokens a second, and limited to 500."""
     facts = {"limits": {semconv.TOKENS: 500}, "progress": 0.3, "state": "running", **said}
-    stated = SessionFacts(started_at=1.0, incarnation_at=1.0, duration=at - 1)._replace(**facts)
-    return SessionReading("run", "own", at, {(semconv.TOKENS, ""): int(3 * at)}, stated)
+    stated = RunAttributes(started_at=1.0, incarnation_at=1.0, duration=at - 1)._replace(**facts)
+    return RunObservation("run", "own", at, {(semconv.TOKENS, ""): int(3 * at)}, stated)
 
 
 def other(at: float, process: float, *, implausible: tuple[str, ...] = (), **said: Any) -> Any:
     """Return what another target says of the run, as a process that began at ``process``."""
-    facts = SessionFacts(started_at=1.0, incarnation_at=process)._replace(**said)
+    facts = RunAttributes(started_at=1.0, incarnation_at=process)._replace(**said)
     counters = {(semconv.TOKENS, ""): 0}
-    return SessionReading("run", "other", at, counters, facts, implausible=implausible)
+    return RunObservation("run", "other", at, counters, facts, implausible=implausible)
 
 
 def apply(ledger: Ledger, at: float, *sessions: Any, **more: Any) -> None:
     """Let the ledger take in one reading."""
-    ledger.apply(Reading("scrape", at, sessions, targets=TARGETS, **more))
+    ledger.apply(Observation("scrape", at, sessions, targets=TARGETS, **more))
 
 
 def balance(ledger: Ledger, now: float) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Problem, Reading, SessionReading
+from otel_budget.core.observation import Observation, Problem, RunObservation
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.arrivals import KEEP_ENDED
 from otel_budget.sidecar.storage.sqlite import open_store
@@ -24,12 +24,12 @@ OTHER = "http://127.0.0.1:9500/metrics"
 RULES = replace(ceilings(tokens=1000), hold=60.0)
 
 
-def shown(*sessions: SessionReading, at: float, targets: Iterable[str] = (TARGET,)) -> Reading:
+def shown(*sessions: RunObservation, at: float, targets: Iterable[str] = (TARGET,)) -> Observation:
     """Return a whole reading of a scrape source, with all the targets there were."""
-    return Reading("scrape", at, sessions=sessions, spacing=15.0, targets=frozenset(targets))
+    return Observation("scrape", at, sessions=sessions, spacing=15.0, targets=frozenset(targets))
 
 
-def refused(at: float, targets: Iterable[str] = (TARGET,)) -> Reading:
+def refused(at: float, targets: Iterable[str] = (TARGET,)) -> Observation:
     """Return a reading in which the run's target gave nothing."""
     problem = Problem(TARGET, Reason.SOURCE_ERROR, f"{TARGET}: refused")
     return replace(shown(at=at, targets=targets), problems=(problem,))
@@ -46,7 +46,7 @@ def parts(tmp_path: Path) -> Iterator[Sidecar]:
     made.store.close()
 
 
-def step(parts: Sidecar, reading: Reading | None, at: float = 0.0) -> Verdict | None:
+def step(parts: Sidecar, reading: Observation | None, at: float = 0.0) -> Verdict | None:
     """Take in a reading, judge, and return the verdict on the run."""
     now = at if reading is None else reading.read_at
     done = parts.book.step(reading, RULES, 3600.0, now)
@@ -55,7 +55,7 @@ def step(parts: Sidecar, reading: Reading | None, at: float = 0.0) -> Verdict | 
     return next(iter(done.verdicts), None)
 
 
-def later(parts: Sidecar, at: float, reading: Reading) -> Verdict:
+def later(parts: Sidecar, at: float, reading: Observation) -> Verdict:
     """Take in the same reading every 15 s until a time, and return the last verdict."""
     verdict = None
     now = reading.read_at
@@ -116,9 +116,9 @@ def test_a_run_that_is_missing_is_looked_at_at_once(parts: Sidecar) -> None:
 
 def test_a_source_that_gives_nothing_makes_no_run_vanish(parts: Sidecar) -> None:
     """What targets there are is not known then, nor where they are not told."""
-    down = Reading("scrape", START + 45, problems=(Problem("", Reason.SOURCE_ERROR, "down"),))
+    down = Observation("scrape", START + 45, problems=(Problem("", Reason.SOURCE_ERROR, "down"),))
     assert later(parts, START + 60, down).run_state == "running"
-    assert later(parts, START + 90, Reading("prometheus", START + 75)).run_state == "running"
+    assert later(parts, START + 90, Observation("prometheus", START + 75)).run_state == "running"
 
 
 def test_a_run_that_vanished_is_there_again_with_its_next_sample(parts: Sidecar) -> None:

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from otel_budget import Prices, ResourceMonitor
-from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.genai.call import Call
 from otel_budget.genai.notices import MAX_SAID
@@ -28,10 +28,10 @@ from otel_budget.logs.line_budget import (
 from otel_budget.logs.once import MOST_LINES, Lines, Notices
 from otel_budget.sdk.pricing.unpriced import UnpricedNotices
 from otel_budget.sdk.run_counters import Amounts
-from otel_budget.sidecar.event_log import Journal
-from otel_budget.sidecar.metrics import Telemetry
+from otel_budget.sidecar.event_log import EventLog
+from otel_budget.sidecar.metrics import SidecarMetrics
 from otel_budget.sidecar.refusals import QUIET, Refusals
-from otel_budget.sidecar.tick_result import Change, News, Step
+from otel_budget.sidecar.tick_result import Change, RunEvents, TickResult
 from tests.support.sidecar_fixtures import SteadyClock, verdict
 
 logger = logging.getLogger("otel_budget.test")
@@ -73,15 +73,17 @@ def test_a_target_with_ever_new_runs_leaves_room_for_anothers_stop(
     steady: SteadyClock, said: Said
 ) -> None:
     """It makes up ids, ends them, lets them vanish and has them flagged, 20,000 times each."""
-    journal = Journal(steady, seen_at)
+    journal = EventLog(steady, seen_at)
     for step in range(TIMES):
         ids = tuple(f"made-up-{step}-{n}" for n in range(EACH))
-        news = News(dict.fromkeys(ids, "http://hostile"), dict.fromkeys(ids, "completed"), ids, ids)
+        news = RunEvents(
+            dict.fromkeys(ids, "http://hostile"), dict.fromkeys(ids, "completed"), ids, ids
+        )
         flags = tuple(Flag(Kind.CONCURRENT, one, ("http://hostile",), "") for one in ids)
         changes = [changed(one, step * 100 + 2, Action.STOP) for one in ids]
         if step == TIMES // 2:
             changes.append(changed("honest", step * 100 + 99, Action.STOP))
-        journal.stepped(Step(changes=tuple(changes), news=news, flags=flags, forgotten=ids))
+        journal.stepped(TickResult(changes=tuple(changes), news=news, flags=flags, forgotten=ids))
         steady.advance(1)
     for words in (": seen at", ": ended", "vanished", "forgotten", "alive under", "made-up"):
         assert 1 < len(said(words)) <= 6 * MOST, words
@@ -95,13 +97,13 @@ def test_a_run_that_goes_to_and_fro_leaves_room_for_another_at_its_target(
     steady: SteadyClock, said: Said
 ) -> None:
     """It shows another limit at each scrape."""
-    journal = Journal(steady, lambda _: "http://shared")
+    journal = EventLog(steady, lambda _: "http://shared")
     for step in range(20_000):
         action = Action.STOP if step % 2 else Action.CONTINUE
         changes = [changed("to-and-fro", step + 2, action)]
         if step == 10_000:
             changes.append(changed("quiet", 7, Action.STOP))
-        journal.stepped(Step(changes=tuple(changes)))
+        journal.stepped(TickResult(changes=tuple(changes)))
         steady.advance(0.05)
     assert len(said("to-and-fro")) <= ABOUT.burst + 1000 / ABOUT.every + 1
     assert "more like it will not be shown" in said("to-and-fro")[ABOUT.burst - 1]
@@ -112,13 +114,13 @@ def test_errors_with_ever_other_words_are_a_bounded_number_of_lines(
     steady: SteadyClock, said: Said
 ) -> None:
     """Each is another problem by its words; so is that the one before is over."""
-    journal = Journal(steady, seen_at)
+    journal = EventLog(steady, seen_at)
     for step in range(20_000):
         words = "".join(chr(97 + int(digit)) for digit in str(step))
         found = [Problem("http://hostile", Reason.SOURCE_ERROR, f"http://hostile: {words}")]
         if step == 10_000:
             found.append(Problem("http://honest", Reason.SOURCE_ERROR, "http://honest: refused"))
-        journal.read(Reading("scrape", steady(), problems=tuple(found)))
+        journal.read(Observation("scrape", steady(), problems=tuple(found)))
         steady.advance(0.05)
     assert 1 < len(said("problem: http://hostile")) <= MOST
     assert 1 < len(said("no problem any more: http://hostile")) <= MOST
@@ -129,10 +131,10 @@ def test_ever_new_files_of_targets_that_are_bad_are_a_bounded_number_of_lines(
     steady: SteadyClock, said: Said
 ) -> None:
     """Whoever may write into a folder of file_sd can name as many as they like."""
-    journal = Journal(steady, seen_at)
+    journal = EventLog(steady, seen_at)
     for step in range(20_000):
         bad = Problem(f"t/{step}.json", Reason.SOURCE_ERROR, f"t/{step}.json: is not JSON")
-        journal.read(Reading("scrape", steady(), problems=(bad,)))
+        journal.read(Observation("scrape", steady(), problems=(bad,)))
         steady.advance(0.05)
     in_all = ALL.burst + 1000 / ALL.every + RESERVE.burst + 1000 / RESERVE.every
     assert 1 < len(said("problem: t/")) <= in_all + 1
@@ -160,11 +162,11 @@ def test_a_source_that_comes_and_goes_is_a_bounded_number_of_lines(
     steady: SteadyClock, said: Said
 ) -> None:
     """It fails every other time."""
-    journal = Journal(steady, seen_at)
+    journal = EventLog(steady, seen_at)
     for step in range(20_000):
         refused = (Problem("t", Reason.SOURCE_ERROR, f"t: refused {step}"),)
-        failed = Reading("scrape", steady(), problems=refused, answered=False)
-        journal.read(failed if step % 2 else Reading("scrape", steady()))
+        failed = Observation("scrape", steady(), problems=refused, answered=False)
+        journal.read(failed if step % 2 else Observation("scrape", steady()))
         steady.advance(0.05)
     assert 1 < len(said("the source scrape")) <= MOST
 
@@ -223,7 +225,7 @@ def test_one_client_that_is_refused_again_and_again_hides_no_other(
     """And thousands of addresses are a bounded number of lines; all are counted."""
     counted: list[str] = []
     telemetry = SimpleNamespace(refused=counted.append)
-    refusals = Refusals(cast("Telemetry", telemetry), steady)
+    refusals = Refusals(cast("SidecarMetrics", telemetry), steady)
     for n in range(100_000):
         refusals("token", "192.0.2.66")
         if n == 50_000:

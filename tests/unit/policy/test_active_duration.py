@@ -10,11 +10,11 @@ import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
 from otel_budget.core.limits import LIMIT_KEYS
-from otel_budget.core.observation import Reading, SessionFacts, SessionReading
+from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.status import bounds_from
-from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_snapshot
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make
 from tests.unit.sdk.test_resume import exposed
@@ -149,19 +149,19 @@ def test_a_checkpoint_without_the_limit_is_one_an_earlier_version_reads(
         assert ResourceLimits.from_dict(limits.to_dict()) == limits
 
 
-def judged(facts: SessionFacts, at: float, **rules: float) -> str:
+def judged(facts: RunAttributes, at: float, **rules: float) -> str:
     """Return the sidecar's reason for a run it saw at 1000, as of ``at``."""
     ledger = Ledger()
-    seen = SessionReading("run", "a", 1000.0, {(semconv.TOKENS, ""): 1}, facts)
-    ledger.apply(Reading("scrape", 1000.0, (seen,)))
+    seen = RunObservation("run", "a", 1000.0, {(semconv.TOKENS, ""): 1}, facts)
+    ledger.apply(Observation("scrape", 1000.0, (seen,)))
     by = Rules(bounds_from(dict(rules), {}, "sidecar"), stale_after=100.0)
     known = ledger.balance(ledger.accounts["run"], at, by.ceilings)
-    return str(judge_balance(known, by, at).reason)
+    return str(judge_snapshot(known, by, at).reason)
 
 
 def test_the_sidecar_holds_runs_to_a_ceiling_on_it() -> None:
     """Those without a limit of their own, too; it goes on by the sidecar's clock."""
-    facts = SessionFacts(started_at=1.0, incarnation_at=1.0, duration=999.0, state="running")
+    facts = RunAttributes(started_at=1.0, incarnation_at=1.0, duration=999.0, state="running")
     assert judged(facts._replace(active=99.0), 1000.0, active_duration=100.0) == (
         "approaching_limit_progress_unknown"
     )

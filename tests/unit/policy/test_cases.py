@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Problem, Reading, SessionFacts, SessionReading
-from otel_budget.core.uncertainty import Doubt
+from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
+from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.process import COUNTED
-from otel_budget.ledger.snapshot import Balance
+from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.forecast import completion_possible
 from otel_budget.policy.status import bound, bounds_from, check, headroom, weigh
 from otel_budget.policy.unknown_usage import OnUnknown
-from otel_budget.policy.verdicts import Rules, judge_balance, judge_session
+from otel_budget.policy.verdicts import Rules, judge_session, judge_snapshot
 from otel_budget.sidecar.storage import codec
 from tests.support.case_files import (
     SHAPES,
@@ -36,9 +36,9 @@ NOW = 1_767_268_800.0
 RUN = "run"
 
 
-def balance(given: dict[str, Any]) -> Balance:
+def balance(given: dict[str, Any]) -> RunSnapshot:
     """Return what the ledger would know, with fresh data where a case says nothing else."""
-    facts = SessionFacts(
+    facts = RunAttributes(
         limits=numbers(given.get("limits")),
         thresholds=given.get("thresholds", {}),
         completion_threshold=given.get("completion_threshold"),
@@ -47,7 +47,7 @@ def balance(given: dict[str, Any]) -> Balance:
     trouble = given.get("trouble")
     used = numbers(given["used"])
     active: Any = used.pop(semconv.ACTIVE_DURATION, None)
-    return Balance(
+    return RunSnapshot(
         session_id=RUN,
         started_at=None,
         used=used,
@@ -67,10 +67,10 @@ def balance(given: dict[str, Any]) -> Balance:
     )
 
 
-def doubt(given: dict[str, Any]) -> Doubt:
+def doubt(given: dict[str, Any]) -> UsageUncertainty:
     """Return what is not known."""
     names = ("unpriced_calls", "unknown_usage_calls", "estimated_calls")
-    return Doubt(**{name: given.get(name, 0) for name in names})
+    return UsageUncertainty(**{name: given.get(name, 0) for name in names})
 
 
 def on_unknown(given: dict[str, Any]) -> OnUnknown:
@@ -133,7 +133,7 @@ def of_combined_limits(given: Any) -> dict[str, Any]:
         ),
         completion_threshold=ceilings.get("completion_threshold"),
     )
-    verdict = judge_balance(balance({**given, **given["own"]}), rules, NOW)
+    verdict = judge_snapshot(balance({**given, **given["own"]}), rules, NOW)
     limited = {n: s for n, s in verdict.resources.items() if s.limit is not None}
     return {
         **said(verdict),
@@ -153,7 +153,7 @@ def of_no_data(given: Any) -> dict[str, Any]:
     rules["on_unknown"] = on_unknown(
         {key: rules.pop(key, "ignore") for key in ("on_unpriced", "on_unknown_usage")}
     )
-    return said(judge_balance(balance(given), Rules(**rules), NOW))
+    return said(judge_snapshot(balance(given), Rules(**rules), NOW))
 
 
 def of_feasibility(given: Any) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def of_messages(given: Any) -> dict[str, Any]:
 def of_unknown(given: Any) -> dict[str, Any]:
     """Let a run judge itself, and a sidecar that has the same rules; they must agree."""
     own = own_verdict(given)
-    theirs = judge_balance(balance(given), Rules(on_unknown=on_unknown(given)), NOW)
+    theirs = judge_snapshot(balance(given), Rules(on_unknown=on_unknown(given)), NOW)
     assert (said(own), own.message) == (said(theirs), theirs.message)
     states = own.resources.items()
     return {
@@ -187,7 +187,7 @@ def of_unknown(given: Any) -> dict[str, Any]:
     }
 
 
-def seen(at: float, data: dict[str, Any]) -> SessionReading:
+def seen(at: float, data: dict[str, Any]) -> RunObservation:
     """Return one run as one target showed it."""
     counters: dict[tuple[str, str], Number] = {
         (resource, ""): number(resource, data[resource])
@@ -197,7 +197,7 @@ def seen(at: float, data: dict[str, Any]) -> SessionReading:
     for row in data.get("series", ()):
         key = (row["resource"], row["labels"])
         counters[key] = number(row["resource"], row["value"])
-    facts = SessionFacts(
+    facts = RunAttributes(
         started_at=data.get("run"),
         incarnation_at=data.get("process"),
         carried_over=numbers(data.get("carried_over")),
@@ -214,15 +214,15 @@ def seen(at: float, data: dict[str, Any]) -> SessionReading:
         active=data.get("active"),
     )
     target, taken = data.get("target", "a"), float(data.get("taken", at))
-    return SessionReading(RUN, target, taken, counters, facts, tuple(data.get("implausible", ())))
+    return RunObservation(RUN, target, taken, counters, facts, tuple(data.get("implausible", ())))
 
 
-def reading(step: dict[str, Any]) -> Reading:
+def reading(step: dict[str, Any]) -> Observation:
     """Return what a source gave in one step."""
     failed = [Problem(t, Reason.SOURCE_ERROR, "refused") for t in step.get("fails", ())]
     partial = [Problem(t, Reason.PARTIAL_DATA, "warned") for t in step.get("partial", ())]
     at = float(step["at"])
-    return Reading("scrape", at, tuple(seen(at, s) for s in step["sees"]), (*failed, *partial))
+    return Observation("scrape", at, tuple(seen(at, s) for s in step["sees"]), (*failed, *partial))
 
 
 def restarted(ledger: Ledger, now: float) -> Ledger:

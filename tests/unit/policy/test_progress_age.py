@@ -12,15 +12,15 @@ from prometheus_client import CollectorRegistry
 
 from otel_budget import LimitStatus, ResourceLimits, ResourceMonitor, semconv
 from otel_budget.core.limits import LIMIT_FIELDS
-from otel_budget.core.observation import SessionReading
+from otel_budget.core.observation import RunObservation
 from otel_budget.core.samples import Sample
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.status import bounds_of
-from otel_budget.policy.verdicts import Rules, judge_balance
-from otel_budget.sdk.metrics.collector import SessionCollector
+from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.sdk.metrics.collector import RunCollector
 from otel_budget.sidecar.storage.codec import from_json, to_json
 from otel_budget.sources.session_assembly import assemble
 from otel_budget.testing import FakeClock
@@ -41,7 +41,7 @@ UNKNOWN = Reason.APPROACHING_LIMIT_PROGRESS_UNKNOWN
 
 def samples_of(*monitors: ResourceMonitor) -> list[Sample]:
     """Return what a scrape of these alone shows."""
-    collector, registry = SessionCollector(), CollectorRegistry()
+    collector, registry = RunCollector(), CollectorRegistry()
     for monitor in monitors:
         collector.add(monitor._record)
     registry.register(collector)
@@ -52,7 +52,7 @@ def samples_of(*monitors: ResourceMonitor) -> list[Sample]:
     ]
 
 
-def scraped(*monitors: ResourceMonitor, at: float, target: str = "a") -> SessionReading:
+def scraped(*monitors: ResourceMonitor, at: float, target: str = "a") -> RunObservation:
     """Return them as a source reads them; all are of one session id."""
     (session,) = assemble(samples_of(*monitors), target, at).sessions
     return session
@@ -61,7 +61,7 @@ def scraped(*monitors: ResourceMonitor, at: float, target: str = "a") -> Session
 def judged(ledger: Ledger, rules: Rules, now: float) -> Verdict:
     """Return the sidecar's verdict on the only run."""
     (account,) = ledger.accounts.values()
-    return judge_balance(ledger.balance(account, now), rules, now)
+    return judge_snapshot(ledger.balance(account, now), rules, now)
 
 
 def look(ledger: Ledger, monitor: ResourceMonitor, clock: FakeClock, rules: Rules) -> Verdict:
@@ -154,7 +154,7 @@ def test_of_several_processes_the_use_of_all_is_held_against_the_progress(
 def test_two_monitors_of_one_run_show_the_counts_that_each_had_when_it_spoke(make: Make) -> None:
     """And all that one had which is over by now."""
     one, two, over = (make(session_id="three", **UNLIMITED) for _ in range(3))
-    collector = SessionCollector()
+    collector = RunCollector()
     for monitor in (one, two, over):
         collector.add(monitor._record)
     over.record_operation(5)

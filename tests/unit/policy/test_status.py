@@ -10,7 +10,7 @@ import pytest
 
 from otel_budget.core import verdict_json
 from otel_budget.core.limits import ResourceLimits
-from otel_budget.core.uncertainty import Doubt
+from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.rate import IDLE_AFTER, TIME_CONSTANT, Rate
@@ -18,7 +18,7 @@ from otel_budget.policy.decision_table import decide
 from otel_budget.policy.forecast import completion_possible, exhaustion_seconds
 from otel_budget.policy.outdated import redecide, relaxed
 from otel_budget.policy.status import Bound, Bounds, bound, bounds_from, bounds_of, check, stricter
-from otel_budget.policy.verdicts import Rules, judge_balance, judge_session
+from otel_budget.policy.verdicts import Rules, judge_session, judge_snapshot
 from tests.unit.core.test_verdict_json import BALANCE, NOON
 
 
@@ -133,7 +133,7 @@ def test_exhaustion_is_forecast_while_something_is_being_spent(
 
 def test_a_verdict_of_the_sidecar_has_the_forecast_of_what_is_being_spent() -> None:
     """Not of what is unlimited, nor of what stands still."""
-    resources = judge_balance(BALANCE, Rules(), NOON).resources
+    resources = judge_snapshot(BALANCE, Rules(), NOON).resources
     assert resources["tokens"].exhaustion_seconds == 512.0
     assert resources["duration"].exhaustion_seconds == 3600 - 1536.5
     assert resources["api_calls"].exhaustion_seconds is None
@@ -142,22 +142,22 @@ def test_a_verdict_of_the_sidecar_has_the_forecast_of_what_is_being_spent() -> N
 
 def test_the_same_inputs_give_the_same_decision_id_and_others_another() -> None:
     """So a replay can be held against what was decided."""
-    first = judge_balance(BALANCE, Rules(revision="a"), NOON)
+    first = judge_snapshot(BALANCE, Rules(revision="a"), NOON)
     assert len(first.decision_id) == 16
-    again = judge_balance(BALANCE._replace(), Rules(revision="a"), NOON + 5)
+    again = judge_snapshot(BALANCE._replace(), Rules(revision="a"), NOON + 5)
     others = [
-        judge_balance(BALANCE, Rules(revision="b"), NOON),
-        judge_balance(
+        judge_snapshot(BALANCE, Rules(revision="b"), NOON),
+        judge_snapshot(
             BALANCE._replace(used={**BALANCE.used, "tokens": 831_001}),
             Rules(revision="a"), NOON,
         ),
         *(
-            judge_balance(BALANCE._replace(**change), Rules(revision="a"), NOON)
+            judge_snapshot(BALANCE._replace(**change), Rules(revision="a"), NOON)
             for change in CHANGES
         ),
-        judge_balance(BALANCE, Rules(revision="a", completion_threshold=0.9), NOON),
-        judge_balance(BALANCE, Rules(stricter_ceilings(0.8), revision="a"), NOON),
-        judge_balance(BALANCE, Rules(stricter_ceilings(0.7), revision="a"), NOON),
+        judge_snapshot(BALANCE, Rules(revision="a", completion_threshold=0.9), NOON),
+        judge_snapshot(BALANCE, Rules(stricter_ceilings(0.8), revision="a"), NOON),
+        judge_snapshot(BALANCE, Rules(stricter_ceilings(0.7), revision="a"), NOON),
     ]  # fmt: skip
     assert again.decision_id == first.decision_id
     assert len({first.decision_id, *(other.decision_id for other in others)}) == 1 + len(others)
@@ -166,7 +166,7 @@ def test_the_same_inputs_give_the_same_decision_id_and_others_another() -> None:
 CHANGES: tuple[dict[str, Any], ...] = (
     {"session_id": "other"},
     {"started_at": NOON - 5},
-    {"doubt": Doubt(unknown_usage_calls=1)},
+    {"doubt": UsageUncertainty(unknown_usage_calls=1)},
     {"facts": BALANCE.facts._replace(progress=0.5)},
     {"facts": BALANCE.facts._replace(thresholds={"tokens": 0.7})},
 )
@@ -182,16 +182,16 @@ def test_unknown_use_reaches_the_verdict_and_its_reader() -> None:
     facts = BALANCE.facts._replace(limits={"cost": Decimal(1)})
     known = {**BALANCE.used, "cost": Decimal(0)}
     balance = BALANCE._replace(
-        facts=facts, used=known, doubt=Doubt(unpriced_calls=1, unknown_usage_calls=2)
+        facts=facts, used=known, doubt=UsageUncertainty(unpriced_calls=1, unknown_usage_calls=2)
     )
-    verdict = judge_balance(balance, Rules(), NOON)
+    verdict = judge_snapshot(balance, Rules(), NOON)
     assert verdict.message == "cost at least 0.0% ($0.00 of $1.00) with progress 40.0%: continue"
     flags = {name: state.at_least for name, state in verdict.resources.items()}
     assert flags == {"duration": False, "tokens": True, "api_calls": False, "cost": True}
     assert verdict_json.from_json(verdict_json.to_json(verdict)) == verdict
     assert (
         "at_least"
-        not in verdict_json.to_dict(judge_balance(BALANCE, Rules(), NOON))["resources"]["cost"]
+        not in verdict_json.to_dict(judge_snapshot(BALANCE, Rules(), NOON))["resources"]["cost"]
     )
 
 
@@ -200,14 +200,14 @@ def test_a_cost_forecast_with_unknown_prices_is_unknown() -> None:
     bounds = bounds_from({"cost": Decimal(1)}, {}, "session")
     spent: dict[str, Number] = {"cost": Decimal(0)}
     assert completion_possible(spent, bounds, 0.5) is True
-    assert completion_possible(spent, bounds, 0.5, Doubt(unpriced_calls=1)) is None
+    assert completion_possible(spent, bounds, 0.5, UsageUncertainty(unpriced_calls=1)) is None
 
 
 def sidecars_stop(progress: float | None = 0.4, completion_threshold: float = 0.8) -> Verdict:
     """Return a graceful stop by the sidecar."""
     facts = BALANCE.facts._replace(progress=progress)
     rules = Rules(completion_threshold=completion_threshold)
-    verdict = judge_balance(BALANCE._replace(facts=facts), rules, NOON)
+    verdict = judge_snapshot(BALANCE._replace(facts=facts), rules, NOON)
     assert (verdict.action, verdict.reason) == (Action.STOP, Reason.APPROACHING_LIMIT)
     return verdict
 
@@ -269,7 +269,7 @@ def test_a_stop_under_limits_of_its_own_gives_way_to_a_run_that_has_others(
     facts = BALANCE.facts._replace(progress=0.1, limits=own)
     rules = Rules(bounds_from(ceilings, {}, "sidecar"))
     amounts = {"tokens": used, "api_calls": 1}
-    stop = judge_balance(BALANCE._replace(facts=facts, used=amounts), rules, NOON)
+    stop = judge_snapshot(BALANCE._replace(facts=facts, used=amounts), rules, NOON)
     assert stop.action is Action.STOP
     assert relaxed(stop, bounds_from(now, {}, "session")) is gives_way
     later = dataclasses.replace(stop, reason=Reason.OPERATOR_STOP)
@@ -280,7 +280,7 @@ def test_a_warning_line_of_the_sidecars_is_no_limit_of_the_runs_own() -> None:
     """It may lie below the run's, whose limit is the lower one all the same."""
     facts = BALANCE.facts._replace(progress=0.1, limits={"tokens": 1000})
     rules = Rules(bounds_from({"tokens": 1100}, {"tokens": 0.5}, "sidecar"))
-    stop = judge_balance(BALANCE._replace(facts=facts, used={"tokens": 600}), rules, NOON)
+    stop = judge_snapshot(BALANCE._replace(facts=facts, used={"tokens": 600}), rules, NOON)
     assert stop.resources["tokens"].limit_from == "session"
     assert stop.action is Action.STOP
     assert not relaxed(stop, bounds_from({"tokens": 1000}, {}, "session"))

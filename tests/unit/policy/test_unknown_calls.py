@@ -12,11 +12,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_budget import BudgetExceeded, LimitStatus, ResourceLimits, ResourceMonitor, Verdict
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.core.samples import Sample
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.unknown_usage import OnUnknown
-from otel_budget.policy.verdicts import Rules, judge_balance
+from otel_budget.policy.verdicts import Rules, judge_snapshot
 from otel_budget.sdk.metrics.collector import SESSIONS
 from otel_budget.sdk.run_counters import Amounts
 from otel_budget.sources.session_assembly import assemble
@@ -247,9 +247,9 @@ def of_sidecar(monitor: ResourceMonitor, rules: Rules) -> Verdict:
         if sample.labels.get("session_id") == monitor.session_id
     ]
     ledger = Ledger()
-    ledger.apply(Reading("scrape", 1000.0, assemble(samples, "a", 1000.0).sessions))
+    ledger.apply(Observation("scrape", 1000.0, assemble(samples, "a", 1000.0).sessions))
     (known,) = ledger.balances(1000.0)
-    return judge_balance(known, rules, 1000.0)
+    return judge_snapshot(known, rules, 1000.0)
 
 
 def test_the_sidecar_sees_what_is_unknown_and_judges_it_by_its_own_rules(make: Make) -> None:

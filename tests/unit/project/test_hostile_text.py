@@ -19,11 +19,11 @@ from otel_budget import ResourceMonitor, semconv
 from otel_budget.cli.main import main
 from otel_budget.core import sse, verdict_json
 from otel_budget.core.observation import Problem
-from otel_budget.core.override import OrderKind, order_from
+from otel_budget.core.override import OverrideKind, order_from
 from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.sidecar.api.app import build_app
-from otel_budget.sidecar.api.broadcaster import Hub
+from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
 from otel_budget.sidecar.refusals import Refusals
 from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
 from otel_budget.sources.session_assembly import NEEDED, assemble
@@ -99,7 +99,7 @@ def test_a_monitor_takes_no_such_session_id(nasty: str, tmp_path: Path) -> None:
 def test_an_operator_writes_no_such_reason(nasty: str) -> None:
     """What is allowed is shown as it is: quotes and brackets mean nothing in a log or in JSON."""
     try:
-        said = order_from(OrderKind.STOP, {"reason": nasty}, START).reason
+        said = order_from(OverrideKind.STOP, {"reason": nasty}, START).reason
     except InvalidValueError as exc:
         said = str(exc)
     assert UNSAFE.search(said) is None
@@ -124,9 +124,9 @@ def test_the_log_has_one_line_for_it_and_nothing_that_drives_a_terminal(
         assert len(text) < 2000
 
 
-def published(nasty: str) -> Hub:
+def published(nasty: str) -> VerdictBroadcaster:
     """Return a hub with a verdict that has hostile text wherever there is text."""
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     hub.publish([replace(verdict("a"), message=nasty, reason=nasty or "x")])
     return hub
 

@@ -18,7 +18,7 @@ from otel_budget import (
     ResourceMonitor,
     RunCompletedError,
 )
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.notices import Notices
 from otel_budget.sdk.checkpoints.store import CheckpointFolder
 from otel_budget.sdk.lifecycle.at_exit import LEFT_BEHIND
@@ -179,7 +179,7 @@ def test_a_run_whose_monitor_an_exception_took_along_is_taken_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody said that it completed: its next attempt must not begin at 0."""
-    monkeypatch.setattr(ACCOUNTING, "notices", Notices())
+    monkeypatch.setattr(CALL_TRACKER, "notices", Notices())
 
     def attempt() -> None:
         take_up(clock, tmp_path).record_operation(tokens=100)

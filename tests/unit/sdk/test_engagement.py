@@ -10,9 +10,9 @@ from otel_budget import InvalidValueError, ResourceMonitor, semconv
 from otel_budget.core.limits import ResourceLimits
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.sdk.engagement import SHORT_RUNS
-from otel_budget.sdk.metrics.collector import NEVER_SCRAPED, SESSIONS, SessionCollector
+from otel_budget.sdk.metrics.collector import NEVER_SCRAPED, SESSIONS, RunCollector
 from otel_budget.sdk.metrics.shown import SHOWN, Page
-from otel_budget.sdk.run_record import SessionRecord
+from otel_budget.sdk.run_record import RunRecord
 from otel_budget.sdk.sidecar_client.lease import FIRST_VERDICT, LISTEN
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make
@@ -298,13 +298,13 @@ def test_a_page_that_nobody_ever_scrapes_is_said_once(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Only while it shows runs, from when it was opened, and not if it was scraped once."""
-    sessions = SessionCollector(clock.clock.monotonic)
+    sessions = RunCollector(clock.clock.monotonic)
     clock.advance(1000)
     sessions.offered()
     clock.advance(NEVER_SCRAPED + 1)
     sessions.mind_unscraped("port 1")
     assert warnings(caplog) == [], "there is nothing to see on it"
-    sessions.add(SessionRecord("unread", ResourceLimits(), clock.clock, labels={}))
+    sessions.add(RunRecord("unread", ResourceLimits(), clock.clock, labels={}))
     for _ in range(3):
         sessions.mind_unscraped("port 1")
         sessions.offered()
@@ -316,8 +316,8 @@ def test_a_page_that_is_scraped_is_not_warned_of(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once is enough to know that somebody knows of it."""
-    sessions = SessionCollector(clock.clock.monotonic)
-    sessions.add(SessionRecord("read", ResourceLimits(), clock.clock, labels={}))
+    sessions = RunCollector(clock.clock.monotonic)
+    sessions.add(RunRecord("read", ResourceLimits(), clock.clock, labels={}))
     list(sessions.collect())
     clock.advance(10 * NEVER_SCRAPED)
     sessions.mind_unscraped("port 1")

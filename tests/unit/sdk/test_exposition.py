@@ -15,9 +15,9 @@ from prometheus_client.core import Metric
 
 from otel_budget import ResourceMonitor, semconv
 from otel_budget._version import __version__
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.sdk.metrics.collector import SESSIONS, SessionCollector
+from otel_budget.sdk.metrics.collector import SESSIONS, RunCollector
 from otel_budget.sources.exposition import PageLimits, PageReader
 from otel_budget.sources.session_assembly import NEEDED, assemble
 from otel_budget.testing import FakeClock
@@ -31,7 +31,7 @@ UPDATE = "OTEL_BUDGET_UPDATE_GOLDEN"
 
 def registry_of(*monitors: ResourceMonitor) -> CollectorRegistry:
     """Return a registry that has these monitors' runs and no other."""
-    collector, registry = SessionCollector(), CollectorRegistry()
+    collector, registry = RunCollector(), CollectorRegistry()
     for monitor in monitors:
         collector.add(monitor._record)
     registry.register(collector)
@@ -228,7 +228,7 @@ def test_a_reader_can_tell_a_limit_that_was_lifted_from_one_that_was_lost(
         reader = PageReader(NEEDED, PageLimits(), 5.0)
         samples = reader.read(generate_latest(registry), "text/plain")
         at = float(next(numbers))
-        ledger.apply(Reading("scrape", at, assemble(samples, "a", at).sessions))
+        ledger.apply(Observation("scrape", at, assemble(samples, "a", at).sessions))
         return set(ledger.accounts[monitor.session_id].facts.limits)
 
     numbers = count(1_800_000_000)

@@ -13,7 +13,7 @@ from otel_budget import (
     RecordingSampler,
     instrument,
 )
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.notices import Notices
 from otel_budget.genai.span_reader import UNSAID
 from tests.support.monitors import Make
@@ -86,13 +86,13 @@ def test_a_defect_of_ours_never_reaches_the_callers_code(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(ACCOUNTING, "_failed_before", False)
+    monkeypatch.setattr(CALL_TRACKER, "_failed_before", False)
     for method in ("start", "end", "settle"):
         with monkeypatch.context() as patch:
-            patch.setattr(ACCOUNTING._calls, method, broken)
+            patch.setattr(CALL_TRACKER._calls, method, broken)
             span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
             end(span, usage())  # type: ignore[arg-type] # the SDK's own
-            ACCOUNTING.close_call(ACCOUNTING.open_call("adapter"), UNSAID)
+            CALL_TRACKER.close_call(CALL_TRACKER.open_call("adapter"), UNSAID)
             provider.force_flush()
     assert "please report it" in caplog.text
 
@@ -131,7 +131,7 @@ def test_a_run_in_which_no_call_was_seen_is_said_once(
     make: Make, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(ACCOUNTING, "notices", Notices(lambda text, *_: said.append(text)))
+    monkeypatch.setattr(CALL_TRACKER, "notices", Notices(lambda text, *_: said.append(text)))
     with make():
         call()
     make().close(timeout=0)  # nobody made calls inside it

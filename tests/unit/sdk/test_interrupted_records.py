@@ -21,7 +21,7 @@ from otel_budget import Prices, ResourceLimits, ResourceMonitor
 from otel_budget.core.usage import ResourceUsage
 from otel_budget.sdk.phases import Phase
 from otel_budget.sdk.pricing import bundled
-from otel_budget.sdk.run_counters import Tally
+from otel_budget.sdk.run_counters import RunCounters
 from tests.support.monitors import Make
 
 PRICED: dict[str, Any] = {
@@ -227,7 +227,7 @@ def test_an_exception_in_the_middle_loses_nothing_that_came_there(make: Make) ->
 
 def test_a_checkpoint_that_comes_in_the_middle_of_counting_one_is_counted(make: Make) -> None:
     """And a failed one."""
-    record: Tally = make(**UNLIMITED)._record
+    record: RunCounters = make(**UNLIMITED)._record
     for count, name in ((lambda: record.saved(5.0), "checkpoints"),
                         (record.not_saved, "checkpoint_failures")):  # fmt: skip
         at = 0

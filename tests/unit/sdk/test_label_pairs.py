@@ -15,7 +15,7 @@ from otel_budget.sdk.clock import SYSTEM_CLOCK
 from otel_budget.sdk.metrics import label_cap
 from otel_budget.sdk.metrics.process_totals import ProcessUsage
 from otel_budget.sdk.run_counters import FOLDED, Amounts
-from otel_budget.sdk.run_record import SessionRecord
+from otel_budget.sdk.run_record import RunRecord
 from tests.support.monitors import Make
 
 
@@ -57,9 +57,7 @@ def test_pairs_have_a_bound_in_all_runs_of_a_process_and_room_comes_back(
     gc.collect()
     before = run_counters._PAIRS.number
     monkeypatch.setattr(run_counters, "MAX_PAIRS_IN_ALL", before + 30)
-    records = [
-        SessionRecord(f"many-{n}", ResourceLimits(), SYSTEM_CLOCK, labels={}) for n in range(10)
-    ]
+    records = [RunRecord(f"many-{n}", ResourceLimits(), SYSTEM_CLOCK, labels={}) for n in range(10)]
     for record in records:
         for model in range(10):
             with record.lock:
@@ -81,7 +79,7 @@ def test_owners_and_models_have_a_bound_in_the_sums_of_a_process(
     for team in range(10):
         for project in range(10):
             owner = {"team": f"t{team}", "project": f"p{project}"}
-            record = SessionRecord("s", ResourceLimits(), SYSTEM_CLOCK, labels=owner)
+            record = RunRecord("s", ResourceLimits(), SYSTEM_CLOCK, labels=owner)
             process.add(record)
             with record.lock:
                 record.add(record.cell(None, "m"), Amounts(5, api_call=True))

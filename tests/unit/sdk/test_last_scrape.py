@@ -11,9 +11,9 @@ import pytest
 from otel_budget import ResourceLimits
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.lifecycle.at_exit import ExitOrder
-from otel_budget.sdk.metrics.collector import SCRAPER, SessionCollector
+from otel_budget.sdk.metrics.collector import SCRAPER, RunCollector
 from otel_budget.sdk.metrics.last_scrape import ENV_SCRAPE_WAIT, LastScrape
-from otel_budget.sdk.run_record import SessionRecord
+from otel_budget.sdk.run_record import RunRecord
 from otel_budget.testing import FakeClock
 
 
@@ -23,7 +23,7 @@ class Process:
     def __init__(self, clock: FakeClock) -> None:
         """Nobody scrapes it yet."""
         self.clock = clock
-        self.sessions = SessionCollector(clock.clock.monotonic)
+        self.sessions = RunCollector(clock.clock.monotonic)
         self.sessions.describe()
         self.order = ExitOrder()
         self.last = LastScrape(self.sessions, self.order, clock.clock.monotonic)
@@ -31,7 +31,7 @@ class Process:
 
     def ends(self, session_id: str, sidecar: str | None = None, *, looks: bool = True) -> None:
         """Have a run begin and end. looks: its sidecar reads the page when asked to."""
-        record = SessionRecord(session_id, ResourceLimits(), self.clock.clock, labels={})
+        record = RunRecord(session_id, ResourceLimits(), self.clock.clock, labels={})
         self.sessions.add(record)
         record.close("completed")
         self.sessions.closed(record)

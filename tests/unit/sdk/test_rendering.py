@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from otel_budget.sdk.metrics.collector import SCRAPER, SessionCollector
+from otel_budget.sdk.metrics.collector import SCRAPER, RunCollector
 from otel_budget.sdk.metrics.own_names import OwnNames, listens_on_loopback
 from otel_budget.sdk.metrics.rendering import Rendering
 from otel_budget.testing import FakeClock
@@ -20,7 +20,7 @@ class Pages:
     def __init__(self, clock: FakeClock, takes: float) -> None:
         """Have made none."""
         self.clock, self.takes, self.made = clock, takes, 0
-        self.sessions = SessionCollector(clock.clock.monotonic)
+        self.sessions = RunCollector(clock.clock.monotonic)
         self.app = Rendering(self._make, self.sessions, clock.clock.monotonic, clock.advance)
 
     def _make(self, _environ: dict[str, Any], start: Any) -> list[bytes]:

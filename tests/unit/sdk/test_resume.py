@@ -16,8 +16,8 @@ from otel_budget.core.verdict import Action, LimitStatus, Reason, ResourceState,
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.checkpoints.resuming import Predecessor
 from otel_budget.sdk.clock import Clock, process_mark
-from otel_budget.sdk.metrics.collector import SESSIONS, SessionCollector
-from otel_budget.sdk.run_record import SessionRecord
+from otel_budget.sdk.metrics.collector import SESSIONS, RunCollector
+from otel_budget.sdk.run_record import RunRecord
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make
 from tests.support.sidecar_fixtures import verdict as published
@@ -45,7 +45,7 @@ def killed(make: Make, session_id: str, root: Path, **limits: Any) -> ResourceUs
 
 def exposed(*monitors: ResourceMonitor) -> dict[tuple[str, str], float]:
     """Return samples by name and resource, of these monitors alone."""
-    collector, registry = SessionCollector(), CollectorRegistry()
+    collector, registry = RunCollector(), CollectorRegistry()
     for monitor in monitors:
         collector.add(monitor._record)
     registry.register(collector)
@@ -312,7 +312,7 @@ def test_two_processes_that_resume_from_one_checkpoint_are_told_apart() -> None:
     starts = set()
     for process in range(100):
         clock = Clock(time=lambda: now, mark=lambda process=process: process / 100_000)  # type: ignore[misc] # a default of its own
-        record = SessionRecord("run", ResourceLimits(), clock, labels={}, carried=carried)
+        record = RunRecord("run", ResourceLimits(), clock, labels={}, carried=carried)
         starts.add(record.incarnation_at)
     assert len(starts) == 100
     assert 0 <= process_mark() < 0.001

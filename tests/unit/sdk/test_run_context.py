@@ -20,7 +20,7 @@ from otel_budget import InvalidValueError, ResourceMonitor, unattributed_usage
 from otel_budget.adapters.asgi import BudgetMiddleware
 from otel_budget.genai import attribution
 from otel_budget.genai import generators as resumed
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.notices import Notices
 from tests.support.monitors import Make
 from tests.support.spans import Call, calls_of
@@ -407,7 +407,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return what is said of calls, from now on."""
     texts: list[str] = []
     monkeypatch.setattr(
-        ACCOUNTING, "notices", Notices(lambda text, *values: texts.append(text % values))
+        CALL_TRACKER, "notices", Notices(lambda text, *values: texts.append(text % values))
     )
     return texts
 
@@ -463,9 +463,9 @@ def test_a_run_without_any_call_says_that_the_adapter_may_have_been_left_out(
     make: Make, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Importing it is not enough; said once."""
-    monkeypatch.setattr(ACCOUNTING, "in_use", False)
-    monkeypatch.setattr(ACCOUNTING, "spans", False)
-    monkeypatch.setattr(ACCOUNTING, "adapters", {"OpenAI Agents"})
+    monkeypatch.setattr(CALL_TRACKER, "in_use", False)
+    monkeypatch.setattr(CALL_TRACKER, "spans", False)
+    monkeypatch.setattr(CALL_TRACKER, "adapters", {"OpenAI Agents"})
     for name in ("forgot-a", "forgot-b"):
         with make(session_id=name):
             pass

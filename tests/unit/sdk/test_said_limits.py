@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from otel_budget import ResourceLimits
-from otel_budget.genai.call_tracker import ACCOUNTING
+from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.notices import Notices
 from tests.support.monitors import Make
 
@@ -16,7 +16,7 @@ from tests.support.monitors import Make
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what is said once in a process be said in each test."""
-    monkeypatch.setattr(ACCOUNTING, "notices", Notices())
+    monkeypatch.setattr(CALL_TRACKER, "notices", Notices())
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 from otel_budget import ResourceLimits, semconv
 from otel_budget.sdk.metrics import collector as exposition
 from otel_budget.sdk.metrics.collector import LINGER, MAX_SCRAPED, MAX_UNSCRAPED
-from otel_budget.sdk.metrics.collector import SessionCollector as Collector
+from otel_budget.sdk.metrics.collector import RunCollector as Collector
 from otel_budget.sdk.run_counters import Amounts
-from otel_budget.sdk.run_record import SessionRecord
+from otel_budget.sdk.run_record import RunRecord
 from otel_budget.testing import FakeClock
 
 
@@ -26,16 +26,16 @@ def shown(clock: FakeClock) -> Collector:
     return collector
 
 
-def opened(shown: Collector, clock: FakeClock, name: str, tokens: int = 1) -> SessionRecord:
+def opened(shown: Collector, clock: FakeClock, name: str, tokens: int = 1) -> RunRecord:
     """Open a run and use something."""
-    record = SessionRecord(name, ResourceLimits(), clock.clock, labels={})
+    record = RunRecord(name, ResourceLimits(), clock.clock, labels={})
     with record.lock:
         record.add(record.cell(None, None), Amounts(tokens=tokens))
     shown.add(record)
     return record
 
 
-def close(shown: Collector, record: SessionRecord) -> None:
+def close(shown: Collector, record: RunRecord) -> None:
     """End a run."""
     record.close("completed")
     shown.closed(record)

@@ -9,7 +9,7 @@ from queue import Queue
 import pytest
 
 from otel_budget import Verdict
-from otel_budget.sdk.verdict_callback import MOST, SOON, Telling
+from otel_budget.sdk.verdict_callback import MOST, SOON, VerdictCallback
 from otel_budget.testing import stop_verdict
 from tests.support.monitors import Make
 from tests.unit.sdk.test_sidecar_verdicts import hear
@@ -36,7 +36,7 @@ def test_whatever_it_raises_is_logged_and_the_next_verdict_is_told(
         heard.append(verdict.message)
         raise error
 
-    telling = Telling("mine", fail)
+    telling = VerdictCallback("mine", fail)
     for number in (1, 2):
         telling.tell(said(number), wait=True)
     assert heard == ["1", "2"]
@@ -60,7 +60,10 @@ def test_who_hears_the_sidecar_does_not_wait_for_it_nor_does_another_run() -> No
         told.put(verdict.message)
         release.wait(_PATIENCE)
 
-    blocked, free = Telling("slow", slow), Telling("mine", lambda v: told.put(f"free {v.message}"))
+    blocked, free = (
+        VerdictCallback("slow", slow),
+        VerdictCallback("mine", lambda v: told.put(f"free {v.message}")),
+    )
     blocked.tell(said(0), wait=False)
     assert told.get(timeout=_PATIENCE) == "0"
     for number in range(1, 100):
@@ -74,7 +77,7 @@ def test_who_hears_the_sidecar_does_not_wait_for_it_nor_does_another_run() -> No
 
 def test_a_question_waits_for_it_but_not_for_long() -> None:
     release = threading.Event()
-    telling = Telling("mine", lambda _: release.wait(_PATIENCE))
+    telling = VerdictCallback("mine", lambda _: release.wait(_PATIENCE))
     before = time.monotonic()
     telling.tell(said(1), wait=True)
     assert SOON <= time.monotonic() - before < _PATIENCE / 2

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Problem, Reading, SessionFacts
-from otel_budget.core.override import OrderKind, order_from
+from otel_budget.core.observation import Observation, Problem, RunAttributes
+from otel_budget.core.override import OverrideKind, order_from
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.absences import KEPT, Absences
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.absence import BEAT, LATE, Watch
 from otel_budget.sidecar.api.nudge_route import Nudged
-from otel_budget.sidecar.evaluator import Book
+from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.loop import Settings
 from otel_budget.sidecar.storage.sqlite import open_store
 from tests.support.sidecar_fixtures import (
@@ -45,7 +45,9 @@ def make(tmp_path: Path) -> Any:
     """Build sidecars with a hold of 4 s on one store, one after the other."""
     made: list[Sidecar] = []
 
-    def build(*steps: Reading | Exception | None, rules: Rules = RULES, **options: Any) -> Sidecar:
+    def build(
+        *steps: Observation | Exception | None, rules: Rules = RULES, **options: Any
+    ) -> Sidecar:
         if made:
             made[-1].store.close()
         made.append(sidecar(tmp_path, *steps, rules=rules, **options))
@@ -291,20 +293,20 @@ def test_what_was_stored_under_a_wrong_clock_is_read_by_the_right_one(
     """The machine began a day behind, and was set while the sidecar ran."""
     day, wall = 86_400.0, SteadyClock(START)
     store, restored = open_store(str(tmp_path / "a.db"), wall)
-    book = Book(store, restored, START, wall)
+    book = Evaluator(store, restored, START, wall)
     rules = ceilings(tokens=1000)
     seen = session(tokens=5, started_at=START + day, at=START)._replace(
-        facts=SessionFacts(started_at=START + day, incarnation_at=START + day, state="running")
+        facts=RunAttributes(started_at=START + day, incarnation_at=START + day, state="running")
     )
     book.step(reading(seen), rules, 3600.0, START)
-    order = order_from(OrderKind.STOP, {"reason": "x", "for_seconds": 3600}, START + 5)
+    order = order_from(OverrideKind.STOP, {"reason": "x", "for_seconds": 3600}, START + 5)
     book.order("run-1", order, rules, 3600.0, START + 5)
     wall.advance(day + 10)
     book.step(None, rules, 3600.0, START + 10)
     assert "clock was set since this process began, by +86400 s" in caplog.text
     store.close()
     store, restored = open_store(str(tmp_path / "a.db"), wall)
-    again = Book(store, restored, START + day + 20, wall)
+    again = Evaluator(store, restored, START + day + 20, wall)
     step = again.step(None, rules, 3600.0, START + day + 20)
     (verdict,) = step.verdicts
     assert verdict.reason == Reason.OPERATOR_STOP
@@ -318,10 +320,10 @@ def test_a_step_that_takes_long_is_no_clock_that_was_set(
     """Nor does it have every run stored again, which would take longer still."""
     wall = SteadyClock(START)
     store, restored = open_store(str(tmp_path / "a.db"), wall)
-    book = Book(store, restored, START, wall)
+    book = Evaluator(store, restored, START, wall)
     apply = book._ledger.apply
 
-    def slow(found: Reading) -> None:
+    def slow(found: Observation) -> None:
         wall.advance(5)
         apply(found)
 
@@ -336,7 +338,7 @@ def test_a_start_with_a_wrong_clock_deletes_nothing_that_was_kept(tmp_path: Path
     wall = SteadyClock(START)
     path = str(tmp_path / "a.db")
     store, restored = open_store(path, wall)
-    book = Book(store, restored, START, wall)
+    book = Evaluator(store, restored, START, wall)
     rules = ceilings(tokens=1000)
     book.step(reading(session(tokens=500)), rules, 10.0, START)
     wall.advance(600)
@@ -344,6 +346,6 @@ def test_a_start_with_a_wrong_clock_deletes_nothing_that_was_kept(tmp_path: Path
     store.close()
     wall.advance(31 * 86_400)
     store, restored = open_store(path, wall)
-    Book(store, restored, wall(), wall).step(reading(session("other")), rules, 10.0, wall())
+    Evaluator(store, restored, wall(), wall).step(reading(session("other")), rules, 10.0, wall())
     assert store.archived("run-1", START - 10) is not None
     store.close()

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.shares import BEGIN_AT_ONCE
 from otel_budget.logs.once import MOST_LINES, one_line
-from otel_budget.sidecar.event_log import NO_RUN_AFTER, Journal
+from otel_budget.sidecar.event_log import NO_RUN_AFTER, EventLog
 from otel_budget.sidecar.lasting_events import Flickering
-from otel_budget.sidecar.tick_result import Step
+from otel_budget.sidecar.tick_result import TickResult
 from tests.support.sidecar_fixtures import (
     START,
     TARGET,
@@ -39,7 +39,7 @@ def make(tmp_path: Path) -> Iterator[Any]:
     """Build sidecars on one store, one after the other."""
     made: list[Sidecar] = []
 
-    def build(*steps: Reading | Exception | None, **options: Any) -> Sidecar:
+    def build(*steps: Observation | Exception | None, **options: Any) -> Sidecar:
         if made:
             made[-1].store.close()
         made.append(sidecar(tmp_path, *steps, **options))
@@ -112,7 +112,7 @@ def test_a_step_that_could_not_be_stored_is_told_by_the_next(
 
 @pytest.mark.parametrize("number", [MOST_LINES, BEGIN_AT_ONCE])
 def test_many_runs_are_no_flood(make: Any, log: pytest.LogCaptureFixture, number: int) -> None:
-    def all_of_them(tokens: int, state: str = "running") -> Reading:
+    def all_of_them(tokens: int, state: str = "running") -> Observation:
         return reading(*(session(f"run-{n}", tokens, state=state) for n in range(number)))
 
     parts = make(all_of_them(5), all_of_them(5000), all_of_them(5000, "stopped"), reading())
@@ -165,7 +165,7 @@ def test_a_target_that_goes_with_the_end_of_its_last_run_is_no_outage(
     ticks(
         make(
             reading(session(state=state)),
-            Reading("scrape", START + 1, problems=(gone,), answered=False),
+            Observation("scrape", START + 1, problems=(gone,), answered=False),
         ),
         3,
     )
@@ -177,14 +177,14 @@ def test_an_outage_of_very_many_targets_is_one_line_of_bounded_length(
     make: Any, log: pytest.LogCaptureFixture
 ) -> None:
     problems = tuple(Problem(f"t{n}", Reason.SOURCE_ERROR, f"t{n}: refused") for n in range(5000))
-    ticks(make(Reading("scrape", START, problems=problems, answered=False)))
+    ticks(make(Observation("scrape", START, problems=problems, answered=False)))
     assert log.messages[0].endswith("t19: refused; and 4,980 more")
 
 
 def test_a_problem_beside_runs_is_told_when_it_begins_and_when_it_is_over(
     make: Any, log: pytest.LogCaptureFixture
 ) -> None:
-    def bad(detail: str) -> Reading:
+    def bad(detail: str) -> Observation:
         return reading(session(), problems=(Problem("t", Reason.SOURCE_ERROR, f"t: {detail}"),))
 
     well = reading(session())
@@ -242,9 +242,9 @@ def test_samples_that_are_steadily_late_are_told_once_with_the_figure(
     log: pytest.LogCaptureFixture,
 ) -> None:
     """And again when they are much later."""
-    journal = Journal()
+    journal = EventLog()
     for lag in (0.0, 1.2, 34.2, 36.0, 0.0, 34.0, 90.0, 91.0):
-        journal.stepped(Step(lag=lag))
+        journal.stepped(TickResult(lag=lag))
     first, second = log.messages
     assert first.startswith("samples arrive steadily late, by up to 34 s: the source hides")
     assert "stale_after: auto allows for it" in first

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from otel_budget.core import verdict_json
-from otel_budget.core.observation import Reading
-from otel_budget.core.override import Order, OrderKind
+from otel_budget.core.observation import Observation
+from otel_budget.core.override import Override, OverrideKind
 from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.ledger.arrivals import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.ledger.run import Account
+from otel_budget.ledger.run import RunTotals
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar import verdict_cache
@@ -27,7 +27,7 @@ ALL = ("a", "bad", "z")
 Fail = Callable[[], None]
 
 
-def shown(tokens: int = 100, **others: int) -> Reading:
+def shown(tokens: int = 100, **others: int) -> Observation:
     """Return a reading with three runs. others: tokens by run."""
     return reading(*(session(name, others.get(name, tokens)) for name in ALL))
 
@@ -67,7 +67,7 @@ def failing(
 
 
 PLACES: dict[str, tuple[Any, str, Callable[..., str]]] = {
-    "take in": (Account, "observe", lambda account, *_, **__: account.session_id),
+    "take in": (RunTotals, "observe", lambda account, *_, **__: account.session_id),
     "weigh": (Ledger, "balance", lambda _, account, *__: account.session_id),
     "judge": (verdict_cache, "judge_balance", lambda balance, *_: balance.session_id),
     "store an account": (codec, "_dump", lambda account: account.session_id),
@@ -141,7 +141,7 @@ def test_a_run_over_its_limit_or_ordered_to_stop_stays_stopped_while_it_fails(
     (tmp_path / "other").mkdir()
     parts = sidecar(tmp_path / "other", shown(), rules=RULES)
     ticks(parts)
-    order = Order(OrderKind.STOP, "enough", at=parts.clock())
+    order = Override(OverrideKind.STOP, "enough", at=parts.clock())
     found, _ = asyncio.run(parts.loop.order("bad", order, "test"))
     assert (found.action, found.reason) == ("stop", "operator_stop")
     parts.store.close()
@@ -168,7 +168,7 @@ def test_an_archived_run_that_cannot_be_taken_up_begins_at_least(
     parts = sidecar(tmp_path, shown(), rules=RULES)
     real = parts.store.archived
 
-    def archived(session_id: str, started_at: float | None) -> Account | None:
+    def archived(session_id: str, started_at: float | None) -> RunTotals | None:
         if session_id == "bad":
             raise ValueError("math domain error")
         return real(session_id, started_at)

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.sidecar.metrics_page import OwnMetrics
+from otel_budget.sidecar.metrics_page import MetricsPage
 from otel_budget.sidecar.nudging import Nudging, merged
-from otel_budget.sources.file_sd_listing import Listing
+from otel_budget.sources.file_sd_listing import FileSdListing
 from otel_budget.sources.http import Fetched
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from tests.support.sidecar_fixtures import (
@@ -39,7 +39,7 @@ def slow(tokens: int, at: float = START) -> Any:
     return session("slow", tokens, at=at)._replace(target=SLOW)
 
 
-def late(*sessions: Any) -> Reading:
+def late(*sessions: Any) -> Observation:
     """Return what that target gives."""
     return reading(*sessions, asked=frozenset({SLOW}))
 
@@ -80,7 +80,7 @@ def test_what_comes_late_is_judged_when_it_comes(parts: Sidecar) -> None:
 def test_a_source_that_fails_to_read_late_costs_nothing(
     parts: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail() -> Reading | None:
+    async def fail() -> Observation | None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(parts.source, "read_late", fail)
@@ -127,7 +127,7 @@ def test_nudges_that_come_during_a_step_are_one_step() -> None:
     async def trial() -> None:
         go = asyncio.Event()
 
-        async def judge(one: Reading) -> None:
+        async def judge(one: Observation) -> None:
             steps.append(one.asked)
             await go.wait()
 
@@ -151,7 +151,7 @@ def test_a_disk_that_hangs_leaves_the_targets_as_they_were(
     (tmp_path / "a.json").write_text('[{"targets": ["a:1"]}]')
 
     async def trial() -> list[list[Problem]]:
-        listing = Listing([str(tmp_path / "*.json")], 0.1)
+        listing = FileSdListing([str(tmp_path / "*.json")], 0.1)
         read = listing._files.read
         until = asyncio.get_running_loop().time() + 10
         found = [await listing.read(until)]
@@ -178,7 +178,7 @@ def test_the_sidecars_own_metrics_are_made_once_for_all_who_ask_at_once(parts: S
         return exposition(accept)
 
     parts.telemetry.exposition = counted  # type: ignore[method-assign] # counts
-    metrics = OwnMetrics(parts.telemetry)
+    metrics = MetricsPage(parts.telemetry)
 
     async def trial() -> list[Any]:
         asked = (f"text/plain;q=0.{n % 9 + 1}" for n in range(30))
@@ -222,7 +222,7 @@ def test_a_server_that_hangs_when_asked_why_nothing_matches_delays_no_reading(
         async def close(self) -> None:
             """Do nothing."""
 
-    async def trial() -> list[Reading]:
+    async def trial() -> list[Observation]:
         source = PrometheusSource(PrometheusSettings("http://p"), SteadyClock())
         source._fetcher = Hanging()  # type: ignore[assignment] # as much of it as is used
         try:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Problem, Reading
-from otel_budget.core.override import Order, OrderKind
+from otel_budget.core.observation import Observation, Problem
+from otel_budget.core.override import Override, OverrideKind
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar import loop as loop_module
-from otel_budget.sidecar.api.override_routes import OrderRefusedError
+from otel_budget.sidecar.api.override_routes import OverrideRefusedError
 from otel_budget.sidecar.loop import LAST_READ, Settings
 from otel_budget.sources.replay import ReplaySource
 from tests.support.sidecar_fixtures import (
@@ -37,7 +37,7 @@ def make(tmp_path: Path) -> Any:
     """Build sidecars on one store, one after the other; each closes the one before."""
     made: list[Sidecar] = []
 
-    def build(*steps: Reading | Exception | None, **options: Any) -> Sidecar:
+    def build(*steps: Observation | Exception | None, **options: Any) -> Sidecar:
         if made:
             made[-1].store.close()
         made.append(sidecar(tmp_path, *steps, **options))
@@ -385,8 +385,8 @@ def test_the_end_does_not_wait_for_a_step_that_does_not_end_and_what_was_publish
             await ticking
         parts.loop.stop()
         await parts.loop.run()
-        with pytest.raises(OrderRefusedError, match="is ending"):
-            await parts.loop.order("run-1", Order(OrderKind.STOP, "enough"), "somebody")
+        with pytest.raises(OverrideRefusedError, match="is ending"):
+            await parts.loop.order("run-1", Override(OverrideKind.STOP, "enough"), "somebody")
 
     asyncio.run(run())
     released.set()
@@ -403,7 +403,7 @@ def test_a_tick_that_outlasts_its_interval_delays_the_next_and_is_counted(
     clock = SteadyClock()
 
     class Slow(Script):
-        async def read(self) -> Reading:
+        async def read(self) -> Observation:
             clock.advance(2.5)
             return await super().read()
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_budget import semconv
-from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Reason
 from tests.support.real import require
 from tests.support.sidecar_fixtures import LEASE, Sidecar, outage, reading, session, sidecar
@@ -22,7 +22,7 @@ def busy(tmp_path: Path) -> Iterator[Sidecar]:
     """A sidecar after some ticks in which every metric got a value."""
     late = Problem("elsewhere", Reason.SOURCE_ERROR, "timed out")
     stopped = session("run-2", 5000, limits={semconv.COST: 5})
-    steps: list[Reading] = [
+    steps: list[Observation] = [
         reading(session(tokens=100), stopped, problems=(late,), dropped={"implausible": 2}),
         reading(session(tokens=200), stopped),
         reading(session(tokens=50), stopped),

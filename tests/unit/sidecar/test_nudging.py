@@ -16,16 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import ResourceLimits, semconv
-from otel_budget.core.observation import Problem, Reading
+from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.usage import Number, ResourceUsage
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sdk.run_counters import Amounts
-from otel_budget.sdk.run_record import SessionRecord
+from otel_budget.sdk.run_record import RunRecord
 from otel_budget.sdk.sidecar_client.address import SidecarAddress
 from otel_budget.sdk.sidecar_client.nudge import MOST_AT_ONCE, Nudger, look
 from otel_budget.sdk.sidecar_client.polling import MOST_NAMED
-from otel_budget.sdk.watermarks import SidecarMarks
+from otel_budget.sdk.watermarks import SidecarWatermarks
 from otel_budget.sidecar.api.nudge_route import Nudged
 from otel_budget.testing import FakeClock
 from tests.support.http_server import serving
@@ -35,15 +35,15 @@ PROBLEM = "application/problem+json"
 UNLIMITED = ResourceLimits(max_tokens=None, max_api_calls=None, max_duration_seconds=None)
 
 
-def marks_of(carried: int = 0) -> tuple[SidecarMarks, SessionRecord, list[None]]:
+def marks_of(carried: int = 0) -> tuple[SidecarWatermarks, RunRecord, list[None]]:
     """Return the marks of a run, its record, and the nudges so far."""
     clock, nudges = FakeClock().clock, list[None]()
     before = ResourceUsage("run", started_at=clock.time(), tokens=carried) if carried else None
-    record = SessionRecord("run", UNLIMITED, clock, labels={}, carried=before)
-    return SidecarMarks(record, lambda: nudges.append(None)), record, nudges
+    record = RunRecord("run", UNLIMITED, clock, labels={}, carried=before)
+    return SidecarWatermarks(record, lambda: nudges.append(None)), record, nudges
 
 
-def use(record: SessionRecord, tokens: int = 0, cost: Decimal | None = None) -> None:
+def use(record: RunRecord, tokens: int = 0, cost: Decimal | None = None) -> None:
     """Record an operation."""
     with record.lock:
         record.add(record.cell(None, None), Amounts(tokens, cost_usd=cost))
@@ -203,9 +203,9 @@ def test_what_a_few_targets_give_changes_nothing_of_the_others() -> None:
     ledger = Ledger()
     down = Problem("http://b", Reason.SOURCE_ERROR, "refused")
     shown = session("a")._replace(target="http://a")
-    ledger.apply(Reading("scrape", START, (shown,), problems=(down,)))
+    ledger.apply(Observation("scrape", START, (shown,), problems=(down,)))
     later = session("a", tokens=9, at=START + 1)._replace(target="http://a")
-    some = Reading("scrape", START + 1, (later,), asked=frozenset({"http://a"}))
+    some = Observation("scrape", START + 1, (later,), asked=frozenset({"http://a"}))
     ledger.apply(some)
     assert ledger._trouble_at("http://b") is Reason.SOURCE_ERROR
     assert ledger.accounts["a"].totals()[semconv.TOKENS] == 9

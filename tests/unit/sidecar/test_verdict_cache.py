@@ -10,27 +10,27 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading, SessionReading
+from otel_budget.core.observation import Observation, RunObservation
 from otel_budget.core.verdict import Reason, Verdict
 from otel_budget.policy.verdicts import Rules
-from otel_budget.sidecar.evaluator import Book
+from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.storage.sqlite import open_store
-from otel_budget.sidecar.tick_result import Step
+from otel_budget.sidecar.tick_result import TickResult
 from tests.support.sidecar_fixtures import START, ceilings, session
 
 LEASE = 15.0
 RULES = Rules(lease=LEASE)
 
-Tick = Callable[..., Step]
+Tick = Callable[..., TickResult]
 
 
 @pytest.fixture
 def tick(tmp_path: Path) -> Iterator[Tick]:
     """Step the book: at so many seconds, with these sessions, sampled then."""
     store, restored = open_store(str(tmp_path / "test.db"))
-    book = Book(store, restored, START)
+    book = Evaluator(store, restored, START)
 
-    def step(after: float, *shown: SessionReading, rules: Rules = RULES) -> Step:
+    def step(after: float, *shown: RunObservation, rules: Rules = RULES) -> TickResult:
         at = START + after
         sessions = tuple(
             one._replace(sampled_at=at,
@@ -38,18 +38,18 @@ def tick(tmp_path: Path) -> Iterator[Tick]:
             )
             for one in shown
         )  # fmt: skip
-        return book.step(Reading("scrape", at, sessions), rules, 900.0, at)
+        return book.step(Observation("scrape", at, sessions), rules, 900.0, at)
 
     yield step
     store.close()
 
 
-def judged(step: Step) -> list[str]:
+def judged(step: TickResult) -> list[str]:
     """Return whose verdicts are of this step."""
     return [verdict.session_id for verdict in step.judged]
 
 
-def only(step: Step) -> Verdict:
+def only(step: TickResult) -> Verdict:
     """Return the one verdict there is."""
     (verdict,) = step.verdicts
     return verdict

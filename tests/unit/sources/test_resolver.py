@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from otel_budget.sources.resolver import MOST_LOOKUPS, Address, Names
+from otel_budget.sources.resolver import MOST_LOOKUPS, Address, Resolver
 
 HERE = Address(socket.AF_INET, ("192.0.2.1", 0))
 THERE = Address(socket.AF_INET, ("192.0.2.2", 0))
@@ -15,7 +15,7 @@ NONE = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 NO_SERVER = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
 
-class Resolver:
+class FakeResolver:
     """A system's resolver, of which the test says what it answers, and when."""
 
     def __init__(self) -> None:
@@ -40,8 +40,8 @@ class Case:
     """Names, their resolver and their clock."""
 
     def __init__(self) -> None:
-        self.resolver, self.now = Resolver(), 1000.0
-        self.names = Names(lambda: self.now, self.resolver)
+        self.resolver, self.now = FakeResolver(), 1000.0
+        self.names = Resolver(lambda: self.now, self.resolver)
 
     async def find(self, name: str, seconds: float = 5.0) -> Sequence[Address]:
         """Return the addresses of a name within a time, which real threads need little of."""
@@ -189,7 +189,7 @@ def test_what_is_no_name_is_an_error_and_not_a_crash() -> None:
     """The system's own functions take it for a defect of the caller."""
 
     async def case(it: Case) -> None:
-        names = Names(lambda: it.now)
+        names = Resolver(lambda: it.now)
         for name in ("a" * 64 + ".example", "." * 3, "x" * 300):
             with pytest.raises(OSError, match=r"."):
                 await names.addresses(name)

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionReading
+from otel_budget.core.observation import RunObservation
 from otel_budget.core.samples import Assembled, Sample
 from otel_budget.sources.session_assembly import NEEDED, assemble
 
@@ -42,7 +42,7 @@ def _ids(found: Assembled) -> list[str]:
     return [session.session_id for session in found.sessions]
 
 
-def only(*samples: Sample) -> SessionReading:
+def only(*samples: Sample) -> RunObservation:
     """Assemble samples of which nothing is dropped and that make one session."""
     found = assembled(*samples)
     assert found.dropped == {}

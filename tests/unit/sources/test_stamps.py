@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading, SessionReading
+from otel_budget.core.observation import Observation, RunObservation
 from otel_budget.presets.loader import shipped
 from otel_budget.presets.model import Preset
 from otel_budget.sources.answer_age import age_of, time_there
 from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.http import Fetched
-from otel_budget.sources.incremental.scrape_page import SessionPages
+from otel_budget.sources.incremental.scrape_page import ScrapePage
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.prometheus_vector import SAMPLED
 from otel_budget.sources.sample_dates import unit_of
@@ -38,7 +38,7 @@ class Target:
         """Begin at the start."""
         self.now, self.theirs = START, 0.0
         """Our time, and by how much the target's ``Date`` differs from it."""
-        self.pages = SessionPages(URL, PageLimits(), 60.0)
+        self.pages = ScrapePage(URL, PageLimits(), 60.0)
         self.stamps = Stamps()
 
     def show(self, *samples: tuple[str, float | None], kind: str = TEXT) -> Stamped:
@@ -82,7 +82,7 @@ def test_a_sample_is_as_old_as_its_timestamp_says(target: Target, kind: str) -> 
 
 def test_openmetrics_has_fractions_of_seconds() -> None:
     body = b'otel_budget_tokens_total{session_id="a"} 1 1700000000.25\n# EOF\n'
-    pages = SessionPages(URL, PageLimits(), 60.0)
+    pages = ScrapePage(URL, PageLimits(), 60.0)
     assert pages.read(body, OPENMETRICS, START).times == {"a": 1700000000.25}
 
 
@@ -239,7 +239,7 @@ def source(clock: SteadyClock, **options: Any) -> tuple[ScrapeSource, Scripted]:
     return made, fetcher
 
 
-def only(reading: Reading) -> SessionReading:
+def only(reading: Observation) -> RunObservation:
     """Return the one session of a reading."""
     (session,) = reading.sessions
     return session
@@ -301,7 +301,7 @@ def test_a_page_of_present_times_costs_no_reading_of_its_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each line is another one at every scrape; none of them has another value."""
-    pages = SessionPages(URL, PageLimits(), 60.0)
+    pages = ScrapePage(URL, PageLimits(), 60.0)
     lines = [line(semconv.SESSION_TOKENS, n, f"run-{n}") for n in range(50)]
     first, second = (
         "".join(f"{each} {at}\n" for each in lines).encode()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import Reading
+from otel_budget.core.observation import Observation
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.presets.loader import shipped
 from otel_budget.sources.prometheus_vector import SAMPLED, take_apart
@@ -47,7 +47,7 @@ def used(
         answer = {"status": "success", "data": {"resultType": "vector", "result": result}}
         _, found = take_apart(json.dumps(answer).encode(), None if own else CLAUDE, replica_labels)
         dated = tuple(session._replace(sampled_at=at) for session in found.sessions)
-        ledger.apply(Reading("prometheus", at, dated))
+        ledger.apply(Observation("prometheus", at, dated))
     return ledger.accounts[SESSION].totals()[semconv.TOKENS]
 
 

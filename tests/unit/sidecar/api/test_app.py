@@ -16,14 +16,14 @@ from starlette.types import Message
 
 from otel_budget.cli.arguments import DEFAULT_SIDECAR
 from otel_budget.core import verdict_json
-from otel_budget.core.override import Order, OrderKind, Orders
+from otel_budget.core.override import Override, OverrideKind, Overrides
 from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.policy.override_effect import Effect
 from otel_budget.sidecar.api import openapi
 from otel_budget.sidecar.api.app import STUCK_AFTER, build_app
-from otel_budget.sidecar.api.broadcaster import Hub
+from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
 from otel_budget.sidecar.api.nudge_route import MOST, Nudged, Nudges
-from otel_budget.sidecar.api.override_routes import OrderRefusedError
+from otel_budget.sidecar.api.override_routes import OverrideRefusedError
 from tests.support.sidecar_fixtures import LEASE, START, SteadyClock, events, verdict
 
 
@@ -44,19 +44,19 @@ class Host:
         """Return some time."""
         return 1000.0
 
-    async def order(self, session_id: str, order: Order, client: str) -> tuple[Verdict, Effect]:
+    async def order(self, session_id: str, order: Override, client: str) -> tuple[Verdict, Effect]:
         """Stop ``a``; nothing else is there."""
         if session_id != "a":
-            raise OrderRefusedError(f"no run {session_id!r} is known here", missing=True)
+            raise OverrideRefusedError(f"no run {session_id!r} is known here", missing=True)
         self.given = (order, client)
         return verdict("a", 7), Effect(changes=False, notes=("it was stopped",))
 
-    async def orders(self, session_id: str, most: int) -> tuple[Orders, Sequence[Order]]:
+    async def orders(self, session_id: str, most: int) -> tuple[Overrides, Sequence[Override]]:
         """Return one order for ``a``."""
         if session_id != "a":
-            raise OrderRefusedError(f"no run {session_id!r} is known here", missing=True)
-        stop = Order(OrderKind.STOP, "because", "ann", 1000.0, 1060.0, {})
-        return Orders(stop=stop), [stop][:most]
+            raise OverrideRefusedError(f"no run {session_id!r} is known here", missing=True)
+        stop = Override(OverrideKind.STOP, "because", "ann", 1000.0, 1060.0, {})
+        return Overrides(stop=stop), [stop][:most]
 
     async def nudge(self, session_id: str) -> Nudged:
         """Know ``a`` alone."""
@@ -81,14 +81,14 @@ def clock() -> SteadyClock:
 
 
 @pytest.fixture
-def hub(clock: SteadyClock) -> Hub:
-    filled = Hub(LEASE, clock)
+def hub(clock: SteadyClock) -> VerdictBroadcaster:
+    filled = VerdictBroadcaster(LEASE, clock)
     filled.publish([verdict("a", 1), verdict("b", 2, status=LimitStatus.EXCEEDED), verdict("c", 3)])
     return filled
 
 
 @pytest.fixture
-def app(hub: Hub, host: Host) -> Starlette:
+def app(hub: VerdictBroadcaster, host: Host) -> Starlette:
     return build_app(hub, host, "1.2.3")
 
 
@@ -130,7 +130,7 @@ def test_a_verdict_past_its_lease_is_not_told_any_more(
 
 
 def test_a_list_has_the_verdicts_that_hold_and_says_which_do_not(
-    client: TestClient, hub: Hub, clock: SteadyClock
+    client: TestClient, hub: VerdictBroadcaster, clock: SteadyClock
 ) -> None:
     """One run that cannot be judged takes no other along; which status it has is not known."""
     clock.advance(LEASE)
@@ -279,7 +279,7 @@ def test_the_stream_has_the_headers_that_keep_it_flowing(client: TestClient) -> 
 
 
 def test_the_stream_sends_what_is_current_and_ends_when_the_hub_closes(
-    client: TestClient, hub: Hub
+    client: TestClient, hub: VerdictBroadcaster
 ) -> None:
     hub.close()
     answer = client.get("/v1/stream", headers={"Last-Event-ID": "1"})
@@ -287,7 +287,9 @@ def test_the_stream_sends_what_is_current_and_ends_when_the_hub_closes(
     assert "id: 3\nevent: verdict\n" in answer.text
 
 
-def test_the_stream_carries_changes_and_forgets_a_reader_who_left(app: Starlette, hub: Hub) -> None:
+def test_the_stream_carries_changes_and_forgets_a_reader_who_left(
+    app: Starlette, hub: VerdictBroadcaster
+) -> None:
     async def follow() -> None:
         async with streaming(app, b"session_id=a") as sent:
             await sent.get()  # the headers

@@ -11,7 +11,7 @@ from otel_budget.core import sse, verdict_json
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.sdk.sidecar_client.stream import SILENCE
 from otel_budget.sidecar.api import broadcaster
-from otel_budget.sidecar.api.broadcaster import Hub, Subscription
+from otel_budget.sidecar.api.broadcaster import Subscription, VerdictBroadcaster
 from tests.support.sidecar_fixtures import LEASE, START, SteadyClock, events, verdict
 
 KEEP_ALIVE = sse.KEEP_ALIVE.encode()
@@ -41,13 +41,13 @@ def within(seconds: float, what: Callable[[], Awaitable[Any]]) -> Any:
 
 
 def test_a_new_reader_gets_all_current_verdicts_at_once_in_the_order_of_their_sequence() -> None:
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     hub.publish([verdict("b", 2), verdict("a", 1), verdict("c", 3)])
     assert [v["session_id"] for v in drained(hub.subscribe())] == ["a", "b", "c"]
 
 
 def test_a_reader_of_one_run_gets_that_run_alone() -> None:
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     hub.publish([verdict("a", 1), verdict("b", 2)])
     reader = hub.subscribe("b")
     hub.publish([verdict("a", 3), verdict("b", 4)])
@@ -55,20 +55,20 @@ def test_a_reader_of_one_run_gets_that_run_alone() -> None:
 
 
 def test_a_reader_that_comes_back_gets_what_is_newer_than_what_it_saw() -> None:
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     hub.publish([verdict("a", 1), verdict("b", 2), verdict("c", 3)])
     assert [v["sequence"] for v in drained(hub.subscribe(after=2))] == [3]
     assert drained(hub.subscribe(after=3)) == []
 
 
 def test_a_last_event_id_from_another_life_of_the_sidecar_gets_everything() -> None:
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     hub.publish([verdict("a", 1)])
     assert [v["sequence"] for v in drained(hub.subscribe(after=500))] == [1]
 
 
 def test_a_changed_verdict_goes_out_at_once() -> None:
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     hub.publish([verdict(sequence=1, at=START)])
     reader = hub.subscribe(after=1)
     hub.publish([verdict(sequence=2, at=START + 0.1)])
@@ -76,7 +76,7 @@ def test_a_changed_verdict_goes_out_at_once() -> None:
 
 
 def test_an_unchanged_verdict_goes_out_again_after_a_third_of_its_lease_with_new_numbers() -> None:
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     hub.publish([verdict(sequence=1, at=START, tokens=10)])
     reader = hub.subscribe(after=1)
     for second in range(1, 11):
@@ -86,7 +86,7 @@ def test_an_unchanged_verdict_goes_out_again_after_a_third_of_its_lease_with_new
 
 
 def test_a_get_sees_the_numbers_of_the_last_tick_even_if_nobody_was_sent_them() -> None:
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     hub.publish([verdict(sequence=1, at=START, tokens=10)])
     hub.publish([verdict(sequence=1, at=START + 1, tokens=11)])
     published = hub.get("run-1")
@@ -95,7 +95,7 @@ def test_a_get_sees_the_numbers_of_the_last_tick_even_if_nobody_was_sent_them() 
 
 
 def test_a_slow_reader_loses_old_verdicts_but_never_the_newest() -> None:
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     reader = hub.subscribe()
     for sequence in range(1, 1001):
         hub.publish([verdict(f"run-{sequence % 2}", sequence)])
@@ -105,7 +105,7 @@ def test_a_slow_reader_loses_old_verdicts_but_never_the_newest() -> None:
 
 def test_a_renewal_does_not_move_a_waiting_change_behind_later_ones() -> None:
     """Else a reader that breaks off in between would come back past a change it never saw."""
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     hub.publish([verdict("a", 1), verdict("b", 2)])
     reader = hub.subscribe(after=2)
     hub.publish([verdict("a", 3), verdict("b", 4)])
@@ -114,7 +114,7 @@ def test_a_renewal_does_not_move_a_waiting_change_behind_later_ones() -> None:
 
 
 def test_a_forgotten_run_is_gone_and_what_waits_of_it_too() -> None:
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     hub.publish([verdict("a", 1), verdict("b", 2)])
     reader = hub.subscribe()
     hub.publish([verdict("b", 2)], forgotten=["a"])
@@ -123,7 +123,7 @@ def test_a_forgotten_run_is_gone_and_what_waits_of_it_too() -> None:
 
 
 def test_pages_follow_one_another_and_a_status_chooses() -> None:
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     hub.publish(verdict(f"run-{n}", n + 1) for n in range(5))
     hub.publish([verdict("run-9", 9, status=LimitStatus.EXCEEDED)])
     page, following = hub.page(limit=4)
@@ -138,7 +138,7 @@ def test_pages_follow_one_another_and_a_status_chooses() -> None:
 
 
 def test_the_text_of_a_verdict_is_made_once_for_all_readers() -> None:
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     hub.publish([verdict()])
     published = hub.get("run-1")
     assert published is not None
@@ -158,7 +158,7 @@ def test_what_goes_out_later_than_it_was_judged_has_what_is_left_of_its_lease(
     question, would lengthen it. Rounded down.
     """
     clock = SteadyClock()
-    hub = Hub(LEASE, clock)
+    hub = VerdictBroadcaster(LEASE, clock)
     hub.publish([verdict("a", 1)])
     clock.advance(age)
     published = hub.get("a")
@@ -173,7 +173,7 @@ def test_what_goes_out_later_than_it_was_judged_has_what_is_left_of_its_lease(
 def test_a_frame_that_waits_loses_its_lease_meanwhile() -> None:
     """A reader that reads slowly: what waits for it in the sidecar grows old, too."""
     clock = SteadyClock()
-    hub = Hub(LEASE, clock)
+    hub = VerdictBroadcaster(LEASE, clock)
     reader = hub.subscribe()
     hub.publish([verdict("a", 1), verdict("b", 2)])
     clock.advance(6)
@@ -182,7 +182,7 @@ def test_a_frame_that_waits_loses_its_lease_meanwhile() -> None:
 
 def test_a_quiet_stream_says_that_the_sidecar_lives() -> None:
     async def read() -> list[bytes]:
-        frames = Hub(0.0, SteadyClock()).subscribe("unknown").frames()
+        frames = VerdictBroadcaster(0.0, SteadyClock()).subscribe("unknown").frames()
         return [await anext(frames) for _ in range(3)]
 
     assert within(10, read) == [KEEP_ALIVE] * 3
@@ -192,7 +192,7 @@ def test_a_quiet_stream_says_that_the_sidecar_lives() -> None:
 def test_no_lease_is_so_long_that_a_living_stream_is_taken_for_dead(
     lease: float, seconds: float
 ) -> None:
-    assert Hub(lease, SteadyClock()).keep_alive_after == seconds
+    assert VerdictBroadcaster(lease, SteadyClock()).keep_alive_after == seconds
     assert seconds <= SILENCE / 3, "two signs of life may get lost on the way"
 
 
@@ -202,7 +202,7 @@ def test_a_quiet_stream_with_a_long_lease_says_that_the_sidecar_lives(
     monkeypatch.setattr(broadcaster, "KEEP_ALIVE_AFTER", 0.01)
 
     async def read() -> list[bytes]:
-        frames = Hub(3600.0, SteadyClock()).subscribe("unknown").frames()
+        frames = VerdictBroadcaster(3600.0, SteadyClock()).subscribe("unknown").frames()
         return [await anext(frames) for _ in range(3)]
 
     assert within(10, read) == [KEEP_ALIVE] * 3
@@ -210,7 +210,7 @@ def test_a_quiet_stream_with_a_long_lease_says_that_the_sidecar_lives(
 
 def test_a_waiting_reader_is_woken_by_a_verdict() -> None:
     async def read() -> bytes:
-        hub = Hub(3600.0, SteadyClock())
+        hub = VerdictBroadcaster(3600.0, SteadyClock())
         frames = hub.subscribe("run-1").frames()
         assert await anext(frames) == KEEP_ALIVE
         reading = asyncio.ensure_future(anext(frames))
@@ -223,7 +223,7 @@ def test_a_waiting_reader_is_woken_by_a_verdict() -> None:
 
 def test_closing_ends_every_stream_after_what_waits_in_it() -> None:
     async def read() -> tuple[list[bytes], list[bytes]]:
-        hub = Hub(3600.0, SteadyClock())
+        hub = VerdictBroadcaster(3600.0, SteadyClock())
         one, other = hub.subscribe("quiet"), hub.subscribe()
         quiet = asyncio.ensure_future(_all(one))
         await asyncio.sleep(0)
@@ -239,7 +239,7 @@ def test_closing_ends_every_stream_after_what_waits_in_it() -> None:
 def test_a_verdict_whose_lease_ran_out_here_goes_to_nobody() -> None:
     """Not to who comes now, nor to who was waiting for it: they would begin another lease."""
     clock = SteadyClock()
-    hub = Hub(LEASE, clock)
+    hub = VerdictBroadcaster(LEASE, clock)
     reader = hub.subscribe()
     hub.publish([verdict("a", 1), verdict("b", 2)])
     clock.advance(LEASE)
@@ -250,7 +250,7 @@ def test_a_verdict_whose_lease_ran_out_here_goes_to_nobody() -> None:
 
 
 def test_subscribers_are_counted_until_they_leave() -> None:
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     with hub.subscribe(), hub.subscribe("a"), hub.subscribe("a") as last:
         assert hub.subscribers == 3
         hub.unsubscribe(last)
@@ -265,7 +265,7 @@ async def _all(subscription: Subscription) -> list[bytes]:
 
 def test_a_stream_on_some_runs_can_be_on_others_as_well_and_on_some_no_more() -> None:
     """What is known of a run that is added comes at once, also if it was there before."""
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     hub.publish([verdict("a", 1), verdict("b", 2), verdict("c", 3)])
     reader = hub.subscribe("a", "b", after=3)
     assert reader.follows == 2
@@ -281,7 +281,7 @@ def test_a_stream_on_some_runs_can_be_on_others_as_well_and_on_some_no_more() ->
 
 
 def test_a_stream_that_follows_no_run_any_more_is_not_one_on_all() -> None:
-    hub = Hub(LEASE, SteadyClock())
+    hub = VerdictBroadcaster(LEASE, SteadyClock())
     reader = hub.subscribe("a")
     hub.unfollow(reader, ["a"])
     hub.publish([verdict("a", 1), verdict("b", 2)])

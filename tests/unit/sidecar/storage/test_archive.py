@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.ledger.run import Account
+from otel_budget.ledger.run import RunTotals
 from otel_budget.sidecar.storage import sqlite_access
 from otel_budget.sidecar.storage.archive import KEEP_ARCHIVED, PIECE, PURGE_EVERY
 from otel_budget.sidecar.storage.sqlite import Changes, Store, open_store
@@ -39,9 +39,9 @@ def store(path: str, clock: SteadyClock) -> Iterator[Store]:
     opened.close()
 
 
-def run(session_id: str, target: str = "http://one/metrics", tokens: int = 5) -> Account:
+def run(session_id: str, target: str = "http://one/metrics", tokens: int = 5) -> RunTotals:
     """Return a run that was seen at a target."""
-    made = Account(session_id, START, START)
+    made = RunTotals(session_id, START, START)
     shown = session(session_id, tokens, started_at=START)
     made.observe(shown._replace(target=target), confirmed=True)
     return made

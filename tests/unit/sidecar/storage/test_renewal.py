@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.override import Order, OrderKind
+from otel_budget.core.override import Override, OverrideKind
 from otel_budget.sidecar.storage.sqlite import Restored, open_store
 from otel_budget.sidecar.storage.sqlite_file import StoreError
 from tests.support.figures import note
@@ -36,7 +36,7 @@ def begun(folder: Path) -> Sidecar:
     stepped(parts, ("run-1", 10), ("old", 70))
     parts.book._ledger.accounts["old"].ended_at = START - 3600
     stepped(parts, ("run-1", 20))
-    stop = Order(OrderKind.STOP, "because", at=START)
+    stop = Override(OverrideKind.STOP, "because", at=START)
     parts.book.order("run-1", stop, RULES, 3600.0, parts.clock.now)
     return parts
 
@@ -146,7 +146,7 @@ def test_a_folder_that_is_gone_fails_each_step_until_it_is_there_again(
     for tokens in (30, 40):
         with pytest.raises(OSError, match="No such file"):
             stepped(parts, ("run-1", tokens))
-    release = Order(OrderKind.RELEASE, "go on", at=START)
+    release = Override(OverrideKind.RELEASE, "go on", at=START)
     with pytest.raises(OSError, match="No such file"):
         parts.book.order("run-1", release, RULES, 3600.0, parts.clock.now)
     folder.mkdir()

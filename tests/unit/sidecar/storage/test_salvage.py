@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.override import Order, OrderKind
-from otel_budget.ledger.run import Account
+from otel_budget.core.override import Override, OverrideKind
+from otel_budget.ledger.run import RunTotals
 from otel_budget.sidecar.storage.salvage import salvaged
 from otel_budget.sidecar.storage.sqlite import Changes, Restored, Store, open_store
 from tests.support.sidecar_fixtures import START, SteadyClock, session, verdict
@@ -21,12 +21,12 @@ NAME = "otel-budget.db"
 RUNS = 40
 LARGE = "run-7"
 """A run whose row takes several pages."""
-STOP = Order(OrderKind.STOP, "because", at=START)
+STOP = Override(OverrideKind.STOP, "because", at=START)
 
 
-def run(number: int, tokens: int) -> Account:
+def run(number: int, tokens: int) -> RunTotals:
     """Return a run that was seen once, or, of one, in many processes."""
-    made = Account(f"run-{number}", START, START)
+    made = RunTotals(f"run-{number}", START, START)
     processes = 30 if made.session_id == LARGE else 1
     for n in range(processes):
         shown = session(made.session_id, tokens, started_at=START)

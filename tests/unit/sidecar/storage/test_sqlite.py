@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import SessionFacts
-from otel_budget.core.override import Order, OrderKind
-from otel_budget.core.uncertainty import Doubt
-from otel_budget.ledger.run import Account
+from otel_budget.core.observation import RunAttributes
+from otel_budget.core.override import Override, OverrideKind
+from otel_budget.core.uncertainty import UsageUncertainty
+from otel_budget.ledger.run import RunTotals
 from otel_budget.sidecar.clock import Boot
 from otel_budget.sidecar.storage import sqlite as store_module
 from otel_budget.sidecar.storage import sqlite_access
@@ -32,9 +32,9 @@ from tests.support.sidecar_fixtures import START, SteadyClock, session, verdict
 
 def account(
     session_id: str = "run-1", tokens: int = 5, started_at: float | None = START
-) -> Account:
+) -> RunTotals:
     """Return an account of a run that was seen once."""
-    made = Account(session_id, started_at, START)
+    made = RunTotals(session_id, started_at, START)
     made.observe(session(session_id, tokens, started_at=started_at), confirmed=True)
     return made
 
@@ -293,8 +293,9 @@ def test_a_run_whose_row_is_lost_has_used_at_least_what_its_last_verdict_says(pa
 
 def test_an_order_outlives_the_row_of_its_run(path: str) -> None:
     """Whether it is live or archived, and whatever of its other orders cannot be read."""
-    orders = [Order(OrderKind.LIMITS, "more", at=START, until=START + 9, limits={"tokens": 5}),
-              Order(OrderKind.STOP, "because", at=START + 1)]  # fmt: skip
+    orders = [Override(OverrideKind.LIMITS, "more", at=START, until=START + 9,
+                       limits={"tokens": 5}),
+              Override(OverrideKind.STOP, "because", at=START + 1)]  # fmt: skip
     store, _ = open_store(path, SteadyClock(START + 5))
     for run in (account(), account("old")):
         for order in orders:
@@ -333,7 +334,7 @@ def test_a_row_that_was_altered_is_not_believed(
 ) -> None:
     """Though it can be read: each has a digest of its text."""
     run = account(tokens=555)
-    order = Order(OrderKind.STOP, "running", by="run-1", at=START + 5)
+    order = Override(OverrideKind.STOP, "running", by="run-1", at=START + 5)
     said = replace(verdict(tokens=555, started_at=START), run_state="running")
     written(path, Changes(1, [run], [], [said], (run, order)))
     query = f"UPDATE {table} SET body = replace(body, ?, ?)"  # noqa: S608 - from above
@@ -380,7 +381,7 @@ def test_a_file_of_a_newer_version_is_refused_untouched(path: str, key: str) -> 
 
 def test_another_fact_is_another_format() -> None:
     """A version that knows fewer facts would put every row aside, and let all runs begin at 0."""
-    assert (len(SessionFacts._fields), FORMAT) == (18, 4), "raise both, and add a migration"
+    assert (len(RunAttributes._fields), FORMAT) == (18, 4), "raise both, and add a migration"
 
 
 def test_a_database_of_something_else_is_refused_untouched(path: str) -> None:
@@ -518,7 +519,7 @@ def test_a_file_of_an_older_version_is_brought_up_to_date_and_loses_nothing(
     with contextlib.closing(sqlite3.connect(path)) as now:
         versions = dict(now.execute("SELECT key, value FROM meta"))
     assert (versions["schema_version"], versions["account_format"]) == ("2", str(FORMAT))
-    order = Order(OrderKind.STOP, "because", at=time.time())
+    order = Override(OverrideKind.STOP, "because", at=time.time())
     written(path, Changes(8, [restored.accounts[0]], [], [], (restored.accounts[0], order)))
     store, _ = open_store(path)
     assert store.actions("run-1", START, 9)[0] == order
@@ -533,14 +534,14 @@ def test_what_an_older_version_did_not_know_of_a_run_stays_unknown(path: str) ->
         old.executescript(script.replace('"at_least":[]', '"at_least":["cost"]'))
     for _ in range(3):
         store, restored = open_store(path)
-        assert restored.accounts[0].doubt == Doubt(unpriced_calls=1)
+        assert restored.accounts[0].doubt == UsageUncertainty(unpriced_calls=1)
         store.commit(Changes(8, restored.accounts))
         store.close()
 
 
 def test_orders_are_kept_newest_first_and_a_run_has_only_its_own(path: str) -> None:
     mine, other = account(), account(started_at=START + 1)
-    orders = [Order(OrderKind.STOP, f"reason {n}", at=START + n) for n in range(3)]
+    orders = [Override(OverrideKind.STOP, f"reason {n}", at=START + n) for n in range(3)]
     store, _ = open_store(path)
     for sequence, order in enumerate(orders, 1):
         store.commit(Changes(sequence, [mine], [], [], (mine, order)))
@@ -561,9 +562,9 @@ def test_a_run_stored_by_a_wrong_clock_is_put_right_when_that_is_known(
     """By what passed meanwhile on a clock that nobody sets: its duration, and its orders."""
     clock = SteadyClock(START + wrong_by)
     store, _ = open_store(path, clock, boot=lambda: Boot("this machine", 100.0))
-    run = Account("run-1", None, clock.now - 10)
+    run = RunTotals("run-1", None, clock.now - 10)
     run.observe(session(tokens=5, at=clock.now, started_at=None), confirmed=True)
-    stop = Order(OrderKind.STOP, "for an hour", at=clock.now, until=clock.now + 3600)
+    stop = Override(OverrideKind.STOP, "for an hour", at=clock.now, until=clock.now + 3600)
     run.orders = run.orders.after(stop)
     store.commit(Changes(1, [run]))
     store.close()
@@ -598,7 +599,7 @@ def test_a_run_that_says_when_it_began_is_no_older_for_a_clock_that_was_ahead(pa
     store, _ = open_store(
         path, SteadyClock(START + ahead), boot=lambda: Boot("this machine", 100.0)
     )
-    run = Account("run-1", START - 10, START + ahead)
+    run = RunTotals("run-1", START - 10, START + ahead)
     shown = session(tokens=5, at=START + ahead, started_at=START - 10)
     run.observe(shown._replace(facts=shown.facts._replace(duration=None)), confirmed=True)
     store.commit(Changes(1, [run]))
