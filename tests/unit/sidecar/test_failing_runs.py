@@ -69,7 +69,7 @@ def failing(
 PLACES: dict[str, tuple[Any, str, Callable[..., str]]] = {
     "take in": (RunTotals, "observe", lambda account, *_, **__: account.session_id),
     "weigh": (Ledger, "balance", lambda _, account, *__: account.session_id),
-    "judge": (verdict_cache, "judge_balance", lambda balance, *_: balance.session_id),
+    "judge": (verdict_cache, "judge_snapshot", lambda balance, *_: balance.session_id),
     "store an account": (codec, "_dump", lambda account: account.session_id),
 }
 
