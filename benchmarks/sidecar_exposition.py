@@ -24,18 +24,18 @@ _OURS, _THEIRS = "otel-budget: the sidecar's /metrics", "prometheus_client: gene
 
 def run(*, quick: bool) -> Report:
     """Measure one scrape of a sidecar."""
-    telemetry = SidecarMetrics("1", lambda: _NOW, lambda: 0)
-    telemetry.stepped(_step())
+    metrics = SidecarMetrics("1", lambda: _NOW, lambda: 0)
+    metrics.stepped(_step())
     # Besides them there are some sixty samples of the process, which only ours has.
     families = [
-        f for f in telemetry.registry.collect() if f.type == "gauge" and len(f.samples) >= _RUNS
+        f for f in metrics.registry.collect() if f.type == "gauge" and len(f.samples) >= _RUNS
     ]
     theirs = ordinary_metrics(families)
     samples = series_of(theirs)
-    if not samples <= series_of(telemetry.registry):
+    if not samples <= series_of(metrics.registry):
         raise RuntimeError("the two do not show the same series")
     contestants = [
-        Contestant(_OURS, _ours(telemetry)),
+        Contestant(_OURS, _ours(metrics)),
         Contestant(_THEIRS, _others(theirs)),
     ]
     timings = take_turns(contestants, rounds=3 if quick else 15, turn=0.2, label="scrapes")
@@ -78,10 +78,10 @@ def _step() -> TickResult:
     )
 
 
-def _ours(telemetry: SidecarMetrics) -> Callable[[int], None]:
+def _ours(metrics: SidecarMetrics) -> Callable[[int], None]:
     def work(times: int) -> None:
         for _ in range(times):
-            telemetry.exposition("text/plain")
+            metrics.exposition("text/plain")
 
     return work
 

@@ -185,9 +185,9 @@ def opened(source: Prepared) -> Iterator[tuple[Loop, _Timed]]:
 
         loop = Loop(
             Settings("scrape", source, 1.0, Rules(), 900.0),
-            book=Evaluator(store, restored, source.now),
-            hub=VerdictBroadcaster(15.0, clock),
-            telemetry=SidecarMetrics("1", clock, lambda: 0),
+            evaluator=Evaluator(store, restored, source.now),
+            broadcaster=VerdictBroadcaster(15.0, clock),
+            metrics=SidecarMetrics("1", clock, lambda: 0),
             clock=clock,
         )
         yield loop, _Timed(store)

@@ -92,9 +92,9 @@ class Loop:
         self,
         settings: Settings,
         *,
-        book: Evaluator,
-        hub: VerdictBroadcaster,
-        telemetry: SidecarMetrics,
+        evaluator: Evaluator,
+        broadcaster: VerdictBroadcaster,
+        metrics: SidecarMetrics,
         clock: Clock,
         absent: Callable[[], list[Spell]] = list,
         wait: Wait = wait_first,
@@ -113,8 +113,8 @@ class Loop:
         """When all runs were last judged and published."""
         self._step_began_at: float | None = None
         """Of the step that is under way; None between two."""
-        self._book, self._hub, self._telemetry = book, hub, telemetry
-        book.ask_who_follows(hub.is_followed)
+        self._evaluator, self._broadcaster, self._metrics = evaluator, broadcaster, metrics
+        evaluator.ask_who_follows(broadcaster.is_followed)
         self._clock, self._wait = clock, wait
         self._next: Settings | None = None
         self._retired: set[Source] = set()
@@ -129,11 +129,11 @@ class Loop:
         self._woken = self._cut_short = self._again = False
         """Whether to read before judging, whether the present reading had no time of its own to
         wait for answers, and whether it takes the place of such a one."""
-        self._journal = EventLog(clock, book.seen_at)
-        self._missed = Missed(absent, clock, telemetry.absent, self._journal.absent)
+        self._event_log = EventLog(clock, evaluator.seen_at)
+        self._missed = Missed(absent, clock, metrics.absent, self._event_log.absent)
         self._judging = asyncio.Lock()
         """The book is used by one at a time, in a thread that nothing else is done in."""
-        self._threads = Workers("book")
+        self._threads = Workers("evaluator")
         self._limit: asyncio.Timeout | None = None
         """Of the step that is under way."""
         self._end_by: float | None = None
@@ -174,7 +174,7 @@ class Loop:
         The source may take its time, or hang: what was stopped before a restart stays stopped.
         """
         await self.judge(None)
-        self._telemetry.recalled()
+        self._metrics.recalled()
 
     async def run(self) -> None:
         """Tick until told to stop, then once more, so that the last word is a fresh one.
@@ -239,7 +239,7 @@ class Loop:
         now, interval = self._clock(), self.settings.interval
         took = now - self._began_at
         self._took = took
-        self._telemetry.ticked(took, overran=took > interval)
+        self._metrics.ticked(took, overran=took > interval)
         self._due_at = max(self._began_at + interval, now)
         self._pending = reading.pending
         if self._pending:
@@ -273,7 +273,7 @@ class Loop:
             async with self._judging:
                 rest = await self._judge(rest)
         if reading is not None and reading.asked is None:
-            self._journal.waiting(rest)
+            self._event_log.waiting(rest)
 
     async def nudge(self, session_id: str) -> Nudged:
         """Read one run now, whatever the time, and judge it."""
@@ -299,23 +299,28 @@ class Loop:
             settings, now = self.settings, self._begin_step()
             try:
                 step = await self._stepped(
-                    self._book.order, session_id, order, settings.rules, settings.forget_after, now
+                    self._evaluator.order,
+                    session_id,
+                    order,
+                    settings.rules,
+                    settings.forget_after,
+                    now,
                 )
             except NOT_STORED as exc:
-                self._journal.not_stored(exc)
+                self._event_log.not_stored(exc)
                 detail = "the order could not be stored, and does not hold: the log says why"
                 raise OverrideRefusedError(detail, later=True) from exc
             except _GaveUpError as exc:
                 detail = "the sidecar is ending: whether the order was stored is not known"
                 raise OverrideRefusedError(detail, later=True) from exc
             self._hand_out(step)
-        self._journal.ordered(session_id, order, client, step.effect)
+        self._event_log.ordered(session_id, order, client, step.effect)
         return next(v for v in step.verdicts if v.session_id == session_id), step.effect
 
     async def orders(self, session_id: str, most: int) -> tuple[Overrides, list[Override]]:
         """Return what holds for a run, and its newest orders."""
         async with self._judging:
-            return await self._threads.run(self._book.orders, session_id, most, self._clock())
+            return await self._threads.run(self._evaluator.orders, session_id, most, self._clock())
 
     def _mind_absence(self) -> None:
         """Take note of the time in which this process did not run."""
@@ -330,7 +335,7 @@ class Loop:
         """Return the time of a step, of which the book knows by now when nobody listened."""
         self._mind_absence()
         self._woken = False
-        self._book.missed(self._missed.take())
+        self._evaluator.missed(self._missed.take())
         now = self._step_began_at = self._clock()
         return now
 
@@ -361,22 +366,22 @@ class Loop:
         if reading is None or whole:
             self._tried_at = now
         if reading is not None and whole:
-            self._telemetry.read(reading)
-            self._journal.read(reading)
+            self._metrics.read(reading)
+            self._event_log.read(reading)
         try:
             step = await self._stepped(
-                self._book.step, reading, settings.rules, settings.forget_after, now
+                self._evaluator.step, reading, settings.rules, settings.forget_after, now
             )
         except NOT_STORED as exc:
-            self._journal.not_stored(exc)
-            self._telemetry.tick_failed()
+            self._event_log.not_stored(exc)
+            self._metrics.tick_failed()
             return None
         except _GaveUpError:
             return None
         except Exception:
             # Whatever it was, the runs out there still want to be judged at the next tick.
             logger.exception("this tick failed; no verdict was published")
-            self._telemetry.tick_failed()
+            self._metrics.tick_failed()
             return None
         finally:
             self._missed.note_step(now, settings.interval)
@@ -388,8 +393,8 @@ class Loop:
         return step.rest
 
     def _hand_out(self, step: TickResult) -> None:
-        self._hub.publish(step.judged, step.forgotten)
-        for tell in (self._telemetry.stepped, self._journal.stepped):
+        self._broadcaster.publish(step.judged, step.forgotten)
+        for tell in (self._metrics.stepped, self._event_log.stepped):
             try:
                 tell(step)
             except Exception:
@@ -429,18 +434,18 @@ class Loop:
             return
         if self._next.source is not self.settings.source:
             async with self._judging:
-                self._book.listen_anew(self._clock())
+                self._evaluator.listen_anew(self._clock())
             self._due_at = self._tried_at = self._clock()
             self._leave_late()
         self.settings, self._next = self._next, None
-        self._hub.lease = self.settings.rules.lease
-        self._journal.exchanged()
+        self._broadcaster.lease = self.settings.rules.lease
+        self._event_log.exchanged()
         while self._retired:
             await _close(self._retired.pop())
         self._due_at = min(self._due_at, self._clock() + self.settings.interval)
 
     def _until_renewal(self) -> float:
-        pause = max(_LEAST_PAUSE, self._hub.renew_after)
+        pause = max(_LEAST_PAUSE, self._broadcaster.renew_after)
         return self._tried_at + pause - self._clock()
 
 

@@ -147,34 +147,38 @@ async def _run(
     """Run until told to end; return whether nothing uses the storage any more."""
     clock = steady_clock()
     certificates = certificates_of(config.listen)
-    hub = VerdictBroadcaster(config.verdicts.lease, clock)
-    telemetry = SidecarMetrics(__version__, clock, lambda: hub.subscribers)
-    refusals = Refusals(telemetry, clock)
+    broadcaster = VerdictBroadcaster(config.verdicts.lease, clock)
+    metrics = SidecarMetrics(__version__, clock, lambda: broadcaster.subscribers)
+    refusals = Refusals(metrics, clock)
     source = make_source(config.source, clock)
-    book = Evaluator(store, restored, clock(), time.time)
+    evaluator = Evaluator(store, restored, clock(), time.time)
     watch = Watch(clock)
     loop = Loop(
-        settings_of(config, source), book=book, hub=hub, telemetry=telemetry, clock=clock,
+        settings_of(config, source),
+        evaluator=evaluator,
+        broadcaster=broadcaster,
+        metrics=metrics,
+        clock=clock,
         absent=watch.take,
-    )  # fmt: skip
-    reloader = Reloader(config_path, config, source, loop=loop, telemetry=telemetry, clock=clock)
+    )
+    reloader = Reloader(config_path, config, source, loop=loop, metrics=metrics, clock=clock)
     limits = limits_of(config.listen, refusals)
-    host = _Host(loop, MetricsPage(telemetry), clock)
-    app = build_app(hub, host, __version__, gate_of(config.listen, refusals), limits)
+    host = _Host(loop, MetricsPage(metrics), clock)
+    app = build_app(broadcaster, host, __version__, gate_of(config.listen, refusals), limits)
     server = server_of(app, limits, certificates, config.listen.trusted_proxies)
     _log_start(config, listener, restored)
     with _signals(loop, server, reloader):
         beside = [asyncio.create_task(watch.beat())]
         if certificates is not None:
             beside.append(asyncio.create_task(certificates.watch()))
-        await _until_told(loop, hub, server, listener)
+        await _until_told(loop, broadcaster, server, listener)
         for task in beside:
             task.cancel()
     return not loop.gave_up
 
 
 async def _until_told(
-    loop: Loop, hub: VerdictBroadcaster, server: Server, listener: socket.socket
+    loop: Loop, broadcaster: VerdictBroadcaster, server: Server, listener: socket.socket
 ) -> None:
     """Serve and tick; when either ends, end the other in order."""
     await loop.recall()
@@ -183,7 +187,7 @@ async def _until_told(
     await asyncio.wait({serving, ticking}, return_when=asyncio.FIRST_COMPLETED)
     loop.stop()
     await asyncio.wait({ticking})
-    hub.close()
+    broadcaster.close()
     server.should_exit = True
     await serving
     await ticking  # raises what it ended with

@@ -25,9 +25,9 @@ _LONGEST_REST = 10.0
 class MetricsPage:
     """Makes the page."""
 
-    def __init__(self, telemetry: SidecarMetrics) -> None:
+    def __init__(self, metrics: SidecarMetrics) -> None:
         """Make none yet."""
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._threads = Workers("metrics")
         rests = Rests(times=1.0, most=_LONGEST_REST)
         self._turns: Turns[_Page | Exception] = Turns(self._make, rests=rests)
@@ -44,6 +44,6 @@ class MetricsPage:
 
     async def _make(self, content_type: str) -> _Page | Exception:
         try:
-            return await self._threads.run(self._telemetry.exposition, content_type)
+            return await self._threads.run(self._metrics.exposition, content_type)
         except Exception as exc:  # noqa: BLE001 - whoever asked gets it
             return exc

@@ -32,13 +32,13 @@ _WORDS: Final = {
 class Refusals:
     """Takes note of refused requests."""
 
-    def __init__(self, telemetry: SidecarMetrics, clock: Clock) -> None:
+    def __init__(self, metrics: SidecarMetrics, clock: Clock) -> None:
         """Have seen none."""
-        self._telemetry, self._budget = telemetry, LineBudget(clock, about=QUIET)
+        self._metrics, self._budget = metrics, LineBudget(clock, about=QUIET)
 
     def __call__(self, reason: str, client: str) -> None:
         """Count one. client: its address."""
-        self._telemetry.refused(reason)
+        self._metrics.refused(reason)
         more = self._budget.spend(reason, f"{reason} {client}")
         if more is None:
             return

@@ -38,12 +38,12 @@ class Reloader:
         source: Source,
         *,
         loop: Loop,
-        telemetry: SidecarMetrics,
+        metrics: SidecarMetrics,
         clock: Clock,
     ) -> None:
         """Keep what runs now. path: None when it came from flags, which cannot change."""
         self._path, self._config, self._source = path, config, source
-        self._loop, self._telemetry, self._clock = loop, telemetry, clock
+        self._loop, self._metrics, self._clock = loop, metrics, clock
         self._threads = Workers("configuration")
         self._task: asyncio.Task[None] | None = None
         self._requested = False
@@ -64,7 +64,7 @@ class Reloader:
                 self._take(await self._threads.run(self._load))
         except Exception:
             logger.exception("reload failed, the running configuration stays")
-            self._telemetry.reloaded(ok=False)
+            self._metrics.reloaded(ok=False)
         finally:
             self._task = None
 
@@ -87,7 +87,7 @@ class Reloader:
             logger.warning("nothing to reload: the configuration came from flags, not from a file")
             return
         if isinstance(new, Exception):
-            self._telemetry.reloaded(ok=False)
+            self._metrics.reloaded(ok=False)
             problems = "; ".join(str(new).splitlines())
             logger.error("reload refused, the running configuration stays: %s", problems)
             return
@@ -99,7 +99,7 @@ class Reloader:
             self._source = make_source(new.source, self._clock)
         self._config = new
         self._loop.exchange(settings_of(new, self._source))
-        self._telemetry.reloaded(ok=True)
+        self._metrics.reloaded(ok=True)
         logger.info(
             "configuration reloaded: %s; ceilings: %s",
             describe_source(new.source), describe_ceilings(new.resource_limits),

@@ -46,8 +46,8 @@ class Sidecar:
         """Put it together."""
         self.rig, self._ahead = rig, 0.0
         self._store, restored = open_store(str(folder / "ledger.db"))
-        self.hub = VerdictBroadcaster(15.0, self.clock)
-        self.telemetry = SidecarMetrics("1", self.clock, lambda: 0)
+        self.broadcaster = VerdictBroadcaster(15.0, self.clock)
+        self.metrics = SidecarMetrics("1", self.clock, lambda: 0)
         self.rules = Rules(
             ceilings=bounds_from({semconv.TOKENS: 1000}, {}, "sidecar"),
             stale_after=STALE_AFTER, hold=HOLD, on_no_data=on_no_data,
@@ -55,11 +55,15 @@ class Sidecar:
         self._runner = asyncio.Runner()
         self.loop = self._runner.run(self._made(Evaluator(self._store, restored, self.clock())))
 
-    async def _made(self, book: Evaluator) -> Loop:
+    async def _made(self, evaluator: Evaluator) -> Loop:
         settings = self._settings(self.rig.backend.make(self.clock))
         return Loop(
-            settings, book=book, hub=self.hub, telemetry=self.telemetry, clock=self.clock
-        )  # fmt: skip
+            settings,
+            evaluator=evaluator,
+            broadcaster=self.broadcaster,
+            metrics=self.metrics,
+            clock=self.clock,
+        )
 
     def _settings(self, source: Source) -> Settings:
         return Settings("source", source, 1.0, self.rules, 3600.0)
@@ -82,12 +86,12 @@ class Sidecar:
 
     def verdict(self, run: str) -> Verdict | None:
         """Return what is published of a run."""
-        published = self.hub.get(run)
+        published = self.broadcaster.get(run)
         return None if published is None else published.verdict
 
     def told_of(self, reason: str) -> float:
         """Return how often a run became inconclusive for a reason, or vanished."""
-        text = self.telemetry.exposition("")[0].decode()
+        text = self.metrics.exposition("")[0].decode()
         name = f'otel_budget_sidecar_inconclusive_total{{reason="{reason}"}} '
         if reason == "stale_data":
             name = "\notel_budget_sidecar_vanished_runs_total "
@@ -230,7 +234,7 @@ def test_what_was_never_seen_has_no_verdict_and_nothing_is_made_up(
         sidecar.tick()
         assert sidecar.verdict(run) is None
         sidecar.advance(HOLD)
-    text = sidecar.telemetry.exposition("")[0].decode()
+    text = sidecar.metrics.exposition("")[0].decode()
     assert "\notel_budget_sidecar_sessions 0.0\n" in text
     assert "otel_budget_used{" not in text
 

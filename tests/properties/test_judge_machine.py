@@ -81,7 +81,7 @@ class CachedVerdict(RuleBasedStateMachine):
     def _open(self) -> None:
         path = str(Path(self._folder.name) / "ledger.db")
         self._store, restored = open_store(path)
-        self._book = Evaluator(self._store, restored, self.now)
+        self._evaluator = Evaluator(self._store, restored, self.now)
         self.listening_since = self.now
 
     @rule(tokens=AMOUNTS)
@@ -180,7 +180,7 @@ class CachedVerdict(RuleBasedStateMachine):
         self._open()
         self.known.failing = False  # it has not asked yet
         # A sample that changed nothing is not stored: it may be taken for older than it is.
-        stored = self._book._ledger.accounts[RUN].sampled_at
+        stored = self._evaluator._ledger.accounts[RUN].sampled_at
         assert stored is not None
         assert stored <= self.known.seen_at
         self.known.seen_at = stored
@@ -238,11 +238,11 @@ class CachedVerdict(RuleBasedStateMachine):
         return made._replace(facts=stated)
 
     def _order(self, order: Override) -> None:
-        step = self._book.order(RUN, order, RULES, 1e9, self.now)
+        step = self._evaluator.order(RUN, order, RULES, 1e9, self.now)
         self._take(step.verdicts)
 
     def _step(self, reading: Observation | None) -> None:
-        self._take(self._book.step(reading, RULES, 1e9, self.now).verdicts)
+        self._take(self._evaluator.step(reading, RULES, 1e9, self.now).verdicts)
 
     def _take(self, verdicts: tuple[Verdict, ...]) -> None:
         (verdict,) = verdicts

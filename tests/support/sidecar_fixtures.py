@@ -138,9 +138,9 @@ class Sidecar:
     """The parts of a sidecar without its process."""
 
     store: Store
-    book: Evaluator
-    hub: VerdictBroadcaster
-    telemetry: SidecarMetrics
+    evaluator: Evaluator
+    broadcaster: VerdictBroadcaster
+    metrics: SidecarMetrics
     clock: SteadyClock
     source: Script
     loop: Loop
@@ -160,9 +160,9 @@ class Sidecar:
         spells, self.spells = self.spells, []
         return spells
 
-    def metrics(self) -> str:
+    def metrics_page(self) -> str:
         """Return its exposition."""
-        return self.telemetry.exposition("")[0].decode()
+        return self.metrics.exposition("")[0].decode()
 
 
 def sidecar(
@@ -180,11 +180,11 @@ def sidecar(
     """
     clock = clock or SteadyClock()
     store, restored = open_store(str(folder / "otel-budget.db"))
-    hub = VerdictBroadcaster(LEASE, clock)
-    telemetry = SidecarMetrics("1.2.3", clock, lambda: hub.subscribers)
+    broadcaster = VerdictBroadcaster(LEASE, clock)
+    metrics = SidecarMetrics("1.2.3", clock, lambda: broadcaster.subscribers)
     source = Script(clock, *(steps or (reading(),)))
     settings = Settings("scrape", source, interval, rules or ceilings(tokens=1000), 3600.0)
-    book = Evaluator(store, restored, clock())
+    evaluator = Evaluator(store, restored, clock())
     noted: list[float] = []
 
     async def wait(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:
@@ -203,9 +203,15 @@ def sidecar(
         return parts.absent()
 
     loop = Loop(
-        settings, book=book, hub=hub, telemetry=telemetry, clock=clock, wait=wait, absent=absent
-    )  # fmt: skip
-    parts = Sidecar(store, book, hub, telemetry, clock, source, loop, noted)
+        settings,
+        evaluator=evaluator,
+        broadcaster=broadcaster,
+        metrics=metrics,
+        clock=clock,
+        wait=wait,
+        absent=absent,
+    )
+    parts = Sidecar(store, evaluator, broadcaster, metrics, clock, source, loop, noted)
     return parts
 
 

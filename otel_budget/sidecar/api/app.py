@@ -87,7 +87,7 @@ class Host(Operations, Protocol):
 
 
 def build_app(
-    hub: VerdictBroadcaster,
+    broadcaster: VerdictBroadcaster,
     host: Host,
     version: str,
     gate: Gate | None = None,
@@ -98,8 +98,8 @@ def build_app(
     gate: who may do what; by default everybody may read. limits: by default those of ``Limits``.
     """
     gate, limits = gate or Gate(), limits or Limits()
-    api = _Api(hub, host, json.dumps(openapi.document(version)))
-    streams = Streams(hub, limits)
+    api = _Api(broadcaster, host, json.dumps(openapi.document(version)))
+    streams = Streams(broadcaster, limits)
     nudges = Nudges(host.nudge, gate.on_refused)
     orders = OverrideRoutes(host, gate, api.known_of, limits.request_body)
     app = Starlette(
@@ -123,8 +123,8 @@ def build_app(
 
 
 class _Api:
-    def __init__(self, hub: VerdictBroadcaster, host: Host, description: str) -> None:
-        self._hub, self._host, self._description = hub, host, description
+    def __init__(self, broadcaster: VerdictBroadcaster, host: Host, description: str) -> None:
+        self._broadcaster, self._host, self._description = broadcaster, host, description
 
     async def verdicts(self, request: Request) -> Response:
         query = request.query_params
@@ -137,14 +137,14 @@ class _Api:
             return self._some(named)
         if not self._host.ready:
             raise self._not_ready()
-        found, following = self._hub.page(limit=limit, after=after, status=status)
+        found, following = self._broadcaster.page(limit=limit, after=after, status=status)
         return self._page(found, {"next_cursor": following})
 
     def _some(self, named: list[str]) -> Response:
         """Answer with the verdicts of runs that are named, known or not: for who cannot stream."""
         if len(named) > MOST_NAMED:
             raise InvalidValueError("session_id", f"{len(named)} of them", f"{MOST_NAMED} at most")
-        found = {one: self._hub.get(one) for one in named}
+        found = {one: self._broadcaster.get(one) for one in named}
         unknown = [one for one, published in found.items() if published is None]
         known = [published for published in found.values() if published is not None]
         return self._page(known, {"next_cursor": None, "unknown": unknown})
@@ -152,7 +152,7 @@ class _Api:
     def _page(self, found: list[Published], more: dict[str, object]) -> Response:
         texts, over = [], []
         for published in found:
-            text = self._hub.json_of(published)
+            text = self._broadcaster.json_of(published)
             if text is None:  # left out, it would seem to be no run
                 over.append(expired(published.verdict))
             else:
@@ -162,9 +162,9 @@ class _Api:
 
     async def verdict(self, request: Request) -> Response:
         session_id = validation.session_id(request.path_params["session_id"])
-        published = self._hub.get(session_id)
+        published = self._broadcaster.get(session_id)
         if published is not None:
-            text = self._hub.json_of(published)
+            text = self._broadcaster.json_of(published)
             if text is None:
                 raise self._over(published.verdict)
             return _json(text)
@@ -177,10 +177,10 @@ class _Api:
 
     def known_of(self, session_id: str) -> str:
         """Return the members of a JSON object that say of a run how it was judged."""
-        published = self._hub.get(session_id)
+        published = self._broadcaster.get(session_id)
         if published is None:
             return '"verdict":null'
-        text = self._hub.json_of(published)
+        text = self._broadcaster.json_of(published)
         if text is None:
             return f'"verdict":null,"expired":{json.dumps(expired(published.verdict))}'
         return f'"verdict":{text}'
@@ -199,7 +199,7 @@ class _Api:
     async def readiness(self, _request: Request) -> Response:
         if not self._host.ready:
             raise self._not_ready()
-        seconds, lease = self._host.unjudged_for, self._hub.lease
+        seconds, lease = self._host.unjudged_for, self._broadcaster.lease
         if seconds >= lease:
             raise self._unavailable(_NOT_JUDGED.format(seconds, lease))
         targets = self._host.unmatched

@@ -286,11 +286,11 @@ class VerdictBroadcaster:
 class Subscription:
     """One reader: what waits for it, one frame per run."""
 
-    def __init__(self, hub: VerdictBroadcaster, first: Iterable[Published]) -> None:
+    def __init__(self, broadcaster: VerdictBroadcaster, first: Iterable[Published]) -> None:
         """Begin with what goes out at once."""
         self.followed: set[str] = set()
         """The runs it is to; empty for all."""
-        self._hub = hub
+        self._broadcaster = broadcaster
         self._pending = {published.verdict.session_id: published for published in first}
         self._wake = asyncio.Event()
         self._sent_at = 0.0
@@ -308,7 +308,7 @@ class Subscription:
         traceback: TracebackType | None,
     ) -> None:
         """Close the subscription."""
-        self._hub.unsubscribe(self)
+        self._broadcaster.unsubscribe(self)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -356,11 +356,11 @@ class Subscription:
                 frames = self._take()
                 if frames:
                     yield frames
-            if self._hub.closed:
+            if self._broadcaster.closed:
                 return
             self._sent_at = loop.time()
             await self._wake.wait()
-            if not self._pending and not self._hub.closed:
+            if not self._pending and not self._broadcaster.closed:
                 yield _KEEP_ALIVE
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -369,7 +369,7 @@ class Subscription:
         One timer for as long as the stream is open: to make one each time it waits takes longer
         than to wake it, and there may be thousands of them.
         """
-        after = self._hub.keep_alive_after
+        after = self._broadcaster.keep_alive_after
         left = self._sent_at + after - loop.time()
         if left <= 0:
             self._wake.set()
@@ -379,4 +379,4 @@ class Subscription:
     def _take(self) -> bytes:
         ids = list(islice(self._pending, _FRAMES_PER_WRITE))
         taken = [self._pending.pop(session_id) for session_id in ids]
-        return b"".join(self._hub.frames_of(taken))
+        return b"".join(self._broadcaster.frames_of(taken))

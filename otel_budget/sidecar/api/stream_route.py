@@ -42,9 +42,9 @@ _HEADERS: Final = {
 class Streams:
     """The endpoints."""
 
-    def __init__(self, hub: VerdictBroadcaster, limits: Limits) -> None:
+    def __init__(self, broadcaster: VerdictBroadcaster, limits: Limits) -> None:
         """Begin with none open."""
-        self._hub, self._limits = hub, limits
+        self._broadcaster, self._limits = broadcaster, limits
         self._open: dict[str, _Following] = {}
         self._followed: Counter[str] = Counter()
         """Runs by the address they are followed from."""
@@ -62,7 +62,7 @@ class Streams:
             most = self._limits.streams_per_client
             detail = f"{most:,} streams are open from {client} already: close some, or ask by GET"
             raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, detail, _RETRY_AFTER)
-        return _EventStream(self, self._hub, wanted, after, client)
+        return _EventStream(self, self._broadcaster, wanted, after, client)
 
     async def change(self, request: Request) -> Response:
         """Follow other runs over an open stream; answer which of the new ones are not known yet."""
@@ -73,8 +73,8 @@ class Streams:
             raise HTTPException(HTTPStatus.NOT_FOUND, detail)
         self._mind_followed(following.client, len(add) - len(remove))
         before = following.subscription.follows
-        unknown = self._hub.follow(following.subscription, add)
-        self._hub.unfollow(following.subscription, remove)
+        unknown = self._broadcaster.follow(following.subscription, add)
+        self._broadcaster.unfollow(following.subscription, remove)
         self._followed[following.client] += following.subscription.follows - before
         headers = {"Cache-Control": "no-store"}
         return Response(json.dumps({"unknown": unknown}), 200, headers, "application/json")
@@ -119,17 +119,17 @@ class _EventStream(StreamingResponse):
     def __init__(
         self,
         streams: Streams,
-        hub: VerdictBroadcaster,
+        broadcaster: VerdictBroadcaster,
         wanted: list[str],
         after: int | None,
         client: str,
     ) -> None:
-        self._streams, self._hub, self._client = streams, hub, client
+        self._streams, self._broadcaster, self._client = streams, broadcaster, client
         self._wanted, self._after = wanted, after
         super().__init__((), headers=_HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._hub.subscribe(*self._wanted, after=self._after) as subscription:
+        with self._broadcaster.subscribe(*self._wanted, after=self._after) as subscription:
             stream_id = None
             if self._wanted:
                 stream_id = self._streams.opened(subscription, self._client)
@@ -139,7 +139,7 @@ class _EventStream(StreamingResponse):
                 await super().__call__(scope, receive, send)
             except asyncio.CancelledError:
                 # At the end the server cuts off a reader that does not read; that is no defect.
-                if not self._hub.closed:
+                if not self._broadcaster.closed:
                     raise
             finally:
                 self._streams.closed(stream_id, self._client)

@@ -49,9 +49,9 @@ def parts(tmp_path: Path) -> Iterator[Sidecar]:
 def step(parts: Sidecar, reading: Observation | None, at: float = 0.0) -> Verdict | None:
     """Take in a reading, judge, and return the verdict on the run."""
     now = at if reading is None else reading.read_at
-    done = parts.book.step(reading, RULES, 3600.0, now)
-    parts.telemetry.stepped(done)
-    parts.loop._journal.stepped(done)
+    done = parts.evaluator.step(reading, RULES, 3600.0, now)
+    parts.metrics.stepped(done)
+    parts.loop._event_log.stepped(done)
     return next(iter(done.verdicts), None)
 
 
@@ -76,7 +76,7 @@ def test_a_run_whose_target_is_taken_away_in_order_has_vanished(
     assert verdict.resources[semconv.TOKENS].used == 400
     assert (verdict.status, verdict.action) == (LimitStatus.INCONCLUSIVE, Action.CONTINUE)
     assert caplog.text.count("session run-1: vanished: it never reported its end") == 1
-    assert 'inconclusive_total{reason="stale_data"} 0.0' in parts.metrics()
+    assert 'inconclusive_total{reason="stale_data"} 0.0' in parts.metrics_page()
     verdict = later(parts, START + 150, shown(at=START + 105, targets=[OTHER]))
     assert verdict.action is Action.STOP, "held, then on_no_data: it may live on unseen"
 
@@ -92,7 +92,7 @@ def test_a_run_that_its_target_does_not_show_any_more_has_vanished(parts: Sideca
 def test_a_run_whose_target_gives_nothing_has_not_vanished(parts: Sidecar) -> None:
     """Nor if that is taken away after: then its process died, and people want to know."""
     assert later(parts, START + 105, refused(START + 45)).run_state == "running"
-    assert 'inconclusive_total{reason="source_error"} 1.0' in parts.metrics()
+    assert 'inconclusive_total{reason="source_error"} 1.0' in parts.metrics_page()
     verdict = later(parts, START + 135, shown(at=START + 120, targets=[OTHER]))
     assert verdict.run_state == "running"
 
@@ -161,7 +161,7 @@ def test_a_run_that_vanished_is_judged_again_when_time_changes_its_verdict_and_n
     judged = []
     for at in range(31, 160):
         gone = shown(at=START + at, targets=[OTHER])
-        done = parts.book.step(gone, rules, 3600.0, START + at)
+        done = parts.evaluator.step(gone, rules, 3600.0, START + at)
         judged += [(at, one.status, one.action) for one in done.judged]
     assert judged == [
         (31, LimitStatus.OK, Action.CONTINUE),  # the rules are others
@@ -177,7 +177,7 @@ def test_a_sidecar_that_was_away_finds_what_vanished_meanwhile(
     """By the first reading; until then it is as it was."""
     parts.store.close()
     store, restored = open_store(str(tmp_path / "otel-budget.db"))
-    parts.book = type(parts.book)(store, restored, START + 600)
+    parts.evaluator = type(parts.evaluator)(store, restored, START + 600)
     verdict = step(parts, None, START + 600)
     assert verdict is not None
     assert verdict.run_state == "running"
@@ -192,7 +192,7 @@ def test_a_sidecar_that_is_restarted_still_knows_what_had_vanished(
     later(parts, START + 60, shown(at=START + 45))
     parts.store.close()
     store, restored = open_store(str(tmp_path / "otel-budget.db"))
-    parts.book = type(parts.book)(store, restored, START + 65)
+    parts.evaluator = type(parts.evaluator)(store, restored, START + 65)
     verdict = step(parts, None, START + 65)
     assert verdict is not None
     assert verdict.run_state == semconv.VANISHED
@@ -203,10 +203,10 @@ def test_a_sidecar_that_is_restarted_still_knows_what_had_vanished(
 def test_a_run_that_follows_its_verdict_lives_and_is_told_of(parts: Sidecar) -> None:
     """Somebody took its target away by mistake: it is going to be stopped for want of data."""
     following = {"run-1"}
-    parts.book.ask_who_follows(following.__contains__)
+    parts.evaluator.ask_who_follows(following.__contains__)
     verdict = later(parts, START + 90, shown(at=START + 45, targets=[OTHER]))
     assert (verdict.run_state, verdict.status) == ("running", LimitStatus.INCONCLUSIVE)
-    assert 'inconclusive_total{reason="stale_data"} 1.0' in parts.metrics()
+    assert 'inconclusive_total{reason="stale_data"} 1.0' in parts.metrics_page()
     following.clear()
     gone = shown(at=START + 105, targets=[OTHER])
     assert later(parts, START + 105, gone).run_state == semconv.VANISHED

@@ -73,7 +73,7 @@ def test_a_target_with_ever_new_runs_leaves_room_for_anothers_stop(
     steady: SteadyClock, said: Said
 ) -> None:
     """It makes up ids, ends them, lets them vanish and has them flagged, 20,000 times each."""
-    journal = EventLog(steady, seen_at)
+    event_log = EventLog(steady, seen_at)
     for step in range(TIMES):
         ids = tuple(f"made-up-{step}-{n}" for n in range(EACH))
         news = RunEvents(
@@ -83,7 +83,7 @@ def test_a_target_with_ever_new_runs_leaves_room_for_anothers_stop(
         changes = [changed(one, step * 100 + 2, Action.STOP) for one in ids]
         if step == TIMES // 2:
             changes.append(changed("honest", step * 100 + 99, Action.STOP))
-        journal.stepped(TickResult(changes=tuple(changes), news=news, flags=flags, forgotten=ids))
+        event_log.stepped(TickResult(changes=tuple(changes), news=news, flags=flags, forgotten=ids))
         steady.advance(1)
     for words in (": seen at", ": ended", "vanished", "forgotten", "alive under", "made-up"):
         assert 1 < len(said(words)) <= 6 * MOST, words
@@ -97,13 +97,13 @@ def test_a_run_that_goes_to_and_fro_leaves_room_for_another_at_its_target(
     steady: SteadyClock, said: Said
 ) -> None:
     """It shows another limit at each scrape."""
-    journal = EventLog(steady, lambda _: "http://shared")
+    event_log = EventLog(steady, lambda _: "http://shared")
     for step in range(20_000):
         action = Action.STOP if step % 2 else Action.CONTINUE
         changes = [changed("to-and-fro", step + 2, action)]
         if step == 10_000:
             changes.append(changed("quiet", 7, Action.STOP))
-        journal.stepped(TickResult(changes=tuple(changes)))
+        event_log.stepped(TickResult(changes=tuple(changes)))
         steady.advance(0.05)
     assert len(said("to-and-fro")) <= ABOUT.burst + 1000 / ABOUT.every + 1
     assert "more like it will not be shown" in said("to-and-fro")[ABOUT.burst - 1]
@@ -114,13 +114,13 @@ def test_errors_with_ever_other_words_are_a_bounded_number_of_lines(
     steady: SteadyClock, said: Said
 ) -> None:
     """Each is another problem by its words; so is that the one before is over."""
-    journal = EventLog(steady, seen_at)
+    event_log = EventLog(steady, seen_at)
     for step in range(20_000):
         words = "".join(chr(97 + int(digit)) for digit in str(step))
         found = [Problem("http://hostile", Reason.SOURCE_ERROR, f"http://hostile: {words}")]
         if step == 10_000:
             found.append(Problem("http://honest", Reason.SOURCE_ERROR, "http://honest: refused"))
-        journal.read(Observation("scrape", steady(), problems=tuple(found)))
+        event_log.read(Observation("scrape", steady(), problems=tuple(found)))
         steady.advance(0.05)
     assert 1 < len(said("problem: http://hostile")) <= MOST
     assert 1 < len(said("no problem any more: http://hostile")) <= MOST
@@ -131,10 +131,10 @@ def test_ever_new_files_of_targets_that_are_bad_are_a_bounded_number_of_lines(
     steady: SteadyClock, said: Said
 ) -> None:
     """Whoever may write into a folder of file_sd can name as many as they like."""
-    journal = EventLog(steady, seen_at)
+    event_log = EventLog(steady, seen_at)
     for step in range(20_000):
         bad = Problem(f"t/{step}.json", Reason.SOURCE_ERROR, f"t/{step}.json: is not JSON")
-        journal.read(Observation("scrape", steady(), problems=(bad,)))
+        event_log.read(Observation("scrape", steady(), problems=(bad,)))
         steady.advance(0.05)
     in_all = ALL.burst + 1000 / ALL.every + RESERVE.burst + 1000 / RESERVE.every
     assert 1 < len(said("problem: t/")) <= in_all + 1
@@ -162,11 +162,11 @@ def test_a_source_that_comes_and_goes_is_a_bounded_number_of_lines(
     steady: SteadyClock, said: Said
 ) -> None:
     """It fails every other time."""
-    journal = EventLog(steady, seen_at)
+    event_log = EventLog(steady, seen_at)
     for step in range(20_000):
         refused = (Problem("t", Reason.SOURCE_ERROR, f"t: refused {step}"),)
         failed = Observation("scrape", steady(), problems=refused, answered=False)
-        journal.read(failed if step % 2 else Observation("scrape", steady()))
+        event_log.read(failed if step % 2 else Observation("scrape", steady()))
         steady.advance(0.05)
     assert 1 < len(said("the source scrape")) <= MOST
 
@@ -224,8 +224,8 @@ def test_one_client_that_is_refused_again_and_again_hides_no_other(
 ) -> None:
     """And thousands of addresses are a bounded number of lines; all are counted."""
     counted: list[str] = []
-    telemetry = SimpleNamespace(refused=counted.append)
-    refusals = Refusals(cast("SidecarMetrics", telemetry), steady)
+    metrics = SimpleNamespace(refused=counted.append)
+    refusals = Refusals(cast("SidecarMetrics", metrics), steady)
     for n in range(100_000):
         refusals("token", "192.0.2.66")
         if n == 50_000:

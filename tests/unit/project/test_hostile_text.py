@@ -115,7 +115,7 @@ def test_the_log_has_one_line_for_it_and_nothing_that_drives_a_terminal(
     parts: Sidecar = sidecar(tmp_path, reading(session(), problems=(problem,)))
     asyncio.run(parts.loop.tick())
     parts.store.close()
-    Refusals(parts.telemetry, parts.clock)("token", nasty)
+    Refusals(parts.metrics, parts.clock)("token", nasty)
     assert len(caplog.records) >= 2
     for record in caplog.records:
         text = record.getMessage()
@@ -126,19 +126,19 @@ def test_the_log_has_one_line_for_it_and_nothing_that_drives_a_terminal(
 
 def published(nasty: str) -> VerdictBroadcaster:
     """Return a hub with a verdict that has hostile text wherever there is text."""
-    hub = VerdictBroadcaster(LEASE, SteadyClock())
-    hub.publish([replace(verdict("a"), message=nasty, reason=nasty or "x")])
-    return hub
+    broadcaster = VerdictBroadcaster(LEASE, SteadyClock())
+    broadcaster.publish([replace(verdict("a"), message=nasty, reason=nasty or "x")])
+    return broadcaster
 
 
 def test_a_stream_has_one_line_for_it_and_a_page_is_still_one(nasty: str) -> None:
-    hub = published(nasty)
-    found = hub.get("a")
+    broadcaster = published(nasty)
+    found = broadcaster.get("a")
     assert found is not None
     frame = sse.verdict_frame(found.verdict)
     assert [text.partition(":")[0] for text in frame.splitlines()] == ["id", "event", "data", ""]
     assert UNSAFE.search(frame) is None
-    with TestClient(build_app(hub, Host(), "1")) as client:
+    with TestClient(build_app(broadcaster, Host(), "1")) as client:
         answer = client.get("/v1/verdicts/a")
         assert answer.headers["content-type"] == "application/json"
         assert UNSAFE.search(answer.text) is None
@@ -157,11 +157,11 @@ def test_the_sidecars_metrics_can_be_read_whatever_a_verdict_says(
     """prometheus_client escapes what is in a label; this holds it to that."""
     parts = sidecar(tmp_path, reading(session()))
     asyncio.run(parts.loop.tick())
-    step = parts.book.step(None, parts.loop.settings.rules, 3600.0, parts.clock())
+    step = parts.evaluator.step(None, parts.loop.settings.rules, 3600.0, parts.clock())
     parts.store.close()
     odd = replace(step.verdicts[0], reason=nasty.replace("\udc80", "") or "x")
-    parts.telemetry.stepped(replace(step, verdicts=(odd,)))
-    families = list(text_string_to_metric_families(parts.metrics()))
+    parts.metrics.stepped(replace(step, verdicts=(odd,)))
+    families = list(text_string_to_metric_families(parts.metrics_page()))
     infos = [f for f in families if f.name == "otel_budget_verdict_info"]
     assert [s.labels["reason"] for s in infos[0].samples] == [odd.reason]
 

@@ -59,7 +59,7 @@ def make(tmp_path: Path) -> Any:
 
 def now(parts: Sidecar, session_id: str = "run-1") -> Verdict:
     """Return the published verdict of a run."""
-    published = parts.hub.get(session_id)
+    published = parts.broadcaster.get(session_id)
     assert published is not None
     return published.verdict
 
@@ -79,7 +79,7 @@ def stops(parts: Sidecar) -> float:
 def changes(parts: Sidecar, action: str, reason: str) -> float:
     """Return how often a verdict became this one."""
     name = f'{semconv.VERDICT_CHANGES.name}{{action="{action}",reason="{reason}"}}'
-    (line,) = (line for line in parts.metrics().splitlines() if line.startswith(name))
+    (line,) = (line for line in parts.metrics_page().splitlines() if line.startswith(name))
     return float(line.rpartition(" ")[2])
 
 
@@ -98,17 +98,17 @@ def test_after_a_freeze_it_reads_before_it_judges(make: Make) -> None:
     parts = make(reading(session(tokens=500)), reading(session(tokens=700)), waits=9,
                  freezes={6: NIGHT})  # fmt: skip
     seen: list[float | None] = []
-    publish = parts.hub.publish
+    publish = parts.broadcaster.publish
 
     def spy(verdicts: Any, forgotten: Any = ()) -> None:
         seen.extend(v.data_at for v in verdicts)
         publish(verdicts, forgotten)
 
-    parts.hub.publish = spy  # type: ignore[method-assign] # to see it
+    parts.broadcaster.publish = spy  # type: ignore[method-assign] # to see it
     asyncio.run(parts.loop.run())
     after = [at for at in seen if at is not None and at > START + 10]
     assert after[0] >= START + NIGHT
-    assert f"absent_seconds_total {NIGHT}" in parts.metrics()
+    assert f"absent_seconds_total {NIGHT}" in parts.metrics_page()
 
 
 def test_a_nudge_that_comes_first_after_a_freeze_stops_nobody_else(make: Make) -> None:
@@ -149,7 +149,7 @@ def test_a_reading_that_was_cut_short_is_made_again_before_anything_is_judged(ma
     parts = make(good, cut, good, waits=8, freezes={3: NIGHT})
     asyncio.run(parts.loop.run())
     assert changes(parts, "continue", "source_error") == 0
-    assert 'source_up{source="scrape"} 1.0' in parts.metrics()
+    assert 'source_up{source="scrape"} 1.0' in parts.metrics_page()
 
 
 def test_a_process_that_is_frozen_in_every_reading_judges_every_second(make: Make) -> None:
@@ -293,16 +293,16 @@ def test_what_was_stored_under_a_wrong_clock_is_read_by_the_right_one(
     """The machine began a day behind, and was set while the sidecar ran."""
     day, wall = 86_400.0, SteadyClock(START)
     store, restored = open_store(str(tmp_path / "a.db"), wall)
-    book = Evaluator(store, restored, START, wall)
+    evaluator = Evaluator(store, restored, START, wall)
     rules = ceilings(tokens=1000)
     seen = session(tokens=5, started_at=START + day, at=START)._replace(
         facts=RunAttributes(started_at=START + day, incarnation_at=START + day, state="running")
     )
-    book.step(reading(seen), rules, 3600.0, START)
+    evaluator.step(reading(seen), rules, 3600.0, START)
     order = order_from(OverrideKind.STOP, {"reason": "x", "for_seconds": 3600}, START + 5)
-    book.order("run-1", order, rules, 3600.0, START + 5)
+    evaluator.order("run-1", order, rules, 3600.0, START + 5)
     wall.advance(day + 10)
-    book.step(None, rules, 3600.0, START + 10)
+    evaluator.step(None, rules, 3600.0, START + 10)
     assert "clock was set since this process began, by +86400 s" in caplog.text
     store.close()
     store, restored = open_store(str(tmp_path / "a.db"), wall)
@@ -320,15 +320,15 @@ def test_a_step_that_takes_long_is_no_clock_that_was_set(
     """Nor does it have every run stored again, which would take longer still."""
     wall = SteadyClock(START)
     store, restored = open_store(str(tmp_path / "a.db"), wall)
-    book = Evaluator(store, restored, START, wall)
-    apply = book._ledger.apply
+    evaluator = Evaluator(store, restored, START, wall)
+    apply = evaluator._ledger.apply
 
     def slow(found: Observation) -> None:
         wall.advance(5)
         apply(found)
 
-    monkeypatch.setattr(book._ledger, "apply", slow)
-    book.step(reading(session(tokens=5)), ceilings(tokens=1000), 3600.0, START)
+    monkeypatch.setattr(evaluator._ledger, "apply", slow)
+    evaluator.step(reading(session(tokens=5)), ceilings(tokens=1000), 3600.0, START)
     assert caplog.messages == []
     store.close()
 
@@ -338,11 +338,11 @@ def test_a_start_with_a_wrong_clock_deletes_nothing_that_was_kept(tmp_path: Path
     wall = SteadyClock(START)
     path = str(tmp_path / "a.db")
     store, restored = open_store(path, wall)
-    book = Evaluator(store, restored, START, wall)
+    evaluator = Evaluator(store, restored, START, wall)
     rules = ceilings(tokens=1000)
-    book.step(reading(session(tokens=500)), rules, 10.0, START)
+    evaluator.step(reading(session(tokens=500)), rules, 10.0, START)
     wall.advance(600)
-    book.step(None, rules, 10.0, START + 600)
+    evaluator.step(None, rules, 10.0, START + 600)
     store.close()
     wall.advance(31 * 86_400)
     store, restored = open_store(path, wall)

@@ -69,7 +69,7 @@ def test_a_run_is_told_when_it_comes_and_when_it_ends_and_not_in_between(
     told = [f"session run-1: seen at {TARGET}", "session run-1: ended: completed"]
     assert log.messages == told
     ticks(parts, 2, every=700)
-    assert parts.hub.get("run-1") is None
+    assert parts.broadcaster.get("run-1") is None
     assert log.messages == told, "that an ended one is put away is no news"
 
 
@@ -242,9 +242,9 @@ def test_samples_that_are_steadily_late_are_told_once_with_the_figure(
     log: pytest.LogCaptureFixture,
 ) -> None:
     """And again when they are much later."""
-    journal = EventLog()
+    event_log = EventLog()
     for lag in (0.0, 1.2, 34.2, 36.0, 0.0, 34.0, 90.0, 91.0):
-        journal.stepped(TickResult(lag=lag))
+        event_log.stepped(TickResult(lag=lag))
     first, second = log.messages
     assert first.startswith("samples arrive steadily late, by up to 34 s: the source hides")
     assert "stale_after: auto allows for it" in first
@@ -260,7 +260,7 @@ def test_what_a_source_said_of_its_empty_answers_is_not_said_again(
     ticks(parts, NO_RUN_AFTER + 2)
     assert log.messages == []
     assert parts.loop.unmatched == 1
-    assert 'otel_budget_sidecar_unmatched_targets{source="scrape"} 1.0' in parts.metrics()
+    assert 'otel_budget_sidecar_unmatched_targets{source="scrape"} 1.0' in parts.metrics_page()
 
 
 def test_a_run_that_vanishes_and_comes_back_again_and_again_is_told_once(

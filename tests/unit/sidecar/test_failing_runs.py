@@ -41,7 +41,7 @@ def ticks(parts: Sidecar, times: int = 1) -> None:
 
 def verdict(parts: Sidecar, name: str) -> Verdict:
     """Return the published verdict of a run."""
-    published = parts.hub.get(name)
+    published = parts.broadcaster.get(name)
     assert published is not None
     return published.verdict
 
@@ -92,8 +92,8 @@ def test_a_run_that_fails_is_held_then_stopped_and_the_others_are_judged(
     ticks(parts, int(HOLD) + 2)
     assert decided(parts, "bad") == ("stop", "internal_error")
     assert decided(parts, "a") == ("continue", "within_limits")
-    assert "otel_budget_sidecar_tick_failures_total 0.0" in parts.metrics()
-    assert "otel_budget_sidecar_run_failures_total 6" in parts.metrics()
+    assert "otel_budget_sidecar_tick_failures_total 0.0" in parts.metrics_page()
+    assert "otel_budget_sidecar_run_failures_total 6" in parts.metrics_page()
     parts.store.close()
 
 
@@ -156,9 +156,9 @@ def test_a_run_that_cannot_be_archived_does_not_keep_the_others_from_it(
     failing(monkeypatch, *PLACES["store an account"])()
     parts.clock.advance(KEEP_ENDED + 1)
     ticks(parts, 2)
-    assert [parts.hub.get(name) for name in ALL] == [None, None, None]
+    assert [parts.broadcaster.get(name) for name in ALL] == [None, None, None]
     assert parts.store.archived("a", START - 10) is not None
-    assert "otel_budget_sidecar_run_failures_total 1.0" in parts.metrics()
+    assert "otel_budget_sidecar_run_failures_total 1.0" in parts.metrics_page()
     parts.store.close()
 
 
@@ -188,16 +188,16 @@ def test_a_verdict_that_cannot_be_written_takes_no_stream_of_others(
     failing(monkeypatch, verdict_json, "around_lease", lambda verdict: verdict.session_id)()
 
     async def first() -> bytes:
-        with parts.hub.subscribe() as subscription:
+        with parts.broadcaster.subscribe() as subscription:
             return await anext(subscription.frames())
 
     frames = asyncio.run(first())
     assert b'"a"' in frames
     assert b'"z"' in frames
     assert b'"bad"' not in frames
-    published = parts.hub.get("bad")
+    published = parts.broadcaster.get("bad")
     assert published is not None
-    assert parts.hub.json_of(published) is None
+    assert parts.broadcaster.json_of(published) is None
     parts.store.close()
 
 
@@ -209,7 +209,7 @@ def test_what_cannot_be_told_does_not_end_the_loop(
     def fails(_: object) -> None:
         raise ValueError("math domain error")
 
-    monkeypatch.setattr(parts.telemetry, "stepped", fails)
+    monkeypatch.setattr(parts.metrics, "stepped", fails)
     ticks(parts, 2)
     assert verdict(parts, "a").resources["tokens"].used == 200
     parts.store.close()

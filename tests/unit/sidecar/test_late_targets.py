@@ -55,7 +55,7 @@ def parts(tmp_path: Path) -> Iterator[Sidecar]:
 
 def action(parts: Sidecar, session_id: str) -> Action:
     """Return what the published verdict on a run says."""
-    published = parts.hub.get(session_id)
+    published = parts.broadcaster.get(session_id)
     assert published is not None
     return published.verdict.action
 
@@ -64,7 +64,7 @@ def test_who_answered_is_judged_while_others_have_not(parts: Sidecar) -> None:
     """Their runs are as they were: neither missing nor vanished."""
     asyncio.run(parts.loop.run())
     assert (action(parts, "fast"), action(parts, "slow")) == (Action.STOP, Action.CONTINUE)
-    published = parts.hub.get("slow")
+    published = parts.broadcaster.get("slow")
     assert published is not None
     assert published.verdict.run_state == "running"
     assert published.verdict.resources[semconv.TOKENS].used == 1
@@ -171,14 +171,14 @@ def test_a_disk_that_hangs_leaves_the_targets_as_they_were(
 
 def test_the_sidecars_own_metrics_are_made_once_for_all_who_ask_at_once(parts: Sidecar) -> None:
     made: list[str] = []
-    exposition = parts.telemetry.exposition
+    exposition = parts.metrics.exposition
 
     def counted(accept: str) -> tuple[bytes, str]:
         made.append(accept)
         return exposition(accept)
 
-    parts.telemetry.exposition = counted  # type: ignore[method-assign] # counts
-    metrics = MetricsPage(parts.telemetry)
+    parts.metrics.exposition = counted  # type: ignore[method-assign] # counts
+    metrics = MetricsPage(parts.metrics)
 
     async def trial() -> list[Any]:
         asked = (f"text/plain;q=0.{n % 9 + 1}" for n in range(30))
@@ -191,9 +191,9 @@ def test_the_sidecars_own_metrics_are_made_once_for_all_who_ask_at_once(parts: S
 
 def test_notes_are_taken_while_the_metrics_are_written(parts: Sidecar) -> None:
     """Of very many runs that takes seconds, and the event loop is not to wait for it."""
-    families = parts.telemetry.collect()
+    families = parts.metrics.collect()
     next(families)
-    noted = threading.Thread(target=parts.telemetry.tick_failed, daemon=True)
+    noted = threading.Thread(target=parts.metrics.tick_failed, daemon=True)
     noted.start()
     noted.join(10)
     assert not noted.is_alive()

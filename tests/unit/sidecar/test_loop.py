@@ -63,7 +63,7 @@ def ticks(parts: Sidecar, times: int = 1, *, every: float = 1.0) -> None:
 
 def now(parts: Sidecar, session_id: str = "run-1") -> Verdict:
     """Return the published verdict of a run."""
-    published = parts.hub.get(session_id)
+    published = parts.broadcaster.get(session_id)
     assert published is not None
     return published.verdict
 
@@ -144,7 +144,9 @@ def test_after_a_restart_what_is_known_is_told_before_the_source_answers(make: M
     assert (well.reason, well.sequence) == (Reason.STALE_DATA, 3)  # old data, their action held
     assert over.evaluated_at == START + 60
     assert not hanging.loop.ready
-    assert 'inconclusive_total{reason="stale_data"} 0.0' in hanging.metrics(), "no sidecar looked"
+    assert 'inconclusive_total{reason="stale_data"} 0.0' in hanging.metrics_page(), (
+        "no sidecar looked"
+    )
 
 
 def test_it_is_ready_and_its_source_up_although_no_target_is_there(make: Make) -> None:
@@ -155,7 +157,7 @@ def test_it_is_ready_and_its_source_up_although_no_target_is_there(make: Make) -
     for _ in range(2):
         ticks(parts)
         ready.append(parts.loop.ready)
-        assert 'source_up{source="scrape"} 1.0' in parts.metrics()
+        assert 'source_up{source="scrape"} 1.0' in parts.metrics_page()
     assert ready == [True, True]
 
 
@@ -164,7 +166,7 @@ def test_it_is_not_ready_while_it_cannot_know_its_targets(make: Make) -> None:
     parts = make(reading(problems=(bad,), answered=False, listed=False), reading())
     ticks(parts)
     assert not parts.loop.ready
-    assert 'source_up{source="scrape"} 0.0' in parts.metrics()
+    assert 'source_up{source="scrape"} 0.0' in parts.metrics_page()
     ticks(parts)
     assert parts.loop.ready
 
@@ -176,7 +178,7 @@ def test_a_source_is_down_if_a_live_run_depends_on_targets_that_fail(
     dead = Problem("http://gone/metrics", Reason.SOURCE_ERROR, "connection refused")
     parts = make(reading(session(state=state)), reading(problems=(dead,), answered=False))
     ticks(parts, 2)
-    assert f'source_up{{source="scrape"}} {up}.0' in parts.metrics()
+    assert f'source_up{{source="scrape"}} {up}.0' in parts.metrics_page()
 
 
 def test_it_is_ready_after_the_first_good_reading_and_not_before(make: Make) -> None:
@@ -197,7 +199,7 @@ def test_a_source_that_raises_is_a_source_error_and_the_runs_age(
     ticks(parts, 8)
     assert (now(parts).status, now(parts).reason) == ("inconclusive", Reason.SOURCE_ERROR)
     assert "Traceback" in caplog.text
-    assert 'source_up{source="scrape"} 0.0' in parts.metrics()
+    assert 'source_up{source="scrape"} 0.0' in parts.metrics_page()
 
 
 def test_silence_ages_a_run_holds_its_action_and_then_stops_it(make: Make) -> None:
@@ -215,17 +217,17 @@ def test_a_run_that_ended_is_forgotten_after_ten_minutes(make: Make) -> None:
     parts = make(reading(session(tokens=500, state="completed")), reading())
     ticks(parts)
     ticks(parts, 1, every=590)
-    assert parts.hub.get("run-1") is not None
+    assert parts.broadcaster.get("run-1") is not None
     ticks(parts, 2, every=10)
-    assert parts.hub.get("run-1") is None
-    assert parts.book.sessions == 0
+    assert parts.broadcaster.get("run-1") is None
+    assert parts.evaluator.sessions == 0
 
 
 def test_a_run_that_fell_silent_is_forgotten_after_forget_after(make: Make) -> None:
     parts = make(reading(session(tokens=500)), reading())
     ticks(parts, 1, every=3601)
     ticks(parts)
-    assert parts.hub.get("run-1") is None
+    assert parts.broadcaster.get("run-1") is None
 
 
 def test_a_forgotten_run_that_turns_up_again_has_used_what_it_had_used(make: Make) -> None:
@@ -248,7 +250,7 @@ def test_a_forgotten_run_that_still_shows_its_end_is_not_written_again_and_again
     ticks(parts)
     before = parts.store._db.total_changes
     ticks(parts, 3)
-    assert parts.hub.get("run-1") is None
+    assert parts.broadcaster.get("run-1") is None
     assert parts.store._db.total_changes == before
 
 
@@ -300,7 +302,7 @@ def test_a_verdict_is_on_disk_before_it_is_published(
     ticks(parts, 2)
     assert (used(parts), now(parts).sequence) == (500, 1)
     assert "disk is full" in caplog.text
-    assert "tick_failures_total 2.0" in parts.metrics()
+    assert "tick_failures_total 2.0" in parts.metrics_page()
     assert parts.loop.unjudged_for == 3
     monkeypatch.undo()
     ticks(parts)
@@ -377,7 +379,7 @@ def test_the_end_does_not_wait_for_a_step_that_does_not_end_and_what_was_publish
 
     async def run() -> None:
         await parts.loop.tick()
-        monkeypatch.setattr(parts.book, "step", step)
+        monkeypatch.setattr(parts.evaluator, "step", step)
         if begun == "before the end":
             ticking = asyncio.create_task(parts.loop.tick())
             await asyncio.to_thread(hangs.wait)
@@ -413,7 +415,7 @@ def test_a_tick_that_outlasts_its_interval_delays_the_next_and_is_counted(
     )
     asyncio.run(parts.loop.run())
     assert clock.now - START == 2.5 * 5
-    assert "tick_overruns_total 5.0" in parts.metrics()
+    assert "tick_overruns_total 5.0" in parts.metrics_page()
 
 
 def test_new_settings_are_taken_up_between_two_ticks(make: Make) -> None:
@@ -430,7 +432,7 @@ def test_new_settings_are_taken_up_between_two_ticks(make: Make) -> None:
 
     asyncio.run(run())
     assert (now(parts).action, now(parts).policy_revision) == (Action.STOP, "r2")
-    assert (now(parts).lease_seconds, parts.hub.lease) == (3.0, 3.0)
+    assert (now(parts).lease_seconds, parts.broadcaster.lease) == (3.0, 3.0)
     assert (old.closed, new.closed) == (True, True)
     assert old.reads == 1
 

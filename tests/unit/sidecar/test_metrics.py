@@ -30,7 +30,7 @@ def busy(tmp_path: Path) -> Iterator[Sidecar]:
     ]
     parts = sidecar(tmp_path, *steps)
     ticks(parts, 10)
-    parts.telemetry.tick_failed()
+    parts.metrics.tick_failed()
     yield parts
     parts.store.close()
 
@@ -60,7 +60,7 @@ def samples(text: str) -> Samples:
 
 def test_every_metric_of_the_contract_is_there_with_its_type_labels_and_help(busy: Sidecar) -> None:
     families = {}
-    for family in text_string_to_metric_families(busy.metrics()):
+    for family in text_string_to_metric_families(busy.metrics_page()):
         name = family.name + ("_total" if family.type == "counter" else "")
         families[name] = family
     assert set(families) == {metric.name for metric in semconv.SIDECAR_METRICS}
@@ -72,7 +72,7 @@ def test_every_metric_of_the_contract_is_there_with_its_type_labels_and_help(bus
 
 
 def test_the_numbers_are_those_of_the_verdicts(busy: Sidecar) -> None:
-    found = samples(busy.metrics())
+    found = samples(busy.metrics_page())
     assert found["otel_budget_verdict"] == {("run-1",): 1.0, ("run-2",): 0.0}
     assert found["otel_budget_verdict_info"] == {
         ("run-1", "inconclusive", "stale_data", "running"): 1.0,
@@ -88,15 +88,15 @@ def test_the_numbers_are_those_of_the_verdicts(busy: Sidecar) -> None:
 
 
 def test_what_is_unlimited_or_not_spent_is_absent(busy: Sidecar) -> None:
-    found = samples(busy.metrics())
+    found = samples(busy.metrics_page())
     assert ("run-1", "api_calls") not in found["otel_budget_utilization_ratio"]
     assert ("run-1", "api_calls", "calls") not in found["otel_budget_remaining"]
     assert ("run-1", "api_calls", "calls") not in found["otel_budget_effective_limit"]
     assert ("run-1", "api_calls", "calls") not in found["otel_budget_effective_warning_limit"]
     assert ("run-1", "tokens") in found["otel_budget_exhaustion_seconds"]
     assert ("run-2", "tokens") not in found["otel_budget_exhaustion_seconds"]
-    assert "Inf " not in busy.metrics().replace('le="+Inf"', "")
-    assert "NaN" not in busy.metrics()
+    assert "Inf " not in busy.metrics_page().replace('le="+Inf"', "")
+    assert "NaN" not in busy.metrics_page()
 
 
 def test_a_run_that_is_over_runs_out_of_nothing(tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_a_run_that_is_over_runs_out_of_nothing(tmp_path: Path) -> None:
         reading(session(tokens=300, state="stopped")),
     )
     ticks(parts, 2)
-    assert ("run-1", "tokens") in samples(parts.metrics())["otel_budget_exhaustion_seconds"]
+    assert ("run-1", "tokens") in samples(parts.metrics_page())["otel_budget_exhaustion_seconds"]
     ticks(parts, 3)
-    found = samples(parts.metrics())
+    found = samples(parts.metrics_page())
     assert "otel_budget_exhaustion_seconds" not in found
     assert found["otel_budget_used"]["run-1", "tokens", "tokens"] == 300
     assert [labels[3] for labels in found["otel_budget_verdict_info"]] == ["stopped"]
@@ -118,7 +118,7 @@ def test_a_run_that_is_over_runs_out_of_nothing(tmp_path: Path) -> None:
 
 
 def test_what_happened_is_counted_once(busy: Sidecar) -> None:
-    found = samples(busy.metrics())
+    found = samples(busy.metrics_page())
     assert above_zero(found["otel_budget_sidecar_inconclusive_total"]) == {("stale_data",): 1.0}
     assert above_zero(found["otel_budget_sidecar_dropped_samples_total"]) == {("implausible",): 2.0}
     assert above_zero(found["otel_budget_sidecar_resets_total"]) == {("counter",): 1.0}
@@ -139,7 +139,7 @@ def above_zero(counts: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], fl
 def test_what_did_not_happen_yet_is_there_at_0(tmp_path: Path) -> None:
     """Prometheus sees no increase in a series that begins at 1: the first time would be lost."""
     parts = sidecar(tmp_path)
-    found = samples(parts.metrics())
+    found = samples(parts.metrics_page())
     parts.store.close()
     data = {
         "stale_data", "source_error", "partial_data", "implausible_data", "internal_error",
@@ -157,22 +157,22 @@ def test_what_did_not_happen_yet_is_there_at_0(tmp_path: Path) -> None:
 
 
 def test_the_process_speaks_of_itself(busy: Sidecar) -> None:
-    with busy.hub.subscribe():
-        found = samples(busy.metrics())
+    with busy.broadcaster.subscribe():
+        found = samples(busy.metrics_page())
     assert found["otel_budget_sidecar_subscribers"] == {(): 1.0}
     assert found["otel_budget_sidecar_sessions"] == {(): 2.0}
     assert found["otel_budget_build_info"] == {("1.2.3",): 1.0}
     assert found["otel_budget_sidecar_source_up"] == {("scrape",): 1.0}
     assert found["otel_budget_sidecar_data_age_seconds"] == {("scrape",): 1.0}
     assert found["otel_budget_sidecar_config_last_reload_successful"] == {(): 1.0}
-    busy.telemetry.reloaded(ok=False)
-    assert "last_reload_successful 0.0" in busy.metrics()
+    busy.metrics.reloaded(ok=False)
+    assert "last_reload_successful 0.0" in busy.metrics_page()
 
 
 def test_a_source_that_is_down_is_down_and_its_data_grow_old(tmp_path: Path) -> None:
     parts = sidecar(tmp_path, reading(session()), outage())
     ticks(parts, 5)
-    found = samples(parts.metrics())
+    found = samples(parts.metrics_page())
     parts.store.close()
     assert found["otel_budget_sidecar_source_up"] == {("scrape",): 0.0}
     assert found["otel_budget_sidecar_data_age_seconds"] == {("scrape",): 5.0}
@@ -180,7 +180,7 @@ def test_a_source_that_is_down_is_down_and_its_data_grow_old(tmp_path: Path) -> 
 
 def test_before_the_first_tick_nothing_is_claimed(tmp_path: Path) -> None:
     parts = sidecar(tmp_path)
-    found = samples(parts.metrics())
+    found = samples(parts.metrics_page())
     parts.store.close()
     assert "otel_budget_sidecar_source_up" not in found
     assert "otel_budget_sidecar_data_age_seconds" not in found
@@ -191,7 +191,7 @@ def test_before_the_first_tick_nothing_is_claimed(tmp_path: Path) -> None:
 def test_promtool_finds_nothing_to_say(busy: Sidecar) -> None:
     done = subprocess.run(
         [require("promtool"), "check", "metrics"],
-        input=busy.metrics(),
+        input=busy.metrics_page(),
         capture_output=True,
         text=True,
         check=False,
@@ -200,7 +200,7 @@ def test_promtool_finds_nothing_to_say(busy: Sidecar) -> None:
 
 
 def test_openmetrics_is_given_to_who_asks_for_it(busy: Sidecar) -> None:
-    body, content_type = busy.telemetry.exposition("application/openmetrics-text; version=1.0.0")
+    body, content_type = busy.metrics.exposition("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
 
@@ -208,7 +208,7 @@ def test_openmetrics_is_given_to_who_asks_for_it(busy: Sidecar) -> None:
 def test_a_verdict_past_its_lease_has_no_series_and_is_counted(busy: Sidecar) -> None:
     """What was so then may not be shown as what is so now; alerts on it would hold on to it."""
     busy.clock.advance(LEASE)
-    found = samples(busy.metrics())
+    found = samples(busy.metrics_page())
     assert found["otel_budget_sidecar_expired_verdicts"] == {(): 2.0}
     for metric in (semconv.VERDICT, semconv.VERDICT_INFO, semconv.USED, semconv.REMAINING):
         assert metric.name not in found

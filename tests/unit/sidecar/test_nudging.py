@@ -218,7 +218,7 @@ def test_a_nudge_reads_and_publishes_and_is_no_tick(tmp_path: Path) -> None:
     parts = sidecar(tmp_path, reading(session(tokens=500)))
     parts.source.reads_runs = True
     assert asyncio.run(parts.loop.nudge("run-1")) is Nudged.DONE
-    published = parts.hub.get("run-1")
+    published = parts.broadcaster.get("run-1")
     assert published is not None
     assert published.verdict.resources[semconv.TOKENS].used == 500
     parts.source.reads_runs = False

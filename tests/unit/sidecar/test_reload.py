@@ -41,7 +41,7 @@ class Running:
             config,
             self.source,
             loop=self.parts.loop,
-            telemetry=self.parts.telemetry,
+            metrics=self.parts.metrics,
             clock=self.parts.clock,
         )
 
@@ -64,7 +64,7 @@ class Running:
     @property
     def reload_ok(self) -> bool:
         """What the metric says."""
-        return "last_reload_successful 1.0" in self.parts.metrics()
+        return "last_reload_successful 1.0" in self.parts.metrics_page()
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_flags_cannot_be_reloaded_and_that_is_said(
         load(running.file),
         running.source,
         loop=parts.loop,
-        telemetry=parts.telemetry,
+        metrics=parts.metrics,
         clock=parts.clock,
     ).reload()
     assert "came from flags" in caplog.text

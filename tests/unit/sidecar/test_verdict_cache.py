@@ -28,7 +28,7 @@ Tick = Callable[..., TickResult]
 def tick(tmp_path: Path) -> Iterator[Tick]:
     """Step the book: at so many seconds, with these sessions, sampled then."""
     store, restored = open_store(str(tmp_path / "test.db"))
-    book = Evaluator(store, restored, START)
+    evaluator = Evaluator(store, restored, START)
 
     def step(after: float, *shown: RunObservation, rules: Rules = RULES) -> TickResult:
         at = START + after
@@ -38,7 +38,7 @@ def tick(tmp_path: Path) -> Iterator[Tick]:
             )
             for one in shown
         )  # fmt: skip
-        return book.step(Observation("scrape", at, sessions), rules, 900.0, at)
+        return evaluator.step(Observation("scrape", at, sessions), rules, 900.0, at)
 
     yield step
     store.close()

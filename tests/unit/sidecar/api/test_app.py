@@ -81,15 +81,15 @@ def clock() -> SteadyClock:
 
 
 @pytest.fixture
-def hub(clock: SteadyClock) -> VerdictBroadcaster:
+def broadcaster(clock: SteadyClock) -> VerdictBroadcaster:
     filled = VerdictBroadcaster(LEASE, clock)
     filled.publish([verdict("a", 1), verdict("b", 2, status=LimitStatus.EXCEEDED), verdict("c", 3)])
     return filled
 
 
 @pytest.fixture
-def app(hub: VerdictBroadcaster, host: Host) -> Starlette:
-    return build_app(hub, host, "1.2.3")
+def app(broadcaster: VerdictBroadcaster, host: Host) -> Starlette:
+    return build_app(broadcaster, host, "1.2.3")
 
 
 @pytest.fixture
@@ -130,11 +130,11 @@ def test_a_verdict_past_its_lease_is_not_told_any_more(
 
 
 def test_a_list_has_the_verdicts_that_hold_and_says_which_do_not(
-    client: TestClient, hub: VerdictBroadcaster, clock: SteadyClock
+    client: TestClient, broadcaster: VerdictBroadcaster, clock: SteadyClock
 ) -> None:
     """One run that cannot be judged takes no other along; which status it has is not known."""
     clock.advance(LEASE)
-    hub.publish([verdict("b", 4, at=clock.now, status=LimitStatus.EXCEEDED)])
+    broadcaster.publish([verdict("b", 4, at=clock.now, status=LimitStatus.EXCEEDED)])
     page = client.get("/v1/verdicts").json()
     assert [v["session_id"] for v in page["verdicts"]] == ["b"]
     assert [run["session_id"] for run in page["expired"]] == ["a", "c"]
@@ -279,27 +279,27 @@ def test_the_stream_has_the_headers_that_keep_it_flowing(client: TestClient) -> 
 
 
 def test_the_stream_sends_what_is_current_and_ends_when_the_hub_closes(
-    client: TestClient, hub: VerdictBroadcaster
+    client: TestClient, broadcaster: VerdictBroadcaster
 ) -> None:
-    hub.close()
+    broadcaster.close()
     answer = client.get("/v1/stream", headers={"Last-Event-ID": "1"})
     assert [v["sequence"] for v in events([answer.content])] == [2, 3]
     assert "id: 3\nevent: verdict\n" in answer.text
 
 
 def test_the_stream_carries_changes_and_forgets_a_reader_who_left(
-    app: Starlette, hub: VerdictBroadcaster
+    app: Starlette, broadcaster: VerdictBroadcaster
 ) -> None:
     async def follow() -> None:
         async with streaming(app, b"session_id=a") as sent:
             await sent.get()  # the headers
             assert [v["sequence"] for v in events([(await sent.get())["body"]])] == [1]
-            assert hub.subscribers == 1
-            hub.publish([verdict("a", 9)])
+            assert broadcaster.subscribers == 1
+            broadcaster.publish([verdict("a", 9)])
             assert [v["sequence"] for v in events([(await sent.get())["body"]])] == [9]
 
     asyncio.run(asyncio.wait_for(follow(), 10))
-    assert hub.subscribers == 0
+    assert broadcaster.subscribers == 0
 
 
 def test_the_description_is_valid_and_covers_every_route(

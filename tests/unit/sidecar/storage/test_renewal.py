@@ -27,17 +27,17 @@ def stepped(parts: Sidecar, *runs: tuple[str, int]) -> None:
     parts.clock.advance(1)
     now = parts.clock.now
     sessions = [session(run, tokens, at=now) for run, tokens in runs]
-    parts.book.step(reading(*sessions, at=now), RULES, 3600.0, now)
+    parts.evaluator.step(reading(*sessions, at=now), RULES, 3600.0, now)
 
 
 def begun(folder: Path) -> Sidecar:
     """Return a sidecar with a run that an operator stopped, and one that was forgotten."""
     parts = sidecar(folder)
     stepped(parts, ("run-1", 10), ("old", 70))
-    parts.book._ledger.accounts["old"].ended_at = START - 3600
+    parts.evaluator._ledger.accounts["old"].ended_at = START - 3600
     stepped(parts, ("run-1", 20))
     stop = Override(OverrideKind.STOP, "because", at=START)
-    parts.book.order("run-1", stop, RULES, 3600.0, parts.clock.now)
+    parts.evaluator.order("run-1", stop, RULES, 3600.0, parts.clock.now)
     return parts
 
 
@@ -148,7 +148,7 @@ def test_a_folder_that_is_gone_fails_each_step_until_it_is_there_again(
             stepped(parts, ("run-1", tokens))
     release = Override(OverrideKind.RELEASE, "go on", at=START)
     with pytest.raises(OSError, match="No such file"):
-        parts.book.order("run-1", release, RULES, 3600.0, parts.clock.now)
+        parts.evaluator.order("run-1", release, RULES, 3600.0, parts.clock.now)
     folder.mkdir()
     stepped(parts, ("run-1", 50))
     restored = after_a_kill(folder, tmp_path / "image")
