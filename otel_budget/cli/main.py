@@ -33,7 +33,7 @@ from otel_budget.cli.arguments import (
     FLAG_NAMES,
     parser,
 )
-from otel_budget.cli.render.verdict import in_words, printable
+from otel_budget.cli.render.verdict import in_words
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import (
@@ -44,6 +44,7 @@ from otel_budget.errors import (
     OtelBudgetError,
 )
 from otel_budget.logs.line_budget import LineFilter
+from otel_budget.logs.text import printable
 from otel_budget.sdk.sidecar_client.request import Asker, AskError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.errors import InvalidValueError, OtelBudgetError
-from otel_budget.logs.once import one_line, some
+from otel_budget.logs.text import one_line, some
 from otel_budget.presets import model as roles
 from otel_budget.presets.counting import Ignored, count
 from otel_budget.presets.detection import OTEL_BUDGET, Match, recognise

@@ -7,11 +7,12 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from otel_budget.cli.render.verdict import in_words, printable
+from otel_budget.cli.render.verdict import in_words
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.limits import LIMIT_FIELDS
 from otel_budget.core.override import OverrideKind, order_from
 from otel_budget.errors import InvalidValueError
+from otel_budget.logs.text import printable
 from otel_budget.policy.status import describe
 from otel_budget.sdk.sidecar_client.request import Asker, AskError, session_path
 

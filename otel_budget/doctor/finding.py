@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
-from otel_budget.logs.once import one_line
+from otel_budget.logs.text import one_line
 
 
 class State(StrEnum):

@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.logs.line_budget import LineBudget
+from otel_budget.logs.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 #: More lines of one kind at once become one line.
 MOST_LINES: Final = 20
 _NAMED: Final = 3
-_LONGEST: Final = 200
 
 
 class Lines:
@@ -94,20 +94,6 @@ class Lines:
         named = [one_line(subject) for subject in subjects[:_NAMED]]
         more = f"; and {number - _NAMED:,} more" if number > _NAMED else ""
         return f"{number:,} {self._many}: {'; '.join(named)}{more}"
-
-
-def some(texts: Sequence[str], between: str, most: int = _NAMED) -> str:
-    """Return the first few texts, and how many more there are."""
-    more = len(texts) - most
-    shown = between.join(texts[:most])
-    return f"{shown}{between}and {more:,} more" if more > 0 else shown
-
-
-def one_line(text: str) -> str:
-    """Return what somebody else wrote as something a log can hold: one short, printable line."""
-    words = " ".join(text.split())
-    printable = "".join(c if c.isprintable() else "?" for c in words[: _LONGEST + 1])
-    return printable if len(printable) <= _LONGEST else printable[: _LONGEST - 1] + "…"
 
 
 class Notices:

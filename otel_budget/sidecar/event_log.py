@@ -15,7 +15,8 @@ from otel_budget import semconv
 from otel_budget.core import verdict_json
 from otel_budget.core.verdict import Action
 from otel_budget.ledger.flag import Kind
-from otel_budget.logs.once import MOST_LINES, Lines, Notices, one_line, some
+from otel_budget.logs.once import MOST_LINES, Lines, Notices
+from otel_budget.logs.text import one_line, some
 from otel_budget.policy.format import amount
 from otel_budget.sidecar.lasting_events import Failed, Flickering, Unjudged
 

@@ -9,7 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.logs.once import Lines, one_line
+from otel_budget.logs.once import Lines
+from otel_budget.logs.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.logs.line_budget import LineBudget, Rate
-from otel_budget.logs.once import one_line
+from otel_budget.logs.text import one_line
 
 if TYPE_CHECKING:
     from otel_budget.sidecar.metrics import SidecarMetrics

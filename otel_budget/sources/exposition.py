@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otel_budget.core.samples import Sample
 from otel_budget.errors import OtelBudgetError
-from otel_budget.logs.once import one_line
+from otel_budget.logs.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

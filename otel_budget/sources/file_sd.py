@@ -26,7 +26,8 @@ from otel_budget.core.observation import Problem
 from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.files.token_file import FileStamp, file_stamp
-from otel_budget.logs.once import Notices, one_line
+from otel_budget.logs.once import Notices
+from otel_budget.logs.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

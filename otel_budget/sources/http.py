@@ -23,7 +23,7 @@ import h11
 from otel_budget._version import __version__
 from otel_budget.errors import OtelBudgetError
 from otel_budget.files.token_file import TokenFileError, file_stamp, read_token
-from otel_budget.logs.once import one_line
+from otel_budget.logs.text import one_line
 from otel_budget.sources.answer_age import age_of, time_there
 from otel_budget.sources.connection_pool import ConnectError, Connections
 from otel_budget.sources.http_connection import HungUpError

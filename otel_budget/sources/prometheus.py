@@ -24,7 +24,8 @@ from otel_budget import semconv
 from otel_budget.core.bindings import Bindings
 from otel_budget.core.observation import Observation, Problem, RunObservation, plain_target
 from otel_budget.core.verdict import Reason
-from otel_budget.logs.once import Notices, one_line
+from otel_budget.logs.once import Notices
+from otel_budget.logs.text import one_line
 from otel_budget.runtime.workers import Workers
 from otel_budget.sources import promql
 from otel_budget.sources.bound_targets import Unmatched, bindings_of, others_only

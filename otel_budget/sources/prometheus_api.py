@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from otel_budget.errors import OtelBudgetError
-from otel_budget.logs.once import one_line
+from otel_budget.logs.text import one_line
 from otel_budget.sources.partial import remarks, said_by_body, said_by_row
 
 _PAIR: Final = 2

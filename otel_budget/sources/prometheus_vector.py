@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.samples import Sample, labels_text
-from otel_budget.logs.once import one_line
+from otel_budget.logs.text import one_line
 from otel_budget.presets.counting import assembled, count, session_of, uncounted
 from otel_budget.sources.prometheus_api import Point, Vector, parse_answer
 from otel_budget.sources.session_assembly import assemble

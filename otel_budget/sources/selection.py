@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.logs.once import one_line, some
+from otel_budget.logs.text import one_line, some
 from otel_budget.sources.prometheus_vector import NAME, judged
 
 if TYPE_CHECKING:

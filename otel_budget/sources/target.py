@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from otel_budget.core.observation import Problem
 from otel_budget.core.verdict import Reason
-from otel_budget.logs.once import one_line
+from otel_budget.logs.text import one_line
 from otel_budget.presets.counting import assembled, count, session_of, uncounted
 from otel_budget.sources.exposition import ACCEPT, ExpositionError, PageReader
 from otel_budget.sources.http import FetchError

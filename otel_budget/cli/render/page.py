@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.cli.page_report import NOTHING, SHOWN, money
-from otel_budget.logs.once import one_line, some
+from otel_budget.logs.text import one_line, some
 from otel_budget.presets import model as roles
 
 if TYPE_CHECKING:

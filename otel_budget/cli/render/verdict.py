@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core import verdict_json
+from otel_budget.logs.text import printable
 from otel_budget.policy.format import amount
 from otel_budget.policy.status import describe
 
@@ -26,11 +27,6 @@ def in_words(verdict: Verdict) -> str:
         lines.append(f"  {state.status:<11} {describe(name, state)}{origin}")
     lines += [f"  {'not judged':<11} {name}: nothing exports it" for name in verdict.unjudged]
     return "\n".join(map(printable, lines))
-
-
-def printable(text: str) -> str:
-    """Return what somebody else may have written as a terminal can show it, on one line."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _when(verdict: Verdict) -> str:

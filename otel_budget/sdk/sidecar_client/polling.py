@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from otel_budget.core import verdict_json
 from otel_budget.errors import InvalidValueError
+from otel_budget.logs.text import one_line
 from otel_budget.sdk.sidecar_client.backoff import asked_for
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 MOST_BYTES: Final = 4_000_000
 #: Runs that one request names, and the bytes that their ids may take in it.
 MOST_NAMED: Final = 50
+#: Characters of what a problem says.
+_LONGEST_DETAIL: Final = 500
 _MOST_NAME_BYTES: Final = 6_000
 #: The sidecar is there, and has not seen this run, or anything, yet. Any server may answer 404, so
 #: only a problem in the sidecar's own format counts.
@@ -160,6 +163,5 @@ def _age(answer: http.client.HTTPResponse) -> float:
 def detail_of(body: bytes) -> str:
     """Return what a problem+json answer says, as one printable line; empty for anything else."""
     with suppress(ValueError, TypeError, KeyError, RecursionError):
-        words = " ".join(str(json.loads(body)["detail"]).split())
-        return "".join(c if c.isprintable() else "?" for c in words)[:500]
+        return one_line(str(json.loads(body)["detail"]), _LONGEST_DETAIL)
     return ""

@@ -15,7 +15,8 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget.core.observation import plain_target
-from otel_budget.logs.once import Notices, one_line
+from otel_budget.logs.once import Notices
+from otel_budget.logs.text import one_line
 from otel_budget.sidecar.storage import codec
 from otel_budget.sidecar.storage.row_digest import sealed, unsealed
 from otel_budget.sidecar.storage.rows import UNREADABLE_ROW, Key

@@ -14,7 +14,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
 from otel_budget.core import verdict_json
-from otel_budget.logs.once import one_line, some
+from otel_budget.logs.text import one_line, some
 from otel_budget.sidecar.storage import codec
 from otel_budget.sidecar.storage.row_digest import sealed, unsealed
 from otel_budget.sidecar.storage.sqlite_file import UNREADABLE

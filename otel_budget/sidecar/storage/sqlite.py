@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from otel_budget.logs.once import one_line, some
+from otel_budget.logs.text import one_line, some
 from otel_budget.sidecar.clock import CLOCK_SET, Boot, move
 from otel_budget.sidecar.storage.archive import ARCHIVE_SIZE, Age, Archive
 from otel_budget.sidecar.storage.last_commit import LastCommit
