@@ -7,13 +7,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
+# Tests wait more than they compute, so there are more workers than processors; WORKERS=0 runs them one by one.
+# What shares an expensive fixture stays together (tests/conftest.py).
+WORKERS ?= auto
+PARALLEL = -n $(WORKERS) --dist loadgroup
+
 .PHONY: demo test test-lowest test-libraries test-backends reliability soak soak-hostile fuzz grafana pictures lint types layers generated check bench clean
 
 demo: $(VENV)/.sidecar
 	@$(BIN)/otel-budget demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # Unit and property tests with the lower end of every range of pyproject.toml. The test client of an
 # old starlette needs httpx, and is deprecated by the newest anyio.
@@ -23,7 +28,7 @@ test-lowest:
 	@.venv-lowest/bin/pip install --quiet --disable-pip-version-check -c .venv-lowest/constraints.txt \
 		-e '.[dev]' httpx
 	.venv-lowest/bin/python -m pytest -q -W 'ignore:The anyio:DeprecationWarning' \
-		tests/unit tests/properties
+		$(PARALLEL) tests/unit tests/properties
 
 # Real libraries in environments of their own (.venv-libraries), against a scripted provider.
 test-libraries: $(VENV)/.dev

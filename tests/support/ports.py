@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from pathlib import Path
@@ -19,11 +20,17 @@ def free_port() -> int:
     connections as well: by the time a process binds it, one of a sidecar's may be on it.
     """
     first_ephemeral = int(EPHEMERAL.read_text().split()[0]) if EPHEMERAL.exists() else 32_768
-    for port in random.sample(range(LOWEST, first_ephemeral), 100):
+    for port in random.sample(_own(range(LOWEST, first_ephemeral)), 100):
         if port not in _given and _is_free(port):
             _given.add(port)
             return port
     raise AssertionError(f"100 ports from {LOWEST} to {first_ephemeral} were all in use")
+
+
+def _own(ports: range) -> range:
+    """Return those that are for this worker of pytest-xdist: what it names, no other one does."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return ports[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
 
 
 def _is_free(port: int) -> bool:

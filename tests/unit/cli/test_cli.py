@@ -4,7 +4,6 @@ import dataclasses
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +20,6 @@ from otel_budget.cli.arguments import ENV_SIDECAR
 from otel_budget.cli.main import main
 from otel_budget.core import verdict_json
 from otel_budget.core.verdict import Action, LimitStatus
-from otel_budget.errors import ConfigFileError
 from tests.support.raw_server import serve_raw
 from tests.support.sidecar_fixtures import START, verdict
 
@@ -290,26 +288,27 @@ def test_config_check_says_all_that_is_wrong(
     assert all(line.startswith(f"otel-budget: {file}:") for line in lines)
 
 
-def test_a_reload_that_is_asked_for_while_the_sidecar_starts_does_not_end_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It waits until somebody hears it; here nobody does, as the file is wrong."""
-    heard: list[int] = []
-    before = signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
-    file = tmp_path / "sidecar.yaml"
-    file.write_text("nothing: 1")
+def test_a_reload_that_is_asked_for_while_the_sidecar_starts_does_not_end_it() -> None:
+    """SIGHUP waits for the sidecar to listen for it; in a process with no other threads."""
+    code = """
+import os, signal
+from otel_budget.cli.main import main
+from otel_budget.config import load
+from otel_budget.errors import ConfigFileError
 
-    def hang_up(_arguments: object) -> None:
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert not heard
-        raise ConfigFileError(str(file), "is wrong")
+received = []
+signal.signal(signal.SIGHUP, lambda number, _: received.append(number))
 
-    monkeypatch.setattr("otel_budget.cli.main._config", hang_up)
-    try:
-        assert main(["sidecar", "--config", str(file)]) == 2
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    assert heard == [signal.SIGHUP]
+def hang_up(path):
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert not received
+    raise ConfigFileError(path, "is wrong")
+
+load.load = hang_up
+assert main(["sidecar", "--config", "sidecar.yaml"]) == 2
+assert received == [signal.SIGHUP]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_config_check_of_no_file_exits_2(
