@@ -23,7 +23,7 @@ from otel_budget.adapters.langchain_results import message_of, named, said_by
 from otel_budget.adapters.langchain_streams import Chunks
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.genai.call_tracker import CALL_TRACKER
-from otel_budget.genai.reported_call import HasTarget, ReportedCall, target_of
+from otel_budget.genai.reported_call import HasUsageSink, ReportedCall, sink_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware
     from langchain_core.outputs import LLMResult
 
-    from otel_budget.genai.call import Target
+    from otel_budget.genai.call import UsageSink
 
 SCOPE: Final = "otel_budget.langchain"
 CALL_TRACKER.adapters.add("LangChain")
@@ -66,23 +66,23 @@ class BudgetCallbackHandler(BaseCallbackHandler):
     raise_error = True
     run_inline = True
 
-    def __init__(self, monitor: HasTarget | None = None) -> None:
+    def __init__(self, monitor: HasUsageSink | None = None) -> None:
         """Count for one run, or for the run of the context in which a call begins."""
         _go_first()
         langchain_cache.watch()
         self._monitor = monitor
         self._open: OrderedDict[UUID, ReportedCall] = OrderedDict()
-        self._inside: OrderedDict[UUID, Target] = OrderedDict()
-        """Run of LangChain's that goes on to the account of the run it was begun in."""
+        self._inside: OrderedDict[UUID, UsageSink] = OrderedDict()
+        """By LangChain's run that goes on: the sink of the run it began in."""
         self._chunks: dict[UUID, Chunks] = {}
 
     def on_chain_start(
         self, *_: Any, run_id: UUID, parent_run_id: UUID | None = None, **__: Any
     ) -> None:
         """Take note of whose it is: what a graph does in threads of its own has another context."""
-        target = None if self._monitor is not None else self._around(parent_run_id)
-        if target is not None:
-            self._inside[run_id] = target
+        sink = None if self._monitor is not None else self._around(parent_run_id)
+        if sink is not None:
+            self._inside[run_id] = sink
             while len(self._inside) > _MAX_OPEN:
                 self._inside.popitem(last=False)
 
@@ -94,9 +94,9 @@ class BudgetCallbackHandler(BaseCallbackHandler):
 
     on_chain_error = on_tool_end = on_tool_error = on_chain_end
 
-    def _around(self, parent_run_id: UUID | None) -> Target | None:
-        """Return the account of the run of this context, else of what this is a part of."""
-        here = target_of(None)
+    def _around(self, parent_run_id: UUID | None) -> UsageSink | None:
+        """Return the sink of the run of this context, else of what this is a part of."""
+        here = sink_of(None)
         return self._inside.get(parent_run_id) if here is None and parent_run_id else here
 
     def on_chat_model_start(
@@ -109,8 +109,8 @@ class BudgetCallbackHandler(BaseCallbackHandler):
     ) -> None:
         """Ask, and begin a call."""
         langchain_streams.watch()
-        target = None if self._monitor is not None else self._around(parent_run_id)
-        call = ReportedCall(SCOPE, self._monitor, target=target, **_said_before(about))
+        sink = None if self._monitor is not None else self._around(parent_run_id)
+        call = ReportedCall(SCOPE, self._monitor, sink=sink, **_said_before(about))
         if batch_size == 1:  # of several that begin together none is inside another one
             call.enclose()
         self._open[run_id] = call
@@ -153,7 +153,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
             call.close(failed=isinstance(error, Exception))
 
 
-def install(monitor: HasTarget | None = None) -> BudgetCallbackHandler:
+def install(monitor: HasUsageSink | None = None) -> BudgetCallbackHandler:
     """Have every model call of this process counted, without handing a handler around.
 
     A handler that is handed around all the same counts instead of this one.
@@ -187,7 +187,7 @@ def _ordered(configure: Callable[..., Any]) -> Callable[..., Any]:
     return in_order
 
 
-def stop_gracefully(monitor: HasTarget | None = None) -> AgentMiddleware[Any, Any]:
+def stop_gracefully(monitor: HasUsageSink | None = None) -> AgentMiddleware[Any, Any]:
     """Return a middleware for ``create_agent`` that ends the agent before a call it may not make.
 
     Needs the package ``langchain``.
@@ -208,18 +208,18 @@ def stop_gracefully(monitor: HasTarget | None = None) -> AgentMiddleware[Any, An
     return EndWhenStopped()
 
 
-def _end_if_stopped(monitor: HasTarget | None) -> dict[str, Any] | None:
-    target = target_of(monitor)
+def _end_if_stopped(monitor: HasUsageSink | None) -> dict[str, Any] | None:
+    sink = sink_of(monitor)
     try:
-        if target is not None:
-            target.check()
+        if sink is not None:
+            sink.check()
     except BudgetExceeded:
         return {"jump_to": "end"}
     return None
 
 
 def _said_before(about: dict[str, Any]) -> dict[str, Any]:
-    """Return what is known of a call that begins, for ``told``."""
+    """Return what is known of a call that begins, for ``report_of``."""
     metadata, params = named(about.get("metadata")), named(about.get("invocation_params"))
     return {
         "model": metadata.get("ls_model_name") or params.get("model") or params.get("model_name"),

@@ -21,7 +21,7 @@ _IN_FRONT = ("", *(f"{tier}_" for tier in _TIERS))
 
 
 def said_by(response: Any, chunks: Chunks | None = None) -> dict[str, Any]:
-    """Return what a result says of its call, for ``told``. chunks: what it was made of."""
+    """Return what a result says of its call, for ``report_of``. chunks: what it was made of."""
     message = message_of(response)
     about = named(response.llm_output) | named(getattr(message, "response_metadata", None))
     usage = named(getattr(message, "usage_metadata", None))

@@ -21,7 +21,7 @@ from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.genai import billed
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.costs import charged, in_headers
-from otel_budget.genai.reported_call import HasTarget, ReportedCall
+from otel_budget.genai.reported_call import HasUsageSink, ReportedCall
 from otel_budget.genai.values import field
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class StoppedByBudget(BudgetExceeded):
     """A request that is wrong for good: routers neither try it again nor blame the deployment."""
 
 
-def install(monitor: HasTarget | None = None) -> None:
+def install(monitor: HasUsageSink | None = None) -> None:
     """Wrap the functions of litellm, for routers and frameworks above it, too.
 
     Code that took a function before (``from litellm import completion``, a ``Router`` its
@@ -60,7 +60,9 @@ def install(monitor: HasTarget | None = None) -> None:
     litellm_threads.install()
 
 
-def budgeted(function: Callable[..., Any], monitor: HasTarget | None = None) -> Callable[..., Any]:
+def budgeted(
+    function: Callable[..., Any], monitor: HasUsageSink | None = None
+) -> Callable[..., Any]:
     """Return a function of litellm that is counted, and raises StoppedByBudget instead of a call
     that may not be made. monitor: of the run, by default that of the context of each call.
     """
@@ -69,49 +71,51 @@ def budgeted(function: Callable[..., Any], monitor: HasTarget | None = None) -> 
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        told = _begin(monitor, dict(zip(parameters, args, strict=False)), kwargs)
+        reported = _begin(monitor, dict(zip(parameters, args, strict=False)), kwargs)
         try:
-            with told.around():
+            with reported.around():
                 result = function(*args, **kwargs)
         except BaseException as exc:
-            _close_unanswered(told, exc)
+            _close_unanswered(reported, exc)
             raise
-        return _counted(told, result, operation, kwargs)
+        return _counted(reported, result, operation, kwargs)
 
     @functools.wraps(function)
     async def call_async(*args: Any, **kwargs: Any) -> Any:
-        told = _begin(monitor, dict(zip(parameters, args, strict=False)), kwargs)
+        reported = _begin(monitor, dict(zip(parameters, args, strict=False)), kwargs)
         try:
-            with told.around():
+            with reported.around():
                 result = await function(*args, **kwargs)
         except BaseException as exc:
-            _close_unanswered(told, exc)
+            _close_unanswered(reported, exc)
             raise
-        return _counted(told, result, operation, kwargs)
+        return _counted(reported, result, operation, kwargs)
 
     wrapper = call_async if inspect.iscoroutinefunction(function) else call
     vars(wrapper)["otel_budget"] = True  # the mark that install() looks for
     return wrapper
 
 
-def _begin(monitor: HasTarget | None, args: dict[str, Any], kwargs: dict[str, Any]) -> ReportedCall:
+def _begin(
+    monitor: HasUsageSink | None, args: dict[str, Any], kwargs: dict[str, Any]
+) -> ReportedCall:
     """Begin a call with arguments, of which those by position are named. Raises StoppedByBudget."""
-    handed_on = kwargs.pop(litellm_threads.TARGET, None)
+    handed_on = kwargs.pop(litellm_threads.SINK, None)
     model = kwargs.get("model", args.get("model"))
     try:
         tier = kwargs.get("service_tier")
-        return ReportedCall(SCOPE, monitor, target=handed_on, model=model, service_tier=tier)
+        return ReportedCall(SCOPE, monitor, sink=handed_on, model=model, service_tier=tier)
     except BudgetExceeded as exc:
         raise StoppedByBudget(exc.verdict) from None
 
 
-def _close_unanswered(told: ReportedCall, exc: BaseException) -> None:
+def _close_unanswered(reported: ReportedCall, exc: BaseException) -> None:
     """Count a call without an answer. One that was cancelled may be answered all the same.
 
     Raises StoppedByBudget if a call inside it was refused, whatever litellm's fallbacks made of it.
     """
-    refusal = None if isinstance(exc, BudgetExceeded) else told.refusal_inside()
-    told.close(failed=isinstance(exc, Exception))
+    refusal = None if isinstance(exc, BudgetExceeded) else reported.refusal_inside()
+    reported.close(failed=isinstance(exc, Exception))
     if refusal is not None:
         raise StoppedByBudget(refusal.verdict) from exc
 
@@ -122,7 +126,7 @@ class CountingStream:
     The stream stays the object it is, and an instance of its class: routers look at that.
     """
 
-    _told: ReportedCall
+    _reported: ReportedCall
     _said: dict[str, Any]
 
     def __next__(self) -> Any:
@@ -143,7 +147,7 @@ class CountingStream:
 
     def __del__(self) -> None:
         """Count a stream that was left: what it put out is not known."""
-        self._told.close(**_unfinished(self._said))
+        self._reported.close(**_unfinished(self._said))
 
     def _seen(self, chunk: Any) -> Any:
         said = said_by(getattr(chunk, "response", None) or chunk)
@@ -154,10 +158,10 @@ class CountingStream:
 
     def _end(self, exc: BaseException, ended: type[BaseException]) -> None:
         if isinstance(exc, ended):
-            self._told.close(**self._said)
+            self._reported.close(**self._said)
         else:
             failed = isinstance(exc, Exception)
-            self._told.close(failed=failed, **_unfinished(self._said))
+            self._reported.close(failed=failed, **_unfinished(self._said))
 
 
 @functools.cache
@@ -165,13 +169,13 @@ def _counting(kind: type) -> type:
     return type(kind.__name__, (CountingStream, kind), {})
 
 
-def _count_at_its_end(told: ReportedCall, stream: Any) -> None:
+def _count_at_its_end(reported: ReportedCall, stream: Any) -> None:
     try:
         stream.__class__ = _counting(stream.__class__)
     except TypeError:  # a generator: what it puts out nobody gets to know
-        told.close()
+        reported.close()
         return
-    stream._told, stream._said = told, {}  # noqa: SLF001 - it is ours now
+    stream._reported, stream._said = reported, {}  # noqa: SLF001 - it is ours now
 
 
 def _unfinished(said: dict[str, Any]) -> dict[str, Any]:
@@ -180,7 +184,7 @@ def _unfinished(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def said_by(result: Any) -> dict[str, Any]:
-    """Return what a result of litellm says of its call, for ``told``."""
+    """Return what a result of litellm says of its call, for ``report_of``."""
     hidden = getattr(result, "_hidden_params", None) or {}
     # Of a stream that was not asked for usage the last chunk has what came all the same.
     usage = getattr(result, "usage", None) or hidden.get("usage")
@@ -205,14 +209,14 @@ def said_by(result: Any) -> dict[str, Any]:
     }
 
 
-def _counted(told: ReportedCall, result: Any, operation: str, kwargs: dict[str, Any]) -> Any:
+def _counted(reported: ReportedCall, result: Any, operation: str, kwargs: dict[str, Any]) -> Any:
     if (getattr(result, "_hidden_params", None) or {}).get("cache_hit"):
-        told.cancel()  # litellm's own cache: nobody was asked
+        reported.cancel()  # litellm's own cache: nobody was asked
     elif hasattr(result, "__next__") or hasattr(result, "__anext__"):
-        _count_at_its_end(told, result)
+        _count_at_its_end(reported, result)
     else:
         said = said_by(result)
         if said["charge"] is None and any(name.endswith(_OWN_PRICES) for name in kwargs):
             said["charge"] = result._hidden_params.get("response_cost")  # noqa: SLF001 - as litellm has it
-        told.close(operation=operation, **said)
+        reported.close(operation=operation, **said)
     return result

@@ -25,7 +25,7 @@ BATCHES: Final = (
     "batch_completion", "batch_completion_models", "batch_completion_models_all_responses",
 )  # fmt: skip
 #: The argument by which they hand on the run; the wrapper of ``completion`` takes it away.
-TARGET: Final = "otel_budget_target"
+SINK: Final = "otel_budget_target"
 
 
 def install() -> None:
@@ -48,8 +48,8 @@ def handing_on(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        target = attribution.current()
-        return function(*args, **kwargs if target is None else {**kwargs, TARGET: target})
+        sink = attribution.current()
+        return function(*args, **kwargs if sink is None else {**kwargs, SINK: sink})
 
     vars(call)["otel_budget"] = True  # the mark that install() looks for
     return call

@@ -22,7 +22,7 @@ from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.genai import attribution, billed
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.costs import charged
-from otel_budget.genai.reported_call import HasTarget, ReportedCall
+from otel_budget.genai.reported_call import HasUsageSink, ReportedCall
 from otel_budget.genai.values import field
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class StoppedByBudget(BudgetExceeded, AgentsException):
 class BudgetModel(Model):
     """A model whose every call is counted, and made only if it may be."""
 
-    def __init__(self, wrapped: Model, monitor: HasTarget | None = None) -> None:
+    def __init__(self, wrapped: Model, monitor: HasUsageSink | None = None) -> None:
         """Wrap a model. monitor: of the run, by default that of the context of each call."""
         self._wrapped, self._monitor = wrapped, monitor
 
@@ -110,14 +110,14 @@ class BudgetModel(Model):
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         """Ask, call, count."""
-        told = self._begin(*args, **kwargs)
+        reported = self._begin(*args, **kwargs)
         try:
-            with told.around():
+            with reported.around():
                 response = await self._wrapped.get_response(*args, **kwargs)
         except BaseException as exc:  # one that was cancelled may be answered all the same
-            told.close(failed=isinstance(exc, Exception))
+            reported.close(failed=isinstance(exc, Exception))
             raise
-        told.close(
+        reported.close(
             response_id=response.response_id,
             **said_by(response.usage, getattr(response, "output", None)),
         )
@@ -127,11 +127,11 @@ class BudgetModel(Model):
         self, *args: Any, **kwargs: Any
     ) -> AsyncIterator[TResponseStreamEvent]:
         """Ask, call, and count when the stream ends, however far it was read."""
-        told = self._begin(*args, **kwargs)
+        reported = self._begin(*args, **kwargs)
         stream = aiter(self._wrapped.stream_response(*args, **kwargs))
         try:
             while True:
-                with told.around():
+                with reported.around():
                     event = await anext(stream, None)
                 if event is None:
                     break
@@ -139,13 +139,13 @@ class BudgetModel(Model):
                     said = said_by(event.response.usage, getattr(event.response, "output", None))
                     said |= _id_of(event.response)
                     said["service_tier"] = getattr(event.response, "service_tier", None)
-                    told.close(failed=event.type == _FAILED, **said)
+                    reported.close(failed=event.type == _FAILED, **said)
                 yield event
         except Exception:
-            told.close(failed=True)
+            reported.close(failed=True)
             raise
         finally:
-            told.close()  # of one that was left half-way nobody knows what it used
+            reported.close()  # of one that was left half-way nobody knows what it used
             if hasattr(stream, "aclose"):  # of a generator: its connection would stay open
                 await stream.aclose()
 
@@ -178,7 +178,7 @@ class BudgetModelProvider(ModelProvider):
     """A provider all of whose models are counted."""
 
     def __init__(
-        self, wrapped: ModelProvider | None = None, monitor: HasTarget | None = None
+        self, wrapped: ModelProvider | None = None, monitor: HasUsageSink | None = None
     ) -> None:
         """Wrap a provider, by default the one that runs use. monitor: as for BudgetModel."""
         self._wrapped = MultiProvider() if wrapped is None else wrapped
@@ -194,7 +194,7 @@ class BudgetModelProvider(ModelProvider):
 
 
 def said_by(usage: Any, output: object) -> dict[str, Any]:
-    """Return what a usage and an answer's items say, for ``told``. None: there are none."""
+    """Return what a usage and an answer's items say, for ``report_of``. None: there are none."""
     of_input = getattr(usage, "input_tokens_details", None)
     of_output = getattr(usage, "output_tokens_details", None)
     return {

@@ -23,7 +23,7 @@ from otel_budget.core import extras
 from otel_budget.genai import billed
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.costs import charged
-from otel_budget.genai.reported_call import HasTarget, ReportedCall
+from otel_budget.genai.reported_call import HasUsageSink, ReportedCall
 from otel_budget.genai.values import as_count, field
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ SCOPE: Final = "otel_budget.pydantic_ai"
 CALL_TRACKER.adapters.add("Pydantic AI")
 
 
-def budgeted(model: Model | str, monitor: HasTarget | None = None) -> Model:
+def budgeted(model: Model | str, monitor: HasUsageSink | None = None) -> Model:
     """Return a model whose requests are counted, and raise BudgetExceeded if the run must stop.
 
     model: also a name, as ``Agent`` takes it. Of a FallbackModel each model is counted by itself,
@@ -58,7 +58,7 @@ def budgeted(model: Model | str, monitor: HasTarget | None = None) -> Model:
 class BudgetModel(WrapperModel):
     """A model with a budget; all else is the wrapped model's own."""
 
-    def __init__(self, wrapped: Model, monitor: HasTarget | None = None) -> None:
+    def __init__(self, wrapped: Model, monitor: HasUsageSink | None = None) -> None:
         """Wrap a model. monitor: of the run, by default that of the context of each request."""
         super().__init__(wrapped)
         self._monitor = monitor
@@ -115,7 +115,7 @@ def _said(response: Callable[[], ModelResponse], growth: Growth | None = None) -
 
 
 def said_by(response: ModelResponse, growth: Growth | None = None) -> dict[str, Any]:
-    """Return what a response says of its call, for ``told``. Its input includes what was cached.
+    """Return what a response says of its call, for ``report_of``. Its input has the cached tokens.
 
     Of a stream that was left before its end the output so far is not what was paid for: it is
     unknown. growth: of a stream's usage.

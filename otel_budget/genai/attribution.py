@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
-    from otel_budget.genai.call import Target
+    from otel_budget.genai.call import UsageSink
     from otel_budget.genai.span_tree import Node
 
 _ACTIVE: ContextVar[Activation | None] = ContextVar("otel_budget_active", default=None)
@@ -48,9 +48,9 @@ class Activation:
     generators do it: what is closed is passed over, whoever still has it in its context.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, sink: UsageSink) -> None:
         """Change nothing yet."""
-        self.target, self.is_open = target, False
+        self.sink, self.is_open = sink, False
         self.outer: Activation | None = None
         """What was open in the context before."""
         self._generators: tuple[generators.Key, ...] = ()
@@ -62,7 +62,7 @@ class Activation:
         self.outer, self.is_open = _innermost(), True
         self._token = _ACTIVE.set(self)
         self._generators = generators.around()
-        name = self.target.session_id
+        name = self.sink.session_id
         with _lock:
             _entered.setdefault(name, []).append(self)
             generators.enter(self, self._generators)
@@ -73,7 +73,7 @@ class Activation:
     def __exit__(self, *_: object) -> None:
         """Take the run out again."""
         self.is_open = False
-        name = self.target.session_id
+        name = self.sink.session_id
         with _lock, suppress(KeyError, ValueError):  # in a forked child it is gone already
             generators.leave(self, self._generators)
             _entered[name].remove(self)
@@ -109,10 +109,10 @@ class Activation:
         return bool(self._generators) and not generators.runs_here(self._generators)
 
 
-def target_of(parent_context: Context | None, parents: Target | None) -> Target | None:
+def sink_of(parent_context: Context | None, parents: UsageSink | None) -> UsageSink | None:
     """Return where a span's calls go; None for no run. parents: that of the parent span."""
     active = _innermost()
-    here = None if active is None else active.target
+    here = None if active is None else active.sink
     if here is not None and parent_context is None:  # nearly always
         return here
     name = baggage.get_baggage(semconv.BAGGAGE_SESSION_ID, parent_context)
@@ -122,7 +122,7 @@ def target_of(parent_context: Context | None, parents: Target | None) -> Target 
         return here
     with _lock:
         entered = _entered.get(name) if isinstance(name, str) else None
-        named = entered[-1].target if entered else None
+        named = entered[-1].sink if entered else None
     return named or here or parents or _only_run()
 
 
@@ -134,13 +134,13 @@ def nearer(parent: Node | None) -> Node | None:
     return around
 
 
-def target_around() -> Target | None:
+def sink_around() -> UsageSink | None:
     """Return the run of the adapter's call that this context is inside of.
 
     It may have been named by hand, and be another one than that of the context.
     """
     around = _around()
-    return around.target if around is not None and around.kind is Kind.INFERENCE else None
+    return around.sink if around is not None and around.kind is Kind.INFERENCE else None
 
 
 def scope_around() -> str | None:
@@ -154,15 +154,15 @@ def _around() -> Node | None:
     return around if around is not None and around.encloses and not around.ended else None
 
 
-def current() -> Target | None:
+def current() -> UsageSink | None:
     """Return the run of this context; None if there is none."""
-    return target_of(None, None)
+    return sink_of(None, None)
 
 
 def ended_here() -> str | None:
     """Return the id of the run whose context this was, if it has ended and no other goes on."""
     active = _ACTIVE.get()
-    return None if active is None or _innermost() is not None else active.target.session_id
+    return None if active is None or _innermost() is not None else active.sink.session_id
 
 
 def _innermost() -> Activation | None:
@@ -179,15 +179,15 @@ def _innermost() -> Activation | None:
     return inner if direct or inner.is_inside(active) else active
 
 
-def _only_run() -> Target | None:
+def _only_run() -> UsageSink | None:
     """Return the one run that is entered, for code without any context."""
     if not _entered or otel_context.get_current():
         return None
     if threading.current_thread() is threading.main_thread() or in_event_loop():
         return None
     with _lock:
-        targets = {id(one.target): one.target for ones in _entered.values() for one in ones}
-    return next(iter(targets.values())) if len(targets) == 1 else None
+        sinks = {id(one.sink): one.sink for ones in _entered.values() for one in ones}
+    return next(iter(sinks.values())) if len(sinks) == 1 else None
 
 
 def in_event_loop() -> bool:

@@ -30,26 +30,26 @@ class Call(NamedTuple):
     """What is billed beside its plain tokens; None: nothing that is said."""
 
 
-class Target(Protocol):
+class UsageSink(Protocol):
     """Where the calls of one run are counted. One object per run, compared by identity."""
 
     @property
     def session_id(self) -> str:
         """Names the run."""
 
-    def place(self) -> object:
-        """Return what ``book`` needs to know of the moment at which a call begins."""
+    def current_phase(self) -> object:
+        """Return what ``add`` needs to know of the moment at which a call begins."""
 
-    def book(self, call: Call, place: object) -> None:
-        """Count a call. Never raises. place: as ``place`` gave it when the call began."""
+    def add(self, call: Call, phase: object) -> None:
+        """Count a call. Never raises. place: as ``current_phase`` gave it when the call began."""
 
     def check(self) -> None:
         """Raise BudgetExceeded, with the verdict, if the run must stop."""
 
 
-class Booking(NamedTuple):
+class CountedCall(NamedTuple):
     """One call, and where it goes."""
 
-    target: Target
-    place: object
+    sink: UsageSink
+    phase: object
     call: Call

@@ -18,7 +18,7 @@ from opentelemetry import trace
 from otel_budget import semconv
 from otel_budget.genai import attribution
 from otel_budget.genai.notices import Notices
-from otel_budget.genai.span_calls import Calls
+from otel_budget.genai.span_calls import SpanCalls
 from otel_budget.genai.span_reader import NOT_A_CALL, Kind
 from otel_budget.genai.span_tree import Begun, note_refused
 from otel_budget.runtime.fork import in_child
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
-    from otel_budget.genai.call import Booking, Target
-    from otel_budget.genai.span_reader import Facts
+    from otel_budget.genai.call import CountedCall, UsageSink
+    from otel_budget.genai.span_reader import CallReport
     from otel_budget.genai.span_tree import Node
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class CallTracker:
         self.notices = Notices() if notices is None else notices
         self._monotonic = monotonic
         self._own_ids = 0
-        self.elsewhere: Target | None = None
+        self.unattributed: UsageSink | None = None
         """Counts what belongs to no run."""
         self.listens = False
         """The global tracer provider reports its spans here, so a run's own span is seen, too."""
@@ -57,19 +57,19 @@ class CallTracker:
         """Somebody reports something here."""
         self.spans = False
         """What spans say is reported here."""
-        self.calls_elsewhere = 0
+        self.unattributed_calls = 0
         """Calls that were made outside of every run."""
         self.adapters: set[str] = set()
         """Libraries whose adapter was imported: their calls are expected to be reported."""
-        self._begin_anew()
-        in_child(self._begin_anew)
+        self._reset()
+        in_child(self._reset)
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         """Count none of the parent's calls in a forked child."""
         self._lock = threading.RLock()  # reentrant: a signal handler may make a span
-        self._calls = Calls()
+        self._calls = SpanCalls()
         self._decider: int | None = None
-        self._later: deque[Callable[[Calls], object]] = deque()
+        self._later: deque[Callable[[SpanCalls], object]] = deque()
         self._failed_before = False
 
     # --- spans ---------------------------------------------------------------------------------
@@ -88,20 +88,20 @@ class CallTracker:
         kind: Kind | None = None,
         parent_context: Context | None = None,
         started_ns: int | None = None,
-        target: Target | None = None,
-    ) -> Callable[[Calls], Node | None]:
+        sink: UsageSink | None = None,
+    ) -> Callable[[SpanCalls], Node | None]:
         """Return what takes in a span that begins; None if it has nowhere to be counted.
 
-        kind: by default what its name and its first attributes say. target: where it is counted,
+        kind: by default what its name and its first attributes say. sink: where it is counted,
         by default where its context says.
         """
         now = self._monotonic()
 
-        def start(calls: Calls) -> Node | None:
+        def start(calls: SpanCalls) -> Node | None:
             parent = attribution.nearer(calls.tree.newest(parent_id))
-            theirs = None if parent is None else parent.target
-            whose = target or attribution.target_around()
-            whose = whose or attribution.target_of(parent_context, theirs) or self.elsewhere
+            theirs = None if parent is None else parent.sink
+            whose = sink or attribution.sink_around()
+            whose = whose or attribution.sink_of(parent_context, theirs) or self.unattributed
             if whose is None:
                 return None
             begun = Begun(span_id, parent, scope, whose, first, name, kind, now, started_ns)
@@ -109,10 +109,12 @@ class CallTracker:
 
         return start
 
-    def ending(self, node: Node, facts: Facts, *, failed: bool) -> Callable[[Calls], None]:
+    def ending(
+        self, node: Node, report: CallReport, *, failed: bool
+    ) -> Callable[[SpanCalls], None]:
         """Return what takes in that a span has ended."""
         now = self._monotonic()
-        return lambda calls: calls.end(node, facts, now, failed=failed)
+        return lambda calls: calls.end(node, report, now, failed=failed)
 
     @contextmanager
     def enclosing(self) -> Iterator[Node | None]:
@@ -134,22 +136,22 @@ class CallTracker:
 
     # --- adapters ------------------------------------------------------------------------------
     def open_call(
-        self, scope: str, *, target: Target | None = None, context: Context | None = None
+        self, scope: str, *, sink: UsageSink | None = None, context: Context | None = None
     ) -> Node | None:
         """Take in a call that begins, reported by an adapter. Never raises.
 
-        scope: names the adapter. target: its run, by default that of the context. The span that is
+        scope: names the adapter. sink: of its run, by default that of the context. The span that is
         current is its parent, so that a span of the same call above or below it is found.
         """
         self.in_use = True
-        return self._open(scope, Kind.INFERENCE, target=target, context=context)
+        return self._open(scope, Kind.INFERENCE, sink=sink, context=context)
 
-    def close_call(self, node: Node | None, facts: Facts, *, failed: bool = False) -> None:
+    def close_call(self, node: Node | None, report: CallReport, *, failed: bool = False) -> None:
         """Take in that a call reported by ``open_call`` is over. Never raises."""
         if node is not None:
-            self.decide(self.ending(node, facts, failed=failed), "ends")
-            if facts.refused:
-                self.say(self.notices.refused, node.scope, facts.refused)
+            self.decide(self.ending(node, report, failed=failed), "ends")
+            if report.refused:
+                self.say(self.notices.refused, node.scope, report.refused)
 
     def refuse(self) -> None:
         """Take in that a call was refused here: spans around it that fail of it are none, either.
@@ -158,7 +160,7 @@ class CallTracker:
         """
         above = trace.get_current_span().get_span_context().span_id
 
-        def refuse(calls: Calls) -> None:
+        def refuse(calls: SpanCalls) -> None:
             node = attribution.nearer(calls.tree.newest(above))
             if node is not None:
                 note_refused(node)
@@ -170,7 +172,7 @@ class CallTracker:
         scope: str,
         kind: Kind,
         *,
-        target: Target | None = None,
+        sink: UsageSink | None = None,
         context: Context | None = None,
     ) -> Node | None:
         above = trace.get_current_span(context).get_span_context().span_id
@@ -181,16 +183,16 @@ class CallTracker:
             _NOTHING,
             kind=kind,
             parent_context=context,
-            target=target,
+            sink=sink,
         )
         return self.decide(start, "begins")
 
     # --- runs ----------------------------------------------------------------------------------
-    def settle(self, target: Target | None = None) -> None:
+    def settle(self, sink: UsageSink | None = None) -> None:
         """Count what is held: of a run that ends also its calls that did not end; None: of all."""
-        self.decide(lambda calls: calls.settle(target, open_too=target is not None), "is held")
+        self.decide(lambda calls: calls.settle(sink, open_too=sink is not None), "is held")
 
-    def decide(self, decide: Callable[[Calls], T], when: str) -> T | None:
+    def decide(self, decide: Callable[[SpanCalls], T], when: str) -> T | None:
         """Have something decided under the lock, and hand it over without. Never raises.
 
         Each thread hands over what it decided itself: it would wait for another one's callbacks.
@@ -211,40 +213,40 @@ class CallTracker:
                     self._decider = None
                 if not self._calls.decided:
                     return result
-                bookings, duplicates = self._calls.take()
+                counted, duplicates = self._calls.take()
         except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
             self.broken(when)
             return None
-        if len(bookings) == 1 and not duplicates:  # nearly always
-            self._book(bookings[0])
+        if len(counted) == 1 and not duplicates:  # nearly always
+            self._add(counted[0])
         else:
-            self._hand_over(bookings, duplicates)
+            self._hand_over(counted, duplicates)
         return result
 
-    def _hand_over(self, bookings: list[Booking], duplicates: list[tuple[str, str]]) -> None:
-        rest = iter(bookings)
+    def _hand_over(self, counted: list[CountedCall], duplicates: list[tuple[str, str]]) -> None:
+        rest = iter(counted)
         try:
-            for booking in rest:
-                self._book(booking)
+            for counted_call in rest:
+                self._add(counted_call)
         finally:  # after a KeyboardInterrupt, or a SystemExit of a callback's
-            for booking in rest:
-                self._book(booking)
+            for counted_call in rest:
+                self._add(counted_call)
         for pair in duplicates:
             self.say(self.notices.duplicate, *pair)
 
-    def _book(self, booking: Booking) -> None:
-        target, place, call = booking
+    def _add(self, counted_call: CountedCall) -> None:
+        sink, phase, call = counted_call
         try:
-            target.book(call, place)
+            sink.add(call, phase)
         except Exception:  # noqa: BLE001 - the other bookings are to be made
             self.broken("is counted")
         if call.unknown:
             self.say(self.notices.unknown, call)
-        if target is self.elsewhere:
-            self.calls_elsewhere += call.is_call
+        if sink is self.unattributed:
+            self.unattributed_calls += call.is_call
             ended = attribution.ended_here()
             if ended is None:
-                self.say(self.notices.elsewhere, call)
+                self.say(self.notices.unattributed, call)
             else:
                 self.say(self.notices.after_end, call, ended)
 

@@ -46,9 +46,9 @@ class Unlinked:
     def counted(self, node: Node, call: Call, until: int) -> None:
         """Remember a call that was counted. until: the number of the last span begun by then."""
         self._note(node.scope)
-        recent = self._recent.get(id(node.target))
+        recent = self._recent.get(id(node.sink))
         if recent is None:
-            recent = self._recent[id(node.target)] = deque(maxlen=MAX_CALLS)
+            recent = self._recent[id(node.sink)] = deque(maxlen=MAX_CALLS)
             if len(self._recent) > MAX_RUNS:
                 self._recent.popitem(last=False)
         recent.append(_Counted(node, call, until))
@@ -63,7 +63,7 @@ class Unlinked:
         if self._scopes <= {node.scope}:
             return None
         named = node.response_id is not None
-        for other in self._recent.get(id(node.target), ()):
+        for other in self._recent.get(id(node.sink), ()):
             if other.call.scope == node.scope or other.matched or (named and other.named):
                 continue
             pair = frozenset((node.scope, other.call.scope))

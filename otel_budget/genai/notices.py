@@ -85,9 +85,9 @@ class Notices:
                 library(one), library(other), one, other,
             )  # fmt: skip
 
-    def elsewhere(self, call: Call) -> None:
+    def unattributed(self, call: Call) -> None:
         """Say that a call was made outside of every run."""
-        if self._first(("elsewhere",)):
+        if self._first(("unattributed",)):
             self._say(
                 "a call of %s was made outside of any run: it is in the process's own account, "
                 "and no limit holds for it (said once). Make calls inside 'with monitor:', and "

@@ -10,7 +10,7 @@ from opentelemetry.trace import StatusCode
 
 from otel_budget.genai import attribute_names
 from otel_budget.genai.call_tracker import CALL_TRACKER, CallTracker
-from otel_budget.genai.span_reader import NOT_A_CALL, Facts, Kind, read, written_by_litellm
+from otel_budget.genai.span_reader import NOT_A_CALL, CallReport, Kind, read, written_by_litellm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
-    from otel_budget.genai.span_calls import Calls
+    from otel_budget.genai.span_calls import SpanCalls
     from otel_budget.genai.span_tree import Node
 
 
@@ -28,54 +28,54 @@ _FEW: Final = 32
 
 
 class BudgetSpanProcessor(SpanProcessor):
-    """Books every model call that a span reports into the account of the run it belongs to.
+    """Counts every model call that a span reports, in the run it belongs to.
 
     Never raises into the code that makes spans.
     """
 
     def __init__(
-        self, accounting: CallTracker = CALL_TRACKER, *, ignore_scopes: Sequence[str] = ()
+        self, tracker: CallTracker = CALL_TRACKER, *, ignore_scopes: Sequence[str] = ()
     ) -> None:
         """Start nothing.
 
         ignore_scopes: beginnings of the names of instrumentation scopes whose calls are not
-        counted. accounting: for tests and replays.
+        counted. tracker: for tests and replays.
         """
-        self._accounting, self._ignored = accounting, tuple(ignore_scopes)
-        accounting.in_use = accounting.spans = True
+        self._tracker, self._ignored = tracker, tuple(ignore_scopes)
+        tracker.in_use = tracker.spans = True
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Note whose span it is, and what may be evicted from it."""
         try:
             start = self._start(span, parent_context)
             if start is not None:
-                self._accounting.decide(start, "begins")
+                self._tracker.decide(start, "begins")
         except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
-            self._accounting.broken("begins")
+            self._tracker.broken("begins")
 
     def on_end(self, span: ReadableSpan) -> None:
         """Count the call that the span reports, if it is one."""
         try:
             self._end(span)
         except Exception:  # noqa: BLE001 - as above; here it would throw away a paid answer
-            self._accounting.broken("ends")
+            self._tracker.broken("ends")
 
     def shutdown(self) -> None:
         """Count everything that is held."""
-        self._accounting.settle()
+        self._tracker.settle()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the SDK's signature
         """Count everything that is held."""
-        self._accounting.settle()
+        self._tracker.settle()
         return True
 
     def _start(
         self, span: ReadableSpan, parent_context: Context | None
-    ) -> Callable[[Calls], Node | None] | None:
+    ) -> Callable[[SpanCalls], Node | None] | None:
         context, scope = span.get_span_context(), _scope(span)
         if context is None:
             return None
-        return self._accounting.starting(
+        return self._tracker.starting(
             context.span_id,
             None if span.parent is None else span.parent.span_id,
             scope,
@@ -87,14 +87,14 @@ class BudgetSpanProcessor(SpanProcessor):
         )
 
     def _end(self, span: ReadableSpan) -> None:
-        accounting, context, scope = self._accounting, span.get_span_context(), _scope(span)
+        tracker, context, scope = self._tracker, span.get_span_context(), _scope(span)
         if context is None:
             return
         seen = _wanted(_attributes(span))
         failed = span.status.status_code is StatusCode.ERROR
-        found: list[Facts] = []
+        found: list[CallReport] = []
 
-        def end(calls: Calls) -> None:
+        def end(calls: SpanCalls) -> None:
             node = calls.tree.find(context.span_id, span.start_time)
             if node is None:  # some libraries hide the start of their spans
                 start = self._start(span, None)
@@ -102,18 +102,18 @@ class BudgetSpanProcessor(SpanProcessor):
                 if node is None:
                     return
                 node.begun_late = True
-            facts = self._read(span, scope, node, seen)
-            found.append(facts)
-            accounting.ending(node, facts, failed=failed)(calls)
+            report = self._read(span, scope, node, seen)
+            found.append(report)
+            tracker.ending(node, report, failed=failed)(calls)
 
-        accounting.decide(end, "ends")
-        for facts in found:
-            if facts.refused or facts.strange or attribute_names.LITELLM_MARK in seen:
-                self._say(span, scope, facts, seen)
+        tracker.decide(end, "ends")
+        for report in found:
+            if report.refused or report.strange or attribute_names.LITELLM_MARK in seen:
+                self._say(span, scope, report, seen)
 
     def _read(
         self, span: ReadableSpan, scope: str, node: Node, seen: Mapping[str, object]
-    ) -> Facts:
+    ) -> CallReport:
         if self._ignores(scope):
             return NOT_A_CALL
         first = node.first
@@ -125,12 +125,12 @@ class BudgetSpanProcessor(SpanProcessor):
         return read(span.name, scope, seen, evicted=bool(span.dropped_attributes))
 
     def _say(
-        self, span: ReadableSpan, scope: str, facts: Facts, seen: Mapping[str, object]
+        self, span: ReadableSpan, scope: str, report: CallReport, seen: Mapping[str, object]
     ) -> None:
-        say, notices = self._accounting.say, self._accounting.notices
-        if facts.refused:
-            say(notices.refused, scope, facts.refused)
-        if facts.strange:
+        say, notices = self._tracker.say, self._tracker.notices
+        if report.refused:
+            say(notices.refused, scope, report.refused)
+        if report.strange:
             say(notices.strange, scope, span.name, seen.get(attribute_names.OPERATION))
         if written_by_litellm(scope, seen):
             say(notices.written_over, scope)

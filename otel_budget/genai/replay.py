@@ -28,8 +28,8 @@ KEYS: Final = (
 )  # fmt: skip
 
 
-class Tally:
-    """An account that only counts."""
+class CountingSink:
+    """Adds up what it is given."""
 
     session_id = "replay"
 
@@ -38,10 +38,10 @@ class Tally:
         self.counts: Counter[str] = Counter(dict.fromkeys(KEYS, 0))
         self.calls: list[Call] = []
 
-    def place(self) -> None:
+    def current_phase(self) -> None:
         """Say nothing."""
 
-    def book(self, call: Call, _place: object) -> None:
+    def add(self, call: Call, _phase: object) -> None:
         """Count a call."""
         self.calls.append(call)
         self.counts.update(call.usage._asdict())
@@ -56,9 +56,9 @@ class Tally:
 def replay(case: Mapping[str, Any] | str | PathLike[str]) -> dict[str, int]:
     """Return what the processor counts; see ``otel_budget.testing.replay_spans``."""
     recorded = case if isinstance(case, Mapping) else json.loads(Path(case).read_text("utf-8"))
-    accounting = CallTracker(Notices(_say_nothing))
-    tally = accounting.elsewhere = Tally()
-    processor = BudgetSpanProcessor(accounting)
+    tracker = CallTracker(Notices(_say_nothing))
+    tally = tracker.unattributed = CountingSink()
+    processor = BudgetSpanProcessor(tracker)
     for is_start, span in _events(recorded["spans"]):
         if is_start:
             processor.on_start(span)  # type: ignore[arg-type] # what of a Span is used, it has

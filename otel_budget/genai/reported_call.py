@@ -9,14 +9,14 @@ from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.extras import extras_of
 from otel_budget.genai import attribute_names, attribution
 from otel_budget.genai.call_tracker import CALL_TRACKER
-from otel_budget.genai.span_reader import NOT_A_CALL, UNSAID, read
+from otel_budget.genai.span_reader import NOT_A_CALL, NOTHING_REPORTED, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextvars import Token
 
-    from otel_budget.genai.call import Target
-    from otel_budget.genai.span_reader import Facts
+    from otel_budget.genai.call import UsageSink
+    from otel_budget.genai.span_reader import CallReport
     from otel_budget.genai.span_tree import Node
 
 _OTHER_PARTS: Final = {
@@ -30,15 +30,15 @@ _OTHER_PARTS: Final = {
 }
 
 
-class HasTarget(Protocol):
+class HasUsageSink(Protocol):
     """A monitor, as an adapter needs it."""
 
     @property
-    def target(self) -> Target:
-        """The account of its run."""
+    def usage_sink(self) -> UsageSink:
+        """Where the calls of its run are counted."""
 
 
-def told(scope: str, *, extras: Mapping[str, int] | None = None, **said: Any) -> Facts:
+def report_of(scope: str, *, extras: Mapping[str, int] | None = None, **said: Any) -> CallReport:
     """Return what a framework said of a call, by the same rules as for spans.
 
     extras: what is billed beside plain tokens, by ``model.extras.NAMES``. said: ``input``,
@@ -52,31 +52,36 @@ def told(scope: str, *, extras: Mapping[str, int] | None = None, **said: Any) ->
             seen[_OTHER_PARTS[part] if part in _OTHER_PARTS else attribute_names.USAGE[part][0]] = (
                 value
             )
-    facts = read("chat", scope, seen)
-    return facts._replace(extras=extras_of(extras, said.get("service_tier"))) if extras else facts
+    report = read("chat", scope, seen)
+    return report._replace(extras=extras_of(extras, said.get("service_tier"))) if extras else report
 
 
 class ReportedCall:
     """One call of a framework: checked before, counted after. Close it once."""
 
     def __init__(
-        self, scope: str, monitor: HasTarget | None, *, target: Target | None = None, **said: Any
+        self,
+        scope: str,
+        monitor: HasUsageSink | None,
+        *,
+        sink: UsageSink | None = None,
+        **said: Any,
     ) -> None:
         """Begin a call. Raises BudgetExceeded, and begins none, if the run must stop.
 
-        monitor: of the run, by default that of the context, or the target that was handed on from
-        there. said: what is known of the call already, as in ``told``; for a call that ends without
-        an answer it is all there is.
+        monitor: of the run; by default the run is that of the context, or that of the sink handed
+        on from there. said: what is known of the call already, as in ``report_of``; for a call that
+        ends without an answer it is all there is.
         """
-        target = target if target is not None and monitor is None else target_of(monitor)
-        if target is not None:
+        sink = sink if sink is not None and monitor is None else sink_of(monitor)
+        if sink is not None:
             try:
-                target.check()
+                sink.check()
             except BudgetExceeded:
                 CALL_TRACKER.refuse()
                 raise
-        self._scope, self._said, self._target = scope, said, target
-        self._node = CALL_TRACKER.open_call(scope, target=target)
+        self._scope, self._said, self._sink = scope, said, sink
+        self._node = CALL_TRACKER.open_call(scope, sink=sink)
         self._token: Token[Node | None] | None = None
 
     @contextmanager
@@ -109,9 +114,9 @@ class ReportedCall:
 
         For frameworks that make an error of their own of it.
         """
-        if self._node is not None and self._node.refused and self._target is not None:
+        if self._node is not None and self._node.refused and self._sink is not None:
             try:
-                self._target.check()
+                self._sink.check()
             except BudgetExceeded as exc:
                 return exc
         return None
@@ -121,31 +126,31 @@ class ReportedCall:
         self._close(NOT_A_CALL, failed=False)
 
     def close(self, *, failed: bool = False, **said: Any) -> None:
-        """Count the call with what the framework said of it, as in ``told``. Never raises."""
-        if self._is_told_inside():
+        """Count the call with what the framework said of it, as in ``report_of``. Never raises."""
+        if self._is_reported_inside():
             self.cancel()
             return
         known = {name: value for name, value in said.items() if value is not None}
         try:
-            facts = told(self._scope, **{**self._said, **known})
+            report = report_of(self._scope, **{**self._said, **known})
         except Exception:  # noqa: BLE001 - a defect here must not end the user's model call
             CALL_TRACKER.broken("ends")
-            facts = UNSAID
-        self._close(facts, failed=failed)
+            report = NOTHING_REPORTED
+        self._close(report, failed=failed)
 
-    def _is_told_inside(self) -> bool:
+    def _is_reported_inside(self) -> bool:
         """Tell whether the framework made its call by another one of its functions."""
         node = self._node
         return node is not None and any(
             inner.scope == node.scope and inner.usage_known for inner in node.below
         )
 
-    def _close(self, facts: Facts, *, failed: bool) -> None:
+    def _close(self, report: CallReport, *, failed: bool) -> None:
         self.release()
         node, self._node = self._node, None
-        CALL_TRACKER.close_call(node, facts, failed=failed)
+        CALL_TRACKER.close_call(node, report, failed=failed)
 
 
-def target_of(monitor: HasTarget | None) -> Target | None:
-    """Return the account of a run: of the given one, else of that of the context."""
-    return attribution.current() if monitor is None else monitor.target
+def sink_of(monitor: HasUsageSink | None) -> UsageSink | None:
+    """Return the sink of a run: of the given one, else of that of the context."""
+    return attribution.current() if monitor is None else monitor.usage_sink

@@ -60,7 +60,7 @@ def says_more_than(node: Node, linked: list[Node]) -> bool:
     return waiting or not any(n.usage_known for n in linked)
 
 
-def is_told_around(node: Node) -> bool:
+def is_inside_reported_call(node: Node) -> bool:
     """Tell whether a span is inside an adapter's open call, which is about to say what it used.
 
     What another adapter's call says is counted at once: what is inside may be a whole agent.
@@ -70,7 +70,7 @@ def is_told_around(node: Node) -> bool:
     )
 
 
-def is_told_failure(call: Call) -> bool:
+def is_reported_failure(call: Call) -> bool:
     """Tell whether a call failed by an adapter's word: an attempt that is over, and a call.
 
     It counts before the next attempt is asked for, which an outer call may be about to make.
@@ -78,7 +78,7 @@ def is_told_failure(call: Call) -> bool:
     return call.failed and call.scope.startswith(_ADAPTERS)
 
 
-def stood_in_for(linked: list[Node]) -> Node:
+def replaced_record(linked: list[Node]) -> Node:
     """Return the one whose place an outer record takes: the last attempt, one that succeeded first.
 
     The other ones are attempts that failed, and calls of their own.

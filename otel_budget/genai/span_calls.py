@@ -1,4 +1,4 @@
-"""From spans to model calls: each call once, whoever reports it, and in the account of its run.
+"""From spans to model calls: each call once, whoever reports it, and in its own run.
 
 The rules, in this order:
 1. The same response id is the same call, whatever made the second span.
@@ -19,17 +19,17 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.genai import attribute_names
-from otel_budget.genai.call import Booking, Call, Target
+from otel_budget.genai.call import Call, CountedCall, UsageSink
 from otel_budget.genai.deduplication import Unlinked
 from otel_budget.genai.response_ids import ResponseIds
 from otel_budget.genai.same_call import (
-    is_told_around,
-    is_told_failure,
+    is_inside_reported_call,
+    is_reported_failure,
     linked_records,
+    replaced_record,
     says_more_than,
-    stood_in_for,
 )
-from otel_budget.genai.span_reader import UNSAID, Facts, Kind, Usage
+from otel_budget.genai.span_reader import NOTHING_REPORTED, CallReport, Kind, Usage
 from otel_budget.genai.span_tree import (
     MAX_OPEN,
     Begun,
@@ -53,7 +53,7 @@ NEVER_ENDS: Final = 3_600.0
 _SWEEP_EVERY: Final = 5.0
 
 
-class Calls:
+class SpanCalls:
     """Decide, span by span, what is counted. Not thread-safe; calls nobody."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Calls:
         self._streams = StreamRecords()
         self._unlinked = Unlinked()
         self._swept_at = 0.0
-        self._bookings: list[Booking] = []
+        self._counted: list[CountedCall] = []
         self._duplicates: list[tuple[str, str]] = []
 
     def start(self, begun: Begun) -> Node:
@@ -75,22 +75,26 @@ class Calls:
             self._never_ends(next(iter(self.tree.open.values())))
         return node
 
-    def end(self, node: Node, facts: Facts, now: float, *, failed: bool) -> None:
+    def end(self, node: Node, report: CallReport, now: float, *, failed: bool) -> None:
         """Take in a span that has ended."""
         if node.ended or node.state is State.COUNTED:
             # The same span twice, or one that was taken to never end, and counted.
-            self._rest_of(node, facts)
+            self._rest_of(node, report)
             self.tree.end(node)
             return
-        node.kind = facts.kind
+        node.kind = report.kind
         self.tree.end(node)
-        node.response_id, node.usage, node.model = facts.response_id, facts.usage, facts.model or ""
-        if facts.kind is Kind.INFERENCE:
-            self._inference(node, facts, now, failed=failed)
-        elif facts.kind is Kind.STREAM_RECORD:
-            self._stream_record(node, facts)
-        elif facts.kind is Kind.AGGREGATE:
-            self._aggregate(node, facts)
+        node.response_id, node.usage, node.model = (
+            report.response_id,
+            report.usage,
+            report.model or "",
+        )
+        if report.kind is Kind.INFERENCE:
+            self._inference(node, report, now, failed=failed)
+        elif report.kind is Kind.STREAM_RECORD:
+            self._stream_record(node, report)
+        elif report.kind is Kind.AGGREGATE:
+            self._aggregate(node, report)
         self._release_below(node)
 
     def sweep(self, now: float) -> None:
@@ -108,61 +112,61 @@ class Calls:
             if node.kind is Kind.INFERENCE:  # an agent may work for days
                 self._never_ends(node)
 
-    def settle(self, target: Target | None = None, *, open_too: bool = False) -> None:
+    def settle(self, sink: UsageSink | None = None, *, open_too: bool = False) -> None:
         """Count all that is held (of one run), with open_too also the calls that did not end."""
         for node in list(self._held):
-            if target is None or node.target is target:
+            if sink is None or node.sink is sink:
                 self._count_held(node)
         if open_too:
             for node in list(self.tree.open.values()):
-                if node.target is target and not any(a.may_say_more for a in node.ancestors):
+                if node.sink is sink and not any(a.may_say_more for a in node.ancestors):
                     self._count_open(node)
-            self._streams.forget(target)
+            self._streams.forget(sink)
 
     @property
     def decided(self) -> bool:
         """True if there is something to take."""
-        return bool(self._bookings or self._duplicates)
+        return bool(self._counted or self._duplicates)
 
-    def take(self) -> tuple[list[Booking], list[tuple[str, str]]]:
+    def take(self) -> tuple[list[CountedCall], list[tuple[str, str]]]:
         """Return what was decided since the last time, and pairs of scopes that report the same."""
-        taken = self._bookings, self._duplicates
-        self._bookings, self._duplicates = [], []
+        taken = self._counted, self._duplicates
+        self._counted, self._duplicates = [], []
         return taken
 
     # --- what a span is ------------------------------------------------------------------------
-    def _inference(self, node: Node, facts: Facts, now: float, *, failed: bool) -> None:
-        if node.refused and not node.usage_known and facts.response_id is None:
+    def _inference(self, node: Node, report: CallReport, now: float, *, failed: bool) -> None:
+        if node.refused and not node.usage_known and report.response_id is None:
             return  # a call was refused inside it: nobody was asked
-        call = _call(node, facts, failed=failed)
+        call = _call(node, report, failed=failed)
         linked = linked_records(node)
         if linked and not says_more_than(node, linked):
             self._drop(node, linked[0].scope)
             return
-        if self._same_id(node, facts, linked) or (
-            not linked and self._repeats_unlinked(node, facts, call)
+        if self._same_id(node, report, linked) or (
+            not linked and self._repeats_unlinked(node, report, call)
         ):
             for other in linked:
                 self._give_way(other, node.scope)
             return
         if linked:  # this one says more
-            other = stood_in_for(linked)
+            other = replaced_record(linked)
             call = call._replace(is_call=other.state is not State.COUNTED)
             self._give_way(other, node.scope)
-        if node.usage_known and is_told_around(node):
+        if node.usage_known and is_inside_reported_call(node):
             self._hold(node, call, now)
-        elif node.usage_known or not self._waits(node, facts, call, now):
+        elif node.usage_known or not self._waits(node, report, call, now):
             self._count(node, call)
 
-    def _waits(self, node: Node, facts: Facts, call: Call, now: float) -> bool:
+    def _waits(self, node: Node, report: CallReport, call: Call, now: float) -> bool:
         """Hold a call that says nothing, if something else may still say it."""
         if node.scope.startswith(attribute_names.STREAM_RECORDS):
-            if self._streams.request(node, facts, failed=call.failed):  # its tokens are counted
+            if self._streams.request(node, report, failed=call.failed):  # its tokens are counted
                 self._count(node, call._replace(unknown=False))
                 return True
             if call.failed:
                 return False
-        elif is_told_failure(call) or not any(a.may_say_more for a in node.ancestors):
+        elif is_reported_failure(call) or not any(a.may_say_more for a in node.ancestors):
             return False
         self._hold(node, call, now)
         return True
@@ -175,45 +179,45 @@ class Calls:
         note_counted(node, 0)
         self._ids.remember(node, call.usage)
 
-    def _stream_record(self, node: Node, facts: Facts) -> None:
-        if self._same_id(node, facts):
+    def _stream_record(self, node: Node, report: CallReport) -> None:
+        if self._same_id(node, report):
             return
-        asked = self._streams.record(node, facts)
+        asked = self._streams.record(node, report)
         if asked is not None and asked.state is State.DROPPED:
             self._drop(node, asked.scope)  # another library's record of that call was counted
         elif asked is not None and asked.state is State.HELD and asked.call is not None:
             self._held.pop(asked)
-            asked.usage = facts.usage
-            said = _call(asked, facts, failed=False)
+            asked.usage = report.usage
+            said = _call(asked, report, failed=False)
             self._count(asked, said._replace(model=said.model or asked.call.model))
-        elif facts.usage.known:  # the request was counted before, or has not ended yet
-            self._count(node, _call(node, facts, failed=False)._replace(is_call=False))
+        elif report.usage.known:  # the request was counted before, or has not ended yet
+            self._count(node, _call(node, report, failed=False)._replace(is_call=False))
 
-    def _aggregate(self, node: Node, facts: Facts) -> None:
+    def _aggregate(self, node: Node, report: CallReport) -> None:
         repeats = (
             node.usage_below
             or node.scope.startswith(attribute_names.LIFETIME_TOTALS)
             or node.begun_late  # what was below it is not known
         )
-        if (facts.usage.known or facts.refused) and not repeats:
-            call = _call(node, facts, failed=False)
+        if (report.usage.known or report.refused) and not repeats:
+            call = _call(node, report, failed=False)
             self._count(node, call._replace(is_call=not node.counted_below))
 
     # --- the same call twice -------------------------------------------------------------------
-    def _same_id(self, node: Node, facts: Facts, linked: Sequence[Node] = ()) -> bool:
-        known = self._ids.same(node, facts.usage, linked)
+    def _same_id(self, node: Node, report: CallReport, linked: Sequence[Node] = ()) -> bool:
+        known = self._ids.same(node, report.usage, linked)
         if known is None:
             return False
         self._drop(node, known.scope)
-        self._count_rest(node, facts, known.usage)
+        self._count_rest(node, report, known.usage)
         return True
 
-    def _repeats_unlinked(self, node: Node, facts: Facts, call: Call) -> bool:
+    def _repeats_unlinked(self, node: Node, report: CallReport, call: Call) -> bool:
         counted = self._unlinked.repeated(node, call)
         if counted is None:
             return False
         self._drop(node, counted.scope)
-        self._count_rest(node, facts, counted.usage)
+        self._count_rest(node, report, counted.usage)
         return True
 
     def _give_way(self, node: Node, counted_scope: str) -> None:
@@ -235,7 +239,7 @@ class Calls:
         self._ids.remember(node, call.usage)
         if call.is_call:
             self._unlinked.counted(node, call, self.tree.started)
-        self._bookings.append(Booking(node.target, node.place, call))
+        self._counted.append(CountedCall(node.sink, node.phase, call))
 
     def _count_held(self, node: Node) -> None:
         self._held.pop(node, None)
@@ -256,35 +260,35 @@ class Calls:
         open_call = node.kind is Kind.INFERENCE and node.state is State.NONE
         if not open_call or node.counted_below or node.refused:
             return
-        call = _call(node, UNSAID, failed=False)
-        if not self._repeats_unlinked(node, UNSAID, call):
+        call = _call(node, NOTHING_REPORTED, failed=False)
+        if not self._repeats_unlinked(node, NOTHING_REPORTED, call):
             self._count(node, call)
 
     def _never_ends(self, node: Node) -> None:
         self._count_open(node)
         self.tree.end(node)
 
-    def _count_rest(self, node: Node, facts: Facts, counted: Usage) -> None:
+    def _count_rest(self, node: Node, report: CallReport, counted: Usage) -> None:
         """Count what the first record of a call did not say."""
-        if facts.usage.known and not counted.known:
-            self._ids.remember(node, facts.usage)
-            rest = _call(node, facts, failed=False)._replace(is_call=False)
-            self._bookings.append(Booking(node.target, node.place, rest))
+        if report.usage.known and not counted.known:
+            self._ids.remember(node, report.usage)
+            rest = _call(node, report, failed=False)._replace(is_call=False)
+            self._counted.append(CountedCall(node.sink, node.phase, rest))
 
-    def _rest_of(self, node: Node, facts: Facts) -> None:
+    def _rest_of(self, node: Node, report: CallReport) -> None:
         """Count what a call used that was counted before it ended."""
-        if node.state is State.COUNTED and facts.usage.known and not node.usage_known:
-            node.usage = facts.usage
-            call = _call(node, facts, failed=False)._replace(is_call=False)
-            self._bookings.append(Booking(node.target, node.place, call))
+        if node.state is State.COUNTED and report.usage.known and not node.usage_known:
+            node.usage = report.usage
+            call = _call(node, report, failed=False)._replace(is_call=False)
+            self._counted.append(CountedCall(node.sink, node.phase, call))
 
 
-def _call(node: Node, facts: Facts, *, failed: bool) -> Call:
-    unknown = not failed and (not facts.usage.known or facts.partly or bool(facts.refused))
-    model = facts.model or _first(node, attribute_names.MODEL)
-    provider = facts.provider or _first(node, attribute_names.PROVIDER)
-    more = facts.costs, facts.extras
-    return Call(node.scope, model, provider, facts.usage, failed, unknown, True, *more)  # noqa: FBT003 - by name it takes half a microsecond more
+def _call(node: Node, report: CallReport, *, failed: bool) -> Call:
+    unknown = not failed and (not report.usage.known or report.partly or bool(report.refused))
+    model = report.model or _first(node, attribute_names.MODEL)
+    provider = report.provider or _first(node, attribute_names.PROVIDER)
+    more = report.costs, report.extras
+    return Call(node.scope, model, provider, report.usage, failed, unknown, True, *more)  # noqa: FBT003 - by name it takes half a microsecond more
 
 
 def _first(node: Node, spellings: tuple[str, ...]) -> str | None:

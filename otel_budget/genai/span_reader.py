@@ -68,7 +68,7 @@ class Usage(NamedTuple):
 NO_USAGE: Final = Usage()
 
 
-class Facts(NamedTuple):
+class CallReport(NamedTuple):
     """One span, read."""
 
     kind: Kind
@@ -92,9 +92,9 @@ class Facts(NamedTuple):
 
 
 #: What is known of a call whose span did not end.
-UNSAID: Final = Facts(Kind.INFERENCE, None, None, None, None, NO_USAGE)
+NOTHING_REPORTED: Final = CallReport(Kind.INFERENCE, None, None, None, None, NO_USAGE)
 
-NOT_A_CALL: Final = UNSAID._replace(kind=Kind.OTHER)
+NOT_A_CALL: Final = NOTHING_REPORTED._replace(kind=Kind.OTHER)
 
 
 def kind_of(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = False) -> Kind:
@@ -142,7 +142,7 @@ def _kind_of(name: str, scope: str, operation: object, kind: object, request_typ
     return Kind.OTHER
 
 
-def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = False) -> Facts:
+def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = False) -> CallReport:
     """Read a span that has ended. seen: those of its attributes that are in ``names.ALL``."""
     kind = kind_of(name, scope, seen, evicted=evicted)
     if kind is Kind.OTHER:
@@ -153,7 +153,7 @@ def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = F
     partly = usage.known and (
         _says_no_input(seen) or _says_no_output(seen) or written_by_litellm(scope, seen)
     )
-    return Facts(
+    return CallReport(
         kind,
         _first_text(seen, attribute_names.MODEL),
         _first_text(seen, attribute_names.REQUESTED_MODEL),

@@ -16,7 +16,7 @@ from otel_budget.genai.span_reader import NO_USAGE, Kind, kind_at_start
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_budget.genai.call import Call, Target
+    from otel_budget.genai.call import Call, UsageSink
 
 #: Spans that are open at once at most; past that the oldest is taken to never end.
 MAX_OPEN: Final = 20_000
@@ -45,7 +45,7 @@ class Begun(NamedTuple):
     parent: Node | None
     scope: str
     """Name of the instrumentation scope."""
-    target: Target
+    sink: UsageSink
     """The run it belongs to."""
     first: Mapping[str, object]
     """Its attributes at the start: the SDK evicts the oldest."""
@@ -74,15 +74,15 @@ class Node:
         "name",
         "number",
         "parent",
-        "place",
+        "phase",
         "refused",
         "response_id",
         "scope",
+        "sink",
         "span_id",
         "started_at",
         "started_ns",
         "state",
-        "target",
         "tokens_below",
         "usage",
         "usage_below",
@@ -90,9 +90,9 @@ class Node:
 
     def __init__(self, begun: Begun, number: int) -> None:
         """Begin open and uncounted. number: the order of starts."""
-        self.span_id, self.parent, self.scope, self.target = begun[:4]
+        self.span_id, self.parent, self.scope, self.sink = begun[:4]
         self.first, self.name, self._kind, self.started_at, self.started_ns = begun[4:]
-        self.place = self.target.place()
+        self.phase = self.sink.current_phase()
         self.number = number
         self.ended = self.counted_below = self.usage_below = False
         self.encloses = True
@@ -199,7 +199,7 @@ def note_counted(node: Node, tokens: int) -> None:
     if node.parent is None:
         return
     for above in node.ancestors:
-        if above.target is node.target:
+        if above.sink is node.sink:
             above.counted_below = True
             above.tokens_below += tokens
         above.usage_below |= node.usage_known
@@ -210,7 +210,7 @@ def note_counted(node: Node, tokens: int) -> None:
 
 
 def note_counted_elsewhere(node: Node) -> None:
-    """Tell the spans above that the call of this span is in the account by another record of it."""
+    """Tell the spans above that the call of this span is counted by another record of it."""
     for above in node.ancestors:
         above.counted_below = above.usage_below = True
 

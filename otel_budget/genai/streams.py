@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from otel_budget.genai.span_reader import Facts
+    from otel_budget.genai.span_reader import CallReport
     from otel_budget.genai.span_tree import Node
 
 #: Requests that wait for their other half: per run, scope and model; and how many of those.
@@ -36,9 +36,9 @@ class StreamRecords:
         """Begin with nothing that waits."""
         self._waiting: OrderedDict[Key, _Waiting] = OrderedDict()
 
-    def request(self, node: Node, facts: Facts, *, failed: bool) -> bool:
+    def request(self, node: Node, report: CallReport, *, failed: bool) -> bool:
         """Take in a request that did not say what it used; True if its record came before it."""
-        waiting = self._of(node, facts)
+        waiting = self._of(node, report)
         if waiting.records:
             waiting.records -= 1
             return True
@@ -46,22 +46,22 @@ class StreamRecords:
             waiting.requests.append(node)
         return False
 
-    def record(self, node: Node, facts: Facts) -> Node | None:
+    def record(self, node: Node, report: CallReport) -> Node | None:
         """Return the request that a record belongs to; None if that has not ended yet."""
-        waiting = self._of(node, facts)
+        waiting = self._of(node, report)
         if waiting.requests:
             return waiting.requests.popleft()
-        if facts.usage.known:  # else its request is as unknown as without it
+        if report.usage.known:  # else its request is as unknown as without it
             waiting.records = min(waiting.records + 1, MAX_WAITING)
         return None
 
-    def forget(self, target: object) -> None:
+    def forget(self, sink: object) -> None:
         """Wait for nothing of a run any more."""
-        for key in [key for key in self._waiting if key[0] == id(target)]:
+        for key in [key for key in self._waiting if key[0] == id(sink)]:
             del self._waiting[key]
 
-    def _of(self, node: Node, facts: Facts) -> _Waiting:
-        key = (id(node.target), node.scope, facts.requested_model)
+    def _of(self, node: Node, report: CallReport) -> _Waiting:
+        key = (id(node.sink), node.scope, report.requested_model)
         waiting = self._waiting.get(key)
         if waiting is None:
             waiting = self._waiting[key] = _Waiting()

@@ -12,7 +12,7 @@ from typing import Any, Final
 from otel_budget.core import extras
 from otel_budget.genai import billed
 from otel_budget.genai.costs import charged
-from otel_budget.genai.reported_call import told
+from otel_budget.genai.reported_call import report_of
 from otel_budget.genai.values import as_count, field
 
 SCOPE: Final = "otel_budget.usage_of"
@@ -37,10 +37,10 @@ def usage_of(response: object) -> dict[str, Any]:
     of_gemini = field(usage, *_GEMINI_INPUT) is not None
     said = _gemini(response, usage) if of_gemini else _others(usage)
     counts = said.pop("extras")
-    facts = told(SCOPE, **said)
-    into, out, cached, written, reasoning = facts.usage
+    report = report_of(SCOPE, **said)
+    into, out, cached, written, reasoning = report.usage
     arguments: dict[str, Any] = {"tokens": None}
-    if facts.usage.known:
+    if report.usage.known:
         arguments = {
             "input_tokens": into, "output_tokens": out, "cache_read_tokens": cached,
             "cache_write_tokens": written, "reasoning_tokens": reasoning,

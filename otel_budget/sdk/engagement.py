@@ -46,16 +46,16 @@ class ShortRuns:
     def __init__(self) -> None:
         """Begin with none."""
         self._lock = ProcessLock()
-        self._begin_anew()
-        in_child(self._begin_anew)
+        self._reset()
+        in_child(self._reset)
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         self._runs, self._seconds = 0, 0.0
 
     def judged(self) -> None:
         """Take note that the sidecar sees a run of this process: it can see the others."""
         with self._lock:
-            self._begin_anew()
+            self._reset()
 
     def ended(self, session_id: str, seconds: float, enough: float) -> None:
         """Take note of one that ended without a verdict. enough: seconds of all that are worth it.

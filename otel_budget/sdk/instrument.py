@@ -18,7 +18,7 @@ from otel_budget.genai import sampling
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.processor import BudgetSpanProcessor
 from otel_budget.runtime.fork import ProcessLock
-from otel_budget.sdk.usage_sinks import ELSEWHERE
+from otel_budget.sdk.usage_sinks import UNATTRIBUTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def instrument(
 
 def unattributed_usage() -> ResourceUsage:
     """Return what the calls used that were made outside of every run of this process."""
-    return ELSEWHERE.usage()
+    return UNATTRIBUTED.usage()
 
 
 def _provider(given: trace.TracerProvider | None) -> TracerProvider:

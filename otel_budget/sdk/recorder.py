@@ -21,7 +21,7 @@ from otel_budget.sdk.pricing.unpriced import NOTICES
 from otel_budget.sdk.run_context import RunContext
 from otel_budget.sdk.run_counters import Amounts
 from otel_budget.sdk.usage_arguments import amounts_of, named
-from otel_budget.sdk.usage_sinks import RunTarget, amounts_of_call, priced, worth_of_call
+from otel_budget.sdk.usage_sinks import RunSink, amounts_of_call, priced, worth_of_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,7 +46,7 @@ class Recorder(RunContext):
         with self._record.lock:
             self._phase = phases.Phase(self._record, None, self._record.cell(None, None))
         self._open_phases = [self._phase]
-        self._target = run.target = RunTarget(self, self._record.session_id)
+        self._sink = run.sink = RunSink(self, self._record.session_id)
         forked_run.watch(self)
 
     def inherited(self) -> None:
@@ -163,9 +163,9 @@ class Recorder(RunContext):
             self._look()
 
     @property
-    def target(self) -> RunTarget:
-        """The account that adapters report calls of this run to."""
-        return self._target
+    def usage_sink(self) -> RunSink:
+        """Where adapters report the calls of this run."""
+        return self._sink
 
     def check_before_call(self) -> None:
         """Raise BudgetExceeded, with the verdict, if no further call may be made."""
@@ -179,16 +179,16 @@ class Recorder(RunContext):
         """Return the phase that what is counted here and now belongs to."""
         return phases.current(self._record, self._phase)
 
-    def book(self, call: Call, place: object) -> None:
+    def add_call(self, call: Call, began_in: object) -> None:
         """Count a model call that a span or an adapter reports. Never raises.
 
-        place: the phase it began in.
+        began_in: the phase it began in.
         """
         amounts = amounts_of_call(call)
         charge, estimate = call.costs
         if charge is not None or (estimate is not None and not call.unknown):
             amounts = priced(amounts, worth_of_call(call, amounts, self._prices))
-        phase = place if isinstance(place, phases.Phase) else None
+        phase = began_in if isinstance(began_in, phases.Phase) else None
         try:
             self._add(amounts, call.model, call.provider, phase)
         except InvalidValueError as exc:

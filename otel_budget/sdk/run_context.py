@@ -16,7 +16,7 @@ from otel_budget.genai.attribution import Activation
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from otel_budget.sdk.usage_sinks import RunTarget
+    from otel_budget.sdk.usage_sinks import RunSink
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 class RunContext:
     """The run as what others take along. ``ResourceMonitor`` is the public class."""
 
-    _target: RunTarget
+    _sink: RunSink
 
     def attach(self) -> Activation:
         """Return a context manager inside which the calls that are seen are this run's.
@@ -32,7 +32,7 @@ class RunContext:
         It neither begins nor ends the run. For code that was handed the monitor and not its
         context: a thread of your own, an endpoint whose dependency opened the run.
         """
-        return Activation(self._target)
+        return Activation(self._sink)
 
     def bind(self, target: T) -> T:
         """Return the same thing, whose calls are this run's wherever and whenever it runs.

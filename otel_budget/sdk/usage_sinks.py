@@ -1,4 +1,4 @@
-"""Where model calls go that spans and adapters report: to a run, or to the process's account."""
+"""Where model calls go that spans and adapters report: to a run, or to the process's own sums."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _UNLIMITED: Final = ResourceLimits(
 )
 
 
-class RunTarget:
-    """The account of one run. Does not keep its monitor alive."""
+class RunSink:
+    """The sink of one run. Does not keep its monitor alive."""
 
     def __init__(self, recorder: Recorder, session_id: str) -> None:
         """Count nothing yet."""
@@ -43,13 +43,13 @@ class RunTarget:
         self.unasked_by = ""
         """Who reported the first of those."""
 
-    def place(self) -> Phase | None:
+    def current_phase(self) -> Phase | None:
         """Return the phase the run is in."""
         recorder = self._recorder()
         return None if recorder is None else recorder.current_phase()
 
-    def book(self, call: Call, place: object) -> None:
-        """Count a call of this run; in the process's account if nobody holds the run any more."""
+    def add(self, call: Call, phase: object) -> None:
+        """Count a call of this run; as unattributed if its monitor is gone."""
         if call.is_call and call.scope.startswith(semconv.SCOPE_NAME):
             self.asked += 1
         elif call.is_call:
@@ -57,9 +57,9 @@ class RunTarget:
             self.unasked += 1
         recorder = self._recorder()
         if recorder is None:
-            ELSEWHERE.book(call, None)
+            UNATTRIBUTED.add(call, None)
         else:
-            recorder.book(call, place)
+            recorder.add_call(call, phase)
 
     def check(self) -> None:
         """Raise BudgetExceeded, with the verdict, if the run must stop."""
@@ -68,7 +68,7 @@ class RunTarget:
             recorder.check_before_call()
 
 
-class ProcessAccount:
+class ProcessSink:
     """Calls that were made outside of every run: visible, never lost."""
 
     session_id = semconv.UNATTRIBUTED
@@ -76,18 +76,18 @@ class ProcessAccount:
     def __init__(self) -> None:
         """Begin with nothing counted, and nothing to show."""
         self._lock = ProcessLock()
-        self._begin_anew()
-        in_child(self._begin_anew)
+        self._reset()
+        in_child(self._reset)
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         labels = {semconv.WORKFLOW: semconv.UNATTRIBUTED}
         self._record = RunRecord(self.session_id, _UNLIMITED, SYSTEM_CLOCK, labels=labels)
         self._prices: Prices | None = None
 
-    def place(self) -> None:
+    def current_phase(self) -> None:
         """Say nothing: there are no phases here."""
 
-    def book(self, call: Call, _place: object) -> None:
+    def add(self, call: Call, _phase: object) -> None:
         """Count a call, in the sums of the process too."""
         with self._lock:
             if self._prices is None:
@@ -112,8 +112,8 @@ class ProcessAccount:
 
 
 #: Of this process.
-ELSEWHERE: Final = ProcessAccount()
-CALL_TRACKER.elsewhere = ELSEWHERE
+UNATTRIBUTED: Final = ProcessSink()
+CALL_TRACKER.unattributed = UNATTRIBUTED
 
 
 def amounts_of_call(call: Call) -> Amounts:

@@ -33,20 +33,20 @@ def python_of(environment: str) -> Path:
     """
     requirements = REQUIREMENTS / f"{environment}.txt"
     folder = Path(os.environ.get(FOLDER) or ROOT / ".venv-libraries")
-    place = folder / f"{environment}-{_fingerprint(requirements)}"
-    python = place / "bin" / "python"
-    if not (place / _READY).exists():
-        shutil.rmtree(place, ignore_errors=True)
+    phase = folder / f"{environment}-{_fingerprint(requirements)}"
+    python = phase / "bin" / "python"
+    if not (phase / _READY).exists():
+        shutil.rmtree(phase, ignore_errors=True)
         wanted = ("-r", str(requirements), "-e", str(ROOT))
         uv = shutil.which("uv")
         if uv is None:
-            _run(sys.executable, "-m", "venv", str(place))
+            _run(sys.executable, "-m", "venv", str(phase))
             pip = (str(python), "-m", "pip", "--disable-pip-version-check")
             _run(*pip, "install", "--quiet", *wanted)
         else:
-            _run(uv, "venv", "--quiet", "--python", sys.executable, str(place))
+            _run(uv, "venv", "--quiet", "--python", sys.executable, str(phase))
             _run(uv, "pip", "install", "--quiet", "--python", str(python), *wanted)
-        (place / _READY).touch()
+        (phase / _READY).touch()
     return python
 
 

@@ -29,10 +29,10 @@ def test_what_it_copies_installs_and_its_health_check_tells_whether_it_runs(tmp_
     for line in re.findall(r"^COPY ((?!--from).+)$", DOCKERFILE, re.MULTILINE):
         *names, into = line.split()
         for name in names:
-            place = source / into / (Path(name).name if into.endswith("/") else "")
-            place.parent.mkdir(parents=True, exist_ok=True)
+            phase = source / into / (Path(name).name if into.endswith("/") else "")
+            phase.parent.mkdir(parents=True, exist_ok=True)
             found = REPOSITORY / name
-            (shutil.copytree if found.is_dir() else shutil.copy)(found, place)
+            (shutil.copytree if found.is_dir() else shutil.copy)(found, phase)
     (steps,) = re.findall(r"^RUN (python -m venv.+)$", DOCKERFILE, re.MULTILINE)
     steps = steps.replace("/opt/otel-budget", str(target))
     steps = steps.replace("python -m venv", f"{shlex.quote(sys.executable)} -m venv")

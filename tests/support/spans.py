@@ -14,7 +14,7 @@ from otel_budget import ResourceMonitor, instrument
 from otel_budget.genai.call_tracker import CallTracker
 from otel_budget.genai.notices import Notices
 from otel_budget.genai.processor import BudgetSpanProcessor
-from otel_budget.genai.replay import Tally
+from otel_budget.genai.replay import CountingSink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,11 +56,11 @@ class Stage:
     def __init__(self, clock: FakeClock, ignore_scopes: Sequence[str] = ()) -> None:
         """Count nothing yet. What is said to the user is kept in ``said``."""
         self.said: list[str] = []
-        self.tally = Tally()
+        self.tally = CountingSink()
         say: Callable[..., None] = lambda text, *args: self.said.append(text % args)  # noqa: E731 - one line
-        self.accounting = CallTracker(Notices(say), lambda: clock.elapsed)
-        self.accounting.elsewhere = self.tally
-        self.processor = BudgetSpanProcessor(self.accounting, ignore_scopes=ignore_scopes)
+        self.tracker = CallTracker(Notices(say), lambda: clock.elapsed)
+        self.tracker.unattributed = self.tally
+        self.processor = BudgetSpanProcessor(self.tracker, ignore_scopes=ignore_scopes)
         self.provider = TracerProvider()
         self.provider.add_span_processor(self.processor)
 

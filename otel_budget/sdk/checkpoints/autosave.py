@@ -38,9 +38,9 @@ class Autosaver:
         """Begin without a thread."""
         self._monotonic = clock.monotonic
         self._tickets = itertools.count()
-        self.begin_anew()
+        self.reset()
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forget all runs, the thread and who holds the lock: in a forked child there is none."""
         self._changed = threading.Condition()
         self._due: list[tuple[float, int]] = []

@@ -70,8 +70,8 @@ class LeftBehind:
     def __init__(self, order: ExitOrder) -> None:
         """Begin without a thread. order: the interpreter's end waits for what is under way."""
         self._order = order
-        self._begin_anew()
-        in_child(self._begin_anew)
+        self._reset()
+        in_child(self._reset)
 
     def hand_over(self, work: Work) -> None:
         """Have it done soon. Takes no lock and does not wait: fit for a finalizer."""
@@ -93,7 +93,7 @@ class LeftBehind:
             self._working.release()
         self._drain()
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         self._queue: deque[Work] = deque()
         self._working = threading.Lock()
 

@@ -91,11 +91,11 @@ def autosaver(clock: Clock) -> Autosaver:
         return saver
 
 
-def _begin_anew() -> None:
+def _reset() -> None:
     """Serve and save nothing of the parent's in a forked child."""
     _done.clear()
     for saver in list(_autosavers.values()):
-        saver.begin_anew()
+        saver.reset()
 
 
-in_child(_begin_anew)
+in_child(_reset)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from otel_budget.core.verdict import ResourceState, Verdict
     from otel_budget.sdk.run_record import RunRecord
     from otel_budget.sdk.sidecar_client.client import VerdictClient
-    from otel_budget.sdk.usage_sinks import RunTarget
+    from otel_budget.sdk.usage_sinks import RunSink
 
 logger = logging.getLogger("otel_budget")
 
@@ -66,7 +66,7 @@ class RunController:
         """Show the run on ``/metrics`` from now on. Opens and writes nothing."""
         self.record = record
         self.saving = Saving(record, project_root, self._event)
-        self.target: RunTarget | None = None
+        self.sink: RunSink | None = None
         """Where calls that spans report are counted; the recorder's."""
         self._activation: attribution.Activation | None = None
         self._uncounted: Uncounted | None = None
@@ -147,8 +147,8 @@ class RunController:
         orderly: False if it was only left behind: then its last checkpoint does not say how it
         ended, and it can be resumed.
         """
-        if self.target is not None:
-            CALL_TRACKER.settle(self.target)
+        if self.sink is not None:
+            CALL_TRACKER.settle(self.sink)
             if self._uncounted is not None and self.record.closed_at is None:
                 self._uncounted.at_end(self.record.api_calls)
         verdict = self.guard.verdict(self.guard.progress)
@@ -189,13 +189,13 @@ class RunController:
         attributes = tracing.run_attributes(
             self.record.session_id, self.record.labels, resumed=self.record.resumed
         )
-        if self.target is not None:
-            self._activation = attribution.Activation(self.target)
+        if self.sink is not None:
+            self._activation = attribution.Activation(self.sink)
             self._activation.__enter__()
         self._span_context = tracing.start_span(semconv.SPAN_RUN, attributes)
         self.span = self._span_context.__enter__()
-        if self.target is not None:
-            self._uncounted = Uncounted(self.span, self.target)
+        if self.sink is not None:
+            self._uncounted = Uncounted(self.span, self.sink)
 
     def end(self, exc: BaseException | None) -> None:
         """Close the run: stopped in order, failed by an exception, else completed."""

@@ -120,14 +120,14 @@ class RunCollector(Collector):
         self.process = process_totals.ProcessUsage()
         self.registered = False
         """True once it was put into a registry, in this process or one it was forked from."""
-        self._begin_anew()
+        self._reset()
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Show and count none of the runs so far: in a forked child they are the parent's."""
-        self._begin_anew()
-        self.process.begin_anew()
+        self._reset()
+        self.process.reset()
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.RLock()  # reentrant for signal handlers, like the records'
         self._scraped = threading.Condition(self._lock)
         self._groups: dict[str, Group] = {}
@@ -318,5 +318,5 @@ def _is_due(scraper: _Scraper, by: float) -> bool:
 
 #: The runs of this process.
 SESSIONS = RunCollector()
-in_child(SESSIONS.begin_anew)
+in_child(SESSIONS.reset)
 in_child(FOLDED.clear)

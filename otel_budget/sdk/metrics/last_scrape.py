@@ -53,7 +53,7 @@ class LastScrape:
         self._looks: dict[str, Look] = {}
         self._tell_from = -math.inf
         """When a sidecar may be asked in place again."""
-        in_child(self._begin_anew)
+        in_child(self._reset)
 
     def ask(self, scrape_wait: float | None) -> None:
         """Take the seconds to wait at most. None: what the environment says, or as is usual.
@@ -131,7 +131,7 @@ class LastScrape:
                 seen &= look((until - time.monotonic()) / (len(self._looks) + 1))
         return seen
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         self._looks.clear()
         self._tell_from = -math.inf
 

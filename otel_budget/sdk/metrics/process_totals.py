@@ -40,9 +40,9 @@ class ProcessUsage:
     def __init__(self) -> None:
         """Begin with nothing used."""
         self._registered = False
-        self.begin_anew()
+        self.reset()
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forget all runs, and who holds the lock. The instruments stay."""
         self._lock = threading.RLock()  # reentrant for signal handlers, like the records'
         self._own = {semconv.SERVICE_INSTANCE_ID: uuid.uuid4().hex[:16]}

@@ -39,7 +39,7 @@ class Shown:
         self._open: dict[str, Page] = {}
         self.inherited: Page | None = None
         """Of the process this one was forked from; None if it has none, or this one its own."""
-        in_child(self._begin_anew)
+        in_child(self._reset)
 
     def opened(self, page: Page) -> None:
         """Take note of a page that answers now."""
@@ -110,7 +110,7 @@ class Shown:
             "targets of the sidecar, or of its Prometheus"
         )
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         """Be without a page in a forked child."""
         pages, self._open = list(self._open.values()), {}
         # One with a folder before others: the child can be found there, too.

@@ -15,7 +15,7 @@ from tests.libraries.provider import Answer
 MODEL = "openai/gpt-4o-mini"
 
 
-class Calls:
+class SpanCalls:
     """The arguments that lead to the provider."""
 
     def __init__(self, url: str, openai_url: str) -> None:
@@ -31,15 +31,15 @@ class Calls:
         }  # fmt: skip
 
 
-FAMILY = Family(Calls, MODEL)
+FAMILY = Family(SpanCalls, MODEL)
 
 
-def one_call(calls: Calls, model: str) -> None:
+def one_call(calls: SpanCalls, model: str) -> None:
     """Call a model once."""
     litellm.completion(**calls.hello | {"model": model})
 
 
-async def one_call_async(calls: Calls, model: str) -> None:
+async def one_call_async(calls: SpanCalls, model: str) -> None:
     """Call a model once."""
     await litellm.acompletion(**calls.hello | {"model": model})
 
@@ -48,55 +48,55 @@ FAMILY.one_call, FAMILY.one_call_async = one_call, one_call_async
 
 
 @FAMILY.scenario()
-def completion(calls: Calls) -> None:
+def completion(calls: SpanCalls) -> None:
     litellm.completion(**calls.hello)
 
 
 @FAMILY.scenario()
-async def completion_async(calls: Calls) -> None:
+async def completion_async(calls: SpanCalls) -> None:
     await litellm.acompletion(**calls.hello)
 
 
 @FAMILY.scenario()
-def one_completion_in_a_span_of_the_application(calls: Calls) -> None:
+def one_completion_in_a_span_of_the_application(calls: SpanCalls) -> None:
     with trace.get_tracer("application").start_as_current_span("workflow"):
         litellm.completion(**calls.hello)
 
 
 @FAMILY.scenario()
-def two_completions_in_a_span_of_the_application(calls: Calls) -> None:
+def two_completions_in_a_span_of_the_application(calls: SpanCalls) -> None:
     with trace.get_tracer("application").start_as_current_span("workflow"):
         litellm.completion(**calls.hello)
         litellm.completion(**calls.hello)
 
 
 @FAMILY.scenario(WITH_PARTS)
-def completion_with_parts(calls: Calls) -> None:
+def completion_with_parts(calls: SpanCalls) -> None:
     litellm.completion(**calls.hello | {"model": "openai/gpt-5-mini"})
 
 
 @FAMILY.scenario()
-def stream(calls: Calls) -> None:
+def stream(calls: SpanCalls) -> None:
     options = {"include_usage": True}
     for _ in litellm.completion(**calls.hello, stream=True, stream_options=options):
         pass
 
 
 @FAMILY.scenario()
-async def stream_async(calls: Calls) -> None:
+async def stream_async(calls: SpanCalls) -> None:
     options = {"include_usage": True}
     async for _ in await litellm.acompletion(**calls.hello, stream=True, stream_options=options):
         pass
 
 
 @FAMILY.scenario()
-def stream_not_asked_for_usage(calls: Calls) -> None:
+def stream_not_asked_for_usage(calls: SpanCalls) -> None:
     for _ in litellm.completion(**calls.hello, stream=True):
         pass
 
 
 @FAMILY.scenario(LONG)
-def stream_abandoned(calls: Calls) -> None:
+def stream_abandoned(calls: SpanCalls) -> None:
     options = {"include_usage": True}
     chunks = litellm.completion(**calls.hello, stream=True, stream_options=options)
     for _ in zip(chunks, range(3), strict=False):
@@ -104,24 +104,24 @@ def stream_abandoned(calls: Calls) -> None:
 
 
 @FAMILY.scenario(BUSY, Answer())
-def busy_then_served(calls: Calls) -> None:
+def busy_then_served(calls: SpanCalls) -> None:
     litellm.completion(**calls.hello)
 
 
 @FAMILY.scenario(BROKEN, BROKEN, BROKEN, failed=1)
-def broken_until_the_sdk_gives_up(calls: Calls) -> None:
+def broken_until_the_sdk_gives_up(calls: SpanCalls) -> None:
     with contextlib.suppress(openai.APIError):
         litellm.completion(**calls.hello)
 
 
 @FAMILY.scenario(BROKEN, Answer(), failed=1)
-def another_model_after_a_failure(calls: Calls) -> None:
+def another_model_after_a_failure(calls: SpanCalls) -> None:
     once = calls.hello | {"max_retries": 0}
     litellm.completion(**once, fallbacks=[once | {"model": "openai/gpt-4o"}])
 
 
 @FAMILY.scenario(BROKEN, Answer(), failed=1)
-def router_tries_again(calls: Calls) -> None:
+def router_tries_again(calls: SpanCalls) -> None:
     given = {"model": MODEL, "max_retries": 0} | calls.to
     models = [{"model_name": "m", "litellm_params": given}]
     router = litellm.Router(model_list=models, num_retries=2, retry_after=0)
@@ -129,7 +129,7 @@ def router_tries_again(calls: Calls) -> None:
 
 
 @FAMILY.scenario()
-def answered_from_its_own_cache(calls: Calls) -> None:
+def answered_from_its_own_cache(calls: SpanCalls) -> None:
     litellm.cache = litellm.Cache(type="local")
     try:
         litellm.completion(**calls.hello, caching=True)
@@ -139,37 +139,37 @@ def answered_from_its_own_cache(calls: Calls) -> None:
 
 
 @FAMILY.scenario(WITH_PARTS)
-def responses(calls: Calls) -> None:
+def responses(calls: SpanCalls) -> None:
     litellm.responses(model="openai/gpt-5-mini", input="hi", **calls.to)
 
 
 @FAMILY.scenario(WITH_PARTS)
-def completion_on_anthropic(calls: Calls) -> None:
+def completion_on_anthropic(calls: SpanCalls) -> None:
     litellm.completion(**calls.claude)
 
 
 @FAMILY.scenario(WITH_PARTS)
-def stream_on_anthropic(calls: Calls) -> None:
+def stream_on_anthropic(calls: SpanCalls) -> None:
     for _ in litellm.completion(**calls.claude, stream=True):
         pass
 
 
 @FAMILY.scenario()
-def batch_of_three(calls: Calls) -> None:
+def batch_of_three(calls: SpanCalls) -> None:
     litellm.batch_completion(model=MODEL, messages=[calls.hello["messages"]] * 3, **calls.to)
 
 
 @FAMILY.scenario()
-async def router_without_await_in_an_event_loop(calls: Calls) -> None:
+async def router_without_await_in_an_event_loop(calls: SpanCalls) -> None:
     router_of(calls).completion(model="m", messages=calls.hello["messages"])
 
 
 @FAMILY.scenario()
-def embeddings(calls: Calls) -> None:
+def embeddings(calls: SpanCalls) -> None:
     litellm.embedding(model="openai/text-embedding-3-small", input=["a"], **calls.to)
 
 
-def router_of(calls: Calls) -> Any:
+def router_of(calls: SpanCalls) -> Any:
     """Return a router to two deployments of one model, which tries again at length."""
     given = {"model": MODEL, "max_retries": 0} | calls.to
     models = [{"model_name": name, "litellm_params": given} for name in ("m", "n")]
@@ -177,7 +177,7 @@ def router_of(calls: Calls) -> Any:
 
 
 @FAMILY.stops
-def router_that_is_stopped_at_once(calls: Calls) -> None:
+def router_that_is_stopped_at_once(calls: SpanCalls) -> None:
     router = router_of(calls)
     for _ in range(3):
         router.completion(model="m", messages=calls.hello["messages"])
@@ -189,7 +189,7 @@ def router_that_is_stopped_at_once(calls: Calls) -> None:
 
 
 @FAMILY.stops
-async def router_that_is_stopped_at_once_async(calls: Calls) -> None:
+async def router_that_is_stopped_at_once_async(calls: SpanCalls) -> None:
     router = router_of(calls)
     for _ in range(3):
         await router.acompletion(model="m", messages=calls.hello["messages"])

@@ -96,8 +96,8 @@ def main(name: str, folder: Path) -> None:
     """Play every scenario once, and write a file for each."""
     configuration, recorder = BY_NAME[name], Recorder()
     family = begin(configuration, recorder.watch)
-    place = folder / name
-    place.mkdir(parents=True, exist_ok=True)
+    phase = folder / name
+    phase.mkdir(parents=True, exist_ok=True)
     with Provider() as provider, asyncio.Runner() as loop:
         clients = family.connect(provider.url, provider.openai_url)
         for scenario in family:
@@ -113,7 +113,7 @@ def main(name: str, folder: Path) -> None:
                 "scenario": scenario.name,
             }
             text = json.dumps(about | {"scenario_exception": error} | case, indent=1)
-            (place / f"{scenario.name}.json").write_text(text + "\n", encoding="utf-8")
+            (phase / f"{scenario.name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _play(scenario: Scenario, clients: Any, loop: asyncio.Runner) -> str | None:

@@ -39,19 +39,19 @@ def _events(call: Call) -> Iterator[tuple[dict[str, Any], bool, bool]]:
     yield {"type": "response.created", "response": begun}, False, False
     yield {"type": "response.in_progress", "response": begun}, False, False
     for at, item in enumerate(whole["output"]):
-        place = {"output_index": at, "item_id": item["id"]}
+        phase = {"output_index": at, "item_id": item["id"]}
         empty = {"message": {"status": "in_progress", "content": []},
                  "function_call": {"status": "in_progress", "arguments": ""}}  # fmt: skip
         opened = item | empty.get(item["type"], {})
         yield _item("response.output_item.added", at, opened)
         if item["type"] == "message":
             for data in _message(call, item):
-                yield data | place, data["type"] == "response.output_text.delta", False
+                yield data | phase, data["type"] == "response.output_text.delta", False
         elif item["type"] == "function_call":
             said = {"arguments": item["arguments"], "name": item["name"]}
             kind = "response.function_call_arguments"
-            yield {"type": f"{kind}.delta", "delta": item["arguments"]} | place, False, False
-            yield {"type": f"{kind}.done"} | said | place, False, False
+            yield {"type": f"{kind}.delta", "delta": item["arguments"]} | phase, False, False
+            yield {"type": f"{kind}.done"} | said | phase, False, False
         yield _item("response.output_item.done", at, item)
     yield {"type": "response.completed", "response": whole}, False, call.answer.tells_usage
 

@@ -51,7 +51,7 @@ def answer(monitor: ResourceMonitor) -> Iterator[Any]:
         yield from graph().stream({"done": []})
 
 
-def elsewhere(work: Callable[[], Any]) -> Any:
+def unattributed(work: Callable[[], Any]) -> Any:
     """Do something as a web server does: in a thread, in a copy of the context."""
     found: list[Any] = []
     context = contextvars.copy_context()
@@ -67,7 +67,7 @@ def main() -> None:
     monitors = [ResourceMonitor(session_id=f"graph-{n}") for n in range(3)]
     going_on = [answer(monitor) for monitor in monitors]
     while going_on:
-        going_on = [one for one in going_on if elsewhere(partial(next, one, ENDED)) is not ENDED]
+        going_on = [one for one in going_on if unattributed(partial(next, one, ENDED)) is not ENDED]
     calls = [monitor.get_usage_report().api_calls for monitor in monitors]
     print(json.dumps([*calls, unattributed_usage().api_calls]))
 

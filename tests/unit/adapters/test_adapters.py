@@ -69,7 +69,7 @@ def test_a_call_in_a_thread_of_a_graph_is_that_of_the_run_the_graph_was_begun_in
     handler = langchain.BudgetCallbackHandler()
     graph, node, tool, model = (uuid.uuid4() for _ in range(4))
 
-    def elsewhere(work: Any) -> None:
+    def unattributed(work: Any) -> None:
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
@@ -85,7 +85,7 @@ def test_a_call_in_a_thread_of_a_graph_is_that_of_the_run_the_graph_was_begun_in
     with make() as monitor, make() as other:
         with monitor.attach():
             handler.on_chain_start({}, {}, run_id=graph)
-        elsewhere(in_a_node)
+        unattributed(in_a_node)
         handler.on_chain_end({}, run_id=graph)
     assert (counts(monitor), counts(other)) == ((1, 0, 0, 10), (0, 0, 0, 0))
     assert not handler._inside

@@ -100,11 +100,11 @@ def test_a_span_inside_a_call_belongs_to_the_run_that_was_named_for_the_call(
 ) -> None:
     named: ResourceMonitor = make()
     with make() as around:
-        told = ReportedCall("otel_budget.langchain", named)
-        with told.around():
+        reported = ReportedCall("otel_budget.langchain", named)
+        with reported.around():
             span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
             end(span, usage(id="inside-a-named-one"))  # type: ignore[arg-type] # the SDK's own
-        told.close(input=100, output=10, response_id="inside-a-named-one")
+        reported.close(input=100, output=10, response_id="inside-a-named-one")
         call()
     assert (calls_of(named), calls_of(around)) == (1, 1)
 
@@ -115,11 +115,11 @@ def test_of_an_adapters_call_and_a_span_inside_the_adapter_is_believed(
 ) -> None:
     named = {"id": "said-by-both"} if is_linked_by_id else {}
     with make() as monitor:
-        told = ReportedCall("otel_budget.openai_agents", None)
-        with told.around():
+        reported = ReportedCall("otel_budget.openai_agents", None)
+        with reported.around():
             span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
             end(span, usage(**named))  # type: ignore[arg-type] # the SDK's own
-        told.close(input=100, output=10, cached=60, reasoning=4, response_id=named.get("id"))
+        reported.close(input=100, output=10, cached=60, reasoning=4, response_id=named.get("id"))
     assert counts(monitor) == (1, 0, 0, 110)
     assert parts(monitor) == (60, 0, 4)
 
@@ -129,11 +129,11 @@ def test_what_a_span_inside_an_adapters_call_says_counts_if_the_adapter_says_not
     make: Make, provider: TracerProvider, said: dict[str, Any]
 ) -> None:
     with make() as monitor:
-        told = ReportedCall("otel_budget.openai_agents", None)
-        with told.around():
+        reported = ReportedCall("otel_budget.openai_agents", None)
+        with reported.around():
             span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
             end(span, usage())  # type: ignore[arg-type] # the SDK's own
-        told.close(**said)
+        reported.close(**said)
         report = monitor.get_usage_report()
     assert (report.api_calls, report.tokens) == (1, 110)
 

@@ -9,7 +9,7 @@ from otel_budget import RecordingSampler
 from otel_budget.genai import attribution, deduplication, sampling
 from otel_budget.genai.attribution import Activation
 from otel_budget.genai.call import Call
-from otel_budget.genai.replay import Tally
+from otel_budget.genai.replay import CountingSink
 from otel_budget.testing import FakeClock
 from tests.support.spans import (
     AGENT,
@@ -62,32 +62,32 @@ def test_a_never_ending_call_keeps_its_model(stage: Stage, clock: FakeClock) -> 
 
 
 def test_a_run_that_ends_settles_its_own_calls_and_no_others(stage: Stage) -> None:
-    one, other = Tally(), Tally()
+    one, other = CountingSink(), CountingSink()
     for tally in (one, other):
         with Activation(tally):
             outer = stage.begin(LANGCHAIN)
             end(stage.begin(context=set_span_in_context(outer)))  # held
             stage.begin()  # open
-    stage.accounting.settle(one)
+    stage.tracker.settle(one)
     assert one.counts["operations_ok_without_usage"] == 2
     assert not other.calls
 
 
 def test_an_open_call_around_one_that_was_counted_is_that_one(stage: Stage) -> None:
-    tally = Tally()
+    tally = CountingSink()
     with Activation(tally):
         outer = stage.begin(LANGCHAIN)
         end(stage.begin(context=set_span_in_context(outer)), usage())
-    stage.accounting.settle(tally)
+    stage.tracker.settle(tally)
     assert tally.counts["operations_ok"] == 1
 
 
 def test_a_callback_that_ends_the_process_loses_no_other_runs_call(stage: Stage) -> None:
-    class Leaving(Tally):
-        def book(self, _call: Call, _place: object) -> None:
+    class Leaving(CountingSink):
+        def add(self, _call: Call, _phase: object) -> None:
             raise SystemExit(3)
 
-    leaving, other = Leaving(), Tally()
+    leaving, other = Leaving(), CountingSink()
     for tally in (leaving, other):
         with Activation(tally):
             outer = stage.begin(LANGCHAIN)
@@ -221,10 +221,10 @@ def test_cached_tokens_without_an_input_are_at_least(stage: Stage) -> None:
 
 # --- contexts and samplers ---------------------------------------------------------------------
 def test_a_context_that_names_another_run_goes_before_the_codes_own(stage: Stage) -> None:
-    class Named(Tally):
+    class Named(CountingSink):
         session_id = "named"
 
-    named, here = Named(), Tally()
+    named, here = Named(), CountingSink()
     with Activation(named), Activation(here):
         pass
     with Activation(named):
@@ -264,7 +264,7 @@ def test_other_peoples_spans_inside_other_scopes_cost_no_more_than_their_number(
         stage.call(f"scope-{number}", **usage(id=f"scoped-{number}"))
         stage.call(OPENAI, **usage(id=f"scoped-{number}"))
     assert stage.counts["operations_ok"] == 300
-    assert len(stage.accounting._calls._unlinked._scopes) <= deduplication.MAX_SCOPES
+    assert len(stage.tracker._calls._unlinked._scopes) <= deduplication.MAX_SCOPES
 
 
 @pytest.mark.parametrize("outer_ends_first", [False, True])
@@ -292,12 +292,12 @@ def test_a_span_that_never_ends_is_no_call_if_a_library_that_is_known_reported_i
     for number in range(2):
         stage.call(NATIVE, **usage(id=f"known-{number}"))
         stage.call(TRACELOOP, **usage(id=f"known-{number}"))
-    tally = Tally()
+    tally = CountingSink()
     with Activation(tally):
         for number in range(2):
             pair = (stage.begin(TRACELOOP), stage.begin(NATIVE))
             end(pair[1], usage(id=f"both-{number}"))
         for number in range(2):
             stage.call(NATIVE, **usage(id=f"tally-{number}"))
-    stage.accounting.settle(tally)
+    stage.tracker.settle(tally)
     assert tally.counts["operations_ok"] == 4

@@ -65,8 +65,8 @@ def test_every_spelling_is_read(part: str, spelling: str) -> None:
     seen = {**CHAT, IN: 1000, OUT: 1000}
     if part in ("input", "output"):
         del seen[{"input": IN, "output": OUT}[part]]
-    facts = read("chat", "x", {**seen, spelling: 7})
-    assert getattr(facts.usage, part) == 7
+    report = read("chat", "x", {**seen, spelling: 7})
+    assert getattr(report.usage, part) == 7
 
 
 def test_the_first_spelling_counts_and_totals_are_never_added() -> None:
@@ -110,9 +110,9 @@ def test_only_what_can_be_a_count_is_one(value: object, count: int | None) -> No
 
 
 def test_what_cannot_be_a_count_is_named_and_leaves_the_rest() -> None:
-    facts = read("chat", "x", {**CHAT, IN: math.nan, OUT: 5})
-    assert facts.usage == Usage(0, 5)
-    assert facts.refused == (f"{IN}=nan",)
+    report = read("chat", "x", {**CHAT, IN: math.nan, OUT: 5})
+    assert report.usage == Usage(0, 5)
+    assert report.refused == (f"{IN}=nan",)
 
 
 def test_a_number_too_long_to_be_written_is_refused() -> None:
@@ -121,8 +121,8 @@ def test_a_number_too_long_to_be_written_is_refused() -> None:
 
 
 def test_a_refused_value_does_not_hide_another_spelling_of_it() -> None:
-    facts = read("chat", "x", {**CHAT, IN: -1, "gen_ai.usage.prompt_tokens": 9, OUT: 1})
-    assert facts.usage.input == 9
+    report = read("chat", "x", {**CHAT, IN: -1, "gen_ai.usage.prompt_tokens": 9, OUT: 1})
+    assert report.usage.input == 9
 
 
 def test_no_usage_and_zeroes_are_both_unknown() -> None:
@@ -159,9 +159,9 @@ ANYTHING: st.SearchStrategy[Any] = st.one_of(
     st.dictionaries(st.sampled_from(sorted(attribute_names.ALL)), ANYTHING), st.text(max_size=20)
 )
 def test_whatever_a_span_says_its_usage_can_be(seen: dict[str, object], name: str) -> None:
-    facts = read(name, "scope", seen)
-    used = facts.usage
+    report = read(name, "scope", seen)
+    used = report.usage
     assert all(isinstance(value, int) and value >= 0 for value in used)
     assert used.cached + used.cache_write <= used.input
     assert used.reasoning <= used.output
-    assert all(cost is None or cost >= 0 for cost in facts.costs)
+    assert all(cost is None or cost >= 0 for cost in report.costs)

@@ -197,7 +197,7 @@ def test_spans_that_never_end_are_bounded_and_counted(
     monkeypatch.setattr(span_calls, "MAX_OPEN", 50)
     for _ in range(200):
         stage.begin()
-    assert len(stage.accounting._calls.tree.open) == 50
+    assert len(stage.tracker._calls.tree.open) == 50
     assert stage.counts == {"operations_ok": 150, "operations_ok_without_usage": 150}
 
 
@@ -210,7 +210,7 @@ def test_a_chain_of_spans_without_end_is_not_kept_whole(
         following = stage.begin(context=set_span_in_context(last))
         end(last, usage())
         last = following
-    node = stage.accounting._calls.tree.newest(last.get_span_context().span_id)
+    node = stage.tracker._calls.tree.newest(last.get_span_context().span_id)
     depth = 0
     while node is not None:
         node, depth = node.parent, depth + 1
@@ -224,7 +224,7 @@ def test_everything_that_is_remembered_is_bounded(
     for number in range(100):
         stage.call((OPENAI, TRACELOOP)[number % 2], **usage(number + 1, id=f"r{number}"))
         end(stage.begin(LOGFIRE, attributes={**CHAT, "gen_ai.request.model": f"m{number}"}))
-    engine = stage.accounting._calls
+    engine = stage.tracker._calls
     assert len(engine._ids) <= 10
     assert all(len(recent) <= 64 for recent in engine._unlinked._recent.values())
 
@@ -331,10 +331,10 @@ def test_a_span_that_a_signal_handler_makes_in_the_middle_of_another_is_counted_
 ) -> None:
     in_the_middle = iter([stage.call])
 
-    def place() -> None:
+    def current_phase() -> None:
         for handler in in_the_middle:
             handler()
 
-    monkeypatch.setattr(stage.tally, "place", place)
+    monkeypatch.setattr(stage.tally, "current_phase", current_phase)
     stage.call()
     assert stage.counts == {"input": 200, "output": 20, "operations_ok": 2}

@@ -264,7 +264,7 @@ def test_the_likely_cause_is_told_from_what_this_process_shows(
     assert "PROMETHEUS_MULTIPROC_DIR is set" in SHOWN.why_unseen()
     SHOWN.opened(PAGE)
     assert "nothing has scraped http://127.0.0.1:9999/metrics yet" in SHOWN.why_unseen()
-    SHOWN._begin_anew()
+    SHOWN._reset()
     assert "was opened in process 17 before this one was forked" in SHOWN.why_unseen()
     list(SESSIONS.collect())
     assert "process was scraped" in SHOWN.why_unseen()

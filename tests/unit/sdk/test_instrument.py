@@ -15,7 +15,7 @@ from otel_budget import (
 )
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.notices import Notices
-from otel_budget.genai.span_reader import UNSAID
+from otel_budget.genai.span_reader import NOTHING_REPORTED
 from tests.support.monitors import Make
 from tests.support.spans import CHAT, OPENAI, Call, calls_of, end, usage
 
@@ -92,7 +92,7 @@ def test_a_defect_of_ours_never_reaches_the_callers_code(
             patch.setattr(CALL_TRACKER._calls, method, broken)
             span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
             end(span, usage())  # type: ignore[arg-type] # the SDK's own
-            CALL_TRACKER.close_call(CALL_TRACKER.open_call("adapter"), UNSAID)
+            CALL_TRACKER.close_call(CALL_TRACKER.open_call("adapter"), NOTHING_REPORTED)
             provider.force_flush()
     assert "please report it" in caplog.text
 

@@ -37,7 +37,7 @@ def nothing_entered() -> Iterator[None]:
     assert not resumed._entered
 
 
-def elsewhere(work: Callable[[], T]) -> T:
+def unattributed(work: Callable[[], T]) -> T:
     """Do something as web servers do: in a thread, in a copy of the context that ends with it."""
     found: list[T] = []
     context = contextvars.copy_context()
@@ -52,7 +52,7 @@ def in_turns(*generators: Iterator[Any]) -> None:
     going_on = list(generators)
     while going_on:
         for one in list(going_on):
-            if elsewhere(lambda one=one: next(one, END)) is END:  # type: ignore[misc] # mypy takes it for several
+            if unattributed(lambda one=one: next(one, END)) is END:  # type: ignore[misc] # mypy takes it for several
                 going_on.remove(one)
 
 
@@ -122,7 +122,7 @@ def test_a_generators_run_is_inside_that_of_its_context_and_around_those_entered
     with outer:
         generator = answer()
         for _ in range(3):
-            elsewhere(lambda: next(generator, END))
+            unattributed(lambda: next(generator, END))
             call()
     assert (calls_of(outer), calls_of(middle), calls_of(inner)) == (3, 1, 1)
 
@@ -154,7 +154,7 @@ def test_a_generator_that_is_given_up_leaves_its_run(make: Make, call: Call) -> 
             yield
 
     held = [answer()]
-    elsewhere(lambda: next(held[0]))
+    unattributed(lambda: next(held[0]))
     held.clear()
     gc.collect()
     call()
@@ -198,13 +198,13 @@ def test_what_others_do_while_a_generator_waits_is_not_its_runs(make: Make, call
             yield
 
     generator = answer()
-    elsewhere(lambda: next(generator))
+    unattributed(lambda: next(generator))
     before = unattributed_usage().api_calls
     with other:
         call()
     with make():  # so that no run is the only one
-        elsewhere(lambda: contextvars.Context().run(call))
-    elsewhere(lambda: next(generator, END))
+        unattributed(lambda: contextvars.Context().run(call))
+    unattributed(lambda: next(generator, END))
     assert (calls_of(monitor), calls_of(other)) == (0, 1)
     assert unattributed_usage().api_calls == before + 1
 
@@ -451,7 +451,7 @@ def test_a_run_says_at_its_end_what_no_adapter_asked_for(
     """Where an adapter is in use: a forgotten run_config=, say."""
     with make(session_id="half-guarded") as monitor:
         call()
-        monitor.target.asked = 2
+        monitor.usage_sink.asked = 2
         call()
     with make(session_id="spans-only"):
         call()
