@@ -11,7 +11,7 @@ from benchmarks.report import Goal, Report
 from benchmarks.rounds import Contestant, take_turns
 from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sidecar.metrics import SidecarMetrics
 from otel_budget.sidecar.tick_result import TickResult
 
@@ -61,20 +61,22 @@ def run(*, quick: bool) -> Report:
 
 def _step() -> TickResult:
     ledger = Ledger()
-    facts = RunAttributes(
+    attributes = RunAttributes(
         started_at=_NOW - 60, incarnation_at=_NOW - 60, state="running",
         limits={"tokens": 1_000_000, "api_calls": 1000},
     )  # fmt: skip
     sessions = tuple(
         RunObservation(
             f"run-{number:05}", "http://a/metrics", _NOW,
-            {("tokens", ""): 1000 + number, ("api_calls", ""): 7}, facts,
+            {("tokens", ""): 1000 + number, ("api_calls", ""): 7}, attributes,
         )
         for number in range(_RUNS)
     )  # fmt: skip
     ledger.apply(Observation("scrape", _NOW, sessions))
     return TickResult(
-        verdicts=tuple(judge_snapshot(each, Rules(), _NOW) for each in ledger.balances(_NOW))
+        verdicts=tuple(
+            verdict_from_snapshot(each, Rules(), _NOW) for each in ledger.snapshots(_NOW)
+        )
     )
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from otel_budget.cli.render.verdict import in_words
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.limits import LIMIT_FIELDS
-from otel_budget.core.override import OverrideKind, order_from
+from otel_budget.core.override import OverrideKind, override_from
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.text import printable
 from otel_budget.policy.status import describe
@@ -91,7 +91,7 @@ def order(arguments: argparse.Namespace) -> int:
         data["for_seconds"] = seconds(arguments.lasting)
     if kind is OverrideKind.LIMITS:
         data |= _limits(arguments)
-    order_from(kind, data, 0.0)  # the sidecar would refuse the same
+    override_from(kind, data, 0.0)  # the sidecar would refuse the same
     asker = Asker.of(arguments.sidecar, arguments.token_file)
     answer = asker.post(session_path(session_id, kind), data)
     try:

@@ -67,7 +67,7 @@ class RunObservation(NamedTuple):
     """When the samples were taken, in seconds on the reader's own clock."""
     counters: Mapping[tuple[str, str], Number]
     """(resource, further labels as text) to the raw value of that series."""
-    facts: RunAttributes = RunAttributes()
+    attributes: RunAttributes = RunAttributes()
     implausible: tuple[str, ...] = ()
     """Metrics of this run with a value that cannot be, or of a contradictory type: dropped. What
     they would have said is unknown."""

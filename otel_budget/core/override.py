@@ -63,11 +63,11 @@ class Overrides:
         """True if there is one."""
         return self.stop is not None or self.limits is not None
 
-    def after(self, order: Override) -> Overrides:
+    def after(self, override: Override) -> Overrides:
         """Return what holds once an order is given: it takes the place of one of its kind."""
-        if order.kind is OverrideKind.LIMITS:
-            return replace(self, limits=order if order.limits else None)
-        return replace(self, stop=order if order.kind is OverrideKind.STOP else None)
+        if override.kind is OverrideKind.LIMITS:
+            return replace(self, limits=override if override.limits else None)
+        return replace(self, stop=override if override.kind is OverrideKind.STOP else None)
 
     def moved(self, seconds: float) -> Overrides:
         """Return them by a clock that is ahead of the present one by so many seconds."""
@@ -80,22 +80,22 @@ class Overrides:
         return Overrides(_if_held(self.stop, now), _if_held(self.limits, now))
 
 
-NO_ORDERS = Overrides()
+NO_OVERRIDES = Overrides()
 
 
-def _moved(order: Override | None, seconds: float) -> Override | None:
-    if order is None:
+def _moved(override: Override | None, seconds: float) -> Override | None:
+    if override is None:
         return None
-    until = None if order.until is None else order.until + seconds
-    return replace(order, at=order.at + seconds, until=until)
+    until = None if override.until is None else override.until + seconds
+    return replace(override, at=override.at + seconds, until=until)
 
 
-def _if_held(order: Override | None, now: float) -> Override | None:
-    over = order is None or (order.until is not None and now >= order.until)
-    return None if over else order
+def _if_held(override: Override | None, now: float) -> Override | None:
+    over = override is None or (override.until is not None and now >= override.until)
+    return None if over else override
 
 
-def order_from(kind: OverrideKind, data: object, now: float) -> Override:
+def override_from(kind: OverrideKind, data: object, now: float) -> Override:
     """Read an order as JSON has it. now: Unix time at which it is given.
 
     Keys: ``reason``; ``by``; ``for_seconds`` (not of a release; needed with limits); and of limits

@@ -39,4 +39,4 @@ class UsageUncertainty:
 
 _NONE: frozenset[str] = frozenset()
 _ESTIMATED = frozenset({semconv.TOKENS, semconv.COST})
-NO_DOUBT = UsageUncertainty()
+NO_UNCERTAINTY = UsageUncertainty()

@@ -53,7 +53,7 @@ class Arrivals:
         for session in sessions:
             if of.session_limit is not None and session.session_id not in known:
                 if at is None:
-                    at = Counter(target for account in known.values() for target in account.targets)
+                    at = Counter(target for run in known.values() for target in run.targets)
                 most = of.session_limit
                 if len(known) >= SESSIONS_MOST:
                     most = min(most, SESSIONS_MOST // max(1, len(at), len(of.targets or ())))

@@ -39,8 +39,8 @@ def filled(newer: RunAttributes, older: RunAttributes, *, whole: bool) -> RunAtt
     merged["limits"] = {key: limit for key, limit in limits.items() if limit != math.inf}
     if stated:
         merged["progress"] = newer.progress
-    facts = RunAttributes(**merged)  # type: ignore[arg-type] # each value is of its own field's type
-    return newer if facts == newer else facts
+    attributes = RunAttributes(**merged)  # type: ignore[arg-type] # each value is of its own field's type
+    return newer if attributes == newer else attributes
 
 
 def begun_with(stated: RunAttributes, before: RunAttributes) -> RunAttributes:
@@ -52,8 +52,8 @@ def begun_with(stated: RunAttributes, before: RunAttributes) -> RunAttributes:
     return before._replace(progress=None) if lost else RunAttributes()
 
 
-def _optional(facts: RunAttributes) -> int:
-    return len(facts.limits) + (facts.progress is not None)
+def _optional(attributes: RunAttributes) -> int:
+    return len(attributes.limits) + (attributes.progress is not None)
 
 
 def _all_said(newer: RunAttributes, older: RunAttributes) -> bool:
@@ -100,13 +100,17 @@ def strictest(one: RunAttributes, other: RunAttributes) -> RunAttributes:
     )
 
 
-def spoken_order(facts: RunAttributes) -> tuple[float, ...]:
+def spoken_order(attributes: RunAttributes) -> tuple[float, ...]:
     """Return what puts facts in order: the least progress first, then that of the least use."""
     return (
-        math.inf if facts.progress is None else facts.progress,
+        math.inf if attributes.progress is None else attributes.progress,
         *(
             -1.0 if used is None else used
-            for used in (facts.progress_tokens, facts.progress_api_calls, facts.progress_cost)
+            for used in (
+                attributes.progress_tokens,
+                attributes.progress_api_calls,
+                attributes.progress_cost,
+            )
         ),
     )
 

@@ -27,41 +27,41 @@ _LASTING: Final = (
 )  # fmt: skip
 
 
-def completed(account: RunTotals | None, reading: RunObservation) -> tuple[RunObservation, bool]:
+def completed(run: RunTotals | None, reading: RunObservation) -> tuple[RunObservation, bool]:
     """Return a reading with what it leaves out of the run, and whether there is nothing of it.
 
     account: of the run in the reading, if that is known.
     """
-    facts = reading.facts
-    if account is None:
-        return reading, _says_all_limits(facts)
-    seen = [i for i in account.incarnations.values() if _may_be_of(i, reading)]
+    attributes = reading.attributes
+    if run is None:
+        return reading, _says_all_limits(attributes)
+    seen = [i for i in run.processes.values() if _may_be_of(i, reading)]
     if not seen:
         resources = {resource for resource, _ in reading.counters}
-        return reading, _says_all_limits(facts) and account.totals().keys() <= resources
-    incarnation = max(seen, key=lambda one: one.place)
-    view = incarnation.views[reading.target]
-    lost = view.known_series().keys() - reading.counters.keys()
+        return reading, _says_all_limits(attributes) and run.totals().keys() <= resources
+    process = max(seen, key=lambda one: one.place)
+    series = process.target_series[reading.target]
+    lost = series.known_series().keys() - reading.counters.keys()
     if lost:
         # What a copy showed at the same time, and was less, is no drop later on.
-        known = {key: view.series[key].last for key in lost if key in view.series}
+        known = {key: series.counters[key].last for key in lost if key in series.counters}
         reading = reading._replace(counters={**known, **reading.counters})
-    return reading, not lost and _states_as_much(facts, incarnation.facts)
+    return reading, not lost and _states_as_much(attributes, process.attributes)
 
 
-def _may_be_of(incarnation: Process, reading: RunObservation) -> bool:
-    stated = reading.facts.incarnation_at
-    return reading.target in incarnation.views and stated in (None, incarnation.started_at)
+def _may_be_of(process: Process, reading: RunObservation) -> bool:
+    stated = reading.attributes.incarnation_at
+    return reading.target in process.target_series and stated in (None, process.started_at)
 
 
-def _says_all_limits(facts: RunAttributes) -> bool:
-    return facts.optional_series == len(facts.limits) + (facts.progress is not None)
+def _says_all_limits(attributes: RunAttributes) -> bool:
+    return attributes.optional_series == len(attributes.limits) + (attributes.progress is not None)
 
 
-def _states_as_much(facts: RunAttributes, known: RunAttributes) -> bool:
+def _states_as_much(attributes: RunAttributes, known: RunAttributes) -> bool:
     for name in _LASTING:
-        if getattr(facts, name) is None and getattr(known, name) is not None:
+        if getattr(attributes, name) is None and getattr(known, name) is not None:
             return False
-    if facts.optional_series is not None:
-        return _says_all_limits(facts)
-    return known.limits.keys() <= facts.limits.keys()
+    if attributes.optional_series is not None:
+        return _says_all_limits(attributes)
+    return known.limits.keys() <= attributes.limits.keys()

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from otel_budget.ledger.process import Process
 
 
-def by_run(incarnations: Iterable[Process]) -> list[list[Process]]:
+def by_run(processes: Iterable[Process]) -> list[list[Process]]:
     """Return the incarnations of each run."""
     runs: dict[float | None, list[Process]] = {}
-    for incarnation in incarnations:
-        runs.setdefault(incarnation.run, []).append(incarnation)
+    for process in processes:
+        runs.setdefault(process.run_started_at, []).append(process)
     return list(runs.values())
 
 
@@ -39,17 +39,17 @@ def newest_of(run: Collection[Process]) -> list[Process]:
     return [i for i in run if i.place == newest]
 
 
-def used_together(incarnations: Iterable[Process], earlier: dict[str, Number]) -> dict[str, Number]:
+def used_together(processes: Iterable[Process], earlier: dict[str, Number]) -> dict[str, Number]:
     """Return what all runs used. earlier: what those did that are not kept apart any more."""
     together = dict(earlier)
-    for run in by_run(incarnations):
+    for run in by_run(processes):
         for resource, total in totals_of(run).items():
             known = together.get(resource)
             together[resource] = total if known is None else known + total  # type: ignore[operator]
     return together
 
 
-def alive(incarnations: Collection[Process], until: float) -> list[Process]:
+def alive(processes: Collection[Process], until: float) -> list[Process]:
     """Return those whose word counts: of each run that is alive, its newest and all that are alive.
 
     The newest one's does although it has ended, or is silent: what it said of its run, such as a
@@ -58,7 +58,7 @@ def alive(incarnations: Collection[Process], until: float) -> list[Process]:
     """
     newest: list[Process] = []
     living: list[Process] = []
-    runs = by_run(incarnations)
+    runs = by_run(processes)
     for run in runs:
         first, older = carriers(run)
         older = [i for i in older if _is_alive(i, until)]
@@ -68,9 +68,9 @@ def alive(incarnations: Collection[Process], until: float) -> list[Process]:
     return living or newest
 
 
-def said_together(incarnations: Iterable[Process]) -> RunAttributes:
+def said_together(processes: Iterable[Process]) -> RunAttributes:
     """Return what they say, the stricter word of each."""
-    return reduce(strictest, (i.facts for i in incarnations))
+    return reduce(strictest, (i.attributes for i in processes))
 
 
 def carriers(run: Collection[Process]) -> tuple[list[Process], list[Process]]:
@@ -88,24 +88,24 @@ def carriers(run: Collection[Process]) -> tuple[list[Process], list[Process]]:
     return first, older
 
 
-def _is_alive(incarnation: Process, until: float) -> bool:
-    return incarnation.last_at >= until and not has_ended(incarnation)
+def _is_alive(process: Process, until: float) -> bool:
+    return process.last_at >= until and not has_ended(process)
 
 
-def has_ended(incarnation: Process) -> bool:
+def has_ended(process: Process) -> bool:
     """Tell whether a process says that the run is over, and does not go on all the same."""
-    return incarnation.facts.state in semconv.ENDED_STATES and not incarnation.goes_on
+    return process.attributes.state in semconv.ENDED_STATES and not process.goes_on
 
 
-def are_over(incarnations: Iterable[Process], target: str, until: float) -> bool:
+def are_over(processes: Iterable[Process], target: str, until: float) -> bool:
     """Tell whether another run takes the place of all of these.
 
     Each has ended, was not seen since ``until``, or was carried by the target that shows the other
     run now.
     """
     return all(
-        i.last_at < until or has_ended(i) or target in i.views
-        for run in by_run(incarnations)
+        i.last_at < until or has_ended(i) or target in i.target_series
+        for run in by_run(processes)
         for part in carriers(run)
         for i in part
     )

@@ -56,7 +56,7 @@ class Freshness:
 
     def mark_fresh(
         self,
-        view: TargetSeries,
+        series: TargetSeries,
         before: dict[str, Number],
         after: dict[str, Number],
         read_at: float | None = None,
@@ -65,9 +65,9 @@ class Freshness:
 
         read_at: when it arrived; None if that is not known.
         """
-        at = view.seen_at
-        if view.seen_before is not None and view.seen_before >= self.watched_from:
-            self.gaps = (*self.gaps, at - view.seen_before)[-_GAPS_KEPT:]
+        at = series.seen_at
+        if series.seen_before is not None and series.seen_before >= self.watched_from:
+            self.gaps = (*self.gaps, at - series.seen_before)[-_GAPS_KEPT:]
         gap = math.inf if self.sampled_at is None else at - self.sampled_at
         if gap <= 0:
             return

@@ -19,51 +19,51 @@ if TYPE_CHECKING:
     from otel_budget.ledger.run import RunTotals
 
 
-def carries(account: RunTotals, target: str) -> bool:
+def carries(run: RunTotals, target: str) -> bool:
     """Tell whether a run was seen at a target."""
-    incarnations = account.incarnations.values()
-    if any(target in incarnation.views for incarnation in incarnations):
+    processes = run.processes.values()
+    if any(target in process.target_series for process in processes):
         return True
     place = plain_target(target)
-    return any(plain_target(each) == place for i in incarnations for each in i.views)
+    return any(plain_target(each) == place for i in processes for each in i.target_series)
 
 
-def is_free(account: RunTotals, silent_for: float, *, down: bool) -> bool:
+def is_free(run: RunTotals, silent_for: float, *, down: bool) -> bool:
     """Tell whether another target may take up a run: those that carry it show it no more.
 
     silent_for: seconds without a sample in which somebody listened. down: True if its targets
     give nothing.
     """
-    if account.ended_at is not None or account.vanished_at is not None:
+    if run.ended_at is not None or run.vanished_at is not None:
         return True
     gaps = PASSED_GAPS_DOWN if down else PASSED_GAPS
-    return silent_for > gaps * max(1.0, account.gap())
+    return silent_for > gaps * max(1.0, run.gap())
 
 
-def has_stranger(account: RunTotals, is_owner: Callable[[str], bool]) -> bool:
+def has_stranger(run: RunTotals, is_owner: Callable[[str], bool]) -> bool:
     """Tell whether a run was seen at a target that is not one of its owners."""
-    return any(not is_owner(t) for i in account.incarnations.values() for t in i.views)
+    return any(not is_owner(t) for i in run.processes.values() for t in i.target_series)
 
 
-def has_owner(account: RunTotals, is_owner: Callable[[str], bool]) -> bool:
+def has_owner(run: RunTotals, is_owner: Callable[[str], bool]) -> bool:
     """Tell whether a run was seen at one of its owners."""
-    return any(is_owner(t) for i in account.incarnations.values() for t in i.views)
+    return any(is_owner(t) for i in run.processes.values() for t in i.target_series)
 
 
-def leave_out(account: RunTotals, is_owner: Callable[[str], bool]) -> None:
+def leave_out(run: RunTotals, is_owner: Callable[[str], bool]) -> None:
     """Let go of what strangers say of a run of which an owner was seen; their use stays counted."""
-    before = dict(account.totals())
-    for incarnation in account.incarnations.values():
-        for target in [t for t in incarnation.views if not is_owner(t)]:
-            del incarnation.views[target]
-        incarnation.hear_only(is_owner)
-    kept = {key: i for key, i in account.incarnations.items() if i.views}
-    account.incarnations = kept
-    runs = {incarnation.run for incarnation in kept.values()}
-    account.also = tuple(start for start in account.also if start in runs)
-    account.forget_sums()
-    after = account.totals()
+    before = dict(run.totals())
+    for process in run.processes.values():
+        for target in [t for t in process.target_series if not is_owner(t)]:
+            del process.target_series[target]
+        process.hear_only(is_owner)
+    kept = {key: i for key, i in run.processes.items() if i.target_series}
+    run.processes = kept
+    runs = {process.run_started_at for process in kept.values()}
+    run.also = tuple(start for start in run.also if start in runs)
+    run.forget_sums()
+    after = run.totals()
     for resource, total in before.items():
         gone = total - after.get(resource, type(total)(0))  # type: ignore[operator]
-        account.earlier[resource] = account.earlier.get(resource, type(total)(0)) + gone  # type: ignore[operator]
-    account.changed(account.heard_at)
+        run.earlier[resource] = run.earlier.get(resource, type(total)(0)) + gone  # type: ignore[operator]
+    run.changed(run.heard_at)

@@ -63,27 +63,29 @@ class Process:
     """One process that carries the run."""
 
     __slots__ = (
-        "began_at", "carried_over", "ending", "facts", "facts_at", "outlived", "run", "started_at",
-        "stated", "timed", "unsure", "views", "voices",
+        "attributes", "attributes_at", "began_at", "carried_over", "ending", "outlived",
+        "run_started_at", "started_at", "stated", "target_series", "timed", "unsure", "voices",
     )  # fmt: skip
 
-    def __init__(self, started_at: float | None, facts: RunAttributes | None = None) -> None:
+    def __init__(self, started_at: float | None, attributes: RunAttributes | None = None) -> None:
         """Begin with nothing seen.
 
         started_at: Unix time by the agent's clock; None: not said. facts: of the incarnation
         before, for as long as this one's own are not whole.
         """
         self.started_at = started_at
-        self.run: float | None = None
+        self.run_started_at: float | None = None
         """Start of the run it carries, if that is another one than its account was opened for."""
-        self.views: dict[str, TargetSeries] = {}
+        self.target_series: dict[str, TargetSeries] = {}
         self.carried_over: dict[str, Number] = {}
         self.stated: Mapping[str, Number] | None = None
         """What it said of that in its newest sample."""
         self.unsure: dict[str, int] = {}
         """Per name in ``UNSURE``, the most calls it ever showed."""
-        self.facts = RunAttributes() if facts is None else facts._replace(state=None, active=None)
-        self.facts_at: float | None = None
+        self.attributes = (
+            RunAttributes() if attributes is None else attributes._replace(state=None, active=None)
+        )
+        self.attributes_at: float | None = None
         """When the sample the facts came from was taken."""
         self.began_at: float | None = None
         """When the run began on the reader's own clock, by this incarnation's newest sample."""
@@ -104,7 +106,7 @@ class Process:
     @property
     def first_at(self) -> float:
         """When it was first seen."""
-        return min([view.first_at for view in self.views.values()], default=-math.inf)
+        return min([series.first_at for series in self.target_series.values()], default=-math.inf)
 
     def begins_as_stated(self, seconds: float) -> bool:
         """Tell whether the run began when its own host says, and before it was first seen here.
@@ -112,35 +114,39 @@ class Process:
         seconds: by which the clock here was behind when it was seen.
         """
         began_at = self.began_at
-        if began_at is None or self.timed or began_at != self.facts.started_at:
+        if began_at is None or self.timed or began_at != self.attributes.started_at:
             return False
         return began_at <= self.first_at + seconds
 
     @property
     def last_at(self) -> float:
         """When it was last seen."""
-        return max([view.seen_at for view in self.views.values()], default=-math.inf)
+        return max([series.seen_at for series in self.target_series.values()], default=-math.inf)
 
     def observe(self, reading: RunObservation, *, whole: bool) -> Taken:
         """Take in one reading. whole: False when something of the run is known to be missing."""
-        stated = self._take_stated(reading.facts)
-        view, at = self.views.get(reading.target), reading.sampled_at
-        if view is not None and reading.facts.duration == view.lasted and view.repeats(reading):
-            lacking = view.lacking and self.started_at is not None
-            return Taken(stated=stated, lacking=lacking, kept=view.keeps(at))
-        if view is None:
-            view = self.views[reading.target] = TargetSeries(at)
-            taken = Taken(view.observe(reading)[0], new=True, counted=True, stated=stated)
-        elif at < view.seen_at:
+        stated = self._take_stated(reading.attributes)
+        series, at = self.target_series.get(reading.target), reading.sampled_at
+        if (
+            series is not None
+            and reading.attributes.duration == series.lasted
+            and series.repeats(reading)
+        ):
+            lacking = series.lacking and self.started_at is not None
+            return Taken(stated=stated, lacking=lacking, kept=series.keeps(at))
+        if series is None:
+            series = self.target_series[reading.target] = TargetSeries(at)
+            taken = Taken(series.observe(reading)[0], new=True, counted=True, stated=stated)
+        elif at < series.seen_at:
             taken = Taken(stated=stated)
         else:
-            new = at > view.seen_at
-            resets, counted = view.observe(reading)
+            new = at > series.seen_at
+            resets, counted = series.observe(reading)
             # Of a process that does not say when it started, a series may go by a restart.
-            lacking = view.lacking and self.started_at is not None
+            lacking = series.lacking and self.started_at is not None
             taken = Taken(resets, new, counted, stated, lacking)
-        self._take_facts(reading, whole=whole, grew=taken.counted)
-        if self.facts.state in semconv.ENDED_STATES:
+        self._take_attributes(reading, whole=whole, grew=taken.counted)
+        if self.attributes.state in semconv.ENDED_STATES:
             whole = whole and bool(reading.counters)
             return taken._replace(goes_on=self.mind_end(reading.sampled_at, whole=whole))
         self.ending = None
@@ -152,9 +158,9 @@ class Process:
         whole: False if something of it is missing. Returns True, once, if it is found to go on.
         """
         if self.ending is None:
-            self.ending = Ending(at, self.used, self.facts.duration)
+            self.ending = Ending(at, self.used, self.attributes.duration)
             return False
-        return self.ending.observe(at, self.used, self.facts.duration, whole=whole)
+        return self.ending.observe(at, self.used, self.attributes.duration, whole=whole)
 
     def hear_only(self, is_heard: Callable[[str], bool]) -> None:
         """Forget what targets say that are not listened to any more."""
@@ -165,7 +171,7 @@ class Process:
         }
         if self.voices:
             newest = max(self.voices.values(), key=lambda voice: voice.at)
-            self.facts_at, self.facts, self.began_at, self.timed = newest[:4]
+            self.attributes_at, self.attributes, self.began_at, self.timed = newest[:4]
 
     @property
     def used(self) -> list[Number]:
@@ -177,16 +183,16 @@ class Process:
         """True while it goes on although it says that the run is over."""
         return self.ending is not None and self.ending.is_refuted
 
-    def _take_stated(self, facts: RunAttributes) -> bool:
+    def _take_stated(self, attributes: RunAttributes) -> bool:
         """Take in what only grows of what it says; return whether anything did."""
         changed = False
-        if facts.carried_over is not self.stated:
-            self.stated = facts.carried_over
-            for resource, value in facts.carried_over.items():
+        if attributes.carried_over is not self.stated:
+            self.stated = attributes.carried_over
+            for resource, value in attributes.carried_over.items():
                 if value > self.carried_over.get(resource, ZERO.get(resource, 0)):
                     self.carried_over[resource], changed = value, True
         for name in UNSURE:
-            calls = getattr(facts, name)
+            calls = getattr(attributes, name)
             if calls and math.ceil(calls) > self.unsure.get(name, 0):
                 self.unsure[name], changed = math.ceil(calls), True
         return changed
@@ -194,13 +200,15 @@ class Process:
     @property
     def alternating(self) -> frozenset[str]:
         """The resources of which a series is found to be written by several processes."""
-        return frozenset[str]().union(*[view.alternating for view in self.views.values()])
+        return frozenset[str]().union(
+            *[series.alternating for series in self.target_series.values()]
+        )
 
     def knows(self, resource: str) -> bool:
         """Tell whether anything was ever said about a resource: unknown is not 0."""
         if resource in self.carried_over:
             return True
-        return any([resource in view.sums for view in self.views.values()])  # noqa: C419 - quicker
+        return any([resource in series.sums for series in self.target_series.values()])  # noqa: C419 - quicker
 
     def begins_from(self, resource: str) -> Number:
         """Return what it says it brought along from a checkpoint."""
@@ -208,11 +216,11 @@ class Process:
 
     def counted(self, resource: str) -> Number:
         """Return what it counted itself: the larger of its targets' sums."""
-        sums = [view.sums.get(resource, ZERO[resource]) for view in self.views.values()]
+        sums = [series.sums.get(resource, ZERO[resource]) for series in self.target_series.values()]
         return sums[0] if len(sums) == 1 else max(sums, default=ZERO[resource])
 
-    def _take_facts(self, reading: RunObservation, *, whole: bool, grew: bool) -> None:
-        if len(self.views) == 1 and not self.views[reading.target].branches:
+    def _take_attributes(self, reading: RunObservation, *, whole: bool, grew: bool) -> None:
+        if len(self.target_series) == 1 and not self.target_series[reading.target].branches:
             self._take_said(reading, whole=whole, grew=grew)
         else:
             self._take_voice(reading, whole=whole, grew=grew)
@@ -220,38 +228,44 @@ class Process:
     def _take_voice(self, reading: RunObservation, *, whole: bool, grew: bool) -> None:
         """Take in what one of several targets says, or one where several processes write."""
         voices, place = self.voices, reading.target
-        if self.views[place].alternating:
+        if self.target_series[place].alternating:
             place = f"{place} {int(reading.sampled_at * 1000) % VOICES_MOST}"
-        for target, view in self.views.items():
-            if target not in voices and (target != reading.target or view.seen_before is not None):
-                at = view.seen_at if view.seen_before is None else view.seen_before
-                voice = Voice(at, self.facts, self.began_at, self.timed, at)
+        for target, series in self.target_series.items():
+            if target not in voices and (
+                target != reading.target or series.seen_before is not None
+            ):
+                at = series.seen_at if series.seen_before is None else series.seen_before
+                voice = Voice(at, self.attributes, self.began_at, self.timed, at)
                 voices[target] = voice.follow(None)
         before = voices.get(place)
-        self.facts_at = None
+        self.attributes_at = None
         if before is not None:
-            self.facts_at, self.facts, self.began_at, self.timed = before[:4]
+            self.attributes_at, self.attributes, self.began_at, self.timed = before[:4]
         else:
             self.began_at, self.timed = None, False
         self._take_said(reading, whole=whole, grew=grew)
-        at = reading.sampled_at if self.facts_at is None else self.facts_at
-        said = Voice(at, self.facts, self.began_at, self.timed, at if whole else 0.0)
+        at = reading.sampled_at if self.attributes_at is None else self.attributes_at
+        said = Voice(at, self.attributes, self.began_at, self.timed, at if whole else 0.0)
         voices[place] = said.follow(before)
-        spacing = [v.seen_at - v.seen_before for v in self.views.values() if v.seen_before]
+        spacing = [v.seen_at - v.seen_before for v in self.target_series.values() if v.seen_before]
         together = heard_together(voices.values(), SILENT_GAPS * max(1.0, *spacing, 1.0))
-        self.facts_at, self.facts, self.began_at, self.timed = together[:4]
+        self.attributes_at, self.attributes, self.began_at, self.timed = together[:4]
 
     def _take_said(self, reading: RunObservation, *, whole: bool, grew: bool) -> None:
         """Take in what a target says."""
-        if self.facts_at is not None and reading.sampled_at < self.facts_at:
+        if self.attributes_at is not None and reading.sampled_at < self.attributes_at:
             return
-        known = self.facts
-        if whole and self.facts_at is None:
-            known = begun_with(reading.facts, known)
-        self.facts = filled(reading.facts, known, whole=whole)
-        if grew and reading.facts.state is None and self.facts.state in semconv.ENDED_STATES:
-            self.facts = self.facts._replace(state=None)  # who uses more has not ended
-        self.facts_at = reading.sampled_at
+        known = self.attributes
+        if whole and self.attributes_at is None:
+            known = begun_with(reading.attributes, known)
+        self.attributes = filled(reading.attributes, known, whole=whole)
+        if (
+            grew
+            and reading.attributes.state is None
+            and self.attributes.state in semconv.ENDED_STATES
+        ):
+            self.attributes = self.attributes._replace(state=None)  # who uses more has not ended
+        self.attributes_at = reading.sampled_at
         self._take_beginning(reading)
 
     def _take_beginning(self, reading: RunObservation) -> None:
@@ -259,7 +273,7 @@ class Process:
 
         Within that the earliest counts, so that the duration does not go down by it.
         """
-        stated, known = reading.facts, self.began_at
+        stated, known = reading.attributes, self.began_at
         if stated.duration is not None:
             began_at = reading.sampled_at - stated.duration
             if known is None or not self.timed or not 0 <= began_at - known <= JITTER:
@@ -269,9 +283,9 @@ class Process:
             self.began_at = began_at if known is None else min(known, began_at)
 
 
-def totals_of(incarnations: Iterable[Process]) -> dict[str, Number]:
+def totals_of(processes: Iterable[Process]) -> dict[str, Number]:
     """Return what a row of incarnations has used together, as far as that is known."""
-    row, totals = list(incarnations), dict[str, "Number"]()
+    row, totals = list(processes), dict[str, "Number"]()
     for resource in COUNTED:
         known = [i for i in row if i.knows(resource)]
         if not known:
@@ -279,8 +293,8 @@ def totals_of(incarnations: Iterable[Process]) -> dict[str, Number]:
         total = ZERO[resource]
         if len(known) > 1:
             known.sort(key=lambda i: (i.place, -i.begins_from(resource)))
-        for incarnation in known:
-            start, counted = incarnation.begins_from(resource), incarnation.counted(resource)
+        for process in known:
+            start, counted = process.begins_from(resource), process.counted(resource)
             total = max(total, start) + counted  # type: ignore[operator]
         totals[resource] = total
     return totals

@@ -50,23 +50,21 @@ class Restarts(NamedTuple):
 NO_RESTARTS = Restarts()
 
 
-def restarts_after(
-    account: RunTotals, successor: RunTotals, *, any_length: bool = False
-) -> Restarts:
-    """Return the runs before ``successor``, which takes the place of ``account``.
+def restarts_after(run: RunTotals, successor: RunTotals, *, any_length: bool = False) -> Restarts:
+    """Return the runs before ``successor``, which takes the place of ``run``.
 
     any_length: True if those that lasted for long are in a row, too.
     """
-    heard_at, state = max(account.heard_at, account.first_seen_at), account.facts.state
+    heard_at, state = max(run.heard_at, run.first_seen_at), run.attributes.state
     late = successor.first_seen_at - heard_at > _WITHIN
-    lasted = heard_at - account.first_seen_at > _LASTED and state != semconv.STOPPED
+    lasted = heard_at - run.first_seen_at > _LASTED and state != semconv.STOPPED
     lasted = lasted and not any_length
-    done = state == semconv.COMPLETED or successor.facts.follows_completed
+    done = state == semconv.COMPLETED or successor.attributes.follows_completed
     if late or lasted or done:
         return NO_RESTARTS
-    before = account.restarts
+    before = run.restarts
     used = dict(before.used)
-    for resource, total in account.totals().items():
+    for resource, total in run.totals().items():
         used[resource] = used.get(resource, type(total)(0)) + total  # type: ignore[operator]
-    since = before.since if before.number else account.first_seen_at
+    since = before.since if before.number else run.first_seen_at
     return Restarts(before.number + 1, since, used)

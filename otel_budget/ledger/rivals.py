@@ -33,9 +33,9 @@ RUNS_KEPT = 16
 class Rival:
     """A run under an id that is known for another one."""
 
-    def __init__(self, account: RunTotals) -> None:
+    def __init__(self, run: RunTotals) -> None:
         """Begin with what is known of it: nothing, or all there was when it lost its place."""
-        self.account = account
+        self.run = run
         self.moved = False
         """True once it was seen to go on since."""
         self.live = False
@@ -46,31 +46,31 @@ class Rival:
         self, reading: RunObservation, read_at: float, *, confirmed: bool, since: float
     ) -> None:
         """Take in a sample. since: when the known run was first seen."""
-        account = self.account
-        fresh = not account.incarnations
-        before, lasted = account.totals(), account.facts.duration
-        account.observe(reading, confirmed=confirmed, read_at=read_at)
-        grew = account.totals() != before
-        aged = None not in (lasted, account.facts.duration) and lasted != account.facts.duration
+        run = self.run
+        fresh = not run.processes
+        before, lasted = run.totals(), run.attributes.duration
+        run.observe(reading, confirmed=confirmed, read_at=read_at)
+        grew = run.totals() != before
+        aged = None not in (lasted, run.attributes.duration) and lasted != run.attributes.duration
         if not fresh and (grew or aged) and reading.sampled_at > since:
             self.moved = True
-        self.live = confirmed and account.ended_at is None
+        self.live = confirmed and run.ended_at is None
         self.newest = reading
 
 
-def is_newer(account: RunTotals, reading: RunObservation) -> bool:
+def is_newer(run: RunTotals, reading: RunObservation) -> bool:
     """Tell whether the process in a reading began after all of the known run, by their clocks."""
-    began_at = max(reading.facts.incarnation_at or 0.0, reading.facts.started_at or 0.0)
-    return began_at > max((i.place for i in account.incarnations.values()), default=0.0)
+    began_at = max(reading.attributes.incarnation_at or 0.0, reading.attributes.started_at or 0.0)
+    return began_at > max((i.place for i in run.processes.values()), default=0.0)
 
 
-def is_old(account: RunTotals, reading: RunObservation) -> bool:
+def is_old(run: RunTotals, reading: RunObservation) -> bool:
     """Tell whether a sample is so old beside those of the known run that it proves nothing."""
-    return reading.sampled_at < account.heard_at - account.silence
+    return reading.sampled_at < run.heard_at - run.silence
 
 
 def replaces(
-    account: RunTotals,
+    run: RunTotals,
     reading: RunObservation,
     *,
     confirmed: bool,
@@ -84,72 +84,72 @@ def replaces(
     since the newest sample of the known one in which nobody listened. down: True if the targets of
     the known one give nothing.
     """
-    at, known_before = reading.sampled_at, reading.facts.started_at in account.superseded
-    live = confirmed and reading.facts.state not in semconv.ENDED_STATES
-    if is_old(account, reading) or (known_before and not (moved and live)):
+    at, known_before = reading.sampled_at, reading.attributes.started_at in run.superseded
+    live = confirmed and reading.attributes.state not in semconv.ENDED_STATES
+    if is_old(run, reading) or (known_before and not (moved and live)):
         return False
-    if is_newer(account, reading):
-        if account.vanished_at is not None:
+    if is_newer(run, reading):
+        if run.vanished_at is not None:
             return True
         gaps = PASSED_GAPS_DOWN if down else PASSED_GAPS
-        until = at - absent - gaps * max(1.0, account.gap())
-        return are_over(account.incarnations.values(), reading.target, until)
+        until = at - absent - gaps * max(1.0, run.gap())
+        return are_over(run.processes.values(), reading.target, until)
     if not live:
         return False
-    ended = account.ended_at is not None and at > account.ended_at
-    gone = ended or account.vanished_at is not None
-    return gone or account.silent_for(at) - absent > account.silence
+    ended = run.ended_at is not None and at > run.ended_at
+    gone = ended or run.vanished_at is not None
+    return gone or run.silent_for(at) - absent > run.silence
 
 
-def are_both_alive(account: RunTotals, rival: Rival) -> bool:
+def are_both_alive(run: RunTotals, rival: Rival) -> bool:
     """Tell whether a rival is alive beside the known run."""
-    newest, start = rival.newest, rival.account.started_at
+    newest, start = rival.newest, rival.run.started_at
     if newest is None:
         return False
-    if account.heard_at <= rival.account.first_seen_at:
+    if run.heard_at <= rival.run.first_seen_at:
         return False
-    if is_newer(account, newest) and start not in account.superseded:
+    if is_newer(run, newest) and start not in run.superseded:
         return True
     return rival.moved and rival.live
 
 
-def join(account: RunTotals, other: RunTotals) -> None:
+def join(run: RunTotals, other: RunTotals) -> None:
     """Count another run, and all that were counted with it, together with the known one."""
     starts = (other.started_at, *other.also)
-    if other.started_at in account.superseded:  # it was not over, and none was begun again
-        account.restarts = other.restarts
-    for key, incarnation in other.incarnations.items():
-        if incarnation.run is None:
-            incarnation.run, key = other.started_at, key_of(other.started_at, key)  # noqa: PLW2901 - the same one, renamed
-        account.incarnations[key] = incarnation
-    account.also = tuple(dict.fromkeys((*account.also, *(s for s in starts if s is not None))))
-    account.superseded = tuple(s for s in account.superseded if s not in account.also)
+    if other.started_at in run.superseded:  # it was not over, and none was begun again
+        run.restarts = other.restarts
+    for key, process in other.processes.items():
+        if process.run_started_at is None:
+            process.run_started_at, key = other.started_at, key_of(other.started_at, key)  # noqa: PLW2901 - the same one, renamed
+        run.processes[key] = process
+    run.also = tuple(dict.fromkeys((*run.also, *(s for s in starts if s is not None))))
+    run.superseded = tuple(s for s in run.superseded if s not in run.also)
     for resource, total in other.earlier.items():
-        account.earlier[resource] = account.earlier.get(resource, type(total)(0)) + total  # type: ignore[operator]
+        run.earlier[resource] = run.earlier.get(resource, type(total)(0)) + total  # type: ignore[operator]
     for name, calls in other.unsure.items():
-        account.unsure[name] = account.unsure.get(name, 0) + calls
-    account.resets += other.resets
-    account.first_seen_at = min(account.first_seen_at, other.first_seen_at)
-    account.known_from = min(account.known_from, other.known_from)
-    account.orders = account.orders or other.orders
-    if len(account.also) >= RUNS_KEPT:
-        _let_one_go(account)
-    account.changed(max(account.heard_at, other.heard_at))
+        run.unsure[name] = run.unsure.get(name, 0) + calls
+    run.resets += other.resets
+    run.first_seen_at = min(run.first_seen_at, other.first_seen_at)
+    run.known_from = min(run.known_from, other.known_from)
+    run.overrides = run.overrides or other.overrides
+    if len(run.also) >= RUNS_KEPT:
+        _let_one_go(run)
+    run.changed(max(run.heard_at, other.heard_at))
 
 
-def _let_one_go(account: RunTotals) -> None:
+def _let_one_go(run: RunTotals) -> None:
     """Keep of the run that was not seen for longest only what it used."""
-    runs = [run for run in by_run(account.incarnations.values()) if run[0].run is not None]
-    gone = min(runs, key=_last_at)
-    account.earlier = used_together(gone, account.earlier)
-    account.incarnations = {k: i for k, i in account.incarnations.items() if i not in gone}
-    heir = max(account.incarnations.values(), key=lambda i: i.last_at)
+    joined = [one for one in by_run(run.processes.values()) if one[0].run_started_at is not None]
+    gone = min(joined, key=_last_at)
+    run.earlier = used_together(gone, run.earlier)
+    run.processes = {k: i for k, i in run.processes.items() if i not in gone}
+    heir = max(run.processes.values(), key=lambda i: i.last_at)
     for name in UNSURE:
         heir.unsure[name] = heir.unsure.get(name, 0) + sum(i.unsure.get(name, 0) for i in gone)
-    start = gone[0].run
-    account.also = tuple(known for known in account.also if known != start)
+    start = gone[0].run_started_at
+    run.also = tuple(known for known in run.also if known != start)
     if start is not None:
-        account.supersede(start)
+        run.supersede(start)
 
 
 def _last_at(run: list[Process]) -> float:

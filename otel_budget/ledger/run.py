@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
-from otel_budget.core.override import NO_ORDERS
+from otel_budget.core.override import NO_OVERRIDES
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.ledger.concurrent_runs import (
     alive,
@@ -32,7 +32,7 @@ from otel_budget.ledger.concurrent_runs import (
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.freshness import Freshness
 from otel_budget.ledger.process import SILENT_GAPS, UNSURE, Process, totals_of
-from otel_budget.ledger.process_match import hand_on, incarnation_of, is_outlived, second_target
+from otel_budget.ledger.process_match import hand_on, is_outlived, process_of, second_target
 from otel_budget.ledger.restarts import NO_RESTARTS
 
 if TYPE_CHECKING:
@@ -98,12 +98,12 @@ class RunTotals(Freshness):
         self.superseded: tuple[float, ...] = ()
         """Start times of runs of the same id that are over; the newest few."""
         self.unsure: dict[str, int] = {}
-        """What an earlier version stored of ``doubt``: some, without a number."""
-        self.incarnations: dict[str, Process] = {}
-        self.facts = RunAttributes()
+        """What an earlier version stored of ``uncertainty``: some, without a number."""
+        self.processes: dict[str, Process] = {}
+        self.attributes = RunAttributes()
         """What the newest incarnation says of the run."""
         self._alive: list[Process] = []
-        """The incarnations that count in ``facts``, if there are several; as of the last sample."""
+        """Those that count in ``attributes``, if there are several; as of the last sample."""
         self.ended_at: float | None = None
         self.went_on = False
         """True once it went on although it said that it is over."""
@@ -115,11 +115,11 @@ class RunTotals(Freshness):
         """When it was found not to be there any more, without having said that it ends."""
         self.resets = 0
         self._totals: dict[str, Number] | None = None
-        self._doubt: UsageUncertainty | None = None
+        self._uncertainty: UsageUncertainty | None = None
         """Both as of the newest change; None if they have to be worked out again."""
         self.lacking = False
         """True if the newest reading lacks a counter that was there before."""
-        self.orders = NO_ORDERS
+        self.overrides = NO_OVERRIDES
         """What an operator has ordered for this run."""
         self.active_heard = 0.0
         """The most active seconds its samples ever showed; only where they are limited."""
@@ -134,13 +134,13 @@ class RunTotals(Freshness):
 
         Not after it was first heard of: a duration that it sets back does not take that away.
         """
-        if len(self.incarnations) == 1:
-            (only,) = self.incarnations.values()
+        if len(self.processes) == 1:
+            (only,) = self.processes.values()
             if only.began_at is not None:
                 return min(only.began_at, self.known_from)
-        newest = self.incarnations.values() if self.also else (self._alive or self.newest())
-        for incarnations in (newest, self.incarnations.values()):
-            known = [i.began_at for i in incarnations if i.began_at is not None]
+        newest = self.processes.values() if self.also else (self._alive or self.newest())
+        for processes in (newest, self.processes.values()):
+            known = [i.began_at for i in processes if i.began_at is not None]
             if known:
                 return min(*known, self.known_from)
         return self.first_seen_at
@@ -148,7 +148,7 @@ class RunTotals(Freshness):
     @property
     def targets(self) -> set[str]:
         """The targets at which its newest incarnation was seen, and those that go on beside it."""
-        return {target for i in self.speakers or self.newest() for target in i.views}
+        return {target for i in self.speakers or self.newest() for target in i.target_series}
 
     def fails(self, target: str, now: float) -> None:
         """Take note that what a target shows could not be taken in, or in part only."""
@@ -165,17 +165,19 @@ class RunTotals(Freshness):
 
         A target that is gone no longer matters: another one has been seen twice since, in order.
         """
-        for incarnation in self.incarnations.values():
-            for view in incarnation.views.values():
-                if view.implausible_since is not None:
+        for process in self.processes.values():
+            for series in process.target_series.values():
+                if series.implausible_since is not None:
                     return self._implausible_since()
         return None  # as it is with most runs at every sample
 
     def _implausible_since(self) -> float | None:
-        views = [view for i in self.speakers or self.newest() for view in i.views.values()]
-        sound = [v.seen_before for v in views if v.implausible_since is None]
+        target_series = [
+            series for i in self.speakers or self.newest() for series in i.target_series.values()
+        ]
+        sound = [v.seen_before for v in target_series if v.implausible_since is None]
         alive_from = max((at for at in sound if at is not None), default=0.0)
-        since = (v.implausible_since for v in views if v.seen_at >= alive_from)
+        since = (v.implausible_since for v in target_series if v.seen_at >= alive_from)
         return min((at for at in since if at is not None), default=None)
 
     def observe(
@@ -187,74 +189,79 @@ class RunTotals(Freshness):
         they do not make the run fresh. read_at: when it arrived, if that is known.
         """
         before, trouble, began_at = self.totals(), self.implausible_since, self.began_at
-        doubt = self.doubt
+        uncertainty = self.uncertainty
         hand_on(self)
-        number = len(self.incarnations)
-        incarnation = incarnation_of(self, reading, confirmed=confirmed)
-        if incarnation is None:
+        number = len(self.processes)
+        process = process_of(self, reading, confirmed=confirmed)
+        if process is None:
             return NOTHING_NEW
-        replaced = 0 < number < len(self.incarnations) and incarnation.started_at is not None
+        replaced = 0 < number < len(self.processes) and process.started_at is not None
         whole = confirmed and not reading.implausible
-        taken = incarnation.observe(reading, whole=whole)
+        taken = process.observe(reading, whole=whole)
         resets, new = taken.resets, taken.new
-        others = len(self.incarnations) != number
+        others = len(self.processes) != number
         if taken.counted or taken.stated or others:
             self._totals = None
-        view = incarnation.views[reading.target]
-        jumps = taken.counted and bool(view.branches)
+        series = process.target_series[reading.target]
+        jumps = taken.counted and bool(series.branches)
         if taken.stated or others or jumps:
-            self._doubt = None
+            self._uncertainty = None
         self.resets += resets + replaced
         self.lacking = taken.lacking
         after = self.totals()
         if confirmed and reading.counters and new and not taken.lacking:
-            self.mark_fresh(view, before, after, read_at)
-        self._take_facts(reading)
-        if before != after or resets or trouble != self.implausible_since or doubt != self.doubt:
+            self.mark_fresh(series, before, after, read_at)
+        self._take_attributes(reading)
+        if (
+            before != after
+            or resets
+            or trouble != self.implausible_since
+            or uncertainty != self.uncertainty
+        ):
             self.revision += 1
         if others or taken.kept or began_at - self.began_at > _WORTH_STORING:
             self.revision += 1
-        outlived = new and len(self.incarnations) > 1 and is_outlived(self, incarnation, reading)
+        outlived = new and len(self.processes) > 1 and is_outlived(self, process, reading)
         second = (
-            second_target(self, incarnation, reading) if new and view.seen_before is None else None
+            second_target(self, process, reading) if new and series.seen_before is None else None
         )
         if not (resets or replaced or outlived or jumps or second or taken.goes_on):
             return NOTHING_NEW  # as it is with most runs at every sample
-        alternating = self.doubt.alternating - doubt.alternating
+        alternating = self.uncertainty.alternating - uncertainty.alternating
         return Observed(resets, replaced, outlived, second, alternating, taken.goes_on)
 
     def totals(self) -> dict[str, Number]:
         """Return tokens, API calls and cost over all incarnations, as far as they are known."""
         if self._totals is None:
-            incarnations = self.incarnations.values()
+            processes = self.processes.values()
             if self.also or self.earlier:
-                self._totals = used_together(incarnations, self.earlier)
+                self._totals = used_together(processes, self.earlier)
             else:
-                self._totals = totals_of(incarnations)
+                self._totals = totals_of(processes)
             for resource, least in self.floor.items():
                 self._totals[resource] = max(self._totals.get(resource, least), least)
         return self._totals
 
     @property
-    def doubt(self) -> UsageUncertainty:
+    def uncertainty(self) -> UsageUncertainty:
         """What is not known of the use, over all incarnations."""
-        if self._doubt is None:
-            self._doubt = self._sum_doubt()
-        return self._doubt
+        if self._uncertainty is None:
+            self._uncertainty = self._sum_uncertainty()
+        return self._uncertainty
 
-    def _sum_doubt(self) -> UsageUncertainty:
+    def _sum_uncertainty(self) -> UsageUncertainty:
         calls = {
-            name: sum(incarnation.unsure.get(name, 0) for incarnation in self.incarnations.values())
+            name: sum(process.unsure.get(name, 0) for process in self.processes.values())
             for name in UNSURE
         }
-        alternating = frozenset[str]().union(*[i.alternating for i in self.incarnations.values()])
+        alternating = frozenset[str]().union(*[i.alternating for i in self.processes.values()])
         known = {name: max(calls[name], self.unsure.get(name, 0)) for name in UNSURE}
         return UsageUncertainty(**known, alternating=alternating)
 
     def duration(self, now: float) -> float:
         """Return seconds since the run began; it stands still once the run has ended."""
-        if self.ended_at is not None and self.facts.duration is not None:
-            return self.facts.duration
+        if self.ended_at is not None and self.attributes.duration is not None:
+            return self.attributes.duration
         return max(0.0, (now if self.ended_at is None else self.ended_at) - self.began_at)
 
     def note_active(self, seconds: float) -> None:
@@ -286,7 +293,7 @@ class RunTotals(Freshness):
 
     def forget_sums(self) -> None:
         """Have the totals, and what is in doubt, worked out again."""
-        self._totals = self._doubt = None
+        self._totals = self._uncertainty = None
         self.revision += 1
 
     def changed(self, at: float) -> None:
@@ -303,8 +310,12 @@ class RunTotals(Freshness):
         that lies ahead would hide silence, and hold up the counters, until it is reached.
         """
         self.watched_from = now
-        views = [view for i in self.incarnations.values() for view in i.views.values()]
-        newest = max([self.first_seen_at, self.began_at, *(view.seen_at for view in views)])
+        target_series = [
+            series for i in self.processes.values() for series in i.target_series.values()
+        ]
+        newest = max(
+            [self.first_seen_at, self.began_at, *(series.seen_at for series in target_series)]
+        )
         ahead = max(newest, self.sampled_at or newest, self.ended_at or newest) - now
         if ahead > 0:
             self.move(-ahead)
@@ -314,7 +325,9 @@ class RunTotals(Freshness):
 
         But those that were never on it: when the run began may be what its own host said.
         """
-        views = [view for i in self.incarnations.values() for view in i.views.values()]
+        target_series = [
+            series for i in self.processes.values() for series in i.target_series.values()
+        ]
         for owner, names in (
             (
                 self,
@@ -328,17 +341,22 @@ class RunTotals(Freshness):
                 ),
             ),
             *(
-                (view, ("first_at", "seen_at", "seen_before", "implausible_since"))
-                for view in views
+                (series, ("first_at", "seen_at", "seen_before", "implausible_since"))
+                for series in target_series
             ),
             *(
-                (i, ("facts_at",) if i.begins_as_stated(seconds) else ("facts_at", "began_at"))
-                for i in self.incarnations.values()
+                (
+                    i,
+                    ("attributes_at",)
+                    if i.begins_as_stated(seconds)
+                    else ("attributes_at", "began_at"),
+                )
+                for i in self.processes.values()
             ),
             *(
-                (incarnation.ending, ("shown_at", "seen_at", "moved_at"))
-                for incarnation in self.incarnations.values()
-                if incarnation.ending is not None
+                (process.ending, ("shown_at", "seen_at", "moved_at"))
+                for process in self.processes.values()
+                if process.ending is not None
             ),
         ):
             for name in names:
@@ -350,24 +368,24 @@ class RunTotals(Freshness):
 
         Of several runs that of each.
         """
-        if len(self.incarnations) == 1:
-            return list(self.incarnations.values())
+        if len(self.processes) == 1:
+            return list(self.processes.values())
         if not self.also:
-            return newest_of(self.incarnations.values())
-        return [i for run in by_run(self.incarnations.values()) for i in newest_of(run)]
+            return newest_of(self.processes.values())
+        return [i for run in by_run(self.processes.values()) for i in newest_of(run)]
 
     @property
     def speakers(self) -> Iterable[Process]:
-        """The incarnations whose word is in ``facts``."""
-        return self._alive if len(self.incarnations) > 1 else self.incarnations.values()
+        """The incarnations whose word is in ``attributes``."""
+        return self._alive if len(self.processes) > 1 else self.processes.values()
 
     @property
     def silence(self) -> float:
         """Seconds without a sample after which a process of it is not surely alive."""
         return SILENT_GAPS * max(1.0, self.gap())
 
-    def _take_facts(self, reading: RunObservation) -> None:
-        stated, at = reading.facts, reading.sampled_at
+    def _take_attributes(self, reading: RunObservation) -> None:
+        stated, at = reading.attributes, reading.sampled_at
         if self.started_at is None and stated.started_at is not None:
             self.started_at = stated.started_at
             self.revision += 1
@@ -375,35 +393,36 @@ class RunTotals(Freshness):
 
     def find_alive(self) -> None:
         """Work out anew which of several incarnations are alive."""
-        if len(self.incarnations) > 1:
-            self._alive = alive(self.incarnations.values(), self.heard_at - self.silence)
+        if len(self.processes) > 1:
+            self._alive = alive(self.processes.values(), self.heard_at - self.silence)
 
-    def _counts(self, incarnation: Process) -> bool:
+    def _counts(self, process: Process) -> bool:
         """Tell whether a process counts in what is known of the run."""
-        return len(self.incarnations) == 1 or incarnation in self._alive
+        return len(self.processes) == 1 or process in self._alive
 
     def sum_up(self, at: float) -> None:
         """Put together what its processes say, as of a sample taken at ``at``."""
-        if len(self.incarnations) == 1:
-            (only,) = self.incarnations.values()
-            facts = only.facts
+        if len(self.processes) == 1:
+            (only,) = self.processes.values()
+            attributes = only.attributes
         else:
             self.find_alive()
-            facts = said_together(self._alive)
-        ended = facts.state in semconv.ENDED_STATES
-        if ended and any(i.goes_on for i in self.incarnations.values() if self._counts(i)):
-            ended, facts = False, facts._replace(state=semconv.RUNNING)
+            attributes = said_together(self._alive)
+        ended = attributes.state in semconv.ENDED_STATES
+        if ended and any(i.goes_on for i in self.processes.values() if self._counts(i)):
+            ended, attributes = False, attributes._replace(state=semconv.RUNNING)
             self.went_on = True
         if ended != (self.ended_at is not None):
             self.ended_at = at if ended else None
-        if _lasting(facts) != _lasting(self.facts):
+        if _lasting(attributes) != _lasting(self.attributes):
             self.revision += 1
-        self.facts = facts
+        self.attributes = attributes
 
 
-def _lasting(facts: RunAttributes) -> tuple[object, ...]:
+def _lasting(attributes: RunAttributes) -> tuple[object, ...]:
     """Return the facts that matter after a restart; the duration goes on by the clock."""
     return (
-        facts.limits, facts.thresholds, facts.completion_threshold, facts.progress, facts.state,
-        facts.progress_tokens, facts.progress_api_calls, facts.progress_cost,
+        attributes.limits, attributes.thresholds, attributes.completion_threshold,
+        attributes.progress, attributes.state,
+        attributes.progress_tokens, attributes.progress_api_calls, attributes.progress_cost,
     )  # fmt: skip

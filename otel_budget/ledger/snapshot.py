@@ -6,8 +6,8 @@ import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_budget.core.override import NO_ORDERS, Overrides
-from otel_budget.core.uncertainty import NO_DOUBT, UsageUncertainty
+from otel_budget.core.override import NO_OVERRIDES, Overrides
+from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ class RunSnapshot(NamedTuple):
     """Unix time at which the run began, as it says; None if it does not."""
     used: Mapping[str, Number]
     """Per resource: seconds, tokens, calls, US dollars. Absent is unknown, never 0."""
-    facts: RunAttributes
+    attributes: RunAttributes
     """What the run says of itself: its limits, thresholds, progress, state."""
     rates: Mapping[str, float]
     """Per resource, units per second; absent when it is not being spent."""
@@ -43,9 +43,9 @@ class RunSnapshot(NamedTuple):
     """True when the run itself said that it is over."""
     listened_for: float = math.inf
     """Seconds since somebody began to listen: a restarted sidecar has not waited any longer."""
-    doubt: UsageUncertainty = NO_DOUBT
+    uncertainty: UsageUncertainty = NO_UNCERTAINTY
     """What is not known of the use."""
-    orders: Overrides = NO_ORDERS
+    overrides: Overrides = NO_OVERRIDES
     """What an operator has ordered, be it that it does not hold any more."""
     active: float | None = None
     """Seconds it was active. None: it does not say, or nobody asked."""

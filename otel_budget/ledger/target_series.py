@@ -41,8 +41,8 @@ class TargetSeries:
     """What one target showed of an incarnation. Times in seconds on the reader's own clock."""
 
     __slots__ = (
-        "active", "branches", "first_at", "folded", "implausible_since", "kept", "lacking",
-        "lasted", "seen_at", "seen_before", "series", "shown", "shown_at", "sums",
+        "active", "branches", "counters", "first_at", "folded", "implausible_since", "kept",
+        "lacking", "lasted", "seen_at", "seen_before", "shown", "shown_at", "sums",
     )  # fmt: skip
 
     def __init__(self, seen_at: float) -> None:
@@ -57,7 +57,7 @@ class TargetSeries:
         """True while that is shown again and again."""
         self.implausible_since: float | None = None
         """None while its newest values are plausible."""
-        self.series: dict[tuple[str, str], CounterState] = {}
+        self.counters: dict[tuple[str, str], CounterState] = {}
         self.shown: Mapping[tuple[str, str], Number] = {}
         """The newest sample."""
         self.shown_at: dict[tuple[str, str], float] = {}
@@ -77,12 +77,15 @@ class TargetSeries:
         A page that somebody keeps (a Pushgateway, a file, a cache) is no sign of life: in what a
         live process shows, one of its two times has moved.
         """
-        facts = reading.facts
-        if facts.active is None or (facts.duration, facts.active) != (self.lasted, self.active):
+        attributes = reading.attributes
+        if attributes.active is None or (attributes.duration, attributes.active) != (
+            self.lasted,
+            self.active,
+        ):
             return False
         return (
-            facts.duration is not None
-            and facts.state not in semconv.ENDED_STATES
+            attributes.duration is not None
+            and attributes.state not in semconv.ENDED_STATES
             and not reading.implausible
             and reading.counters == self.known_series()
         )
@@ -94,7 +97,7 @@ class TargetSeries:
 
     def known_series(self) -> Mapping[tuple[str, str], Number]:
         """Return the newest sample; as it was stored, if there was none since."""
-        return self.shown or {key: state.last for key, state in self.series.items()}
+        return self.shown or {key: state.last for key, state in self.counters.items()}
 
     def observe(self, reading: RunObservation) -> tuple[int, bool]:
         """Take in one reading that is not older than the last.
@@ -102,7 +105,7 @@ class TargetSeries:
         Returns the resets it showed, and whether what is counted changed.
         """
         at, before = reading.sampled_at, self.seen_at
-        self.lasted, self.active = reading.facts.duration, reading.facts.active
+        self.lasted, self.active = reading.attributes.duration, reading.attributes.active
         self.kept = False
         newer = at > before
         if newer:
@@ -116,14 +119,14 @@ class TargetSeries:
             return 0, False  # a source gives the same mapping again if nothing in it changed
         resets, changed = self._take(reading.counters, newer=newer)
         self._note_absent(reading.counters, before)
-        if len(self.series) > SERIES_KEPT:
+        if len(self.counters) > SERIES_KEPT:
             self._fold(at)
         return resets, changed
 
     def _take(self, counters: Mapping[tuple[str, str], Number], *, newer: bool) -> tuple[int, bool]:
         resets, changed = 0, False
         for key, value in counters.items():
-            known = self.series.get(key)
+            known = self.counters.get(key)
             if known is None:
                 state, before, reset = first(value), ZERO[key[0]], False
             elif value != known.last and (newer or value > known.last):
@@ -134,7 +137,7 @@ class TargetSeries:
                     state, reset = known.observe(value)
             else:
                 continue
-            self.series[key], changed = state, True
+            self.counters[key], changed = state, True
             self.sums[key[0]] = self.sums.get(key[0], ZERO[key[0]]) + (state.total - before)  # type: ignore[operator]
             resets += reset
         return resets, changed
@@ -178,7 +181,7 @@ class TargetSeries:
     def sum_up(self) -> None:
         """Work the sums out from what is kept of the series."""
         self.sums = dict(self.folded)
-        for (resource, _), state in self.series.items():
+        for (resource, _), state in self.counters.items():
             self.sums[resource] = self.sums.get(resource, ZERO[resource]) + state.total  # type: ignore[operator]
 
     def _fold(self, at: float) -> None:
@@ -193,7 +196,7 @@ class TargetSeries:
                 return
             gone = sorted(self.shown_at, key=self.shown_at.__getitem__)[:-SERIES_KEPT]
         for key in gone:
-            resource, total = key[0], self.series.pop(key).total
+            resource, total = key[0], self.counters.pop(key).total
             self.branches.pop(key, None)
             self.folded[resource] = self.folded.get(resource, ZERO[resource]) + total  # type: ignore[operator]
             del self.shown_at[key]

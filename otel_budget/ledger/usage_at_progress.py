@@ -21,37 +21,37 @@ if TYPE_CHECKING:
     from otel_budget.ledger.run import RunTotals
 
 
-def used_at_progress(account: RunTotals) -> Mapping[str, Number]:
+def used_at_progress(run: RunTotals) -> Mapping[str, Number]:
     """Return what was used, over all processes, as of the progress in the account's facts.
 
     Without what is not known: that is all where a process does not say it.
     """
-    facts = account.facts
-    if facts.progress is None or facts.progress_tokens is None:
+    attributes = run.attributes
+    if attributes.progress is None or attributes.progress_tokens is None:
         return {}
-    totals = account.totals()
+    totals = run.totals()
     return {
-        name: totals[name] - sum((_since(i, name) for i in account.speakers), ZERO[name])  # type: ignore[operator] # all are of one resource
-        for name, said in _said(facts).items()
+        name: totals[name] - sum((_since(i, name) for i in run.speakers), ZERO[name])  # type: ignore[operator] # all are of one resource
+        for name, said in _said(attributes).items()
         if said is not None and name in totals
     }
 
 
-def _since(incarnation: Process, name: str) -> Number:
+def _since(process: Process, name: str) -> Number:
     """Return what a process counted since it last said how far the run is."""
-    if incarnation.facts.progress is None:
-        return incarnation.counted(name)
-    said = _said(incarnation.facts)[name]
+    if process.attributes.progress is None:
+        return process.counted(name)
+    said = _said(process.attributes)[name]
     if said is None:
         return ZERO[name]
     at = Decimal(repr(said)) if name == semconv.COST else int(said)
-    since: Number = incarnation.counted(name) - at  # type: ignore[operator] # both are of one resource
+    since: Number = process.counted(name) - at  # type: ignore[operator] # both are of one resource
     return max(ZERO[name], since)
 
 
-def _said(facts: RunAttributes) -> Mapping[str, float | None]:
+def _said(attributes: RunAttributes) -> Mapping[str, float | None]:
     return {
-        semconv.TOKENS: facts.progress_tokens,
-        semconv.API_CALLS: facts.progress_api_calls,
-        semconv.COST: facts.progress_cost,
+        semconv.TOKENS: attributes.progress_tokens,
+        semconv.API_CALLS: attributes.progress_api_calls,
+        semconv.COST: attributes.progress_cost,
     }

@@ -28,7 +28,7 @@ class Voice(NamedTuple):
 
     at: float
     """When the sample it comes from was taken."""
-    facts: RunAttributes
+    attributes: RunAttributes
     began_at: float | None
     timed: bool
     whole_at: float = 0.0
@@ -41,7 +41,7 @@ class Voice(NamedTuple):
         voice = self
         if before is not None and not voice.whole_at:
             voice = voice._replace(whole_at=before.whole_at)
-        if self.facts.state not in semconv.ENDED_STATES:
+        if self.attributes.state not in semconv.ENDED_STATES:
             return voice
         known = None if before is None else before.ended_at
         return voice._replace(ended_at=self.at if known is None else known)
@@ -52,11 +52,11 @@ def heard_together(voices: Collection[Voice], silence: float) -> Voice:
     newest = max(voice.at for voice in voices)
     since = max(voice.whole_at for voice in voices) - silence
     heard = [voice for voice in voices if voice.at >= since]
-    facts = reduce(strictest, (voice.facts for voice in heard))
+    attributes = reduce(strictest, (voice.attributes for voice in heard))
     ended = [voice for voice in heard if voice.ended_at is not None]
     since = min((voice.ended_at or 0.0 for voice in ended), default=newest)
     if ended and not any(voice.ended_at is None and voice.at > since for voice in heard):
-        facts = facts._replace(state=min(voice.facts.state or "" for voice in ended))
+        attributes = attributes._replace(state=min(voice.attributes.state or "" for voice in ended))
     beginnings = [voice.began_at for voice in heard if voice.began_at is not None]
     timed = any(voice.timed for voice in heard)
-    return Voice(newest, facts, min(beginnings, default=None), timed)
+    return Voice(newest, attributes, min(beginnings, default=None), timed)

@@ -50,38 +50,38 @@ class Whereabouts:
         place = plain_target(target)
         return place in self._down or (self._targets is not None and place not in self._targets)
 
-    def seen(self, account: RunTotals) -> None:
+    def seen(self, run: RunTotals) -> None:
         """Take note that the present reading shows a run."""
-        account.shown_in = self.readings
-        if account.lost_target_at is not None or account.vanished_at is not None:
-            account.lost_target_at = account.vanished_at = None
-            account.revision += 1
+        run.shown_in = self.readings
+        if run.lost_target_at is not None or run.vanished_at is not None:
+            run.lost_target_at = run.vanished_at = None
+            run.revision += 1
 
-    def has_vanished(self, account: RunTotals, trouble: Reason | None, now: float) -> bool:
+    def has_vanished(self, run: RunTotals, trouble: Reason | None, now: float) -> bool:
         """Tell whether a run that the last reading did not show is not there any more.
 
         Not if its target gives nothing, or has not answered yet, nor if that was taken away long
         after: then its process died.
         """
-        if account.vanished_at is not None:
-            if not self.is_followed(account.session_id):
+        if run.vanished_at is not None:
+            if not self.is_followed(run.session_id):
                 return True
-            account.vanished_at = None
-            account.revision += 1
-        if account.ended_at is not None or self._targets is None:
+            run.vanished_at = None
+            run.revision += 1
+        if run.ended_at is not None or self._targets is None:
             return False
-        places = {plain_target(target) for target in account.targets}
+        places = {plain_target(target) for target in run.targets}
         if trouble is not None or not places.isdisjoint(self._down):
-            if account.lost_target_at is None:
-                account.lost_target_at = now
+            if run.lost_target_at is None:
+                run.lost_target_at = now
             return False
-        lost_at = account.lost_target_at
+        lost_at = run.lost_target_at
         died = lost_at is not None and now - lost_at > _LEFT and places.isdisjoint(self._targets)
         if died or not places.isdisjoint(self._pending):
             return False
-        if self.is_followed(account.session_id):
+        if self.is_followed(run.session_id):
             return False
-        account.vanished_at = now
-        account.revision += 1
-        self.vanished.append(account.session_id)
+        run.vanished_at = now
+        run.revision += 1
+        self.vanished.append(run.session_id)
         return True

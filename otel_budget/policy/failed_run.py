@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from otel_budget.policy.verdicts import Rules
 
 
-def judge_failed(
+def verdict_on_failure(
     session_id: str,
     started_at: float | None,
     *,

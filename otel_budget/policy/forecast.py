@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from otel_budget.core.uncertainty import NO_DOUBT
+from otel_budget.core.uncertainty import NO_UNCERTAINTY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ def completion_possible(
     used: Mapping[str, Number],
     bounds: Bounds,
     progress: float | None,
-    doubt: UsageUncertainty = NO_DOUBT,
+    uncertainty: UsageUncertainty = NO_UNCERTAINTY,
 ) -> bool | None:
     """Tell whether the rest of the run fits in every limit at the rate so far.
 
@@ -40,7 +40,7 @@ def completion_possible(
     fits = all(
         Fraction(used[name]) <= Fraction(limited.limit) * share for name, limited in bounds.items()
     )
-    return None if fits and not bounds.keys().isdisjoint(doubt.at_least) else fits
+    return None if fits and not bounds.keys().isdisjoint(uncertainty.at_least) else fits
 
 
 def exhaustion_seconds(remaining: Number | None, per_second: float | None) -> float | None:

@@ -43,55 +43,57 @@ NO_EFFECT = Effect()
 
 
 def effect_of(
-    order: Override, before: Overrides, balance: RunSnapshot, verdict: Verdict, rules: Rules
+    override: Override, before: Overrides, snapshot: RunSnapshot, verdict: Verdict, rules: Rules
 ) -> Effect:
     """Return the effect of an order.
 
     before: what held for the run until then. balance, verdict: of the run since.
     """
-    if order.kind is OverrideKind.LIMITS:
-        changes, notes = _of_limits(order, before.limits, balance, rules)
-    elif order.kind is OverrideKind.STOP:
-        changes, notes = _of_stop(order, before.stop)
+    if override.kind is OverrideKind.LIMITS:
+        changes, notes = _of_limits(override, before.limits, snapshot, rules)
+    elif override.kind is OverrideKind.STOP:
+        changes, notes = _of_stop(override, before.stop)
     else:
         changes = before.stop is not None
         notes = [] if changes else ["no operator has stopped the run"]
-    if order.kind is not OverrideKind.STOP and not verdict.should_continue:
+    if override.kind is not OverrideKind.STOP and not verdict.should_continue:
         notes.append(f"the run is told to stop all the same: {verdict.message}")
     unseen = verdict.status is LimitStatus.INCONCLUSIVE or verdict.run_state == semconv.VANISHED
     if unseen:
-        age = amount(semconv.DURATION, balance.silent_for)
+        age = amount(semconv.DURATION, snapshot.silent_for)
         notes.append(f"nobody may hear it: the run was last seen {age} ago")
     return Effect(changes, tuple(notes))
 
 
-def _of_stop(order: Override, held: Override | None) -> tuple[bool, list[str]]:
+def _of_stop(override: Override, held: Override | None) -> tuple[bool, list[str]]:
     if held is None:
         return True, []
-    return held.until != order.until, [f"the run was {said(held)}"]
+    return held.until != override.until, [f"the run was {said(held)}"]
 
 
 def _of_limits(
-    order: Override, held: Override | None, balance: RunSnapshot, rules: Rules
+    override: Override, held: Override | None, snapshot: RunSnapshot, rules: Rules
 ) -> tuple[bool, list[str]]:
-    own = bounds_from(balance.facts.limits, balance.facts.thresholds, "session")
+    own = bounds_from(snapshot.attributes.limits, snapshot.attributes.thresholds, "session")
     was = stricter(own, ceilings(rules.ceilings, rules.thresholds, held))
-    now = stricter(own, ceilings(rules.ceilings, rules.thresholds, order if order.limits else None))
-    if not order.limits and held is None:
+    now = stricter(
+        own, ceilings(rules.ceilings, rules.thresholds, override if override.limits else None)
+    )
+    if not override.limits and held is None:
         return False, ["no ceilings but the configured ones held"]
-    kept = [name for name in order.limits if _same(was.get(name), now.get(name))]
+    kept = [name for name in override.limits if _same(was.get(name), now.get(name))]
     changed = any(not _same(was.get(name), now.get(name)) for name in was.keys() | now.keys())
     longer = held is not None and any(
-        bound.origin == "operator" and held.until != order.until for bound in now.values()
+        bound.origin == "operator" and held.until != override.until for bound in now.values()
     )
-    return changed or longer, list(_kept(kept, order, own, now)) if not longer else []
+    return changed or longer, list(_kept(kept, override, own, now)) if not longer else []
 
 
-def _kept(names: list[str], order: Override, own: Bounds, now: Bounds) -> Iterator[str]:
+def _kept(names: list[str], override: Override, own: Bounds, now: Bounds) -> Iterator[str]:
     """Say why a ceiling makes no difference, and once what would."""
     stricter_than = [n for n in names if n in own and now[n].origin == "session"]
     for name in names:
-        ceiling = order.limits[name]
+        ceiling = override.limits[name]
         asked = "no ceiling" if ceiling is None else amount(name, ceiling)
         if name in stricter_than:
             limit = amount(name, own[name].limit)

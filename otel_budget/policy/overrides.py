@@ -17,20 +17,20 @@ STOPPED: Decision = (Action.STOP, Reason.OPERATOR_STOP)
 
 
 def ceilings(
-    configured: Bounds, thresholds: Mapping[str, float], order: Override | None
+    configured: Bounds, thresholds: Mapping[str, float], override: Override | None
 ) -> Bounds:  # fmt: skip
     """Return the ceilings that hold: an operator's in place of the configured ones.
 
     thresholds: the configured ones by resource; they go with an operator's ceiling, too.
     """
-    if order is None:
+    if override is None:
         return configured
-    kept = {name: bound for name, bound in configured.items() if name not in order.limits}
-    ordered = {name: limit for name, limit in order.limits.items() if limit is not None}
+    kept = {name: bound for name, bound in configured.items() if name not in override.limits}
+    ordered = {name: limit for name, limit in override.limits.items() if limit is not None}
     return {**kept, **bounds_from(ordered, thresholds, "operator")}
 
 
-def said(order: Override) -> str:
+def said(override: Override) -> str:
     """Say in words that a run is stopped, for its message."""
-    by = f" by {order.by}" if order.by else " by an operator"
-    return f"stopped{by}: {order.reason}"
+    by = f" by {override.by}" if override.by else " by an operator"
+    return f"stopped{by}: {override.reason}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.limits import DEFAULT_THRESHOLD, LIMIT_FIELDS, ResourceLimits
-from otel_budget.core.uncertainty import NO_DOUBT, UsageUncertainty
+from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.validation import MAX_COUNT
 from otel_budget.core.verdict import LimitCheckResult, LimitStatus, Origin, ResourceState
 from otel_budget.policy.forecast import exhaustion_seconds
@@ -49,7 +49,7 @@ Bounds = dict[str, Bound]
 """Per limited resource; absent is unlimited."""
 
 
-class Weighed(NamedTuple):
+class RunStatus(NamedTuple):
     """All resources of a run, held against their bounds."""
 
     status: LimitStatus
@@ -156,17 +156,17 @@ def _state(
     )
 
 
-def weigh(
+def run_status(
     used: Mapping[str, Number],
     bounds: Bounds,
-    doubt: UsageUncertainty = NO_DOUBT,
+    uncertainty: UsageUncertainty = NO_UNCERTAINTY,
     rates: Mapping[str, float] = _NO_RATES,
-) -> Weighed:
+) -> RunStatus:
     """Hold all resources of a run against their bounds.
 
     doubt: what is not known of the use. The status is that of what is known.
     """
-    at_least, estimated = doubt.at_least, doubt.estimated
+    at_least, estimated = uncertainty.at_least, uncertainty.estimated
     worst = LimitStatus.OK
     resources = {}
     for name, value in used.items():
@@ -175,17 +175,17 @@ def weigh(
         )
         if state.status is not worst and SEVERITY[state.status] > SEVERITY[worst]:
             worst = state.status
-    return Weighed(worst, resources)
+    return RunStatus(worst, resources)
 
 
 def check(
-    used: Mapping[str, Number], bounds: Bounds, doubt: UsageUncertainty = NO_DOUBT
+    used: Mapping[str, Number], bounds: Bounds, uncertainty: UsageUncertainty = NO_UNCERTAINTY
 ) -> LimitCheckResult:
     """Return the same with the names of what is near or exceeded, in words, too.
 
     The message says wherever there is a limit that part of the use is not known.
     """
-    status, resources = weigh(used, bounds, doubt)
+    status, resources = run_status(used, bounds, uncertainty)
     approaching = named(resources, LimitStatus.APPROACHING)
     exceeded = named(resources, LimitStatus.EXCEEDED)
     return LimitCheckResult(
@@ -240,7 +240,7 @@ def named(resources: Mapping[str, ResourceState], status: LimitStatus) -> tuple[
     return tuple(name for name, state in resources.items() if state.status is status)
 
 
-def in_doubt(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
+def uncertain_resources(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
     """Return the limited resources that are not exceeded, with a part that is unknown or estimated.
 
     They may be past their warning line, or their limit, without anybody knowing.
@@ -255,7 +255,7 @@ def in_doubt(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
 
 
 def _message(resources: Mapping[str, ResourceState], names: tuple[str, ...]) -> str:
-    doubtful = tuple(name for name in in_doubt(resources) if name not in names)
+    doubtful = tuple(name for name in uncertain_resources(resources) if name not in names)
     numbers = ", ".join(describe(name, resources[name]) for name in (*names, *doubtful))
     if names:
         return numbers

@@ -29,26 +29,28 @@ class OnUnknown:
     unpriced: Literal["ignore", "stop"] = "ignore"
     usage: Literal["ignore", "estimate", "stop"] = "ignore"
 
-    def stopped_by(self, doubt: UsageUncertainty, limited: Collection[str]) -> Decision | None:
+    def stopped_by(
+        self, uncertainty: UsageUncertainty, limited: Collection[str]
+    ) -> Decision | None:
         """Return the decision to stop for what is unknown, or None. limited: resources."""
         counted = semconv.TOKENS in limited or semconv.COST in limited
-        if self.usage == STOP and doubt.unknown_usage_calls and counted:
+        if self.usage == STOP and uncertainty.unknown_usage_calls and counted:
             return UNKNOWN_USAGE
-        if self.unpriced == STOP and doubt.unpriced_calls and semconv.COST in limited:
+        if self.unpriced == STOP and uncertainty.unpriced_calls and semconv.COST in limited:
             return UNPRICED
         return None
 
 
-def advice(decision: Decision, doubt: UsageUncertainty) -> str:
+def advice(decision: Decision, uncertainty: UsageUncertainty) -> str:
     """Say what stopped the run, with its number, and what to do about it."""
     if decision == UNKNOWN_USAGE:
         return (
-            f"stop: {_calls(doubt.unknown_usage_calls)} of unknown usage, and on_unknown_usage is "
-            "'stop': have the API report usage, or record the tokens"
+            f"stop: {_calls(uncertainty.unknown_usage_calls)} of unknown usage, and "
+            "on_unknown_usage is 'stop': have the API report usage, or record the tokens"
         )
     return (
-        f"stop: {_calls(doubt.unpriced_calls)} without a price, and on_unpriced is 'stop': give "
-        "the model a price (OTEL_BUDGET_PRICES), or record cost_usd"
+        f"stop: {_calls(uncertainty.unpriced_calls)} without a price, and on_unpriced is 'stop': "
+        "give the model a price (OTEL_BUDGET_PRICES), or record cost_usd"
     )
 
 

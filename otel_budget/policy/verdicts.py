@@ -1,6 +1,6 @@
 """Verdicts: a run's own, from exact counts, and the sidecar's, from what the ledger knows.
 
-Both come out of ``weigh`` and ``decide``, so they cannot disagree about the same numbers.
+Both come out of ``run_status`` and ``decide``, so they cannot disagree about the same numbers.
 
 What the sidecar does without good data, in this order:
 0. An operator's stop holds whatever the data.
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.limits import DEFAULT_THRESHOLD
-from otel_budget.core.uncertainty import NO_DOUBT, UsageUncertainty
+from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.decision_table import (
     APPROACHING,
@@ -37,14 +37,14 @@ from otel_budget.policy.overrides import STOPPED, ceilings, said
 from otel_budget.policy.status import (
     Bound,
     Bounds,
-    Weighed,
+    RunStatus,
     bounds_from,
     describe,
     headroom,
-    in_doubt,
     named,
+    run_status,
     stricter,
-    weigh,
+    uncertain_resources,
 )
 from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED, OnUnknown, advice
 
@@ -89,7 +89,7 @@ class Rules:
     """Names this set of rules in every verdict."""
 
 
-def judge_session(
+def verdict_from_usage(
     session_id: str,
     used: Mapping[str, Number],
     bounds: Bounds,
@@ -98,115 +98,115 @@ def judge_session(
     completion_threshold: float,
     started_at: float | None = None,
     now: float,
-    doubt: UsageUncertainty = NO_DOUBT,
+    uncertainty: UsageUncertainty = NO_UNCERTAINTY,
     on_unknown: OnUnknown = IGNORED,
 ) -> Verdict:
-    """Return a run's own verdict from its exact counts. now: Unix time. doubt: see ``weigh``."""
-    weighed = weigh(used, bounds, doubt)
+    """Return a run's own verdict from its exact counts. now: Unix time."""
+    weighed = run_status(used, bounds, uncertainty)
     decision = decide(weighed.status, progress, completion_threshold)
-    decision = _with_doubt(decision, doubt, bounds, on_unknown)
-    about = _About(session_id, started_at, progress, completion_threshold, doubt, now)
+    decision = _with_uncertainty(decision, uncertainty, bounds, on_unknown)
+    about = _About(session_id, started_at, progress, completion_threshold, uncertainty, now)
     return _verdict(about, weighed, decision, bounds)
 
 
-def judge_snapshot(balance: RunSnapshot, rules: Rules, now: float) -> Verdict:
+def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Verdict:
     """Return the sidecar's verdict on a run. now: as in the balance, Unix time."""
-    facts, orders = balance.facts, balance.orders.holding(now)
-    own = bounds_from(facts.limits, facts.thresholds, "session")
-    bounds = stricter(own, ceilings(rules.ceilings, rules.thresholds, orders.limits))
-    used = balance.used
-    rates = {} if balance.ended else balance.rates  # a run that is over spends nothing any more
+    attributes, overrides = snapshot.attributes, snapshot.overrides.holding(now)
+    own = bounds_from(attributes.limits, attributes.thresholds, "session")
+    bounds = stricter(own, ceilings(rules.ceilings, rules.thresholds, overrides.limits))
+    used = snapshot.used
+    rates = {} if snapshot.ended else snapshot.rates  # a run that is over spends nothing any more
     if semconv.ACTIVE_DURATION in bounds:
-        used, rates = _with_active(balance, rates)
-    weighed = weigh(used, bounds, balance.doubt, rates)
-    completion_threshold = _completion_threshold(facts, rules)
-    known = decide(weighed.status, facts.progress, completion_threshold)
-    progress = facts.progress
-    if known == APPROACHING and is_outgrown(balance.used_at_progress, used, bounds):
+        used, rates = _with_active(snapshot, rates)
+    weighed = run_status(used, bounds, snapshot.uncertainty, rates)
+    completion_threshold = _completion_threshold(attributes, rules)
+    known = decide(weighed.status, attributes.progress, completion_threshold)
+    progress = attributes.progress
+    if known == APPROACHING and is_outgrown(snapshot.used_at_progress, used, bounds):
         progress, known = None, UNKNOWN
-    decision = _with_doubt(known, balance.doubt, bounds, rules.on_unknown)
-    trouble = None if decision in _FINAL else _trouble(balance, rules)
+    decision = _with_uncertainty(known, snapshot.uncertainty, bounds, rules.on_unknown)
+    trouble = None if decision in _FINAL else _trouble(snapshot, rules)
     if trouble is not None:
         reason, since = trouble
-        then = weigh(_used_when_last_heard(balance), bounds)
+        then = run_status(_used_when_last_heard(snapshot), bounds)
         held = decide(then.status, progress, completion_threshold)
         decision = decide_without_data(held, reason, since, rules.hold, rules.on_no_data)
-        weighed = Weighed(LimitStatus.INCONCLUSIVE, weighed.resources)
+        weighed = RunStatus(LimitStatus.INCONCLUSIVE, weighed.resources)
     message = None
-    if orders.stop is not None:
-        decision, message = STOPPED, said(orders.stop)
+    if overrides.stop is not None:
+        decision, message = STOPPED, said(overrides.stop)
     about = _About(
-        balance.session_id, balance.started_at, progress, completion_threshold,
-        balance.doubt, now, balance.sampled_at, facts.state, rules.lease, rules.revision,
-        balance.also_started_at,
+        snapshot.session_id, snapshot.started_at, progress, completion_threshold,
+        snapshot.uncertainty, now, snapshot.sampled_at, attributes.state, rules.lease,
+        rules.revision, snapshot.also_started_at,
     )  # fmt: skip
     return _verdict(about, weighed, decision, bounds, message)
 
 
-def stale_after(balance: RunSnapshot, rules: Rules) -> float:
+def stale_after(snapshot: RunSnapshot, rules: Rules) -> float:
     """Return the age of a run's newest sample from which its data are stale, in seconds."""
     if rules.stale_after is not None:
         return rules.stale_after
-    return balance.lag + max(MIN_STALE_AFTER, STALE_FACTOR * balance.gap)
+    return snapshot.lag + max(MIN_STALE_AFTER, STALE_FACTOR * snapshot.gap)
 
 
 def _with_active(
-    balance: RunSnapshot, rates: Mapping[str, float]
+    snapshot: RunSnapshot, rates: Mapping[str, float]
 ) -> tuple[Mapping[str, Number], Mapping[str, float]]:
     """Return use and rates with the active time.
 
     Of a run that does not say how long it was active no pause is known: it is its duration.
     """
-    name, active = semconv.ACTIVE_DURATION, balance.active
+    name, active = semconv.ACTIVE_DURATION, snapshot.active
     if active is None:
-        if semconv.DURATION not in balance.used:
-            return balance.used, rates
-        active = float(balance.used[semconv.DURATION])
-    going_on = not balance.ended and balance.facts.state in ("running", None)
-    return {**balance.used, name: active}, {**rates, name: 1.0} if going_on else rates
+        if semconv.DURATION not in snapshot.used:
+            return snapshot.used, rates
+        active = float(snapshot.used[semconv.DURATION])
+    going_on = not snapshot.ended and snapshot.attributes.state in ("running", None)
+    return {**snapshot.used, name: active}, {**rates, name: 1.0} if going_on else rates
 
 
-def _with_doubt(
-    decision: Decision, doubt: UsageUncertainty, bounds: Bounds, on_unknown: OnUnknown
+def _with_uncertainty(
+    decision: Decision, uncertainty: UsageUncertainty, bounds: Bounds, on_unknown: OnUnknown
 ) -> Decision:
     """Return the decision on what is known, or the stop for what is not."""
     if decision == EXCEEDED:
         return decision
-    return on_unknown.stopped_by(doubt, bounds) or decision
+    return on_unknown.stopped_by(uncertainty, bounds) or decision
 
 
-def _completion_threshold(facts: RunAttributes, rules: Rules) -> float:
-    own = facts.completion_threshold
+def _completion_threshold(attributes: RunAttributes, rules: Rules) -> float:
+    own = attributes.completion_threshold
     own = DEFAULT_THRESHOLD if own is None else own
     return own if rules.completion_threshold is None else max(own, rules.completion_threshold)
 
 
-def _trouble(balance: RunSnapshot, rules: Rules) -> tuple[Reason, float] | None:
+def _trouble(snapshot: RunSnapshot, rules: Rules) -> tuple[Reason, float] | None:
     """Return why a run is inconclusive, and for how many seconds while somebody listened.
 
     None if it is not. A sidecar that was down knows old data for old at once, but begins to hold
     only then: what it missed may still come.
     """
-    if balance.failing_for is not None:
-        return Reason.INTERNAL_ERROR, min(balance.failing_for, balance.listened_for)
-    if balance.implausible_for is not None:
-        return Reason.IMPLAUSIBLE_DATA, min(balance.implausible_for, balance.listened_for)
-    if balance.ended:
+    if snapshot.failing_for is not None:
+        return Reason.INTERNAL_ERROR, min(snapshot.failing_for, snapshot.listened_for)
+    if snapshot.implausible_for is not None:
+        return Reason.IMPLAUSIBLE_DATA, min(snapshot.implausible_for, snapshot.listened_for)
+    if snapshot.ended:
         return None  # its last sample was its last word
-    overdue = balance.silent_for - balance.unheard_for - stale_after(balance, rules)
+    overdue = snapshot.silent_for - snapshot.unheard_for - stale_after(snapshot, rules)
     if overdue <= 0:
         return None
-    return balance.trouble or Reason.STALE_DATA, min(overdue, balance.listened_for)
+    return snapshot.trouble or Reason.STALE_DATA, min(overdue, snapshot.listened_for)
 
 
-def _used_when_last_heard(balance: RunSnapshot) -> dict[str, Number]:
+def _used_when_last_heard(snapshot: RunSnapshot) -> dict[str, Number]:
     """Return what was used as of the last good sample: the duration went on since."""
-    used = dict(balance.used)
-    age = max(balance.silent_for, balance.implausible_for or 0.0)
-    if semconv.DURATION in used and not balance.ended:
+    used = dict(snapshot.used)
+    age = max(snapshot.silent_for, snapshot.implausible_for or 0.0)
+    if semconv.DURATION in used and not snapshot.ended:
         used[semconv.DURATION] = max(0.0, float(used[semconv.DURATION]) - age)
-    if balance.active_when_heard is not None:
-        used[semconv.ACTIVE_DURATION] = balance.active_when_heard
+    if snapshot.active_when_heard is not None:
+        used[semconv.ACTIVE_DURATION] = snapshot.active_when_heard
     elif semconv.DURATION in used:
         used[semconv.ACTIVE_DURATION] = used[semconv.DURATION]
     return used
@@ -219,7 +219,7 @@ class _About(NamedTuple):
     started_at: float | None
     progress: float | None
     completion_threshold: float
-    doubt: UsageUncertainty
+    uncertainty: UsageUncertainty
     now: float
     data_at: float | None = None
     run_state: str | None = None
@@ -230,7 +230,7 @@ class _About(NamedTuple):
 
 def _verdict(
     about: _About,
-    weighed: Weighed,
+    weighed: RunStatus,
     decision: Decision,
     bounds: Bounds,
     message: str | None = None,
@@ -287,7 +287,7 @@ def _message(resources: Mapping[str, ResourceState], decision: Decision, about: 
     with_progress = "" if about.progress is None else f" with progress {percent(about.progress)}"
     words = _ADVICE.get(reason, f"{action} for want of good data ({reason})")
     if decision in (UNKNOWN_USAGE, UNPRICED):
-        words = advice(decision, about.doubt)
+        words = advice(decision, about.uncertainty)
     return f"{numbers or 'nothing limited'}{with_progress}: {words}"
 
 
@@ -300,7 +300,7 @@ def _worth_saying(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
         return _nearest(resources)  # as it is with most runs at most ticks
     names = named(resources, LimitStatus.EXCEEDED) + named(resources, LimitStatus.APPROACHING)
     names = names or _nearest(resources)
-    return names + tuple(name for name in in_doubt(resources) if name not in names)
+    return names + tuple(name for name in uncertain_resources(resources) if name not in names)
 
 
 def _nearest(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
@@ -310,7 +310,7 @@ def _nearest(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
 
 def _digits(
     about: _About,
-    weighed: Weighed,
+    weighed: RunStatus,
     decision: Decision,
     bounds: Bounds,
 ) -> str:

@@ -9,7 +9,7 @@ from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.status import bounds_of
 from otel_budget.policy.unknown_usage import OnUnknown
-from otel_budget.policy.verdicts import judge_session
+from otel_budget.policy.verdicts import verdict_from_usage
 from otel_budget.sdk.phase_counters import plus
 
 if TYPE_CHECKING:
@@ -108,14 +108,14 @@ class LocalEvaluation:
 
     def verdict(self, progress: float | None, now: float) -> Verdict:
         """Return the run's own verdict. now: Unix time."""
-        return judge_session(
+        return verdict_from_usage(
             self._record.session_id,
             self.used(),
             self.bounds,
             progress=progress,
             completion_threshold=self.limits.completion_threshold,
             started_at=self._record.started_at,
-            doubt=self.doubt(),
+            uncertainty=self.doubt(),
             on_unknown=self.on_unknown,
             now=now,
         )

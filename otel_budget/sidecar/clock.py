@@ -66,4 +66,4 @@ def _steady_seconds() -> Callable[[], float]:
 def move(account: RunTotals, seconds: float) -> None:
     """Put an account, and its orders, on a clock that is ahead of the one they are on."""
     account.move(seconds)
-    account.orders = account.orders.moved(seconds)
+    account.overrides = account.overrides.moved(seconds)

@@ -83,7 +83,7 @@ class Evaluator:
     @property
     def sessions(self) -> int:
         """Return the number of live runs."""
-        return len(self._ledger.accounts)
+        return len(self._ledger.runs)
 
     def missed(self, spells: Iterable[Spell]) -> None:
         """Take note that nobody listened then: no run was silent in that time."""
@@ -92,7 +92,7 @@ class Evaluator:
 
     def listen_anew(self, now: float) -> None:
         """Take note that from now on runs are seen in another way, at another pace."""
-        for account in self._ledger.accounts.values():
+        for account in self._ledger.runs.values():
             account.listened_anew(now)
 
     def step(
@@ -107,7 +107,7 @@ class Evaluator:
         self._ledger.adds_restarts = rules.adds_restarts
         rest = None
         if reading is not None:
-            reading, rest = split(reading, self._ledger.accounts)
+            reading, rest = split(reading, self._ledger.runs)
             self._ledger.bind(reading.bindings)
             self._adopt_archived(reading, now)
             self._ledger.apply(reading)
@@ -131,7 +131,7 @@ class Evaluator:
             judged = self._without_unstorable(judged, changes, exc, rules, now)
             changes = self._number(judged)
             self._commit(changes)
-        gone = tuple(sorted(self._published.keys() - self._ledger.accounts.keys()))
+        gone = tuple(sorted(self._published.keys() - self._ledger.runs.keys()))
         news = self._news(changes, gone)
         for session_id in gone:
             del self._published[session_id]
@@ -166,21 +166,21 @@ class Evaluator:
         """
         account = self._account(session_id)
         if account.ended_at is not None:
-            state = account.facts.state or "ended"
+            state = account.attributes.state or "ended"
             raise OverrideRefusedError(f"the run {session_id!r} is over: {state}")
-        before = account.orders
-        account.orders = before.holding(now).after(order)
+        before = account.overrides
+        account.overrides = before.holding(now).after(order)
         account.revision += 1
         self._action = (account, order)
         try:
             step = self.step(None, rules, forget_after, now)
         except BaseException:
-            account.orders = before
+            account.overrides = before
             raise
         finally:
             self._action = None
         verdict = self._published[session_id].verdict
-        known = self._ledger.balance(account, now)
+        known = self._ledger.snapshot(account, now)
         effect = effect_of(order, before.holding(now), known, verdict, rules)
         return dataclasses.replace(step, effect=effect)
 
@@ -188,15 +188,15 @@ class Evaluator:
         """Return what holds for a run, and its newest orders. Raises OverrideRefusedError."""
         account = self._account(session_id)
         given = self._store.actions(session_id, account.started_at, most)
-        return account.orders.holding(now), given
+        return account.overrides.holding(now), given
 
     def seen_at(self, session_id: str) -> str:
         """Return the targets at which a run is seen; empty for one that is not known any more."""
-        account = self._ledger.accounts.get(session_id)
+        account = self._ledger.runs.get(session_id)
         return "" if account is None else ", ".join(sorted(account.targets))
 
     def _account(self, session_id: str) -> RunTotals:
-        account = self._ledger.accounts.get(session_id)
+        account = self._ledger.runs.get(session_id)
         if account is None:
             raise OverrideRefusedError(f"no run {session_id!r} is known here", missing=True)
         return account
@@ -204,7 +204,7 @@ class Evaluator:
     def _adopt_archived(self, reading: Observation, now: float) -> None:
         """Bring back accounts of runs that were forgotten and turn up again."""
         newest = {
-            (s.session_id, s.facts.started_at): s
+            (s.session_id, s.attributes.started_at): s
             for s in reading.sessions
             if self._ledger.may_speak(s.session_id, s.target)
         }
@@ -217,8 +217,8 @@ class Evaluator:
                 self._ledger.failures.append(Failure(session.session_id, Place.ACCOUNT, exc))
 
     def _adopt_one(self, session: RunObservation, now: float) -> None:
-        session_id, start = session.session_id, session.facts.started_at
-        live = self._ledger.accounts.get(session_id)
+        session_id, start = session.session_id, session.attributes.started_at
+        live = self._ledger.runs.get(session_id)
         if live is not None and not self._ledger.takes_over(session):
             return
         account = self._take_archived(session_id, start, now)
@@ -253,7 +253,7 @@ class Evaluator:
         where = self._ledger.whereabouts
         newest = where.readings
         failing = self._failing
-        for session_id, account in self._ledger.accounts.items():
+        for session_id, account in self._ledger.runs.items():
             before = self._published.get(session_id)
             if failing.unstored and session_id in failing.unstored:
                 judged.append(failing.judged(account, before, rules, now))
@@ -263,10 +263,10 @@ class Evaluator:
                 if missing and account.vanished_at is not None:
                     missing = where.is_followed(session_id)
                 if every or missing or before is None or not before.stands(account, now):
-                    balance = self._ledger.balance(account, now, rules.ceilings)
-                    if balance.active is not None:
-                        account.note_active(balance.active)
-                    judged.append(CachedVerdict.of(account, balance, rules, now, before))
+                    snapshot = self._ledger.snapshot(account, now, rules.ceilings)
+                    if snapshot.active is not None:
+                        account.note_active(snapshot.active)
+                    judged.append(CachedVerdict.of(account, snapshot, rules, now, before))
                     if failing.unjudged:
                         failing.unjudged.pop(session_id, None)
             except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
@@ -276,7 +276,7 @@ class Evaluator:
 
     def _try_again_to_store(self) -> None:
         """Take runs that could not be stored for sound if they can be now."""
-        known = self._ledger.accounts
+        known = self._ledger.runs
         tried = [known[ids] for ids in self._failing.unstored if ids in known]
         if tried:
             failed = unstorable(tried, (), self._ahead)
@@ -295,7 +295,7 @@ class Evaluator:
 
         error: why nothing could be stored; raised again if no run is the cause.
         """
-        live = self._ledger.accounts
+        live = self._ledger.runs
         verdicts = [change.verdict for change in changes]
         failed = unstorable([*self._fresh(), *self._leaving], verdicts, self._ahead)
         if not failed:
@@ -339,13 +339,13 @@ class Evaluator:
 
     def _news(self, changes: Iterable[Change], gone: Iterable[str]) -> RunEvents:
         """Return who came and who went; call it once for a step that is stored."""
-        accounts = self._ledger.accounts
+        accounts = self._ledger.runs
         came = [change.verdict.session_id for change in changes if change.is_another_run]
         begun = {session_id: self.seen_at(session_id) for session_id in came}
         before = self._over
         self._over = {sid for sid, account in accounts.items() if account.ended_at is not None}
         ended = {
-            session_id: accounts[session_id].facts.state or ""
+            session_id: accounts[session_id].attributes.state or ""
             for session_id in sorted(self._over)
             if session_id in begun or session_id not in before
         }
@@ -376,13 +376,13 @@ class Evaluator:
         unstored = self._failing.unstored
         return [
             account
-            for session_id, account in self._ledger.accounts.items()
+            for session_id, account in self._ledger.runs.items()
             if not _is_stored(account, self._stored.get(session_id)) and session_id not in unstored
         ]
 
     def _commit(self, changes: list[Change]) -> None:
         sequence = self._sequence + len(changes)
-        live = self._ledger.accounts
+        live = self._ledger.runs
         known: dict[str, Verdict] = {}
         if self._store.renew():
             self._stored.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget.ledger.failure import Failure, Place
-from otel_budget.policy.failed_run import judge_failed
+from otel_budget.policy.failed_run import verdict_on_failure
 from otel_budget.sidecar.clock import move
 from otel_budget.sidecar.storage import codec
 from otel_budget.sidecar.storage.rows import account_body, verdict_body
@@ -53,11 +53,11 @@ class Failing:
         ids = account.session_id
         since = min(at[ids] for at in (self.unjudged, self.unstored) if ids in at)
         return CachedVerdict(
-            judge_failed(
+            verdict_on_failure(
                 account.session_id,
                 account.started_at,
                 before=known,
-                stop=account.orders.holding(now).stop,
+                stop=account.overrides.holding(now).stop,
                 failing_for=max(0.0, now - since - self._absences.since(since)),
                 rules=rules,
                 now=now,

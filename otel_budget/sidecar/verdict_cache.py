@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core.verdict import LimitStatus
-from otel_budget.policy.verdicts import judge_snapshot, stale_after
+from otel_budget.policy.verdicts import stale_after, verdict_from_snapshot
 from otel_budget.sidecar.api.broadcaster import RENEW_AFTER
 
 if TYPE_CHECKING:
@@ -41,29 +41,29 @@ class CachedVerdict:
     def of(
         cls,
         account: RunTotals,
-        balance: RunSnapshot,
+        snapshot: RunSnapshot,
         rules: Rules,
         now: float,
         before: CachedVerdict | None,
     ) -> CachedVerdict:
         """Judge a run as of ``now``. before: its last verdict, whose renewal falls due."""
-        verdict = judge_snapshot(balance, rules, now)
+        verdict = verdict_from_snapshot(snapshot, rules, now)
         judged = cls(verdict)
         vanished = verdict.run_state == semconv.VANISHED
-        if balance.orders or (verdict.status is LimitStatus.INCONCLUSIVE and not vanished):
+        if snapshot.overrides or (verdict.status is LimitStatus.INCONCLUSIVE and not vanished):
             return judged
         due_at = now + rules.lease * RENEW_AFTER
         if before is None:
             due_at -= rules.lease * RENEW_AFTER * _share(account.session_id)
         elif before.due_at > now:
             due_at = min(due_at, before.due_at)
-        if not balance.ended:
+        if not snapshot.ended:
             rests = [verdict.headroom.get(time, math.inf) for time in semconv.TIMES]
             due_at = min(due_at, now + float(min(rests)))
         judged.account, judged.revision, judged.due_at = account, account.revision, due_at
-        judged.silence = math.inf if balance.ended else stale_after(balance, rules)
+        judged.silence = math.inf if snapshot.ended else stale_after(snapshot, rules)
         if vanished:  # nothing comes of it any more: only time goes by
-            stale_in = judged.silence - balance.silent_for + balance.unheard_for
+            stale_in = judged.silence - snapshot.silent_for + snapshot.unheard_for
             turns = (now + stale_in, now + stale_in + rules.hold)
             due = [math.nextafter(turn, math.inf) for turn in turns if turn >= now]
             judged.due_at = min(due_at, *due, math.inf)

@@ -95,10 +95,10 @@ class _Session:
     def reading(
         self, session_id: str, target: str, sampled_at: float, process: str
     ) -> RunObservation:
-        facts = RunAttributes(**self.by_resource, **self.single, state=self.state)  # type: ignore[arg-type] # the fields named in _RULES
+        attributes = RunAttributes(**self.by_resource, **self.single, state=self.state)  # type: ignore[arg-type] # the fields named in _RULES
         implausible = tuple(sorted(self.implausible))
         return RunObservation(
-            session_id, target, sampled_at, self.counters, facts, implausible, process
+            session_id, target, sampled_at, self.counters, attributes, implausible, process
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from otel_budget.core.observation import Observation
 from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.presets.model import Preset
 from otel_budget.sources.base import Clock, Source
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
@@ -146,10 +146,10 @@ class Follower:
     def verdict(self, session_id: str, rules: Rules) -> Verdict:
         """Judge a run as of now."""
         now = self.clock()
-        return judge_snapshot(
-            self.ledger.balance(self.ledger.accounts[session_id], now), rules, now
+        return verdict_from_snapshot(
+            self.ledger.snapshot(self.ledger.runs[session_id], now), rules, now
         )
 
     def used(self, session_id: str) -> dict[str, object]:
         """Return what a run has used, by resource."""
-        return dict(self.ledger.accounts[session_id].totals())
+        return dict(self.ledger.runs[session_id].totals())

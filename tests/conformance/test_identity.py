@@ -70,7 +70,7 @@ def test_a_new_run_under_an_old_id_owes_nothing(rig: Rig, run: str, began: float
         follower.see(agent(run, 900_000, began))
         follower.see(agent(run, 10, began + 50))
         assert follower.used(run)["tokens"] == 10
-        assert follower.ledger.accounts[run].started_at == began + 50
+        assert follower.ledger.runs[run].started_at == began + 50
         (old,) = follower.ledger.superseded
         assert old.totals()["tokens"] == 900_000
         assert follower.verdict(run, RULES).action is Action.CONTINUE

@@ -111,7 +111,7 @@ def test_an_unknown_type_of_tokens_makes_them_at_least(rig: Rig) -> None:
     ]
     reading = rig.show("".join(lines), CLAUDE)
     assert totals(reading) == {("s", "tokens"): 10}
-    assert reading.sessions[0].facts.unknown_usage_calls == 1
+    assert reading.sessions[0].attributes.unknown_usage_calls == 1
     assert reading.dropped == {"token_type": 1}
 
 

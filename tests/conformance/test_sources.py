@@ -59,9 +59,9 @@ def test_a_run_says_its_limits_thresholds_and_what_it_carried_over(rig: Rig) -> 
             )
         )
     )
-    assert session.facts.limits == {"tokens": 1000, "duration": 3600.0, "cost": Decimal("2.5")}
-    assert session.facts.thresholds == {"tokens": 0.55}
-    assert session.facts.carried_over == {"tokens": 300, "cost": Decimal("0.3")}
+    assert session.attributes.limits == {"tokens": 1000, "duration": 3600.0, "cost": Decimal("2.5")}
+    assert session.attributes.thresholds == {"tokens": 0.55}
+    assert session.attributes.carried_over == {"tokens": 300, "cost": Decimal("0.3")}
 
 
 def test_a_run_says_how_far_it_is_and_who_it_is(rig: Rig) -> None:
@@ -70,7 +70,7 @@ def test_a_run_says_how_far_it_is_and_who_it_is(rig: Rig) -> None:
         line(semconv.SESSION_STATE, int(state == "paused"), "run-1", state=state)
         for state in semconv.SESSION_STATES
     ]
-    facts = only(
+    attributes = only(
         rig.show(
             page(
                 line(TOKENS, 5, "run-1"),
@@ -82,34 +82,38 @@ def test_a_run_says_how_far_it_is_and_who_it_is(rig: Rig) -> None:
                 *states,
             )
         )
-    ).facts
-    assert (facts.progress, facts.duration, facts.completion_threshold) == (0.25, 12.5, 0.9)
-    assert (facts.started_at, facts.incarnation_at) == (1767225600.125, 1767225700.5)
-    assert facts.state == "paused"
+    ).attributes
+    assert (attributes.progress, attributes.duration, attributes.completion_threshold) == (
+        0.25,
+        12.5,
+        0.9,
+    )
+    assert (attributes.started_at, attributes.incarnation_at) == (1767225600.125, 1767225700.5)
+    assert attributes.state == "paused"
 
 
 def test_what_a_run_does_not_say_is_unknown(rig: Rig) -> None:
     """An untyped counter with a session id is all a foreign agent need export."""
     session = only(rig.show(page(line(TOKENS, 5, "run-1"), typed=False)))
     assert session.counters == {(semconv.TOKENS, ""): 5}
-    assert session.facts.limits == {}
-    assert session.facts.started_at is None
-    assert session.facts.progress is None
-    assert session.facts.state is None
+    assert session.attributes.limits == {}
+    assert session.attributes.started_at is None
+    assert session.attributes.progress is None
+    assert session.attributes.state is None
 
 
 def test_an_infinite_limit_is_a_way_to_say_unlimited(rig: Rig) -> None:
     """It is no bad value, and says more than an absent one: that lifts nothing."""
     text = page(line(TOKENS, 5, "run-1"), line(semconv.LIMIT, "+Inf", "run-1", resource="tokens"))
     reading = rig.show(text)
-    assert only(reading).facts.limits == {semconv.TOKENS: math.inf}
+    assert only(reading).attributes.limits == {semconv.TOKENS: math.inf}
     assert reading.dropped == {}
 
 
 def test_a_limit_on_a_resource_nobody_knows_is_passed_over(rig: Rig) -> None:
     """A newer agent may limit more than this version judges."""
     text = page(line(TOKENS, 5, "run-1"), line(semconv.LIMIT, 9, "run-1", resource="tool_calls"))
-    assert only(rig.show(text)).facts.limits == {}
+    assert only(rig.show(text)).attributes.limits == {}
 
 
 def test_a_fraction_of_a_token_counts_as_one(rig: Rig) -> None:
@@ -172,7 +176,7 @@ def test_an_implausible_limit_is_refused(rig: Rig) -> None:
     limit = line(semconv.LIMIT, rig.backend.nonsense, "run-1", resource="tokens")
     text = page(line(TOKENS, 5, "run-1"), limit)
     reading = rig.show(text)
-    assert only(reading).facts.limits == {}
+    assert only(reading).attributes.limits == {}
     assert only(reading).implausible == (semconv.LIMIT.name,)
     assert reading.dropped == {"implausible": 1}
 
@@ -211,8 +215,8 @@ def test_a_restarted_target_shows_its_lower_counter_as_it_is(rig: Rig) -> None:
     before = page(line(TOKENS, 700, "run-1"), line(semconv.INCARNATION_START, 100, "run-1"))
     after = page(line(TOKENS, 3, "run-1"), line(semconv.INCARNATION_START, 200, "run-1"))
     old, new = only(rig.show(before)), only(rig.show(after))
-    assert (old.counters[semconv.TOKENS, ""], old.facts.incarnation_at) == (700, 100.0)
-    assert (new.counters[semconv.TOKENS, ""], new.facts.incarnation_at) == (3, 200.0)
+    assert (old.counters[semconv.TOKENS, ""], old.attributes.incarnation_at) == (700, 100.0)
+    assert (new.counters[semconv.TOKENS, ""], new.attributes.incarnation_at) == (3, 200.0)
     assert new.sampled_at > old.sampled_at
 
 

@@ -21,7 +21,7 @@ from otel_budget.core.observation import Observation, RunObservation
 from otel_budget.core.validation import MAX_COUNT, SESSION_ID_PATTERN
 from otel_budget.errors import ConfigFileError, InvalidConfigError, InvalidValueError
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sdk.checkpoints import format as saved
 from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
 from otel_budget.sources.incremental.prometheus_answer import PrometheusAnswer
@@ -135,9 +135,9 @@ def _is_sound(sessions: Sequence[RunObservation]) -> None:
     for session in sessions:
         assert SESSION_ID_PATTERN.fullmatch(session.session_id)
         assert all(0 <= value <= MAX_COUNT for value in session.counters.values())
-        assert all(0 <= value <= MAX_COUNT for value in session.facts.limits.values())
+        assert all(0 <= value <= MAX_COUNT for value in session.attributes.limits.values())
     ledger = Ledger()
     ledger.apply(Observation("scrape", AT, tuple(sessions)))
-    for balance in ledger.balances(AT):
-        verdict = judge_snapshot(balance, Rules(), AT)
+    for snapshot in ledger.snapshots(AT):
+        verdict = verdict_from_snapshot(snapshot, Rules(), AT)
         verdict_json.to_json(verdict)

@@ -110,9 +110,9 @@ def test_a_target_for_which_the_query_is_refused_costs_its_own_runs(refusal: str
     ledger = Ledger()
     for reading, _ in found[:3]:
         ledger.apply(reading)
-    balances = {known.session_id: known for known in ledger.balances(now[0])}
-    assert balances[f"run-{bad}"].trouble is Reason.SOURCE_ERROR
-    assert [known.trouble for known in balances.values()].count(None) == 19
+    snapshots = {known.session_id: known for known in ledger.snapshots(now[0])}
+    assert snapshots[f"run-{bad}"].trouble is Reason.SOURCE_ERROR
+    assert [known.trouble for known in snapshots.values()].count(None) == 19
 
 
 SLOW = (503, {"errorType": "timeout", "error": "query timed out in query execution"})

@@ -410,7 +410,7 @@ def used(*answers: bytes) -> tuple[int, int]:
             return ledger
 
         ledger = asyncio.run(readings())
-    return int(ledger.accounts["run-1"].totals()["tokens"]), ledger.resets.total()
+    return int(ledger.runs["run-1"].totals()["tokens"]), ledger.resets.total()
 
 
 def labelled(

@@ -170,7 +170,7 @@ def until_seen(url: str, chosen: Preset | None, ways: int) -> dict[tuple[str, st
             ledger.apply(reading)
             return {
                 (session_id, "tokens"): account.totals()[semconv.TOKENS]
-                for session_id, account in ledger.accounts.items()
+                for session_id, account in ledger.runs.items()
             }
         time.sleep(0.2)
     raise TimeoutError(f"not seen in {ways} ways: {reading}")

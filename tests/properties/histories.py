@@ -68,7 +68,7 @@ def shown(
         semconv.TOKENS: process.carried_over,
         semconv.COST: money(process.carried_over),
     }
-    facts = RunAttributes(
+    attributes = RunAttributes(
         started_at=run,
         incarnation_at=process.started_at if named else None,
         carried_over=carried if named else {},
@@ -76,7 +76,7 @@ def shown(
         duration=at - run,
         state="running",
     )
-    return RunObservation(RUN, target or process.target, at, counters, facts)
+    return RunObservation(RUN, target or process.target, at, counters, attributes)
 
 
 def reading(at: float, sessions: Iterable[RunObservation], *, partial: bool = False) -> Observation:
@@ -93,6 +93,6 @@ def restored(account: RunTotals) -> RunTotals:
 def restarted(ledger: Ledger, now: float) -> Ledger:
     """Return the ledger of a new sidecar."""
     fresh = Ledger()
-    for account in ledger.accounts.values():
+    for account in ledger.runs.values():
         fresh.adopt(restored(account), now)
     return fresh

@@ -64,9 +64,9 @@ def all_bounds(draw: st.DrawFn) -> Bounds:
 
 
 @st.composite
-def balances(draw: st.DrawFn) -> RunSnapshot:
+def snapshots(draw: st.DrawFn) -> RunSnapshot:
     """Return what a ledger may know of a run."""
-    facts = RunAttributes(
+    attributes = RunAttributes(
         limits=draw(limits),
         thresholds=draw(thresholds_by_resource),
         completion_threshold=draw(st.none() | thresholds),
@@ -81,7 +81,7 @@ def balances(draw: st.DrawFn) -> RunSnapshot:
         used=amounts,
         active=active,
         active_when_heard=active,
-        facts=facts,
+        attributes=attributes,
         rates=draw(st.fixed_dictionaries({}, optional=dict.fromkeys(NEAR, st.floats(0, 1e9)))),
         sampled_at=draw(st.none() | st.just(NOW - 1)),
         silent_for=draw(st.sampled_from([0.0, 2.0, 5.0, 200.0, 400.0])),
@@ -90,7 +90,7 @@ def balances(draw: st.DrawFn) -> RunSnapshot:
         implausible_for=draw(st.sampled_from([None, 0.0, 400.0])),
         ended=draw(st.booleans()),
         listened_for=draw(st.sampled_from([math.inf, 0.0, 100.0])),
-        doubt=draw(doubts),
+        uncertainty=draw(doubts),
     )
 
 

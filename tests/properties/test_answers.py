@@ -112,8 +112,8 @@ def written(rows: Mapping[tuple[tuple[str, str], ...], str], at: float) -> bytes
 
 def by_change(quick: PrometheusAnswer, body: bytes) -> object:
     taken = quick.take(body)
-    facts = facts_of(taken.sampled, taken.evaluated_at, quick.found(date(taken.sampled)))
-    return facts, dict(taken.ups)
+    attributes = facts_of(taken.sampled, taken.evaluated_at, quick.found(date(taken.sampled)))
+    return attributes, dict(taken.ups)
 
 
 def alone(body: bytes) -> object:
@@ -121,8 +121,10 @@ def alone(body: bytes) -> object:
     fresh = PrometheusAnswer(None)
     fresh._take_changes = _refuse  # type: ignore[method-assign, assignment] # as a whole, then
     fresh.take(body)
-    facts = facts_of(answer.sampled, answer.vector.evaluated_at, fresh.found(date(answer.sampled)))
-    return facts, dict(answer.ups)
+    attributes = facts_of(
+        answer.sampled, answer.vector.evaluated_at, fresh.found(date(answer.sampled))
+    )
+    return attributes, dict(answer.ups)
 
 
 def _refuse(_body: bytes) -> object:

@@ -11,7 +11,7 @@ from otel_budget import semconv
 from otel_budget.core.bindings import ANY_END, Bindings, is_covered
 from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sidecar.storage import codec
 from tests.properties.histories import RUN
 from tests.properties.strategies import session_ids
@@ -51,18 +51,18 @@ def judged(
         now = max([T0 + number, *(s.sampled_at for s in (*own, *others))])
         if restart:
             fresh = Ledger()
-            for known in ledger.accounts.values():
+            for known in ledger.runs.values():
                 fresh.adopt(codec.from_json(codec.to_json(known)), now)
             ledger = fresh
         seen = (*others, *own) if disturbed else tuple(own)
         ledger.apply(Observation("scrape", now, seen, bindings=BOUND))
-        account = ledger.accounts.get(RUN)
+        account = ledger.runs.get(RUN)
         if account is None:
             found.append(None)
             continue
-        balance = ledger.balance(account, now, [semconv.ACTIVE_DURATION])
-        verdict = judge_snapshot(balance, Rules(), now)
-        found.append((verdict, dict(account.totals()), account.facts))
+        snapshot = ledger.snapshot(account, now, [semconv.ACTIVE_DURATION])
+        verdict = verdict_from_snapshot(snapshot, Rules(), now)
+        found.append((verdict, dict(account.totals()), account.attributes))
     return found
 
 

@@ -40,7 +40,7 @@ def ledger_of(values: list[int], *, restart: bool = False, price: Decimal | None
 
 def used(ledger: Ledger, resource: str = semconv.TOKENS) -> Number:
     """Return what the run has used."""
-    return ledger.accounts[RUN].totals()[resource]
+    return ledger.runs[RUN].totals()[resource]
 
 
 def written(starts: list[int], growths: list[int], number: int) -> list[int]:
@@ -72,7 +72,7 @@ def test_two_writers_count_once_each_and_one_jump_between_them(
     ledger = ledger_of(values, restart=restart)
     jump = max(values) - min(values)
     assert sums - max(growths) * 2 <= used(ledger) <= sums + jump
-    assert ledger.accounts[RUN].doubt.estimated == {semconv.TOKENS}
+    assert ledger.runs[RUN].uncertainty.estimated == {semconv.TOKENS}
     price = Decimal("0.000005")
     money = ledger_of(values, restart=restart, price=price)
     assert price * (sums - max(growths) * 2) <= used(money, semconv.COST) <= price * (sums + jump)
@@ -115,7 +115,7 @@ def test_two_workers_that_spend_much_alike_are_recognised_by_many_returns() -> N
     """However near they are to each other: no value is ever below both."""
     values = written([10_000, 10_300], [150, 150], 120)
     ledger = ledger_of(values)
-    assert ledger.accounts[RUN].doubt.estimated == {semconv.TOKENS}
+    assert ledger.runs[RUN].uncertainty.estimated == {semconv.TOKENS}
     assert used(ledger) < 0.15 * plainly(values)
 
 
@@ -140,10 +140,10 @@ def test_what_turns_out_to_be_no_writers_counts_as_it_would_have() -> None:
 
 def test_a_series_that_was_recognised_is_stored_whole() -> None:
     """And what is written of it then is the same text."""
-    account = ledger_of(written([1_000_000, 1_200_000], [100, 100], 9)).accounts[RUN]
+    account = ledger_of(written([1_000_000, 1_200_000], [100, 100], 9)).runs[RUN]
     text = codec.to_json(account)
     assert codec.to_json(codec.from_json(text)) == text
-    assert codec.from_json(text).doubt == account.doubt
+    assert codec.from_json(text).uncertainty == account.uncertainty
 
 
 EXTREME = ["0", "5E-324", "1E-320", "1E-12", "0.5", "3", "1E+15", "9007199254740991"]

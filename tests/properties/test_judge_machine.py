@@ -126,8 +126,8 @@ class CachedVerdict(RuleBasedStateMachine):
         seen = self._session(self.really, self.known.progress)
         had = (self.known.own is not None) + (self.known.progress is not None)
         optional = had if had and number == "said" else None
-        lost = seen.facts._replace(limits={}, progress=None, optional_series=optional)
-        self._step(Observation("scrape", self.now, (seen._replace(facts=lost),)))
+        lost = seen.attributes._replace(limits={}, progress=None, optional_series=optional)
+        self._step(Observation("scrape", self.now, (seen._replace(attributes=lost),)))
         self.known = Known(self.really, self.known.own, self.known.progress, self.now)
 
     @rule()
@@ -180,7 +180,7 @@ class CachedVerdict(RuleBasedStateMachine):
         self._open()
         self.known.failing = False  # it has not asked yet
         # A sample that changed nothing is not stored: it may be taken for older than it is.
-        stored = self._evaluator._ledger.accounts[RUN].sampled_at
+        stored = self._evaluator._ledger.runs[RUN].sampled_at
         assert stored is not None
         assert stored <= self.known.seen_at
         self.known.seen_at = stored
@@ -234,8 +234,8 @@ class CachedVerdict(RuleBasedStateMachine):
         limits = {} if self.own is None else {semconv.TOKENS: self.own}
         made = session(RUN, tokens, at=self.now, limits=limits)
         optional = len(limits) + (progress is not None)
-        stated = made.facts._replace(progress=progress, optional_series=optional)
-        return made._replace(facts=stated)
+        stated = made.attributes._replace(progress=progress, optional_series=optional)
+        return made._replace(attributes=stated)
 
     def _order(self, order: Override) -> None:
         step = self._evaluator.order(RUN, order, RULES, 1e9, self.now)

@@ -144,7 +144,7 @@ class History(RuleBasedStateMachine):
         """In tokens and in money; what was never exported stays unknown."""
         if not any(process.seen for process in self.processes):
             return
-        used = self.ledger.balance(self.ledger.accounts[RUN], self.now).used
+        used = self.ledger.snapshot(self.ledger.runs[RUN], self.now).used
         expected = total(self.processes)
         assert (used[semconv.TOKENS], used[semconv.COST]) == (expected, money(expected))
         assert semconv.API_CALLS not in used
@@ -152,12 +152,12 @@ class History(RuleBasedStateMachine):
     @invariant()
     def nothing_ever_goes_down(self) -> None:
         """Neither use nor time, nor is a limit forgotten."""
-        account = self.ledger.accounts.get(RUN)
+        account = self.ledger.runs.get(RUN)
         if account is None:
             return
-        used = self.ledger.balance(account, self.now).used
+        used = self.ledger.snapshot(account, self.now).used
         assert all(used[name] >= value for name, value in self.before.items())
-        assert account.facts.limits == {semconv.TOKENS: 10}
+        assert account.attributes.limits == {semconv.TOKENS: 10}
         self.before = dict(used)
 
     def _one_alive(self, data: Any) -> list[Process]:

@@ -13,7 +13,7 @@ from otel_budget.ledger.active import active_seconds
 from otel_budget.ledger.attributes import filled, strictest
 from otel_budget.ledger.counter import first
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sidecar.storage import codec
 from tests.properties.histories import RUN, reading, restarted, restored
 from tests.properties.strategies import NEAR, limits, shares, thresholds, thresholds_by_resource
@@ -27,7 +27,7 @@ _UNORDERED: dict[str, Any] = {
 states = st.none() | st.sampled_from(semconv.SESSION_STATES)
 counted = {name: NEAR[name] for name in (semconv.TOKENS, semconv.API_CALLS, semconv.COST)}
 calls = st.none() | st.sampled_from([0.0, 1.0, 2.0])
-facts = st.builds(
+attributes = st.builds(
     RunAttributes,
     started_at=st.none() | st.just(T0),
     incarnation_at=st.none() | st.sampled_from([T0, T0 + 1, T0 + 2]),
@@ -63,7 +63,7 @@ def sessions(draw: st.DrawFn) -> RunObservation:
         draw(st.sampled_from(["a", "b"])),
         T0 + draw(st.integers(0, 40)) / 4,
         values,
-        draw(facts),
+        draw(attributes),
         draw(st.sampled_from([(), (), ("otel_budget_tokens_total",)])),
     )
 
@@ -81,7 +81,7 @@ def ledger_of(history: list[tuple[RunObservation, bool]]) -> Ledger:
 
 def totals(ledger: Ledger) -> dict[str, Number]:
     """Return what the run used so far, time left aside."""
-    return ledger.accounts[RUN].totals() if RUN in ledger.accounts else {}
+    return ledger.runs[RUN].totals() if RUN in ledger.runs else {}
 
 
 @st.composite
@@ -90,7 +90,7 @@ def interleavings(draw: st.DrawFn) -> tuple[list[RunObservation], list[RunObserv
     queues = []
     for number in range(draw(st.integers(1, 4))):
         named = draw(st.booleans())
-        stated = draw(facts)
+        stated = draw(attributes)
         stated = stated._replace(
             started_at=T0,
             incarnation_at=T0 + number if named else None,
@@ -119,11 +119,11 @@ def test_the_order_in_which_processes_are_seen_does_not_matter(
     results = []
     for order in orders:
         ledger = ledger_of([(session, False) for session in order])
-        account = ledger.accounts[RUN]
-        said = account.facts._replace(state=None)
-        known = ledger.balance(account, T0 + 100)
+        account = ledger.runs[RUN]
+        said = account.attributes._replace(state=None)
+        known = ledger.snapshot(account, T0 + 100)
         known = known._replace(rates={}, gap=1.0, active=known.active_when_heard)
-        verdict = judge_snapshot(known, Rules(), T0 + 100)
+        verdict = verdict_from_snapshot(known, Rules(), T0 + 100)
         results.append((totals(ledger), said, known.used, known.silent_for, verdict))
     assert results[0] == results[1]
 
@@ -135,7 +135,7 @@ def test_no_reading_of_any_kind_lowers_a_total(history: list[tuple[RunObservatio
     for session, partial in history:
         ledger.apply(reading(session.sampled_at, [session], partial=partial))
         after = totals(ledger)
-        known = ledger.balance(ledger.accounts[RUN], T0, [semconv.ACTIVE_DURATION])
+        known = ledger.snapshot(ledger.runs[RUN], T0, [semconv.ACTIVE_DURATION])
         active = known.active_when_heard
         if active is not None:
             after = {**after, semconv.ACTIVE_DURATION: active}
@@ -150,12 +150,12 @@ def test_a_reading_with_nothing_in_it_lowers_nothing_and_loosens_nothing(
 ) -> None:
     """Every series is lost but the run's own: partial, later than all, and said by nobody new."""
     ledger = ledger_of([*history, (last, False)])
-    account = ledger.accounts[RUN]
-    before, used = account.facts, totals(ledger)
+    account = ledger.runs[RUN]
+    before, used = account.attributes, totals(ledger)
     empty = RunObservation(RUN, last.target, T0 + 50, {}, RunAttributes())
     ledger.apply(reading(T0 + 50, [empty], partial=True))
     assert totals(ledger) == used
-    after = account.facts
+    after = account.attributes
     # It may show that an older process is alive beside a newer one: then its word counts, too.
     assert strictest(before, after)._replace(**_UNORDERED) == after._replace(**_UNORDERED)
     assert after.state not in semconv.ENDED_STATES or before.state in semconv.ENDED_STATES
@@ -166,12 +166,12 @@ def test_an_account_comes_back_from_its_storage_exactly(
     history: list[tuple[RunObservation, bool]],
 ) -> None:
     """Through real JSON text; and what is written of it then is the same text."""
-    for account in ledger_of(history).accounts.values():
+    for account in ledger_of(history).runs.values():
         text = codec.to_json(account)
         again = codec.from_json(text)
         assert codec.to_json(again) == text
         assert again.totals() == account.totals()
-        same = ("facts", "targets", "implausible_since", "sampled_at", "ended_at", "began_at")
+        same = ("attributes", "targets", "implausible_since", "sampled_at", "ended_at", "began_at")
         assert all(getattr(again, name) == getattr(account, name) for name in same)
         assert (again.duration(T0 + 99), again.gap()) == (account.duration(T0 + 99), account.gap())
         assert active_seconds(again, T0 + 99) == active_seconds(account, T0 + 99)
@@ -198,16 +198,18 @@ def test_a_clock_set_back_while_the_sidecar_was_down_lowers_nothing(
 
     But where it follows from a start that the run's own host states: that clock was not set.
     """
-    for account in ledger_of(history).accounts.values():
-        views = [view for i in account.incarnations.values() for view in i.views.values()]
-        then = max([account.first_seen_at, *(view.seen_at for view in views)])
+    for account in ledger_of(history).runs.values():
+        target_series = [
+            series for i in account.processes.values() for series in i.target_series.values()
+        ]
+        then = max([account.first_seen_at, *(series.seen_at for series in target_series)])
         again = restored(account)
         again.watch_from(then - back)
         assert again.totals() == account.totals()
-        if not any(i.begins_as_stated(back) for i in account.incarnations.values()):
+        if not any(i.begins_as_stated(back) for i in account.processes.values()):
             assert again.duration(then - back) >= account.duration(then) - 1e-9
-        moved = [view for i in again.incarnations.values() for view in i.views.values()]
-        assert all(view.seen_at <= then - back + 1e-9 for view in moved)
+        moved = [series for i in again.processes.values() for series in i.target_series.values()]
+        assert all(series.seen_at <= then - back + 1e-9 for series in moved)
         assert again.sampled_at is None or again.sampled_at <= then - back + 1e-9
 
 
@@ -224,7 +226,7 @@ def test_a_counter_adds_up_like_increase_in_promql(values: list[int]) -> None:
     assert drops == sum(b < a for a, b in pairwise(values))
 
 
-@given(facts, facts, facts)
+@given(attributes, attributes, attributes)
 def test_the_stricter_word_counts_in_any_order(
     one: RunAttributes, two: RunAttributes, three: RunAttributes
 ) -> None:
@@ -238,7 +240,7 @@ def test_the_stricter_word_counts_in_any_order(
         assert all(joined.thresholds[name] <= line for name, line in stated.thresholds.items())
 
 
-@given(facts, facts)
+@given(attributes, attributes)
 def test_what_a_reading_leaves_unsaid_stays_as_it_was(
     newer: RunAttributes, older: RunAttributes
 ) -> None:
@@ -251,7 +253,7 @@ def test_what_a_reading_leaves_unsaid_stays_as_it_was(
         assert getattr(both, name) == (getattr(older, name) if said is None else said)
 
 
-@given(facts, facts)
+@given(attributes, attributes)
 def test_a_limit_is_lifted_by_a_whole_reading_that_shows_as_many_as_it_says(
     newer: RunAttributes, older: RunAttributes
 ) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.core import verdict_json
-from otel_budget.core.uncertainty import NO_DOUBT, UsageUncertainty
+from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.snapshot import RunSnapshot
@@ -19,13 +19,12 @@ from otel_budget.policy.forecast import completion_possible
 from otel_budget.policy.outdated import redecide
 from otel_budget.policy.status import SEVERITY, Bounds, bound, check, headroom, stricter
 from otel_budget.policy.unknown_usage import OnUnknown
-from otel_budget.policy.verdicts import IGNORED, Rules, judge_session, judge_snapshot
+from otel_budget.policy.verdicts import IGNORED, Rules, verdict_from_snapshot, verdict_from_usage
 from tests.properties.strategies import (
     AMOUNTS,
     NEAR,
     NOW,
     all_bounds,
-    balances,
     doubts,
     exact,
     limits,
@@ -33,6 +32,7 @@ from tests.properties.strategies import (
     progress,
     rules,
     shares,
+    snapshots,
     thresholds,
     thresholds_by_resource,
     used,
@@ -60,7 +60,7 @@ class Situation:
     bounds: Bounds
     at: float | None
     enough: float
-    doubt: UsageUncertainty = NO_DOUBT
+    uncertainty: UsageUncertainty = NO_UNCERTAINTY
     by: OnUnknown = IGNORED
 
 
@@ -69,14 +69,14 @@ situations = st.builds(Situation, all_bounds(), progress, thresholds, doubts, on
 
 def own(used_: Mapping[str, Number], run: Situation) -> Verdict:
     """Return a run's own verdict."""
-    return judge_session(
+    return verdict_from_usage(
         "run",
         used_,
         run.bounds,
         progress=run.at,
         completion_threshold=run.enough,
         now=NOW,
-        doubt=run.doubt,
+        uncertainty=run.uncertainty,
         on_unknown=run.by,
     )
 
@@ -116,22 +116,22 @@ def test_more_use_never_turns_a_runs_stop_into_continue(
 ) -> None:
     """At the same progress; nor does more that is unknown."""
     if stops(own(one, run)):
-        later = replace(run, doubt=worse(run.doubt, further))
+        later = replace(run, uncertainty=worse(run.uncertainty, further))
         assert stops(own(more(one, extra), later))
 
 
-@given(balances(), used, doubts, rules())
+@given(snapshots(), used, doubts, rules())
 def test_more_use_never_turns_a_sidecars_stop_into_continue(
-    balance: RunSnapshot, extra: dict[str, Number], further: UsageUncertainty, by: Rules
+    snapshot: RunSnapshot, extra: dict[str, Number], further: UsageUncertainty, by: Rules
 ) -> None:
     """With good data and without."""
-    doubt = worse(balance.doubt, further)
-    later = balance._replace(used=more(balance.used, extra), doubt=doubt)
-    if balance.active is not None:
-        active: Any = balance.active + float(extra[semconv.ACTIVE_DURATION])
+    uncertainty = worse(snapshot.uncertainty, further)
+    later = snapshot._replace(used=more(snapshot.used, extra), uncertainty=uncertainty)
+    if snapshot.active is not None:
+        active: Any = snapshot.active + float(extra[semconv.ACTIVE_DURATION])
         later = later._replace(active=active, active_when_heard=active)
-    if stops(judge_snapshot(balance, by, NOW)):
-        assert stops(judge_snapshot(later, by, NOW))
+    if stops(verdict_from_snapshot(snapshot, by, NOW)):
+        assert stops(verdict_from_snapshot(later, by, NOW))
 
 
 @given(used, situations, all_bounds())
@@ -145,9 +145,9 @@ def test_a_further_limit_never_loosens_a_runs_verdict(
     assert stops(after) or not stops(before)
 
 
-@given(balances(), rules(), limits, thresholds_by_resource, st.none() | thresholds)
+@given(snapshots(), rules(), limits, thresholds_by_resource, st.none() | thresholds)
 def test_a_further_ceiling_never_loosens_a_sidecars_verdict(
-    balance: RunSnapshot,
+    snapshot: RunSnapshot,
     by: Rules,
     further: dict[str, Number],
     lines: dict[str, float],
@@ -163,22 +163,27 @@ def test_a_further_ceiling_never_loosens_a_sidecars_verdict(
         ceilings=stricter(by.ceilings, ceilings),
         completion_threshold=max(thresholds_, default=None),
     )
-    before, after = judge_snapshot(balance, by, NOW), judge_snapshot(balance, tighter, NOW)
+    before, after = (
+        verdict_from_snapshot(snapshot, by, NOW),
+        verdict_from_snapshot(snapshot, tighter, NOW),
+    )
     assert stops(after) or not stops(before)
 
 
-@given(balances(), rules(), resources, st.data())
+@given(snapshots(), rules(), resources, st.data())
 def test_a_further_limit_of_the_run_never_loosens_a_sidecars_verdict(
-    balance: RunSnapshot, by: Rules, resource: str, data: st.DataObject
+    snapshot: RunSnapshot, by: Rules, resource: str, data: st.DataObject
 ) -> None:
     """A new one, or a lower one."""
     limit: Number = data.draw(NEAR[resource])
-    known = balance.facts.limits.get(resource)
+    known = snapshot.attributes.limits.get(resource)
     if known is not None:
         limit = min(known, limit)
-    facts = balance.facts._replace(limits={**balance.facts.limits, resource: limit})
-    before = judge_snapshot(balance, by, NOW)
-    after = judge_snapshot(balance._replace(facts=facts), by, NOW)
+    attributes = snapshot.attributes._replace(
+        limits={**snapshot.attributes.limits, resource: limit}
+    )
+    before = verdict_from_snapshot(snapshot, by, NOW)
+    after = verdict_from_snapshot(snapshot._replace(attributes=attributes), by, NOW)
     assert stops(after) or not stops(before)
 
 
@@ -196,23 +201,23 @@ def test_to_mind_what_is_unknown_never_loosens_a_runs_verdict(
         assert careful == careless
 
 
-@given(balances(), rules(), resources)
+@given(snapshots(), rules(), resources)
 def test_a_resource_that_is_not_known_is_not_read_as_0(
-    balance: RunSnapshot, by: Rules, resource: str
+    snapshot: RunSnapshot, by: Rules, resource: str
 ) -> None:
     """It is not in the verdict at all. A limited active time that is not known is the duration."""
-    known = {name: value for name, value in balance.used.items() if name != resource}
-    balance = balance._replace(used=known, active=None, active_when_heard=None)
-    verdict = judge_snapshot(balance, by, NOW)
+    known = {name: value for name, value in snapshot.used.items() if name != resource}
+    snapshot = snapshot._replace(used=known, active=None, active_when_heard=None)
+    verdict = verdict_from_snapshot(snapshot, by, NOW)
     taken = {semconv.ACTIVE_DURATION} if semconv.DURATION in known else set()
     assert verdict.resources.keys() - taken == known.keys()
     assert resource not in verdict.headroom or resource in taken
 
 
-@given(balances(), rules())
-def test_what_is_exceeded_stops_whatever_the_data(balance: RunSnapshot, by: Rules) -> None:
+@given(snapshots(), rules())
+def test_what_is_exceeded_stops_whatever_the_data(snapshot: RunSnapshot, by: Rules) -> None:
     """And says so, with the limit that counted."""
-    verdict = judge_snapshot(balance, by, NOW)
+    verdict = verdict_from_snapshot(snapshot, by, NOW)
     exceeded = [s for s in verdict.resources.values() if s.status is LimitStatus.EXCEEDED]
     assert (verdict.status is LimitStatus.EXCEEDED) == bool(exceeded)
     if exceeded:
@@ -220,20 +225,20 @@ def test_what_is_exceeded_stops_whatever_the_data(balance: RunSnapshot, by: Rule
         assert all(s.limit is not None and s.used >= s.limit for s in exceeded)
 
 
-@given(balances(), rules())
+@given(snapshots(), rules())
 def test_the_sidecar_and_the_run_agree_about_the_same_numbers(
-    balance: RunSnapshot, by: Rules
+    snapshot: RunSnapshot, by: Rules
 ) -> None:
     """With good data and no ceilings, both come to the same verdict."""
-    good = balance._replace(silent_for=0.0, implausible_for=None)
-    theirs = judge_snapshot(good, Rules(revision=by.revision, on_unknown=by.on_unknown), NOW)
+    good = snapshot._replace(silent_for=0.0, implausible_for=None)
+    theirs = verdict_from_snapshot(good, Rules(revision=by.revision, on_unknown=by.on_unknown), NOW)
     bounds = {
-        name: bound(name, limit, good.facts.thresholds.get(name, 0.8), "session")
-        for name, limit in good.facts.limits.items()
+        name: bound(name, limit, good.attributes.thresholds.get(name, 0.8), "session")
+        for name, limit in good.attributes.limits.items()
     }
-    enough = good.facts.completion_threshold
+    enough = good.attributes.completion_threshold
     enough = 0.8 if enough is None else enough
-    run = Situation(bounds, good.facts.progress, enough, good.doubt, by.on_unknown)
+    run = Situation(bounds, good.attributes.progress, enough, good.uncertainty, by.on_unknown)
     active = good.used[semconv.DURATION] if good.active is None else good.active
     limited = {semconv.ACTIVE_DURATION: active} if semconv.ACTIVE_DURATION in bounds else {}
     ours = own({**good.used, **limited}, run)
@@ -241,31 +246,31 @@ def test_the_sidecar_and_the_run_agree_about_the_same_numbers(
     assert all(getattr(ours, name) == getattr(theirs, name) for name in same)
 
 
-@given(balances(), rules())
+@given(snapshots(), rules())
 def test_the_same_input_gives_the_same_verdict_byte_for_byte(
-    balance: RunSnapshot, by: Rules
+    snapshot: RunSnapshot, by: Rules
 ) -> None:
     """Also where other limits were judged in between, and in any order of the mappings."""
-    first = verdict_json.to_json(judge_snapshot(balance, by, NOW))
+    first = verdict_json.to_json(verdict_from_snapshot(snapshot, by, NOW))
     bound.cache_clear()
-    judge_snapshot(balance._replace(used=dict.fromkeys(balance.used, 0)), Rules(), NOW)
-    facts = balance.facts._replace(
-        limits=dict(reversed(list(balance.facts.limits.items()))),
-        thresholds=dict(reversed(list(balance.facts.thresholds.items()))),
+    verdict_from_snapshot(snapshot._replace(used=dict.fromkeys(snapshot.used, 0)), Rules(), NOW)
+    attributes = snapshot.attributes._replace(
+        limits=dict(reversed(list(snapshot.attributes.limits.items()))),
+        thresholds=dict(reversed(list(snapshot.attributes.thresholds.items()))),
     )
-    reordered = balance._replace(facts=facts)
+    reordered = snapshot._replace(attributes=attributes)
     again = replace(by, ceilings=dict(reversed(by.ceilings.items())))
-    assert verdict_json.to_json(judge_snapshot(balance, by, NOW)) == first
-    assert judge_snapshot(reordered, again, NOW) == judge_snapshot(balance, by, NOW)
+    assert verdict_json.to_json(verdict_from_snapshot(snapshot, by, NOW)) == first
+    assert verdict_from_snapshot(reordered, again, NOW) == verdict_from_snapshot(snapshot, by, NOW)
 
 
-@given(balances(), rules(), progress, thresholds)
+@given(snapshots(), rules(), progress, thresholds)
 def test_a_run_that_is_no_further_never_undoes_a_sidecars_stop(
-    balance: RunSnapshot, by: Rules, now_at: float | None, enough: float
+    snapshot: RunSnapshot, by: Rules, now_at: float | None, enough: float
 ) -> None:
     """Not by its own lax threshold either."""
-    verdict = judge_snapshot(balance, by, NOW)
-    seen = balance.facts.progress
+    verdict = verdict_from_snapshot(snapshot, by, NOW)
+    seen = snapshot.attributes.progress
     assume(stops(verdict))
     if now_at is None or (seen is not None and now_at <= seen):
         assert not redecide(verdict, now_at, enough)

@@ -15,15 +15,15 @@ from otel_budget.core.usage import USAGE_KEYS, ResourceUsage
 from otel_budget.core.verdict import Verdict
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.snapshot import RunSnapshot
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from tests.properties.strategies import (
     NOW,
-    balances,
     counts,
     money,
     rules,
     seconds,
     session_ids,
+    snapshots,
     thresholds,
 )  # fmt: skip
 
@@ -65,7 +65,7 @@ all_limits = st.builds(
 @st.composite
 def published(draw: st.DrawFn) -> Verdict:
     """Return a verdict as a sidecar may publish it."""
-    verdict = judge_snapshot(draw(balances()), draw(rules()), NOW)
+    verdict = verdict_from_snapshot(draw(snapshots()), draw(rules()), NOW)
     return dataclasses.replace(
         verdict,
         session_id=draw(session_ids),
@@ -118,12 +118,12 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-@given(balances(), rules(), json_values, st.data())
+@given(snapshots(), rules(), json_values, st.data())
 def test_a_spoilt_verdict_is_read_or_refused_and_nothing_else(
-    balance: RunSnapshot, by: Rules, value: Any, data: st.DataObject
+    snapshot: RunSnapshot, by: Rules, value: Any, data: st.DataObject
 ) -> None:
     """Any value in any place: a verdict or an InvalidValueError, never a bare exception."""
-    spoilt = verdict_json.to_dict(judge_snapshot(balance, by, NOW))
+    spoilt = verdict_json.to_dict(verdict_from_snapshot(snapshot, by, NOW))
     container, key = data.draw(st.sampled_from(places(spoilt)))
     container[key] = value
     with contextlib.suppress(InvalidValueError):

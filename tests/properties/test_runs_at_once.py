@@ -19,16 +19,16 @@ moments = st.lists(
 def shown(number: int, tokens: int, at: float, *, one_port: bool = False) -> RunObservation:
     """Return what the target of a run shows of it; or the one port that all of them are behind."""
     begun = T0 - 100 + number
-    facts = RunAttributes(
+    attributes = RunAttributes(
         started_at=begun, incarnation_at=begun, duration=at - begun, state="running"
     )
     target = "port" if one_port else f"t{number}"
-    return RunObservation(RUN, target, at, {(semconv.TOKENS, ""): tokens}, facts)
+    return RunObservation(RUN, target, at, {(semconv.TOKENS, ""): tokens}, attributes)
 
 
 def used(ledger: Ledger) -> object:
     """Return what the id has used."""
-    return ledger.accounts[RUN].totals()[semconv.TOKENS]
+    return ledger.runs[RUN].totals()[semconv.TOKENS]
 
 
 @given(moments, st.integers(2, 4))
@@ -44,13 +44,13 @@ def test_once_all_are_seen_to_go_on_their_sum_is_known(
         ledger.apply(reading(now, sessions))
         if restart:
             ledger = restarted(ledger, now)
-        assert RUN not in ledger.accounts or used(ledger) <= sum(counts)  # type: ignore[operator] # a number
+        assert RUN not in ledger.runs or used(ledger) <= sum(counts)  # type: ignore[operator] # a number
     for _ in range(4):
         now += 1
         counts = [count + 1 for count in counts]
         ledger.apply(reading(now, [shown(n, counts[n], now) for n in range(runs)]))
     assert used(ledger) == sum(counts)
-    account = ledger.accounts[RUN]
+    account = ledger.runs[RUN]
     assert len({account.started_at, *account.also}) == runs
     before = used(ledger)
     for _ in range(12):  # all but one are gone

@@ -14,7 +14,7 @@ from otel_budget.core.override import Override, OverrideKind, Overrides
 from otel_budget.core.usage import Number
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.run import RunTotals
-from otel_budget.policy.verdicts import judge_snapshot
+from otel_budget.policy.verdicts import verdict_from_snapshot
 from otel_budget.sidecar.storage import codec
 from otel_budget.sidecar.storage.row_digest import sealed, unsealed
 from otel_budget.sidecar.storage.rows import UNREADABLE_ROW
@@ -33,10 +33,12 @@ def account() -> RunTotals:
     carried: dict[str, Number] = {semconv.TOKENS: 3, semconv.COST: Decimal("1.5")}
     for n in range(2):
         shown = session(tokens=7 * n, at=START + n, limits={semconv.TOKENS: 500})
-        facts = shown.facts._replace(carried_over=carried, incarnation_at=START + n, progress=0.5)
+        attributes = shown.attributes._replace(
+            carried_over=carried, incarnation_at=START + n, progress=0.5
+        )
         counters = {**shown.counters, (semconv.COST, ""): Decimal("0.25")}
-        made.observe(shown._replace(facts=facts, counters=counters), confirmed=True)
-    made.orders = Overrides(Override(OverrideKind.STOP, "because", at=START))
+        made.observe(shown._replace(attributes=attributes, counters=counters), confirmed=True)
+    made.overrides = Overrides(Override(OverrideKind.STOP, "because", at=START))
     made.superseded, made.floor = (START - 99,), {semconv.TOKENS: 1}
     return made
 
@@ -95,8 +97,8 @@ def test_an_odd_value_in_a_row_without_a_digest_is_refused_or_can_be_judged(
         return
     ledger = Ledger()
     ledger.adopt(read, START + 5)
-    judge_snapshot(ledger.balance(read, START + 5), RULES, START + 5)
-    facts = session(tokens=50, at=START + 6)
-    read.observe(facts, confirmed=True, read_at=START + 6)
-    judge_snapshot(ledger.balance(read, START + 6), RULES, START + 6)
+    verdict_from_snapshot(ledger.snapshot(read, START + 5), RULES, START + 5)
+    attributes = session(tokens=50, at=START + 6)
+    read.observe(attributes, confirmed=True, read_at=START + 6)
+    verdict_from_snapshot(ledger.snapshot(read, START + 6), RULES, START + 6)
     codec.to_json(read)

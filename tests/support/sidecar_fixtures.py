@@ -68,7 +68,7 @@ def session(
         target=TARGET,
         sampled_at=at,
         counters={(semconv.TOKENS, ""): tokens, (semconv.API_CALLS, ""): 1},
-        facts=RunAttributes(
+        attributes=RunAttributes(
             started_at=started_at,
             incarnation_at=started_at,
             limits=limits or {},

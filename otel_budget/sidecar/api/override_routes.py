@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.limits import LIMIT_FIELDS
-from otel_budget.core.override import Override, OverrideKind, Overrides, order_from
+from otel_budget.core.override import Override, OverrideKind, Overrides, override_from
 from otel_budget.errors import OtelBudgetError
 from otel_budget.sidecar.api.auth import Role, unauthorized
 from otel_budget.sidecar.api.request_body import json_of
@@ -117,7 +117,9 @@ class OverrideRoutes:
                     return unauthorized(given=False)
                 raise HTTPException(HTTPStatus.FORBIDDEN, _ONLY_READS)
             session_id = validation.session_id(request.path_params["session_id"])
-            order = order_from(kind, await json_of(request, self._max_body), self._operations.now())
+            order = override_from(
+                kind, await json_of(request, self._max_body), self._operations.now()
+            )
             verdict, effect = await self._asked(self._operations.order(session_id, order, client))
             came_of_it = json.dumps({"changes": effect.changes, "notes": effect.notes})
             return _json(f"{verdict_json.to_json(verdict)[:-1]},{came_of_it[1:]}")

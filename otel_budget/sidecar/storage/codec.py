@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
-from otel_budget.core.override import NO_ORDERS, Override, OverrideKind, Overrides
+from otel_budget.core.override import NO_OVERRIDES, Override, OverrideKind, Overrides
 from otel_budget.ledger.branches import Branches
 from otel_budget.ledger.counter import CounterState
 from otel_budget.ledger.ending import Ending
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 #: Names would make the text half as long again, and a quarter slower to write.
 FORMAT = 4
 _UNSURE = {semconv.COST: "unpriced_calls", semconv.TOKENS: "unknown_usage_calls"}
-_INCARNATION = (
+_PROCESS = (
     "key", "started_at", "carried_over", "facts", "facts_at", "began_at", "timed", "unsure",
     "views",
 )  # fmt: skip
@@ -49,7 +49,7 @@ _RUN = "run"
 _ENDING = "ending"
 #: Facts that are no plain number.
 _NO_NUMBERS = ("carried_over", "limits", "thresholds", "state")
-_VIEW = ("seen_at", "seen_before", "implausible_since", "series", "folded")
+_SERIES = ("seen_at", "seen_before", "implausible_since", "series", "folded")
 
 
 def to_json(account: RunTotals) -> str:
@@ -68,7 +68,7 @@ def from_json(text: str) -> RunTotals:
         raise TypeError(f"session_id is {account.session_id!r}")
     if not account.totals().keys() <= ZERO.keys():
         raise ValueError(f"it has used {', '.join(account.totals())}")
-    account.doubt, account.began_at, account.gap()  # raise now what they would later
+    account.uncertainty, account.began_at, account.gap()  # raise now what they would later
     return account
 
 
@@ -87,7 +87,7 @@ def _dump(account: RunTotals) -> dict[str, Any]:
             else {}
         ),
         **({"floor": account.floor} if account.floor else {}),
-        **({"first_at": _first_seen(account)} if len(account.incarnations) > 1 else {}),
+        **({"first_at": _first_seen(account)} if len(account.processes) > 1 else {}),
         "unsure": account.unsure,
         "sampled_at": account.sampled_at,
         "ended_at": account.ended_at,
@@ -95,11 +95,11 @@ def _dump(account: RunTotals) -> dict[str, Any]:
         "resets": account.resets,
         "gaps": account.gaps,
         "lag": account.lag.seconds,
-        "facts": account.facts,
-        "orders": [dump_order(o) for o in (account.orders.stop, account.orders.limits) if o],
+        "facts": account.attributes,
+        "orders": [dump_order(o) for o in (account.overrides.stop, account.overrides.limits) if o],
         "incarnations": [
-            _dump_incarnation(key, incarnation, account.facts)
-            for key, incarnation in account.incarnations.items()
+            _dump_process(key, process, account.attributes)
+            for key, process in account.processes.items()
         ],
     }
 
@@ -127,20 +127,26 @@ def _load(data: dict[str, Any]) -> RunTotals:
     account.resets = int(load_real(data["resets"]))
     account.gaps = tuple(map(load_real, data["gaps"]))
     account.lag = Lag(load_real(data.get("lag", 0.0)))
-    account.facts = _load_facts(data["facts"])
-    account.orders = reduce(Overrides.after, map(load_order, data.get("orders", ())), NO_ORDERS)
+    account.attributes = _load_attributes(data["facts"])
+    account.overrides = reduce(
+        Overrides.after, map(load_order, data.get("orders", ())), NO_OVERRIDES
+    )
     for saved in data["incarnations"]:
         if isinstance(saved, dict):  # before 3
             row = {"timed": True, "unsure": {}, "began_at": data.get("began_at"), **saved}
-            views = {target: {"folded": {}, **view} for target, view in saved["views"].items()}
+            target_series = {
+                target: {"folded": {}, **series} for target, series in saved["views"].items()
+            }
         else:
-            rare = [*saved[len(_INCARNATION) :], None, None]
-            row = dict(zip(_INCARNATION, saved[: len(_INCARNATION)], strict=True))
+            rare = [*saved[len(_PROCESS) :], None, None]
+            row = dict(zip(_PROCESS, saved[: len(_PROCESS)], strict=True))
             row[_RUN], row[_ENDING] = rare[:2]
-            views = {target: dict(zip(_VIEW, view, strict=True)) for target, *view in row["views"]}
-        account.incarnations[row["key"]] = _load_incarnation(row, views, account.facts)
+            target_series = {
+                target: dict(zip(_SERIES, series, strict=True)) for target, *series in row["views"]
+            }
+        account.processes[row["key"]] = _load_process(row, target_series, account.attributes)
     for key, target, first_at in data.get("first_at", ()):
-        account.incarnations[key].views[target].first_at = load_real(first_at)
+        account.processes[key].target_series[target].first_at = load_real(first_at)
     account.find_alive()
     return account
 
@@ -148,9 +154,9 @@ def _load(data: dict[str, Any]) -> RunTotals:
 def _first_seen(account: RunTotals) -> list[tuple[str, str, float]]:
     """Return when each process was first seen at each target: who goes on beside whom."""
     return [
-        (key, target, view.first_at)
-        for key, incarnation in account.incarnations.items()
-        for target, view in incarnation.views.items()
+        (key, target, series.first_at)
+        for key, process in account.processes.items()
+        for target, series in process.target_series.items()
     ]
 
 
@@ -190,99 +196,101 @@ def amounts_from_json(text: str) -> dict[str, Number]:
     return load_amounts(json.loads(text))
 
 
-def _dump_incarnation(key: str, incarnation: Process, facts: RunAttributes) -> tuple[object, ...]:
-    """Return it as a row of ``_INCARNATION``. facts: the account's; they are not written twice."""
+def _dump_process(key: str, process: Process, attributes: RunAttributes) -> tuple[object, ...]:
+    """Return it as a row of ``_PROCESS``. facts: the account's; they are not written twice."""
     return (
         key,
-        incarnation.started_at,
-        incarnation.carried_over,
-        None if incarnation.facts is facts else incarnation.facts,
-        incarnation.facts_at,
-        incarnation.began_at,
-        incarnation.timed,
-        incarnation.unsure,
-        [_dump_view(target, view) for target, view in incarnation.views.items()],
-        *_dump_rare(incarnation),
+        process.started_at,
+        process.carried_over,
+        None if process.attributes is attributes else process.attributes,
+        process.attributes_at,
+        process.began_at,
+        process.timed,
+        process.unsure,
+        [_dump_series(target, series) for target, series in process.target_series.items()],
+        *_dump_rare(process),
     )
 
 
-def _dump_rare(incarnation: Process) -> tuple[object, ...]:
+def _dump_rare(process: Process) -> tuple[object, ...]:
     """Return what few have: the run it carries, and what moved after it said that it is over."""
-    ending = incarnation.ending
+    ending = process.ending
     if ending is not None and ending.moves:
-        return (incarnation.run, ending.row())
-    return () if incarnation.run is None else (incarnation.run,)
+        return (process.run_started_at, ending.row())
+    return () if process.run_started_at is None else (process.run_started_at,)
 
 
-def _load_incarnation(
-    row: dict[str, Any], views: dict[str, dict[str, Any]], facts: RunAttributes
+def _load_process(
+    row: dict[str, Any], target_series: dict[str, dict[str, Any]], attributes: RunAttributes
 ) -> Process:
-    incarnation = Process(load_moment(row["started_at"]))
-    incarnation.run = load_moment(row.get(_RUN))
-    incarnation.carried_over = load_amounts(row["carried_over"])
-    incarnation.facts = facts if row["facts"] is None else _load_facts(row["facts"])
-    incarnation.facts_at = load_moment(row["facts_at"])
-    incarnation.began_at = load_moment(row["began_at"])
-    incarnation.timed, incarnation.unsure = bool(row["timed"]), load_calls(row["unsure"])
-    incarnation.views = {target: _load_view(view) for target, view in views.items()}
-    facts = incarnation.facts
-    if len(views) == 1:
-        (view,) = incarnation.views.values()  # what it said is of its newest sample
-        view.lasted, view.active = facts.duration, facts.active
+    process = Process(load_moment(row["started_at"]))
+    process.run_started_at = load_moment(row.get(_RUN))
+    process.carried_over = load_amounts(row["carried_over"])
+    process.attributes = attributes if row["facts"] is None else _load_attributes(row["facts"])
+    process.attributes_at = load_moment(row["facts_at"])
+    process.began_at = load_moment(row["began_at"])
+    process.timed, process.unsure = bool(row["timed"]), load_calls(row["unsure"])
+    process.target_series = {
+        target: _load_series(series) for target, series in target_series.items()
+    }
+    attributes = process.attributes
+    if len(target_series) == 1:
+        (series,) = process.target_series.values()  # what it said is of its newest sample
+        series.lasted, series.active = attributes.duration, attributes.active
     if row.get(_ENDING) is not None:
-        incarnation.ending = Ending.of_row(row[_ENDING], incarnation.used)
-    elif facts.state in semconv.ENDED_STATES and incarnation.facts_at is not None:
-        incarnation.mind_end(incarnation.facts_at, whole=True)
-    return incarnation
+        process.ending = Ending.of_row(row[_ENDING], process.used)
+    elif attributes.state in semconv.ENDED_STATES and process.attributes_at is not None:
+        process.mind_end(process.attributes_at, whole=True)
+    return process
 
 
-def _dump_view(target: str, view: TargetSeries) -> tuple[object, ...]:
-    """Return it as its target and a row of ``_VIEW``."""
+def _dump_series(target: str, series: TargetSeries) -> tuple[object, ...]:
+    """Return it as its target and a row of ``_SERIES``."""
     return (
         target,
-        view.seen_at,
-        view.seen_before,
-        view.implausible_since,
+        series.seen_at,
+        series.seen_before,
+        series.implausible_since,
         [
-            (*key, *state, *((view.branches[key].row(),) if key in view.branches else ()))
-            for key, state in view.series.items()
+            (*key, *state, *((series.branches[key].row(),) if key in series.branches else ()))
+            for key, state in series.counters.items()
         ]
-        if view.branches
-        else [(*key, *state) for key, state in view.series.items()],
-        view.folded,
+        if series.branches
+        else [(*key, *state) for key, state in series.counters.items()],
+        series.folded,
     )
 
 
-def _load_view(row: dict[str, Any]) -> TargetSeries:
-    view = TargetSeries(load_real(row["seen_at"]))
-    view.seen_before = load_moment(row["seen_before"])
-    view.implausible_since = load_moment(row["implausible_since"])
-    view.series = {
+def _load_series(row: dict[str, Any]) -> TargetSeries:
+    series = TargetSeries(load_real(row["seen_at"]))
+    series.seen_before = load_moment(row["seen_before"])
+    series.implausible_since = load_moment(row["implausible_since"])
+    series.counters = {
         (resource, labels): CounterState(load_amount(resource, total), load_amount(resource, last))
         for resource, labels, total, last, *_ in row["series"]
     }
-    view.branches = {
+    series.branches = {
         (resource, labels): Branches.of_row(branches[0], load_number)
         for resource, labels, _, _, *branches in row["series"]
         if branches
     }
-    view.shown_at = dict.fromkeys(view.series, view.seen_at)
-    view.folded = load_amounts(row["folded"])
-    view.sum_up()
-    return view
+    series.shown_at = dict.fromkeys(series.counters, series.seen_at)
+    series.folded = load_amounts(row["folded"])
+    series.sum_up()
+    return series
 
 
-def _load_facts(data: Any) -> RunAttributes:
-    facts = RunAttributes(**data) if isinstance(data, dict) else RunAttributes(*data)
-    for name, value in zip(RunAttributes._fields, facts, strict=True):
+def _load_attributes(data: Any) -> RunAttributes:
+    attributes = RunAttributes(**data) if isinstance(data, dict) else RunAttributes(*data)
+    for name, value in zip(RunAttributes._fields, attributes, strict=True):
         if name not in _NO_NUMBERS:
             load_moment(value)
-    if not isinstance(facts.state, str | None):
-        raise TypeError(f"state is {facts.state!r}")
-    return facts._replace(
-        carried_over=load_amounts(facts.carried_over),
-        limits=load_limits(facts.limits),
-        thresholds={key: load_real(value) for key, value in facts.thresholds.items()},
+    if not isinstance(attributes.state, str | None):
+        raise TypeError(f"state is {attributes.state!r}")
+    return attributes._replace(
+        carried_over=load_amounts(attributes.carried_over),
+        limits=load_limits(attributes.limits),
+        thresholds={key: load_real(value) for key, value in attributes.thresholds.items()},
     )
 
 

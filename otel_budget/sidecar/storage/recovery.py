@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
-from otel_budget.core.override import NO_ORDERS, Overrides
+from otel_budget.core.override import NO_OVERRIDES, Overrides
 from otel_budget.ledger.process import COUNTED
 from otel_budget.ledger.run import RunTotals
 
@@ -42,15 +42,15 @@ def recovered(
     """
     account = RunTotals(session_id, started_at, _began_at(started_at, now, verdict))
     account.unsure = dict(_SOME)
-    account.orders = reduce(Overrides.after, orders, NO_ORDERS).holding(now)
+    account.overrides = reduce(Overrides.after, orders, NO_OVERRIDES).holding(now)
     account.floor = dict(used or {})
     if verdict is None:
-        account.facts = RunAttributes(started_at=started_at)
+        account.attributes = RunAttributes(started_at=started_at)
         return account
     account.sampled_at = verdict.data_at
     states = verdict.resources
     account.floor |= {name: states[name].used for name in COUNTED if name in states}
-    account.facts = RunAttributes(
+    account.attributes = RunAttributes(
         started_at=started_at,
         limits={
             name: state.limit

@@ -74,8 +74,8 @@ class _Session:
     """What all slots of one session id come to."""
 
     __slots__ = (
-        "anew", "counters", "dropped", "facts", "implausible", "moved", "repeated", "session_id",
-        "slots", "standing",
+        "anew", "attributes", "counters", "dropped", "implausible", "moved", "repeated",
+        "session_id", "slots", "standing",
     )  # fmt: skip
 
     def __init__(self, standing: SeriesIndex, session_id: str) -> None:
@@ -83,7 +83,7 @@ class _Session:
         self.slots: list[Slot] = []
         self.counters: Mapping[tuple[str, str], Number] | None = None
         """None if it is no session: nothing of it is judged."""
-        self.facts = RunAttributes()
+        self.attributes = RunAttributes()
         self.implausible: tuple[str, ...] = ()
         self.dropped: Mapping[str, int] = {}
         self.repeated: frozenset[str] = _NONE
@@ -98,20 +98,20 @@ class _Session:
         samples = [Sample(*slot.series, slot.value, slot.kind.declared) for slot in self.slots]
         found = assemble(samples, target, 0.0)
         self.dropped, self.counters = found.dropped, None
-        facts = [slot.name for slot in self.slots if slot.kind.rule is not None]
-        if len(set(facts)) < len(facts):
-            self.repeated = frozenset(name for name in facts if facts.count(name) > 1)
+        attributes = [slot.name for slot in self.slots if slot.kind.rule is not None]
+        if len(set(attributes)) < len(attributes):
+            self.repeated = frozenset(name for name in attributes if attributes.count(name) > 1)
         else:
             self.repeated = _NONE
         for reading in found.sessions:
-            self.counters, self.facts = reading.counters, reading.facts
+            self.counters, self.attributes = reading.counters, reading.attributes
             self.implausible = reading.implausible
 
     def put_in_place(self) -> bool:
         """Take over the values that are others; return False if that alone does not do."""
         if self.counters is None or self.dropped or self.implausible:
             return False
-        counters, facts = dict[tuple[str, str], "Number"](), dict[str, float]()
+        counters, attributes = dict[tuple[str, str], "Number"](), dict[str, float]()
         for slot in self.moved:
             kind, value = slot.kind, slot.value
             if kind.counter is not None and plausible(value):
@@ -119,13 +119,13 @@ class _Session:
             elif kind.rule is not None and kind.rule.allows(value):
                 if kind.name in self.repeated:
                     return False
-                facts[kind.rule.fact] = value
+                attributes[kind.rule.fact] = value
             else:
                 return False
         if counters:
             self.counters = {**self.counters, **counters}
-        if facts:
-            self.facts = self.facts._replace(**facts)  # type: ignore[arg-type] # floats
+        if attributes:
+            self.attributes = self.attributes._replace(**attributes)  # type: ignore[arg-type] # floats
         return True
 
 
@@ -202,7 +202,7 @@ class SeriesIndex:
                     target,
                     date_of(target, s.session_id),
                     s.counters,
-                    s.facts,
+                    s.attributes,
                     s.implausible,
                     process,
                 )

@@ -13,9 +13,9 @@ from otel_budget.errors import (
     MissingExtraError,
     OtelBudgetError,
 )
-from otel_budget.policy.verdicts import judge_session
+from otel_budget.policy.verdicts import verdict_from_usage
 
-STOP = judge_session(
+STOP = verdict_from_usage(
     "my-session", {"tokens": 5}, {}, progress=None, completion_threshold=0.8, now=0.0
 )
 ERRORS: list[tuple[OtelBudgetError, str, tuple[str, ...]]] = [

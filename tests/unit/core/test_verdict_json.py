@@ -15,7 +15,7 @@ from otel_budget.core.verdict import Action, LimitStatus, Verdict
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.status import bounds_from
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from tests.support.paths import TESTS
 
 GOLDEN = TESTS / "golden" / "verdict.json"
@@ -25,7 +25,7 @@ BALANCE = RunSnapshot(
     session_id="my-session",
     started_at=NOON - 3599.75,
     used={"duration": 1536.5, "tokens": 831_000, "api_calls": 42, "cost": Decimal("1.2345")},
-    facts=RunAttributes(
+    attributes=RunAttributes(
         limits={"duration": 3600.0, "tokens": 1_000_000, "api_calls": 1000},
         completion_threshold=0.8,
         progress=0.4,
@@ -40,7 +40,7 @@ BALANCE = RunSnapshot(
     ended=False,
 )
 RULES = Rules(ceilings=bounds_from({"cost": Decimal(5)}, {}, "sidecar"), revision="r1")
-VERDICT = dataclasses.replace(judge_snapshot(BALANCE, RULES, NOON + 0.131), sequence=42)
+VERDICT = dataclasses.replace(verdict_from_snapshot(BALANCE, RULES, NOON + 0.131), sequence=42)
 
 
 def data() -> dict[str, Any]:

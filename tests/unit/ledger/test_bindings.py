@@ -43,7 +43,7 @@ def apply(ledger: Ledger, at: float, *sessions: Any, by: Bindings | None, **more
 
 def tokens(ledger: Ledger, name: str = "run") -> Any:
     """Return what a run used."""
-    return ledger.accounts[name].totals()[semconv.TOKENS]
+    return ledger.runs[name].totals()[semconv.TOKENS]
 
 
 def kinds(ledger: Ledger) -> list[Kind]:
@@ -56,7 +56,7 @@ def test_a_stranger_that_is_seen_first_opens_nothing() -> None:
     ledger = Ledger()
     for at in (10, 11):
         apply(ledger, at, seen(at, 900, "b", state="completed"), by=OWNER)
-    assert not ledger.accounts
+    assert not ledger.runs
     assert ledger.dropped[semconv.BOUND_ELSEWHERE] == 2
     assert [(f.kind, f.session_id, f.targets, f.said) for f in ledger.flags] == [
         (Kind.BOUND_ELSEWHERE, "run", ("b",), "a")
@@ -69,7 +69,7 @@ def test_a_target_with_a_binding_may_show_what_nobody_is_bound_to() -> None:
     """A binding takes ids away from others; one that is nobody's is judged wherever it is."""
     ledger = Ledger()
     apply(ledger, 10, seen(10, 1, "a", "free"), seen(10, 2, "b", "free"), by=OWNER)
-    assert ledger.accounts.keys() == {"free"}
+    assert ledger.runs.keys() == {"free"}
 
 
 def test_ids_of_others_do_not_fill_the_session_limit() -> None:
@@ -78,7 +78,7 @@ def test_ids_of_others_do_not_fill_the_session_limit() -> None:
     bound = Bindings({"team-a.*": ["a"]})
     fills = [seen(10, 1, "b", f"team-a.{n}") for n in range(5)]
     apply(ledger, 10, *fills, seen(10, 7, "b", "own"), by=bound, session_limit=1)
-    assert ledger.accounts.keys() == {"own"}
+    assert ledger.runs.keys() == {"own"}
     assert not ledger.crowded
     assert kinds(ledger) == [Kind.BOUND_ELSEWHERE]  # one for the pattern, not for each id
 
@@ -90,16 +90,16 @@ def test_a_binding_that_comes_later_frees_the_run_of_what_a_stranger_says() -> N
     apply(ledger, 10, seen(10, 100, limits={"tokens": 900}, progress=0.5), by=UNBOUND)
     apply(ledger, 11, seen(11, 110, limits={"tokens": 900}, progress=0.5),
           seen(11, 50, "b", **lies), by=UNBOUND)  # fmt: skip
-    assert ledger.accounts["run"].facts.limits == {"tokens": 1}
+    assert ledger.runs["run"].attributes.limits == {"tokens": 1}
     apply(ledger, 12, seen(12, 120, limits={"tokens": 900}, progress=0.5),
           seen(12, 5000, "b", **lies), by=OWNER)  # fmt: skip
-    account = ledger.accounts["run"]
-    assert account.facts.limits == {"tokens": 900}
-    assert account.facts.progress == 0.5
-    assert account.targets == {"a"}
+    run = ledger.runs["run"]
+    assert run.attributes.limits == {"tokens": 900}
+    assert run.attributes.progress == 0.5
+    assert run.targets == {"a"}
     assert tokens(ledger) == 170
-    again = codec.from_json(codec.to_json(account))
-    assert again.totals() == account.totals()
+    again = codec.from_json(codec.to_json(run))
+    assert again.totals() == run.totals()
     apply(ledger, 13, seen(13, 130), seen(13, 9000, "b", **lies), by=OWNER)
     assert tokens(ledger) == 180
 
@@ -110,10 +110,10 @@ def test_a_stranger_at_the_same_process_is_not_heard_any_more_either() -> None:
     for at in (10, 11):
         apply(ledger, at, seen(at, 100, optional_series=0.0),
               seen(at, 40, "b", limits={"cost": 1}), by=UNBOUND)  # fmt: skip
-    assert ledger.accounts["run"].facts.limits == {"cost": 1}
+    assert ledger.runs["run"].attributes.limits == {"cost": 1}
     for at in (12, 13):
         apply(ledger, at, seen(at, 100 + at, optional_series=0.0), by=OWNER)
-    assert ledger.accounts["run"].facts.limits == {}
+    assert ledger.runs["run"].attributes.limits == {}
     assert tokens(ledger) == 113
 
 
@@ -123,11 +123,11 @@ def test_an_account_that_only_strangers_filled_gives_way_to_the_owner_at_once() 
     for at in (10, 11):
         apply(ledger, at, seen(at, 900, "b", started_at=9.0, incarnation_at=9.0), by=UNBOUND)
     fresh = Ledger()
-    fresh.adopt(codec.from_json(codec.to_json(ledger.accounts["run"])), 12)
+    fresh.adopt(codec.from_json(codec.to_json(ledger.runs["run"])), 12)
     apply(fresh, 12, seen(12, 900, "b", started_at=9.0), seen(12, 10), by=OWNER)
-    assert (fresh.accounts["run"].started_at, tokens(fresh)) == (1.0, 10)
+    assert (fresh.runs["run"].started_at, tokens(fresh)) == (1.0, 10)
     apply(fresh, 13, seen(13, 11), by=OWNER)
-    assert (fresh.accounts["run"].also, tokens(fresh)) == ((), 11)
+    assert (fresh.runs["run"].also, tokens(fresh)) == ((), 11)
 
 
 def test_a_run_that_moves_with_its_binding_goes_on_with_its_use() -> None:
@@ -139,7 +139,7 @@ def test_a_run_that_moves_with_its_binding_goes_on_with_its_use() -> None:
         said: dict[str, Any] = {"incarnation_at": 15.0, "carried_over": {"tokens": 90}}
         apply(ledger, at, seen(at, at, "new", **said), by=moved)
     assert tokens(ledger) == 121
-    assert ledger.accounts["run"].targets == {"new"}
+    assert ledger.runs["run"].targets == {"new"}
 
 
 def test_without_bindings_any_more_every_target_is_heard_again() -> None:
@@ -165,7 +165,7 @@ def test_where_the_first_one_owns_a_second_target_is_refused_while_that_goes_on(
         other = seen(at, 900, "b", started_at=float(at), incarnation_at=float(at))
         apply(ledger, at, other, seen(at, at), by=FIRST)
     # Both were new in the first reading: the elder process is the one that is let in first.
-    assert (ledger.accounts["run"].started_at, tokens(ledger)) == (1.0, 19)
+    assert (ledger.runs["run"].started_at, tokens(ledger)) == (1.0, 19)
     assert kinds(ledger) == [Kind.CARRIED_ELSEWHERE]
     assert ledger.dropped[semconv.CARRIED_ELSEWHERE] == 10
 
@@ -187,7 +187,7 @@ def test_where_the_first_one_owns_a_restart_of_ours_hands_the_run_to_nobody() ->
     for at in (10, 11, 12):
         apply(ledger, at, seen(at, 100), by=FIRST)
     fresh = Ledger()
-    fresh.adopt(codec.from_json(codec.to_json(ledger.accounts["run"])), 500)
+    fresh.adopt(codec.from_json(codec.to_json(ledger.runs["run"])), 500)
     other: dict[str, Any] = {"incarnation_at": 400.0}
     apply(fresh, 500, seen(500, 900, "b", **other), seen(500, 101), by=FIRST)
     assert tokens(fresh) == 101

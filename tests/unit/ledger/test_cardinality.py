@@ -29,12 +29,12 @@ def test_runs_beyond_the_limit_are_refused_and_the_known_ones_go_on() -> None:
     ledger = Ledger()
     shown(ledger, START, "a", "b")
     shown(ledger, START + 1, "x", "a", "y", "b", "z")
-    assert set(ledger.accounts) == {"a", "b", "x"}
+    assert set(ledger.runs) == {"a", "b", "x"}
     assert list(ledger.crowded.values()) == [2]
     assert ledger.dropped[semconv.SESSION_LIMIT] == 2 * 2  # tokens and calls of both
     shown(ledger, START + 2, "a", "b", "x")
     assert ledger.crowded == {}
-    assert ledger.accounts["a"].sampled_at == START + 2
+    assert ledger.runs["a"].sampled_at == START + 2
 
 
 def test_the_limit_is_each_targets_own() -> None:
@@ -43,25 +43,25 @@ def test_the_limit_is_each_targets_own() -> None:
     other = RunObservation("e", "http://other/metrics", START, {(semconv.TOKENS, ""): 1},
                            RunAttributes(started_at=START))  # fmt: skip
     ledger.apply(Observation("scrape", START, (other,), session_limit=3))
-    assert set(ledger.accounts) == {"a", "b", "c", "e"}
+    assert set(ledger.runs) == {"a", "b", "c", "e"}
 
 
 def test_there_is_room_again_once_a_run_is_forgotten() -> None:
     ledger = Ledger()
     shown(ledger, START, "a", "b", "c", state="completed")
     shown(ledger, START + 1, "d")
-    assert "d" not in ledger.accounts
+    assert "d" not in ledger.runs
     later = START + KEEP_ENDED + 1
     ledger.forget(later, 3600)
     shown(ledger, later, "d")
-    assert set(ledger.accounts) == {"d"}
+    assert set(ledger.runs) == {"d"}
 
 
 def test_a_new_run_under_a_known_id_needs_no_room() -> None:
     ledger = Ledger()
     shown(ledger, START, "a", "b", "c")
     shown(ledger, START + 1, "a", started_at=START)
-    assert ledger.accounts["a"].started_at == START
+    assert ledger.runs["a"].started_at == START
     assert ledger.crowded == {}
 
 
@@ -70,7 +70,7 @@ def test_a_target_begins_no_more_runs_in_ten_minutes_than_it_may_have_at_once() 
     ledger, ids = Ledger(), [f"r{n}" for n in range(500)]
     for second in range(60):
         shown(ledger, START + second, *ids, limit=1000, started_at=START - 100 + second)
-    begun = len(ledger.accounts) + len(ledger.superseded)
+    begun = len(ledger.runs) + len(ledger.superseded)
     watched = sum(map(len, ledger._rivals.values()))
     assert 1000 <= begun <= watched + begun <= 2 * (1000 + 60 * 1000 / KEEP_ENDED)
     assert list(ledger.crowded.values()) == [pytest.approx(500, abs=5)]
@@ -106,19 +106,19 @@ def test_many_targets_together_have_a_bound_and_each_its_share_of_it(
 
     for target in range(50):
         show(target, 40)
-    assert len(ledger.accounts) <= 2 * 100
+    assert len(ledger.runs) <= 2 * 100
     show(99, 1)
-    assert "99-0" in ledger.accounts, "one that has none is not pushed out"
+    assert "99-0" in ledger.runs, "one that has none is not pushed out"
 
 
 def process(number: int, at: float, tokens: int, carried: int = 0) -> RunObservation:
     """Return what the n-th process of a run shows."""
-    facts = RunAttributes(
+    attributes = RunAttributes(
         started_at=START,
         incarnation_at=START + number,
         carried_over={semconv.TOKENS: carried} if carried else {},
     )
-    return RunObservation("run", "http://a/metrics", at, {(semconv.TOKENS, ""): tokens}, facts)
+    return RunObservation("run", "http://a/metrics", at, {(semconv.TOKENS, ""): tokens}, attributes)
 
 
 @given(
@@ -133,27 +133,27 @@ def test_a_run_that_starts_again_and_again_loses_nothing(
     for most in (kept, 10_000):
         ledger = Ledger()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(processes_module, "INCARNATIONS_KEPT", most)
+            patch.setattr(processes_module, "PROCESSES_KEPT", most)
             for number, (tokens, carried) in enumerate(processes):
                 at = START + number
                 ledger.apply(Observation("scrape", at, (process(number, at, tokens, carried),)))
-                assert len(ledger.accounts["run"].incarnations) <= most + 1
-        totals.append(ledger.accounts["run"].totals())
+                assert len(ledger.runs["run"].processes) <= most + 1
+        totals.append(ledger.runs["run"].totals())
     assert totals[0] == totals[1]
 
 
 def test_a_late_sample_of_a_process_that_was_let_go_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(processes_module, "INCARNATIONS_KEPT", 2)
+    monkeypatch.setattr(processes_module, "PROCESSES_KEPT", 2)
     ledger = Ledger()
     for number in range(6):
         at = START + number
         ledger.apply(Observation("scrape", at, (process(number, at, 10),)))
-    assert ledger.accounts["run"].totals()[semconv.TOKENS] == 60
+    assert ledger.runs["run"].totals()[semconv.TOKENS] == 60
     for at in range(10, 13):
         ledger.apply(Observation("scrape", START + at, (process(0, START + at, 10),)))
-    assert ledger.accounts["run"].totals()[semconv.TOKENS] == 60
+    assert ledger.runs["run"].totals()[semconv.TOKENS] == 60
 
 
 def test_series_that_are_new_every_time_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,14 +164,14 @@ def test_series_that_are_new_every_time_are_summed_up(monkeypatch: pytest.Monkey
         counters: dict[tuple[str, str], Any] = {
             (semconv.TOKENS, f"request='{number}-{each}'"): 2 for each in range(20)
         }
-        facts = RunAttributes(started_at=START, incarnation_at=START)
-        seen = RunObservation("run", "http://a/metrics", START + number, counters, facts)
+        attributes = RunAttributes(started_at=START, incarnation_at=START)
+        seen = RunObservation("run", "http://a/metrics", START + number, counters, attributes)
         ledger.apply(Observation("scrape", START + number, (seen,)))
-    account = ledger.accounts["run"]
-    (view,) = account.incarnations.popitem()[1].views.values()
-    assert view.shown_at.keys() < view.series.keys()
-    assert len(view.series) <= 150 + 20
-    assert view.sums[semconv.TOKENS] == 50 * 20 * 2
+    run = ledger.runs["run"]
+    (series,) = run.processes.popitem()[1].target_series.values()
+    assert series.shown_at.keys() < series.counters.keys()
+    assert len(series.counters) <= 150 + 20
+    assert series.sums[semconv.TOKENS] == 50 * 20 * 2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from otel_budget.core.observation import Observation, RunAttributes, RunObservat
 from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.lag import MOST, Lag
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sidecar.storage import codec
 
 GAP = 5.0
@@ -81,9 +81,11 @@ def delayed(ledger: Ledger, delay: float, until: float, died_at: float = 1e9) ->
         visible = min(now - delay, died_at)
         if visible >= 0:
             at = visible - visible % GAP
-            facts = RunAttributes(started_at=0.0, incarnation_at=0.0, duration=at, state="running")
+            attributes = RunAttributes(
+                started_at=0.0, incarnation_at=0.0, duration=at, state="running"
+            )
             counters = {(semconv.TOKENS, ""): int(at)}
-            session = RunObservation("run", "a", at, counters, facts)
+            session = RunObservation("run", "a", at, counters, attributes)
             ledger.apply(Observation("prometheus", now, (session,), spacing=60.0))
         yield now
 
@@ -91,9 +93,9 @@ def delayed(ledger: Ledger, delay: float, until: float, died_at: float = 1e9) ->
 def verdicts(ledger: Ledger, times: Iterable[float], rules: Rules) -> list[tuple[float, Verdict]]:
     """Judge the run at each time it is known at."""
     return [
-        (now, judge_snapshot(ledger.balance(ledger.accounts["run"], now), rules, now))
+        (now, verdict_from_snapshot(ledger.snapshot(ledger.runs["run"], now), rules, now))
         for now in times
-        if "run" in ledger.accounts
+        if "run" in ledger.runs
     ]
 
 
@@ -121,7 +123,7 @@ def test_a_restarted_sidecar_knows_the_delay() -> None:
     for _ in delayed(ledger, 30.0, 100):
         pass
     again = Ledger()
-    again.adopt(codec.from_json(codec.to_json(ledger.accounts["run"])), 100.0)
+    again.adopt(codec.from_json(codec.to_json(ledger.runs["run"])), 100.0)
     ((_, verdict),) = verdicts(again, [104.0], Rules())
     assert str(verdict.reason) == "within_limits"
 
@@ -132,9 +134,9 @@ def test_data_that_were_old_before_a_restart_are_old_after_it() -> None:
     for _ in delayed(ledger, 0.0, 100):
         pass
     again = Ledger()
-    again.adopt(codec.from_json(codec.to_json(ledger.accounts["run"])), 160.0)
-    facts = RunAttributes(started_at=0.0, incarnation_at=0.0, duration=105.0, state="running")
-    session = RunObservation("run", "a", 105.0, {(semconv.TOKENS, ""): 105}, facts)
+    again.adopt(codec.from_json(codec.to_json(ledger.runs["run"])), 160.0)
+    attributes = RunAttributes(started_at=0.0, incarnation_at=0.0, duration=105.0, state="running")
+    session = RunObservation("run", "a", 105.0, {(semconv.TOKENS, ""): 105}, attributes)
     again.apply(Observation("prometheus", 160.0, (session,), spacing=60.0))
     ((_, verdict),) = verdicts(again, [160.0], Rules())
     assert str(verdict.reason) == "stale_data"
@@ -145,5 +147,5 @@ def test_an_account_of_an_earlier_version_has_no_delay() -> None:
     ledger = Ledger()
     for _ in delayed(ledger, 30.0, 100):
         pass
-    text = codec.to_json(ledger.accounts["run"]).replace('"lag":30.0,', "")
+    text = codec.to_json(ledger.runs["run"]).replace('"lag":30.0,', "")
     assert codec.from_json(text).lag.seconds == 0.0

@@ -17,12 +17,12 @@ from otel_budget.sidecar.storage import codec
 FACTS = RunAttributes(started_at=0.0, incarnation_at=0.0, state="running")
 
 
-def seen(at: float, tokens: int | None, target: str = "a", **facts: Any) -> RunObservation:
+def seen(at: float, tokens: int | None, target: str = "a", **attributes: Any) -> RunObservation:
     """Return one sample of a run with some tokens, or of one whose counters are lost."""
     counters: dict[tuple[str, str], Number] = {}
     if tokens is not None:
         counters[semconv.TOKENS, ""] = tokens
-    stated = FACTS._replace(**facts)
+    stated = FACTS._replace(**attributes)
     return RunObservation("run", target, at, counters, stated)
 
 
@@ -34,7 +34,7 @@ def apply(ledger: Ledger, at: float, *sessions: RunObservation, partial: bool = 
 
 def rate(ledger: Ledger, now: float) -> float | None:
     """Return the tokens per second of the run."""
-    return ledger.balance(ledger.accounts["run"], now).rates.get(semconv.TOKENS)
+    return ledger.snapshot(ledger.runs["run"], now).rates.get(semconv.TOKENS)
 
 
 def test_the_rate_is_what_was_spent_between_two_samples() -> None:
@@ -68,9 +68,9 @@ def test_time_is_spent_at_one_second_a_second_until_the_run_ends() -> None:
     """So that running out of time can be forecast."""
     ledger = Ledger()
     apply(ledger, 10, seen(10, 0))
-    assert ledger.balance(ledger.accounts["run"], 10).rates == {semconv.DURATION: 1.0}
+    assert ledger.snapshot(ledger.runs["run"], 10).rates == {semconv.DURATION: 1.0}
     apply(ledger, 11, seen(11, 0, state="failed"))
-    assert ledger.balance(ledger.accounts["run"], 11).rates == {}
+    assert ledger.snapshot(ledger.runs["run"], 11).rates == {}
 
 
 def test_a_run_that_ended_is_kept_for_ten_minutes() -> None:
@@ -79,7 +79,7 @@ def test_a_run_that_ended_is_kept_for_ten_minutes() -> None:
     apply(ledger, 10, seen(10, 0, state="completed"))
     assert ledger.forget(10 + KEEP_ENDED, forget_after=1.0) == []
     (gone,) = ledger.forget(10 + KEEP_ENDED + 1, forget_after=9999.0)
-    assert (gone.session_id, ledger.accounts) == ("run", {})
+    assert (gone.session_id, ledger.runs) == ("run", {})
 
 
 def test_a_silent_run_is_forgotten_as_abandoned() -> None:
@@ -90,7 +90,7 @@ def test_a_silent_run_is_forgotten_as_abandoned() -> None:
     assert len(ledger.forget(110.5, forget_after=100.0)) == 1
     fresh = Ledger()
     apply(fresh, 10, seen(10, 0))
-    fresh.adopt(fresh.accounts["run"], 5000.0)
+    fresh.adopt(fresh.runs["run"], 5000.0)
     assert fresh.forget(5100.0, forget_after=100.0) == []
     assert len(fresh.forget(5101.0, forget_after=100.0)) == 1
 
@@ -100,9 +100,9 @@ def test_a_late_sample_of_a_second_target_takes_no_fact_back() -> None:
     ledger = Ledger()
     apply(ledger, 10, seen(10, 0, limits={semconv.TOKENS: 5}))
     apply(ledger, 11, seen(9, 0, "b", limits={semconv.TOKENS: 900}, state="completed"))
-    account = ledger.accounts["run"]
-    assert account.facts.limits == {semconv.TOKENS: 5}
-    assert account.ended_at is None
+    run = ledger.runs["run"]
+    assert run.attributes.limits == {semconv.TOKENS: 5}
+    assert run.ended_at is None
 
 
 def test_losing_the_counters_does_not_make_implausible_values_plausible() -> None:
@@ -111,7 +111,7 @@ def test_losing_the_counters_does_not_make_implausible_values_plausible() -> Non
     spoilt = seen(10, None)._replace(implausible=("otel_budget_tokens_total",))
     apply(ledger, 10, spoilt)
     apply(ledger, 11, seen(11, None))
-    assert ledger.balance(ledger.accounts["run"], 12).implausible_for == 2.0
+    assert ledger.snapshot(ledger.runs["run"], 12).implausible_for == 2.0
 
 
 def test_a_reading_without_counters_does_not_make_a_run_fresh() -> None:
@@ -119,7 +119,7 @@ def test_a_reading_without_counters_does_not_make_a_run_fresh() -> None:
     ledger = Ledger()
     apply(ledger, 10, seen(10, 5))
     apply(ledger, 20, seen(20, None))
-    assert ledger.balance(ledger.accounts["run"], 20).silent_for == 10.0
+    assert ledger.snapshot(ledger.runs["run"], 20).silent_for == 10.0
 
 
 def test_refused_samples_and_resets_are_counted_by_reason() -> None:
@@ -138,10 +138,10 @@ def test_a_change_worth_storing_moves_the_revision_and_nothing_else_does() -> No
     """Or every tick would write every run."""
     ledger = Ledger()
     apply(ledger, 10, seen(10, 5, duration=10.0))
-    account = ledger.accounts["run"]
-    known = account.revision
+    run = ledger.runs["run"]
+    known = run.revision
     apply(ledger, 11, seen(11, 5, duration=11.0))
-    assert account.revision == known
+    assert run.revision == known
     changes: list[RunObservation] = [
         seen(12, 6, duration=12.0),
         seen(13, 6, duration=13.0, limits={semconv.TOKENS: 9}),
@@ -150,16 +150,16 @@ def test_a_change_worth_storing_moves_the_revision_and_nothing_else_does() -> No
         seen(16, 6, duration=20.0, limits={semconv.TOKENS: 9}, progress=0.5, state="completed"),
     ]
     for change in changes:
-        known = account.revision
+        known = run.revision
         apply(ledger, change.sampled_at, change)
-        assert account.revision > known
+        assert run.revision > known
 
 
 def test_an_account_of_another_format_is_refused() -> None:
     """It is not read as if it were this one's."""
     ledger = Ledger()
     apply(ledger, 10, seen(10, 5))
-    data = json.loads(codec.to_json(ledger.accounts["run"]))
+    data = json.loads(codec.to_json(ledger.runs["run"]))
     for other in (0, 5, "1", None):
         with pytest.raises(ValueError, match="this version reads 1 to 4"):
             codec.from_json(json.dumps({**data, "format": other}))
@@ -171,7 +171,7 @@ def test_money_in_the_storage_keeps_every_digit() -> None:
     cost = Decimal("0.1000000000000000000000001")
     counters: dict[tuple[str, str], Number] = {(semconv.COST, ""): cost}
     apply(ledger, 10, RunObservation("run", "a", 10.0, counters, FACTS))
-    text = codec.to_json(ledger.accounts["run"])
+    text = codec.to_json(ledger.runs["run"])
     assert f'"{cost}"' in text
     assert str(codec.from_json(text).totals()[semconv.COST]) == str(cost)
 
@@ -187,14 +187,14 @@ def test_series_that_are_long_gone_are_kept_as_a_sum() -> None:
         }
         apply(ledger, at, RunObservation("run", "a", at, counters))
         if step % 300 == 0:
-            account = codec.from_json(codec.to_json(ledger.accounts["run"]))
-            ledger.adopt(account, at)
-    account = ledger.accounts["run"]
-    assert account.totals() == {semconv.TOKENS: 5000, semconv.COST: Decimal("10.00")}
-    (view,) = account.incarnations["t:a"].views.values()
-    assert view.shown_at.keys() < view.series.keys()
-    assert len(view.series) < 400
-    assert account.resets == 0
+            run = codec.from_json(codec.to_json(ledger.runs["run"]))
+            ledger.adopt(run, at)
+    run = ledger.runs["run"]
+    assert run.totals() == {semconv.TOKENS: 5000, semconv.COST: Decimal("10.00")}
+    (series,) = run.processes["t:a"].target_series.values()
+    assert series.shown_at.keys() < series.counters.keys()
+    assert len(series.counters) < 400
+    assert run.resets == 0
 
 
 def test_a_series_that_pauses_for_less_is_still_the_same() -> None:
@@ -205,7 +205,7 @@ def test_a_series_that_pauses_for_less_is_still_the_same() -> None:
         if step % 100 == 99:
             counters[semconv.TOKENS, "steady"] = step
         apply(ledger, 5.0 * step, RunObservation("run", "a", 5.0 * step, counters))
-    assert ledger.accounts["run"].totals() == {semconv.TOKENS: 300 * 5 + 299}
+    assert ledger.runs["run"].totals() == {semconv.TOKENS: 300 * 5 + 299}
 
 
 def test_a_silent_run_is_not_forgotten_before_it_was_decided_what_follows() -> None:

@@ -15,7 +15,7 @@ from otel_budget.core.observation import Observation
 from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.status import bounds_from
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.prometheus_vector import SAMPLED
 
@@ -27,7 +27,7 @@ Rows = list[tuple[dict[str, str], float]]
 
 def rows(tokens: int, at: float, **more: str) -> Rows:
     """Return all series of a run that has gone over its own limit; more: labels on all of them."""
-    facts: list[tuple[semconv.Metric, float, dict[str, str]]] = [
+    attributes: list[tuple[semconv.Metric, float, dict[str, str]]] = [
         (semconv.SESSION_TOKENS, tokens, {}),
         (semconv.SESSION_API_CALLS, 3, {}),
         (semconv.SESSION_COST, 0.5, {}),
@@ -46,7 +46,7 @@ def rows(tokens: int, at: float, **more: str) -> Rows:
           for state in semconv.SESSION_STATES),
     ]  # fmt: skip
     labels = {**OURS, **more}
-    found: Rows = [({"__name__": m.name, **labels, **own}, value) for m, value, own in facts]
+    found: Rows = [({"__name__": m.name, **labels, **own}, value) for m, value, own in attributes]
     return [*found, ({SAMPLED: "1", **labels}, at)]
 
 
@@ -60,9 +60,9 @@ def verdicts(*answers: tuple[float, Rows]) -> list[tuple[Verdict, Mapping[str, o
         data = {"resultType": "vector", "result": result}
         taken, _ = source.take(json.dumps({"status": "success", "data": data}).encode(), at)
         ledger.apply(Observation("prometheus", at, tuple(taken.sessions), spacing=60.0))
-        account = ledger.accounts["run"]
-        verdict = judge_snapshot(ledger.balance(account, at), RULES, at)
-        found.append((verdict, dict(account.totals())))
+        run = ledger.runs["run"]
+        verdict = verdict_from_snapshot(ledger.snapshot(run, at), RULES, at)
+        found.append((verdict, dict(run.totals())))
     return found
 
 

@@ -9,7 +9,7 @@ import pytest
 from otel_budget.core.observation import RunObservation
 from otel_budget.core.verdict import LimitStatus, Reason, Verdict
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.verdicts import judge_snapshot
+from otel_budget.policy.verdicts import verdict_from_snapshot
 from otel_budget.sidecar.storage import codec
 from tests.support.sidecar_fixtures import START, ceilings, reading, session
 
@@ -19,17 +19,17 @@ RULES = replace(ceilings(tokens=1000, duration=600), hold=60.0)
 def shown(at: float, pushed: float, *, paused: float = 0.0, **others: object) -> RunObservation:
     """Return what is read at one time of what a run showed at another, with both of its times."""
     one = session(tokens=400, at=START + pushed, **others)  # type: ignore[arg-type] # as there
-    assert one.facts.duration is not None
-    active = one.facts.duration - paused
-    return one._replace(sampled_at=START + at, facts=one.facts._replace(active=active))
+    assert one.attributes.duration is not None
+    active = one.attributes.duration - paused
+    return one._replace(sampled_at=START + at, attributes=one.attributes._replace(active=active))
 
 
 def judge(ledger: Ledger, one: RunObservation) -> Verdict:
     """Take in a reading, and judge the run."""
     now = one.sampled_at
     ledger.apply(reading(one, at=now))
-    (account,) = ledger.accounts.values()
-    return judge_snapshot(ledger.balance(account, now), RULES, now)
+    (run,) = ledger.runs.values()
+    return verdict_from_snapshot(ledger.snapshot(run, now), RULES, now)
 
 
 def test_a_page_that_never_moves_is_as_old_as_when_it_first_came() -> None:
@@ -79,13 +79,13 @@ def test_a_page_that_never_moves_is_known_over_a_restart() -> None:
     ledger = Ledger()
     for at in range(5):
         judge(ledger, shown(at, at))
-    (account,) = ledger.accounts.values()
-    revision = account.revision
+    (run,) = ledger.runs.values()
+    revision = run.revision
     for at in range(5, 50):
         judge(ledger, shown(at, 4))
-    assert account.revision == revision + 1, "that it does not move any more is stored, once"
+    assert run.revision == revision + 1, "that it does not move any more is stored, once"
     again = Ledger()
-    again.adopt(codec.from_json(codec.to_json(account)), START + 60)
+    again.adopt(codec.from_json(codec.to_json(run)), START + 60)
     verdicts = [judge(again, shown(at, 4)) for at in range(60, 140)]
     assert {v.status for v in verdicts} == {LimitStatus.INCONCLUSIVE}
     assert verdicts[-1].action == "stop"
@@ -97,11 +97,11 @@ def test_a_sample_that_is_read_twice_is_not_stored_for_that() -> None:
     """A Prometheus is asked more often than it scrapes."""
     ledger = Ledger()
     judge(ledger, shown(0, 0))
-    (account,) = ledger.accounts.values()
-    revision = account.revision
+    (run,) = ledger.runs.values()
+    revision = run.revision
     for at in range(60):
         judge(ledger, shown(at // 15 * 15, at // 15 * 15))
-    assert account.revision == revision
+    assert run.revision == revision
 
 
 def test_a_foreign_run_without_both_times_may_stand_still() -> None:

@@ -10,7 +10,7 @@ from otel_budget.core.observation import Observation, RunAttributes, RunObservat
 from otel_budget.core.verdict import Action
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.status import bounds_from
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sidecar.storage import codec
 
 RULES = Rules(ceilings=bounds_from({semconv.TOKENS: 1000}, {}, "sidecar"))
@@ -18,18 +18,20 @@ RULES = Rules(ceilings=bounds_from({semconv.TOKENS: 1000}, {}, "sidecar"))
 
 def show(ledger: Ledger, at: float, start: float, tokens: int, *where: str, **said: Any) -> None:
     """Let a run that began at ``start`` be seen at some targets."""
-    facts = RunAttributes(started_at=start, incarnation_at=start, state="running")._replace(**said)
+    attributes = RunAttributes(started_at=start, incarnation_at=start, state="running")._replace(
+        **said
+    )
     used: dict[tuple[str, str], Any] = {
         (semconv.TOKENS, ""): tokens,
         (semconv.COST, ""): Decimal("0.5"),
     }
-    seen = [RunObservation("job", target, at, used, facts) for target in where or ("a",)]
+    seen = [RunObservation("job", target, at, used, attributes) for target in where or ("a",)]
     ledger.apply(Observation("scrape", at, tuple(seen)))
 
 
 def used(ledger: Ledger, now: float) -> Any:
     """Return what the run has used, as it is judged."""
-    return ledger.balance(ledger.accounts["job"], now).used
+    return ledger.snapshot(ledger.runs["job"], now).used
 
 
 def adding() -> Ledger:
@@ -45,13 +47,14 @@ def test_where_restarts_add_up_a_crash_loop_is_held_by_one_limit() -> None:
     show(ledger, 101, 100, 900)
     show(ledger, 102, 102, 60)
     again = adding()
-    again.adopt(codec.from_json(codec.to_json(ledger.accounts["job"])), 103)
+    again.adopt(codec.from_json(codec.to_json(ledger.runs["job"])), 103)
     show(again, 103, 103, 40, state="failed")
     assert used(again, 103)[semconv.TOKENS] == 1000
     assert used(again, 103)[semconv.COST] == Decimal("1.5")
     assert used(again, 103)[semconv.DURATION] < 1
     assert (
-        judge_snapshot(again.balance(again.accounts["job"], 103), RULES, 103).action is Action.STOP
+        verdict_from_snapshot(again.snapshot(again.runs["job"], 103), RULES, 103).action
+        is Action.STOP
     )
     assert not again.flags
 

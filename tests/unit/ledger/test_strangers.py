@@ -15,16 +15,18 @@ TARGETS = frozenset({"own", "other"})
 
 def own(at: float, **said: Any) -> Any:
     """Return a sample of the run at its own target: 3 tokens a second, and limited to 500."""
-    facts = {"limits": {semconv.TOKENS: 500}, "progress": 0.3, "state": "running", **said}
-    stated = RunAttributes(started_at=1.0, incarnation_at=1.0, duration=at - 1)._replace(**facts)
+    attributes = {"limits": {semconv.TOKENS: 500}, "progress": 0.3, "state": "running", **said}
+    stated = RunAttributes(started_at=1.0, incarnation_at=1.0, duration=at - 1)._replace(
+        **attributes
+    )
     return RunObservation("run", "own", at, {(semconv.TOKENS, ""): int(3 * at)}, stated)
 
 
 def other(at: float, process: float, *, implausible: tuple[str, ...] = (), **said: Any) -> Any:
     """Return what another target says of the run, as a process that began at ``process``."""
-    facts = RunAttributes(started_at=1.0, incarnation_at=process)._replace(**said)
+    attributes = RunAttributes(started_at=1.0, incarnation_at=process)._replace(**said)
     counters = {(semconv.TOKENS, ""): 0}
-    return RunObservation("run", "other", at, counters, facts, implausible=implausible)
+    return RunObservation("run", "other", at, counters, attributes, implausible=implausible)
 
 
 def apply(ledger: Ledger, at: float, *sessions: Any, **more: Any) -> None:
@@ -32,9 +34,9 @@ def apply(ledger: Ledger, at: float, *sessions: Any, **more: Any) -> None:
     ledger.apply(Observation("scrape", at, sessions, targets=TARGETS, **more))
 
 
-def balance(ledger: Ledger, now: float) -> Any:
+def snapshot(ledger: Ledger, now: float) -> Any:
     """Return the balance of the run."""
-    return ledger.balance(ledger.accounts["run"], now)
+    return ledger.snapshot(ledger.runs["run"], now)
 
 
 def test_a_new_process_at_every_sample_takes_back_no_word_of_the_one_that_goes_on() -> None:
@@ -44,10 +46,10 @@ def test_a_new_process_at_every_sample_takes_back_no_word_of_the_one_that_goes_o
         for at in range(10, 20):
             strange = other(at + later, at, progress=0.95)
             apply(ledger, at + later, own(at), *([strange] if at > 12 else []))
-        known = balance(ledger, 20)
-        assert known.facts.limits == {semconv.TOKENS: 500}
-        assert known.facts.progress == 0.3
-        assert known.facts.state == "running"
+        known = snapshot(ledger, 20)
+        assert known.attributes.limits == {semconv.TOKENS: 500}
+        assert known.attributes.progress == 0.3
+        assert known.attributes.state == "running"
         assert [flag.kind for flag in ledger.flags] == [Kind.CONCURRENT]
 
 
@@ -56,10 +58,10 @@ def test_what_was_implausible_at_a_target_that_left_matters_no_more() -> None:
     ledger = Ledger()
     for at in range(10, 20):
         apply(ledger, at, own(at), other(at, 9, implausible=(semconv.TOKENS,)))
-    assert balance(ledger, 20).implausible_for is not None
+    assert snapshot(ledger, 20).implausible_for is not None
     for at in range(20, 23):
         apply(ledger, at, own(at))
-    assert balance(ledger, 23).implausible_for is None
+    assert snapshot(ledger, 23).implausible_for is None
 
 
 def test_what_is_implausible_at_the_runs_own_target_is_not_hidden_by_a_newer_process() -> None:
@@ -69,7 +71,7 @@ def test_what_is_implausible_at_the_runs_own_target_is_not_hidden_by_a_newer_pro
         apply(ledger, at, own(at), other(at, 9))
     for at in range(13, 20):
         apply(ledger, at, own(at)._replace(implausible=(semconv.TOKENS,)), other(at, 9))
-    assert balance(ledger, 20).implausible_for is not None
+    assert snapshot(ledger, 20).implausible_for is not None
 
 
 def test_a_run_whose_target_gives_nothing_has_not_vanished_by_another_that_left() -> None:
@@ -80,7 +82,7 @@ def test_a_run_whose_target_gives_nothing_has_not_vanished_by_another_that_left(
     problem = Problem("own", Reason.SOURCE_ERROR, "refused")
     for at in range(20, 30):
         apply(ledger, at, problems=(problem,), down=frozenset({"own"}))
-        known = balance(ledger, at)
-        assert known.facts.state == "running"
+        known = snapshot(ledger, at)
+        assert known.attributes.state == "running"
     assert known.trouble is Reason.SOURCE_ERROR
     assert not ledger.whereabouts.vanished

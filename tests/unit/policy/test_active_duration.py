@@ -14,7 +14,7 @@ from otel_budget.core.observation import Observation, RunAttributes, RunObservat
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.status import bounds_from
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make
 from tests.unit.sdk.test_resume import exposed
@@ -149,26 +149,28 @@ def test_a_checkpoint_without_the_limit_is_one_an_earlier_version_reads(
         assert ResourceLimits.from_dict(limits.to_dict()) == limits
 
 
-def judged(facts: RunAttributes, at: float, **rules: float) -> str:
+def judged(attributes: RunAttributes, at: float, **rules: float) -> str:
     """Return the sidecar's reason for a run it saw at 1000, as of ``at``."""
     ledger = Ledger()
-    seen = RunObservation("run", "a", 1000.0, {(semconv.TOKENS, ""): 1}, facts)
+    seen = RunObservation("run", "a", 1000.0, {(semconv.TOKENS, ""): 1}, attributes)
     ledger.apply(Observation("scrape", 1000.0, (seen,)))
     by = Rules(bounds_from(dict(rules), {}, "sidecar"), stale_after=100.0)
-    known = ledger.balance(ledger.accounts["run"], at, by.ceilings)
-    return str(judge_snapshot(known, by, at).reason)
+    known = ledger.snapshot(ledger.runs["run"], at, by.ceilings)
+    return str(verdict_from_snapshot(known, by, at).reason)
 
 
 def test_the_sidecar_holds_runs_to_a_ceiling_on_it() -> None:
     """Those without a limit of their own, too; it goes on by the sidecar's clock."""
-    facts = RunAttributes(started_at=1.0, incarnation_at=1.0, duration=999.0, state="running")
-    assert judged(facts._replace(active=99.0), 1000.0, active_duration=100.0) == (
+    attributes = RunAttributes(started_at=1.0, incarnation_at=1.0, duration=999.0, state="running")
+    assert judged(attributes._replace(active=99.0), 1000.0, active_duration=100.0) == (
         "approaching_limit_progress_unknown"
     )
-    assert judged(facts._replace(active=99.0), 1001.0, active_duration=100.0) == "limit_exceeded"
-    assert judged(facts._replace(active=9.0), 1001.0, active_duration=100.0) == "within_limits"
-    own = facts._replace(active=101.0, limits={ACTIVE: 100.0})
+    assert (
+        judged(attributes._replace(active=99.0), 1001.0, active_duration=100.0) == "limit_exceeded"
+    )
+    assert judged(attributes._replace(active=9.0), 1001.0, active_duration=100.0) == "within_limits"
+    own = attributes._replace(active=101.0, limits={ACTIVE: 100.0})
     assert judged(own, 1000.0) == "limit_exceeded"
-    assert judged(facts._replace(active=101.0), 1000.0) == "within_limits"
-    paused = facts._replace(active=99.0, state="paused")
+    assert judged(attributes._replace(active=101.0), 1000.0) == "within_limits"
+    paused = attributes._replace(active=99.0, state="paused")
     assert judged(paused, 1060.0, active_duration=100.0) == "approaching_limit_progress_unknown"

@@ -18,9 +18,9 @@ from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.process import COUNTED
 from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.forecast import completion_possible
-from otel_budget.policy.status import bound, bounds_from, check, headroom, weigh
+from otel_budget.policy.status import bound, bounds_from, check, headroom, run_status
 from otel_budget.policy.unknown_usage import OnUnknown
-from otel_budget.policy.verdicts import Rules, judge_session, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot, verdict_from_usage
 from otel_budget.sidecar.storage import codec
 from tests.support.case_files import (
     SHAPES,
@@ -36,9 +36,9 @@ NOW = 1_767_268_800.0
 RUN = "run"
 
 
-def balance(given: dict[str, Any]) -> RunSnapshot:
+def snapshot(given: dict[str, Any]) -> RunSnapshot:
     """Return what the ledger would know, with fresh data where a case says nothing else."""
-    facts = RunAttributes(
+    attributes = RunAttributes(
         limits=numbers(given.get("limits")),
         thresholds=given.get("thresholds", {}),
         completion_threshold=given.get("completion_threshold"),
@@ -53,7 +53,7 @@ def balance(given: dict[str, Any]) -> RunSnapshot:
         used=used,
         active=active,
         active_when_heard=active,
-        facts=facts,
+        attributes=attributes,
         rates={},
         sampled_at=NOW,
         silent_for=given.get("silent_for", 0.0),
@@ -62,12 +62,12 @@ def balance(given: dict[str, Any]) -> RunSnapshot:
         implausible_for=given.get("implausible_for"),
         ended=given.get("ended", False),
         listened_for=given.get("listened_for", math.inf),
-        doubt=doubt(given),
+        uncertainty=uncertainty(given),
         lag=given.get("lag", 0.0),
     )
 
 
-def doubt(given: dict[str, Any]) -> UsageUncertainty:
+def uncertainty(given: dict[str, Any]) -> UsageUncertainty:
     """Return what is not known."""
     names = ("unpriced_calls", "unknown_usage_calls", "estimated_calls")
     return UsageUncertainty(**{name: given.get(name, 0) for name in names})
@@ -85,14 +85,14 @@ def said(verdict: Verdict) -> dict[str, Any]:
 
 def own_verdict(given: dict[str, Any]) -> Verdict:
     """Return the verdict of a run on itself."""
-    return judge_session(
+    return verdict_from_usage(
         RUN,
         numbers(given["used"]),
         bounds_from(numbers(given["limits"]), given.get("thresholds", {}), "session"),
         progress=given.get("progress"),
         completion_threshold=given.get("completion_threshold", 0.8),
         now=NOW,
-        doubt=doubt(given),
+        uncertainty=uncertainty(given),
         on_unknown=on_unknown(given),
     )
 
@@ -104,7 +104,7 @@ def of_limits(given: Any) -> dict[str, Any]:
     if given["limit"] is not None:
         limit = number(resource, given["limit"])
         bounds[resource] = bound(resource, limit, given["threshold"], "session")
-    state = weigh({resource: used}, bounds).resources[resource]
+    state = run_status({resource: used}, bounds).resources[resource]
     room = headroom({resource: state}, bounds)
     return {
         "status": state.status,
@@ -133,7 +133,7 @@ def of_combined_limits(given: Any) -> dict[str, Any]:
         ),
         completion_threshold=ceilings.get("completion_threshold"),
     )
-    verdict = judge_snapshot(balance({**given, **given["own"]}), rules, NOW)
+    verdict = verdict_from_snapshot(snapshot({**given, **given["own"]}), rules, NOW)
     limited = {n: s for n, s in verdict.resources.items() if s.limit is not None}
     return {
         **said(verdict),
@@ -153,14 +153,14 @@ def of_no_data(given: Any) -> dict[str, Any]:
     rules["on_unknown"] = on_unknown(
         {key: rules.pop(key, "ignore") for key in ("on_unpriced", "on_unknown_usage")}
     )
-    return said(judge_snapshot(balance(given), Rules(**rules), NOW))
+    return said(verdict_from_snapshot(snapshot(given), Rules(**rules), NOW))
 
 
 def of_feasibility(given: Any) -> dict[str, Any]:
     """Ask whether the rest would fit."""
     bounds = bounds_from(numbers(given["limits"]), {}, "session")
     used, progress = numbers(given["used"]), given.get("progress")
-    fits = completion_possible(used, bounds, progress, doubt(given))
+    fits = completion_possible(used, bounds, progress, uncertainty(given))
     return {"fits": "unknown" if fits is None else fits}
 
 
@@ -169,14 +169,14 @@ def of_messages(given: Any) -> dict[str, Any]:
     bounds = bounds_from(numbers(given["limits"]), given.get("thresholds", {}), "session")
     return {
         "verdict": own_verdict(given).message,
-        "check": check(numbers(given["used"]), bounds, doubt(given)).message,
+        "check": check(numbers(given["used"]), bounds, uncertainty(given)).message,
     }
 
 
 def of_unknown(given: Any) -> dict[str, Any]:
     """Let a run judge itself, and a sidecar that has the same rules; they must agree."""
     own = own_verdict(given)
-    theirs = judge_snapshot(balance(given), Rules(on_unknown=on_unknown(given)), NOW)
+    theirs = verdict_from_snapshot(snapshot(given), Rules(on_unknown=on_unknown(given)), NOW)
     assert (said(own), own.message) == (said(theirs), theirs.message)
     states = own.resources.items()
     return {
@@ -197,7 +197,7 @@ def seen(at: float, data: dict[str, Any]) -> RunObservation:
     for row in data.get("series", ()):
         key = (row["resource"], row["labels"])
         counters[key] = number(row["resource"], row["value"])
-    facts = RunAttributes(
+    attributes = RunAttributes(
         started_at=data.get("run"),
         incarnation_at=data.get("process"),
         carried_over=numbers(data.get("carried_over")),
@@ -214,7 +214,9 @@ def seen(at: float, data: dict[str, Any]) -> RunObservation:
         active=data.get("active"),
     )
     target, taken = data.get("target", "a"), float(data.get("taken", at))
-    return RunObservation(RUN, target, taken, counters, facts, tuple(data.get("implausible", ())))
+    return RunObservation(
+        RUN, target, taken, counters, attributes, tuple(data.get("implausible", ()))
+    )
 
 
 def reading(step: dict[str, Any]) -> Observation:
@@ -228,8 +230,8 @@ def reading(step: dict[str, Any]) -> Observation:
 def restarted(ledger: Ledger, now: float) -> Ledger:
     """Return the ledger a new sidecar reads from the storage of a killed one."""
     fresh = Ledger()
-    for account in ledger.accounts.values():
-        fresh.adopt(codec.from_json(codec.to_json(account)), now)
+    for run in ledger.runs.values():
+        fresh.adopt(codec.from_json(codec.to_json(run)), now)
     return fresh
 
 
@@ -240,33 +242,33 @@ def of_ledger(given: Any) -> dict[str, Any]:
         if step.get("restart"):
             ledger = restarted(ledger, step["at"])
         ledger.apply(reading(step))
-    account, flags = ledger.accounts[RUN], Counter(flag.kind for flag in ledger.flags)
-    known = ledger.balance(account, float(given[-1]["at"]))
+    run, flags = ledger.runs[RUN], Counter(flag.kind for flag in ledger.flags)
+    known = ledger.snapshot(run, float(given[-1]["at"]))
     return {
         **{resource: float(value) for resource, value in known.used.items()},
         "unknown": [r for r in (semconv.DURATION, *COUNTED) if r not in known.used],
         **({} if known.active is None else {semconv.ACTIVE_DURATION: known.active}),
-        "resets": account.resets,
-        "incarnations": len(account.incarnations),
+        "resets": run.resets,
+        "incarnations": len(run.processes),
         "refused": ledger.dropped["old_run"],
         "superseded": len(ledger.superseded),
-        "also": sorted(account.also),
+        "also": sorted(run.also),
         "concurrent": flags[Kind.CONCURRENT],
         "second": flags[Kind.SECOND_TARGET] + flags[Kind.NAMELESS],
         "ahead": flags[Kind.START_AHEAD],
         "goes_on": flags[Kind.GOES_ON],
         "restarts": flags[Kind.RESTARTS],
-        "started_at": account.started_at,
-        "limits": dict(known.facts.limits),
-        "progress": known.facts.progress,
+        "started_at": run.started_at,
+        "limits": dict(known.attributes.limits),
+        "progress": known.attributes.progress,
         "ended": known.ended,
         "implausible_for": known.implausible_for,
         "silent_for": known.silent_for,
         "spacing": known.gap,
         "trouble": known.trouble,
         "listened_for": known.listened_for,
-        "at_least": sorted(known.doubt.at_least),
-        **dataclasses.asdict(known.doubt),
+        "at_least": sorted(known.uncertainty.at_least),
+        **dataclasses.asdict(known.uncertainty),
     }
 
 

@@ -19,7 +19,7 @@ from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.status import bounds_of
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sdk.metrics.collector import RunCollector
 from otel_budget.sidecar.storage.codec import from_json, to_json
 from otel_budget.sources.session_assembly import assemble
@@ -60,8 +60,8 @@ def scraped(*monitors: ResourceMonitor, at: float, target: str = "a") -> RunObse
 
 def judged(ledger: Ledger, rules: Rules, now: float) -> Verdict:
     """Return the sidecar's verdict on the only run."""
-    (account,) = ledger.accounts.values()
-    return judge_snapshot(ledger.balance(account, now), rules, now)
+    (run,) = ledger.runs.values()
+    return verdict_from_snapshot(ledger.snapshot(run, now), rules, now)
 
 
 def look(ledger: Ledger, monitor: ResourceMonitor, clock: FakeClock, rules: Rules) -> Verdict:
@@ -118,9 +118,9 @@ def test_what_a_run_says_after_a_restart_of_the_sidecar_is_as_old_as_before(
     monitor.should_continue(0.5)
     monitor.record_operation(200)
     look(ledger, monitor, clock, rules)
-    (account,) = ledger.accounts.values()
+    (run,) = ledger.runs.values()
     again = Ledger()
-    again.adopt(from_json(to_json(account)), clock.now)
+    again.adopt(from_json(to_json(run)), clock.now)
     assert judged(again, rules, clock.now).reason == UNKNOWN
 
 

@@ -18,13 +18,13 @@ from otel_budget.policy.decision_table import decide
 from otel_budget.policy.forecast import completion_possible, exhaustion_seconds
 from otel_budget.policy.outdated import redecide, relaxed
 from otel_budget.policy.status import Bound, Bounds, bound, bounds_from, bounds_of, check, stricter
-from otel_budget.policy.verdicts import Rules, judge_session, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot, verdict_from_usage
 from tests.unit.core.test_verdict_json import BALANCE, NOON
 
 
 def own(used: dict[str, Number], limits: ResourceLimits, progress: float | None) -> Verdict:
     """Return a run's own verdict."""
-    return judge_session(
+    return verdict_from_usage(
         "run", used, bounds_of(limits), progress=progress, now=NOON,
         completion_threshold=limits.completion_threshold,
     )  # fmt: skip
@@ -84,7 +84,7 @@ def test_a_ratio_is_never_infinite() -> None:
         ("duration", 1e-310, 5.0),
         ("cost", Decimal("1E-400"), Decimal(5)),
     ):
-        verdict = judge_session(
+        verdict = verdict_from_usage(
             "run", {resource: used}, bounds_from({resource: limit}, {}, "session"),
             progress=None, completion_threshold=0.8, now=NOON,
         )  # fmt: skip
@@ -133,7 +133,7 @@ def test_exhaustion_is_forecast_while_something_is_being_spent(
 
 def test_a_verdict_of_the_sidecar_has_the_forecast_of_what_is_being_spent() -> None:
     """Not of what is unlimited, nor of what stands still."""
-    resources = judge_snapshot(BALANCE, Rules(), NOON).resources
+    resources = verdict_from_snapshot(BALANCE, Rules(), NOON).resources
     assert resources["tokens"].exhaustion_seconds == 512.0
     assert resources["duration"].exhaustion_seconds == 3600 - 1536.5
     assert resources["api_calls"].exhaustion_seconds is None
@@ -142,22 +142,22 @@ def test_a_verdict_of_the_sidecar_has_the_forecast_of_what_is_being_spent() -> N
 
 def test_the_same_inputs_give_the_same_decision_id_and_others_another() -> None:
     """So a replay can be held against what was decided."""
-    first = judge_snapshot(BALANCE, Rules(revision="a"), NOON)
+    first = verdict_from_snapshot(BALANCE, Rules(revision="a"), NOON)
     assert len(first.decision_id) == 16
-    again = judge_snapshot(BALANCE._replace(), Rules(revision="a"), NOON + 5)
+    again = verdict_from_snapshot(BALANCE._replace(), Rules(revision="a"), NOON + 5)
     others = [
-        judge_snapshot(BALANCE, Rules(revision="b"), NOON),
-        judge_snapshot(
+        verdict_from_snapshot(BALANCE, Rules(revision="b"), NOON),
+        verdict_from_snapshot(
             BALANCE._replace(used={**BALANCE.used, "tokens": 831_001}),
             Rules(revision="a"), NOON,
         ),
         *(
-            judge_snapshot(BALANCE._replace(**change), Rules(revision="a"), NOON)
+            verdict_from_snapshot(BALANCE._replace(**change), Rules(revision="a"), NOON)
             for change in CHANGES
         ),
-        judge_snapshot(BALANCE, Rules(revision="a", completion_threshold=0.9), NOON),
-        judge_snapshot(BALANCE, Rules(stricter_ceilings(0.8), revision="a"), NOON),
-        judge_snapshot(BALANCE, Rules(stricter_ceilings(0.7), revision="a"), NOON),
+        verdict_from_snapshot(BALANCE, Rules(revision="a", completion_threshold=0.9), NOON),
+        verdict_from_snapshot(BALANCE, Rules(stricter_ceilings(0.8), revision="a"), NOON),
+        verdict_from_snapshot(BALANCE, Rules(stricter_ceilings(0.7), revision="a"), NOON),
     ]  # fmt: skip
     assert again.decision_id == first.decision_id
     assert len({first.decision_id, *(other.decision_id for other in others)}) == 1 + len(others)
@@ -166,9 +166,9 @@ def test_the_same_inputs_give_the_same_decision_id_and_others_another() -> None:
 CHANGES: tuple[dict[str, Any], ...] = (
     {"session_id": "other"},
     {"started_at": NOON - 5},
-    {"doubt": UsageUncertainty(unknown_usage_calls=1)},
-    {"facts": BALANCE.facts._replace(progress=0.5)},
-    {"facts": BALANCE.facts._replace(thresholds={"tokens": 0.7})},
+    {"uncertainty": UsageUncertainty(unknown_usage_calls=1)},
+    {"attributes": BALANCE.attributes._replace(progress=0.5)},
+    {"attributes": BALANCE.attributes._replace(thresholds={"tokens": 0.7})},
 )
 
 
@@ -179,19 +179,23 @@ def stricter_ceilings(threshold: float) -> Bounds:
 
 def test_unknown_use_reaches_the_verdict_and_its_reader() -> None:
     """An unpriced run under a cost limit does not read as $0.00 of it."""
-    facts = BALANCE.facts._replace(limits={"cost": Decimal(1)})
+    attributes = BALANCE.attributes._replace(limits={"cost": Decimal(1)})
     known = {**BALANCE.used, "cost": Decimal(0)}
-    balance = BALANCE._replace(
-        facts=facts, used=known, doubt=UsageUncertainty(unpriced_calls=1, unknown_usage_calls=2)
+    snapshot = BALANCE._replace(
+        attributes=attributes,
+        used=known,
+        uncertainty=UsageUncertainty(unpriced_calls=1, unknown_usage_calls=2),
     )
-    verdict = judge_snapshot(balance, Rules(), NOON)
+    verdict = verdict_from_snapshot(snapshot, Rules(), NOON)
     assert verdict.message == "cost at least 0.0% ($0.00 of $1.00) with progress 40.0%: continue"
     flags = {name: state.at_least for name, state in verdict.resources.items()}
     assert flags == {"duration": False, "tokens": True, "api_calls": False, "cost": True}
     assert verdict_json.from_json(verdict_json.to_json(verdict)) == verdict
     assert (
         "at_least"
-        not in verdict_json.to_dict(judge_snapshot(BALANCE, Rules(), NOON))["resources"]["cost"]
+        not in verdict_json.to_dict(verdict_from_snapshot(BALANCE, Rules(), NOON))["resources"][
+            "cost"
+        ]
     )
 
 
@@ -205,9 +209,9 @@ def test_a_cost_forecast_with_unknown_prices_is_unknown() -> None:
 
 def sidecars_stop(progress: float | None = 0.4, completion_threshold: float = 0.8) -> Verdict:
     """Return a graceful stop by the sidecar."""
-    facts = BALANCE.facts._replace(progress=progress)
+    attributes = BALANCE.attributes._replace(progress=progress)
     rules = Rules(completion_threshold=completion_threshold)
-    verdict = judge_snapshot(BALANCE._replace(facts=facts), rules, NOON)
+    verdict = verdict_from_snapshot(BALANCE._replace(attributes=attributes), rules, NOON)
     assert (verdict.action, verdict.reason) == (Action.STOP, Reason.APPROACHING_LIMIT)
     return verdict
 
@@ -266,10 +270,10 @@ def test_a_stop_under_limits_of_its_own_gives_way_to_a_run_that_has_others(
     own: Any, ceilings: Any, now: Any, used: int, *, gives_way: bool
 ) -> None:
     """The sidecar has not seen them yet. Its own ceilings, and what it knows to be used, stay."""
-    facts = BALANCE.facts._replace(progress=0.1, limits=own)
+    attributes = BALANCE.attributes._replace(progress=0.1, limits=own)
     rules = Rules(bounds_from(ceilings, {}, "sidecar"))
     amounts = {"tokens": used, "api_calls": 1}
-    stop = judge_snapshot(BALANCE._replace(facts=facts, used=amounts), rules, NOON)
+    stop = verdict_from_snapshot(BALANCE._replace(attributes=attributes, used=amounts), rules, NOON)
     assert stop.action is Action.STOP
     assert relaxed(stop, bounds_from(now, {}, "session")) is gives_way
     later = dataclasses.replace(stop, reason=Reason.OPERATOR_STOP)
@@ -278,9 +282,11 @@ def test_a_stop_under_limits_of_its_own_gives_way_to_a_run_that_has_others(
 
 def test_a_warning_line_of_the_sidecars_is_no_limit_of_the_runs_own() -> None:
     """It may lie below the run's, whose limit is the lower one all the same."""
-    facts = BALANCE.facts._replace(progress=0.1, limits={"tokens": 1000})
+    attributes = BALANCE.attributes._replace(progress=0.1, limits={"tokens": 1000})
     rules = Rules(bounds_from({"tokens": 1100}, {"tokens": 0.5}, "sidecar"))
-    stop = judge_snapshot(BALANCE._replace(facts=facts, used={"tokens": 600}), rules, NOON)
+    stop = verdict_from_snapshot(
+        BALANCE._replace(attributes=attributes, used={"tokens": 600}), rules, NOON
+    )
     assert stop.resources["tokens"].limit_from == "session"
     assert stop.action is Action.STOP
     assert not relaxed(stop, bounds_from({"tokens": 1000}, {}, "session"))

@@ -16,7 +16,7 @@ from otel_budget.core.observation import Observation
 from otel_budget.core.samples import Sample
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.unknown_usage import OnUnknown
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sdk.metrics.collector import SESSIONS
 from otel_budget.sdk.run_counters import Amounts
 from otel_budget.sources.session_assembly import assemble
@@ -248,8 +248,8 @@ def of_sidecar(monitor: ResourceMonitor, rules: Rules) -> Verdict:
     ]
     ledger = Ledger()
     ledger.apply(Observation("scrape", 1000.0, assemble(samples, "a", 1000.0).sessions))
-    (known,) = ledger.balances(1000.0)
-    return judge_snapshot(known, rules, 1000.0)
+    (known,) = ledger.snapshots(1000.0)
+    return verdict_from_snapshot(known, rules, 1000.0)
 
 
 def test_the_sidecar_sees_what_is_unknown_and_judges_it_by_its_own_rules(make: Make) -> None:

@@ -93,7 +93,7 @@ def test_a_label_value_nobody_knows_is_added_to_nothing_and_said() -> None:
     assert counted.dropped == {"token_type": 1}
     assert [dict(one.labels) for one in counted.strange] == [{"type": "audio"}]
     (reading,) = assembled(counted, "t", 0.0).sessions
-    assert reading.facts.unknown_usage_calls == 1
+    assert reading.attributes.unknown_usage_calls == 1
 
 
 def test_a_session_of_which_nothing_is_known_is_there_and_in_doubt() -> None:
@@ -113,7 +113,7 @@ def test_what_a_program_does_not_say_is_unknown() -> None:
     assert only(counted).amounts.keys() == {"input", "tokens"}
     (reading,) = assembled(counted, "t", 0.0).sessions
     assert {resource for resource, _ in reading.counters} == {"tokens"}
-    assert reading.facts.unknown_usage_calls is None
+    assert reading.attributes.unknown_usage_calls is None
 
 
 @pytest.mark.parametrize("odd", ["../etc", "a" * 129, "s1\x1b[31m", "-x", "a b"])

@@ -19,7 +19,7 @@ from otel_budget import ResourceMonitor, semconv
 from otel_budget.cli.main import main
 from otel_budget.core import sse, verdict_json
 from otel_budget.core.observation import Problem
-from otel_budget.core.override import OverrideKind, order_from
+from otel_budget.core.override import OverrideKind, override_from
 from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.sidecar.api.app import build_app
@@ -99,7 +99,7 @@ def test_a_monitor_takes_no_such_session_id(nasty: str, tmp_path: Path) -> None:
 def test_an_operator_writes_no_such_reason(nasty: str) -> None:
     """What is allowed is shown as it is: quotes and brackets mean nothing in a log or in JSON."""
     try:
-        said = order_from(OverrideKind.STOP, {"reason": nasty}, START).reason
+        said = override_from(OverrideKind.STOP, {"reason": nasty}, START).reason
     except InvalidValueError as exc:
         said = str(exc)
     assert UNSAFE.search(said) is None

@@ -229,7 +229,7 @@ def test_a_reader_can_tell_a_limit_that_was_lifted_from_one_that_was_lost(
         samples = reader.read(generate_latest(registry), "text/plain")
         at = float(next(numbers))
         ledger.apply(Observation("scrape", at, assemble(samples, "a", at).sessions))
-        return set(ledger.accounts[monitor.session_id].facts.limits)
+        return set(ledger.runs[monitor.session_id].attributes.limits)
 
     numbers = count(1_800_000_000)
     everything = {"duration", "active_duration", "tokens", "api_calls", "cost"}

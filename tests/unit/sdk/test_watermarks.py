@@ -17,7 +17,7 @@ from otel_budget.core.usage import Number, ResourceUsage
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.outdated import redecide
 from otel_budget.policy.status import bounds_of
-from otel_budget.policy.verdicts import judge_session
+from otel_budget.policy.verdicts import verdict_from_usage
 from otel_budget.sdk.sidecar_client.lease import LISTEN
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make
@@ -132,7 +132,7 @@ class Watched:
             "api_calls": self.calls,
             "cost": self.cost,
         }
-        own = judge_session(
+        own = verdict_from_usage(
             "marks", used, bounds_of(self.limits), progress=progress,
             completion_threshold=self.limits.completion_threshold, now=0.0,
         )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunAttributes
-from otel_budget.core.override import OverrideKind, order_from
+from otel_budget.core.override import OverrideKind, override_from
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.absences import KEPT, Absences
 from otel_budget.policy.verdicts import Rules
@@ -296,10 +296,12 @@ def test_what_was_stored_under_a_wrong_clock_is_read_by_the_right_one(
     evaluator = Evaluator(store, restored, START, wall)
     rules = ceilings(tokens=1000)
     seen = session(tokens=5, started_at=START + day, at=START)._replace(
-        facts=RunAttributes(started_at=START + day, incarnation_at=START + day, state="running")
+        attributes=RunAttributes(
+            started_at=START + day, incarnation_at=START + day, state="running"
+        )
     )
     evaluator.step(reading(seen), rules, 3600.0, START)
-    order = order_from(OverrideKind.STOP, {"reason": "x", "for_seconds": 3600}, START + 5)
+    order = override_from(OverrideKind.STOP, {"reason": "x", "for_seconds": 3600}, START + 5)
     evaluator.order("run-1", order, rules, 3600.0, START + 5)
     wall.advance(day + 10)
     evaluator.step(None, rules, 3600.0, START + 10)

@@ -68,8 +68,8 @@ def failing(
 
 PLACES: dict[str, tuple[Any, str, Callable[..., str]]] = {
     "take in": (RunTotals, "observe", lambda account, *_, **__: account.session_id),
-    "weigh": (Ledger, "balance", lambda _, account, *__: account.session_id),
-    "judge": (verdict_cache, "judge_snapshot", lambda balance, *_: balance.session_id),
+    "weigh": (Ledger, "snapshot", lambda _, account, *__: account.session_id),
+    "judge": (verdict_cache, "verdict_from_snapshot", lambda snapshot, *_: snapshot.session_id),
     "store an account": (codec, "_dump", lambda account: account.session_id),
 }
 

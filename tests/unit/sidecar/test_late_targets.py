@@ -91,11 +91,11 @@ def test_a_source_that_fails_to_read_late_costs_nothing(
 def test_a_run_that_its_target_shows_no_more_has_vanished_only_once_that_has_answered() -> None:
     ledger = Ledger()
     ledger.apply(reading(slow(1), targets=EVERY))
-    account = ledger.accounts["slow"]
+    account = ledger.runs["slow"]
     states = []
     for pending in ({SLOW}, set()):
         ledger.apply(reading(targets=EVERY, pending=frozenset(pending)))
-        states.append(ledger.balance(account, START + 1).facts.state)
+        states.append(ledger.snapshot(account, START + 1).attributes.state)
     assert states == ["running", semconv.VANISHED]
 
 

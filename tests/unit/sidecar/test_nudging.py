@@ -208,7 +208,7 @@ def test_what_a_few_targets_give_changes_nothing_of_the_others() -> None:
     some = Observation("scrape", START + 1, (later,), asked=frozenset({"http://a"}))
     ledger.apply(some)
     assert ledger._trouble_at("http://b") is Reason.SOURCE_ERROR
-    assert ledger.accounts["a"].totals()[semconv.TOKENS] == 9
+    assert ledger.runs["a"].totals()[semconv.TOKENS] == 9
     ledger.apply(replace(some, asked=None))
     assert ledger._trouble_at("http://b") is None
 

@@ -13,11 +13,11 @@ from otel_budget import semconv
 from otel_budget.core.observation import Observation
 from otel_budget.core.override import (
     LONGEST,
-    NO_ORDERS,
+    NO_OVERRIDES,
     Override,
     OverrideKind,
     Overrides,
-    order_from,
+    override_from,
 )
 from otel_budget.core.verdict import Action, LimitStatus, Reason
 from otel_budget.errors import InvalidValueError
@@ -25,7 +25,7 @@ from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.override_effect import effect_of
 from otel_budget.policy.status import bounds_from
-from otel_budget.policy.verdicts import Rules, judge_snapshot
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sidecar.storage import codec
 from tests.support.sidecar_fixtures import START, session
 
@@ -34,7 +34,7 @@ NOW = START
 
 def ordered(kind: str, **data: Any) -> Override:
     """Read an order that says why."""
-    return order_from(OverrideKind(kind), {"reason": "because", **data}, NOW)
+    return override_from(OverrideKind(kind), {"reason": "because", **data}, NOW)
 
 
 def test_an_order_is_read_as_it_was_said() -> None:
@@ -72,13 +72,13 @@ def test_an_order_is_read_as_it_was_said() -> None:
 )  # fmt: skip
 def test_what_is_not_an_order_is_refused_by_name(kind: str, data: object, named: str) -> None:
     with pytest.raises(InvalidValueError, match=named):
-        order_from(OverrideKind(kind), data, NOW)
+        override_from(OverrideKind(kind), data, NOW)
 
 
 def test_an_order_takes_the_place_of_one_of_its_kind() -> None:
     stop, again = ordered("stop"), ordered("stop", by="bob")
     more = ordered("limits", for_seconds=9, max_tokens=9)
-    both = NO_ORDERS.after(stop).after(more)
+    both = NO_OVERRIDES.after(stop).after(more)
     assert both == Overrides(stop, more)
     assert both.after(again) == Overrides(again, more)
     assert both.after(ordered("release")) == Overrides(None, more)
@@ -93,16 +93,16 @@ def test_an_order_holds_until_its_time_is_over() -> None:
     assert not Overrides(None, for_a_while).holding(NOW + 61)
 
 
-def balance(tokens: int, *orders: Override, own: int | None = None) -> RunSnapshot:
+def snapshot(tokens: int, *orders: Override, own: int | None = None) -> RunSnapshot:
     """Return a run that has used tokens, under orders. own: its own limit."""
     ledger = Ledger()
     limits = {} if own is None else {semconv.TOKENS: own}
     seen = session(tokens=tokens, at=NOW, limits=limits)
     ledger.apply(Observation("scrape", NOW, sessions=(seen,)))
-    held = NO_ORDERS
+    held = NO_OVERRIDES
     for order in orders:
         held = held.after(order)
-    return ledger.balance(ledger.accounts["run-1"], NOW)._replace(orders=held)
+    return ledger.snapshot(ledger.runs["run-1"], NOW)._replace(overrides=held)
 
 
 def rules(tokens: int) -> Rules:
@@ -125,32 +125,32 @@ def test_ceilings_of_an_operator(
     used: int, own: int | None, ceiling: int | None, expected: tuple[object, ...]
 ) -> None:
     order = ordered("limits", for_seconds=60, max_tokens=ceiling)
-    verdict = judge_snapshot(balance(used, order, own=own), rules(1000), NOW)
+    verdict = verdict_from_snapshot(snapshot(used, order, own=own), rules(1000), NOW)
     state = verdict.resources[semconv.TOKENS]
     assert (verdict.action, state.limit, state.limit_from) == expected
-    later = judge_snapshot(balance(used, order, own=own), rules(1000), NOW + 60)
+    later = verdict_from_snapshot(snapshot(used, order, own=own), rules(1000), NOW + 60)
     state = later.resources[semconv.TOKENS]
     assert (state.limit, state.limit_from) == (1000, "sidecar")  # its time is over
 
 
 def test_a_ceiling_that_is_not_named_stays() -> None:
     order = ordered("limits", for_seconds=60, max_api_calls=5)
-    verdict = judge_snapshot(balance(1500, order), rules(1000), NOW)
+    verdict = verdict_from_snapshot(snapshot(1500, order), rules(1000), NOW)
     assert (verdict.action, verdict.reason) == (Action.STOP, Reason.LIMIT_EXCEEDED)
     assert verdict.resources[semconv.API_CALLS].limit_from == "operator"
 
 
 def test_a_stop_stands_above_the_numbers_and_hides_none() -> None:
     stop = ordered("stop", by="ann")
-    verdict = judge_snapshot(balance(10, stop), rules(1000), NOW)
+    verdict = verdict_from_snapshot(snapshot(10, stop), rules(1000), NOW)
     assert (verdict.action, verdict.reason) == (Action.STOP, Reason.OPERATOR_STOP)
     assert (verdict.status, verdict.message) == (LimitStatus.OK, "stopped by ann: because")
     assert verdict.resources[semconv.TOKENS].used == 10
-    exceeded = judge_snapshot(balance(2000, stop), rules(1000), NOW)
+    exceeded = verdict_from_snapshot(snapshot(2000, stop), rules(1000), NOW)
     assert (exceeded.reason, exceeded.status) == (Reason.OPERATOR_STOP, LimitStatus.EXCEEDED)
-    silent = judge_snapshot(balance(10, stop), rules(1000), NOW + 10_000)
+    silent = verdict_from_snapshot(snapshot(10, stop), rules(1000), NOW + 10_000)
     assert silent.reason == Reason.OPERATOR_STOP
-    released = judge_snapshot(balance(10, stop, ordered("release")), rules(1000), NOW)
+    released = verdict_from_snapshot(snapshot(10, stop, ordered("release")), rules(1000), NOW)
     assert released.action is Action.CONTINUE
 
 
@@ -162,11 +162,11 @@ def test_nobody_loosens_the_limit_of_somebody_else(
     used: int, own: int | None, configured: int, ordered_to: int | None
 ) -> None:
     """A run cannot loosen the sidecar's ceiling, nor an operator the run's own limit."""
-    alone = judge_snapshot(balance(used, own=own), rules(configured), NOW)
+    alone = verdict_from_snapshot(snapshot(used, own=own), rules(configured), NOW)
     limits = [configured] if own is None else [configured, own]
     assert alone.resources[semconv.TOKENS].limit == min(limits)
     order = ordered("limits", for_seconds=60, max_tokens=ordered_to)
-    under_order = judge_snapshot(balance(used, order, own=own), rules(configured), NOW)
+    under_order = verdict_from_snapshot(snapshot(used, order, own=own), rules(configured), NOW)
     given_limits = [limit for limit in (own, ordered_to) if limit is not None]
     expected = min(given_limits, default=None)
     assert under_order.resources[semconv.TOKENS].limit == expected
@@ -177,13 +177,13 @@ def test_nobody_loosens_the_limit_of_somebody_else(
 def test_orders_are_stored_with_the_account() -> None:
     ledger = Ledger()
     ledger.apply(Observation("scrape", NOW, sessions=(session(tokens=1, at=NOW),)))
-    account = ledger.accounts["run-1"]
+    account = ledger.runs["run-1"]
     orders = Overrides(
         ordered("stop", by="ann"),
         ordered("limits", for_seconds=60, max_cost_usd="2.50", max_tokens=None),
     )
-    account.orders = orders
-    assert codec.from_json(codec.to_json(account)).orders == orders
+    account.overrides = orders
+    assert codec.from_json(codec.to_json(account)).overrides == orders
 
 
 OWN_LIMIT = (
@@ -196,12 +196,12 @@ def effect(
     order: Override, *before: Override, used: int = 500, own: int | None = None, at: float = NOW
 ) -> tuple[bool, str]:
     """Return what an order changes of a run under a ceiling of 1000, and what is said of it."""
-    held = NO_ORDERS
+    held = NO_OVERRIDES
     for one in before:
         held = held.after(one)
-    since = balance(used, *before, order, own=own)
+    since = snapshot(used, *before, order, own=own)
     since = since._replace(silent_for=at - NOW)
-    verdict = judge_snapshot(since, rules(1000), at)
+    verdict = verdict_from_snapshot(since, rules(1000), at)
     found = effect_of(order, held.holding(at), since, verdict, rules(1000))
     return found.changes, "; ".join(found.notes)
 
@@ -281,8 +281,8 @@ def test_what_is_said_to_change_nothing_changes_no_limit(
 ) -> None:
     """And what is said to change something does: the limit that counts is another one."""
     one, other = limits(first), limits(second)
-    was = judge_snapshot(balance(used, one, own=own), rules(1000), NOW)
-    now = judge_snapshot(balance(used, one, other, own=own), rules(1000), NOW)
+    was = verdict_from_snapshot(snapshot(used, one, own=own), rules(1000), NOW)
+    now = verdict_from_snapshot(snapshot(used, one, other, own=own), rules(1000), NOW)
     was_limit, now_limit = (v.resources[semconv.TOKENS].limit for v in (was, now))
     assert effect(other, one, used=used, own=own)[0] == (was_limit != now_limit)
 
@@ -291,5 +291,5 @@ def test_what_is_said_to_change_nothing_changes_no_limit(
 def test_of_equal_limits_the_runs_own_is_named(limit: int) -> None:
     """Whoever set the other: it is the one that stays."""
     for order in ((), (limits(limit),)):
-        verdict = judge_snapshot(balance(1, *order, own=limit), rules(limit), NOW)
+        verdict = verdict_from_snapshot(snapshot(1, *order, own=limit), rules(limit), NOW)
         assert verdict.resources[semconv.TOKENS].limit_from == "session"

@@ -33,11 +33,14 @@ def tick(tmp_path: Path) -> Iterator[Tick]:
     def step(after: float, *shown: RunObservation, rules: Rules = RULES) -> TickResult:
         at = START + after
         sessions = tuple(
-            one._replace(sampled_at=at,
-                facts=one.facts._replace(duration=at - float(one.facts.started_at or at)),
+            one._replace(
+                sampled_at=at,
+                attributes=one.attributes._replace(
+                    duration=at - float(one.attributes.started_at or at)
+                ),
             )
             for one in shown
-        )  # fmt: skip
+        )
         return evaluator.step(Observation("scrape", at, sessions), rules, 900.0, at)
 
     yield step

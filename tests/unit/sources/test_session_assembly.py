@@ -136,7 +136,7 @@ def test_of_a_limit_said_twice_the_smaller_counts_and_of_use_the_larger() -> Non
         sample(semconv.LIMIT, 40, resource="tokens"),
     )
     assert found.sessions[0].counters == {(semconv.TOKENS, ""): 9}
-    assert found.sessions[0].facts.limits == {"tokens": 40}
+    assert found.sessions[0].attributes.limits == {"tokens": 40}
     assert found.dropped == {"duplicate": 2}
 
 
@@ -176,7 +176,7 @@ def test_an_infinite_limit_is_a_way_to_say_unlimited() -> None:
     """And nothing is wrong with it; an absent one says nothing."""
     infinite = sample(semconv.LIMIT, math.inf, resource="tokens")
     session = only(sample(TOKENS, 5), infinite)
-    assert (session.facts.limits, session.implausible) == ({"tokens": math.inf}, ())
+    assert (session.attributes.limits, session.implausible) == ({"tokens": math.inf}, ())
 
 
 @pytest.mark.parametrize("metric", [semconv.LIMIT, semconv.CARRIED_OVER, semconv.WARNING_THRESHOLD])
@@ -188,23 +188,23 @@ def test_a_resource_nobody_knows_is_passed_over(metric: semconv.Metric) -> None:
 
 def test_progress_of_0_and_duration_of_0_are_known() -> None:
     """0 is a value, None is none."""
-    facts = only(
+    attributes = only(
         sample(TOKENS, 5), sample(semconv.PROGRESS, 0), sample(semconv.DURATION_SECONDS, 0)
-    ).facts
-    assert (facts.progress, facts.duration) == (0.0, 0.0)
+    ).attributes
+    assert (attributes.progress, attributes.duration) == (0.0, 0.0)
 
 
 def test_the_state_is_the_one_at_1() -> None:
     """The others are at 0; a state nobody knows is passed over."""
     states = {"running": 0, "completed": 1, "dreaming": 1}
     samples = [sample(semconv.SESSION_STATE, v, state=name) for name, v in states.items()]
-    assert only(sample(TOKENS, 5), *samples).facts.state == "completed"
+    assert only(sample(TOKENS, 5), *samples).attributes.state == "completed"
 
 
 def test_a_run_in_two_states_has_not_surely_ended() -> None:
     """As long as one of them is a living one."""
     states = [sample(semconv.SESSION_STATE, 1, state=s) for s in ("completed", "running")]
-    assert only(sample(TOKENS, 5), *states).facts.state == "running"
+    assert only(sample(TOKENS, 5), *states).attributes.state == "running"
 
 
 def test_facts_and_foreign_metrics_make_no_session() -> None:

@@ -48,7 +48,7 @@ def used(
         _, found = take_apart(json.dumps(answer).encode(), None if own else CLAUDE, replica_labels)
         dated = tuple(session._replace(sampled_at=at) for session in found.sessions)
         ledger.apply(Observation("prometheus", at, dated))
-    return ledger.accounts[SESSION].totals()[semconv.TOKENS]
+    return ledger.runs[SESSION].totals()[semconv.TOKENS]
 
 
 COPIES = {

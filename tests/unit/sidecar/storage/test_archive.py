@@ -162,7 +162,7 @@ def test_what_an_archived_run_used_is_known_though_its_row_is_lost(store: Store)
     lost = store.archived("lost", START)
     assert lost is not None
     assert lost.totals()[semconv.TOKENS] == 5000
-    assert lost.doubt.at_least
+    assert lost.uncertainty.at_least
 
 
 def test_a_commit_that_fails_counts_nothing(store: Store, clock: SteadyClock) -> None:

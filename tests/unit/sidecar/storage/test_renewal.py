@@ -34,7 +34,7 @@ def begun(folder: Path) -> Sidecar:
     """Return a sidecar with a run that an operator stopped, and one that was forgotten."""
     parts = sidecar(folder)
     stepped(parts, ("run-1", 10), ("old", 70))
-    parts.evaluator._ledger.accounts["old"].ended_at = START - 3600
+    parts.evaluator._ledger.runs["old"].ended_at = START - 3600
     stepped(parts, ("run-1", 20))
     stop = Override(OverrideKind.STOP, "because", at=START)
     parts.evaluator.order("run-1", stop, RULES, 3600.0, parts.clock.now)
@@ -113,7 +113,7 @@ def test_a_storage_that_goes_away_is_begun_anew_in_its_place_with_all_that_was_i
     restored = after_a_kill(folder, tmp_path / "image")
     by_id = {account.session_id: account for account in restored.accounts}
     assert by_id["run-1"].totals()[semconv.TOKENS] == 30
-    assert by_id["run-1"].orders.stop is not None
+    assert by_id["run-1"].overrides.stop is not None
     assert {v.session_id for v in restored.verdicts} == {"run-1", "run-2"}
     assert restored.sequence == max(v.sequence or 0 for v in restored.verdicts)
     stepped(parts, ("run-1", 40))
@@ -153,7 +153,7 @@ def test_a_folder_that_is_gone_fails_each_step_until_it_is_there_again(
     stepped(parts, ("run-1", 50))
     restored = after_a_kill(folder, tmp_path / "image")
     assert restored.accounts[0].totals()[semconv.TOKENS] == 50
-    assert restored.accounts[0].orders.stop is not None
+    assert restored.accounts[0].overrides.stop is not None
     parts.store.close()
 
 
@@ -194,6 +194,6 @@ def test_a_file_that_is_damaged_while_it_is_used_is_set_aside_and_written_out_of
     restored = after_a_kill(folder, tmp_path / "image")
     by_id = {account.session_id: account for account in restored.accounts}
     assert by_id["run-1"].totals()[semconv.TOKENS] == 40
-    assert by_id["run-1"].orders.stop is not None
+    assert by_id["run-1"].overrides.stop is not None
     assert parts.store.renewals == 1
     parts.store.close()

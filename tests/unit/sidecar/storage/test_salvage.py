@@ -30,9 +30,9 @@ def run(number: int, tokens: int) -> RunTotals:
     processes = 30 if made.session_id == LARGE else 1
     for n in range(processes):
         shown = session(made.session_id, tokens, started_at=START)
-        facts = shown.facts._replace(incarnation_at=START + n)
+        attributes = shown.attributes._replace(incarnation_at=START + n)
         target = f"http://{n}.agents.example.org:9464/metrics"
-        made.observe(shown._replace(target=target, facts=facts), confirmed=True)
+        made.observe(shown._replace(target=target, attributes=attributes), confirmed=True)
     return made
 
 
@@ -110,9 +110,9 @@ def test_a_flipped_bit_changes_no_use_loses_no_other_run_and_is_said(
     for account in restored.accounts:
         if account.session_id in others:
             assert found[account.session_id] <= truth[account.session_id]  # type: ignore[operator] # ints
-            assert account.doubt.at_least or part != NAME
+            assert account.uncertainty.at_least or part != NAME
     assert restored.sequence >= 30
-    if others or any(a.doubt.at_least for a in restored.accounts):
+    if others or any(a.uncertainty.at_least for a in restored.accounts):
         assert caplog.text
     again = store.archived("run-100", START)
     assert again is not None
@@ -221,7 +221,7 @@ def test_a_run_whose_newest_row_was_lost_has_used_what_its_last_verdict_said(
     store.close()
     store, restored = opened(tmp_path)
     assert use(restored) == {"run-0": 5000, "run-1": 5000}
-    assert {a.session_id: bool(a.doubt.at_least) for a in restored.accounts} == {
+    assert {a.session_id: bool(a.uncertainty.at_least) for a in restored.accounts} == {
         "run-0": True,
         "run-1": False,
     }

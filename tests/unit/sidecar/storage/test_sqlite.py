@@ -278,9 +278,9 @@ def test_a_run_whose_row_is_lost_has_used_at_least_what_its_last_verdict_says(pa
     store, restored = open_store(path)
     (lost,) = restored.accounts
     assert lost.totals() == {semconv.TOKENS: 900}
-    assert lost.doubt.at_least == {semconv.TOKENS, semconv.COST}
-    assert lost.facts.limits == {semconv.TOKENS: 1000}
-    assert (lost.facts.progress, lost.facts.state) == (0.25, "paused")
+    assert lost.uncertainty.at_least == {semconv.TOKENS, semconv.COST}
+    assert lost.attributes.limits == {semconv.TOKENS: 1000}
+    assert (lost.attributes.progress, lost.attributes.state) == (0.25, "paused")
     lost.observe(session(tokens=901, started_at=START), confirmed=True)
     assert lost.totals()[semconv.TOKENS] == 901, "its process says itself what it used"
     store.commit(Changes(1, [lost]))
@@ -307,8 +307,8 @@ def test_an_order_outlives_the_row_of_its_run(path: str) -> None:
     archived = store.archived("old", START)
     assert archived is not None
     for lost in (restored.accounts[0], archived):
-        assert (lost.orders.limits, lost.orders.stop) == (orders[0], orders[1])
-        assert lost.doubt.at_least
+        assert (lost.overrides.limits, lost.overrides.stop) == (orders[0], orders[1])
+        assert lost.uncertainty.at_least
     execute(Path(path), "UPDATE operator_action SET body = '{\"kind\": 5}' WHERE id = 1")
     assert store.actions("run-1", START, 9) == [orders[1]]
     assert store.unreadable == 3
@@ -342,7 +342,7 @@ def test_a_row_that_was_altered_is_not_believed(
     store, restored = open_store(path)
     said_after, orders = restored.verdicts, store.actions("run-1", START, 9)
     assert store.unreadable == 1
-    assert restored.accounts[0].doubt.at_least == (
+    assert restored.accounts[0].uncertainty.at_least == (
         {semconv.TOKENS, semconv.COST} if table == "account" else set()
     )
     assert (said_after == (said,), orders == [order]) == (
@@ -360,7 +360,7 @@ def test_an_archived_row_that_cannot_be_read_leaves_its_run_in_doubt(path: str) 
     assert (len(restored.accounts), restored.verdicts) == (1, ())
     lost = store.archived("old", START)
     assert lost is not None
-    assert lost.doubt.at_least
+    assert lost.uncertainty.at_least
     store.close()
     kinds = execute(Path(path), "SELECT kind FROM unreadable")
     assert kinds == [("verdict",), ("account",)]
@@ -510,7 +510,7 @@ def test_a_file_of_an_older_version_is_brought_up_to_date_and_loses_nothing(
         store, restored = open_store(path)
         assert [a.session_id for a in restored.accounts] == ["run-1"]
         assert restored.accounts[0].totals()[semconv.TOKENS] == 70
-        assert (restored.accounts[0].orders.stop is not None) == (version >= 2)
+        assert (restored.accounts[0].overrides.stop is not None) == (version >= 2)
         assert (restored.sequence, restored.verdicts[0].sequence) == (7, 7)
         archived = store.archived("run-0", START)
         assert archived is not None
@@ -534,7 +534,7 @@ def test_what_an_older_version_did_not_know_of_a_run_stays_unknown(path: str) ->
         old.executescript(script.replace('"at_least":[]', '"at_least":["cost"]'))
     for _ in range(3):
         store, restored = open_store(path)
-        assert restored.accounts[0].doubt == UsageUncertainty(unpriced_calls=1)
+        assert restored.accounts[0].uncertainty == UsageUncertainty(unpriced_calls=1)
         store.commit(Changes(8, restored.accounts))
         store.close()
 
@@ -565,7 +565,7 @@ def test_a_run_stored_by_a_wrong_clock_is_put_right_when_that_is_known(
     run = RunTotals("run-1", None, clock.now - 10)
     run.observe(session(tokens=5, at=clock.now, started_at=None), confirmed=True)
     stop = Override(OverrideKind.STOP, "for an hour", at=clock.now, until=clock.now + 3600)
-    run.orders = run.orders.after(stop)
+    run.overrides = run.overrides.after(stop)
     store.commit(Changes(1, [run]))
     store.close()
     right = SteadyClock(START + 60)
@@ -573,8 +573,8 @@ def test_a_run_stored_by_a_wrong_clock_is_put_right_when_that_is_known(
         store, restored = open_store(path, right, boot=lambda: Boot("this machine", 160.0))
         (found,) = restored.accounts
         assert found.duration(right.now) == pytest.approx(70)
-        assert found.orders.holding(right.now + 3500).stop is not None
-        assert found.orders.holding(right.now + 3600).stop is None
+        assert found.overrides.holding(right.now + 3500).stop is not None
+        assert found.overrides.holding(right.now + 3600).stop is None
         store.close()
     assert caplog.text.count("the system's clock was set") == 1
 
@@ -601,7 +601,7 @@ def test_a_run_that_says_when_it_began_is_no_older_for_a_clock_that_was_ahead(pa
     )
     run = RunTotals("run-1", START - 10, START + ahead)
     shown = session(tokens=5, at=START + ahead, started_at=START - 10)
-    run.observe(shown._replace(facts=shown.facts._replace(duration=None)), confirmed=True)
+    run.observe(shown._replace(attributes=shown.attributes._replace(duration=None)), confirmed=True)
     store.commit(Changes(1, [run]))
     store.close()
     right = SteadyClock(START + 60)
