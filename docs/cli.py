@@ -6,10 +6,9 @@ Not out of ``--help``: how that is laid out differs between versions of Python.
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from otel_budget.cli.arguments import parser
+from otel_budget.cli.main import parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +22,7 @@ says the same.
 
 def cli_page() -> str:
     """Return the page of all commands and their options."""
-    top = parser(defaultdict(lambda: lambda _: 0))
+    top = parser()
     lines = [_HEAD, "```text", top.epilog or "", "```"]
     for name, command, help_text in _commands(top, ("otel-budget",)):
         lines += _described(name, command, help_text)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from otel_budget.cli.health import told_first_process
+from otel_budget.cli.commands.health import told_first_process
 from otel_budget.cli.main import main
 from otel_budget.sdk.sidecar_client.address import ENV_CERTIFICATE, ENV_KEY
 from tests.support.certificates import certificate

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from otel_budget import __version__
-from otel_budget.cli.arguments import ENV_SIDECAR
-from otel_budget.cli.main import main
+from otel_budget.cli import commands
+from otel_budget.cli.main import found_commands, main
+from otel_budget.cli.options import ENV_SIDECAR
 from otel_budget.core import verdict_json
 from otel_budget.core.verdict import Action, LimitStatus
 from tests.support.raw_server import serve_raw
@@ -80,6 +81,35 @@ def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert "examples:" in told
     if command == "check":
         assert "exit status:" in told
+
+
+def test_each_command_is_a_file_of_its_name() -> None:
+    """To add one is to add a file: it is found, and its help is shown."""
+    folder = Path(commands.__path__[0])
+    files = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    assert [command.name for command in found_commands()] == files
+    assert {
+        "check",
+        "config",
+        "demo",
+        "doctor",
+        "health",
+        "read",
+        "session",
+        "sidecar",
+        "version",
+    } <= (set(files))
+
+
+def test_to_find_the_commands_loads_nothing_of_the_extra() -> None:
+    """An agent's environment has ``check`` and ``session`` without it, and at once."""
+    code = (
+        "import sys; from otel_budget.cli.main import parser; parser();"
+        "print(sorted(sys.modules.keys() & {'h11', 'pydantic', 'rich', 'starlette', 'uvicorn',"
+        " 'yaml', 'sqlite3', 'asyncio', 'otel_budget.sidecar', 'otel_budget.sources'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 # --- check ----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from otel_budget.cli.arguments import DEFAULT_SIDECAR
+from otel_budget.cli.options import DEFAULT_SIDECAR
 from otel_budget.core import verdict_json
 from otel_budget.core.override import Override, OverrideKind, Overrides
 from otel_budget.core.verdict import LimitStatus, Verdict

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
+from otel_budget.cli import options
+from otel_budget.cli.command import EXIT_FAILED, EXIT_OK, Command, CommandGroup
 from otel_budget.cli.render.verdict import in_words
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.limits import LIMIT_FIELDS
 from otel_budget.core.override import OverrideKind, override_from
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.text import printable
 from otel_budget.policy.status import describe
@@ -23,7 +28,8 @@ if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
 
 #: Exit status of an order that made no difference.
-NOTHING_CHANGES: Final = 1
+NOTHING_CHANGES: Final = EXIT_FAILED
+ENV_ADMIN_TOKEN_FILE: Final = "OTEL_BUDGET_ADMIN_TOKEN_FILE"  # noqa: S105 - the name of a variable
 _PAGE: Final = 500
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 #: What a sidecar says of a run whose verdict is past its lease.
@@ -31,7 +37,67 @@ _EXPIRED: Final = ("session_id", "last_action", "last_reason", "evaluated_at", "
 _WORST_FIRST: Final = ("exceeded", "approaching", "inconclusive", "ok")
 
 
-def list_sessions(arguments: argparse.Namespace) -> int:
+_EPILOG: Final = f"""examples:
+  otel-budget session list --status exceeded
+  otel-budget session show my-run
+  otel-budget session stop my-run --reason "runs in circles"
+  otel-budget session release my-run --reason "looked at it, it is fine"
+  otel-budget session limits my-run --max-tokens 3000000 --for 2h --reason "worth it"
+  otel-budget session limits my-run --configured --reason "done"
+
+stop, release and limits need the admin token: --token-file, or {ENV_ADMIN_TOKEN_FILE}.
+An order is for the run that is there now: a resumed run has it too, a new one under the same id
+does not. A run's own limits stay its own: nobody but its code can raise them. An order that changes
+nothing says so and exits 1."""
+_ORDERS: Final = {
+    OverrideKind.STOP: "stop a run, whatever its numbers say",
+    OverrideKind.RELEASE: "take a stop back",
+    OverrideKind.LIMITS: "hold a run to other ceilings for a time",
+}
+
+
+def _add_list_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--status", choices=[str(s) for s in LimitStatus], help="only these")
+    options.add_sidecar(command)
+
+
+def _add_show_arguments(command: argparse.ArgumentParser) -> None:
+    options.add_session(command)
+    options.add_sidecar(command)
+
+
+def _add_order_arguments(kind: OverrideKind, command: argparse.ArgumentParser) -> None:
+    command.set_defaults(kind=kind)
+    options.add_session(command)
+    command.add_argument("--reason", required=True, help="one line; the run is told, too")
+    command.add_argument("--by", metavar="NAME", help="who orders it (the user's name)")
+    if kind is not OverrideKind.RELEASE:
+        lasting = "how long it holds: seconds, or such as 30m, 2h, 1d"
+        command.add_argument("--for", dest="lasting", metavar="TIME", help=lasting)
+    if kind is OverrideKind.LIMITS:
+        _add_limits(command)
+    command.add_argument(
+        "--token-file", metavar="FILE", default=os.environ.get(ENV_ADMIN_TOKEN_FILE) or None,
+        help=f"holds the admin token (default: {ENV_ADMIN_TOKEN_FILE})",
+    )  # fmt: skip
+    options.add_sidecar(command)
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("ceilings instead of the configured ones; none: no ceiling")
+    for flag, metavar, text in (
+        ("--max-tokens", "N|none", "input and output together"),
+        ("--max-api-calls", "N|none", "calls to models"),
+        ("--max-cost-usd", "USD|none", "US dollars"),
+        ("--max-duration-seconds", "SECONDS|none", "since the run began, downtime included"),
+        ("--max-active-seconds", "SECONDS|none", "without pauses and downtime"),
+    ):
+        group.add_argument(flag, metavar=metavar, help=text)
+    back = "go back to the configured ceilings"
+    group.add_argument("--configured", action="store_true", help=back)
+
+
+def _list(arguments: argparse.Namespace) -> int:
     """Print a line for each run, the worst first."""
     over: list[dict[str, Any]] = []
     verdicts = list(_all(Asker.of(arguments.sidecar), arguments.status, over))
@@ -40,7 +106,7 @@ def list_sessions(arguments: argparse.Namespace) -> int:
             print(verdict_json.to_json(verdict))
         for known in over:
             print(json.dumps({**known, "error": _since(known)}))
-        return 0
+        return EXIT_OK
     verdicts.sort(key=lambda v: (_WORST_FIRST.index(v.status), v.session_id))
     header = ("SESSION", "STATE", "VERDICT", "REASON", "NEAREST TO A LIMIT")
     rows = [(str(known["session_id"]), "?", "unknown", "-", _since(known)) for known in over]
@@ -53,10 +119,10 @@ def list_sessions(arguments: argparse.Namespace) -> int:
     for row in rows:
         cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
         print(printable("  ".join(cells).rstrip()))
-    return 0
+    return EXIT_OK
 
 
-def show_session(arguments: argparse.Namespace) -> int:
+def _show(arguments: argparse.Namespace) -> int:
     """Print a run's verdict and its orders."""
     session_id = validation.session_id(arguments.session)
     text = Asker.of(arguments.sidecar).get(session_path(session_id))
@@ -66,7 +132,7 @@ def show_session(arguments: argparse.Namespace) -> int:
         raise AskError(f"{arguments.sidecar} does not answer like a sidecar: {exc}") from exc
     if arguments.json:
         print(json.dumps(known))
-        return 0
+        return EXIT_OK
     try:
         if known["verdict"] is None and "expired" in known:
             print(printable(f"{session_id}: unknown: {_since(known['expired'])}"))
@@ -77,13 +143,13 @@ def show_session(arguments: argparse.Namespace) -> int:
             print(f"  {'ordered' if holds else 'once   '}     {_order(order)}")
     except (InvalidValueError, ValueError, KeyError, TypeError) as exc:
         raise AskError(f"{arguments.sidecar} does not answer like a sidecar: {exc}") from exc
-    return 0
+    return EXIT_OK
 
 
-def order(arguments: argparse.Namespace) -> int:
+def _give_order(arguments: argparse.Namespace) -> int:
     """Give an order to a run, and print its verdict since, and what the order changed."""
     session_id = validation.session_id(arguments.session)
-    kind = OverrideKind(arguments.kind)
+    kind: OverrideKind = arguments.kind
     data: dict[str, object] = {"reason": arguments.reason}
     if by := arguments.by or _user():
         data["by"] = by
@@ -102,12 +168,12 @@ def order(arguments: argparse.Namespace) -> int:
     changes = told.get("changes") is not False  # absent in the answer of an earlier version
     if arguments.json:
         print(json.dumps(told))
-        return 0 if changes else NOTHING_CHANGES
+        return EXIT_OK if changes else NOTHING_CHANGES
     print(in_words(verdict))
     notes = "; ".join(map(str, told.get("notes") or ()))
     if notes:
         print(printable(f"  {'note' if changes else 'nothing changes'}: {notes}"))
-    return 0 if changes else NOTHING_CHANGES
+    return EXIT_OK if changes else NOTHING_CHANGES
 
 
 def seconds(text: str) -> float:
@@ -195,3 +261,18 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user without a name
         return ""
+
+
+COMMAND: Final = CommandGroup(
+    "session",
+    "look at runs; stop, release or limit them",
+    (
+        Command("list", "list the runs, the worst first", _list, _add_list_arguments),
+        Command("show", "show a run's verdict and its orders", _show, _add_show_arguments),
+        *(
+            Command(str(kind), text, _give_order, partial(_add_order_arguments, kind))
+            for kind, text in _ORDERS.items()
+        ),
+    ),
+    _EPILOG,
+)

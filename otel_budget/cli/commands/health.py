@@ -1,4 +1,4 @@
-"""Check that a sidecar is healthy, at the address its own configuration gives.
+"""``otel-budget health``: is a sidecar healthy, at the address its own configuration gives?
 
 Only ``listen`` is read of the configuration. A file that was broken after the start does not make a
 sidecar unhealthy: it goes on with the configuration it has.
@@ -6,17 +6,22 @@ sidecar unhealthy: it goes on with the configuration it has.
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import http.client
 import ssl
+import sys
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.cli import options
+from otel_budget.cli.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Command
+from otel_budget.cli.commands import sidecar
 from otel_budget.errors import OtelBudgetError
-from otel_budget.files.yaml_file import YamlFile
+from otel_budget.logs.text import printable
 from otel_budget.sdk.sidecar_client.address import ENV_CERTIFICATE, Credentials
 
 if TYPE_CHECKING:
@@ -29,6 +34,54 @@ FIRST_PROCESS: Final = Path("/proc/1/cmdline")
 _PROGRAM: Final = ("otel-budget", "otel_budget")  # the command, and python -m
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what is listened on
 _PAUSE: Final = 0.1
+_DEFAULT_ADDRESS: Final = options.DEFAULT_SIDECAR.removeprefix("http://")
+_EPILOG: Final = f"""Asks at the address that `listen` in the configuration gives, with or without
+TLS. It needs no token. Where client certificates are required and
+OTEL_BUDGET_SIDECAR_CLIENT_CERTIFICATE does not name one, it only tries the TLS handshake. Without
+--config it uses the arguments of the container's first process, or else 127.0.0.1:9465.
+
+exit status:
+  {EXIT_OK}  healthy, or ready with --ready
+  {EXIT_FAILED}  not, or no answer within --timeout
+  {EXIT_USAGE}  wrong usage
+
+examples:
+  otel-budget health                                 as a container's health check
+  otel-budget health --config sidecar.yaml --ready   has it read its source?
+  otel-budget health --config sidecar.yaml --timeout 30      wait until it answers"""
+
+
+def _add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", metavar="FILE", help="the configuration that it runs with")
+    command.add_argument(
+        "--ready", action="store_true", help="check that it has read its source as well"
+    )
+    command.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS",
+                         help="how long to wait for it (2)")  # fmt: skip
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    config, listen = arguments.config, None
+    if config is None:
+        with contextlib.suppress(OSError):  # no such place to look at: not on this system
+            config, listen = _of_first_process()
+    found, problem = places(config, listen, _DEFAULT_ADDRESS)
+    if problem:
+        print(printable(f"otel-budget: {problem}; asking at the default address"), file=sys.stderr)
+    wait_until_well(found, READY if arguments.ready else HEALTHY, arguments.timeout)
+    print("ready" if arguments.ready else "healthy")
+    return EXIT_OK
+
+
+def _of_first_process() -> tuple[str | None, str | None]:
+    """Return what the first process was given as --config and --listen. Raises OSError."""
+    told = told_first_process(FIRST_PROCESS.read_bytes())
+    if told is None:
+        return None, None
+    parser = argparse.ArgumentParser(prog="otel-budget sidecar")
+    sidecar.add_arguments(parser)
+    given = parser.parse_args(told[1:])
+    return given.config, given.listen
 
 
 class NotHealthyError(OtelBudgetError):
@@ -55,6 +108,8 @@ class Listening:
     @classmethod
     def of_file(cls, path: str, default: str) -> Listening:
         """Read where a configuration has it listen. Raises OtelBudgetError."""
+        from otel_budget.files.yaml_file import YamlFile
+
         listen = YamlFile.read(path).section("listen")
         address, tls = listen.data.get("address", default), listen.data.get("tls")
         try:
@@ -123,7 +178,7 @@ def _ask(where: Listening, path: str, timeout: float) -> None:
     only_handshake = where.asks_certificate and files.certificate_file is None
     if only_handshake and path != HEALTHY:
         raise NotHealthyError(f"it asks for a client certificate: name one by {ENV_CERTIFICATE}")
-    with closing(_connection(where, files, timeout)) as connection:
+    with contextlib.closing(_connection(where, files, timeout)) as connection:
         try:
             connection.connect()
         except ssl.SSLError:
@@ -149,3 +204,12 @@ def _connection(where: Listening, files: Credentials, timeout: float) -> http.cl
     if files.certificate_file is not None:
         context.load_cert_chain(files.certificate_file, files.key_file)
     return http.client.HTTPSConnection(where.host, where.port, timeout=timeout, context=context)
+
+
+COMMAND: Final = Command(
+    "health",
+    "check that the sidecar of this machine, or container, is healthy",
+    _health,
+    _add_arguments,
+    _EPILOG,
+)

@@ -1,0 +1,54 @@
+"""``otel-budget demo``: three runs and a sidecar, on recorded input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.cli import options
+from otel_budget.cli.command import Command
+from otel_budget.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    import argparse
+
+_EPILOG: Final = """One run finishes, one is stopped by its own limit, one by the sidecar.
+
+examples:
+  otel-budget demo                                   all of it, a sidecar included, in 20 seconds
+  otel-budget demo --serve 127.0.0.1:9464            again and again, for your own sidecar
+                                                     and dashboards; SIGTERM ends it"""
+
+
+def _add_arguments(command: argparse.ArgumentParser) -> None:
+    faster = "how many times faster than recorded (12; with --serve 2)"
+    command.add_argument("--speed", type=float, metavar="FACTOR", help=faster)
+    serve = "go on, round after round, with /metrics there and the sidecar elsewhere"
+    command.add_argument("--serve", metavar="HOST:PORT", help=serve)
+    where = f"(default: {options.ENV_SIDECAR}, else {options.DEFAULT_SIDECAR})"
+    command.add_argument("--sidecar", metavar="URL",
+                         help=f"with --serve: where the sidecar listens {where}")  # fmt: skip
+    command.add_argument("--keep", metavar="DIR", help="keep checkpoints, logs and storage there")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from otel_budget.demo import run_demo
+    from otel_budget.demo.service import serve_demo
+
+    given = {} if arguments.speed is None else {"speed": arguments.speed}
+    if arguments.serve is not None:
+        sidecar = arguments.sidecar or options.sidecar_url()
+        return serve_demo(arguments.serve, sidecar, keep=arguments.keep, **given)
+    if arguments.sidecar is not None:
+        allowed = "--serve with it: without, the demo starts a sidecar of its own"
+        raise InvalidValueError("--sidecar", arguments.sidecar, allowed)
+    return run_demo(keep=arguments.keep, **given)
+
+
+COMMAND: Final = Command(
+    "demo",
+    "watch three runs and a sidecar, on recorded input",
+    _demo,
+    _add_arguments,
+    _EPILOG,
+    "the demo",
+)

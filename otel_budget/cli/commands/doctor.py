@@ -1,0 +1,64 @@
+"""``otel-budget doctor``: try the whole chain, from a counter to a verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.cli import options
+from otel_budget.cli.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Command
+
+if TYPE_CHECKING:
+    import argparse
+
+    from otel_budget.doctor.finding import Finding
+
+_EPILOG: Final = f"""A test session (doctor-…) counts, is scraped and judged, and its verdict is
+heard as a run would hear it, with a run's credentials (OTEL_BUDGET_SIDECAR_TOKEN_FILE and others).
+
+exit status:
+  {EXIT_OK}  all links hold, perhaps with a warning
+  {EXIT_FAILED}  a link is broken; the last line names it
+  {EXIT_USAGE}  wrong usage
+
+examples:
+  otel-budget doctor                                 the sidecar scrapes 127.0.0.1:9464; if a run
+                                                     is there already, its page is looked at
+  otel-budget doctor --register targets              it reads targets/*.json (file_sd)
+  otel-budget doctor --metrics http://127.0.0.1:9500/metrics       the page of a run elsewhere
+  otel-budget doctor --prometheus http://127.0.0.1:9090 --timeout 90"""
+
+
+def _add_arguments(command: argparse.ArgumentParser) -> None:
+    options.add_sidecar(command)
+    shown = "show the test session there, as a run would (127.0.0.1:9464)"
+    command.add_argument("--serve", metavar="HOST:PORT", help=shown)
+    command.add_argument("--register", metavar="DIR",
+                         help="register it in this folder of file_sd entries")  # fmt: skip
+    command.add_argument("--metrics", action="append", default=[], metavar="URL",
+                         help="look at the page of a run; may be given again")  # fmt: skip
+    command.add_argument("--prometheus", metavar="URL",
+                         help="look at the Prometheus that the sidecar asks")  # fmt: skip
+    command.add_argument("--prometheus-token-file", metavar="FILE", help="its bearer token")
+    command.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS",
+                         help="what a counter may take to become a verdict (30)")  # fmt: skip
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from otel_budget.doctor import diagnose
+
+    def say(finding: Finding) -> None:
+        print(finding.to_json() if arguments.json else finding.in_words(), flush=True)
+
+    broken = diagnose(arguments, say)
+    if not arguments.json:
+        print("\nall links hold" if broken is None else f"\nbroken link: {broken.link}")
+    return EXIT_OK if broken is None else EXIT_FAILED
+
+
+COMMAND: Final = Command(
+    "doctor",
+    "try the whole chain, from a counter to a verdict, and name the broken link",
+    _doctor,
+    _add_arguments,
+    _EPILOG,
+)

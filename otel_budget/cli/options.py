@@ -1,0 +1,31 @@
+"""Arguments that several commands take."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import argparse
+
+DEFAULT_SIDECAR: Final = "http://127.0.0.1:9465"
+ENV_SIDECAR: Final = "OTEL_BUDGET_SIDECAR_URL"
+
+
+def sidecar_url() -> str:
+    """Return where the sidecar listens, as far as the environment says."""
+    return os.environ.get(ENV_SIDECAR) or DEFAULT_SIDECAR
+
+
+def add_session(command: argparse.ArgumentParser) -> None:
+    """Add the run that a command is about."""
+    command.add_argument("session", metavar="SESSION", help="session id of the run")
+
+
+def add_sidecar(command: argparse.ArgumentParser) -> None:
+    """Add ``--sidecar`` and ``--json`` to a command that asks a sidecar."""
+    command.add_argument(
+        "--sidecar", metavar="URL", default=sidecar_url(),
+        help=f"where it listens (default: {ENV_SIDECAR}, else {DEFAULT_SIDECAR})",
+    )  # fmt: skip
+    command.add_argument("--json", action="store_true", help="print JSON, a line for each")
