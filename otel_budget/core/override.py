@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 from otel_budget.core import validation
 from otel_budget.core.limits import LIMIT_FIELDS
 from otel_budget.core.usage import Number
-from otel_budget.errors import InvalidValueError
+from otel_budget.errors import InvalidValueError, OtelBudgetError
 
 #: Seconds an order may hold at most, where it has an end: 30 days.
 LONGEST = 30 * 86_400.0
@@ -81,6 +81,24 @@ class Overrides:
 
 
 NO_OVERRIDES = Overrides()
+
+
+class Refusal(Enum):
+    """Why an override was not taken."""
+
+    UNKNOWN_RUN = auto()
+    RUN_ENDED = auto()
+    NOT_STORED = auto()
+    """It does not hold, or that is not known; it may be given again."""
+
+
+class OverrideRefusedError(OtelBudgetError):
+    """Say that an override was not taken, and why."""
+
+    def __init__(self, refusal: Refusal, detail: str) -> None:
+        """Keep the fields. detail: one sentence for people."""
+        self.refusal = refusal
+        super().__init__(detail)
 
 
 def _moved(override: Override | None, seconds: float) -> Override | None:

@@ -10,12 +10,12 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_budget.core.override import OverrideRefusedError, Refusal
 from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.failure import Failure, Place
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.shares import split
 from otel_budget.policy.override_effect import effect_of
-from otel_budget.sidecar.api.override_routes import OverrideRefusedError
 from otel_budget.sidecar.clock import CLOCK_SET, move
 from otel_budget.sidecar.failing_runs import Failing, by_wall, unstorable
 from otel_budget.sidecar.storage.recovery import recovered
@@ -167,7 +167,7 @@ class Evaluator:
         account = self._account(session_id)
         if account.ended_at is not None:
             state = account.attributes.state or "ended"
-            raise OverrideRefusedError(f"the run {session_id!r} is over: {state}")
+            raise OverrideRefusedError(Refusal.RUN_ENDED, f"run {session_id!r} has ended: {state}")
         before = account.overrides
         account.overrides = before.holding(now).after(order)
         account.revision += 1
@@ -198,7 +198,7 @@ class Evaluator:
     def _account(self, session_id: str) -> RunTotals:
         account = self._ledger.runs.get(session_id)
         if account is None:
-            raise OverrideRefusedError(f"no run {session_id!r} is known here", missing=True)
+            raise OverrideRefusedError(Refusal.UNKNOWN_RUN, f"no run {session_id!r} is known here")
         return account
 
     def _adopt_archived(self, reading: Observation, now: float) -> None:

@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_budget.core.observation import Observation, Problem
+from otel_budget.core.override import OverrideRefusedError, Refusal
 from otel_budget.core.verdict import Reason
 from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.absence import Missed
-from otel_budget.sidecar.api.nudge_route import Nudged
-from otel_budget.sidecar.api.override_routes import OverrideRefusedError
 from otel_budget.sidecar.event_log import EventLog
-from otel_budget.sidecar.nudging import Nudging
+from otel_budget.sidecar.nudging import NudgeOutcome, Nudging
 from otel_budget.sidecar.storage.sqlite_file import NOT_STORED
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ async def wait_first(tasks: Collection[asyncio.Task[Any]], seconds: float) -> No
 
 
 class Loop:
-    """Drives one book from one source into one hub."""
+    """Drives one book from one source into one broadcaster."""
 
     def __init__(
         self,
@@ -275,17 +274,17 @@ class Loop:
         if reading is not None and reading.asked is None:
             self._event_log.waiting(rest)
 
-    async def nudge(self, session_id: str) -> Nudged:
+    async def nudge(self, session_id: str) -> NudgeOutcome:
         """Read one run now, whatever the time, and judge it."""
         source = self.settings.source
         if not source.reads_runs:
-            return Nudged.IMPOSSIBLE
+            return NudgeOutcome.IMPOSSIBLE
         reading = await source.read_run(session_id)
         if reading is None:
             self._hasten()
-            return Nudged.UNKNOWN
+            return NudgeOutcome.UNKNOWN
         await self._nudging.judge(reading)
-        return Nudged.DONE
+        return NudgeOutcome.DONE
 
     def _hasten(self) -> None:
         """Read everything soon: there is a run that nothing is known of. Not at any price."""
@@ -309,10 +308,10 @@ class Loop:
             except NOT_STORED as exc:
                 self._event_log.not_stored(exc)
                 detail = "the order could not be stored, and does not hold: the log says why"
-                raise OverrideRefusedError(detail, later=True) from exc
+                raise OverrideRefusedError(Refusal.NOT_STORED, detail) from exc
             except _GaveUpError as exc:
                 detail = "the sidecar is ending: whether the order was stored is not known"
-                raise OverrideRefusedError(detail, later=True) from exc
+                raise OverrideRefusedError(Refusal.NOT_STORED, detail) from exc
             self._hand_out(step)
         self._event_log.ordered(session_id, order, client, step.effect)
         return next(v for v in step.verdicts if v.session_id == session_id), step.effect

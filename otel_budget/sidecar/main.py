@@ -23,7 +23,6 @@ from otel_budget._version import __version__
 from otel_budget.sidecar.absence import Watch
 from otel_budget.sidecar.api.app import build_app
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
-from otel_budget.sidecar.api.nudge_route import Nudged
 from otel_budget.sidecar.clock import Boot, steady_clock
 from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.factory import (
@@ -40,6 +39,7 @@ from otel_budget.sidecar.listening import listen
 from otel_budget.sidecar.loop import Loop
 from otel_budget.sidecar.metrics import SidecarMetrics
 from otel_budget.sidecar.metrics_page import MetricsPage
+from otel_budget.sidecar.nudging import NudgeOutcome
 from otel_budget.sidecar.refusals import Refusals
 from otel_budget.sidecar.reload import Reloader
 from otel_budget.sidecar.storage.sqlite import Restored, Store, open_store
@@ -127,7 +127,7 @@ class _Host:
     def now(self) -> float:
         return self.clock()
 
-    async def nudge(self, session_id: str) -> Nudged:
+    async def nudge(self, session_id: str) -> NudgeOutcome:
         return await self.loop.nudge(session_id)
 
     async def order(self, session_id: str, order: Override, client: str) -> tuple[Verdict, Effect]:

@@ -9,12 +9,24 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from otel_budget.core.observation import Observation
+
+
+class NudgeOutcome(Enum):
+    """What became of a nudge."""
+
+    DONE = "done"
+    """The run was read, judged and published."""
+    UNKNOWN = "unknown"
+    """No target is known to show it."""
+    IMPOSSIBLE = "impossible"
+    """The source reads all runs or none, at its own times."""
 
 
 class Nudging:

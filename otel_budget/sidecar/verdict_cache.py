@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.policy.verdicts import stale_after, verdict_from_snapshot
-from otel_budget.sidecar.api.broadcaster import RENEW_AFTER
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
     from otel_budget.ledger.snapshot import RunSnapshot
     from otel_budget.policy.verdicts import Rules
+
+#: A lease is renewed after this share of it, so that two renewals may get lost.
+RENEW_AFTER: Final = 1 / 3
 
 
 class CachedVerdict:

@@ -199,7 +199,7 @@ def test_what_cannot_be_ordered_is_refused(tmp_path: Path, shown: Exposition) ->
         show(shown, 500, "completed")
         until(lambda: ask(process, f"/v1/verdicts/{RUN}")[1]["run_state"] == "completed")
         status, problem = ask(process, path, stop)
-        assert (status, problem["detail"]) == (409, "the run 'run-1' is over: completed")
+        assert (status, problem["detail"]) == (409, "run 'run-1' has ended: completed")
 
 
 def test_without_an_admin_token_nobody_acts(tmp_path: Path, shown: Exposition) -> None:

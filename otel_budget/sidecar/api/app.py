@@ -1,6 +1,6 @@
 """The HTTP API of the sidecar: verdicts by GET and as a stream, metrics, health, its description.
 
-It shows what the hub holds, and hands on what operators order; it never judges.
+It shows what the broadcaster holds, and hands on what operators order; it never judges.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from otel_budget.errors import InvalidValueError
 from otel_budget.sidecar.api import openapi
 from otel_budget.sidecar.api.auth import Gate, Guarded
 from otel_budget.sidecar.api.connection_limits import Limits
-from otel_budget.sidecar.api.nudge_route import Nudged, Nudges
-from otel_budget.sidecar.api.override_routes import Operations, OverrideRoutes
+from otel_budget.sidecar.api.nudge import Nudges
+from otel_budget.sidecar.api.overrides import Operations, OverrideRoutes
 from otel_budget.sidecar.api.problem import HANDLERS, ProblemError
-from otel_budget.sidecar.api.stream_route import Streams
+from otel_budget.sidecar.api.stream import Streams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 
     from otel_budget.core.verdict import Verdict
     from otel_budget.sidecar.api.broadcaster import Published, VerdictBroadcaster
+    from otel_budget.sidecar.nudging import NudgeOutcome
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 #: Runs that can be named in one request: its head has a bound.
-MOST_NAMED = 100
+MAX_NAMED = 100
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _NOT_READY = "nothing has been read from the source yet; the log and /metrics say why"
 _OVER = (
@@ -79,7 +80,7 @@ class Host(Operations, Protocol):
     def retry_after(self) -> float:
         """Seconds after which it makes sense to ask again while not ready."""
 
-    async def nudge(self, session_id: str) -> Nudged:
+    async def nudge(self, session_id: str) -> NudgeOutcome:
         """Read and judge one run now; publish before returning."""
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
@@ -142,8 +143,8 @@ class _Api:
 
     def _some(self, named: list[str]) -> Response:
         """Answer with the verdicts of runs that are named, known or not: for who cannot stream."""
-        if len(named) > MOST_NAMED:
-            raise InvalidValueError("session_id", f"{len(named)} of them", f"{MOST_NAMED} at most")
+        if len(named) > MAX_NAMED:
+            raise InvalidValueError("session_id", f"{len(named)} of them", f"{MAX_NAMED} at most")
         found = {one: self._broadcaster.get(one) for one in named}
         unknown = [one for one, published in found.items() if published is None]
         known = [published for published in found.values() if published is not None]

@@ -1,4 +1,4 @@
-"""The hub: the verdict that counts now of every run, and everybody who listens for it.
+"""The current verdict on every run, and the subscriptions that it goes out to.
 
 All of it lives on one event loop; nothing here is locked.
 - A verdict with a new sequence goes out at once; one that says the same as before goes out again
@@ -18,6 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from otel_budget.core import sse, verdict_json
+from otel_budget.sidecar.verdict_cache import RENEW_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: A lease is renewed after this share of it, so two renewals may get lost on the way.
-RENEW_AFTER = 1 / 3
 #: Seconds without a byte on a stream at most: a reader takes one for dead after 15, and proxies on
 #: the way do after not much more.
 KEEP_ALIVE_AFTER = 5.0
@@ -344,7 +343,7 @@ class Subscription:
     async def frames(self) -> AsyncIterator[bytes]:
         """Yield what there is to send, and a comment when there was nothing for too long.
 
-        Ends when the hub is closed and nothing waits any more.
+        Ends when the broadcaster is closed and nothing waits any more.
         """
         loop = asyncio.get_running_loop()
         self._look(loop)

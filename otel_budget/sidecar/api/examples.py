@@ -86,7 +86,7 @@ PROBLEMS: Final[dict[int, str]] = {
     401: "a token is needed: send it as `Authorization: Bearer TOKEN`",
     403: "this token may only read; to act send the admin token",
     404: f"no run '{SESSION_ID}' is known here",
-    409: "the run is over: it completed",
+    409: f"run '{SESSION_ID}' has ended: completed",
     413: "the body has more than 65,536 bytes",
     415: "send the order as application/json",
     421: "asked for another host: ask for it by its loopback address, or localhost; the name of a "

@@ -125,7 +125,7 @@ def test_the_log_has_one_line_for_it_and_nothing_that_drives_a_terminal(
 
 
 def published(nasty: str) -> VerdictBroadcaster:
-    """Return a hub with a verdict that has hostile text wherever there is text."""
+    """Return a broadcaster with a verdict that has hostile text wherever there is text."""
     broadcaster = VerdictBroadcaster(LEASE, SteadyClock())
     broadcaster.publish([replace(verdict("a"), message=nasty, reason=nasty or "x")])
     return broadcaster

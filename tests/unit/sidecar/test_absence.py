@@ -15,9 +15,9 @@ from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.absences import KEPT, Absences
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.absence import BEAT, LATE, Watch
-from otel_budget.sidecar.api.nudge_route import Nudged
 from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.loop import Settings
+from otel_budget.sidecar.nudging import NudgeOutcome
 from otel_budget.sidecar.storage.sqlite import open_store
 from tests.support.sidecar_fixtures import (
     START,
@@ -118,7 +118,7 @@ def test_a_nudge_that_comes_first_after_a_freeze_stops_nobody_else(make: Make) -
     parts.source.reads_runs = True
     tick(parts)
     parts.freeze(NIGHT)
-    assert asyncio.run(parts.loop.nudge("other")) is Nudged.DONE
+    assert asyncio.run(parts.loop.nudge("other")) is NudgeOutcome.DONE
     assert (now(parts).action, now(parts).status) == (Action.CONTINUE, LimitStatus.OK)
 
 

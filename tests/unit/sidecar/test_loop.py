@@ -11,11 +11,10 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem
-from otel_budget.core.override import Override, OverrideKind
+from otel_budget.core.override import Override, OverrideKind, OverrideRefusedError
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar import loop as loop_module
-from otel_budget.sidecar.api.override_routes import OverrideRefusedError
 from otel_budget.sidecar.loop import LAST_READ, Settings
 from otel_budget.sources.replay import ReplaySource
 from tests.support.sidecar_fixtures import (

@@ -26,7 +26,7 @@ from otel_budget.sdk.sidecar_client.address import SidecarAddress
 from otel_budget.sdk.sidecar_client.nudge import MOST_AT_ONCE, Nudger, look
 from otel_budget.sdk.sidecar_client.polling import MOST_NAMED
 from otel_budget.sdk.watermarks import SidecarWatermarks
-from otel_budget.sidecar.api.nudge_route import Nudged
+from otel_budget.sidecar.nudging import NudgeOutcome
 from otel_budget.testing import FakeClock
 from tests.support.http_server import serving
 from tests.support.sidecar_fixtures import START, reading, session, sidecar, verdict
@@ -217,12 +217,12 @@ def test_a_nudge_reads_and_publishes_and_is_no_tick(tmp_path: Path) -> None:
     """An unknown run hastens the next one instead, where the source can read runs at all."""
     parts = sidecar(tmp_path, reading(session(tokens=500)))
     parts.source.reads_runs = True
-    assert asyncio.run(parts.loop.nudge("run-1")) is Nudged.DONE
+    assert asyncio.run(parts.loop.nudge("run-1")) is NudgeOutcome.DONE
     published = parts.broadcaster.get("run-1")
     assert published is not None
     assert published.verdict.resources[semconv.TOKENS].used == 500
     parts.source.reads_runs = False
-    assert asyncio.run(parts.loop.nudge("run-1")) is Nudged.IMPOSSIBLE
+    assert asyncio.run(parts.loop.nudge("run-1")) is NudgeOutcome.IMPOSSIBLE
     parts.store.close()
 
 

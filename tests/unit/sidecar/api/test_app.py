@@ -16,14 +16,20 @@ from starlette.types import Message
 
 from otel_budget.cli.options import DEFAULT_SIDECAR
 from otel_budget.core import verdict_json
-from otel_budget.core.override import Override, OverrideKind, Overrides
+from otel_budget.core.override import (
+    Override,
+    OverrideKind,
+    OverrideRefusedError,
+    Overrides,
+    Refusal,
+)
 from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.policy.override_effect import Effect
 from otel_budget.sidecar.api import openapi
 from otel_budget.sidecar.api.app import STUCK_AFTER, build_app
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
-from otel_budget.sidecar.api.nudge_route import MOST, Nudged, Nudges
-from otel_budget.sidecar.api.override_routes import OverrideRefusedError
+from otel_budget.sidecar.api.nudge import MAX_RUNS, Nudges
+from otel_budget.sidecar.nudging import NudgeOutcome
 from tests.support.sidecar_fixtures import LEASE, START, SteadyClock, events, verdict
 
 
@@ -38,7 +44,7 @@ class Host:
     def __init__(self) -> None:
         """Have been nudged by nobody."""
         self.nudged: list[str] = []
-        self.otherwise = Nudged.UNKNOWN
+        self.otherwise = NudgeOutcome.UNKNOWN
 
     def now(self) -> float:
         """Return some time."""
@@ -47,21 +53,21 @@ class Host:
     async def order(self, session_id: str, order: Override, client: str) -> tuple[Verdict, Effect]:
         """Stop ``a``; nothing else is there."""
         if session_id != "a":
-            raise OverrideRefusedError(f"no run {session_id!r} is known here", missing=True)
+            raise OverrideRefusedError(Refusal.UNKNOWN_RUN, f"no run {session_id!r} is known here")
         self.given = (order, client)
         return verdict("a", 7), Effect(changes=False, notes=("it was stopped",))
 
     async def orders(self, session_id: str, most: int) -> tuple[Overrides, Sequence[Override]]:
         """Return one order for ``a``."""
         if session_id != "a":
-            raise OverrideRefusedError(f"no run {session_id!r} is known here", missing=True)
+            raise OverrideRefusedError(Refusal.UNKNOWN_RUN, f"no run {session_id!r} is known here")
         stop = Override(OverrideKind.STOP, "because", "ann", 1000.0, 1060.0, {})
         return Overrides(stop=stop), [stop][:most]
 
-    async def nudge(self, session_id: str) -> Nudged:
+    async def nudge(self, session_id: str) -> NudgeOutcome:
         """Know ``a`` alone."""
         self.nudged.append(session_id)
-        return Nudged.DONE if session_id == "a" else self.otherwise
+        return NudgeOutcome.DONE if session_id == "a" else self.otherwise
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return something recognisable."""
@@ -278,7 +284,7 @@ def test_the_stream_has_the_headers_that_keep_it_flowing(client: TestClient) -> 
     assert answer.headers["x-accel-buffering"] == "no"
 
 
-def test_the_stream_sends_what_is_current_and_ends_when_the_hub_closes(
+def test_the_stream_sends_what_is_current_and_ends_when_the_broadcaster_closes(
     client: TestClient, broadcaster: VerdictBroadcaster
 ) -> None:
     broadcaster.close()
@@ -418,7 +424,7 @@ def test_a_nudge_is_answered_once_the_run_was_looked_at(client: TestClient, host
     """And says what was wrong if it cannot be."""
     assert client.post("/v1/nudge?session_id=a").status_code == 204
     assert client.post("/v1/nudge?session_id=b").status_code == 404
-    host.otherwise = Nudged.IMPOSSIBLE
+    host.otherwise = NudgeOutcome.IMPOSSIBLE
     assert client.post("/v1/nudge?session_id=b").status_code == 409
     assert host.nudged == ["a", "b", "b"]
     assert client.post("/v1/nudge").status_code == 400
@@ -434,7 +440,7 @@ def test_a_nudge_of_several_runs_is_answered_once_all_were_looked_at(
     answer = client.post("/v1/nudge?session_id=a&session_id=b&session_id=c&session_id=b")
     assert (answer.status_code, answer.json()) == (200, {"unknown": ["b", "c"], "impossible": []})
     assert sorted(host.nudged) == ["a", "b", "c"]
-    host.otherwise = Nudged.IMPOSSIBLE
+    host.otherwise = NudgeOutcome.IMPOSSIBLE
     answer = client.post("/v1/nudge?session_id=b&session_id=a")
     assert answer.json() == {"unknown": [], "impossible": ["b"]}
 
@@ -443,16 +449,16 @@ def test_nudges_that_come_at_once_are_two_at_most() -> None:
     """One that is done already may have come too early for those that came meanwhile."""
     looks: list[str] = []
 
-    async def look(session_id: str) -> Nudged:
+    async def look(session_id: str) -> NudgeOutcome:
         looks.append(session_id)
         await asyncio.sleep(0)
-        return Nudged.DONE
+        return NudgeOutcome.DONE
 
-    async def act() -> list[Nudged]:
+    async def act() -> list[NudgeOutcome]:
         nudges = Nudges(look, lambda _reason, _client: None, spacing=0.0)
         return await asyncio.gather(*(nudges._once("a", "") for _ in range(50)))
 
-    assert asyncio.run(act()) == [Nudged.DONE] * 50
+    assert asyncio.run(act()) == [NudgeOutcome.DONE] * 50
     assert looks == ["a", "a"]
 
 
@@ -463,18 +469,20 @@ def test_nudges_are_bounded_over_all_runs() -> None:
     async def act() -> list[object]:
         over = asyncio.Event()
 
-        async def look(_session_id: str) -> Nudged:
+        async def look(_session_id: str) -> NudgeOutcome:
             await over.wait()
-            return Nudged.DONE
+            return NudgeOutcome.DONE
 
         nudges = Nudges(look, lambda *told: refused.append(told), spacing=0.0)
-        asked = [asyncio.create_task(nudges._once(f"run-{n}", "1.2.3.4")) for n in range(MOST + 3)]
+        asked = [
+            asyncio.create_task(nudges._once(f"run-{n}", "1.2.3.4")) for n in range(MAX_RUNS + 3)
+        ]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         over.set()
         return await asyncio.gather(*asked, return_exceptions=True)
 
     found = asyncio.run(act())
-    assert found[:MOST] == [Nudged.DONE] * MOST
-    assert [getattr(one, "status_code", None) for one in found[MOST:]] == [429] * 3
+    assert found[:MAX_RUNS] == [NudgeOutcome.DONE] * MAX_RUNS
+    assert [getattr(one, "status_code", None) for one in found[MAX_RUNS:]] == [429] * 3
     assert refused == [("nudges", "1.2.3.4")] * 3

@@ -1,4 +1,4 @@
-"""The hub: who gets which verdict, when, and how often."""
+"""The broadcaster: who gets which verdict, when, and how often."""
 
 import asyncio
 import json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -13,8 +13,14 @@ from starlette.routing import Route
 
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.limits import LIMIT_FIELDS
-from otel_budget.core.override import Override, OverrideKind, Overrides, override_from
-from otel_budget.errors import OtelBudgetError
+from otel_budget.core.override import (
+    Override,
+    OverrideKind,
+    OverrideRefusedError,
+    Overrides,
+    Refusal,
+    override_from,
+)
 from otel_budget.sidecar.api.auth import Role, unauthorized
 from otel_budget.sidecar.api.request_body import json_of
 
@@ -34,19 +40,12 @@ _NO_ADMIN = (
     "operators cannot act here: there is no admin token; give the sidecar one with "
     "listen.admin_token_file"
 )
+_STATUS: Final = {
+    Refusal.UNKNOWN_RUN: HTTPStatus.NOT_FOUND,
+    Refusal.RUN_ENDED: HTTPStatus.CONFLICT,
+    Refusal.NOT_STORED: HTTPStatus.SERVICE_UNAVAILABLE,
+}
 _ONLY_READS = "this token may only read; to act send the admin token"
-
-
-class OverrideRefusedError(OtelBudgetError):
-    """Say why an order was not taken.
-
-    missing: there is no such run. later: it could not be stored, and may be given again.
-    """
-
-    def __init__(self, detail: str, *, missing: bool = False, later: bool = False) -> None:
-        """Keep the fields."""
-        self.missing, self.later = missing, later
-        super().__init__(detail)
 
 
 class Operations(Protocol):
@@ -131,10 +130,7 @@ class OverrideRoutes:
         try:
             return await answer
         except OverrideRefusedError as exc:
-            status = HTTPStatus.NOT_FOUND if exc.missing else HTTPStatus.CONFLICT
-            if exc.later:
-                status = HTTPStatus.SERVICE_UNAVAILABLE
-            raise HTTPException(status, str(exc)) from exc
+            raise HTTPException(_STATUS[exc.refusal], str(exc)) from exc
 
 
 def order_json(order: Override) -> dict[str, Any]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from otel_budget.sidecar.api.connection_limits import Limits
 
 #: Runs that may be followed from one address, over all of its streams.
-MOST_FOLLOWED: Final = 100_000
+MAX_FOLLOWED: Final = 100_000
 _RETRY_AFTER: Final = {"Retry-After": "10"}
 _DIGITS: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _HEADERS: Final = {
@@ -96,9 +96,9 @@ class Streams:
                 del self._followed[client]
 
     def _mind_followed(self, client: str, more: int) -> None:
-        if self._followed[client] + more > MOST_FOLLOWED:
+        if self._followed[client] + more > MAX_FOLLOWED:
             self._limits.on_refused("streams", client)
-            detail = f"more than {MOST_FOLLOWED:,} runs are followed from {client}: ask by GET"
+            detail = f"more than {MAX_FOLLOWED:,} runs are followed from {client}: ask by GET"
             raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, detail, _RETRY_AFTER)
 
 
