@@ -5,6 +5,7 @@
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -26,12 +27,17 @@ PACKAGES = {
 def require(program: str) -> str:
     """Return the path of a real program; without it skip the test, or fail it if told to."""
     found = shutil.which(program)
-    if found is not None:
-        return found
-    message = (
-        f"NOT TESTED FOR REAL: {program!r} is not installed; "
-        f"install it with: apt-get install --no-install-recommends {PACKAGES[program]}"
-    )
+    if found is None:
+        missing(
+            f"{program!r} is not installed; "
+            f"install it with: apt-get install --no-install-recommends {PACKAGES[program]}"
+        )
+    return found
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test loudly, or fail it if real components are required."""
+    message = f"NOT TESTED FOR REAL: {what}"
     if os.environ.get(REQUIRE) == "1":
         pytest.fail(f"{message} ({REQUIRE}=1)", pytrace=False)
     pytest.skip(message)

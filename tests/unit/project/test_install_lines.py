@@ -12,7 +12,9 @@ from tests.support.paths import ROOT
 
 PLACES = ("*.md", "docs/*.md", "examples/*", "deploy/**/*", "otel_budget/**/*.py")
 LINE = re.compile(r"pip install[^\n`]*")
-OURS = re.compile(r"(?:\.|/path/to/otel-budget)(?:\[([a-z,-]+)\])?$")
+OURS = re.compile(
+    r"(?:\.|\./otel-budget|otel-budget)(?:\[([a-z,-]+)\])?(?P<address> @ git\+REPOSITORY)?"
+)
 
 
 def told() -> list[tuple[str, str]]:
@@ -23,7 +25,7 @@ def told() -> list[tuple[str, str]]:
             if path.is_file() and path.suffix != ".pyc":
                 text = path.read_text(encoding="utf-8").replace("\\\n", " ")
                 found += [(str(path.relative_to(ROOT)), line) for line in LINE.findall(text)]
-    return [(path, line) for path, line in found if "otel-budget" in line or "'." in line]
+    return [(path, line) for path, line in found if re.search(r"otel-budget|'\.|'git", line)]
 
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
@@ -36,10 +38,11 @@ def test_every_install_line_names_a_clone_and_extras_that_there_are(path: str, l
     """The package is on no index; a name there would be somebody else's."""
     quoted = re.findall(r"'([^']+)'", line)
     assert len(quoted) == 1, f"{path}: {line}"
-    if quoted[0] == ".[{extra}]":
-        return  # the message: see below
+    if quoted[0] in {".[{extra}]", "git+REPOSITORY"}:
+        return  # the message: see below; and the repository itself
     match = OURS.fullmatch(quoted[0])
     assert match, f"{path}: {line}"
+    assert quoted[0].startswith(".") or match["address"], f"{path}: {line}"
     assert set(filter(None, (match[1] or "").split(","))) <= set(EXTRAS), f"{path}: {line}"
 
 
