@@ -35,7 +35,7 @@ def test_every_page_can_be_reached_from_the_index() -> None:
 def test_the_readme_and_the_index_lead_to_each_other_kind_of_page() -> None:
     assert INDEX in links(ROOT / "README.md")
     named = {page.name for page in links(INDEX)}
-    assert named >= {"tutorial.md", "concepts.md", "design.md", "troubleshooting.md", "openapi.json"}
+    assert named >= {"tutorial.md", "concepts.md", "design.md", "openapi.json"}
 
 
 def test_the_index_of_decisions_has_each_of_them_by_its_title() -> None:
