@@ -10,15 +10,19 @@ raises ``StoppedByBudget``.
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import inspect
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 import litellm
+from litellm.litellm_core_utils import asyncify
 
-from otel_budget.adapters import litellm_threads
+from otel_budget.adapters.base import register
 from otel_budget.core.exceeded import BudgetExceeded
-from otel_budget.genai import billed
+from otel_budget.genai import attribution, billed
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.costs import charged, in_headers
 from otel_budget.genai.reported_call import HasUsageSink, ReportedCall
@@ -27,8 +31,7 @@ from otel_budget.genai.values import field
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SCOPE: Final = "otel_budget.litellm"
-CALL_TRACKER.adapters.add("LiteLLM")
+SCOPE: Final = register("otel_budget.litellm", "LiteLLM", "otel-budget's wrappers of LiteLLM")
 #: The functions of litellm that call a model.
 FUNCTIONS: Final = (
     "completion", "acompletion", "text_completion", "atext_completion", "embedding", "aembedding",
@@ -37,6 +40,12 @@ FUNCTIONS: Final = (
 
 #: Arguments by which an application gives litellm the prices of a call.
 _OWN_PRICES: Final = ("_cost_per_token", "_cost_per_second")
+#: They call ``litellm.completion``, with the arguments they do not know, too.
+BATCHES: Final = (
+    "batch_completion", "batch_completion_models", "batch_completion_models_all_responses",
+)  # fmt: skip
+#: The argument by which they hand on the run; the wrapper of ``completion`` takes it away.
+_SINK: Final = "otel_budget_target"
 
 
 class StoppedByBudget(BudgetExceeded):
@@ -57,7 +66,7 @@ def install(monitor: HasUsageSink | None = None) -> None:
         function = getattr(litellm, name)
         if not hasattr(function, "otel_budget"):
             setattr(litellm, name, budgeted(function, monitor))
-    litellm_threads.install()
+    _hand_on_to_threads()
 
 
 def budgeted(
@@ -100,7 +109,7 @@ def _begin(
     monitor: HasUsageSink | None, args: dict[str, Any], kwargs: dict[str, Any]
 ) -> ReportedCall:
     """Begin a call with arguments, of which those by position are named. Raises StoppedByBudget."""
-    handed_on = kwargs.pop(litellm_threads.SINK, None)
+    handed_on = kwargs.pop(_SINK, None)
     model = kwargs.get("model", args.get("model"))
     try:
         tier = kwargs.get("service_tier")
@@ -220,3 +229,49 @@ def _counted(reported: ReportedCall, result: Any, operation: str, kwargs: dict[s
             said["charge"] = result._hidden_params.get("response_cost")  # noqa: SLF001 - as litellm has it
         reported.close(operation=operation, **said)
     return result
+
+
+def _hand_on_to_threads() -> None:
+    """Have runs reach the calls that LiteLLM makes in threads of its own, without any context.
+
+    The functions for batches begin threads, and so do those without ``await`` that have an event
+    loop around them, as in a notebook: a router's, and those with fallbacks.
+    """
+    for name in BATCHES:
+        function = getattr(litellm, name)
+        if not hasattr(function, "otel_budget"):
+            setattr(litellm, name, handing_on(function))
+    run = asyncify.run_async_function
+    if hasattr(run, "otel_budget"):
+        return
+    wrapped = in_callers_context(run)
+    for module in [each for name, each in sys.modules.items() if name.startswith("litellm.")]:
+        if vars(module).get("run_async_function") is run:  # imported by its name
+            vars(module)["run_async_function"] = wrapped
+
+
+def handing_on(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function for batches whose threads have the run of its caller."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        sink = attribution.current()
+        return function(*args, **kwargs if sink is None else {**kwargs, _SINK: sink})
+
+    vars(call)["otel_budget"] = True  # the mark that _hand_on_to_threads() looks for
+    return call
+
+
+def in_callers_context(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what runs a coroutine to its end, in its caller's context if in another thread."""
+
+    @functools.wraps(run)
+    def run_there(async_function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not attribution.in_event_loop():
+            return run(async_function, *args, **kwargs)
+        there = functools.partial(contextvars.copy_context().run, run, async_function)
+        with ThreadPoolExecutor(max_workers=1) as pool:  # as litellm itself would
+            return pool.submit(there, *args, **kwargs).result()
+
+    vars(run_there)["otel_budget"] = True  # as above
+    return run_there

@@ -18,9 +18,9 @@ from agents.exceptions import AgentsException
 from agents.models.interface import Model, ModelProvider
 from agents.models.multi_provider import MultiProvider
 
+from otel_budget.adapters.base import register
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.genai import attribution, billed
-from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.costs import charged
 from otel_budget.genai.reported_call import HasUsageSink, ReportedCall
 from otel_budget.genai.values import field
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
     from agents.items import ModelResponse, TResponseStreamEvent
 
-SCOPE: Final = "otel_budget.openai_agents"
-CALL_TRACKER.adapters.add("OpenAI Agents")
+SCOPE: Final = register(
+    "otel_budget.openai_agents", "OpenAI Agents", "otel-budget's models for OpenAI Agents",
+    streaming_advice="pass ModelSettings(include_usage=True)",
+)  # fmt: skip
 _INSTALLED: Final = "otel_budget_installed"
 _FAILED: Final = "response.failed"
 _ENDED: Final = ("response.completed", "response.incomplete", _FAILED)

@@ -10,6 +10,7 @@ elsewhere takes ``with agent.override(model=budgeted(...))``.
 from __future__ import annotations
 
 import copy
+import functools
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -18,12 +19,13 @@ from pydantic_ai.models import Model, infer_model
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 
-from otel_budget.adapters import pydantic_ai_streams
+from otel_budget.adapters.base import register
 from otel_budget.core import extras
 from otel_budget.genai import billed
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.costs import charged
 from otel_budget.genai.reported_call import HasUsageSink, ReportedCall
+from otel_budget.genai.running_total import RunningTotal
 from otel_budget.genai.values import as_count, field
 
 if TYPE_CHECKING:
@@ -34,10 +36,9 @@ if TYPE_CHECKING:
     from pydantic_ai.models import StreamedResponse
     from pydantic_ai.usage import RequestUsage
 
-    from otel_budget.adapters.pydantic_ai_streams import Growth
-
-SCOPE: Final = "otel_budget.pydantic_ai"
-CALL_TRACKER.adapters.add("Pydantic AI")
+SCOPE: Final = register(
+    "otel_budget.pydantic_ai", "Pydantic AI", "otel-budget's models for Pydantic AI"
+)
 
 
 def budgeted(model: Model | str, monitor: HasUsageSink | None = None) -> Model:
@@ -87,7 +88,7 @@ class BudgetModel(WrapperModel):
         except BaseException as exc:
             self._close_unanswered(call, exc)
             raise
-        failed, growth = False, pydantic_ai_streams.watch(stream)
+        failed, growth = False, watch_usage(stream)
         try:
             async with opened:
                 yield stream
@@ -167,3 +168,77 @@ def _reasoning(usage: RequestUsage) -> int | None:
         return usage.output_reasoning_tokens  # type: ignore[no-any-return] # not installed here
     details = usage.details or {}
     return details.get("reasoning_tokens", details.get("thinking_tokens"))
+
+
+class Growth:
+    """Watches the usage of one stream: Pydantic AI adds up what a server repeats in each chunk."""
+
+    def __init__(self) -> None:
+        """Begin with nothing used."""
+        self._total = RunningTotal()
+        self._last: dict[str, Any] = {}
+
+    def see(self, before: Any, after: Any) -> None:
+        """Take in that something was added to the usage."""
+        added = _difference(vars(after), {} if before is None else vars(before))
+        into, out = added.get("input_tokens", 0), added.get("output_tokens", 0)
+        if into or out:
+            self._last = added
+        self._total.see(into, out)
+
+    def usage(self, summed: Any) -> Any:
+        """Return what the stream used. summed: as Pydantic AI says it."""
+        if not self._total.is_added_up(summed.input_tokens, summed.output_tokens):
+            return summed
+        into, out = self._total.used
+        used = copy.copy(summed)
+        nothing: dict[str, Any] = {**dict.fromkeys(vars(summed), 0), "details": {}, "cost": None}
+        vars(used).update(nothing | self._last)
+        used.input_tokens, used.output_tokens = into, out
+        return used
+
+
+def _usage_of_stream(stream: Any) -> Any:
+    return vars(stream)["_usage"]
+
+
+def _set_usage_of_stream(stream: Any, usage: Any) -> None:
+    growth: Growth = vars(stream)["otel_budget"]
+    growth.see(vars(stream).get("_usage"), usage)
+    vars(stream)["_usage"] = usage
+
+
+@functools.cache
+def _watched(kind: type) -> type:
+    """Return a class of streams each of which has its changes of usage seen."""
+    return type(
+        kind.__name__, (kind,), {"_usage": property(_usage_of_stream, _set_usage_of_stream)}
+    )
+
+
+def watch_usage(stream: Any) -> Growth | None:
+    """Watch a stream's usage from now on; None if that is not possible.
+
+    It stays the object it is, and an instance of its class.
+    """
+    while hasattr(stream, "wrapped"):
+        stream = stream.wrapped
+    growth = Growth()
+    try:
+        vars(stream)["otel_budget"] = growth
+        stream.__class__ = _watched(stream.__class__)
+    except TypeError:  # of a class that has no such attributes
+        return None
+    return growth
+
+
+def _difference(after: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Return how much was added to each count, and to those among the provider's details."""
+    added: dict[str, Any] = {}
+    for name, value in after.items():
+        was = before.get(name)
+        if isinstance(value, dict):
+            added[name] = _difference(value, was if isinstance(was, dict) else {})
+        elif isinstance(value, int | float):
+            added[name] = value - (was or 0)
+    return added

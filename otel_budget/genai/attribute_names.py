@@ -193,26 +193,3 @@ ALL: Final = frozenset(
         *(name for spellings in USAGE.values() for name in spellings),
     }
 )
-
-#: Beginning of a scope's name to what people call the library.
-LIBRARIES: Final = (
-    ("otel_budget.langchain", "otel-budget's callbacks for LangChain"),
-    ("otel_budget.litellm", "otel-budget's wrappers of LiteLLM"),
-    ("otel_budget.openai_agents", "otel-budget's models for OpenAI Agents"),
-    ("otel_budget.pydantic_ai", "otel-budget's models for Pydantic AI"),
-    ("otel_budget", "otel-budget's own spans"),
-    ("com.anthropic.sdk", "anthropic's own spans"),
-    ("opentelemetry.instrumentation.genai.openai_agents", "OpenTelemetry's openai-agents"),
-    ("opentelemetry.instrumentation.genai.", "OpenTelemetry's genai"),
-    ("opentelemetry.instrumentation.openai_v2", "OpenTelemetry's openai-v2"),
-    ("opentelemetry.util.genai", "OpenTelemetry's util-genai"),
-    ("opentelemetry.instrumentation.google_genai", "OpenTelemetry's google-genai"),
-    ("opentelemetry.instrumentation.botocore", "OpenTelemetry's botocore"),
-    ("opentelemetry.instrumentation.", "Traceloop's"),
-    ("openinference.", "OpenInference's"),
-    ("pydantic-ai", "Pydantic AI's"),
-    ("litellm", "LiteLLM's"),
-    ("openlit", "OpenLIT's"),
-    ("logfire", "Logfire's"),
-    ("strands", "Strands'"),
-)

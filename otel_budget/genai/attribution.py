@@ -39,6 +39,7 @@ ENCLOSING: Final[ContextVar[Node | None]] = ContextVar("otel_budget_enclosing", 
 _entered: dict[str, list[Activation]] = {}
 _lock: Final = ProcessLock()
 in_child(_entered.clear)
+_in_generators: Final[generators.EnteredInGenerators[Activation]] = generators.EnteredInGenerators()
 
 
 class Activation:
@@ -65,7 +66,7 @@ class Activation:
         name = self.sink.session_id
         with _lock:
             _entered.setdefault(name, []).append(self)
-            generators.enter(self, self._generators)
+            _in_generators.enter(self, self._generators)
         handed_on = baggage.set_baggage(semconv.BAGGAGE_SESSION_ID, name)
         self._attached = AttachedContext(handed_on)
         return self
@@ -75,7 +76,7 @@ class Activation:
         self.is_open = False
         name = self.sink.session_id
         with _lock, suppress(KeyError, ValueError):  # in a forked child it is gone already
-            generators.leave(self, self._generators)
+            _in_generators.leave(self, self._generators)
             _entered[name].remove(self)
             if not _entered[name]:
                 del _entered[name]
@@ -169,7 +170,7 @@ def _innermost() -> Activation | None:
     active = _ACTIVE.get()
     while active is not None and not active.is_open:
         active = active.outer
-    inner, direct = generators.newest()
+    inner, direct = _in_generators.newest()
     if inner is None or inner is active:
         return active
     if active is None or active.is_suspended():

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from otel_budget.runtime.fork import in_child
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-    from otel_budget.genai.attribution import Activation
+T = TypeVar("T")
 
 _GENERATORS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _COROUTINES: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
@@ -28,15 +28,12 @@ _BETWEEN: Final = ("contextlib", "otel_budget")
 #: The generator's frame, as long as it lives, and its code. The frame itself would keep alive all
 #: that is in it.
 Key = tuple[int, "CodeType"]
-#: What is open and was entered in a generator, the newest last.
-_entered: Final[dict[Key, list[Activation]]] = {}
-in_child(_entered.clear)
 
 
 def around() -> tuple[Key, ...]:
     """Return the generators that what is entered now belongs to, the innermost first.
 
-    Those that hand on each other's values, and no further: a scheduler may be a generator, too (as
+    Those that pass on each other's values, and no further: a scheduler may be a generator, too (as
     Trio's is), and runs everybody's tasks.
     """
     found: list[Key] = []
@@ -51,40 +48,46 @@ def around() -> tuple[Key, ...]:
     return tuple(found)
 
 
-def enter(activation: Activation, keys: tuple[Key, ...]) -> None:
-    """Let a run belong to these generators, too. Hold the lock of the activations."""
-    for key in keys:
-        _entered.setdefault(key, []).append(activation)
+class EnteredInGenerators(Generic[T]):
+    """What is open and was entered in a generator. Not thread-safe: its user holds a lock."""
 
+    def __init__(self) -> None:
+        self._entered: dict[Key, list[T]] = {}
+        """By generator, the newest last."""
+        in_child(self._entered.clear)
 
-def leave(activation: Activation, keys: tuple[Key, ...]) -> None:
-    """Take it out again. Hold the lock of the activations."""
-    for key in keys:
-        ones = _entered.get(key, [])
-        if activation in ones:
-            ones.remove(activation)
-        if not ones:
-            _entered.pop(key, None)
+    def enter(self, what: T, keys: tuple[Key, ...]) -> None:
+        """Let it belong to these generators, too."""
+        for key in keys:
+            self._entered.setdefault(key, []).append(what)
 
+    def leave(self, what: T, keys: tuple[Key, ...]) -> None:
+        """Take it out again."""
+        for key in keys:
+            ones = self._entered.get(key, [])
+            if what in ones:
+                ones.remove(what)
+            if not ones:
+                self._entered.pop(key, None)
 
-def newest() -> tuple[Activation | None, bool]:
-    """Return what the innermost generator that runs here has entered last, or None; and whether
-    there is no coroutine in between, which may be a task of somebody else's in a nested loop.
+    def newest(self) -> tuple[T | None, bool]:
+        """Return what the innermost generator that runs here has entered last, or None; and whether
+        there is no coroutine in between, which may be a foreign task in a nested loop.
 
-    Costs nothing while no generator has entered a run.
-    """
-    if not _entered:
+        Needs no lock, and costs nothing while no generator has entered a run.
+        """
+        if not self._entered:
+            return None, True
+        direct = True
+        frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as above
+        while frame is not None:
+            ones = self._entered.get((id(frame), frame.f_code))
+            if ones:
+                return ones[-1], direct
+            if frame.f_code.co_flags & _COROUTINES:
+                direct = False
+            frame = frame.f_back
         return None, True
-    direct = True
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as above
-    while frame is not None:
-        ones = _entered.get((id(frame), frame.f_code))
-        if ones:
-            return ones[-1], direct
-        if frame.f_code.co_flags & _COROUTINES:
-            direct = False
-        frame = frame.f_back
-    return None, True
 
 
 def runs_here(keys: tuple[Key, ...]) -> bool:

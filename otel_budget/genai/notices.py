@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.genai import attribute_names
+from otel_budget.genai.libraries import library, streaming_advice
 from otel_budget.runtime.fork import ProcessLock
 
 if TYPE_CHECKING:
@@ -21,19 +21,6 @@ logger = logging.getLogger("otel_budget")
 MAX_SAID: Final = 1_000
 #: What there is to read about runs in servers and pools.
 PAGE: Final = "docs/web-servers-and-workers.md"
-_ADVICE: Final = (
-    ("otel_budget.langchain", "pass stream_usage=True to the chat model"),
-    ("otel_budget.openai_agents", "pass ModelSettings(include_usage=True)"),
-    ("openlit", "pass stream_options={'include_usage': True} where you stream"),
-    ("opentelemetry.instrumentation.langchain", "pass stream_usage=True to the chat model"),
-    ("opentelemetry.instrumentation.genai.langchain", "pass stream_usage=True to the chat model"),
-    ("openinference.instrumentation.langchain", "pass stream_usage=True to the chat model"),
-    ("litellm", "pass stream_options={'include_usage': True}, or use otel_budget's callback"),
-)
-_OF_ANTHROPIC: Final = "read streams to their end (Anthropic sends the usage in the last event)"
-_OTHERWISE: Final = (
-    "pass stream_options={'include_usage': True} where you stream, and read streams to their end"
-)
 
 
 class Notices:
@@ -52,7 +39,8 @@ class Notices:
                 "%s report a call%s without usage: it counts as a call with unknown tokens, and "
                 "on_unknown_usage says what follows (said once). One that was cancelled, left "
                 "before its end or runs in the background has none to report; of others, %s",
-                library(call.scope), f" of {call.model}" if call.model else "", _advice(call),
+                library(call.scope), f" of {call.model}" if call.model else "",
+                streaming_advice(call),
             )  # fmt: skip
 
     def without_calls(self, usage: ResourceUsage, limit: int | None) -> None:
@@ -187,19 +175,3 @@ class Notices:
                 return False
             self._said.add(what)
             return True
-
-
-def library(scope: str) -> str:
-    """Return what people call the library that made a span."""
-    for beginning, name in attribute_names.LIBRARIES:
-        if scope.startswith(beginning):
-            whole = name.endswith("spans") or scope.startswith(semconv.SCOPE_NAME)
-            return name if whole else f"{name} spans"
-    return f"the spans of {scope!r}"
-
-
-def _advice(call: Call) -> str:
-    for beginning, advice in _ADVICE:
-        if call.scope.startswith(beginning):
-            return advice
-    return _OF_ANTHROPIC if (call.provider or "").lower() == "anthropic" else _OTHERWISE

@@ -45,3 +45,8 @@ def field(value: Any, *names_of_it: str) -> Any:
         if found is not None:
             return found
     return None
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """Return a mapping as it is, and an empty one for anything else."""
+    return value if isinstance(value, dict) else {}

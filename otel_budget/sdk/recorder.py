@@ -49,8 +49,8 @@ class Recorder(RunContext):
         self._sink = run.sink = RunSink(self, self._record.session_id)
         forked_run.watch(self)
 
-    def inherited(self) -> None:
-        """Leave the run to the parent: this is a forked child."""
+    def leave_to_parent(self) -> None:
+        """Take no part in the run any more: this is a forked child."""
         run = self._run
         run.__class__ = forked_run.InheritedRun
         if isinstance(run, forked_run.InheritedRun):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from otel_budget import semconv
 from otel_budget.core.limits import ResourceLimits
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from otel_budget.core.usage import ResourceUsage
     from otel_budget.genai.call import Call
     from otel_budget.sdk.phases import Phase
-    from otel_budget.sdk.recorder import Recorder
 
 logger = logging.getLogger("otel_budget")
 
@@ -31,10 +30,23 @@ _UNLIMITED: Final = ResourceLimits(
 )
 
 
+class CountsCalls(Protocol):
+    """A recorder, as its sink needs it."""
+
+    def current_phase(self) -> Phase:
+        """Return the phase that a call which begins here and now belongs to."""
+
+    def add_call(self, call: Call, began_in: object) -> None:
+        """Count a call. Never raises."""
+
+    def check_before_call(self) -> None:
+        """Raise BudgetExceeded, with the verdict, if no further call may be made."""
+
+
 class RunSink:
     """The sink of one run. Does not keep its monitor alive."""
 
-    def __init__(self, recorder: Recorder, session_id: str) -> None:
+    def __init__(self, recorder: CountsCalls, session_id: str) -> None:
         """Count nothing yet."""
         self._recorder = weakref.ref(recorder)
         self.session_id = session_id

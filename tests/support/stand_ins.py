@@ -155,7 +155,8 @@ def adapter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
         if name.startswith("otel_budget.adapters."):
             del sys.modules[name]
             package, _, module_name = name.rpartition(".")
-            vars(sys.modules[package]).pop(module_name, None)
+            if package in sys.modules:
+                vars(sys.modules[package]).pop(module_name, None)
 
 
 @pytest.fixture

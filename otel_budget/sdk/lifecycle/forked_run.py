@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.checkpoints.saving import Saving
@@ -19,16 +19,23 @@ from otel_budget.sdk.lifecycle.run_controller import RunController
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from otel_budget.sdk.recorder import Recorder
 
 logger = logging.getLogger("otel_budget")
 
-_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+class HoldsRun(Protocol):
+    """What takes part in a run, and must not in a forked child."""
+
+    def leave_to_parent(self) -> None:
+        """Take no part in the run any more: this is a forked child."""
 
 
-def watch(recorder: Recorder) -> None:
-    """Cut a monitor off from its run in every forked child."""
-    _recorders.add(recorder)
+_holders: weakref.WeakSet[HoldsRun] = weakref.WeakSet()
+
+
+def watch(holder: HoldsRun) -> None:
+    """Have it leave its run to the parent in every forked child."""
+    _holders.add(holder)
 
 
 class InheritedRun(RunController):
@@ -101,9 +108,9 @@ class _NotSaving(Saving):
         return None
 
 
-def _cut_off_all() -> None:
-    for recorder in list(_recorders):
-        recorder.inherited()
+def _leave_all_to_parent() -> None:
+    for holder in list(_holders):
+        holder.leave_to_parent()
 
 
-in_child(_cut_off_all)
+in_child(_leave_all_to_parent)

@@ -114,7 +114,7 @@ def test_a_refusal_is_not_logged_by_langchain_as_an_error_of_the_callback(
 def test_what_langchains_own_cache_answers_is_no_call(langchain: Any, make: Make) -> None:
     handler = langchain.BudgetCallbackHandler()
     cached = result({"input_tokens": 100, "output_tokens": 10})
-    from_cache = langchain.langchain_cache.BaseChatModel()._convert_cached_generations
+    from_cache = langchain.cache.BaseChatModel()._convert_cached_generations
     with make() as monitor:
         run_id = uuid.uuid4()
         handler.on_chat_model_start({}, [[]], run_id=run_id)
@@ -127,7 +127,7 @@ def test_a_langchain_that_does_not_tell_what_its_cache_answers_is_said(
     langchain: Any, make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its answers count as calls: too many, and not too few."""
-    monkeypatch.setattr(langchain.langchain_cache, "BaseChatModel", type("Newer", (), {}))
+    monkeypatch.setattr(langchain.cache, "BaseChatModel", type("Newer", (), {}))
     handler = langchain.BudgetCallbackHandler()
     with make() as monitor:
         run_id = uuid.uuid4()
@@ -283,7 +283,7 @@ def test_what_a_stream_of_openais_api_was_charged_is_seen_in_its_chunks(
     assert monitor.get_usage_report().cost_usd == Decimal("0.0421")
     del made
     gc.collect()
-    assert not langchain.langchain_streams._CHARGES
+    assert not langchain.results._CHARGES
 
 
 def test_an_end_without_a_beginning_counts_nothing(langchain: Any, make: Make) -> None:
@@ -307,7 +307,7 @@ def test_an_installed_handler_is_first_and_gives_way_to_one_that_is_handed_over(
     langchain: Any,
 ) -> None:
     installed = langchain.install()
-    manager: type[Callbacks] = langchain.CallbackManager
+    manager: type[Callbacks] = langchain.handler.CallbackManager
     assert manager.configure(["another"]).handlers == [installed, "another"]
     handed_over = langchain.BudgetCallbackHandler()
     assert manager.configure(["another", handed_over]).handlers == [handed_over, "another"]

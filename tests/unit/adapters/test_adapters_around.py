@@ -208,7 +208,7 @@ def test_threads_of_litellms_batches_have_the_run_of_their_caller(litellm: Any, 
             return [pool.submit(wrapped, **kwargs).result() for _ in range(2)]
 
     with make() as outer, make() as inner:
-        litellm.litellm_threads.handing_on(batch)(model="m")
+        litellm.handing_on(batch)(model="m")
     assert (calls_of(outer), calls_of(inner)) == (0, 2)
     assert given == [{"model": "m"}] * 2  # nothing of ours gets to the provider
 
@@ -221,7 +221,7 @@ def test_a_coroutine_that_litellm_runs_in_another_thread_has_the_run_of_its_call
         return answer_of_litellm()
 
     wrapped = litellm.budgeted(acompletion)
-    run = litellm.litellm_threads.in_callers_context(lambda function: asyncio.run(function()))
+    run = litellm.in_callers_context(lambda function: asyncio.run(function()))
 
     async def in_a_notebook() -> None:
         run(async_function=wrapped)

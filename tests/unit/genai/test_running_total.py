@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_budget.adapters.pydantic_ai_streams import watch
 from otel_budget.genai.running_total import RunningTotal
 
 COUNTS = st.integers(0, 1000)
@@ -110,10 +109,12 @@ class Stream:
         )
 
 
-def test_a_stream_of_pydantic_ai_that_adds_up_a_running_total_used_the_last() -> None:
+def test_a_stream_of_pydantic_ai_that_adds_up_a_running_total_used_the_last(
+    pydantic_ai: Any,
+) -> None:
     """With all that is a part of it; the stream stays what it is."""
     stream = Stream()
-    growth = watch(stream)
+    growth = pydantic_ai.watch_usage(stream)
     assert growth is not None
     assert isinstance(stream, Stream)
     for out in range(0, 21, 10):
@@ -124,5 +125,5 @@ def test_a_stream_of_pydantic_ai_that_adds_up_a_running_total_used_the_last() ->
     assert used.details == {"reasoning_tokens": 10}
 
 
-def test_what_has_no_class_of_its_own_is_not_watched() -> None:
-    assert watch(SimpleNamespace()) is None
+def test_what_has_no_class_of_its_own_is_not_watched(pydantic_ai: Any) -> None:
+    assert pydantic_ai.watch_usage(SimpleNamespace()) is None

@@ -19,7 +19,6 @@ from opentelemetry import context as otel_context
 from otel_budget import InvalidValueError, ResourceMonitor, unattributed_usage
 from otel_budget.adapters.asgi import BudgetMiddleware
 from otel_budget.genai import attribution
-from otel_budget.genai import generators as resumed
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.notices import Notices
 from tests.support.monitors import Make
@@ -34,7 +33,7 @@ def nothing_entered() -> Iterator[None]:
     """Check that no test leaves a run entered."""
     yield
     assert not attribution._entered
-    assert not resumed._entered
+    assert not attribution._in_generators._entered
 
 
 def unattributed(work: Callable[[], T]) -> T:

@@ -1,11 +1,4 @@
-"""LangChain and LangGraph: count their model calls, and ask before each.
-
-    handler = BudgetCallbackHandler()              # for the run of the context, or monitor=...
-    agent.invoke(inputs, {"callbacks": [handler]})
-
-or once for the whole process: ``install()``. An exception before a call reaches the application. An
-agent made with ``create_agent(..., middleware=[stop_gracefully()])`` ends with what it has instead.
-"""
+"""The callback handler: LangChain calls it before and after each call of a model."""
 
 from __future__ import annotations
 
@@ -18,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
 from langchain_core.tracers.context import register_configure_hook
 
-from otel_budget.adapters import langchain_cache, langchain_streams
-from otel_budget.adapters.langchain_results import message_of, named, said_by
-from otel_budget.adapters.langchain_streams import Chunks
+from otel_budget.adapters.base import register
+from otel_budget.adapters.langchain import cache
+from otel_budget.adapters.langchain.results import Chunks, message_of, said_by, watch_chunks
 from otel_budget.core.exceeded import BudgetExceeded
-from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.reported_call import HasUsageSink, ReportedCall, sink_of
+from otel_budget.genai.values import mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +27,10 @@ if TYPE_CHECKING:
 
     from otel_budget.genai.call import UsageSink
 
-SCOPE: Final = "otel_budget.langchain"
-CALL_TRACKER.adapters.add("LangChain")
+SCOPE: Final = register(
+    "otel_budget.langchain", "LangChain", "otel-budget's callbacks for LangChain",
+    streaming_advice="pass stream_usage=True to the chat model",
+)  # fmt: skip
 #: Calls that are open at once, at most; past that the oldest is counted as one of unknown use.
 _MAX_OPEN: Final = 10_000
 #: How what LangChain logs of a refusal begins.
@@ -69,7 +64,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
     def __init__(self, monitor: HasUsageSink | None = None) -> None:
         """Count for one run, or for the run of the context in which a call begins."""
         _go_first()
-        langchain_cache.watch()
+        cache.watch()
         self._monitor = monitor
         self._open: OrderedDict[UUID, ReportedCall] = OrderedDict()
         self._inside: OrderedDict[UUID, UsageSink] = OrderedDict()
@@ -108,7 +103,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         **about: Any,
     ) -> None:
         """Ask, and begin a call."""
-        langchain_streams.watch()
+        watch_chunks()
         sink = None if self._monitor is not None else self._around(parent_run_id)
         call = ReportedCall(SCOPE, self._monitor, sink=sink, **_said_before(about))
         if batch_size == 1:  # of several that begin together none is inside another one
@@ -140,7 +135,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         call, chunks = self._open.pop(run_id, None), self._chunks.pop(run_id, None)
         if call is None:
             return
-        if langchain_cache.answered(message_of(response)):
+        if cache.answered(message_of(response)):
             call.cancel()
         else:
             call.close(**said_by(response, chunks))
@@ -220,7 +215,7 @@ def _end_if_stopped(monitor: HasUsageSink | None) -> dict[str, Any] | None:
 
 def _said_before(about: dict[str, Any]) -> dict[str, Any]:
     """Return what is known of a call that begins, for ``report_of``."""
-    metadata, params = named(about.get("metadata")), named(about.get("invocation_params"))
+    metadata, params = mapping(about.get("metadata")), mapping(about.get("invocation_params"))
     return {
         "model": metadata.get("ls_model_name") or params.get("model") or params.get("model_name"),
         "provider": metadata.get("ls_provider"),

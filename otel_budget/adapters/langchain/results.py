@@ -1,36 +1,46 @@
-"""What LangChain's results say of their calls. Loads nothing of LangChain."""
+"""What LangChain's results say of their calls, and the chunks of its streams.
+
+LangChain adds up the usage of all chunks, whatever they mean by it, and drops the cost in those of
+OpenAI's API: so the chunks are watched. Loads nothing of LangChain.
+"""
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 from otel_budget.core.extras import WEB_SEARCHES
 from otel_budget.genai import billed
 from otel_budget.genai.costs import charged, in_headers
-from otel_budget.genai.values import as_count, as_money, field
+from otel_budget.genai.running_total import RunningTotal
+from otel_budget.genai.values import as_count, as_money, field, mapping
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from decimal import Decimal
-
-    from otel_budget.adapters.langchain_streams import Chunks
 
 #: LangChain puts a service tier in front of the names of tokens.
 _TIERS = ("flex", "priority")
 _IN_FRONT = ("", *(f"{tier}_" for tier in _TIERS))
+_OPENAI: Final = "langchain_openai.chat_models.base"
+#: By the identity of messages, which have no hash.
+_CHARGES: Final[dict[int, tuple[ref[Any], Decimal]]] = {}
 
 
 def said_by(response: Any, chunks: Chunks | None = None) -> dict[str, Any]:
     """Return what a result says of its call, for ``report_of``. chunks: what it was made of."""
     message = message_of(response)
-    about = named(response.llm_output) | named(getattr(message, "response_metadata", None))
-    usage = named(getattr(message, "usage_metadata", None))
+    about = mapping(response.llm_output) | mapping(getattr(message, "response_metadata", None))
+    usage = mapping(getattr(message, "usage_metadata", None))
     charge = None
     if chunks is not None:
         usage, charge = chunks.usage(usage), chunks.charge
-    of_input = named(usage.get("input_token_details"))
-    of_output = named(usage.get("output_token_details"))
-    older = named(about.get("token_usage"))
+    of_input = mapping(usage.get("input_token_details"))
+    of_output = mapping(usage.get("output_token_details"))
+    older = mapping(about.get("token_usage"))
     input_tokens, output_tokens = field(usage, "input_tokens"), field(usage, "output_tokens")
     model = about.get("model_name") or about.get("model")
     return {
@@ -76,7 +86,7 @@ def _extras(
     for each in (usage, *raw):
         found |= billed.in_usage(each)
     if not any(field(each, "server_tool_use") for each in raw):
-        more = named(getattr(message, "additional_kwargs", None))
+        more = mapping(getattr(message, "additional_kwargs", None))
         for answer in (getattr(message, "content", None), more.get("tool_outputs")):
             found |= billed.tools_in(answer)
     searches = billed.searches_of_gemini(about.get("grounding_metadata"), model)
@@ -107,6 +117,59 @@ def message_of(response: Any) -> Any:
     return getattr(generations[0], "message", None) if generations else None
 
 
-def named(value: object) -> dict[str, Any]:
-    """Return values by name; none if it is something else: integrations put in what they like."""
-    return value if isinstance(value, dict) else {}
+class Chunks:
+    """Watches the chunks of one stream."""
+
+    def __init__(self) -> None:
+        """Begin with no chunk seen."""
+        self._total = RunningTotal()
+        self._last: dict[str, Any] = {}
+        self.charge: Decimal | None = None
+        """US dollars, by the last chunk that says what was charged."""
+
+    def see(self, text: object, chunk: object) -> None:
+        """Take in one chunk."""
+        message = getattr(chunk, "message", None)
+        usage = mapping(getattr(message, "usage_metadata", None))
+        if not usage:
+            return
+        self._last = usage
+        counts = (as_count(usage.get(f"{kind}_tokens")) or 0 for kind in ("input", "output"))
+        self._total.see(*counts, has_text=bool(text))
+        found, cost = _CHARGES.get(id(message), (None, None))
+        if found is not None and found() is message:
+            self.charge = cost
+
+    def usage(self, summed: dict[str, Any]) -> dict[str, Any]:
+        """Return what the stream used. summed: as LangChain says it."""
+        if not self._total.is_added_up(summed.get("input_tokens"), summed.get("output_tokens")):
+            return summed
+        into, out = self._total.used
+        of_output = self._last if out == self._last.get("output_tokens") else summed
+        details = {"output_token_details": of_output.get("output_token_details")}
+        return self._last | details | {"input_tokens": into, "output_tokens": out}
+
+
+def watch_chunks() -> None:
+    """Take note of what chunks of OpenAI's API say was charged, once its package is loaded."""
+    module = sys.modules.get(_OPENAI)
+    model = getattr(module, "BaseChatOpenAI", None)
+    convert = getattr(model, "_convert_chunk_to_generation_chunk", None)
+    if model is not None and convert is not None and not hasattr(convert, "otel_budget"):
+        model._convert_chunk_to_generation_chunk = _noting_charge(convert)  # noqa: SLF001 - it has no public name
+
+
+def _noting_charge(convert: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(convert)
+    def noted(model: Any, chunk: Any, *args: Any, **kwargs: Any) -> Any:
+        made = convert(model, chunk, *args, **kwargs)
+        usage = field(chunk, "usage")
+        cost = None if usage is None else charged(usage)
+        message = getattr(made, "message", None)
+        if cost is not None and message is not None:
+            key = id(message)
+            _CHARGES[key] = ref(message, lambda _: _CHARGES.pop(key, None)), cost
+        return made
+
+    vars(noted)["otel_budget"] = True  # the mark that watch_chunks() looks for
+    return noted
