@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import typing
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -69,7 +68,6 @@ _SAID_OF_FLAGS: Final = (
     ("use bearer_token_file or headers", "these go in a file, see --config"),
 )
 _ONE_SOURCE: Final = "give one of --target/--file-sd or --prometheus"
-_PLAIN_SECONDS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _REVISION_DIGITS: Final = 12
 
 
@@ -127,10 +125,10 @@ def from_flags(
 ) -> SidecarConfig:
     """Build a configuration out of command line flags; relative paths are taken as they are.
 
-    interval, lease: as in a file, a number without a unit being seconds; None for the default.
+    interval, lease: as in a file; None for the default.
     Raises InvalidConfigError with all problems, each with its flag.
     """
-    pace = {} if interval is None else {"interval": _seconds(interval)}
+    pace = {} if interval is None else {"interval": interval}
     source: dict[str, object] = {}
     if targets or file_sd:
         source["scrape"] = {"targets": list(targets), "file_sd": list(file_sd), **pace}
@@ -146,7 +144,7 @@ def from_flags(
     data = {
         "source": source,
         "resource_limits": limits,
-        "verdicts": {} if lease is None else {"lease": _seconds(lease)},
+        "verdicts": {} if lease is None else {"lease": lease},
         "listen": {
             "address": listen,
             "read_token_file": read_token_file,
@@ -168,12 +166,6 @@ def _problem_of_flags(mistake: _Mistake) -> InvalidValueError:
     for of_file, of_flag in _SAID_OF_FLAGS:
         allowed, sentence = allowed.replace(of_file, of_flag), sentence.replace(of_file, of_flag)
     return replace(mistake, allowed=allowed, sentence=sentence).error(_FLAGS.get(name, name))
-
-
-def _seconds(given: str | float) -> str | float:
-    """Return a flag's text as the number it would be in a file."""
-    plain = isinstance(given, str) and _PLAIN_SECONDS.fullmatch(given) is not None
-    return float(given) if plain else given
 
 
 def revision(config: SidecarConfig) -> str:

@@ -6,7 +6,6 @@ Every refusal is an InvalidValueError; its key is filled in by whoever knows whe
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from ipaddress import ip_address, ip_network
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, InstanceOf, ValidationInfo
 
-from otel_budget.core import bindings
+from otel_budget.core import bindings, validation
 from otel_budget.errors import InvalidValueError
 from otel_budget.presets import loader
 from otel_budget.presets.model import Preset
@@ -24,8 +23,6 @@ from otel_budget.presets.model import Preset
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _LONGEST: Final = 2.0**53
 
 _BYTES: Final = {
@@ -60,16 +57,7 @@ _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 def duration(value: object) -> float:
     """Return seconds above 0: a number of them, or text such as ``500ms``, ``5m``, ``1h30m``."""
-    seconds = math.nan
-    if isinstance(value, str):
-        parts = _DURATION.findall(value)
-        if parts and "".join(number + unit for number, unit in parts) == value:
-            seconds = math.fsum(float(number) * _SECONDS[unit] for number, unit in parts)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
-    if not 0 < seconds <= _LONGEST:
-        raise _refuse(value, "a duration above 0, such as 500ms, 1s, 5m, 1h, or seconds")
-    return seconds
+    return validation.duration("", value)
 
 
 def duration_or_auto(value: object) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal, InvalidOperation
 
@@ -21,6 +22,11 @@ LINE_PATTERN = re.compile(rf"[^{_UNSEEN}]*[^\s{_UNSEEN}][^{_UNSEEN}]*")
 _SESSION_ID_ALLOWED = (
     "1 to 128 characters out of A-Z a-z 0-9 . _ : @ -, the first one a letter or a digit"
 )
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_PLAIN_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+DURATION_ALLOWED = "a duration above 0, such as 500ms, 1s, 5m, 1h30m, or seconds"
 
 
 def session_id(value: object) -> str:
@@ -56,6 +62,25 @@ def seconds(key: str, value: object, *, positive: bool = False) -> float:
     if positive and value == 0:
         raise InvalidValueError(key, value, allowed)
     return abs(float(value))  # type: ignore[arg-type] # abs: -0.0 is 0
+
+
+def duration(key: str, value: object) -> float:
+    """Return seconds above 0: a number of them, or text such as ``90``, ``500ms``, ``1h30m``.
+
+    The one grammar of every duration that people write, in a file or on a command line.
+    """
+    found = math.nan
+    if isinstance(value, str):
+        parts = _DURATION_PART.findall(value)
+        if _PLAIN_SECONDS.fullmatch(value):
+            found = float(value)
+        elif parts and "".join(number + unit for number, unit in parts) == value:
+            found = math.fsum(float(number) * _UNITS[unit] for number, unit in parts)
+    elif type(value) in (int, float):
+        found = value  # type: ignore[assignment] # what is too large for a float is refused below
+    if not 0 < found <= MAX_COUNT:
+        raise InvalidValueError(key, value, DURATION_ALLOWED)
+    return float(found)
 
 
 def ratio(key: str, value: object) -> float:

@@ -76,7 +76,7 @@ def _run_there(arguments: argparse.Namespace) -> list[str]:
 
 
 def _plan(arguments: argparse.Namespace) -> chain.Plan:
-    timeout = validation.seconds("--timeout", arguments.timeout, positive=True)
+    timeout = validation.duration("--timeout", arguments.timeout)
     plan = chain.Plan(arguments.sidecar, register=arguments.register, timeout=timeout)
     if arguments.serve is None:
         return plan if arguments.register is None else replace(plan, port=0)

@@ -39,8 +39,8 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prometheus", metavar="URL",
                          help="look at the Prometheus that the sidecar asks")  # fmt: skip
     command.add_argument("--prometheus-token-file", metavar="FILE", help="its bearer token")
-    command.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS",
-                         help="what a counter may take to become a verdict (30)")  # fmt: skip
+    late = "what a counter may take to become a verdict: seconds, or such as 1m30s (30s)"
+    command.add_argument("--timeout", default=30.0, metavar="TIME", help=late)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget.cli import options
 from otel_budget.cli.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Command
 from otel_budget.cli.commands import sidecar
+from otel_budget.core import validation
 from otel_budget.errors import OtelBudgetError
 from otel_budget.logs.text import printable
 from otel_budget.sdk.sidecar_client.address import ENV_CERTIFICATE, Credentials
@@ -56,11 +57,12 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--ready", action="store_true", help="check that it has read its source as well"
     )
-    command.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS",
-                         help="how long to wait for it (2)")  # fmt: skip
+    command.add_argument("--timeout", default=2.0, metavar="TIME",
+                         help="how long to wait for it: seconds, or such as 1m (2s)")  # fmt: skip
 
 
 def _health(arguments: argparse.Namespace) -> int:
+    timeout = validation.duration("--timeout", arguments.timeout)
     config, listen = arguments.config, None
     if config is None:
         with contextlib.suppress(OSError):  # no such place to look at: not on this system
@@ -68,7 +70,7 @@ def _health(arguments: argparse.Namespace) -> int:
     found, problem = places(config, listen, _DEFAULT_ADDRESS)
     if problem:
         print(printable(f"otel-budget: {problem}; asking at the default address"), file=sys.stderr)
-    wait_until_well(found, READY if arguments.ready else HEALTHY, arguments.timeout)
+    wait_until_well(found, READY if arguments.ready else HEALTHY, timeout)
     print("ready" if arguments.ready else "healthy")
     return EXIT_OK
 

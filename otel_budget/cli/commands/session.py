@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 NOTHING_CHANGES: Final = EXIT_FAILED
 ENV_ADMIN_TOKEN_FILE: Final = "OTEL_BUDGET_ADMIN_TOKEN_FILE"  # noqa: S105 - the name of a variable
 _PAGE: Final = 500
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 #: What a sidecar says of a run whose verdict is past its lease.
 _EXPIRED: Final = ("session_id", "last_action", "last_reason", "evaluated_at", "valid_until")
 _WORST_FIRST: Final = ("exceeded", "approaching", "inconclusive", "ok")
@@ -72,7 +71,7 @@ def _add_order_arguments(kind: OverrideKind, command: argparse.ArgumentParser) -
     command.add_argument("--reason", required=True, help="one line; the run is told, too")
     command.add_argument("--by", metavar="NAME", help="who orders it (the user's name)")
     if kind is not OverrideKind.RELEASE:
-        lasting = "how long it holds: seconds, or such as 30m, 2h, 1d"
+        lasting = "how long it holds: seconds, or such as 30m, 1h30m, 2d"
         command.add_argument("--for", dest="lasting", metavar="TIME", help=lasting)
     if kind is OverrideKind.LIMITS:
         _add_limits(command)
@@ -154,7 +153,7 @@ def _give_order(arguments: argparse.Namespace) -> int:
     if by := arguments.by or _user():
         data["by"] = by
     if getattr(arguments, "lasting", None) is not None:
-        data["for_seconds"] = seconds(arguments.lasting)
+        data["for_seconds"] = validation.duration("--for", arguments.lasting)
     if kind is OverrideKind.LIMITS:
         data |= _limits(arguments)
     override_from(kind, data, 0.0)  # the sidecar would refuse the same
@@ -174,16 +173,6 @@ def _give_order(arguments: argparse.Namespace) -> int:
     if notes:
         print(printable(f"  {'note' if changes else 'nothing changes'}: {notes}"))
     return EXIT_OK if changes else NOTHING_CHANGES
-
-
-def seconds(text: str) -> float:
-    """Return seconds: a number of them, or text such as 30m, 2h, 1d."""
-    number, unit = (text[:-1], text[-1:]) if text[-1:] in _SECONDS else (text, "s")
-    try:
-        found = float(number) * _SECONDS[unit]
-    except ValueError:
-        found = -1.0
-    return validation.seconds("--for", found if found > 0 else text, positive=True)
 
 
 def _limits(arguments: argparse.Namespace) -> dict[str, object]:
