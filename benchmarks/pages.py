@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core.resources import RESOURCES, TIMES
 from otel_budget.sources.prometheus_vector import SAMPLED
 from otel_budget.sources.session_assembly import NEEDED
 
@@ -65,9 +66,9 @@ class Fleet(NamedTuple):
             (semconv.SESSION_API_CALLS, "", lambda n: float(calls(n))),
             (semconv.SESSION_COST, "", lambda n: _CALL_COST * calls(n)),
             *(
-                (semconv.CARRIED_OVER, f'resource="{resource}",unit="{unit}",', nothing)
-                for resource, unit in semconv.RESOURCE_UNITS.items()
-                if resource not in semconv.TIMES
+                (semconv.CARRIED_OVER, f'resource="{resource}",unit="{row.unit}",', nothing)
+                for resource, row in RESOURCES.items()
+                if resource not in TIMES
             ),
             (semconv.UNPRICED_CALLS, "", nothing),
             (semconv.UNKNOWN_USAGE_CALLS, "", nothing),

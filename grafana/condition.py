@@ -9,6 +9,7 @@ from typing import Literal
 from grafana.board import SESSION
 from grafana.promql import OVER, select
 from otel_budget import semconv
+from otel_budget.core.resources import TIMES
 
 Severity = Literal["critical", "warning", "info"]
 #: How a number is written; but for amount functions that both template languages have. An amount is
@@ -24,7 +25,7 @@ OWNER = (semconv.WORKFLOW, *semconv.SCOPE_LABELS)
 OWNERS = "session_id:otel_budget_session_info:first"
 RECORDED_OWNERS = f'{OWNERS}{{job=""}}'
 #: Leaves out limits on time: they are spent at the same rate by every run.
-NOT_TIME = f'resource!~"{"|".join(semconv.TIMES)}"'
+NOT_TIME = f'resource!~"{"|".join(TIMES)}"'
 #: Keeps of what processes say of their runs the series of those in which the run goes on. Each
 #: process speaks for itself: what a stranger shows of a run silences nobody else's word.
 RUNS_THERE = f'ignoring (state) {semconv.SESSION_STATE.name}{{state="running"}} == 1'

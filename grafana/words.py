@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from grafana.board import SESSION
 from grafana.condition import Condition, Form
 from otel_budget import semconv
+from otel_budget.core.resources import TIMES
 
 #: Where a reader of an alert finds what to do, in the repository.
 RUNBOOKS = "docs/runbooks.md"
@@ -34,7 +35,7 @@ def shown(number: str, form: Form) -> str:
     if form != "amount":
         return f"{{{{ {number} | {form} }}}}"
     money = f'{{{{ {number} | printf "$%.2f" }}}}'
-    times = " ".join(f'"{name}"' for name in semconv.TIMES)
+    times = " ".join(f'"{name}"' for name in TIMES)
     time, other = f"{{{{ {number} | humanizeDuration }}}}", f"{{{{ {number} | humanize }}}}"
     return (
         f'{{{{ if eq $labels.resource "{semconv.COST}" }}}}{money}'

@@ -8,21 +8,12 @@ that nobody exports.
 from dataclasses import dataclass
 from typing import Final, Literal
 
-# --- resources: what is limited ---------------------------------------------------------------
+# --- resources: what is limited; all else about them is in core/resources.py --------------------
 DURATION: Final = "duration"
 TOKENS: Final = "tokens"
 API_CALLS: Final = "api_calls"
 COST: Final = "cost"
 ACTIVE_DURATION: Final = "active_duration"
-
-#: The value of the ``unit`` label for each resource.
-RESOURCE_UNITS: Final = {
-    DURATION: "seconds", TOKENS: "tokens", API_CALLS: "calls", COST: "usd",
-    ACTIVE_DURATION: "seconds",
-}  # fmt: skip
-RESOURCES: Final = tuple(RESOURCE_UNITS)
-#: Those that pass by themselves. The others are used.
-TIMES: Final = (DURATION, ACTIVE_DURATION)
 
 # --- labels -----------------------------------------------------------------------------------
 SESSION_ID: Final = "session_id"
@@ -189,13 +180,6 @@ SIDECAR_REACHABLE: Final = _gauge("otel_budget_sidecar_reachable",
     "1 if the run hears the sidecar, else 0; absent without a sidecar.")
 SIDECAR_JUDGED: Final = _gauge("otel_budget_sidecar_judged",
     "1 while a verdict of the sidecar on this run is in force, else 0; absent without a sidecar.")
-
-#: The three counters that are judged, and the resource each of them counts.
-JUDGED_COUNTERS: Final = {
-    SESSION_TOKENS.name: TOKENS,
-    SESSION_API_CALLS.name: API_CALLS,
-    SESSION_COST.name: COST,
-}
 
 SESSION_METRICS: Final = (
     SESSION_TOKENS, SESSION_API_CALLS, SESSION_COST, CARRIED_OVER, PHASE_TOKENS,

@@ -26,8 +26,8 @@ from otel_budget.sources.exposition import ACCEPT, PageLimits, PageReader, escap
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from otel_budget.core.quantities import Number
     from otel_budget.core.samples import Sample
-    from otel_budget.core.usage import Number
     from otel_budget.presets.counting import ForeignSession
     from otel_budget.presets.model import Preset
 

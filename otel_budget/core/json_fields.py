@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from otel_budget import semconv
+from otel_budget.core.quantities import MONEY
+from otel_budget.core.resources import RESOURCES
 from otel_budget.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from enum import StrEnum
     from typing import Concatenate
 
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
 
     E = TypeVar("E", bound=StrEnum)
 
@@ -78,11 +79,9 @@ class Fields:
     def amount(self, key: str, resource: str) -> Number:
         """Return an amount of a resource. Money is a string; so may be what is not known here."""
         value = self._data.get(key)
-        if resource == semconv.COST or (
-            isinstance(value, str) and resource not in semconv.RESOURCES
-        ):
-            return self._money(key)
-        return self._number(key)
+        row = RESOURCES.get(resource)
+        is_money = isinstance(value, str) if row is None else row.quantity is MONEY
+        return self._money(key) if is_money else self._number(key)
 
     def time(self, key: str) -> float:
         """Return a time as Unix seconds."""

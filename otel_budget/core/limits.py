@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from otel_budget import semconv
 from otel_budget.core import validation
+from otel_budget.core.resources import RESOURCES
 from otel_budget.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from decimal import Decimal
     from os import PathLike
 
     #: What an amount may be given as; as a field it is a Decimal.
@@ -87,13 +87,8 @@ class ResourceLimits:
     def __post_init__(self) -> None:
         """Refuse what is not a limit; bring numbers to one type each."""
         put = object.__setattr__  # the way a frozen dataclass normalises its own fields
-        for key in ("max_duration_seconds", "max_active_seconds"):
-            if getattr(self, key) is not None:
-                put(self, key, validation.seconds(key, getattr(self, key)))
-        for key in ("max_tokens", "max_api_calls"):
-            put(self, key, validation.whole_limit(key, getattr(self, key)))
-        if self.max_cost_usd is not None:
-            put(self, "max_cost_usd", validation.money("max_cost_usd", self.max_cost_usd))
+        for row in RESOURCES.values():
+            put(self, row.limit_key, row.quantity.limit(row.limit_key, row.limit_of(self)))
         interval = validation.seconds(
             "checkpoint_interval", self.checkpoint_interval, positive=True
         )
@@ -160,16 +155,16 @@ class ResourceLimits:
             for field in dataclasses.fields(self)
             if field.name not in _ADDED_KEYS or getattr(self, field.name) != field.default
         }
-        if self.max_cost_usd is not None:
-            values["max_cost_usd"] = str(self.max_cost_usd)
-        return values
+        return {key: str(v) if isinstance(v, Decimal) else v for key, v in values.items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> ResourceLimits:
         """Build limits from what ``to_dict`` gave."""
         values = dict(data)
-        if values.get("max_cost_usd") is not None:
-            values["max_cost_usd"] = validation.money_text("max_cost_usd", values["max_cost_usd"])
+        for row in RESOURCES.values():
+            if row.limit_key in values:
+                key = row.limit_key
+                values[key] = row.quantity.from_dict(key, values[key])
         return cls.from_mapping(values)
 
 
@@ -190,15 +185,9 @@ def refuse_misplaced(mapping: Mapping[str, object]) -> None:
 
 
 LIMIT_KEYS = tuple(field.name for field in dataclasses.fields(ResourceLimits))
-#: Resource to the field with its limit and the one with the share of it where warning begins.
-LIMIT_FIELDS = {
-    semconv.DURATION: ("max_duration_seconds", "duration_warning_threshold"),
-    semconv.TOKENS: ("max_tokens", "token_warning_threshold"),
-    semconv.API_CALLS: ("max_api_calls", "api_call_warning_threshold"),
-    semconv.COST: ("max_cost_usd", "cost_warning_threshold"),
-    semconv.ACTIVE_DURATION: ("max_active_seconds", "active_duration_warning_threshold"),
-}
-#: Unknown to versions that knew no limit on the active time.
-_ADDED_KEYS = LIMIT_FIELDS[semconv.ACTIVE_DURATION]
-MAXIMA = tuple(limit for limit, _ in LIMIT_FIELDS.values())
+#: Of resources that came after the first four: unknown to versions before.
+_ADDED_KEYS = frozenset(
+    key for row in tuple(RESOURCES.values())[4:] for key in (row.limit_key, row.threshold_key)
+)
+MAXIMA = tuple(row.limit_key for row in RESOURCES.values())
 THRESHOLD_KEYS = tuple(key for key in LIMIT_KEYS if key.endswith("_threshold"))

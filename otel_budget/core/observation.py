@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from otel_budget.core.bindings import Bindings
-from otel_budget.core.usage import Number
+from otel_budget.core.quantities import Number
 from otel_budget.core.verdict import Reason
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})

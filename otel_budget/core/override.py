@@ -6,21 +6,18 @@ does not.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum, auto
 
 from otel_budget.core import validation
-from otel_budget.core.limits import LIMIT_FIELDS
-from otel_budget.core.usage import Number
+from otel_budget.core.quantities import Number
+from otel_budget.core.resources import RESOURCES
 from otel_budget.errors import InvalidValueError, OtelBudgetError
 
 #: Seconds an order may hold at most, where it has an end: 30 days.
 LONGEST = 30 * 86_400.0
 LONGEST_REASON, LONGEST_NAME = 200, 64
-#: US dollars as text.
-MONEY_PATTERN = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
 class OverrideKind(StrEnum):
@@ -119,11 +116,11 @@ def override_from(kind: OverrideKind, data: object, now: float) -> Override:
     Keys: ``reason``; ``by``; ``for_seconds`` (not of a release; needed with limits); and of limits
     the names of ``ResourceLimits``, null for no ceiling. Raises InvalidValueError.
     """
-    names = {name: resource for resource, (name, _) in LIMIT_FIELDS.items()}
+    rows = {row.limit_key: row for row in RESOURCES.values()}
     known = {
         OverrideKind.STOP: ("reason", "by", "for_seconds"),
         OverrideKind.RELEASE: ("reason", "by"),
-        OverrideKind.LIMITS: ("reason", "by", "for_seconds", *names),
+        OverrideKind.LIMITS: ("reason", "by", "for_seconds", *rows),
     }[kind]
     if not isinstance(data, dict):
         raise InvalidValueError("", data, f"a JSON object with {', '.join(known)}")
@@ -132,7 +129,11 @@ def override_from(kind: OverrideKind, data: object, now: float) -> Override:
             raise InvalidValueError(str(key), data[key], f"one of the keys {', '.join(known)}")
     reason = validation.line("reason", data.get("reason"), LONGEST_REASON)
     by = validation.line("by", data["by"], LONGEST_NAME) if "by" in data else ""
-    limits = {names[key]: _ceiling(key, data[key]) for key in names if key in data}
+    limits = {
+        row.name: row.quantity.limit_from_json(key, data[key])
+        for key, row in rows.items()
+        if key in data
+    }
     return Override(kind, reason, by, now, _until(kind, data, limits, now), limits)
 
 
@@ -149,19 +150,3 @@ def _until(
     if seconds > LONGEST:
         raise InvalidValueError("for_seconds", given, f"at most {LONGEST:.0f} seconds, 30 days")
     return now + seconds
-
-
-def _ceiling(key: str, value: object) -> Number | None:
-    if value is None:
-        return None
-    if key == "max_cost_usd":
-        if isinstance(value, str) and MONEY_PATTERN.fullmatch(value) is None:
-            raise InvalidValueError(key, value, "an amount in US dollars such as 2.50")
-        return (
-            validation.money_text(key, value)
-            if isinstance(value, str)
-            else validation.money(key, value)
-        )
-    if key in ("max_duration_seconds", "max_active_seconds"):
-        return validation.seconds(key, value)
-    return validation.whole_limit(key, value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
@@ -14,7 +13,6 @@ from otel_budget.core.validation import MAX_COUNT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from otel_budget.core.usage import Number
 
 #: Declared types that are no contradiction for a judged counter; anything else is refused.
 COUNTER_TYPES: Final = frozenset({None, "counter", "unknown", "untyped"})
@@ -67,13 +65,3 @@ def labels_text(labels: Mapping[str, str]) -> str:
 def plausible(value: float, top: float = MAX_COUNT) -> bool:
     """Return whether a counter, or a share, can have this value."""
     return 0 <= value <= top  # NaN compares false
-
-
-def number(resource: str, value: float) -> Number:
-    """Return a plausible value in the resource's own type.
-
-    Tokens and calls are whole; a fraction of one is rounded up, so that no use is lost.
-    """
-    if resource == semconv.COST:
-        return Decimal(repr(abs(value)))  # abs: -0.0 is 0
-    return abs(float(value)) if resource in semconv.TIMES else math.ceil(value)

@@ -13,9 +13,6 @@ from otel_budget.errors import InvalidValueError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: What a resource is counted in: tokens and calls are int, seconds float, money Decimal.
-Number = int | float | Decimal
-
 
 @dataclass(frozen=True, slots=True)
 class ResourceUsage:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from otel_budget.core.usage import Number
+from otel_budget.core.quantities import Number
 
 Origin = Literal["session", "sidecar", "operator"]
 

@@ -18,7 +18,7 @@ from otel_budget.core.verdict import Action, LimitStatus, ResourceState, Verdict
 from otel_budget.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Origin
 
 VERSION = 1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from otel_budget.core.observation import RunObservation
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.doctor.finding import Finding
 
 #: Seconds between two looks at one page.

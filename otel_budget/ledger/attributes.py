@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
-from otel_budget.core.usage import Number
+from otel_budget.core.quantities import Number
 
 N = TypeVar("N", float, Number)
 

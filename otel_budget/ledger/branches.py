@@ -27,7 +27,7 @@ from otel_budget.ledger.counter import CounterState
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
 
 #: Branches that are kept apart; past that the one that was left longest ago goes.
 BRANCHES_MOST = 8

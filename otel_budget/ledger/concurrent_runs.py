@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from otel_budget.core.observation import RunAttributes
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.ledger.process import Process
 
 

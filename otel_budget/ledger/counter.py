@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from otel_budget.core.usage import Number
+from otel_budget.core.quantities import Number
 
 
 class CounterState(NamedTuple):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
 
 #: Seconds for which a process that went on has to stand still to be over, at least; longer if it
 #: pauses longer: so many times its longest pause, up to the most.

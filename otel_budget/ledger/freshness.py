@@ -6,12 +6,12 @@ import math
 from statistics import median_low
 from typing import TYPE_CHECKING
 
+from otel_budget.core.resources import ZERO
 from otel_budget.ledger.lag import Lag
 from otel_budget.ledger.rate import Rate, faded
-from otel_budget.ledger.target_series import ZERO
 
 if TYPE_CHECKING:
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.ledger.target_series import TargetSeries
 
 _GAPS_KEPT = 5

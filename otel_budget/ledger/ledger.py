@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.core.bindings import UNBOUND
 from otel_budget.core.observation import plain_target
+from otel_budget.core.resources import COUNTED
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.absences import Absences
 from otel_budget.ledger.active import active_of
@@ -25,7 +26,7 @@ from otel_budget.ledger.completeness import completed
 from otel_budget.ledger.failure import Failure, Place
 from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.ledger.owners import carries, has_owner, has_stranger, is_free, leave_out
-from otel_budget.ledger.process import COUNTED, cannot_be
+from otel_budget.ledger.process import cannot_be
 from otel_budget.ledger.restarts import NO_RESTARTS, restarts_after
 from otel_budget.ledger.rivals import Rival, are_both_alive, is_newer, is_old, join, replaces
 from otel_budget.ledger.run import NOTHING_NEW, RunTotals
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.bindings import Bindings
     from otel_budget.core.observation import Observation, RunObservation
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.ledger.run import Observed
 
 #: Other runs under one id that are watched at most; each until it was silent for so many seconds.

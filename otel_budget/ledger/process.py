@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
+from otel_budget.core.resources import COUNTED, ZERO
 from otel_budget.ledger.attributes import begun_with, filled
 from otel_budget.ledger.ending import Ending
-from otel_budget.ledger.target_series import ZERO, TargetSeries
+from otel_budget.ledger.target_series import TargetSeries
 from otel_budget.ledger.voices import VOICES_MOST, Voice, heard_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from otel_budget.core.observation import RunObservation
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
 
 #: Facts that count calls of which something is unknown.
 UNSURE = ("unpriced_calls", "unknown_usage_calls", "estimated_calls")
-COUNTED = (semconv.TOKENS, semconv.API_CALLS, semconv.COST)
 #: A process that gave no sample for so many of its usual gaps is not surely alive any more.
 SILENT_GAPS = 5
 #: Seconds by which the clock of a run's host may be ahead of ours.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_budget import semconv
 
 if TYPE_CHECKING:
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.ledger.run import RunTotals
 
 #: Seconds within which the next run has to begin after the one before it began, or was last heard,

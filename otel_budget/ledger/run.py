@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from otel_budget.core.observation import RunObservation
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
 
 _STARTS_KEPT = 20
 _NONE: frozenset[str] = frozenset()

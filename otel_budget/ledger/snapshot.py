@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.core.observation import RunAttributes
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Reason
 
 

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.core.resources import ZERO
 from otel_budget.ledger.branches import Branches
 from otel_budget.ledger.counter import CounterState, first
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.core.observation import RunObservation
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
 
 #: So many series that are gone are kept apart at one target; one is gone after so many seconds.
 SERIES_KEPT = 100
@@ -30,11 +31,6 @@ _KEPT_AFTER = 1.0
 #: Share of a sum of money by which it drops where the same amounts are added in another order.
 _ROUNDED_OFF = Decimal("1e-9")
 _NONE: frozenset[str] = frozenset()
-ZERO: dict[str, Number] = {
-    semconv.TOKENS: 0,
-    semconv.API_CALLS: 0,
-    semconv.COST: Decimal(0),
-}
 
 
 class TargetSeries:

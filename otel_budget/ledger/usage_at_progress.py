@@ -6,17 +6,16 @@ word is newer than the progress, and so is all of one that never says how far it
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.ledger.target_series import ZERO
+from otel_budget.core.resources import ZERO, quantity_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.core.observation import RunAttributes
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.ledger.process import Process
     from otel_budget.ledger.run import RunTotals
 
@@ -44,7 +43,7 @@ def _since(process: Process, name: str) -> Number:
     said = _said(process.attributes)[name]
     if said is None:
         return ZERO[name]
-    at = Decimal(repr(said)) if name == semconv.COST else int(said)
+    at = quantity_of(name).from_sample(said)
     since: Number = process.counted(name) - at  # type: ignore[operator] # both are of one resource
     return max(ZERO[name], since)
 

@@ -10,8 +10,8 @@ from otel_budget.core.uncertainty import NO_UNCERTAINTY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_budget.core.quantities import Number
     from otel_budget.core.uncertainty import UsageUncertainty
-    from otel_budget.core.usage import Number
     from otel_budget.policy.status import Bounds
 
 

@@ -5,30 +5,21 @@ from __future__ import annotations
 from decimal import ROUND_DOWN, Context, Decimal
 from typing import TYPE_CHECKING
 
-from otel_budget import semconv
+from otel_budget.core.resources import quantity_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
 
-_TENTHS_BELOW = 100
 #: Below the first a float's error in tenths of a percent is smaller by far than the second.
 _SMALL, _SURELY = 1e3, 1e-6
-#: Not the caller's context: a run that counts with six digits can still be told its cost.
 _CUT = Context(prec=100, rounding=ROUND_DOWN)
 
 
 def amount(resource: str, value: Number) -> str:
     """Say an amount of a resource: ``831,000``, ``512 s``, ``$1.25``; seconds are cut."""
-    if resource == semconv.COST:
-        money = value if isinstance(value, Decimal) else Decimal(repr(value))
-        cents = money.quantize(Decimal("0.01"), context=_CUT)
-        return f"${cents:,}" if cents == money else f"${money.normalize(_CUT):,f}"
-    if resource in semconv.TIMES:
-        step = Decimal("0.1") if value < _TENTHS_BELOW else Decimal(1)
-        return f"{Decimal(repr(value)).quantize(step, context=_CUT):,} s"
-    return f"{value:,}"
+    return quantity_of(resource).text(value)
 
 
 def amounts(limits: Mapping[str, Number | None]) -> str:

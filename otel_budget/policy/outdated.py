@@ -16,7 +16,7 @@ from otel_budget.policy.status import status_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import ResourceState, Verdict
     from otel_budget.policy.status import Bound, Bounds
 

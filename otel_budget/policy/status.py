@@ -7,15 +7,14 @@ times limit is exact, taken from the decimal the threshold was written as, and w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_budget import semconv
-from otel_budget.core.limits import DEFAULT_THRESHOLD, LIMIT_FIELDS, ResourceLimits
+from otel_budget.core.limits import DEFAULT_THRESHOLD, ResourceLimits
+from otel_budget.core.resources import RESOURCES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.validation import MAX_COUNT
 from otel_budget.core.verdict import LimitCheckResult, LimitStatus, Origin, ResourceState
@@ -23,7 +22,7 @@ from otel_budget.policy.forecast import exhaustion_seconds
 from otel_budget.policy.format import amount, percent
 
 if TYPE_CHECKING:
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
 
 #: Wide enough that a threshold (17 digits) times a limit (up to 34) is never rounded.
 _EXACT = Context(prec=100)
@@ -62,26 +61,16 @@ def bound(resource: str, limit: Number, threshold: float, origin: Origin) -> Bou
     """Return the bound for one limit. threshold: above 0 and at most 1."""
     exact_limit = limit if isinstance(limit, Decimal) else Decimal(repr(limit))
     warning = _EXACT.multiply(Decimal(repr(threshold)), exact_limit)
-    if resource in (semconv.TOKENS, semconv.API_CALLS):
-        return Bound(math.ceil(limit), math.ceil(warning), origin)
-    if resource == semconv.COST:
-        return Bound(_plain(exact_limit), _plain(warning), origin)
-    rounded = float(warning)
-    if Decimal(rounded) < warning:
-        rounded = math.nextafter(rounded, math.inf)
-    return Bound(float(limit), rounded, origin)
+    quantity = RESOURCES[resource].quantity
+    return Bound(quantity.as_limit(limit), quantity.at_least(warning), origin)
 
 
 def bounds_of(limits: ResourceLimits) -> Bounds:
     """Return the bounds of a run's own limits."""
-    rows = {
-        resource: (getattr(limits, limit_field), getattr(limits, threshold_field))
-        for resource, (limit_field, threshold_field) in LIMIT_FIELDS.items()
-    }
     return {
-        resource: bound(resource, limit, threshold, "session")
-        for resource, (limit, threshold) in rows.items()
-        if limit is not None
+        row.name: bound(row.name, limit, row.threshold_of(limits), "session")
+        for row in RESOURCES.values()
+        if (limit := row.limit_of(limits)) is not None
     }
 
 
@@ -92,7 +81,7 @@ def bounds_from(
     return {
         resource: bound(resource, limit, thresholds.get(resource, DEFAULT_THRESHOLD), origin)
         for resource, limit in limits.items()
-        if resource in semconv.RESOURCES
+        if resource in RESOURCES
     }
 
 
@@ -226,13 +215,6 @@ def _ratio(used: Number, limit: Number) -> float:
     money = isinstance(limit, Decimal)
     ratio = _EXACT.divide(used, limit) if money else used / limit  # type: ignore[arg-type, operator]
     return min(float(ratio), _LARGEST_RATIO)
-
-
-def _plain(money: Decimal) -> Decimal:
-    """Return the same amount always spelled the same: equal limits give equal verdicts."""
-    if money == money.to_integral_value():
-        return money.quantize(Decimal(1), context=_EXACT)
-    return money.normalize(_EXACT)
 
 
 def named(resources: Mapping[str, ResourceState], status: LimitStatus) -> tuple[str, ...]:

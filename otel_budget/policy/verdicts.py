@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.limits import DEFAULT_THRESHOLD
+from otel_budget.core.resources import RESOURCES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.decision_table import (
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.core.observation import RunAttributes
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import ResourceState
     from otel_budget.ledger.snapshot import RunSnapshot
 
@@ -242,7 +243,7 @@ def _verdict(
     unjudged = (
         ()
         if known
-        else tuple(name for name in semconv.RESOURCES if name in bounds and name not in resources)
+        else tuple(name for name in RESOURCES if name in bounds and name not in resources)
     )
     return Verdict(
         session_id=about.session_id,
@@ -321,7 +322,7 @@ def _digits(
              repr(about.completion_threshold)]  # fmt: skip
     if about.also_started_at:
         parts.append(f"also {about.also_started_at!r}")
-    for name in semconv.RESOURCES:
+    for name in RESOURCES:
         state, limited = resources.get(name), bounds.get(name)
         if state is not None:
             roughly = " about" if state.estimated else ""

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, RunObservation
+from otel_budget.core.resources import quantity_of
 from otel_budget.core.samples import (
     COUNTER_TYPES,
     Assembled,
     labels_text,
     later,
-    number,
     plausible,
     told_times,
 )
@@ -34,8 +34,8 @@ from otel_budget.presets.model import first_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from otel_budget.core.quantities import Number
     from otel_budget.core.samples import Sample
-    from otel_budget.core.usage import Number
     from otel_budget.presets.model import MetricRule, Preset
 
 #: Reason for which a sample is dropped: its label has a value the preset does not know.
@@ -45,7 +45,6 @@ TOKEN_TYPE: Final = "token_type"  # noqa: S105 - a reason, not a secret
 _HISTOGRAM_TYPES: Final = COUNTER_TYPES | {"histogram", "summary"}
 _NO_SESSION_ID: Final = re.compile(r"[^A-Za-z0-9._:@-]")
 _LONGEST_SESSION_ID: Final = 128
-_RESOURCE: Final = {roles.CALLS: semconv.API_CALLS, roles.COST_USD: semconv.COST}
 
 
 class Ignored(NamedTuple):
@@ -159,7 +158,7 @@ class _Page:
 
     def _keep(self, session: _Session, sample: Sample, index: int, found: tuple[str, ...]) -> None:
         whole = next((role for role in found if role in roles.WHOLES), found[0])
-        value = number(_RESOURCE.get(whole, semconv.TOKENS), sample.value)
+        value = quantity_of(roles.RESOURCE_OF.get(whole, semconv.TOKENS)).from_sample(sample.value)
         labels = {k: v for k, v in sample.labels.items() if k not in self.preset.session_labels}
         key = (sample.name, labels_text(labels))
         known = session.series.get(key)

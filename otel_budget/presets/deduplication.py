@@ -14,7 +14,7 @@ from otel_budget.presets.model import first_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.presets.model import Preset
 
 _NAME: Final = "__name__"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
+from otel_budget.core.resources import COUNTERS, TIMES
 from otel_budget.presets import model as roles
 from otel_budget.presets.model import MetricRule, Preset
 
@@ -18,14 +19,14 @@ _RESOURCE_ROLES: Final = {
     semconv.TOKENS: (roles.TOKENS,),
     semconv.API_CALLS: (roles.CALLS,),
     semconv.COST: (roles.COST_USD,),
-    **dict.fromkeys(semconv.TIMES, (roles.REPEAT,)),
+    **dict.fromkeys(TIMES, (roles.REPEAT,)),
 }
 #: What otel-budget itself exports, to be shown like the rest; the sidecar needs no preset for it.
 OTEL_BUDGET: Final = Preset(
     name="otel_budget",
     title="otel-budget",
     rank=90,
-    recognised_by=tuple(semconv.JUDGED_COUNTERS),
+    recognised_by=tuple(COUNTERS),
     session_labels=(semconv.SESSION_ID,),
     metrics=(
         MetricRule((semconv.SESSION_TOKENS.name,), (roles.TOKENS,)),

@@ -31,7 +31,8 @@ PARTS: Final = {CACHED: INPUT, CACHE_WRITE: INPUT, REASONING: OUTPUT}
 WHOLES: Final = (INPUT, OUTPUT, TOKENS, CALLS, COST_USD)
 ROLES: Final = (*WHOLES, *PARTS, REPEAT)
 
-_RESOURCES: Final = {
+#: Whole to the resource that it is of.
+RESOURCE_OF: Final = {
     INPUT: semconv.TOKENS, OUTPUT: semconv.TOKENS, TOKENS: semconv.TOKENS,
     CALLS: semconv.API_CALLS, COST_USD: semconv.COST,
 }  # fmt: skip
@@ -142,7 +143,7 @@ class Preset:
     def measured(self) -> frozenset[str]:
         """The resources that it can say anything of, besides the duration."""
         roles = {role for rule in self.metrics for role in rule.all_roles}
-        return frozenset(_RESOURCES[role] for role in roles & _RESOURCES.keys())
+        return frozenset(RESOURCE_OF[role] for role in roles & RESOURCE_OF.keys())
 
     @property
     def token_roles(self) -> tuple[str, ...]:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_budget.core.limits import ResourceLimits
+    from otel_budget.core.quantities import Number
     from otel_budget.core.uncertainty import UsageUncertainty
-    from otel_budget.core.usage import Number
     from otel_budget.core.verdict import LimitCheckResult, ResourceState
     from otel_budget.sdk.clock import Clock
     from otel_budget.sdk.run_record import Report, RunRecord

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from otel_budget.core.limits import ResourceLimits
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Verdict
     from otel_budget.sdk.run_record import RunRecord
 

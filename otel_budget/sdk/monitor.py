@@ -15,6 +15,7 @@ from otel_budget import semconv
 from otel_budget.core import validation
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.limits import LIMIT_KEYS, ResourceLimits
+from otel_budget.core.resources import TIMES
 from otel_budget.errors import InvalidValueError
 from otel_budget.policy.forecast import completion_possible
 from otel_budget.sdk import summary as report
@@ -231,7 +232,7 @@ class ResourceMonitor(Recorder):
         Of the duration or, where that is limited too and ends earlier, of the active time.
         """
         summary = self.get_usage_summary()
-        rests = [summary[name]["remaining"] for name in semconv.TIMES if name in summary]
+        rests = [summary[name]["remaining"] for name in TIMES if name in summary]
         return min((left for left in rests if left is not None), default=None)
 
     def get_tokens_remaining(self) -> int | None:

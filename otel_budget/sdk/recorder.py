@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from decimal import Decimal
 
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.genai.call import Call
     from otel_budget.sdk.lifecycle.run_controller import RunController
     from otel_budget.sdk.pricing.prices import Prices

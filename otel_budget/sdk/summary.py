@@ -5,13 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from otel_budget.core.limits import LIMIT_FIELDS
+from otel_budget.core.resources import RESOURCES
 from otel_budget.policy.format import amounts
 from otel_budget.policy.status import describe
 
 if TYPE_CHECKING:
     from otel_budget.core.limits import ResourceLimits
-    from otel_budget.core.usage import Number, ResourceUsage
+    from otel_budget.core.quantities import Number
+    from otel_budget.core.usage import ResourceUsage
     from otel_budget.core.verdict import LimitCheckResult, Verdict
 
 
@@ -45,7 +46,7 @@ def _plain(amount: Number | None) -> int | float | None:
 
 def limited(limits: ResourceLimits) -> str:
     """Return what a run is limited to, in words."""
-    said = amounts({name: getattr(limits, key) for name, (key, _) in LIMIT_FIELDS.items()})
+    said = amounts({row.name: row.limit_of(limits) for row in RESOURCES.values()})
     return said or "nothing"
 
 

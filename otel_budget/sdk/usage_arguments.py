@@ -23,7 +23,7 @@ from otel_budget.sdk.run_counters import Amounts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
 
 OUTCOMES = ("ok", "error")
 

@@ -6,12 +6,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core.resources import TIMES
 from otel_budget.sdk.phase_counters import plus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from otel_budget.core.usage import Number, ResourceUsage
+    from otel_budget.core.quantities import Number
+    from otel_budget.core.usage import ResourceUsage
     from otel_budget.core.verdict import Verdict
     from otel_budget.sdk.run_record import RunRecord
 
@@ -80,12 +82,10 @@ class SidecarWatermarks:
         totals: dict[str, Number | None] = {}
         for resource, room in verdict.headroom.items():
             state, own = verdict.resources.get(resource), used.get(resource)
-            if resource not in semconv.TIMES and state is not None and own is not None:
+            if resource not in TIMES and state is not None and own is not None:
                 known = min(state.used, own)
                 totals[resource] = (
-                    plus(Decimal(known), Decimal(room))
-                    if resource == semconv.COST
-                    else known + room  # type: ignore[operator] # both are of one resource
+                    plus(known, Decimal(room)) if isinstance(known, Decimal) else known + room  # type: ignore[operator] # both are of one resource
                 )
         self.present = Watermarks.of(totals, self._record.carried)
 

@@ -8,7 +8,8 @@ from otel_budget import semconv
 from otel_budget.config.load import revision
 from otel_budget.config.schema import ADD, REFUSE, PrometheusConfig
 from otel_budget.core.bindings import why_expression
-from otel_budget.core.limits import IGNORE, LIMIT_FIELDS
+from otel_budget.core.limits import IGNORE
+from otel_budget.core.resources import RESOURCES
 from otel_budget.files.token_file import open_to
 from otel_budget.policy.format import amounts
 from otel_budget.policy.status import bounds_from
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
         SourceConfig,
         TargetConfig,
     )
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.sources.base import Clock, Source
 
 #: Seconds, where the interval is not shorter.
@@ -58,7 +59,7 @@ def settings_of(config: SidecarConfig, source: Source) -> Settings:
 def rules_of(config: SidecarConfig) -> Rules:
     """Return how to judge."""
     ceilings, verdicts = config.resource_limits, config.verdicts
-    thresholds = {res: getattr(ceilings, threshold) for res, (_, threshold) in LIMIT_FIELDS.items()}
+    thresholds = {row.name: row.threshold_of(ceilings) for row in RESOURCES.values()}
     given = {resource: value for resource, value in thresholds.items() if value is not None}
     return Rules(
         ceilings=bounds_from(_limits(ceilings), given, "sidecar"),
@@ -167,7 +168,7 @@ def _unjudged(config: SidecarConfig) -> list[str]:
     limited = _limits(config.resource_limits).keys() - {semconv.DURATION}
     return [
         f"resource_limits: programs read by the preset {name} export no {resource}: that ceiling "
-        f"is not judged for them ({LIMIT_FIELDS[resource][0]})"
+        f"is not judged for them ({RESOURCES[resource].limit_key})"
         for name, preset in sorted(presets.items())
         for resource in sorted(limited - preset.measured)
     ]
@@ -228,7 +229,7 @@ def _chosen(config: SourceConfig) -> PrometheusConfig | ScrapeConfig:
 
 
 def _limits(config: CeilingsConfig) -> dict[str, Number]:
-    limits = {resource: getattr(config, limit) for resource, (limit, _) in LIMIT_FIELDS.items()}
+    limits = {row.name: row.limit_of(config) for row in RESOURCES.values()}
     return {resource: limit for resource, limit in limits.items() if limit is not None}
 
 

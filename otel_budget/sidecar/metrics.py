@@ -22,6 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from otel_budget import semconv
+from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.flag import Kind
 from otel_budget.policy.decision_table import KNOWN, NO_DATA
@@ -173,7 +174,7 @@ class SidecarMetrics(Collector):
                 (session, verdict.status, str(verdict.reason), verdict.run_state or ""), 1
             )
             for resource, state in verdict.resources.items():
-                labels = (session, resource, semconv.RESOURCE_UNITS[resource])
+                labels = (session, resource, RESOURCES[resource].unit)
                 _add(used, labels, state.used)
                 _add(remaining, labels, state.remaining)
                 _add(limit, labels, state.limit)

@@ -12,6 +12,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
+from otel_budget.core.resources import TIMES
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.policy.verdicts import stale_after, verdict_from_snapshot
 
@@ -60,7 +61,7 @@ class CachedVerdict:
         elif before.due_at > now:
             due_at = min(due_at, before.due_at)
         if not snapshot.ended:
-            rests = [verdict.headroom.get(time, math.inf) for time in semconv.TIMES]
+            rests = [verdict.headroom.get(time, math.inf) for time in TIMES]
             due_at = min(due_at, now + float(min(rests)))
         judged.account, judged.revision, judged.due_at = account, account.revision, due_at
         judged.silence = math.inf if snapshot.ended else stale_after(snapshot, rules)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core.resources import COUNTERS
 from otel_budget.core.samples import Sample, labels_text
 from otel_budget.logs.text import one_line
 from otel_budget.presets.counting import assembled, count, session_of, uncounted
@@ -83,7 +84,7 @@ class Found:
 
 def judged(preset: Preset | None) -> Collection[str]:
     """Return the names of the metrics that a session's use is made of."""
-    return semconv.JUDGED_COUNTERS if preset is None else preset.counted
+    return COUNTERS if preset is None else preset.counted
 
 
 def take_apart(

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, RunObservation
+from otel_budget.core.resources import COUNTERS, RESOURCES, quantity_of
 from otel_budget.core.samples import (
     COUNTER_TYPES,
     Assembled,
     Sample,
     labels_text,
     later,
-    number,
     plausible,
     told_times,
 )
@@ -32,7 +32,7 @@ from otel_budget.core.validation import MAX_COUNT, SESSION_ID_PATTERN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ _RULES: Final = {
 #: Those with one value for a session.
 SINGLE_FACTS: Final = {name: rule for name, rule in _RULES.items() if not rule.by_resource}
 #: Every metric the assembly makes something of: a source need not bring others.
-NEEDED: Final = (*semconv.JUDGED_COUNTERS, *_RULES, semconv.SESSION_STATE.name)
+NEEDED: Final = (*COUNTERS, *_RULES, semconv.SESSION_STATE.name)
 
 
 @dataclass(slots=True)
@@ -133,9 +133,9 @@ class _Assembly:
             self.dropped[semconv.IMPLAUSIBLE] += 1
             session.implausible[sample.name] = None
             return
-        resource = semconv.JUDGED_COUNTERS[sample.name]
+        resource = COUNTERS[sample.name]
         key = (resource, labels_text(sample.labels))
-        value = number(resource, sample.value)
+        value = quantity_of(resource).from_sample(sample.value)
         known = session.counters.get(key)
         if known is not None:
             self.dropped[semconv.DUPLICATE] += 1
@@ -145,7 +145,7 @@ class _Assembly:
     def fact(self, session: _Session, sample: Sample) -> None:
         rule = _RULES[sample.name]
         resource = sample.labels.get(semconv.RESOURCE, "") if rule.by_resource else ""
-        if rule.by_resource and resource and resource not in semconv.RESOURCES:
+        if rule.by_resource and resource and resource not in RESOURCES:
             return  # a newer agent may say more
         unlimited = rule.fact == "limits" and sample.value == math.inf
         of_nothing = rule.by_resource and not resource
@@ -158,7 +158,8 @@ class _Assembly:
         if rule.by_resource:
             values = session.by_resource.setdefault(rule.fact, {})
             exact = rule.top != 1 and not unlimited
-            value = number(resource, sample.value) if exact else float(sample.value)
+            quantity = quantity_of(resource)
+            value = quantity.from_sample(sample.value) if exact else float(sample.value)
             values[resource] = rule.merge(values.get(resource, value), value)
         else:
             value = float(sample.value)
@@ -186,7 +187,7 @@ class _Assembly:
 
 
 _TAKE: Final = {
-    **dict.fromkeys(semconv.JUDGED_COUNTERS, _Assembly.counter),
+    **dict.fromkeys(COUNTERS, _Assembly.counter),
     **dict.fromkeys(_RULES, _Assembly.fact),
     semconv.SESSION_STATE.name: _Assembly.state,
 }
@@ -206,7 +207,7 @@ def assemble(
     sessions = tuple(
         session.reading(session_id, target, sampled_at, process)
         for session_id, session in assembly.sessions.items()
-        if session.counters or not semconv.JUDGED_COUNTERS.keys().isdisjoint(session.implausible)
+        if session.counters or not COUNTERS.keys().isdisjoint(session.implausible)
     )
     return Assembled(
         sessions,

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
+from otel_budget.core.resources import COUNTERS
 from otel_budget.sources.selection import by_other_names, named_alike
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def why_strange(body: bytes, found: Assembled, *, foreign: bool) -> str:
         return "it is a sidecar's own /metrics, not an agent's"
     if found.dropped.get(semconv.BAD_SESSION_ID):
         return f"what it shows has no {semconv.SESSION_ID} that can be one"
-    others = other_names(body, "otel-budget", tuple(semconv.JUDGED_COUNTERS))
+    others = other_names(body, "otel-budget", tuple(COUNTERS))
     if others or _OF_AN_AGENT.search(body) or foreign:
         return others
     return "its page has none; is it the address of an agent's /metrics?"

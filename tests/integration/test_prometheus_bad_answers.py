@@ -15,6 +15,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation
+from otel_budget.core.resources import COUNTERS
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
@@ -339,7 +340,7 @@ def test_values_and_their_ages_come_in_one_answer() -> None:
         read(api.url, matchers=('job="agents"', 'env!~"dev.*"'))
         (form,) = api.forms
     parts = form["query"].split(" or ")
-    assert len(parts) == 2 + len(semconv.JUDGED_COUNTERS)
+    assert len(parts) == 2 + len(COUNTERS)
     assert all('job="agents",env!~"dev.*"}' in part for part in parts)
     assert "sum" not in form["query"]
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
+from otel_budget.core.quantities import Number
 from otel_budget.core.uncertainty import UsageUncertainty
-from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.status import Bounds, bounds_from

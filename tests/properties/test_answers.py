@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
+from otel_budget.core.resources import COUNTERS
 from otel_budget.sources.incremental.prometheus_answer import PrometheusAnswer
 from otel_budget.sources.prometheus_api import AnswerError
 from otel_budget.sources.prometheus_vector import ANSWERS, MARK, SAMPLED, Found, Run, take_apart
@@ -28,7 +29,7 @@ places = st.sampled_from([
     (("instance", "h:1"), ("job", "agents"), ("quoted", 'a"},{"metric":{')),
 ])  # fmt: skip
 names = st.sampled_from([
-    *semconv.JUDGED_COUNTERS, *semconv.JUDGED_COUNTERS, semconv.INCARNATION_START.name, *NEEDED,
+    *COUNTERS, *COUNTERS, semconv.INCARNATION_START.name, *NEEDED,
 ])  # fmt: skip
 further = st.sampled_from([
     (), (), ((semconv.RESOURCE, "tokens"),), (("model", "m"),), ((semconv.STATE, "running"),),
@@ -89,7 +90,7 @@ def test_a_value_that_none_can_have_is_no_reason_to_read_all_of_the_others(value
     """One target would have the answers of all read the slow way."""
     place = (("instance", "h:1"), ("job", "agents"))
     run = ((semconv.SESSION_ID, "a"), *place)
-    named = [(("__name__", name), *run) for name in semconv.JUDGED_COUNTERS]
+    named = [(("__name__", name), *run) for name in COUNTERS]
     up = (("__name__", "up"), (ANSWERS, "1"), *place)
     quick = PrometheusAnswer(None)
     with patch(

@@ -18,7 +18,7 @@ from tests.properties.strategies import session_ids
 from tests.properties.test_ledger_properties import T0, sessions
 
 if TYPE_CHECKING:
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Verdict
 
 BOUND = Bindings({RUN: ["a"], "other.*": ["b"]})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunObservation
-from otel_budget.core.usage import Number
+from otel_budget.core.quantities import Number
 from otel_budget.ledger.counter import first
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sidecar.storage import codec

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunObservation
 from otel_budget.core.override import Override, OverrideKind
-from otel_budget.core.usage import Number
+from otel_budget.core.quantities import Number
 from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules

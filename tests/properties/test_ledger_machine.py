@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunObservation
-from otel_budget.core.usage import Number
+from otel_budget.core.quantities import Number
 from otel_budget.ledger.ledger import Ledger
 from tests.properties.histories import RUN, Process, money, reading, restarted, shown, total
 from tests.support.figures import length, note

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, RunObservation
-from otel_budget.core.usage import Number
+from otel_budget.core.quantities import Number
 from otel_budget.ledger.active import active_seconds
 from otel_budget.ledger.attributes import filled, strictest
 from otel_budget.ledger.counter import first

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.core import verdict_json
+from otel_budget.core.quantities import Number
+from otel_budget.core.resources import RESOURCES, TIMES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
-from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.forecast import completion_possible
@@ -38,7 +39,7 @@ from tests.properties.strategies import (
     used,
 )  # fmt: skip
 
-resources = st.sampled_from(semconv.RESOURCES)
+resources = st.sampled_from(tuple(RESOURCES))
 
 
 def stops(verdict: Verdict) -> bool:
@@ -281,7 +282,7 @@ def test_using_exactly_the_headroom_changes_the_status_and_any_less_does_not(
     resource: str, data: st.DataObject
 ) -> None:
     """Of what is counted in whole numbers and in money; seconds are measured."""
-    assume(resource not in semconv.TIMES)
+    assume(resource not in TIMES)
     value = data.draw(NEAR[resource])
     bounds = {
         resource: bound(resource, data.draw(NEAR[resource]), data.draw(thresholds), "session")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.core.override import Override, OverrideKind, Overrides
-from otel_budget.core.usage import Number
+from otel_budget.core.quantities import Number
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.run import RunTotals
 from otel_budget.policy.verdicts import verdict_from_snapshot

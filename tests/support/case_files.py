@@ -10,7 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from otel_budget import semconv
-from otel_budget.core.usage import Number
+from otel_budget.core.quantities import Number
+from otel_budget.core.resources import RESOURCES, TIMES
 from otel_budget.files.yaml_file import YamlFile
 from tests.support.paths import TESTS
 
@@ -19,7 +20,7 @@ FOLDER = TESTS / "cases"
 #: Stands for any single value.
 VALUE = "a value"
 #: Something of each resource.
-BY_RESOURCE = dict.fromkeys(semconv.RESOURCES, VALUE)
+BY_RESOURCE = dict.fromkeys(RESOURCES, VALUE)
 
 _LIMITS = {"limits": BY_RESOURCE, "thresholds": BY_RESOURCE, "completion_threshold": VALUE}
 _DOUBT = {"unpriced_calls": VALUE, "unknown_usage_calls": VALUE, "estimated_calls": VALUE}
@@ -158,7 +159,7 @@ def number(resource: str, value: Any) -> Number:
         return float(value)  # a way to say that there is no limit
     if resource == semconv.COST:
         return Decimal(str(value))
-    return float(value) if resource in semconv.TIMES else int(value)
+    return float(value) if resource in TIMES else int(value)
 
 
 def numbers(values: Mapping[str, Any] | None) -> dict[str, Number]:

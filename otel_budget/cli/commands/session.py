@@ -13,8 +13,9 @@ from otel_budget.cli import options
 from otel_budget.cli.command import EXIT_FAILED, EXIT_OK, Command, CommandGroup
 from otel_budget.cli.render.verdict import in_words
 from otel_budget.core import validation, verdict_json
-from otel_budget.core.limits import LIMIT_FIELDS
 from otel_budget.core.override import OverrideKind, override_from
+from otel_budget.core.quantities import MONEY
+from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.text import printable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
 
+    from otel_budget.core.resources import Resource
     from otel_budget.core.verdict import Verdict
 
 #: Exit status of an order that made no difference.
@@ -176,28 +178,31 @@ def _give_order(arguments: argparse.Namespace) -> int:
 
 
 def _limits(arguments: argparse.Namespace) -> dict[str, object]:
-    given = {name: getattr(arguments, name) for name, _ in LIMIT_FIELDS.values()}
-    limits = {name: value for name, value in given.items() if value is not None}
+    given = {row: row.limit_of(arguments) for row in RESOURCES.values()}
+    limits = {row: value for row, value in given.items() if value is not None}
     if arguments.configured == bool(limits):
         sentence = "give the ceilings to hold for a time, or --configured to end it; not both"
-        raise InvalidValueError("", sorted(limits), "one of the two", sentence=sentence)
+        raise InvalidValueError(
+            "", sorted(row.limit_key for row in limits), "one of the two", sentence=sentence
+        )
     if limits and arguments.lasting is None:
         raise InvalidValueError(
             "--for", None, "a time such as 2h", sentence="is missing: how long?"
         )
     return {
-        name: None if value == "none" else _number(name, value) for name, value in limits.items()
+        row.limit_key: None if value == "none" else _number(row, value)
+        for row, value in limits.items()
     }
 
 
-def _number(name: str, text: str) -> object:
+def _number(row: Resource, text: str) -> object:
     """Return what JSON has for a limit; the sidecar says what is wrong with it."""
-    if name == "max_cost_usd":
+    if row.quantity is MONEY:
         return text
     try:
         return float(text) if "." in text else int(text)
     except ValueError as exc:
-        raise InvalidValueError(f"--{name.replace('_', '-')}", text, "a number, or none") from exc
+        raise InvalidValueError(row.flag, text, "a number, or none") from exc
 
 
 def _all(asker: Asker, status: str | None, over: list[dict[str, Any]]) -> Iterator[Verdict]:

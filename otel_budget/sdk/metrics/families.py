@@ -11,7 +11,7 @@ from prometheus_client.samples import Sample
 
 from otel_budget import semconv
 from otel_budget._version import __version__
-from otel_budget.core.limits import LIMIT_FIELDS
+from otel_budget.core.resources import COUNTED, RESOURCES
 from otel_budget.sdk.phase_counters import Counts, plus, summed
 
 if TYPE_CHECKING:
@@ -20,11 +20,9 @@ if TYPE_CHECKING:
     from otel_budget.sdk.run_record import RunRecord
 
 _Key = tuple[str, str]
-_UNITS = semconv.RESOURCE_UNITS
+_COUNTED = tuple(RESOURCES[name] for name in COUNTED)
 _TOTALS = (
-    (semconv.SESSION_TOKENS, "tokens"),
-    (semconv.SESSION_API_CALLS, "api_calls"),
-    (semconv.SESSION_COST, "cost_usd"),
+    *((row.counter, row.usage_key) for row in _COUNTED if row.counter is not None),
     (semconv.UNPRICED_CALLS, "unpriced_calls"),
     (semconv.UNKNOWN_USAGE_CALLS, "unknown_usage_calls"),
     (semconv.ESTIMATED_CALLS, "estimated_calls"),
@@ -33,12 +31,7 @@ _SAVED = (
     (semconv.CHECKPOINTS, "checkpoints"),
     (semconv.CHECKPOINT_FAILURES, "checkpoint_failures"),
 )
-_AT_PROGRESS = (semconv.PROGRESS_TOKENS, semconv.PROGRESS_API_CALLS, semconv.PROGRESS_COST)
-_CARRIED = (
-    (semconv.TOKENS, "tokens"),
-    (semconv.API_CALLS, "api_calls"),
-    (semconv.COST, "cost_usd"),
-)
+_AT_PROGRESS = tuple(row.at_progress for row in _COUNTED if row.at_progress is not None)
 _PARTS = (
     (semconv.PHASE_TOKENS, semconv.TOKEN_TYPE, "input", "input_tokens"),
     (semconv.PHASE_TOKENS, semconv.TOKEN_TYPE, "output", "output_tokens"),
@@ -89,9 +82,9 @@ def _totals(families: _Families, records: Sequence[RunRecord], counts: Counts) -
         families.put(metric, sid, float(sum(getattr(record, field) for record in records)))
     # The first record began the group: what a later one carried over is the first one's own count.
     carried = records[0].carried
-    for resource, field in _CARRIED:
-        labels = {**sid, semconv.RESOURCE: resource, semconv.UNIT: _UNITS[resource]}
-        families.put(semconv.CARRIED_OVER, labels, float(getattr(carried, field)))
+    for row in _COUNTED:
+        labels = {**sid, semconv.RESOURCE: row.name, semconv.UNIT: row.unit}
+        families.put(semconv.CARRIED_OVER, labels, float(getattr(carried, row.usage_key)))
     if carried.active_seconds:
         labels = {**sid, semconv.RESOURCE: semconv.ACTIVE_DURATION, semconv.UNIT: "seconds"}
         families.put(semconv.CARRIED_OVER, labels, carried.active_seconds)
@@ -190,15 +183,15 @@ def _limits(families: _Families, all_records: Sequence[RunRecord]) -> None:
     sid = {semconv.SESSION_ID: records[0].session_id}
     every, put = [record.limits for record in records], families.put
     optional = 0
-    for resource, (limit_key, threshold_key) in LIMIT_FIELDS.items():
-        limited = [limits for limits in every if getattr(limits, limit_key) is not None]
+    for row in RESOURCES.values():
+        limited = [limits for limits in every if row.limit_of(limits) is not None]
         if not limited:
             continue
         optional += 1
-        named = {**sid, semconv.RESOURCE: resource}
-        limit = min(getattr(limits, limit_key) for limits in limited)
-        put(semconv.LIMIT, {**named, semconv.UNIT: _UNITS[resource]}, float(limit))
-        put(semconv.WARNING_THRESHOLD, named, min(getattr(one, threshold_key) for one in limited))
+        named = {**sid, semconv.RESOURCE: row.name}
+        limit = min(row.limit_of(limits) for limits in limited)
+        put(semconv.LIMIT, {**named, semconv.UNIT: row.unit}, float(limit))
+        put(semconv.WARNING_THRESHOLD, named, min(row.threshold_of(limits) for limits in limited))
     put(semconv.COMPLETION_THRESHOLD, sid, max(limits.completion_threshold for limits in every))
     saving = [record.limits.checkpoint_interval for record in records if record.saves]
     if saving:

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from otel_budget.core import validation, verdict_json
-from otel_budget.core.limits import LIMIT_FIELDS
 from otel_budget.core.override import (
     Override,
     OverrideKind,
@@ -21,6 +20,7 @@ from otel_budget.core.override import (
     Refusal,
     override_from,
 )
+from otel_budget.core.resources import RESOURCES
 from otel_budget.sidecar.api.auth import Role, unauthorized
 from otel_budget.sidecar.api.request_body import json_of
 
@@ -135,7 +135,7 @@ class OverrideRoutes:
 
 def order_json(order: Override) -> dict[str, Any]:
     """Return an order as it was given, with times in RFC 3339."""
-    limits = {LIMIT_FIELDS[res][0]: _plain(limit) for res, limit in order.limits.items()}
+    limits = {RESOURCES[res].limit_key: _plain(limit) for res, limit in order.limits.items()}
     return {
         "kind": str(order.kind),
         "reason": order.reason,

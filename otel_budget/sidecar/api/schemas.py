@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from otel_budget import semconv
 from otel_budget.core import verdict_json
@@ -10,9 +10,10 @@ from otel_budget.core.override import (
     LONGEST,
     LONGEST_NAME,
     LONGEST_REASON,
-    MONEY_PATTERN,
     OverrideKind,
 )
+from otel_budget.core.quantities import COUNT, MONEY, MONEY_PATTERN, SECONDS
+from otel_budget.core.resources import RESOURCES
 from otel_budget.core.validation import LINE_PATTERN, MAX_COUNT, SESSION_ID_PATTERN
 from otel_budget.core.verdict import Action, LimitStatus, Reason
 
@@ -116,7 +117,7 @@ VERDICT: Json = {
         "message": {"type": "string", "description": "One line for people."},
         "resources": {
             "type": "object",
-            "description": "By resource: " + ", ".join(semconv.RESOURCES) + "; others may come.",
+            "description": "By resource: " + ", ".join(RESOURCES) + "; others may come.",
             "additionalProperties": {"$ref": "#/components/schemas/Resource"},
         },
         "headroom": {
@@ -251,20 +252,16 @@ _SECONDS: Json = {
     "description": "null is no ceiling.",
     "anyOf": [_DOLLARS_OR_SECONDS, {"type": "null"}],
 }
-_LIMITS: Json = {
-    "max_tokens": _WHOLE,
-    "max_api_calls": _WHOLE,
-    "max_duration_seconds": _SECONDS,
-    "max_active_seconds": _SECONDS,
-    "max_cost_usd": {
-        "description": "US dollars, as a decimal string or a number; null is no ceiling.",
-        "anyOf": [
-            {"type": "string", "pattern": f"^{MONEY_PATTERN.pattern}$"},
-            _DOLLARS_OR_SECONDS,
-            {"type": "null"},
-        ],
-    },
+_MONEY: Json = {
+    "description": "US dollars, as a decimal string or a number; null is no ceiling.",
+    "anyOf": [
+        {"type": "string", "pattern": f"^{MONEY_PATTERN.pattern}$"},
+        _DOLLARS_OR_SECONDS,
+        {"type": "null"},
+    ],
 }
+_CEILING: Final = {COUNT: _WHOLE, SECONDS: _SECONDS, MONEY: _MONEY}
+_LIMITS: Json = {row.limit_key: _CEILING[row.quantity] for row in RESOURCES.values()}
 #: What each order's body is.
 ORDERED: Json = {
     OverrideKind.STOP: _ordering(

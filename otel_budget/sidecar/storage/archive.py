@@ -24,7 +24,7 @@ from otel_budget.sidecar.storage.rows import UNREADABLE_ROW, Key
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.ledger.run import RunTotals
     from otel_budget.sidecar.storage.rows import Rows
 

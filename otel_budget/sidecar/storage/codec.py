@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
 from otel_budget.core.override import NO_OVERRIDES, Override, OverrideKind, Overrides
+from otel_budget.core.resources import ZERO
 from otel_budget.ledger.branches import Branches
 from otel_budget.ledger.counter import CounterState
 from otel_budget.ledger.ending import Ending
@@ -18,7 +19,7 @@ from otel_budget.ledger.lag import Lag
 from otel_budget.ledger.process import Process
 from otel_budget.ledger.restarts import NO_RESTARTS, Restarts
 from otel_budget.ledger.run import RunTotals
-from otel_budget.ledger.target_series import ZERO, TargetSeries
+from otel_budget.ledger.target_series import TargetSeries
 from otel_budget.sidecar.storage.stored_numbers import (
     dump_number,
     load_amount,
@@ -31,7 +32,7 @@ from otel_budget.sidecar.storage.stored_numbers import (
 )
 
 if TYPE_CHECKING:
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
 
 #: Version of this format. A reader refuses a newer one and reads the older ones. 2 has orders; 4
 #: has more facts than a reader of 3 takes: it would put all rows aside, and all runs would begin at

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
 from otel_budget.core.override import NO_OVERRIDES, Overrides
-from otel_budget.ledger.process import COUNTED
+from otel_budget.core.resources import COUNTED
 from otel_budget.ledger.run import RunTotals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from otel_budget.core.override import Override
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Verdict
 
 #: Nobody knows how many calls there were of which nothing is known: some.

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from otel_budget.core.override import Override
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
 

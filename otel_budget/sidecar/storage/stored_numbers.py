@@ -10,12 +10,12 @@ import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from otel_budget import semconv
+from otel_budget.core.resources import quantity_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
 
 
 def dump_number(value: Number) -> int | float | str:
@@ -51,7 +51,7 @@ def load_moment(value: Any) -> float | None:
 
 def load_amount(resource: str, value: float | str) -> Number:
     """Return what was used of a resource: of money a Decimal, of others none; they do not mix."""
-    if isinstance(value, str) != (resource == semconv.COST):
+    if not quantity_of(resource).is_stored_as(value):
         raise TypeError(f"{resource} is {value!r}")
     return load_number(value)
 

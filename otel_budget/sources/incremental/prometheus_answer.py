@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.observation import plain_target
+from otel_budget.core.resources import COUNTERS
 from otel_budget.core.samples import Sample
 from otel_budget.sources.incremental.line_diff import Changes, LineDiff, UnusualError
 from otel_budget.sources.incremental.series_index import SeriesIndex
@@ -249,7 +250,7 @@ class PrometheusAnswer:
             return time
         if not name:
             raise UnusualError  # a series of what cannot be told
-        if name in semconv.JUDGED_COUNTERS:
+        if name in COUNTERS:
             counted.add(run)
         elif name == semconv.INCARNATION_START.name and len(labels) > 1:
             raise UnusualError  # it has more than was noted of it: its name is written otherwise

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, RunObservation
+from otel_budget.core.resources import COUNTERS, quantity_of
 from otel_budget.core.samples import (
     COUNTER_TYPES,
     Assembled,
     Sample,
     labels_text,
-    number,
     plausible,
 )
 from otel_budget.sources.session_assembly import SINGLE_FACTS, assemble
@@ -25,7 +25,7 @@ from otel_budget.sources.session_assembly import SINGLE_FACTS, assemble
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from otel_budget.core.usage import Number
+    from otel_budget.core.quantities import Number
 
 
 _NONE: frozenset[str] = frozenset()
@@ -36,18 +36,21 @@ _KINDS_KEPT = 1000
 class Kind:
     """What series of several sessions have in common."""
 
-    __slots__ = ("counter", "declared", "judged", "labels", "name", "rule")
+    __slots__ = ("counter", "declared", "judged", "labels", "name", "number", "rule")
 
     def __init__(self, name: str, labels: Mapping[str, str], declared: str | None) -> None:
         """Keep what is known of it. labels: without the session id."""
         self.name, self.labels, self.declared = name, labels, declared
         self.rule = SINGLE_FACTS.get(name)
         """How it is taken in, if it is a single fact."""
-        self.judged = name in semconv.JUDGED_COUNTERS
         self.counter: tuple[str, str] | None = None
         """Resource and further labels, if it is a judged counter."""
-        if declared in COUNTER_TYPES and self.judged:
-            self.counter = semconv.JUDGED_COUNTERS[name], labels_text(labels)
+        resource = COUNTERS.get(name)
+        self.number = quantity_of(resource or "").from_sample
+        """What makes an amount of its value."""
+        self.judged = resource is not None
+        if resource is not None and declared in COUNTER_TYPES:
+            self.counter = resource, labels_text(labels)
 
 
 class Slot:
@@ -115,7 +118,7 @@ class _Session:
         for slot in self.moved:
             kind, value = slot.kind, slot.value
             if kind.counter is not None and plausible(value):
-                counters[kind.counter] = number(kind.counter[0], value)
+                counters[kind.counter] = kind.number(value)
             elif kind.rule is not None and kind.rule.allows(value):
                 if kind.name in self.repeated:
                     return False

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from otel_budget import Orchestrator, semconv
+from otel_budget import Orchestrator
 from otel_budget.config.schema import CeilingsConfig
-from otel_budget.core.limits import LIMIT_FIELDS, LIMIT_KEYS, THRESHOLD_KEYS, ResourceLimits
+from otel_budget.core.limits import LIMIT_KEYS, THRESHOLD_KEYS, ResourceLimits
+from otel_budget.core.resources import RESOURCES
 from otel_budget.errors import ConfigFileError, InvalidValueError
 
 COUNTS = ("max_tokens", "max_api_calls")
@@ -217,9 +218,10 @@ def test_a_dict_with_money_as_a_number_is_refused() -> None:
 
 
 def test_every_resource_has_its_fields_here_and_in_the_sidecars_ceilings() -> None:
-    assert tuple(LIMIT_FIELDS) == semconv.RESOURCES
-    for fields in LIMIT_FIELDS.values():
-        assert set(fields) <= set(LIMIT_KEYS) & set(CeilingsConfig.model_fields)
+    for row in RESOURCES.values():
+        assert {row.limit_key, row.threshold_key} <= set(LIMIT_KEYS) & set(
+            CeilingsConfig.model_fields
+        )
 
 
 def test_only_limits_nothing_but_what_it_is_given(tmp_path: Path) -> None:

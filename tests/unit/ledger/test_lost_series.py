@@ -12,6 +12,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation
+from otel_budget.core.resources import COUNTERS
 from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.status import bounds_from
@@ -72,7 +73,7 @@ def without(series: Rows, lost: Collection[str]) -> Rows:
 
 
 NAMES = {labels["__name__"] for labels, _ in rows(0, NOW) if "__name__" in labels}
-FACTS = sorted(NAMES - semconv.JUDGED_COUNTERS.keys())
+FACTS = sorted(NAMES - COUNTERS.keys())
 LOST = [(name,) for name in FACTS] + [
     (semconv.LIMIT.name, semconv.OPTIONAL_SERIES.name),
     (semconv.SESSION_START.name, semconv.INCARNATION_START.name),

@@ -10,12 +10,12 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
+from otel_budget.core.quantities import Number
+from otel_budget.core.resources import COUNTED
 from otel_budget.core.uncertainty import UsageUncertainty
-from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.ledger.process import COUNTED
 from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.forecast import completion_possible
 from otel_budget.policy.status import bound, bounds_from, check, headroom, run_status

@@ -4,7 +4,7 @@ from decimal import Decimal, localcontext
 
 import pytest
 
-from otel_budget.core.usage import Number
+from otel_budget.core.quantities import Number
 from otel_budget.policy.format import amount, percent
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from otel_budget import LimitStatus, ResourceLimits, ResourceMonitor, semconv
-from otel_budget.core.limits import LIMIT_FIELDS
 from otel_budget.core.observation import RunObservation
+from otel_budget.core.quantities import Number
+from otel_budget.core.resources import RESOURCES
 from otel_budget.core.samples import Sample
-from otel_budget.core.usage import Number
 from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.outdated import is_outgrown
@@ -28,7 +28,7 @@ from tests.support.monitors import Make
 from tests.support.sidecar_fixtures import reading
 from tests.unit.sdk.test_sidecar_verdicts import guided, hear
 
-UNLIMITED: dict[str, Any] = {key: None for key, _ in LIMIT_FIELDS.values()}
+UNLIMITED: dict[str, Any] = {row.limit_key: None for row in RESOURCES.values()}
 #: Limit, and a step up to just below the warning line, and one across it.
 STEPS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "tokens": ({"max_tokens": 1000}, {"tokens": 790}, {"tokens": 60}),

@@ -16,6 +16,7 @@ from prometheus_client.core import Metric
 from otel_budget import ResourceMonitor, semconv
 from otel_budget._version import __version__
 from otel_budget.core.observation import Observation
+from otel_budget.core.resources import COUNTERS
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sdk.metrics.collector import SESSIONS, RunCollector
 from otel_budget.sources.exposition import PageLimits, PageReader
@@ -116,7 +117,7 @@ def test_every_metric_of_a_session_appears_when_there_is_reason_to(
 def test_what_is_judged_exists_at_zero_from_the_start(make: Make) -> None:
     """A series born at 500,000 adds nothing to increase()."""
     found = by_name(registry_of(make(session_id="new")).collect())
-    for name in semconv.JUDGED_COUNTERS:
+    for name in COUNTERS:
         assert found[name] == [({"session_id": "new"}, 0.0)]
     for absent in (semconv.PROGRESS, semconv.LAST_CHECKPOINT, semconv.SIDECAR_REACHABLE,
                    semconv.SIDECAR_JUDGED, semconv.PHASE_TOKENS):  # fmt: skip

@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from otel_budget import ResourceLimits, ResourceMonitor
-from otel_budget.core.usage import Number, ResourceUsage
+from otel_budget.core.quantities import Number
+from otel_budget.core.usage import ResourceUsage
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.outdated import redecide
 from otel_budget.policy.status import bounds_of

@@ -8,6 +8,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunObservation
+from otel_budget.core.resources import COUNTERS
 from otel_budget.core.samples import Assembled, Sample
 from otel_budget.sources.session_assembly import NEEDED, assemble
 
@@ -217,4 +218,4 @@ def test_facts_and_foreign_metrics_make_no_session() -> None:
 def test_every_metric_the_assembly_needs_is_one_of_the_contract() -> None:
     """A source asks for these and no others."""
     assert set(NEEDED) <= {metric.name for metric in semconv.SESSION_METRICS}
-    assert set(semconv.JUDGED_COUNTERS) <= set(NEEDED)
+    assert set(COUNTERS) <= set(NEEDED)
