@@ -158,7 +158,7 @@ def hanging_lookups(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return look_up(name)
 
-    monkeypatch.setattr(connection_pool, "Names", lambda clock: Resolver(clock, lookup))
+    monkeypatch.setattr(connection_pool, "Resolver", lambda clock: Resolver(clock, lookup))
     try:
         yield
     finally:
