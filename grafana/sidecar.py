@@ -20,6 +20,7 @@ from grafana.panels import (
 from grafana.promql import select, spent
 from grafana.tables import Column, rows
 from otel_budget import semconv
+from otel_budget.core.verdict import NO_DATA
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -128,9 +129,7 @@ def _seeing() -> list[Builder]:
         ),
         graph(
             "Became inconclusive, a minute",
-            "stale_data: a run fell silent. source_error: the source failed. partial_data: part "
-            "of an answer is missing. implausible_data: a value that cannot be. internal_error: "
-            "the sidecar failed at the run.",
+            " ".join(f"{reason}: {reason.meaning}." for reason in NO_DATA),
             per_minute(semconv.INCONCLUSIVE),
             unit="short",
             span=6,

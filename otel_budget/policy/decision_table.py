@@ -6,7 +6,7 @@ a status that is not in the table is an error.
 
 from __future__ import annotations
 
-from otel_budget.core.verdict import Action, LimitStatus, Reason
+from otel_budget.core.verdict import Action, Basis, LimitStatus, Reason
 
 Decision = tuple[Action, Reason]
 
@@ -16,13 +16,15 @@ APPROACHING: Decision = (Action.STOP, Reason.APPROACHING_LIMIT)
 UNKNOWN: Decision = (Action.CONTINUE, Reason.APPROACHING_LIMIT_PROGRESS_UNKNOWN)
 EXCEEDED: Decision = (Action.STOP, Reason.LIMIT_EXCEEDED)
 
-#: Every decision on numbers that are known.
-KNOWN = (WITHIN, FINISHING, APPROACHING, UNKNOWN, EXCEEDED)
-#: Why a run is inconclusive; either action may go with each.
-NO_DATA = (
-    Reason.STALE_DATA, Reason.SOURCE_ERROR, Reason.PARTIAL_DATA, Reason.IMPLAUSIBLE_DATA,
-    Reason.INTERNAL_ERROR,
-)  # fmt: skip
+#: Every decision there can be on a run, but those that only the run itself takes.
+DECISIONS: tuple[Decision, ...] = tuple(
+    (action, reason)
+    for reason in Reason
+    if reason.basis is not Basis.NO_SIDECAR
+    for action in reason.actions
+)
+#: Those that no lack of data can change.
+FINAL = tuple(decision for decision in DECISIONS if decision[1].is_final)
 
 
 def decide(status: LimitStatus, progress: float | None, completion_threshold: float) -> Decision:

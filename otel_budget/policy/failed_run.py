@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from otel_budget.core.limits import DEFAULT_THRESHOLD
 from otel_budget.core.verdict import LimitStatus, Reason, Verdict
-from otel_budget.policy.decision_table import EXCEEDED, UNKNOWN, decide_without_data
+from otel_budget.policy.decision_table import FINAL, UNKNOWN, decide_without_data
 from otel_budget.policy.overrides import STOPPED, said
-from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED
 
 if TYPE_CHECKING:
     from otel_budget.core.override import Override
@@ -44,7 +43,7 @@ def verdict_on_failure(
     action, status, reason, message = before.action, before.status, before.reason, before.message
     if stop is not None:
         (action, reason), message = STOPPED, said(stop)
-    elif (action, reason) not in (EXCEEDED, UNKNOWN_USAGE, UNPRICED):
+    elif (action, reason) not in FINAL:
         held = action, Reason.INTERNAL_ERROR
         action, reason = decide_without_data(
             held, held[1], failing_for, rules.hold, rules.on_no_data

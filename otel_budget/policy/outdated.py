@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.core.verdict import Action, LimitStatus, Reason
+from otel_budget.core.verdict import LIMIT_STOPS, Action, LimitStatus, Reason
 from otel_budget.policy.decision_table import decide
 from otel_budget.policy.status import status_of
 
@@ -61,7 +61,7 @@ def relaxed(verdict: Verdict, own: Bounds) -> bool:
     own: the run's present ones. What the sidecar knows to be used is held against them; limits that
     are not the run's stay.
     """
-    if verdict.reason not in (Reason.APPROACHING_LIMIT, Reason.LIMIT_EXCEEDED):
+    if verdict.reason not in LIMIT_STOPS:
         return False
     past = {n: s for n, s in verdict.resources.items() if s.status is verdict.status}
     return bool(past) and all(_is_relaxed(state, own.get(name)) for name, state in past.items())

@@ -41,18 +41,8 @@ class OnUnknown:
         return None
 
 
-def advice(decision: Decision, uncertainty: UsageUncertainty) -> str:
-    """Say what stopped the run, with its number, and what to do about it."""
-    if decision == UNKNOWN_USAGE:
-        return (
-            f"stop: {_calls(uncertainty.unknown_usage_calls)} of unknown usage, and "
-            "on_unknown_usage is 'stop': have the API report usage, or record the tokens"
-        )
-    return (
-        f"stop: {_calls(uncertainty.unpriced_calls)} without a price, and on_unpriced is 'stop': "
-        "give the model a price (OTEL_BUDGET_PRICES), or record cost_usd"
-    )
-
-
-def _calls(number: int) -> str:
+def unknown_calls(reason: Reason, uncertainty: UsageUncertainty) -> str:
+    """Return how many calls a stop for what is unknown is about."""
+    usage = reason is Reason.UNKNOWN_USAGE
+    number = uncertainty.unknown_usage_calls if usage else uncertainty.unpriced_calls
     return f"{number:,} call" + ("" if number == 1 else "s")

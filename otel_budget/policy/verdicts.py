@@ -23,7 +23,7 @@ from otel_budget import semconv
 from otel_budget.core.limits import DEFAULT_THRESHOLD
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
-from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.core.verdict import Action, Basis, LimitStatus, Reason, Verdict
 from otel_budget.policy.decision_table import (
     APPROACHING,
     EXCEEDED,
@@ -47,7 +47,7 @@ from otel_budget.policy.status import (
     stricter,
     uncertain_resources,
 )
-from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED, OnUnknown, advice
+from otel_budget.policy.unknown_usage import OnUnknown, unknown_calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,8 +61,6 @@ if TYPE_CHECKING:
 MIN_STALE_AFTER = 3.0
 #: To go on whatever is unknown.
 IGNORED = OnUnknown()
-#: Decisions that no missing data can change.
-_FINAL = (EXCEEDED, UNKNOWN_USAGE, UNPRICED)
 #: ``stale_after: auto`` is so many times the usual spacing of a run's samples.
 STALE_FACTOR = 3.0
 
@@ -126,7 +124,7 @@ def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Ve
     if known == APPROACHING and is_outgrown(snapshot.used_at_progress, used, bounds):
         progress, known = None, UNKNOWN
     decision = _with_uncertainty(known, snapshot.uncertainty, bounds, rules.on_unknown)
-    trouble = None if decision in _FINAL else _trouble(snapshot, rules)
+    trouble = None if decision[1].is_final else _trouble(snapshot, rules)
     if trouble is not None:
         reason, since = trouble
         then = run_status(_used_when_last_heard(snapshot), bounds)
@@ -272,23 +270,15 @@ def _not_judged(unjudged: tuple[str, ...]) -> str:
     return f"; not judged, for nothing exports them: {', '.join(unjudged)}" if unjudged else ""
 
 
-_ADVICE = {
-    Reason.WITHIN_LIMITS: "continue",
-    Reason.FINISHING: "nearly done, finish",
-    Reason.APPROACHING_LIMIT: "stop and keep partial results",
-    Reason.APPROACHING_LIMIT_PROGRESS_UNKNOWN: "continue, progress unknown",
-    Reason.LIMIT_EXCEEDED: "stop",
-}
-
-
 def _message(resources: Mapping[str, ResourceState], decision: Decision, about: _About) -> str:
     action, reason = decision
     names = _worth_saying(resources)
     numbers = ", ".join(describe(name, resources[name]) for name in names)
     with_progress = "" if about.progress is None else f" with progress {percent(about.progress)}"
-    words = _ADVICE.get(reason, f"{action} for want of good data ({reason})")
-    if decision in (UNKNOWN_USAGE, UNPRICED):
-        words = advice(decision, about.uncertainty)
+    words = reason.advice
+    if reason.basis is not Basis.NUMBERS:
+        calls = unknown_calls(reason, about.uncertainty)
+        words = words.format(action=action, reason=reason, calls=calls)
     return f"{numbers or 'nothing limited'}{with_progress}: {words}"
 
 

@@ -23,11 +23,9 @@ from prometheus_client.registry import Collector
 
 from otel_budget import semconv
 from otel_budget.core.resources import RESOURCES
-from otel_budget.core.verdict import Action, Reason
+from otel_budget.core.verdict import NO_DATA, Action, Reason
 from otel_budget.ledger.flag import Kind
-from otel_budget.policy.decision_table import KNOWN, NO_DATA
-from otel_budget.policy.overrides import STOPPED
-from otel_budget.policy.unknown_usage import UNKNOWN_USAGE, UNPRICED
+from otel_budget.policy.decision_table import DECISIONS
 from otel_budget.sidecar.tick_result import TickResult
 
 if TYPE_CHECKING:
@@ -43,13 +41,7 @@ if TYPE_CHECKING:
 TICK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 #: What is counted by a label is there from the start, at 0: Prometheus sees no increase in a series
 #: that begins at 1.
-_DECISIONS = tuple(
-    (str(action), str(reason))
-    for action, reason in (
-        *KNOWN, UNKNOWN_USAGE, UNPRICED, STOPPED,
-        *((do, reason) for do in Action for reason in NO_DATA),
-    )
-)  # fmt: skip
+_DECISIONS = tuple((str(action), str(reason)) for action, reason in DECISIONS)
 _NOTHING: Final = Reason.SOURCE_ERROR
 _NOTHING_DROPPED = dict.fromkeys(semconv.DROP_REASONS, 0)
 _NO_RESETS = dict.fromkeys(semconv.RESET_REASONS, 0)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.core.verdict import LimitStatus, Reason
+from otel_budget.core.verdict import LIMIT_STOPS, NO_DATA, LimitStatus
 from otel_budget.errors import InvalidValueError, RunCompletedError
-from otel_budget.policy.decision_table import NO_DATA
 from otel_budget.policy.format import amount
 from otel_budget.policy.status import describe
 from otel_budget.sdk.checkpoints.store import CheckpointFolder, folder_or_none
@@ -102,7 +101,7 @@ def _binds(verdict: Verdict) -> bool:
     """Tell whether a verdict holds for every process of a run, seen or not."""
     if verdict.should_continue or verdict.reason in NO_DATA:
         return False
-    if verdict.reason in (Reason.APPROACHING_LIMIT, Reason.LIMIT_EXCEEDED):
+    if verdict.reason in LIMIT_STOPS:
         origins = {s.limit_from for s in verdict.resources.values() if s.status is verdict.status}
         return origins != {"session"}
     return True
