@@ -23,13 +23,13 @@ from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.loop import Loop, Settings
 from otel_budget.sidecar.main import GC_THRESHOLDS
 from otel_budget.sidecar.metrics import SidecarMetrics
-from otel_budget.sidecar.storage.sqlite import open_store
+from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from otel_budget.core.observation import Observation
-    from otel_budget.sidecar.storage.sqlite import Store
+    from otel_budget.sidecar.storage.sqlite.storage import SqliteStorage
 
 PER_TARGET, BEGAN = 10_000, 2_000_000_000.0
 SIZES = (10, 100, 1000, 10_000, 100_000)
@@ -82,7 +82,7 @@ class Measured(NamedTuple):
     changing: float
     ticks: list[float]
     beside: list[float]
-    store: float
+    storage: float
     """Share of the ticks."""
     memory: float
     """Beyond what was prepared."""
@@ -99,7 +99,7 @@ class Measured(NamedTuple):
         return (
             f"{self.runs:,}", f"{self.changing:.0%}", f"{tick * 1e3:,.1f}",
             f"{max(self.ticks) * 1e3:,.1f}", f"{tick / self.runs * 1e6:.0f}", f"{self.ratio:.2f}",
-            f"{self.store:.0%}", f"{self.memory * 1024 / self.runs:.1f}",
+            f"{self.storage:.0%}", f"{self.memory * 1024 / self.runs:.1f}",
         )  # fmt: skip
 
 
@@ -114,7 +114,9 @@ def measure_all(make: Callable[[], Prepared], *, quick: bool) -> list[Measured]:
 def common_goals(found: list[Measured]) -> tuple[Goal, ...]:
     """Return the goals for the store's share and for the growth."""
     shares = [
-        Goal(f"share of the store, {one.runs:,} runs, {one.changing:.0%} changing", one.store, 0.25)
+        Goal(
+            f"share of the store, {one.runs:,} runs, {one.changing:.0%} changing", one.storage, 0.25
+        )
         for one in found
         if one.runs == PER_TARGET
     ]
@@ -145,28 +147,28 @@ def _measure(source: Prepared, runs: int, changing: float) -> Measured:
     ]
     ticks, beside = list[float](), list[float]()
     count = 10 if runs < SIZES[-1] else 4
-    with opened(source) as (loop, store):
+    with opened(source) as (loop, storage):
         for number in range(count):
             source.now += 1
             source.prepare([fleet.page(number) for fleet in fleets])
             if number == 2:  # the first two build up what later ones go on from
-                store.seconds = 0.0
+                storage.seconds = 0.0
             took = timed(loop)
             if number > 1:
                 ticks.append(took)
             if number in (2, count - 1):
                 beside.append(source.beside())
         memory = resident_mib() - before - source.size / 2**20
-        share = store.seconds / sum(ticks)
+        share = storage.seconds / sum(ticks)
     return Measured(runs, changing, ticks, beside, share, memory)
 
 
 class _Timed:
     """A store whose transactions are timed."""
 
-    def __init__(self, store: Store) -> None:
-        self._commit, self.seconds = store.commit, 0.0
-        store.commit = self._timed  # type: ignore[method-assign] # to be timed
+    def __init__(self, storage: SqliteStorage) -> None:
+        self._commit, self.seconds = storage.commit, 0.0
+        storage.commit = self._timed  # type: ignore[method-assign] # to be timed
 
     def _timed(self, changes: object) -> None:
         began = time.perf_counter()
@@ -178,20 +180,20 @@ class _Timed:
 def opened(source: Prepared) -> Iterator[tuple[Loop, _Timed]]:
     """Put a sidecar's parts together around a source; yield the loop, and its store."""
     with tempfile.TemporaryDirectory() as folder:
-        store, restored = open_store(str(Path(folder) / "bench.db"))
+        storage, restored = open_sqlite(str(Path(folder) / "bench.db"))
 
         def clock() -> float:
             return source.now
 
         loop = Loop(
             Settings("scrape", source, 1.0, Rules(), 900.0),
-            evaluator=Evaluator(store, restored, source.now),
+            evaluator=Evaluator(storage, restored, source.now),
             broadcaster=VerdictBroadcaster(15.0, clock),
             metrics=SidecarMetrics("1", clock, lambda: 0),
             clock=clock,
         )
-        yield loop, _Timed(store)
-        store.close()
+        yield loop, _Timed(storage)
+        storage.close()
 
 
 def timed(loop: Loop) -> float:

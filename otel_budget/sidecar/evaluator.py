@@ -18,9 +18,8 @@ from otel_budget.ledger.shares import split
 from otel_budget.policy.override_effect import effect_of
 from otel_budget.sidecar.clock import CLOCK_SET, move
 from otel_budget.sidecar.failing_runs import Failing, by_wall, unstorable
+from otel_budget.sidecar.storage.base import Changes, StorageError
 from otel_budget.sidecar.storage.recovery import recovered
-from otel_budget.sidecar.storage.sqlite import Changes
-from otel_budget.sidecar.storage.sqlite_file import NOT_STORED
 from otel_budget.sidecar.tick_result import Change, RunEvents, TickResult
 from otel_budget.sidecar.verdict_cache import CachedVerdict
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from otel_budget.ledger.flag import Flag
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.verdicts import Rules
-    from otel_budget.sidecar.storage.sqlite import Restored, Store
+    from otel_budget.sidecar.storage.base import Restored, Storage
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class Evaluator:
 
     def __init__(
         self,
-        store: Store,
+        storage: Storage,
         restored: Restored,
         now: float,
         wall: Callable[[], float] | None = None,
@@ -59,7 +58,7 @@ class Evaluator:
         wall: the system's own, which may be set while this runs; by that accounts are stored, as a
         next process begins by it. None: it is that of the steps.
         """
-        self._store, self._wall, self._ahead = store, wall, 0.0
+        self._storage, self._wall, self._ahead = storage, wall, 0.0
         self._ledger = Ledger()
         self._failing = Failing(self._ledger.absences)
         self._sequence = restored.sequence
@@ -100,7 +99,7 @@ class Evaluator:
     ) -> TickResult:
         """Take in a reading, if there is one, and judge every run as of ``now``.
 
-        Returns only after all of it is on disk. Raises sqlite3.Error when that fails.
+        Returns only after all of it is on disk. Raises StorageError when that fails.
         """
         # Before anything that takes time: a long step is no clock that was set.
         ahead = 0.0 if self._wall is None else self._wall() - now
@@ -125,7 +124,7 @@ class Evaluator:
         self._mind_wall(ahead)
         try:
             self._commit(changes)
-        except NOT_STORED:
+        except StorageError:
             raise
         except Exception as exc:  # noqa: BLE001 - raised again if it is not of single runs
             judged = self._without_unstorable(judged, changes, exc, rules, now)
@@ -149,10 +148,7 @@ class Evaluator:
             crowded=dict(self._ledger.crowded),
             resets=dict(self._ledger.resets),
             lag=self._ledger.lag,
-            unreadable_rows=self._store.unreadable,
-            renewals=self._store.renewals,
-            unkept=self._store.unkept,
-            storage_size=self._store.size,
+            storage=self._storage.stats(),
             failures=self._take_failures(),
             rest=rest,
         )
@@ -162,7 +158,7 @@ class Evaluator:
     ) -> TickResult:
         """Take an operator's order for a run, and judge. Returns once both are on disk.
 
-        Raises OverrideRefusedError, or sqlite3.Error; the order does not hold then.
+        Raises OverrideRefusedError, or StorageError; the order does not hold then.
         """
         account = self._account(session_id)
         if account.ended_at is not None:
@@ -187,7 +183,7 @@ class Evaluator:
     def orders(self, session_id: str, most: int, now: float) -> tuple[Overrides, list[Override]]:
         """Return what holds for a run, and its newest orders. Raises OverrideRefusedError."""
         account = self._account(session_id)
-        given = self._store.actions(session_id, account.started_at, most)
+        given = self._storage.overrides(session_id, account.started_at, most)
         return account.overrides.holding(now), given
 
     def seen_at(self, session_id: str) -> str:
@@ -211,7 +207,7 @@ class Evaluator:
         for session in newest.values():
             try:
                 self._adopt_one(session, now)
-            except NOT_STORED:
+            except StorageError:
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
                 self._ledger.failures.append(Failure(session.session_id, Place.ACCOUNT, exc))
@@ -234,8 +230,8 @@ class Evaluator:
                 self._leaving.remove(leaving)
                 return leaving
         try:
-            account = self._store.archived(session_id, start)
-        except NOT_STORED:
+            account = self._storage.archived(session_id, start)
+        except StorageError:
             raise
         except Exception as exc:  # noqa: BLE001 - it must not begin as if nothing were known
             self._ledger.failures.append(Failure(session_id, Place.ACCOUNT, exc))
@@ -384,7 +380,7 @@ class Evaluator:
         sequence = self._sequence + len(changes)
         live = self._ledger.runs
         known: dict[str, Verdict] = {}
-        if self._store.renew():
+        if self._storage.renew():
             self._stored.clear()
             known = {sid: one.verdict for sid, one in self._published.items() if sid in live}
         fresh = self._fresh()
@@ -394,7 +390,7 @@ class Evaluator:
             if self._stored.get(account.session_id) != _Mark.of(account, archived=True)
         ]
         verdicts = [*{**known, **{c.verdict.session_id: c.verdict for c in changes}}.values()]
-        self._store.commit(
+        self._storage.commit(
             Changes(sequence, self._by_wall(fresh), self._by_wall(gone), verdicts, self._action)
         )
         self._sequence = sequence

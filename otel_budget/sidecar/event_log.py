@@ -231,7 +231,7 @@ class EventLog:
 
     def not_stored(self, problem: Exception) -> None:
         """Tell why a step could not be stored: once, until it is something else or over."""
-        words = one_line(f"{type(problem).__name__}: {problem}")
+        words = one_line(str(problem))
         if words != self._not_stored:
             self._not_stored = words
             logger.error(

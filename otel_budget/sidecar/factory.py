@@ -15,7 +15,9 @@ from otel_budget.policy.format import amounts
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules
+from otel_budget.sidecar.clock import Boot
 from otel_budget.sidecar.loop import Settings
+from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from otel_budget.sources import prometheus, scrape
 from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.http import Access
@@ -23,7 +25,7 @@ from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from otel_budget.config.listen import ListenConfig
@@ -32,9 +34,11 @@ if TYPE_CHECKING:
         ScrapeConfig,
         SidecarConfig,
         SourceConfig,
+        StorageConfig,
         TargetConfig,
     )
     from otel_budget.core.quantities import Number
+    from otel_budget.sidecar.storage.base import Restored, Storage
     from otel_budget.sources.base import Clock, Source
 
 #: Seconds, where the interval is not shorter.
@@ -54,6 +58,27 @@ def settings_of(config: SidecarConfig, source: Source) -> Settings:
     chosen = _chosen(config.source)
     name = prometheus.SOURCE if isinstance(chosen, PrometheusConfig) else scrape.SOURCE
     return Settings(name, source, chosen.interval, rules_of(config), config.verdicts.forget_after)
+
+
+def open_storage(config: StorageConfig, kind: str = "sqlite") -> tuple[Storage, Restored]:
+    """Open the configured storage; return it, and what the last process left in it.
+
+    kind: the configuration does not name it yet, as there is one. Raises UnusableStorageError, and
+    ValueError for a kind that is none.
+    """
+    if kind not in _STORAGES:
+        raise ValueError(f"storage {kind!r} is not one of {', '.join(_STORAGES)}")
+    return _STORAGES[kind](config)
+
+
+def _sqlite(config: StorageConfig) -> tuple[Storage, Restored]:
+    return open_sqlite(str(config.path), archive_size=config.archive_size, boot=Boot.now)
+
+
+#: How each kind of storage is opened.
+_STORAGES: Final[Mapping[str, Callable[[StorageConfig], tuple[Storage, Restored]]]] = {
+    "sqlite": _sqlite,
+}
 
 
 def rules_of(config: SidecarConfig) -> Rules:

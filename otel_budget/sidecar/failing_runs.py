@@ -12,7 +12,7 @@ from otel_budget.ledger.failure import Failure, Place
 from otel_budget.policy.failed_run import verdict_on_failure
 from otel_budget.sidecar.clock import move
 from otel_budget.sidecar.storage import codec
-from otel_budget.sidecar.storage.rows import account_body, verdict_body
+from otel_budget.sidecar.storage.records import account_body, verdict_body
 from otel_budget.sidecar.verdict_cache import CachedVerdict
 
 if TYPE_CHECKING:

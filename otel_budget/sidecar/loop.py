@@ -27,7 +27,7 @@ from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.absence import Missed
 from otel_budget.sidecar.event_log import EventLog
 from otel_budget.sidecar.nudging import NudgeOutcome, Nudging
-from otel_budget.sidecar.storage.sqlite_file import NOT_STORED
+from otel_budget.sidecar.storage.base import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -305,7 +305,7 @@ class Loop:
                     settings.forget_after,
                     now,
                 )
-            except NOT_STORED as exc:
+            except StorageError as exc:
                 self._event_log.not_stored(exc)
                 detail = "the order could not be stored, and does not hold: the log says why"
                 raise OverrideRefusedError(Refusal.NOT_STORED, detail) from exc
@@ -371,7 +371,7 @@ class Loop:
             step = await self._stepped(
                 self._evaluator.step, reading, settings.rules, settings.forget_after, now
             )
-        except NOT_STORED as exc:
+        except StorageError as exc:
             self._event_log.not_stored(exc)
             self._metrics.tick_failed()
             return None

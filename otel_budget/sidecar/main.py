@@ -23,7 +23,7 @@ from otel_budget._version import __version__
 from otel_budget.sidecar.absence import Watch
 from otel_budget.sidecar.api.app import build_app
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
-from otel_budget.sidecar.clock import Boot, steady_clock
+from otel_budget.sidecar.clock import steady_clock
 from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.factory import (
     describe_bindings,
@@ -31,6 +31,7 @@ from otel_budget.sidecar.factory import (
     describe_listen,
     describe_source,
     make_source,
+    open_storage,
     settings_of,
     warnings,
 )
@@ -42,7 +43,6 @@ from otel_budget.sidecar.metrics_page import MetricsPage
 from otel_budget.sidecar.nudging import NudgeOutcome
 from otel_budget.sidecar.refusals import Refusals
 from otel_budget.sidecar.reload import Reloader
-from otel_budget.sidecar.storage.sqlite import Restored, Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.verdict import Verdict
     from otel_budget.policy.override_effect import Effect
+    from otel_budget.sidecar.storage.base import Restored, Storage
     from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)
@@ -68,21 +69,19 @@ SWITCH_INTERVAL = 0.001
 def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -> None:
     """Run a sidecar until it is told to end. config_path: the file to read again on SIGHUP.
 
-    Raises ListenError, or StoreError, before anything runs.
+    Raises ListenError, or UnusableStorageError, before anything runs.
     """
     gc.set_threshold(*GC_THRESHOLDS)
     sys.setswitchinterval(SWITCH_INTERVAL)
     listener = listen(config.listen.host, config.listen.port)
     with contextlib.closing(listener):
-        store, restored = open_store(
-            str(config.storage.path), archive_size=config.storage.archive_size, boot=Boot.now
-        )
+        storage, restored = open_storage(config.storage)
         is_free = True
         try:
-            is_free = asyncio.run(_run(config, config_path, listener, store, restored))
+            is_free = asyncio.run(_run(config, config_path, listener, storage, restored))
         finally:
             if is_free:
-                store.close()
+                storage.close()
     gc.freeze()  # else the interpreter looks through all of it once more before it ends
     if is_free:
         logger.info("ended in order")
@@ -141,7 +140,7 @@ async def _run(
     config: SidecarConfig,
     config_path: str | PathLike[str] | None,
     listener: socket.socket,
-    store: Store,
+    storage: Storage,
     restored: Restored,
 ) -> bool:
     """Run until told to end; return whether nothing uses the storage any more."""
@@ -151,7 +150,7 @@ async def _run(
     metrics = SidecarMetrics(__version__, clock, lambda: broadcaster.subscribers)
     refusals = Refusals(metrics, clock)
     source = make_source(config.source, clock)
-    evaluator = Evaluator(store, restored, clock(), time.time)
+    evaluator = Evaluator(storage, restored, clock(), time.time)
     watch = Watch(clock)
     loop = Loop(
         settings_of(config, source),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.policy.override_effect import NO_EFFECT, Effect
+from otel_budget.sidecar.storage.base import NO_STATS, StorageStats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,14 +82,7 @@ class TickResult:
     """What came of the order that the step took in."""
     lag: float = 0.0
     """Seconds by which samples arrive late, steadily: the most of any run."""
-    unreadable_rows: int = 0
-    """Rows of the storage that could not be read since the process began."""
-    renewals: int = 0
-    """How often its file was begun anew since then, as it was gone or damaged."""
-    unkept: int = 0
-    """Archived runs that were deleted since then for want of room."""
-    storage_size: int = 0
-    """Bytes of the storage's file and its log."""
+    storage: StorageStats = NO_STATS
     rest: Observation | None = None
     """What of the reading is for a next step: runs that are new, and too many for one."""
     failures: tuple[Failure, ...] = ()

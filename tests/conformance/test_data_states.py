@@ -25,7 +25,7 @@ from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
 from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.loop import Loop, Settings
 from otel_budget.sidecar.metrics import SidecarMetrics
-from otel_budget.sidecar.storage.sqlite import open_store
+from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from otel_budget.sources.base import Source
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from tests.conformance.rig import MATCHERS, Rig
@@ -45,7 +45,7 @@ class Sidecar:
     def __init__(self, rig: Rig, folder: Path, on_no_data: Action) -> None:
         """Put it together."""
         self.rig, self._ahead = rig, 0.0
-        self._store, restored = open_store(str(folder / "ledger.db"))
+        self._storage, restored = open_sqlite(str(folder / "ledger.db"))
         self.broadcaster = VerdictBroadcaster(15.0, self.clock)
         self.metrics = SidecarMetrics("1", self.clock, lambda: 0)
         self.rules = Rules(
@@ -53,7 +53,7 @@ class Sidecar:
             stale_after=STALE_AFTER, hold=HOLD, on_no_data=on_no_data,
         )  # fmt: skip
         self._runner = asyncio.Runner()
-        self.loop = self._runner.run(self._made(Evaluator(self._store, restored, self.clock())))
+        self.loop = self._runner.run(self._made(Evaluator(self._storage, restored, self.clock())))
 
     async def _made(self, evaluator: Evaluator) -> Loop:
         settings = self._settings(self.rig.backend.make(self.clock))
@@ -101,7 +101,7 @@ class Sidecar:
         """Let go of everything."""
         self._runner.run(self.loop.settings.source.close())
         self._runner.close()
-        self._store.close()
+        self._storage.close()
 
 
 def warning_server(behind: str, without: str) -> AbstractContextManager[str]:

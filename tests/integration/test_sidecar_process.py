@@ -20,7 +20,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core import sse, verdict_json
-from otel_budget.sidecar.storage.sqlite import open_store
+from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from tests.support.exposition import Exposition, line, page, serve
 from tests.support.figures import note
 
@@ -379,8 +379,8 @@ def test_the_storage_can_be_read_and_backed_up_by_others_while_it_is_written(
     command = [sys.executable, "-c", look, str(storage), str(backup)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.stdout.split(), done.stderr) == ([RUN] * 20, "")
-    store, restored = open_store(str(backup))
-    store.close()
+    copy, restored = open_sqlite(str(backup))
+    copy.close()
     assert [account.session_id for account in restored.accounts] == [RUN]
 
 

@@ -23,7 +23,7 @@ from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.evaluator import Evaluator
-from otel_budget.sidecar.storage.sqlite import open_store
+from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from tests.support.figures import length, note
 from tests.support.sidecar_fixtures import START, TARGET, session
 
@@ -75,13 +75,13 @@ class CachedVerdict(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let go of the storage."""
-        self._store.close()
+        self._storage.close()
         self._folder.cleanup()
 
     def _open(self) -> None:
         path = str(Path(self._folder.name) / "ledger.db")
-        self._store, restored = open_store(path)
-        self._evaluator = Evaluator(self._store, restored, self.now)
+        self._storage, restored = open_sqlite(path)
+        self._evaluator = Evaluator(self._storage, restored, self.now)
         self.listening_since = self.now
 
     @rule(tokens=AMOUNTS)
@@ -176,7 +176,7 @@ class CachedVerdict(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """The sidecar is killed and reads its storage."""
-        self._store.close()
+        self._storage.close()
         self._open()
         self.known.failing = False  # it has not asked yet
         # A sample that changed nothing is not stored: it may be taken for older than it is.

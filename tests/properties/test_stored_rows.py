@@ -16,8 +16,7 @@ from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.run import RunTotals
 from otel_budget.policy.verdicts import verdict_from_snapshot
 from otel_budget.sidecar.storage import codec
-from otel_budget.sidecar.storage.row_digest import sealed, unsealed
-from otel_budget.sidecar.storage.rows import UNREADABLE_ROW
+from otel_budget.sidecar.storage.records import UNREADABLE_ROW, sealed, unsealed
 from tests.support.sidecar_fixtures import START, ceilings, session
 
 RULES = ceilings(tokens=1000)

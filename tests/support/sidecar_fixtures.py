@@ -17,14 +17,14 @@ from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
 from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.loop import Loop, Settings
 from otel_budget.sidecar.metrics import SidecarMetrics
-from otel_budget.sidecar.storage.sqlite import open_store
+from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from otel_budget.ledger.absences import Spell
-    from otel_budget.sidecar.storage.sqlite import Store
+    from otel_budget.sidecar.storage.sqlite.storage import SqliteStorage
 
 START = 1_700_000_000.0
 LEASE = 15.0
@@ -137,7 +137,7 @@ class Script:
 class Sidecar:
     """The parts of a sidecar without its process."""
 
-    store: Store
+    storage: SqliteStorage
     evaluator: Evaluator
     broadcaster: VerdictBroadcaster
     metrics: SidecarMetrics
@@ -179,12 +179,12 @@ def sidecar(
     freezes: the number of a wait to the seconds that the process is frozen in it, on top.
     """
     clock = clock or SteadyClock()
-    store, restored = open_store(str(folder / "otel-budget.db"))
+    storage, restored = open_sqlite(str(folder / "otel-budget.db"))
     broadcaster = VerdictBroadcaster(LEASE, clock)
     metrics = SidecarMetrics("1.2.3", clock, lambda: broadcaster.subscribers)
     source = Script(clock, *(steps or (reading(),)))
     settings = Settings("scrape", source, interval, rules or ceilings(tokens=1000), 3600.0)
-    evaluator = Evaluator(store, restored, clock())
+    evaluator = Evaluator(storage, restored, clock())
     noted: list[float] = []
 
     async def wait(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:
@@ -211,7 +211,7 @@ def sidecar(
         wait=wait,
         absent=absent,
     )
-    parts = Sidecar(store, evaluator, broadcaster, metrics, clock, source, loop, noted)
+    parts = Sidecar(storage, evaluator, broadcaster, metrics, clock, source, loop, noted)
     return parts
 
 

@@ -67,7 +67,7 @@ def test_all_of_a_large_fleet_begin_before_the_next_reading_and_none_of_them_twi
     assert parts.evaluator.sessions == many
     published, _ = parts.broadcaster.page(limit=many)
     assert {one.verdict.resources["tokens"].used for one in published} == {5}
-    parts.store.close()
+    parts.storage.close()
 
 
 def test_what_cannot_begin_before_the_next_reading_waits_and_the_run_of_another_target_does_not(
@@ -87,4 +87,4 @@ def test_what_cannot_begin_before_the_next_reading_waits_and_the_run_of_another_
     assert parts.broadcaster.get("honest") is not None
     assert BEGIN_AT_ONCE < parts.evaluator.sessions < 3 * BEGIN_AT_ONCE
     assert caplog.text.count(f"some of {TARGET} are not judged yet") == 1
-    parts.store.close()
+    parts.storage.close()

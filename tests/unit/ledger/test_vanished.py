@@ -15,7 +15,7 @@ from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunObservation
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.arrivals import KEEP_ENDED
-from otel_budget.sidecar.storage.sqlite import open_store
+from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.prometheus_vector import ANSWERS, SAMPLED
 from tests.support.sidecar_fixtures import START, TARGET, Sidecar, ceilings, session, sidecar
@@ -43,7 +43,7 @@ def parts(tmp_path: Path) -> Iterator[Sidecar]:
         at = START + 15 * number
         step(made, shown(session(tokens=400, at=at), at=at))
     yield made
-    made.store.close()
+    made.storage.close()
 
 
 def step(parts: Sidecar, reading: Observation | None, at: float = 0.0) -> Verdict | None:
@@ -175,14 +175,14 @@ def test_a_sidecar_that_was_away_finds_what_vanished_meanwhile(
     parts: Sidecar, tmp_path: Path
 ) -> None:
     """By the first reading; until then it is as it was."""
-    parts.store.close()
-    store, restored = open_store(str(tmp_path / "otel-budget.db"))
-    parts.evaluator = type(parts.evaluator)(store, restored, START + 600)
+    parts.storage.close()
+    storage, restored = open_sqlite(str(tmp_path / "otel-budget.db"))
+    parts.evaluator = type(parts.evaluator)(storage, restored, START + 600)
     verdict = step(parts, None, START + 600)
     assert verdict is not None
     assert verdict.run_state == "running"
     assert later(parts, START + 615, shown(at=START + 601)).run_state == semconv.VANISHED
-    store.close()
+    storage.close()
 
 
 def test_a_sidecar_that_is_restarted_still_knows_what_had_vanished(
@@ -190,14 +190,14 @@ def test_a_sidecar_that_is_restarted_still_knows_what_had_vanished(
 ) -> None:
     """Though its target gives nothing by then, as a port that another process had meanwhile."""
     later(parts, START + 60, shown(at=START + 45))
-    parts.store.close()
-    store, restored = open_store(str(tmp_path / "otel-budget.db"))
-    parts.evaluator = type(parts.evaluator)(store, restored, START + 65)
+    parts.storage.close()
+    storage, restored = open_sqlite(str(tmp_path / "otel-budget.db"))
+    parts.evaluator = type(parts.evaluator)(storage, restored, START + 65)
     verdict = step(parts, None, START + 65)
     assert verdict is not None
     assert verdict.run_state == semconv.VANISHED
     assert later(parts, START + 90, refused(START + 66)).run_state == semconv.VANISHED
-    store.close()
+    storage.close()
 
 
 def test_a_run_that_follows_its_verdict_lives_and_is_told_of(parts: Sidecar) -> None:

@@ -114,7 +114,7 @@ def test_the_log_has_one_line_for_it_and_nothing_that_drives_a_terminal(
     problem = Problem("http://a/metrics", Reason.SOURCE_ERROR, f"http://a/metrics: {nasty}")
     parts: Sidecar = sidecar(tmp_path, reading(session(), problems=(problem,)))
     asyncio.run(parts.loop.tick())
-    parts.store.close()
+    parts.storage.close()
     Refusals(parts.metrics, parts.clock)("token", nasty)
     assert len(caplog.records) >= 2
     for record in caplog.records:
@@ -158,7 +158,7 @@ def test_the_sidecars_metrics_can_be_read_whatever_a_verdict_says(
     parts = sidecar(tmp_path, reading(session()))
     asyncio.run(parts.loop.tick())
     step = parts.evaluator.step(None, parts.loop.settings.rules, 3600.0, parts.clock())
-    parts.store.close()
+    parts.storage.close()
     odd = replace(step.verdicts[0], reason=nasty.replace("\udc80", "") or "x")
     parts.metrics.stepped(replace(step, verdicts=(odd,)))
     families = list(text_string_to_metric_families(parts.metrics_page()))

@@ -18,7 +18,7 @@ from otel_budget.sidecar.absence import BEAT, LATE, Watch
 from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.loop import Settings
 from otel_budget.sidecar.nudging import NudgeOutcome
-from otel_budget.sidecar.storage.sqlite import open_store
+from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from tests.support.sidecar_fixtures import (
     START,
     TARGET,
@@ -49,12 +49,12 @@ def make(tmp_path: Path) -> Any:
         *steps: Observation | Exception | None, rules: Rules = RULES, **options: Any
     ) -> Sidecar:
         if made:
-            made[-1].store.close()
+            made[-1].storage.close()
         made.append(sidecar(tmp_path, *steps, rules=rules, **options))
         return made[-1]
 
     yield build
-    made[-1].store.close()
+    made[-1].storage.close()
 
 
 def now(parts: Sidecar, session_id: str = "run-1") -> Verdict:
@@ -172,7 +172,7 @@ def test_a_run_is_not_forgotten_for_the_time_in_which_nobody_listened(make: Make
     parts = make(reading(session(tokens=500)), waits=12, freezes={5: NIGHT})
     asyncio.run(parts.loop.run())
     assert now(parts).sequence == 1
-    assert parts.store.archived("run-1", START - 10) is None
+    assert parts.storage.archived("run-1", START - 10) is None
 
 
 def test_implausible_values_are_held_for_the_time_in_which_somebody_saw_them(make: Make) -> None:
@@ -201,13 +201,13 @@ def test_a_disk_that_takes_long_is_not_held_against_runs(
 ) -> None:
     """While a step is stored nothing is read."""
     parts = make(reading(session(tokens=500)), reading(session(tokens=501)), waits=12)
-    commit, slow = parts.store.commit, iter([60.0])
+    commit, slow = parts.storage.commit, iter([60.0])
 
     def stored(changes: Any) -> None:
         commit(changes)
         parts.clock.advance(next(slow, 0.0))
 
-    monkeypatch.setattr(parts.store, "commit", stored)
+    monkeypatch.setattr(parts.storage, "commit", stored)
     asyncio.run(parts.loop.run())
     assert (now(parts).sequence, stops(parts)) == (1, 0)
 
@@ -292,8 +292,8 @@ def test_what_was_stored_under_a_wrong_clock_is_read_by_the_right_one(
 ) -> None:
     """The machine began a day behind, and was set while the sidecar ran."""
     day, wall = 86_400.0, SteadyClock(START)
-    store, restored = open_store(str(tmp_path / "a.db"), wall)
-    evaluator = Evaluator(store, restored, START, wall)
+    storage, restored = open_sqlite(str(tmp_path / "a.db"), wall)
+    evaluator = Evaluator(storage, restored, START, wall)
     rules = ceilings(tokens=1000)
     seen = session(tokens=5, started_at=START + day, at=START)._replace(
         attributes=RunAttributes(
@@ -306,14 +306,14 @@ def test_what_was_stored_under_a_wrong_clock_is_read_by_the_right_one(
     wall.advance(day + 10)
     evaluator.step(None, rules, 3600.0, START + 10)
     assert "clock was set since this process began, by +86400 s" in caplog.text
-    store.close()
-    store, restored = open_store(str(tmp_path / "a.db"), wall)
-    again = Evaluator(store, restored, START + day + 20, wall)
+    storage.close()
+    storage, restored = open_sqlite(str(tmp_path / "a.db"), wall)
+    again = Evaluator(storage, restored, START + day + 20, wall)
     step = again.step(None, rules, 3600.0, START + day + 20)
     (verdict,) = step.verdicts
     assert verdict.reason == Reason.OPERATOR_STOP
     assert verdict.resources[semconv.DURATION].used == 20.0
-    store.close()
+    storage.close()
 
 
 def test_a_step_that_takes_long_is_no_clock_that_was_set(
@@ -321,8 +321,8 @@ def test_a_step_that_takes_long_is_no_clock_that_was_set(
 ) -> None:
     """Nor does it have every run stored again, which would take longer still."""
     wall = SteadyClock(START)
-    store, restored = open_store(str(tmp_path / "a.db"), wall)
-    evaluator = Evaluator(store, restored, START, wall)
+    storage, restored = open_sqlite(str(tmp_path / "a.db"), wall)
+    evaluator = Evaluator(storage, restored, START, wall)
     apply = evaluator._ledger.apply
 
     def slow(found: Observation) -> None:
@@ -332,22 +332,22 @@ def test_a_step_that_takes_long_is_no_clock_that_was_set(
     monkeypatch.setattr(evaluator._ledger, "apply", slow)
     evaluator.step(reading(session(tokens=5)), ceilings(tokens=1000), 3600.0, START)
     assert caplog.messages == []
-    store.close()
+    storage.close()
 
 
 def test_a_start_with_a_wrong_clock_deletes_nothing_that_was_kept(tmp_path: Path) -> None:
     """A month ahead, until the time server answers."""
     wall = SteadyClock(START)
     path = str(tmp_path / "a.db")
-    store, restored = open_store(path, wall)
-    evaluator = Evaluator(store, restored, START, wall)
+    storage, restored = open_sqlite(path, wall)
+    evaluator = Evaluator(storage, restored, START, wall)
     rules = ceilings(tokens=1000)
     evaluator.step(reading(session(tokens=500)), rules, 10.0, START)
     wall.advance(600)
     evaluator.step(None, rules, 10.0, START + 600)
-    store.close()
+    storage.close()
     wall.advance(31 * 86_400)
-    store, restored = open_store(path, wall)
-    Evaluator(store, restored, wall(), wall).step(reading(session("other")), rules, 10.0, wall())
-    assert store.archived("run-1", START - 10) is not None
-    store.close()
+    storage, restored = open_sqlite(path, wall)
+    Evaluator(storage, restored, wall(), wall).step(reading(session("other")), rules, 10.0, wall())
+    assert storage.archived("run-1", START - 10) is not None
+    storage.close()

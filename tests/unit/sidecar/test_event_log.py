@@ -42,12 +42,12 @@ def make(tmp_path: Path) -> Iterator[Any]:
 
     def build(*steps: Observation | Exception | None, **options: Any) -> Sidecar:
         if made:
-            made[-1].store.close()
+            made[-1].storage.close()
         made.append(sidecar(tmp_path, *steps, **options))
         return made[-1]
 
     yield build
-    made[-1].store.close()
+    made[-1].storage.close()
 
 
 def ticks(parts: Sidecar, times: int = 1, *, every: float = 1.0) -> None:
@@ -102,7 +102,7 @@ def test_a_step_that_could_not_be_stored_is_told_by_the_next(
     make: Any, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     parts = make(reading(session(state="stopped")))
-    monkeypatch.setattr(parts.store, "commit", lambda _changes: 1 / 0)
+    monkeypatch.setattr(parts.storage, "commit", lambda _changes: 1 / 0)
     ticks(parts)
     monkeypatch.undo()
     log.set_level(logging.INFO)

@@ -18,7 +18,8 @@ from otel_budget.ledger.run import RunTotals
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar import verdict_cache
-from otel_budget.sidecar.storage import codec, sqlite
+from otel_budget.sidecar.storage import codec
+from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from tests.support.sidecar_fixtures import LEASE, START, Sidecar, reading, session, sidecar
 
 HOLD = 60.0
@@ -94,7 +95,7 @@ def test_a_run_that_fails_is_held_then_stopped_and_the_others_are_judged(
     assert decided(parts, "a") == ("continue", "within_limits")
     assert "otel_budget_sidecar_tick_failures_total 0.0" in parts.metrics_page()
     assert "otel_budget_sidecar_run_failures_total 6" in parts.metrics_page()
-    parts.store.close()
+    parts.storage.close()
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -108,8 +109,8 @@ def test_a_run_that_does_not_fail_any_more_is_as_the_others_and_everything_is_st
         ticks(parts, 3)
     ticks(parts, 2)
     assert {decided(parts, name) for name in ALL} == {("continue", "within_limits")}
-    parts.store.close()
-    again, restored = sqlite.open_store(str(tmp_path / "otel-budget.db"))
+    parts.storage.close()
+    again, restored = open_sqlite(str(tmp_path / "otel-budget.db"))
     assert {a.session_id: a.totals()["tokens"] for a in restored.accounts} == dict.fromkeys(
         ALL, 300
     )
@@ -126,7 +127,7 @@ def test_a_failure_is_logged_once_with_its_traceback(
     said = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert [bool(r.exc_info) for r in said] == [True, False]
     assert "session bad: it could not be judged (ValueError('math domain error'))" in caplog.text
-    parts.store.close()
+    parts.storage.close()
 
 
 def test_a_run_over_its_limit_or_ordered_to_stop_stays_stopped_while_it_fails(
@@ -137,14 +138,14 @@ def test_a_run_over_its_limit_or_ordered_to_stop_stays_stopped_while_it_fails(
     failing(monkeypatch, *PLACES["judge"])()
     ticks(parts, 3)
     assert decided(parts, "bad") == ("stop", "limit_exceeded")
-    parts.store.close()
+    parts.storage.close()
     (tmp_path / "other").mkdir()
     parts = sidecar(tmp_path / "other", shown(), rules=RULES)
     ticks(parts)
     order = Override(OverrideKind.STOP, "enough", at=parts.clock())
     found, _ = asyncio.run(parts.loop.order("bad", order, "test"))
     assert (found.action, found.reason) == ("stop", "operator_stop")
-    parts.store.close()
+    parts.storage.close()
 
 
 def test_a_run_that_cannot_be_archived_does_not_keep_the_others_from_it(
@@ -157,27 +158,27 @@ def test_a_run_that_cannot_be_archived_does_not_keep_the_others_from_it(
     parts.clock.advance(KEEP_ENDED + 1)
     ticks(parts, 2)
     assert [parts.broadcaster.get(name) for name in ALL] == [None, None, None]
-    assert parts.store.archived("a", START - 10) is not None
+    assert parts.storage.archived("a", START - 10) is not None
     assert "otel_budget_sidecar_run_failures_total 1.0" in parts.metrics_page()
-    parts.store.close()
+    parts.storage.close()
 
 
 def test_an_archived_run_that_cannot_be_taken_up_begins_at_least(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = sidecar(tmp_path, shown(), rules=RULES)
-    real = parts.store.archived
+    real = parts.storage.archived
 
     def archived(session_id: str, started_at: float | None) -> RunTotals | None:
         if session_id == "bad":
             raise ValueError("math domain error")
         return real(session_id, started_at)
 
-    monkeypatch.setattr(parts.store, "archived", archived)
+    monkeypatch.setattr(parts.storage, "archived", archived)
     ticks(parts)
     assert verdict(parts, "bad").resources["tokens"].at_least
     assert not verdict(parts, "a").resources["tokens"].at_least
-    parts.store.close()
+    parts.storage.close()
 
 
 def test_a_verdict_that_cannot_be_written_takes_no_stream_of_others(
@@ -198,7 +199,7 @@ def test_a_verdict_that_cannot_be_written_takes_no_stream_of_others(
     published = parts.broadcaster.get("bad")
     assert published is not None
     assert parts.broadcaster.json_of(published) is None
-    parts.store.close()
+    parts.storage.close()
 
 
 def test_what_cannot_be_told_does_not_end_the_loop(
@@ -212,4 +213,4 @@ def test_what_cannot_be_told_does_not_end_the_loop(
     monkeypatch.setattr(parts.metrics, "stepped", fails)
     ticks(parts, 2)
     assert verdict(parts, "a").resources["tokens"].used == 200
-    parts.store.close()
+    parts.storage.close()

@@ -50,7 +50,7 @@ def parts(tmp_path: Path) -> Iterator[Sidecar]:
     pending = reading(session("fast", 5000), targets=EVERY, pending=frozenset({SLOW}))
     made = sidecar(tmp_path, reading(session("fast"), slow(1), targets=EVERY), pending, waits=4)
     yield made
-    made.store.close()
+    made.storage.close()
 
 
 def action(parts: Sidecar, session_id: str) -> Action:

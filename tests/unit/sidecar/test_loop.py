@@ -1,7 +1,6 @@
 """The loop and its book: what gets a new sequence, what is kept, what a failure does."""
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar import loop as loop_module
 from otel_budget.sidecar.loop import LAST_READ, Settings
+from otel_budget.sidecar.storage.base import StorageError
 from otel_budget.sources.replay import ReplaySource
 from tests.support.sidecar_fixtures import (
     START,
@@ -38,12 +38,12 @@ def make(tmp_path: Path) -> Any:
 
     def build(*steps: Observation | Exception | None, **options: Any) -> Sidecar:
         if made:
-            made[-1].store.close()
+            made[-1].storage.close()
         made.append(sidecar(tmp_path, *steps, **options))
         return made[-1]
 
     yield build
-    made[-1].store.close()
+    made[-1].storage.close()
 
 
 Make = Callable[..., Sidecar]
@@ -247,18 +247,18 @@ def test_a_forgotten_run_that_still_shows_its_end_is_not_written_again_and_again
     parts = make(reading(session(tokens=500, state="completed")))
     ticks(parts, 1, every=601)
     ticks(parts)
-    before = parts.store._db.total_changes
+    before = parts.storage._db.total_changes
     ticks(parts, 3)
     assert parts.broadcaster.get("run-1") is None
-    assert parts.store._db.total_changes == before
+    assert parts.storage._db.total_changes == before
 
 
 def test_an_unchanged_run_costs_no_write(make: Make) -> None:
     parts = make(reading(session(tokens=500)))
     ticks(parts, 3)
-    before = parts.store._db.total_changes
+    before = parts.storage._db.total_changes
     ticks(parts, 3)
-    assert parts.store._db.total_changes == before
+    assert parts.storage._db.total_changes == before
 
 
 def test_a_new_run_under_an_old_id_supersedes_it(make: Make) -> None:
@@ -295,9 +295,9 @@ def test_a_verdict_is_on_disk_before_it_is_published(
     ticks(parts)
 
     def full(_changes: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+        raise StorageError("database or disk is full")
 
-    monkeypatch.setattr(parts.store, "commit", full)
+    monkeypatch.setattr(parts.storage, "commit", full)
     ticks(parts, 2)
     assert (used(parts), now(parts).sequence) == (500, 1)
     assert "disk is full" in caplog.text
@@ -315,11 +315,11 @@ def test_what_could_not_be_stored_is_stored_by_the_next_tick(
     rerun = session(tokens=7, started_at=START + 100)
     parts = make(reading(session(tokens=500)), reading(rerun))
     ticks(parts)
-    monkeypatch.setattr(parts.store, "commit", lambda _changes: 1 / 0)
+    monkeypatch.setattr(parts.storage, "commit", lambda _changes: 1 / 0)
     ticks(parts)
     monkeypatch.undo()
     ticks(parts)
-    old = parts.store.archived("run-1", START - 10)
+    old = parts.storage.archived("run-1", START - 10)
     assert old is not None
     assert old.totals()[semconv.TOKENS] == 500
 
@@ -374,7 +374,7 @@ def test_the_end_does_not_wait_for_a_step_that_does_not_end_and_what_was_publish
     def step(*arguments: Any) -> Any:
         hangs.set()
         assert released.wait(60)
-        raise sqlite3.OperationalError("nobody hears of it any more")
+        raise StorageError("nobody hears of it any more")
 
     async def run() -> None:
         await parts.loop.tick()

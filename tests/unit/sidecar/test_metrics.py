@@ -32,7 +32,7 @@ def busy(tmp_path: Path) -> Iterator[Sidecar]:
     ticks(parts, 10)
     parts.metrics.tick_failed()
     yield parts
-    parts.store.close()
+    parts.storage.close()
 
 
 def ticks(parts: Sidecar, times: int) -> None:
@@ -114,7 +114,7 @@ def test_a_run_that_is_over_runs_out_of_nothing(tmp_path: Path) -> None:
     assert "otel_budget_exhaustion_seconds" not in found
     assert found["otel_budget_used"]["run-1", "tokens", "tokens"] == 300
     assert [labels[3] for labels in found["otel_budget_verdict_info"]] == ["stopped"]
-    parts.store.close()
+    parts.storage.close()
 
 
 def test_what_happened_is_counted_once(busy: Sidecar) -> None:
@@ -140,7 +140,7 @@ def test_what_did_not_happen_yet_is_there_at_0(tmp_path: Path) -> None:
     """Prometheus sees no increase in a series that begins at 1: the first time would be lost."""
     parts = sidecar(tmp_path)
     found = samples(parts.metrics_page())
-    parts.store.close()
+    parts.storage.close()
     data = {
         "stale_data", "source_error", "partial_data", "implausible_data", "internal_error",
     }  # fmt: skip
@@ -173,7 +173,7 @@ def test_a_source_that_is_down_is_down_and_its_data_grow_old(tmp_path: Path) -> 
     parts = sidecar(tmp_path, reading(session()), outage())
     ticks(parts, 5)
     found = samples(parts.metrics_page())
-    parts.store.close()
+    parts.storage.close()
     assert found["otel_budget_sidecar_source_up"] == {("scrape",): 0.0}
     assert found["otel_budget_sidecar_data_age_seconds"] == {("scrape",): 5.0}
 
@@ -181,7 +181,7 @@ def test_a_source_that_is_down_is_down_and_its_data_grow_old(tmp_path: Path) -> 
 def test_before_the_first_tick_nothing_is_claimed(tmp_path: Path) -> None:
     parts = sidecar(tmp_path)
     found = samples(parts.metrics_page())
-    parts.store.close()
+    parts.storage.close()
     assert "otel_budget_sidecar_source_up" not in found
     assert "otel_budget_sidecar_data_age_seconds" not in found
     assert found["otel_budget_sidecar_sessions"] == {(): 0.0}

@@ -224,7 +224,7 @@ def test_a_nudge_reads_and_publishes_and_is_no_tick(tmp_path: Path) -> None:
     assert published.verdict.resources[semconv.TOKENS].used == 500
     parts.source.reads_runs = False
     assert asyncio.run(parts.loop.nudge("run-1")) is NudgeOutcome.IMPOSSIBLE
-    parts.store.close()
+    parts.storage.close()
 
 
 def test_a_nudge_that_cannot_have_a_thread_is_left_out_and_raises_nothing(

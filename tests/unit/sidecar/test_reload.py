@@ -71,7 +71,7 @@ class Running:
 def running(tmp_path: Path) -> Iterator[Running]:
     made = Running(tmp_path)
     yield made
-    made.parts.store.close()
+    made.parts.storage.close()
 
 
 def test_new_ceilings_are_taken_up_with_the_source_as_it_is(running: Running) -> None:

@@ -14,7 +14,7 @@ from otel_budget.core.observation import Observation, RunObservation
 from otel_budget.core.verdict import Reason, Verdict
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.evaluator import Evaluator
-from otel_budget.sidecar.storage.sqlite import open_store
+from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from otel_budget.sidecar.tick_result import TickResult
 from tests.support.sidecar_fixtures import START, ceilings, session
 
@@ -27,8 +27,8 @@ Tick = Callable[..., TickResult]
 @pytest.fixture
 def tick(tmp_path: Path) -> Iterator[Tick]:
     """Step the book: at so many seconds, with these sessions, sampled then."""
-    store, restored = open_store(str(tmp_path / "test.db"))
-    evaluator = Evaluator(store, restored, START)
+    storage, restored = open_sqlite(str(tmp_path / "test.db"))
+    evaluator = Evaluator(storage, restored, START)
 
     def step(after: float, *shown: RunObservation, rules: Rules = RULES) -> TickResult:
         at = START + after
@@ -44,7 +44,7 @@ def tick(tmp_path: Path) -> Iterator[Tick]:
         return evaluator.step(Observation("scrape", at, sessions), rules, 900.0, at)
 
     yield step
-    store.close()
+    storage.close()
 
 
 def judged(step: TickResult) -> list[str]:

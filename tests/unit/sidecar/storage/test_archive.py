@@ -11,9 +11,10 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.ledger.run import RunTotals
-from otel_budget.sidecar.storage import sqlite_access
-from otel_budget.sidecar.storage.archive import KEEP_ARCHIVED, PIECE, PURGE_EVERY
-from otel_budget.sidecar.storage.sqlite import Changes, Store, open_store
+from otel_budget.sidecar.storage.base import Changes
+from otel_budget.sidecar.storage.sqlite import file
+from otel_budget.sidecar.storage.sqlite.archive import KEEP_ARCHIVED, PIECE, PURGE_EVERY
+from otel_budget.sidecar.storage.sqlite.storage import SqliteStorage, open_sqlite
 from tests.support.paths import TESTS
 from tests.support.sidecar_fixtures import START, SteadyClock, session
 
@@ -33,8 +34,8 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(path: str, clock: SteadyClock) -> Iterator[Store]:
-    opened, _ = open_store(path, clock, SIZE)
+def storage(path: str, clock: SteadyClock) -> Iterator[SqliteStorage]:
+    opened, _ = open_sqlite(path, clock, SIZE)
     yield opened
     opened.close()
 
@@ -47,57 +48,59 @@ def run(session_id: str, target: str = "http://one/metrics", tokens: int = 5) ->
     return made
 
 
-def archived(store: Store, target: str) -> int:
+def archived(storage: SqliteStorage, target: str) -> int:
     """Return how many runs are kept of a target."""
     query = "SELECT count(*) FROM archived_run JOIN account USING (session_id, started_at) "
-    return int(store._db.execute(query + "WHERE target = ?", (target,)).fetchone()[0])
+    return int(storage._db.execute(query + "WHERE target = ?", (target,)).fetchone()[0])
 
 
 def test_a_target_that_makes_up_runs_pushes_out_its_own_and_no_others(
-    store: Store, clock: SteadyClock, caplog: pytest.LogCaptureFixture
+    storage: SqliteStorage, clock: SteadyClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     hostile, honest = "http://hostile/metrics", "http://honest/metrics"
-    store.commit(Changes(1, [], [run(f"honest-{n}", honest) for n in range(50)]))
+    storage.commit(Changes(1, [], [run(f"honest-{n}", honest) for n in range(50)]))
     for batch in range(10):
         clock.advance(1)
-        store.commit(Changes(1, [], [run(f"{batch}-{n}", hostile) for n in range(40)]))
-    assert archived(store, honest) == 50
-    assert archived(store, hostile) == SIZE // 16 // 1024
-    assert store.archived("9-0", START) is not None, "the newest are kept"
-    assert store.archived("0-0", START) is None
-    assert store.unkept == 400 - archived(store, hostile)
+        storage.commit(Changes(1, [], [run(f"{batch}-{n}", hostile) for n in range(40)]))
+    assert archived(storage, honest) == 50
+    assert archived(storage, hostile) == SIZE // 16 // 1024
+    assert storage.archived("9-0", START) is not None, "the newest are kept"
+    assert storage.archived("0-0", START) is None
+    assert storage.stats().evicted == 400 - archived(storage, hostile)
     assert caplog.text.count("lets more runs go than the storage keeps for it") == 1
     assert hostile in caplog.text
 
 
-def test_in_all_the_target_with_the_most_gives_way(store: Store, clock: SteadyClock) -> None:
+def test_in_all_the_target_with_the_most_gives_way(
+    storage: SqliteStorage, clock: SteadyClock
+) -> None:
     """However many targets there are, each within its own bound."""
-    store.commit(Changes(1, [], [run("honest", "http://honest/metrics")]))
+    storage.commit(Changes(1, [], [run("honest", "http://honest/metrics")]))
     for number in range(40):
         clock.advance(1)
         target = f"http://{number}/metrics"
-        store.commit(Changes(1, [], [run(f"{number}-{n}", target) for n in range(90)]))
-    counts = [archived(store, f"http://{number}/metrics") for number in range(40)]
+        storage.commit(Changes(1, [], [run(f"{number}-{n}", target) for n in range(90)]))
+    counts = [archived(storage, f"http://{number}/metrics") for number in range(40)]
     assert sum(counts) <= SIZE // 1024
     assert min(counts) >= SIZE // 1024 // 41 - 1
-    assert archived(store, "http://honest/metrics") == 1
+    assert archived(storage, "http://honest/metrics") == 1
 
 
 def test_what_earlier_versions_archived_counts_and_goes_first(
     path: str, clock: SteadyClock
 ) -> None:
     """It is not known where it was seen."""
-    store, _ = open_store(path, clock, SIZE)
-    store.commit(Changes(1, [], [run(f"old-{n}") for n in range(3000)]))
-    store._db.execute("DELETE FROM archived_run")
-    store.close()
-    store, _ = open_store(path, clock, SIZE)
+    storage, _ = open_sqlite(path, clock, SIZE)
+    storage.commit(Changes(1, [], [run(f"old-{n}") for n in range(3000)]))
+    storage._db.execute("DELETE FROM archived_run")
+    storage.close()
+    storage, _ = open_sqlite(path, clock, SIZE)
     for second in range(5):
-        store.commit(Changes(1, [run("live", tokens=second)], [run(f"new-{second}")]))
-    (kept,) = store._db.execute("SELECT count(*) FROM account WHERE archived = 1").fetchone()
+        storage.commit(Changes(1, [run("live", tokens=second)], [run(f"new-{second}")]))
+    (kept,) = storage._db.execute("SELECT count(*) FROM account WHERE archived = 1").fetchone()
     assert kept == SIZE // 1024
-    assert archived(store, "http://one/metrics") == 5
-    store.close()
+    assert archived(storage, "http://one/metrics") == 5
+    storage.close()
 
 
 @pytest.mark.parametrize("days", [31, -31, 400])
@@ -105,74 +108,74 @@ def test_a_clock_that_is_wrong_at_a_start_deletes_nothing(
     days: float, path: str, clock: SteadyClock
 ) -> None:
     """Whether it is put right while the sidecar runs, or at the next start."""
-    store, _ = open_store(path, clock)
-    store.commit(Changes(1, [], [run("kept")]))
+    storage, _ = open_sqlite(path, clock)
+    storage.commit(Changes(1, [], [run("kept")]))
     for wrong in (days * DAY, -days * DAY) * 3:
-        store.close()
+        storage.close()
         clock.advance(wrong)
-        store, _ = open_store(path, clock)
+        storage, _ = open_sqlite(path, clock)
         for tokens in range(5):
             clock.advance(PURGE_EVERY)
-            store.commit(Changes(1, [run("live", tokens=tokens)]))
+            storage.commit(Changes(1, [run("live", tokens=tokens)]))
         clock.advance(wrong)
-        store.commit(Changes(1, [run("live")]))
+        storage.commit(Changes(1, [run("live")]))
         clock.advance(-wrong)
-    assert store.archived("kept", START) is not None
-    store.close()
+    assert storage.archived("kept", START) is not None
+    storage.close()
 
 
 def test_what_is_too_old_goes_piece_by_piece_and_the_file_shrinks(
     path: str, clock: SteadyClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_access, "_FREE_MOST", 200)
-    store, _ = open_store(path, clock, 1 << 30)
-    store.commit(Changes(1, [], [run(f"run-{n}") for n in range(8 * PIECE)]))
-    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    largest = store.size
+    monkeypatch.setattr(file, "_FREE_MOST", 200)
+    storage, _ = open_sqlite(path, clock, 1 << 30)
+    storage.commit(Changes(1, [], [run(f"run-{n}") for n in range(8 * PIECE)]))
+    storage._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    largest = storage.stats().size
     for _ in range(31):
         clock.advance(KEEP_ARCHIVED / 30)
-        store.commit(Changes(1, [run("live", tokens=int(clock.now))]))
+        storage.commit(Changes(1, [run("live", tokens=int(clock.now))]))
     left: list[int] = []
     for _ in range(20):
-        store.commit(Changes(1))
-        (now,) = store._db.execute("SELECT count(*) FROM account WHERE archived = 1").fetchone()
+        storage.commit(Changes(1))
+        (now,) = storage._db.execute("SELECT count(*) FROM account WHERE archived = 1").fetchone()
         left.append(now)
     assert left[-1] == 0
     assert max(a - b for a, b in pairwise(left)) == PIECE
-    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    assert store.size < largest / 2
-    (rows,) = store._db.execute("SELECT count(*) FROM archived_run").fetchone()
+    storage._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert storage.stats().size < largest / 2
+    (rows,) = storage._db.execute("SELECT count(*) FROM archived_run").fetchone()
     assert rows == 0
-    store.close()
+    storage.close()
 
 
-def test_a_run_that_is_taken_up_again_is_no_part_of_it(store: Store) -> None:
-    store.commit(Changes(1, [], [run("again"), run("other")]))
-    again = store.archived("again", START)
+def test_a_run_that_is_taken_up_again_is_no_part_of_it(storage: SqliteStorage) -> None:
+    storage.commit(Changes(1, [], [run("again"), run("other")]))
+    again = storage.archived("again", START)
     assert again is not None
-    store.commit(Changes(1, [again]))
-    assert archived(store, "http://one/metrics") == 1
-    store.commit(Changes(1, [], [again]))
-    assert archived(store, "http://one/metrics") == 2
+    storage.commit(Changes(1, [again]))
+    assert archived(storage, "http://one/metrics") == 1
+    storage.commit(Changes(1, [], [again]))
+    assert archived(storage, "http://one/metrics") == 2
 
 
-def test_what_an_archived_run_used_is_known_though_its_row_is_lost(store: Store) -> None:
-    store.commit(Changes(1, [], [run("lost", tokens=5000)]))
-    store._db.execute("UPDATE account SET body = '{'")
-    lost = store.archived("lost", START)
+def test_what_an_archived_run_used_is_known_though_its_row_is_lost(storage: SqliteStorage) -> None:
+    storage.commit(Changes(1, [], [run("lost", tokens=5000)]))
+    storage._db.execute("UPDATE account SET body = '{'")
+    lost = storage.archived("lost", START)
     assert lost is not None
     assert lost.totals()[semconv.TOKENS] == 5000
     assert lost.uncertainty.at_least
 
 
-def test_a_commit_that_fails_counts_nothing(store: Store, clock: SteadyClock) -> None:
+def test_a_commit_that_fails_counts_nothing(storage: SqliteStorage, clock: SteadyClock) -> None:
     broken = run("broken")
     broken.resets = object()  # type: ignore[assignment] # not JSON: stands for any failure
     for _ in range(3):
         with pytest.raises(TypeError):
-            store.commit(Changes(1, [], [*(run(f"r{n}") for n in range(90)), broken]))
-    store.commit(Changes(1, [], [run(f"r{n}") for n in range(90)]))
-    assert (archived(store, "http://one/metrics"), store.unkept) == (90, 0)
+            storage.commit(Changes(1, [], [*(run(f"r{n}") for n in range(90)), broken]))
+    storage.commit(Changes(1, [], [run(f"r{n}") for n in range(90)]))
+    assert (archived(storage, "http://one/metrics"), storage.stats().evicted) == (90, 0)
 
 
 def test_a_file_of_an_earlier_version_can_shrink_as_well(path: str) -> None:
@@ -180,24 +183,24 @@ def test_a_file_of_an_earlier_version_can_shrink_as_well(path: str) -> None:
     with sqlite3.connect(path) as old:
         old.executescript(script)
     old.close()
-    store, restored = open_store(path)
-    assert store._db.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    storage, restored = open_sqlite(path)
+    assert storage._db.execute("PRAGMA auto_vacuum").fetchone() == (2,)
     assert len(restored.accounts) == 1
-    store.close()
+    storage.close()
 
 
 def test_what_is_counted_is_what_is_there_whatever_came_and_went(
-    store: Store, clock: SteadyClock
+    storage: SqliteStorage, clock: SteadyClock
 ) -> None:
     for n in range(40):
-        store.commit(Changes(1, [], [run(f"r{n}-{i}", f"http://{i}/metrics") for i in range(9)]))
+        storage.commit(Changes(1, [], [run(f"r{n}-{i}", f"http://{i}/metrics") for i in range(9)]))
     clock.advance(KEEP_ARCHIVED - 1)
-    store.commit(Changes(1, [], [run(f"new-{n}") for n in range(30)]))
-    taken_up = [store.archived(f"new-{n}", START) for n in range(7)]
-    store.commit(Changes(1, [account for account in taken_up if account is not None]))
+    storage.commit(Changes(1, [], [run(f"new-{n}") for n in range(30)]))
+    taken_up = [storage.archived(f"new-{n}", START) for n in range(7)]
+    storage.commit(Changes(1, [account for account in taken_up if account is not None]))
     clock.advance(PURGE_EVERY)
-    store.commit(Changes(1, [], [run("last")]))
-    counted = dict(store._archive._counted())
-    store._archive.recount()
-    assert counted == store._archive._counted()
-    assert archived(store, "http://one/metrics") == 24
+    storage.commit(Changes(1, [], [run("last")]))
+    counted = dict(storage._archive._counted())
+    storage._archive.recount()
+    assert counted == storage._archive._counted()
+    assert archived(storage, "http://one/metrics") == 24

@@ -13,8 +13,8 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.override import Override, OverrideKind
-from otel_budget.sidecar.storage.sqlite import Restored, open_store
-from otel_budget.sidecar.storage.sqlite_file import StoreError
+from otel_budget.sidecar.storage.base import Restored, StorageError, UnusableStorageError
+from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from tests.support.figures import note
 from tests.support.sidecar_fixtures import START, Sidecar, ceilings, reading, session, sidecar
 
@@ -44,10 +44,10 @@ def begun(folder: Path) -> Sidecar:
 def after_a_kill(folder: Path, image: Path) -> Restored:
     """Return what a sidecar finds that starts on what is on the disk now."""
     shutil.copytree(folder, image)
-    store, restored = open_store(str(image / NAME))
-    found = store.archived("old", START - 10)
+    storage, restored = open_sqlite(str(image / NAME))
+    found = storage.archived("old", START - 10)
     assert found is None or found.totals()[semconv.TOKENS] == 70
-    store.close()
+    storage.close()
     return restored
 
 
@@ -109,7 +109,7 @@ def test_a_storage_that_goes_away_is_begun_anew_in_its_place_with_all_that_was_i
     happens(folder)
     stepped(parts, ("run-1", 30), ("run-2", 5))
     assert "while this runs" in caplog.text
-    assert parts.store.renewals == 1
+    assert parts.storage.stats().renewals == 1
     restored = after_a_kill(folder, tmp_path / "image")
     by_id = {account.session_id: account for account in restored.accounts}
     assert by_id["run-1"].totals()[semconv.TOKENS] == 30
@@ -117,9 +117,9 @@ def test_a_storage_that_goes_away_is_begun_anew_in_its_place_with_all_that_was_i
     assert {v.session_id for v in restored.verdicts} == {"run-1", "run-2"}
     assert restored.sequence == max(v.sequence or 0 for v in restored.verdicts)
     stepped(parts, ("run-1", 40))
-    assert parts.store.renewals == 1, "it is used as any other"
-    assert parts.store.archived("old", START - 10) is not None
-    parts.store.close()
+    assert parts.storage.stats().renewals == 1, "it is used as any other"
+    assert parts.storage.archived("old", START - 10) is not None
+    parts.storage.close()
     note(
         "Nothing lost",
         f"the storage of a running sidecar goes away ({happens.__name__}), and then a SIGKILL",
@@ -134,7 +134,7 @@ def test_what_lay_in_its_place_is_kept(folder: Path) -> None:
     stepped(parts, ("run-1", 30))
     (aside,) = folder.glob(f"{NAME}.replaced-*")
     assert aside.read_text() == "something else"
-    parts.store.close()
+    parts.storage.close()
 
 
 def test_a_folder_that_is_gone_fails_each_step_until_it_is_there_again(
@@ -144,17 +144,17 @@ def test_a_folder_that_is_gone_fails_each_step_until_it_is_there_again(
     parts = begun(folder)
     shutil.rmtree(folder)
     for tokens in (30, 40):
-        with pytest.raises(OSError, match="No such file"):
+        with pytest.raises(StorageError, match="No such file"):
             stepped(parts, ("run-1", tokens))
     release = Override(OverrideKind.RELEASE, "go on", at=START)
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(StorageError, match="No such file"):
         parts.evaluator.order("run-1", release, RULES, 3600.0, parts.clock.now)
     folder.mkdir()
     stepped(parts, ("run-1", 50))
     restored = after_a_kill(folder, tmp_path / "image")
     assert restored.accounts[0].totals()[semconv.TOKENS] == 50
     assert restored.accounts[0].overrides.stop is not None
-    parts.store.close()
+    parts.storage.close()
 
 
 def test_one_whose_place_another_sidecar_has_taken_says_so_and_writes_nothing(
@@ -163,18 +163,18 @@ def test_one_whose_place_another_sidecar_has_taken_says_so_and_writes_nothing(
     """The other one does not go on with a log that is not its own, either."""
     parts = begun(folder)
     (folder / NAME).rename(folder / "moved.db")
-    other, restored = open_store(str(folder / NAME))
+    other, restored = open_sqlite(str(folder / NAME))
     assert (restored.accounts, restored.sequence) == ((), 0)
     assert "no file that it belongs to" in caplog.text
     for _ in range(2):
-        with pytest.raises(StoreError, match="another sidecar uses it"):
+        with pytest.raises(UnusableStorageError, match="another sidecar uses it"):
             stepped(parts, ("run-1", 30))
     assert other.load().accounts == ()
     other.close()
     stepped(parts, ("run-1", 40))
     restored = after_a_kill(folder, tmp_path / "image")
     assert restored.accounts[0].totals()[semconv.TOKENS] == 40
-    parts.store.close()
+    parts.storage.close()
 
 
 def test_a_file_that_is_damaged_while_it_is_used_is_set_aside_and_written_out_of_memory(
@@ -182,12 +182,12 @@ def test_a_file_that_is_damaged_while_it_is_used_is_set_aside_and_written_out_of
 ) -> None:
     caplog.set_level(logging.INFO)
     parts = begun(folder)
-    parts.store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    parts.store._db.execute("PRAGMA cache_size = 0")
+    parts.storage._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    parts.storage._db.execute("PRAGMA cache_size = 0")
     with (folder / NAME).open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(8 * 4096))
-    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+    with pytest.raises(StorageError, match="malformed"):
         stepped(parts, ("run-1", 30))
     stepped(parts, ("run-1", 40), ("old", 71))
     assert len(list(folder.glob(f"{NAME}.damaged-*"))) >= 1
@@ -195,5 +195,5 @@ def test_a_file_that_is_damaged_while_it_is_used_is_set_aside_and_written_out_of
     by_id = {account.session_id: account for account in restored.accounts}
     assert by_id["run-1"].totals()[semconv.TOKENS] == 40
     assert by_id["run-1"].overrides.stop is not None
-    assert parts.store.renewals == 1
-    parts.store.close()
+    assert parts.storage.stats().renewals == 1
+    parts.storage.close()

@@ -13,8 +13,9 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.override import Override, OverrideKind
 from otel_budget.ledger.run import RunTotals
-from otel_budget.sidecar.storage.salvage import salvaged
-from otel_budget.sidecar.storage.sqlite import Changes, Restored, Store, open_store
+from otel_budget.sidecar.storage.base import Changes, Restored
+from otel_budget.sidecar.storage.sqlite.salvage import salvaged
+from otel_budget.sidecar.storage.sqlite.storage import SqliteStorage, open_sqlite
 from tests.support.sidecar_fixtures import START, SteadyClock, session, verdict
 
 NAME = "otel-budget.db"
@@ -40,18 +41,18 @@ def run(number: int, tokens: int) -> RunTotals:
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder as it is after a kill: some commits in the file, later ones in its log."""
     begun = tmp_path_factory.mktemp("begun")
-    store, _ = open_store(str(begun / NAME), SteadyClock())
+    storage, _ = open_sqlite(str(begun / NAME), SteadyClock())
     for commit in range(4):
         runs = [run(n, 1000 * commit + n) for n in range(RUNS) if commit == 0 or n % 4 == commit]
         said = [verdict(a.session_id, 9 * commit + 1, tokens=a.totals()[semconv.TOKENS],  # type: ignore[arg-type] # an int
                         started_at=START) for a in runs]  # fmt: skip
-        store.commit(Changes(9 * commit + 1, runs, [], said))
+        storage.commit(Changes(9 * commit + 1, runs, [], said))
         if commit == 1:
-            store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    store.commit(Changes(30, [], [run(100, 77)], [], (run(0, 0), STOP)))
+            storage._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    storage.commit(Changes(30, [], [run(100, 77)], [], (run(0, 0), STOP)))
     killed = begun.with_name("killed")
     shutil.copytree(begun, killed)
-    store.close()
+    storage.close()
     return killed
 
 
@@ -60,8 +61,8 @@ def truth(image: Path) -> dict[str, object]:
     """Return the tokens of each live run in it."""
     whole = image.with_name("whole")
     shutil.copytree(image, whole)
-    store, restored = opened(whole)
-    store.close()
+    storage, restored = opened(whole)
+    storage.close()
     return use(restored)
 
 
@@ -76,8 +77,8 @@ def use(restored: Restored) -> dict[str, object]:
     return {a.session_id: a.totals()[semconv.TOKENS] for a in restored.accounts}
 
 
-def opened(folder: Path) -> tuple[Store, Restored]:
-    return open_store(str(folder / NAME), SteadyClock())
+def opened(folder: Path) -> tuple[SqliteStorage, Restored]:
+    return open_sqlite(str(folder / NAME), SteadyClock())
 
 
 def closed(folder: Path) -> Path:
@@ -102,7 +103,7 @@ def test_a_flipped_bit_changes_no_use_loses_no_other_run_and_is_said(
     flip(folder / part, random.Random(seed).randrange(8 * 100, 8 * size))
     caplog.clear()
     caplog.set_level(logging.WARNING)
-    store, restored = opened(folder)
+    storage, restored = opened(folder)
     found = use(restored)
     assert found.keys() == truth.keys()
     others = {a.session_id for a in restored.accounts if found[a.session_id] != truth[a.session_id]}
@@ -114,10 +115,10 @@ def test_a_flipped_bit_changes_no_use_loses_no_other_run_and_is_said(
     assert restored.sequence >= 30
     if others or any(a.uncertainty.at_least for a in restored.accounts):
         assert caplog.text
-    again = store.archived("run-100", START)
+    again = storage.archived("run-100", START)
     assert again is not None
     assert again.totals()[semconv.TOKENS] == 77
-    store.close()
+    storage.close()
 
 
 def cut_in_a_page(folder: Path) -> None:
@@ -140,13 +141,13 @@ def test_a_log_whose_end_is_gone_is_said_and_no_sequence_is_given_twice(
 ) -> None:
     """The runs are there with what was known before."""
     damage(killed)
-    store, restored = opened(killed)
+    storage, restored = opened(killed)
     assert len(restored.accounts) == RUNS
     assert restored.sequence >= 30
     assert "log" in caplog.text
     caplog.clear()
-    store.commit(Changes(31, [run(0, 1)]))
-    store.close()
+    storage.commit(Changes(31, [run(0, 1)]))
+    storage.close()
     opened(killed)[0].close()
     assert caplog.text == "", "once"
 
@@ -158,10 +159,10 @@ def test_a_kill_is_no_damage(killed: Path, caplog: pytest.LogCaptureFixture) -> 
     torn = bytearray(content[-4120:])
     torn[4:8] = bytes(4)  # no commit ends with this frame
     log.write_bytes(content + torn)
-    store, restored = opened(killed)
+    storage, restored = opened(killed)
     assert (len(restored.accounts), restored.sequence) == (RUNS, 30)
     assert caplog.text == ""
-    store.close()
+    storage.close()
 
 
 @pytest.mark.parametrize("damage", ["header", "pages of zeros", "half"])
@@ -178,18 +179,18 @@ def test_rows_of_a_damaged_file_are_read_one_by_one(
     else:
         del content[len(content) // 2 :]
     file.write_bytes(content)
-    store, restored = opened(killed)
+    storage, restored = opened(killed)
     found = use(restored)
     assert found.items() <= truth.items()
     if damage != "half":
         assert found == truth
-        assert store.archived("run-100", START) is not None
-        assert store.actions("run-0", START, 9) == [STOP]
+        assert storage.archived("run-100", START) is not None
+        assert storage.overrides("run-0", START, 9) == [STOP]
         assert restored.sequence >= 30
     assert len(found) >= RUNS // 4
     assert restored.sequence >= 28
     assert "is damaged" in caplog.text
-    store.close()
+    storage.close()
 
 
 def test_the_newest_of_several_copies_of_a_row_counts(
@@ -211,18 +212,18 @@ def test_a_run_whose_newest_row_was_lost_has_used_what_its_last_verdict_said(
 ) -> None:
     """Once it is damaged only: an account that is whole may know of less than its verdict."""
     said = [verdict(f"run-{n}", 1, tokens=5000, started_at=START) for n in range(2)]
-    store, _ = opened(tmp_path)
-    store.commit(Changes(1, [run(0, 70), run(1, 5000)], [], said))
-    store.close()
-    store, restored = opened(tmp_path)
+    storage, _ = opened(tmp_path)
+    storage.commit(Changes(1, [run(0, 70), run(1, 5000)], [], said))
+    storage.close()
+    storage, restored = opened(tmp_path)
     assert use(restored) == {"run-0": 70, "run-1": 5000}
-    store.raise_to_verdicts(restored)
+    storage.raise_to_verdicts(restored)
     assert "the newest rows of 1 runs were lost" in caplog.text
-    store.close()
-    store, restored = opened(tmp_path)
+    storage.close()
+    storage, restored = opened(tmp_path)
     assert use(restored) == {"run-0": 5000, "run-1": 5000}
     assert {a.session_id: bool(a.uncertainty.at_least) for a in restored.accounts} == {
         "run-0": True,
         "run-1": False,
     }
-    store.close()
+    storage.close()

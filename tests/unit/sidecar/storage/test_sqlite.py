@@ -19,12 +19,12 @@ from otel_budget.core.override import Override, OverrideKind
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.ledger.run import RunTotals
 from otel_budget.sidecar.clock import Boot
-from otel_budget.sidecar.storage import sqlite as store_module
-from otel_budget.sidecar.storage import sqlite_access
-from otel_budget.sidecar.storage.archive import KEEP_ARCHIVED, PURGE_EVERY
+from otel_budget.sidecar.storage.base import Changes, UnusableStorageError
 from otel_budget.sidecar.storage.codec import FORMAT, to_json
-from otel_budget.sidecar.storage.sqlite import Changes, open_store
-from otel_budget.sidecar.storage.sqlite_file import StoreError
+from otel_budget.sidecar.storage.sqlite import file as sqlite_access
+from otel_budget.sidecar.storage.sqlite import storage as storage_module
+from otel_budget.sidecar.storage.sqlite.archive import KEEP_ARCHIVED, PURGE_EVERY
+from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from tests.support.figures import note
 from tests.support.paths import TESTS
 from tests.support.sidecar_fixtures import START, SteadyClock, session, verdict
@@ -46,14 +46,14 @@ def path(tmp_path: Path) -> str:
 
 def written(path: str, changes: Changes) -> None:
     """Write changes in a process of their own, so to speak."""
-    store, _ = open_store(path)
-    store.commit(changes)
-    store.close()
+    storage, _ = open_sqlite(path)
+    storage.commit(changes)
+    storage.close()
 
 
 def test_a_new_file_is_empty(path: str) -> None:
-    store, restored = open_store(path)
-    store.close()
+    storage, restored = open_sqlite(path)
+    storage.close()
     assert (restored.accounts, restored.verdicts, restored.sequence) == ((), (), 0)
 
 
@@ -61,8 +61,8 @@ def test_what_was_written_comes_back_exactly(path: str) -> None:
     before = account()
     said = verdict(sequence=7, started_at=START)
     written(path, Changes(7, [before], [], [said]))
-    store, restored = open_store(path)
-    store.close()
+    storage, restored = open_sqlite(path)
+    storage.close()
     assert [to_json(a) for a in restored.accounts] == [to_json(before)]
     assert restored.verdicts == (said,)
     assert restored.sequence == 7
@@ -71,96 +71,96 @@ def test_what_was_written_comes_back_exactly(path: str) -> None:
 def test_nothing_changed_is_nothing_written(path: str) -> None:
     assert not Changes(7)
     written(path, Changes(7))
-    store, restored = open_store(path)
-    store.close()
+    storage, restored = open_sqlite(path)
+    storage.close()
     assert restored.sequence == 0
 
 
 def test_an_archived_run_is_not_live_but_can_be_taken_up_again(path: str) -> None:
     written(path, Changes(1, [account()], [], [verdict(started_at=START)]))
     written(path, Changes(1, [], [account(tokens=9)]))
-    store, restored = open_store(path)
+    storage, restored = open_sqlite(path)
     assert (restored.accounts, restored.verdicts) == ((), ())
-    again = store.archived("run-1", START)
+    again = storage.archived("run-1", START)
     assert again is not None
     assert again.totals()[semconv.TOKENS] == 9
-    assert store.archived("run-1", START + 1) is None
-    assert store.archived("run-1", None) is None
-    store.commit(Changes(1, [again]))
-    assert store.archived("run-1", START) is None
-    store.close()
+    assert storage.archived("run-1", START + 1) is None
+    assert storage.archived("run-1", None) is None
+    storage.commit(Changes(1, [again]))
+    assert storage.archived("run-1", START) is None
+    storage.close()
 
 
 def test_a_superseded_run_is_archived_beside_its_successor(path: str) -> None:
     written(path, Changes(1, [account(started_at=START)]))
     written(path, Changes(2, [account(started_at=START + 5)], [account(started_at=START)]))
-    store, restored = open_store(path)
+    storage, restored = open_sqlite(path)
     assert [a.started_at for a in restored.accounts] == [START + 5]
-    assert store.archived("run-1", START) is not None
-    store.close()
+    assert storage.archived("run-1", START) is not None
+    storage.close()
 
 
 def test_a_run_whose_start_becomes_known_later_stays_one_run(path: str) -> None:
     written(path, Changes(1, [account(started_at=None)]))
     written(path, Changes(2, [account(started_at=START)]))
-    store, restored = open_store(path)
-    store.close()
+    storage, restored = open_sqlite(path)
+    storage.close()
     assert [a.started_at for a in restored.accounts] == [START]
 
 
 def test_a_transaction_that_fails_leaves_nothing_behind(path: str) -> None:
-    store, _ = open_store(path)
+    storage, _ = open_sqlite(path)
     broken = account("run-2")
     broken.resets = object()  # type: ignore[assignment] # not JSON: stands for any failure
     with pytest.raises(TypeError):
-        store.commit(Changes(5, [account(), broken]))
-    store.commit(Changes(1, [], [], [verdict()]))
-    store.close()
-    store, restored = open_store(path)
-    store.close()
+        storage.commit(Changes(5, [account(), broken]))
+    storage.commit(Changes(1, [], [], [verdict()]))
+    storage.close()
+    storage, restored = open_sqlite(path)
+    storage.close()
     assert (restored.accounts, restored.sequence) == ((), 1)
 
 
 def test_what_was_committed_survives_a_process_that_never_closed(path: str, tmp_path: Path) -> None:
-    store, _ = open_store(path)
-    store.commit(Changes(3, [account()], [], [verdict(sequence=3)]))
+    storage, _ = open_sqlite(path)
+    storage.commit(Changes(3, [account()], [], [verdict(sequence=3)]))
     image = tmp_path / "image"
     image.mkdir()
     for file in Path(path).parent.glob("otel-budget.db*"):  # as the disk is when the power goes
         (image / file.name).write_bytes(file.read_bytes())
-    store.close()
-    survived, restored = open_store(str(image / "otel-budget.db"))
+    storage.close()
+    survived, restored = open_sqlite(str(image / "otel-budget.db"))
     survived.close()
     assert (len(restored.accounts), restored.sequence) == (1, 3)
 
 
 def test_every_commit_is_synced_to_the_disk(path: str) -> None:
-    store, _ = open_store(path)
-    (level,) = store._db.execute("PRAGMA synchronous").fetchone()
-    (mode,) = store._db.execute("PRAGMA journal_mode").fetchone()
-    store.close()
+    storage, _ = open_sqlite(path)
+    (level,) = storage._db.execute("PRAGMA synchronous").fetchone()
+    (mode,) = storage._db.execute("PRAGMA journal_mode").fetchone()
+    storage.close()
     assert (level, mode) == (2, "wal")
 
 
 def test_what_was_archived_long_ago_is_deleted_in_the_next_transaction(path: str) -> None:
     clock = SteadyClock()
-    store, _ = open_store(path, clock)
-    store.commit(Changes(1, [account("live")], [account("old")]))
+    storage, _ = open_sqlite(path, clock)
+    storage.commit(Changes(1, [account("live")], [account("old")]))
     for day in range(30):
         clock.advance(KEEP_ARCHIVED / 30)
-        store.commit(Changes(1, [account("live", day)]))
-    store.commit(Changes(1, [], [account("newer")]))
-    assert store.archived("old", START) is not None, "not a second older than it may be"
+        storage.commit(Changes(1, [account("live", day)]))
+    storage.commit(Changes(1, [], [account("newer")]))
+    assert storage.archived("old", START) is not None, "not a second older than it may be"
     clock.advance(PURGE_EVERY - 1)
-    store.commit(Changes(1, [account("live", 6)]))
-    assert store.archived("old", START) is not None, "it is looked for once in a while"
+    storage.commit(Changes(1, [account("live", 6)]))
+    assert storage.archived("old", START) is not None, "it is looked for once in a while"
     clock.advance(1)
-    store.commit(Changes(1, [account("live", 7)]))
-    assert store.archived("old", START) is None
-    assert store.archived("newer", START) is not None
-    store.close()
-    store, restored = open_store(path)
-    store.close()
+    storage.commit(Changes(1, [account("live", 7)]))
+    assert storage.archived("old", START) is None
+    assert storage.archived("newer", START) is not None
+    storage.close()
+    storage, restored = open_sqlite(path)
+    storage.close()
     assert [a.session_id for a in restored.accounts] == ["live"]
 
 
@@ -171,8 +171,8 @@ def test_a_damaged_file_is_set_aside_and_said_loudly(
     written(path, Changes(1, [account()], [], [verdict()]))
     spoil(Path(path), damage)
     spoiled = Path(path).read_bytes()
-    store, restored = open_store(path)
-    store.close()
+    storage, restored = open_sqlite(path)
+    storage.close()
     (aside,) = Path(path).parent.glob("otel-budget.db.damaged-*")
     assert aside.read_bytes() == spoiled
     assert len(restored.accounts) <= 1
@@ -200,8 +200,8 @@ def test_a_sequence_that_cannot_be_read_is_never_given_twice(
 ) -> None:
     written(path, Changes(7, [account()], [], [verdict(sequence=3, started_at=START)]))
     execute(Path(path), damage)
-    store, restored = open_store(path)
-    store.close()
+    storage, restored = open_sqlite(path)
+    storage.close()
     assert restored.sequence >= least
     assert len(restored.accounts) == 1
 
@@ -218,8 +218,10 @@ def execute(file: Path, statement: str, *values: object) -> list[tuple[object, .
 @pytest.mark.parametrize("text", ["root:x:0:0\n", "resource_limits:\n  max_tokens: 5\n" * 100])
 def test_a_file_that_is_no_database_is_refused_untouched(path: str, text: str) -> None:
     Path(path).write_text(text)
-    with pytest.raises(StoreError, match=r"is not a database; name another file in storage\.path"):
-        open_store(path)
+    with pytest.raises(
+        UnusableStorageError, match=r"is not a database; name another file in storage\.path"
+    ):
+        open_sqlite(path)
     assert Path(path).read_text() == text
     assert [file.name for file in Path(path).parent.iterdir()] == ["otel-budget.db"]
 
@@ -227,8 +229,8 @@ def test_a_file_that_is_no_database_is_refused_untouched(path: str, text: str) -
 def test_an_empty_file_is_begun(path: str) -> None:
     Path(path).touch()
     written(path, Changes(1, [account()]))
-    store, restored = open_store(path)
-    store.close()
+    storage, restored = open_sqlite(path)
+    storage.close()
     assert len(restored.accounts) == 1
 
 
@@ -248,12 +250,12 @@ def test_a_row_that_cannot_be_read_costs_no_other_run_and_is_kept(
     before = next(iter(execute(Path(path), "SELECT body FROM account WHERE session_id = 'good'")))
     execute(Path(path), "UPDATE account SET body = ? WHERE session_id = 'bad'", body)
     for _ in range(2):
-        store, restored = open_store(path)
+        storage, restored = open_sqlite(path)
         assert sorted(a.session_id for a in restored.accounts) == ["bad", "good"]
         assert {v.session_id for v in restored.verdicts} == {"bad", "good"}
         assert restored.sequence == 2
-        store.commit(Changes(2, [account("bad", 7)]))
-        store.close()
+        storage.commit(Changes(2, [account("bad", 7)]))
+        storage.close()
     ((kind, session_id, _, kept),) = execute(Path(path), "SELECT * FROM unreadable")
     assert (kind, session_id) == ("account", "bad")
     assert kept == (str(body) if body == 1.5 else body)
@@ -275,7 +277,7 @@ def test_a_run_whose_row_is_lost_has_used_at_least_what_its_last_verdict_says(pa
     said = replace(said, resources={semconv.TOKENS: own}, progress=0.25, run_state="paused")
     written(path, Changes(1, [account(tokens=900)], [], [said]))
     execute(Path(path), "UPDATE account SET body = '{'")
-    store, restored = open_store(path)
+    storage, restored = open_sqlite(path)
     (lost,) = restored.accounts
     assert lost.totals() == {semconv.TOKENS: 900}
     assert lost.uncertainty.at_least == {semconv.TOKENS, semconv.COST}
@@ -283,12 +285,12 @@ def test_a_run_whose_row_is_lost_has_used_at_least_what_its_last_verdict_says(pa
     assert (lost.attributes.progress, lost.attributes.state) == (0.25, "paused")
     lost.observe(session(tokens=901, started_at=START), confirmed=True)
     assert lost.totals()[semconv.TOKENS] == 901, "its process says itself what it used"
-    store.commit(Changes(1, [lost]))
-    store.close()
-    store, restored = open_store(path)
-    store.close()
+    storage.commit(Changes(1, [lost]))
+    storage.close()
+    storage, restored = open_sqlite(path)
+    storage.close()
     assert to_json(restored.accounts[0]) == to_json(lost)
-    assert store.unreadable == 0
+    assert storage.stats().unreadable == 0
 
 
 def test_an_order_outlives_the_row_of_its_run(path: str) -> None:
@@ -296,33 +298,33 @@ def test_an_order_outlives_the_row_of_its_run(path: str) -> None:
     orders = [Override(OverrideKind.LIMITS, "more", at=START, until=START + 9,
                        limits={"tokens": 5}),
               Override(OverrideKind.STOP, "because", at=START + 1)]  # fmt: skip
-    store, _ = open_store(path, SteadyClock(START + 5))
+    storage, _ = open_sqlite(path, SteadyClock(START + 5))
     for run in (account(), account("old")):
         for order in orders:
-            store.commit(Changes(1, [run], [], [], (run, order)))
-    store.commit(Changes(1, [], [account("old")]))
-    store.close()
+            storage.commit(Changes(1, [run], [], [], (run, order)))
+    storage.commit(Changes(1, [], [account("old")]))
+    storage.close()
     execute(Path(path), "UPDATE account SET body = '{'")
-    store, restored = open_store(path, SteadyClock(START + 6))
-    archived = store.archived("old", START)
+    storage, restored = open_sqlite(path, SteadyClock(START + 6))
+    archived = storage.archived("old", START)
     assert archived is not None
     for lost in (restored.accounts[0], archived):
         assert (lost.overrides.limits, lost.overrides.stop) == (orders[0], orders[1])
         assert lost.uncertainty.at_least
     execute(Path(path), "UPDATE operator_action SET body = '{\"kind\": 5}' WHERE id = 1")
-    assert store.actions("run-1", START, 9) == [orders[1]]
-    assert store.unreadable == 3
-    store.close()
+    assert storage.overrides("run-1", START, 9) == [orders[1]]
+    assert storage.stats().unreadable == 3
+    storage.close()
 
 
 def test_a_row_under_a_wrong_key_is_put_where_it_belongs(path: str) -> None:
     written(path, Changes(1, [account(tokens=5)]))
     execute(Path(path), "UPDATE account SET session_id = CAST(x'ff' AS TEXT)")
     for unreadable in (1, 0):
-        store, restored = open_store(path)
+        storage, restored = open_sqlite(path)
         assert [to_json(a) for a in restored.accounts] == [to_json(account(tokens=5))]
-        assert store.unreadable == unreadable
-        store.close()
+        assert storage.stats().unreadable == unreadable
+        storage.close()
 
 
 @pytest.mark.parametrize("table", ["account", "verdict", "operator_action"])
@@ -339,9 +341,9 @@ def test_a_row_that_was_altered_is_not_believed(
     written(path, Changes(1, [run], [], [said], (run, order)))
     query = f"UPDATE {table} SET body = replace(body, ?, ?)"  # noqa: S608 - from above
     execute(Path(path), query, was, is_now)
-    store, restored = open_store(path)
-    said_after, orders = restored.verdicts, store.actions("run-1", START, 9)
-    assert store.unreadable == 1
+    storage, restored = open_sqlite(path)
+    said_after, orders = restored.verdicts, storage.overrides("run-1", START, 9)
+    assert storage.stats().unreadable == 1
     assert restored.accounts[0].uncertainty.at_least == (
         {semconv.TOKENS, semconv.COST} if table == "account" else set()
     )
@@ -349,19 +351,19 @@ def test_a_row_that_was_altered_is_not_believed(
         table != "verdict",
         table != "operator_action",
     )
-    store.close()
+    storage.close()
 
 
 def test_an_archived_row_that_cannot_be_read_leaves_its_run_in_doubt(path: str) -> None:
     written(path, Changes(1, [account()], [account("old")], [verdict(started_at=START)]))
     execute(Path(path), "UPDATE account SET body = '{' WHERE archived = 1")
     execute(Path(path), "UPDATE verdict SET body = '{}'")
-    store, restored = open_store(path)
+    storage, restored = open_sqlite(path)
     assert (len(restored.accounts), restored.verdicts) == (1, ())
-    lost = store.archived("old", START)
+    lost = storage.archived("old", START)
     assert lost is not None
     assert lost.uncertainty.at_least
-    store.close()
+    storage.close()
     kinds = execute(Path(path), "SELECT kind FROM unreadable")
     assert kinds == [("verdict",), ("account",)]
 
@@ -374,8 +376,8 @@ def test_a_file_of_a_newer_version_is_refused_untouched(path: str, key: str) -> 
         connection.execute("UPDATE meta SET value = '99' WHERE key = ?", (key,))
     connection.close()
     before = Path(path).read_bytes()
-    with pytest.raises(StoreError, match=f"{key} 99.*upgrade otel-budget"):
-        open_store(path)
+    with pytest.raises(UnusableStorageError, match=f"{key} 99.*upgrade otel-budget"):
+        open_sqlite(path)
     assert Path(path).read_bytes() == before
 
 
@@ -389,13 +391,13 @@ def test_a_database_of_something_else_is_refused_untouched(path: str) -> None:
     with connection:
         connection.execute("CREATE TABLE recipes (name TEXT)")
     connection.close()
-    with pytest.raises(StoreError, match=r"something else.*storage.path"):
-        open_store(path)
+    with pytest.raises(UnusableStorageError, match=r"something else.*storage.path"):
+        open_sqlite(path)
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"cannot be opened.*storage\.path"):
-        open_store(str(tmp_path / "nowhere" / "otel-budget.db"))
+    with pytest.raises(UnusableStorageError, match=r"cannot be opened.*storage\.path"):
+        open_sqlite(str(tmp_path / "nowhere" / "otel-budget.db"))
 
 
 @pytest.mark.parametrize("name", ["the same", "a symbolic link", "a hard link"])
@@ -403,18 +405,18 @@ def test_a_second_sidecar_on_the_same_file_is_refused(
     name: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By whatever name it goes there."""
-    monkeypatch.setattr(store_module, "_LOCK_TIMEOUT", 0.0)
-    store, _ = open_store(path)
+    monkeypatch.setattr(storage_module, "_LOCK_TIMEOUT", 0.0)
+    storage, _ = open_sqlite(path)
     other = tmp_path / "other.db"
     if name == "a symbolic link":
         other.symlink_to(path)
     elif name == "a hard link":
         other.hardlink_to(path)
-    with pytest.raises(StoreError, match="another sidecar uses it"):
-        open_store(path if name == "the same" else str(other))
-    store.commit(Changes(1, [account()]))
-    store.close()
-    open_store(path)[0].close()
+    with pytest.raises(UnusableStorageError, match="another sidecar uses it"):
+        open_sqlite(path if name == "the same" else str(other))
+    storage.commit(Changes(1, [account()]))
+    storage.close()
+    open_sqlite(path)[0].close()
 
 
 def no_locks(patch: pytest.MonkeyPatch) -> None:
@@ -447,36 +449,36 @@ def test_where_it_cannot_be_shared_with_readers_it_is_still_one_sidecars_own(
 ) -> None:
     """It works as ever, and it is said that nothing else can read it."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(store_module, "_LOCK_TIMEOUT", 0.0)
+    monkeypatch.setattr(storage_module, "_LOCK_TIMEOUT", 0.0)
     lacking(monkeypatch)
-    store, _ = open_store(path)
+    storage, _ = open_sqlite(path)
     assert "nothing else can read it while this runs" in caplog.text
-    store.commit(Changes(1, [account()]))
-    with pytest.raises(StoreError, match="stop that one"):
-        open_store(path)
+    storage.commit(Changes(1, [account()]))
+    with pytest.raises(UnusableStorageError, match="stop that one"):
+        open_sqlite(path)
     with (
         contextlib.closing(sqlite3.connect(path, timeout=0)) as reader,
         pytest.raises(sqlite3.OperationalError, match="locked"),
     ):
         reader.execute("SELECT * FROM account")
-    store.close()
+    storage.close()
 
 
 def test_it_can_be_read_and_backed_up_while_it_is_written(path: str, tmp_path: Path) -> None:
     """Whoever reads sees one moment, and holds nothing up."""
-    store, _ = open_store(path)
-    store.commit(Changes(1, [account()]))
+    storage, _ = open_sqlite(path)
+    storage.commit(Changes(1, [account()]))
     reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
     reader.execute("BEGIN")
     assert reader.execute("SELECT count(*) FROM account").fetchone() == (1,)
-    store.commit(Changes(2, [account("run-2")]))
+    storage.commit(Changes(2, [account("run-2")]))
     assert reader.execute("SELECT count(*) FROM account").fetchone() == (1,)
     reader.execute("COMMIT")
     reader.execute("VACUUM INTO ?", (str(tmp_path / "backup.db"),))
-    store.commit(Changes(3, [account("run-3")]))
+    storage.commit(Changes(3, [account("run-3")]))
     reader.close()
-    store.close()
-    backup, restored = open_store(str(tmp_path / "backup.db"))
+    storage.close()
+    backup, restored = open_sqlite(str(tmp_path / "backup.db"))
     backup.close()
     assert [a.session_id for a in restored.accounts] == ["run-1", "run-2"]
     assert restored.sequence == 2
@@ -486,12 +488,12 @@ def test_what_a_new_file_holds_is_for_its_owner_alone(path: str) -> None:
     """It says who used what; a mode that somebody gave it stays."""
     mask = os.umask(0)
     try:
-        store, _ = open_store(path)
-        store.commit(Changes(1, [account()]))
+        storage, _ = open_sqlite(path)
+        storage.commit(Changes(1, [account()]))
         modes = {file.stat().st_mode & 0o777 for file in Path(path).parent.iterdir()}
-        store.close()
+        storage.close()
         Path(path).chmod(0o640)
-        open_store(path)[0].close()
+        open_sqlite(path)[0].close()
     finally:
         os.umask(mask)
     assert modes == {0o600}
@@ -507,24 +509,24 @@ def test_a_file_of_an_older_version_is_brought_up_to_date_and_loses_nothing(
     with contextlib.closing(sqlite3.connect(path)) as old:
         old.executescript(script)
     for _ in range(2):  # the second time there is nothing to bring up to date
-        store, restored = open_store(path)
+        storage, restored = open_sqlite(path)
         assert [a.session_id for a in restored.accounts] == ["run-1"]
         assert restored.accounts[0].totals()[semconv.TOKENS] == 70
         assert (restored.accounts[0].overrides.stop is not None) == (version >= 2)
         assert (restored.sequence, restored.verdicts[0].sequence) == (7, 7)
-        archived = store.archived("run-0", START)
+        archived = storage.archived("run-0", START)
         assert archived is not None
         assert archived.totals()[semconv.TOKENS] == 30
-        store.close()
+        storage.close()
     with contextlib.closing(sqlite3.connect(path)) as now:
         versions = dict(now.execute("SELECT key, value FROM meta"))
     assert (versions["schema_version"], versions["account_format"]) == ("2", str(FORMAT))
     order = Override(OverrideKind.STOP, "because", at=time.time())
     written(path, Changes(8, [restored.accounts[0]], [], [], (restored.accounts[0], order)))
-    store, _ = open_store(path)
-    assert store.actions("run-1", START, 9)[0] == order
-    assert to_json(store.load().accounts[0]) == to_json(restored.accounts[0])
-    store.close()
+    storage, _ = open_sqlite(path)
+    assert storage.overrides("run-1", START, 9)[0] == order
+    assert to_json(storage.load().accounts[0]) == to_json(restored.accounts[0])
+    storage.close()
 
 
 def test_what_an_older_version_did_not_know_of_a_run_stays_unknown(path: str) -> None:
@@ -533,23 +535,23 @@ def test_what_an_older_version_did_not_know_of_a_run_stays_unknown(path: str) ->
     with contextlib.closing(sqlite3.connect(path)) as old:
         old.executescript(script.replace('"at_least":[]', '"at_least":["cost"]'))
     for _ in range(3):
-        store, restored = open_store(path)
+        storage, restored = open_sqlite(path)
         assert restored.accounts[0].uncertainty == UsageUncertainty(unpriced_calls=1)
-        store.commit(Changes(8, restored.accounts))
-        store.close()
+        storage.commit(Changes(8, restored.accounts))
+        storage.close()
 
 
 def test_orders_are_kept_newest_first_and_a_run_has_only_its_own(path: str) -> None:
     mine, other = account(), account(started_at=START + 1)
     orders = [Override(OverrideKind.STOP, f"reason {n}", at=START + n) for n in range(3)]
-    store, _ = open_store(path)
+    storage, _ = open_sqlite(path)
     for sequence, order in enumerate(orders, 1):
-        store.commit(Changes(sequence, [mine], [], [], (mine, order)))
-    store.commit(Changes(9, [], [], [], (other, orders[0])))
-    assert store.actions("run-1", START, 2) == [orders[2], orders[1]]
-    assert store.actions("run-1", START + 1, 9) == [orders[0]]
-    assert store.actions("nobody", START, 9) == []
-    store.close()
+        storage.commit(Changes(sequence, [mine], [], [], (mine, order)))
+    storage.commit(Changes(9, [], [], [], (other, orders[0])))
+    assert storage.overrides("run-1", START, 2) == [orders[2], orders[1]]
+    assert storage.overrides("run-1", START + 1, 9) == [orders[0]]
+    assert storage.overrides("nobody", START, 9) == []
+    storage.close()
 
 
 DAY = 86_400.0
@@ -561,21 +563,21 @@ def test_a_run_stored_by_a_wrong_clock_is_put_right_when_that_is_known(
 ) -> None:
     """By what passed meanwhile on a clock that nobody sets: its duration, and its orders."""
     clock = SteadyClock(START + wrong_by)
-    store, _ = open_store(path, clock, boot=lambda: Boot("this machine", 100.0))
+    storage, _ = open_sqlite(path, clock, boot=lambda: Boot("this machine", 100.0))
     run = RunTotals("run-1", None, clock.now - 10)
     run.observe(session(tokens=5, at=clock.now, started_at=None), confirmed=True)
     stop = Override(OverrideKind.STOP, "for an hour", at=clock.now, until=clock.now + 3600)
     run.overrides = run.overrides.after(stop)
-    store.commit(Changes(1, [run]))
-    store.close()
+    storage.commit(Changes(1, [run]))
+    storage.close()
     right = SteadyClock(START + 60)
     for _ in range(2):
-        store, restored = open_store(path, right, boot=lambda: Boot("this machine", 160.0))
+        storage, restored = open_sqlite(path, right, boot=lambda: Boot("this machine", 160.0))
         (found,) = restored.accounts
         assert found.duration(right.now) == pytest.approx(70)
         assert found.overrides.holding(right.now + 3500).stop is not None
         assert found.overrides.holding(right.now + 3600).stop is None
-        store.close()
+        storage.close()
     assert caplog.text.count("the system's clock was set") == 1
 
 
@@ -584,27 +586,27 @@ def test_what_passed_over_a_restart_of_the_machine_is_taken_as_the_clock_says(
     path: str, boot: Boot
 ) -> None:
     clock = SteadyClock()
-    store, _ = open_store(path, clock, boot=lambda: Boot("this machine", 100.0))
-    store.commit(Changes(1, [account()]))
-    store.close()
+    storage, _ = open_sqlite(path, clock, boot=lambda: Boot("this machine", 100.0))
+    storage.commit(Changes(1, [account()]))
+    storage.close()
     clock.advance(DAY)
-    store, restored = open_store(path, clock, boot=lambda: boot)
-    store.close()
+    storage, restored = open_sqlite(path, clock, boot=lambda: boot)
+    storage.close()
     assert restored.accounts[0].duration(clock.now) == pytest.approx(DAY)
 
 
 def test_a_run_that_says_when_it_began_is_no_older_for_a_clock_that_was_ahead(path: str) -> None:
     """Its own host's clock was right all the time."""
     ahead = 31 * DAY
-    store, _ = open_store(
+    storage, _ = open_sqlite(
         path, SteadyClock(START + ahead), boot=lambda: Boot("this machine", 100.0)
     )
     run = RunTotals("run-1", START - 10, START + ahead)
     shown = session(tokens=5, at=START + ahead, started_at=START - 10)
     run.observe(shown._replace(attributes=shown.attributes._replace(duration=None)), confirmed=True)
-    store.commit(Changes(1, [run]))
-    store.close()
+    storage.commit(Changes(1, [run]))
+    storage.close()
     right = SteadyClock(START + 60)
-    store, restored = open_store(path, right, boot=lambda: Boot("this machine", 160.0))
-    store.close()
+    storage, restored = open_sqlite(path, right, boot=lambda: Boot("this machine", 160.0))
+    storage.close()
     assert restored.accounts[0].duration(right.now) == pytest.approx(70)

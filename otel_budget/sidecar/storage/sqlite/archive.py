@@ -12,21 +12,20 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from otel_budget.core.observation import plain_target
 from otel_budget.logs.once import Notices
 from otel_budget.logs.text import one_line
 from otel_budget.sidecar.storage import codec
-from otel_budget.sidecar.storage.row_digest import sealed, unsealed
-from otel_budget.sidecar.storage.rows import UNREADABLE_ROW, Key
+from otel_budget.sidecar.storage.records import UNREADABLE_ROW, Key, sealed, unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from otel_budget.core.quantities import Number
     from otel_budget.ledger.run import RunTotals
-    from otel_budget.sidecar.storage.rows import Rows
+    from otel_budget.sidecar.storage.sqlite.rows import Rows
 
 logger = logging.getLogger(__name__)
 
@@ -43,27 +42,9 @@ _TARGETS_SHARE = 16
 _ROW_LEAST = 1024
 #: Rows that are deleted at most with one commit.
 PIECE = 500
-#: Seconds between two commits that are believed to have passed: less than a clock is wrong by.
-_BELIEVED = 86_400.0
 #: Stands for the target of rows that earlier versions archived.
 _UNKNOWN = ""
 _KIND = "archived"
-
-
-class Age(NamedTuple):
-    """The time by which archived rows grow old, and the system's when it was that."""
-
-    now: float
-    wall: float
-
-    def at(self, wall: float) -> Age:
-        """Return it as of another reading of the system's clock.
-
-        What lies far ahead of the last one, or behind, is a clock that was set, or a long rest:
-        nobody can tell, and rows that are kept for longer do no harm.
-        """
-        step = wall - self.wall
-        return Age(self.now + step if 0 <= step <= _BELIEVED else self.now, wall)
 
 
 class Archive:
@@ -72,7 +53,7 @@ class Archive:
     def __init__(self, rows: Rows, most: int) -> None:
         """Take what reads the storage. most: bytes that they may take."""
         self._rows, self._most = rows, most
-        self.unkept = 0
+        self.evicted = 0
         """Runs so far that were deleted before their time, for want of room."""
         self._sizes: dict[str, int] | None = None
         """Bytes by target; None if they have to be counted."""
@@ -148,7 +129,7 @@ class Archive:
                 break
             gone = self._push_out(target, sizes, left)
             left -= gone
-            self.unkept += gone
+            self.evicted += gone
         self._behind = left <= 0
         self._notices.note(self._told, logging.WARNING)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.sidecar.storage.rows import Key, account_body, order_body, verdict_body
+from otel_budget.sidecar.storage.records import Key, account_body, order_body, verdict_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
-    from otel_budget.sidecar.storage.archive import Archive
-    from otel_budget.sidecar.storage.rows import Rows
+    from otel_budget.sidecar.storage.sqlite.archive import Archive
+    from otel_budget.sidecar.storage.sqlite.rows import Rows
 
 
 class Writer:

@@ -1,21 +1,14 @@
-"""The storage's file: what is in it, what it may not be, and what becomes of a damaged one."""
+"""What is in the storage's file: its tables, their versions, and which files are refused."""
 
 from __future__ import annotations
 
 import logging
-import os
-from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import Connection, DatabaseError
-from sqlite3 import Error as SqliteError
-from typing import TYPE_CHECKING
 
 from otel_budget.core import verdict_json
-from otel_budget.errors import OtelBudgetError
 from otel_budget.sidecar.storage import codec
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from otel_budget.sidecar.storage.base import UnusableStorageError
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +21,7 @@ VERSIONS = {
 }
 #: How every SQLite file begins that is not empty.
 _HEADER = b"SQLite format 3\0"
-_ELSEWHERE = "name another file in storage.path, or with --storage"
+ELSEWHERE = "name another file in storage.path, or with --storage"
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE account (
@@ -86,22 +79,6 @@ CREATE TABLE IF NOT EXISTS unreadable (
 """
 
 
-class StoreError(OtelBudgetError):
-    """Say that the storage cannot be used, and what to do.
-
-    path: the file. problem: what is wrong with it.
-    """
-
-    def __init__(self, path: str, problem: str, advice: str) -> None:
-        """Keep the fields."""
-        self.path, self.problem, self.advice = path, problem, advice
-        super().__init__(f"storage {path}: {problem}; {advice}")
-
-
-#: What is raised where something cannot be stored, whatever it is.
-NOT_STORED = (SqliteError, OSError, StoreError)
-
-
 def check_kind(path: str) -> None:
     """Refuse a file that never was a database: who wrote it wants to keep it where it is."""
     file = Path(path)
@@ -110,7 +87,7 @@ def check_kind(path: str) -> None:
     with file.open("rb") as opened:
         begin = opened.read(len(_HEADER))
     if begin not in (b"", _HEADER):
-        raise StoreError(path, "is not a database", _ELSEWHERE)
+        raise UnusableStorageError(path, "is not a database", ELSEWHERE)
 
 
 def check_version(connection: Connection, path: str) -> None:
@@ -134,11 +111,11 @@ def check_version(connection: Connection, path: str) -> None:
     }
     for key, ours in VERSIONS.items():
         if key not in found:
-            raise StoreError(path, "is a database of something else", _ELSEWHERE)
+            raise UnusableStorageError(path, "is a database of something else", ELSEWHERE)
         found[key] = _migrated(connection, key, found[key])
         if found[key] != ours:
             problem = f"has {key} {found[key]}, this version of otel-budget reads {ours}"
-            raise StoreError(path, problem, f"upgrade otel-budget, or {_ELSEWHERE}")
+            raise UnusableStorageError(path, problem, f"upgrade otel-budget, or {ELSEWHERE}")
     _execute(connection, TABLES)
 
 
@@ -166,45 +143,3 @@ def check_whole(connection: Connection, *, with_indices: bool) -> None:
     (answer,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
     if answer != "ok":
         raise DatabaseError(answer)
-
-
-def side_files(path: str) -> tuple[Path, Path]:
-    """Return the paths of what SQLite keeps beside a file: its log, and the log's index."""
-    real = os.path.realpath(path)
-    return Path(f"{real}-wal"), Path(f"{real}-shm")
-
-
-def set_aside(path: str, why: str = "damaged", parts: Collection[Path] | None = None) -> str:
-    """Rename a file that cannot be used and what belongs to it; return its new name.
-
-    parts: which of it to rename, if that is not all of it.
-    """
-    real = Path(os.path.realpath(path))
-    aside = f"{real}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-    for part in (*side_files(path), real):
-        if part.exists() and (parts is None or part in parts):
-            part.rename(aside + str(part).removeprefix(str(real)))
-    return aside
-
-
-def keep_log(path: str, log: bytes) -> str:
-    """Write what a log was; return where."""
-    aside = f"{os.path.realpath(path)}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-wal"
-    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(log)
-    return aside
-
-
-def in_use(path: str) -> StoreError:
-    """Return the refusal of a file that another sidecar has."""
-    return StoreError(path, "another sidecar uses it", f"stop that one, or {_ELSEWHERE}")
-
-
-def advice(problem: Exception) -> str:
-    """Say what to do about a file that cannot be opened."""
-    if "locked" in str(problem):
-        return f"another program has locked it: stop that one, or {_ELSEWHERE}"
-    return (
-        "storage.path, or --storage, must name a file in a folder that exists and can be written to"
-    )

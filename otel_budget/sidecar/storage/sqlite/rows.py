@@ -7,22 +7,18 @@ asked for bytes: it would refuse a whole answer for one byte that is no text.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import sqlite3
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
-from otel_budget.core import verdict_json
 from otel_budget.logs.text import one_line, some
-from otel_budget.sidecar.storage import codec
-from otel_budget.sidecar.storage.row_digest import sealed, unsealed
-from otel_budget.sidecar.storage.sqlite_file import UNREADABLE
+from otel_budget.sidecar.storage.records import UNREADABLE_ROW, Key
+from otel_budget.sidecar.storage.sqlite.schema import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
 
@@ -30,29 +26,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R", "RunTotals", "Verdict")
-UNREADABLE_ROW = (
-    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
-)  # fmt: skip
 #: Values of a row as SQLite has them, whatever damage made of them.
 _Raw = tuple[object, ...]
-
-
-class Key(NamedTuple):
-    """What a run is stored under."""
-
-    session_id: str
-    started_at: str
-    """As repr, so that it is exact; empty where the run does not say."""
-
-    @classmethod
-    def of(cls, session_id: str, started_at: float | None) -> Key:
-        """Return the key of a run."""
-        return cls(session_id, "" if started_at is None else repr(started_at))
-
-    @property
-    def start(self) -> float | None:
-        """The start time in it. Raises ValueError if it is none."""
-        return float(self.started_at) if self.started_at else None
 
 
 class Misplaced(ValueError):  # noqa: N818 - what it is about could be read
@@ -159,42 +134,6 @@ def _text(value: object) -> object:
         return value.decode()
     except ValueError:
         return value
-
-
-#: What a row's digest is over besides its text. An order does not say whose it is; others do.
-_ACCOUNT, _VERDICT, _ORDER = "account", "verdict", "order"
-
-
-def account_body(account: RunTotals, commit: int) -> str:
-    """Return the text of an account's row. commit: the number of the one that writes it."""
-    return sealed(f'{codec.to_json(account)[:-1]},"commit":{commit}}}', _ACCOUNT)
-
-
-def verdict_body(verdict: Verdict) -> str:
-    """Return the text of a verdict's row."""
-    return sealed(verdict_json.to_json(verdict), _VERDICT)
-
-
-def order_body(order: Override, key: Key) -> str:
-    """Return the text of an order's row. key: of the run it was given for."""
-    return sealed(json.dumps(codec.dump_order(order)), _ORDER, *key)
-
-
-def account_of(body: bytes) -> RunTotals:
-    """Return the account in a row. Raises one of UNREADABLE_ROW, as those below."""
-    return codec.from_json(unsealed(body, _ACCOUNT))
-
-
-def verdict_of(body: bytes) -> Verdict:
-    """Return the verdict in a row."""
-    return verdict_json.from_json(unsealed(body, _VERDICT))
-
-
-def order_of(body: bytes, key: Key | None) -> Override:
-    """Return the order in a row. key: of the run it was given for."""
-    if key is None:
-        raise ValueError("nobody knows for which run it was given")
-    return codec.load_order(json.loads(unsealed(body, _ORDER, *key)))
 
 
 def placed(load: Callable[[bytes], R]) -> Callable[[bytes, Key | None], R]:

@@ -16,18 +16,14 @@ import os
 import sqlite3
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from otel_budget.sidecar.storage.sqlite_file import (
-    check_version,
-    check_whole,
-    in_use,
-    set_aside,
-    side_files,
-)
+from otel_budget.sidecar.storage.base import UnusableStorageError
+from otel_budget.sidecar.storage.sqlite.schema import ELSEWHERE, check_version, check_whole
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +50,7 @@ FileId = tuple[int, int]
 
 
 @dataclass(slots=True)
-class Storage:
+class OpenFile:
     """An open storage that no other sidecar has."""
 
     path: str
@@ -108,11 +104,12 @@ class Storage:
         self.file.close()
 
 
-def open_storage(path: str, patience: float) -> Storage:
+def open_file(path: str, patience: float) -> OpenFile:
     """Open a file, or make one that its owner alone may read.
 
-    patience: seconds to wait for a sidecar that is still closing it. Raises StoreError for a file
-    that another one has, or of a newer version; OSError; sqlite3.Error, also for a damaged one.
+    patience: seconds to wait for a sidecar that is still closing it. Raises UnusableStorageError
+    for a file that another one has, or of a newer version; OSError; sqlite3.Error, also for a
+    damaged one.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     file = os.fdopen(handle, "rb", buffering=0)
@@ -139,7 +136,7 @@ def open_storage(path: str, patience: float) -> Storage:
 
 
 def check_free(path: Path) -> None:
-    """Raise StoreError if another sidecar uses a file."""
+    """Raise UnusableStorageError if another sidecar uses a file."""
     with path.open("r+b", buffering=0) as file:
         _locked(str(path), file.fileno(), 0.0)
 
@@ -149,7 +146,7 @@ def file_id(stat: os.stat_result) -> FileId:
     return stat.st_dev, stat.st_ino
 
 
-def _storage(path: str, opened: tuple[sqlite3.Connection, bytes], file: BinaryIO) -> Storage:
+def _storage(path: str, opened: tuple[sqlite3.Connection, bytes], file: BinaryIO) -> OpenFile:
     connection, lost_log = opened
     parts = {}
     for part in (Path(path), *side_files(path)):
@@ -157,7 +154,7 @@ def _storage(path: str, opened: tuple[sqlite3.Connection, bytes], file: BinaryIO
             parts[part] = file_id(part.stat())
     if parts.get(Path(path)) != file_id(os.fstat(file.fileno())):
         parts = {}
-    return Storage(path, connection, file, parts, lost_log)
+    return OpenFile(path, connection, file, parts, lost_log)
 
 
 def _without_stray_log(path: str, handle: int) -> None:
@@ -174,7 +171,10 @@ def _without_stray_log(path: str, handle: int) -> None:
 
 
 def _locked(path: str, handle: int, patience: float) -> bool:
-    """Take the lock; return False if there is none to take. Raises StoreError if it is held."""
+    """Take the lock; return False if there is none to take.
+
+    Raises UnusableStorageError if another process holds it.
+    """
     command = getattr(fcntl, "F_OFD_SETLK", None)
     if command is None:  # Linux has it
         return False
@@ -275,3 +275,45 @@ def _keep_a_log(connection: sqlite3.Connection, mode: str) -> None:
     (journal,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode == "NORMAL" and journal != "wal":
         raise sqlite3.OperationalError(f"its journal can only be {journal!r}")
+
+
+def side_files(path: str) -> tuple[Path, Path]:
+    """Return the paths of what SQLite keeps beside a file: its log, and the log's index."""
+    real = os.path.realpath(path)
+    return Path(f"{real}-wal"), Path(f"{real}-shm")
+
+
+def set_aside(path: str, why: str = "damaged", parts: Collection[Path] | None = None) -> str:
+    """Rename a file that cannot be used and what belongs to it; return its new name.
+
+    parts: which of it to rename, if that is not all of it.
+    """
+    real = Path(os.path.realpath(path))
+    aside = f"{real}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    for part in (*side_files(path), real):
+        if part.exists() and (parts is None or part in parts):
+            part.rename(aside + str(part).removeprefix(str(real)))
+    return aside
+
+
+def keep_log(path: str, log: bytes) -> str:
+    """Write what a log was; return where."""
+    aside = f"{os.path.realpath(path)}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-wal"
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(log)
+    return aside
+
+
+def in_use(path: str) -> UnusableStorageError:
+    """Return the refusal of a file that another sidecar has."""
+    return UnusableStorageError(path, "another sidecar uses it", f"stop that one, or {ELSEWHERE}")
+
+
+def advice(problem: Exception) -> str:
+    """Say what to do about a file that cannot be opened."""
+    if "locked" in str(problem):
+        return f"another program has locked it: stop that one, or {ELSEWHERE}"
+    return (
+        "storage.path, or --storage, must name a file in a folder that exists and can be written to"
+    )

@@ -4,47 +4,59 @@
   sequence or a use that somebody has seen is never taken back.
 - A run that was forgotten or superseded stays as an archived row for 30 days, and is adopted again
   when it turns up with the same start time. A damaged file is set aside, not overwritten; a row
-  that cannot be read costs no other run (storage_rows.py), and its run does not begin anew
+  that cannot be read costs no other run (rows.py), and its run does not begin anew
   (recovery.py). A file that is no database is not touched.
 - At most one row of a session id is live.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import time
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from otel_budget.logs.text import one_line, some
 from otel_budget.sidecar.clock import CLOCK_SET, Boot, move
-from otel_budget.sidecar.storage.archive import ARCHIVE_SIZE, Age, Archive
-from otel_budget.sidecar.storage.last_commit import LastCommit
+from otel_budget.sidecar.storage.base import (
+    Restored,
+    StorageError,
+    StorageStats,
+    UnusableStorageError,
+)
+from otel_budget.sidecar.storage.records import Key, account_of, order_of, verdict_of
 from otel_budget.sidecar.storage.recovery import raised, recovered
-from otel_budget.sidecar.storage.renewal import is_damage, renewed
-from otel_budget.sidecar.storage.rescue import newer_than, put_in, state_after
-from otel_budget.sidecar.storage.rows import Key, Rows, account_of, order_of, placed, verdict_of
-from otel_budget.sidecar.storage.salvage import Salvaged, salvaged
-from otel_budget.sidecar.storage.sqlite_access import Storage, open_storage
-from otel_budget.sidecar.storage.sqlite_file import (
-    StoreError,
+from otel_budget.sidecar.storage.sqlite.archive import ARCHIVE_SIZE, Archive
+from otel_budget.sidecar.storage.sqlite.file import (
+    OpenFile,
     advice,
-    check_kind,
     keep_log,
+    open_file,
     set_aside,
 )
-from otel_budget.sidecar.storage.state import State, read_state, write_state
-from otel_budget.sidecar.storage.writes import Writer
+from otel_budget.sidecar.storage.sqlite.renewal import is_damage, renewed
+from otel_budget.sidecar.storage.sqlite.rows import Rows, placed
+from otel_budget.sidecar.storage.sqlite.salvage import (
+    Salvaged,
+    newer_than,
+    put_in,
+    salvaged,
+    state_after,
+)
+from otel_budget.sidecar.storage.sqlite.schema import check_kind
+from otel_budget.sidecar.storage.sqlite.state import Age, LastCommit, State, read_state, write_state
+from otel_budget.sidecar.storage.sqlite.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from otel_budget.core.override import Override
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
+    from otel_budget.sidecar.storage.base import Changes
 
 logger = logging.getLogger(__name__)
 
@@ -52,95 +64,46 @@ logger = logging.getLogger(__name__)
 _LOCK_TIMEOUT = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What the last process left behind."""
-
-    accounts: tuple[RunTotals, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
-    """The last published verdict of each of these runs."""
-    sequence: int = 0
-    """The last one given out; 0 before the first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What one tick changed."""
-
-    sequence: int
-    accounts: Sequence[RunTotals] = field(default=())
-    """Live ones with something new in them."""
-    archived: Sequence[RunTotals] = field(default=())
-    """Those that were forgotten, or superseded by a new run."""
-    verdicts: Sequence[Verdict] = field(default=())
-    """Those with a new sequence."""
-    action: tuple[RunTotals, Override] | None = None
-    """What an operator ordered, for which run."""
-
-    def __bool__(self) -> bool:
-        """True if there is anything to write. A sequence moves only along with a verdict."""
-        return bool(self.accounts or self.archived or self.verdicts or self.action)
-
-
-class Store:
+class SqliteStorage:
     """One SQLite file. Used from one thread at a time."""
 
     def __init__(
         self,
-        storage: Storage,
+        file: OpenFile,
         time: Callable[[], float],
         archive_size: int = ARCHIVE_SIZE,
         boot: Callable[[], Boot] = Boot,
     ) -> None:
-        """Take over a storage that is open.
+        """Take over an open file.
 
         time: returns Unix seconds. archive_size: bytes that archived runs may take. boot: returns
         the time that nobody sets.
         """
-        self._storage, self._time, self._boot = storage, time, boot
-        self._rows = Rows(storage.connection)
+        self._file, self._time, self._boot = file, time, boot
+        self._rows = Rows(file.connection)
         self._archive = Archive(self._rows, archive_size)
         self._state = State(0, Age(time(), time()))
-        self._last = LastCommit(storage.path)
-        self.renewals = 0
-        """How often the file was begun anew, as it was gone or damaged."""
+        self._last = LastCommit(file.path)
+        self._renewals = 0
         self._writer = Writer(self._rows, self._archive)
 
     @property
-    def unreadable(self) -> int:
-        """Return the number of rows so far that could not be read."""
-        return self._rows.unreadable
-
-    @property
-    def unkept(self) -> int:
-        """Return the number of archived runs so far that were deleted for want of room."""
-        return self._archive.unkept
-
-    @property
-    def size(self) -> int:
-        """Return the bytes of the file and its log."""
-        return self._storage.size()
-
-    @property
     def _db(self) -> sqlite3.Connection:
-        return self._storage.connection
+        return self._file.connection
 
     def renew(self) -> bool:
-        """Begin the file anew if it is not in its place any more, or damaged.
-
-        Return True if what was stored is not in it, so that all has to be written. Raises
-        StoreError, OSError or sqlite3.Error for as long as that cannot be done.
-        """
-        if not self._storage.problem():
+        """Replace the file by a new one if it is gone or damaged; see ``Storage``."""
+        if not self._file.problem():
             return False
-        self._storage, whole, damaged = renewed(self._storage)
-        self._rows.db = self._storage.connection
-        self._archive.recount()
-        self.renewals += 1
-        if not whole:
-            self._writer.live.clear()
-        if damaged:
-            self.take_over(salvaged(damaged), live=False)
+        with _as_storage_errors():
+            self._file, whole, damaged = renewed(self._file)
+            self._rows.db = self._file.connection
+            self._archive.recount()
+            self._renewals += 1
+            if not whole:
+                self._writer.live.clear()
+            if damaged:
+                self.take_over(salvaged(damaged), live=False)
         return not whole
 
     def load(self) -> Restored:
@@ -182,34 +145,39 @@ class Store:
     def _mind_last(self, state: State) -> State:
         """Return the state, with a sequence behind all that were given out."""
         commit, sequence = self._last.read()
-        if self._storage.lost_log or not state.commit or commit <= state.commit:
+        if self._file.lost_log or not state.commit or commit <= state.commit:
             return state  # what was in the log is taken out of it
         logger.error(
             "storage %s: %d commits that were made are not in it: its log was removed or cut off, "
             "or an older copy is in its place. What runs used then is unknown until they are read "
-            "again, and so are orders", self._storage.path, commit - state.commit,
+            "again, and so are orders", self._file.path, commit - state.commit,
         )  # fmt: skip
         return state._replace(sequence=max(sequence, state.sequence), commit=commit)
 
     def archived(self, session_id: str, started_at: float | None) -> RunTotals | None:
-        """Return the account of a run that was forgotten; None if there is none."""
+        """Return a run that was archived; None if it never was."""
         key = Key.of(session_id, started_at)
         where = "WHERE session_id = ? AND started_at = ? AND archived = 1"
         try:
             read = self._rows.readable("account", where, placed(account_of), *key)
-        except sqlite3.DatabaseError as exc:
+        except sqlite3.Error as exc:
             if not is_damage(exc):
-                raise
-            self._storage.damage = f"it is damaged ({exc})"
+                raise _storage_error(exc) from exc
+            self._file.damage = f"it is damaged ({exc})"
             return recovered(session_id, started_at, self._time())
         if read.found:
             return read.found[0]
         if not read.lost and not read.misplaced:
             return None
-        return self._recovered(key, used=self._archive.used(key))
+        with _as_storage_errors():
+            return self._recovered(key, used=self._archive.used(key))
 
-    def actions(self, session_id: str, started_at: float | None, most: int) -> list[Override]:
-        """Return what operators ordered for a run, the newest first. most: -1 for all of it."""
+    def overrides(self, session_id: str, started_at: float | None, most: int) -> list[Override]:
+        """Return what operators ordered for a run, the newest first. most: -1 for all."""
+        with _as_storage_errors():
+            return self._overrides(session_id, started_at, most)
+
+    def _overrides(self, session_id: str, started_at: float | None, most: int) -> list[Override]:
         where = "WHERE session_id = ? AND started_at = ? ORDER BY id DESC LIMIT ?"
         key = Key.of(session_id, started_at)
         return self._rows.readable("operator_action", where, order_of, *key, most).found
@@ -237,7 +205,7 @@ class Store:
         verdict: Verdict | None = None,
         used: Mapping[str, Number] = MappingProxyType({}),
     ) -> RunTotals:
-        orders = self.actions(key.session_id, key.start, -1)[::-1]
+        orders = self._overrides(key.session_id, key.start, -1)[::-1]
         return recovered(
             key.session_id, key.start, self._time(), verdict=verdict, used=used, orders=orders
         )
@@ -262,14 +230,14 @@ class Store:
 
     def take_back(self, log: bytes) -> bool:
         """Write what was in the end of a log that SQLite could not read; tell if there was any."""
-        found, known = salvaged(self._storage.path, log), self._state
+        found, known = salvaged(self._file.path, log), self._state
         if found.commit <= known.commit:
             return False
         found = newer_than(found, known)
         found.orders = [
             (key, order)
             for key, order in found.orders
-            if order not in self.actions(key.session_id, key.start, -1)
+            if order not in self._overrides(key.session_id, key.start, -1)
         ]
         last = max(known.sequence, self._last.read()[1], found.state.sequence if found.state else 0)
         found.state = known._replace(sequence=last, commit=found.commit)
@@ -277,15 +245,18 @@ class Store:
         logger.error(
             "storage %s: its log is damaged, and set aside as %s: of the last commits what can "
             "still be read was taken out of it, %d runs and %d orders. Look at the disk",
-            self._storage.path, keep_log(self._storage.path, log), len(found.accounts),
+            self._file.path, keep_log(self._file.path, log), len(found.accounts),
             len(found.orders),
         )  # fmt: skip
         return True
 
     def commit(self, changes: Changes) -> None:
-        """Write what changed, all or nothing. Raises sqlite3.Error; nothing is written then."""
-        if not changes and not self._archive.is_behind:
-            return
+        """Write what changed, all or nothing."""
+        if changes or self._archive.is_behind:
+            with _as_storage_errors():
+                self._commit(changes)
+
+    def _commit(self, changes: Changes) -> None:
         state = self._state.next(changes.sequence, self._time(), self._boot())
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -301,7 +272,7 @@ class Store:
             self._db.execute("COMMIT")
         except BaseException as exc:
             if isinstance(exc, sqlite3.DatabaseError) and is_damage(exc):
-                self._storage.damage = f"it is damaged ({exc})"
+                self._file.damage = f"it is damaged ({exc})"
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             self._archive.recount()
@@ -312,32 +283,51 @@ class Store:
             self._writer.live.pop(account.session_id, None)
         self._writer.live.update(written)
         if self._archive.is_behind:
-            self._storage.shrink()
+            self._file.shrink()
+
+    def stats(self) -> StorageStats:
+        """Return how the storage is."""
+        return StorageStats(
+            self._file.size(), self._rows.unreadable, self._archive.evicted, self._renewals
+        )
 
     def close(self) -> None:
         """Close the file; it is whole without its side files then, unless somebody reads it."""
-        self._storage.close()
-        self._last.close(whole=not self._storage.has_log())
+        self._file.close()
+        self._last.close(whole=not self._file.has_log())
 
 
-def open_store(
+def _storage_error(problem: Exception) -> StorageError:
+    return StorageError(f"{type(problem).__name__}: {problem}")
+
+
+@contextlib.contextmanager
+def _as_storage_errors() -> Iterator[None]:
+    """Raise as a StorageError what SQLite or the file system raises."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as exc:
+        raise _storage_error(exc) from exc
+
+
+def open_sqlite(
     path: str,
     time: Callable[[], float] = time.time,
     archive_size: int = ARCHIVE_SIZE,
     boot: Callable[[], Boot] = Boot,
-) -> tuple[Store, Restored]:
+) -> tuple[SqliteStorage, Restored]:
     """Open or make the storage at ``path`` and return it with what is in it.
 
     time: returns Unix seconds, by which archived runs grow old. archive_size: bytes that these may
     take. boot: returns the time that nobody sets; by default it is not known.
-    A damaged file is renamed and a new one begun. Raises StoreError for a file that cannot be
-    opened, is in use, is no database, or was written by a newer version.
+    A damaged file is renamed and a new one begun. Raises UnusableStorageError for a file that
+    cannot be opened, is in use, is no database, or was written by a newer version.
     """
     try:
         check_kind(path)
         return _opened(path, time, archive_size, boot)
     except (sqlite3.OperationalError, OSError) as exc:
-        raise StoreError(path, f"cannot be opened: {exc}", advice(exc)) from exc
+        raise UnusableStorageError(path, f"cannot be opened: {exc}", advice(exc)) from exc
     except (sqlite3.DatabaseError, ValueError, TypeError) as exc:
         aside = set_aside(path)
         problem = str(exc)
@@ -359,10 +349,10 @@ def open_store(
 
 def _opened(
     path: str, time: Callable[[], float], archive_size: int, boot: Callable[[], Boot]
-) -> tuple[Store, Restored]:
-    storage = open_storage(path, _LOCK_TIMEOUT)
+) -> tuple[SqliteStorage, Restored]:
+    storage = open_file(path, _LOCK_TIMEOUT)
     try:
-        store = Store(storage, time, archive_size, boot)
+        store = SqliteStorage(storage, time, archive_size, boot)
         restored = store.load()
         if storage.lost_log and store.take_back(storage.lost_log):
             restored = store.load()

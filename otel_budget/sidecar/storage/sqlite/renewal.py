@@ -13,11 +13,16 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otel_budget.sidecar.storage.sqlite_access import check_free, file_id, open_storage
-from otel_budget.sidecar.storage.sqlite_file import set_aside, side_files
+from otel_budget.sidecar.storage.sqlite.file import (
+    check_free,
+    file_id,
+    open_file,
+    set_aside,
+    side_files,
+)
 
 if TYPE_CHECKING:
-    from otel_budget.sidecar.storage.sqlite_access import Storage
+    from otel_budget.sidecar.storage.sqlite.file import OpenFile
 
 logger = logging.getLogger(__name__)
 
@@ -30,28 +35,28 @@ def is_damage(problem: Exception) -> bool:
     return getattr(problem, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
-def renewed(old: Storage) -> tuple[Storage, bool, str]:
+def renewed(old: OpenFile) -> tuple[OpenFile, bool, str]:
     """Return a storage in the place of one that cannot be used any more, and whether all is in it.
 
     If not, also the path of the old one, if there is anything of it to be read.
 
-    The old one is closed then. Raises as ``open_storage`` does; what can be read of the old one
+    The old one is closed then. Raises as ``open_file`` does; what can be read of the old one
     still can then.
     """
     problem, whole = old.problem(), False
     if old.damage:
         old.close()
         aside = set_aside(old.path) if _is_here(old) else _clear_place(old)
-        new = open_storage(old.path, 0.0)
+        new = open_file(old.path, 0.0)
     elif _is_here(old):
         aside = _clear_place(old)
         if old.is_open:  # what was written to a log that is gone goes into the file
             old.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             old.close()
-        new = open_storage(old.path, 0.0)
+        new = open_file(old.path, 0.0)
     else:
         aside = _clear_place(old)
-        new = open_storage(old.path, 0.0)
+        new = open_file(old.path, 0.0)
         whole = old.is_open and _is_copied(old, new)
         old.close()
     logger.error(
@@ -64,7 +69,7 @@ def renewed(old: Storage) -> tuple[Storage, bool, str]:
     return new, whole, aside if old.damage else ""
 
 
-def _is_copied(old: Storage, new: Storage) -> bool:
+def _is_copied(old: OpenFile, new: OpenFile) -> bool:
     """Copy all that is in a storage, and tell whether that could be done."""
     try:
         old.connection.backup(new.connection)
@@ -74,21 +79,21 @@ def _is_copied(old: Storage, new: Storage) -> bool:
     return True
 
 
-def _is_here(storage: Storage) -> bool:
+def _is_here(storage: OpenFile) -> bool:
     return _is_part(storage, Path(storage.path))
 
 
-def _is_part(storage: Storage, path: Path) -> bool:
+def _is_part(storage: OpenFile, path: Path) -> bool:
     with contextlib.suppress(OSError):
         return file_id(path.stat()) == storage.parts.get(path)
     return False
 
 
-def _clear_place(old: Storage) -> str:
+def _clear_place(old: OpenFile) -> str:
     """Put what lies in a storage's place out of the way; return its new name, if it was another's.
 
-    Of its own files those that are left: a log would be taken for the new file's. Raises StoreError
-    if another sidecar uses what is there.
+    Of its own files those that are left: a log would be taken for the new file's. Raises
+    UnusableStorageError if another sidecar uses what is there.
     """
     file, here = Path(old.path), _is_here(old)
     there = [part for part in (file.resolve(), *side_files(old.path)) if part.exists()]

@@ -1,0 +1,112 @@
+"""What the sidecar needs of a storage: the protocol, what goes through it, and what it raises.
+
+- A commit is all or nothing, and happens before anything of it is published.
+- Whatever its medium raises leaves a storage as one of the errors here.
+- A storage decides nothing about a run. What it cannot read of a run costs that run alone, which
+  then comes back as one that has used "at least" what is known (recovery.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from otel_budget.errors import OtelBudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otel_budget.core.override import Override
+    from otel_budget.core.verdict import Verdict
+    from otel_budget.ledger.run import RunTotals
+
+
+class StorageError(OtelBudgetError):
+    """Say that the storage could not be read or written just now. Nothing was stored then."""
+
+
+class UnusableStorageError(StorageError):
+    """Say that the storage cannot be used at all, and what to do.
+
+    path: where it is. problem: what is wrong with it.
+    """
+
+    def __init__(self, path: str, problem: str, advice: str) -> None:
+        self.path, self.problem, self.advice = path, problem, advice
+        super().__init__(f"storage {path}: {problem}; {advice}")
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What the last process left behind."""
+
+    accounts: tuple[RunTotals, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    """The last published verdict of each of these runs."""
+    sequence: int = 0
+    """The last one given out; 0 before the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one tick changed."""
+
+    sequence: int
+    accounts: Sequence[RunTotals] = dataclasses.field(default=())
+    """Live runs with something new in them."""
+    archived: Sequence[RunTotals] = dataclasses.field(default=())
+    """Runs that were forgotten, or superseded by a new run."""
+    verdicts: Sequence[Verdict] = dataclasses.field(default=())
+    """Those with a new sequence."""
+    action: tuple[RunTotals, Override] | None = None
+    """What an operator ordered, for which run."""
+
+    def __bool__(self) -> bool:
+        """True if there is anything to write. A sequence moves only along with a verdict."""
+        return bool(self.accounts or self.archived or self.verdicts or self.action)
+
+
+class StorageStats(NamedTuple):
+    """How the storage is; the counts are since the process began."""
+
+    size: int = 0
+    """Bytes that it takes now."""
+    unreadable: int = 0
+    """Rows that could not be read."""
+    evicted: int = 0
+    """Archived runs that were deleted before their time, for want of room."""
+    renewals: int = 0
+    """How often it was replaced by a new one, because it was gone or damaged."""
+
+
+NO_STATS = StorageStats()
+
+
+class Storage(Protocol):
+    """Where the ledger and the last verdicts outlive the process. Used by one thread at a time."""
+
+    def renew(self) -> bool:
+        """Replace the storage by a new one if it is gone or damaged.
+
+        Return True if what was stored is not in the new one, so that all has to be committed again.
+        Raises StorageError for as long as that cannot be done.
+        """
+
+    def commit(self, changes: Changes) -> None:
+        """Write what changed, all or nothing. Raises StorageError; nothing is written then."""
+
+    def archived(self, session_id: str, started_at: float | None) -> RunTotals | None:
+        """Return a run that was archived; None if it never was. Raises StorageError."""
+
+    def overrides(self, session_id: str, started_at: float | None, most: int) -> list[Override]:
+        """Return what operators ordered for a run, the newest first. Raises StorageError.
+
+        most: how many to return at most; -1 for all.
+        """
+
+    def stats(self) -> StorageStats:
+        """Return how the storage is."""
+
+    def close(self) -> None:
+        """Close it. Nothing may be called after that."""
