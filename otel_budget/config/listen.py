@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 
 from pydantic import Field, model_validator
@@ -20,6 +19,7 @@ from otel_budget.config.values import (
     YesOrNo,
 )
 from otel_budget.errors import InvalidValueError
+from otel_budget.net.loopback import is_loopback
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9465"
 
@@ -102,7 +102,4 @@ class ListenConfig(Section):
     @property
     def is_loopback(self) -> bool:
         """True if only this host reaches it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host.lower() == "localhost"
+        return is_loopback(self.host)

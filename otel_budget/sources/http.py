@@ -24,6 +24,7 @@ from otel_budget._version import __version__
 from otel_budget.errors import OtelBudgetError
 from otel_budget.files.token_file import TokenFileError, file_stamp, read_token
 from otel_budget.logs.text import one_line
+from otel_budget.net.loopback import is_loopback
 from otel_budget.sources.answer_age import age_of, time_there
 from otel_budget.sources.connection_pool import ConnectError, Connections
 from otel_budget.sources.http_connection import HungUpError
@@ -58,7 +59,6 @@ _REFUSALS: Final = frozenset(
 )
 #: And that they gave up on it; with 503, as for much else.
 _TIMED_OUT: Final = re.compile(rb'"errorType"\s*:\s*"timeout"')
-_HERE: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class FetchError(OtelBudgetError):
@@ -268,7 +268,7 @@ def _made(place: Place, access: Access, accept: str, form: bytes | None) -> h11.
         "User-Agent": _AGENT,
         "Accept": accept,
         # On this machine packing costs an agent more time than it saves on the way.
-        "Accept-Encoding": "identity" if place.host in _HERE else "gzip",
+        "Accept-Encoding": "identity" if is_loopback(place.host) else "gzip",
         "Cache-Control": "no-cache",  # a cache on the way would say what was so some time ago
     }
     if form is not None:

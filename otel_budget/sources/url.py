@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import Final, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
+
+from otel_budget.net.url import split_url
 
 _PORTS: Final = {"http": 80, "https": 443}
 #: What may stand in a path and a query as it is.
@@ -25,10 +27,8 @@ class Place(NamedTuple):
 @lru_cache(maxsize=65_536)
 def place_of(url: str) -> Place:
     """Return where a URL leads to. Raises ValueError."""
-    parts = urlsplit(url)
-    host, scheme = parts.hostname, parts.scheme
-    if scheme not in _PORTS or not host:
-        raise ValueError(f"{url} is no http or https URL with a host")
+    parts = split_url(url)
+    host, scheme = parts.hostname or "", parts.scheme
     port = parts.port or _PORTS[scheme]
     bare = host.partition("%")[0]  # a zone means something on this machine only
     named = f"[{bare}]" if ":" in bare else bare.encode("idna").decode("ascii")

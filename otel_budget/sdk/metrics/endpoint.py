@@ -19,11 +19,12 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY, make_wsgi_app
 
 from otel_budget.errors import InvalidValueError, ListenError
+from otel_budget.net.loopback import is_loopback
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.lifecycle.at_exit import AT_EXIT
 from otel_budget.sdk.metrics.collector import SESSIONS
 from otel_budget.sdk.metrics.last_scrape import LAST_SCRAPE
-from otel_budget.sdk.metrics.own_names import OwnNames, listens_on_loopback
+from otel_budget.sdk.metrics.own_names import OwnNames
 from otel_budget.sdk.metrics.page_server import PageHandler, PageServer
 from otel_budget.sdk.metrics.registration import register_in
 from otel_budget.sdk.metrics.rendering import Rendering
@@ -128,7 +129,7 @@ def serve_metrics(
     except BaseException:
         server.server_close()
         raise
-    if listens_on_loopback(str(server.server_address[0])):
+    if is_loopback(str(server.server_address[0])):
         server.set_app(OwnNames(app, host))
     threading.Thread(
         target=server.serve_forever, args=(_LOOKS,), name="otel-budget-metrics", daemon=True

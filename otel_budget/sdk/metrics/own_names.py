@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import socket
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
+
+from otel_budget.net.loopback import numeric_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from ipaddress import IPv4Address, IPv6Address
 
     App = Callable[..., Iterable[bytes]]
 
@@ -51,18 +51,4 @@ class OwnNames:
         """Tell whether a Host header is one of ours."""
         name, _, port = host.rpartition(":")
         name = (name if port.isdigit() and name else host).strip("[]").rstrip(".").lower()
-        return name in self._names or name.endswith(_PRIVATE) or _address(name) is not None
-
-
-def listens_on_loopback(address: str) -> bool:
-    """Tell whether what is bound to an address hears the loopback interface alone."""
-    found = _address(address)
-    mapped = getattr(found, "ipv4_mapped", None)
-    return found is not None and bool((mapped or found).is_loopback)
-
-
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
+        return name in self._names or name.endswith(_PRIVATE) or numeric_address(name) is not None

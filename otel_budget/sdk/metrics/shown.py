@@ -9,13 +9,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.net.loopback import is_loopback
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.metrics.collector import SESSIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 #: Of prometheus_client: its page of several processes has only what its own files hold.
 ENV_MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -69,7 +69,7 @@ class Shown:
             )
         if self._open:
             urls = ", ".join(sorted(self._open))
-            near = [page.host for page in self._open.values() if page.host in _LOOPBACK]
+            near = [page.host for page in self._open.values() if is_loopback(page.host)]
             from_here = (
                 f' Only this host, or container, reaches {near[0]}: others need address="0.0.0.0"'
                 if near

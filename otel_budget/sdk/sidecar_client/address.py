@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import logging
 import os
 import ssl
@@ -11,10 +10,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from otel_budget.errors import InvalidValueError
 from otel_budget.files.token_file import read_token
+from otel_budget.net.loopback import is_loopback
+from otel_budget.net.url import UrlError, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,26 +64,19 @@ class SidecarAddress:
 
         credentials: by default what the environment names.
         """
-        allowed = "an http:// or https:// URL such as http://127.0.0.1:9465"
         try:
-            parts = urlsplit(url)
-            port = parts.port
-        except (ValueError, AttributeError) as exc:
-            raise InvalidValueError("sidecar", url, allowed) from exc
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidValueError("sidecar", url, allowed)
-        if "@" in parts.netloc:
-            # Not shown: it holds a password.
-            hidden = f"{parts.scheme}://…@{parts.hostname}"
-            raise InvalidValueError(
-                "sidecar", hidden, f"a URL without a user: use {ENV_TOKEN_FILE}"
-            )
-        secure, path = parts.scheme == "https", parts.path.rstrip("/")
+            parts = split_url(url)
+        except UrlError as exc:
+            allowed = "an http:// or https:// URL such as http://127.0.0.1:9465"
+            if exc.has_user:
+                allowed = f"a URL without a user: use {ENV_TOKEN_FILE}"
+            raise InvalidValueError("sidecar", exc.shown, allowed) from exc
+        host, secure, path = parts.hostname or "", parts.scheme == "https", parts.path.rstrip("/")
         if credentials is None:
             credentials = Credentials.from_environment()
-        if not secure and credentials.token_file is not None and not is_loopback(parts.hostname):
+        if not secure and credentials.token_file is not None and not is_loopback(host):
             _warn_once(f"{parts.scheme}://{parts.netloc}")
-        return cls(secure, parts.hostname, port, path, credentials)
+        return cls(secure, host, parts.port, path, credentials)
 
     def connect(self, timeout: float) -> http.client.HTTPConnection:
         """Return a connection that is not open yet. Raises OSError for files that do not do."""
@@ -108,14 +101,6 @@ class SidecarAddress:
         if token_file is None:
             return {"Accept": accept}
         return {"Accept": accept, "Authorization": f"Bearer {read_token(token_file)}"}
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine is reached at a host name or address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 @lru_cache(maxsize=64)

@@ -12,12 +12,12 @@ import hmac
 import logging
 from enum import IntEnum
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
 
 from otel_budget.files.token_file import TokenFileError, file_stamp, read_tokens
+from otel_budget.net.loopback import is_loopback
 from otel_budget.sidecar.api.connection_limits import MAX_HEAD, not_counted
 from otel_budget.sidecar.api.problem import problem
 
@@ -142,15 +142,7 @@ def local_names(*more: str) -> Callable[[str], bool]:
     """Return a test for the names of this machine's loopback interface, and others."""
     known = {"localhost", "", *(name.lower() for name in more)}
 
-    def is_local(name: str) -> bool:
-        if name in known:
-            return True
-        try:
-            return ip_address(name).is_loopback
-        except ValueError:
-            return False
-
-    return is_local
+    return lambda name: name in known or is_loopback(name)
 
 
 class Guarded:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from otel_budget.net.loopback import is_loopback
 from otel_budget.sdk.metrics.collector import SCRAPER, RunCollector
-from otel_budget.sdk.metrics.own_names import OwnNames, listens_on_loopback
+from otel_budget.sdk.metrics.own_names import OwnNames
 from otel_budget.sdk.metrics.rendering import Rendering
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make
@@ -167,4 +168,4 @@ def test_what_listens_elsewhere_is_open_to_the_network_and_to_every_name(
     address: str, *, only_loopback: bool
 ) -> None:
     """There a name could be rebound to the other address as well."""
-    assert listens_on_loopback(address) is only_loopback
+    assert is_loopback(address) is only_loopback
