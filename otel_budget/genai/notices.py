@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.genai.libraries import library, streaming_advice
-from otel_budget.runtime.fork import ProcessLock
+from otel_budget.logs.once import Once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Sequence
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_budget")
 
-#: Things that were said, at most: models come from outside.
-MAX_SAID: Final = 1_000
 #: What there is to read about runs in servers and pools.
 PAGE: Final = "docs/web-servers-and-workers.md"
 
@@ -29,12 +27,11 @@ class Notices:
     def __init__(self, say: Callable[..., None] = logger.warning) -> None:
         """Begin with nothing said. say: takes a text and what to put into it."""
         self._say = say
-        self._said: set[Hashable] = set()
-        self._lock = ProcessLock()
+        self._once = Once()
 
     def unknown(self, call: Call) -> None:
         """Say that a call succeeded and nobody knows what it used, and how to get to know."""
-        if self._first(("unknown", call.scope, call.model)):
+        if self._once.first(("unknown", call.scope, call.model)):
             self._say(
                 "%s report a call%s without usage: it counts as a call with unknown tokens, and "
                 "on_unknown_usage says what follows (said once). One that was cancelled, left "
@@ -46,7 +43,7 @@ class Notices:
     def without_calls(self, usage: ResourceUsage, limit: int | None) -> None:
         """Say that a run counted tokens and no call, so that its limit on calls never applied."""
         idle = limit is not None and usage.tokens and not usage.api_calls
-        if idle and self._first("without_calls"):
+        if idle and self._once.first("without_calls"):
             self._say(
                 "session %s recorded %s tokens and no API call, so its limit of %s API calls never "
                 "applied: pass api_call=True with each call, or max_api_calls=None if only other "
@@ -55,7 +52,7 @@ class Notices:
 
     def left_behind(self, session_id: str) -> None:
         """Say that a run with checkpoints was dropped, and nobody said how it ended."""
-        if self._first("left_behind"):
+        if self._once.first("left_behind"):
             self._say(
                 "session %s: its monitor was dropped without an end: its last checkpoint does not "
                 "say that it completed, and ResourceMonitor.resume takes it up again; use 'with "
@@ -66,7 +63,7 @@ class Notices:
         """Say that two libraries report the same calls."""
         if one.startswith(semconv.SCOPE_NAME) or other.startswith(semconv.SCOPE_NAME):
             return  # an adapter beside spans: both are wanted
-        if self._first(("duplicate", frozenset((one, other)))):
+        if self._once.first(("duplicate", frozenset((one, other)))):
             self._say(
                 "%s and %s both report the same calls; counting one (said once). Switch one of "
                 "them off, or name it in instrument(ignore_scopes=[...]): %r, %r",
@@ -75,7 +72,7 @@ class Notices:
 
     def unattributed(self, call: Call) -> None:
         """Say that a call was made outside of every run."""
-        if self._first(("unattributed",)):
+        if self._once.first(("unattributed",)):
             self._say(
                 "a call of %s was made outside of any run: it is in the process's own account, "
                 "and no limit holds for it (said once). Make calls inside 'with monitor:', and "
@@ -86,7 +83,7 @@ class Notices:
 
     def after_end(self, call: Call, session_id: str) -> None:
         """Say that a call was made in the context of a run that has ended."""
-        if self._first(("after end", session_id)):
+        if self._once.first(("after end", session_id)):
             self._say(
                 "session %s: a call of %s was made in its context after its end: it is in the "
                 "process's own account, and no limit holds for it (said once for a run). Keep the "
@@ -114,7 +111,7 @@ class Notices:
 
     def refused(self, scope: str, values: Sequence[str]) -> None:
         """Say that a span gave a count that cannot be one."""
-        if self._first(("refused", scope, values[0].partition("=")[0])):
+        if self._once.first(("refused", scope, values[0].partition("=")[0])):
             self._say(
                 "%s give %s, which cannot be a count: what it would have said is unknown "
                 "(said once)", library(scope), ", ".join(values),
@@ -122,7 +119,7 @@ class Notices:
 
     def strange(self, scope: str, name: str, operation: object) -> None:
         """Say that a span carries usage and is not taken for a call."""
-        if self._first(("strange", scope, operation if isinstance(operation, str) else None)):
+        if self._once.first(("strange", scope, operation if isinstance(operation, str) else None)):
             self._say(
                 "%s carry usage on %r (operation %r), which is no kind of model call that is "
                 "known: it is not counted (said once). Please report it", library(scope),
@@ -131,7 +128,7 @@ class Notices:
 
     def written_over(self, scope: str) -> None:
         """Say that LiteLLM writes the usage of one call over that of another."""
-        if self._first(("litellm",)):
+        if self._once.first(("litellm",)):
             self._say(
                 "LiteLLM's OpenTelemetry callback writes what its calls use onto the span around "
                 "them (of %r), and the last call wins: usage is missing from the budget (said "
@@ -151,7 +148,7 @@ class Notices:
                 f"was the adapter of {' and '.join(sorted(adapters))} left out (run_config=, "
                 "budgeted(), callbacks, install())?"
             )
-        if self._first(("nothing",)):
+        if self._once.first(("nothing",)):
             self._say(
                 "session %s ended and not one model call was seen. If it made any: %s (said once)",
                 session_id, " or ".join(why),
@@ -159,19 +156,12 @@ class Notices:
 
     def no_longer(self, *what: Hashable) -> None:
         """Take something for said: it is being minded."""
-        self._first(what)
+        self._once.first(what)
 
     def repeated(self, session_id: str) -> None:
         """Say that an operation recorded by hand is counted from spans, too."""
-        if self._first(("repeated",)):
+        if self._once.first(("repeated",)):
             self._say(
                 "session %s: operation.record() repeats calls that their library's own spans "
                 "report; counting those, and what it says beyond (said once)", session_id,
             )  # fmt: skip
-
-    def _first(self, what: Hashable) -> bool:
-        with self._lock:
-            if what in self._said or len(self._said) >= MAX_SAID:
-                return False
-            self._said.add(what)
-            return True

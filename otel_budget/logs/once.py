@@ -1,21 +1,52 @@
-"""What a source or the sidecar has to say in its log: once, and never as a flood."""
+"""Say a thing once, and never as a flood: for a process, for a subject, for many subjects at once.
+
+- ``Once`` remembers what was said; whoever asks says it.
+- ``OncePerSubject`` logs what is wrong with each of many subjects, and again when that changes.
+- ``Lines`` logs many lines at once within what each speaker may say (see line_budget.py).
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget.logs.line_budget import LineBudget
 from otel_budget.logs.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
+#: Things that ``Once`` remembers: names of models and the like come from outside.
+MOST_SAID: Final = 1_000
 #: More lines of one kind at once become one line.
 MOST_LINES: Final = 20
 _NAMED: Final = 3
+
+
+class Once:
+    """Remembers what was said, up to a bound beyond which nothing new is said.
+
+    Safe in threads, signal handlers and forked children, because it has no lock.
+    """
+
+    def __init__(self, most: int = MOST_SAID) -> None:
+        """Remember up to ``most`` things."""
+        self._most = most
+        self._said: dict[Hashable, object] = {}
+
+    def first(self, what: Hashable) -> bool:
+        """Return True if this is to be said now: it was not said yet, and there is room for it."""
+        if what in self._said or len(self._said) >= self._most:
+            return False
+        mine = object()
+        return self._said.setdefault(what, mine) is mine  # of two threads at once one is first
+
+    def forget(self, whether: Callable[[Any], bool]) -> None:
+        """Let those things be said again of which ``whether`` is true."""
+        for what in [said for said in self._said if whether(said)]:
+            self._said.pop(what, None)
 
 
 class Lines:
@@ -96,7 +127,7 @@ class Lines:
         return f"{number:,} {self._many}: {'; '.join(named)}{more}"
 
 
-class Notices:
+class OncePerSubject:
     """Say of each subject what is wrong with it: once, and again after it was something else."""
 
     def __init__(

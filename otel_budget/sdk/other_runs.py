@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from otel_budget.logs.once import Once
+
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
 
@@ -19,7 +21,7 @@ class OtherRuns:
 
     def __init__(self) -> None:
         """Have heard of none."""
-        self._said = False
+        self._once = Once()
 
     def is_for(self, verdict: Verdict, started_at: float) -> bool:
         """Tell whether a verdict is for the run that began at this Unix time."""
@@ -32,8 +34,7 @@ class OtherRuns:
                 verdict.session_id, judged, started_at,
             )  # fmt: skip
             return False
-        if also and not self._said:
-            self._said = True
+        if also and self._once.first("also"):
             logger.warning(
                 "session %s: other processes run under this id at the same time (%d runs in all): "
                 "the sidecar counts them together, and its verdict is on the sum; give each run an "

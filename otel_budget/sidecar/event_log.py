@@ -15,7 +15,7 @@ from otel_budget import semconv
 from otel_budget.core import verdict_json
 from otel_budget.core.verdict import Action
 from otel_budget.ledger.flag import Kind
-from otel_budget.logs.once import MOST_LINES, Lines, Notices
+from otel_budget.logs.once import MOST_LINES, Lines, OncePerSubject
 from otel_budget.logs.text import one_line, some
 from otel_budget.policy.format import amount
 from otel_budget.sidecar.lasting_events import Failed, Flickering, Unjudged
@@ -202,7 +202,7 @@ class EventLog:
         """Seconds by which samples arrive late, as it was said last."""
         self._flagged: set[tuple[str, str]] = set()
         """What was told of which session."""
-        self._crowded = Notices(logger, "targets show more runs than they may")
+        self._crowded = OncePerSubject(logger, "targets show more runs than they may")
         self._waits = False
         """Whether new runs waited for the next reading."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import traceback
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.logs.once import Lines
+from otel_budget.logs.once import Lines, Once
 from otel_budget.logs.text import one_line
 
 if TYPE_CHECKING:
@@ -71,29 +72,28 @@ class Failed:
         """Know of none. seen_at: as in Journal."""
         self._seen_at = seen_at
         self._lines = Lines(logger, "sessions are ones this sidecar fails at", clock=clock)
-        self._told: set[tuple[str, str]] = set()
+        self._told = Once(most=sys.maxsize)  # bounded by the runs there are
         """Session id and what could not be done."""
-        self._traced: set[tuple[object, ...]] = set()
+        self._traced = Once(MOST_TRACEBACKS)
         """Where something failed, of which the traceback was logged."""
 
     def note(self, failures: Iterable[Failure], forgotten: Iterable[str]) -> None:
         """Take what failed now, and the session ids that have no verdict any more."""
         told = {}
         for session_id, place, error in failures:
-            if (session_id, place) in self._told:
+            if not self._told.first((session_id, place)):
                 continue
-            self._told.add((session_id, place))
             told[session_id] = (
                 f"session {session_id}: it could not be {place} ({one_line(repr(error))}): a "
                 "mistake of this program. Its verdict is held, then on_no_data applies; all other "
                 "runs are judged. Please report it, with the traceback"
             )
             where = (place, type(error), *_frames(error))
-            if where not in self._traced and len(self._traced) < MOST_TRACEBACKS:
-                self._traced.add(where)
+            if self._traced.first(where):
                 logger.error("a run could not be %s", place, exc_info=error)
         gone = set(forgotten)
-        self._told = {key for key in self._told if key[0] not in gone} if gone else self._told
+        if gone:
+            self._told.forget(lambda key: key[0] in gone)
         self._lines.say(logging.ERROR, told, self._seen_at)
 
 

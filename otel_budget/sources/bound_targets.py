@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.bindings import Bindings, is_covered
-from otel_budget.logs.once import Notices
+from otel_budget.logs.once import OncePerSubject
 from otel_budget.sources.target_process import process_at
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Unmatched:
     def __init__(self) -> None:
         """Know of none."""
         self._since: dict[str, float] = {}
-        self._notices = Notices(logger, "bindings match no run")
+        self._notices = OncePerSubject(logger, "bindings match no run")
 
     def note(self, why: Mapping[str, str], now: float) -> Mapping[str, str]:
         """Take what is wrong with each binding now; return those of which it is so for long.

@@ -26,7 +26,7 @@ from otel_budget.core.observation import Problem
 from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.files.token_file import FileStamp, file_stamp
-from otel_budget.logs.once import Notices
+from otel_budget.logs.once import OncePerSubject
 from otel_budget.logs.text import one_line
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ class FileTargets:
         """False if a folder could not be listed: what is in it is not known."""
         self._matched: set[str] = set()
         """Patterns that ever matched a file."""
-        self._notices = Notices(logger, "file_sd patterns match no file")
-        self._at_rest = Notices(logger, "file_sd patterns match no file any more")
-        self._expressions = Notices(logger, "bindings look like regular expressions")
+        self._notices = OncePerSubject(logger, "file_sd patterns match no file")
+        self._at_rest = OncePerSubject(logger, "file_sd patterns match no file any more")
+        self._expressions = OncePerSubject(logger, "bindings look like regular expressions")
 
     @property
     def sessions(self) -> list[tuple[str, tuple[str, ...]]]:

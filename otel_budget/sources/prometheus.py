@@ -24,7 +24,7 @@ from otel_budget import semconv
 from otel_budget.core.bindings import Bindings
 from otel_budget.core.observation import Observation, Problem, RunObservation, plain_target
 from otel_budget.core.verdict import Reason
-from otel_budget.logs.once import Notices
+from otel_budget.logs.once import OncePerSubject
 from otel_budget.logs.text import one_line
 from otel_budget.runtime.workers import Workers
 from otel_budget.sources import promql
@@ -123,10 +123,10 @@ class PrometheusSource:
         without its data."""
         self._listed_from = -math.inf
         """From when on a target without its ``up`` is one that was taken away."""
-        self._notices = Notices(logger, "targets show what their preset cannot count")
-        self._infos = Notices(logger, "remarks on the query")
+        self._notices = OncePerSubject(logger, "targets show what their preset cannot count")
+        self._infos = OncePerSubject(logger, "remarks on the query")
         self._selection = Selection(settings.matchers, settings.preset)
-        self._unmatched = Notices(logger, "queries match nothing")
+        self._unmatched = OncePerSubject(logger, "queries match nothing")
         self._bound = [LabelBinding(*each) for each in settings.bindings]
         self._bindings = Bindings(first_owns=settings.first_owns)
         self._labels: dict[str, list[Mapping[str, str]]] = {}

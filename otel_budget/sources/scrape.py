@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Reason
-from otel_budget.logs.once import Notices
+from otel_budget.logs.once import OncePerSubject
 from otel_budget.sources.bound_targets import Owners
 from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.file_sd_listing import FileSdListing
@@ -102,9 +102,11 @@ class ScrapeSource:
         self._untold: set[str] = set()
         """Those of them whose answer no reading has given yet."""
         self._round = Round(())
-        self._time_notices = Notices(logger, "targets have timestamps that are odd")
-        self._notices = Notices(logger, "targets answer, but show no series of otel-budget")
-        self._foreign_notices = Notices(logger, "targets show what their preset cannot count")
+        self._time_notices = OncePerSubject(logger, "targets have timestamps that are odd")
+        self._notices = OncePerSubject(logger, "targets answer, but show no series of otel-budget")
+        self._foreign_notices = OncePerSubject(
+            logger, "targets show what their preset cannot count"
+        )
         self._had_targets = False
         bound = [(target.url, bound_to(target)) for target in settings.targets]
         self._owners = Owners(bound, first_owns=settings.first_owns)

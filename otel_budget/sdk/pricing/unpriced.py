@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.runtime.fork import ProcessLock
+from otel_budget.logs.once import Once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
     from otel_budget.sdk.pricing.prices import Prices
     from otel_budget.sdk.run_counters import Amounts
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_budget")
 
-#: Things that were said, at most: models come from outside.
-_MOST_SAID: Final = 1_000
 _LONGEST_NAME: Final = 120
 
 
@@ -27,8 +25,7 @@ class UnpricedNotices:
     def __init__(self, say: Callable[..., None] = logger.warning) -> None:
         """Begin with nothing said. say: takes a text and what to put into it."""
         self._say = say
-        self._said: set[Hashable] = set()
-        self._lock = ProcessLock()
+        self._once = Once()
 
     def tell(
         self,
@@ -41,10 +38,8 @@ class UnpricedNotices:
         """Say of a call without a price that the run's limit does not hold for it."""
         cause, advice = _cause(prices, model, provider, amounts)
         key = cause if prices.how_to_install else (cause, model, provider)
-        with self._lock:
-            if key in self._said or len(self._said) >= _MOST_SAID:
-                return
-            self._said.add(key)
+        if not self._once.first(key):
+            return
         self._say(
             "session %s: a call of %s (provider %s) has no price: %s. The limit on cost, $%s, "
             "does not hold for such calls: the cost is 'at least' what the others cost (said "

@@ -7,12 +7,12 @@ import logging
 import os
 import ssl
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.errors import InvalidValueError
 from otel_budget.files.token_file import read_token
+from otel_budget.logs.once import Once
 from otel_budget.net.loopback import is_loopback
 from otel_budget.net.url import UrlError, split_url
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 logger = logging.getLogger("otel_budget")
+
+#: Addresses that a token was sent to unencrypted.
+_IN_CLEAR_TEXT: Final = Once()
 
 #: Named like those of OpenTelemetry's OTLP exporter.
 ENV_TOKEN_FILE: Final = "OTEL_BUDGET_SIDECAR_TOKEN_FILE"  # noqa: S105 - the name of a variable
@@ -75,7 +78,7 @@ class SidecarAddress:
         if credentials is None:
             credentials = Credentials.from_environment()
         if not secure and credentials.token_file is not None and not is_loopback(host):
-            _warn_once(f"{parts.scheme}://{parts.netloc}")
+            _warn_of_clear_text(f"{parts.scheme}://{parts.netloc}")
         return cls(secure, host, parts.port, path, credentials)
 
     def connect(self, timeout: float) -> http.client.HTTPConnection:
@@ -103,9 +106,9 @@ class SidecarAddress:
         return {"Accept": accept, "Authorization": f"Bearer {read_token(token_file)}"}
 
 
-@lru_cache(maxsize=64)
-def _warn_once(shown: str) -> None:
-    logger.warning(
-        "the sidecar's token goes to %s in clear text, for all on the way to read: use https",
-        shown,
-    )
+def _warn_of_clear_text(shown: str) -> None:
+    if _IN_CLEAR_TEXT.first(shown):
+        logger.warning(
+            "the sidecar's token goes to %s in clear text, for all on the way to read: use https",
+            shown,
+        )

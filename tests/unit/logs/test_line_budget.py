@@ -13,7 +13,6 @@ from otel_budget import Prices, ResourceMonitor
 from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.genai.call import Call
-from otel_budget.genai.notices import MAX_SAID
 from otel_budget.genai.notices import Notices as CallNotices
 from otel_budget.ledger.flag import Flag, Kind
 from otel_budget.logs.line_budget import (
@@ -25,7 +24,7 @@ from otel_budget.logs.line_budget import (
     LineBudget,
     LineFilter,
 )
-from otel_budget.logs.once import MOST_LINES, Lines, Notices
+from otel_budget.logs.once import MOST_LINES, MOST_SAID, Lines, OncePerSubject
 from otel_budget.sdk.pricing.unpriced import UnpricedNotices
 from otel_budget.sdk.run_counters import Amounts
 from otel_budget.sidecar.event_log import EventLog
@@ -150,12 +149,12 @@ def test_ever_new_models_without_a_price_or_usage_are_a_bounded_number_of_lines(
     record, prices = make(max_cost_usd=5)._record, Prices()
     for n in range(20_000):
         unknown.unknown(Call("x", f"made-up-{n}", None))
-    assert len(said) == MAX_SAID
+    assert len(said) == MOST_SAID
     del said[:]
     unpriced = UnpricedNotices(lambda *told: said.append(told))
-    for n in range(2 * MAX_SAID):
+    for n in range(2 * MOST_SAID):
         unpriced.tell(record, prices, f"made-up-{n}", None, Amounts(tokens=1))
-    assert len(said) == MAX_SAID
+    assert len(said) == MOST_SAID
 
 
 def test_a_source_that_comes_and_goes_is_a_bounded_number_of_lines(
@@ -175,7 +174,7 @@ def test_a_notice_that_changes_at_each_scrape_drowns_no_other(
     steady: SteadyClock, said: Said
 ) -> None:
     """As of a page whose odd timestamps are odd in another way each time."""
-    notices = Notices(logger, "targets are odd", clock=steady)
+    notices = OncePerSubject(logger, "targets are odd", clock=steady)
     for step in range(100_000):
         wrong = {"http://hostile": f"hostile is odd: {step}"}
         if step >= 50_000:

@@ -15,7 +15,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from otel_budget.core.observation import plain_target
-from otel_budget.logs.once import Notices
+from otel_budget.logs.once import OncePerSubject
 from otel_budget.logs.text import one_line
 from otel_budget.sidecar.storage import codec
 from otel_budget.sidecar.storage.records import UNREADABLE_ROW, Key, sealed, unsealed
@@ -61,7 +61,7 @@ class Archive:
         self._behind = False
         """True while there is more to delete than one piece."""
         self._told: dict[str, str] = {}
-        self._notices = Notices(logger, "targets let more runs go than the storage keeps")
+        self._notices = OncePerSubject(logger, "targets let more runs go than the storage keeps")
 
     @property
     def is_behind(self) -> bool:
