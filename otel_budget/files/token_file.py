@@ -12,9 +12,6 @@ from otel_budget.errors import OtelBudgetError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Device, inode, size and time of change: differs whenever a file was written or replaced.
-FileStamp = tuple[int, int, int, int]
-
 #: Visible ASCII without spaces; what else a header cannot carry, or an editor puts there unseen.
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
@@ -26,12 +23,6 @@ class TokenFileError(OtelBudgetError):
         """Keep the fields."""
         self.path, self.problem = path, problem
         super().__init__(f"the bearer token file {path} {problem}")
-
-
-def file_stamp(path: Path) -> FileStamp:
-    """Return what tells one content of a file from the next. Raises OSError."""
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def open_to(path: Path) -> str:

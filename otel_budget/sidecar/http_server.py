@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import uvicorn
 
 from otel_budget.errors import ListenError
-from otel_budget.files.token_file import file_stamp
+from otel_budget.files.watch import FileWatch
 from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.api.auth import Gate, Tokens, local_names
 from otel_budget.sidecar.api.connection_limits import MAX_HEAD, BoundedProtocol, Limits
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from otel_budget.config.listen import ListenConfig, TlsConfig
-    from otel_budget.files.token_file import FileStamp
     from otel_budget.sidecar.api.connection_limits import OnRefused
 
 logger = logging.getLogger(__name__)
@@ -50,31 +49,26 @@ class Certificates:
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         if config.client_ca_file is not None:
             self.context.verify_mode = ssl.CERT_REQUIRED
-        self._stamps: tuple[FileStamp, ...] = ()
-        self._failed: tuple[FileStamp, ...] = ()
+        self._watch = FileWatch(*_files(config))
+        self._watch.read_as_of(self._watch.changed())
         self._load()
 
     def renew(self) -> None:
         """Load them again if a file has changed; those of before stay if that fails."""
         try:
-            stamps = self._look()
-            if stamps in (self._stamps, self._failed):
+            stamps = self._watch.changed()
+            if stamps is None:
                 return
-            self._failed = stamps
+            self._watch.read_as_of(stamps)  # what cannot be loaded is tried again once it changes
             self._load()
             logger.info("certificates: %s was read again", self._config.cert_file)
         except OSError as exc:
-            logger.error("certificates: those of before stay: %s", exc)  # noqa: TRY400 - the files are at fault
+            logger.error("certificates: those loaded before stay in use: %s", exc)  # noqa: TRY400 - the files are at fault
 
     def _load(self) -> None:
-        stamps = self._look()
         self.context.load_cert_chain(self._config.cert_file, self._config.key_file)
         if self._config.client_ca_file is not None:
             self.context.load_verify_locations(self._config.client_ca_file)
-        self._stamps = stamps
-
-    def _look(self) -> tuple[FileStamp, ...]:
-        return tuple(file_stamp(path) for path in _files(self._config))
 
     async def watch(self) -> None:
         """Look again and again."""

@@ -25,7 +25,7 @@ from otel_budget.core import bindings
 from otel_budget.core.observation import Problem
 from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
-from otel_budget.files.token_file import FileStamp, file_stamp
+from otel_budget.files.watch import FileStamp, file_stamp
 from otel_budget.logs.once import OncePerSubject
 from otel_budget.logs.text import one_line
 

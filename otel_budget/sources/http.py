@@ -22,7 +22,8 @@ import h11
 
 from otel_budget._version import __version__
 from otel_budget.errors import OtelBudgetError
-from otel_budget.files.token_file import TokenFileError, file_stamp, read_token
+from otel_budget.files.token_file import TokenFileError, read_token
+from otel_budget.files.watch import FileWatch
 from otel_budget.logs.text import one_line
 from otel_budget.net.loopback import is_loopback
 from otel_budget.sources.answer_age import age_of, time_there
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from otel_budget.files.token_file import FileStamp
     from otel_budget.sources.base import Clock
     from otel_budget.sources.http_connection import Connection
     from otel_budget.sources.url import Place
@@ -128,7 +128,7 @@ class Fetcher:
         self._clock, self._seconds, self._limit = clock, seconds, body_size_limit
         self._wall = wall
         self._connections = Connections(clock, seconds)
-        self._contexts: dict[Path | None, tuple[FileStamp | None, ssl.SSLContext]] = {}
+        self._contexts: dict[Path | None, tuple[FileWatch, ssl.SSLContext]] = {}
         self._starts = asyncio.Lock()
         """Held for a round of the loop by whoever begins a request."""
 
@@ -241,13 +241,21 @@ class Fetcher:
 
     def _context(self, place: Place, ca_file: Path | None) -> ssl.SSLContext | None:
         """Return what a server is trusted by; None without TLS. Raises OSError."""
-        stamp = None if ca_file is None else file_stamp(ca_file)
+        if ca_file is None and not place.is_tls:
+            return None
+        watch, context = self._contexts.get(ca_file) or (_watch(ca_file), None)
+        stamps = watch.changed()
         if not place.is_tls:
             return None
-        known = self._contexts.get(ca_file)
-        if known is None or known[0] != stamp:
-            known = self._contexts[ca_file] = (stamp, ssl.create_default_context(cafile=ca_file))
-        return known[1]
+        if context is None or stamps is not None:
+            context = ssl.create_default_context(cafile=ca_file)
+            watch.read_as_of(stamps)
+            self._contexts[ca_file] = (watch, context)
+        return context
+
+
+def _watch(ca_file: Path | None) -> FileWatch:
+    return FileWatch(*(() if ca_file is None else (ca_file,)))
 
 
 def _request(place: Place, access: Access, accept: str, form: bytes | None) -> h11.Request:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from otel_budget.errors import InvalidValueError, how_to_install
+from otel_budget.files.watch import file_stamp
 from otel_budget.sdk.pricing.rates import NOTHING_KNOWN, Rate, Worth
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import ModuleType
 
+    from otel_budget.files.watch import FileStamp
     from otel_budget.sdk.pricing.custom import OwnPrice
     from otel_budget.sdk.run_counters import Amounts
 
@@ -205,11 +208,10 @@ def prices_of(given: object) -> Prices:
     path = given if given is not None else os.environ.get(ENV_PRICES)
     if not path:
         return _bundled()
-    try:
-        written_at = Path(path).stat().st_mtime_ns
-    except (OSError, ValueError):  # reading it says what is wrong
-        written_at = 0
-    return _of_file(os.fspath(path), written_at)
+    stamp = None
+    with suppress(OSError, ValueError):  # reading it says what is wrong
+        stamp = file_stamp(Path(path))
+    return _of_file(os.fspath(path), stamp)
 
 
 @lru_cache(maxsize=1)
@@ -219,5 +221,5 @@ def _bundled() -> Prices:
 
 
 @lru_cache(maxsize=8)
-def _of_file(path: str, _written_at: int) -> Prices:
+def _of_file(path: str, _stamp: FileStamp | None) -> Prices:
     return Prices.from_yaml(path)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hmac
 import logging
+from contextlib import suppress
 from enum import IntEnum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
 
-from otel_budget.files.token_file import TokenFileError, file_stamp, read_tokens
+from otel_budget.files.token_file import TokenFileError, read_tokens
+from otel_budget.files.watch import FileWatch
 from otel_budget.net.loopback import is_loopback
 from otel_budget.sidecar.api.connection_limits import MAX_HEAD, not_counted
 from otel_budget.sidecar.api.problem import problem
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from otel_budget.files.token_file import FileStamp
     from otel_budget.sidecar.api.connection_limits import OnRefused
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,10 @@ class Tokens:
 
     def __init__(self, path: Path) -> None:
         """Read it. Raises TokenFileError."""
-        self._path = path
-        self._stamp, self._tokens = self._read()
-        self._broken = False
+        self._path, self._watch = path, FileWatch(path)
+        self._tokens: tuple[bytes, ...] = ()
+        self._read()
+        self._is_broken = False
 
     def has(self, token: bytes) -> bool:
         """Tell whether a token is one of these, in a time that does not depend on them."""
@@ -71,25 +73,28 @@ class Tokens:
 
     def _renew(self) -> None:
         try:
-            if file_stamp(self._path) != self._stamp:
-                self._stamp, self._tokens = self._read()
+            if self._read():
                 logger.info("tokens: %s was read again", self._path)
-            self._broken = False
-        except (OSError, TokenFileError) as exc:
-            if not self._broken:
-                logger.error("tokens: those of before stay, for %s", exc)  # noqa: TRY400 - the file is at fault
-            self._broken = True
+            self._is_broken = False
+        except TokenFileError as exc:
+            if not self._is_broken:
+                logger.error("tokens: those read before stay valid: %s", exc)  # noqa: TRY400 - the file is at fault
+            self._is_broken = True
 
-    def _read(self) -> tuple[FileStamp | None, tuple[bytes, ...]]:
-        try:
-            stamp = file_stamp(self._path)
-        except OSError:
-            stamp = None  # reading it says what is wrong
+    def _read(self) -> bool:
+        """Read the file if it changed; tell whether it did. Raises TokenFileError."""
+        stamps = None
+        with suppress(OSError):  # reading it says what is wrong
+            stamps = self._watch.changed()
+            if stamps is None:
+                return False
         tokens = read_tokens(self._path)
         if any(len(token) < SHORTEST_TOKEN for token in tokens):
             least = f"holds a token of less than {SHORTEST_TOKEN} characters"
             raise TokenFileError(self._path, f"{least}: make one with `openssl rand -hex 32`")
-        return stamp, tuple(token.encode() for token in tokens)
+        self._tokens = tuple(token.encode() for token in tokens)
+        self._watch.read_as_of(stamps)
+        return True
 
 
 class Gate:
