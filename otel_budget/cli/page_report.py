@@ -159,7 +159,7 @@ def _fetched(url: str) -> Page:
 
     from otel_budget.config import values
     from otel_budget.sources.http import Access, Fetched, Fetcher
-    from otel_budget.sources.target import place_of
+    from otel_budget.sources.scrape_target import host_port
 
     async def fetch() -> Fetched:
         fetcher = Fetcher(time.time, _SECONDS, _MOST_BYTES)
@@ -173,8 +173,8 @@ def _fetched(url: str) -> Page:
     if fetched.missing:
         said = "; ".join(fetched.missing)
         whole = fetched.body[: fetched.body.rfind(b"\n") + 1]  # half a number is a wrong one
-        return Page(whole, fetched.content_type, place_of(url), f"its page is partial: {said}")
-    return Page(fetched.body, fetched.content_type, place_of(url))
+        return Page(whole, fetched.content_type, host_port(url), f"its page is partial: {said}")
+    return Page(fetched.body, fetched.content_type, host_port(url))
 
 
 def _reason(matches: Sequence[Match]) -> str:

@@ -1,16 +1,19 @@
-"""The one check of a URL that something is asked at."""
+"""The check of a URL that something is asked at, and where it leads."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote, urlsplit
 
 from otel_budget.errors import OtelBudgetError
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-_SCHEMES: Final = ("http", "https")
+_PORTS: Final = {"http": 80, "https": 443}
+#: What may stand in a path and a query as it is.
+_ALLOWED: Final = "/%:@!$&'()*+,;=~?"
 
 
 class UrlError(OtelBudgetError, ValueError):
@@ -35,9 +38,35 @@ def split_url(url: object) -> SplitResult:
         _ = parts.port  # raises for what is not a port
     except ValueError as exc:
         raise UrlError(url) from exc
-    if parts.scheme not in _SCHEMES or not parts.hostname:
+    if parts.scheme not in _PORTS or not parts.hostname:
         raise UrlError(url)
     if "@" in parts.netloc:
         # Not shown: a URL becomes a name in verdicts and logs, and this one holds a password.
         raise UrlError(f"{parts.scheme}://…@{parts.hostname}", has_user=True)
     return parts
+
+
+class Place(NamedTuple):
+    """Where a URL leads to."""
+
+    host: str
+    port: int
+    is_tls: bool
+    host_header: str
+    target: str
+    """Path and query."""
+
+
+@lru_cache(maxsize=65_536)
+def place_of(url: str) -> Place:
+    """Return where a URL leads to. Raises ValueError."""
+    parts = split_url(url)
+    host, scheme = parts.hostname or "", parts.scheme
+    port = parts.port or _PORTS[scheme]
+    bare = host.partition("%")[0]  # a zone means something on this machine only
+    named = f"[{bare}]" if ":" in bare else bare.encode("idna").decode("ascii")
+    header = named if port == _PORTS[scheme] else f"{named}:{port}"
+    target = quote(parts.path or "/", safe=_ALLOWED)
+    if parts.query:
+        target += "?" + quote(parts.query, safe=_ALLOWED)
+    return Place(host, port, scheme == "https", header, target)

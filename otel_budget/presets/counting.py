@@ -76,7 +76,7 @@ class ForeignSession:
     at_least: bool = False
     """True if some tokens are of a type nobody knows."""
     newest: float | None = None
-    """When its newest sample was taken, as of ``assemble.later``."""
+    """When its newest sample was taken, as of ``samples.later``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from otel_budget.sources import prometheus, scrape
 from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.http import Access
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
-from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
+from otel_budget.sources.scrape_target import ScrapeTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

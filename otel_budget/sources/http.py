@@ -4,6 +4,9 @@
 - The size counts what arrives and what it unpacks to, and is held while reading.
 - Redirects are not followed, and proxies and passwords of the environment are not used: a source
   asks the address it was given, with the credentials it was given for it.
+- A cache on the way (a proxy, a gateway, a CDN) answers with what was so some time ago, and says in
+  ``Age`` for how many seconds it had it. ``Date`` is the clock of who made the answer: timestamps
+  in it are compared with that one, should it differ from ours.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import re
 import ssl
 import time
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -26,20 +30,18 @@ from otel_budget.files.token_file import TokenFileError, read_token
 from otel_budget.files.watch import FileWatch
 from otel_budget.logs.text import one_line
 from otel_budget.net.loopback import is_loopback
-from otel_budget.sources.answer_age import age_of, time_there
-from otel_budget.sources.connection_pool import ConnectError, Connections
-from otel_budget.sources.http_connection import HungUpError
+from otel_budget.net.url import place_of
+from otel_budget.sources.http_connections import ConnectError, Connections, HungUpError
 from otel_budget.sources.partial import PARTIAL_STATUSES, said_by_head
 from otel_budget.sources.unpack import UnpackError, unpacker
-from otel_budget.sources.url import place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from otel_budget.net.url import Place
     from otel_budget.sources.base import Clock
-    from otel_budget.sources.http_connection import Connection
-    from otel_budget.sources.url import Place
+    from otel_budget.sources.http_connections import Connection
 
     #: Names in lower case, and values.
     Head = list[tuple[str, str]]
@@ -59,6 +61,10 @@ _REFUSALS: Final = frozenset(
 )
 #: And that they gave up on it; with 503, as for much else.
 _TIMED_OUT: Final = re.compile(rb'"errorType"\s*:\s*"timeout"')
+#: Seconds, the most an ``Age`` can be: what is above that is no less old.
+_OLDEST: Final = 1e9
+#: Seconds by which two clocks may differ before theirs is taken: ``Date`` has whole seconds.
+_TOLERANCE: Final = 2.0
 
 
 class FetchError(OtelBudgetError):
@@ -306,3 +312,24 @@ def _token(path: Path) -> str:
         return read_token(path)
     except TokenFileError as exc:
         raise FetchError(str(exc)) from exc
+
+
+def age_of(ages: Sequence[str]) -> float:
+    """Return the seconds for which a cache had an answer. ages: values of its ``Age`` headers.
+
+    Of several the largest; what is no number says nothing.
+    """
+    words = (word.strip() for text in ages for word in text.split(","))
+    return max((min(float(word), _OLDEST) for word in words if word.isdecimal()), default=0.0)
+
+
+def time_there(date: str, age: float, wall: float) -> float:
+    """Return the Unix time for who made an answer, when it came. date: its ``Date`` header.
+
+    age: as of ``age_of``. wall: our own time, which it is but for a clock that is clearly off.
+    """
+    try:
+        theirs = parsedate_to_datetime(date).timestamp() + age
+    except (ValueError, TypeError, OverflowError):
+        return wall
+    return theirs if abs(theirs - wall) > _TOLERANCE else wall

@@ -27,15 +27,22 @@ from otel_budget.core.verdict import Reason
 from otel_budget.logs.once import OncePerSubject
 from otel_budget.logs.text import one_line
 from otel_budget.runtime.workers import Workers
-from otel_budget.sources import promql
-from otel_budget.sources.bound_targets import Unmatched, bindings_of, others_only
 from otel_budget.sources.culprits import Culprits, without
 from otel_budget.sources.http import Access, Fetcher, FetchError, RefusedError, SlowError
 from otel_budget.sources.incremental.prometheus_answer import PrometheusAnswer
 from otel_budget.sources.prometheus_api import AnswerError, QueryRefusedError, parse_answer
+from otel_budget.sources.prometheus_vector import places_query, sizes_query, whole_query
 from otel_budget.sources.sample_dates import SampleDates
-from otel_budget.sources.selection import Selection
-from otel_budget.sources.target_labels import LabelBinding, claimed, labelled, of_place
+from otel_budget.sources.target_bindings import (
+    LabelBinding,
+    Unmatched,
+    bindings_of,
+    claimed,
+    labelled,
+    of_place,
+    others_only,
+)
+from otel_budget.sources.unmatched import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,7 +105,7 @@ class PrometheusSource:
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit)
         self._url = settings.url.rstrip("/") + "/api/v1/query"
         self._form = {
-            "query": promql.whole(settings.matchers, settings.preset),
+            "query": whole_query(settings.matchers, settings.preset),
             "timeout": f"{settings.timeout:g}",
             # VictoriaMetrics answers as of half a minute ago without it; others pass it over.
             "nocache": "1",
@@ -189,7 +196,7 @@ class PrometheusSource:
     async def _find_culprits(self, why: str, *, slow: bool) -> LeftOut:
         """Find out for which targets the server cannot answer, and why not."""
         matchers, preset = self._settings.matchers, self._settings.preset
-        places = promql.sizes(matchers) if slow else promql.places(matchers, preset)
+        places = sizes_query(matchers) if slow else places_query(matchers, preset)
         try:
             async with asyncio.timeout(self._settings.timeout):
                 return await self._culprits.find(
@@ -210,7 +217,7 @@ class PrometheusSource:
         return _ERROR.match(answer.body) is None
 
     def _query(self, more: Sequence[str]) -> str:
-        return promql.whole(self._settings.matchers, self._settings.preset, more)
+        return whole_query(self._settings.matchers, self._settings.preset, more)
 
     async def _read(self, more: Sequence[str]) -> Observation:
         """Read what matches further matchers as well."""

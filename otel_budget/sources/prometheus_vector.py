@@ -1,9 +1,9 @@
-"""From the answer of a Prometheus query API to the sessions in it, all of it anew.
+"""The one query a Prometheus query API is asked, and the runs in its answer. Pure.
 
 A target is ``job/instance``. A label that was added on the way (relabelling, a replica's external
 label) is part of the target: one that a run's incarnation start carries too, or that names a way to
-a process (process.py). So one process seen under several such labels counts once, by the larger, as
-through several targets.
+a process (target_process.py). So one process seen under several such labels counts once, by the
+larger, as through several targets.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from otel_budget.core.resources import COUNTERS
 from otel_budget.core.samples import Sample, labels_text
 from otel_budget.logs.text import one_line
 from otel_budget.presets.counting import assembled, count, session_of, uncounted
+from otel_budget.sources.culprits import INSTANCE
 from otel_budget.sources.prometheus_api import Point, Vector, parse_answer
-from otel_budget.sources.session_assembly import assemble
+from otel_budget.sources.session_assembly import NEEDED, assemble
 from otel_budget.sources.target_process import EXPORTED, process_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.observation import RunObservation
     from otel_budget.presets.model import Preset
+
 
 #: A label that marks the time of a sample among the raw series.
 SAMPLED: Final = "otel_budget_sampled"
@@ -85,6 +87,47 @@ class Found:
 def judged(preset: Preset | None) -> Collection[str]:
     """Return the names of the metrics that a session's use is made of."""
     return COUNTERS if preset is None else preset.counted
+
+
+def whole_query(matchers: Sequence[str], preset: Preset | None, more: Sequence[str] = ()) -> str:
+    """Return the query for the raw series and, as further series, for their sample times, and for
+    which targets there are.
+
+    more: matchers for the first two alone.
+    """
+    braces = "{" + ",".join((*matchers, *more)) + "}"
+    # One time for each set of labels: all counters of a run are sampled together.
+    times = " or ".join(f"timestamp({name}{braces})" for name in judged(preset))
+    up = f"{UP}{{{','.join(matchers)}}}"
+    # What answers comes first: of two series that differ in their names alone the first stays.
+    parts = (_marked(up, ANSWERS), series_selector(matchers, preset, more), _marked(times, SAMPLED))
+    return " or ".join(parts)
+
+
+def places_query(matchers: Sequence[str], preset: Preset | None) -> str:
+    """Return the query for the targets that show a series."""
+    return f"count by (job, {INSTANCE}) ({series_selector(matchers, preset)})"
+
+
+def sizes_query(matchers: Sequence[str]) -> str:
+    """Return the query for how many samples each target shows; cheap, however many those are.
+
+    The server keeps it of each of its targets, as it does ``up``.
+    """
+    return f"max by (job, {INSTANCE}) (scrape_samples_scraped{{{','.join(matchers)}}})"
+
+
+def series_selector(
+    matchers: Sequence[str], preset: Preset | None, more: Sequence[str] = ()
+) -> str:
+    """Return the selector of the raw series."""
+    needed = NEEDED if preset is None else preset.counted
+    return "{" + ",".join((f'{NAME}=~"{"|".join(needed)}"', *matchers, *more)) + "}"
+
+
+def _marked(expression: str, label: str) -> str:
+    """Return an expression for the same with a mark; what else the label holds stays behind it."""
+    return f'label_replace({expression}, "{label}", "{MARK}$1", "{label}", "(.*)")'
 
 
 def take_apart(

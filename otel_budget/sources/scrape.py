@@ -21,18 +21,17 @@ from typing import TYPE_CHECKING, Final
 from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Reason
 from otel_budget.logs.once import OncePerSubject
-from otel_budget.sources.bound_targets import Owners
 from otel_budget.sources.exposition import PageLimits
-from otel_budget.sources.file_sd_listing import FileSdListing
-from otel_budget.sources.http import Access, Fetcher
+from otel_budget.sources.file_sd import FileSdListing
+from otel_budget.sources.http import Fetcher
 from otel_budget.sources.page_threads import PageThreads
-from otel_budget.sources.target import Outcome, Target, bound_to
+from otel_budget.sources.scrape_target import Outcome, ScrapeTarget, Target, bound_to
+from otel_budget.sources.target_bindings import Owners
 from otel_budget.sources.turns import Rests, Round, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from otel_budget.presets.model import Preset
     from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)
@@ -41,25 +40,6 @@ SOURCE: Final = "scrape"
 #: Shares of the interval: with no answer for so long, others are not waited for; the same for those
 #: that answered after the reading.
 _QUIET, _QUIET_LATE = 0.05, 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class ScrapeTarget:
-    """One endpoint."""
-
-    url: str
-    access: Access = field(default_factory=Access)
-    preset: Preset | None = None
-    """How to read what another program shows; None for what otel-budget shows."""
-    honor_timestamps: bool = True
-    """False: whatever a sample says, it is taken to be of when it was scraped."""
-    sessions: Sequence[str] = ()
-    """Patterns of session ids that belong to it, see core/bindings.py."""
-
-    @property
-    def key(self) -> str:
-        """Return what tells it apart: one page may be read for several programs."""
-        return self.url if self.preset is None else f"{self.preset.name} {self.url}"
 
 
 @dataclass(frozen=True, slots=True)

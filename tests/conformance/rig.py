@@ -15,7 +15,8 @@ from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.presets.model import Preset
 from otel_budget.sources.base import Clock, Source
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
-from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
+from otel_budget.sources.scrape_target import ScrapeTarget
 from tests.support.exposition import Exposition
 from tests.support.ports import free_port
 from tests.support.prometheus_process import JOB

@@ -12,7 +12,8 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.observation import Observation
 from otel_budget.presets import loader
-from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
+from otel_budget.sources.scrape_target import ScrapeTarget
 from tests.support.exposition import Exposition, line, page, serve
 
 

@@ -16,10 +16,11 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation
-from otel_budget.sources import connection_pool
+from otel_budget.sources import http_connections
 from otel_budget.sources.http import Access, Fetcher
 from otel_budget.sources.resolver import Address, Resolver, look_up
-from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
+from otel_budget.sources.scrape_target import ScrapeTarget
 from tests.support.exposition import line, page, serve
 from tests.support.figures import note
 from tests.support.processes import sidecar, until
@@ -158,7 +159,7 @@ def hanging_lookups(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return look_up(name)
 
-    monkeypatch.setattr(connection_pool, "Resolver", lambda clock: Resolver(clock, lookup))
+    monkeypatch.setattr(http_connections, "Resolver", lambda clock: Resolver(clock, lookup))
     try:
         yield
     finally:

@@ -16,7 +16,8 @@ from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Reason
 from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.http import Access
-from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
+from otel_budget.sources.scrape_target import ScrapeTarget
 from otel_budget.sources.session_assembly import assemble
 from tests.support.exposition import Exposition, line, page, serve
 from tests.support.raw_server import Answer, respond, serve_raw

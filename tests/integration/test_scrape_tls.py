@@ -11,7 +11,8 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.observation import Observation
 from otel_budget.sources.http import Access
-from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
+from otel_budget.sources.scrape_target import ScrapeTarget
 from tests.support.certificates import certificate
 from tests.support.exposition import Exposition, line, page, serve
 

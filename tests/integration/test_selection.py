@@ -17,7 +17,7 @@ from otel_budget.presets.loader import shipped
 from otel_budget.presets.model import Preset
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.prometheus_vector import SAMPLED
-from otel_budget.sources.selection import probe
+from otel_budget.sources.unmatched import probe
 from tests.support.exposition import Exposition, line, page, serve
 from tests.support.http_server import serving
 from tests.support.processes import sidecar, until

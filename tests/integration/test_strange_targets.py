@@ -13,7 +13,8 @@ from otel_budget import semconv
 from otel_budget.presets.loader import shipped
 from otel_budget.sdk.metrics.collector import RunCollector
 from otel_budget.sidecar.metrics import SidecarMetrics
-from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
+from otel_budget.sources.scrape_target import ScrapeTarget
 from tests.support.exposition import Exposition, line, page, serve
 
 RUN = page(line(semconv.SESSION_TOKENS, 5, "run-1"))

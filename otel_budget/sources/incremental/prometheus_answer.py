@@ -1,9 +1,10 @@
 """The sessions in the answers of one Prometheus query API, of which only what changed is read.
 
-Most rows of an answer are those of the answer before (see rows.py), but for the time of evaluation,
-which is the same in all of them and taken out first. A row that is another one is a series that is
-known, with another value, or a new one. What is not as Prometheus writes it has the answer read as
-a whole, by ``take_apart``, which is the reference: what comes out here is what it would give.
+Most rows of an answer are those of the answer before (see line_diff.py), but for the time of
+evaluation, which is the same in all of them and taken out first. A row that is another one is a
+series that is known, with another value, or a new one. What is not as Prometheus writes it has the
+answer read as a whole, by ``take_apart``, which is the reference: what comes out here is what it
+would give.
 """
 
 from __future__ import annotations

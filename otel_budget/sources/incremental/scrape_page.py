@@ -1,7 +1,7 @@
 """The sessions on the pages of one target, of which only the lines that changed are read.
 
-Most lines of a page are those of the page before (see rows.py). A line that is another one is a
-known series with another value, or a new series, which the parser reads. What is not as usual
+Most lines of a page are those of the page before (see line_diff.py). A line that is another one is
+a known series with another value, or a new series, which the parser reads. What is not as usual
 (OpenMetrics, another type) has the page read as a whole, by PageReader, which is the reference:
 what comes out here is what it would have given.
 

@@ -20,10 +20,19 @@ from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sidecar.factory import describe_bindings, warnings
 from otel_budget.sidecar.storage import codec
-from otel_budget.sources.bound_targets import Unmatched, bindings_of, claims_of, others_only
 from otel_budget.sources.file_sd import FileTargets
-from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
-from otel_budget.sources.target_labels import LabelBinding, claimed, labelled, of_place
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
+from otel_budget.sources.scrape_target import ScrapeTarget
+from otel_budget.sources.target_bindings import (
+    LabelBinding,
+    Unmatched,
+    bindings_of,
+    claimed,
+    claims_of,
+    labelled,
+    of_place,
+    others_only,
+)
 from tests.support.exposition import line, page, serve
 
 OWNER = Bindings({"run": ["a"]})

@@ -17,7 +17,7 @@ from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sidecar.metrics_page import MetricsPage
 from otel_budget.sidecar.nudging import Nudging, merged
-from otel_budget.sources.file_sd_listing import FileSdListing
+from otel_budget.sources.file_sd import FileSdListing
 from otel_budget.sources.http import Fetched
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from tests.support.sidecar_fixtures import (
@@ -157,7 +157,7 @@ def test_a_disk_that_hangs_leaves_the_targets_as_they_were(
         found = [await listing.read(until)]
         monkeypatch.setattr(listing._files, "read", lambda: (hang.wait(10), read())[1])
         found.append(await listing.read(until))
-        monkeypatch.setattr("otel_budget.sources.file_sd_listing._HANGS", 0.0)
+        monkeypatch.setattr("otel_budget.sources.file_sd._HANGS", 0.0)
         found.append(await listing.read(until))
         assert listing.urls == ["http://a:1/metrics"]
         await listing.close()

@@ -9,8 +9,7 @@ from functools import partial
 from otel_budget.runtime.workers import Workers
 from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.page_threads import COSTLY, Cost, PageThreads
-from otel_budget.sources.scrape import ScrapeTarget
-from otel_budget.sources.target import Target
+from otel_budget.sources.scrape_target import ScrapeTarget, Target
 
 
 def cost(seconds: float) -> Cost:

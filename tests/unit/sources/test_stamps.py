@@ -13,15 +13,14 @@ from otel_budget import semconv
 from otel_budget.core.observation import Observation, RunObservation
 from otel_budget.presets.loader import shipped
 from otel_budget.presets.model import Preset
-from otel_budget.sources.answer_age import age_of, time_there
 from otel_budget.sources.exposition import PageLimits
-from otel_budget.sources.http import Fetched
+from otel_budget.sources.http import Fetched, age_of, time_there
 from otel_budget.sources.incremental.scrape_page import ScrapePage
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.prometheus_vector import SAMPLED
-from otel_budget.sources.sample_dates import unit_of
-from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource, ScrapeTarget
-from otel_budget.sources.stamps import MOST, Stamped, Stamps
+from otel_budget.sources.sample_dates import MOST, Stamped, Stamps, unit_of
+from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
+from otel_budget.sources.scrape_target import ScrapeTarget
 from tests.support.exposition import line
 from tests.support.sidecar_fixtures import START, SteadyClock
 

@@ -1,15 +1,22 @@
-"""Which targets the configuration, and the list of targets, bind session ids to.
+"""Which targets session ids are bound to: by the configuration, by a list of targets, by labels.
 
 What the configuration binds, nothing else takes: a list of targets (``file_sd``), or a label of a
-target, binds only what is not bound by it.
+target, binds only what the configuration does not.
+
+Behind a Prometheus the labels are those of ``up``, which the server keeps of each target by itself.
+A page may show a series of that name, too, with labels of its own making: a target has the labels
+that all of them have. Of one without ``up`` only job and instance are known.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from otel_budget import semconv
 from otel_budget.core.bindings import Bindings, is_covered
 from otel_budget.logs.once import OncePerSubject
 from otel_budget.sources.target_process import process_at
@@ -19,10 +26,13 @@ if TYPE_CHECKING:
 
     from otel_budget.core.observation import Observation
 
+    Labels = Mapping[str, str]
+
 logger = logging.getLogger(__name__)
 
 #: Seconds for which a binding may match nothing before that is what is wrong.
 UNMATCHED_AFTER: Final = 300.0
+_MATCHER: Final = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)(=~|!~|!=|=)("(?:[^"\\\n]|\\.)*")')
 
 Claims = dict[str, set[str]]
 """Pattern to the targets that are bound to it."""
@@ -60,6 +70,72 @@ def claims_of(patterns: Iterable[tuple[str, Collection[str]]], urls: Iterable[st
         pattern: {url for place in each for url in spellings[place]}
         for pattern, each in places.items()
     }
+
+
+class LabelMatcher(NamedTuple):
+    """One matcher of PromQL; a label that is not there is empty."""
+
+    name: str
+    is_wanted: bool
+    expression: re.Pattern[str]
+
+    def matches(self, labels: Labels) -> bool:
+        """Tell whether a target with these labels is matched."""
+        found = self.expression.fullmatch(labels.get(self.name, ""))
+        return (found is not None) is self.is_wanted
+
+
+def label_matcher(text: str) -> LabelMatcher:
+    """Return a matcher as PromQL writes it. Raises ValueError."""
+    found = _MATCHER.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no label matcher")
+    value = json.loads(found[3])
+    try:
+        expression = re.compile(value if "~" in found[2] else re.escape(value))
+    except re.error as exc:
+        raise ValueError(f"{text!r}: {exc}") from exc
+    return LabelMatcher(found[1], not found[2].startswith("!"), expression)
+
+
+class LabelBinding:
+    """Session ids that belong to the targets whose labels match."""
+
+    def __init__(self, sessions: Sequence[str], matchers: Sequence[str]) -> None:
+        """Take patterns of session ids and matchers as PromQL writes them."""
+        self.sessions = sessions
+        self.text = "{" + ", ".join(matchers) + "}"
+        self._matchers = [label_matcher(text) for text in matchers]
+
+    def matches(self, labels: Iterable[Labels]) -> bool:
+        """Tell whether a target is matched. labels: of each of its ``up``."""
+        return all(matcher.matches(each) for each in labels for matcher in self._matchers)
+
+
+def claimed(bindings: Iterable[LabelBinding], targets: Mapping[str, Sequence[Labels]]) -> Claims:
+    """Return the targets of each pattern. targets: to the labels of each ``up`` of theirs."""
+    claims: Claims = {}
+    for binding in bindings:
+        matched = {target for target, labels in targets.items() if binding.matches(labels)}
+        for pattern in binding.sessions:
+            claims.setdefault(pattern, set()).update(matched)
+    return claims
+
+
+def labelled(targets: Mapping[str, Sequence[Labels]]) -> Claims:
+    """Return the targets that have their session id as a label of their own."""
+    claims: Claims = {}
+    for target, labels in targets.items():
+        named = {each.get(semconv.SESSION_ID, "") for each in labels}
+        if len(named) == 1 and (session_id := named.pop()):
+            claims.setdefault(session_id, set()).add(target)
+    return claims
+
+
+def of_place(place: str) -> Labels:
+    """Return the labels that a target has for certain: job and instance."""
+    job, _, instance = place.rpartition("/")
+    return {"job": job, "instance": instance}
 
 
 class Unmatched:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
@@ -13,12 +13,12 @@ from otel_budget.core.verdict import Reason
 from otel_budget.logs.text import one_line
 from otel_budget.presets.counting import assembled, count, session_of, uncounted
 from otel_budget.sources.exposition import ACCEPT, ExpositionError, PageReader
-from otel_budget.sources.http import FetchError
+from otel_budget.sources.http import Access, FetchError
 from otel_budget.sources.incremental.scrape_page import ScrapePage
 from otel_budget.sources.page_threads import Cost
-from otel_budget.sources.stamps import Stamps
-from otel_budget.sources.strange import declares, is_own, other_names, why_strange
+from otel_budget.sources.sample_dates import Stamps
 from otel_budget.sources.target_process import process_at
+from otel_budget.sources.unmatched import declares, is_own, other_names, why_strange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,12 +26,30 @@ if TYPE_CHECKING:
     from otel_budget.core.samples import Assembled
     from otel_budget.presets.model import Preset
     from otel_budget.sources.exposition import PageLimits
-    from otel_budget.sources.http import Access, Fetched
+    from otel_budget.sources.http import Fetched
     from otel_budget.sources.page_threads import PageThreads
-    from otel_budget.sources.scrape import ScrapeTarget
 
 # The log of a scrape is one, in whichever module of it a line is written.
 logger = logging.getLogger("otel_budget.sources.scrape")
+
+
+@dataclass(frozen=True, slots=True)
+class ScrapeTarget:
+    """One endpoint."""
+
+    url: str
+    access: Access = field(default_factory=Access)
+    preset: Preset | None = None
+    """How to read what another program shows; None for what otel-budget shows."""
+    honor_timestamps: bool = True
+    """False: whatever a sample says, it is taken to be of when it was scraped."""
+    sessions: Sequence[str] = ()
+    """Patterns of session ids that belong to it, see core/bindings.py."""
+
+    @property
+    def key(self) -> str:
+        """Return what tells it apart: one page may be read for several programs."""
+        return self.url if self.preset is None else f"{self.preset.name} {self.url}"
 
 
 @dataclass(slots=True)
@@ -153,7 +171,7 @@ class Target:
     def _foreign(self, preset: Preset, fetched: Fetched, outcome: Outcome) -> Assembled:
         url = self.of.url
         samples = self._reader.read(fetched.body, fetched.content_type)
-        counted = count(preset, samples, place_of(url))
+        counted = count(preset, samples, host_port(url))
         why = uncounted(counted)
         if counted.sessions:
             self._counted = True
@@ -174,11 +192,11 @@ def bound_to(target: ScrapeTarget) -> Sequence[str]:
     """
     if target.preset is None:
         return target.sessions
-    unnamed = session_of(target.preset, {}, place_of(target.url))
+    unnamed = session_of(target.preset, {}, host_port(target.url))
     return (*target.sessions, *([unnamed] if unnamed else ()))
 
 
-def place_of(url: str) -> str:
+def host_port(url: str) -> str:
     """Return host and port of a target, to name a session after."""
     return urlsplit(url).netloc
 
