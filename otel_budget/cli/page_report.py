@@ -19,7 +19,7 @@ from otel_budget.errors import InvalidValueError, OtelBudgetError
 from otel_budget.logs.text import one_line, some
 from otel_budget.presets import model as roles
 from otel_budget.presets.counting import Ignored, count
-from otel_budget.presets.detection import OTEL_BUDGET, Match, recognise
+from otel_budget.presets.detection import OTEL_BUDGET, Match, detect
 from otel_budget.presets.loader import preset_of_argument, shipped
 from otel_budget.sources.exposition import ACCEPT, PageLimits, PageReader, escaped
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.quantities import Number
     from otel_budget.core.samples import Sample
-    from otel_budget.presets.counting import ForeignSession
+    from otel_budget.presets.counting import ForeignRun
     from otel_budget.presets.model import Preset
 
 _MOST_BYTES: Final = 50_000_000
@@ -83,7 +83,7 @@ class Report:
     preset: Preset
     recognised_by: str
     """For people."""
-    sessions: Sequence[ForeignSession]
+    sessions: Sequence[ForeignRun]
     ignored: Mapping[Ignored, int]
     not_understood: Sequence[str] = ()
     """Where nothing counts: metrics above 0 that should have, or look as if they should."""
@@ -138,7 +138,7 @@ def report_on(page: Page, chosen: str | None) -> Report:
     wanted |= {name for name in _names(page.body) if _LIKE_USE.search(name)}
     reader = PageReader(wanted, PageLimits(samples=_MOST_SAMPLES), _SECONDS_TO_PARSE)
     samples = reader.read(page.body, page.content_type)
-    matches = recognise(presets.values(), samples)
+    matches = detect(presets.values(), samples)
     if given is not None:
         preset, by = given, "--preset"
     elif matches:
@@ -239,7 +239,7 @@ def _rest(body: bytes, preset: Preset, matches: Sequence[Match]) -> dict[Ignored
     return rest
 
 
-def _session(session: ForeignSession) -> dict[str, object]:
+def _session(session: ForeignRun) -> dict[str, object]:
     amounts = {role: _plain(session, role) for role in SHOWN}
     return {
         "session_id": session.session_id,
@@ -250,7 +250,7 @@ def _session(session: ForeignSession) -> dict[str, object]:
     }
 
 
-def _plain(session: ForeignSession, role: str) -> Number | str | None:
+def _plain(session: ForeignRun, role: str) -> Number | str | None:
     amount = session.amounts.get(role)
     return money(amount) if isinstance(amount, Decimal) else amount
 

@@ -28,7 +28,7 @@ from otel_budget.core.samples import (
 )
 from otel_budget.core.validation import SESSION_ID_PATTERN
 from otel_budget.presets import model as roles
-from otel_budget.presets.deduplication import Series, tally
+from otel_budget.presets.deduplication import Series, deduplicate
 from otel_budget.presets.model import first_of
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Ignored(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignSession:
+class ForeignRun:
     """One session of another program, as it counts."""
 
     session_id: str
@@ -83,7 +83,7 @@ class ForeignSession:
 class Counted:
     """What one page gives."""
 
-    sessions: tuple[ForeignSession, ...]
+    sessions: tuple[ForeignRun, ...]
     ignored: Mapping[Ignored, int]
     """To the number of samples."""
     dropped: Mapping[str, int]
@@ -188,10 +188,10 @@ class _Page:
         self.ignored[ignored] += 1
         return ignored
 
-    def sessions_counted(self) -> tuple[ForeignSession, ...]:
+    def sessions_counted(self) -> tuple[ForeignRun, ...]:
         found = []
         for session_id, session in self.sessions.items():
-            result = tally(self.preset, list(session.series.values()))
+            result = deduplicate(self.preset, list(session.series.values()))
             for series, labels, reason in result.repeated:
                 self.ignored[Ignored(series.name, labels, reason)] += 1
             unread, at_least = session.implausible, bool(session.of_unknown_type)
@@ -201,7 +201,7 @@ class _Page:
             if result.amounts or unread:
                 names = tuple(sorted(unread))
                 found.append(
-                    ForeignSession(
+                    ForeignRun(
                         session_id, result.amounts, result.counters, names, at_least, session.newest
                     )
                 )

@@ -56,7 +56,7 @@ class _Measure(NamedTuple):
 
 
 @dataclass(slots=True)
-class Tally:
+class Deduplicated:
     """What counts, and what repeats it."""
 
     amounts: dict[str, Number] = field(default_factory=dict)
@@ -70,9 +70,9 @@ class Tally:
         self.amounts[role] = value if known is None else known + value  # type: ignore[operator] # one role is one type
 
 
-def tally(preset: Preset, series: Sequence[Series]) -> Tally:
+def deduplicate(preset: Preset, series: Sequence[Series]) -> Deduplicated:
     """Return the amounts of one session, and the counters the ledger is to keep."""
-    result = Tally()
+    result = Deduplicated()
     groups: defaultdict[Labels, defaultdict[_Emitter, list[Series]]]
     groups = defaultdict(lambda: defaultdict(list))
     for one in _spelt_once(preset, series, result):
@@ -80,11 +80,11 @@ def tally(preset: Preset, series: Sequence[Series]) -> Tally:
     for group, emitters in groups.items():
         for measure in _measures(preset):
             for one in _choose(preset, emitters, measure, result):
-                _book(preset, result, measure, group, one)
+                _count_series(preset, result, measure, group, one)
     return result
 
 
-def _spelt_once(preset: Preset, series: Sequence[Series], result: Tally) -> list[Series]:
+def _spelt_once(preset: Preset, series: Sequence[Series], result: Deduplicated) -> list[Series]:
     """Return the series without those that have another spelling of a metric that says more."""
     spellings: defaultdict[tuple[int, Labels, _Emitter], defaultdict[str, list[Series]]]
     spellings = defaultdict(lambda: defaultdict(list))
@@ -118,7 +118,7 @@ def _choose(
     preset: Preset,
     emitters: Mapping[_Emitter, Sequence[Series]],
     measure: _Measure,
-    result: Tally,
+    result: Deduplicated,
 ) -> list[Series]:
     """Return the series of the emitter that says most; note those of the others as repetitions."""
     saying: dict[_Emitter, list[Series]] = {}
@@ -142,7 +142,9 @@ def _choose(
     return saying[best]
 
 
-def _book(preset: Preset, result: Tally, measure: _Measure, group: Labels, one: Series) -> None:
+def _count_series(
+    preset: Preset, result: Deduplicated, measure: _Measure, group: Labels, one: Series
+) -> None:
     """Add a series that counts to the amounts, and to the counter it belongs to."""
     for role in one.roles:
         if role in measure.shown:

@@ -71,7 +71,7 @@ class Match:
     """By which it was recognised."""
 
 
-def recognise(presets: Iterable[Preset], samples: Sequence[Sample]) -> tuple[Match, ...]:
+def detect(presets: Iterable[Preset], samples: Sequence[Sample]) -> tuple[Match, ...]:
     """Return the presets that fit, the one to use first: by rank, and of equals by name."""
     fitting = []
     for preset in presets:

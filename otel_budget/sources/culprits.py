@@ -56,18 +56,18 @@ class LeftOut(NamedTuple):
 class Culprits:
     """Knows for whom a server cannot answer. Times in seconds on the reader's own clock."""
 
-    nobody: Final = LeftOut()
+    none_left_out: Final = LeftOut()
 
     def __init__(self) -> None:
         """Know of nobody."""
-        self.known = self.nobody
+        self.known = self.none_left_out
         """Those of the newest reading."""
         self._looked_at = -math.inf
         """When it was looked, if nobody was found."""
 
     def left_out(self, now: float) -> LeftOut:
         """Return who is to be left out."""
-        return self.known if now < self.known.until else self.nobody
+        return self.known if now < self.known.until else self.none_left_out
 
     async def find(
         self, why: str, now: float, places: Places, answers: Answers, *, slow: bool = False
@@ -77,7 +77,7 @@ class Culprits:
         Not again within a minute if nobody was found.
         """
         if now - self._looked_at < AGAIN:
-            return self.nobody
+            return self.none_left_out
         self._looked_at = now
         jobs: dict[str, set[str]] = {}
         series = Counter[str]()
@@ -93,7 +93,7 @@ class Culprits:
             else:
                 found = await find(sorted(jobs), lambda some: answers((only(some),)))
         if not found:
-            return self.nobody
+            return self.none_left_out
         self._looked_at = -math.inf
         targets = tuple(f"{job}/{name}" for name in found for job in sorted(jobs.get(name, ())))
         return LeftOut(found, why, targets, now + AGAIN)

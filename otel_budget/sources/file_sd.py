@@ -82,9 +82,11 @@ class FileTargets:
         """False if a folder could not be listed: what is in it is not known."""
         self._matched: set[str] = set()
         """Patterns that ever matched a file."""
-        self._notices = OncePerSubject(logger, "file_sd patterns match no file")
-        self._at_rest = OncePerSubject(logger, "file_sd patterns match no file any more")
-        self._expressions = OncePerSubject(logger, "bindings look like regular expressions")
+        self._no_match_lines = OncePerSubject(logger, "file_sd patterns match no file")
+        self._no_match_any_more_lines = OncePerSubject(
+            logger, "file_sd patterns match no file any more"
+        )
+        self._expression_lines = OncePerSubject(logger, "bindings look like regular expressions")
 
     @property
     def sessions(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -107,7 +109,7 @@ class FileTargets:
         self._files = {path: self._look(path) for path in paths}
         patterns = {each for _, bound in self.sessions for each in bound}
         odd = {p: f"{SESSIONS}: {why}" for p in patterns if (why := bindings.why_expression(p))}
-        self._expressions.note(odd, logging.WARNING)
+        self._expression_lines.note(odd, logging.WARNING)
         urls = [url for file in self._files.values() for url in file.urls]
         problems = [
             Problem(path, Reason.SOURCE_ERROR, f"{path}: {file.problem}")
@@ -120,8 +122,10 @@ class FileTargets:
         """Warn of a pattern that is wrong; that the last process has ended is no fault."""
         at_rest = [p for p in self._empty if p in self._matched and _can_list(p)]
         wrong = [pattern for pattern in self._empty if pattern not in at_rest]
-        self._notices.note({p: f"file_sd: {p} matches no file" for p in wrong}, logging.WARNING)
-        self._at_rest.note(
+        self._no_match_lines.note(
+            {p: f"file_sd: {p} matches no file" for p in wrong}, logging.WARNING
+        )
+        self._no_match_any_more_lines.note(
             {
                 p: f"file_sd: {p} matches no file any more: no process is registered"
                 for p in at_rest
@@ -198,7 +202,7 @@ class FileSdListing:
         why = f"could not be read within {age:.3g} s; the targets known so far are kept"
         return [*self._problems, Problem(which, Reason.SOURCE_ERROR, f"{which}: {why}")]
 
-    async def anew(self, seconds: float) -> None:
+    async def read_again(self, seconds: float) -> None:
         """Read the files from now on, within so many seconds."""
         if self._patterns:
             await asyncio.wait([self._turns.next(_ALL)], timeout=seconds)

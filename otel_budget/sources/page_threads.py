@@ -48,7 +48,7 @@ _AT_ONCE: Final = 3
 _FADES: Final = 0.9
 
 
-class Cost:
+class PageCost:
     """What the pages of one target take the processor, in seconds."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class PageThreads:
         """Of the threads that run; None if none does."""
 
     @asynccontextmanager
-    async def turn(self, cost: Cost) -> AsyncIterator[None]:
+    async def turn(self, cost: PageCost) -> AsyncIterator[None]:
         """Wait until a target may be asked; at once if it is cheap, or not known."""
         if not cost.is_high:
             yield
@@ -104,7 +104,7 @@ class PageThreads:
         async with self._turn:
             yield
 
-    async def run(self, work: Callable[[], T], cost: Cost, size: int) -> T:
+    async def run(self, work: Callable[[], T], cost: PageCost, size: int) -> T:
         """Read a page of so many bytes, and take note of what that takes."""
 
         def read() -> T:

@@ -35,14 +35,14 @@ from otel_budget.sources.prometheus_vector import places_query, sizes_query, who
 from otel_budget.sources.sample_dates import SampleDates
 from otel_budget.sources.target_bindings import (
     LabelBinding,
-    Unmatched,
+    UnmatchedBindings,
     bindings_of,
     claimed,
     labelled,
     of_place,
     others_only,
 )
-from otel_budget.sources.unmatched import Selection
+from otel_budget.sources.unmatched import UnmatchedQuery
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,7 +113,7 @@ class PrometheusSource:
         self._culprits = Culprits()
         self._was_slow = False
         """Whether the answer to the last query took too long."""
-        self._answers = PrometheusAnswer(settings.preset, settings.replica_labels)
+        self._answer = PrometheusAnswer(settings.preset, settings.replica_labels)
         self._threads = Workers("answers")
         self._looking: asyncio.Task[str] | None = None
         """Finds out why nothing matches."""
@@ -130,24 +130,26 @@ class PrometheusSource:
         without its data."""
         self._listed_from = -math.inf
         """From when on a target without its ``up`` is one that was taken away."""
-        self._notices = OncePerSubject(logger, "targets show what their preset cannot count")
-        self._infos = OncePerSubject(logger, "remarks on the query")
-        self._selection = Selection(settings.matchers, settings.preset)
-        self._unmatched = OncePerSubject(logger, "queries match nothing")
+        self._uncounted_lines = OncePerSubject(
+            logger, "targets show what their preset cannot count"
+        )
+        self._remark_lines = OncePerSubject(logger, "remarks on the query")
+        self._query_check = UnmatchedQuery(settings.matchers, settings.preset)
+        self._unmatched_lines = OncePerSubject(logger, "queries match nothing")
         self._bound = [LabelBinding(*each) for each in settings.bindings]
         self._bindings = Bindings(first_owns=settings.first_owns)
         self._labels: dict[str, list[Mapping[str, str]]] = {}
         """Target to the labels that it was seen to have last."""
-        self._unmatched_bindings = Unmatched()
+        self._bindings_unmatched = UnmatchedBindings()
 
     async def read(self) -> Observation:
         """Ask for all sessions; see Source.read."""
         try:
-            return await self._read_what_can_be()
+            return await self._read_without_culprits()
         except (FetchError, AnswerError) as exc:
             self._was_away = True
             problem = Problem("", Reason.SOURCE_ERROR, f"{self._url}: {exc}")
-            return self._reading(problems=[problem])
+            return self._observation(problems=[problem])
 
     async def read_late(self) -> Observation | None:
         """Return None: nothing is ever pending."""
@@ -167,11 +169,11 @@ class PrometheusSource:
         self._threads.shutdown()
         await self._fetcher.close()
 
-    async def _read_what_can_be(self) -> Observation:
+    async def _read_without_culprits(self) -> Observation:
         """Read all targets, without those for which the server cannot answer."""
         left_out = self._culprits.left_out(self._clock())
         try:
-            reading = await self._read(without(left_out.instances))
+            observation = await self._read(without(left_out.instances))
         except (RefusedError, QueryRefusedError, SlowError) as exc:
             slow = isinstance(exc, SlowError)
             # Once may be the server's own trouble.
@@ -181,7 +183,7 @@ class PrometheusSource:
             left_out = await self._find_culprits(str(exc), slow=slow)
             if not left_out.instances:
                 raise
-            reading = await self._read(without(left_out.instances))
+            observation = await self._read(without(left_out.instances))
         self._culprits.known, self._was_slow = left_out, False
         problems = [
             Problem(
@@ -191,7 +193,7 @@ class PrometheusSource:
             )
             for target in left_out.targets
         ]
-        return replace(reading, problems=(*reading.problems, *problems))
+        return replace(observation, problems=(*observation.problems, *problems))
 
     async def _find_culprits(self, why: str, *, slow: bool) -> LeftOut:
         """Find out for which targets the server cannot answer, and why not."""
@@ -203,7 +205,7 @@ class PrometheusSource:
                     why, self._clock(), lambda: self._probe(places), self._is_answered, slow=slow
                 )
         except TimeoutError:
-            return self._culprits.nobody
+            return self._culprits.none_left_out
 
     async def _is_answered(self, more: Sequence[str]) -> bool:
         """Tell whether there is an answer with further matchers. Raises FetchError."""
@@ -228,18 +230,21 @@ class PrometheusSource:
         )
         # A copy that a cache gave shows what was so when it was made.
         found, taken = await self._threads.run(self.take, answer.body, asked_at - answer.age)
-        self._notices.note(found.uncounted, logging.WARNING)
+        self._uncounted_lines.note(found.uncounted, logging.WARNING)
         said = {info: f"{self._url} says: {info}" for info in taken.infos}
-        self._infos.note(said, logging.INFO)
+        self._remark_lines.note(said, logging.INFO)
         missing = (*answer.missing, *taken.warnings)
-        reading = self._reading(found.sessions, self._partial(missing), found.dropped)
+        observation = self._observation(found.sessions, self._partial(missing), found.dropped)
         if missing:
-            return reading  # a target may be among what is missing
-        reading = replace(reading, targets=self._targets, down=self._down)
-        unmatched = {**self._note_bindings(reading), **await self._unmatched_in(reading)}
-        return replace(reading, unmatched=unmatched)
+            return observation  # a target may be among what is missing
+        observation = replace(observation, targets=self._targets, down=self._down)
+        unmatched = {
+            **self._log_unmatched_bindings(observation),
+            **await self._unmatched_in(observation),
+        }
+        return replace(observation, unmatched=unmatched)
 
-    def _note_bindings(self, reading: Observation) -> Mapping[str, str]:
+    def _log_unmatched_bindings(self, observation: Observation) -> Mapping[str, str]:
         """Return the bindings that have matched nothing for a while, and say it."""
         why = {}
         for bound in self._bound:
@@ -248,20 +253,20 @@ class PrometheusSource:
             if not targets:
                 why[name] = f"{name} matches no target of {self._url}: their labels are those of up"
                 continue
-            seen = {s.session_id for s in reading.sessions if plain_target(s.target) in targets}
+            seen = {s.session_id for s in observation.sessions if plain_target(s.target) in targets}
             place = f"what matches {bound.text}"
             if wrong := others_only(bound.sessions, seen, place):
                 why[name] = wrong
-        return self._unmatched_bindings.note(why, reading.read_at)
+        return self._bindings_unmatched.note(why, observation.read_at)
 
     def _bind(self, *, whole: bool) -> None:
         """Find out which targets may speak for which run, after ``found``.
 
         whole: False if there may be targets that the answer leaves out.
         """
-        showing = self._answers.showing()
+        showing = self._answer.showing()
         known = {} if whole else {t: each for t, each in self._labels.items() if t in showing}
-        self._labels = {**known, **self._answers.labels()}
+        self._labels = {**known, **self._answer.labels()}
         targets = {place: [of_place(place)] for place in showing} | self._labels
         first_owns = self._settings.first_owns
         bindings = bindings_of(
@@ -270,15 +275,15 @@ class PrometheusSource:
         if bindings != self._bindings:
             self._bindings = bindings
 
-    async def _unmatched_in(self, reading: Observation) -> Mapping[str, str]:
+    async def _unmatched_in(self, observation: Observation) -> Mapping[str, str]:
         """Return what is wrong if the query matches nothing, and say it."""
-        dropped = sum(reading.dropped.values())
-        runs = len(reading.sessions)
+        dropped = sum(observation.dropped.values())
+        runs = len(observation.sessions)
         if self._looking is not None and runs:
             self._looking.cancel()
             self._looking = None
         if self._looking is None:
-            look = self._selection.look(runs, dropped, self._clock(), self._probe)
+            look = self._query_check.why_empty(runs, dropped, self._clock(), self._probe)
             self._looking = asyncio.create_task(look)
         # The runs that are known are not to wait for what is only said.
         await asyncio.wait([self._looking], timeout=_LOOK_SECONDS)
@@ -286,7 +291,7 @@ class PrometheusSource:
             self._why, self._looking = self._looking.result(), None
         why = self._why
         unmatched = {self._url: f"{self._url} answers, but {why}"} if why else {}
-        self._unmatched.note(unmatched, logging.WARNING)
+        self._unmatched_lines.note(unmatched, logging.WARNING)
         return unmatched
 
     async def _probe(self, query: str) -> Sequence[Point] | None:
@@ -304,11 +309,11 @@ class PrometheusSource:
 
         Returns what was found, and what else the server says. Raises AnswerError.
         """
-        taken = self._answers.take(body)
-        self._note(taken, asked_at)
-        found = self._answers.found(lambda *run: self._dates.of(run, unknown=asked_at))
+        taken = self._answer.take(body)
+        self._date_samples(taken, asked_at)
+        found = self._answer.found(lambda *run: self._dates.of(run, unknown=asked_at))
         # Where not each target that shows a run has its ``up``, that of another may be missing.
-        whole = bool(taken.ups) and taken.ups.keys() >= self._answers.showing()
+        whole = bool(taken.ups) and taken.ups.keys() >= self._answer.showing()
         listed = self._is_listed(asked_at, empty=not taken.ups)
         self._targets = frozenset(taken.ups) if whole and listed else None
         self._bind(whole=whole and listed)
@@ -329,7 +334,7 @@ class PrometheusSource:
         self._was_away = False
         return asked_at >= self._listed_from
 
-    def _note(self, taken: Taken, asked_at: float) -> None:
+    def _date_samples(self, taken: Taken, asked_at: float) -> None:
         """Put the samples' times on our own clock."""
         # By the time of asking: a slow server makes samples look older, never younger.
         offset = 0.0 if taken.evaluated_at is None else asked_at - taken.evaluated_at
@@ -341,7 +346,7 @@ class PrometheusSource:
         said = "; ".join(dict.fromkeys(missing))
         return [Problem("", Reason.PARTIAL_DATA, f"{self._url}: its answer is partial: {said}")]
 
-    def _reading(
+    def _observation(
         self,
         sessions: Sequence[RunObservation] = (),
         problems: Sequence[Problem] = (),

@@ -48,7 +48,7 @@ Run = tuple[str, str]
 """Target and session id."""
 
 
-class Place(NamedTuple):
+class Origin(NamedTuple):
     """Where series were seen."""
 
     target: str
@@ -63,7 +63,7 @@ class Place(NamedTuple):
 class Answer:
     """An answer taken apart: samples by target, and when each run was last sampled over there."""
 
-    by_target: dict[Place, list[Sample]]
+    by_target: dict[Origin, list[Sample]]
     sampled: dict[Run, float]
     vector: Vector
     ups: dict[str, bool] = field(default_factory=dict)
@@ -158,7 +158,7 @@ def take_apart(
         if preset is None:
             found = assemble(kept, target, 0.0, process)
         else:
-            counted = count(preset, kept, place_of(plain))
+            counted = count(preset, kept, name_of_target(plain))
             found = assembled(counted, target, 0.0, process)
             why = uncounted(counted)
             strange.update({target: f"target {one_line(target)}: {one_line(why)}"} if why else {})
@@ -170,7 +170,7 @@ def take_apart(
 def _answer(vector: Vector, preset: Preset | None, replica_labels: Sequence[str]) -> Answer:
     added = added_labels(vector.points)
     answer = Answer(defaultdict(list), {}, vector)
-    ways = ways_of(replica_labels)
+    ways = way_labels(replica_labels)
     for point in vector.points:
         if is_up(point.labels):
             target = target_of(point.labels)
@@ -180,7 +180,7 @@ def _answer(vector: Vector, preset: Preset | None, replica_labels: Sequence[str]
         labels = further_labels(point.labels)
         plain = target_of(point.labels)
         session_id = _session_id(labels, plain, preset)
-        place = taken_out(labels, point.labels, added.get((plain, session_id), ()), ways)
+        place = split_target_labels(labels, point.labels, added.get((plain, session_id), ()), ways)
         if not is_time(point.labels):
             sample = Sample(point.labels.get(NAME, ""), labels, point.value)
             answer.by_target[place].append(sample)
@@ -213,32 +213,32 @@ def further_labels(labels: Mapping[str, str]) -> dict[str, str]:
     return further
 
 
-def ways_of(replica_labels: Sequence[str]) -> frozenset[str]:
+def way_labels(replica_labels: Sequence[str]) -> frozenset[str]:
     """Return the names of labels that tell ways to a process apart, and not processes."""
     return frozenset((*replica_labels, *EXPORTED))
 
 
-def taken_out(
+def split_target_labels(
     labels: dict[str, str],
     all_labels: Mapping[str, str],
     added: Collection[str],
     ways: frozenset[str],
-) -> Place:
+) -> Origin:
     """Take the labels out of a series' that were added on the way; return where it was seen."""
     names = [name for name in labels if name in ways or name in added]
     place, plain = {name: labels.pop(name) for name in names}, target_of(all_labels)
     target = f"{plain}{{{labels_text(place)}}}" if place else plain
-    return Place(target, plain, process_of(all_labels))
+    return Origin(target, plain, process_of(all_labels))
 
 
 def _session_id(labels: Mapping[str, str], target: str, preset: Preset | None) -> str:
     """Return the id of the session a series belongs to; empty if none can be made out."""
     if preset is None:
         return labels.get(semconv.SESSION_ID, "")
-    return session_of(preset, labels, place_of(target)) or ""
+    return session_of(preset, labels, name_of_target(target)) or ""
 
 
-def place_of(target: str) -> str:
+def name_of_target(target: str) -> str:
     """Return job and instance as they can stand in a session id."""
     return target.replace("/", ":").strip(":")
 

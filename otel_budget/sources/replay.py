@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class ReplaySource:
     """Give one reading after the other; after the last, nothing is to be seen any more."""
 
-    def __init__(self, readings: Iterable[Observation]) -> None:
+    def __init__(self, observations: Iterable[Observation]) -> None:
         """Take the readings in the order in which they are to be read; at least one."""
-        self._left = deque(readings)
+        self._left = deque(observations)
         if not self._left:
             raise ValueError("ReplaySource needs at least one reading")
 

@@ -83,7 +83,7 @@ def unit_of(timestamp: float) -> float | None:
     return next((unit for unit in _UNITS if _FIRST <= timestamp * unit <= _LAST), None)
 
 
-class Stamped(NamedTuple):
+class DatedPage(NamedTuple):
     """What a page shows, dated."""
 
     found: Assembled
@@ -93,7 +93,7 @@ class Stamped(NamedTuple):
     """Why nothing is made of it yet; empty for all but a first page."""
 
 
-class Stamps:
+class PageDates:
     """The timestamps on the pages of one target, one page after the other."""
 
     def __init__(self) -> None:
@@ -104,10 +104,10 @@ class Stamps:
         self._behind = 0.0
         """Seconds by which its clock is found to be behind ours."""
 
-    def take(self, found: Assembled, fetched: Fetched) -> Stamped:
+    def take(self, found: Assembled, fetched: Fetched) -> DatedPage:
         """Return the sessions of a page with their dates."""
         if not found.times:
-            return Stamped(found)
+            return DatedPage(found)
         units = {session_id: unit_of(at) for session_id, at in found.times.items()}
         times = {
             session_id: at * unit
@@ -117,11 +117,11 @@ class Stamps:
         if times:
             waits = self._look_at_clock(max(times.values()), fetched.time_there)
             if waits:
-                return Stamped(Assembled((), found.dropped), waits=waits)
+                return DatedPage(Assembled((), found.dropped), waits=waits)
         offset = fetched.began_at - fetched.time_there + self._behind
         self._dates.take(times, offset, fetched.began_at)
         dated = _dated(found, {key: self._dates.of(key) for key in times})
-        return Stamped(dated, self._odd(units, dated, fetched))
+        return DatedPage(dated, self._odd(units, dated, fetched))
 
     def _look_at_clock(self, newest: float, now: float) -> str:
         """Find out whether a clock is behind; return why that cannot be told yet."""

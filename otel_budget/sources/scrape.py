@@ -26,7 +26,7 @@ from otel_budget.sources.file_sd import FileSdListing
 from otel_budget.sources.http import Fetcher
 from otel_budget.sources.page_threads import PageThreads
 from otel_budget.sources.scrape_target import Outcome, ScrapeTarget, Target, bound_to
-from otel_budget.sources.target_bindings import Owners
+from otel_budget.sources.target_bindings import ScrapeBindings
 from otel_budget.sources.turns import Rests, Round, Turns
 
 if TYPE_CHECKING:
@@ -75,21 +75,23 @@ class ScrapeSource:
         """Of the newest list, by key."""
         self._turns = Turns(self._call, self._answered, rests=Rests(most=settings.interval))
         """One request to a target at a time: its pages build upon each other."""
-        self._newest: dict[str, Outcome] = {}
+        self._outcomes: dict[str, Outcome] = {}
         """Key to what came of asking last."""
         self._fresh: set[str] = set()
         """Those that answered since the last reading of all."""
-        self._untold: set[str] = set()
+        self._unreported: set[str] = set()
         """Those of them whose answer no reading has given yet."""
         self._round = Round(())
-        self._time_notices = OncePerSubject(logger, "targets have timestamps that are odd")
-        self._notices = OncePerSubject(logger, "targets answer, but show no series of otel-budget")
-        self._foreign_notices = OncePerSubject(
+        self._odd_times_lines = OncePerSubject(logger, "targets have timestamps that are odd")
+        self._strange_lines = OncePerSubject(
+            logger, "targets answer, but show no series of otel-budget"
+        )
+        self._uncounted_lines = OncePerSubject(
             logger, "targets show what their preset cannot count"
         )
         self._had_targets = False
         bound = [(target.url, bound_to(target)) for target in settings.targets]
-        self._owners = Owners(bound, first_owns=settings.first_owns)
+        self._bound = ScrapeBindings(bound, first_owns=settings.first_owns)
 
     reads_runs = True
 
@@ -97,14 +99,14 @@ class ScrapeSource:
         """Scrape all targets at once; see Source.read."""
         loop = asyncio.get_running_loop()
         until = loop.time() + max(self._settings.interval, self._settings.timeout)
-        problems = await self._list(until)
+        problems = await self._list_targets(until)
         self._round = asked = Round(self._known)
         # A new one is waited for: nothing is known that may stand in for its answer.
-        new = [key for key in self._known if key not in self._newest and self._turns.begin(key)]
+        new = [key for key in self._known if key not in self._outcomes and self._turns.begin(key)]
         for key in self._known:
             self._turns.begin(key)
         await asked.settle(_QUIET * self._settings.interval, until, new)
-        return self._whole(problems)
+        return self._observe_all(problems)
 
     async def read_late(self) -> Observation | None:
         """Wait for those that had not answered when the last reading ended; see Source."""
@@ -112,7 +114,7 @@ class ScrapeSource:
         interval = self._settings.interval
         self._round = late = Round(self._round.left)
         await late.settle(_QUIET_LATE * interval, loop.time() + interval)
-        return self._some(self._untold) if self._untold else None
+        return self._observe_some(self._unreported) if self._unreported else None
 
     async def read_run(self, session_id: str) -> Observation | None:
         """Scrape those targets that showed a run last, else those that are new since.
@@ -123,8 +125,8 @@ class ScrapeSource:
         known = bool(keys)
         if not known:
             before = self._known
-            await self._listing.anew(self._settings.timeout)
-            self._take_list()
+            await self._listing.read_again(self._settings.timeout)
+            self._update_list()
             keys = [key for key in self._known if key not in before]
         if not keys:
             return None
@@ -134,7 +136,7 @@ class ScrapeSource:
         if not known and not self._showing(session_id):
             return None
         answered = [k for k, a in zip(keys, answers, strict=True) if a.done() and not a.cancelled()]
-        return self._some([key for key in answered if key in self._newest])
+        return self._observe_some([key for key in answered if key in self._outcomes])
 
     async def close(self) -> None:
         """Close all connections, and let go of the threads."""
@@ -146,31 +148,31 @@ class ScrapeSource:
     def _showing(self, session_id: str) -> list[str]:
         """Return the targets that show a run, and may."""
         showing = [(k, t.of.url) for k, t in self._known.items() if t.shows(session_id)]
-        refusing = self._owners.bindings.refusing
+        refusing = self._bound.bindings.refusing
         return [key for key, url in showing if refusing(session_id, url) is None]
 
     async def _call(self, key: str) -> Outcome:
         return await self._known[key].ask(self._fetcher, self._threads)
 
     def _answered(self, key: str, outcome: Outcome) -> None:
-        self._newest[key] = outcome
+        self._outcomes[key] = outcome
         self._fresh.add(key)
-        self._untold.add(key)
+        self._unreported.add(key)
         self._round.answered(key)
 
-    async def _list(self, until: float) -> list[Problem]:
+    async def _list_targets(self, until: float) -> list[Problem]:
         """Find out which targets there are; return what is wrong with that."""
         problems = await self._listing.read(until)
-        self._take_list()
+        self._update_list()
         return problems
 
-    def _take_list(self) -> None:
+    def _update_list(self) -> None:
         """Take the targets there are, and which of them may speak for which run."""
-        self._take_targets()
+        self._update_targets()
         urls = [target.of.url for target in self._known.values()]
-        self._owners.take(self._listing.bound, urls)
+        self._bound.take(self._listing.bound, urls)
 
-    def _take_targets(self) -> None:
+    def _update_targets(self) -> None:
         """Take every target once; a static one wins, for it has the credentials."""
         named = {target.url for target in self._settings.targets}
         targets = {url: ScrapeTarget(url) for url in self._listing.urls if url not in named}
@@ -182,40 +184,40 @@ class ScrapeSource:
             key: self._known.get(key) or Target(target, limits, seconds)
             for key, target in targets.items()
         }
-        self._newest = {key: one for key, one in self._newest.items() if key in targets}
+        self._outcomes = {key: one for key, one in self._outcomes.items() if key in targets}
         self._fresh &= targets.keys()
-        self._untold &= targets.keys()
+        self._unreported &= targets.keys()
         self._turns.keep(targets.keys())
 
-    def _whole(self, problems: list[Problem]) -> Observation:
+    def _observe_all(self, problems: list[Problem]) -> Observation:
         """Return the reading of all targets: those that have not answered are as they were."""
         known = self._known
         listed = bool(known) or not problems
         late = known.keys() - self._fresh
-        problems += [problem for key in late if (problem := self._why_not(key)) is not None]
-        reading = self._reading(self._fresh, problems)
+        problems += [problem for key in late if (problem := self._problem_of_late(key)) is not None]
+        observation = self._observation(self._fresh, problems)
         for key in self._fresh:  # what it showed is in the books then; what is wrong stays known
-            self._newest[key] = replace(self._newest[key], found=None)
+            self._outcomes[key] = replace(self._outcomes[key], found=None)
         self._fresh.clear()
-        strange, unmatched = self._note()
-        unmatched.update(self._owners.note(reading))
+        strange, unmatched = self._log_odd()
+        unmatched.update(self._bound.note(observation))
         urls = frozenset(target.of.url for target in known.values())
         return replace(
-            reading,
+            observation,
             targets=urls if self._listing.is_whole else None,
             pending=frozenset(known[key].of.url for key in late),
             unmatched={**unmatched, **strange},
             listed=listed,
         )
 
-    def _some(self, keys: Collection[str]) -> Observation:
+    def _observe_some(self, keys: Collection[str]) -> Observation:
         """Return what these targets have answered, and nothing of the others."""
         asked = frozenset(self._known[key].of.url for key in keys)
-        return replace(self._reading(keys, []), asked=asked)
+        return replace(self._observation(keys, []), asked=asked)
 
-    def _why_not(self, key: str) -> Problem | None:
+    def _problem_of_late(self, key: str) -> Problem | None:
         """Return what is wrong with a target that has not answered the present reading."""
-        target, before = self._known[key], self._newest.get(key)
+        target, before = self._known[key], self._outcomes.get(key)
         url, age = target.of.url, self._turns.age(key)
         if target.is_waiting and age >= self._settings.interval:
             why = f"its page waits to be read: {target.waits_for}"
@@ -225,19 +227,19 @@ class ScrapeSource:
             why = f"no complete answer within {self._settings.timeout:g} s"
         return Problem(url, Reason.SOURCE_ERROR, f"{url}: {why}")
 
-    def _reading(self, keys: Collection[str], problems: list[Problem]) -> Observation:
+    def _observation(self, keys: Collection[str], problems: list[Problem]) -> Observation:
         """Return what these targets answered last, with problems that are known beside that."""
         dropped: Counter[str] = Counter()
         answers = []
         for key in keys:
-            outcome = self._newest[key]
+            outcome = self._outcomes[key]
             if outcome.problem is not None:
                 problems.append(outcome.problem)
             if outcome.found is not None:
                 answers.append(outcome.found)
-                if key in self._untold:
+                if key in self._unreported:
                     dropped.update(outcome.found.dropped)
-        self._untold.difference_update(keys)
+        self._unreported.difference_update(keys)
         return Observation(
             source=SOURCE,
             read_at=self._clock(),
@@ -247,27 +249,27 @@ class ScrapeSource:
             spacing=self._settings.interval,
             session_limit=self._settings.session_limit,
             answered=bool(answers) or not problems,
-            bindings=self._owners.bindings,
+            bindings=self._bound.bindings,
         )
 
-    def _note(self) -> tuple[dict[str, str], dict[str, str]]:
+    def _log_odd(self) -> tuple[dict[str, str], dict[str, str]]:
         """Say what is odd about targets; return who is strange, and who shows nothing to count."""
         kinds = ("strange", "unmatched", "uncounted", "odd_times")
         strange, unmatched, uncounted, odd = (
             {
                 self._known[key].of.url if kind == "strange" else key: words
-                for key, outcome in self._newest.items()
+                for key, outcome in self._outcomes.items()
                 if (words := getattr(outcome, kind))
             }
             for kind in kinds
         )
-        self._note_targets(strange, unmatched)
-        self._notices.note(strange, logging.WARNING)
-        self._foreign_notices.note(uncounted, logging.WARNING)
-        self._time_notices.note(odd, logging.WARNING)
+        self._note_without_targets(strange, unmatched)
+        self._strange_lines.note(strange, logging.WARNING)
+        self._uncounted_lines.note(uncounted, logging.WARNING)
+        self._odd_times_lines.note(odd, logging.WARNING)
         return strange, unmatched
 
-    def _note_targets(self, strange: dict[str, str], unmatched: dict[str, str]) -> None:
+    def _note_without_targets(self, strange: dict[str, str], unmatched: dict[str, str]) -> None:
         """Note that there never was a target; later on there may be none because no run is on."""
         self._had_targets = self._had_targets or bool(self._known)
         if not self._had_targets:

@@ -15,8 +15,8 @@ from otel_budget.presets.counting import assembled, count, session_of, uncounted
 from otel_budget.sources.exposition import ACCEPT, ExpositionError, PageReader
 from otel_budget.sources.http import Access, FetchError
 from otel_budget.sources.incremental.scrape_page import ScrapePage
-from otel_budget.sources.page_threads import Cost
-from otel_budget.sources.sample_dates import Stamps
+from otel_budget.sources.page_threads import PageCost
+from otel_budget.sources.sample_dates import PageDates
 from otel_budget.sources.target_process import process_at
 from otel_budget.sources.unmatched import declares, is_own, other_names, why_strange
 
@@ -68,7 +68,7 @@ class Outcome:
     """Why it shows nothing that can be counted."""
 
 
-class Asks(Protocol):
+class Fetches(Protocol):
     """What asks an address, as a Fetcher does."""
 
     async def fetch(
@@ -85,12 +85,12 @@ class Target:
         self.of = of
         self.is_waiting = False
         """True while it waits for its turn to take the processor."""
-        self.cost = Cost()
-        self._pages = ScrapePage(of.url, limits, seconds)
+        self.cost = PageCost()
+        self._page = ScrapePage(of.url, limits, seconds)
         """The agents' own."""
         self._reader = PageReader(() if of.preset is None else of.preset.counted, limits, seconds)
         """Of another program's."""
-        self._stamps = Stamps() if of.honor_timestamps else None
+        self._dates = PageDates() if of.honor_timestamps else None
         self._is_defective = False
         """True once an unexpected error was logged with its traceback."""
         self._counted = False
@@ -111,9 +111,9 @@ class Target:
 
     def shows(self, session_id: str) -> bool:
         """Tell whether a session was on the last page."""
-        return self._pages.shows(session_id)
+        return self._page.shows(session_id)
 
-    async def ask(self, fetcher: Asks, threads: PageThreads) -> Outcome:
+    async def ask(self, fetcher: Fetches, threads: PageThreads) -> Outcome:
         """Ask it; never raises for what it does. A partial page has sessions, and a problem."""
         url = self.of.url
         try:
@@ -144,8 +144,8 @@ class Target:
         """Return what a page shows, with its dates, and why it shows nothing yet."""
         outcome = Outcome()
         found, waits = self._assemble(fetched, outcome), ""
-        if self._stamps is not None:
-            stamped = self._stamps.take(found, fetched)
+        if self._dates is not None:
+            stamped = self._dates.take(found, fetched)
             found, waits = stamped.found, stamped.waits
             if stamped.odd:
                 outcome.odd_times = f"target {self.of.url}: {'; '.join(stamped.odd)}"
@@ -156,7 +156,7 @@ class Target:
     def _assemble(self, fetched: Fetched, outcome: Outcome) -> Assembled:
         if self.of.preset is not None:
             return self._foreign(self.of.preset, fetched, outcome)
-        found = self._pages.read(fetched.body, fetched.content_type, fetched.began_at)
+        found = self._page.read(fetched.body, fetched.content_type, fetched.began_at)
         if found.sessions:
             if self._own is None:
                 self._own = is_own(fetched.body)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class _Rule:
     """How one fact is taken in."""
 
-    fact: str
+    attribute: str
     """The field of RunAttributes."""
     merge: Callable[[Number, Number], Number]
     """What counts where a target says it twice."""
@@ -77,13 +77,13 @@ _RULES: Final = {
 }
 
 #: Those with one value for a session.
-SINGLE_FACTS: Final = {name: rule for name, rule in _RULES.items() if not rule.by_resource}
+SINGLE_ATTRIBUTES: Final = {name: rule for name, rule in _RULES.items() if not rule.by_resource}
 #: Every metric the assembly makes something of: a source need not bring others.
 NEEDED: Final = (*COUNTERS, *_RULES, semconv.SESSION_STATE.name)
 
 
 @dataclass(slots=True)
-class _Session:
+class _RunSamples:
     counters: dict[tuple[str, str], Number] = field(default_factory=dict)
     implausible: dict[str, None] = field(default_factory=dict)
     single: dict[str, Number] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class _Session:
     newest: float | None = None
     """The newest time of its counters' samples; infinite if one bears none."""
 
-    def reading(
+    def observation(
         self, session_id: str, target: str, sampled_at: float, process: str
     ) -> RunObservation:
         attributes = RunAttributes(**self.by_resource, **self.single, state=self.state)  # type: ignore[arg-type] # the fields named in _RULES
@@ -106,7 +106,7 @@ class _Assembly:
     """The samples of one target, as far as they were taken in."""
 
     def __init__(self) -> None:
-        self.sessions: dict[str, _Session] = {}
+        self.sessions: dict[str, _RunSamples] = {}
         self.dropped: Counter[str] = Counter()
         self._seen: set[tuple[str, str, str]] = set()
 
@@ -119,10 +119,10 @@ class _Assembly:
             if SESSION_ID_PATTERN.fullmatch(session_id) is None:
                 self.dropped[semconv.BAD_SESSION_ID] += 1
                 return
-            session = self.sessions[session_id] = _Session()
+            session = self.sessions[session_id] = _RunSamples()
         _TAKE[sample.name](self, session, sample)
 
-    def counter(self, session: _Session, sample: Sample) -> None:
+    def counter(self, session: _RunSamples, sample: Sample) -> None:
         session.newest = later(session.newest, sample.timestamp)
         if sample.declared not in COUNTER_TYPES:
             # The use is there and cannot be read: unknown, which is not 0.
@@ -142,12 +142,12 @@ class _Assembly:
             value = max(known, value)
         session.counters[key] = value
 
-    def fact(self, session: _Session, sample: Sample) -> None:
+    def attribute(self, session: _RunSamples, sample: Sample) -> None:
         rule = _RULES[sample.name]
         resource = sample.labels.get(semconv.RESOURCE, "") if rule.by_resource else ""
         if rule.by_resource and resource and resource not in RESOURCES:
             return  # a newer agent may say more
-        unlimited = rule.fact == "limits" and sample.value == math.inf
+        unlimited = rule.attribute == "limits" and sample.value == math.inf
         of_nothing = rule.by_resource and not resource
         if of_nothing or not (unlimited or rule.allows(sample.value)):
             # Dropped alone it would look as if there were none: no limit is "unlimited".
@@ -156,16 +156,18 @@ class _Assembly:
             return
         self._count_duplicate(sample)
         if rule.by_resource:
-            values = session.by_resource.setdefault(rule.fact, {})
+            values = session.by_resource.setdefault(rule.attribute, {})
             exact = rule.top != 1 and not unlimited
             quantity = quantity_of(resource)
             value = quantity.from_sample(sample.value) if exact else float(sample.value)
             values[resource] = rule.merge(values.get(resource, value), value)
         else:
             value = float(sample.value)
-            session.single[rule.fact] = rule.merge(session.single.get(rule.fact, value), value)
+            session.single[rule.attribute] = rule.merge(
+                session.single.get(rule.attribute, value), value
+            )
 
-    def state(self, session: _Session, sample: Sample) -> None:
+    def state(self, session: _RunSamples, sample: Sample) -> None:
         state = sample.labels.get(semconv.STATE, "")
         if state not in semconv.SESSION_STATES:
             return
@@ -188,7 +190,7 @@ class _Assembly:
 
 _TAKE: Final = {
     **dict.fromkeys(COUNTERS, _Assembly.counter),
-    **dict.fromkeys(_RULES, _Assembly.fact),
+    **dict.fromkeys(_RULES, _Assembly.attribute),
     semconv.SESSION_STATE.name: _Assembly.state,
 }
 
@@ -205,7 +207,7 @@ def assemble(
     for sample in samples:
         assembly.take(sample)
     sessions = tuple(
-        session.reading(session_id, target, sampled_at, process)
+        session.observation(session_id, target, sampled_at, process)
         for session_id, session in assembly.sessions.items()
         if session.counters or not COUNTERS.keys().isdisjoint(session.implausible)
     )

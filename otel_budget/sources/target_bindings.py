@@ -138,13 +138,13 @@ def of_place(place: str) -> Labels:
     return {"job": job, "instance": instance}
 
 
-class Unmatched:
+class UnmatchedBindings:
     """Tells which bindings match nothing for long."""
 
     def __init__(self) -> None:
         """Know of none."""
         self._since: dict[str, float] = {}
-        self._notices = OncePerSubject(logger, "bindings match no run")
+        self._lines = OncePerSubject(logger, "bindings match no run")
 
     def note(self, why: Mapping[str, str], now: float) -> Mapping[str, str]:
         """Take what is wrong with each binding now; return those of which it is so for long.
@@ -153,11 +153,11 @@ class Unmatched:
         """
         self._since = {name: self._since.get(name, now) for name in why}
         lasting = {n: w for n, w in why.items() if now - self._since[n] >= UNMATCHED_AFTER}
-        self._notices.note(lasting, logging.WARNING)
+        self._lines.note(lasting, logging.WARNING)
         return lasting
 
 
-class Owners:
+class ScrapeBindings:
     """What the targets of a scrape are bound to."""
 
     def __init__(
@@ -168,7 +168,7 @@ class Owners:
         self._patterns: dict[str, set[str]] = {}
         """URL to what its target is bound to."""
         self._taken: tuple[object, ...] = ()
-        self._unmatched = Unmatched()
+        self._unmatched = UnmatchedBindings()
         self.bindings = Bindings(first_owns=first_owns)
 
     def take(self, listed: Sequence[tuple[str, Sequence[str]]], urls: Collection[str]) -> None:
@@ -185,12 +185,12 @@ class Owners:
         if bindings != self.bindings:
             self.bindings = bindings
 
-    def note(self, reading: Observation) -> Mapping[str, str]:
+    def note(self, observation: Observation) -> Mapping[str, str]:
         """Return the targets that have shown runs for a while, and none that they are bound to."""
         seen: dict[str, set[str]] = {url: set() for url, bound in self._patterns.items() if bound}
         if not seen:
             return {}
-        for session in reading.sessions:
+        for session in observation.sessions:
             if session.target in seen:
                 seen[session.target].add(session.session_id)
         why = {
@@ -198,7 +198,7 @@ class Owners:
             for url, sessions in seen.items()
             if (wrong := others_only(self._patterns[url], sessions, f"target {url}"))
         }
-        return self._unmatched.note(why, reading.read_at)
+        return self._unmatched.note(why, observation.read_at)
 
 
 def others_only(patterns: Collection[str], sessions: Collection[str], place: str) -> str:

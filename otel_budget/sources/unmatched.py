@@ -60,7 +60,7 @@ _OF_AN_AGENT: Final = re.compile(rb"^otel_budget_", re.MULTILINE)
 _BUILD: Final = semconv.BUILD_INFO.name.encode()
 
 
-class Selection:
+class UnmatchedQuery:
     """Knows whether a query ever matched, and why it does not now."""
 
     def __init__(self, matchers: Sequence[str], preset: Preset | None) -> None:
@@ -70,7 +70,7 @@ class Selection:
         """True once there was a run."""
         self._empty, self._asked_at, self._why = 0, -math.inf, ""
 
-    async def look(self, runs: int, dropped: int, now: float, ask: Ask) -> str:
+    async def why_empty(self, runs: int, dropped: int, now: float, ask: Ask) -> str:
         """Take one answer: how many runs it has, and series that are of none.
 
         Returns what is wrong; empty if nothing is, or that is not known yet.

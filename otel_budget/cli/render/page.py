@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from otel_budget.cli.page_report import Report
-    from otel_budget.presets.counting import ForeignSession, Ignored
+    from otel_budget.presets.counting import ForeignRun, Ignored
 
 _WIDTH: Final = 80
 _WIDEST_NUMBER: Final = 9
@@ -36,7 +36,7 @@ def in_words(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _table(sessions: Sequence[ForeignSession]) -> list[str]:
+def _table(sessions: Sequence[ForeignRun]) -> list[str]:
     if not sessions:
         return ["nothing was used yet: there is no series to count"]
     rows = [_HEADS, *([_cell(s, role) for role in SHOWN] for s in sessions)]
@@ -62,7 +62,7 @@ def _not_understood(report: Report) -> str:
     )
 
 
-def _cell(session: ForeignSession, role: str) -> str:
+def _cell(session: ForeignRun, role: str) -> str:
     amount = session.amounts.get(role)
     if amount is None:
         return "unknown"
@@ -76,7 +76,7 @@ def _cell(session: ForeignSession, role: str) -> str:
     return f"{amount:.3g}"
 
 
-def _remarks(sessions: Sequence[ForeignSession]) -> list[str]:
+def _remarks(sessions: Sequence[ForeignRun]) -> list[str]:
     lines = []
     for session in sessions:
         tokens = session.amounts.get(roles.TOKENS)

@@ -31,10 +31,10 @@ from otel_budget.sources.prometheus_vector import (
     further_labels,
     is_time,
     is_up,
+    split_target_labels,
     take_apart,
-    taken_out,
     target_of,
-    ways_of,
+    way_labels,
 )
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class PrometheusAnswer:
     ) -> None:
         """Know nothing yet. With a preset each answer is read as a whole."""
         self._preset, self._replica_labels = preset, replica_labels
-        self._ways = ways_of(replica_labels)
+        self._ways = way_labels(replica_labels)
         self._whole: Found | None = None
         """The sessions of the last answer, if it was read as a whole."""
         self._up_labels: dict[str, list[Mapping[str, str]]] = {}
@@ -134,12 +134,12 @@ class PrometheusAnswer:
             return dataclasses.replace(self._whole, sessions=dated)
         dropped: Counter[str] = Counter()
         sessions: list[RunObservation] = []
-        for target, standing in list(self._standings.items()):
-            read = standing.read(date_of)
+        for target, index in list(self._indexes.items()):
+            read = index.read(date_of)
             sessions += read.sessions
             dropped.update(read.dropped)
-            if standing.is_empty and not self._timed[target]:
-                self._let_go(target)
+            if index.is_empty and not self._timed[target]:
+                self._forget_target(target)
         return Found(sessions, dropped, {})
 
     def labels(self) -> dict[str, list[Mapping[str, str]]]:
@@ -156,8 +156,8 @@ class PrometheusAnswer:
 
     def _forget(self) -> None:
         self._whole = None
-        self._standings: dict[str, SeriesIndex] = {}
-        self._rows: LineDiff[bytes, Slot | _Time] = LineDiff(_VALUE)
+        self._indexes: dict[str, SeriesIndex] = {}
+        self._diff: LineDiff[bytes, Slot | _Time] = LineDiff(_VALUE)
         """Those of the last answer, without their time of evaluation."""
         self._times: dict[Run, list[_Time]] = {}
         self._added: dict[Run, set[str]] = {}
@@ -173,12 +173,12 @@ class PrometheusAnswer:
 
     def _take_changes(self, body: bytes) -> Taken:
         rows, evaluated_at = _rows(body)
-        changes = self._rows.changes(rows)
+        changes = self._diff.changes(rows)
         for _, slot, value in changes.values:
             _change(slot, value)
         self._remove(changes.gone)
         self._take_series(rows, changes)
-        self._rows.take(rows, changes)
+        self._diff.take(rows, changes)
         self._whole = None
         sampled = {run: max(time.at for time in times) for run, times in self._times.items()}
         ups = {target: any(up.at == 1 for up in found) for target, found in self._ups.items()}
@@ -210,10 +210,10 @@ class PrometheusAnswer:
                     del self._times[slot.run]
                     timeless.append(slot.run)
             else:
-                standing = slot.session.standing
-                standing.remove(slot)
+                index = slot.session.index
+                index.remove(slot)
                 if slot.name == semconv.INCARNATION_START.name:
-                    begun.append((standing.target, slot.session.session_id))
+                    begun.append((index.target, slot.session.session_id))
         if any(self._shows(target, session_id) for target, session_id in timeless):
             raise UnusualError
         for target, session_id in begun:
@@ -255,30 +255,30 @@ class PrometheusAnswer:
             counted.add(run)
         elif name == semconv.INCARNATION_START.name and len(labels) > 1:
             raise UnusualError  # it has more than was noted of it: its name is written otherwise
-        return self._standings[run[0]].add(Sample(name, labels, point.value))
+        return self._indexes[run[0]].add(Sample(name, labels, point.value))
 
     def _placed(self, point: Point) -> tuple[str, dict[str, str], Run]:
         """Return the name of a series, its labels besides, and whose it is."""
         labels = further_labels(point.labels)
         plain, session_id = target_of(point.labels), labels.get(semconv.SESSION_ID, "")
         added = self._added.get((plain, session_id), ())
-        target, _, process = taken_out(labels, point.labels, added, self._ways)
-        if target not in self._standings:
-            self._standings[target] = SeriesIndex(target, process)
+        target, _, process = split_target_labels(labels, point.labels, added, self._ways)
+        if target not in self._indexes:
+            self._indexes[target] = SeriesIndex(target, process)
             self._plain[target] = plain
             self._places.setdefault(plain, set()).add(target)
         return point.labels.get(NAME, ""), labels, (target, session_id)
 
     def _shows(self, target: str, session_id: str) -> bool:
-        standing = self._standings.get(target)
-        return standing is not None and standing.shows(session_id)
+        index = self._indexes.get(target)
+        return index is not None and index.shows(session_id)
 
     def _knows(self, target: str, session_id: str) -> bool:
         return (target, session_id) in self._times or self._shows(target, session_id)
 
-    def _let_go(self, target: str) -> None:
+    def _forget_target(self, target: str) -> None:
         """Forget a target that shows nothing any more."""
-        del self._standings[target], self._timed[target]
+        del self._indexes[target], self._timed[target]
         plain = self._plain.pop(target)
         self._places[plain].remove(target)
         if not self._places[plain]:
@@ -299,7 +299,7 @@ def _change(slot: Slot | _Time | None, value: bytes) -> None:
     if isinstance(slot, _Time):
         slot.at = number if isinstance(slot, _Up) else _time(number)
     elif slot is not None:
-        slot.session.standing.change(slot, number)
+        slot.session.index.change(slot, number)
 
 
 def _number(value: bytes) -> float:

@@ -49,7 +49,7 @@ class ScrapePage:
     def read(self, body: bytes, content_type: str, sampled_at: float) -> Assembled:
         """Return the sessions on a page. Raises ExpositionError as PageReader does."""
         try:
-            if not (self._rows and self._take(body, content_type)):
+            if not (self._diff and self._take(body, content_type)):
                 return self._read_whole(body, content_type, sampled_at)
             return self._found(sampled_at)
         except Exception:
@@ -58,11 +58,11 @@ class ScrapePage:
 
     def shows(self, session_id: str) -> bool:
         """Tell whether a session was on the last page."""
-        return self._standing.shows(session_id) or session_id in self._odd
+        return self._index.shows(session_id) or session_id in self._odd
 
     def _forget(self) -> None:
-        self._standing = SeriesIndex(self._target, process_at(self._target))
-        self._rows: LineDiff[str, Slot] = LineDiff(" ")
+        self._index = SeriesIndex(self._target, process_at(self._target))
+        self._diff: LineDiff[str, Slot] = LineDiff(" ")
         """The lines of the page before, without timestamps; none if it was not as usual."""
         self._timed = False
         """True if lines bear timestamps."""
@@ -78,7 +78,7 @@ class ScrapePage:
         found = self._reader.read_lines(body, content_type)
         if any(line is None for line, _ in found):
             samples = [sample for _, sample in found]
-            read = assemble(samples, self._target, sampled_at, self._standing.process)
+            read = assemble(samples, self._target, sampled_at, self._index.process)
             self._odd = frozenset(session.session_id for session in read.sessions)
             return read
         self._timed = any(sample.timestamp is not None for _, sample in found)
@@ -90,15 +90,15 @@ class ScrapePage:
             if awaited is None or line != awaited[0]:
                 slots.append(None)
                 continue
-            slots.append(self._standing.add(awaited[1]))
+            slots.append(self._index.add(awaited[1]))
             awaited = next(ours, None)
-        self._rows.take(self._apart(lines), Changes(slots=slots))
+        self._diff.take(self._apart(lines), Changes(slots=slots))
         self._declared = _declared(lines)
         self._reader = PageReader(NEEDED, self._limits, self._seconds)  # what it knew is here now
         return self._found(sampled_at)
 
     def _found(self, sampled_at: float) -> Assembled:
-        found = self._standing.read(lambda _target, _session_id: sampled_at)
+        found = self._index.read(lambda _target, _session_id: sampled_at)
         return replace(found, times=self._newest()) if self._timed else found
 
     def _apart(self, lines: list[str]) -> list[str]:
@@ -114,7 +114,7 @@ class ScrapePage:
         if self._judged is None:
             self._judged = [
                 (place, slot.session.session_id)
-                for place, slot in enumerate(self._rows.slots)
+                for place, slot in enumerate(self._diff.slots)
                 if slot is not None and slot.kind.judged and slot.session.counters is not None
             ]
         read = {text: milliseconds(text) for text in set(self._times)}
@@ -128,7 +128,7 @@ class ScrapePage:
         try:
             self._take_changes(self._apart(self._lines(body, content_type)))
         except (UnusualError, UnicodeDecodeError):
-            self._reader.learn({self._rows.series(row): slot.series for row, slot in self._rows})
+            self._reader.learn({self._diff.series(row): slot.series for row, slot in self._diff})
             self._forget()
             return False
         return True
@@ -141,7 +141,7 @@ class ScrapePage:
 
     def _take_changes(self, lines: list[str]) -> None:
         until = time.thread_time() + self._seconds
-        changes = self._rows.changes(lines)
+        changes = self._diff.changes(lines)
         if changes.slots is not None:
             self._judged = None
         if changes.slots is not None or any(
@@ -150,25 +150,25 @@ class ScrapePage:
             self._take_types(lines, changes)
         for number, (place, slot, value) in enumerate(changes.values):
             if slot is not None:
-                self._standing.change(slot, _value(lines[place], value))
+                self._index.change(slot, _value(lines[place], value))
             elif self._new_slot(lines[place]) is not None:
                 raise UnusualError
             _look_at_time(number, until)
         for slot in changes.gone:
-            self._standing.remove(slot)
+            self._index.remove(slot)
         for number, place in enumerate(changes.came):
             slot = self._new_slot(lines[place])
             if changes.slots is not None:
                 changes.slots[place] = slot
             _look_at_time(number, until)
-        self._rows.take(lines, changes)
+        self._diff.take(lines, changes)
 
     def _take_types(self, lines: list[str], changes: Changes[str, Slot]) -> None:
         """Take in the types a page declares, if no series that stays has another one."""
         declared = _declared(lines)
         names = declared.keys() | self._declared.keys()
         retyped = {name for name in names if declared.get(name) != self._declared.get(name)}
-        slots = [slot for _, slot in self._rows] if changes.slots is None else changes.slots
+        slots = [slot for _, slot in self._diff] if changes.slots is None else changes.slots
         if retyped and any(slot is not None and slot.name in retyped for slot in slots):
             raise UnusualError
         self._declared = declared
@@ -177,7 +177,7 @@ class ScrapePage:
         if not line or line.startswith("#"):
             return None
         sample = self._exactly(line)
-        return None if sample is None else self._standing.add(sample)
+        return None if sample is None else self._index.add(sample)
 
     def _exactly(self, line: str) -> Sample | None:
         """Return what the parser makes of a line that is not known; None if it is not wanted."""

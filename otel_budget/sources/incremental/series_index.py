@@ -20,7 +20,7 @@ from otel_budget.core.samples import (
     labels_text,
     plausible,
 )
-from otel_budget.sources.session_assembly import SINGLE_FACTS, assemble
+from otel_budget.sources.session_assembly import SINGLE_ATTRIBUTES, assemble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ class Kind:
     def __init__(self, name: str, labels: Mapping[str, str], declared: str | None) -> None:
         """Keep what is known of it. labels: without the session id."""
         self.name, self.labels, self.declared = name, labels, declared
-        self.rule = SINGLE_FACTS.get(name)
+        self.rule = SINGLE_ATTRIBUTES.get(name)
         """How it is taken in, if it is a single fact."""
         self.counter: tuple[str, str] | None = None
         """Resource and further labels, if it is a judged counter."""
@@ -58,7 +58,7 @@ class Slot:
 
     __slots__ = ("kind", "session", "value")
 
-    def __init__(self, session: _Session, kind: Kind, value: float) -> None:
+    def __init__(self, session: _RunSlots, kind: Kind, value: float) -> None:
         """Keep what is known of it."""
         self.session, self.kind, self.value = session, kind, value
 
@@ -73,16 +73,16 @@ class Slot:
         return self.name, {**self.kind.labels, semconv.SESSION_ID: self.session.session_id}
 
 
-class _Session:
+class _RunSlots:
     """What all slots of one session id come to."""
 
     __slots__ = (
-        "anew", "attributes", "counters", "dropped", "implausible", "moved", "repeated",
-        "session_id", "slots", "standing",
+        "attributes", "changed_slots", "counters", "dropped", "implausible", "index", "is_stale",
+        "repeated", "session_id", "slots",
     )  # fmt: skip
 
-    def __init__(self, standing: SeriesIndex, session_id: str) -> None:
-        self.standing, self.session_id = standing, session_id
+    def __init__(self, index: SeriesIndex, session_id: str) -> None:
+        self.index, self.session_id = index, session_id
         self.slots: list[Slot] = []
         self.counters: Mapping[tuple[str, str], Number] | None = None
         """None if it is no session: nothing of it is judged."""
@@ -91,12 +91,12 @@ class _Session:
         self.dropped: Mapping[str, int] = {}
         self.repeated: frozenset[str] = _NONE
         """Metrics of single facts that several series give."""
-        self.moved: list[Slot] = []
+        self.changed_slots: list[Slot] = []
         """Those that have another value."""
-        self.anew = False
+        self.is_stale = False
         """True if it has to be put together anew."""
 
-    def put_together(self, target: str) -> None:
+    def assemble_all(self, target: str) -> None:
         """Have all of it assembled."""
         samples = [Sample(*slot.series, slot.value, slot.kind.declared) for slot in self.slots]
         found = assemble(samples, target, 0.0)
@@ -106,23 +106,23 @@ class _Session:
             self.repeated = frozenset(name for name in attributes if attributes.count(name) > 1)
         else:
             self.repeated = _NONE
-        for reading in found.sessions:
-            self.counters, self.attributes = reading.counters, reading.attributes
-            self.implausible = reading.implausible
+        for observation in found.sessions:
+            self.counters, self.attributes = observation.counters, observation.attributes
+            self.implausible = observation.implausible
 
-    def put_in_place(self) -> bool:
+    def apply_values(self) -> bool:
         """Take over the values that are others; return False if that alone does not do."""
         if self.counters is None or self.dropped or self.implausible:
             return False
         counters, attributes = dict[tuple[str, str], "Number"](), dict[str, float]()
-        for slot in self.moved:
+        for slot in self.changed_slots:
             kind, value = slot.kind, slot.value
             if kind.counter is not None and plausible(value):
                 counters[kind.counter] = kind.number(value)
             elif kind.rule is not None and kind.rule.allows(value):
                 if kind.name in self.repeated:
                     return False
-                attributes[kind.rule.fact] = value
+                attributes[kind.rule.attribute] = value
             else:
                 return False
         if counters:
@@ -138,10 +138,10 @@ class SeriesIndex:
     def __init__(self, target: str, process: str = "") -> None:
         """Begin with none. process: as in RunObservation."""
         self.target, self.process = target, process
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, _RunSlots] = {}
         self._kinds: dict[tuple[str, str | None, tuple[tuple[str, str], ...]], Kind] = {}
-        self._changed: dict[str, _Session] = {}
-        self._dropped: dict[str, _Session] = {}
+        self._changed: dict[str, _RunSlots] = {}
+        self._dropped: dict[str, _RunSlots] = {}
         """Those of which something was refused."""
 
     def shows(self, session_id: str) -> bool:
@@ -159,10 +159,10 @@ class SeriesIndex:
         session_id = sample.labels.get(semconv.SESSION_ID, "")
         session = self._sessions.get(session_id)
         if session is None:
-            session = self._sessions[session_id] = _Session(self, session_id)
+            session = self._sessions[session_id] = _RunSlots(self, session_id)
         slot = Slot(session, self._kind(sample), sample.value)
         session.slots.append(slot)
-        self._put_anew(session)
+        self._mark_stale(session)
         return slot
 
     def _kind(self, sample: Sample) -> Kind:
@@ -179,20 +179,20 @@ class SeriesIndex:
     def remove(self, slot: Slot) -> None:
         """Let go of a series that is there no more."""
         slot.session.slots.remove(slot)
-        self._put_anew(slot.session)
+        self._mark_stale(slot.session)
 
     def change(self, slot: Slot, value: float) -> None:
         """Give a series another value."""
         slot.value = value
         session = slot.session
-        if not session.moved:
+        if not session.changed_slots:
             self._changed[session.session_id] = session
-        session.moved.append(slot)
+        session.changed_slots.append(slot)
 
     def read(self, date_of: Callable[[str, str], float]) -> Assembled:
         """Return all sessions. date_of: when the samples of target and session id were taken."""
         for session in self._changed.values():
-            self._bring_up_to_date(session)
+            self._refresh(session)
         self._changed = {}
         dropped: Counter[str] = Counter()
         for session in self._dropped.values():
@@ -215,19 +215,19 @@ class SeriesIndex:
             dropped,
         )
 
-    def _put_anew(self, session: _Session) -> None:
-        session.anew = True
+    def _mark_stale(self, session: _RunSlots) -> None:
+        session.is_stale = True
         self._changed[session.session_id] = session
 
-    def _bring_up_to_date(self, session: _Session) -> None:
-        anew = session.anew or not session.put_in_place()
-        session.anew, session.moved = False, []
-        if not anew:
+    def _refresh(self, session: _RunSlots) -> None:
+        is_stale = session.is_stale or not session.apply_values()
+        session.is_stale, session.changed_slots = False, []
+        if not is_stale:
             return
         self._dropped.pop(session.session_id, None)
         if not session.slots:
             del self._sessions[session.session_id]
             return
-        session.put_together(self.target)
+        session.assemble_all(self.target)
         if session.dropped:
             self._dropped[session.session_id] = session

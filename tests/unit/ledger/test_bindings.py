@@ -25,7 +25,7 @@ from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
 from otel_budget.sources.scrape_target import ScrapeTarget
 from otel_budget.sources.target_bindings import (
     LabelBinding,
-    Unmatched,
+    UnmatchedBindings,
     bindings_of,
     claimed,
     claims_of,
@@ -299,7 +299,7 @@ def test_matchers_of_target_labels_are_those_of_promql(matcher: str, matches: li
 
 def test_a_binding_that_matches_nothing_is_told_after_five_minutes() -> None:
     """A target may take its time to come, and a run to begin."""
-    unmatched = Unmatched()
+    unmatched = UnmatchedBindings()
     assert not unmatched.note({"x": "why"}, 0)
     assert not unmatched.note({}, 200)
     assert not unmatched.note({"x": "why"}, 300)

@@ -11,7 +11,7 @@ import pytest
 
 from otel_budget.config.load import load
 from otel_budget.core.samples import Sample
-from otel_budget.presets.counting import Counted, ForeignSession, assembled, count
+from otel_budget.presets.counting import Counted, ForeignRun, assembled, count
 from otel_budget.presets.loader import preset, shipped
 from otel_budget.presets.model import Preset
 from otel_budget.presets.parser import PresetError, preset_from
@@ -35,7 +35,7 @@ def usage(value: float, kind: str, scope: str = "a", name: str = USAGE, **labels
     return Sample(name, {"gen_ai_token_type": kind, **given}, value)
 
 
-def only(counted: Counted) -> ForeignSession:
+def only(counted: Counted) -> ForeignRun:
     """Return the one session there is."""
     (session,) = counted.sessions
     return session

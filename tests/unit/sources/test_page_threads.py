@@ -8,13 +8,13 @@ from functools import partial
 
 from otel_budget.runtime.workers import Workers
 from otel_budget.sources.exposition import PageLimits
-from otel_budget.sources.page_threads import COSTLY, Cost, PageThreads
+from otel_budget.sources.page_threads import COSTLY, PageCost, PageThreads
 from otel_budget.sources.scrape_target import ScrapeTarget, Target
 
 
-def cost(seconds: float) -> Cost:
+def cost(seconds: float) -> PageCost:
     """Return what is known of a target whose pages take so long."""
-    known = Cost()
+    known = PageCost()
     known.note(seconds)
     return known
 
@@ -46,7 +46,7 @@ def test_cheap_pages_are_read_while_costly_ones_hang() -> None:
 
 
 def test_a_target_that_was_costly_once_is_not_taken_for_cheap_at_the_next_page() -> None:
-    known = Cost()
+    known = PageCost()
     assert known.expected(1000) < COSTLY <= known.expected(1_000_000), "a new page, by its length"
     known.note(1.0)
     known.note(0.001)
@@ -58,7 +58,7 @@ def test_a_target_that_was_costly_once_is_not_taken_for_cheap_at_the_next_page()
 
 
 def test_what_takes_no_part_of_the_processor_is_no_cost() -> None:
-    known = Cost()
+    known = PageCost()
 
     async def trial() -> None:
         threads = PageThreads()

@@ -18,7 +18,7 @@ from otel_budget.sources.http import Fetched, age_of, time_there
 from otel_budget.sources.incremental.scrape_page import ScrapePage
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.prometheus_vector import SAMPLED
-from otel_budget.sources.sample_dates import MOST, Stamped, Stamps, unit_of
+from otel_budget.sources.sample_dates import MOST, DatedPage, PageDates, unit_of
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
 from otel_budget.sources.scrape_target import ScrapeTarget
 from tests.support.exposition import line
@@ -38,9 +38,9 @@ class Target:
         self.now, self.theirs = START, 0.0
         """Our time, and by how much the target's ``Date`` differs from it."""
         self.pages = ScrapePage(URL, PageLimits(), 60.0)
-        self.stamps = Stamps()
+        self.stamps = PageDates()
 
-    def show(self, *samples: tuple[str, float | None], kind: str = TEXT) -> Stamped:
+    def show(self, *samples: tuple[str, float | None], kind: str = TEXT) -> DatedPage:
         """Have it show sessions, each with the time of its sample, and read that a second later."""
         self.now += 1
         scale = 1000 if kind == TEXT else 1
