@@ -12,8 +12,7 @@ from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
 from otel_budget.core.override import NO_OVERRIDES, Override, OverrideKind, Overrides
 from otel_budget.core.resources import ZERO
-from otel_budget.ledger.branches import Branches
-from otel_budget.ledger.counter import CounterState
+from otel_budget.ledger.counter import Branches, CounterState
 from otel_budget.ledger.ending import Ending
 from otel_budget.ledger.lag import Lag
 from otel_budget.ledger.process import Process

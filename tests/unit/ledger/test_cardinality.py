@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.ledger import arrivals as arrivals_module
+from otel_budget.ledger import counter as counter_module
 from otel_budget.ledger import process_match as processes_module
-from otel_budget.ledger import target_series as view_module
 from otel_budget.ledger.arrivals import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
@@ -158,7 +158,7 @@ def test_a_late_sample_of_a_process_that_was_let_go_changes_nothing(
 
 def test_series_that_are_new_every_time_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A counter labelled by request: the sum stays exact, the memory small."""
-    monkeypatch.setattr(view_module, "SERIES_MOST", 150)
+    monkeypatch.setattr(counter_module, "SERIES_MOST", 150)
     ledger = Ledger()
     for number in range(50):
         counters: dict[tuple[str, str], Any] = {
