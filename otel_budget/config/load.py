@@ -12,19 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from otel_budget.config.listen import DEFAULT_ADDRESS
-from otel_budget.config.schema import (
-    DEFAULT_STORAGE,
-    SidecarConfig,
-    wrong_number_of_sources,
-)
+from otel_budget.config import flags
+from otel_budget.config.schema import SidecarConfig, wrong_number_of_sources
 from otel_budget.errors import InvalidConfigError, InvalidValueError
 from otel_budget.files.yaml_file import THE_KEYS, KeyPath, YamlFile, dotted, meant
 from otel_budget.presets.loader import likely
 from otel_budget.presets.parser import PresetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from os import PathLike
 
     from pydantic_core import ErrorDetails
@@ -42,32 +38,17 @@ _OF_THE_RUN: Final[Mapping[KeyPath, str]] = {
         "resource_limits"
     )
 }
-_FLAGS: Final = {
-    "source.scrape.targets": "--target",
-    "source.scrape.file_sd": "--file-sd",
-    "source.scrape.interval": "--interval",
-    "source.prometheus.url": "--prometheus",
-    "source.prometheus.interval": "--interval",
-    "resource_limits.max_tokens": "--max-tokens",
-    "resource_limits.max_api_calls": "--max-api-calls",
-    "resource_limits.max_cost_usd": "--max-cost-usd",
-    "resource_limits.max_duration_seconds": "--max-duration-seconds",
-    "resource_limits.max_active_seconds": "--max-active-seconds",
-    "verdicts.lease": "--lease",
-    "listen": "--listen",
-    "listen.address": "--listen",
-    "listen.read_token_file": "--read-token-file",
-    "listen.admin_token_file": "--admin-token-file",
-    "storage.path": "--storage",
+#: What flags do not give as a whole, and what is said then; {} is what was given instead.
+_SECTIONS_OF_FLAGS: Final[Mapping[KeyPath, tuple[str, str]]] = {
+    ("source",): ("", "give one of --target/--file-sd or --prometheus"),
+    ("listen",): (
+        "--listen",
+        (
+            "other hosts may reach {}, and nothing asks who they are: give --read-token-file, or "
+            "say that it is meant with --allow-unauthenticated"
+        ),
+    ),
 }
-#: What a refusal says of a file, and what it says of a flag.
-_SAID_OF_FLAGS: Final = (
-    (", or null for unlimited", ""),
-    ("read_token_file, or tls with client_ca_file;", "--read-token-file,"),
-    ("allow_unauthenticated: true", "--allow-unauthenticated"),
-    ("use bearer_token_file or headers", "these go in a file, see --config"),
-)
-_ONE_SOURCE: Final = "give one of --target/--file-sd or --prometheus"
 _REVISION_DIGITS: Final = 12
 
 
@@ -105,67 +86,21 @@ def load(path: str | PathLike[str], *, check_storage: bool = False) -> SidecarCo
     return _build(file.data, context, str(path), problem)
 
 
-def from_flags(
-    *,
-    targets: Sequence[str] = (),
-    file_sd: Sequence[str] = (),
-    prometheus_url: str | None = None,
-    interval: str | float | None = None,
-    max_tokens: int | None = None,
-    max_api_calls: int | None = None,
-    max_cost_usd: float | Decimal | None = None,
-    max_duration_seconds: float | None = None,
-    max_active_seconds: float | None = None,
-    lease: str | float | None = None,
-    listen: str = DEFAULT_ADDRESS,
-    read_token_file: str | None = None,
-    admin_token_file: str | None = None,
-    allow_unauthenticated: bool = False,
-    storage: str | PathLike[str] = DEFAULT_STORAGE,
-) -> SidecarConfig:
+def from_flags(given: Mapping[str, object]) -> SidecarConfig:
     """Build a configuration out of command line flags; relative paths are taken as they are.
 
-    interval, lease: as in a file; None for the default.
-    Raises InvalidConfigError with all problems, each with its flag.
+    given: flag of the table, as ``--max-tokens``, to its value, as a file would have it. Raises
+    InvalidConfigError with all problems, each with its flag.
     """
-    pace = {} if interval is None else {"interval": interval}
-    source: dict[str, object] = {}
-    if targets or file_sd:
-        source["scrape"] = {"targets": list(targets), "file_sd": list(file_sd), **pace}
-    if prometheus_url is not None:
-        source["prometheus"] = {"url": prometheus_url, **pace}
-    limits = {
-        "max_tokens": max_tokens,
-        "max_api_calls": max_api_calls,
-        "max_cost_usd": max_cost_usd,
-        "max_duration_seconds": max_duration_seconds,
-        "max_active_seconds": max_active_seconds,
-    }
-    data = {
-        "source": source,
-        "resource_limits": limits,
-        "verdicts": {} if lease is None else {"lease": lease},
-        "listen": {
-            "address": listen,
-            "read_token_file": read_token_file,
-            "admin_token_file": admin_token_file,
-            "allow_unauthenticated": allow_unauthenticated,
-        },
-        "storage": {"path": str(storage)},
-    }
-
-    return _build(data, {"folder": Path()}, "", _problem_of_flags)
+    return _build(flags.as_sections(given), {"folder": Path()}, "", _problem_of_flags)
 
 
 def _problem_of_flags(mistake: _Mistake) -> InvalidValueError:
-    if mistake.keys == ("source",):
-        both = ", not both" if mistake.value else ""
-        return replace(mistake, sentence=_ONE_SOURCE + both).error("")
-    name = ".".join(str(key) for key in mistake.keys[:3] if isinstance(key, str))
-    allowed, sentence = mistake.allowed, mistake.sentence
-    for of_file, of_flag in _SAID_OF_FLAGS:
-        allowed, sentence = allowed.replace(of_file, of_flag), sentence.replace(of_file, of_flag)
-    return replace(mistake, allowed=allowed, sentence=sentence).error(_FLAGS.get(name, name))
+    if mistake.keys in _SECTIONS_OF_FLAGS:
+        flag, sentence = _SECTIONS_OF_FLAGS[mistake.keys]
+        both = ", not both" if mistake.keys == ("source",) and mistake.value else ""
+        return replace(mistake, sentence=sentence.format(mistake.value) + both).error(flag)
+    return mistake.error(flags.flag_of(mistake.keys) or dotted(mistake.keys))
 
 
 def revision(config: SidecarConfig) -> str:

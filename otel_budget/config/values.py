@@ -33,6 +33,10 @@ _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)")
 
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})")
 _URL_CHARACTERS: Final = re.compile(r"[\x21-\x7e]+")
+_NO_USER: Final = (
+    "a URL without user and password: put them into a configuration file, as bearer_token_file or "
+    "headers"
+)
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _MAX_PORT: Final = 65_535
 
@@ -116,9 +120,7 @@ def url(value: object) -> str:
     try:
         split_url(value)
     except UrlError as exc:
-        if exc.has_user:
-            allowed = "a URL without user and password: use bearer_token_file or headers"
-        raise _refuse(exc.shown, allowed) from exc
+        raise _refuse(exc.shown, _NO_USER if exc.has_user else allowed) from exc
     return value
 
 

@@ -50,7 +50,7 @@ def whole_limit(key: str, value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if type(value) is not int or not 0 <= value <= MAX_COUNT:
-        raise InvalidValueError(key, value, "an integer from 0 to 2^53, or null for unlimited")
+        raise InvalidValueError(key, value, "an integer from 0 to 2^53")
     return value
 
 

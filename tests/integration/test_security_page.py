@@ -42,7 +42,11 @@ def test_a_token_that_would_go_in_clear_text_is_said_on_both_sides(
     (said,) = caplog.messages
     assert "http://clear-text.example.org:9465 in clear text" in said
     served = from_flags(
-        targets=["http://a/metrics"], listen="0.0.0.0:9465", read_token_file=str(token)
+        {
+            "--target": ["http://a/metrics"],
+            "--listen": "0.0.0.0:9465",
+            "--read-token-file": str(token),
+        }
     )
     assert any("tokens come in clear text" in one for one in warnings(served))
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from otel_budget.cli import options
 from otel_budget.cli.command import EXIT_FAILED, EXIT_OK, Command, CommandGroup
 from otel_budget.cli.render.verdict import in_words
+from otel_budget.config.flags import METAVARS
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.override import OverrideKind, override_from
 from otel_budget.core.quantities import MONEY
@@ -86,14 +87,8 @@ def _add_order_arguments(kind: OverrideKind, command: argparse.ArgumentParser) -
 
 def _add_limits(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("ceilings instead of the configured ones; none: no ceiling")
-    for flag, metavar, text in (
-        ("--max-tokens", "N|none", "input and output together"),
-        ("--max-api-calls", "N|none", "calls to models"),
-        ("--max-cost-usd", "USD|none", "US dollars"),
-        ("--max-duration-seconds", "SECONDS|none", "since the run began, downtime included"),
-        ("--max-active-seconds", "SECONDS|none", "without pauses and downtime"),
-    ):
-        group.add_argument(flag, metavar=metavar, help=text)
+    for row in RESOURCES.values():
+        group.add_argument(row.flag, metavar=f"{METAVARS[row.quantity]}|none", help=row.about)
     back = "go back to the configured ceilings"
     group.add_argument("--configured", action="store_true", help=back)
 

@@ -7,10 +7,10 @@ import contextlib
 import logging
 import signal
 import time
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.cli.command import EXIT_OK, Command
+from otel_budget.config import flags
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.line_budget import LineFilter
 
@@ -19,17 +19,6 @@ if TYPE_CHECKING:
 
     from otel_budget.config.schema import SidecarConfig
 
-#: Flags that stand for keys of a configuration file.
-CONFIG_FLAGS: Final = (
-    "targets", "file_sd", "prometheus_url", "interval", "max_tokens", "max_api_calls",
-    "max_cost_usd", "max_duration_seconds", "max_active_seconds", "lease", "listen",
-    "read_token_file", "admin_token_file", "allow_unauthenticated", "storage",
-)  # fmt: skip
-#: As people type them.
-FLAG_NAMES: Final = {name: f"--{name.replace('_', '-')}" for name in CONFIG_FLAGS} | {
-    "targets": "--target",
-    "prometheus_url": "--prometheus",
-}
 _EPILOG: Final = """Takes a configuration file, or flags; not both.
 
 examples:
@@ -49,41 +38,10 @@ def add_arguments(sidecar: argparse.ArgumentParser) -> None:
     level = "what to log (info); debug has the lines that the bounds of the log hold back"
     levels = ("debug", "info", "warning", "error")
     sidecar.add_argument("--log-level", choices=levels, help=level)
-    source = sidecar.add_argument_group("without a file: where samples come from, one of")
-    source.add_argument("--target", action="append", dest="targets", metavar="URL",
-                        help="scrape this /metrics; may be given again")  # fmt: skip
-    source.add_argument("--file-sd", action="append", metavar="GLOB",
-                        help="scrape the targets in these Prometheus file_sd files")  # fmt: skip
-    source.add_argument("--prometheus", dest="prometheus_url", metavar="URL",
-                        help="ask this Prometheus, or what speaks its query API")  # fmt: skip
-    source.add_argument("--interval", metavar="TIME", help="how often: seconds, or such as 500ms")
-    limits = sidecar.add_argument_group("without a file: ceilings for every run")
-    limits.add_argument("--max-tokens", type=int, metavar="N", help="input and output together")
-    limits.add_argument("--max-api-calls", type=int, metavar="N", help="calls to models")
-    limits.add_argument("--max-cost-usd", type=_decimal, metavar="USD", help="US dollars")
-    limits.add_argument("--max-duration-seconds", "--max-duration", type=float, metavar="SECONDS",
-                        help="since the run began, downtime included")  # fmt: skip
-    limits.add_argument("--max-active-seconds", type=float, metavar="SECONDS",
-                        help="without pauses and downtime")  # fmt: skip
-    others = sidecar.add_argument_group("without a file: the rest")
-    lease = "how long a verdict may be trusted: seconds, or such as 1m (15s)"
-    others.add_argument("--lease", metavar="TIME", help=lease)
-    where = "where to publish (127.0.0.1:9465); port 0 takes a free one"
-    others.add_argument("--listen", metavar="HOST:PORT", help=where)
-    others.add_argument("--read-token-file", metavar="FILE",
-                        help="ask readers for one of the tokens in this file")  # fmt: skip
-    others.add_argument("--admin-token-file", metavar="FILE",
-                        help="let who has one of these tokens stop and limit runs")  # fmt: skip
-    others.add_argument("--allow-unauthenticated", action="store_true", default=None,
-                        help="serve other hosts without asking who they are")  # fmt: skip
-    others.add_argument("--storage", metavar="FILE", help="SQLite file (./otel-budget.db)")
-
-
-def _decimal(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation as exc:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an amount such as 2.50") from exc
+    for title, group in flags.GROUPS.items():
+        added = sidecar.add_argument_group(title)
+        for flag in group:
+            flag.add_to(added)
 
 
 def _sidecar(arguments: argparse.Namespace) -> int:
@@ -111,16 +69,15 @@ def _hangups_wait() -> Iterator[None]:
 def _config(arguments: argparse.Namespace) -> SidecarConfig:
     from otel_budget.config.load import from_flags, load
 
-    flags = {
-        name: getattr(arguments, name)
-        for name in CONFIG_FLAGS
-        if getattr(arguments, name) is not None
-    }
+    values = {name: getattr(arguments, flag.dest) for name, flag in flags.FLAGS.items()}
+    given = {name: value for name, value in values.items() if value is not None}
     if arguments.config is None:
-        return from_flags(**flags)
-    if flags:
-        given = ", ".join(FLAG_NAMES[name] for name in flags)
-        sentence = f"--config takes no other flags beside it; put into the file what {given} says"
+        return from_flags(given)
+    if given:
+        sentence = (
+            "--config takes no other flags beside it; put into the file what "
+            f"{', '.join(given)} says"
+        )
         raise InvalidValueError("", arguments.config, "--config alone", sentence=sentence)
     return load(arguments.config)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from otel_budget.config.flags import FLAGS
 from otel_budget.config.load import from_flags, load, revision
 from otel_budget.config.schema import SidecarConfig
 from otel_budget.core.verdict import Action
@@ -151,7 +152,7 @@ source:
 )  # fmt: skip
 def test_durations_are_read_as_seconds(text: str | float, seconds: float) -> None:
     """With a unit, or as a plain number."""
-    config = from_flags(targets=["http://a/metrics"], interval=text)
+    config = from_flags({"--target": ["http://a/metrics"], "--interval": text})
     assert config.source.scrape is not None
     assert config.source.scrape.interval == seconds
 
@@ -192,7 +193,7 @@ def test_an_ipv6_address_stands_in_brackets(tmp_path: Path) -> None:
 
 def test_a_configuration_does_not_change() -> None:
     """It is swapped as a whole, or not at all."""
-    config = from_flags(targets=["http://a/metrics"])
+    config = from_flags({"--target": ["http://a/metrics"]})
     with pytest.raises(ValidationError, match="frozen"):
         config.storage = config.storage
 
@@ -200,14 +201,16 @@ def test_a_configuration_does_not_change() -> None:
 def test_flags_alone_make_a_configuration() -> None:
     """Paths are taken as they are: relative to where the command runs."""
     config = from_flags(
-        prometheus_url="http://prometheus:9090",
-        max_tokens=5,
-        max_api_calls=6,
-        max_cost_usd=Decimal("1.5"),
-        max_duration_seconds=7,
-        listen="127.0.0.1:0",
-        storage="here.db",
-        interval="2s",
+        {
+            "--prometheus": "http://prometheus:9090",
+            "--max-tokens": 5,
+            "--max-api-calls": 6,
+            "--max-cost-usd": Decimal("1.5"),
+            "--max-duration-seconds": 7,
+            "--listen": "127.0.0.1:0",
+            "--storage": "here.db",
+            "--interval": "2s",
+        }
     )
     limits = config.resource_limits
     assert config.source.prometheus is not None
@@ -220,7 +223,9 @@ def test_flags_alone_make_a_configuration() -> None:
 def test_a_bad_flag_is_refused_with_its_name() -> None:
     """Not with the key it would have in a file."""
     with pytest.raises(InvalidConfigError) as refused:
-        from_flags(targets=["http://a/metrics", "b"], max_tokens=-1, listen="nowhere")
+        from_flags(
+            {"--target": ["http://a/metrics", "b"], "--max-tokens": -1, "--listen": "nowhere"}
+        )
     keys = [problem.key for problem in refused.value.problems]
     assert keys == ["--target", "--max-tokens", "--listen"]
 
@@ -228,27 +233,51 @@ def test_a_bad_flag_is_refused_with_its_name() -> None:
 def test_no_source_at_all_names_the_flags_that_give_one() -> None:
     """As does giving two."""
     with pytest.raises(InvalidConfigError) as none:
-        from_flags()
+        from_flags({})
     assert str(none.value) == "give one of --target/--file-sd or --prometheus"
     with pytest.raises(InvalidConfigError) as both:
-        from_flags(file_sd=["a.json"], prometheus_url="http://b")
+        from_flags({"--file-sd": ["a.json"], "--prometheus": "http://b"})
     assert str(both.value) == "give one of --target/--file-sd or --prometheus, not both"
 
 
 def test_messages_about_flags_speak_of_flags() -> None:
     """There is no null on a command line, and no key beside a URL."""
     with pytest.raises(InvalidConfigError) as refused:
-        from_flags(prometheus_url="http://me:secret@b", max_tokens=-1)
+        from_flags({"--prometheus": "http://me:secret@b", "--max-tokens": -1})
     said = str(refused.value)
     assert "null" not in said
     assert "secret" not in said
-    assert "see --config" in said
+    assert "put them into a configuration file" in said
+    with pytest.raises(InvalidConfigError) as open_to_all:
+        from_flags({"--target": ["http://a/metrics"], "--listen": "0.0.0.0:1"})
+    assert str(open_to_all.value) == (
+        "--listen: other hosts may reach 0.0.0.0:1, and nothing asks who they are: give "
+        "--read-token-file, or say that it is meant with --allow-unauthenticated"
+    )
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_what_is_wrong_with_a_key_is_said_of_its_flag(flag: str) -> None:
+    """Each stands for keys that there are, and is named when its value is refused."""
+    source = {"--prometheus": "http://b"} if flag == "--prometheus" else {"--target": ["http://a"]}
+    with pytest.raises(InvalidConfigError) as refused:
+        from_flags({**source, flag: [object()] if FLAGS[flag].repeated else object()})
+    assert [problem.key for problem in refused.value.problems] == [flag]
+    assert "no key here" not in str(refused.value)
+
+
+@pytest.mark.parametrize("source", [{"--target": ["http://a"]}, {"--prometheus": "http://b"}])
+def test_a_flag_of_either_source_goes_to_the_one_there_is(source: dict[str, object]) -> None:
+    """An interval alone begins no section."""
+    config = from_flags({"--interval": "7s", **source}).source
+    (given,) = [one for one in (config.scrape, config.prometheus) if one is not None]
+    assert given.interval == 7.0
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("5", 5.0), ("0.5", 0.5), ("2m", 120.0)])
 def test_a_flag_without_a_unit_is_seconds_as_in_a_file(text: str, seconds: float) -> None:
     """Both times there are."""
-    config = from_flags(targets=["http://a/metrics"], interval=text, lease=text)
+    config = from_flags({"--target": ["http://a/metrics"], "--interval": text, "--lease": text})
     assert config.source.scrape is not None
     assert (config.source.scrape.interval, config.verdicts.lease) == (seconds, seconds)
 
@@ -257,7 +286,7 @@ def test_a_flag_without_a_unit_is_seconds_as_in_a_file(text: str, seconds: float
 def test_a_flag_that_is_no_time_is_refused_by_its_name(text: str) -> None:
     """Zero seconds are no interval."""
     with pytest.raises(InvalidConfigError, match=r"^--interval: .*a duration above 0"):
-        from_flags(targets=["http://a/metrics"], interval=text)
+        from_flags({"--target": ["http://a/metrics"], "--interval": text})
 
 
 def test_two_sources_are_named_along_with_what_is_wrong_in_them(tmp_path: Path) -> None:
@@ -328,16 +357,16 @@ def test_a_storage_that_may_not_be_written_is_refused_also_where_it_is_the_defau
 def test_an_address_tells_whether_others_reach_it(address: str, reached: str) -> None:
     """A name is taken to be reached by others."""
     listen = from_flags(
-        targets=["http://a/metrics"], listen=address, allow_unauthenticated=True
+        {"--target": ["http://a/metrics"], "--listen": address, "--allow-unauthenticated": True}
     ).listen
     assert listen.is_loopback == (reached == "no")
 
 
 def test_the_revision_names_the_policy_and_nothing_else() -> None:
     """Where samples come from and verdicts go is no policy, nor is how a number is written."""
-    one = from_flags(targets=["http://a/metrics"], max_cost_usd=Decimal("5.00"))
-    same = from_flags(prometheus_url="http://b", max_cost_usd=5, listen="127.0.0.1:1")
-    other = from_flags(targets=["http://a/metrics"], max_cost_usd=Decimal("5.01"))
+    one = from_flags({"--target": ["http://a/metrics"], "--max-cost-usd": Decimal("5.00")})
+    same = from_flags({"--prometheus": "http://b", "--max-cost-usd": 5, "--listen": "127.0.0.1:1"})
+    other = from_flags({"--target": ["http://a/metrics"], "--max-cost-usd": Decimal("5.01")})
     assert revision(one) == revision(same) != revision(other)
     assert len(revision(one)) == 12
 
