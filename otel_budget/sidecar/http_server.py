@@ -1,19 +1,23 @@
-"""The HTTP side of the sidecar's process: tokens, certificates, limits, and uvicorn."""
+"""The HTTP side of the sidecar's process: the socket, tokens, certificates, limits, uvicorn."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import resource
+import socket
 import ssl
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 
 from otel_budget.errors import ListenError
 from otel_budget.files.watch import FileWatch
+from otel_budget.logs.line_budget import LineBudget, Rate
+from otel_budget.logs.text import one_line
 from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.api.auth import Gate, Tokens, local_names
 from otel_budget.sidecar.api.connection_limits import MAX_HEAD, BoundedProtocol, Limits
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
     from otel_budget.config.listen import ListenConfig, TlsConfig
     from otel_budget.sidecar.api.connection_limits import OnRefused
+    from otel_budget.sidecar.metrics import SidecarMetrics
+    from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +41,58 @@ GRACE = 1
 LOOK_EVERY = 5.0
 #: Files the process needs beside connections: storage, log, and those it asks for metrics.
 _OTHER_FILES = 256
+_ADVICE: Final = {
+    errno.EADDRINUSE: "something listens there already, perhaps another sidecar: stop that one, or "
+    "choose another address with listen.address or --listen; port 0 takes a free one",
+    errno.EACCES: "this port needs privileges: choose one above 1023",
+    errno.EADDRNOTAVAIL: "this host has no such address: use one of its own, or 127.0.0.1",
+}
+_OTHER_ADVICE: Final = "choose another address with listen.address or --listen"
+#: A name may stand for an address of IPv6 too, on a host that has none.
+_NOT_HERE: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+#: Lines for each reason and client: a client that tries a thousand times a second neither fills the
+#: disk nor hides another one that is refused for the same reason.
+QUIET: Final = Rate(1, 60.0)
+_WORDS: Final = {
+    "token": "the token was wrong, or there was none",
+    "host": "it asked for another host, as a page in somebody's browser may",
+    "malformed": "what it sent is no HTTP request",
+    "connections": "there were too many connections: see listen.limits",
+    "streams": "it has too many streams open: see listen.limits",
+    "nudges": "too many runs ask to be looked at now",
+    "request": "its request did not arrive in time",
+    "reader": "it did not take up what it was sent",
+}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one. Raises ListenError."""
+    problem: OSError = OSError("the name has no address")
+    try:
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as exc:
+        problem, places = exc, []
+    for family, kind, protocol, _, place in places:
+        try:
+            return _listener(family, kind, protocol, place)
+        except OSError as exc:
+            problem = exc
+            if exc.errno not in _NOT_HERE:
+                break
+    advice = _ADVICE.get(problem.errno or 0, _OTHER_ADVICE)
+    raise ListenError(f"{host}:{port}", problem.strerror or str(problem), advice) from problem
+
+
+def _listener(family: int, kind: int, protocol: int, place: Any) -> socket.socket:
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 class Certificates:
@@ -173,3 +231,21 @@ def server_of(
     if certificates is not None:
         config.ssl = certificates.context
     return Server(config)
+
+
+class Refusals:
+    """Takes note of refused requests."""
+
+    def __init__(self, metrics: SidecarMetrics, clock: Clock) -> None:
+        """Have seen none."""
+        self._metrics, self._budget = metrics, LineBudget(clock, about=QUIET)
+
+    def __call__(self, reason: str, client: str) -> None:
+        """Count one. client: its address."""
+        self._metrics.refused(reason)
+        more = self._budget.spend(reason, f"{reason} {client}")
+        if more is None:
+            return
+        since = f" ({more:,} more refused for that since the last such line)" if more else ""
+        shown = one_line(client) or "somebody"
+        logger.warning("refused %s: %s%s", shown, _WORDS.get(reason, reason), since)

@@ -24,24 +24,27 @@ from otel_budget.sidecar.absence import Watch
 from otel_budget.sidecar.api.app import build_app
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
 from otel_budget.sidecar.clock import steady_clock
-from otel_budget.sidecar.evaluator import Evaluator
-from otel_budget.sidecar.factory import (
+from otel_budget.sidecar.config_summary import (
     describe_bindings,
     describe_ceilings,
     describe_listen,
     describe_source,
-    make_source,
-    open_storage,
-    settings_of,
     warnings,
 )
-from otel_budget.sidecar.http_server import Server, certificates_of, gate_of, limits_of, server_of
-from otel_budget.sidecar.listening import listen
+from otel_budget.sidecar.evaluator import Evaluator
+from otel_budget.sidecar.factory import make_source, open_storage, settings_of
+from otel_budget.sidecar.http_server import (
+    Refusals,
+    Server,
+    certificates_of,
+    gate_of,
+    limits_of,
+    listen,
+    server_of,
+)
 from otel_budget.sidecar.loop import Loop
-from otel_budget.sidecar.metrics import SidecarMetrics
-from otel_budget.sidecar.metrics_page import MetricsPage
+from otel_budget.sidecar.metrics import MetricsPage, SidecarMetrics
 from otel_budget.sidecar.nudging import NudgeOutcome
-from otel_budget.sidecar.refusals import Refusals
 from otel_budget.sidecar.reload import Reloader
 
 if TYPE_CHECKING:

@@ -1,11 +1,14 @@
-"""The sidecar's own metrics, in a registry of their own.
+"""The sidecar's own metrics, and the page that shows them.
 
-Verdicts and their numbers are read from the last step when they are asked for, so they always come
-from one and the same evaluation. What is unknown or unlimited is absent, never 0, never infinite.
+- Verdicts and their numbers are read from the last tick when they are asked for, so they always
+  come from one and the same evaluation. What is unknown or unlimited is absent, never 0.
+- Over very many runs a page takes seconds of processor time, and anybody may ask again and again:
+  requests that come meanwhile share one page, and after each, none is made for as long as it took.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 from bisect import bisect_left
 from collections import Counter
@@ -26,7 +29,9 @@ from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import NO_DATA, Action, Reason
 from otel_budget.ledger.flag import Kind
 from otel_budget.policy.decision_table import DECISIONS
+from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.tick_result import TickResult
+from otel_budget.sources.turns import Rests, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -42,6 +47,9 @@ TICK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 #: What is counted by a label is there from the start, at 0: Prometheus sees no increase in a series
 #: that begins at 1.
 _DECISIONS = tuple((str(action), str(reason)) for action, reason in DECISIONS)
+_Page = tuple[bytes, str]
+#: Seconds a page is rested from at most.
+_LONGEST_REST: Final = 10.0
 _NOTHING: Final = Reason.SOURCE_ERROR
 _NOTHING_DROPPED = dict.fromkeys(semconv.DROP_REASONS, 0)
 _NO_RESETS = dict.fromkeys(semconv.RESET_REASONS, 0)
@@ -271,3 +279,30 @@ def _add(family: GaugeMetricFamily, labels: Iterable[str], value: object) -> Non
         return  # one run's odd number must not take the page of all
     if math.isfinite(number):
         family.add_metric(tuple(labels), number)
+
+
+class MetricsPage:
+    """Makes the page."""
+
+    def __init__(self, metrics: SidecarMetrics) -> None:
+        """Make none yet."""
+        self._metrics = metrics
+        self._threads = Workers("metrics")
+        rests = Rests(times=1.0, most=_LONGEST_REST)
+        self._turns: Turns[_Page | Exception] = Turns(self._make, rests=rests)
+
+    async def page(self, accept: str) -> _Page:
+        """Return all metrics for an Accept header: body and content type."""
+        # By what it comes to: there are as many headers as somebody makes up.
+        answer = self._turns.next(choose_encoder(accept)[1])
+        await asyncio.wait([answer])
+        found = answer.result()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def _make(self, content_type: str) -> _Page | Exception:
+        try:
+            return await self._threads.run(self._metrics.exposition, content_type)
+        except Exception as exc:  # noqa: BLE001 - whoever asked gets it
+            return exc

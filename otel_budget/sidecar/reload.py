@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING
 from otel_budget.config.load import load
 from otel_budget.errors import ConfigFileError, InvalidConfigError
 from otel_budget.runtime.workers import Workers
-from otel_budget.sidecar.factory import (
-    describe_bindings,
-    describe_ceilings,
-    describe_source,
-    make_source,
-    settings_of,
-)
+from otel_budget.sidecar.config_summary import describe_bindings, describe_ceilings, describe_source
+from otel_budget.sidecar.factory import make_source, settings_of
 
 if TYPE_CHECKING:
     from os import PathLike

@@ -13,7 +13,7 @@ from otel_budget.config.load import from_flags
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.sidecar_client.address import ENV_TOKEN_FILE, SidecarAddress
 from otel_budget.sdk.sidecar_client.request import Asker, AskError
-from otel_budget.sidecar.factory import warnings
+from otel_budget.sidecar.config_summary import warnings
 from tests.support.certificates import certificate
 from tests.support.exposition import serve
 from tests.support.processes import sidecar

@@ -18,7 +18,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     from otel_budget.config.load import load
-    from otel_budget.sidecar.factory import summary, warnings
+    from otel_budget.sidecar.config_summary import summary, warnings
 
     config = load(arguments.file, check_storage=True)
     print(f"OK: {arguments.file}")

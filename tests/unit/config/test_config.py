@@ -11,7 +11,7 @@ from otel_budget.config.load import from_flags, load, revision
 from otel_budget.config.schema import SidecarConfig
 from otel_budget.core.verdict import Action
 from otel_budget.errors import ConfigFileError, InvalidConfigError
-from otel_budget.sidecar.factory import warnings
+from otel_budget.sidecar.config_summary import warnings
 from tests.support.paths import TESTS
 
 BAD = sorted((TESTS / "cases" / "config_bad").glob("*.yaml"))

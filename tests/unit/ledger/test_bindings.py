@@ -18,7 +18,7 @@ from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.flag import Kind
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.sidecar.factory import describe_bindings, warnings
+from otel_budget.sidecar.config_summary import describe_bindings, warnings
 from otel_budget.sidecar.storage import codec
 from otel_budget.sources.file_sd import FileTargets
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource

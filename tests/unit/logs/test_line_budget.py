@@ -28,8 +28,8 @@ from otel_budget.logs.once import MOST_LINES, MOST_SAID, Lines, OncePerSubject
 from otel_budget.sdk.pricing.unpriced import UnpricedNotices
 from otel_budget.sdk.run_counters import Amounts
 from otel_budget.sidecar.event_log import EventLog
+from otel_budget.sidecar.http_server import QUIET, Refusals
 from otel_budget.sidecar.metrics import SidecarMetrics
-from otel_budget.sidecar.refusals import QUIET, Refusals
 from otel_budget.sidecar.tick_result import Change, RunEvents, TickResult
 from tests.support.sidecar_fixtures import SteadyClock, verdict
 

@@ -24,7 +24,7 @@ from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.sidecar.api.app import build_app
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
-from otel_budget.sidecar.refusals import Refusals
+from otel_budget.sidecar.http_server import Refusals
 from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
 from otel_budget.sources.session_assembly import NEEDED, assemble
 from tests.support.scripted_sidecar import Request, scripted

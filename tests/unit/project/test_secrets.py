@@ -11,7 +11,7 @@ import pytest
 
 from otel_budget.config.load import load
 from otel_budget.files.token_file import open_to
-from otel_budget.sidecar.factory import warnings
+from otel_budget.sidecar.config_summary import warnings
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.sidecar.metrics_page import MetricsPage
+from otel_budget.sidecar.metrics import MetricsPage
 from otel_budget.sidecar.nudging import Nudging, merged
 from otel_budget.sources.file_sd import FileSdListing
 from otel_budget.sources.http import Fetched

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from otel_budget.errors import ListenError
-from otel_budget.sidecar.listening import listen
+from otel_budget.sidecar.http_server import listen
 
 V4 = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))
 V6 = (socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("::1", 0, 0, 0))

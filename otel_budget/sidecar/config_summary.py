@@ -1,0 +1,173 @@
+"""The configuration in words: what would run, and what is allowed but should be meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_budget import semconv
+from otel_budget.config.load import revision
+from otel_budget.config.schema import ADD, REFUSE, PrometheusConfig
+from otel_budget.core.bindings import why_expression
+from otel_budget.core.limits import IGNORE
+from otel_budget.core.resources import RESOURCES
+from otel_budget.files.token_file import open_to
+from otel_budget.policy.format import amounts
+from otel_budget.sidecar.factory import ceilings_in, chosen_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from otel_budget.config.listen import ListenConfig
+    from otel_budget.config.schema import (
+        CeilingsConfig,
+        SidecarConfig,
+        SourceConfig,
+        TargetConfig,
+    )
+
+
+def summary(config: SidecarConfig) -> tuple[str, ...]:
+    """Say, line by line, what would run."""
+    verdicts = config.verdicts
+    stale = "auto" if verdicts.stale_after is None else f"{verdicts.stale_after:g} s"
+    return (
+        f"source:   {describe_source(config.source)}",
+        *(f"bound:    {each}" for each in describe_bindings(config.source)),
+        f"ceilings: {describe_ceilings(config.resource_limits)}",
+        f"verdicts: lease {verdicts.lease:g} s, forgotten after {verdicts.forget_after:g} s",
+        f"no data:  stale after {stale}, held for {verdicts.hold:g} s, then {verdicts.on_no_data}",
+        f"listen:   {describe_listen(config.listen)}",
+        f"storage:  {config.storage.path}",
+        f"policy:   revision {revision(config)}",
+    )
+
+
+def warnings(config: SidecarConfig) -> tuple[str, ...]:
+    """Say what is allowed but should be meant."""
+    listen = config.listen
+    found = [
+        *_unjudged(config),
+        *_of_one_another(config),
+        *_expressions(config.source),
+        *_open_secrets(listen),
+        *_open_storage(config.storage.path),
+    ]
+    if listen.is_loopback:
+        return tuple(found)
+    reached = f"listen: other hosts may reach {listen.address}"
+    if not listen.asks_who:
+        found.append(f"{reached}, nothing asks who they are: who reaches it reads all verdicts")
+    if listen.tls is None and (listen.read_token_file or listen.admin_token_file):
+        found.append(f"{reached}, tokens come in clear text: give tls, or put it behind a proxy")
+    return tuple(found)
+
+
+def _of_one_another(config: SidecarConfig) -> Iterator[str]:
+    """Say which settings would take the effect of another one."""
+    verdicts = config.verdicts
+    decided = verdicts.hold + (verdicts.stale_after or 0.0)
+    if "forget_after" in verdicts.model_fields_set and verdicts.forget_after <= decided:
+        yield (
+            f"verdicts: forget_after ({verdicts.forget_after:g} s) is no longer than hold and "
+            f"stale_after: silent runs are kept until {verdicts.on_no_data} was decided of them"
+        )
+    source = config.source.prometheus or config.source.scrape
+    if source is not None and (verdicts.stale_after or source.interval) < source.interval:
+        yield (
+            f"verdicts: stale_after ({verdicts.stale_after:g} s) is shorter than the interval of "
+            f"the source ({source.interval:g} s): every run is stale between two readings"
+        )
+
+
+def _expressions(config: SourceConfig) -> Iterator[str]:
+    """Say which bindings look like regular expressions."""
+    chosen = chosen_source(config)
+    bound = chosen.bindings if isinstance(chosen, PrometheusConfig) else chosen.targets
+    for pattern in dict.fromkeys(pattern for each in bound for pattern in each.sessions):
+        if why := why_expression(pattern):
+            yield f"sessions: {why}"
+
+
+def _open_storage(path: Path) -> Iterator[str]:
+    """Say who else may read the ledger."""
+    who = open_to(path)
+    if who:
+        yield (
+            f"storage.path: {who} can read {path}, which says who used what: chmod 600 it, and its "
+            "-wal and -shm"
+        )
+
+
+def _open_secrets(listen: ListenConfig) -> Iterator[str]:
+    """Say which secrets others on this host may read."""
+    key = None if listen.tls is None else listen.tls.key_file
+    for name, path, what in (
+        ("admin_token_file", listen.admin_token_file, "stop and release runs"),
+        ("read_token_file", listen.read_token_file, "read every verdict"),
+        ("tls.key_file", key, "pass for this sidecar"),
+    ):
+        who = "" if path is None else open_to(path)
+        if who:
+            yield f"listen.{name}: {who} can read {path}, and {what} with it: chmod 600 it"
+
+
+def _unjudged(config: SidecarConfig) -> list[str]:
+    """Say which ceilings cannot be judged, because a preset has nothing to judge them by."""
+    chosen = chosen_source(config.source)
+    read = (chosen,) if isinstance(chosen, PrometheusConfig) else chosen.targets
+    presets = {one.preset.name: one.preset for one in read if one.preset is not None}
+    limited = ceilings_in(config.resource_limits).keys() - {semconv.DURATION}
+    return [
+        f"resource_limits: programs read by the preset {name} export no {resource}: that ceiling "
+        f"is not judged for them ({RESOURCES[resource].limit_key})"
+        for name, preset in sorted(presets.items())
+        for resource in sorted(limited - preset.measured)
+    ]
+
+
+def describe_listen(config: ListenConfig) -> str:
+    """Say in a few words where verdicts are served, and to whom."""
+    mutual = config.tls is not None and config.tls.client_ca_file is not None
+    said = [config.address]
+    said += ["TLS with client certificates" if mutual else "TLS"] if config.tls else []
+    said.append("readers need a token" if config.read_token_file else "no token needed to read")
+    said.append("operators may act" if config.admin_token_file else "nobody may act")
+    return ", ".join(said)
+
+
+def describe_source(config: SourceConfig) -> str:
+    """Say in a few words where samples come from."""
+    chosen = chosen_source(config)
+    if isinstance(chosen, PrometheusConfig):
+        matchers = "".join(f" {{{matcher}}}" for matcher in chosen.matchers)
+        return f"prometheus {chosen.url}{matchers}{_as(chosen)} every {chosen.interval:g} s"
+    places = [f"{target.url}{_as(target)}" for target in chosen.targets] + list(chosen.file_sd)
+    return f"scrape of {', '.join(places)} every {chosen.interval:g} s"
+
+
+def describe_bindings(config: SourceConfig) -> Iterator[str]:
+    """Say which session ids belong to which targets, and what holds for the others."""
+    chosen = chosen_source(config)
+    if isinstance(chosen, PrometheusConfig):
+        for binding in chosen.bindings:
+            yield f"{', '.join(binding.sessions)} to {{{', '.join(binding.matchers)}}}"
+    else:
+        for target in chosen.targets:
+            if target.sessions:
+                yield f"{', '.join(target.sessions)} to {target.url}"
+    if chosen.on_second_target == REFUSE:
+        yield "other runs to the targets that carry them, as long as they show them"
+
+
+def _as(config: TargetConfig | PrometheusConfig) -> str:
+    return "" if config.preset is None else f" (preset {config.preset.name})"
+
+
+def describe_ceilings(config: CeilingsConfig) -> str:
+    """Say in a few words what holds for every run on top of its own limits."""
+    said = [amounts(ceilings_in(config)) or "none, each run's own limits alone"]
+    minded = {"unpriced calls": config.on_unpriced, "unknown usage": config.on_unknown_usage}
+    if config.on_restart == ADD:
+        said.append("the use of runs that begin again and did not complete adds up")
+    return ", ".join([*said, *(f"{what}: {do}" for what, do in minded.items() if do != IGNORE)])
