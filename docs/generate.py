@@ -14,7 +14,7 @@ from cli import cli_page
 from reliability import reliability_page
 
 from otel_budget import __version__, semconv
-from otel_budget.sidecar.api import openapi
+from otel_budget.sidecar.api import app
 
 HERE = Path(__file__).parent
 
@@ -99,7 +99,7 @@ def dashboards_page() -> str:
 
 def documents() -> dict[Path, str]:
     """Return every generated document by its path."""
-    description = json.dumps(openapi.document(__version__), indent=2) + "\n"
+    description = json.dumps(app.description(__version__), indent=2) + "\n"
     return {
         HERE / "accuracy.md": accuracy_page(),
         HERE / "cli.md": cli_page(),

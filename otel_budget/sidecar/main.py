@@ -97,7 +97,7 @@ def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -
 
 @dataclass(frozen=True, slots=True)
 class _Host:
-    """What the HTTP API may know of the process; see publish.app.Host."""
+    """What the HTTP API may know of the process; see sidecar.api.host."""
 
     loop: Loop
     metrics: MetricsPage
@@ -132,11 +132,13 @@ class _Host:
     async def nudge(self, session_id: str) -> NudgeOutcome:
         return await self.loop.nudge(session_id)
 
-    async def order(self, session_id: str, order: Override, client: str) -> tuple[Verdict, Effect]:
-        return await self.loop.order(session_id, order, client)
+    async def apply_override(
+        self, session_id: str, override: Override, client: str
+    ) -> tuple[Verdict, Effect]:
+        return await self.loop.order(session_id, override, client)
 
-    async def orders(self, session_id: str, most: int) -> tuple[Overrides, list[Override]]:
-        return await self.loop.orders(session_id, most)
+    async def overrides_of(self, session_id: str, limit: int) -> tuple[Overrides, list[Override]]:
+        return await self.loop.orders(session_id, limit)
 
 
 async def _run(

@@ -133,7 +133,7 @@ def test_tokens_are_exchanged_while_it_runs(tmp_path: Path, shown: Exposition) -
             assert [get(url, READ)[0], get(url, new)[0]] == [401, 200]
         (tmp_path / "read").unlink()
         assert [get(url, READ)[0], get(url, new)[0]] == [401, 200]
-        assert "those read before stay valid" in process.said()
+        assert "keeping the ones read before" in process.said()
         assert new not in process.said()
 
 

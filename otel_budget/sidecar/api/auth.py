@@ -1,9 +1,9 @@
-"""Who may ask what: bearer tokens, and from which pages a browser may ask.
+"""Who may call what: bearer tokens, and from which pages a browser may ask.
 
-- Without a read token everybody who reaches the address may read; the configuration allows that on
-  the loopback interface, behind client certificates, or when told so.
-- Whoever has the admin token may read and act. Without one nobody may act.
-- The two health checks say nothing of any run, and ask for nothing.
+- Without a read token everyone who reaches the address may read; the configuration allows that on
+  the loopback interface, behind client certificates, or when explicitly told to.
+- A client with the admin token may read and act. Without an admin token no one may act.
+- The health checks say nothing about any run, and need no token.
 """
 
 from __future__ import annotations
@@ -11,39 +11,55 @@ from __future__ import annotations
 import hmac
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from enum import IntEnum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 
 from otel_budget.files.token_file import TokenFileError, read_tokens
 from otel_budget.files.watch import FileWatch
 from otel_budget.net.loopback import is_loopback
 from otel_budget.sidecar.api.connection_limits import MAX_HEAD, not_counted
-from otel_budget.sidecar.api.problem import problem
+from otel_budget.sidecar.api.operation import Access
+from otel_budget.sidecar.api.problem import problem, problem_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
+    from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from otel_budget.sidecar.api.connection_limits import OnRefused
+    from otel_budget.sidecar.api.operation import Answer, Handler
 
 logger = logging.getLogger(__name__)
 
-OPEN_PATHS: Final = ("/-/healthy", "/-/ready")
-#: Characters. Less can be guessed by asking often enough.
+#: Characters. A shorter token can be guessed by asking often enough.
 SHORTEST_TOKEN: Final = 16
+_TOO_LARGE: Final = f"line and headers of the request have more than {MAX_HEAD:,} bytes"
+_OTHER_HOST: Final = (
+    "asked for another host: use a loopback address or localhost; if a proxy is in front of the "
+    "sidecar, add the proxy's name to listen.allowed_hosts"
+)
+_MISSING: Final = "a token is needed"
+_HOW: Final = "{}: send it as `Authorization: Bearer TOKEN`"
+_NO_ADMIN: Final = (
+    "operators cannot act here: the sidecar has no admin token; give it one with "
+    "listen.admin_token_file"
+)
+_ONLY_READS: Final = "this token may only read: send the admin token to act"
 _NO_BODY: Final = {"Connection": "close"}
 
 
 class Role(IntEnum):
-    """What somebody may do; each may also do what those below it may."""
+    """What a client may do; each role includes those before it."""
 
-    NOBODY = 0
+    NONE = 0
     READER = 1
     ADMIN = 2
 
@@ -51,9 +67,9 @@ class Role(IntEnum):
 class Tokens:
     """The tokens of a file, read again whenever it changes.
 
-    All of its lines count: while a token is exchanged the old one and the new one both stand there.
-    A file that cannot be read any more changes nothing, for a run must not lose its sidecar by a
-    half-written file; to revoke a token, write another.
+    Every line is a token, so that during a rotation the file can hold the old one and the new one.
+    A file that can no longer be read changes nothing: a half-written file must not cut runs off
+    from their sidecar. To revoke a token, write another.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,11 +90,11 @@ class Tokens:
     def _renew(self) -> None:
         try:
             if self._read():
-                logger.info("tokens: %s was read again", self._path)
+                logger.info("tokens: read %s again", self._path)
             self._is_broken = False
         except TokenFileError as exc:
             if not self._is_broken:
-                logger.error("tokens: those read before stay valid: %s", exc)  # noqa: TRY400 - the file is at fault
+                logger.error("tokens: keeping the ones read before: %s", exc)  # noqa: TRY400 - the file is at fault
             self._is_broken = True
 
     def _read(self) -> bool:
@@ -90,7 +106,7 @@ class Tokens:
                 return False
         tokens = read_tokens(self._path)
         if any(len(token) < SHORTEST_TOKEN for token in tokens):
-            least = f"holds a token of less than {SHORTEST_TOKEN} characters"
+            least = f"holds a token shorter than {SHORTEST_TOKEN} characters"
             raise TokenFileError(self._path, f"{least}: make one with `openssl rand -hex 32`")
         self._tokens = tuple(token.encode() for token in tokens)
         self._watch.read_as_of(stamps)
@@ -108,9 +124,9 @@ class Gate:
         only_hosts: Callable[[str], bool] | None = None,
         on_refused: OnRefused = not_counted,
     ) -> None:
-        """Take the tokens; None is not asked for.
+        """Take the tokens; None means that none is required.
 
-        only_hosts: tells of a name in a Host header whether it may be asked for, None allows all.
+        only_hosts: tells whether a name in a Host header is allowed; None allows all.
         on_refused: called with a reason and the client's address for every request refused.
         """
         self._read, self._admin = read, admin
@@ -129,13 +145,13 @@ class Gate:
             return Role.ADMIN
         if self._read is None or self._read.has(token):
             return Role.READER
-        return Role.NOBODY
+        return Role.NONE
 
     def knows_host(self, host: str) -> bool:
-        """Tell whether a Host header is one of ours.
+        """Tell whether a Host header names this sidecar.
 
-        A page that a browser has loaded may have its own name point here (DNS rebinding); then the
-        browser would ask for that name.
+        A page in a browser may make its own name point here (DNS rebinding); the browser then asks
+        for that name.
         """
         if self._only_hosts is None:
             return True
@@ -153,9 +169,9 @@ def local_names(*more: str) -> Callable[[str], bool]:
 class Guarded:
     """An ASGI application behind a gate; the sender's role is in ``scope["state"]["role"]``."""
 
-    def __init__(self, app: ASGIApp, gate: Gate) -> None:
-        """Put the gate in front."""
-        self._app, self._gate = app, gate
+    def __init__(self, app: ASGIApp, gate: Gate, open_paths: Collection[str]) -> None:
+        """Put the gate in front. open_paths: those that need no token."""
+        self._app, self._gate, self._open_paths = app, gate, open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -163,9 +179,8 @@ class Guarded:
             await self._app(scope, receive, send)
             return
         if _head_size(scope) > MAX_HEAD:  # h11 bounds only a head that comes in pieces
-            detail = f"line and headers of the request have more than {MAX_HEAD:,} bytes"
             too_large = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            await problem(too_large, detail, _NO_BODY)(scope, receive, send)
+            await problem(too_large, _TOO_LARGE, _NO_BODY)(scope, receive, send)
             return
         headers = Headers(scope=scope)
         role = self._gate.role(headers.get("authorization", ""))
@@ -173,12 +188,9 @@ class Guarded:
         client = (scope.get("client") or ("",))[0]
         if not self._gate.knows_host(headers.get("host", "")):
             self._gate.on_refused("host", client)
-            detail = (
-                "asked for another host: ask for it by its loopback address, or localhost; the "
-                "name of a proxy in front of it goes into listen.allowed_hosts"
-            )
-            await problem(HTTPStatus.MISDIRECTED_REQUEST, detail, _NO_BODY)(scope, receive, send)
-        elif role is Role.NOBODY and scope["path"] not in OPEN_PATHS:
+            misdirected = HTTPStatus.MISDIRECTED_REQUEST
+            await problem(misdirected, _OTHER_HOST, _NO_BODY)(scope, receive, send)
+        elif role is Role.NONE and scope["path"] not in self._open_paths:
             given = "authorization" in headers
             self._gate.on_refused("token", client)
             await unauthorized(given=given)(scope, receive, send)
@@ -193,11 +205,51 @@ def _head_size(scope: Scope) -> int:
 
 def unauthorized(*, given: bool) -> Response:
     """Return the answer to a request with a wrong token, or without one."""
-    said = "this token is not known here" if given else "a token is needed"
-    detail = f"{said}: send it as `Authorization: Bearer TOKEN`"
+    detail = _HOW.format("this token is not known here" if given else _MISSING)
     error = ', error="invalid_token"' if given else ""
     return problem(
         HTTPStatus.UNAUTHORIZED,
         detail,
         {"WWW-Authenticate": f'Bearer realm="otel-budget"{error}', **_NO_BODY},
     )
+
+
+def admin_only(gate: Gate, handler: Handler) -> Handler:
+    """Return a handler that only a client with the admin token reaches."""
+
+    async def guarded(request: Request) -> Response:
+        if not gate.can_act:
+            raise HTTPException(HTTPStatus.FORBIDDEN, _NO_ADMIN)
+        if request.state.role is not Role.ADMIN:
+            gate.on_refused("token", request.client.host if request.client else "")
+            if "authorization" not in request.headers:
+                return unauthorized(given=False)
+            raise HTTPException(HTTPStatus.FORBIDDEN, _ONLY_READS)
+        return await handler(request)
+
+    return guarded
+
+
+_UNAUTHORIZED: Final = replace(
+    problem_answer(401, "A token is needed, or this one is not known.", _HOW.format(_MISSING)),
+    headers={"WWW-Authenticate": {"schema": {"type": "string"}}},
+)
+_OPEN: Final = (
+    problem_answer(
+        421,
+        "The request names another host than this machine, as a page in a browser may.",
+        _OTHER_HOST,
+    ),
+    problem_answer(431, "The request line and headers are too large.", _TOO_LARGE),
+)
+_READ: Final = (_UNAUTHORIZED, *_OPEN)
+_ADMIN: Final = (
+    *_READ,
+    problem_answer(403, "The token may only read, or the sidecar has no admin token.", _ONLY_READS),
+)
+#: What the guard may answer in place of an operation, by who may call it.
+ANSWERS: Final[dict[Access, tuple[Answer, ...]]] = {
+    Access.OPEN: _OPEN,
+    Access.READ: _READ,
+    Access.ADMIN: _ADMIN,
+}

@@ -1,9 +1,9 @@
-"""``POST /v1/nudge``: have runs read and judged now, as they may be past a limit.
+"""``POST /v1/nudge``: have runs read and judged now, because they may be past a limit.
 
-A nudge says nothing of what was used: the metrics stay the only truth. Nudges of one run are done
-one after the other, at most one every ``SPACING``; those that come meanwhile are one. Those of runs
-at one target share what is read of it, and all of them what is judged (sources/turns.py,
-sidecar/nudging.py), so what they cost together is bounded.
+A nudge does not say what was used: the metrics stay the only truth. Nudges of one run are done one
+after the other, ``SPACING`` apart; those that come meanwhile are done as one. Nudges of runs at one
+target share one reading of it, and all share what is judged (sources/turns.py, sidecar/nudging.py),
+so that what they cost together is bounded.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ from __future__ import annotations
 import asyncio
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from otel_budget.core import validation
 from otel_budget.errors import InvalidValueError
+from otel_budget.sidecar.api.body import MAX_NAMED, Body, SessionId, SessionIds
+from otel_budget.sidecar.api.operation import Answer, Operation, Parameter, Tag
+from otel_budget.sidecar.api.problem import problem_answer
+from otel_budget.sidecar.api.rendered import json_response
+from otel_budget.sidecar.api.verdict_body import SESSION_ID
 from otel_budget.sidecar.nudging import NudgeOutcome
 
 if TYPE_CHECKING:
@@ -25,35 +30,70 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-#: Seconds from one reading of a run to the next one.
-SPACING = 0.02
-#: Runs that are read at once, or wait for it: those of one slow target must not be all of them.
-MAX_RUNS = 1000
-#: Runs that can be named in one request: its head has a bound.
-MAX_NAMED = 100
-_FRESH = {"Cache-Control": "no-store"}
+#: Seconds between two readings of a run.
+SPACING: Final = 0.02
+#: Runs that are read at once, or wait for it: those of one slow target must not take all places.
+MAX_RUNS: Final = 1000
+_NOT_SHOWN: Final = "no target shows a run {!r}"
+_NOT_ON_DEMAND: Final = "this sidecar's source cannot read a run on demand"
+_BUSY: Final = f"{MAX_RUNS:,} runs are being read already"
+
+
+class NotReadBody(Body):
+    """The nudged runs that could not be read now; all others have a verdict of now."""
+
+    unknown: list[SessionId]
+    """Runs that no target shows."""
+    impossible: list[SessionId]
+    """Runs whose source reads all runs or none, on its own schedule."""
 
 
 class Nudges:
-    """Does them, within bounds."""
+    """Has runs read and judged, within bounds."""
 
     def __init__(
         self,
-        look: Callable[[str], Awaitable[NudgeOutcome]],
+        read: Callable[[str], Awaitable[NudgeOutcome]],
         on_refused: Callable[[str, str], None],
         *,
         spacing: float = SPACING,
     ) -> None:
-        """Take what reads and judges one run. on_refused: as ``Gate`` has it."""
-        self._look, self._on_refused, self._spacing = look, on_refused, spacing
+        """Take the parts. read: reads, judges and publishes one run. on_refused: as in ``Gate``."""
+        self._read, self._on_refused, self._spacing = read, on_refused, spacing
         self._running: dict[str, asyncio.Task[NudgeOutcome]] = {}
         self._next: dict[str, asyncio.Task[NudgeOutcome]] = {}
 
+    @Operation(
+        method="POST",
+        path="/v1/nudge",
+        id="nudge",
+        tag=Tag.VERDICTS,
+        summary="Have runs read and judged now, because they may be past a limit",
+        description=(
+            "Carries no numbers: the metrics stay the only truth. The answer is 204 for one run, "
+            "200 for several."
+        ),
+        parameters=(Parameter("session_id", "The runs.", SessionIds, [SESSION_ID], required=True),),
+        answers=(
+            Answer(
+                200,
+                "For several runs: all but the ones listed have been judged just now.",
+                NotReadBody,
+                {"unknown": [], "impossible": []},
+            ),
+            Answer(204, "The run has been judged just now."),
+            problem_answer(404, "No target shows the run.", _NOT_SHOWN.format(SESSION_ID)),
+            problem_answer(
+                409, "The source reads all runs or none, on its own schedule.", _NOT_ON_DEMAND
+            ),
+            problem_answer(429, "Too many runs are being read already.", _BUSY, retry_after=True),
+        ),
+    )
     async def nudge(self, request: Request) -> Response:
-        """Answer 204 once the run's verdict is of now; 200 where several are named."""
+        """Answer 204 once the run has a verdict of now; 200 where several runs are named."""
         wanted = request.query_params.getlist("session_id")
         if not 0 < len(wanted) <= MAX_NAMED:
-            allowed = f"the id of the run as a query parameter, {MAX_NAMED} of them at most"
+            allowed = f"the run's id as a query parameter, up to {MAX_NAMED} of them"
             raise InvalidValueError("session_id", f"{len(wanted)} of them", allowed)
         named = list(dict.fromkeys(validation.session_id(one) for one in wanted))
         client = request.client.host if request.client else ""
@@ -62,13 +102,13 @@ class Nudges:
         (session_id,) = named
         outcome = await self._once(session_id, client)
         if outcome is NudgeOutcome.UNKNOWN:
-            raise HTTPException(HTTPStatus.NOT_FOUND, f"no target shows a run {session_id!r}")
+            raise HTTPException(HTTPStatus.NOT_FOUND, _NOT_SHOWN.format(session_id))
         if outcome is NudgeOutcome.IMPOSSIBLE:
-            raise HTTPException(HTTPStatus.CONFLICT, "this sidecar's source cannot be hastened")
+            raise HTTPException(HTTPStatus.CONFLICT, _NOT_ON_DEMAND)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def _several(self, named: list[str], client: str) -> Response:
-        """Answer once all of some runs were looked at, with those of which that cannot be."""
+        """Answer once all runs were read, with those that could not be."""
         outcomes = await asyncio.gather(*(self._once(one, client) for one in named))
         found = {
             str(kind.value): [
@@ -76,18 +116,17 @@ class Nudges:
             ]
             for kind in (NudgeOutcome.UNKNOWN, NudgeOutcome.IMPOSSIBLE)
         }
-        return Response(json.dumps(found), 200, _FRESH, "application/json")
+        return json_response(json.dumps(found))
 
     async def _once(self, session_id: str, client: str) -> NudgeOutcome:
-        """Wait for the first look at the run that begins from now on."""
+        """Wait for the first reading of the run that begins from now on."""
         task = self._next.get(session_id)
         if task is None:
             running = self._running.get(session_id)
             if running is None and len(self._running) >= MAX_RUNS:
                 self._on_refused("nudges", client)
-                detail = f"{MAX_RUNS} runs are looked at already"
                 headers = {"Retry-After": "1"}
-                raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, detail, headers)
+                raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, _BUSY, headers)
             task = asyncio.create_task(self._after(running, session_id))
             (self._running if running is None else self._next)[session_id] = task
         return await asyncio.shield(task)
@@ -100,7 +139,7 @@ class Nudges:
             await asyncio.sleep(self._spacing)
             self._running[session_id] = self._next.pop(session_id)
         try:
-            return await self._look(session_id)
+            return await self._read(session_id)
         finally:
             if session_id not in self._next:
                 del self._running[session_id]

@@ -1,154 +1,320 @@
-"""What an operator may order over HTTP, with the admin token, and what was ordered before."""
+"""``/v1/sessions``: one run with its overrides, and what an operator may do to it."""
 
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from decimal import Decimal
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
+from pydantic import ConfigDict, Field, create_model
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
-from starlette.routing import Route
 
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.override import (
+    LONGEST,
+    LONGEST_NAME,
+    LONGEST_REASON,
     Override,
     OverrideKind,
     OverrideRefusedError,
-    Overrides,
     Refusal,
     override_from,
 )
+from otel_budget.core.quantities import COUNT, MONEY, MONEY_PATTERN, SECONDS, Quantity
 from otel_budget.core.resources import RESOURCES
-from otel_budget.sidecar.api.auth import Role, unauthorized
+from otel_budget.core.validation import LINE_PATTERN, MAX_COUNT
+from otel_budget.sidecar.api.body import ABSENT, Amount, Body, RequestObject
+from otel_budget.sidecar.api.operation import (
+    Access,
+    Answer,
+    Operation,
+    RequestBody,
+    Tag,
+)
+from otel_budget.sidecar.api.problem import problem_answer
+from otel_budget.sidecar.api.rendered import json_response
 from otel_budget.sidecar.api.request_body import json_of
+from otel_budget.sidecar.api.verdict_body import (
+    SESSION_ID,
+    VERDICT_EXAMPLE,
+    ExpiredBody,
+    VerdictBody,
+)
+from otel_budget.sidecar.api.verdicts import NO_RUN_ANSWER, SESSION_PARAMETER, verdict_members
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
-    from otel_budget.core.verdict import Verdict
-    from otel_budget.policy.override_effect import Effect
-    from otel_budget.sidecar.api.auth import Gate
+    from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
+    from otel_budget.sidecar.api.host import Host
 
 T = TypeVar("T")
 
-MAX_ACTIONS = 100
-_NO_ADMIN = (
-    "operators cannot act here: there is no admin token; give the sidecar one with "
-    "listen.admin_token_file"
-)
+#: Overrides of one run that an answer shows.
+MAX_SHOWN: Final = 100
 _STATUS: Final = {
     Refusal.UNKNOWN_RUN: HTTPStatus.NOT_FOUND,
     Refusal.RUN_ENDED: HTTPStatus.CONFLICT,
     Refusal.NOT_STORED: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-_ONLY_READS = "this token may only read; to act send the admin token"
+
+#: Without the halves of surrogate pairs: text in JSON has none, and many tools cannot read them.
+_ONE_LINE: Final = f"^{LINE_PATTERN.pattern}$".replace(r"\ud800-\udfff", "")
+_Reason = Annotated[str, Field(min_length=1, max_length=LONGEST_REASON, pattern=_ONE_LINE)]
+_Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME, pattern=_ONE_LINE)]
+_ForSeconds = Annotated[float, Field(gt=0, le=LONGEST)]
+_Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+_Number = Annotated[float, Field(ge=0, le=MAX_COUNT)]
+_MoneyText = Annotated[str, Field(pattern=f"^{MONEY_PATTERN.pattern}$")]
+_NO_CEILING: Final = "null means no ceiling."
 
 
-class Operations(Protocol):
-    """What the process does for an operator."""
+class ReleaseRequest(RequestObject):
+    """Take a stop back."""
 
-    def now(self) -> float:
-        """Return the Unix time by the clock that orders are held against."""
-
-    async def order(self, session_id: str, order: Override, client: str) -> tuple[Verdict, Effect]:
-        """Give an order to a run and return its verdict since, once both are stored, and what the
-        order changed.
-
-        client: address it came from. Raises OverrideRefusedError; any other error means that it
-        could not be stored, and does not hold.
-        """
-
-    async def orders(self, session_id: str, most: int) -> tuple[Overrides, Sequence[Override]]:
-        """Return what holds for a run, and the newest orders it was given. See ``order``."""
+    reason: _Reason
+    """One line for people: the run is told it, and the log has it."""
+    by: _Name = ABSENT
+    """Who does it, in their own words."""
 
 
-class OverrideRoutes:
-    """The endpoints below ``/v1/sessions``."""
+class StopRequest(ReleaseRequest):
+    """Stop the run, whatever its numbers say."""
 
-    def __init__(
-        self,
-        operations: Operations,
-        gate: Gate,
-        known_of: Callable[[str], str],
-        max_body: int,
-    ) -> None:
-        """Take the parts. known_of: returns the members of a JSON object with a run's verdict.
+    for_seconds: _ForSeconds = ABSENT
+    """How long it holds; if absent, until it is taken back."""
 
-        max_body: bytes.
-        """
-        self._operations, self._gate = operations, gate
-        self._known_of, self._max_body = known_of, max_body
 
-    def routes(self) -> list[Route]:
-        """Return the routes."""
-        path = "/v1/sessions/{session_id}"
-        return [
-            Route(path, self.session),
-            *(
-                Route(f"{path}/{kind}", self._acting(kind), methods=["POST"])
-                for kind in OverrideKind
-            ),
-        ]
-
-    async def session(self, request: Request) -> Response:
-        """Answer with a run's verdict and its orders."""
-        session_id = validation.session_id(request.path_params["session_id"])
-        orders, given = await self._asked(self._operations.orders(session_id, MAX_ACTIONS))
-        known = {
-            "stop": orders.stop and order_json(orders.stop),
-            "limits": orders.limits and order_json(orders.limits),
-            "orders": [order_json(order) for order in given],
+class _LimitsRequest(ReleaseRequest):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependentRequired": {row.limit_key: ["for_seconds"] for row in RESOURCES.values()}
         }
-        return _json(f"{{{self._known_of(session_id)},{json.dumps(known)[1:]}")
+    )
 
-    def _acting(self, kind: OverrideKind) -> Callable[[Request], Any]:
-        async def act(request: Request) -> Response:
-            if not self._gate.can_act:
-                raise HTTPException(HTTPStatus.FORBIDDEN, _NO_ADMIN)
-            client = request.client.host if request.client else ""
-            if request.state.role is not Role.ADMIN:
-                self._gate.on_refused("token", client)
-                if "authorization" not in request.headers:
-                    return unauthorized(given=False)
-                raise HTTPException(HTTPStatus.FORBIDDEN, _ONLY_READS)
-            session_id = validation.session_id(request.path_params["session_id"])
-            order = override_from(
-                kind, await json_of(request, self._max_body), self._operations.now()
-            )
-            verdict, effect = await self._asked(self._operations.order(session_id, order, client))
-            came_of_it = json.dumps({"changes": effect.changes, "notes": effect.notes})
-            return _json(f"{verdict_json.to_json(verdict)[:-1]},{came_of_it[1:]}")
-
-        return act
-
-    @staticmethod
-    async def _asked(answer: Awaitable[T]) -> T:
-        try:
-            return await answer
-        except OverrideRefusedError as exc:
-            raise HTTPException(_STATUS[exc.refusal], str(exc)) from exc
+    for_seconds: _ForSeconds = ABSENT
+    """How long the ceilings hold; needed if there are any."""
 
 
-def order_json(order: Override) -> dict[str, Any]:
-    """Return an order as it was given, with times in RFC 3339."""
-    limits = {RESOURCES[res].limit_key: _plain(limit) for res, limit in order.limits.items()}
+_DOLLARS: Final = f"US dollars, as a decimal string or a number; {_NO_CEILING}"
+_CEILING: Final[dict[Quantity, Any]] = {
+    COUNT: Annotated[_Count | None, Field(description=_NO_CEILING)],
+    SECONDS: Annotated[_Number | None, Field(description=_NO_CEILING)],
+    MONEY: Annotated[_MoneyText | _Number | None, Field(description=_DOLLARS)],
+}
+_CEILINGS: Final[dict[str, Any]] = {
+    row.limit_key: (_CEILING[row.quantity], ABSENT) for row in RESOURCES.values()
+}
+#: Its keys are the limits of the resources there are.
+LimitsRequest = create_model(
+    "LimitsRequest",
+    __base__=_LimitsRequest,
+    __doc__=(
+        "Ceilings to hold the run to instead of the configured ones, for a time; without any, the "
+        "configured ones hold again. The run's own limits stay in force."
+    ),
+    __module__=__name__,
+    **_CEILINGS,
+)
+
+
+class OverrideBody(Body):
+    """An override as it was given."""
+
+    kind: OverrideKind
+    reason: str
+    by: str
+    """Empty if they did not say."""
+    at: datetime
+    until: datetime | None
+    """When it ends; null if it holds until it is taken back."""
+    limits: dict[str, Amount | None]
+    """The ceilings of a `limits` override; null means no ceiling."""
+
+
+class SessionBody(Body):
+    """One run: its current verdict, and its overrides."""
+
+    verdict: VerdictBody | None
+    expired: ExpiredBody = ABSENT
+    """In place of a verdict that has outlived its lease; absent otherwise."""
+    stop: OverrideBody | None
+    """The stop in force."""
+    limits: OverrideBody | None
+    """The ceilings in force instead of the configured ones."""
+    orders: list[OverrideBody]
+    """The overrides of this run, newest first."""
+
+
+class OverrideResultBody(VerdictBody):
+    """The verdict that follows an override, and what the override changed."""
+
+    changes: bool
+    """False if the run may use as much, and for as long, as before."""
+    notes: list[str]
+    """For people: why nothing changes, or what else stops the run."""
+
+
+_STOP: Final = {"reason": "runs in circles", "by": "ann"}
+_OVERRIDE_EXAMPLE: Final[dict[str, Any]] = {
+    "kind": str(OverrideKind.STOP),
+    **_STOP,
+    "at": "2026-01-01T12:00:00.000Z",
+    "until": None,
+    "limits": {},
+}
+_PATH: Final = "/v1/sessions/{session_id}"
+_OVERRIDE_ANSWERS: Final = (
+    Answer(
+        200,
+        "Stored and in force: the verdict that follows, and what the override changed.",
+        OverrideResultBody,
+        {**VERDICT_EXAMPLE, "changes": True, "notes": []},
+    ),
+    NO_RUN_ANSWER,
+    problem_answer(409, "The run has ended.", f"run '{SESSION_ID}' has ended: completed"),
+    problem_answer(
+        503,
+        "The override could not be stored, so it is not in force.",
+        "the override could not be stored and is not in force: the log says why",
+    ),
+)
+
+
+class Sessions:
+    """Shows a run's overrides, and applies new ones."""
+
+    def __init__(self, broadcaster: VerdictBroadcaster, host: Host, max_body: int) -> None:
+        """Take the parts. max_body: bytes of a request's body."""
+        self._broadcaster, self._host, self._max_body = broadcaster, host, max_body
+
+    @Operation(
+        path=_PATH,
+        id="getSession",
+        tag=Tag.SESSIONS,
+        summary="The current verdict of one run, and its overrides",
+        description="Which stop and which ceilings are in force, and who set them.",
+        parameters=(SESSION_PARAMETER,),
+        answers=(
+            Answer(
+                200,
+                "The run.",
+                SessionBody,
+                {
+                    "verdict": VERDICT_EXAMPLE,
+                    "stop": _OVERRIDE_EXAMPLE,
+                    "limits": None,
+                    "orders": [_OVERRIDE_EXAMPLE],
+                },
+            ),
+            NO_RUN_ANSWER,
+        ),
+    )
+    async def session(self, request: Request) -> Response:
+        """Answer with a run's verdict and its overrides."""
+        session_id = validation.session_id(request.path_params["session_id"])
+        held, newest = await _answered(self._host.overrides_of(session_id, MAX_SHOWN))
+        known = {
+            "stop": held.stop and override_json(held.stop),
+            "limits": held.limits and override_json(held.limits),
+            "orders": [override_json(override) for override in newest],
+        }
+        verdict = verdict_members(self._broadcaster, session_id)
+        return json_response(f"{{{verdict},{json.dumps(known)[1:]}")
+
+    @Operation(
+        method="POST",
+        path=f"{_PATH}/stop",
+        id="stopSession",
+        tag=Tag.SESSIONS,
+        summary="Stop a run, whatever its numbers say",
+        description=(
+            "The stop holds until it is released, or for for_seconds; it also applies to the run "
+            "when it is resumed."
+        ),
+        access=Access.ADMIN,
+        parameters=(SESSION_PARAMETER,),
+        body=RequestBody(StopRequest, _STOP),
+        answers=_OVERRIDE_ANSWERS,
+    )
+    async def stop(self, request: Request) -> Response:
+        """Stop a run."""
+        return await self._override(OverrideKind.STOP, request)
+
+    @Operation(
+        method="POST",
+        path=f"{_PATH}/release",
+        id="releaseSession",
+        tag=Tag.SESSIONS,
+        summary="Take a stop back",
+        description="Anything else that stops the run still does; `notes` in the answer say so.",
+        access=Access.ADMIN,
+        parameters=(SESSION_PARAMETER,),
+        body=RequestBody(ReleaseRequest, {"reason": "the loop is fixed", "by": "ann"}),
+        answers=_OVERRIDE_ANSWERS,
+    )
+    async def release(self, request: Request) -> Response:
+        """Take a stop back."""
+        return await self._override(OverrideKind.RELEASE, request)
+
+    @Operation(
+        method="POST",
+        path=f"{_PATH}/limits",
+        id="limitsSession",
+        tag=Tag.SESSIONS,
+        summary="Hold a run to other ceilings than the configured ones, for a time",
+        description="The run's own limits stay in force: the stricter of the two applies.",
+        access=Access.ADMIN,
+        parameters=(SESSION_PARAMETER,),
+        body=RequestBody(
+            LimitsRequest,
+            {
+                "reason": "a larger repository than usual",
+                "by": "ann",
+                "for_seconds": 3600,
+                "max_tokens": 3000000,
+                "max_cost_usd": "40.00",
+            },
+        ),
+        answers=_OVERRIDE_ANSWERS,
+    )
+    async def limits(self, request: Request) -> Response:
+        """Set other ceilings."""
+        return await self._override(OverrideKind.LIMITS, request)
+
+    async def _override(self, kind: OverrideKind, request: Request) -> Response:
+        session_id = validation.session_id(request.path_params["session_id"])
+        client = request.client.host if request.client else ""
+        override = override_from(kind, await json_of(request, self._max_body), self._host.now())
+        verdict, effect = await _answered(self._host.apply_override(session_id, override, client))
+        rest = json.dumps({"changes": effect.changes, "notes": effect.notes})
+        return json_response(f"{verdict_json.to_json(verdict)[:-1]},{rest[1:]}")
+
+
+async def _answered(answer: Awaitable[T]) -> T:
+    try:
+        return await answer
+    except OverrideRefusedError as exc:
+        raise HTTPException(_STATUS[exc.refusal], str(exc)) from exc
+
+
+def override_json(override: Override) -> dict[str, Any]:
+    """Return an override as it was given, as JSON types."""
+    limits = {RESOURCES[res].limit_key: _plain(limit) for res, limit in override.limits.items()}
     return {
-        "kind": str(order.kind),
-        "reason": order.reason,
-        "by": order.by,
-        "at": verdict_json.timestamp(order.at),
-        "until": None if order.until is None else verdict_json.timestamp(order.until),
+        "kind": str(override.kind),
+        "reason": override.reason,
+        "by": override.by,
+        "at": verdict_json.timestamp(override.at),
+        "until": None if override.until is None else verdict_json.timestamp(override.until),
         "limits": limits,
     }
 
 
 def _plain(limit: object) -> object:
     return str(limit) if isinstance(limit, Decimal) else limit
-
-
-def _json(text: str) -> Response:
-    return Response(text, headers={"Cache-Control": "no-store"}, media_type="application/json")

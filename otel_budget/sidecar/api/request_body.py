@@ -1,33 +1,47 @@
-"""The JSON object that comes with a request, within bounds."""
+"""The JSON that comes with a request, within bounds."""
 
 from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException
 
 from otel_budget.errors import InvalidValueError
+from otel_budget.sidecar.api.operation import JSON
+from otel_budget.sidecar.api.problem import problem_answer
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 
-async def json_of(request: Request, most: int) -> object:
-    """Return what is in a body of application/json. most: bytes.
+#: What every operation with a body may answer.
+ANSWERS: Final = (
+    problem_answer(413, "The body is too large.", "the body is larger than 65,536 bytes"),
+    problem_answer(
+        415,
+        "The body is not application/json.",
+        "content type 'text/plain': send the body as application/json",
+    ),
+)
 
-    Raises HTTPException for another type and for more bytes, InvalidValueError for no JSON.
+
+async def json_of(request: Request, limit: int) -> object:
+    """Return the JSON in a body of application/json. limit: bytes.
+
+    Raises HTTPException for another type and for a longer body, InvalidValueError for what is not
+    JSON.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if kind != JSON:
         detail = f"content type {kind[:100]!r}: send the body as application/json"
         raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
     body = b""
     async for piece in request.stream():
         body += piece
-        if len(body) > most:
-            detail = f"the body is larger than {most:,} bytes"
+        if len(body) > limit:
+            detail = f"the body is larger than {limit:,} bytes"
             headers = {"Connection": "close"}
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, headers)
     try:

@@ -25,9 +25,9 @@ from otel_budget.core.override import (
 )
 from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.policy.override_effect import Effect
-from otel_budget.sidecar.api import openapi
-from otel_budget.sidecar.api.app import STUCK_AFTER, build_app
+from otel_budget.sidecar.api.app import build_app, description
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
+from otel_budget.sidecar.api.health import STUCK_AFTER
 from otel_budget.sidecar.api.nudge import MAX_RUNS, Nudges
 from otel_budget.sidecar.nudging import NudgeOutcome
 from tests.support.sidecar_fixtures import LEASE, START, SteadyClock, events, verdict
@@ -50,19 +50,23 @@ class Host:
         """Return some time."""
         return 1000.0
 
-    async def order(self, session_id: str, order: Override, client: str) -> tuple[Verdict, Effect]:
+    async def apply_override(
+        self, session_id: str, override: Override, client: str
+    ) -> tuple[Verdict, Effect]:
         """Stop ``a``; nothing else is there."""
         if session_id != "a":
             raise OverrideRefusedError(Refusal.UNKNOWN_RUN, f"no run {session_id!r} is known here")
-        self.given = (order, client)
+        self.given = (override, client)
         return verdict("a", 7), Effect(changes=False, notes=("it was stopped",))
 
-    async def orders(self, session_id: str, most: int) -> tuple[Overrides, Sequence[Override]]:
+    async def overrides_of(
+        self, session_id: str, limit: int
+    ) -> tuple[Overrides, Sequence[Override]]:
         """Return one order for ``a``."""
         if session_id != "a":
             raise OverrideRefusedError(Refusal.UNKNOWN_RUN, f"no run {session_id!r} is known here")
         stop = Override(OverrideKind.STOP, "because", "ann", 1000.0, 1060.0, {})
-        return Overrides(stop=stop), [stop][:most]
+        return Overrides(stop=stop), [stop][:limit]
 
     async def nudge(self, session_id: str) -> NudgeOutcome:
         """Know ``a`` alone."""
@@ -327,7 +331,7 @@ def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_a_client_can_be_generated_from_the_description() -> None:
     """What generators and linters ask for: a server, tags, names, texts, a licence."""
-    document = openapi.document("1.2.3")
+    document = description("1.2.3")
     (server,) = document["servers"]
     defaults = {name: one["default"] for name, one in server["variables"].items()}
     assert server["url"].format(**defaults) == DEFAULT_SIDECAR
@@ -352,7 +356,7 @@ def test_a_client_can_be_generated_from_the_description() -> None:
 
 def test_every_example_in_the_description_is_as_its_schema_says() -> None:
     """Of parameters, bodies and answers; each of these has one."""
-    document = openapi.document("1.2.3")
+    document = description("1.2.3")
     described = [
         described
         for one in operations(document)
@@ -391,7 +395,7 @@ def assert_problem(answer: Any, status: int) -> dict[str, Any]:
 
 def assert_matches(value: object, name: str) -> None:
     """Fail if a value is not as its schema in the description says."""
-    document = openapi.document("1.2.3")
+    document = description("1.2.3")
     jsonschema.validate(value, {**document, "$ref": f"#/components/schemas/{name}"})
     described = set(document["components"]["schemas"][name]["properties"])
     assert isinstance(value, dict)

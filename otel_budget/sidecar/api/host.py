@@ -1,0 +1,63 @@
+"""What the API needs of the process around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otel_budget.core.override import Override, Overrides
+    from otel_budget.core.verdict import Verdict
+    from otel_budget.policy.override_effect import Effect
+    from otel_budget.sidecar.nudging import NudgeOutcome
+
+
+class Host(Protocol):
+    """The sidecar's process, as the API sees it."""
+
+    @property
+    def ready(self) -> bool:
+        """True once the source was read."""
+
+    @property
+    def unjudged_for(self) -> float:
+        """Seconds since all runs were last judged."""
+
+    @property
+    def step_takes(self) -> float:
+        """Seconds that the current step of a tick has taken so far; 0 if there is none."""
+
+    @property
+    def unmatched(self) -> int:
+        """Targets that answer and show nothing that can be counted; having no target is one."""
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds after which it makes sense to ask again while not ready."""
+
+    def now(self) -> float:
+        """Return the Unix time by the clock that overrides are held against."""
+
+    async def nudge(self, session_id: str) -> NudgeOutcome:
+        """Read and judge one run now; publish its verdict before returning."""
+
+    async def apply_override(
+        self, session_id: str, override: Override, client: str
+    ) -> tuple[Verdict, Effect]:
+        """Override a run's policy; return the verdict that follows and what changed, once both are
+        stored.
+
+        client: address it came from. Raises OverrideRefusedError.
+        """
+
+    async def overrides_of(
+        self, session_id: str, limit: int
+    ) -> tuple[Overrides, Sequence[Override]]:
+        """Return what is in force for a run, and its newest overrides, up to ``limit``.
+
+        Raises OverrideRefusedError.
+        """
+
+    async def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Return the sidecar's own metrics for an Accept header: body and content type."""

@@ -1,0 +1,148 @@
+"""The verdict as the API shows it, in answers and on the stream. The core renders it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from otel_budget import semconv
+from otel_budget.core import verdict_json
+from otel_budget.core.resources import RESOURCES
+from otel_budget.core.verdict import Action, LimitStatus, Origin, Reason
+from otel_budget.sidecar.api.body import ABSENT, Amount, Body, SessionId, Share, one_of
+
+SESSION_ID: Final = "nightly-refactoring-17"
+
+
+class ResourceBody(Body):
+    """One resource of the run: how much it has used, and of what limit."""
+
+    used: Amount
+    limit: Amount | None
+    """The limit that applies; null means unlimited."""
+    warning_at: Amount | None = ABSENT
+    """The smallest use that counts as approaching; null when unlimited."""
+    remaining: Amount | None
+    """Never below 0; null when unlimited."""
+    ratio: float | None
+    """Used divided by limit; null when unlimited."""
+    status: LimitStatus
+    limit_from: Origin | None
+    """Where the limit that applies was set: by the run itself, in the sidecar, or by an operator's
+    override."""
+    exhaustion_seconds: float | None = ABSENT
+    """Forecast of the seconds until the limit is reached; null when none of it is being used."""
+    at_least: bool = ABSENT
+    """True when part of the use is unknown (calls without a price or a token count), so the real
+    use may be higher than `used`. Absent otherwise."""
+    estimated: bool = ABSENT
+    """True when part of the use is an estimate: calls that did not report their use are counted at
+    the run's own mean. Absent otherwise."""
+
+
+class VerdictBody(Body):
+    """Continue or stop, why, and the numbers behind it. Trust it for lease_seconds from receipt;
+    after that, do what your own fail mode says. Accept keys, reasons and resources that you do not
+    know.
+    """
+
+    version: Literal[1]
+    session_id: SessionId
+    run_started_at: float | None
+    """When the run that was judged started, in Unix seconds, as the run exports it; null when it
+    does not. Drop a verdict whose start differs from your own, unless yours is in
+    also_started_at."""
+    also_started_at: list[float] = ABSENT
+    """When other runs with the same id started that were alive at the same time and judged together
+    with it: the verdict applies to each of them. Absent when there are none."""
+    run_state: Annotated[
+        str | None,
+        one_of(*semconv.RUN_STATES, None),
+        Field(
+            description=(
+                "What the run said it was doing when it was judged; null when it does not say. A "
+                f"verdict on a run that has ended ({', '.join(semconv.ENDED_STATES)}) is history: "
+                f"it says nothing about another run with the same id. {semconv.VANISHED}: the "
+                "run's target was removed in an orderly way, or answers without the run."
+            )
+        ),
+    ]
+    action: Action
+    status: LimitStatus
+    reason: Annotated[str, Field(examples=[str(reason) for reason in Reason])]
+    message: str
+    """One line for people."""
+    resources: Annotated[
+        dict[str, ResourceBody],
+        Field(description=f"By resource: {', '.join(RESOURCES)}. More may be added later."),
+    ]
+    headroom: dict[str, Amount]
+    """By resource, how much more can be used before the status could change."""
+    budgets: list[dict[str, Any]]
+    """Budgets shared with other runs; empty in this version."""
+    progress: Share | None
+    completion_threshold: Share | None
+    """The progress from which a run that approaches a limit may finish."""
+    data_at: datetime | None
+    """When the newest sample behind this verdict was taken; null when there is none."""
+    evaluated_at: datetime
+    lease_seconds: Annotated[float, Field(ge=0)]
+    """What is left of the lease when the verdict is sent."""
+    valid_until: datetime
+    """For people; programs count lease_seconds from receipt."""
+    sequence: Annotated[int, Field(ge=1)]
+    decision_id: str
+    policy_revision: str
+    unjudged: list[str]
+    """Limited resources that nothing exports, so their limits cannot be judged. They are missing
+    from `resources`."""
+
+
+class ExpiredBody(Body):
+    """A run whose verdict has outlived its lease: it has not been judged since, so this says
+    neither stop nor continue.
+    """
+
+    session_id: SessionId
+    last_action: Action
+    last_reason: str
+    evaluated_at: datetime
+    valid_until: datetime
+
+
+VERDICT_EXAMPLE: Final[dict[str, Any]] = {
+    "version": verdict_json.VERSION,
+    "session_id": SESSION_ID,
+    "run_started_at": 1767268800.25,
+    "run_state": semconv.SESSION_STATES[0],
+    "action": "stop",
+    "status": "approaching",
+    "reason": "approaching_limit",
+    "message": "tokens at 83.1% of 1,000,000 with progress 40%: stop and keep partial results",
+    "resources": {
+        semconv.TOKENS: {
+            "used": 831000,
+            "limit": 1000000,
+            "warning_at": 800000,
+            "remaining": 169000,
+            "ratio": 0.831,
+            "status": "approaching",
+            "limit_from": "session",
+            "exhaustion_seconds": 512.0,
+        }
+    },
+    "headroom": {semconv.TOKENS: 169000},
+    "budgets": [],
+    "progress": 0.4,
+    "completion_threshold": 0.8,
+    "data_at": "2026-01-01T12:00:00.120Z",
+    "evaluated_at": "2026-01-01T12:00:00.131Z",
+    "lease_seconds": 15,
+    "valid_until": "2026-01-01T12:00:15.131Z",
+    "sequence": 42,
+    "decision_id": "5a0f6c1e3d2b4789",
+    "policy_revision": "c41d09e2",
+    "unjudged": [],
+}
