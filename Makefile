@@ -93,6 +93,7 @@ pictures: $(VENV)/.pictures
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/lengths.py
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
