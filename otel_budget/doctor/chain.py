@@ -19,9 +19,13 @@ from otel_budget.core.verdict import LimitStatus
 from otel_budget.doctor.finding import broken, ok, warning
 from otel_budget.errors import ListenError
 from otel_budget.sdk.metrics.collector import SESSIONS
-from otel_budget.sdk.metrics.elsewhere import ENV_EXPORTER, asked_for, without_runs
 from otel_budget.sdk.metrics.endpoint import serve_metrics
-from otel_budget.sdk.metrics.shown import ENV_MULTIPROCESS
+from otel_budget.sdk.metrics.visibility import (
+    ENV_EXPORTER,
+    ENV_MULTIPROCESS,
+    named_exporters,
+    show_no_runs,
+)
 from otel_budget.sdk.sidecar_client.address import Credentials, SidecarAddress
 from otel_budget.sdk.sidecar_client.client import VerdictClient
 from otel_budget.sdk.sidecar_client.request import Asker, AskError
@@ -92,7 +96,7 @@ class Ears:
 
 def settings() -> Iterator[Finding]:
     """Yield what the environment says of exporting, for a run that is started in it."""
-    exporters = asked_for()
+    exporters = named_exporters()
     if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
         said = f"exporter off: {OTEL_SDK_DISABLED} is set: no span is made, and no call counted"
         yield broken("exporter", said, f"unset {OTEL_SDK_DISABLED}")
@@ -119,8 +123,8 @@ def settings() -> Iterator[Finding]:
 
 def opens_nothing() -> bool:
     """Tell whether a run that is started in this environment opens no page by itself."""
-    names = asked_for()
-    return names == ("none",) or without_runs(names)
+    names = named_exporters()
+    return names == ("none",) or show_no_runs(names)
 
 
 def follow(plan: Plan) -> Iterator[Finding]:

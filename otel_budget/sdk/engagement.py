@@ -12,7 +12,7 @@ from otel_budget.core import validation
 from otel_budget.core.verdict import Action, LimitStatus, Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.runtime.fork import ProcessLock, in_child
-from otel_budget.sdk.metrics.shown import SHOWN
+from otel_budget.sdk.metrics.visibility import PAGES
 from otel_budget.sdk.sidecar_client.lease import FIRST_VERDICT, SAID_AFTER
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class ShortRuns:
         logger.warning(
             "the sidecar answers but has not seen one of the %d runs of this process that ended "
             "within %.0f s, the last of them session %s: %s (said once; %s)",
-            runs, total, session_id, SHOWN.why_unseen(), _PAGE,
+            runs, total, session_id, PAGES.why_unseen(), _PAGE,
         )  # fmt: skip
 
 
@@ -135,7 +135,7 @@ class Engagement:
             said = f"the sidecar answers but has had no new verdict on this run for {seconds}"
         else:
             said = f"the sidecar answers but has not seen this run within {seconds}"
-        return f"{said}: {SHOWN.why_unseen()} ({_PAGE})"
+        return f"{said}: {PAGES.why_unseen()} ({_PAGE})"
 
     def _what_holds(self) -> str:
         if not self._stops:

@@ -22,6 +22,8 @@ from typing import Any
 import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv, serve_metrics
+from otel_budget.sdk.checkpoints import autosave
+from otel_budget.sdk.checkpoints.autosave import autosaver
 from otel_budget.sdk.lifecycle import autostart
 from otel_budget.sdk.lifecycle.at_exit import LEFT_BEHIND
 from otel_budget.sdk.metrics.collector import SESSIONS
@@ -150,12 +152,12 @@ def test_locks_that_another_thread_held_at_the_fork_are_free_in_the_child(tmp_pa
     monitor = ResourceMonitor(session_id="fork-locks", project_root=tmp_path)
     monitor.record_operation(1)
     monitor.should_continue(0.5)
-    saver = autostart.autosaver(monitor._record.clock)
+    saver = autosaver(monitor._record.clock)
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
         with (
-            SESSIONS._lock, SESSIONS.process._lock, autostart._once, saver._changed,
+            SESSIONS._lock, SESSIONS.process._lock, autostart._once, autosave._lock, saver._changed,
             monitor._record.lock, monitor._guard._lock, monitor._guard._delivering,
             LEFT_BEHIND._working,
         ):  # fmt: skip

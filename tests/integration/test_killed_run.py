@@ -9,8 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from otel_budget.sdk.checkpoints.run_checkpoints import KEEP
-from otel_budget.sdk.checkpoints.store import CheckpointFolder
+from otel_budget.sdk.checkpoints.store import KEEP, CheckpointFolder
 from tests.support.figures import length, note
 
 _SEED = 20_261_125

@@ -9,6 +9,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
+from otel_budget.runtime.fork import ProcessLock, in_child
+
 if TYPE_CHECKING:
     from otel_budget.sdk.clock import Clock
 
@@ -101,3 +103,25 @@ class Autosaver:
                 self._runs.pop(ticket, None)
             elif ticket in self._runs:
                 heapq.heappush(self._due, (self._monotonic() + interval, ticket))
+
+
+_lock = ProcessLock()
+_autosavers: weakref.WeakValueDictionary[Clock, Autosaver] = weakref.WeakValueDictionary()
+
+
+def autosaver(clock: Clock) -> Autosaver:
+    """Return the process's writer of automatic checkpoints."""
+    with _lock:
+        saver = _autosavers.get(clock)
+        if saver is None:
+            saver = _autosavers[clock] = Autosaver(clock)  # kept by who holds it, and its thread
+        return saver
+
+
+def _reset_all() -> None:
+    """Save nothing of the parent's in a forked child."""
+    for saver in list(_autosavers.values()):
+        saver.reset()
+
+
+in_child(_reset_all)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core import validation
 from otel_budget.core.limits import ResourceLimits
 from otel_budget.core.usage import ResourceUsage
 from otel_budget.errors import InvalidValueError
-from otel_budget.sdk.checkpoints.run_checkpoints import TakenUp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +22,15 @@ _KEYS = ("schema", "written_at", "usage", "limits", "labels", "progress", "state
 #: Only in the last checkpoint of a run that ended, and in those of a process that took a run up. A
 #: version before each refuses such a file.
 _OUTCOME, _TAKEN_UP = "outcome", "taken_up"
+
+
+class TakenUp(NamedTuple):
+    """Which process wrote a checkpoint of a run that it had taken up."""
+
+    at: float
+    """When that process began, in Unix time: it has no other name."""
+    carried: ResourceUsage
+    """What the run had used by then, as that process knew."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Take a run up again: from which checkpoint, if at all, and what of before is not about it."""
+"""Resume a run: from which checkpoint, if at all, and what to say of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.core.verdict import LIMIT_STOPS, NO_DATA, LimitStatus
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError, RunCompletedError
 from otel_budget.policy.format import amount
 from otel_budget.policy.status import describe
@@ -16,7 +16,7 @@ from otel_budget.sdk.checkpoints.store import CheckpointFolder, folder_or_none
 if TYPE_CHECKING:
     from os import PathLike
 
-    from otel_budget.core.verdict import ResourceState, Verdict
+    from otel_budget.core.verdict import ResourceState
     from otel_budget.sdk.checkpoints.format import Checkpoint
     from otel_budget.sdk.run_record import RunRecord
 
@@ -69,42 +69,6 @@ def _tell_of_others(folder: CheckpointFolder, newest: Checkpoint, saved: Checkpo
             "its newest checkpoint is %s (checkpoint= takes that one; give each run an id of its "
             "own)", folder.session_id, other,
         )  # fmt: skip
-
-
-class Predecessor:
-    """Tells verdicts on the process before a resumed run's from those on this one.
-
-    Until a sidecar sees this process, its verdict is on the one before: that had other limits, or
-    was silent since. Such a stop is not for the run that was resumed because of it. What binds it
-    all the same is an operator's stop, and what holds for every run: the sidecar's own ceilings.
-    """
-
-    def __init__(self) -> None:
-        """Begin with none heard."""
-        self._seen = False
-        self._data_at: float | None = None
-        """As of when the first verdict heard knew the run; the sidecar's clock."""
-        self._heard = False
-
-    def is_meant(self, verdict: Verdict) -> bool:
-        """Tell whether a verdict is on the process before, and does not bind this one."""
-        if self._seen:
-            return False
-        if not self._heard:
-            self._heard, self._data_at = True, verdict.data_at
-        newer = verdict.data_at is not None and verdict.data_at > (self._data_at or 0.0)
-        self._seen = newer and verdict.run_state not in semconv.ENDED_STATES
-        return not self._seen and not _binds(verdict)
-
-
-def _binds(verdict: Verdict) -> bool:
-    """Tell whether a verdict holds for every process of a run, seen or not."""
-    if verdict.should_continue or verdict.reason in NO_DATA:
-        return False
-    if verdict.reason in LIMIT_STOPS:
-        origins = {s.limit_from for s in verdict.resources.values() if s.status is verdict.status}
-        return origins != {"session"}
-    return True
 
 
 def warn_of_downtime(record: RunRecord, saved: Checkpoint, duration: ResourceState) -> None:

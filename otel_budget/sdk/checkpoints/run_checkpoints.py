@@ -1,116 +1,158 @@
-"""Which of the checkpoints under one id belong together: by run, and by process that carried it.
-
-The rule: nobody removes what somebody else may have to go on from. A process keeps its own newest
-ones, and those that were there when it took the run up, whose use it carries on. Of other runs
-under the id only those that completed make room.
-"""
+"""The checkpoints of one run: when they are written, what is in them, what if that fails."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import fields, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+import json
+import logging
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from otel_budget.core.usage import ResourceUsage
-from otel_budget.sdk.phase_counters import plus
+from otel_budget import semconv
+from otel_budget.errors import CheckpointError, NoCheckpointError
+from otel_budget.sdk.checkpoints.autosave import autosaver
+from otel_budget.sdk.checkpoints.format import Checkpoint, TakenUp
+from otel_budget.sdk.checkpoints.store import CheckpointFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
-#: Checkpoints of a run, or of all completed ones, that stay.
-KEEP: Final = 10
-#: The start of a run is at the head of a file, how it ended at its foot: a state may be large.
-_BEGUN: Final = re.compile(rb'"started_at": ([0-9]+(?:\.[0-9]+)?)')
-_COMPLETED: Final = re.compile(rb'^ "outcome": "completed",$', re.MULTILINE)
-_HEAD: Final = 1024
-_FOOT: Final = 2048
-_NOT_ADDED: Final = ("session_id", "started_at", "duration_seconds", "active_seconds",
-                     "last_checkpoint_at", "cost_usd")  # fmt: skip
-_ADDED: Final = tuple(field.name for field in fields(ResourceUsage) if field.name not in _NOT_ADDED)
+    from otel_budget.core.usage import ResourceUsage
+    from otel_budget.sdk.checkpoints.autosave import Autosaver
+    from otel_budget.sdk.run_record import RunRecord
+    from otel_budget.sdk.tracing import Attributes
+
+logger = logging.getLogger("otel_budget")
 
 
-class TakenUp(NamedTuple):
-    """Which process wrote a checkpoint of a run that it had taken up."""
+class RunCheckpoints:
+    """Writes checkpoints; never raises out of a run."""
 
-    at: float
-    """When that process began, in Unix time: it has no other name."""
-    carried: ResourceUsage
-    """What the run had used by then, as that process knew."""
-
-
-class Glimpse(NamedTuple):
-    """What can be seen of a checkpoint without reading all of it."""
-
-    started_at: float
-    """When its run began; 0 if that cannot be seen."""
-    completed: bool
-
-
-_UNSEEN: Final = Glimpse(0.0, completed=False)
-
-
-def glimpse(path: Path) -> Glimpse:
-    """Look at a checkpoint's head and foot."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return _UNSEEN
-    return _glimpse(path, stat.st_ino, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _glimpse(path: Path, _inode: int, _written_at: int) -> Glimpse:
-    try:
-        with path.open("rb") as file:
-            begun = _BEGUN.search(file.read(_HEAD))
-            file.seek(max(0, file.seek(0, 2) - _FOOT))
-            completed = _COMPLETED.search(file.read()) is not None
-    except OSError:
-        return _UNSEEN
-    return Glimpse(float(begun[1]) if begun else 0.0, completed)
-
-
-def may_go(paths: Sequence[Path], started_at: float, own: frozenset[Path]) -> list[Path]:
-    """Return the checkpoints that a process may remove. paths: all there are, oldest first.
-
-    own: those it wrote, and those that were there when it took the run up.
-    """
-    seen = {path: glimpse(path) for path in paths}
-    mine = [path for path in paths if path in own and seen[path].started_at == started_at]
-    completed = {look.started_at for look in seen.values() if look.completed} - {started_at, 0.0}
-    over = [path for path in paths if seen[path].started_at in completed]
-    return mine[:-KEEP] + over[:-KEEP]
-
-
-def used_by_all(newest: Iterable[tuple[TakenUp | None, ResourceUsage]]) -> ResourceUsage:
-    """Return what a run used over all processes that carried it, also beside one another.
-
-    newest: of each process, who it is and what the run had used by its newest checkpoint; one is
-    None, or none is: the process that began the run. As everywhere, each begins from the larger of
-    what is known and what it carried over.
-    """
-    row = sorted(newest, key=lambda one: 0.0 if one[0] is None else one[0].at)
-    total = row[0][1]
-    for taken_up, used in row[1:]:
-        if taken_up is None:
-            continue
-        carried = taken_up.carried
-        values: dict[str, Any] = {
-            name: max(getattr(total, name), getattr(carried, name))
-            + getattr(used, name)
-            - getattr(carried, name)
-            for name in _ADDED
-        }
-        own = plus(used.cost_usd, carried.cost_usd.copy_negate())
-        last = [at for at in (total.last_checkpoint_at, used.last_checkpoint_at) if at is not None]
-        total = replace(
-            total,
-            **values,
-            cost_usd=plus(max(total.cost_usd, carried.cost_usd), own),
-            duration_seconds=max(total.duration_seconds, used.duration_seconds),
-            active_seconds=max(total.active_seconds, used.active_seconds),
-            last_checkpoint_at=max(last, default=None),
+    def __init__(
+        self,
+        record: RunRecord,
+        project_root: Path | None,
+        event: Callable[[str, Attributes], None],
+    ) -> None:
+        """Name the folder; nothing is written. event: puts an event on the run's span."""
+        self._record, self._event = record, event
+        self._folder = (
+            None if project_root is None else CheckpointFolder(project_root, record.session_id)
         )
-    return total
+        record.saves = self.saves = self._folder is not None
+        if self._folder is not None and record.resumed:
+            self._folder.take_up()
+        self.state: Any = None
+        """The caller's own, JSON types."""
+        self.outcome: str | None = None
+        """How the run ended; None while it goes on, and if nobody said."""
+        # Counts are taken and written under one lock: a later checkpoint never has lower ones.
+        self._writing = threading.RLock()
+        self._scheduled: tuple[Autosaver, int, float] | None = None
+        self._begun = False
+
+    def begin(self) -> None:
+        """Begin with the automatic checkpoints, and look whether an earlier run left some."""
+        self._begun = True
+        self.schedule()
+        if self._folder is None or self._record.resumed or not _left_behind(self._folder):
+            return
+        logger.warning(
+            "session %s: %s holds checkpoints of an earlier run that did not complete; this is a "
+            "new run and begins at 0 (ResourceMonitor.resume takes the earlier one up)",
+            self._record.session_id, self._folder.path,
+        )  # fmt: skip
+
+    def schedule(self) -> None:
+        """Let the automatic checkpoints come at the interval of the limits from now on."""
+        interval = self._record.limits.checkpoint_interval
+        if self._folder is None or not self._begun or self._record.closed_at is not None:
+            return
+        if self._scheduled is not None:
+            if self._scheduled[2] == interval:
+                return  # the next one keeps its time
+            self._scheduled[0].forget(self._scheduled[1])
+        saver = autosaver(self._record.clock)
+        self._scheduled = saver, saver.watch(self, interval), interval
+
+    def autosave(self) -> float | None:
+        """Write an automatic checkpoint; return the seconds until the next one."""
+        if self._record.closed_at is not None:
+            return None
+        self.checkpoint()
+        return self._record.limits.checkpoint_interval
+
+    def end(self, usage: ResourceUsage) -> None:
+        """Write the last checkpoint, which says how the run ended.
+
+        One that used nothing leaves none, unless there is one that would be taken for its last.
+        """
+        if self._scheduled is not None:
+            self._scheduled[0].forget(self._scheduled[1])
+        if self._folder is None:
+            return
+        used = usage.tokens or usage.api_calls or usage.cost_usd or usage.checkpoints
+        if used or self.state is not None or _left_behind(self._folder):
+            self.checkpoint()
+
+    def checkpoint(self, state: Any = None) -> Path | None:
+        """Write a checkpoint and return its path.
+
+        A failure is logged, counted and put on the span, and None is returned; the earlier
+        checkpoints stay whole. state: kept for the automatic ones.
+        """
+        if self._folder is None:
+            self._failed("there is no project_root to write it to")
+            return None
+        try:
+            with self._writing:
+                if state is not None:
+                    self.keep_state(state)
+                checkpoint = self._now()
+                path = self._folder.write(checkpoint)
+                self._record.saved(checkpoint.written_at)
+        except Exception as exc:  # noqa: BLE001 - a state may raise anything while it is written out
+            self._failed(str(exc) or type(exc).__name__)
+            return None
+        self._event(semconv.EVENT_CHECKPOINT, {semconv.ATTR_CHECKPOINT_PATH: str(path)})
+        logger.debug("session %s: checkpoint %s", self._record.session_id, path)
+        return path
+
+    def keep_state(self, state: Any) -> None:
+        """Keep a copy of the caller's state. Raises TypeError or ValueError if it is not JSON."""
+        self.state = json.loads(json.dumps(state, allow_nan=False))
+
+    def _now(self) -> Checkpoint:
+        record, now = self._record, self._record.clock.time()
+        usage = record.usage()
+        return Checkpoint(
+            usage=replace(usage, checkpoints=usage.checkpoints + 1, last_checkpoint_at=now),
+            limits=record.limits,
+            labels=record.labels,
+            written_at=now,
+            # One from before what was used since would not be known for it when it is read.
+            progress=None if record.used_since_report else record.progress,
+            state=self.state,
+            outcome=self.outcome,
+            taken_up=TakenUp(record.incarnation_at, record.carried) if record.resumed else None,
+        )
+
+    def _failed(self, problem: str) -> None:
+        where = "" if self._folder is None else f" in {self._folder.path}"
+        logger.error(
+            "session %s: no checkpoint was written%s: %s; the run goes on, earlier checkpoints "
+            "are whole", self._record.session_id, where, problem,
+        )  # fmt: skip
+        self._record.not_saved()
+        self._event(semconv.EVENT_CHECKPOINT_FAILED, {semconv.ATTR_CHECKPOINT_ERROR: problem})
+
+
+def _left_behind(folder: CheckpointFolder) -> bool:
+    """Tell whether there is an earlier run that did not complete, as far as can be seen."""
+    try:
+        return folder.latest()[1].outcome != "completed"
+    except NoCheckpointError:
+        return False
+    except CheckpointError:  # damaged, but there; a folder that cannot be read is told when saving
+        return folder.path.is_dir()

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-import weakref
-from typing import TYPE_CHECKING
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
 
 from otel_budget.errors import ListenError, OtelBudgetError
 from otel_budget.runtime.fork import ProcessLock, in_child
-from otel_budget.sdk.checkpoints.autosave import Autosaver
-from otel_budget.sdk.metrics import elsewhere, own_port
+from otel_budget.sdk.metrics import visibility
 from otel_budget.sdk.metrics.collector import SESSIONS
-from otel_budget.sdk.metrics.shown import SHOWN, Page
-
-if TYPE_CHECKING:
-    from otel_budget.sdk.clock import Clock
+from otel_budget.sdk.metrics.visibility import PAGES, Page
 
 logger = logging.getLogger("otel_budget")
 
+#: The files that this process has open, on Linux.
+_OWN_FILES = Path("/proc/self/fd")
 _once = ProcessLock()
 _done: dict[str, bool] = {}
-_autosavers: weakref.WeakValueDictionary[Clock, Autosaver] = weakref.WeakValueDictionary()
 
 
 def serve_if_asked() -> None:
@@ -30,8 +29,8 @@ def serve_if_asked() -> None:
     Such a child's page has a free port and an entry of its own. Any other page of the parent's
     cannot be had a second time, which is said.
     """
-    asked = "prometheus" in elsewhere.asked_for()
-    inherited = SHOWN.inherited
+    asked = "prometheus" in visibility.named_exporters()
+    inherited = PAGES.inherited
     with _once:
         what = "serve" if asked or inherited else "look elsewhere"
         if _done.get(what):
@@ -43,18 +42,18 @@ def serve_if_asked() -> None:
     if inherited is None or inherited.folder is not None or asked:
         _serve(inherited)
     elif not SESSIONS.scrapes:
-        logger.warning("the runs of this process are not seen: %s (said once)", SHOWN.why_unseen())
+        logger.warning("the runs of this process are not seen: %s (said once)", PAGES.why_unseen())
 
 
 def _say_if_elsewhere() -> None:
     """Say that no run of this process is seen where its metrics go, if nothing else shows it."""
-    where = "" if SHOWN.anywhere else elsewhere.said()
+    where = "" if PAGES.anywhere else visibility.other_exporters()
     if where:
         logger.warning(
             "%s, which has the sums of the process and no single run: a sidecar, and the "
             "dashboards of runs, see none of this process, and no page shows them yet. Call "
             "serve_metrics() before the first run, or have %s name prometheus as well (said once)",
-            where, elsewhere.ENV_EXPORTER,
+            where, visibility.ENV_EXPORTER,
         )  # fmt: skip
 
 
@@ -67,7 +66,7 @@ def _serve(inherited: Page | None) -> None:
         else:
             endpoint = serve_metrics()
     except (OtelBudgetError, OSError) as exc:
-        if isinstance(exc, ListenError) and own_port.is_ours(int(exc.address.rpartition(":")[2])):
+        if isinstance(exc, ListenError) and _is_ours(int(exc.address.rpartition(":")[2])):
             # As under opentelemetry-instrument, whose exporter serves the same registry.
             logger.info(
                 "metrics at http://%s/metrics, which this process serves already: its runs are in "
@@ -82,20 +81,21 @@ def _serve(inherited: Page | None) -> None:
         logger.info("metrics at %s", endpoint.url)
 
 
-def autosaver(clock: Clock) -> Autosaver:
-    """Return the process's writer of automatic checkpoints."""
-    with _once:
-        saver = _autosavers.get(clock)
-        if saver is None:
-            saver = _autosavers[clock] = Autosaver(clock)  # kept by who holds it, and its thread
-        return saver
+def _is_ours(port: int) -> bool:
+    """Tell whether a socket of this process listens on a port. False where that cannot be known."""
+    try:
+        return any(_listens(entry, port) for entry in _OWN_FILES.iterdir())
+    except OSError:  # not Linux, or /proc is not there
+        return False
 
 
-def _reset() -> None:
-    """Serve and save nothing of the parent's in a forked child."""
-    _done.clear()
-    for saver in list(_autosavers.values()):
-        saver.reset()
+def _listens(entry: Path, port: int) -> bool:
+    with suppress(OSError):  # closed meanwhile
+        if str(entry.readlink()).startswith("socket:"):
+            with socket.socket(fileno=os.dup(int(entry.name))) as mine:
+                accepts = mine.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                return bool(accepts) and mine.getsockname()[1:2] == (port,)
+    return False
 
 
-in_child(_reset)
+in_child(_done.clear)

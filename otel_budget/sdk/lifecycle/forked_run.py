@@ -12,7 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_budget.runtime.fork import in_child
-from otel_budget.sdk.checkpoints.saving import Saving
+from otel_budget.sdk.checkpoints.run_checkpoints import RunCheckpoints
 from otel_budget.sdk.guard import Guard
 from otel_budget.sdk.lifecycle.run_controller import RunController
 
@@ -60,7 +60,7 @@ class InheritedRun(RunController):
             nudge=lambda: None,
         )
         self.guard.withdrawn, self.guard.told_to_stop = before.withdrawn, before.told_to_stop
-        state, self.saving = self.saving.state, _NotSaving(self.record, None, self._event)
+        state, self.saving = self.saving.state, _NoCheckpoints(self.record, None, self._event)
         self.saving.state = state
 
     def begin(self) -> None:
@@ -93,7 +93,7 @@ class InheritedRun(RunController):
         """Leave the span to the parent."""
 
 
-class _NotSaving(Saving):
+class _NoCheckpoints(RunCheckpoints):
     def begin(self) -> None:
         """Write nothing now and then."""
 

@@ -9,29 +9,28 @@ import logging
 import os
 import sys
 from contextlib import AbstractContextManager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
 
 from otel_budget import semconv
+from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.verdict import Reason
 from otel_budget.genai import attribution
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.sdk import summary, tracing
-from otel_budget.sdk.checkpoints.resuming import Predecessor
-from otel_budget.sdk.checkpoints.saving import Saving
+from otel_budget.sdk.checkpoints.run_checkpoints import RunCheckpoints
 from otel_budget.sdk.engagement import Engagement
 from otel_budget.sdk.guard import Guard
 from otel_budget.sdk.lifecycle import autostart
 from otel_budget.sdk.lifecycle.at_exit import AT_EXIT, LEFT_BEHIND
-from otel_budget.sdk.lifecycle.outcome import is_stop
 from otel_budget.sdk.metrics.collector import SESSIONS
 from otel_budget.sdk.metrics.last_scrape import LAST_SCRAPE
-from otel_budget.sdk.metrics.shown import SHOWN
-from otel_budget.sdk.other_runs import OtherRuns
+from otel_budget.sdk.metrics.visibility import PAGES
 from otel_budget.sdk.sidecar_client.lease import Lease
-from otel_budget.sdk.uncounted import Uncounted
+from otel_budget.sdk.usage_sinks import MissedCalls, RunSink
 from otel_budget.sdk.verdict_callback import VerdictCallback
+from otel_budget.sdk.verdict_filter import OtherRuns, Predecessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,10 +41,11 @@ if TYPE_CHECKING:
     from otel_budget.core.verdict import ResourceState, Verdict
     from otel_budget.sdk.run_record import RunRecord
     from otel_budget.sdk.sidecar_client.client import VerdictClient
-    from otel_budget.sdk.usage_sinks import RunSink
 
 logger = logging.getLogger("otel_budget")
 
+#: How far back an exception's causes are followed.
+_DEEPEST_CAUSE: Final = 20
 #: Why there is no sidecar where nobody has asked yet, as in a child that is over at once.
 NOT_YET_ASKED = "it was not asked yet"
 
@@ -65,11 +65,11 @@ class RunController:
     ) -> None:
         """Show the run on ``/metrics`` from now on. Opens and writes nothing."""
         self.record = record
-        self.saving = Saving(record, project_root, self._event)
+        self.saving = RunCheckpoints(record, project_root, self._event)
         self.sink: RunSink | None = None
         """Where calls that spans report are counted; the recorder's."""
         self._activation: attribution.Activation | None = None
-        self._uncounted: Uncounted | None = None
+        self._missed_calls: MissedCalls | None = None
         self.span: Span | None = None
         self._span_context: AbstractContextManager[Span] | None = None
         self._process = os.getpid()
@@ -137,7 +137,7 @@ class RunController:
     def outcome(self, exc: BaseException | None = None) -> str:
         """Return how a run ends that does not say how: in order, or by an exception."""
         name = self.record.session_id
-        stopped = self.guard.told_to_stop if exc is None else is_stop(exc, name)
+        stopped = self.guard.told_to_stop if exc is None else _is_stop(exc, name)
         return "stopped" if stopped else "completed" if exc is None else "failed"
 
     def close(self, outcome: str, timeout: float = 0.0, *, orderly: bool = True) -> None:
@@ -149,8 +149,8 @@ class RunController:
         """
         if self.sink is not None:
             CALL_TRACKER.settle(self.sink)
-            if self._uncounted is not None and self.record.closed_at is None:
-                self._uncounted.at_end(self.record.api_calls)
+            if self._missed_calls is not None and self.record.closed_at is None:
+                self._missed_calls.at_end(self.record.api_calls)
         verdict = self.guard.verdict(self.guard.progress)
         if not self.record.close(outcome):
             return
@@ -172,7 +172,7 @@ class RunController:
                     }
                 )
         finally:
-            SHOWN.mind_registry()
+            PAGES.mind_registry()
             SESSIONS.closed(self.record)
             self.guard.ended()
             AT_EXIT.first.pop(id(self), None)
@@ -195,7 +195,7 @@ class RunController:
         self._span_context = tracing.start_span(semconv.SPAN_RUN, attributes)
         self.span = self._span_context.__enter__()
         if self.sink is not None:
-            self._uncounted = Uncounted(self.span, self.sink)
+            self._missed_calls = MissedCalls(self.span, self.sink)
 
     def end(self, exc: BaseException | None) -> None:
         """Close the run: stopped in order, failed by an exception, else completed."""
@@ -316,3 +316,31 @@ class RunController:
         span = self.span if self.span is not None else trace.get_current_span()
         with suppress(Exception):  # a span processor's failure is not the run's
             span.add_event(name, attributes)
+
+
+def _is_stop(exc: BaseException, session_id: str) -> bool:
+    """Tell whether an exception stops a run in order: its own limits, or somebody's word.
+
+    A generator that is closed early is such a word: the client hung up, or has what it wanted.
+    """
+    if isinstance(exc, BaseExceptionGroup):  # of a TaskGroup, say
+        return all(_is_stop(one, session_id) for one in exc.exceptions)
+    budget = _exceeded(exc)
+    if budget is not None:
+        return budget.verdict.session_id == session_id
+    if isinstance(exc, SystemExit):
+        return exc.code in (None, 0)
+    return isinstance(exc, (KeyboardInterrupt, GeneratorExit)) or attribution.is_cancelled(exc)
+
+
+def _exceeded(exc: BaseException) -> BudgetExceeded | None:
+    """Return the BudgetExceeded that an exception is, or was raised from; None if there is none.
+
+    Frameworks wrap what a run raises: Starlette once the answer has begun, and many others.
+    """
+    cause: BaseException | None = exc
+    for _ in range(_DEEPEST_CAUSE):  # causes may go round in a circle
+        if cause is None or isinstance(cause, BudgetExceeded):
+            return cause
+        cause = cause.__cause__
+    return None

@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.registry import Collector
 
-from otel_budget import semconv
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.metrics import process_totals
-from otel_budget.sdk.metrics.families import session_families, shown
-from otel_budget.sdk.metrics.merge import merged
+from otel_budget.sdk.metrics.families import session_families
+from otel_budget.sdk.metrics.run_group import Group
 from otel_budget.sdk.run_counters import FOLDED
 
 if TYPE_CHECKING:
@@ -49,45 +48,6 @@ NEVER_SCRAPED = 120.0
 MAX_SCRAPERS = 8
 #: Who asks for the page, where the endpoint knows it; None for a look by hand.
 SCRAPER: ContextVar[str | None] = ContextVar("otel_budget_scraper", default="")
-#: Records of one session id kept one by one.
-MAX_SHARED = 8
-
-
-class Group:
-    """All records of one session id that share a life: they are added up in the exposition.
-
-    A record that closes while another one is live stays in the sum: leaving, it would look like a
-    counter reset. Past ``MAX_SHARED`` records those that are closed are kept as one.
-    """
-
-    __slots__ = ("closed_at", "records", "scraped", "shared")
-
-    def __init__(self, record: RunRecord) -> None:
-        """Begin with one record."""
-        self.records = [record]
-        self.closed_at: float | None = None
-        self.scraped = self.shared = False
-
-    @property
-    def live(self) -> bool:
-        """True while at least one of the records is open."""
-        return any(record.closed_at is None for record in self.records)
-
-    @property
-    def completed(self) -> bool:
-        """True once the run is over, and completed."""
-        return shown(self.records).state == semconv.COMPLETED
-
-    def share(self, record: RunRecord) -> None:
-        """Take in another record of the same id."""
-        self.shared = True
-        record.started_at = self.records[0].started_at  # one run, as everybody outside sees it
-        if len(self.records) >= MAX_SHARED:
-            over = [known for known in self.records if known.closed_at is not None]
-            if len(over) > 1:  # the first stays where it is: what it carried over is the group's
-                kept = [known for known in self.records if known not in over[1:]]
-                self.records = [merged(over) if known is over[0] else known for known in kept]
-        self.records.append(record)
 
 
 class _Scraper:

@@ -23,12 +23,11 @@ from otel_budget.net.loopback import is_loopback
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.lifecycle.at_exit import AT_EXIT
 from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.file_sd import register_in
 from otel_budget.sdk.metrics.last_scrape import LAST_SCRAPE
-from otel_budget.sdk.metrics.own_names import OwnNames
-from otel_budget.sdk.metrics.page_server import PageHandler, PageServer
-from otel_budget.sdk.metrics.registration import register_in
+from otel_budget.sdk.metrics.page_server import OwnNames, PageHandler, PageServer
 from otel_budget.sdk.metrics.rendering import Rendering
-from otel_budget.sdk.metrics.shown import SHOWN, Page
+from otel_budget.sdk.metrics.visibility import PAGES, Page
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -72,7 +71,7 @@ class MetricsEndpoint:
         if self._entry is not None:
             with suppress(OSError):  # somebody may have tidied up already
                 self._entry.unlink(missing_ok=True)
-        SHOWN.closed(self.url)
+        PAGES.closed(self.url)
         self._server.shutdown()
         self._server.wait_answered(_LAST_ANSWERS)
         self._server.server_close()
@@ -138,7 +137,7 @@ def serve_metrics(
     AT_EXIT.last[id(endpoint)] = endpoint.close
     _OPEN.add(endpoint)
     found_in = None if folder is None else Path(folder)
-    SHOWN.opened(Page(endpoint.url, host, found_in, os.getpid()))
+    PAGES.opened(Page(endpoint.url, host, found_in, os.getpid()))
     return endpoint
 
 

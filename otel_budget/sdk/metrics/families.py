@@ -12,6 +12,7 @@ from prometheus_client.samples import Sample
 from otel_budget import semconv
 from otel_budget._version import __version__
 from otel_budget.core.resources import COUNTED, RESOURCES
+from otel_budget.sdk.metrics.run_group import shown
 from otel_budget.sdk.phase_counters import Counts, plus, summed
 
 if TYPE_CHECKING:
@@ -146,14 +147,6 @@ def _facts(families: _Families, records: Sequence[RunRecord]) -> None:
         put(semconv.SIDECAR_REACHABLE, sid, float(newest.sidecar_reachable))
     if newest.is_judged is not None:
         put(semconv.SIDECAR_JUDGED, sid, float(newest.is_judged()))
-
-
-def shown(records: Sequence[RunRecord]) -> RunRecord:
-    """Return the record whose state is shown: a session has not ended while one goes on."""
-    for record in reversed(records):
-        if record.closed_at is None:
-            return record
-    return records[-1]
 
 
 def _progress(families: _Families, sid: dict[str, str], records: Sequence[RunRecord]) -> bool:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from otel_budget import ResourceMonitor
 from otel_budget.core.usage import ResourceUsage
-from otel_budget.sdk.checkpoints.run_checkpoints import KEEP, TakenUp, used_by_all
+from otel_budget.sdk.checkpoints.format import TakenUp
+from otel_budget.sdk.checkpoints.store import KEEP, used_by_all
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make
 

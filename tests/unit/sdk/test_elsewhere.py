@@ -14,16 +14,16 @@ from opentelemetry.sdk.metrics.export import (
 )
 
 from otel_budget.sdk.lifecycle import autostart
-from otel_budget.sdk.metrics import elsewhere
-from otel_budget.sdk.metrics.shown import SHOWN
+from otel_budget.sdk.metrics import visibility
+from otel_budget.sdk.metrics.visibility import PAGES
 
 
 @pytest.fixture(autouse=True)
 def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing shows this process, and nothing was said of it."""
     monkeypatch.setattr(autostart, "_done", {})
-    monkeypatch.setattr(type(SHOWN), "anywhere", False)
-    monkeypatch.setattr(SHOWN, "inherited", None)
+    monkeypatch.setattr(type(PAGES), "anywhere", False)
+    monkeypatch.setattr(PAGES, "inherited", None)
 
 
 Provide = Callable[[MetricReader], None]
@@ -54,7 +54,7 @@ def begin_twice(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_an_exporter_without_runs_is_said_once(
     names: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv(elsewhere.ENV_EXPORTER, names)
+    monkeypatch.setenv(visibility.ENV_EXPORTER, names)
     (said,) = begin_twice(caplog)
     assert said.startswith("OTEL_METRICS_EXPORTER is otlp")
     assert "serve_metrics()" in said
@@ -65,15 +65,15 @@ def test_no_exporter_is_nothing_to_say(
     names: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A run may do without: its own limits hold."""
-    monkeypatch.setenv(elsewhere.ENV_EXPORTER, names)
+    monkeypatch.setenv(visibility.ENV_EXPORTER, names)
     assert begin_twice(caplog) == []
 
 
 def test_a_page_that_shows_the_runs_is_enough(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv(elsewhere.ENV_EXPORTER, "otlp")
-    monkeypatch.setattr(type(SHOWN), "anywhere", True)
+    monkeypatch.setenv(visibility.ENV_EXPORTER, "otlp")
+    monkeypatch.setattr(type(PAGES), "anywhere", True)
     assert begin_twice(caplog) == []
 
 
@@ -94,5 +94,5 @@ def test_a_reader_that_sends_nothing_away_is_nothing_to_say(
 
 
 def test_prometheus_among_others_shows_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(elsewhere.ENV_EXPORTER, "otlp, prometheus")
-    assert elsewhere.said() == ""
+    monkeypatch.setenv(visibility.ENV_EXPORTER, "otlp, prometheus")
+    assert visibility.other_exporters() == ""

@@ -11,7 +11,7 @@ from otel_budget.core.limits import ResourceLimits
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.sdk.engagement import SHORT_RUNS
 from otel_budget.sdk.metrics.collector import NEVER_SCRAPED, SESSIONS, RunCollector
-from otel_budget.sdk.metrics.shown import SHOWN, Page
+from otel_budget.sdk.metrics.visibility import PAGES, Page
 from otel_budget.sdk.run_record import RunRecord
 from otel_budget.sdk.sidecar_client.lease import FIRST_VERDICT, LISTEN
 from otel_budget.testing import FakeClock
@@ -22,8 +22,8 @@ from tests.unit.sdk.test_sidecar_verdicts import continued, guided, hear
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin without a page, whatever other tests opened or registered."""
-    monkeypatch.setattr(SHOWN, "_open", {})
-    monkeypatch.setattr(SHOWN, "inherited", None)
+    monkeypatch.setattr(PAGES, "_open", {})
+    monkeypatch.setattr(PAGES, "inherited", None)
     monkeypatch.setattr(SESSIONS, "registered", False)
     monkeypatch.setattr(SESSIONS, "_scrapes_done", 0)
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
@@ -257,17 +257,17 @@ def test_the_likely_cause_is_told_from_what_this_process_shows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From the most certain to the least."""
-    assert "no page shows it" in SHOWN.why_unseen()
+    assert "no page shows it" in PAGES.why_unseen()
     SESSIONS.describe()
-    assert "in a registry of the application" in SHOWN.why_unseen()
+    assert "in a registry of the application" in PAGES.why_unseen()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere")
-    assert "PROMETHEUS_MULTIPROC_DIR is set" in SHOWN.why_unseen()
-    SHOWN.opened(PAGE)
-    assert "nothing has scraped http://127.0.0.1:9999/metrics yet" in SHOWN.why_unseen()
-    SHOWN._reset()
-    assert "was opened in process 17 before this one was forked" in SHOWN.why_unseen()
+    assert "PROMETHEUS_MULTIPROC_DIR is set" in PAGES.why_unseen()
+    PAGES.opened(PAGE)
+    assert "nothing has scraped http://127.0.0.1:9999/metrics yet" in PAGES.why_unseen()
+    PAGES._reset()
+    assert "was opened in process 17 before this one was forked" in PAGES.why_unseen()
     list(SESSIONS.collect())
-    assert "process was scraped" in SHOWN.why_unseen()
+    assert "process was scraped" in PAGES.why_unseen()
 
 
 @pytest.mark.parametrize("given", [0, -1, True, "90", float("nan"), float("inf")])

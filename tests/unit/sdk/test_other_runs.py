@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from otel_budget.core import verdict_json
-from otel_budget.sdk.other_runs import OtherRuns
+from otel_budget.sdk.verdict_filter import OtherRuns
 from tests.support.sidecar_fixtures import START, verdict
 
 OWN = START + 5

@@ -9,7 +9,7 @@ import pytest
 
 from otel_budget.net.loopback import is_loopback
 from otel_budget.sdk.metrics.collector import SCRAPER, RunCollector
-from otel_budget.sdk.metrics.own_names import OwnNames
+from otel_budget.sdk.metrics.page_server import OwnNames
 from otel_budget.sdk.metrics.rendering import Rendering
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make

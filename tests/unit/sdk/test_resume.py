@@ -14,10 +14,10 @@ from otel_budget import ResourceLimits, ResourceMonitor, semconv
 from otel_budget.core.usage import ResourceUsage
 from otel_budget.core.verdict import Action, LimitStatus, Reason, ResourceState, Verdict
 from otel_budget.errors import InvalidValueError
-from otel_budget.sdk.checkpoints.resuming import Predecessor
 from otel_budget.sdk.clock import Clock, process_mark
 from otel_budget.sdk.metrics.collector import SESSIONS, RunCollector
 from otel_budget.sdk.run_record import RunRecord
+from otel_budget.sdk.verdict_filter import Predecessor
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make
 from tests.support.sidecar_fixtures import verdict as published

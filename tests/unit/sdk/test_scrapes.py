@@ -11,6 +11,7 @@ import pytest
 
 from otel_budget import ResourceLimits, semconv
 from otel_budget.sdk.metrics import collector as exposition
+from otel_budget.sdk.metrics import run_group
 from otel_budget.sdk.metrics.collector import LINGER, MAX_SCRAPED, MAX_UNSCRAPED
 from otel_budget.sdk.metrics.collector import RunCollector as Collector
 from otel_budget.sdk.run_counters import Amounts
@@ -142,7 +143,7 @@ def test_a_name_shared_by_many_overlapping_runs_does_not_grow(
         close(shown, latest)
         latest = newer
         clock.advance(1)
-        assert len(shown._groups["same"].records) <= exposition.MAX_SHARED + 1
+        assert len(shown._groups["same"].records) <= run_group.MAX_SHARED + 1
     assert scrape(shown) == {"same": 7 + 1001}
     assert shown._groups["same"].records[0] is first
     found = {m.name: m.samples for m in shown.collect()}

@@ -1,6 +1,8 @@
 """Where the runs of this process are shown, and what to say of a run that is not seen there.
 
 A page that was opened before a fork is the parent's: what runs in the child is not on it.
+OpenTelemetry's exporters (OTLP, console) take the sums of the process. The series of single runs go
+out by a Prometheus page alone (adr/0007): they would grow an SDK's instruments without end.
 """
 
 from __future__ import annotations
@@ -8,6 +10,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from opentelemetry import metrics
 
 from otel_budget.net.loopback import is_loopback
 from otel_budget.runtime.fork import in_child
@@ -18,6 +22,11 @@ if TYPE_CHECKING:
 
 #: Of prometheus_client: its page of several processes has only what its own files hold.
 ENV_MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
+ENV_EXPORTER: Final = "OTEL_METRICS_EXPORTER"
+#: The exporter by which runs are shown, and the word for no exporter.
+_PROMETHEUS, _NONE = "prometheus", "none"
+#: Beginnings of the names of readers and exporters that show runs, or send nothing away.
+_SHOWING: Final = ("Prometheus", "InMemory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +40,7 @@ class Page:
     process: int
 
 
-class Shown:
+class Pages:
     """The pages of this process."""
 
     def __init__(self) -> None:
@@ -119,4 +128,37 @@ class Shown:
 
 
 #: Of this process.
-SHOWN = Shown()
+PAGES = Pages()
+
+
+def named_exporters() -> tuple[str, ...]:
+    """Return the exporters that the environment names, in lower case."""
+    names = os.environ.get(ENV_EXPORTER, "").lower().split(",")
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def show_no_runs(names: tuple[str, ...]) -> bool:
+    """Tell whether exporters are named, and none by which runs are shown."""
+    return bool(names) and _PROMETHEUS not in names and names != (_NONE,)
+
+
+def other_exporters() -> str:
+    """Say where the metrics of this process go if no run is shown there; empty if one may be."""
+    names = named_exporters()
+    if show_no_runs(names):
+        return f"{ENV_EXPORTER} is {', '.join(names)}"
+    if names:
+        return ""
+    exporters = _of_provider()
+    if not exporters or any(name.startswith(_SHOWING) for name in exporters):
+        return ""
+    return f"the MeterProvider of this process exports by {', '.join(exporters)}"
+
+
+def _of_provider() -> list[str]:
+    """Return what the SDK's provider, if one is set, exports by; by the names of the classes."""
+    provider = metrics.get_meter_provider()
+    readers = getattr(provider, "_metric_readers", None)  # the SDK has no other way to ask
+    if readers is None:
+        readers = getattr(getattr(provider, "_sdk_config", None), "metric_readers", ())
+    return [type(getattr(reader, "_exporter", None) or reader).__name__ for reader in readers or ()]
