@@ -13,7 +13,7 @@ from benchmarks.machine import resident_mib
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import steps
 from otel_budget import ResourceLimits, ResourceMonitor, semconv, serve_metrics
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 
 _POINTS = 10
 _BASE = 2
@@ -69,7 +69,7 @@ def _one_session(number: int) -> None:
 
 def _point(sessions: int) -> _Point:
     gc.collect()
-    return _Point(sessions, resident_mib(), sys.getallocatedblocks(), len(SESSIONS))
+    return _Point(sessions, resident_mib(), sys.getallocatedblocks(), len(RUNS))
 
 
 def _report(points: list[_Point], between: int) -> Report:
@@ -103,4 +103,4 @@ def _report(points: list[_Point], between: int) -> Report:
 
 
 def _counted(metric: semconv.Metric) -> Decimal:
-    return sum((Decimal(value) for _, value in SESSIONS.process.sums(metric)), Decimal(0))
+    return sum((Decimal(value) for _, value in RUNS.process.sums(metric)), Decimal(0))

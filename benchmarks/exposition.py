@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import Contestant, take_turns
 from otel_budget import ResourceLimits, ResourceMonitor
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,7 +49,7 @@ def run(*, quick: bool) -> Report:
     disable_created_metrics()  # type: ignore[no-untyped-call] # theirs; ours have none
     monitors = [_session(number) for number in range(_SESSIONS)]
     ours = CollectorRegistry()
-    ours.register(SESSIONS)
+    ours.register(RUNS)
     theirs = ordinary_metrics(ours.collect())
     ready = CollectorRegistry()
     ready.register(_Ready(list(ours.collect())))

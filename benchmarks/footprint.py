@@ -15,7 +15,7 @@ from benchmarks.machine import resident_mib
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import Contestant, Spread, steps, take_turns
 from otel_budget import ResourceLimits, ResourceMonitor
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,7 @@ def _imports(rounds: int) -> tuple[Spread, Spread, Spread]:
 def _sessions(*, quick: bool) -> tuple[dict[int, Spread], float]:
     """Return what a scrape takes by the number of live sessions, and KiB for each of many."""
     registry = CollectorRegistry()
-    registry.register(SESSIONS)
+    registry.register(RUNS)
     monitors: list[ResourceMonitor] = []
     scrapes: dict[int, Spread] = {}
     for size in _SIZES:

@@ -18,7 +18,7 @@ from otel_budget import ResourceLimits, ResourceMonitor, semconv
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.doctor.finding import broken, ok, warning
 from otel_budget.errors import ListenError
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.sdk.metrics.endpoint import serve_metrics
 from otel_budget.sdk.metrics.visibility import (
     ENV_EXPORTER,
@@ -141,7 +141,7 @@ def follow(plan: Plan) -> Iterator[Finding]:
             ResourceLimits(), session_id, sidecar=plan.sidecar, workflow="doctor"
         )
         ears = Ears(plan.sidecar, session_id)
-        scrapes = SESSIONS.scrapes + 1  # the first one is our own look
+        scrapes = RUNS.scrapes + 1  # the first one is our own look
         try:
             monitor.record_operation(FIRST, api_call=True)
             yield from _followed(plan, endpoint, monitor, ears)
@@ -153,8 +153,8 @@ def follow(plan: Plan) -> Iterator[Finding]:
 
 def _let_its_end_be_seen(scrapes: int, timeout: float) -> None:
     """Wait for one more scrape if there were any: a run that falls silent would raise an alert."""
-    seen, until = SESSIONS.scrapes, time.monotonic() + timeout
-    while SESSIONS.scrapes == seen > scrapes and time.monotonic() < until:
+    seen, until = RUNS.scrapes, time.monotonic() + timeout
+    while RUNS.scrapes == seen > scrapes and time.monotonic() < until:
         time.sleep(_BETWEEN)
 
 
@@ -169,11 +169,11 @@ def _followed(
         yield shown
     if shown.state != "ok":
         return
-    scrapes = SESSIONS.scrapes
+    scrapes = RUNS.scrapes
     until = time.monotonic() + plan.timeout
     heard = _wait(ears, FIRST, until)
     if heard is None:
-        yield _why_not(plan, endpoint, ears, SESSIONS.scrapes - scrapes)
+        yield _why_not(plan, endpoint, ears, RUNS.scrapes - scrapes)
         return
     yield ok(
         "verdict", f"the test session's {FIRST:,} tokens are in the verdict: {_gist(heard[1])}"

@@ -13,7 +13,7 @@ from otel_budget.core.verdict import Action, LimitStatus, Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.runtime.fork import ProcessLock, in_child
 from otel_budget.sdk.metrics.visibility import PAGES
-from otel_budget.sdk.sidecar_client.lease import FIRST_VERDICT, SAID_AFTER
+from otel_budget.sdk.sidecar_client.lease import FIRST_VERDICT, WARN_AFTER
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
@@ -95,10 +95,10 @@ class Engagement:
             return "on_sidecar_loss is 'stop': the run is stopped if no verdict comes in time"
         return "the run goes on under its own limits"
 
-    def alive(self) -> bool:
+    def sidecar_answered(self) -> bool:
         """Take note that the sidecar answers; True, once, when it had its time for a verdict."""
         self._answered = True
-        self._lease.sign_of_life()
+        self._lease.sidecar_answered()
         if self._lease.overdue and not self._said:
             self._said = True
             logger.warning("session %s: %s%s", self._session_id, self.problem(), self._what_holds())
@@ -116,8 +116,8 @@ class Engagement:
 
     def ended(self) -> None:
         """Take note of the run's end."""
-        if self._answered and not self._said and not self._lease.has_heard:
-            worth_saying = self._lease.first_verdict * SAID_AFTER
+        if self._answered and not self._said and not self._lease.has_verdict:
+            worth_saying = self._lease.first_verdict * WARN_AFTER
             SHORT_RUNS.ended(self._session_id, self._lease.waited(), worth_saying)
 
     def problem(self) -> str:
@@ -131,7 +131,7 @@ class Engagement:
                 f"for {seconds} the sidecar has judged another run under this id, which began at "
                 f"{self.other_start:.3f}: give each run an id of its own"
             )
-        if lease.has_heard:
+        if lease.has_verdict:
             said = f"the sidecar answers but has had no new verdict on this run for {seconds}"
         else:
             said = f"the sidecar answers but has not seen this run within {seconds}"
@@ -140,7 +140,7 @@ class Engagement:
     def _what_holds(self) -> str:
         if not self._stops:
             return "; until it is judged only the run's own limits hold"
-        if self._lease.has_heard:
+        if self._lease.has_verdict:
             return "; on_sidecar_loss is 'stop': the run is stopped"
         return (
             "; on_sidecar_loss is 'stop': without a verdict the run is stopped after "

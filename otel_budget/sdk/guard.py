@@ -67,8 +67,8 @@ class Guard:
         self._record, self._clock, self._lease = record, clock, lease
         self._stop_without_sidecar = stop_without_sidecar
         self._on_status, self._on_change = on_status, on_change
-        self._own, self._theirs = CROSSED, SidecarWatermarks(record, nudge)
-        self.standing = LocalEvaluation(record)
+        self._own_watermarks, self._sidecar_watermarks = CROSSED, SidecarWatermarks(record, nudge)
+        self.local = LocalEvaluation(record)
         self._lock = threading.RLock()  # reentrant for signal handlers, like the record's
         self._outbox: deque[Callable[[], None]] = deque()
         self._delivering = threading.Lock()
@@ -81,17 +81,18 @@ class Guard:
         self.told_to_stop = False
         """The run's last question was answered with stop."""
         # Counts of this incarnation at which some status changes next.
-        self.tokens_mark = self.api_calls_mark = -1
-        self.cost_mark = Decimal(-1)
-        self.unpriced_mark = -1
+        self.tokens_watermark = self.api_calls_watermark = -1
+        self.cost_watermark = Decimal(-1)
+        self.unpriced_watermark = -1
         """API calls at which one without a price changes a status, stops the run, or is said."""
         self.said_unpriced = False
         """A limit on cost was said not to hold for calls without a model."""
-        self._doubt: UsageUncertainty | None = None
+        self._uncertainty: UsageUncertainty | None = None
         # Monotonic seconds until which the verdict stays the "continue" it is, unless a count
-        # crosses its mark: for any progress from ``calm_from`` on, and for an unknown one or not.
-        self.calm_until = -math.inf
-        self.calm_from, self.calm_unknown = 0.0, True
+        # crosses its watermark: for any progress from ``unchanged_from`` on, and for an unknown one
+        # or not.
+        self.unchanged_until = -math.inf
+        self.unchanged_from, self.unchanged_if_unknown = 0.0, True
 
     @property
     def progress(self) -> float | None:
@@ -101,12 +102,12 @@ class Guard:
 
     def check(self) -> LimitCheckResult:
         """Hold the run's own counts against its own limits."""
-        standing = self.standing
-        return check(standing.used(), standing.bounds, standing.doubt())
+        local = self.local
+        return check(local.used(), local.bounds, local.uncertainty())
 
     def verdict(self, progress: float | None) -> Verdict:
         """Return the stricter of the run's own verdict and the sidecar's. Changes nothing."""
-        own = self.standing.verdict(progress, self._clock.time())
+        own = self.local.verdict(progress, self._clock.time())
         if self._lease is None or not own.should_continue:
             return own
         theirs = self._lease.current()
@@ -114,7 +115,7 @@ class Guard:
             lost = self._stop_without_sidecar and self._lease.is_lost()
             return sidecar_lost(own, self._lease) if lost else unjudged(own, self._lease)
         if not theirs.should_continue and not self._is_outdated(theirs, progress):
-            return own if self._lease.obeyed_in() else theirs
+            return own if self._lease.binding_in() else theirs
         worse = _SEVERITY[theirs.status] > _SEVERITY[own.status]
         return theirs if theirs.should_continue and worse else own
 
@@ -124,27 +125,27 @@ class Guard:
         progress: what the run reports, None for unknown.
         """
         with self._lock:
-            verdict, news = self._look(progress)
+            verdict, news = self._look_once(progress)
             while self._crossed():  # by another thread, between the look and the new marks
-                verdict, more = self._look(progress)
+                verdict, more = self._look_once(progress)
                 news = news or more
         if news:
             self.wake()
         self._deliver()
         return verdict
 
-    def _look(self, progress: float | None) -> tuple[Verdict, bool]:
+    def _look_once(self, progress: float | None) -> tuple[Verdict, bool]:
         """Look once; return the verdict, and whether there is news. Hold the lock."""
-        standing = self.standing
-        used, self._doubt = standing.used(), standing.doubt()
-        self._mind_progress()
-        self._theirs.look()
-        result = check(used, standing.bounds, self._doubt)
+        local = self.local
+        used, self._uncertainty = local.used(), local.uncertainty()
+        self._forget_outgrown_progress()
+        self._sidecar_watermarks.look()
+        result = check(used, local.bounds, self._uncertainty)
         news: list[Callable[[], None]] = [
             partial(self._warn, resource, state) for resource, state in self._status_news(result)
         ]
         verdict = self.verdict(progress)
-        self._set_marks(used, result, verdict)
+        self._set_watermarks(used, result, verdict)
         if (verdict.action, verdict.reason) != self._announced:
             self._announced = (verdict.action, verdict.reason)
             news.append(partial(self._on_change, verdict))
@@ -154,19 +155,19 @@ class Guard:
     def _crossed(self) -> bool:
         record = self._record
         return (
-            record.tokens >= self.tokens_mark
-            or record.api_calls >= self.api_calls_mark
-            or record.cost_usd >= self.cost_mark
+            record.tokens >= self.tokens_watermark
+            or record.api_calls >= self.api_calls_watermark
+            or record.cost_usd >= self.cost_watermark
             or (
-                (self.standing.price_stops or self.standing.usage_stops)
-                and self._doubt != self.standing.doubt()
+                (self.local.price_stops or self.local.usage_stops)
+                and self._uncertainty != self.local.uncertainty()
             )
         )
 
-    def heard(self, verdict: Verdict) -> None:
+    def receive(self, verdict: Verdict) -> None:
         """Take in a verdict of the sidecar, which the lease has by now."""
         with self._lock:
-            self._theirs.heard(verdict, self.standing.used())
+            self._sidecar_watermarks.renew(verdict, self.local.used())
         self.reconsider(self.progress)
 
     def _deliver(self) -> None:
@@ -178,7 +179,7 @@ class Guard:
             finally:
                 self._delivering.release()
 
-    def crossed(self) -> None:
+    def watermark_crossed(self) -> None:
         """Take note that a count has crossed its mark.
 
         A progress reported before that says nothing about now: deciding by it would interrupt a run
@@ -190,29 +191,29 @@ class Guard:
                 "report and its series, not in the sums of the process", self._record.session_id,
             )  # fmt: skip
         with self._lock:
-            self._mind_progress()
+            self._forget_outgrown_progress()
         self.reconsider(self.progress)
 
-    def take_up(self, progress: float | None) -> None:
+    def resume_from(self, progress: float | None) -> None:
         """Begin with the progress of a checkpoint: as of what was used then, or outgrown."""
         self._record.report = OUTGROWN if progress is None else (progress, *OUTGROWN[1:])
 
-    def _mind_progress(self) -> None:
+    def _forget_outgrown_progress(self) -> None:
         """Forget a progress from before a count crossed a line. Hold the lock."""
         report = self._record.report
         if report is None or report is OUTGROWN:
             return
         at = report[1:]
-        marks = (self._own, self._theirs.present)
+        marks = (self._own_watermarks, self._sidecar_watermarks.present)
         crossed = any(m.crossed_by(self._record) and not m.reached_by(*at) for m in marks)
-        if crossed or self.standing.has_outgrown(at):
+        if crossed or self.local.has_outgrown(at):
             self._record.report = OUTGROWN
 
     def ended(self) -> None:
         """Take note that the run is over: what is still recorded is to be noticed."""
         with self._lock:
-            self.tokens_mark = self.api_calls_mark = self.unpriced_mark = -1
-            self.calm_until = -math.inf
+            self.tokens_watermark = self.api_calls_watermark = self.unpriced_watermark = -1
+            self.unchanged_until = -math.inf
         self.wake()
 
     def wake(self) -> None:
@@ -224,13 +225,13 @@ class Guard:
         """Judge by other limits from now on."""
         with self._lock:
             self._record.limits = limits
-            self.standing.take(limits)
+            self.local.use_limits(limits)
         self.reconsider(self.progress)
         self.wake()
 
     def unpaused(self) -> None:
         """Take note that the active time goes on: if it is limited, a line lies ahead again."""
-        if semconv.ACTIVE_DURATION in self.standing.bounds:
+        if semconv.ACTIVE_DURATION in self.local.bounds:
             self.reconsider(self.progress)
             self.wake()
 
@@ -240,11 +241,11 @@ class Guard:
         return None if moment is None else max(0.0, moment - self._clock.monotonic())
 
     def _next_change(self) -> float | None:
-        moments = list(self.standing.crossings(self._clock.monotonic()))
+        moments = list(self.local.crossings(self._clock.monotonic()))
         if self._lease is not None:
             theirs = self._lease.current()
             if self._stop_without_sidecar or (theirs is not None and not theirs.should_continue):
-                left = self._lease.obeyed_in() or self._lease.left()
+                left = self._lease.binding_in() or self._lease.left()
                 moments.append(self._clock.monotonic() + left)
         return min(moments, default=None)
 
@@ -254,7 +255,7 @@ class Guard:
         That is how far it is, and which limits of its own it has by now. Where a count has crossed
         a line since the run last said how far it is, the sidecar's word on that is as old.
         """
-        if relaxed(theirs, self.standing.bounds):
+        if relaxed(theirs, self.local.bounds):
             return True
         if progress is None:
             return self._record.report is OUTGROWN and is_graceful(theirs)
@@ -268,37 +269,40 @@ class Guard:
             self._statuses[resource] = state.status
         return news
 
-    def _set_marks(
+    def _set_watermarks(
         self, used: dict[str, Number], result: LimitCheckResult, verdict: Verdict
     ) -> None:
         def ahead(resource: str) -> Number | None:
-            limited = self.standing.bounds.get(resource)
+            limited = self.local.bounds.get(resource)
             if limited is None or used[resource] >= limited.limit:
                 return None
             return limited.warning_at if used[resource] < limited.warning_at else limited.limit
 
         totals = {name: ahead(name) for name in (semconv.TOKENS, semconv.API_CALLS, semconv.COST)}
-        self._own = Watermarks.of(totals, self._record.carried)
-        self.tokens_mark, self.api_calls_mark, self.cost_mark = self._own.and_of(
-            self._theirs.present
+        self._own_watermarks = Watermarks.of(totals, self._record.carried)
+        self.tokens_watermark, self.api_calls_watermark, self.cost_watermark = (
+            self._own_watermarks.and_of(self._sidecar_watermarks.present)
         )
-        unsaid = self.standing.price_unheld and not self.said_unpriced
-        at_once = self.standing.price_stops or unsaid
-        self.unpriced_mark = -1 if at_once else self.api_calls_mark
+        unsaid = self.local.price_unheld and not self.said_unpriced
+        at_once = self.local.price_stops or unsaid
+        self.unpriced_watermark = -1 if at_once else self.api_calls_watermark
         theirs = None if self._lease is None else self._lease.current()
         # A sidecar's stop that gave way to the progress is back when the progress is unknown again.
         held_back = self.told_to_stop or (theirs is not None and not theirs.should_continue)
-        self.calm_until = -math.inf
+        self.unchanged_until = -math.inf
         if held_back or not verdict.should_continue:
             return
         if result.status is LimitStatus.OK:
-            self.calm_from, self.calm_unknown = 0.0, True
+            self.unchanged_from, self.unchanged_if_unknown = 0.0, True
         elif verdict.progress is None:
-            self.calm_from, self.calm_unknown = math.inf, True
+            self.unchanged_from, self.unchanged_if_unknown = math.inf, True
         else:
-            self.calm_from, self.calm_unknown = self._record.limits.completion_threshold, False
+            self.unchanged_from, self.unchanged_if_unknown = (
+                self._record.limits.completion_threshold,
+                False,
+            )
         moment = self._next_change()
-        self.calm_until = math.inf if moment is None else self._surely_before(moment)
+        self.unchanged_until = math.inf if moment is None else self._surely_before(moment)
 
     def _surely_before(self, moment: float) -> float:
         """Return a moment just before, at which no rounding can have reached a mark."""

@@ -28,9 +28,9 @@ class LocalEvaluation:
     def __init__(self, record: RunRecord) -> None:
         """Judge by the record's limits."""
         self._record = record
-        self.take(record.limits)
+        self.use_limits(record.limits)
 
-    def take(self, limits: ResourceLimits) -> None:
+    def use_limits(self, limits: ResourceLimits) -> None:
         """Judge by other limits from now on."""
         self.limits = limits
         self.bounds = bounds_of(limits)
@@ -96,7 +96,7 @@ class LocalEvaluation:
                 if passed < mark:
                     yield now + (float(mark) - passed)
 
-    def doubt(self) -> UsageUncertainty:
+    def uncertainty(self) -> UsageUncertainty:
         """Return what is not known of that."""
         record, carried = self._record, self._record.carried
         with record.lock:
@@ -115,7 +115,7 @@ class LocalEvaluation:
             progress=progress,
             completion_threshold=self.limits.completion_threshold,
             started_at=self._record.started_at,
-            uncertainty=self.doubt(),
+            uncertainty=self.uncertainty(),
             on_unknown=self.on_unknown,
             now=now,
         )

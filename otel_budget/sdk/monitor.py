@@ -131,8 +131,8 @@ class ResourceMonitor(Recorder):
         options.setdefault("scope", labels)
         chosen = saved.limits if limits is None else limits
         monitor = cls(chosen, session_id, project_root, _carried=saved.usage, **options)
-        monitor._guard.take_up(saved.progress)
-        monitor._run.saving.state = saved.state
+        monitor._guard.resume_from(saved.progress)
+        monitor._run.checkpoints.state = saved.state
         duration = monitor._guard.check().resources[semconv.DURATION]
         resuming.warn_of_downtime(monitor._record, saved, duration)
         return monitor
@@ -147,13 +147,16 @@ class ResourceMonitor(Recorder):
         # The common case first and by itself, like that of record_operation.
         if progress_estimate.__class__ is float and 0.0 <= progress_estimate <= 1.0:
             record.report = progress_estimate, record.tokens, record.api_calls, record.cost_usd
-            if progress_estimate >= guard.calm_from and self._monotonic() < guard.calm_until:
+            if (
+                progress_estimate >= guard.unchanged_from
+                and self._monotonic() < guard.unchanged_until
+            ):
                 return True
             return self._ask(progress_estimate).should_continue
         if progress_estimate is not None:
             return self.should_continue(validation.progress(progress_estimate))
         guard.withdrawn = record.report
-        if guard.calm_unknown and self._monotonic() < guard.calm_until:
+        if guard.unchanged_if_unknown and self._monotonic() < guard.unchanged_until:
             return True
         return self._ask(None).should_continue
 
@@ -200,8 +203,8 @@ class ResourceMonitor(Recorder):
         None when that cannot be told: no progress yet, or unknown.
         """
         progress = validation.progress(progress_estimate)
-        standing = self._guard.standing
-        return completion_possible(standing.used(), standing.bounds, progress, standing.doubt())
+        local = self._guard.local
+        return completion_possible(local.used(), local.bounds, progress, local.uncertainty())
 
     @property
     def session_id(self) -> str:
@@ -216,7 +219,7 @@ class ResourceMonitor(Recorder):
     @property
     def state(self) -> Any:
         """The caller's state of the newest checkpoint, also of the one resumed from; or None."""
-        return self._run.saving.state
+        return self._run.checkpoints.state
 
     def get_usage_report(self) -> ResourceUsage:
         """Return all the run used, over all its incarnations."""
@@ -257,11 +260,11 @@ class ResourceMonitor(Recorder):
 
         state: the caller's own, JSON types; kept for the automatic checkpoints.
         """
-        return self._run.saving.checkpoint(state)
+        return self._run.checkpoints.checkpoint(state)
 
     def keep_state(self, state: Any) -> None:
         """Hand over the state that the automatic and the last checkpoint carry. Writes nothing."""
-        self._run.saving.keep_state(state)
+        self._run.checkpoints.keep_state(state)
 
     def pause(self) -> None:
         """Stop the active time. The duration goes on: it is wall-clock time."""
@@ -281,7 +284,7 @@ class ResourceMonitor(Recorder):
         base = self._record.limits if limits is None else limits
         values = {key: getattr(base, key) for key in LIMIT_KEYS} | changes
         self._guard.update_limits(ResourceLimits.from_mapping(values))
-        self._run.saving.schedule()
+        self._run.checkpoints.schedule()
         verdict = self.verdict
         if verdict.lease_seconds is not None and not verdict.should_continue:
             logger.warning(

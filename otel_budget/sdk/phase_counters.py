@@ -64,7 +64,7 @@ class Counts(NamedTuple):
 
 #: The fields of ``Counts`` in their order. A plain tuple takes a sixth of the time to make, and one
 #: is made for every operation.
-Row = tuple[
+CountsRow = tuple[
     int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, Decimal
 ]  # fmt: skip
 NOTHING: Final = Counts()
@@ -83,7 +83,7 @@ class PhaseCounters:
 
     def __init__(self) -> None:
         """Begin at zero."""
-        self.counts: Row = NOTHING
+        self.counts: CountsRow = NOTHING
         self.plain = 0, 0
         """Beside them, tokens that are not told apart, and calls without a price: the common case,
         to be counted by itself."""

@@ -22,7 +22,7 @@ class Phase:
 
     record: RunRecord
     name: str | None
-    cell: PhaseCounters
+    counters: PhaseCounters
     outer: Phase | None = field(default=None, repr=False)
 
 

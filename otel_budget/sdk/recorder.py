@@ -17,7 +17,7 @@ from otel_budget.sdk import phases, tracing
 from otel_budget.sdk.lifecycle import forked_run
 from otel_budget.sdk.operation import Operation
 from otel_budget.sdk.pricing.prices import LOADING
-from otel_budget.sdk.pricing.unpriced import NOTICES
+from otel_budget.sdk.pricing.unpriced import UNPRICED_NOTICES
 from otel_budget.sdk.run_context import RunContext
 from otel_budget.sdk.run_counters import Amounts
 from otel_budget.sdk.usage_arguments import amounts_of, named
@@ -44,7 +44,7 @@ class Recorder(RunContext):
         self._run, self._record, self._guard = run, run.record, run.guard
         self._prices = prices
         with self._record.lock:
-            self._phase = phases.Phase(self._record, None, self._record.cell(None, None))
+            self._phase = phases.Phase(self._record, None, self._record.counters(None, None))
         self._open_phases = [self._phase]
         self._sink = run.sink = RunSink(self, self._record.session_id)
         forked_run.watch(self)
@@ -131,36 +131,40 @@ class Recorder(RunContext):
             phase = self._phase
         elif phase.record is not record:
             phase = phases.current(record, self._phase)
-        cell = phase.cell
+        counters = phase.counters
         with record.lock:
             if record.busy:
-                record.late.append(partial(record.add, cell, Amounts(tokens, api_call=api_call)))
+                record.late.append(
+                    partial(record.add, counters, Amounts(tokens, api_call=api_call))
+                )
                 return
             try:
                 record.busy = True
                 total = record.tokens + tokens
                 if total <= record.room:
-                    known, calls = cell.plain
+                    known, calls = counters.plain
                     if api_call:
-                        cell.plain = known + tokens, calls + 1
+                        counters.plain = known + tokens, calls + 1
                         record.api_calls += 1
                         record.unpriced_calls += 1
                     else:
-                        cell.plain = known + tokens, calls
+                        counters.plain = known + tokens, calls
                     record.tokens = total
                 record.busy = False
             except BaseException:
-                record.mend()
+                record.rebuild_totals()
                 raise
             if record.late:
                 record.add_late()
         if total > record.room:  # refused there, with what is wrong
             self._add(Amounts(validation.count("tokens", tokens), api_call=api_call), None, None)
-        elif record.tokens >= guard.tokens_mark or record.api_calls >= guard.unpriced_mark:
-            if api_call and guard.standing.price_unheld and not guard.said_unpriced:
+        elif (
+            record.tokens >= guard.tokens_watermark or record.api_calls >= guard.unpriced_watermark
+        ):
+            if api_call and guard.local.price_unheld and not guard.said_unpriced:
                 guard.said_unpriced = True
-                NOTICES.tell(record, self._prices, None, None, Amounts(tokens))
-            self._look()
+                UNPRICED_NOTICES.tell(record, self._prices, None, None, Amounts(tokens))
+            self._watermark_crossed()
 
     @property
     def usage_sink(self) -> RunSink:
@@ -228,18 +232,18 @@ class Recorder(RunContext):
             and (amounts.api_call or (by_hand and model is not None and amounts.tokens > 0))
         )
         with record.lock:
-            cell = phase.cell if model is None else record.cell(phase.name, model)
-            record.add(cell, amounts, cost, unpriced=unpriced)
-        if unpriced and guard.standing.price_unheld and not amounts.usage_unknown:
-            NOTICES.tell(record, self._prices, model, provider, amounts)
+            counters = phase.counters if model is None else record.counters(phase.name, model)
+            record.add(counters, amounts, cost, unpriced=unpriced)
+        if unpriced and guard.local.price_unheld and not amounts.usage_unknown:
+            UNPRICED_NOTICES.tell(record, self._prices, model, provider, amounts)
         if (
-            record.tokens >= guard.tokens_mark
-            or record.api_calls >= guard.api_calls_mark
-            or record.cost_usd >= guard.cost_mark
-            or (unpriced and guard.standing.price_stops)
-            or (amounts.usage_unknown and guard.standing.usage_stops)
+            record.tokens >= guard.tokens_watermark
+            or record.api_calls >= guard.api_calls_watermark
+            or record.cost_usd >= guard.cost_watermark
+            or (unpriced and guard.local.price_stops)
+            or (amounts.usage_unknown and guard.local.usage_stops)
         ):
-            self._look()
+            self._watermark_crossed()
         return amounts, cost
 
     def _estimated(self, amounts: Amounts, model: str) -> Amounts:
@@ -251,10 +255,10 @@ class Recorder(RunContext):
         with record.lock:
             return record.estimated(model, amounts)
 
-    def _look(self) -> None:
+    def _watermark_crossed(self) -> None:
         """Look at the limits anew: a count has crossed its mark."""
         self._run.begin()
-        self._guard.crossed()
+        self._guard.watermark_crossed()
 
     @contextmanager
     def operation(
@@ -319,8 +323,8 @@ class Recorder(RunContext):
             raise InvalidValueError("phase", name, "a name")
         self._run.begin()
         with self._record.lock:
-            cell = self._record.cell(name, None)
-            phase = phases.Phase(self._record, name, cell, phases.CURRENT.get())
+            counters = self._record.counters(name, None)
+            phase = phases.Phase(self._record, name, counters, phases.CURRENT.get())
             self._open_phases.append(phase)
             self._phase = phase
         token = phases.CURRENT.set(phase)

@@ -71,10 +71,27 @@ class RunCounters:
     """Counts of one incarnation of a run. They only grow."""
 
     __slots__ = (
-        "_cap", "_full", "api_calls", "busy", "carried", "cells", "checkpoint_failures",
-        "checkpoints", "cost_room", "cost_usd", "estimated_calls", "estimated_tokens",
-        "failed_api_calls", "last_checkpoint_at", "late", "lock", "room", "session_id", "tokens",
-        "unknown_usage_calls", "unpriced_calls",
+        "_cap",
+        "_full",
+        "api_calls",
+        "busy",
+        "carried",
+        "checkpoint_failures",
+        "checkpoints",
+        "cost_room",
+        "cost_usd",
+        "counters_by_phase",
+        "estimated_calls",
+        "estimated_tokens",
+        "failed_api_calls",
+        "last_checkpoint_at",
+        "late",
+        "lock",
+        "room",
+        "session_id",
+        "tokens",
+        "unknown_usage_calls",
+        "unpriced_calls",
     )  # fmt: skip
 
     def __init__(self, session_id: str, carried: ResourceUsage) -> None:
@@ -95,42 +112,44 @@ class RunCounters:
         self.failed_api_calls = self.unknown_usage_calls = self.unpriced_calls = 0
         self.estimated_calls = self.estimated_tokens = 0
         self.cost_usd = Decimal(0)
-        self.cells: dict[tuple[str, str], PhaseCounters] = {}
+        self.counters_by_phase: dict[tuple[str, str], PhaseCounters] = {}
         self.checkpoints = self.checkpoint_failures = 0
         self.last_checkpoint_at = carried.last_checkpoint_at
 
-    def cell(self, phase: str | None, model: str | None) -> PhaseCounters:
+    def counters(self, phase: str | None, model: str | None) -> PhaseCounters:
         """Return the cell of a phase and a model, made if need be. Hold the lock."""
-        known = self.cells.get((phase or semconv.UNSPECIFIED, model or semconv.UNSPECIFIED))
+        known = self.counters_by_phase.get(
+            (phase or semconv.UNSPECIFIED, model or semconv.UNSPECIFIED)
+        )
         if known is not None:  # its names were admitted before
             return known
         key = (
             self._cap.admit(semconv.PHASE, phase or semconv.UNSPECIFIED),
             self._cap.admit(semconv.MODEL, model or semconv.UNSPECIFIED),
         )
-        if key not in self.cells and key[1] != semconv.OTHER and self._is_full():
+        if key not in self.counters_by_phase and key[1] != semconv.OTHER and self._is_full():
             key = key[0], semconv.OTHER
-        return self._cell_at(key)
+        return self._counters_at(key)
 
-    def _cell_at(self, key: tuple[str, str]) -> PhaseCounters:
-        before = len(self.cells)
-        cell = self.cells.setdefault(key, PhaseCounters())
-        _PAIRS.number += len(self.cells) - before
-        return cell
+    def _counters_at(self, key: tuple[str, str]) -> PhaseCounters:
+        before = len(self.counters_by_phase)
+        counters = self.counters_by_phase.setdefault(key, PhaseCounters())
+        _PAIRS.number += len(self.counters_by_phase) - before
+        return counters
 
     def take_in(self, other: RunCounters) -> None:
         """Add the counts of another incarnation that is over. Nobody else may know of this one."""
         with other.lock:
             self.checkpoints += other.checkpoints
             self.checkpoint_failures += other.checkpoint_failures
-            for key, cell in other.cells.items():
-                sums = self._cell_at(key)
-                sums.counts = Counts._make(sums.counts).and_of(cell.read())
-        self.mend()
+            for key, counters in other.counters_by_phase.items():
+                sums = self._counters_at(key)
+                sums.counts = Counts._make(sums.counts).and_of(counters.read())
+        self.rebuild_totals()
 
     def _is_full(self) -> bool:
         """Tell whether there are too many pairs of phase and model; say so, once for a run."""
-        if len(self.cells) < MAX_PAIRS and _PAIRS.number < MAX_PAIRS_IN_ALL:
+        if len(self.counters_by_phase) < MAX_PAIRS and _PAIRS.number < MAX_PAIRS_IN_ALL:
             return False
         if not self._full:
             self._full = True
@@ -139,11 +158,11 @@ class RunCounters:
 
     def __del__(self) -> None:
         """Make room for the pairs of other runs."""
-        _PAIRS.number -= len(getattr(self, "cells", ()))
+        _PAIRS.number -= len(getattr(self, "counters_by_phase", ()))
 
     def add(
         self,
-        cell: PhaseCounters,
+        counters: PhaseCounters,
         amounts: Amounts,
         worth: Decimal | None = None,
         *,
@@ -156,21 +175,21 @@ class RunCounters:
         InvalidValueError and adds nothing if a total of the run would exceed 2^53.
         """
         if self.busy:
-            self.late.append(partial(self.add, cell, amounts, worth, unpriced=unpriced))
+            self.late.append(partial(self.add, counters, amounts, worth, unpriced=unpriced))
             return
         try:
             self.busy = True
-            self._add(cell, amounts, worth, unpriced)
+            self._add(counters, amounts, worth, unpriced)
             self.busy = False
         except BaseException:
-            self.mend()
+            self.rebuild_totals()
             raise
         if self.late:
             self.add_late()
 
     def _add(
         self,
-        cell: PhaseCounters,
+        counters: PhaseCounters,
         amounts: Amounts,
         worth: Decimal | None,
         unpriced: bool,  # noqa: FBT001 - one fact, by its name
@@ -190,7 +209,7 @@ class RunCounters:
         (
             c_into, c_out, c_rest, c_cached, c_written, c_reasoning, c_calls, c_failed, c_unpriced,
             c_unknown, c_guesses, c_guessed, a_calls, a_into, a_out, a_rest, c_cost,
-        ) = cell.counts  # fmt: skip
+        ) = counters.counts  # fmt: skip
         if unknown or guess or failed or not call:
             a_calls, a_into, a_out, a_rest = (
                 a_calls + call,
@@ -199,7 +218,7 @@ class RunCounters:
                 a_rest + rest,
             )
         # By this the operation is counted; the totals are worked out anew if they do not get to it.
-        cell.counts = (
+        counters.counts = (
             c_into + into, c_out + out, c_rest + rest, c_cached + cached, c_written + written,
             c_reasoning + reasoning, c_calls + call, c_failed + failed, c_unpriced + unpriced,
             c_unknown + unknown, c_guesses + guess, c_guessed + (used if guess else 0),
@@ -226,23 +245,23 @@ class RunCounters:
             except InvalidValueError as exc:
                 logger.error("session %s: an operation was not counted: %s", self.session_id, exc)  # noqa: TRY400 - the message says it all
 
-    def alone(self, work: Callable[[], None]) -> None:
+    def exclusively(self, work: Callable[[], None]) -> None:
         """Do something to the counts, and nothing else in the middle of it."""
         with self.lock:
             if self.busy:
-                self.late.append(partial(self.alone, work))
+                self.late.append(partial(self.exclusively, work))
                 return
             try:
                 self.busy = True
                 work()
                 self.busy = False
             except BaseException:
-                self.mend()
+                self.rebuild_totals()
                 raise
             if self.late:
                 self.add_late()
 
-    def mend(self) -> None:
+    def rebuild_totals(self) -> None:
         """Work the totals out of the cells: an addition did not come to its end. Hold the lock."""
         counts = self.counted()
         self.tokens, self.cost_usd = counts.tokens, counts.cost_usd
@@ -256,7 +275,7 @@ class RunCounters:
 
     def counted(self) -> Counts:
         """Return what the cells come to."""
-        return summed(cell.read() for cell in list(self.cells.values()))
+        return summed(counters.read() for counters in list(self.counters_by_phase.values()))
 
     def settle(self) -> None:
         """Add what is left to be added, if an exception came between. Hold the lock."""
@@ -271,12 +290,17 @@ class RunCounters:
         """
         # What was folded into one name is no one model.
         name = None if model in (semconv.OTHER, semconv.UNSPECIFIED) else model[:MAX_LENGTH]
-        cells = [cell.read() for (_, of), cell in list(self.cells.items()) if of == name]
-        calls = sum(cell.api_calls - cell.aside_calls for cell in cells)
+        counters_by_phase = [
+            counters.read()
+            for (_, of), counters in list(self.counters_by_phase.items())
+            if of == name
+        ]
+        calls = sum(counters.api_calls - counters.aside_calls for counters in counters_by_phase)
         if not calls:
             return amounts
         into, out, rest = (
-            -(-sum(used) // calls) for used in zip(*(c.usual_tokens() for c in cells), strict=True)
+            -(-sum(used) // calls)
+            for used in zip(*(c.usual_tokens() for c in counters_by_phase), strict=True)
         )
         into, out = amounts.input_tokens or into, max(amounts.output_tokens, out)
         rest = amounts.tokens - amounts.input_tokens - amounts.output_tokens or rest
@@ -305,7 +329,7 @@ class RunCounters:
             self.last_checkpoint_at = at
             self.checkpoints += 1
 
-        self.alone(count)
+        self.exclusively(count)
 
     def not_saved(self) -> None:
         """Count a checkpoint that could not be written."""
@@ -313,4 +337,4 @@ class RunCounters:
         def count() -> None:
             self.checkpoint_failures += 1
 
-        self.alone(count)
+        self.exclusively(count)

@@ -39,10 +39,27 @@ class RunRecord(RunCounters):
     """One incarnation of a run: its counts, and what it says about itself."""
 
     __slots__ = (
-        "__weakref__", "_awake", "_monotonic", "awake_since", "awake_until", "began_at", "clock",
-        "closed_at", "follows_completed", "incarnation_at", "is_judged", "labels", "limits",
-        "paused_at", "paused_seconds", "report", "resumed", "saves", "sidecar_reachable",
-        "started_at", "state",
+        "__weakref__",
+        "_awake",
+        "_monotonic",
+        "awake_since",
+        "awake_until",
+        "began_at",
+        "clock",
+        "closed_at",
+        "follows_completed",
+        "is_judged",
+        "labels",
+        "limits",
+        "paused_at",
+        "paused_seconds",
+        "process_began_at",
+        "report",
+        "resumed",
+        "saves",
+        "sidecar_reachable",
+        "started_at",
+        "state",
     )  # fmt: skip
 
     def __init__(
@@ -66,7 +83,7 @@ class RunRecord(RunCounters):
         before = self.carried.last_checkpoint_at
         begun = now if before is None else max(now, round(before + 0.001, 3))
         # Two processes that begin in one millisecond, or from one checkpoint, are not one.
-        self.incarnation_at = round(begun + clock.mark(), 5)
+        self.process_began_at = round(begun + clock.mark(), 5)
         self.follows_completed = False
         """True if the run before it under its id in this process completed."""
         self.awake_since = self._awake()

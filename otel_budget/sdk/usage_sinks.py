@@ -12,7 +12,7 @@ from otel_budget.errors import InvalidValueError, OtelBudgetError
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.runtime.fork import ProcessLock, in_child
 from otel_budget.sdk.clock import SYSTEM_CLOCK
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.sdk.pricing.prices import Prices, prices_of
 from otel_budget.sdk.pricing.rates import NOTHING_KNOWN, Worth
 from otel_budget.sdk.run_counters import Amounts
@@ -106,14 +106,14 @@ class ProcessSink:
         with self._lock:
             if self._prices is None:
                 self._prices = _default_prices()
-                SESSIONS.process.add(self._record)
-                SESSIONS.process.instruments()
+                RUNS.process.add(self._record)
+                RUNS.process.instruments()
             prices, record = self._prices, self._record
         amounts = amounts_of_call(call)
         amounts = priced(amounts, worth_of_call(call, amounts, prices))
         with record.lock:
             try:
-                record.add(record.cell(None, call.model), amounts)
+                record.add(record.counters(None, call.model), amounts)
             except InvalidValueError as exc:
                 logger.error("a call outside of every run was not counted: %s", exc)  # noqa: TRY400 - the message says it all
 

@@ -36,11 +36,11 @@ class VerdictCallback:
         self._waiting: deque[Verdict] = deque(maxlen=MOST)
         self._working = threading.Lock()
 
-    def anew(self) -> VerdictCallback:
+    def for_child(self) -> VerdictCallback:
         """Return one that says the same to the same code, for a forked child."""
         return VerdictCallback(self._session_id, self._on_verdict)
 
-    def tell(self, verdict: Verdict, *, wait: bool) -> None:
+    def notify(self, verdict: Verdict, *, wait: bool) -> None:
         """Have it told soon. wait: for that, but not for long.
 
         Takes no lock that the caller's code may hold; fit for a signal handler.

@@ -74,7 +74,7 @@ class SidecarWatermarks:
         self.present = NONE
         """What is not crossed, or was and has not been nudged for."""
 
-    def heard(self, verdict: Verdict, used: Mapping[str, Number]) -> None:
+    def renew(self, verdict: Verdict, used: Mapping[str, Number]) -> None:
         """Take the marks of a new verdict. used: by the run's own counts, at its receipt.
 
         The sidecar may know of more than the run does; then it goes on from what the run has now.

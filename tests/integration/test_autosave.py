@@ -116,11 +116,11 @@ def test_the_automatic_checkpoint_carries_the_state_that_was_kept(
     monitor.keep_state({"step": 1})
     monitor.record_operation(5)
     clock.advance(30)
-    assert monitor._run.saving.autosave() == 30
+    assert monitor._run.checkpoints.autosave() == 30
     saved = CheckpointFolder(tmp_path, "auto").read()
     assert (saved.state, saved.usage.tokens, saved.usage.duration_seconds) == ({"step": 1}, 5, 30)
     monitor.close(timeout=0)
-    assert monitor._run.saving.autosave() is None
+    assert monitor._run.checkpoints.autosave() is None
 
 
 def test_the_first_use_starts_the_thread_and_closing_ends_it(
@@ -150,7 +150,7 @@ def test_other_limits_bring_another_interval_at_once(
     """Not only after the old one has passed."""
     monitor = make(project_root=tmp_path, checkpoint_interval=3000)
     monitor.should_continue()
-    saver, *_ = monitor._run.saving._scheduled or (None, 0, 0.0)
+    saver, *_ = monitor._run.checkpoints._scheduled or (None, 0, 0.0)
     assert saver is not None
     monitor.update_limits(checkpoint_interval=7)
     assert [due for due, ticket in saver._due if ticket in saver._runs] == [7.0]

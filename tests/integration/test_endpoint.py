@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from otel_budget import ResourceMonitor, serve_metrics
 from otel_budget.errors import InvalidValueError, ListenError
 from otel_budget.sdk.lifecycle.at_exit import AT_EXIT
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 from tests.support.ports import free_port
 
 
@@ -28,7 +28,7 @@ from tests.support.ports import free_port
 def nobody_scrapes() -> Iterator[None]:
     """Forget a test's scrapes: the next one's runs would wait for more of them."""
     yield
-    SESSIONS._scrapers.clear()
+    RUNS._scrapers.clear()
 
 
 #: A process id that no system gives out.
@@ -59,7 +59,7 @@ def test_an_endpoint_shows_the_runs_of_the_process_until_it_is_closed() -> None:
         other.close()
         assert not listening(other.port)
         assert listening(one.port)
-        SESSIONS._scrapers.clear()
+        RUNS._scrapers.clear()
     assert not any(thread.name == "otel-budget-metrics" for thread in threading.enumerate())
 
 

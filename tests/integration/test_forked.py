@@ -26,7 +26,7 @@ from otel_budget.sdk.checkpoints import autosave
 from otel_budget.sdk.checkpoints.autosave import autosaver
 from otel_budget.sdk.lifecycle import autostart
 from otel_budget.sdk.lifecycle.at_exit import LEFT_BEHIND
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.sdk.run_counters import FOLDED
 
 pytestmark = [
@@ -65,7 +65,7 @@ def shown(session_prefix: str) -> dict[str, float]:
     """Return the tokens of each run shown whose id begins so."""
     return {
         sample.labels["session_id"]: sample.value
-        for family in SESSIONS.collect()
+        for family in RUNS.collect()
         for sample in family.samples
         if sample.name == semconv.SESSION_TOKENS.name
         and sample.labels["session_id"].startswith(session_prefix)
@@ -74,14 +74,14 @@ def shown(session_prefix: str) -> dict[str, float]:
 
 def used() -> float:
     """Return the tokens in the sums of the process."""
-    return float(sum(value for _, value in SESSIONS.process.sums(semconv.USAGE_TOKENS)))
+    return float(sum(value for _, value in RUNS.process.sums(semconv.USAGE_TOKENS)))
 
 
 @pytest.fixture(autouse=True)
 def nobody_scrapes() -> Any:
     """Forget a test's scrapes: the next one's runs would wait for more of them."""
     yield
-    SESSIONS._scrapers.clear()
+    RUNS._scrapers.clear()
 
 
 def test_a_child_shows_its_own_runs_and_none_of_its_parents() -> None:
@@ -157,7 +157,7 @@ def test_locks_that_another_thread_held_at_the_fork_are_free_in_the_child(tmp_pa
 
     def hold() -> None:
         with (
-            SESSIONS._lock, SESSIONS.process._lock, autostart._once, autosave._lock, saver._changed,
+            RUNS._lock, RUNS.process._lock, autostart._once, autosave._lock, saver._changed,
             monitor._record.lock, monitor._guard._lock, monitor._guard._delivering,
             LEFT_BEHIND._working,
         ):  # fmt: skip

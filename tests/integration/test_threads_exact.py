@@ -65,7 +65,7 @@ def test_eight_threads_with_a_hundred_thousand_records_each_count_exactly() -> N
 
     in_threads([threading.Thread(target=record, args=(n,)) for n in range(THREADS)])
     check(monitor, THREADS * RECORDS * (RECORDS - 1) // 2, THREADS * RECORDS, Decimal(0))
-    assert {phase for phase, _ in monitor._record.cells} == {
+    assert {phase for phase, _ in monitor._record.counters_by_phase} == {
         "unspecified", "phase-0", "phase-1", "phase-2",
     }  # fmt: skip
     monitor.close(timeout=0)
@@ -124,7 +124,8 @@ def test_a_thousand_tasks_count_exactly_each_into_its_own_phase() -> None:
     asyncio.run(everybody())
     check(monitor, 1000 * 120, 1000 * 20, Decimal(0))
     by_phase = {
-        phase: cell.read().unspecified_tokens for (phase, _), cell in monitor._record.cells.items()
+        phase: counters.read().unspecified_tokens
+        for (phase, _), counters in monitor._record.counters_by_phase.items()
     }
     assert by_phase == {"unspecified": 0, **{f"phase-{n}": 12_000 for n in range(10)}}
     monitor.close(timeout=0)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.testing import FakeClock
 
 _numbers = itertools.count(1)
@@ -68,4 +68,4 @@ _LIMITS = set(ResourceLimits.__dataclass_fields__)
 def nobody_scrapes() -> Iterator[None]:
     """Forget a test's scrapes: the next one's runs would wait for more of them."""
     yield
-    SESSIONS._scrapers.clear()
+    RUNS._scrapers.clear()

@@ -135,7 +135,7 @@ class RunCheckpoints:
             progress=None if record.used_since_report else record.progress,
             state=self.state,
             outcome=self.outcome,
-            taken_up=TakenUp(record.incarnation_at, record.carried) if record.resumed else None,
+            taken_up=TakenUp(record.process_began_at, record.carried) if record.resumed else None,
         )
 
     def _failed(self, problem: str) -> None:

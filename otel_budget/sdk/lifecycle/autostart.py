@@ -11,7 +11,7 @@ from pathlib import Path
 from otel_budget.errors import ListenError, OtelBudgetError
 from otel_budget.runtime.fork import ProcessLock, in_child
 from otel_budget.sdk.metrics import visibility
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.sdk.metrics.visibility import PAGES, Page
 
 logger = logging.getLogger("otel_budget")
@@ -41,7 +41,7 @@ def serve_if_asked() -> None:
         return
     if inherited is None or inherited.folder is not None or asked:
         _serve(inherited)
-    elif not SESSIONS.scrapes:
+    elif not RUNS.scrapes:
         logger.warning("the runs of this process are not seen: %s (said once)", PAGES.why_unseen())
 
 

@@ -44,11 +44,12 @@ class InheritedRun(RunController):
     def cut_off(self) -> None:
         """Begin in the child, where no lock is to be trusted and no thread is left."""
         self.record.lock = threading.RLock()
-        self.record.mend()  # another thread may have been adding when the process was forked
+        # Another thread may have been adding when the process was forked.
+        self.record.rebuild_totals()
         self._warned = False
         self._client = self.engagement = self._span_context = self.span = None
-        if self._telling is not None:
-            self._telling = self._telling.anew()
+        if self._verdict_callback is not None:
+            self._verdict_callback = self._verdict_callback.for_child()
         before = self.guard
         self.guard = Guard(
             self.record,
@@ -60,8 +61,11 @@ class InheritedRun(RunController):
             nudge=lambda: None,
         )
         self.guard.withdrawn, self.guard.told_to_stop = before.withdrawn, before.told_to_stop
-        state, self.saving = self.saving.state, _NoCheckpoints(self.record, None, self._event)
-        self.saving.state = state
+        state, self.checkpoints = (
+            self.checkpoints.state,
+            _NoCheckpoints(self.record, None, self._event),
+        )
+        self.checkpoints.state = state
 
     def begin(self) -> None:
         """Say, once, that this is the wrong process. Starts nothing."""

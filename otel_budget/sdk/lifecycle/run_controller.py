@@ -24,7 +24,7 @@ from otel_budget.sdk.engagement import Engagement
 from otel_budget.sdk.guard import Guard
 from otel_budget.sdk.lifecycle import autostart
 from otel_budget.sdk.lifecycle.at_exit import AT_EXIT, LEFT_BEHIND
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.sdk.metrics.last_scrape import LAST_SCRAPE
 from otel_budget.sdk.metrics.visibility import PAGES
 from otel_budget.sdk.sidecar_client.lease import Lease
@@ -65,7 +65,7 @@ class RunController:
     ) -> None:
         """Show the run on ``/metrics`` from now on. Opens and writes nothing."""
         self.record = record
-        self.saving = RunCheckpoints(record, project_root, self._event)
+        self.checkpoints = RunCheckpoints(record, project_root, self._event)
         self.sink: RunSink | None = None
         """Where calls that spans report are counted; the recorder's."""
         self._activation: attribution.Activation | None = None
@@ -73,7 +73,7 @@ class RunController:
         self.span: Span | None = None
         self._span_context: AbstractContextManager[Span] | None = None
         self._process = os.getpid()
-        self._telling = (
+        self._verdict_callback = (
             None if on_verdict is None else VerdictCallback(record.session_id, on_verdict)
         )
         self._begun = self._lost = False
@@ -95,7 +95,7 @@ class RunController:
             on_change=self._verdict_changed,
             nudge=self._nudge,
         )
-        SESSIONS.add(record)
+        RUNS.add(record)
         AT_EXIT.first[id(self)] = self._at_exit
         AT_EXIT.ask_multiprocessing()
 
@@ -105,8 +105,9 @@ class RunController:
         )
 
         return VerdictClient(
-            sidecar, self.record.session_id, on_verdict=self._hear, on_reachable=self._reached,
-            on_life=self._alive, on_silence=self._unheard,
+            sidecar, self.record.session_id, on_verdict=self._receive,
+            on_reachable=self._reachability_changed, on_answer=self._answered,
+            on_no_answer=self._not_answered,
         )  # fmt: skip
 
     def begin(self) -> None:
@@ -118,7 +119,7 @@ class RunController:
         limited = summary.limited(self.record.limits)
         logger.info("session %s: limited to %s", self.record.session_id, limited)
         for start in (
-            autostart.serve_if_asked, SESSIONS.process.instruments, self.saving.begin, self._follow
+            autostart.serve_if_asked, RUNS.process.instruments, self.checkpoints.begin, self._follow
         ):  # fmt: skip
             try:
                 start()
@@ -154,14 +155,14 @@ class RunController:
         verdict = self.guard.verdict(self.guard.progress)
         if not self.record.close(outcome):
             return
-        self.saving.outcome = outcome if orderly else None
+        self.checkpoints.outcome = outcome if orderly else None
         try:
             if self._client is not None:
                 self._client.stop()
             if self.engagement is not None:
                 self.engagement.ended()
             usage = self.record.usage()
-            self.saving.end(usage)
+            self.checkpoints.end(usage)
             CALL_TRACKER.notices.without_calls(usage, self.record.limits.max_api_calls)
             if self.span is not None:
                 self.span.set_attributes(
@@ -173,13 +174,13 @@ class RunController:
                 )
         finally:
             PAGES.mind_registry()
-            SESSIONS.closed(self.record)
+            RUNS.closed(self.record)
             self.guard.ended()
             AT_EXIT.first.pop(id(self), None)
             LAST_SCRAPE.ended(*(() if self._client is None else self._client.last_look()))
         if attribution.in_event_loop():
             return  # one that is held up cannot answer the scrape that is waited for
-        LAST_SCRAPE.tell_here()
+        LAST_SCRAPE.look_if_pool_worker()
         if timeout and not LAST_SCRAPE.wait_here(timeout):
             logger.debug("session %s: not scraped within %s s", self.record.session_id, timeout)
 
@@ -234,7 +235,7 @@ class RunController:
         # Waits for no scrape: the final state is kept for it. Whether it got to its end, or an
         # exception took its monitor along, is not known here.
         self.close(self.outcome(), orderly=self.guard.told_to_stop)
-        if self.saving.outcome is None and self.saving.saves:
+        if self.checkpoints.outcome is None and self.checkpoints.saves:
             CALL_TRACKER.notices.left_behind(self.record.session_id)
 
     def _at_exit(self) -> None:
@@ -244,7 +245,7 @@ class RunController:
         self.close(self.outcome(crashed))
 
     # --- what is heard and said ------------------------------------------------------------------
-    def _hear(self, verdict: Verdict) -> None:
+    def _receive(self, verdict: Verdict) -> None:
         started_at = self.record.started_at
         if not self._others.is_for(verdict, started_at):
             if self.engagement is not None:
@@ -259,27 +260,27 @@ class RunController:
         if self._lease is not None and self._lease.renew(verdict):
             if self._client is not None:
                 self._client.withdraw_nudge()  # the verdict tells whether one is needed
-            if self._lease.obeyed_in():
+            if self._lease.binding_in():
                 self._nudge()  # it sees nothing of a run that is here: it is to look again
-            self.guard.heard(verdict)
+            self.guard.receive(verdict)
             if self.engagement is not None:
                 self.engagement.judged()
 
     def _nudge(self) -> None:
-        SESSIONS.news += 1  # what it is asked to look at must be on the page
+        RUNS.news += 1  # what it is asked to look at must be on the page
         if self._client is not None:
             self._client.nudge()
 
-    def _alive(self) -> None:
-        if self.engagement is not None and self.engagement.alive():
+    def _answered(self) -> None:
+        if self.engagement is not None and self.engagement.sidecar_answered():
             self.guard.reconsider(self.guard.progress)  # nobody may be asking
 
-    def _unheard(self) -> None:
+    def _not_answered(self) -> None:
         """Take note that the sidecar was asked in vain: a run that asks seldom loses no time."""
         if self._lease is not None:
             self._lease.is_lost()
 
-    def _reached(self, reachable: bool) -> None:  # noqa: FBT001 - one fact, by its callback's name
+    def _reachability_changed(self, reachable: bool) -> None:  # noqa: FBT001 - one fact, by its callback's name
         self.record.sidecar_reachable = reachable
         if reachable:
             level = logging.WARNING if self._lost else logging.INFO  # an alarm and its end alike
@@ -308,9 +309,9 @@ class RunController:
             verdict.session_id, origin, verdict.action, verdict.reason, verdict.message,
         )  # fmt: skip
         self._event(semconv.EVENT_VERDICT, tracing.verdict_attributes(verdict))
-        if self._telling is not None:
-            hearing = self._client is not None and self._client.is_heard_here()
-            self._telling.tell(verdict, wait=not hearing)
+        if self._verdict_callback is not None:
+            hearing = self._client is not None and self._client.is_reader_thread()
+            self._verdict_callback.notify(verdict, wait=not hearing)
 
     def _event(self, name: str, attributes: tracing.Attributes) -> None:
         span = self.span if self.span is not None else trace.get_current_span()

@@ -5,7 +5,7 @@ folds those past 2,000 into one, so after 2,000 runs every budget would vanish i
 series. A run that is over stays until it has been scraped once more and then for a minute.
 
 An application with an endpoint of its own registers the collector in its own registry:
-``registry.register(SESSIONS)``.
+``registry.register(RUNS)``.
 """
 
 from __future__ import annotations
@@ -277,6 +277,6 @@ def _is_due(scraper: _Scraper, by: float) -> bool:
 
 
 #: The runs of this process.
-SESSIONS = RunCollector()
-in_child(SESSIONS.reset)
+RUNS = RunCollector()
+in_child(RUNS.reset)
 in_child(FOLDED.clear)

@@ -22,7 +22,7 @@ from otel_budget.errors import InvalidValueError, ListenError
 from otel_budget.net.loopback import is_loopback
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.lifecycle.at_exit import AT_EXIT
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.sdk.metrics.file_sd import register_in
 from otel_budget.sdk.metrics.last_scrape import LAST_SCRAPE
 from otel_budget.sdk.metrics.page_server import OwnNames, PageHandler, PageServer
@@ -116,7 +116,7 @@ def serve_metrics(
     if scrape_wait is not None:
         LAST_SCRAPE.ask(scrape_wait)
     use_registry(REGISTRY)
-    app = Rendering(make_wsgi_app(REGISTRY), SESSIONS)
+    app = Rendering(make_wsgi_app(REGISTRY), RUNS)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server_class = type("PageServer", (PageServer,), {"address_family": family})
     try:
@@ -145,8 +145,8 @@ def use_registry(registry: CollectorRegistry) -> None:
     """Register this process's runs, and OpenTelemetry's metrics if nobody exports them yet."""
     LAST_SCRAPE.ask(None)
     with suppress(ValueError):  # registered before
-        registry.register(SESSIONS)
-    SESSIONS.process.instruments()
+        registry.register(RUNS)
+    RUNS.process.instruments()
     if not isinstance(metrics.get_meter_provider(), MeterProvider):
         reader = PrometheusMetricReader(registry=registry)
         # Not shut down at exit: the last scrape comes after runs that were left open are closed.

@@ -66,9 +66,9 @@ def session_families(groups: Sequence[Sequence[RunRecord]]) -> Iterator[Metric]:
             for record in records:
                 locks.enter_context(record.lock)
                 record.settle()
-            cells = _cells(records)
-            _totals(families, records, summed(cells.values()))
-            _breakdown(families, records[0].session_id, cells)
+            counters_by_phase = _counts_by_phase(records)
+            _totals(families, records, summed(counters_by_phase.values()))
+            _breakdown(families, records[0].session_id, counters_by_phase)
             _facts(families, records)  # a state that says "over" goes with the last counts
             _limits(families, records)  # and so does a progress
     families.put(semconv.BUILD_INFO, {semconv.VERSION: __version__}, 1.0)
@@ -91,10 +91,12 @@ def _totals(families: _Families, records: Sequence[RunRecord], counts: Counts) -
         families.put(semconv.CARRIED_OVER, labels, carried.active_seconds)
 
 
-def _breakdown(families: _Families, session_id: str, cells: Mapping[_Key, Counts]) -> None:
+def _breakdown(
+    families: _Families, session_id: str, counters_by_phase: Mapping[_Key, Counts]
+) -> None:
     """Break the totals down; a part that is 0 has no series."""
     put = families.put
-    for (phase, model), counts in cells.items():
+    for (phase, model), counts in counters_by_phase.items():
         base = {
             semconv.SESSION_ID: session_id,
             semconv.PHASE: phase,
@@ -118,14 +120,16 @@ def _sum(values: Iterable[int | Decimal]) -> int | Decimal:
     return total
 
 
-def _cells(records: Sequence[RunRecord]) -> dict[_Key, Counts]:
+def _counts_by_phase(records: Sequence[RunRecord]) -> dict[_Key, Counts]:
     """Return what each phase and model has: read once, so that the parts sum up to the totals."""
-    cells: dict[_Key, Counts] = {}
+    counters_by_phase: dict[_Key, Counts] = {}
     for record in records:
-        for key, cell in list(record.cells.items()):
-            known = cells.get(key)
-            cells[key] = cell.read() if known is None else known.and_of(cell.read())
-    return cells
+        for key, counters in list(record.counters_by_phase.items()):
+            known = counters_by_phase.get(key)
+            counters_by_phase[key] = (
+                counters.read() if known is None else known.and_of(counters.read())
+            )
+    return counters_by_phase
 
 
 def _facts(families: _Families, records: Sequence[RunRecord]) -> None:
@@ -135,7 +139,7 @@ def _facts(families: _Families, records: Sequence[RunRecord]) -> None:
     put(semconv.DURATION_SECONDS, sid, max(record.duration() for record in records))
     put(semconv.ACTIVE_SECONDS, sid, max(record.active() for record in records))
     put(semconv.SESSION_START, sid, min(record.started_at for record in records))
-    put(semconv.INCARNATION_START, sid, min(record.incarnation_at for record in records))
+    put(semconv.INCARNATION_START, sid, min(record.process_began_at for record in records))
     put(semconv.SESSION_INFO, {**sid, **newest.labels}, 1.0)
     for state in semconv.SESSION_STATES:
         put(semconv.SESSION_STATE, {**sid, semconv.STATE: state}, float(state == current))

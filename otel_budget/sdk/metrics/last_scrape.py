@@ -18,7 +18,7 @@ from typing import Final
 from otel_budget.errors import InvalidValueError
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.lifecycle.at_exit import AT_EXIT, ExitOrder
-from otel_budget.sdk.metrics.collector import SESSIONS, RunCollector
+from otel_budget.sdk.metrics.collector import RUNS, RunCollector
 
 logger = logging.getLogger("otel_budget")
 
@@ -26,7 +26,7 @@ ENV_SCRAPE_WAIT: Final = "OTEL_BUDGET_SCRAPE_WAIT"
 #: Seconds to wait for scrapes that are due by then, unless told otherwise.
 USUAL: Final = 5.0
 #: Seconds a sidecar may take to look at what ended.
-TOLD_WITHIN: Final = 2.0
+LOOK_WITHIN: Final = 2.0
 #: Times as long as a look in place took in which there is no other, and seconds at most if it
 #: helped.
 _SHARE, _PAUSE = 10, 0.4
@@ -51,7 +51,7 @@ class LastScrape:
         self.wait_for: float | None = None
         """Seconds, for whoever scrapes; None is as usual."""
         self._looks: dict[str, Look] = {}
-        self._tell_from = -math.inf
+        self._look_from = -math.inf
         """When a sidecar may be asked in place again."""
         in_child(self._reset)
 
@@ -83,17 +83,17 @@ class LastScrape:
             self._looks[sidecar] = look
         self._order.then[id(self)] = self.wait
 
-    def tell_here(self) -> None:
+    def look_if_pool_worker(self) -> None:
         """Have the sidecars look now if this is a process of ``with multiprocessing.Pool()``, which
         is killed, with nothing called, as soon as its results are there.
 
         Not at each end of runs that are short; where it is in vain, a tenth of the time at most.
         """
         began = self._monotonic()
-        if self._looks and began >= self._tell_from and _is_pool_worker():
-            seen, now = self._have_looked(TOLD_WITHIN), self._monotonic()
+        if self._looks and began >= self._look_from and _is_pool_worker():
+            seen, now = self._have_looked(LOOK_WITHIN), self._monotonic()
             pause = _SHARE * (now - began)
-            self._tell_from = now + (min(pause, _PAUSE) if seen else pause)
+            self._look_from = now + (min(pause, _PAUSE) if seen else pause)
 
     def wait(self) -> None:
         """Have the sidecars look, then wait for those who scrape by themselves.
@@ -101,7 +101,7 @@ class LastScrape:
         Unless a time was asked for, only for scrapes that are due within the usual one.
         """
         self._order.then.pop(id(self), None)
-        self._have_looked(TOLD_WITHIN)
+        self._have_looked(LOOK_WITHIN)
         if not self._sessions.unseen():
             return
         asked, seconds = self.wait_for is not None, self.wait_for
@@ -120,7 +120,7 @@ class LastScrape:
         that calls nothing. False if somebody who scrapes did not come.
         """
         began = time.monotonic()
-        self._have_looked(min(seconds, TOLD_WITHIN))
+        self._have_looked(min(seconds, LOOK_WITHIN))
         return self._sessions.wait_scraped(max(0.0, seconds - (time.monotonic() - began)))
 
     def _have_looked(self, seconds: float) -> bool:
@@ -133,7 +133,7 @@ class LastScrape:
 
     def _reset(self) -> None:
         self._looks.clear()
-        self._tell_from = -math.inf
+        self._look_from = -math.inf
 
 
 def _is_pool_worker() -> bool:
@@ -142,4 +142,4 @@ def _is_pool_worker() -> bool:
     return process is not None and "PoolWorker" in process.current_process().name
 
 
-LAST_SCRAPE = LastScrape(SESSIONS, AT_EXIT)
+LAST_SCRAPE = LastScrape(RUNS, AT_EXIT)

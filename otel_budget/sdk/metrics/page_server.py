@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from otel_budget.net.loopback import numeric_address
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -123,7 +123,7 @@ class PageServer(WSGIServer):
 
     def service_actions(self) -> None:
         """Look, some times a second, whether anybody ever scrapes."""
-        SESSIONS.mind_unscraped(f"port {self.server_port}")
+        RUNS.mind_unscraped(f"port {self.server_port}")
 
     def wait_answered(self, timeout: float) -> None:
         """Wait until no answer is under way, at most for ``timeout`` seconds."""

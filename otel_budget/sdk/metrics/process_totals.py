@@ -116,9 +116,9 @@ class ProcessUsage:
         own = tuple((label, admit(label, value)) for label, value in record.labels.items())
         with record.lock:
             record.settle()
-            for (_, model), cell in list(record.cells.items()):
+            for (_, model), counters in list(record.counters_by_phase.items()):
                 base = (*own, (semconv.MODEL, admit(semconv.MODEL, model)))
-                _add(cell.read(), self._bounded(base), into)
+                _add(counters.read(), self._bounded(base), into)
 
     def _bounded(self, base: Key) -> Key:
         """Return labels as they are, or all of them as ``other`` where they are too many."""

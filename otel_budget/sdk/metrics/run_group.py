@@ -64,7 +64,7 @@ def merged(records: Sequence[RunRecord]) -> RunRecord:
         total.take_in(record)
     total.started_at = min(record.started_at for record in records)
     total.follows_completed = first.follows_completed
-    total.incarnation_at = min(record.incarnation_at for record in records)
+    total.process_began_at = min(record.process_began_at for record in records)
     total.close(first.state)
     over = total.closed_at = max(record.closed_at or 0.0 for record in records)
     total.began_at = over - max(record.duration() for record in records)

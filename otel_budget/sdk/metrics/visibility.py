@@ -15,7 +15,7 @@ from opentelemetry import metrics
 
 from otel_budget.net.loopback import is_loopback
 from otel_budget.runtime.fork import in_child
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ class Pages:
     def opened(self, page: Page) -> None:
         """Take note of a page that answers now."""
         self._open[page.url] = page
-        SESSIONS.offered()
+        RUNS.offered()
         self.inherited = None
 
     def closed(self, url: str) -> None:
@@ -63,13 +63,13 @@ class Pages:
     @property
     def anywhere(self) -> bool:
         """True if there is a page, or a registry that may have one."""
-        return bool(self._open) or SESSIONS.registered
+        return bool(self._open) or RUNS.registered
 
     def why_unseen(self) -> str:
         """Return why a sidecar may not see a run of this process, as far as that can be told here,
         and what to do.
         """
-        scrapes, ago = SESSIONS.scrapes, SESSIONS.scraped_ago
+        scrapes, ago = RUNS.scrapes, RUNS.scraped_ago
         if scrapes and ago is not None:
             return (
                 f"this process was scraped {scrapes:,} times, last {ago:.0f} s ago: does the "
@@ -99,8 +99,8 @@ class Pages:
 
     def mind_registry(self) -> None:
         """Say, once, that nobody scrapes a page of the application that shows runs."""
-        if SESSIONS.registered and not self._open and self.inherited is None:
-            SESSIONS.mind_unscraped("a registry of the application")
+        if RUNS.registered and not self._open and self.inherited is None:
+            RUNS.mind_unscraped("a registry of the application")
 
     def _without_page(self) -> str:
         if os.environ.get(ENV_MULTIPROCESS):
@@ -108,7 +108,7 @@ class Pages:
                 f"{ENV_MULTIPROCESS} is set, and the page made of its files has no runs: call "
                 "serve_metrics(port=0, register=FOLDER) in each worker"
             )
-        if SESSIONS.registered:
+        if RUNS.registered:
             return (
                 "it is in a registry of the application whose page nothing has scraped yet: is "
                 "that page among the targets of the sidecar, or of its Prometheus?"

@@ -75,4 +75,4 @@ def _name(value: str | None, otherwise: str) -> str:
 
 
 #: Of this process.
-NOTICES: Final = UnpricedNotices()
+UNPRICED_NOTICES: Final = UnpricedNotices()

@@ -79,8 +79,8 @@ class VerdictClient:
         *,
         on_verdict: Callable[[Verdict], None],
         on_reachable: Callable[[bool], None],
-        on_life: Callable[[], None] = lambda: None,
-        on_silence: Callable[[], None] = lambda: None,
+        on_answer: Callable[[], None] = lambda: None,
+        on_no_answer: Callable[[], None] = lambda: None,
     ) -> None:
         """Check the URL. Nothing is opened before ``start``.
 
@@ -89,8 +89,8 @@ class VerdictClient:
         """
         self._address = SidecarAddress.parse(url)
         self._url, self.session_id = url, session_id
-        self._on_verdict, self._on_reachable, self._on_life = on_verdict, on_reachable, on_life
-        self._on_silence = on_silence
+        self._on_verdict, self._on_reachable, self._on_answer = on_verdict, on_reachable, on_answer
+        self._on_no_answer = on_no_answer
         self._lock = threading.Lock()
         self._link: VerdictStream | None = None
         self._stopped = False
@@ -106,9 +106,9 @@ class VerdictClient:
         if not self._stopped:
             self._link = LINKS.join(self, self._address, self._url)
 
-    def is_heard_here(self) -> bool:
+    def is_reader_thread(self) -> bool:
         """Tell whether the caller is a thread that hears the sidecar, which waits for nothing."""
-        return self._link is not None and self._link.is_heard_here()
+        return self._link is not None and self._link.is_reader_thread()
 
     def nudge(self) -> None:
         """Have the sidecar look at the run now. Returns at once."""
@@ -130,28 +130,28 @@ class VerdictClient:
         LINKS.leave(self, self._address)
 
     # --- what the link tells ---------------------------------------------------------------------
-    def take(self, verdict: Verdict) -> None:
+    def receive(self, verdict: Verdict) -> None:
         """Hand on a verdict."""
         if not self._stopped:
             self._on_verdict(verdict)
 
-    def tell(self, *, reachable: bool) -> None:
+    def set_reachable(self, *, reachable: bool) -> None:
         """Hand on whether the sidecar answers, if that is news."""
         if self._stopped:
             return
         if reachable:
-            self._on_life()
+            self._on_answer()
         with self._lock:
             news, self._reachable = reachable is not self._reachable, reachable
         if news:
             self._on_reachable(reachable)
 
-    def alive(self) -> None:
+    def answered(self) -> None:
         """Hand on that it was heard of."""
         if not self._stopped:
-            self._on_life()
+            self._on_answer()
 
-    def silence(self) -> None:
+    def not_answered(self) -> None:
         """Hand on that it was asked in vain."""
         if not self._stopped:
-            self._on_silence()
+            self._on_no_answer()

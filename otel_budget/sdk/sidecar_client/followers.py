@@ -17,16 +17,16 @@ class Follower(Protocol):
 
     session_id: str
 
-    def take(self, verdict: Verdict) -> None:
+    def receive(self, verdict: Verdict) -> None:
         """Take in a verdict on the run."""
 
-    def tell(self, *, reachable: bool) -> None:
+    def set_reachable(self, *, reachable: bool) -> None:
         """Take note whether the sidecar answers."""
 
-    def alive(self) -> None:
+    def answered(self) -> None:
         """Take note that it was heard of, with a verdict or without."""
 
-    def silence(self) -> None:
+    def not_answered(self) -> None:
         """Take note that it was asked in vain."""
 
 
@@ -73,32 +73,32 @@ class Followers:
         with self.lock:
             return [one for same in self._followers.values() for one in same]
 
-    def hand_on(self, verdict: Verdict) -> bool:
+    def deliver(self, verdict: Verdict) -> bool:
         """Hand on a verdict; False if nobody here asked for it."""
         followers = self.of(verdict.session_id)
         for follower in followers:
             try:
-                follower.take(verdict)
+                follower.receive(verdict)
             except BaseException:
                 logger.exception("session %s: taking in a verdict failed", verdict.session_id)
         return bool(followers)
 
-    def tell(self, session_ids: list[str], *, reachable: bool) -> None:
+    def set_reachable(self, session_ids: list[str], *, reachable: bool) -> None:
         """Tell those of some runs whether the sidecar answers."""
         for session_id in session_ids:
             for follower in self.of(session_id):
                 try:
-                    follower.tell(reachable=reachable)
+                    follower.set_reachable(reachable=reachable)
                 except BaseException:
                     logger.exception("session %s: noting the sidecar's state failed", session_id)
 
-    def note(self, *, life: bool) -> None:
+    def note_answer(self, *, answered: bool) -> None:
         """Tell everybody that the sidecar lives, or that it was asked in vain."""
         for follower in self.all():
             try:
-                if life:
-                    follower.alive()
+                if answered:
+                    follower.answered()
                 else:
-                    follower.silence()
+                    follower.not_answered()
             except BaseException:
                 logger.exception("session %s: noting a sign of life failed", follower.session_id)

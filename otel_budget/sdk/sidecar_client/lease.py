@@ -37,7 +37,7 @@ _SLEPT = 1.0
 #: default interval of a minute, and a sidecar on top of it, have one by then.
 FIRST_VERDICT = 90.0
 #: The share of that after which it is said.
-SAID_AFTER = 2 / 3
+WARN_AFTER = 2 / 3
 
 
 class Lease:
@@ -55,25 +55,25 @@ class Lease:
         self._woken_at = -math.inf
         self._listening_from: float | None = None
         """When the lease was first found to be over; None while it lasts."""
-        self._heard_at = self._awake()
-        self._end_at(self._heard_at + DEFAULT_LEASE)
+        self._answered_at = self._awake()
+        self._end_at(self._answered_at + DEFAULT_LEASE)
         self.unjudged_for = 0.0
         """Seconds for which the sidecar has answered since it last had a verdict on this run."""
 
     def wait_from_now(self) -> None:
         """Let the time to get a first verdict run from now: the sidecar is asked."""
         with self._lock:
-            self._heard_at = self._awake()
+            self._answered_at = self._awake()
             self._extend()
 
-    def sign_of_life(self) -> None:
+    def sidecar_answered(self) -> None:
         """Take note that the sidecar answers, be it without a verdict.
 
         It may have to wait for the first scrape of this run, for a minute through a Prometheus.
         """
         with self._lock:
             now = self._awake()
-            gap, self._heard_at = self._listened(now), now
+            gap, self._answered_at = self._listened(now), now
             if now >= self._until or self._verdict is None:
                 self.unjudged_for += gap
             self._extend()
@@ -81,18 +81,18 @@ class Lease:
     def _extend(self) -> None:
         if self._verdict is None:
             left = max(0.0, self.first_verdict - self.unjudged_for)
-            self._end_at(self._heard_at + min(DEFAULT_LEASE, left))
+            self._end_at(self._answered_at + min(DEFAULT_LEASE, left))
 
     @property
     def overdue(self) -> bool:
         """True once the sidecar has answered so long without a verdict that it is worth saying."""
-        return self.unjudged_for >= self.first_verdict * SAID_AFTER
+        return self.unjudged_for >= self.first_verdict * WARN_AFTER
 
     @property
     def is_given_up(self) -> bool:
         """True once the time for a first verdict is over, though the sidecar answers."""
         with self._lock:
-            answers = self._awake() - self._heard_at < DEFAULT_LEASE
+            answers = self._awake() - self._answered_at < DEFAULT_LEASE
             return self._verdict is None and answers and self.waited() >= self.first_verdict
 
     def waited(self) -> float:
@@ -106,11 +106,11 @@ class Lease:
         Through a long gap nobody answered, or nobody listened: this process was frozen. Of one no
         more counts than it takes to listen, so that they add up all the same.
         """
-        gap = now - self._heard_at
+        gap = now - self._answered_at
         return gap if gap <= _HEARD_WITHIN else LISTEN
 
     @property
-    def has_heard(self) -> bool:
+    def has_verdict(self) -> bool:
         """True once there was a verdict, in force or not."""
         return self._verdict is not None
 
@@ -148,7 +148,7 @@ class Lease:
             now = self._awake()
             return now >= self._until and now >= self._lost_from(now)
 
-    def obeyed_in(self) -> float:
+    def binding_in(self) -> float:
         """Return seconds until the verdict is to be obeyed; 0 but for a stop for want of data."""
         with self._lock:
             if self._blind_from is None:

@@ -78,7 +78,7 @@ class Poll:
                     batch = together(left, 1 if self._one_by_one else MOST_NAMED)
                     answer = self._asked(call, batch, found)
                     del left[: len(batch)]
-                    self._runs.tell(batch, reachable=True)
+                    self._runs.set_reachable(batch, reachable=True)
                     if answer.will_close:
                         break
         return found
@@ -137,7 +137,7 @@ class Poll:
             if lease <= 0:
                 raise UnreachableError(f"a cache answered, with a verdict that is {age:g} s old")
             verdict = replace(verdict, lease_seconds=lease)
-        if self._runs.hand_on(verdict):
+        if self._runs.deliver(verdict):
             found.heard += 1
             found.lease = max(found.lease, lease or 0.0)
 

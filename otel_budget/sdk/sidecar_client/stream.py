@@ -126,7 +126,7 @@ class VerdictStream(threading.Thread):
         self._changes.forget()
         self._nudger.forget()
 
-    def is_heard_here(self) -> bool:
+    def is_reader_thread(self) -> bool:
         """Tell whether the caller is one of the threads that hear the sidecar."""
         return threading.current_thread() is self or self._changes.is_here()
 
@@ -243,7 +243,7 @@ class VerdictStream(threading.Thread):
                 asked = asked_for(answer.headers.get("Retry-After"), time.time())
                 raise UnreachableError(f"{path} answered {answer.status} {kind}", asked)
             tried.opened, self._polling, self._longest = True, False, 0.0
-            self._runs.tell(ids if self._wide else ids[:1], reachable=True)
+            self._runs.set_reachable(ids if self._wide else ids[:1], reachable=True)
             stream_id = answer.headers.get(sse.STREAM_HEADER)
             self._changes.opened(stream_id, None if self._wide else ids[0])
             deadline.move(patience)
@@ -275,7 +275,7 @@ class VerdictStream(threading.Thread):
             self._note(exc)
             return False
         self._longest = max(self._longest, verdict.lease_seconds or 0.0)
-        return self._runs.hand_on(verdict)
+        return self._runs.deliver(verdict)
 
     def _widen(self) -> None:
         """Open the stream of all runs instead: the sidecar lets no other be changed."""
@@ -289,11 +289,11 @@ class VerdictStream(threading.Thread):
         now = time.monotonic()
         if now >= self._life_at:
             self._life_at = now + max(_LIFE_EVERY, len(self._runs) / _RUNS_A_SECOND)
-            self._runs.note(life=True)
+            self._runs.note_answer(answered=True)
 
     def _failed(self) -> None:
-        self._runs.tell(self._runs.ids(), reachable=False)
-        self._runs.note(life=False)
+        self._runs.set_reachable(self._runs.ids(), reachable=False)
+        self._runs.note_answer(answered=False)
 
     def _note(self, exc: Exception) -> None:
         self.problem = f"{self._url}: {exc}"

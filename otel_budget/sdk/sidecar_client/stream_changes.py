@@ -216,5 +216,5 @@ class Changes:
             if stream_id == self._stream_id and self._covered is not None:
                 self._covered.update(add)
                 self._covered.difference_update(remove)
-        self._runs.tell(add, reachable=True)
+        self._runs.set_reachable(add, reachable=True)
         return next((one for one in unknown if isinstance(one, str)), None)

@@ -480,7 +480,7 @@ def test_a_function_of_litellm_that_takes_a_text_first_does_not_take_it_for_the_
 
     with make() as monitor, pytest.raises(ValueError, match="a text"):
         litellm.budgeted(text_completion)("a text", "m")
-    assert {model for _, model in monitor._record.cells} == {"unspecified", "m"}
+    assert {model for _, model in monitor._record.counters_by_phase} == {"unspecified", "m"}
 
 
 def test_a_generator_of_litellms_is_a_call_of_unknown_use(litellm: Any, make: Make) -> None:

@@ -92,7 +92,7 @@ def test_a_call_that_fails_has_the_model_that_was_asked_for(langchain: Any, make
         params = {"model": "asked-for"}
         handler.on_chat_model_start({}, [[]], run_id=run_id, invocation_params=params)
         handler.on_llm_error(ValueError(), run_id=run_id)
-    assert {model for _, model in monitor._record.cells} >= {"asked-for"}
+    assert {model for _, model in monitor._record.counters_by_phase} >= {"asked-for"}
 
 
 def test_a_span_inside_a_call_belongs_to_the_run_that_was_named_for_the_call(

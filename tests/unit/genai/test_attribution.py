@@ -25,7 +25,7 @@ from otel_budget import (
 from otel_budget.genai import attribution
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.notices import Notices
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 from tests.support.monitors import Make
 from tests.support.spans import CHAT, OPENAI, Call, calls_of, end, usage
 
@@ -53,7 +53,7 @@ def test_a_call_outside_of_every_run_is_in_the_processs_account_and_in_its_metri
     after = unattributed_usage()
     assert calls_of(monitor) == 0
     assert (after.api_calls - before.api_calls, after.tokens - before.tokens) == (1, 110)
-    sums = SESSIONS.process.sums(semconv.USAGE_TOKENS)
+    sums = RUNS.process.sums(semconv.USAGE_TOKENS)
     ours = [value for labels, value in sums if labels.get("workflow") == semconv.UNATTRIBUTED]
     assert sum(ours) == after.tokens
 
@@ -162,9 +162,12 @@ def test_a_call_belongs_to_the_phase_it_began_in(make: Make, provider: TracerPro
             span = provider.get_tracer(OPENAI).start_span("chat m", attributes=CHAT)
         with monitor.phase("write"):
             end(span, usage())  # type: ignore[arg-type] # the SDK's own
-        cells = {name: cell.read().api_calls for (name, _), cell in monitor._record.cells.items()}
-    assert cells["search"] == 1
-    assert cells.get("write", 0) == 0
+        counters_by_phase = {
+            name: counters.read().api_calls
+            for (name, _), counters in monitor._record.counters_by_phase.items()
+        }
+    assert counters_by_phase["search"] == 1
+    assert counters_by_phase.get("write", 0) == 0
 
 
 def test_a_phase_or_an_operation_is_enough_to_say_whose_call_it_is(make: Make, call: Call) -> None:

@@ -89,15 +89,15 @@ def test_the_quick_answer_ends_where_the_active_time_crosses_a_line(
     monitor = make(max_duration_seconds=None, max_active_seconds=100)
     assert monitor.should_continue(0.5)
     guard = monitor._guard
-    assert guard.calm_until == pytest.approx(clock.clock.monotonic() + 80)
+    assert guard.unchanged_until == pytest.approx(clock.clock.monotonic() + 80)
     clock.advance(30)
     monitor.pause()
     clock.advance(500)
     assert monitor.should_continue(0.5)
-    assert guard.calm_until == math.inf, "while it is paused no line lies ahead"
+    assert guard.unchanged_until == math.inf, "while it is paused no line lies ahead"
     assert guard.next_change_in() is None
     monitor.unpause()
-    assert guard.calm_until == pytest.approx(clock.clock.monotonic() + 50)
+    assert guard.unchanged_until == pytest.approx(clock.clock.monotonic() + 50)
     assert guard.next_change_in() == pytest.approx(50)
     clock.advance(50)
     assert not monitor.should_continue(0.5)
@@ -107,11 +107,11 @@ def test_a_run_without_the_limit_pays_nothing_for_it(make: Make) -> None:
     """It is not worked out, and unpausing has nothing to look into."""
     monitor = make()
     assert monitor.should_continue()
-    assert ACTIVE not in monitor._guard.standing.used()
-    before = monitor._guard.calm_until
+    assert ACTIVE not in monitor._guard.local.used()
+    before = monitor._guard.unchanged_until
     monitor.pause()
     monitor.unpause()
-    assert monitor._guard.calm_until == before
+    assert monitor._guard.unchanged_until == before
 
 
 def test_limit_and_what_was_carried_over_are_shown(

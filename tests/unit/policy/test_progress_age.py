@@ -207,7 +207,7 @@ def test_a_run_that_is_resumed_knows_its_progress_only_if_nothing_was_used_since
         monitor.should_continue(0.75)
         monitor.record_operation(more)
         monitor.checkpoint()
-        monitor._run.saving._folder = None
+        monitor._run.checkpoints._folder = None
         again = ResourceMonitor.resume(name, tmp_path, clock=clock.clock)
         assert again._record.progress == again._guard.progress == known
         again.close(timeout=0)

@@ -17,7 +17,7 @@ from otel_budget.core.samples import Sample
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.sdk.run_counters import Amounts
 from otel_budget.sources.session_assembly import assemble
 from otel_budget.testing import FakeClock
@@ -85,7 +85,7 @@ def test_the_mean_is_not_of_estimates_nor_of_what_failed_nor_of_what_is_no_call(
 def test_what_is_known_of_a_call_is_not_estimated(make: Make) -> None:
     """A stream that was left said its input, and not how much of its output was made."""
     record = make(on_unknown_usage="estimate")._record
-    cell = record.cell(None, "gpt-4o")
+    cell = record.counters(None, "gpt-4o")
     record.add(cell, Amounts(1100, 1000, 100, api_call=True))
     left = Amounts(405, 400, 5, cache_read_tokens=300, api_call=True, usage_unknown=True)
     want = Amounts(500, 400, 100, cache_read_tokens=300, api_call=True, estimated=True)
@@ -157,7 +157,7 @@ def test_an_estimate_is_one_wherever_it_is_shown(make: Make, session_id: str) ->
     assert summary["tokens"]["estimated"] is True
     assert "estimated" not in summary["api_calls"]
     registry = CollectorRegistry()
-    registry.register(SESSIONS)
+    registry.register(RUNS)
     labels = {"session_id": session_id}
     assert registry.get_sample_value("otel_budget_estimated_calls_total", labels) == 1
 
@@ -199,7 +199,7 @@ def test_such_a_call_stops_the_run_at_once(
     """The next question is answered with stop, whatever the progress; those who wait are woken."""
     monitor = make(**limits)
     assert monitor.should_continue(0.5)
-    assert monitor._guard.calm_until > -math.inf
+    assert monitor._guard.unchanged_until > -math.inf
     monitor.record_operation(api_call=True, **use)
     assert monitor.wait_for_stop(0) is not None
     for progress in (0.5, 0.99, None):
@@ -214,14 +214,14 @@ def test_a_priced_call_leaves_a_run_that_minds_prices_calm(make: Make) -> None:
     """Policy is asked for the calls that it is about, not for every one."""
     monitor = make(on_unpriced="stop", on_unknown_usage="stop", max_cost_usd=1)
     monitor.should_continue(0.5)
-    calm = monitor._guard.calm_until
+    calm = monitor._guard.unchanged_until
     looks: list[object] = []
-    monitor._guard.crossed = lambda: looks.append(1)  # type: ignore[method-assign] # counts the looks
+    monitor._guard.watermark_crossed = lambda: looks.append(1)  # type: ignore[method-assign] # counts the looks
     known(monitor, 10, 1)
     known(monitor, 10, 1, cost_usd=Decimal("0.01"), model="a-model")
     known(monitor, 0, 0, outcome="error")
     assert monitor.should_continue(0.5)
-    assert monitor._guard.calm_until == calm
+    assert monitor._guard.unchanged_until == calm
     assert looks == []
 
 
@@ -238,7 +238,7 @@ def test_an_unpriced_call_stops_only_where_that_is_wanted_and_matters(
 def of_sidecar(monitor: ResourceMonitor, rules: Rules) -> Verdict:
     """Let a sidecar judge what the run shows on /metrics."""
     registry = CollectorRegistry()
-    registry.register(SESSIONS)
+    registry.register(RUNS)
     text = generate_latest(registry).decode()
     samples = [
         Sample(sample.name, sample.labels, sample.value, family.type)

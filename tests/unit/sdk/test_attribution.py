@@ -19,9 +19,11 @@ from tests.support.monitors import Make
 def tokens_by_phase(monitor: ResourceMonitor) -> dict[str, int]:
     """Return tokens by phase, without those that have none."""
     found: dict[str, int] = {}
-    for (phase, _), cell in monitor._record.cells.items():
+    for (phase, _), counters in monitor._record.counters_by_phase.items():
         tokens = (
-            cell.read().unspecified_tokens + cell.read().input_tokens + cell.read().output_tokens
+            counters.read().unspecified_tokens
+            + counters.read().input_tokens
+            + counters.read().output_tokens
         )
         if tokens:
             found[phase] = found.get(phase, 0) + tokens
@@ -47,7 +49,7 @@ def test_a_phase_counts_what_is_recorded_inside_it(make: Make) -> None:
         monitor.record_operation(16)
     monitor.record_operation(32)
     assert tokens_by_phase(monitor) == {"unspecified": 33, "plan": 18, "look up": 12}
-    assert monitor._record.cells["look up", "m"].read().unspecified_tokens == 8
+    assert monitor._record.counters_by_phase["look up", "m"].read().unspecified_tokens == 8
 
 
 def test_a_thread_without_a_context_counts_into_the_phase_entered_last(make: Make) -> None:
@@ -154,6 +156,6 @@ def test_a_long_name_is_cut_and_half_a_surrogate_pair_replaced(make: Make) -> No
     monitor.record_operation(1, model="m" * 999)
     monitor.record_operation(1, model="\ud800x")
     monitor.record_operation(1, model="\ud800x")
-    models = {model for _, model in monitor._record.cells}
+    models = {model for _, model in monitor._record.counters_by_phase}
     assert models == {"unspecified", "m" * MAX_LENGTH, "?x"}
     assert monitor._record.labels == {"workflow": "w?", "team": "t" * MAX_LENGTH}

@@ -21,7 +21,7 @@ from tests.support.monitors import Make
 
 def killed(monitor: ResourceMonitor) -> None:
     """Let its process end without another word."""
-    monitor._run.saving._folder = None
+    monitor._run.checkpoints._folder = None
 
 
 def saved_tokens(root: Path, name: str) -> list[int]:

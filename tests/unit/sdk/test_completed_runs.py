@@ -28,7 +28,7 @@ from tests.support.monitors import Make
 LIMITS = ResourceLimits(max_tokens=1000)
 
 
-def take_up(clock: FakeClock, root: Path, **options: Any) -> ResourceMonitor:
+def resume_from(clock: FakeClock, root: Path, **options: Any) -> ResourceMonitor:
     """Take up the run if there is one, else begin it: the README's pattern."""
     try:
         return ResourceMonitor.resume("nightly", root, LIMITS, clock=clock.clock, **options)
@@ -43,7 +43,7 @@ def outcome(root: Path, session_id: str = "nightly") -> str | None:
 
 def night(clock: FakeClock, root: Path) -> int:
     """Do one night's work; return the tokens that the run knows of at its end."""
-    with take_up(clock, root) as monitor:
+    with resume_from(clock, root) as monitor:
         monitor.record_operation(tokens=100, api_call=True)
         return monitor.get_usage_report().tokens
 
@@ -77,12 +77,12 @@ def test_the_refusal_says_when_it_completed_and_how_to_go_on_all_the_same(
     assert monitor.get_usage_report().tokens == 101
     monitor.close("failed", timeout=0)
     assert outcome(tmp_path) == "failed"
-    assert take_up(clock, tmp_path).get_usage_report().tokens == 101
+    assert resume_from(clock, tmp_path).get_usage_report().tokens == 101
 
 
 def test_a_checkpoint_that_is_named_is_no_way_around_it(clock: FakeClock, tmp_path: Path) -> None:
     """One from before the end is: whoever names it wants to go back."""
-    with take_up(clock, tmp_path) as monitor:
+    with resume_from(clock, tmp_path) as monitor:
         monitor.record_operation(tokens=100)
         middle = monitor.checkpoint()
     newest = CheckpointFolder(tmp_path, "nightly").newest()
@@ -135,7 +135,7 @@ def test_a_run_that_was_stopped_or_failed_is_taken_up(
     body: Any, said: str, clock: FakeClock, tmp_path: Path
 ) -> None:
     """However it left its block; the checkpoint says how it ended."""
-    with take_up(clock, tmp_path) as monitor:
+    with resume_from(clock, tmp_path) as monitor:
         monitor.record_operation(tokens=1)
         begun_at = monitor._record.started_at
         try:
@@ -144,7 +144,7 @@ def test_a_run_that_was_stopped_or_failed_is_taken_up(
             monitor.__exit__(type(exc), exc, None)
     assert outcome(tmp_path) == said
     clock.advance(5)
-    again = take_up(clock, tmp_path)
+    again = resume_from(clock, tmp_path)
     assert again._record.resumed == (said != "completed")
     assert (again._record.started_at == begun_at) == (said != "completed")
     again.close(timeout=0)
@@ -155,7 +155,7 @@ def test_closing_without_a_word_says_what_the_run_was_told(
     said: str, clock: FakeClock, tmp_path: Path
 ) -> None:
     """As leaving a ``with`` does; a run that broke off has not completed."""
-    monitor = take_up(clock, tmp_path)
+    monitor = resume_from(clock, tmp_path)
     monitor.record_operation(tokens=900 if said == "stopped" else 100)
     assert monitor.should_continue(0.1) == (said == "completed")
     monitor.close(timeout=0)
@@ -164,12 +164,12 @@ def test_closing_without_a_word_says_what_the_run_was_told(
 
 def test_a_run_that_was_killed_is_taken_up(clock: FakeClock, tmp_path: Path) -> None:
     """No end is in its checkpoints."""
-    first = take_up(clock, tmp_path)
+    first = resume_from(clock, tmp_path)
     first.record_operation(tokens=100)
     path = first.checkpoint()
     assert path is not None
     assert "outcome" not in json.loads(path.read_text())
-    assert take_up(clock, tmp_path).get_usage_report().tokens == 100
+    assert resume_from(clock, tmp_path).get_usage_report().tokens == 100
 
 
 def test_a_run_whose_monitor_an_exception_took_along_is_taken_up(
@@ -182,14 +182,14 @@ def test_a_run_whose_monitor_an_exception_took_along_is_taken_up(
     monkeypatch.setattr(CALL_TRACKER, "notices", Notices())
 
     def attempt() -> None:
-        take_up(clock, tmp_path).record_operation(tokens=100)
+        resume_from(clock, tmp_path).record_operation(tokens=100)
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
         attempt()
     gc.collect()
     LEFT_BEHIND.finish()
-    assert take_up(clock, tmp_path).get_usage_report().tokens == 100
+    assert resume_from(clock, tmp_path).get_usage_report().tokens == 100
     assert "does not say that it completed" in caplog.text
     assert "use 'with monitor:', or call close() (said once)" in caplog.text
 
@@ -216,12 +216,12 @@ def test_a_new_run_that_used_nothing_is_not_taken_for_the_stopped_one_before_it(
     """It leaves its end behind if there is something to be mixed up with, and else no file."""
     ResourceMonitor(LIMITS, "nightly", tmp_path).close(timeout=0)
     assert CheckpointFolder(tmp_path, "nightly").newest() is None
-    first = take_up(clock, tmp_path)
+    first = resume_from(clock, tmp_path)
     first.record_operation(tokens=900)
     first.close("stopped", timeout=0)
     clock.advance(10)
     ResourceMonitor(LIMITS, "nightly", tmp_path, clock=clock.clock).close(timeout=0)
-    assert not take_up(clock, tmp_path)._record.resumed
+    assert not resume_from(clock, tmp_path)._record.resumed
 
 
 def test_a_checkpoint_during_the_end_does_not_take_the_end_back(make: Make, tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_an_older_run_that_ends_late_is_not_taken_for_the_newer_one(
     new.checkpoint()
     clock.advance(60)
     old.close(timeout=0)
-    assert take_up(clock, tmp_path).get_usage_report().tokens == 7
+    assert resume_from(clock, tmp_path).get_usage_report().tokens == 7
 
 
 def test_after_a_clock_was_put_back_the_newest_file_is_the_newest_run(
@@ -260,7 +260,7 @@ def test_after_a_clock_was_put_back_the_newest_file_is_the_newest_run(
     second = ResourceMonitor(LIMITS, "nightly", tmp_path, clock=clock.clock)
     second.record_operation(tokens=7)
     second.close("stopped", timeout=0)
-    assert take_up(clock, tmp_path).get_usage_report().tokens == 7
+    assert resume_from(clock, tmp_path).get_usage_report().tokens == 7
 
 
 def test_an_orchestrator_that_completed_begins_anew(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from otel_budget import InvalidValueError, ResourceMonitor, semconv
 from otel_budget.core.limits import ResourceLimits
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.sdk.engagement import SHORT_RUNS
-from otel_budget.sdk.metrics.collector import NEVER_SCRAPED, SESSIONS, RunCollector
+from otel_budget.sdk.metrics.collector import NEVER_SCRAPED, RUNS, RunCollector
 from otel_budget.sdk.metrics.visibility import PAGES, Page
 from otel_budget.sdk.run_record import RunRecord
 from otel_budget.sdk.sidecar_client.lease import FIRST_VERDICT, LISTEN
@@ -24,8 +24,8 @@ def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin without a page, whatever other tests opened or registered."""
     monkeypatch.setattr(PAGES, "_open", {})
     monkeypatch.setattr(PAGES, "inherited", None)
-    monkeypatch.setattr(SESSIONS, "registered", False)
-    monkeypatch.setattr(SESSIONS, "_scrapes_done", 0)
+    monkeypatch.setattr(RUNS, "registered", False)
+    monkeypatch.setattr(RUNS, "_scrapes_done", 0)
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
 
 
@@ -33,7 +33,7 @@ def answered(monitor: ResourceMonitor, clock: FakeClock, seconds: float) -> None
     """Let the sidecar answer every 5 s, as its keep-alives do, without a verdict."""
     for _ in range(int(seconds / 5)):
         clock.advance(5)
-        monitor._run._alive()
+        monitor._run._answered()
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -73,7 +73,7 @@ def test_a_run_that_stops_without_a_sidecar_has_a_bound_for_its_first_verdict(
     assert "no verdict of the sidecar on this run within 90 s" in monitor.verdict.message
     answered(monitor, clock, 600)
     assert not monitor.should_continue()
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     assert monitor.should_continue()
 
 
@@ -81,7 +81,7 @@ def test_only_time_in_which_the_sidecar_answered_counts(make: Make, clock: FakeC
     """A sidecar that was away, or an agent that slept, had no time to judge the run."""
     monitor = guided(make, on_sidecar_loss="stop", first_verdict_timeout=30)
     clock.advance(1000)
-    monitor._run._alive()
+    monitor._run._answered()
     assert monitor.should_continue()
     answered(monitor, clock, 25)
     assert monitor.should_continue()
@@ -95,12 +95,12 @@ def test_a_run_that_was_frozen_before_its_first_verdict_listens_for_it(
     """For longer than that may take: the verdict came meanwhile, and waits to be read."""
     monitor = guided(make, on_sidecar_loss="stop", first_verdict_timeout=6)
     clock.advance(1)
-    monitor._run._alive()
+    monitor._run._answered()
     clock.advance(8)
     assert monitor.should_continue()
-    monitor._run._alive()
+    monitor._run._answered()
     assert monitor.should_continue()
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     assert monitor.should_continue()
     assert warnings(caplog) == []
 
@@ -111,7 +111,7 @@ def test_a_run_that_is_frozen_again_and_again_has_a_bound_for_its_first_verdict(
     monitor = guided(make, on_sidecar_loss="stop", first_verdict_timeout=30)
     for _ in range(20):
         clock.advance(100)
-        monitor._run._alive()
+        monitor._run._answered()
     assert not monitor.should_continue()
 
 
@@ -122,7 +122,7 @@ def test_a_verdict_that_comes_after_the_warning_ends_it(
     monitor = guided(make)
     answered(monitor, clock, 60)
     caplog.clear()
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     assert warnings(caplog) == [f"session {monitor.session_id}: the sidecar judges this run now"]
     assert "does not judge" not in monitor.verdict.message
 
@@ -132,7 +132,7 @@ def test_a_run_that_is_judged_no_more_says_so(
 ) -> None:
     """Its target was taken out of the sidecar's file, say."""
     monitor = guided(make)
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     answered(monitor, clock, 90)
     (said,) = warnings(caplog)
     assert "has had no new verdict on this run" in said
@@ -143,7 +143,7 @@ def test_a_stop_for_a_verdict_that_ran_out_says_that_the_sidecar_answers(
 ) -> None:
     """That it is there is half of what to look for."""
     monitor = guided(make, on_sidecar_loss="stop")
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     for _ in range(5):
         answered(monitor, clock, 5)
         monitor.should_continue()
@@ -170,7 +170,7 @@ def judged(monitor: ResourceMonitor) -> list[float]:
     """Return what the run's page says of whether it is judged."""
     return [
         sample.value
-        for family in SESSIONS.collect()
+        for family in RUNS.collect()
         for sample in family.samples
         if sample.name == semconv.SIDECAR_JUDGED.name
         and sample.labels["session_id"] == monitor.session_id
@@ -181,7 +181,7 @@ def test_the_page_says_whether_the_run_is_judged(make: Make, clock: FakeClock) -
     """1 while a verdict is in force; absent without a sidecar."""
     monitor = guided(make)
     assert judged(monitor) == [0.0]
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     assert judged(monitor) == [1.0]
     clock.advance(15)
     assert judged(monitor) == [0.0]
@@ -211,7 +211,7 @@ def test_many_short_runs_that_nothing_judges_are_said_once_for_all(
         monitor = guided(make)
         answered(monitor, clock, 10)
         if judged:
-            monitor._run._hear(continued(monitor))
+            monitor._run._receive(continued(monitor))
         monitor.close()
 
     SHORT_RUNS.judged()
@@ -245,7 +245,7 @@ def test_why_there_is_no_sidecar_is_said_before_it_was_asked_as_well(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A child of a fork that is over at once."""
-    guided(make)._run._reached(False)
+    guided(make)._run._reachability_changed(False)
     (said,) = warnings(caplog)
     assert "no sidecar: it was not asked yet; the run goes on under its own limits" in said
 
@@ -258,7 +258,7 @@ def test_the_likely_cause_is_told_from_what_this_process_shows(
 ) -> None:
     """From the most certain to the least."""
     assert "no page shows it" in PAGES.why_unseen()
-    SESSIONS.describe()
+    RUNS.describe()
     assert "in a registry of the application" in PAGES.why_unseen()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere")
     assert "PROMETHEUS_MULTIPROC_DIR is set" in PAGES.why_unseen()
@@ -266,7 +266,7 @@ def test_the_likely_cause_is_told_from_what_this_process_shows(
     assert "nothing has scraped http://127.0.0.1:9999/metrics yet" in PAGES.why_unseen()
     PAGES._reset()
     assert "was opened in process 17 before this one was forked" in PAGES.why_unseen()
-    list(SESSIONS.collect())
+    list(RUNS.collect())
     assert "process was scraped" in PAGES.why_unseen()
 
 
@@ -330,7 +330,7 @@ def test_the_sidecar_lost_stop_keeps_its_words_where_no_sidecar_answers(
     """That is another situation, and another remedy."""
     monitor = guided(make, on_sidecar_loss="stop")
     clock.advance(15)
-    monitor._run._unheard()
+    monitor._run._not_answered()
     clock.advance(LISTEN)
     assert monitor.verdict.action is Action.STOP
     assert monitor.verdict.message.startswith("no sidecar, no lease")

@@ -18,7 +18,7 @@ from otel_budget._version import __version__
 from otel_budget.core.observation import Observation
 from otel_budget.core.resources import COUNTERS
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.sdk.metrics.collector import SESSIONS, RunCollector
+from otel_budget.sdk.metrics.collector import RUNS, RunCollector
 from otel_budget.sources.exposition import PageLimits, PageReader
 from otel_budget.sources.session_assembly import NEEDED, assemble
 from otel_budget.testing import FakeClock
@@ -213,8 +213,8 @@ def test_a_run_says_that_the_one_before_it_completed(make: Make) -> None:
 def test_describing_the_collector_is_no_scrape() -> None:
     """Registering it must not count as one: closing runs would wait for another."""
     registry = CollectorRegistry()
-    registry.register(SESSIONS)
-    assert not SESSIONS._scrapers
+    registry.register(RUNS)
+    assert not RUNS._scrapers
 
 
 def test_a_reader_can_tell_a_limit_that_was_lifted_from_one_that_was_lost(

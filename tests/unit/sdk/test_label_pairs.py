@@ -37,13 +37,13 @@ def test_pairs_of_phase_and_model_have_a_bound_in_a_run_and_their_sums_are_right
     monitor = make(max_tokens=None, max_api_calls=None)
     with caplog.at_level(logging.WARNING, "otel_budget"):
         used_by_pairs(monitor, 110, 110)
-    cells = monitor._record.cells
-    assert len(cells) <= label_cap.MAX_PAIRS + label_cap.MAX_VALUES + 2
+    counters_by_phase = monitor._record.counters_by_phase
+    assert len(counters_by_phase) <= label_cap.MAX_PAIRS + label_cap.MAX_VALUES + 2
     counts, used = monitor._record.counted(), monitor.get_usage_report()
     assert counts.api_calls == used.api_calls == 110 * 110
     assert (counts.tokens, counts.cost_usd) == (3 * 110 * 110, Decimal(110 * 110))
-    last = {phase: cell.read().api_calls for (phase, model), cell in cells.items()
-            if model == semconv.OTHER}  # fmt: skip
+    last = {phase: counters.read().api_calls for (phase, model), counters
+            in counters_by_phase.items() if model == semconv.OTHER}  # fmt: skip
     assert last["p50"] == 110
     said = [r.getMessage() for r in caplog.records if "further ones are counted" in r.getMessage()]
     assert len(said) == 2  # of models, and of phases
@@ -61,7 +61,7 @@ def test_pairs_have_a_bound_in_all_runs_of_a_process_and_room_comes_back(
     for record in records:
         for model in range(10):
             with record.lock:
-                record.add(record.cell("p", f"m{model}"), Amounts(1, api_call=True))
+                record.add(record.counters("p", f"m{model}"), Amounts(1, api_call=True))
     assert run_counters._PAIRS.number <= before + 30 + len(records)
     assert all(record.counted().api_calls == 10 for record in records)
     del record
@@ -82,7 +82,7 @@ def test_owners_and_models_have_a_bound_in_the_sums_of_a_process(
             record = RunRecord("s", ResourceLimits(), SYSTEM_CLOCK, labels=owner)
             process.add(record)
             with record.lock:
-                record.add(record.cell(None, "m"), Amounts(5, api_call=True))
+                record.add(record.counters(None, "m"), Amounts(5, api_call=True))
             process.retire(record)
     rows = process.sums(semconv.USAGE_TOKENS)
     assert len(rows) <= 21

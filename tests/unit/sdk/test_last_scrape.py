@@ -140,16 +140,16 @@ def test_a_worker_that_its_parent_ends_by_a_signal_tells_its_sidecar_of_each_end
 ) -> None:
     """As with multiprocessing.Pool(): the worker's own end calls nothing."""
     process.ends("first", "one")
-    process.last.tell_here()
+    process.last.look_if_pool_worker()
     assert process.asked == [], "this process ends by itself"
     monkeypatch.setattr(multiprocessing.current_process(), "name", "ForkPoolWorker-1")
-    process.last.tell_here()
+    process.last.look_if_pool_worker()
     process.ends("soon after", "one")
-    process.last.tell_here()
+    process.last.look_if_pool_worker()
     assert process.asked == ["first"], "it has more to do"
     process.clock.advance(1.0)
     process.ends("later", "one")
-    process.last.tell_here()
+    process.last.look_if_pool_worker()
     assert process.asked == ["first", "later"]
     process.last.wait()
     assert process.asked == ["first", "later"], "all have been seen"
@@ -162,6 +162,6 @@ def test_a_sidecar_that_does_not_see_a_workers_runs_takes_a_tenth_of_its_time(
     monkeypatch.setattr(multiprocessing.current_process(), "name", "ForkPoolWorker-1")
     for number in range(15):
         process.ends(f"run-{number}", "one", looks=False)
-        process.last.tell_here()
+        process.last.look_if_pool_worker()
         process.clock.advance(0.1)
     assert len(process.asked) == 2, "0.1 s each, within 1.6 s"

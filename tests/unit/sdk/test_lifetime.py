@@ -15,7 +15,7 @@ import pytest
 from otel_budget import ResourceMonitor
 from otel_budget.sdk.checkpoints.store import CheckpointFolder
 from otel_budget.sdk.lifecycle.at_exit import AT_EXIT, LEFT_BEHIND, ExitOrder, LeftBehind
-from otel_budget.sdk.metrics.collector import SESSIONS
+from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.testing import FakeClock
 
 
@@ -35,7 +35,7 @@ def test_a_dropped_monitor_closes_its_run_and_frees_it(
     LEFT_BEHIND.finish()
     gc.collect()
     assert run() is None
-    (record,) = SESSIONS._groups[session_id].records
+    (record,) = RUNS._groups[session_id].records
     assert (record.state, record.tokens) == ("completed", 5)
     saved = CheckpointFolder(tmp_path, session_id).read()
     assert (saved.usage.tokens, saved.state) == (5, {"step": 1})
@@ -49,7 +49,7 @@ def test_a_dropped_run_that_was_told_to_stop_was_stopped(clock: FakeClock, sessi
     assert not monitor.should_continue()
     del monitor
     LEFT_BEHIND.finish()
-    assert SESSIONS._groups[session_id].records[0].state == "stopped"
+    assert RUNS._groups[session_id].records[0].state == "stopped"
 
 
 def test_a_monitor_collected_in_the_middle_of_anything_waits_for_no_lock(
@@ -63,7 +63,7 @@ def test_a_monitor_collected_in_the_middle_of_anything_waits_for_no_lock(
     held, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with record.lock, SESSIONS._lock:
+        with record.lock, RUNS._lock:
             held.set()
             go_on.wait(10)
 
@@ -172,7 +172,7 @@ def test_a_run_closed_from_within_a_record_does_not_wait_for_itself(
     """A signal handler comes in the middle of anything, and may well close the run."""
     monitor = ResourceMonitor(None, session_id, tmp_path, clock=clock.clock)
     monitor.record_operation(5)
-    with monitor._guard._lock, monitor._record.lock, SESSIONS._lock:
+    with monitor._guard._lock, monitor._record.lock, RUNS._lock:
         monitor.checkpoint({"signal": 15})
         assert monitor.should_continue()
         monitor.close("stopped", timeout=0)

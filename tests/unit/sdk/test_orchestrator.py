@@ -52,8 +52,9 @@ def test_phases_run_in_order_and_their_use_is_counted_for_each(
     assert result.summary["tokens"]["used"] == 15
     assert result.verdict.reason == Reason.WITHIN_LIMITS
     assert result.session_id == session_id
-    cells = orchestrator.monitor._record.cells
-    assert {phase: cell.read().unspecified_tokens for (phase, _), cell in cells.items()} == {
+    counters_by_phase = orchestrator.monitor._record.counters_by_phase
+    tokens = {p: each.read().unspecified_tokens for (p, _), each in counters_by_phase.items()}
+    assert tokens == {
         "unspecified": 0, "first": 10, "own": 5, "none": 0,
     }  # fmt: skip
     assert orchestrator.monitor._record.state == "completed"

@@ -32,9 +32,9 @@ def test_a_verdict_on_the_run_before_is_not_for_this_one(caplog: pytest.LogCaptu
 
 def test_the_other_starts_go_over_the_wire_and_are_absent_if_there_are_none() -> None:
     """A reader that does not know them drops the verdict, as it did before."""
-    alone = verdict()
-    together = replace(alone, also_started_at=(OWN, OWN + 0.25))
-    assert "also_started_at" not in verdict_json.to_dict(alone)
+    exclusively = verdict()
+    together = replace(exclusively, also_started_at=(OWN, OWN + 0.25))
+    assert "also_started_at" not in verdict_json.to_dict(exclusively)
     assert verdict_json.from_json(verdict_json.to_json(together)).also_started_at == (
         OWN,
         OWN + 0.25,

@@ -15,7 +15,7 @@ from otel_budget.core.usage import ResourceUsage
 from otel_budget.core.verdict import Action, LimitStatus, Reason, ResourceState, Verdict
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.clock import Clock, process_mark
-from otel_budget.sdk.metrics.collector import SESSIONS, RunCollector
+from otel_budget.sdk.metrics.collector import RUNS, RunCollector
 from otel_budget.sdk.run_record import RunRecord
 from otel_budget.sdk.verdict_filter import Predecessor
 from otel_budget.testing import FakeClock
@@ -39,7 +39,7 @@ def killed(make: Make, session_id: str, root: Path, **limits: Any) -> ResourceUs
     )  # fmt: skip
     monitor.record_operation(None, api_call=True, outcome="error")
     assert monitor.checkpoint({"step": 4}) is not None
-    monitor._run.saving._folder = None  # what is killed writes no last one
+    monitor._run.checkpoints._folder = None  # what is killed writes no last one
     return monitor.get_usage_report()
 
 
@@ -179,7 +179,7 @@ def test_resuming_in_the_same_process_replaces_a_run_that_is_over(
     first.close("stopped", timeout=0)
     monitor = resumed(clock, "same", tmp_path)
     monitor.record_operation(1)
-    group = SESSIONS._groups["same"]
+    group = RUNS._groups["same"]
     assert group.records == [monitor._record]
     assert "two monitors" not in caplog.text
     monitor.close(timeout=0)
@@ -231,7 +231,7 @@ def test_a_resumed_process_comes_after_its_predecessor_whatever_the_clock_says(
     assert first.checkpoint() is not None
     clock.jump(-3600)
     second = ResourceMonitor.resume(session_id, tmp_path, clock=clock.clock)
-    assert second._record.incarnation_at > first._record.incarnation_at
+    assert second._record.process_began_at > first._record.process_began_at
     first.close(timeout=0)
     second.close(timeout=0)
 
@@ -293,12 +293,12 @@ def test_a_run_with_a_higher_limit_goes_on_before_the_sidecar_knows_of_it(
     stop = heard(
         published("higher", started_at=monitor._record.started_at), resources={"tokens": own}
     )
-    monitor._run._hear(stop)
+    monitor._run._receive(stop)
     assert not monitor.should_continue()
     monitor.update_limits(max_tokens=2000)
     assert monitor.should_continue()
     theirs = own._replace(limit_from="operator")
-    monitor._run._hear(replace(stop, resources={"tokens": theirs}, sequence=2))
+    monitor._run._receive(replace(stop, resources={"tokens": theirs}, sequence=2))
     assert not monitor.should_continue()
     assert "all the same" not in caplog.text
     monitor.update_limits(max_tokens=3000)
@@ -313,7 +313,7 @@ def test_two_processes_that_resume_from_one_checkpoint_are_told_apart() -> None:
     for process in range(100):
         clock = Clock(time=lambda: now, mark=lambda process=process: process / 100_000)  # type: ignore[misc] # a default of its own
         record = RunRecord("run", ResourceLimits(), clock, labels={}, carried=carried)
-        starts.add(record.incarnation_at)
+        starts.add(record.process_began_at)
     assert len(starts) == 100
     assert 0 <= process_mark() < 0.001
     assert max(starts) - min(starts) < 0.001

@@ -100,7 +100,7 @@ def test_a_run_entered_in_a_context_manager_of_a_generator_is_the_generators(
     monitors = [make(), make()]
     in_turns(*(answer(one) for one in monitors))
     assert [calls_of(one) for one in monitors] == [2, 2]
-    phases = {phase for phase, _ in monitors[0]._record.cells}
+    phases = {phase for phase, _ in monitors[0]._record.counters_by_phase}
     assert "answer" in phases
 
 

@@ -31,7 +31,7 @@ def opened(shown: Collector, clock: FakeClock, name: str, tokens: int = 1) -> Ru
     """Open a run and use something."""
     record = RunRecord(name, ResourceLimits(), clock.clock, labels={})
     with record.lock:
-        record.add(record.cell(None, None), Amounts(tokens=tokens))
+        record.add(record.counters(None, None), Amounts(tokens=tokens))
     shown.add(record)
     return record
 

@@ -35,7 +35,7 @@ def hear(monitor: ResourceMonitor, **fields: Any) -> Verdict:
     verdict = stop_verdict(
         monitor.session_id, **{"started_at": monitor._record.started_at, **fields}
     )
-    monitor._run._hear(verdict)
+    monitor._run._receive(verdict)
     return verdict
 
 
@@ -66,14 +66,14 @@ def test_a_stop_is_lifted_by_the_next_word(make: Make) -> None:
     monitor = guided(make)
     hear(monitor)
     assert not monitor.should_continue()
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     assert monitor.should_continue()
 
 
 def test_the_stricter_of_both_wins(make: Make) -> None:
     """A sidecar that lets go on lifts no stop of the run's own."""
     monitor = guided(make, max_tokens=10)
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     monitor.record_operation(10)
     assert not monitor.should_continue(1.0)
     assert monitor.verdict.lease_seconds is None
@@ -82,7 +82,7 @@ def test_the_stricter_of_both_wins(make: Make) -> None:
 def test_the_worse_status_is_shown_when_both_let_go_on(make: Make) -> None:
     """What the sidecar knows to be near is near."""
     monitor = guided(make, max_tokens=100)
-    monitor._run._hear(continued(monitor, status=LimitStatus.APPROACHING,
+    monitor._run._receive(continued(monitor, status=LimitStatus.APPROACHING,
                                  reason=Reason.FINISHING))  # fmt: skip
     assert monitor.should_continue()
     assert monitor.verdict.reason == Reason.FINISHING
@@ -164,7 +164,7 @@ def test_a_run_that_asked_for_it_stops_when_the_lease_runs_out(
 ) -> None:
     """Inconclusive, with a reason of its own; and goes on when the sidecar is back."""
     monitor = guided(make, on_sidecar_loss="stop")
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     assert monitor.should_continue(0.5)
     clock.advance(14.9)
     assert monitor.should_continue(0.5)
@@ -178,7 +178,7 @@ def test_a_run_that_asked_for_it_stops_when_the_lease_runs_out(
     assert verdict.started_at == monitor._record.started_at
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     assert monitor.should_continue(0.5)
 
 
@@ -190,7 +190,7 @@ def test_a_sidecar_that_was_never_there_has_the_time_of_a_lease(
     clock.advance(1000)
     assert monitor.should_continue()
     clock.advance(15)
-    monitor._run._unheard()
+    monitor._run._not_answered()
     clock.advance(LISTEN)
     assert not monitor.should_continue()
 
@@ -202,10 +202,10 @@ def test_a_sidecar_that_is_there_has_the_time_it_needs_for_a_first_verdict(
     monitor = guided(make, on_sidecar_loss="stop")
     for _ in range(8):
         clock.advance(10)
-        monitor._run._alive()
+        monitor._run._answered()
         assert monitor.should_continue()
     clock.advance(15)
-    monitor._run._unheard()
+    monitor._run._not_answered()
     clock.advance(LISTEN)
     assert not monitor.should_continue()
     assert monitor.verdict.reason == Reason.SIDECAR_LOST
@@ -216,12 +216,12 @@ def test_a_run_that_was_frozen_itself_listens_before_it_takes_the_sidecar_for_lo
 ) -> None:
     """SIGSTOP, a paused container: the renewals came, and lie unread in the socket."""
     monitor = guided(make, on_sidecar_loss="stop", max_duration_seconds=None)
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     clock.advance(3600)
     assert monitor.should_continue(0.5)
     assert monitor.wait_for_stop(0) is None
     clock.advance(LISTEN - 0.1)
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     clock.advance(14.9)
     assert monitor.should_continue(0.5)
 
@@ -243,7 +243,7 @@ def test_a_stop_for_want_of_data_is_obeyed_once_the_sidecar_looked_again(
     hear(monitor, **BLIND)
     assert not monitor.should_continue(1.0)
     assert monitor.verdict.reason == Reason.STALE_DATA
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     assert monitor.should_continue()
     hear(monitor, **BLIND)
     assert monitor.should_continue(), "that is another silence"
@@ -254,7 +254,7 @@ def test_after_a_sleep_there_is_time_for_a_prometheus_to_scrape(
 ) -> None:
     """It was silent to whoever scrapes it, for as long as it slept."""
     monitor = guided(make, max_duration_seconds=None)
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     clock.sleep(36_000)
     for _ in range(int(LISTEN_AFTER_SLEEP / 5)):
         hear(monitor, **BLIND)
@@ -269,7 +269,7 @@ def test_sleep_of_the_machine_takes_nothing_of_the_lease(make: Make, clock: Fake
     hear(monitor, message="theirs")
     clock.sleep(36_000)
     assert not monitor.should_continue()
-    monitor._run._hear(continued(monitor))
+    monitor._run._receive(continued(monitor))
     clock.advance(5)
     clock.sleep(36_000)
     clock.advance(9.9)
@@ -288,7 +288,7 @@ def test_a_sign_of_life_does_not_renew_the_lease_of_a_verdict(make: Make, clock:
     monitor = guided(make)
     hear(monitor)
     clock.advance(15)
-    monitor._run._alive()
+    monitor._run._answered()
     assert monitor.should_continue()
 
 
@@ -304,7 +304,7 @@ def test_the_second_monitor_of_a_session_obeys_the_same_verdict(make: Make) -> N
     first = guided(make)
     second = guided(make, session_id=first.session_id)
     hear(first)
-    second._run._hear(stop_verdict(first.session_id, started_at=first._record.started_at))
+    second._run._receive(stop_verdict(first.session_id, started_at=first._record.started_at))
     assert not first.should_continue()
     assert not second.should_continue()
 
@@ -334,7 +334,7 @@ def test_whether_the_sidecar_answers_is_logged_and_shown(
     monitor = guided(make)
     seen = [monitor._record.sidecar_reachable]
     for reachable in (False, True):
-        monitor._run._reached(reachable=reachable)
+        monitor._run._reachability_changed(reachable=reachable)
         seen.append(monitor._record.sidecar_reachable)
     assert seen == [None, False, True]
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
@@ -345,7 +345,7 @@ def test_a_run_that_stops_without_its_sidecar_is_not_told_to_go_on(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The line says what will come of it."""
-    guided(make, on_sidecar_loss="stop")._run._reached(reachable=False)
+    guided(make, on_sidecar_loss="stop")._run._reachability_changed(reachable=False)
     assert "the run is stopped if no verdict comes in time" in caplog.text
     assert "goes on" not in caplog.text
 

@@ -148,9 +148,9 @@ def test_the_sidecars_word_is_an_event_too(spans: InMemorySpanExporter, make: Ma
     """Its verdict, and whether it answers; from whichever thread they come."""
     with make(session_id="word", sidecar="http://127.0.0.1:9") as monitor:
         monitor._run._client.stop()  # type: ignore[union-attr] # nothing else is to be heard
-        monitor._run._reached(reachable=False)
-        monitor._run._hear(stop_verdict("word", started_at=monitor._record.started_at))
-        monitor._run._reached(reachable=True)
+        monitor._run._reachability_changed(reachable=False)
+        monitor._run._receive(stop_verdict("word", started_at=monitor._record.started_at))
+        monitor._run._reachability_changed(reachable=True)
     names = [name for name, _ in events(by_name(spans)[semconv.SPAN_RUN])]
     assert [name for name in names if name != semconv.EVENT_SIDECAR_LOST] == [
         semconv.EVENT_VERDICT, semconv.EVENT_SIDECAR_FOUND,

@@ -38,7 +38,7 @@ def test_whatever_it_raises_is_logged_and_the_next_verdict_is_told(
 
     telling = VerdictCallback("mine", fail)
     for number in (1, 2):
-        telling.tell(said(number), wait=True)
+        telling.notify(said(number), wait=True)
     assert heard == ["1", "2"]
     assert (
         caplog.text.count(f"on_verdict raised {type(error).__name__}; the run and its guard") == 2
@@ -64,11 +64,11 @@ def test_who_hears_the_sidecar_does_not_wait_for_it_nor_does_another_run() -> No
         VerdictCallback("slow", slow),
         VerdictCallback("mine", lambda v: told.put(f"free {v.message}")),
     )
-    blocked.tell(said(0), wait=False)
+    blocked.notify(said(0), wait=False)
     assert told.get(timeout=_PATIENCE) == "0"
     for number in range(1, 100):
-        blocked.tell(said(number), wait=False)
-    free.tell(said(1), wait=True)
+        blocked.notify(said(number), wait=False)
+    free.notify(said(1), wait=True)
     assert told.get(timeout=_PATIENCE) == "free 1"
     release.set()
     rest = [told.get(timeout=_PATIENCE) for _ in range(MOST)]
@@ -79,6 +79,6 @@ def test_a_question_waits_for_it_but_not_for_long() -> None:
     release = threading.Event()
     telling = VerdictCallback("mine", lambda _: release.wait(_PATIENCE))
     before = time.monotonic()
-    telling.tell(said(1), wait=True)
+    telling.notify(said(1), wait=True)
     assert SOON <= time.monotonic() - before < _PATIENCE / 2
     release.set()

@@ -102,14 +102,14 @@ class Watched:
             self.agree(*arguments)
         else:
             self.monitor.check_limits()
-        self.monitor._run._unheard()  # as the client does again and again
+        self.monitor._run._not_answered()  # as the client does again and again
         if self.fake.elapsed >= self.until:
             self.lost_from = min(self.lost_from, self.fake.elapsed + LISTEN)
 
     def hear(self, fields: dict[str, Any]) -> None:
         """Let the sidecar speak."""
         verdict = Verdict("marks", message="", resources={}, evaluated_at=0.0, sequence=1, **fields)
-        self.monitor._run._hear(verdict)
+        self.monitor._run._receive(verdict)
         lease = verdict.lease_seconds
         self.theirs, self.until = verdict, self.fake.elapsed + (15.0 if lease is None else lease)
         self.lost_from = math.inf
@@ -201,7 +201,7 @@ def test_a_count_between_the_look_and_the_new_marks_is_looked_at_again(
     monitor = make(max_tokens=1000)
     monitor.should_continue(0.0)
     guard = monitor._guard
-    counted = guard.standing.used
+    counted = guard.local.used
     late = [60, 0]  # after the second of the two times that it is counted
 
     def used() -> dict[str, Number]:
@@ -210,7 +210,7 @@ def test_a_count_between_the_look_and_the_new_marks_is_looked_at_again(
             monitor.record_operation(late.pop())
         return found
 
-    monkeypatch.setattr(guard.standing, "used", used)
+    monkeypatch.setattr(guard.local, "used", used)
     monitor.update_limits(max_tokens=50)
     assert monitor.should_continue(0.0) is False
 
@@ -236,9 +236,9 @@ def test_while_all_is_well_policy_is_not_asked() -> None:
     fake = FakeClock()
     monitor = ResourceMonitor(ResourceLimits(max_duration_seconds=100), clock=fake.clock)
     monitor.should_continue(0.0)
-    calm = monitor._guard.calm_until
+    calm = monitor._guard.unchanged_until
     assert 79.9 < calm < 80
     fake.advance(79)
     assert monitor.should_continue(0.5)
-    assert monitor._guard.calm_until == calm
+    assert monitor._guard.unchanged_until == calm
     monitor.close(timeout=0)

@@ -47,7 +47,7 @@ def marks_of(carried: int = 0) -> tuple[SidecarWatermarks, RunRecord, list[None]
 def use(record: RunRecord, tokens: int = 0, cost: Decimal | None = None) -> None:
     """Record an operation."""
     with record.lock:
-        record.add(record.cell(None, None), Amounts(tokens, cost_usd=cost))
+        record.add(record.counters(None, None), Amounts(tokens, cost_usd=cost))
 
 
 @given(
@@ -62,7 +62,7 @@ def test_a_nudge_goes_out_once_the_room_is_used_up(
     use(record, own)
     used: dict[str, Number] = {semconv.TOKENS: carried + own}
     heard = replace(verdict(tokens=known), headroom={semconv.TOKENS: room})
-    marks.heard(heard, used)
+    marks.renew(heard, used)
     use(record, more)
     marks.look()
     crossed = carried + own + more >= min(known, carried + own) + room
@@ -71,7 +71,7 @@ def test_a_nudge_goes_out_once_the_room_is_used_up(
     marks.look()
     marks.look()
     assert len(nudges) == 1, "one for a verdict"
-    marks.heard(heard, used)
+    marks.renew(heard, used)
     marks.look()
     assert len(nudges) == 2
 
@@ -85,7 +85,7 @@ def test_money_has_a_mark_and_time_has_none() -> None:
         resources={semconv.COST: state, semconv.DURATION: state._replace(used=1.0)},
         headroom={semconv.COST: Decimal("0.05"), semconv.DURATION: 0.0},
     )
-    marks.heard(heard, {semconv.COST: Decimal("0.10"), semconv.DURATION: 1.0})
+    marks.renew(heard, {semconv.COST: Decimal("0.10"), semconv.DURATION: 1.0})
     use(record, cost=Decimal("0.1499"))
     marks.look()
     assert not nudges
