@@ -95,18 +95,37 @@ class Metric:
     otel_unit: str = ""
 
 
+_declared: list[Metric] = []
+
+
+def _declare(metric: Metric) -> Metric:
+    _declared.append(metric)
+    return metric
+
+
+def _all_declared() -> tuple[Metric, ...]:
+    """Return what was declared since the last call: a section of the table, in its order."""
+    section = tuple(_declared)
+    _declared.clear()
+    return section
+
+
 def _counter(name: str, text: str, *labels: str) -> Metric:
-    return Metric(name, "counter", text, labels)
+    return _declare(Metric(name, "counter", text, labels))
 
 
 def _gauge(name: str, text: str, *labels: str) -> Metric:
-    return Metric(name, "gauge", text, labels)
+    return _declare(Metric(name, "gauge", text, labels))
+
+
+def _histogram(name: str, text: str, *labels: str) -> Metric:
+    return _declare(Metric(name, "histogram", text, labels))
 
 
 def _instrument(otel_name: str, otel_unit: str, text: str, *labels: str) -> Metric:
     """Return an OpenTelemetry counter; its Prometheus name is what the exporter makes of it."""
     name = f"otel_budget_{otel_name.replace('.', '_')}_total"
-    return Metric(name, "counter", text, labels, f"otel_budget.{otel_name}", otel_unit)
+    return _declare(Metric(name, "counter", text, labels, f"otel_budget.{otel_name}", otel_unit))
 
 
 # One metric, two lines: the table is to be read as a whole.
@@ -181,15 +200,7 @@ SIDECAR_REACHABLE: Final = _gauge("otel_budget_sidecar_reachable",
 SIDECAR_JUDGED: Final = _gauge("otel_budget_sidecar_judged",
     "1 while a verdict of the sidecar on this run is in force, else 0; absent without a sidecar.")
 
-SESSION_METRICS: Final = (
-    SESSION_TOKENS, SESSION_API_CALLS, SESSION_COST, CARRIED_OVER, PHASE_TOKENS,
-    PHASE_TOKEN_DETAILS, PHASE_API_CALLS, PHASE_COST, UNPRICED_CALLS, UNKNOWN_USAGE_CALLS,
-    ESTIMATED_CALLS, DURATION_SECONDS, ACTIVE_SECONDS, CHECKPOINTS, CHECKPOINT_FAILURES,
-    LAST_CHECKPOINT, CHECKPOINT_INTERVAL, PROGRESS, PROGRESS_TOKENS,
-    PROGRESS_API_CALLS, PROGRESS_COST, LIMIT, OPTIONAL_SERIES, WARNING_THRESHOLD,
-    COMPLETION_THRESHOLD, SESSION_START, INCARNATION_START, SESSION_INFO, SESSION_STATE,
-    FOLLOWS_COMPLETED, SIDECAR_REACHABLE, SIDECAR_JUDGED,
-)
+SESSION_METRICS: Final = _all_declared()
 
 # --- per process, from the agent, through the OpenTelemetry SDK ----------------------------------
 #: OpenTelemetry's service.instance.id, one for each process: a process that comes back under the
@@ -211,13 +222,10 @@ USAGE_UNPRICED_CALLS: Final = _instrument("usage.unpriced_calls", "{call}",
     MODEL)
 USAGE_UNKNOWN_CALLS: Final = _instrument("usage.unknown_usage_calls", "{call}",
     "API calls of all runs of this process whose tokens nobody knows.", *_OWNER, MODEL)
+USAGE_METRICS: Final = _all_declared()
 FOLDED_LABELS: Final = _instrument("folded_labels", "{value}",
     "Label values past their cap that were counted as 'other'.", LABEL)
-USAGE_METRICS: Final = (
-    USAGE_TOKENS, USAGE_API_CALLS, USAGE_COST, USAGE_TOKEN_DETAILS, USAGE_UNPRICED_CALLS,
-    USAGE_UNKNOWN_CALLS,
-)
-PROCESS_METRICS: Final = (*USAGE_METRICS, FOLDED_LABELS)
+PROCESS_METRICS: Final = (*USAGE_METRICS, *_all_declared())
 
 # --- from the sidecar -----------------------------------------------------------------------------
 VERDICT: Final = _gauge("otel_budget_verdict", "1 continue, 0 stop.", SESSION_ID)
@@ -243,7 +251,7 @@ LIMIT_UNJUDGED: Final = _gauge("otel_budget_limit_unjudged",
     SESSION_ID, RESOURCE)
 VERDICT_CHANGES: Final = _counter("otel_budget_verdict_changes_total",
     "Verdicts that changed.", ACTION, REASON)
-TICK_DURATION: Final = Metric("otel_budget_sidecar_tick_duration_seconds", "histogram",
+TICK_DURATION: Final = _histogram("otel_budget_sidecar_tick_duration_seconds",
     "Seconds one tick took: reading, accounting, judging, storing.")
 SOURCE_UP: Final = _gauge("otel_budget_sidecar_source_up",
     "1 if the source was read and a target answered, or no live run depends on one.", SOURCE)
@@ -308,16 +316,7 @@ REFUSED_REQUESTS: Final = _counter("otel_budget_sidecar_refused_requests_total",
     "Requests and connections refused, or cut off.", REASON)
 BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which version runs.", VERSION)
 
-SIDECAR_METRICS: Final = (
-    VERDICT, VERDICT_INFO, USED, REMAINING, EFFECTIVE_LIMIT, WARNING_LIMIT, UTILIZATION, EXHAUSTION,
-    LIMIT_UNJUDGED, VERDICT_CHANGES, TICK_DURATION, SOURCE_UP, TARGETS_FAILING,
-    UNMATCHED_TARGETS, DATA_AGE, SOURCE_DELAY, INCONCLUSIVE,
-    DROPPED_SAMPLES, RESETS, CONCURRENT, SECOND_TARGETS, GOING_ON, RESTART_LOOPS, ALTERNATING,
-    VANISHED_RUNS, TICK_OVERRUNS, TICK_FAILURES, RUN_FAILURES, UNREADABLE_ROWS, STORAGE_RENEWALS,
-    UNKEPT_RUNS, STORAGE_SIZE,
-    ABSENT_SECONDS, SIDECAR_SESSIONS, EXPIRED_VERDICTS, SUBSCRIBERS, RELOAD_OK, REFUSED_REQUESTS,
-    BUILD_INFO,
-)
+SIDECAR_METRICS: Final = _all_declared()
 
 # fmt: on
 #: Labels that tell the replicas of a Prometheus apart, as Thanos, Mimir and the Prometheus operator
