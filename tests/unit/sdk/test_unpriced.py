@@ -21,7 +21,7 @@ KNOWN = {**USED, "model": "gpt-4o", "provider": "openai"}
 @pytest.fixture(autouse=True)
 def said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
     """What was said in a process of its own."""
-    monkeypatch.setattr(recorder, "NOTICES", UnpricedNotices())
+    monkeypatch.setattr(recorder, "UNPRICED_NOTICES", UnpricedNotices())
     caplog.set_level(logging.WARNING, "otel_budget")
     return caplog
 
