@@ -140,7 +140,10 @@ def _mistake(error: ErrorDetails) -> _Mistake:
         # The key, not its value: what somebody put under a key we do not know may be a secret.
         allowed = _known_keys(keys)
         return _Mistake(
-            keys, keys[-1], allowed, _OF_THE_RUN.get(keys) or f"is no key here; there are {allowed}"
+            keys,
+            keys[-1],
+            allowed,
+            _OF_THE_RUN.get(keys) or f"is not a key here; there are {allowed}",
         )
     if error["type"] == "missing":
         return _Mistake(keys, None, "a value", "is missing")

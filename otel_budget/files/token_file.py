@@ -44,7 +44,7 @@ def read_tokens(path: Path) -> tuple[str, ...]:
     """Return the tokens of a file, one on each line. Raises TokenFileError; never returns none."""
     try:
         if not S_ISREG(path.stat().st_mode):  # to open a FIFO may take for ever
-            raise TokenFileError(path, "is no regular file")
+            raise TokenFileError(path, "is not a regular file")
         lines = path.read_text(encoding="ascii").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not plain text"
@@ -61,5 +61,5 @@ def read_token(path: Path) -> str:
     """Return the token to send: the only one of a file. Raises TokenFileError."""
     tokens = read_tokens(path)
     if len(tokens) > 1:
-        raise TokenFileError(path, f"does not hold one token, but {len(tokens)} lines")
+        raise TokenFileError(path, f"must hold one token, and holds {len(tokens)}")
     return tokens[0]

@@ -144,9 +144,9 @@ def _note_lines(
             line = key.start_mark.line + 1
             if here in lines:
                 raise InvalidValueError(
-                    dotted(here), str(key.value), "a key that stands there once",
+                    dotted(here), str(key.value), "a key that is there once",
                     where=f"{path}:{line}",
-                    sentence=f"stands here a second time; the first is on line {lines[here]}",
+                    sentence=f"is here a second time; the first is on line {lines[here]}",
                 )  # fmt: skip
             lines[here] = line
             _note_lines(value, here, lines, path, seen)

@@ -149,7 +149,10 @@ class _Page:
             )
         elif not plausible(sample.value):
             self._refuse(
-                session, sample, semconv.IMPLAUSIBLE, f"{sample.value:g} is no value of a counter"
+                session,
+                sample,
+                semconv.IMPLAUSIBLE,
+                f"{sample.value:g} cannot be the value of a counter",
             )
         elif rule.zero == "unknown" and sample.value == 0:
             self._ignore(sample, (), rule.why or "0 means unknown here")
@@ -164,12 +167,12 @@ class _Page:
         known = session.series.get(key)
         if known is not None:
             self.dropped[semconv.DUPLICATE] += 1
-            self._ignore(sample, (), "stands there twice; the larger counts")
+            self._ignore(sample, (), "is there twice; the larger value counts")
             value = max(known.value, value)
         session.series[key] = Series(index, sample.name, labels, found, value)
 
     def _unknown(self, session: _Session, sample: Sample, rule: MetricRule) -> None:
-        what = f"no {rule.label[0]} that preset {self.preset.name} knows: not added to anything"
+        what = f"not a {rule.label[0]} that preset {self.preset.name} knows: not counted"
         self.dropped[TOKEN_TYPE] += 1
         self.strange[self._ignore(sample, rule.label, what)] = None
         tokens = {*roles.PARTS, roles.INPUT, roles.OUTPUT, roles.TOKENS}
@@ -245,7 +248,7 @@ def uncounted(counted: Counted) -> str:
     words = [one.in_words() for one in counted.strange]
     nobody = counted.dropped.get(semconv.BAD_SESSION_ID)
     if nobody:
-        words.append(f"{nobody:,} samples have no session id that can be one")
+        words.append(f"{nobody:,} samples have no valid session id")
     return "; ".join(words)
 
 

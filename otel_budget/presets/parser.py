@@ -87,7 +87,7 @@ class _Keys:
             raise PresetError(path, mapping, "a mapping of keys")
         for key in mapping:
             if key not in known:
-                sentence = f"is no key here; there are the keys {', '.join(known)}"
+                sentence = f"is not a key here; there are the keys {', '.join(known)}"
                 raise PresetError((*path, str(key)), key, "", sentence=sentence, known=known)
         self._mapping, self._path = mapping, path
 
@@ -144,7 +144,7 @@ def _rule(item: object, at: KeyPath) -> MetricRule:
     counts = _roles(keys.get("counts"), keys.at("counts")) if keys.get("counts") else ()
     label = keys.names("label", _LABEL)
     if bool(counts) == bool(label) or bool(label) != bool(values):
-        sentence = "says what it counts either by counts, or by label and values"
+        sentence = "must say what it counts, either by counts or by label and values"
         raise PresetError(at, None, "", sentence=sentence)
     zero = keys.get("zero") or "0"
     if zero not in ("0", "unknown"):
@@ -165,7 +165,7 @@ def _roles(given: object, at: KeyPath) -> tuple[str, ...]:
     if not isinstance(roles, list | tuple) or not roles or any(r not in ROLES for r in roles):
         raise PresetError(at, given, f"one or several of {', '.join(ROLES)}")
     if sum(role in WHOLES for role in roles) > 1 or (REPEAT in roles and len(roles) > 1):
-        raise PresetError(at, given, f"at most one of {', '.join(WHOLES)}; repeat stands alone")
+        raise PresetError(at, given, f"at most one of {', '.join(WHOLES)}; repeat goes alone")
     for role in roles:
         whole = PARTS.get(role)
         if len(roles) > 1 and whole is not None and whole not in roles:
@@ -175,12 +175,12 @@ def _roles(given: object, at: KeyPath) -> tuple[str, ...]:
 
 def _check_rules(rules: tuple[MetricRule, ...], at: KeyPath) -> None:
     if not any(rule.may_count for rule in rules):
-        raise PresetError(at, None, "", sentence="count nothing: at least one metric must")
+        raise PresetError(at, None, "", sentence="count nothing: at least one of them must")
     seen: set[str] = set()
     for index, rule in enumerate(rules):
         for name in rule.names:
             if name in seen:
-                raise PresetError((*at, index, "names"), name, "a name that stands in one place")
+                raise PresetError((*at, index, "names"), name, "a name that is in no other rule")
             seen.add(name)
 
 

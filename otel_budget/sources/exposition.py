@@ -108,7 +108,7 @@ class PageReader:
         except Exception as exc:  # the parsers raise whatever they stumble over
             kind = f" ({one_line(content_type)})" if content_type else ""
             problem = one_line(str(exc) or type(exc).__name__)
-            said = f"its answer{kind} is no exposition"
+            said = f"its answer{kind} is not a Prometheus exposition"
             raise ExpositionError(f"{said}: {problem}", f"{said}: {type(exc).__name__}") from exc
 
     def _read_openmetrics(self, text: str) -> list[tuple[str | None, Sample]]:
@@ -189,8 +189,8 @@ class PageReader:
         """
         looks = _SAMPLE_LINE.match(line)
         if looks is None and not line.startswith("{"):
-            said = f"its answer is no exposition: line {number}"
-            raise ExpositionError(f"{said} is {line[:60]!r}", f"{said} is no line of one")
+            said = f"its answer is not a Prometheus exposition: line {number}"
+            raise ExpositionError(f"{said} is {line[:60]!r}", f"{said} is not a line of one")
         if looks is not None and looks[1] not in self._wanted:
             return
         # An exemplar is no part of this format; its labels end like those of a series.

@@ -242,7 +242,7 @@ def _can_list(pattern: str) -> bool:
 def _load(path: Path) -> object:
     stat = path.stat()
     if not S_ISREG(stat.st_mode):  # to open a FIFO may take for ever
-        raise ValueError("is no regular file")
+        raise ValueError("is not a regular file")
     is_json = path.suffix == ".json"
     most = _MAX_FILE if is_json else _MAX_YAML
     if stat.st_size > most:
@@ -258,7 +258,7 @@ def _load(path: Path) -> object:
 def _groups(data: object) -> list[tuple[list[str], tuple[str, ...]]]:
     """Return the URLs of each group, and the patterns of session ids they are bound to."""
     if not isinstance(data, list):
-        raise TypeError("holds no list of target groups")
+        raise TypeError("is not a list of target groups")
     found: list[tuple[list[str], tuple[str, ...]]] = []
     room = MOST_TARGETS
     for index, group in enumerate(data):
@@ -301,8 +301,8 @@ def _group(index: int, group: dict[str, Any]) -> list[str]:
             raise ValueError(f"{at}: target {target!r} is not host:port")
         if _is_link_local(target):
             raise ValueError(
-                f"{at}: target {target!r} is a link-local address, where clouds tell a machine its "
-                "credentials; an agent that is there goes into targets"
+                f"{at}: target {target!r} is a link-local address, where clouds give a machine its "
+                "credentials; an agent at such an address goes into targets"
             )
     return [f"{scheme}://{target}{path}" for target in group["targets"]]
 

@@ -164,7 +164,7 @@ class Fetcher:
             # Its message may quote a header, and with it a credential.
             raise FetchError("the request could not be sent: check its headers") from exc
         except h11.RemoteProtocolError as exc:
-            said = "its answer is no HTTP/1.1, or not all of one"
+            said = "its answer is not HTTP/1.1, or is cut short"
             raise FetchError(one_line(f"{said}: {exc}"), said) from exc
         except UnpackError as exc:
             raise FetchError(f"its answer {exc}") from exc
@@ -242,7 +242,7 @@ class Fetcher:
                     await asyncio.sleep(0)
         unpack.finish()
         if connection.has_more:
-            raise FetchError("its answer goes on after the end it gave")
+            raise FetchError("its answer continues past the end it declared")
         return b"".join(pieces)
 
     def _context(self, place: Place, ca_file: Path | None) -> ssl.SSLContext | None:

@@ -278,7 +278,7 @@ class Connections:
         try:
             addresses = await self._names.addresses(place.host)
         except OSError as exc:
-            raise ConnectError(f"the name {place.host} gives no address: {_why(exc)}") from exc
+            raise ConnectError(f"the name {place.host} cannot be resolved: {_why(exc)}") from exc
         connected = await self._connect(place, addresses)
         loop = asyncio.get_running_loop()
         try:

@@ -251,7 +251,9 @@ class PrometheusSource:
             targets = {t for t, labels in self._labels.items() if bound.matches(labels)}
             name = f"the binding of {', '.join(bound.sessions)} to {bound.text}"
             if not targets:
-                why[name] = f"{name} matches no target of {self._url}: their labels are those of up"
+                why[name] = (
+                    f"{name} matches no target of {self._url}; it is compared with the labels of up"
+                )
                 continue
             seen = {s.session_id for s in observation.sessions if plain_target(s.target) in targets}
             place = f"what matches {bound.text}"

@@ -131,8 +131,8 @@ class PageDates:
             self._behind = 0.0
         elif before is None:
             return (
-                f"its newest sample is {age:,.0f} s old by its timestamp: the next page tells "
-                "whether it is an old one, or of a clock that is behind"
+                f"its newest sample is {age:,.0f} s old by its timestamp: the next page will "
+                "show whether it is an old page, or its clock is behind"
             )
         elif newest > before[0] and abs(age - before[1]) <= _IN_STEP:
             self._behind = age
@@ -142,21 +142,23 @@ class PageDates:
         self, units: Mapping[str, float | None], dated: Assembled, fetched: Fetched
     ) -> tuple[str, ...]:
         odd = [
-            f"its timestamps are not in the unit of its format: times {unit:g} they are taken"
+            f"its timestamps are not in the unit of its format: they are multiplied by {unit:g}"
             for unit in sorted({unit for unit in units.values() if unit not in (None, 1.0)})
         ]
         if None in units.values():
-            odd.append("some of its timestamps can be none: how old those samples are is not known")
+            odd.append(
+                "some of its timestamps are impossible: how old those samples are is not known"
+            )
         if self._behind:
             odd.append(
-                "its clock is behind, and goes on in step with ours: its samples are taken to be "
-                "as old as they are by that clock"
+                "its clock is behind ours, and keeps pace with it: the age of its samples is "
+                "measured by that clock"
             )
         oldest = min((s.sampled_at for s in dated.sessions), default=fetched.began_at)
         if fetched.began_at - oldest > _WORTH_SAYING:
             odd.append(
-                "by their timestamps some of its samples were taken more than a minute ago: it "
-                "repeats what is over, or is late"
+                "by their timestamps some of its samples are more than a minute old: it repeats "
+                "old samples, or lags"
             )
         return tuple(odd)
 

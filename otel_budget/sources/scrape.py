@@ -82,7 +82,7 @@ class ScrapeSource:
         self._unreported: set[str] = set()
         """Those of them whose answer no reading has given yet."""
         self._round = Round(())
-        self._odd_times_lines = OncePerSubject(logger, "targets have timestamps that are odd")
+        self._odd_times_lines = OncePerSubject(logger, "targets have odd timestamps")
         self._strange_lines = OncePerSubject(
             logger, "targets answer, but show no series of otel-budget"
         )
@@ -220,7 +220,7 @@ class ScrapeSource:
         target, before = self._known[key], self._outcomes.get(key)
         url, age = target.of.url, self._turns.age(key)
         if target.is_waiting and age >= self._settings.interval:
-            why = f"its page waits to be read: {target.waits_for}"
+            why = f"its page waits to be parsed: {target.waits_for}"
         elif before is not None:
             return before.problem
         else:
@@ -275,8 +275,8 @@ class ScrapeSource:
         if not self._had_targets:
             patterns = ", ".join(self._settings.file_sd)
             why = (
-                f"there is nothing to scrape: no file of file_sd ({patterns}) lists a target: is "
-                "that where serve_metrics(register=...) writes its entries?"
+                f"nothing to scrape: no file of file_sd ({patterns}) lists a target; is that where "
+                "serve_metrics(register=...) writes its entries?"
             )
             # Where there is no file, that is said already.
             noted = strange if self._listing.are_there else unmatched

@@ -105,8 +105,8 @@ class Target:
         if not self.cost.is_high:
             return "this sidecar gets too little processor time for all of its targets"
         return (
-            "pages that take the processor long are read one after the other, and its last one "
-            f"took {self.cost.last:.2f} s"
+            "pages that take long to parse are parsed one at a time, and its last one took "
+            f"{self.cost.last:.2f} s"
         )
 
     def shows(self, session_id: str) -> bool:

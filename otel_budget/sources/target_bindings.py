@@ -89,7 +89,7 @@ def label_matcher(text: str) -> LabelMatcher:
     """Return a matcher as PromQL writes it. Raises ValueError."""
     found = _MATCHER.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r} is no label matcher")
+        raise ValueError(f"{text!r} is not a label matcher")
     value = json.loads(found[3])
     try:
         expression = re.compile(value if "~" in found[2] else re.escape(value))
@@ -207,6 +207,6 @@ def others_only(patterns: Collection[str], sessions: Collection[str], place: str
         return ""
     seen = ", ".join(sorted(sessions)[:3])
     return (
-        f"{place} is bound to {', '.join(sorted(patterns))} and shows other runs only ({seen}): is "
+        f"{place} is bound to {', '.join(sorted(patterns))} and shows only other runs ({seen}): is "
         "the pattern right?"
     )

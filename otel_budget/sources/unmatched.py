@@ -90,7 +90,7 @@ class UnmatchedQuery:
     async def _explain(self, dropped: int, ask: Ask) -> str:
         what = _what(self._preset)
         if dropped:
-            return f"{dropped:,} series of {what} are there, and none is of a run that can be told"
+            return f"{dropped:,} series of {what} are there, but none names a run"
         points = await ask(probe(self._matchers, self._preset))
         why = None if points is None else explain(points, self._matchers, self._preset)
         if why == "" or (why is None and self._matched):
@@ -187,7 +187,7 @@ def by_other_names(what: str, names: Sequence[str]) -> str:
     named = one_line(some(names, ", "))
     if any("." in name for name in names):
         return (
-            f"{what} is there by names with dots ({named}), which are not read: let Prometheus "
+            f"{what} is there under names with dots ({named}), which are not read: let Prometheus "
             "escape them when it scrapes (metric_name_escaping_scheme: underscores), or scrape the "
             "program directly"
         )
@@ -208,8 +208,8 @@ def _like(name: str) -> str:
 def _nothing(what: str, matchers: Sequence[str]) -> str:
     by = f" that match {one_line(','.join(matchers))}" if matchers else ""
     return (
-        f"it has no series of {what}{by}: is it this server that scrapes the agents, and the right "
-        "tenant (source.prometheus.headers)?"
+        f"it has no series of {what}{by}: is this the server that scrapes the agents, and the "
+        "right tenant (source.prometheus.headers)?"
     )
 
 
@@ -226,11 +226,11 @@ def why_strange(body: bytes, found: Assembled, *, foreign: bool) -> str:
     if _OF_A_SIDECAR in body:
         return "it is a sidecar's own /metrics, not an agent's"
     if found.dropped.get(semconv.BAD_SESSION_ID):
-        return f"what it shows has no {semconv.SESSION_ID} that can be one"
+        return f"its series have no valid {semconv.SESSION_ID}"
     others = other_names(body, "otel-budget", tuple(COUNTERS))
     if others or _OF_AN_AGENT.search(body) or foreign:
         return others
-    return "its page has none; is it the address of an agent's /metrics?"
+    return "is this the address of an agent's /metrics?"
 
 
 def is_own(body: bytes) -> bool:

@@ -51,13 +51,13 @@ class Gzip:
             if self._member.eof:
                 self._members += 1
                 if self._members > _MOST_MEMBERS:
-                    raise UnpackError(f"is packed in more than {_MOST_MEMBERS:,} members")
+                    raise UnpackError(f"is compressed in more than {_MOST_MEMBERS:,} members")
                 self._member = zlib.decompressobj(_GZIP)
             try:
                 unpacked = self._member.decompress(piece, _STEP)
             except zlib.error as exc:
                 # Garbage behind a member is the beginning of one that is none.
-                raise UnpackError(f"cannot be unpacked: {exc}") from exc
+                raise UnpackError(f"cannot be decompressed: {exc}") from exc
             over = self._member.eof
             piece = self._member.unused_data if over else self._member.unconsumed_tail
             more = not over and len(unpacked) == _STEP  # it may have taken in all, and given less
@@ -77,4 +77,4 @@ def unpacker(encodings: str) -> Plain | Gzip:
         return Plain()
     if packed in (["gzip"], ["x-gzip"]):
         return Gzip()
-    raise UnpackError(f"is packed with {', '.join(packed)!r}, which was not asked for")
+    raise UnpackError(f"is compressed with {', '.join(packed)!r}, which was not asked for")

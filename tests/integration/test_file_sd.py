@@ -109,7 +109,7 @@ def test_a_file_that_is_gone_takes_its_targets_along(endpoint: Exposition, tmp_p
     ("content", "words"),
     [
         ("[{", "is not JSON"),
-        ("{}", "no list of target groups"),
+        ("{}", "not a list of target groups"),
         ('[{"target": []}]', "target group 0 is not a mapping with a list of targets"),
         (groups("http://127.0.0.1:1/metrics"), "is not host:port"),
         (groups("127.0.0.1:1", __scheme__="ftp"), "__scheme__ is 'ftp'; allowed: http, https"),

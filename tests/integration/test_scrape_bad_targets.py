@@ -80,24 +80,27 @@ def packed(data: bytes) -> Answer:
 BOMB = gzip.compress(b"# zeros\n" + b"\0" * 200_000_000, compresslevel=9)
 
 BAD = {
-    "HTML": (respond(b"<html><body>Sign in</body></html>\n", "text/html"), "no exposition"),
-    "JSON": (respond(b'{"status": "ok"}\n', "application/json"), "no exposition"),
-    "not text": (respond(b"\xff\xfe\x00\n"), "no exposition"),
+    "HTML": (
+        respond(b"<html><body>Sign in</body></html>\n", "text/html"),
+        "not a Prometheus exposition",
+    ),
+    "JSON": (respond(b'{"status": "ok"}\n', "application/json"), "not a Prometheus exposition"),
+    "not text": (respond(b"\xff\xfe\x00\n"), "not a Prometheus exposition"),
     "OpenMetrics without its end": (
         respond(EVIL.encode(), "application/openmetrics-text; version=1.0.0"),
-        "no exposition",
+        "not a Prometheus exposition",
     ),
     "50 MB": (fifty_megabytes, "larger than 1,000,000 bytes"),
     "a gzip bomb": (packed(BOMB), "larger than 1,000,000 bytes"),
     "half a gzip": (packed(gzip.compress(EVIL.encode())[:-9]), "ends in the middle"),
-    "gzip that is none": (packed(b"plain"), "cannot be unpacked"),
+    "gzip that is none": (packed(b"plain"), "cannot be decompressed"),
     "garbage behind a gzip": (
         packed(gzip.compress(EVIL.encode()) + b"garbage"),
-        "cannot be unpacked",
+        "cannot be decompressed",
     ),
     "longer than it says": (
         respond(EVIL.encode() + GOOD.encode(), length=len(EVIL)),
-        "goes on after the end it gave",
+        "continues past the end it declared",
     ),
     "another packing": (
         respond(b"x", "text/plain", "200 OK", "Content-Encoding: br"),
@@ -112,9 +115,9 @@ BAD = {
     "one byte now and then": (a_byte_now_and_then, "no complete answer within 0.6 s"),
     "interim answers without end": (
         only_interim_answers,
-        "its answer is no HTTP/1.1, or not all of one",
+        "its answer is not HTTP/1.1, or is cut short",
     ),
-    "closes mid body": (closes_mid_body, "its answer is no HTTP/1.1, or not all of one"),
+    "closes mid body": (closes_mid_body, "its answer is not HTTP/1.1, or is cut short"),
     "closes mid line": (closes_mid_line, "in the middle of a line"),
     "a redirect": (
         respond(b"", "text/plain", "302 Found", "Location: http://127.0.0.1:1/metrics"),
@@ -124,7 +127,7 @@ BAD = {
         respond(b"no luck\n", "text/plain", "500 Internal Server Error"),
         "HTTP 500 Internal Server Error (text/plain, 8 bytes)",
     ),
-    "no HTTP": (speaks_something_else, "its answer is no HTTP"),
+    "no HTTP": (speaks_something_else, "its answer is not HTTP"),
 }
 
 

@@ -97,7 +97,7 @@ def test_a_server_that_never_had_anything_is_said_once(
     """After a few readings; the runs may just begin."""
     assert look(times=2) == []
     (why,) = look(times=5)
-    assert why.startswith("it has no series of otel-budget: is it this server that scrapes")
+    assert why.startswith("it has no series of otel-budget: is this the server that scrapes")
     assert "tenant" in why
     assert sum("it has no series of otel-budget" in said for said in caplog.messages) == 1
 
@@ -149,7 +149,7 @@ def test_names_with_dots_are_said_and_what_to_do(server: Server, look: Look) -> 
     """As Prometheus 3 stores what OpenTelemetry writes."""
     server.there = [({"__name__": "gen_ai.client.token.usage_sum", "job": "gw"}, 2)]
     (why,) = look(preset=GEN_AI)
-    assert "preset gen_ai is there by names with dots (gen_ai.client.token.usage_sum)" in why
+    assert "preset gen_ai is there under names with dots (gen_ai.client.token.usage_sum)" in why
     assert "metric_name_escaping_scheme: underscores" in why
 
 
@@ -194,7 +194,7 @@ def test_series_of_no_run_are_said(server: Server, look: Look) -> None:
     server.runs = [({"job": "agents", "__name__": "otel_budget_tokens_total"}, 5),
                    ({"job": "agents", SAMPLED: "1"}, NOW)]  # fmt: skip
     (why,) = look()
-    assert why == "1 series of otel-budget are there, and none is of a run that can be told"
+    assert why == "1 series of otel-budget are there, but none names a run"
 
 
 def test_the_second_question_is_asked_once_a_minute(server: Server, look: Look) -> None:

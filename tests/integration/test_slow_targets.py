@@ -182,7 +182,7 @@ def test_pages_that_are_costly_take_turns_and_none_from_others(tmp_path: Path) -
         targets = [f"http://{address}/{n}" for n in range(30)]
         with judged(tmp_path, targets) as (process, good):
             took = seconds_to_stop(process, good)
-            until(lambda: "waits to be read" in process.said())
+            until(lambda: "waits to be parsed" in process.said())
             ended = seconds_to_end(process)
     assert took < SOON
     assert ended < 5
@@ -201,8 +201,8 @@ def test_a_list_of_targets_that_cannot_be_opened_delays_nobody(tmp_path: Path) -
     listed = {"file_sd": [str(tmp_path / "*.json")]}
     with judged(tmp_path, [secret], **listed) as (process, good):
         took = seconds_to_stop(process, good)
-        assert "targets.json: is no regular file" in process.said()
-        assert f"token file {tmp_path / 'token'} is no regular file" in process.said()
+        assert "targets.json: is not a regular file" in process.said()
+        assert f"token file {tmp_path / 'token'} is not a regular file" in process.said()
         ended = seconds_to_end(process)
     assert took < SOON
     assert ended < 5

@@ -60,7 +60,7 @@ def test_a_page_of_something_else_is_named_once_and_again_after_it_was_an_agents
     (record,) = log.records
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith(
-        f"target {endpoint.url} answers, but shows no series of otel-budget: its page has none"
+        f"target {endpoint.url} answers, but shows no series of otel-budget: is this the address"
     )
     endpoint.show(f'{RUN}{semconv.BUILD_INFO.name}{{version="1"}} 1\n')
     read(source)
@@ -81,7 +81,7 @@ def test_a_foreign_agent_between_two_runs_is_in_order(
     endpoint.show(page(line(semconv.SESSION_TOKENS, 5, "no id")))
     read(source)
     (record,) = log.records
-    assert "has no session_id that can be one" in record.getMessage()
+    assert "its series have no valid session_id" in record.getMessage()
 
 
 def test_the_page_of_another_sidecar_is_named_as_that(
@@ -98,7 +98,7 @@ def test_series_without_a_session_id_are_named(
 ) -> None:
     endpoint.show(f"{semconv.SESSION_TOKENS.name} 5\n")
     read(look(endpoint.url))
-    assert "has no session_id" in log.text
+    assert "no valid session_id" in log.text
 
 
 def test_an_agent_without_a_run_is_not_named(
@@ -150,9 +150,7 @@ def test_files_that_never_listed_a_target_are_named_once(
     source = look(file_sd=(str(file),))
     read(source, 3)
     (said,) = log.messages
-    assert said.startswith(
-        f"there is nothing to scrape: no file of file_sd ({file}) lists a target"
-    )
+    assert said.startswith(f"nothing to scrape: no file of file_sd ({file}) lists a target")
 
 
 def test_a_list_of_targets_that_got_empty_is_a_fleet_at_rest(
@@ -181,7 +179,7 @@ def test_a_reading_says_which_targets_show_nothing_that_can_be_counted(
 
     assert list(asyncio.run(reading(look(endpoint.url)))) == [endpoint.url]
     (why,) = asyncio.run(reading(look(file_sd=(str(tmp_path / "*.json"),)))).values()
-    assert "there is nothing to scrape" in why
+    assert "nothing to scrape" in why
     endpoint.show(RUN)
     assert asyncio.run(reading(look(endpoint.url))) == {}
 

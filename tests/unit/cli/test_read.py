@@ -157,7 +157,7 @@ def test_a_wrong_preset_file_is_refused_with_its_line(
     own = tmp_path / "own.yaml"
     own.write_text("metrics:\n  - {names: a_total, count: input}\n", encoding="utf-8")
     assert main(["read", str(PAGES[0]), "--preset", str(own)]) == 2
-    assert f"{own}:2: metrics[0].count: is no key here" in capsys.readouterr().err
+    assert f"{own}:2: metrics[0].count: is not a key here" in capsys.readouterr().err
 
 
 def test_an_unknown_preset_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

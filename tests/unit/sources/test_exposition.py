@@ -50,7 +50,7 @@ def test_a_bad_value_is_refused_also_where_the_series_is_known(value: str) -> No
     """A page is good as a whole, or not at all."""
     pages = reader()
     for known in (False, True):
-        with pytest.raises(ExpositionError, match="no exposition"):
+        with pytest.raises(ExpositionError, match="not a Prometheus exposition"):
             read(pages if known else reader(), page(line(TOKENS, value, "run-1")))
         read(pages, page(line(TOKENS, 5, "run-1")))
 

@@ -48,11 +48,11 @@ def test_what_unpacks_to_many_times_its_size_comes_in_steps() -> None:
         (gzip.compress(TEXT)[:-9], "ends in the middle"),
         (gzip.compress(TEXT) + gzip.compress(TEXT)[:-9], "ends in the middle"),
         (gzip.compress(TEXT) + gzip.compress(TEXT)[:10], "ends in the middle"),
-        (gzip.compress(TEXT) + b"garbage", "cannot be unpacked"),
-        (gzip.compress(TEXT) + b"\0" * 9, "cannot be unpacked"),
-        (gzip.compress(TEXT)[:-8] + b"\0" * 8, "cannot be unpacked"),
-        (zlib.compress(TEXT), "cannot be unpacked"),
-        (TEXT, "cannot be unpacked"),
+        (gzip.compress(TEXT) + b"garbage", "cannot be decompressed"),
+        (gzip.compress(TEXT) + b"\0" * 9, "cannot be decompressed"),
+        (gzip.compress(TEXT)[:-8] + b"\0" * 8, "cannot be decompressed"),
+        (zlib.compress(TEXT), "cannot be decompressed"),
+        (TEXT, "cannot be decompressed"),
         (gzip.compress(b"") * 10_001, "more than 10,000 members"),
     ],
 )
@@ -74,5 +74,5 @@ def test_a_name_for_gzip_and_one_for_nothing_are_understood() -> None:
 @pytest.mark.parametrize("encodings", ["deflate", "br", "zstd", "gzip, gzip", "aws-chunked"])
 def test_other_packings_were_not_asked_for(encodings: str) -> None:
     """They are named in the error."""
-    with pytest.raises(UnpackError, match=f"packed with '{encodings}', which was not asked for"):
+    with pytest.raises(UnpackError, match=f"compressed with '{encodings}', which was not"):
         unpacker(encodings)
