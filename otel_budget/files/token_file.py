@@ -1,4 +1,4 @@
-"""Bearer tokens in files: how whoever sends one, and whoever asks for one, reads it."""
+"""Bearer tokens in files, as the side that sends one and the side that asks for one read them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
 class TokenFileError(OtelBudgetError):
-    """Say why a file gives no token. The message never shows what is in it."""
+    """A file gives no token. The message says why, and never shows what is in it."""
 
     def __init__(self, path: Path, problem: str) -> None:
-        """Keep the fields."""
         self.path, self.problem = path, problem
         super().__init__(f"the bearer token file {path} {problem}")
 
 
 def open_to(path: Path) -> str:
-    """Return who may read a secret file besides its owner and this process; empty if nobody.
+    """Return who may read a secret file besides its owner and this process; empty if no one may.
 
     A group that this process is in is meant: as on a secret that is mounted for it.
     """

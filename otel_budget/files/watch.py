@@ -25,7 +25,6 @@ class FileWatch:
     """
 
     def __init__(self, *paths: Path) -> None:
-        """Begin with files that were never read."""
         self._paths = paths
         self._stamps: tuple[FileStamp, ...] | None = None
 

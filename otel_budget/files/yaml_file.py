@@ -1,4 +1,4 @@
-"""A YAML file that remembers on which line each key stands, so that a refusal can say so."""
+"""A YAML file that remembers the line of each key, so that a refusal can name it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class YamlFile:
     """A mapping read from YAML, with the line of every key in it."""
 
     def __init__(self, path: str, data: Mapping[str, object], lines: Mapping[KeyPath, int]) -> None:
-        """Keep what was read. lines: path of keys to the line it stands on, from 1."""
+        """lines: path of keys to its line, from 1."""
         self.path, self.data, self._lines = path, data, lines
 
     @classmethod
@@ -70,7 +70,7 @@ class YamlFile:
         return self.path
 
     def section(self, key: str) -> YamlFile:
-        """Return the mapping under a key as a file of its own; an absent one is empty."""
+        """Return the mapping under a key as if it were a file; an absent one is empty."""
         value = self.data.get(key)
         value = {} if value is None else value
         if not isinstance(value, dict):
@@ -112,7 +112,7 @@ def _refuse_growth(node: yaml.Node, path: str) -> None:
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
     """Return how many values a node holds, those as often that aliases repeat.
 
-    A few lines of aliases to aliases hold billions, which whoever looks at the data would walk.
+    A few lines of aliases to aliases hold billions, and each reader of the data would walk them.
     known: id of a node to its size; one that is being counted holds itself, and counts 0 there.
     """
     size = known.get(id(node))
@@ -131,7 +131,7 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
 def _note_lines(
     node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], path: str, seen: set[int]
 ) -> None:
-    """Write down the line of every key below a node; refuse a key that stands there twice.
+    """Write down the line of every key below a node; refuse a key that is there twice.
 
     seen: ids of nodes that were looked into: what aliases repeat, or hold in a circle, is once.
     """

@@ -58,7 +58,7 @@ class LineBudget:
     """Decides for each line whether it may be written."""
 
     def __init__(self, clock: Clock = time.monotonic, about: Rate = ABOUT) -> None:
-        """Start with every allowance full. about: the allowance of one subject."""
+        """about: the allowance of one subject."""
         self._clock, self._rate = clock, about
         self._about: OrderedDict[str, _Purse] = OrderedDict()
         self._speakers: OrderedDict[str, _Purse] = OrderedDict()
@@ -112,7 +112,6 @@ class LineFilter(logging.Filter):
     """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
-        """Start with every allowance full."""
         super().__init__()
         self._clock, self._budget = clock, LineBudget(clock)
 

@@ -1,6 +1,6 @@
 """Say a thing once, and never as a flood: for a process, for a subject, for many subjects at once.
 
-- ``Once`` remembers what was said; whoever asks says it.
+- ``Once`` remembers what was said; the caller says it.
 - ``OncePerSubject`` logs what is wrong with each of many subjects, and again when that changes.
 - ``Lines`` logs many lines at once within what each speaker may say (see line_budget.py).
 """
@@ -32,7 +32,6 @@ class Once:
     """
 
     def __init__(self, most: int = MOST_SAID) -> None:
-        """Remember up to ``most`` things."""
         self._most = most
         self._said: dict[Hashable, object] = {}
 
@@ -55,10 +54,7 @@ class Lines:
     def __init__(
         self, logger: logging.Logger, many: str, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Have said nothing yet.
-
-        many: what happens to all subjects, such as ``runs ended``, to follow their number.
-        """
+        """many: what happens to all subjects, such as ``runs ended``, to follow their number."""
         self._logger, self._many = logger, many
         self._budget = LineBudget(clock)
 
@@ -128,17 +124,17 @@ class Lines:
 
 
 class OncePerSubject:
-    """Say of each subject what is wrong with it: once, and again after it was something else."""
+    """Log what is wrong with each subject: once, and again when that changes."""
 
     def __init__(
         self, logger: logging.Logger, many: str, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Have said nothing yet. many: as in ``Lines``."""
+        """many: as in ``Lines``."""
         self._lines = Lines(logger, many, clock=clock)
         self._said: dict[str, str] = {}
 
     def note(self, wrong: Mapping[str, str], level: int) -> None:
-        """Take all that is wrong now, by subject; log what is new of it."""
+        """Log what is new. wrong: all that is wrong now, by subject."""
         old = {key: line for key, line in wrong.items() if self._said.get(key) == line}
         new = {k: line for k, line in wrong.items() if k not in old}
         self._said = {**old, **new}

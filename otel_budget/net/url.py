@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
 _PORTS: Final = {"http": 80, "https": 443}
-#: What may stand in a path and a query as it is.
+#: Characters that a path and a query may have as they are.
 _ALLOWED: Final = "/%:@!$&'()*+,;=~?"
 
 
@@ -23,7 +23,6 @@ class UrlError(OtelBudgetError, ValueError):
     """
 
     def __init__(self, shown: object, *, has_user: bool = False) -> None:
-        """Keep the fields."""
         self.shown, self.has_user = shown, has_user
         why = "has a user in it" if has_user else "is no http or https URL with a host"
         super().__init__(f"{shown} {why}")

@@ -1,10 +1,10 @@
-"""From the samples of another program to its sessions, as a preset says. Pure.
+"""From the samples of another program to its runs, as a preset says. Pure.
 
 - What counts, counts once: of several spellings, families and emitters that say the same, the one
   with most does. It is the larger use, as everywhere; and the larger of counters that only grow is
   one that only grows, so a change of the larger one is no reset.
 - Where nothing repeats anything, series are kept apart for the ledger, which sees their resets.
-- A label value nobody knows is added to nothing; the session's tokens are then "at least".
+- An unknown label value is added to nothing; the tokens of the run are then "at least".
 - Every sample that does not count is accounted for, with the reason.
 """
 
@@ -64,7 +64,7 @@ class Ignored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ForeignRun:
-    """One session of another program, as it counts."""
+    """One run of another program, as it counts."""
 
     session_id: str
     amounts: Mapping[str, Number]
@@ -72,11 +72,11 @@ class ForeignRun:
     counters: Mapping[tuple[str, str], Number]
     """As in RunObservation."""
     implausible: tuple[str, ...] = ()
-    """As in RunObservation; also metrics with nothing but tokens of a type nobody knows."""
+    """As in RunObservation; also metrics with nothing but tokens of unknown types."""
     at_least: bool = False
-    """True if some tokens are of a type nobody knows."""
+    """True if some tokens are of an unknown type."""
     newest: float | None = None
-    """When its newest sample was taken, as of ``samples.later``."""
+    """When its newest sample was taken, as ``samples.later`` has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Counted:
     dropped: Mapping[str, int]
     """Reason to the number of samples that should have counted and could not."""
     strange: tuple[Ignored, ...]
-    """Of those ignored, the ones with a label value nobody knows."""
+    """Of those ignored, the ones with an unknown label value."""
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class _Session:
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
     implausible: dict[str, None] = field(default_factory=dict)
     of_unknown_type: dict[str, None] = field(default_factory=dict)
-    """Metrics with tokens that nobody knows what to make of."""
+    """Metrics with tokens of unknown types."""
     newest: float | None = None
 
 
@@ -231,7 +231,7 @@ def assembled(counted: Counted, target: str, sampled_at: float, process: str = "
             target,
             sampled_at,
             session.counters,
-            # How many calls they were nobody knows; one is enough for the tokens to be "at least".
+            # It is not known how many calls; one is enough for the tokens to be "at least".
             RunAttributes(unknown_usage_calls=1.0 if session.at_least else None),
             session.implausible,
             process,
@@ -244,18 +244,18 @@ def assembled(counted: Counted, target: str, sampled_at: float, process: str = "
 
 
 def uncounted(counted: Counted) -> str:
-    """Say what should have counted and could not be told apart; empty if there is nothing."""
+    """Say what should have counted and could not; empty if there is nothing."""
     words = [one.in_words() for one in counted.strange]
-    nobody = counted.dropped.get(semconv.BAD_SESSION_ID)
-    if nobody:
-        words.append(f"{nobody:,} samples have no valid session id")
+    bad_ids = counted.dropped.get(semconv.BAD_SESSION_ID)
+    if bad_ids:
+        words.append(f"{bad_ids:,} samples have no valid session id")
     return "; ".join(words)
 
 
 def session_of(preset: Preset, labels: Mapping[str, str], place: str) -> str | None:
-    """Return the session a series belongs to; None if what it says cannot be a session id.
+    """Return the session id of the run a series belongs to; None if the label holds no valid one.
 
-    A series that names none belongs to the one session of its page: ``PRESET@PLACE``.
+    A series that names none belongs to the one run of its page: ``PRESET@PLACE``.
     """
     _, value = first_of(preset.session_labels, labels)
     if not value or value in preset.nameless:

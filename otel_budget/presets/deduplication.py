@@ -1,4 +1,4 @@
-"""What the series of one session add up to where some of them may repeat others. Pure."""
+"""What the series of one run add up to where some of them may repeat others. Pure."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _count_series(
 
 
 def _group(preset: Preset, one: Series) -> Labels:
-    """Return what tells series apart that cannot repeat each other; empty if all of them may."""
+    """Return the labels by which series cannot repeat each other; empty if all may."""
     repeated = preset.repeated
     if repeated is None:
         return ()

@@ -107,7 +107,7 @@ def _shipped_data() -> Mapping[str, Mapping[str, object]]:
 def _whole(
     given: object, own: Mapping[str, object], seen: tuple[str, ...]
 ) -> tuple[str, Mapping[str, object]]:
-    """Return the name of a preset that has none of its own, and all its keys.
+    """Return a name for a preset without one, and all its keys.
 
     A key of the preset replaces the same key of the one it extends.
     """

@@ -2,9 +2,9 @@
 
 The rules:
 - Tokens are input and output. Parts (cached, cache_write, reasoning) are shown, never added: a
-  label value that is a whole of its own and a part of the sum says both, ``[input, cached]``.
+  label value that is both a whole and a part of the sum says so: ``[input, cached]``.
 - What repeats something else (a total, another spelling, another scope) counts once.
-- A label value that stands in no rule is not added to anything: nobody knows what it is.
+- A label value that is in no rule is unknown, and added to nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RESOURCE_OF: Final = {
     INPUT: semconv.TOKENS, OUTPUT: semconv.TOKENS, TOKENS: semconv.TOKENS,
     CALLS: semconv.API_CALLS, COST_USD: semconv.COST,
 }  # fmt: skip
-#: Where a preset does not say where it stands among others.
+#: The rank of a preset that names none.
 USUAL_RANK: Final = 50
 #: Why a sample is skipped, where the preset does not say.
 USUAL_WHY: Final = "repeats what is counted elsewhere"
@@ -64,7 +64,7 @@ class MetricRule:
     """True if it is exported as a gauge, though it only grows."""
 
     def roles(self, labels: Mapping[str, str]) -> tuple[str, ...] | None:
-        """Return what a sample counts as; None if its label has a value nobody knows."""
+        """Return what a sample counts as; None if its label has an unknown value."""
         return self.counts or self.values.get(first_of(self.label, labels)[1])
 
     @property
@@ -117,7 +117,7 @@ class Preset:
     session_labels: tuple[str, ...] = ()
     """Spellings of the label that names the session; without one, a target is one session."""
     nameless: tuple[str, ...] = ()
-    """Values of it that name nobody, besides the empty one."""
+    """Values of it that name no session, besides the empty one."""
     repeated: Repeated | None = None
     skip: tuple[Skip, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -147,7 +147,7 @@ class Preset:
 
     @property
     def token_roles(self) -> tuple[str, ...]:
-        """The roles whose sum is the tokens that are judged."""
+        """The roles that add up to the tokens that are judged."""
         roles = {role for rule in self.metrics for role in rule.all_roles}
         return (TOKENS,) if TOKENS in roles else (INPUT, OUTPUT)
 

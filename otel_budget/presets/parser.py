@@ -1,4 +1,4 @@
-"""From what YAML gives to a preset: strict, and plain about what is wrong and where it stands."""
+"""From YAML data to a preset: strict, and plain about what is wrong and where."""
 
 from __future__ import annotations
 
@@ -40,12 +40,11 @@ class PresetError(InvalidValueError):
         self, at: KeyPath, value: object, allowed: str, *, sentence: str = "",
         known: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        """Keep the fields."""
         self.at, self.known = at, known
         super().__init__(".".join(map(str, at)), value, allowed, sentence=sentence)
 
     def below(self, *keys: str | int) -> PresetError:
-        """Return the same refusal, of what stands below these keys."""
+        """Return the same refusal, of what is below these keys."""
         return PresetError(
             (*keys, *self.at), self.value, self.allowed, sentence=self.sentence, known=self.known
         )

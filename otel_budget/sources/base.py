@@ -1,4 +1,4 @@
-"""The seam between measuring and judging: one method, and the clock both sides agree on."""
+"""The seam between measuring and judging: what a source offers, and the clock both sides share."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ class Source(Protocol):
     """Something that can be asked what it sees right now."""
 
     async def read(self) -> Observation:
-        """Return what there is to see.
+        """Return what there is to see now.
 
         Never raises for what the other side did: a target that fails, answers nonsense or never
-        answers is a Problem in the reading, and its sessions are absent from it, not at 0.
+        answers is a Problem in the observation, and its runs are absent from it, not at 0.
         """
 
     async def read_late(self) -> Observation | None:
-        """Return what those give whose answer was pending in the last reading, once there is some.
+        """Wait for targets that were pending in the last observation, and return what they show.
 
-        None if that takes too long. To be called again as long as any of them is pending; may be
-        cancelled, and then nothing is lost.
+        None if that takes too long. Call it again as long as any target is pending; when it is
+        cancelled, nothing is lost.
         """
 
     async def read_run(self, session_id: str) -> Observation | None:
-        """Return what the targets that show one run give now, and nothing of the others.
+        """Return what the targets that show one run show now; other targets are left out.
 
-        None if no target is known to show it, or if this source cannot: then ``reads_runs`` is
-        False.
+        None if no target is known to show the run, or if this source cannot read a single one
+        (``reads_runs`` is False).
         """
 
     @property
     def reads_runs(self) -> bool:
-        """True if a run can be read without all the others."""
+        """True if one run can be read without all the others."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""

@@ -1,11 +1,11 @@
-"""Targets for which a server cannot answer: found by asking for fewer, and left out. One costs one.
+"""Targets for which a server cannot answer: found by asking for fewer, and left out.
 
-A server refuses a query as a whole, be it for the series of a single target: more of them than it
-may look at, or than may be in an answer, or with labels that take no end. Then it is asked which
-targets there are, and by halves of them who it is. Those are left out, their runs are in doubt, and
-now and then it is tried again with all.
+A server refuses a query as a whole even where a single target is at fault: it has more series than
+the server may look at, or than fit into an answer, or labels without end. Then the server is asked
+which targets there are, and for halves of them until it is found which it is. Those are left out,
+their runs are in doubt, and now and then all are asked for again.
 
-One that has so many that the answer to all takes too long is told by their number.
+A target with so many series that the answer to all takes too long is found by their number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Works = Callable[[Collection[str]], Awaitable[bool]]
 
 INSTANCE: Final = "instance"
-#: Instances that are left out at most: of more it is not they who are at fault.
+#: Instances that may be left out: if it were more, something else is at fault.
 _MOST: Final = 8
 #: Queries at most until it is found which.
 _QUERIES: Final = 64
@@ -37,12 +37,12 @@ _QUERIES: Final = 64
 _PARTS, _TOGETHER = 16, 100
 #: Times the usual number of samples from which a target has too many of them.
 _MANY: Final = 10
-#: Seconds until it is tried again with all, and until it is looked again after nobody was found.
+#: Seconds until all are asked for again, and until the next search after one that found nothing.
 AGAIN: Final = 60.0
 
 
 class LeftOut(NamedTuple):
-    """Who is left out."""
+    """The targets that are left out."""
 
     instances: tuple[str, ...] = ()
     why: str = ""
@@ -54,27 +54,27 @@ class LeftOut(NamedTuple):
 
 
 class Culprits:
-    """Knows for whom a server cannot answer. Times in seconds on the reader's own clock."""
+    """Knows for which targets a server cannot answer. Times: seconds on the reader's clock."""
 
     none_left_out: Final = LeftOut()
 
     def __init__(self) -> None:
-        """Know of nobody."""
         self.known = self.none_left_out
-        """Those of the newest reading."""
+        """Those left out of the newest observation."""
         self._looked_at = -math.inf
-        """When it was looked, if nobody was found."""
+        """When the last search was, if it found nothing."""
 
     def left_out(self, now: float) -> LeftOut:
-        """Return who is to be left out."""
+        """Return what to leave out now."""
         return self.known if now < self.known.until else self.none_left_out
 
     async def find(
         self, why: str, now: float, places: Places, answers: Answers, *, slow: bool = False
     ) -> LeftOut:
-        """Find out who it is. why: what the server said to all; slow: that takes it too long.
+        """Find out which targets they are.
 
-        Not again within a minute if nobody was found.
+        why: what the server said to all. slow: the answer to all takes it too long. Does not search
+        again within a minute of a search that found nothing.
         """
         if now - self._looked_at < AGAIN:
             return self.none_left_out

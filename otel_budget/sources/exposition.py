@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 #: Asks for the text format. OpenMetrics is understood, but refuses a whole page for one bad value
-#: and takes ten times as long. It is not named: prometheus_client gives it to whoever names it.
+#: and takes ten times as long. It is not named: prometheus_client gives it to any client that does.
 ACCEPT: Final = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
 #: The time some lines take to read grows with the square of their length. Ours have some hundred.
 LONGEST_LINE: Final = 16_384
@@ -67,7 +67,6 @@ class ExpositionError(OtelBudgetError):
     """
 
     def __init__(self, problem: str, unquoted: str | None = None) -> None:
-        """Keep both."""
         super().__init__(problem)
         self.unquoted = problem if unquoted is None else unquoted
 
@@ -76,10 +75,7 @@ class PageReader:
     """Read the pages of one target, one after the other."""
 
     def __init__(self, wanted: Collection[str], limits: PageLimits, seconds: float) -> None:
-        """Know no series yet.
-
-        wanted: names of metrics. seconds: processor time that reading a page may take.
-        """
+        """wanted: names of metrics. seconds: processor time that reading a page may take."""
         self._wanted, self._limits, self._seconds = frozenset(wanted), limits, seconds
         self._known: dict[str, Series] = {}
         """The text of a series to what it means."""
@@ -93,7 +89,7 @@ class PageReader:
         return [sample for _, sample in self.read_lines(body, content_type)]
 
     def read_lines(self, body: bytes, content_type: str) -> list[tuple[str | None, Sample]]:
-        """Return the same with the line that each sample stands on.
+        """Return the same with the line of each sample.
 
         The line is None where it is more than a series in its usual form, a blank and a value, and
         perhaps another blank and a timestamp.
@@ -210,11 +206,11 @@ class PageReader:
                     yield series, float(repr(sample.value)), plain, at
 
     def learn(self, known: dict[str, Series]) -> None:
-        """Know series, by their text, as if their page had been read here."""
+        """Take over series, by their text, as if their page had been read here."""
         self._known = known
 
     def _bounded(self, labels: dict[str, str]) -> dict[str, str]:
-        """Return labels as they are, or refuse the page they stand on."""
+        """Return labels as they are, or refuse their page."""
         limits = self._limits
         if len(labels) > limits.labels:
             raise ExpositionError(

@@ -44,13 +44,13 @@ _HOST_PORT: Final = re.compile(r"(?:[^\s/@\[\]:?#]+|\[[0-9A-Fa-f:.%]+\])(?::[0-9
 #: Session ids that belong to the targets of a group, with commas between them.
 SESSIONS: Final = "__otel_budget_sessions__"
 _MAX_FILE: Final = 10_000_000
-#: YAML takes some ten seconds for ten million bytes, and whoever writes the file chooses how often.
+#: YAML takes some ten seconds for ten million bytes, and the writer of the file chooses how often.
 _MAX_YAML: Final = 1_000_000
 #: In one file: aliases of YAML make any number of targets out of a few lines.
 MOST_TARGETS: Final = 100_000
 #: The one place that is called here: all files.
 _ALL: Final = "files"
-#: Share of the interval for which a reading waits for them once they are known.
+#: Share of the interval for which a read waits for them once they are known.
 _PATIENCE: Final = 0.1
 #: Seconds after which files that cannot be read are said to hang.
 _HANGS: Final = 5.0
@@ -73,7 +73,7 @@ class FileTargets:
     """The targets in all files that match some patterns."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        """Read nothing yet. patterns: paths, with ``*``, ``?`` and ``[...]`` as in a shell."""
+        """patterns: paths, with ``*``, ``?`` and ``[...]`` as in a shell."""
         self._patterns = tuple(patterns)
         self._files: dict[str, _File] = {}
         self._empty: list[str] = []
@@ -95,7 +95,7 @@ class FileTargets:
 
     @property
     def are_there(self) -> bool:
-        """True if any file matched at the last reading."""
+        """True if any file matched at the last read."""
         return bool(self._files)
 
     def read(self) -> tuple[list[str], list[Problem]]:
@@ -159,7 +159,7 @@ class FileSdListing:
     """The newest list, and what is wrong with it."""
 
     def __init__(self, patterns: Sequence[str], interval: float) -> None:
-        """Read nothing yet. interval: seconds between two readings."""
+        """interval: seconds between two reads."""
         self._patterns, self._interval = patterns, interval
         self._files = FileTargets(patterns)
         self._threads = Workers("file-sd")
@@ -208,7 +208,7 @@ class FileSdListing:
             await asyncio.wait([self._turns.next(_ALL)], timeout=seconds)
 
     async def close(self) -> None:
-        """Let go of the thread."""
+        """End the thread."""
         await self._turns.close()
         self._threads.shutdown()
 

@@ -70,22 +70,21 @@ _TOLERANCE: Final = 2.0
 class FetchError(OtelBudgetError):
     """Say why a request gave nothing; for people, without credentials.
 
-    unquoted: the same without any of the answer, which does not belong in a log: the address of a
-    target may come from somebody else.
+    unquoted: the same without any of the answer, which does not belong in a log: others may have
+    chosen the address of a target.
     """
 
     def __init__(self, problem: str, unquoted: str | None = None) -> None:
-        """Keep both."""
         super().__init__(problem)
         self.unquoted = problem if unquoted is None else unquoted
 
 
 class RefusedError(FetchError):
-    """Say that what was asked for cannot be answered: less of it may be."""
+    """The server cannot answer what was asked for; it may answer for less."""
 
 
 class SlowError(FetchError):
-    """Say that the answer takes too long: less of it may not."""
+    """The answer takes too long; an answer for less may not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ class Fetched:
     age: float = 0.0
     """Seconds for which a cache on the way had it, as that says; taken off ``began_at`` already."""
     time_there: float = 0.0
-    """Unix time at ``began_at``, as far as can be told by the clock of who gave it."""
+    """Unix time at ``began_at``, as far as is known by the clock of the server."""
 
 
 class Fetcher:
@@ -136,7 +135,7 @@ class Fetcher:
         self._connections = Connections(clock, seconds)
         self._contexts: dict[Path | None, tuple[FileWatch, ssl.SSLContext]] = {}
         self._starts = asyncio.Lock()
-        """Held for a round of the loop by whoever begins a request."""
+        """Held for one round of the loop while a request begins."""
 
     async def fetch(
         self,

@@ -50,7 +50,7 @@ class HungUpError(OtelBudgetError):
 
 
 class Wire(asyncio.Protocol):
-    """The bytes of one connection: not more of them at once than somebody takes."""
+    """The bytes of one connection; the other side waits while too many are unread."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport
@@ -62,7 +62,7 @@ class Wire(asyncio.Protocol):
 
     @property
     def is_quiet(self) -> bool:
-        """Tell whether it is open, and nothing arrived that nobody asked for."""
+        """Tell whether it is open, and nothing has arrived unasked."""
         return not self._over and not self._pieces
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -109,7 +109,7 @@ class Connection:
     """One connection, with one request at a time on it."""
 
     def __init__(self, wire: Wire, key: object) -> None:
-        """Take over an open one. key: under which it is kept."""
+        """key: under which the connection is kept."""
         self.key, self._wire = key, wire
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD)
         self.received = 0
@@ -170,7 +170,7 @@ class Connection:
         return bool(self._http.trailing_data[0])
 
     def close(self) -> None:
-        """Say goodbye, without waiting."""
+        """Close it in order, without waiting for that."""
         self._wire.transport.close()
 
     def abort(self) -> None:
@@ -186,7 +186,7 @@ class Connections:
     """The connections of one source."""
 
     def __init__(self, clock: Clock, seconds: float, names: Resolver | None = None) -> None:
-        """Open nothing yet. seconds: the most that anybody waits for one."""
+        """seconds: the longest that a caller waits for a connection."""
         self._clock, self._seconds, self._names = clock, seconds, names or Resolver(clock)
         self._idle: OrderedDict[Connection, None] = OrderedDict()
         """Kept for longest first."""

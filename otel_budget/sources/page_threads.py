@@ -1,4 +1,4 @@
-"""Who may take the processor for a page, and when: what is cheap waits for nothing that is costly.
+"""When a page is parsed, and where: a cheap page never waits for a costly one.
 
 A page that takes the processor long is in order, and may be meant to hold others up. So there are
 two threads. One takes the cheapest page first, and none that is costly; the other the page that has
@@ -49,10 +49,9 @@ _FADES: Final = 0.9
 
 
 class PageCost:
-    """What the pages of one target take the processor, in seconds."""
+    """Processor time, in seconds, that the pages of one target take."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
         self.last = self._high = 0.0
 
     def expected(self, size: int) -> float:
@@ -60,7 +59,7 @@ class PageCost:
         return max(self._high, size * _KNOWN) if self._high else size * _NEW
 
     def note(self, seconds: float) -> None:
-        """Take note of what one took."""
+        """Note what one took."""
         self.last, self._high = seconds, max(seconds, self._high * _FADES)
 
     @property
@@ -86,7 +85,6 @@ class PageThreads:
     """Two daemon threads, which start when there is a page."""
 
     def __init__(self) -> None:
-        """Start nothing yet."""
         self._there = threading.Condition()
         self._number = count()
         self._turn = asyncio.Semaphore(_AT_ONCE)
@@ -129,7 +127,7 @@ class PageThreads:
         return found
 
     def close(self) -> None:
-        """Let go of the threads; a page that is being read is read to its end."""
+        """End the threads; a page that is being parsed is parsed to its end."""
         with self._there:
             self._life = None
             self._turn = asyncio.Semaphore(_AT_ONCE)

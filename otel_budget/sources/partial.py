@@ -7,10 +7,10 @@ Servers have many ways to say "not all of it", and most of them come with HTTP 2
 - M3: the header ``M3-Results-Limited``; caches and gateways: ``Warning``; HTTP: 203, 206 and
   ``Content-Range``.
 
-They are read in this one place, and strictly: what is no clear "no" is a "yes". ``infos`` of
+They are read in this one place, and strictly: what is not clearly a "no" is a "yes". ``infos`` of
 Prometheus 3 are about the query (2.48 to 2.53 has them among its ``warnings``); only those count
-here that speak of data left out. A ``Warning`` that says only that a proxy packed the answer anew,
-or that an address is deprecated, is none of that either.
+here that speak of data left out. Nor does a ``Warning`` count that says only that a proxy
+compressed the answer again, or that an address is deprecated.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _is_harmless(warning: str) -> bool:
 
 
 def _says_no(value: str) -> bool:
-    """Tell whether a header's value is a clear "no", be it as JSON, as M3 writes it."""
+    """Tell whether a header's value is a clear "no", in JSON as well, as M3 writes it."""
     try:
         said = json.loads(value)
     except (ValueError, RecursionError):
@@ -123,7 +123,7 @@ def _says_no(value: str) -> bool:
 
 
 def _envelope(answer: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what stands around the rows of an answer, on whatever level."""
+    """Yield the keys and values around the rows of an answer, on any level."""
     for key, value in answer.items():
         if key == _ROWS and isinstance(value, list):
             continue

@@ -1,10 +1,10 @@
-"""Read sessions out of a server that speaks the Prometheus query API.
+"""Read runs from a server that speaks the Prometheus query API.
 
-One query per reading asks for all of it, so that it comes from one server and one moment:
-- the raw series. Nothing is summed over there: that would hide resets, ages and what is missing;
-- when each judged series was last sampled, marked by a label of its own. A server gives a series as
+One query per read asks for everything, so that it comes from one server and one moment:
+- the raw series. The server sums nothing: that would hide resets, ages and what is missing;
+- when each judged series was last sampled, marked by an extra label. A server gives a series as
   current for minutes after its target went away, so the age comes from here and never from the
-  value's own timestamp;
+  value's timestamp;
 - ``up``, which the server keeps of each of its targets: one that was taken away has none any more.
 
 Ages are differences on the server's clock, so they hold whatever that clock shows. A sample that
@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 SOURCE: Final = "prometheus"
 #: Seconds; Prometheus' own default ``scrape_interval``.
 _USUAL_SPACING: Final = 60.0
-#: Seconds for which a reading waits for why nothing matches; else the next one says it.
+#: Seconds for which a read waits for why nothing matches; else the next one says it.
 _LOOK_SECONDS: Final = 1.0
 #: Seconds without an answer after which a server may have forgotten its targets, until it has
 #: scraped them again. It looks back for some minutes.
@@ -75,7 +75,7 @@ class PrometheusSettings:
     url: str
     """Of the server, with its path prefix if it has one."""
     interval: float = 5.0
-    """Seconds between two reads, as whoever reads keeps it: this source has no timer."""
+    """Seconds between two reads; the caller keeps it, as a source has no timer."""
     timeout: float = 10.0
     """Seconds one query may take."""
     matchers: Sequence[str] = ()
@@ -97,10 +97,9 @@ class PrometheusSettings:
 
 
 class PrometheusSource:
-    """A source that asks a Prometheus-compatible server. Its target ids are as said above."""
+    """A source that asks a Prometheus-compatible server. Target ids: see prometheus_vector.py."""
 
     def __init__(self, settings: PrometheusSettings, clock: Clock) -> None:
-        """Open nothing yet."""
         self._settings, self._clock = settings, clock
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit)
         self._url = settings.url.rstrip("/") + "/api/v1/query"
@@ -122,7 +121,7 @@ class PrometheusSource:
         self._dates: SampleDates[Run] = SampleDates()
         self._targets: frozenset[str] | None = None
         self._down: frozenset[str] = frozenset()
-        """As in a reading."""
+        """As in Observation."""
         self._targets_at: float | None = None
         """When the newest answer with a target was asked for."""
         self._was_away = False

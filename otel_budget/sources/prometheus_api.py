@@ -2,7 +2,7 @@
 
 An answer of another shape is an error: to read it as "nothing there" would be to read it as 0. What
 is wrong with one row costs that row: its value is none that can be (NaN), so that what it is of is
-in doubt and not absent. A row of which not even that can be told is counted.
+in doubt and not absent. A row that does not even say that is counted.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _PAIR: Final = 2
 
 
 class AnswerError(OtelBudgetError):
-    """Say why an answer cannot be used."""
+    """An answer cannot be used; the message says why."""
 
 
 class QueryRefusedError(AnswerError):
-    """Say that the server does not answer this query."""
+    """The server refuses this query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def parse_answer(body: bytes) -> Vector:
     or if no row of it can be read.
     """
     try:
-        # Numbers stay text until they are told apart: "NaN" and "+Inf" come as strings anyway.
+        # Numbers stay text at first: "NaN" and "+Inf" come as strings anyway.
         # Some stores take bytes that are no text into labels, and give them back as they are.
         text = body.decode("utf-8", "replace")
         answer = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: A label that marks the time of a sample among the raw series.
 SAMPLED: Final = "otel_budget_sampled"
-#: A label that marks whether a target answered whoever scraped it.
+#: A label that marks whether a target answered its last scrape.
 ANSWERS: Final = "otel_budget_target_answers"
 #: What a mark puts before the value that a target may have given to the same label. A constant
 #: would make two series of one out of those that differ in it, which fails the query for all.
@@ -71,7 +71,7 @@ class Answer:
     labels: dict[str, list[Mapping[str, str]]] = field(default_factory=dict)
     """Of targets, by job and instance, the labels of each of their ``up``."""
     timeless: set[Run] = field(default_factory=set)
-    """Those with a time that can be none."""
+    """Those whose sample time is impossible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def take_apart(
             elif run in answer.sampled or sample.name not in names:
                 kept.append(sample)
             elif run in answer.timeless:
-                # It is there, and how old it is cannot be told: in doubt, and not absent.
+                # It is there, and its age is unknown: in doubt, and not absent.
                 kept.append(sample._replace(value=math.nan))
             else:
                 dropped[semconv.NO_TIMESTAMP] += 1
@@ -232,14 +232,14 @@ def split_target_labels(
 
 
 def _session_id(labels: Mapping[str, str], target: str, preset: Preset | None) -> str:
-    """Return the id of the session a series belongs to; empty if none can be made out."""
+    """Return the session id of the run a series belongs to; empty if it has none."""
     if preset is None:
         return labels.get(semconv.SESSION_ID, "")
     return session_of(preset, labels, name_of_target(target)) or ""
 
 
 def name_of_target(target: str) -> str:
-    """Return job and instance as they can stand in a session id."""
+    """Return job and instance in the characters of a session id."""
     return target.replace("/", ":").strip(":")
 
 

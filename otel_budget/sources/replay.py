@@ -1,4 +1,4 @@
-"""Readings that were written down: for tests and for documentation."""
+"""Observations written down beforehand: for tests and for documentation."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class ReplaySource:
-    """Give one reading after the other; after the last, nothing is to be seen any more."""
+    """Return one observation after the other; after the last, no run is seen any more."""
 
     def __init__(self, observations: Iterable[Observation]) -> None:
-        """Take the readings in the order in which they are to be read; at least one."""
+        """observations: in the order in which they are read; at least one."""
         self._left = deque(observations)
         if not self._left:
-            raise ValueError("ReplaySource needs at least one reading")
+            raise ValueError("ReplaySource needs at least one observation")
 
     async def read(self) -> Observation:
-        """Return the next reading; past the last one, that one without its sessions."""
+        """Return the next observation; past the last one, that one without its runs."""
         if len(self._left) > 1:
             return self._left.popleft()
         last = self._left[0]
@@ -40,4 +40,4 @@ class ReplaySource:
     reads_runs = False
 
     async def close(self) -> None:
-        """Do nothing: there is nothing to let go of."""
+        """Do nothing: nothing is open."""

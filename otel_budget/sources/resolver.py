@@ -1,4 +1,4 @@
-"""From the names of hosts to addresses, so that a name whose lookup hangs costs only itself.
+"""From host names to addresses, so that a name whose lookup hangs costs no other name anything.
 
 The system's resolver blocks a thread, for half a minute and more where no name server answers.
 - Lookups have threads of their own, a bounded number, and one for each name at a time. They are
@@ -68,7 +68,7 @@ class _Name:
 
 
 def bound_lookups() -> None:
-    """Let a lookup that nobody answers take 2 s for each domain that is searched, not 10.
+    """Let an unanswered lookup take 2 s for each domain that is searched, not 10.
 
     For this process; what the environment says already is kept. Call it before any lookup.
     """
@@ -85,7 +85,6 @@ class Resolver:
     """What is known of names. Used within one event loop."""
 
     def __init__(self, clock: Clock, lookup: Lookup = look_up) -> None:
-        """Know nothing yet."""
         self._clock, self._lookup = clock, lookup
         self._known: OrderedDict[str, _Name] = OrderedDict()
         """Longest unused first."""

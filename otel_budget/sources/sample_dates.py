@@ -1,15 +1,15 @@
-"""When samples were taken, by our own clock, of which their exporter tells the time by its own.
+"""When samples were taken, on our clock, where their exporter dates them by its own.
 
 A sample that was seen before keeps the date it was given: read twice it would seem to be two, some
 milliseconds apart, and one of a clock that is ahead would be of now for ever.
 
 A page may repeat the last sample of an agent that died long ago (a Collector, a cache, a
-federation): what was just fetched is not what was just taken. So a sample with a time of its own
-is as old as that says, as it would be through a Prometheus; one without is of now.
+federation): what was just fetched is not what was just taken. So a sample with a timestamp is as
+old as that says, as it would be through a Prometheus; one without is of now.
 
 - A clock that is ahead: a sample cannot be of later than now, and keeps the date it got first.
-- A clock that is behind by more than ``MOST`` and goes on in step with ours is no old page: it is
-  made anew whenever it is asked for. The second page tells one from the other; the first waits.
+- A clock that is behind by more than ``MOST`` and keeps pace with ours is not an old page: the page
+  is made on request. The second page shows which of both it is; the first waits.
 - Another unit than the format's, a common mistake, is taken for what it must mean. What cannot be
   a time at all leaves it unknown how old the sample is.
 """
@@ -37,11 +37,11 @@ _FIRST, _LAST = 1e9, 4.1e9
 #: Seconds by which samples may be late before it is asked whether a clock is. The ledger allows for
 #: as much where it is steady.
 MOST: Final = 300.0
-#: Seconds by which the age of two pages may differ where a clock goes on in step with ours.
+#: Seconds by which the age of two pages may differ where a clock keeps pace with ours.
 _IN_STEP: Final = 2.0
 #: Seconds: samples as old as this are worth a line in the log.
 _WORTH_SAYING: Final = 60.0
-#: What cannot be told of a session whose timestamp can be none.
+#: What is implausible of a run whose timestamp is impossible.
 _TIMESTAMP: Final = "timestamp"
 
 
@@ -49,7 +49,6 @@ class SampleDates(Generic[K]):
     """The dates of the newest samples of each of many."""
 
     def __init__(self) -> None:
-        """Know none."""
         self._known: dict[K, dict[float, float]] = {}
         """Sample times as they were given, to dates; the newest is the last."""
 
@@ -97,7 +96,6 @@ class PageDates:
     """The timestamps on the pages of one target, one page after the other."""
 
     def __init__(self) -> None:
-        """Know of no page."""
         self._dates = SampleDates[str]()
         self._before: tuple[float, float] | None = None
         """Of the page before, the newest timestamp and its age."""
@@ -124,7 +122,7 @@ class PageDates:
         return DatedPage(dated, self._odd(units, dated, fetched))
 
     def _look_at_clock(self, newest: float, now: float) -> str:
-        """Find out whether a clock is behind; return why that cannot be told yet."""
+        """Find out whether a clock is behind; return why that is not known yet, if it is not."""
         age, before = now - newest, self._before
         self._before = (newest, age)
         if age <= MOST:
@@ -164,7 +162,7 @@ class PageDates:
 
 
 def _dated(found: Assembled, dates: Mapping[str, float]) -> Assembled:
-    """Return the sessions with these dates; those whose timestamp can be none as implausible."""
+    """Return the runs with these dates; those with an impossible timestamp as implausible."""
     sessions, unknown = [], 0
     for session in found.sessions:
         if session.session_id in dates:

@@ -1,12 +1,11 @@
 """Read ``/metrics`` of many targets at once.
 
-A target that fails in whatever way is a problem in the reading, and costs the others nothing: each
-has its own time, and none waits for another to begin, nor to answer. A reading ends once those have
-answered that do so at once; the others are as they were known, and what they give follows when it
-is there.
+A target that fails in any way is a problem in the observation, and costs the others nothing: each
+has its own time, and none waits for another. A read ends once the targets that answer at once have
+done so; the others keep what was last known of them, and what they show follows when it arrives.
 
-A target that answers with something that is no agent's is named in the log: in the reading it looks
-like an agent that has no run.
+A target that answers with something other than an agent's page is named in the log: in the
+observation it looks like an agent without a run.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SOURCE: Final = "scrape"
-#: Shares of the interval: with no answer for so long, others are not waited for; the same for those
-#: that answered after the reading.
+#: Shares of the interval: once no target answers for so long, the others are not waited for; the
+#: same for those that answer after the read.
 _QUIET, _QUIET_LATE = 0.05, 0.2
 
 
@@ -50,7 +49,7 @@ class ScrapeSettings:
     file_sd: Sequence[str] = ()
     """Patterns of files in Prometheus' ``file_sd`` format."""
     interval: float = 1.0
-    """Seconds between two reads, as whoever reads keeps it: this source has no timer."""
+    """Seconds between two reads; the caller keeps it, as a source has no timer."""
     timeout: float = 1.0
     """Seconds one scrape may take, and seconds of processor time its answer may take to parse."""
     body_size_limit: int = 50_000_000
@@ -63,10 +62,10 @@ class ScrapeSettings:
 
 
 class ScrapeSource:
-    """A source that asks the agents' own endpoints. Its target ids are their URLs."""
+    """A source that asks the agents' own endpoints. Target ids are their URLs."""
 
     def __init__(self, settings: ScrapeSettings, clock: Clock, wall: Clock = time.time) -> None:
-        """Open nothing yet. wall: as of Fetcher."""
+        """wall: as in Fetcher."""
         self._settings, self._clock = settings, clock
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit, wall)
         self._threads = PageThreads()
@@ -76,11 +75,11 @@ class ScrapeSource:
         self._turns = Turns(self._call, self._answered, rests=Rests(most=settings.interval))
         """One request to a target at a time: its pages build upon each other."""
         self._outcomes: dict[str, Outcome] = {}
-        """Key to what came of asking last."""
+        """Key to what came of asking it last."""
         self._fresh: set[str] = set()
-        """Those that answered since the last reading of all."""
+        """Those that answered since the last observation of all."""
         self._unreported: set[str] = set()
-        """Those of them whose answer no reading has given yet."""
+        """Those of them whose answer is in no observation yet."""
         self._round = Round(())
         self._odd_times_lines = OncePerSubject(logger, "targets have odd timestamps")
         self._strange_lines = OncePerSubject(
@@ -101,7 +100,7 @@ class ScrapeSource:
         until = loop.time() + max(self._settings.interval, self._settings.timeout)
         problems = await self._list_targets(until)
         self._round = asked = Round(self._known)
-        # A new one is waited for: nothing is known that may stand in for its answer.
+        # A new one is waited for: nothing is known yet that could be used in its place.
         new = [key for key in self._known if key not in self._outcomes and self._turns.begin(key)]
         for key in self._known:
             self._turns.begin(key)
@@ -109,7 +108,7 @@ class ScrapeSource:
         return self._observe_all(problems)
 
     async def read_late(self) -> Observation | None:
-        """Wait for those that had not answered when the last reading ended; see Source."""
+        """Wait for those that had not answered when the last read ended; see Source."""
         loop = asyncio.get_running_loop()
         interval = self._settings.interval
         self._round = late = Round(self._round.left)
@@ -161,19 +160,19 @@ class ScrapeSource:
         self._round.answered(key)
 
     async def _list_targets(self, until: float) -> list[Problem]:
-        """Find out which targets there are; return what is wrong with that."""
+        """Read the lists of targets; return what is wrong with them."""
         problems = await self._listing.read(until)
         self._update_list()
         return problems
 
     def _update_list(self) -> None:
-        """Take the targets there are, and which of them may speak for which run."""
+        """Take over the newest list: the targets, and which of them may speak for which run."""
         self._update_targets()
         urls = [target.of.url for target in self._known.values()]
         self._bound.take(self._listing.bound, urls)
 
     def _update_targets(self) -> None:
-        """Take every target once; a static one wins, for it has the credentials."""
+        """Take over every target once; a configured one wins, because it has the credentials."""
         named = {target.url for target in self._settings.targets}
         targets = {url: ScrapeTarget(url) for url in self._listing.urls if url not in named}
         targets.update((target.key, target) for target in self._settings.targets)
@@ -190,13 +189,13 @@ class ScrapeSource:
         self._turns.keep(targets.keys())
 
     def _observe_all(self, problems: list[Problem]) -> Observation:
-        """Return the reading of all targets: those that have not answered are as they were."""
+        """Return the observation of all targets; those without an answer keep what is known."""
         known = self._known
         listed = bool(known) or not problems
         late = known.keys() - self._fresh
         problems += [problem for key in late if (problem := self._problem_of_late(key)) is not None]
         observation = self._observation(self._fresh, problems)
-        for key in self._fresh:  # what it showed is in the books then; what is wrong stays known
+        for key in self._fresh:  # what it showed is accounted for then; what is wrong stays known
             self._outcomes[key] = replace(self._outcomes[key], found=None)
         self._fresh.clear()
         strange, unmatched = self._log_odd()
@@ -216,7 +215,7 @@ class ScrapeSource:
         return replace(self._observation(keys, []), asked=asked)
 
     def _problem_of_late(self, key: str) -> Problem | None:
-        """Return what is wrong with a target that has not answered the present reading."""
+        """Return what is wrong with a target that has not answered this read."""
         target, before = self._known[key], self._outcomes.get(key)
         url, age = target.of.url, self._turns.age(key)
         if target.is_waiting and age >= self._settings.interval:

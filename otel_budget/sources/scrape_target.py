@@ -48,7 +48,7 @@ class ScrapeTarget:
 
     @property
     def key(self) -> str:
-        """Return what tells it apart: one page may be read for several programs."""
+        """Return its key: URL and preset, as one page may be read for several programs."""
         return self.url if self.preset is None else f"{self.preset.name} {self.url}"
 
 
@@ -78,10 +78,10 @@ class Fetches(Protocol):
 
 
 class Target:
-    """A target, with what its pages so far have in common."""
+    """A target, with what is known of its pages so far."""
 
     def __init__(self, of: ScrapeTarget, limits: PageLimits, seconds: float) -> None:
-        """Know no page yet. seconds: processor time that reading one may take."""
+        """seconds: processor time that reading one page may take."""
         self.of = of
         self.is_waiting = False
         """True while it waits for its turn to take the processor."""
@@ -101,7 +101,7 @@ class Target:
 
     @property
     def waits_for(self) -> str:
-        """Return why its page waits to be read, if it does."""
+        """Return why its page waits to be parsed, if it does."""
         if not self.cost.is_high:
             return "this sidecar gets too little processor time for all of its targets"
         return (
@@ -178,7 +178,7 @@ class Target:
         elif not declares(fetched.body, preset.recognised_by):
             why = why or other_names(fetched.body, f"preset {preset.name}", preset.counted)
             why = why or f"its page has nothing that preset {preset.name} counts"
-            if not self._counted:  # else it began anew, and was not used since
+            if not self._counted:  # else it restarted, and was not used since
                 outcome.unmatched = f"target {url}: {one_line(why)}"
         if why:
             outcome.uncounted = f"target {url}: {one_line(why)}"

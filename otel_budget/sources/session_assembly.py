@@ -1,10 +1,10 @@
-"""From the raw samples of one target to its sessions. Pure; the same for every source.
+"""From the raw samples of one target to its runs. Pure; the same for every source.
 
 The rules:
-- A session is there if one of the judged counters was seen for it, be it with a value that had to
-  be refused: then it is there with that metric named, and nothing is made up in its place.
-- The series of one counter are kept apart by their further labels; adding them up is accounting.
-- What is no number a counter can have (NaN, infinite, negative, above 2^53) is dropped and counted.
+- A run is there if one of the judged counters was seen for it. If its value had to be refused, the
+  run is there with that metric named, and nothing is made up in its place.
+- The series of one counter are kept apart by their further labels; the ledger adds them up.
+- What no counter can be (NaN, infinite, negative, above 2^53) is dropped and counted.
 - Where a target says the same thing twice, the stricter counts: the larger use, the smaller limit.
 """
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """How one fact is taken in."""
+    """How one attribute of a run is taken in."""
 
     attribute: str
     """The field of RunAttributes."""
@@ -49,7 +49,7 @@ class _Rule:
     by_resource: bool = False
 
     def allows(self, value: float) -> bool:
-        """Return whether the fact can have this value."""
+        """Return whether the attribute can have this value."""
         return plausible(value, self.top) and not (self.positive and value == 0)
 
 
@@ -76,7 +76,7 @@ _RULES: Final = {
     semconv.FOLLOWS_COMPLETED.name: _Rule("follows_completed", min, top=1),
 }
 
-#: Those with one value for a session.
+#: Those with one value for a run.
 SINGLE_ATTRIBUTES: Final = {name: rule for name, rule in _RULES.items() if not rule.by_resource}
 #: Every metric the assembly makes something of: a source need not bring others.
 NEEDED: Final = (*COUNTERS, *_RULES, semconv.SESSION_STATE.name)
@@ -198,7 +198,7 @@ _TAKE: Final = {
 def assemble(
     samples: Iterable[Sample], target: str, sampled_at: float, process: str = ""
 ) -> Assembled:
-    """Return the sessions of one target out of all its samples, in any order.
+    """Return the runs of one target, from all its samples in any order.
 
     sampled_at: when the target was read, in seconds on the reader's own clock. process: as in
     RunObservation.

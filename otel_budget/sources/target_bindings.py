@@ -102,7 +102,7 @@ class LabelBinding:
     """Session ids that belong to the targets whose labels match."""
 
     def __init__(self, sessions: Sequence[str], matchers: Sequence[str]) -> None:
-        """Take patterns of session ids and matchers as PromQL writes them."""
+        """sessions: patterns of session ids. matchers: as PromQL writes them."""
         self.sessions = sessions
         self.text = "{" + ", ".join(matchers) + "}"
         self._matchers = [label_matcher(text) for text in matchers]
@@ -139,10 +139,9 @@ def of_place(place: str) -> Labels:
 
 
 class UnmatchedBindings:
-    """Tells which bindings match nothing for long."""
+    """Finds bindings that have matched nothing for a while."""
 
     def __init__(self) -> None:
-        """Know of none."""
         self._since: dict[str, float] = {}
         self._lines = OncePerSubject(logger, "bindings match no run")
 
@@ -163,7 +162,7 @@ class ScrapeBindings:
     def __init__(
         self, configured: Sequence[tuple[str, Sequence[str]]], *, first_owns: bool
     ) -> None:
-        """Know no target yet. configured: pairs of a URL and the patterns it is bound to."""
+        """configured: pairs of a URL and the patterns it is bound to."""
         self._configured, self._first_owns = configured, first_owns
         self._patterns: dict[str, set[str]] = {}
         """URL to what its target is bound to."""
@@ -172,7 +171,7 @@ class ScrapeBindings:
         self.bindings = Bindings(first_owns=first_owns)
 
     def take(self, listed: Sequence[tuple[str, Sequence[str]]], urls: Collection[str]) -> None:
-        """Take the targets there are, and what their list binds them to."""
+        """Take over the present targets, and what their list binds them to."""
         pairs = [*self._configured, *listed]
         taken = (listed, set(urls)) if any(patterns for _, patterns in pairs) else ()
         if taken == self._taken:

@@ -1,13 +1,13 @@
 """Which process a target is of, where the process itself does not say when it started. Pure.
 
 One process may be seen along several ways: through two jobs, by two addresses, through a pair of
-Prometheus servers, directly and by federation. What the scraping side adds tells ways apart, not
+Prometheus servers, directly and by federation. What the scraping side adds distinguishes ways, not
 processes:
 - the job, where there is an instance;
 - the labels that name a replica of a server (``semconv.REPLICA_LABELS``, or those configured);
-- a job and instance of its own under which another server hands a series on: then the process is
+- the job and instance under which another server hands a series on: then the process is
   that of ``exported_instance``.
-All else (another instance, any other label) is another process: what cannot be told apart counts
+Anything else (another instance, any other label) is another process: what may be two counts
 twice, never not at all.
 """
 

@@ -1,8 +1,8 @@
 """One call at a time to each of many places, and none waits for that to another.
 
-A call goes on for as long as it takes, whatever becomes of the reading that began it: who reads
-again meanwhile gets its answer when it is there. Those who want to know what is so from now on
-share the first call that begins after they asked, however many they are.
+A call goes on for as long as it takes, whatever becomes of the read that began it: a later read
+gets its answer when it is there. All who ask for what is so from now on share the first call that
+begins after they asked.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Place(Generic[T]):
         self.rests = rests
         self.task: asyncio.Task[T] | None = None
         self.following: asyncio.Future[T] | None = None
-        """Of the first call that begins from now on; None if nobody waits for it."""
+        """Of the first call that begins from now on; None if nothing waits for it."""
         self.timer: asyncio.TimerHandle | None = None
         self.began_at = self.ended_at = self.free_at = 0.0
         """By the event loop's time: when its call began, when the last one out of turn ended, and
@@ -59,16 +59,15 @@ class _Place(Generic[T]):
 
 
 class Round:
-    """Those who were asked at once, as far as they have not answered."""
+    """The places that were called at once, and have not answered yet."""
 
     def __init__(self, keys: Iterable[str]) -> None:
-        """Begin with all of them."""
         self.left = set(keys)
         self._asked = len(self.left)
         self._over = asyncio.Event()
 
     def answered(self, key: str) -> None:
-        """Take note that one has."""
+        """Note that one has answered."""
         self.left.discard(key)
         if not self.left:
             self._over.set()
@@ -101,10 +100,7 @@ class Turns(Generic[T]):
         *,
         rests: Rests,
     ) -> None:
-        """Call nobody yet.
-
-        call: must not raise. answered: is told of each answer. rests: of each place.
-        """
+        """call: must not raise. answered: called with each answer. rests: of each place."""
         self._call, self._answered, self._rests = call, answered, rests
         self._places: dict[str, _Place[T]] = {}
 
@@ -153,7 +149,7 @@ class Turns(Generic[T]):
         return place
 
     def _arrange(self, key: str, place: _Place[T]) -> None:
-        """Have a place called for those who wait for it, as soon as it may be."""
+        """Call a place for those who wait for it, as soon as it may be called."""
         if place.following is None or place.task is not None or place.timer is not None:
             return
         loop = asyncio.get_running_loop()

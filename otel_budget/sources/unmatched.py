@@ -64,7 +64,6 @@ class UnmatchedQuery:
     """Knows whether a query ever matched, and why it does not now."""
 
     def __init__(self, matchers: Sequence[str], preset: Preset | None) -> None:
-        """Have seen no answer yet."""
         self._matchers, self._preset = matchers, preset
         self._matched = False
         """True once there was a run."""

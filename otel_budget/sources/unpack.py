@@ -33,14 +33,13 @@ class Plain:
         yield piece
 
     def finish(self) -> None:
-        """Do nothing: its length was held by others."""
+        """Do nothing: the protocol has checked its length."""
 
 
 class Gzip:
     """An answer that is packed with gzip."""
 
     def __init__(self) -> None:
-        """Begin the first member."""
         self._member = zlib.decompressobj(_GZIP)
         self._members = 1
 
@@ -64,7 +63,7 @@ class Gzip:
             yield unpacked
 
     def finish(self) -> None:
-        """Hold that the last member has its end. Raises UnpackError."""
+        """Check that the last member is whole. Raises UnpackError."""
         if not self._member.eof:
             raise UnpackError("ends in the middle")
 

@@ -1,4 +1,4 @@
-"""The rows of one text after the other, and what stands on each: which of them are different.
+"""Which rows of a text differ from those of the text before.
 
 In most texts the series are where they were in the text before. Then a comparison place by place
 shows which rows are others, without a look into any. Where a few series came or went, what follows
@@ -44,7 +44,7 @@ class LineDiff(Generic[AnyStr, T]):
     """Rows of text or of bytes that end in a value, and something for each series."""
 
     def __init__(self, before_value: AnyStr) -> None:
-        """Begin with none. before_value: what stands between a series and its value."""
+        """before_value: what separates a series from its value."""
         self._before_value: AnyStr = before_value
         self._rows: list[AnyStr] = []
         self._slots: list[T | None] = []
@@ -74,7 +74,7 @@ class LineDiff(Generic[AnyStr, T]):
         return self._in_place(rows) or self._aligned(rows) or self._by_series(rows)
 
     def take(self, rows: list[AnyStr], changes: Changes[AnyStr, T]) -> None:
-        """Take over the rows; ``changes`` has the slots of those that came by now."""
+        """Take over the rows; by now ``changes`` has the slots of those that came."""
         if changes.slots is not None:
             self._rows, self._slots = rows, changes.slots
             return

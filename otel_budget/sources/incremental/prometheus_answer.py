@@ -1,4 +1,4 @@
-"""The sessions in the answers of one Prometheus query API, of which only what changed is read.
+"""The runs in the answers of one Prometheus query API, of which only what changed is read.
 
 Most rows of an answer are those of the answer before (see line_diff.py), but for the time of
 evaluation, which is the same in all of them and taken out first. A row that is another one is a
@@ -99,7 +99,7 @@ class PrometheusAnswer:
     def __init__(
         self, preset: Preset | None, replica_labels: Sequence[str] = semconv.REPLICA_LABELS
     ) -> None:
-        """Know nothing yet. With a preset each answer is read as a whole."""
+        """preset: if there is one, each answer is read as a whole."""
         self._preset, self._replica_labels = preset, replica_labels
         self._ways = way_labels(replica_labels)
         self._whole: Found | None = None
@@ -185,7 +185,7 @@ class PrometheusAnswer:
         return Taken(sampled, evaluated_at, ups=ups)
 
     def _take_series(self, rows: list[bytes], changes: Changes[bytes, Slot | _Time]) -> None:
-        """Take in series that are new; one by one, as they may be all of a large answer."""
+        """Take in new series; one by one, as they may be all of a large answer."""
         if changes.slots is None:
             return
         self._note_added(_point(rows[place]) for place in changes.came if _BEGUN in rows[place])
@@ -250,7 +250,7 @@ class PrometheusAnswer:
             self._timed[run[0]] += 1
             return time
         if not name:
-            raise UnusualError  # a series of what cannot be told
+            raise UnusualError  # a series without a name
         if name in COUNTERS:
             counted.add(run)
         elif name == semconv.INCARNATION_START.name and len(labels) > 1:
@@ -258,7 +258,7 @@ class PrometheusAnswer:
         return self._indexes[run[0]].add(Sample(name, labels, point.value))
 
     def _placed(self, point: Point) -> tuple[str, dict[str, str], Run]:
-        """Return the name of a series, its labels besides, and whose it is."""
+        """Return the name of a series, its further labels, and its run."""
         labels = further_labels(point.labels)
         plain, session_id = target_of(point.labels), labels.get(semconv.SESSION_ID, "")
         added = self._added.get((plain, session_id), ())
@@ -277,7 +277,7 @@ class PrometheusAnswer:
         return (target, session_id) in self._times or self._shows(target, session_id)
 
     def _forget_target(self, target: str) -> None:
-        """Forget a target that shows nothing any more."""
+        """Forget a target without any series."""
         del self._indexes[target], self._timed[target]
         plain = self._plain.pop(target)
         self._places[plain].remove(target)
@@ -314,7 +314,7 @@ def _number(value: bytes) -> float:
 
 
 def _time(number: float) -> float:
-    """Return a time; whose samples bear one that can be none, is read as a whole."""
+    """Return a time; an answer with an impossible one is read as a whole."""
     if not math.isfinite(number):
         raise UnusualError
     return number

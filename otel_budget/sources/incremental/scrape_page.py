@@ -1,4 +1,4 @@
-"""The sessions on the pages of one target, of which only the lines that changed are read.
+"""The runs on the pages of one target, of which only the lines that changed are read.
 
 Most lines of a page are those of the page before (see line_diff.py). A line that is another one is
 a known series with another value, or a new series, which the parser reads. What is not as usual
@@ -41,7 +41,7 @@ class ScrapePage:
     """Read the pages of one target, one after the other."""
 
     def __init__(self, target: str, limits: PageLimits, seconds: float) -> None:
-        """Know nothing yet. seconds: processor time that reading a page may take."""
+        """seconds: processor time that reading a page may take."""
         self._target, self._limits, self._seconds = target, limits, seconds
         self._reader = PageReader(NEEDED, limits, seconds)
         self._forget()
@@ -69,7 +69,7 @@ class ScrapePage:
         self._times: list[str | None] = []
         """Those of all lines, if they do."""
         self._judged: list[tuple[int, str]] | None = None
-        """Where there is a counter that is judged, and whose; None if that may have changed."""
+        """Places of judged counters, and their session ids; None if these may have changed."""
         self._declared: dict[str, str] = {}
         self._odd: frozenset[str] = frozenset()
         """The sessions on a page that was not as usual."""
@@ -124,7 +124,7 @@ class ScrapePage:
         return told_times(newest.items())
 
     def _take(self, body: bytes, content_type: str) -> bool:
-        """Take in what is different from the page before; False if that alone does not do."""
+        """Take in what differs from the page before; False if that is not enough."""
         try:
             self._take_changes(self._apart(self._lines(body, content_type)))
         except (UnusualError, UnicodeDecodeError):

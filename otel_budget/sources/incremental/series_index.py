@@ -1,8 +1,8 @@
-"""The sessions of one target as they stand: of what a target shows anew only changes are taken in.
+"""The series of one target, by run: of each new page or answer only the changes are taken in.
 
-What comes out is what ``assemble`` makes of all its samples: of a session that came, went or
-changed its series it is asked again; a value alone that changed is put in its place, where the
-session has nothing that was refused or said twice.
+What comes out is what ``assemble`` makes of all samples. It is asked again for a run that came,
+went, or changed its series; where only a value changed, that is put in its place, unless something
+of the run was refused or is there twice.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 _NONE: frozenset[str] = frozenset()
-#: Kinds of series to share at one target; who labels by request has no use for more.
+#: Kinds of series to share at one target; a target that labels by request gains nothing by more.
 _KINDS_KEPT = 1000
 
 
@@ -39,10 +39,10 @@ class Kind:
     __slots__ = ("counter", "declared", "judged", "labels", "name", "number", "rule")
 
     def __init__(self, name: str, labels: Mapping[str, str], declared: str | None) -> None:
-        """Keep what is known of it. labels: without the session id."""
+        """labels: without the session id."""
         self.name, self.labels, self.declared = name, labels, declared
         self.rule = SINGLE_ATTRIBUTES.get(name)
-        """How it is taken in, if it is a single fact."""
+        """How it is taken in, if it is a single attribute."""
         self.counter: tuple[str, str] | None = None
         """Resource and further labels, if it is a judged counter."""
         resource = COUNTERS.get(name)
@@ -59,7 +59,6 @@ class Slot:
     __slots__ = ("kind", "session", "value")
 
     def __init__(self, session: _RunSlots, kind: Kind, value: float) -> None:
-        """Keep what is known of it."""
         self.session, self.kind, self.value = session, kind, value
 
     @property
@@ -74,7 +73,7 @@ class Slot:
 
 
 class _RunSlots:
-    """What all slots of one session id come to."""
+    """The slots of one run, and what they come to."""
 
     __slots__ = (
         "attributes", "changed_slots", "counters", "dropped", "implausible", "index", "is_stale",
@@ -85,19 +84,19 @@ class _RunSlots:
         self.index, self.session_id = index, session_id
         self.slots: list[Slot] = []
         self.counters: Mapping[tuple[str, str], Number] | None = None
-        """None if it is no session: nothing of it is judged."""
+        """None if it is not a run: nothing of it is judged."""
         self.attributes = RunAttributes()
         self.implausible: tuple[str, ...] = ()
         self.dropped: Mapping[str, int] = {}
         self.repeated: frozenset[str] = _NONE
-        """Metrics of single facts that several series give."""
+        """Metrics of single attributes that several series give."""
         self.changed_slots: list[Slot] = []
         """Those that have another value."""
         self.is_stale = False
-        """True if it has to be put together anew."""
+        """True if it has to be assembled again."""
 
     def assemble_all(self, target: str) -> None:
-        """Have all of it assembled."""
+        """Assemble the run from all its slots."""
         samples = [Sample(*slot.series, slot.value, slot.kind.declared) for slot in self.slots]
         found = assemble(samples, target, 0.0)
         self.dropped, self.counters = found.dropped, None
@@ -111,7 +110,7 @@ class _RunSlots:
             self.implausible = observation.implausible
 
     def apply_values(self) -> bool:
-        """Take over the values that are others; return False if that alone does not do."""
+        """Take over changed values; return False if that is not enough."""
         if self.counters is None or self.dropped or self.implausible:
             return False
         counters, attributes = dict[tuple[str, str], "Number"](), dict[str, float]()
@@ -133,10 +132,10 @@ class _RunSlots:
 
 
 class SeriesIndex:
-    """The sessions of one target."""
+    """The runs of one target."""
 
     def __init__(self, target: str, process: str = "") -> None:
-        """Begin with none. process: as in RunObservation."""
+        """process: as in RunObservation."""
         self.target, self.process = target, process
         self._sessions: dict[str, _RunSlots] = {}
         self._kinds: dict[tuple[str, str | None, tuple[tuple[str, str], ...]], Kind] = {}

@@ -29,5 +29,5 @@ def test_readings_come_in_order_and_then_there_is_nothing_to_see() -> None:
 
 def test_nothing_to_replay_is_refused() -> None:
     """Somebody forgot the readings."""
-    with pytest.raises(ValueError, match="at least one reading"):
+    with pytest.raises(ValueError, match="at least one observation"):
         ReplaySource([])
