@@ -1,22 +1,31 @@
-"""What a run says of itself, put together from several readings.
+"""A run's attributes, put together from several readings, targets and processes.
 
-The rule: what is missing never loosens anything. What a reading leaves unsaid is taken from the one
-before, and of processes that cannot be put in order the stricter word counts.
+The rule: what is missing never loosens anything. What a reading leaves out is taken from the one
+before, and of processes that cannot be put in order the stricter value counts.
 
-A store of metrics may lose a series and say nothing of it, so an absence alone lifts no limit. It
-does where the run says how many series of the kind it has, and as many are there; or where the
-limit is said to be infinite.
+A store of metrics may lose a series without a word, so an absence alone lifts no limit. It does
+where the run exports how many series of the kind it has, and as many are there; or where the limit
+is exported as infinite.
+
+A second target of one process may be another way to it, or a page that makes up its name. It may
+tighten what the first one reports, and loosens nothing: of those that were seen lately the stricter
+value counts, and the earliest beginning. The process has ended when one of them reports so and none
+was seen later that reports otherwise.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from functools import reduce
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
 from otel_budget.core.quantities import Number
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 N = TypeVar("N", float, Number)
 
@@ -77,7 +86,7 @@ def strictest(one: RunAttributes, other: RunAttributes) -> RunAttributes:
     A run is over when both say so.
     """
     states = (one.state, other.state)
-    spoken = min((one, other), key=spoken_order)
+    pick = min((one, other), key=progress_order)
     return RunAttributes(
         started_at=_one_of(max, one.started_at, other.started_at),
         incarnation_at=_one_of(max, one.incarnation_at, other.incarnation_at),
@@ -92,15 +101,15 @@ def strictest(one: RunAttributes, other: RunAttributes) -> RunAttributes:
         estimated_calls=_one_of(max, one.estimated_calls, other.estimated_calls),
         optional_series=_one_of(max, one.optional_series, other.optional_series),
         active=_one_of(max, one.active, other.active),
-        progress_tokens=spoken.progress_tokens,
-        progress_api_calls=spoken.progress_api_calls,
-        progress_cost=spoken.progress_cost,
+        progress_tokens=pick.progress_tokens,
+        progress_api_calls=pick.progress_api_calls,
+        progress_cost=pick.progress_cost,
         follows_completed=_one_of(min, one.follows_completed, other.follows_completed),
         state=min(states, key=_liveliness),
     )
 
 
-def spoken_order(attributes: RunAttributes) -> tuple[float, ...]:
+def progress_order(attributes: RunAttributes) -> tuple[float, ...]:
     """Return what puts facts in order: the least progress first, then that of the least use."""
     return (
         math.inf if attributes.progress is None else attributes.progress,
@@ -136,3 +145,48 @@ def _each(
     for key, value in other.items():
         merged[key] = choose(merged[key], value) if key in merged else value
     return merged
+
+
+#: Targets, or samples of one that contradict each other, that are heard at most.
+REPORTS_MOST = 8
+
+
+class TargetReport(NamedTuple):
+    """What one target says. Times in seconds on the reader's own clock."""
+
+    at: float
+    """When the sample it comes from was taken."""
+    attributes: RunAttributes
+    began_at: float | None
+    timed: bool
+    whole_at: float = 0.0
+    """When the newest sample was taken of which nothing was missing."""
+    ended_at: float | None = None
+    """When it was first seen to say that the run has ended, if it does."""
+
+    def follow(self, before: TargetReport | None) -> TargetReport:
+        """Return it as what the same target says after something else."""
+        report = self
+        if before is not None and not report.whole_at:
+            report = report._replace(whole_at=before.whole_at)
+        if self.attributes.state not in semconv.ENDED_STATES:
+            return report
+        known = None if before is None else before.ended_at
+        return report._replace(ended_at=self.at if known is None else known)
+
+
+def reported_together(reports: Collection[TargetReport], silence: float) -> TargetReport:
+    """Return what they say together. silence: seconds after which one does not count any more."""
+    newest = max(report.at for report in reports)
+    since = max(report.whole_at for report in reports) - silence
+    fresh = [report for report in reports if report.at >= since]
+    attributes = reduce(strictest, (report.attributes for report in fresh))
+    ended = [report for report in fresh if report.ended_at is not None]
+    since = min((report.ended_at or 0.0 for report in ended), default=newest)
+    if ended and not any(report.ended_at is None and report.at > since for report in fresh):
+        attributes = attributes._replace(
+            state=min(report.attributes.state or "" for report in ended)
+        )
+    beginnings = [report.began_at for report in fresh if report.began_at is not None]
+    timed = any(report.timed for report in fresh)
+    return TargetReport(newest, attributes, min(beginnings, default=None), timed)

@@ -1,16 +1,33 @@
-"""How fresh the data of one run are, how often they come, and how fast they grow."""
+"""How fresh the data of one run are, how often and how late they come, and how fast they grow.
+
+Silence is measured by the age of the newest sample. Two things are not held against a run:
+
+What was not watched (``Absences``): silence counts only while the sidecar runs. A ledger that was
+closed is another case: it has not waited for anything yet when it is opened again
+(``Freshness.watched_from``).
+
+What its samples are always late by (``Lag``): some stores hide the newest seconds, and a source
+that shows every sample half a minute late would look silent for ever.
+- It is known from the second sample on that is seen to arrive. One alone says nothing: it may be
+  the last of a process that died long ago.
+- It is the least of a few ages, so what readings add now and then is no part of it.
+- It may shrink at any time; it grows only to where two rows of samples agree: a source that falls
+  further and further behind is silent in the end. More than ``LONGEST_LAG`` is not allowed for.
+- No more than the spacing of the samples is no lag: readings and samples have different rhythms.
+"""
 
 from __future__ import annotations
 
 import math
 from statistics import median_low
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.resources import ZERO
-from otel_budget.ledger.lag import Lag
 from otel_budget.ledger.rate import Rate, faded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otel_budget.core.quantities import Number
     from otel_budget.ledger.target_series import TargetSeries
 
@@ -86,3 +103,74 @@ class Freshness:
             self.rates[resource] = self.rates.get(resource, _NO_RATE).observe(
                 spent, gap, at, fading
             )
+
+
+#: Seconds. Past this, the default look-back of the stores, they show a sample no more.
+LONGEST_LAG: Final = 300.0
+_LAGS_IN_ROW: Final = 5
+_LAGS_LEAST: Final = 2
+#: Share of the spacing of samples by which the least of two rows may differ.
+_LAGS_ALIKE: Final = 0.5
+
+
+class Lag:
+    """What the samples of one run are late by, steadily. Seconds throughout."""
+
+    __slots__ = ("_before", "_count", "_least", "_steady", "seconds")
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        """Begin with what is known from an earlier time; 0 is nothing."""
+        self.seconds = seconds
+        """To allow for; 0 if there is none, or none that is steady."""
+        self._steady = self._before = seconds or math.inf
+        """The least age that stands, and that of the row before."""
+        self._count, self._least = 0, math.inf
+
+    def observe(self, age: float, usual_gap: Callable[[], float]) -> None:
+        """Take the age at which a new sample arrived.
+
+        usual_gap: returns the usual seconds between two; not worked out for every sample.
+        """
+        self._count += 1
+        self._least = min(self._least, age)
+        first = self._before == math.inf
+        if first and self._count >= _LAGS_LEAST:
+            self._steady = self._least
+        elif self._count < _LAGS_IN_ROW:
+            return
+        gap = usual_gap()
+        if self._count >= _LAGS_IN_ROW:
+            if self._least <= self._before + _LAGS_ALIKE * gap:
+                self._steady = self._least
+            self._before, self._count, self._least = self._least, 0, math.inf
+        self.seconds = self._steady if gap < self._steady <= LONGEST_LAG else 0.0
+
+
+Spell = tuple[float, float]
+"""From when to when, in seconds on the reader's own clock."""
+
+#: Spells that are kept apart. A run that was silent for longer than they go back is stopped sooner.
+SPELLS_KEPT = 100
+
+
+class Absences:
+    """The newest spells in which nobody listened, in their order."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._spells: list[Spell] = []
+        self._until = -math.inf
+
+    def add(self, spell: Spell) -> None:
+        """Take in a spell that ends after all others; it may overlap with them."""
+        begin, end = spell
+        while self._spells and self._spells[-1][1] >= begin:
+            begin, end = min(begin, self._spells[-1][0]), max(end, self._spells.pop()[1])
+        self._spells = [*self._spells, (begin, end)][-SPELLS_KEPT:]
+        self._until = end
+
+    def since(self, moment: float) -> float:
+        """Return for how many seconds nobody listened since a moment."""
+        if moment >= self._until:
+            return 0.0  # as it is for nearly every run at nearly every tick
+        return sum(end - max(begin, moment) for begin, end in self._spells if end > moment)

@@ -19,12 +19,11 @@ from otel_budget.core.bindings import UNBOUND
 from otel_budget.core.observation import plain_target
 from otel_budget.core.resources import COUNTED
 from otel_budget.core.verdict import Reason
-from otel_budget.ledger.absences import Absences
 from otel_budget.ledger.active import active_of
-from otel_budget.ledger.arrivals import KEEP_ENDED, Arrivals
+from otel_budget.ledger.admission import KEEP_ENDED, Arrivals
 from otel_budget.ledger.completeness import completed
-from otel_budget.ledger.failure import Failure, Place
-from otel_budget.ledger.flag import Flag, Kind
+from otel_budget.ledger.findings import FailedStep, Finding, FindingKind, RunFailure
+from otel_budget.ledger.freshness import Absences
 from otel_budget.ledger.owners import carries, has_owner, has_stranger, is_free, leave_out
 from otel_budget.ledger.process import cannot_be
 from otel_budget.ledger.restarts import NO_RESTARTS, restarts_after
@@ -61,9 +60,9 @@ class Ledger:
         """Reason to number of samples refused."""
         self.resets: Counter[str] = Counter()
         """``counter`` (a value dropped) or ``process`` (a new process) to number seen."""
-        self.flags: list[Flag] = []
+        self.findings: list[Finding] = []
         """What is strange about runs, each thing once; until somebody takes them."""
-        self.failures: list[Failure] = []
+        self.failures: list[RunFailure] = []
         """What went wrong with single runs; until somebody takes them."""
         self._arrivals = Arrivals(self.dropped)
         self.lag = 0.0
@@ -123,7 +122,7 @@ class Ledger:
 
         Not the known run for one of another start: what that used is not this one's.
         """
-        self.failures.append(Failure(session.session_id, Place.ACCOUNT, error))
+        self.failures.append(RunFailure(session.session_id, FailedStep.ACCOUNT, error))
         start = session.attributes.started_at
         run = self.runs.get(session.session_id)
         if run is None:
@@ -151,7 +150,7 @@ class Ledger:
             try:
                 refused = self._refuses(session, now)
             except Exception as exc:  # noqa: BLE001 - as in apply; nor is it known who may speak
-                self.failures.append(Failure(session.session_id, Place.ACCOUNT, exc))
+                self.failures.append(RunFailure(session.session_id, FailedStep.ACCOUNT, exc))
                 continue
             if not refused:
                 yield session
@@ -187,7 +186,9 @@ class Ledger:
                 self._refused.add((target, pattern))
                 owners = ", ".join(sorted(self.bindings.owners[pattern])) or "no target there is"
                 said = owners if pattern == session_id else f"{owners} as {pattern}"
-                self.flags.append(Flag(Kind.BOUND_ELSEWHERE, session_id, (target,), said=said))
+                self.findings.append(
+                    Finding(FindingKind.BOUND_ELSEWHERE, session_id, (target,), said=said)
+                )
             return True
         run = self.runs.get(session_id)
         if run is None or not self.bindings.first_owns or carries(run, session.target):
@@ -199,7 +200,9 @@ class Ledger:
         if ("", session_id) not in self._refused:
             self._refused.add(("", session_id))
             said = ", ".join(sorted(run.targets))
-            self.flags.append(Flag(Kind.CARRIED_ELSEWHERE, session_id, (target,), said=said))
+            self.findings.append(
+                Finding(FindingKind.CARRIED_ELSEWHERE, session_id, (target,), said=said)
+            )
         return True
 
     def _freed(self, run: RunTotals, reading: RunObservation, of: Observation) -> RunTotals:
@@ -246,7 +249,7 @@ class Ledger:
             self._note(seen, run)
         if ahead:
             self.dropped[semconv.IMPLAUSIBLE] += 1
-            self._flag(Kind.START_AHEAD, run)
+            self._report(FindingKind.START_AHEAD, run)
         self.lag = max(self.lag, run.lag.seconds)
         if self._rivals:
             self._settle(run)
@@ -257,17 +260,17 @@ class Ledger:
         if seen.replaced:
             self.resets[semconv.NEW_INCARNATION] += 1
         if seen.concurrent:
-            self._flag(Kind.CONCURRENT, run)
+            self._report(FindingKind.CONCURRENT, run)
         if seen.goes_on:
-            self._flag(Kind.GOES_ON, run)
+            self._report(FindingKind.GOES_ON, run)
         if seen.second is not None:
-            self._flag(seen.second, run)
+            self._report(seen.second, run)
         for resource in sorted(seen.alternating):
-            self._flag(Kind.ALTERNATING, run, resource)
+            self._report(FindingKind.ALTERNATING, run, resource)
 
-    def _flag(self, kind: Kind, run: RunTotals, what: str = "", said: str = "") -> None:
+    def _report(self, kind: FindingKind, run: RunTotals, what: str = "", said: str = "") -> None:
         targets = {t for i in run.processes.values() for t in i.target_series}
-        self.flags.append(Flag(kind, run.session_id, tuple(sorted(targets)), what, said))
+        self.findings.append(Finding(kind, run.session_id, tuple(sorted(targets)), what, said))
 
     def _observe_rival(
         self, run: RunTotals, reading: RunObservation, of: Observation, *, confirmed: bool
@@ -307,7 +310,7 @@ class Ledger:
             if not _is_another(run, rival.run.started_at):
                 continue  # it came with one before it
             join(run, rival.run)
-            self._flag(Kind.CONCURRENT, run)
+            self._report(FindingKind.CONCURRENT, run)
         for start in [s for s in rivals if not _is_another(run, s)]:
             del rivals[start]
         if not rivals:
@@ -320,7 +323,7 @@ class Ledger:
         successor.follow(run)
         successor.restarts = restarts_after(run, successor, any_length=self.adds_restarts)
         if successor.restarts.are_a_loop and not self.adds_restarts:
-            self._flag(Kind.RESTARTS, successor, said=_row(successor))
+            self._report(FindingKind.RESTARTS, successor, said=_row(successor))
         self.runs[run.session_id] = successor
         rivals = self._rivals.setdefault(run.session_id, {})
         for start in (successor.started_at, *successor.also):
@@ -442,7 +445,7 @@ class Ledger:
                 if self._is_over(run, now, forget_after, keep, decided):
                     gone.append(run)
             except Exception as exc:  # noqa: BLE001 - it is kept, and costs no other run
-                self.failures.append(Failure(run.session_id, Place.FORGET, exc))
+                self.failures.append(RunFailure(run.session_id, FailedStep.FORGET, exc))
         for run in gone:
             del self.runs[run.session_id]
             self._mixed.discard(run.session_id)

@@ -2,28 +2,36 @@
 
 Seen through two targets (a pair of Prometheus servers, a target listed twice), the larger sum
 counts, once.
+
+That a process reports its run as over is no proof (``Ending``): one that goes on to use something,
+or whose duration goes on, is not. It is believed again once it stood still for a while. What it
+shows together with that state was used before it.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
 from otel_budget.core.resources import COUNTED, ZERO
-from otel_budget.ledger.attributes import begun_with, filled
-from otel_budget.ledger.ending import Ending
+from otel_budget.ledger.attributes import (
+    REPORTS_MOST,
+    TargetReport,
+    begun_with,
+    filled,
+    reported_together,
+)
 from otel_budget.ledger.target_series import TargetSeries
-from otel_budget.ledger.voices import VOICES_MOST, Voice, heard_together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.quantities import Number
 
-#: Facts that count calls of which something is unknown.
+#: Attributes that count calls of which something is unknown.
 UNSURE = ("unpriced_calls", "unknown_usage_calls", "estimated_calls")
 #: A process that gave no sample for so many of its usual gaps is not surely alive any more.
 SILENT_GAPS = 5
@@ -64,7 +72,7 @@ class Process:
 
     __slots__ = (
         "attributes", "attributes_at", "began_at", "carried_over", "ending", "outlived",
-        "run_started_at", "started_at", "stated", "target_series", "timed", "unsure", "voices",
+        "reports", "run_started_at", "started_at", "stated", "target_series", "timed", "unsure",
     )  # fmt: skip
 
     def __init__(self, started_at: float | None, attributes: RunAttributes | None = None) -> None:
@@ -93,7 +101,7 @@ class Process:
         """True once it went on beside a newer one."""
         self.timed = False
         """True if that follows from a duration, which needs no other clock."""
-        self.voices: dict[str, Voice] = {}
+        self.reports: dict[str, TargetReport] = {}
         """What each target says, if there are several."""
         self.ending: Ending | None = None
         """What it showed since it says that the run is over, if it does."""
@@ -164,13 +172,13 @@ class Process:
 
     def hear_only(self, is_heard: Callable[[str], bool]) -> None:
         """Forget what targets say that are not listened to any more."""
-        self.voices = {
-            place: voice
-            for place, voice in self.voices.items()
+        self.reports = {
+            place: report
+            for place, report in self.reports.items()
             if is_heard(place) or is_heard(place.rpartition(" ")[0])
         }
-        if self.voices:
-            newest = max(self.voices.values(), key=lambda voice: voice.at)
+        if self.reports:
+            newest = max(self.reports.values(), key=lambda report: report.at)
             self.attributes_at, self.attributes, self.began_at, self.timed = newest[:4]
 
     @property
@@ -223,21 +231,21 @@ class Process:
         if len(self.target_series) == 1 and not self.target_series[reading.target].branches:
             self._take_said(reading, whole=whole, grew=grew)
         else:
-            self._take_voice(reading, whole=whole, grew=grew)
+            self._take_report(reading, whole=whole, grew=grew)
 
-    def _take_voice(self, reading: RunObservation, *, whole: bool, grew: bool) -> None:
+    def _take_report(self, reading: RunObservation, *, whole: bool, grew: bool) -> None:
         """Take in what one of several targets says, or one where several processes write."""
-        voices, place = self.voices, reading.target
+        reports, place = self.reports, reading.target
         if self.target_series[place].alternating:
-            place = f"{place} {int(reading.sampled_at * 1000) % VOICES_MOST}"
+            place = f"{place} {int(reading.sampled_at * 1000) % REPORTS_MOST}"
         for target, series in self.target_series.items():
-            if target not in voices and (
+            if target not in reports and (
                 target != reading.target or series.seen_before is not None
             ):
                 at = series.seen_at if series.seen_before is None else series.seen_before
-                voice = Voice(at, self.attributes, self.began_at, self.timed, at)
-                voices[target] = voice.follow(None)
-        before = voices.get(place)
+                report = TargetReport(at, self.attributes, self.began_at, self.timed, at)
+                reports[target] = report.follow(None)
+        before = reports.get(place)
         self.attributes_at = None
         if before is not None:
             self.attributes_at, self.attributes, self.began_at, self.timed = before[:4]
@@ -245,10 +253,10 @@ class Process:
             self.began_at, self.timed = None, False
         self._take_said(reading, whole=whole, grew=grew)
         at = reading.sampled_at if self.attributes_at is None else self.attributes_at
-        said = Voice(at, self.attributes, self.began_at, self.timed, at if whole else 0.0)
-        voices[place] = said.follow(before)
+        said = TargetReport(at, self.attributes, self.began_at, self.timed, at if whole else 0.0)
+        reports[place] = said.follow(before)
         spacing = [v.seen_at - v.seen_before for v in self.target_series.values() if v.seen_before]
-        together = heard_together(voices.values(), SILENT_GAPS * max(1.0, *spacing, 1.0))
+        together = reported_together(reports.values(), SILENT_GAPS * max(1.0, *spacing, 1.0))
         self.attributes_at, self.attributes, self.began_at, self.timed = together[:4]
 
     def _take_said(self, reading: RunObservation, *, whole: bool, grew: bool) -> None:
@@ -298,3 +306,71 @@ def totals_of(processes: Iterable[Process]) -> dict[str, Number]:
             total = max(total, start) + counted  # type: ignore[operator]
         totals[resource] = total
     return totals
+
+
+#: Seconds for which a process that went on has to stand still to be over, at least; longer if it
+#: pauses longer: so many times its longest pause, up to the most.
+_STILL, _PAUSES, _STILL_MOST = 30.0, 3, 1800.0
+#: Seconds by which a duration may differ from one sample to the next.
+_JITTER = 1.0
+#: From so many signs that it goes on that is told: a last call may be counted after the end.
+GOES_ON_FROM = 2
+
+
+class Ending:
+    """What a process showed when it said that its run is over, and what moved since."""
+
+    __slots__ = ("duration", "moved_at", "moves", "pause", "seen_at", "shown_at", "used")
+
+    def __init__(self, at: float, used: Sequence[Number], duration: float | None) -> None:
+        """Take what it showed in a sample taken at ``at``, per resource that is counted."""
+        self.shown_at = self.seen_at = at
+        self.used, self.duration = used, duration
+        self.moved_at: float | None = None
+        """When it was last seen to have gone on."""
+        self.moves = 0
+        self.pause = 0.0
+        """The longest it stood still before it went on."""
+
+    def observe(
+        self, at: float, used: Sequence[Number], duration: float | None, *, whole: bool
+    ) -> bool:
+        """Take in a later sample; return True, once, if it is worth telling that it goes on.
+
+        whole: False if something of it is missing: then it does not show that it stands still.
+        """
+        longer = None not in (duration, self.duration) and duration > self.duration + _JITTER  # type: ignore[operator] # neither is None
+        before = self.shown_at if self.moved_at is None else self.moved_at
+        if at <= before:
+            return False
+        if whole:
+            self.seen_at = at
+        if used == self.used and not longer:
+            return False
+        self.pause = max(self.pause, at - before)
+        self.used, self.duration, self.moved_at, self.seen_at = used, duration, at, at
+        self.moves += 1
+        return self.moves == GOES_ON_FROM
+
+    def row(self) -> tuple[float | None, ...]:
+        """Return it for the store: all but what it used, which its incarnation knows."""
+        return (
+            self.shown_at, self.seen_at, self.moved_at, self.moves, self.pause, self.duration,
+        )  # fmt: skip
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any], used: Sequence[Number]) -> Ending:
+        """Return what ``row`` wrote."""
+        shown_at, seen_at, moved_at, moves, pause, duration = row
+        ending = cls(shown_at, used, duration)
+        ending.seen_at, ending.moved_at = seen_at, moved_at
+        ending.moves, ending.pause = moves, pause
+        return ending
+
+    @property
+    def is_refuted(self) -> bool:
+        """True if its process goes on, as of its newest sample."""
+        if self.moved_at is None:
+            return False
+        still = _STILL if self.moves < GOES_ON_FROM else max(_STILL, _PAUSES * self.pause)
+        return self.seen_at - self.moved_at <= min(still, _STILL_MOST)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget.core.observation import plain_target
 from otel_budget.ledger.concurrent_runs import has_ended
-from otel_budget.ledger.flag import Kind
+from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.process import Process, cannot_be, totals_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def is_outlived(run: RunTotals, process: Process, reading: RunObservation) -> bo
     return process.outlived
 
 
-def second_target(run: RunTotals, process: Process, reading: RunObservation) -> Kind | None:
+def second_target(run: RunTotals, process: Process, reading: RunObservation) -> FindingKind | None:
     """Return what a target is that was not seen before, beside one that shows the run, too."""
     since, place = reading.sampled_at - run.silence, plain_target(reading.target)
     ways = [
@@ -120,11 +120,11 @@ def second_target(run: RunTotals, process: Process, reading: RunObservation) -> 
         if plain_target(target) != place and series.seen_at >= since
     ]
     if ways:
-        return Kind.SECOND_TARGET
+        return FindingKind.SECOND_TARGET
     if process.started_at is not None:
         return None
     named = (i for i in run.processes.values() if i.started_at is not None)
-    return Kind.NAMELESS if any(i.last_at >= since for i in named) else None
+    return FindingKind.NAMELESS if any(i.last_at >= since for i in named) else None
 
 
 def key_of(start: float | None, key: str) -> str:

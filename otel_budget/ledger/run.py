@@ -29,7 +29,7 @@ from otel_budget.ledger.concurrent_runs import (
     said_together,
     used_together,
 )
-from otel_budget.ledger.flag import Kind
+from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.freshness import Freshness
 from otel_budget.ledger.process import SILENT_GAPS, UNSURE, Process, totals_of
 from otel_budget.ledger.process_match import hand_on, is_outlived, process_of, second_target
@@ -59,7 +59,7 @@ class Observed(NamedTuple):
     """True if a new incarnation came to a run that had one."""
     concurrent: bool = False
     """True if an incarnation is found to go on beside a newer one."""
-    second: Kind | None = None
+    second: FindingKind | None = None
     """What another target is that shows the run beside the one that does."""
     alternating: frozenset[str] = _NONE
     """The resources of which a series is found to be written by several processes."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_budget.ledger.absences import Spell
+    from otel_budget.ledger.freshness import Spell
     from otel_budget.sources.base import Clock
 
 #: Seconds from which on the time that a step takes is one of not listening.

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget.core.override import OverrideRefusedError, Refusal
 from otel_budget.core.verdict import Verdict
-from otel_budget.ledger.failure import Failure, Place
+from otel_budget.ledger.admission import split_new_runs
+from otel_budget.ledger.findings import FailedStep, RunFailure
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.ledger.shares import split
 from otel_budget.policy.override_effect import effect_of
 from otel_budget.sidecar.clock import CLOCK_SET, move
 from otel_budget.sidecar.failing_runs import Failing, by_wall, unstorable
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from otel_budget.core.observation import Observation, RunObservation
     from otel_budget.core.override import Override, Overrides
-    from otel_budget.ledger.absences import Spell
-    from otel_budget.ledger.flag import Flag
+    from otel_budget.ledger.findings import Finding
+    from otel_budget.ledger.freshness import Spell
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.verdicts import Rules
     from otel_budget.sidecar.storage.base import Restored, Storage
@@ -106,7 +106,7 @@ class Evaluator:
         self._ledger.adds_restarts = rules.adds_restarts
         rest = None
         if reading is not None:
-            reading, rest = split(reading, self._ledger.runs)
+            reading, rest = split_new_runs(reading, self._ledger.runs)
             self._ledger.bind(reading.bindings)
             self._adopt_archived(reading, now)
             self._ledger.apply(reading)
@@ -210,7 +210,9 @@ class Evaluator:
             except StorageError:
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
-                self._ledger.failures.append(Failure(session.session_id, Place.ACCOUNT, exc))
+                self._ledger.failures.append(
+                    RunFailure(session.session_id, FailedStep.ACCOUNT, exc)
+                )
 
     def _adopt_one(self, session: RunObservation, now: float) -> None:
         session_id, start = session.session_id, session.attributes.started_at
@@ -234,7 +236,7 @@ class Evaluator:
         except StorageError:
             raise
         except Exception as exc:  # noqa: BLE001 - it must not begin as if nothing were known
-            self._ledger.failures.append(Failure(session_id, Place.ACCOUNT, exc))
+            self._ledger.failures.append(RunFailure(session_id, FailedStep.ACCOUNT, exc))
             account = recovered(session_id, start, now)
         if account is not None:
             move(account, -self._ahead)
@@ -266,7 +268,7 @@ class Evaluator:
                     if failing.unjudged:
                         failing.unjudged.pop(session_id, None)
             except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
-                failing.note(session_id, Place.JUDGE, exc, now)
+                failing.note(session_id, FailedStep.JUDGE, exc, now)
                 judged.append(failing.judged(account, before, rules, now))
         return judged
 
@@ -276,7 +278,9 @@ class Evaluator:
         tried = [known[ids] for ids in self._failing.unstored if ids in known]
         if tried:
             failed = unstorable(tried, (), self._ahead)
-            self._failing.found += [Failure(i, Place.STORE, exc) for i, exc in failed.items()]
+            self._failing.found += [
+                RunFailure(i, FailedStep.STORE, exc) for i, exc in failed.items()
+            ]
             self._failing.forget_unstored(a.session_id for a in tried if a.session_id not in failed)
 
     def _without_unstorable(
@@ -298,9 +302,9 @@ class Evaluator:
             raise error
         for session_id, exc in failed.items():
             if session_id in live:
-                self._failing.note(session_id, Place.STORE, exc, now)
+                self._failing.note(session_id, FailedStep.STORE, exc, now)
             else:  # as it was stored last, it is known again when this process is started again
-                self._failing.found.append(Failure(session_id, Place.STORE, exc))
+                self._failing.found.append(RunFailure(session_id, FailedStep.STORE, exc))
         self._leaving = [a for a in self._leaving if a.session_id not in failed]
         sound = [one for one in judged if one.verdict.session_id not in failed]
         return sound + [
@@ -309,7 +313,7 @@ class Evaluator:
             if ids in live
         ]
 
-    def _take_failures(self) -> tuple[Failure, ...]:
+    def _take_failures(self) -> tuple[RunFailure, ...]:
         found = (*self._ledger.failures, *self._failing.take())
         self._ledger.failures.clear()
         return found
@@ -328,9 +332,9 @@ class Evaluator:
             changes.append(Change(None if before is None else before.verdict, one.verdict))
         return changes
 
-    def _take_flags(self) -> tuple[Flag, ...]:
-        found = tuple(self._ledger.flags)
-        self._ledger.flags.clear()
+    def _take_flags(self) -> tuple[Finding, ...]:
+        found = tuple(self._ledger.findings)
+        self._ledger.findings.clear()
         return found
 
     def _news(self, changes: Iterable[Change], gone: Iterable[str]) -> RunEvents:

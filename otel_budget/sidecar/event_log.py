@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core import verdict_json
 from otel_budget.core.verdict import Action
-from otel_budget.ledger.flag import Kind
+from otel_budget.ledger.findings import FindingKind
 from otel_budget.logs.once import MOST_LINES, Lines, OncePerSubject
 from otel_budget.logs.text import one_line, some
 from otel_budget.policy.format import amount
@@ -51,7 +51,7 @@ _MUCH_MORE: Final = 1.5
 
 
 _FLAGGED: Final = {
-    Kind.CONCURRENT: (
+    FindingKind.CONCURRENT: (
         (
             "several processes are alive under this id at once (seen at {at}). They are counted "
             "together, and each obeys the verdict on the sum. Give each run an id of its own, or "
@@ -59,14 +59,14 @@ _FLAGGED: Final = {
         ),
         "sessions are carried by several processes at once",
     ),
-    Kind.SECOND_TARGET: (
+    FindingKind.SECOND_TARGET: (
         (
             "more than one target shows this process: {at}. They are taken for ways to it: the "
             "larger count and the stricter limit hold, and it has ended when none shows it going on"
         ),
         "sessions are shown by more than one target",
     ),
-    Kind.NAMELESS: (
+    FindingKind.NAMELESS: (
         (
             "another target shows this run and does not say which process it is: {at}. Its use "
             "is added, its limits can only tighten. Is the id meant to be the same? Bind ids to "
@@ -74,7 +74,7 @@ _FLAGGED: Final = {
         ),
         "sessions are shown by another target that does not say which process it is",
     ),
-    Kind.START_AHEAD: (
+    FindingKind.START_AHEAD: (
         (
             "a start time more than a day ahead of this host's clock is not believed, shown at "
             "{at}: the use counts, and the run is judged by its id alone. Set the clock there, or "
@@ -82,7 +82,7 @@ _FLAGGED: Final = {
         ),
         "sessions have a start time that lies far ahead",
     ),
-    Kind.GOES_ON: (
+    FindingKind.GOES_ON: (
         (
             "it says that it is over and goes on to use more, or to last longer (seen at {at}). "
             "It is judged as running, until it stands still. Close a run only when nothing of it "
@@ -90,7 +90,7 @@ _FLAGGED: Final = {
         ),
         "sessions say that they are over and go on",
     ),
-    Kind.RESTARTS: (
+    FindingKind.RESTARTS: (
         (
             "it begins again and again: {said} took each other's place and none of them "
             "was seen to complete (seen at {at}). Each begins at 0, so a limit holds for each and "
@@ -99,7 +99,7 @@ _FLAGGED: Final = {
         ),
         "sessions begin again and again",
     ),
-    Kind.BOUND_ELSEWHERE: (
+    FindingKind.BOUND_ELSEWHERE: (
         (
             "{at} shows this run, which is bound to {said}: nothing of it counts, nor of other "
             "runs that are bound so. If it is to be the run's own target, bind it "
@@ -107,14 +107,14 @@ _FLAGGED: Final = {
         ),
         "sessions are shown by targets that they are not bound to",
     ),
-    Kind.CARRIED_ELSEWHERE: (
+    FindingKind.CARRIED_ELSEWHERE: (
         (
             "{at} shows this run as well, which {said} carries: it is refused as long as that goes "
             "on (on_second_target: refuse). Give each run an id of its own"
         ),
         "sessions are shown by targets that do not carry them",
     ),
-    Kind.ALTERNATING: (
+    FindingKind.ALTERNATING: (
         (
             "the use of {what} shown at {at} goes back and forth between counts: several processes "
             "write one series. Each of them is counted by what it grows from now on, and the use "
@@ -317,7 +317,7 @@ class EventLog:
                 for flag in new.values()
                 if flag.kind is kind
             }
-            level = logging.INFO if kind is Kind.SECOND_TARGET else logging.WARNING
+            level = logging.INFO if kind is FindingKind.SECOND_TARGET else logging.WARNING
             self._flags[kind].say(level, told, lambda about: self._seen_at(about.split()[0]))
 
     def ordered(self, session_id: str, order: Override, client: str, effect: Effect) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.ledger.failure import Failure, Place
+from otel_budget.ledger.findings import FailedStep, RunFailure
 from otel_budget.policy.failed_run import verdict_on_failure
 from otel_budget.sidecar.clock import move
 from otel_budget.sidecar.storage import codec
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.absences import Absences
+    from otel_budget.ledger.freshness import Absences
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.verdicts import Rules
 
@@ -29,7 +29,7 @@ class Failing:
 
     def __init__(self, absences: Absences) -> None:
         """Know of none. absences: the time in which nothing is held against a run."""
-        self.found: list[Failure] = []
+        self.found: list[RunFailure] = []
         """What went wrong; until somebody takes it."""
         self.unjudged: dict[str, float] = {}
         """Session ids of runs that could not be judged, to since when."""
@@ -37,10 +37,10 @@ class Failing:
         """Session ids of live runs that could not be stored, to since when."""
         self._absences = absences
 
-    def note(self, session_id: str, place: Place, error: Exception, now: float) -> None:
+    def note(self, session_id: str, place: FailedStep, error: Exception, now: float) -> None:
         """Take note of what went wrong with a live run."""
-        self.found.append(Failure(session_id, place, error))
-        since = self.unstored if place is Place.STORE else self.unjudged
+        self.found.append(RunFailure(session_id, place, error))
+        since = self.unstored if place is FailedStep.STORE else self.unjudged
         since.setdefault(session_id, now)
 
     def judged(
@@ -75,7 +75,7 @@ class Failing:
         for session_id in session_ids:
             self.unstored.pop(session_id, None)
 
-    def take(self) -> tuple[Failure, ...]:
+    def take(self) -> tuple[RunFailure, ...]:
         """Return what went wrong since this was asked last."""
         found = tuple(self.found)
         self.found.clear()

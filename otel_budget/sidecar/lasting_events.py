@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.failure import Failure
+    from otel_budget.ledger.findings import RunFailure
     from otel_budget.sources.base import Clock
 
 logger = logging.getLogger("otel_budget.sidecar.event_log")
@@ -77,7 +77,7 @@ class Failed:
         self._traced = Once(MOST_TRACEBACKS)
         """Where something failed, of which the traceback was logged."""
 
-    def note(self, failures: Iterable[Failure], forgotten: Iterable[str]) -> None:
+    def note(self, failures: Iterable[RunFailure], forgotten: Iterable[str]) -> None:
         """Take what failed now, and the session ids that have no verdict any more."""
         told = {}
         for session_id, place, error in failures:

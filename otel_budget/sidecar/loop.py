@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.verdict import Verdict
-    from otel_budget.ledger.absences import Spell
+    from otel_budget.ledger.freshness import Spell
     from otel_budget.policy.override_effect import Effect
     from otel_budget.policy.verdicts import Rules
     from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster

@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 from otel_budget import semconv
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import NO_DATA, Action, Reason
-from otel_budget.ledger.flag import Kind
+from otel_budget.ledger.findings import FindingKind
 from otel_budget.policy.decision_table import DECISIONS
 from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.tick_result import TickResult
@@ -191,12 +191,12 @@ class SidecarMetrics(Collector):
         yield _counter(semconv.INCONCLUSIVE, _by_one(self._inconclusive))
         yield _counter(semconv.DROPPED_SAMPLES, _by_one({**_NOTHING_DROPPED, **self._step.dropped}))
         yield _counter(semconv.RESETS, _by_one({**_NO_RESETS, **self._step.resets}))
-        yield _counter(semconv.CONCURRENT, {(): self._flags[Kind.CONCURRENT]})
-        second = self._flags[Kind.SECOND_TARGET] + self._flags[Kind.NAMELESS]
+        yield _counter(semconv.CONCURRENT, {(): self._flags[FindingKind.CONCURRENT]})
+        second = self._flags[FindingKind.SECOND_TARGET] + self._flags[FindingKind.NAMELESS]
         yield _counter(semconv.SECOND_TARGETS, {(): second})
-        yield _counter(semconv.GOING_ON, {(): self._flags[Kind.GOES_ON]})
-        yield _counter(semconv.RESTART_LOOPS, {(): self._flags[Kind.RESTARTS]})
-        yield _counter(semconv.ALTERNATING, {(): self._flags[Kind.ALTERNATING]})
+        yield _counter(semconv.GOING_ON, {(): self._flags[FindingKind.GOES_ON]})
+        yield _counter(semconv.RESTART_LOOPS, {(): self._flags[FindingKind.RESTARTS]})
+        yield _counter(semconv.ALTERNATING, {(): self._flags[FindingKind.ALTERNATING]})
         yield _counter(semconv.VANISHED_RUNS, {(): self._vanished})
         yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})
         yield _counter(semconv.TICK_FAILURES, {(): self._failures})

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.core.observation import Observation
-    from otel_budget.ledger.failure import Failure
-    from otel_budget.ledger.flag import Flag
+    from otel_budget.ledger.findings import Finding, RunFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class TickResult:
     """Session ids that have no verdict any more."""
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Reason to number of samples refused since the process began."""
-    flags: tuple[Flag, ...] = ()
+    flags: tuple[Finding, ...] = ()
     """What was found strange about runs."""
     crowded: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Target to the runs it shows that were too many to be let in."""
@@ -85,5 +84,5 @@ class TickResult:
     storage: StorageStats = NO_STATS
     rest: Observation | None = None
     """What of the reading is for a next step: runs that are new, and too many for one."""
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[RunFailure, ...] = ()
     """What went wrong with single runs as this program failed at them."""

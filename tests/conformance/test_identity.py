@@ -9,7 +9,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.verdict import Action, Reason
-from otel_budget.ledger.flag import Kind
+from otel_budget.ledger.findings import FindingKind
 from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules
 from tests.conformance.rig import Rig
@@ -95,7 +95,7 @@ def test_two_processes_that_claim_one_run_are_both_counted_and_flagged(
         for step in range(1, 4):
             follower.see(agent(run, 100 * step, began), agent(run, 10 * step, began, began + 50))
         assert follower.used(run)["tokens"] == 330
-        assert [flag.session_id for flag in follower.ledger.flags] == [run]
+        assert [flag.session_id for flag in follower.ledger.findings] == [run]
         assert follower.ledger.resets == {semconv.NEW_INCARNATION: 1}
     noted("two processes claim one run at once: 300 and 30 tokens", "330, flagged once", rig)
 
@@ -107,7 +107,7 @@ def test_a_series_that_two_processes_write_in_turn_counts_each_of_them(rig: Rig,
             tokens = 1_200_000 + 100 * step if step % 2 else 1_000_000 + 100 * step
             follower.see(page(line(semconv.SESSION_TOKENS, tokens, run)))
         assert follower.used(run)["tokens"] == 2_401_400
-        assert [flag.kind for flag in follower.ledger.flags] == [Kind.ALTERNATING]
+        assert [flag.kind for flag in follower.ledger.findings] == [FindingKind.ALTERNATING]
         verdict = follower.verdict(run, RULES)
         assert (verdict.resources["tokens"].estimated, verdict.action) == (True, Action.STOP)
     noted(
@@ -127,7 +127,7 @@ def test_a_target_that_flaps_resets_nothing(rig: Rig, run: str, began: float) ->
             verdict = follower.verdict(run, RULES)
             assert (verdict.action, verdict.reason) == (Action.CONTINUE, Reason.WITHIN_LIMITS)
         assert follower.ledger.resets == {}
-        assert follower.ledger.flags == []
+        assert follower.ledger.findings == []
     noted("a target that hangs up every second time, 5 times over", f"{known}, no reset", rig)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-    from otel_budget.ledger.absences import Spell
+    from otel_budget.ledger.freshness import Spell
     from otel_budget.sidecar.storage.sqlite.storage import SqliteStorage
 
 START = 1_700_000_000.0

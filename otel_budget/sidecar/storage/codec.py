@@ -19,9 +19,8 @@ from otel_budget.core.observation import RunAttributes
 from otel_budget.core.override import NO_OVERRIDES, Override, OverrideKind, Overrides
 from otel_budget.core.resources import ZERO, quantity_of
 from otel_budget.ledger.counter import Branches, CounterState
-from otel_budget.ledger.ending import Ending
-from otel_budget.ledger.lag import Lag
-from otel_budget.ledger.process import Process
+from otel_budget.ledger.freshness import Lag
+from otel_budget.ledger.process import Ending, Process
 from otel_budget.ledger.restarts import NO_RESTARTS, Restarts
 from otel_budget.ledger.run import RunTotals
 from otel_budget.ledger.target_series import TargetSeries

@@ -16,7 +16,7 @@ from otel_budget.core.bindings import UNBOUND, Bindings, pattern
 from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
 from otel_budget.core.verdict import Reason
 from otel_budget.errors import InvalidValueError
-from otel_budget.ledger.flag import Kind
+from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sidecar.config_summary import describe_bindings, warnings
 from otel_budget.sidecar.storage import codec
@@ -55,9 +55,9 @@ def tokens(ledger: Ledger, name: str = "run") -> Any:
     return ledger.runs[name].totals()[semconv.TOKENS]
 
 
-def kinds(ledger: Ledger) -> list[Kind]:
+def kinds(ledger: Ledger) -> list[FindingKind]:
     """Return the kinds of all flags so far."""
-    return [flag.kind for flag in ledger.flags]
+    return [flag.kind for flag in ledger.findings]
 
 
 def test_a_stranger_that_is_seen_first_opens_nothing() -> None:
@@ -67,8 +67,8 @@ def test_a_stranger_that_is_seen_first_opens_nothing() -> None:
         apply(ledger, at, seen(at, 900, "b", state="completed"), by=OWNER)
     assert not ledger.runs
     assert ledger.dropped[semconv.BOUND_ELSEWHERE] == 2
-    assert [(f.kind, f.session_id, f.targets, f.said) for f in ledger.flags] == [
-        (Kind.BOUND_ELSEWHERE, "run", ("b",), "a")
+    assert [(f.kind, f.session_id, f.targets, f.said) for f in ledger.findings] == [
+        (FindingKind.BOUND_ELSEWHERE, "run", ("b",), "a")
     ]
     apply(ledger, 12, seen(12, 10), by=OWNER)
     assert tokens(ledger) == 10
@@ -89,7 +89,7 @@ def test_ids_of_others_do_not_fill_the_session_limit() -> None:
     apply(ledger, 10, *fills, seen(10, 7, "b", "own"), by=bound, session_limit=1)
     assert ledger.runs.keys() == {"own"}
     assert not ledger.crowded
-    assert kinds(ledger) == [Kind.BOUND_ELSEWHERE]  # one for the pattern, not for each id
+    assert kinds(ledger) == [FindingKind.BOUND_ELSEWHERE]  # one for the pattern, not for each id
 
 
 def test_a_binding_that_comes_later_frees_the_run_of_what_a_stranger_says() -> None:
@@ -175,7 +175,7 @@ def test_where_the_first_one_owns_a_second_target_is_refused_while_that_goes_on(
         apply(ledger, at, other, seen(at, at), by=FIRST)
     # Both were new in the first reading: the elder process is the one that is let in first.
     assert (ledger.runs["run"].started_at, tokens(ledger)) == (1.0, 19)
-    assert kinds(ledger) == [Kind.CARRIED_ELSEWHERE]
+    assert kinds(ledger) == [FindingKind.CARRIED_ELSEWHERE]
     assert ledger.dropped[semconv.CARRIED_ELSEWHERE] == 10
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, RunAttributes, RunObservation
-from otel_budget.ledger import arrivals as arrivals_module
+from otel_budget.ledger import admission as admission_module
 from otel_budget.ledger import counter as counter_module
 from otel_budget.ledger import process_match as processes_module
-from otel_budget.ledger.arrivals import KEEP_ENDED
+from otel_budget.ledger.admission import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
 from tests.support.sidecar_fixtures import START, session
@@ -92,7 +92,7 @@ def test_it_may_begin_others_as_time_goes_by() -> None:
 def test_many_targets_together_have_a_bound_and_each_its_share_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(arrivals_module, "SESSIONS_MOST", 100)
+    monkeypatch.setattr(admission_module, "SESSIONS_MOST", 100)
     ledger = Ledger()
     targets = frozenset(f"http://{target}/metrics" for target in [*range(50), 99])
 

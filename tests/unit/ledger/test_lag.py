@@ -9,7 +9,7 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.core.verdict import Verdict
-from otel_budget.ledger.lag import MOST, Lag
+from otel_budget.ledger.freshness import LONGEST_LAG, Lag
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sidecar.storage import codec
@@ -61,8 +61,8 @@ def test_a_lag_that_is_over_is_forgotten() -> None:
 
 def test_more_than_the_stores_look_back_is_never_allowed_for() -> None:
     """Such samples are old, however steadily they come."""
-    assert lag_of(*[MOST] * 10) == MOST
-    assert lag_of(*[MOST + 1] * 10) == 0
+    assert lag_of(*[LONGEST_LAG] * 10) == LONGEST_LAG
+    assert lag_of(*[LONGEST_LAG + 1] * 10) == 0
 
 
 def test_what_was_known_before_a_restart_counts_until_it_is_found_otherwise() -> None:

@@ -56,7 +56,7 @@ def test_where_restarts_add_up_a_crash_loop_is_held_by_one_limit() -> None:
         verdict_from_snapshot(again.snapshot(again.runs["job"], 103), RULES, 103).action
         is Action.STOP
     )
-    assert not again.flags
+    assert not again.findings
 
 
 def test_where_restarts_add_up_a_job_that_completed_or_is_run_later_begins_at_0() -> None:

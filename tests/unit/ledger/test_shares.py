@@ -10,7 +10,7 @@ import pytest
 
 from otel_budget.core.observation import Observation, Problem, RunObservation
 from otel_budget.core.verdict import Reason
-from otel_budget.ledger.shares import BEGIN_AT_ONCE, split
+from otel_budget.ledger.admission import BEGIN_AT_ONCE, split_new_runs
 from tests.support.sidecar_fixtures import START, TARGET, reading, session, sidecar
 
 
@@ -39,7 +39,7 @@ def test_each_target_begins_as_many_runs_and_what_one_leaves_others_have(
     runs: dict[str, int], begun: dict[str, int]
 ) -> None:
     whole = shown(**runs)
-    now, rest = split(whole, set(), 10)
+    now, rest = split_new_runs(whole, set(), 10)
     assert Counter(s.target for s in now.sessions) == begun
     later = () if rest is None else rest.sessions
     assert sorted((*now.sessions, *later)) == sorted(whole.sessions)
@@ -51,7 +51,7 @@ def test_each_target_begins_as_many_runs_and_what_one_leaves_others_have(
 def test_runs_that_are_known_never_wait() -> None:
     whole = shown(a=100, b=100)
     known = {s.session_id for s in whole.sessions if s.target == "b"}
-    now, rest = split(whole, known, 10)
+    now, rest = split_new_runs(whole, known, 10)
     assert Counter(s.target for s in now.sessions) == {"a": 10, "b": 100}
     assert rest is not None
     assert len(rest.sessions) == 90

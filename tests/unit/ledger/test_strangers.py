@@ -7,7 +7,7 @@ from typing import Any
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
 from otel_budget.core.verdict import Reason
-from otel_budget.ledger.flag import Kind
+from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.ledger import Ledger
 
 TARGETS = frozenset({"own", "other"})
@@ -50,7 +50,7 @@ def test_a_new_process_at_every_sample_takes_back_no_word_of_the_one_that_goes_o
         assert known.attributes.limits == {semconv.TOKENS: 500}
         assert known.attributes.progress == 0.3
         assert known.attributes.state == "running"
-        assert [flag.kind for flag in ledger.flags] == [Kind.CONCURRENT]
+        assert [flag.kind for flag in ledger.findings] == [FindingKind.CONCURRENT]
 
 
 def test_what_was_implausible_at_a_target_that_left_matters_no_more() -> None:

@@ -14,7 +14,7 @@ from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.genai.call import Call
 from otel_budget.genai.notices import Notices as CallNotices
-from otel_budget.ledger.flag import Flag, Kind
+from otel_budget.ledger.findings import Finding, FindingKind
 from otel_budget.logs.line_budget import (
     ABOUT,
     ALL,
@@ -78,7 +78,7 @@ def test_a_target_with_ever_new_runs_leaves_room_for_anothers_stop(
         news = RunEvents(
             dict.fromkeys(ids, "http://hostile"), dict.fromkeys(ids, "completed"), ids, ids
         )
-        flags = tuple(Flag(Kind.CONCURRENT, one, ("http://hostile",), "") for one in ids)
+        flags = tuple(Finding(FindingKind.CONCURRENT, one, ("http://hostile",), "") for one in ids)
         changes = [changed(one, step * 100 + 2, Action.STOP) for one in ids]
         if step == TIMES // 2:
             changes.append(changed("honest", step * 100 + 99, Action.STOP))

@@ -14,7 +14,7 @@ from otel_budget.core.quantities import Number
 from otel_budget.core.resources import COUNTED
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.core.verdict import Action, Reason, Verdict
-from otel_budget.ledger.flag import Kind
+from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.forecast import completion_possible
@@ -242,7 +242,7 @@ def of_ledger(given: Any) -> dict[str, Any]:
         if step.get("restart"):
             ledger = restarted(ledger, step["at"])
         ledger.apply(reading(step))
-    run, flags = ledger.runs[RUN], Counter(flag.kind for flag in ledger.flags)
+    run, flags = ledger.runs[RUN], Counter(flag.kind for flag in ledger.findings)
     known = ledger.snapshot(run, float(given[-1]["at"]))
     return {
         **{resource: float(value) for resource, value in known.used.items()},
@@ -253,11 +253,11 @@ def of_ledger(given: Any) -> dict[str, Any]:
         "refused": ledger.dropped["old_run"],
         "superseded": len(ledger.superseded),
         "also": sorted(run.also),
-        "concurrent": flags[Kind.CONCURRENT],
-        "second": flags[Kind.SECOND_TARGET] + flags[Kind.NAMELESS],
-        "ahead": flags[Kind.START_AHEAD],
-        "goes_on": flags[Kind.GOES_ON],
-        "restarts": flags[Kind.RESTARTS],
+        "concurrent": flags[FindingKind.CONCURRENT],
+        "second": flags[FindingKind.SECOND_TARGET] + flags[FindingKind.NAMELESS],
+        "ahead": flags[FindingKind.START_AHEAD],
+        "goes_on": flags[FindingKind.GOES_ON],
+        "restarts": flags[FindingKind.RESTARTS],
         "started_at": run.started_at,
         "limits": dict(known.attributes.limits),
         "progress": known.attributes.progress,

@@ -12,7 +12,7 @@ from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunAttributes
 from otel_budget.core.override import OverrideKind, override_from
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
-from otel_budget.ledger.absences import KEPT, Absences
+from otel_budget.ledger.freshness import SPELLS_KEPT, Absences
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.absence import BEAT, LATE, Watch
 from otel_budget.sidecar.evaluator import Evaluator
@@ -281,9 +281,9 @@ def test_overlapping_spells_count_once(moment: float, seconds: float) -> None:
 
 def test_spells_are_kept_within_bounds() -> None:
     absences = Absences()
-    for number in range(3 * KEPT):
+    for number in range(3 * SPELLS_KEPT):
         absences.add((number + 0.0, number + 0.5))
-    assert absences.since(0.0) == KEPT / 2
+    assert absences.since(0.0) == SPELLS_KEPT / 2
 
 
 # --- the system's clock --------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.verdict import Reason
-from otel_budget.ledger.shares import BEGIN_AT_ONCE
+from otel_budget.ledger.admission import BEGIN_AT_ONCE
 from otel_budget.logs.once import MOST_LINES
 from otel_budget.logs.text import one_line
 from otel_budget.sidecar.event_log import NO_RUN_AFTER, EventLog

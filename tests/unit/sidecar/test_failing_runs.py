@@ -12,7 +12,7 @@ from otel_budget.core import verdict_json
 from otel_budget.core.observation import Observation
 from otel_budget.core.override import Override, OverrideKind
 from otel_budget.core.verdict import LimitStatus, Verdict
-from otel_budget.ledger.arrivals import KEEP_ENDED
+from otel_budget.ledger.admission import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.run import RunTotals
 from otel_budget.policy.status import bounds_from

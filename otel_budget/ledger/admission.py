@@ -2,7 +2,12 @@
 
 What is bounded for each target: the runs that are known at it (its session limit), and those that
 begin at it, which in the time that an ended run is kept are no more than that. And there is a bound
-in all, within which each target has its share: many targets push out nobody's runs.
+in all, within which each target has its share: many targets push out no other target's runs.
+
+And how many runs begin in one tick, so that a flood of new ones delays no other run's verdict: to
+begin a run takes many times as long as to go on with one. Each target has the same share, and what
+is left of one goes to the others. A target that shows a few new runs never waits for one that shows
+thousands. The rest is for the next tick.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from otel_budget.core.observation import Observation, RunObservation
     from otel_budget.ledger.run import RunTotals
@@ -92,3 +97,44 @@ class Arrivals:
     def _refuse(self, session: RunObservation) -> None:
         self.crowded[session.target] = self.crowded.get(session.target, 0) + 1
         self._dropped[semconv.SESSION_LIMIT] += max(1, len(session.counters))
+
+
+#: Runs that begin in one step; but one of each target in any case.
+BEGIN_AT_ONCE = 1000
+
+
+def split_new_runs(
+    reading: Observation, known: Collection[str], most: int = BEGIN_AT_ONCE
+) -> tuple[Observation, Observation | None]:
+    """Return a reading with as many new runs as may begin, and the rest if there is any.
+
+    known: session ids. The rest says nothing of any target but the runs it shows.
+    """
+    if len(reading.sessions) <= most:
+        return reading, None
+    new = Counter(s.target for s in reading.sessions if s.session_id not in known)
+    if new.total() <= most:
+        return reading, None
+    left = dict.fromkeys(new, _share(new.values(), most))
+    now: list[RunObservation] = []
+    later: list[RunObservation] = []
+    for session in reading.sessions:
+        if session.session_id not in known:
+            if not left[session.target]:
+                later.append(session)
+                continue
+            left[session.target] -= 1
+        now.append(session)
+    rest = replace(reading, sessions=tuple(later), problems=(), dropped={}, asked=frozenset())
+    return replace(reading, sessions=tuple(now)), rest if later else None
+
+
+def _share(wanted: Iterable[int], most: int) -> int:
+    """Return the most that each may have, at least 1, so that all together have ``most``."""
+    room, sizes = most, sorted(wanted)
+    for place, size in enumerate(sizes):
+        share = room // (len(sizes) - place)
+        if size > share:
+            return max(1, share)
+        room -= size
+    return most

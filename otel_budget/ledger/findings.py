@@ -1,4 +1,8 @@
-"""What a ledger finds strange about a run and counts all the same: for people to look into."""
+"""What the ledger tells people: what is strange about a run, and what a mistake in here cost it.
+
+Values, as the core logs nothing. What is strange is counted all the same. A failure costs its run
+alone, which is inconclusive from then on.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """What is strange."""
 
     CONCURRENT = "concurrent"
@@ -29,10 +33,10 @@ class Kind(StrEnum):
     """Several processes write one series."""
 
 
-class Flag(NamedTuple):
+class Finding(NamedTuple):
     """One such finding."""
 
-    kind: Kind
+    kind: FindingKind
     session_id: str
     targets: tuple[str, ...] = ()
     """Where it was seen, sorted."""
@@ -40,3 +44,20 @@ class Flag(NamedTuple):
     """The resource it is about, if it is about one."""
     said: str = ""
     """More of it, for people."""
+
+
+class FailedStep(StrEnum):
+    """What failed for a run."""
+
+    ACCOUNT = "accounted for"
+    FORGET = "forgotten"
+    JUDGE = "judged"
+    STORE = "stored"
+
+
+class RunFailure(NamedTuple):
+    """One such mistake."""
+
+    session_id: str
+    place: FailedStep
+    error: Exception
