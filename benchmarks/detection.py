@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.crossing import LIMIT
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import steps
-from otel_budget.demo.trace import load
+from otel_budget.demo.recordings import load
 from tests.support.processes import sidecar, until
 from tests.support.prometheus_process import JOB, alertmanager_with, prometheus_with
 

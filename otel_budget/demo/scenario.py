@@ -1,4 +1,4 @@
-"""Three runs over the two recordings, with limits chosen so that each ends in another way."""
+"""Three runs over the two recordings, with limits that make each end in another way."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING
 
 from otel_budget import ResourceLimits, ResourceMonitor
 from otel_budget.core.verdict import Reason
-from otel_budget.demo import trace
+from otel_budget.demo import recordings
 from otel_budget.policy.format import amount, percent
 from otel_budget.sdk.checkpoints.store import CheckpointFolder
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
-    from otel_budget.demo.trace import Call
+    from otel_budget.demo.recordings import Call
 
 #: Called with a run's name, a kind (``call``, ``approaching``, ``stop``, ``done``), and the news.
 Say = Callable[[str, str, str], None]
 
-#: Seconds after which a run that waits looks whether somebody pressed Ctrl-C.
+#: Seconds between two looks of a run that waits whether Ctrl-C was pressed.
 _LOOK = 0.1
-#: Seconds a run that ends waits for the sidecar to see it: it scrapes five times a second.
+#: Seconds that a run waits at its end for the sidecar to see it, which scrapes five times a second.
 _LAST_SCRAPE = 1.0
 
-#: The sidecar's ceiling on tokens, for every run. No run knows of it.
+#: The sidecar's ceiling on tokens, for every run; the runs do not know it.
 CEILING_TOKENS = 290_000
-#: US dollars, for every run; enough for each of them. What the calls cost is today's list price.
+#: US dollars, enough for each run. What the calls cost is today's list price.
 COST_LIMIT = Decimal("0.60")
 #: Recorded minutes that a run may take; more than each of them needs.
 MINUTES = 24
@@ -44,9 +44,9 @@ class Plan:
     recording: str
     max_tokens: int
     pace: float
-    """Share of the demo's speed: the Codex run is shorter, and is replayed more slowly."""
+    """Share of the demo's speed: the Codex run is shorter, so it is replayed more slowly."""
     expect: str
-    """What is to be seen, for people."""
+    """What there is to see."""
     workflow: str
     team: str
 
@@ -68,7 +68,7 @@ PLANS = (
         "refactor", "billing",
     ),
 )  # fmt: skip
-#: What the calls of each third of a run are taken to do; the recordings do not say.
+#: What each third of a run is taken to do; the recordings do not say.
 PHASES = ("plan", "edit", "verify")
 
 
@@ -90,7 +90,7 @@ class Replay:
     finished: threading.Event = field(default_factory=threading.Event)
 
     def run(self, cancelled: threading.Event) -> None:
-        """Replay the calls until they are done, the verdict is stop, or somebody cancels."""
+        """Replay the calls until they are done, the verdict is stop, or Ctrl-C is pressed."""
         try:
             self._replay(cancelled)
         finally:
@@ -124,9 +124,7 @@ class Replay:
         self.say(self.plan.name, "done" if done else "stop", news)
 
     def _pause(self, until: float, cancelled: threading.Event) -> bool:
-        """Wait for the next call (tools, a person); False if a stop, which is heard at once, or
-        somebody at the keyboard ended it.
-        """
+        """Wait for the next call; False if a stop, or Ctrl-C, came first."""
         while not cancelled.is_set():
             left = self._seconds_until(until)
             if self.monitor.wait_for_stop(min(left, _LOOK)) is not None:
@@ -161,7 +159,7 @@ class Replay:
         return max(0.0, moment / self.speed - (time.monotonic() - self.started))
 
     def __post_init__(self) -> None:
-        """The recording's first moment is now."""
+        """Start the recording's clock."""
         self.started = time.monotonic()
 
 
@@ -187,7 +185,7 @@ def prepare(
                 sidecar=sidecar,
                 on_verdict=lambda verdict, name=plan.name: say(name, *_news(verdict)),  # type: ignore[misc]
             ),
-            trace.load(plan.recording),
+            recordings.load(plan.recording),
             speed * plan.pace,
             root,
             say,
@@ -197,7 +195,7 @@ def prepare(
 
 
 def _news(verdict: Verdict) -> tuple[str, str]:
-    """Return what a verdict is, and says, in half a line."""
+    """Return the kind of news that a verdict is, and half a line about it."""
     name, worst = max(
         verdict.resources.items(), key=lambda item: item[1].ratio or 0.0, default=("", None)
     )
@@ -208,7 +206,7 @@ def _news(verdict: Verdict) -> tuple[str, str]:
     if verdict.lease_seconds is not None:
         return str(verdict.action), f"{where}{verdict.action}, says the sidecar"
     if verdict.reason == Reason.APPROACHING_LIMIT:
-        return "stop", f"{at}stop, and keep the results"
+        return "stop", f"{at}stops, and keeps its results"
     if verdict.reason == Reason.FINISHING:
         return "done", f"{at}nearly done, so it may finish"
     if verdict.should_continue:

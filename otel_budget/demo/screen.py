@@ -40,12 +40,11 @@ class Screen:
     """Bars, news and summary on one console."""
 
     def __init__(self) -> None:
-        """Find out whether somebody looks."""
         self.console = Console(highlight=False, soft_wrap=True)
         self._began = time.monotonic()
 
     def say(self, run: str, kind: str, news: str) -> None:
-        """Print one line of news; finished calls only where no bars move."""
+        """Print one line of news; finished calls only where no bars show them."""
         if kind == "call" and self.console.is_terminal:
             return
         elapsed = time.monotonic() - self._began
@@ -55,7 +54,7 @@ class Screen:
         self.console.print(line)
 
     def live(self, replays: list[Replay]) -> Live:
-        """Return the moving bars, a context manager; still on a console nobody looks at."""
+        """Return the bars, a context manager; they move on a terminal only."""
         return Live(
             get_renderable=lambda: bars(replays),
             console=self.console,
@@ -83,7 +82,7 @@ def bars(replays: list[Replay]) -> Group:
 
 
 def _known(name: str, state: ResourceState) -> ResourceState:
-    """Return a state against the limit that will count: the run knows nothing of the ceiling."""
+    """Return a state against the limit that will count: the run does not know the ceiling."""
     ceiling = CEILING_TOKENS
     if name != semconv.TOKENS or state.limit is None or state.limit <= ceiling:
         return state
@@ -106,7 +105,7 @@ def _bar(name: str, state: ResourceState) -> tuple[ProgressBar, Text, Text]:
 
 
 def _used(name: str, state: ResourceState) -> str:
-    """Say what was used, money in whole cents; that it is the least, where part is unknown."""
+    """Say what was used, money in whole cents; with a sign where it may be more."""
     used = state.used
     if isinstance(used, Decimal):
         used = used.quantize(Decimal("0.01"), ROUND_HALF_UP)
@@ -136,7 +135,7 @@ def summary(replays: list[Replay]) -> Table:
 
 
 def _why(outcome: str, verdict: Verdict) -> tuple[str, str]:
-    """Return the reason of an end, and who decided it."""
+    """Return why a run ended, and who decided it."""
     if outcome == "interrupted":
         return outcome, "you"
     return str(verdict.reason), "own limits" if verdict.lease_seconds is None else "the sidecar"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_budget.core import validation
-from otel_budget.doctor import chain, pages, prometheus, sidecar
+from otel_budget.doctor import pages, prometheus, sidecar, trial_run
 from otel_budget.doctor.finding import State
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.metrics.endpoint import default_url
@@ -36,7 +36,7 @@ def diagnose(arguments: argparse.Namespace, say: Callable[[Finding], None]) -> F
 
 def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     plan, asker, server = _plan(arguments), Asker.of(arguments.sidecar), _server(arguments)
-    yield from chain.settings()
+    yield from trial_run.settings()
     if server is not None:
         yield from prometheus.look_at(server)
     for finding in sidecar.look_at(asker):
@@ -55,7 +55,7 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
         yield from pages.look_at(url, asker, plan.timeout)
     if follows:
         followed = []
-        for finding in chain.follow(plan):
+        for finding in trial_run.follow(plan):
             followed.append(finding)
             yield finding
         if undecided:
@@ -75,9 +75,9 @@ def _run_there(arguments: argparse.Namespace) -> list[str]:
     return [url] if pages.shows_runs(url) else []
 
 
-def _plan(arguments: argparse.Namespace) -> chain.Plan:
+def _plan(arguments: argparse.Namespace) -> trial_run.Plan:
     timeout = validation.duration("--timeout", arguments.timeout)
-    plan = chain.Plan(arguments.sidecar, register=arguments.register, timeout=timeout)
+    plan = trial_run.Plan(arguments.sidecar, register=arguments.register, timeout=timeout)
     if arguments.serve is None:
         return plan if arguments.register is None else replace(plan, port=0)
     host, _, port = arguments.serve.rpartition(":")

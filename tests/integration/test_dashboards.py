@@ -10,7 +10,7 @@ import yaml
 
 from grafana import grafana_rules, promql
 from otel_budget import semconv
-from otel_budget.demo import trace
+from otel_budget.demo import recordings
 from tests.support.dashboards import (
     Target,
     boards,
@@ -223,9 +223,9 @@ def recorded_tokens() -> int:
     """Return the tokens of all runs of the fleet, from the recordings that they replay."""
 
     def of(recording: str, calls: int | None = None) -> int:
-        return sum(c.input_tokens + c.output_tokens for c in trace.load(recording)[:calls])
+        return sum(c.input_tokens + c.output_tokens for c in recordings.load(recording)[:calls])
 
-    half = round(len(trace.load("codex")) * 0.5)
+    half = round(len(recordings.load("codex")) * 0.5)
     return 5 * of("claude") + of("codex") + of("codex", half) + 1000
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from otel_budget import Prices, Verdict
 from otel_budget.cli.main import main
-from otel_budget.demo import scenario, service, trace
+from otel_budget.demo import play, recordings, scenario
 from otel_budget.demo.screen import bars
 from otel_budget.sdk.checkpoints.store import CheckpointFolder
 from otel_budget.sdk.run_counters import Amounts
@@ -64,7 +64,7 @@ def test_ctrl_c_ends_every_run_with_what_it_has_at_once(after: str, tmp_path: Pa
         until(lambda: after in said.read_text() or None)
         os.killpg(process.pid, signal.SIGINT)
         began = time.monotonic()
-        until(lambda: "stopping: every run ends with what it has" in said.read_text() or None)
+        until(lambda: "stopping: every run keeps what it has" in said.read_text() or None)
         assert process.wait(10) == 130
         took = time.monotonic() - began
     finally:
@@ -123,7 +123,7 @@ def test_as_a_service_it_goes_on_round_after_round_until_it_is_told_to_end(tmp_p
     assert stopped["run_state"] in ("running", "stopped")
     assert re.search(r'session_info{.*team="billing",workflow="fix-bug"} 1', text)
     assert re.search(r'phase_tokens_total{.*phase="plan",session_id="demo-own-limit-0001"', text)
-    assert "ended in order" in said.read_text()
+    assert said.read_text().endswith("stopped\n")
     assert "Traceback" not in said.read_text()
     kept = {path.name for path in (tmp_path / "kept" / ".otel_budget" / "checkpoints").iterdir()}
     assert "demo-own-limit-0001" in kept
@@ -132,14 +132,14 @@ def test_as_a_service_it_goes_on_round_after_round_until_it_is_told_to_end(tmp_p
 def test_a_service_keeps_the_checkpoints_of_the_last_rounds_only(tmp_path: Path) -> None:
     """It goes on for weeks; the disk does not grow with it."""
     folders = [
-        CheckpointFolder(tmp_path, service._names(number).format(plan.name)).path
+        CheckpointFolder(tmp_path, play._names(number).format(plan.name)).path
         for number in (1, 2)
         for plan in scenario.PLANS
     ]
     for folder in folders:
         folder.mkdir(parents=True)
-    service._forget(1, tmp_path)
-    service._forget(-3, tmp_path)
+    play._delete_checkpoints(1, tmp_path)
+    play._delete_checkpoints(-3, tmp_path)
     assert [folder.exists() for folder in folders] == [False] * 3 + [True] * 3
 
 
@@ -163,7 +163,7 @@ def test_the_bars_are_against_the_limit_that_will_count(tmp_path: Path) -> None:
 def test_every_recorded_call_has_a_price(recording: str) -> None:
     """By the model in the recording: a demo of money without any would be none."""
     prices = Prices()
-    for call in trace.load(recording):
+    for call in recordings.load(recording):
         parts = (call.cache_read_tokens, call.cache_write_tokens, call.reasoning_tokens)
         into, out = call.input_tokens, call.output_tokens
         used = Amounts(into + out, into, out, *parts, api_call=True)

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.doctor.chain import settings
 from otel_budget.doctor.sidecar import Figures, source
+from otel_budget.doctor.trial_run import settings
 from tests.support.exposition import Exposition, line, page, serve
 from tests.support.figures import note
 from tests.support.ports import free_port

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otel_budget import ResourceLimits, ResourceMonitor, serve_metrics
-from otel_budget.demo import trace
+from otel_budget.demo import recordings
 
 PHASES = ("plan", "edit", "verify")
 
@@ -53,7 +53,7 @@ def open_run(run: Run, sidecar: str | None) -> ResourceMonitor:
 def replay(run: Run, monitor: ResourceMonitor) -> None:
     """Record the calls; whatever the verdict, if the run does not obey."""
     time.sleep(run.delay)
-    calls = trace.load(run.recording)
+    calls = recordings.load(run.recording)
     calls = calls[: max(1, round(len(calls) * run.share))]
     for number, call in enumerate(calls):
         going = monitor.should_continue(number / len(calls) * run.share if run.progress else None)

@@ -31,16 +31,17 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from otel_budget.demo import run_demo
-    from otel_budget.demo.service import serve_demo
+    from otel_budget.demo.play import run_demo, serve_demo
 
     given = {} if arguments.speed is None else {"speed": arguments.speed}
     if arguments.serve is not None:
         sidecar = arguments.sidecar or options.sidecar_url()
         return serve_demo(arguments.serve, sidecar, keep=arguments.keep, **given)
     if arguments.sidecar is not None:
-        allowed = "--serve with it: without, the demo starts a sidecar of its own"
-        raise InvalidValueError("--sidecar", arguments.sidecar, allowed)
+        sentence = "needs --serve as well: without it the demo starts its own sidecar"
+        raise InvalidValueError(
+            "--sidecar", arguments.sidecar, "--serve with it", sentence=sentence
+        )
     return run_demo(keep=arguments.keep, **given)
 
 

@@ -1,7 +1,7 @@
 """The recorded runs: what each model call used, and when.
 
-In the recording ``input_tokens_total`` includes the cached part (``prefix_tokens``), and the
-reasoning tokens are part of the output; so nothing is added up twice here.
+A recording's ``input_tokens_total`` includes the cached part (``prefix_tokens``), and its output
+the reasoning tokens: they are not added again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def load(provider: str) -> list[Call]:
     text = (resources.files(__package__) / FILE).read_text(encoding="utf-8")
     rounds = [r for r in map(json.loads, text.splitlines()) if r["provider"] == provider]
     if not rounds:
-        raise ValueError(f"{FILE} has no run of provider {provider!r}")
+        raise ValueError(f"{FILE} holds no run of provider {provider!r}")
     start = _seconds(rounds[0]["timing_events"][0])
     return [
         Call(
