@@ -27,6 +27,7 @@ from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
 from otel_budget.sidecar.http_server import Refusals
 from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
 from otel_budget.sources.session_assembly import NEEDED, assemble
+from tests.support.api import Host
 from tests.support.scripted_sidecar import Request, scripted
 from tests.support.sidecar_fixtures import (
     LEASE,
@@ -38,7 +39,6 @@ from tests.support.sidecar_fixtures import (
     sidecar,
     verdict,
 )
-from tests.unit.sidecar.api.test_app import Host
 
 NASTY = {
     "ansi": "\x1b[2J\x1b[31mowned\x1b]0;title\x07",

@@ -1,0 +1,133 @@
+"""The process around the API as its tests want it, and what they hold its answers against."""
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import jsonschema
+
+from otel_budget.core import sse, verdict_json
+from otel_budget.core.override import (
+    Override,
+    OverrideKind,
+    OverrideRefusedError,
+    Overrides,
+    Refusal,
+)
+from otel_budget.core.verdict import Verdict
+from otel_budget.policy.override_effect import Effect
+from otel_budget.sidecar.nudging import NudgeOutcome
+from tests.support.sidecar_fixtures import LEASE, START, verdict
+
+
+class Host:
+    """The process around the API, as a test wants it."""
+
+    ready = True
+    unmatched = 0
+    retry_after = 2.5
+    unjudged_for = step_takes = 0.0
+
+    def __init__(self) -> None:
+        """Have been nudged by nobody."""
+        self.nudged: list[str] = []
+        self.otherwise = NudgeOutcome.UNKNOWN
+
+    def now(self) -> float:
+        """Return some time."""
+        return 1000.0
+
+    async def apply_override(
+        self, session_id: str, override: Override, client: str
+    ) -> tuple[Verdict, Effect]:
+        """Stop ``a``; nothing else is there."""
+        if session_id != "a":
+            raise OverrideRefusedError(Refusal.UNKNOWN_RUN, f"no run {session_id!r} is known here")
+        self.given = (override, client)
+        return verdict("a", 7), Effect(changes=False, notes=("it was stopped",))
+
+    async def overrides_of(
+        self, session_id: str, limit: int
+    ) -> tuple[Overrides, Sequence[Override]]:
+        """Return one order for ``a``."""
+        if session_id != "a":
+            raise OverrideRefusedError(Refusal.UNKNOWN_RUN, f"no run {session_id!r} is known here")
+        stop = Override(OverrideKind.STOP, "because", "ann", 1000.0, 1060.0, {})
+        return Overrides(stop=stop), [stop][:limit]
+
+    async def nudge(self, session_id: str) -> NudgeOutcome:
+        """Know ``a`` alone."""
+        self.nudged.append(session_id)
+        return NudgeOutcome.DONE if session_id == "a" else self.otherwise
+
+    async def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Return something recognisable."""
+        if accept == "broken":
+            raise RuntimeError("no metrics today")
+        return f"# {accept}\n".encode(), "text/plain; version=0.0.4; charset=utf-8"
+
+
+#: What is said of run ``a`` once its verdict has outlived its lease.
+EXPIRED_OF_A = {
+    "session_id": "a", "last_action": "continue", "last_reason": "within_limits",
+    "evaluated_at": verdict_json.timestamp(START),
+    "valid_until": verdict_json.timestamp(START + LEASE),
+}  # fmt: skip
+
+
+def token_of(role: str) -> str:
+    """Return the token of ``read`` or ``admin``."""
+    return role * 8
+
+
+def assert_problem(answer: Any, status: int) -> dict[str, Any]:
+    """Return the problem in an answer; fail if it is not one."""
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert body["title"]
+    assert body["type"] == "about:blank"
+    return body
+
+
+def assert_described(document: dict[str, Any], method: str, path: str, answer: Any) -> None:
+    """Fail if an answer is not one that the description has for its operation.
+
+    Its objects may have no member that is not described. Passes over what is not an operation, and
+    over a defect of the sidecar.
+    """
+    operation = _operation(document, method, path)
+    if operation is None or answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return
+    described = operation["responses"][str(answer.status_code)]
+    for name in described.get("headers", {}):
+        assert name in answer.headers or name == sse.STREAM_HEADER
+    if not answer.content:
+        assert "content" not in described
+        return
+    media_type = answer.headers["content-type"].partition(";")[0]
+    schema = described["content"][media_type]["schema"]
+    body = answer.json() if media_type.endswith("json") else answer.text
+    jsonschema.validate(body, {**_closed(document), **_closed(schema)})
+
+
+def _operation(document: dict[str, Any], method: str, path: str) -> dict[str, Any] | None:
+    for template, methods in document["paths"].items():
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path.partition("?")[0]):
+            found: dict[str, Any] | None = methods.get(method.lower())
+            return found
+    return None
+
+
+def _closed(value: Any) -> Any:
+    """Return a schema whose objects have only the members that they name."""
+    if isinstance(value, list):
+        return [_closed(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    closed = {key: _closed(one) for key, one in value.items()}
+    if isinstance(value.get("properties"), dict) and value.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    return closed
