@@ -265,8 +265,8 @@ class CallTracker:
         level = logging.DEBUG if self._failed_before else logging.ERROR
         self._failed_before = True
         logger.log(
-            level, "a model call that %s could not be read: it may be missing from the budget "
-            "(said once; please report it)", when, exc_info=True,
+            level, "a model call could not be read as it %s: it may be missing from the budget "
+            "(said once; please report this)", when, exc_info=True,
         )  # fmt: skip
 
 

@@ -33,9 +33,10 @@ class Notices:
         """Say that a call succeeded and nobody knows what it used, and how to get to know."""
         if self._once.first(("unknown", call.scope, call.model)):
             self._say(
-                "%s report a call%s without usage: it counts as a call with unknown tokens, and "
-                "on_unknown_usage says what follows (said once). One that was cancelled, left "
-                "before its end or runs in the background has none to report; of others, %s",
+                "%s report a call%s without usage: it counts as a call of unknown usage, and "
+                "on_unknown_usage decides what follows (said once). A call that was cancelled, "
+                "abandoned midway or runs in the background has no usage to report; for the "
+                "others, %s",
                 library(call.scope), f" of {call.model}" if call.model else "",
                 streaming_advice(call),
             )  # fmt: skip
@@ -45,17 +46,18 @@ class Notices:
         idle = limit is not None and usage.tokens and not usage.api_calls
         if idle and self._once.first("without_calls"):
             self._say(
-                "session %s recorded %s tokens and no API call, so its limit of %s API calls never "
-                "applied: pass api_call=True with each call, or max_api_calls=None if only other "
-                "limits are meant (said once)", usage.session_id, f"{usage.tokens:,}", f"{limit:,}",
+                "run %r: it recorded %s tokens and no API call, so its limit of %s API calls never "
+                "applied: pass api_call=True with each call, or max_api_calls=None if you do not "
+                "want to limit calls (said once)",
+                usage.session_id, f"{usage.tokens:,}", f"{limit:,}",
             )  # fmt: skip
 
     def left_behind(self, session_id: str) -> None:
         """Say that a run with checkpoints was dropped, and nobody said how it ended."""
         if self._once.first("left_behind"):
             self._say(
-                "session %s: its monitor was dropped without an end: its last checkpoint does not "
-                "say that it completed, and ResourceMonitor.resume takes it up again; use 'with "
+                "run %r: its monitor was dropped before the run ended: its last checkpoint does "
+                "not say that it completed, so ResourceMonitor.resume would resume it; use 'with "
                 "monitor:', or call close() (said once)", session_id,
             )  # fmt: skip
 
@@ -65,8 +67,8 @@ class Notices:
             return  # an adapter beside spans: both are wanted
         if self._once.first(("duplicate", frozenset((one, other)))):
             self._say(
-                "%s and %s both report the same calls; counting one (said once). Switch one of "
-                "them off, or name it in instrument(ignore_scopes=[...]): %r, %r",
+                "%s and %s both report the same calls: each call is counted once (said once). "
+                "Switch one of them off, or name it in instrument(ignore_scopes=[...]): %r, %r",
                 library(one), library(other), one, other,
             )  # fmt: skip
 
@@ -74,10 +76,10 @@ class Notices:
         """Say that a call was made outside of every run."""
         if self._once.first(("unattributed",)):
             self._say(
-                "a call of %s was made outside of any run: it is in the process's own account, "
-                "and no limit holds for it (said once). Make calls inside 'with monitor:', and "
-                "hand the run on to threads and callbacks of your own: monitor.bind(function), "
-                "%s",
+                "a call of %s was made outside any run: it counts as unattributed usage of the "
+                "process, and no limit applies to it (said once). Make calls inside 'with "
+                "monitor:', and pass the run to your own threads and callbacks with "
+                "monitor.bind(function): %s",
                 call.model or "an unnamed model", PAGE,
             )  # fmt: skip
 
@@ -85,26 +87,27 @@ class Notices:
         """Say that a call was made in the context of a run that has ended."""
         if self._once.first(("after end", session_id)):
             self._say(
-                "session %s: a call of %s was made in its context after its end: it is in the "
-                "process's own account, and no limit holds for it (said once for a run). Keep the "
-                "run open for as long as its code runs, until a streamed answer is sent, say: %s",
+                "run %r: a call of %s was made in its context after it ended: it counts as "
+                "unattributed usage of the process, and no limit applies to it (said once for a "
+                "run). Keep the run open as long as its code runs, for example until a streamed "
+                "answer has been sent: %s",
                 session_id, call.model or "an unnamed model", PAGE,
             )  # fmt: skip
 
     def lost(self, session_id: str, calls: int) -> None:
         """Say that calls were made outside of every run while a run was entered."""
         self._say(
-            "session %s: model calls of this process were made outside of any run while this "
-            "one was entered: %s. If they are its own, they are missing from its budget: where "
-            "code runs in a thread or a context of its own, use monitor.bind() or "
-            "monitor.attach() (%s)", session_id, calls, PAGE,
+            "run %r: while it was entered, this process made model calls outside any run: %s. If "
+            "they belong to the run, they are missing from its budget: where code runs in another "
+            "thread or context, use monitor.bind() or monitor.attach() (%s)",
+            session_id, calls, PAGE,
         )  # fmt: skip
 
     def unasked(self, session_id: str, calls: int, of: int, scope: str) -> None:
         """Say that calls of a run were seen, and that no adapter asked before them."""
         self._say(
-            "session %s: %s of %s model calls were made without the adapter, the first seen by %s: "
-            "they are counted, and nothing could refuse them. Was it left out somewhere "
+            "run %r: %s of %s model calls were made without the adapter; the first was seen by %s. "
+            "They are counted, but could not be refused. Is the adapter missing somewhere "
             "(run_config=, budgeted(), callbacks)? docs/adapters.md", session_id, calls, of,
             library(scope),
         )  # fmt: skip
@@ -113,16 +116,16 @@ class Notices:
         """Say that a span gave a count that cannot be one."""
         if self._once.first(("refused", scope, values[0].partition("=")[0])):
             self._say(
-                "%s give %s, which cannot be a count: what it would have said is unknown "
-                "(said once)", library(scope), ", ".join(values),
+                "%s give %s, which cannot be a count: it is treated as unknown (said once)",
+                library(scope), ", ".join(values),
             )  # fmt: skip
 
     def strange(self, scope: str, name: str, operation: object) -> None:
         """Say that a span carries usage and is not taken for a call."""
         if self._once.first(("strange", scope, operation if isinstance(operation, str) else None)):
             self._say(
-                "%s carry usage on %r (operation %r), which is no kind of model call that is "
-                "known: it is not counted (said once). Please report it", library(scope),
+                "%s carry usage on %r (operation %r), which is not a known kind of model call: it "
+                "is not counted (said once). Please report this", library(scope),
                 name[:80], operation,
             )  # fmt: skip
 
@@ -130,9 +133,9 @@ class Notices:
         """Say that LiteLLM writes the usage of one call over that of another."""
         if self._once.first(("litellm",)):
             self._say(
-                "LiteLLM's OpenTelemetry callback writes what its calls use onto the span around "
-                "them (of %r), and the last call wins: usage is missing from the budget (said "
-                "once). Use the adapter instead: docs/adapters.md", scope,
+                "LiteLLM's OpenTelemetry callback writes the usage of its calls onto the span "
+                "around them (of %r), where the last call overwrites the others: usage is missing "
+                "from the budget (said once). Use the adapter instead: docs/adapters.md", scope,
             )  # fmt: skip
 
     def nothing_seen(self, session_id: str, adapters: Collection[str], *, spans: bool) -> None:
@@ -141,16 +144,16 @@ class Notices:
         if spans:
             why.append(
                 "is the library instrumented, does it use the tracer provider that instrument() "
-                "was called for, and was that after your own set-up?"
+                "was called for, and was it called after your own set-up?"
             )
         if adapters:
             why.append(
-                f"was the adapter of {' and '.join(sorted(adapters))} left out (run_config=, "
+                f"is the adapter for {' and '.join(sorted(adapters))} missing (run_config=, "
                 "budgeted(), callbacks, install())?"
             )
         if self._once.first(("nothing",)):
             self._say(
-                "session %s ended and not one model call was seen. If it made any: %s (said once)",
+                "run %r: it ended, and not one model call was seen. If it made any: %s (said once)",
                 session_id, " or ".join(why),
             )  # fmt: skip
 
@@ -162,6 +165,7 @@ class Notices:
         """Say that an operation recorded by hand is counted from spans, too."""
         if self._once.first(("repeated",)):
             self._say(
-                "session %s: operation.record() repeats calls that their library's own spans "
-                "report; counting those, and what it says beyond (said once)", session_id,
+                "run %r: operation.record() repeats calls that the library's own spans report: the "
+                "spans are counted, and only what it reports beyond them is added (said once)",
+                session_id,
             )  # fmt: skip

@@ -69,8 +69,8 @@ class ShortRuns:
                 return
             self._seconds = -math.inf
         logger.warning(
-            "the sidecar answers but has not seen one of the %d runs of this process that ended "
-            "within %.0f s, the last of them session %s: %s (said once; %s)",
+            "the sidecar answers but has seen none of the %d runs of this process that ended "
+            "within %.0f s, the last of them run %r: %s (said once; %s)",
             runs, total, session_id, PAGES.why_unseen(), _PAGE,
         )  # fmt: skip
 
@@ -101,7 +101,7 @@ class Engagement:
         self._lease.sidecar_answered()
         if self._lease.overdue and not self._said:
             self._said = True
-            logger.warning("session %s: %s%s", self._session_id, self.problem(), self._what_holds())
+            logger.warning("run %r: %s%s", self._session_id, self.problem(), self._what_holds())
         news = self._lease.is_given_up and not self._given_up
         self._given_up |= news
         return news
@@ -112,7 +112,7 @@ class Engagement:
         SHORT_RUNS.judged()
         if self._said:
             self._said = False
-            logger.warning("session %s: the sidecar judges this run now", self._session_id)
+            logger.warning("run %r: the sidecar judges this run now", self._session_id)
 
     def ended(self) -> None:
         """Take note of the run's end."""
@@ -129,7 +129,7 @@ class Engagement:
         if self.other_start is not None:
             return (
                 f"for {seconds} the sidecar has judged another run under this id, which began at "
-                f"{self.other_start:.3f}: give each run an id of its own"
+                f"{self.other_start:.3f}: give each run its own id"
             )
         if lease.has_verdict:
             said = f"the sidecar answers but has had no new verdict on this run for {seconds}"
@@ -139,7 +139,7 @@ class Engagement:
 
     def _what_holds(self) -> str:
         if not self._stops:
-            return "; until it is judged only the run's own limits hold"
+            return "; until it is judged, only the run's own limits apply"
         if self._lease.has_verdict:
             return "; on_sidecar_loss is 'stop': the run is stopped"
         return (

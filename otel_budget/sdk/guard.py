@@ -187,8 +187,8 @@ class Guard:
         """
         if self._record.closed_at is not None:
             logger.warning(
-                "session %s: an operation was recorded after close(): it is in the run's own "
-                "report and its series, not in the sums of the process", self._record.session_id,
+                "run %r: an operation was recorded after close(): it is in the run's "
+                "report and metrics, but not in the totals of the process", self._record.session_id,
             )  # fmt: skip
         with self._lock:
             self._forget_outgrown_progress()
@@ -312,5 +312,5 @@ class Guard:
     def _warn(self, resource: str, state: ResourceState) -> None:
         level = logging.INFO if state.status is LimitStatus.OK else logging.WARNING
         words = (self._record.session_id, state.status, describe(resource, state))
-        logger.log(level, "session %s: %s: %s", *words)
+        logger.log(level, "run %r: %s: %s", *words)
         self._on_status(resource, state)

@@ -53,8 +53,8 @@ def instrument(
             if known() is provider:
                 if not processor.ignores(ignore_scopes):
                     logger.warning(
-                        "instrument() was called before for this provider: ignore_scopes=%r "
-                        "changes nothing", list(ignore_scopes),
+                        "instrument() was already called for this provider: ignore_scopes=%r is "
+                        "ignored", list(ignore_scopes),
                     )  # fmt: skip
                 return processor
         processor = BudgetSpanProcessor(ignore_scopes=ignore_scopes)
@@ -62,7 +62,7 @@ def instrument(
         _installed[:] = [(known, its) for known, its in _installed if known() is not None]
         _installed.append((weakref.ref(provider), processor))
     if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
-        logger.warning("%s is set: no span is made, and no call is counted", OTEL_SDK_DISABLED)
+        logger.warning("%s is set: no spans are made, so no calls are counted", OTEL_SDK_DISABLED)
     CALL_TRACKER.listens |= tracer_provider is None
     _look_at_sampler(provider)
     with suppress(ImportError):  # now, not in the middle of the first call
@@ -82,7 +82,7 @@ def _provider(given: trace.TracerProvider | None) -> TracerProvider:
         trace.set_tracer_provider(provider)
         logger.info(
             "no tracer provider was set up: otel-budget made one, which counts calls and exports "
-            "nothing. An application that has its own calls instrument() after setting it"
+            "nothing. If your application sets its own, call instrument() after that"
         )
     if not callable(getattr(provider, "add_span_processor", None)):
         raise InvalidValueError(
@@ -96,7 +96,7 @@ def _look_at_sampler(provider: TracerProvider) -> None:
     dropping = sampling.drops(getattr(provider, "sampler", None))
     if dropping is not None:
         logger.warning(
-            "the sampler %s drops spans, and the model calls in them are not counted: use "
-            "TracerProvider(sampler=RecordingSampler(...)) around it; as many spans as now are "
-            "exported", dropping,
+            "the sampler %s drops spans, and the model calls in them are not counted: wrap it, as "
+            "in TracerProvider(sampler=RecordingSampler(...)); the same spans are exported as now",
+            dropping,
         )  # fmt: skip

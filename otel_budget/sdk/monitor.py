@@ -253,7 +253,7 @@ class ResourceMonitor(Recorder):
         engagement = self._run.engagement
         unjudged = "" if engagement is None else engagement.problem()
         for line in report.lines(self._guard.check(), self.verdict, unjudged):
-            logger.info("session %s: %s", self.session_id, line)
+            logger.info("run %r: %s", self.session_id, line)
 
     def checkpoint(self, state: Any = None) -> Path | None:
         """Write a checkpoint and return its path; None, loudly, if it could not be written.
@@ -288,8 +288,8 @@ class ResourceMonitor(Recorder):
         verdict = self.verdict
         if verdict.lease_seconds is not None and not verdict.should_continue:
             logger.warning(
-                "session %s: its own limits are other ones now, and the sidecar says stop (%s) all "
-                "the same: %s", self.session_id, verdict.reason, verdict.message,
+                "run %r: its own limits have changed, but the sidecar still says stop (%s): "
+                "%s", self.session_id, verdict.reason, verdict.message,
             )  # fmt: skip
 
     def __repr__(self) -> str:

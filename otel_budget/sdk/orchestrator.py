@@ -162,7 +162,7 @@ class Orchestrator:
 
 def _named(phases: Phases) -> list[tuple[str, Work]]:
     """Return the phases with their names, checked before any of them runs."""
-    allowed = "a mapping of names to functions, or pairs of them, no name twice"
+    allowed = "a mapping of names to functions, or (name, function) pairs, no name twice"
     rows = list(phases.items() if isinstance(phases, Mapping) else phases)
     named: dict[str, Work] = {}
     for row in rows:

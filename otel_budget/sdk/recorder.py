@@ -197,7 +197,7 @@ class Recorder(RunContext):
             self._add(amounts, call.model, call.provider, phase)
         except InvalidValueError as exc:
             logger.error(  # noqa: TRY400 - the message says it all
-                "session %s: a call is counted as one of unknown use: %s", self._record.session_id,
+                "run %r: a call is counted as one of unknown use: %s", self._record.session_id,
                 exc,
             )  # fmt: skip
             nothing = Amounts(api_call=call.is_call, usage_unknown=True)

@@ -243,7 +243,7 @@ class RunCounters:
             try:
                 work()
             except InvalidValueError as exc:
-                logger.error("session %s: an operation was not counted: %s", self.session_id, exc)  # noqa: TRY400 - the message says it all
+                logger.error("run %r: an operation was not counted: %s", self.session_id, exc)  # noqa: TRY400 - the message says it all
 
     def exclusively(self, work: Callable[[], None]) -> None:
         """Do something to the counts, and nothing else in the middle of it."""

@@ -115,7 +115,7 @@ class ProcessSink:
             try:
                 record.add(record.counters(None, call.model), amounts)
             except InvalidValueError as exc:
-                logger.error("a call outside of every run was not counted: %s", exc)  # noqa: TRY400 - the message says it all
+                logger.error("a call outside any run was not counted: %s", exc)  # noqa: TRY400 - the message says it all
 
     def check(self) -> None:
         """Limit nothing: no run, no limits."""
@@ -167,7 +167,7 @@ def _default_prices() -> Prices:
     try:
         return prices_of(None)
     except OtelBudgetError as exc:
-        logger.error("calls outside of every run are not priced by your own list: %s", exc)  # noqa: TRY400 - the message says it all
+        logger.error("calls outside any run are not priced by your own list: %s", exc)  # noqa: TRY400 - the message says it all
         return Prices()
 
 
@@ -185,13 +185,13 @@ class MissedCalls:
         if not CALL_TRACKER.listens or not context.is_valid or CALL_TRACKER.knows(context.span_id):
             return
         why = (
-            "otel_budget.instrument() was called before the tracer provider was set; call it after"
+            "otel_budget.instrument() was called before the tracer provider was set: call it after"
             if span.is_recording()
             else "its trace is not sampled; put RecordingSampler around your provider's sampler"
         )
         logger.warning(
-            "session %s: the model calls of this run have no spans that are seen here, and are not "
-            "counted: %s", self._sink.session_id, why,
+            "run %r: the spans of its model calls are not seen here, so the calls are not counted: "
+            "%s", self._sink.session_id, why,
         )  # fmt: skip
 
     def at_end(self, api_calls: int) -> None:

@@ -78,6 +78,6 @@ class VerdictCallback:
             except BaseException as exc:
                 # sys.exit() and a cancellation, too: in this thread they would end nothing else.
                 logger.exception(
-                    "session %s: on_verdict raised %s; the run and its guard go on",
+                    "run %r: on_verdict raised %s; the run goes on, and so do its limits",
                     self._session_id, type(exc).__name__,
                 )  # fmt: skip

@@ -32,15 +32,15 @@ class OtherRuns:
             abs(start - started_at) <= _SAME_START for start in (judged, *also)
         ):
             logger.debug(
-                "session %s: the sidecar judges the run of %s, this one began at %s",
+                "run %r: the sidecar judges the run of %s, this one began at %s",
                 verdict.session_id, judged, started_at,
             )  # fmt: skip
             return False
         if also and self._once.first("also"):
             logger.warning(
-                "session %s: other processes run under this id at the same time (%d runs in all): "
-                "the sidecar counts them together, and its verdict is on the sum; give each run an "
-                "id of its own", verdict.session_id, len(also) + 1,
+                "run %r: other processes use this id at the same time (%d runs in all): the "
+                "sidecar adds them up, and its verdict is on the sum; give each run its own id",
+                verdict.session_id, len(also) + 1,
             )  # fmt: skip
         return True
 

@@ -131,7 +131,7 @@ def test_a_port_that_is_the_process_s_own_already_is_no_error(other: str) -> Non
     exporter = {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": port}
     done = finished(code, port, **exporter)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
-    assert "which this process serves already" in done.stderr
+    assert "which this process already serves" in done.stderr
     assert not {"ERROR", "WARNING"} & set(done.stderr.split())
 
 

@@ -57,17 +57,18 @@ def _tell_of_others(folder: CheckpointFolder, newest: Checkpoint, saved: Checkpo
     """Say it if others carried the run at the same time, or another run of the id is unfinished."""
     if saved is not newest:
         logger.warning(
-            "session %s: several processes carried this run on at the same time: what each used "
-            "counts: tokens %s, api_calls %s, cost $%s; the state is that of the newest checkpoint",
+            "run %r: several processes continued this run at the same time, and the usage of "
+            "each counts: tokens %s, api_calls %s, cost $%s; the state is that of the newest "
+            "checkpoint",
             folder.session_id, f"{saved.usage.tokens:,}", f"{saved.usage.api_calls:,}",
             saved.usage.cost_usd,
         )  # fmt: skip
     other = folder.unfinished_beside(newest)
     if other is not None:
         logger.warning(
-            "session %s: another run under this id did not complete either, and is not taken up; "
-            "its newest checkpoint is %s (checkpoint= takes that one; give each run an id of its "
-            "own)", folder.session_id, other,
+            "run %r: another run under this id did not complete either, and is not resumed; "
+            "its newest checkpoint is %s (to resume it, pass checkpoint=; give each run its own "
+            "id)", folder.session_id, other,
         )  # fmt: skip
 
 
@@ -79,10 +80,10 @@ def warn_of_downtime(record: RunRecord, saved: Checkpoint, duration: ResourceSta
     missed = record.duration() - saved.usage.duration_seconds
     if duration.status is LimitStatus.OK or missed <= 0:
         return
-    effect = "is to stop at once" if duration.status is LimitStatus.EXCEEDED else "is near its end"
+    effect = "has to stop at once" if duration.status is LimitStatus.EXCEEDED else "is near its end"
     logger.warning(
-        "session %s: resumed, and %s: %s, since it counts the %s between the checkpoint and now, "
-        "too; to limit the time it works, resume it with max_duration_seconds=None and "
+        "run %r: resumed, and %s: %s, since that includes the %s between the checkpoint and "
+        "now; to limit only the time it works, resume it with max_duration_seconds=None and "
         "max_active_seconds",
         record.session_id, effect, describe(semconv.DURATION, duration),
         amount(semconv.DURATION, missed),

@@ -59,8 +59,8 @@ class RunCheckpoints:
         if self._folder is None or self._record.resumed or not _left_behind(self._folder):
             return
         logger.warning(
-            "session %s: %s holds checkpoints of an earlier run that did not complete; this is a "
-            "new run and begins at 0 (ResourceMonitor.resume takes the earlier one up)",
+            "run %r: %s holds checkpoints of an earlier run that did not complete; this is a "
+            "new run and starts at 0 (to continue the earlier one, use ResourceMonitor.resume)",
             self._record.session_id, self._folder.path,
         )  # fmt: skip
 
@@ -116,7 +116,7 @@ class RunCheckpoints:
             self._failed(str(exc) or type(exc).__name__)
             return None
         self._event(semconv.EVENT_CHECKPOINT, {semconv.ATTR_CHECKPOINT_PATH: str(path)})
-        logger.debug("session %s: checkpoint %s", self._record.session_id, path)
+        logger.debug("run %r: checkpoint %s", self._record.session_id, path)
         return path
 
     def keep_state(self, state: Any) -> None:
@@ -141,8 +141,8 @@ class RunCheckpoints:
     def _failed(self, problem: str) -> None:
         where = "" if self._folder is None else f" in {self._folder.path}"
         logger.error(
-            "session %s: no checkpoint was written%s: %s; the run goes on, earlier checkpoints "
-            "are whole", self._record.session_id, where, problem,
+            "run %r: no checkpoint was written%s: %s; the run goes on, and earlier checkpoints "
+            "are intact", self._record.session_id, where, problem,
         )  # fmt: skip
         self._record.not_saved()
         self._event(semconv.EVENT_CHECKPOINT_FAILED, {semconv.ATTR_CHECKPOINT_ERROR: problem})

@@ -117,7 +117,7 @@ def _do(work: Work) -> None:
     try:
         work()
     except KeyboardInterrupt:
-        logger.warning("interrupted while the process ends: what was waited for may not have come")
+        logger.warning("interrupted while the process ends: the last scrape may not have happened")
     except Exception:
         logger.exception("closing a run or an endpoint failed")
 

@@ -42,7 +42,7 @@ def serve_if_asked() -> None:
     if inherited is None or inherited.folder is not None or asked:
         _serve(inherited)
     elif not RUNS.scrapes:
-        logger.warning("the runs of this process are not seen: %s (said once)", PAGES.why_unseen())
+        logger.warning("no page shows the runs of this process: %s (said once)", PAGES.why_unseen())
 
 
 def _say_if_elsewhere() -> None:
@@ -50,9 +50,9 @@ def _say_if_elsewhere() -> None:
     where = "" if PAGES.anywhere else visibility.other_exporters()
     if where:
         logger.warning(
-            "%s, which has the sums of the process and no single run: a sidecar, and the "
-            "dashboards of runs, see none of this process, and no page shows them yet. Call "
-            "serve_metrics() before the first run, or have %s name prometheus as well (said once)",
+            "%s, which gets the totals of the process but not single runs: the sidecar and the "
+            "dashboards see no run of this process, because no page shows them yet. Call "
+            "serve_metrics() before the first run, or add prometheus to %s (said once)",
             where, visibility.ENV_EXPORTER,
         )  # fmt: skip
 
@@ -69,13 +69,13 @@ def _serve(inherited: Page | None) -> None:
         if isinstance(exc, ListenError) and _is_ours(int(exc.address.rpartition(":")[2])):
             # As under opentelemetry-instrument, whose exporter serves the same registry.
             logger.info(
-                "metrics at http://%s/metrics, which this process serves already: its runs are in "
+                "metrics at http://%s/metrics, which this process already serves: its runs are in "
                 "prometheus_client's default registry", exc.address,
             )  # fmt: skip
             return
         logger.error(  # noqa: TRY400 - the message says it all
-            "%s; this process's runs are in prometheus_client's default registry, and nobody "
-            "scrapes them unless an endpoint of the application serves it", exc,
+            "%s; this process's runs are in prometheus_client's default registry, and can be "
+            "scraped only if an endpoint of the application serves it", exc,
         )  # fmt: skip
     else:
         logger.info("metrics at %s", endpoint.url)

@@ -73,8 +73,8 @@ class InheritedRun(RunController):
             return
         self._warned = True
         logger.warning(
-            "session %s: this run belongs to process %s; what is recorded here, in a process "
-            "forked from it, counts in no metric and no checkpoint: make a monitor in the child",
+            "run %r: this run belongs to process %s; what is recorded here, in a process "
+            "forked from it, is in no metric and no checkpoint: make a new monitor in the child",
             self.record.session_id, self._process,
         )  # fmt: skip
 
@@ -106,7 +106,7 @@ class _NoCheckpoints(RunCheckpoints):
         if state is not None:
             self.keep_state(state)
         logger.error(
-            "session %s: no checkpoint was written: the run belongs to the process this one was "
+            "run %r: no checkpoint was written: the run belongs to the process this one was "
             "forked from", self._record.session_id,
         )  # fmt: skip
         return None

@@ -117,7 +117,7 @@ class RunController:
                 return
             self._begun = True
         limited = summary.limited(self.record.limits)
-        logger.info("session %s: limited to %s", self.record.session_id, limited)
+        logger.info("run %r: limited to %s", self.record.session_id, limited)
         for start in (
             autostart.serve_if_asked, RUNS.process.instruments, self.checkpoints.begin, self._follow
         ):  # fmt: skip
@@ -126,7 +126,7 @@ class RunController:
             except Exception:
                 # No thread to be had, say: the run and its own limits do without.
                 logger.exception(
-                    "session %s: %s failed; the run goes on", self.record.session_id, start.__name__
+                    "run %r: %s failed; the run goes on", self.record.session_id, start.__name__
                 )
 
     def _follow(self) -> None:
@@ -182,7 +182,7 @@ class RunController:
             return  # one that is held up cannot answer the scrape that is waited for
         LAST_SCRAPE.look_if_pool_worker()
         if timeout and not LAST_SCRAPE.wait_here(timeout):
-            logger.debug("session %s: not scraped within %s s", self.record.session_id, timeout)
+            logger.debug("run %r: not scraped within %s s", self.record.session_id, timeout)
 
     def enter(self) -> None:
         """Begin the run and open its span."""
@@ -253,7 +253,7 @@ class RunController:
             return
         if self._predecessor is not None and self._predecessor.is_meant(verdict):
             logger.debug(
-                "session %s: the sidecar has not seen this process yet: %s (%s) is on the one "
+                "run %r: the sidecar has not seen this process yet: %s (%s) is about the one "
                 "before it", verdict.session_id, verdict.action, verdict.reason,
             )  # fmt: skip
             return
@@ -284,13 +284,13 @@ class RunController:
         self.record.sidecar_reachable = reachable
         if reachable:
             level = logging.WARNING if self._lost else logging.INFO  # an alarm and its end alike
-            logger.log(level, "session %s: the sidecar answers", self.record.session_id)
+            logger.log(level, "run %r: the sidecar answers", self.record.session_id)
             self._event(semconv.EVENT_SIDECAR_FOUND, {})
         else:
             self._lost = True
             engaged = self.engagement
             logger.warning(
-                "session %s: no sidecar: %s; %s",
+                "run %r: no sidecar: %s; %s",
                 self.record.session_id, (self._client and self._client.problem) or NOT_YET_ASKED,
                 engaged.without if engaged else "",
             )  # fmt: skip
@@ -305,7 +305,7 @@ class RunController:
         level = logging.INFO if own or verdict.should_continue else logging.WARNING
         origin = "the sidecar says " if from_sidecar else ""
         logger.log(
-            level, "session %s: %s%s (%s): %s",
+            level, "run %r: %s%s (%s): %s",
             verdict.session_id, origin, verdict.action, verdict.reason, verdict.message,
         )  # fmt: skip
         self._event(semconv.EVENT_VERDICT, tracing.verdict_attributes(verdict))

@@ -118,8 +118,8 @@ class RunCollector(Collector):
             self.news += 1
         if second:
             logger.warning(
-                "session %s has two monitors open in this process: they count independently, and "
-                "their counts are added up in the exposition", record.session_id,
+                "run %r: two monitors of it are open in this process: they count independently, "
+                "and the metrics show the sum of both", record.session_id,
             )  # fmt: skip
 
     def closed(self, record: RunRecord) -> None:
@@ -165,8 +165,8 @@ class RunCollector(Collector):
                 return
             self._mind_from, runs = math.inf, len(self._groups)
         logger.warning(
-            "%s shows %s, and nothing has scraped it within %.0f s: add it to the targets of "
-            "Prometheus, or of the sidecar (said once; docs/web-servers-and-workers.md)",
+            "%s shows %s, but nothing has scraped it within %.0f s: add it to the targets of "
+            "Prometheus or of the sidecar (said once; docs/web-servers-and-workers.md)",
             where, "1 run" if runs == 1 else f"{runs:,} runs", late,
         )  # fmt: skip
 

@@ -64,8 +64,8 @@ class LabelCap:
             first = self._folded[label] == 1
         if first:
             logger.warning(
-                "more values of %s than a page may bear: further ones are counted as %r (said "
-                "once; docs/metrics.md has the bounds, %s how many)",
+                "too many values of the label %s: further ones are counted as %r (said once; for "
+                "the bounds see docs/metrics.md, for their number %s)",
                 label, semconv.OTHER, semconv.FOLDED_LABELS.name,
             )  # fmt: skip
 

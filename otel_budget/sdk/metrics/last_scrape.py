@@ -111,8 +111,8 @@ class LastScrape:
         if not self._sessions.wait_scraped(seconds, in_any_case=asked):
             logger.log(
                 logging.WARNING if seconds > USUAL else logging.DEBUG,
-                "no scrape came within %g s: how the runs of this process ended was not seen by "
-                "all that scrape it; scrape_wait has to be longer than their interval", seconds,
+                "no scrape came within %g s: not everything that scrapes this process has seen how "
+                "its runs ended; scrape_wait has to be longer than the scrape interval", seconds,
             )  # fmt: skip
 
     def wait_here(self, seconds: float) -> bool:

@@ -74,13 +74,14 @@ class Pages:
             return (
                 f"this process was scraped {scrapes:,} times, last {ago:.0f} s ago: does the "
                 "sidecar read from what scraped it (its targets; the matchers and tenant of its "
-                "Prometheus), and does its log refuse runs?"
+                "Prometheus), and does its log say that it refuses runs?"
             )
         if self._open:
             urls = ", ".join(sorted(self._open))
             near = [page.host for page in self._open.values() if is_loopback(page.host)]
             from_here = (
-                f' Only this host, or container, reaches {near[0]}: others need address="0.0.0.0"'
+                f" Only this host, or container, can reach {near[0]}: for others, use "
+                'address="0.0.0.0"'
                 if near
                 else ""
             )
@@ -92,8 +93,8 @@ class Pages:
             return (
                 f"its page {self.inherited.url} was opened in process {self.inherited.process} "
                 "before this one was forked from it, and does not show what runs here: with "
-                "serve_metrics(register=FOLDER), or OTEL_BUDGET_REGISTER, each fork has a page of "
-                "its own; or call serve_metrics(port=0, register=FOLDER) after the fork"
+                "serve_metrics(register=FOLDER), or OTEL_BUDGET_REGISTER, each fork has its own "
+                "page; or call serve_metrics(port=0, register=FOLDER) after the fork"
             )
         return self._without_page()
 
@@ -105,7 +106,7 @@ class Pages:
     def _without_page(self) -> str:
         if os.environ.get(ENV_MULTIPROCESS):
             return (
-                f"{ENV_MULTIPROCESS} is set, and the page made of its files has no runs: call "
+                f"{ENV_MULTIPROCESS} is set, and the page made from its files shows no runs: call "
                 "serve_metrics(port=0, register=FOLDER) in each worker"
             )
         if RUNS.registered:
@@ -114,9 +115,9 @@ class Pages:
                 "that page among the targets of the sidecar, or of its Prometheus?"
             )
         return (
-            "no page shows it: call serve_metrics(), set OTEL_METRICS_EXPORTER=prometheus, or "
-            "use_registry() where the application has a page of its own; and add the page to the "
-            "targets of the sidecar, or of its Prometheus"
+            "no page shows it: call serve_metrics(), set OTEL_METRICS_EXPORTER=prometheus, or call "
+            "use_registry() if the application has its own page; and add the page to the targets "
+            "of the sidecar or of its Prometheus"
         )
 
     def _reset(self) -> None:

@@ -41,9 +41,9 @@ class UnpricedNotices:
         if not self._once.first(key):
             return
         self._say(
-            "session %s: a call of %s (provider %s) has no price: %s. The limit on cost, $%s, "
-            "does not hold for such calls: the cost is 'at least' what the others cost (said "
-            "once). %s, or have such calls stop the run: on_unpriced='stop'",
+            "run %r: a call of %s (provider %s) has no price: %s. The limit on cost, $%s, "
+            "does not apply to such calls: the cost is 'at least' that of the others (said once). "
+            "%s, or have such calls stop the run: on_unpriced='stop'",
             record.session_id, _name(model, "no named model"), _name(provider, "not named"), cause,
             record.limits.max_cost_usd, advice,
         )  # fmt: skip

@@ -109,6 +109,7 @@ class SidecarAddress:
 def _warn_of_clear_text(shown: str) -> None:
     if _IN_CLEAR_TEXT.first(shown):
         logger.warning(
-            "the sidecar's token goes to %s in clear text, for all on the way to read: use https",
+            "the sidecar's token is sent to %s in clear text, readable by anyone on the way: "
+            "use https",
             shown,
         )

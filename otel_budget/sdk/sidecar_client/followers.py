@@ -80,7 +80,7 @@ class Followers:
             try:
                 follower.receive(verdict)
             except BaseException:
-                logger.exception("session %s: taking in a verdict failed", verdict.session_id)
+                logger.exception("run %r: a verdict could not be processed", verdict.session_id)
         return bool(followers)
 
     def set_reachable(self, session_ids: list[str], *, reachable: bool) -> None:
@@ -90,7 +90,9 @@ class Followers:
                 try:
                     follower.set_reachable(reachable=reachable)
                 except BaseException:
-                    logger.exception("session %s: noting the sidecar's state failed", session_id)
+                    logger.exception(
+                        "run %r: a change of the sidecar's state could not be processed", session_id
+                    )
 
     def note_answer(self, *, answered: bool) -> None:
         """Tell everybody that the sidecar lives, or that it was asked in vain."""
@@ -101,4 +103,6 @@ class Followers:
                 else:
                     follower.not_answered()
             except BaseException:
-                logger.exception("session %s: noting a sign of life failed", follower.session_id)
+                logger.exception(
+                    "run %r: an answer of the sidecar could not be processed", follower.session_id
+                )

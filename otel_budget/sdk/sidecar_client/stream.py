@@ -136,7 +136,7 @@ class VerdictStream(threading.Thread):
             try:
                 pause = self._round()
             except Exception:
-                logger.exception("following the sidecar %s failed; it goes on", self._url)
+                logger.exception("following the sidecar %s failed; it is tried again", self._url)
                 pause = self._poll_pace.failed()
             self._woken.wait(max(pause, 0.0))
             self._woken.clear()

@@ -41,8 +41,9 @@ def test_the_same_response_id_is_the_same_call_whoever_reports_it(stage: Stage) 
     assert stage.counts == ONE_CALL
     (said,) = [text for text in stage.said if "both report" in text]
     assert said == (
-        "Traceloop's spans and anthropic's own spans both report the same calls; counting one "
-        "(said once). Switch one of them off, or name it in instrument(ignore_scopes=[...]): "
+        "Traceloop's spans and anthropic's own spans both report the same calls: each call is "
+        "counted once (said once). Switch one of them off, or name it in "
+        "instrument(ignore_scopes=[...]): "
         f"{TRACELOOP!r}, {NATIVE!r}"
     )
 

@@ -119,7 +119,7 @@ def test_a_defect_in_reading_costs_neither_the_answer_nor_the_call(
     with make() as monitor:
         ReportedCall(SCOPE, None).close(**SAID)
     assert counts(monitor) == (1, 0, 1, 0)
-    assert "please report it" in caplog.text
+    assert "please report this" in caplog.text
     CALL_TRACKER._failed_before = False
 
 

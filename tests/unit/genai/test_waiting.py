@@ -186,7 +186,7 @@ def test_unknown_usage_is_said_once_for_a_model_and_library_with_what_to_do(stag
     assert len(said) == 2
     assert "stream_options={'include_usage': True}" in said[0]
     assert "a call of gpt-4o-mini without usage" in said[0]
-    assert "cancelled, left before its end or runs in the background has none" in said[0]
+    assert "cancelled, abandoned midway or runs in the background has no usage" in said[0]
     assert "stream_usage=True" in said[1]
 
 
@@ -234,7 +234,7 @@ def test_what_litellm_writes_onto_another_span_is_at_least_and_said(stage: Stage
     end(span, {**CHAT, **usage(), "litellm.provider.model": "openai/gpt-4o-mini"})
     assert stage.counts == ONE_CALL
     assert [call.unknown for call in stage.tally.calls] == [True]
-    assert any("the last call wins" in text for text in stage.said)
+    assert any("the last call overwrites the others" in text for text in stage.said)
 
 
 def test_a_call_that_says_late_what_it_is_and_never_ends_is_told_by_its_name(

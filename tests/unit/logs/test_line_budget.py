@@ -262,7 +262,7 @@ def test_a_call_that_is_refused_again_and_again_is_a_bounded_number_of_lines(
     other = make(session_id="other")
     other.close()
     other.record_operation(tokens=1)
-    assert len(said("session other: an operation was recorded after close()")) == 1
+    assert len(said("run 'other': an operation was recorded after close()")) == 1
 
 
 def test_whatever_is_logged_again_and_again_is_held_back_and_counted(

@@ -142,7 +142,7 @@ def test_log_status_says_where_every_resource_stands(
     monitor.log_status()
     assert {record.levelno for record in caplog.records} == {logging.INFO}
     assert [record.getMessage() for record in caplog.records] == [
-        f"session {monitor.session_id}: {line}"
+        f"run {monitor.session_id!r}: {line}"
         for line in (
             "duration at 2.5% (90.0 s of 3,600 s)",
             "tokens at 25.0% (250 of 1,000)",

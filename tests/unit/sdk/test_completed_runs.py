@@ -307,9 +307,9 @@ def test_downtime_that_leaves_no_room_is_said_at_once(
     caplog.clear()
     ResourceMonitor.resume("nightly", tmp_path, clock=clock.clock).close(timeout=0)
     assert (
-        "resumed, and is to stop at once: duration at 100.0% (3,600 s of 3,600 s), since it counts "
-        "the 3,000 s between the checkpoint and now, too; to limit the time "
-        "it works, resume it with max_duration_seconds=None and max_active_seconds"
+        "resumed, and has to stop at once: duration at 100.0% (3,600 s of 3,600 s), since that "
+        "includes the 3,000 s between the checkpoint and now; to limit only the time it works, "
+        "resume it with max_duration_seconds=None and max_active_seconds"
     ) in caplog.text
 
 
@@ -321,4 +321,4 @@ def test_a_run_that_used_its_time_up_itself_is_not_told_of_downtime(
     clock.advance(3600)
     first.checkpoint()
     ResourceMonitor.resume("nightly", tmp_path, clock=clock.clock).close(timeout=0)
-    assert "since it counts" not in caplog.text
+    assert "since that includes" not in caplog.text

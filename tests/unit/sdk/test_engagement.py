@@ -52,7 +52,7 @@ def test_a_run_that_the_sidecar_never_sees_says_so_once(
     (said,) = warnings(caplog)
     assert "has not seen this run within 60 s" in said
     assert "call serve_metrics()" in said
-    assert "only the run's own limits hold" in said
+    assert "only the run's own limits apply" in said
     assert monitor.verdict.should_continue
     assert "does not judge this run" in monitor.verdict.message
 
@@ -123,7 +123,7 @@ def test_a_verdict_that_comes_after_the_warning_ends_it(
     answered(monitor, clock, 60)
     caplog.clear()
     monitor._run._receive(continued(monitor))
-    assert warnings(caplog) == [f"session {monitor.session_id}: the sidecar judges this run now"]
+    assert warnings(caplog) == [f"run {monitor.session_id!r}: the sidecar judges this run now"]
     assert "does not judge" not in monitor.verdict.message
 
 
@@ -224,7 +224,7 @@ def test_many_short_runs_that_nothing_judges_are_said_once_for_all(
     for _ in range(10):
         short()
     (said,) = warnings(caplog)
-    assert "has not seen one of the 6 runs of this process that ended within 60 s" in said
+    assert "has seen none of the 6 runs of this process that ended within 60 s" in said
     assert "no page shows it" in said
     SHORT_RUNS.judged()
 
@@ -309,7 +309,7 @@ def test_a_page_that_nobody_ever_scrapes_is_said_once(
         sessions.mind_unscraped("port 1")
         sessions.offered()
     (said,) = warnings(caplog)
-    assert "port 1 shows 1 run, and nothing has scraped it within 121 s" in said
+    assert "port 1 shows 1 run, but nothing has scraped it within 121 s" in said
 
 
 def test_a_page_that_is_scraped_is_not_warned_of(

@@ -105,7 +105,7 @@ def test_a_scrape_wait_that_was_in_vain_is_said_with_what_to_do(
     process.order.run()
     assert process.asked == ["a"]
     assert "no scrape came within 0.01 s" in caplog.text
-    assert "scrape_wait has to be longer than their interval" in caplog.text
+    assert "scrape_wait has to be longer than the scrape interval" in caplog.text
 
 
 def test_the_environment_says_how_long_unless_the_caller_does(

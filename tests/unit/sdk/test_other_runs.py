@@ -19,8 +19,8 @@ def test_a_verdict_on_several_runs_is_for_each_of_them(caplog: pytest.LogCapture
     assert others.is_for(together, START)
     assert not others.is_for(together, START + 1)
     (said,) = caplog.messages
-    assert "other processes run under this id at the same time (3 runs in all)" in said
-    assert "give each run an id of its own" in said
+    assert "other processes use this id at the same time (3 runs in all)" in said
+    assert "give each run its own id" in said
 
 
 def test_a_verdict_on_the_run_before_is_not_for_this_one(caplog: pytest.LogCaptureFixture) -> None:

@@ -199,7 +199,9 @@ def test_resuming_beside_a_run_that_goes_on_adds_up_and_warns_once(
     assert shown[semconv.SESSION_TOKENS.name, ""] == 32
     assert shown[semconv.CARRIED_OVER.name, "tokens"] == 0
     assert [monitor.get_usage_report().tokens for monitor in (first, *monitors)] == [30, 31, 31]
-    assert caplog.text.count("two monitors open") == 1 + 1  # the process's, and the test's own
+    assert (
+        caplog.text.count("two monitors of it are open") == 1 + 1
+    )  # the process's, and the test's own
     for monitor in monitors:
         monitor.close(timeout=0)
 
@@ -217,7 +219,7 @@ def test_a_new_run_over_earlier_checkpoints_says_that_it_begins_at_zero(
     killed(make, session_id, tmp_path)
     again = make(session_id=session_id, project_root=tmp_path)
     again.record_operation(tokens=1)
-    assert "this is a new run and begins at 0" in caplog.text
+    assert "this is a new run and starts at 0" in caplog.text
     assert again.get_usage_report().tokens == 1
 
 
@@ -302,7 +304,7 @@ def test_a_run_with_a_higher_limit_goes_on_before_the_sidecar_knows_of_it(
     assert not monitor.should_continue()
     assert "all the same" not in caplog.text
     monitor.update_limits(max_tokens=3000)
-    assert "the sidecar says stop (limit_exceeded) all the same: tokens at 10" in caplog.text
+    assert "the sidecar still says stop (limit_exceeded): tokens at 10" in caplog.text
     assert not monitor.should_continue()
 
 

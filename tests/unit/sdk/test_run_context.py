@@ -420,9 +420,9 @@ def test_a_run_says_at_its_end_what_was_called_outside_of_every_run_meanwhile(
             bare(call)
     with make(session_id="lost-none"):
         call()
-    lost = [text for text in said if "outside of any run while" in text]
-    assert [text.split(":")[0] for text in lost] == ["session lost-b", "session lost-a"]
-    assert all("entered: 3" in text and "monitor.bind()" in text for text in lost)
+    lost = [text for text in said if "made model calls outside any run" in text]
+    assert [text.split(":")[0] for text in lost] == ["run 'lost-b'", "run 'lost-a'"]
+    assert all("outside any run: 3" in text and "monitor.bind()" in text for text in lost)
 
 
 def test_a_call_in_the_context_of_a_run_that_has_ended_is_said_with_its_name(
@@ -438,9 +438,9 @@ def test_a_call_in_the_context_of_a_run_that_has_ended_is_said_with_its_name(
         with make(session_id="inner"):
             within = contextvars.copy_context()
         within.run(call)
-    (text,) = [text for text in said if "after its end" in text]
+    (text,) = [text for text in said if "after it ended" in text]
     assert text.startswith(
-        "session over: a call of gpt-4o-mini was made in its context after its end"
+        "run 'over': a call of gpt-4o-mini was made in its context after it ended"
     )
 
 
@@ -455,7 +455,7 @@ def test_a_run_says_at_its_end_what_no_adapter_asked_for(
     with make(session_id="spans-only"):
         call()
     (text,) = [text for text in said if "without the adapter" in text]
-    assert text.startswith("session half-guarded: 2 of 4 model calls were made without")
+    assert text.startswith("run 'half-guarded': 2 of 4 model calls were made without")
 
 
 def test_a_run_without_any_call_says_that_the_adapter_may_have_been_left_out(
@@ -469,5 +469,5 @@ def test_a_run_without_any_call_says_that_the_adapter_may_have_been_left_out(
         with make(session_id=name):
             pass
     (text,) = said
-    assert "forgot-a ended and not one model call was seen" in text
-    assert "was the adapter of OpenAI Agents left out (run_config=" in text
+    assert "'forgot-a': it ended, and not one model call was seen" in text
+    assert "is the adapter for OpenAI Agents missing (run_config=" in text

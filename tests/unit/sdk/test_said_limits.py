@@ -38,7 +38,7 @@ def test_a_run_says_once_what_it_is_limited_to(
         for _ in range(2):
             monitor.record_operation(1, api_call=True)
             monitor.should_continue()
-    assert caplog.text.count(f"session said-limits: limited to {said}\n") == 1
+    assert caplog.text.count(f"run 'said-limits': limited to {said}\n") == 1
     assert repr(monitor) == f"<ResourceMonitor 'said-limits', running, limited to {said}>"
 
 

@@ -51,7 +51,7 @@ def test_the_first_call_without_a_price_says_that_the_limit_does_not_hold(
         monitor.record_operation(**call)
     (line,) = lines(said)
     assert cause in line
-    assert "The limit on cost, $5, does not hold for such calls" in line
+    assert "The limit on cost, $5, does not apply to such calls" in line
     assert "on_unpriced='stop'" in line
     assert monitor.should_continue()
     assert "cost at least" in monitor.verdict.message
@@ -108,4 +108,4 @@ def test_without_the_price_list_one_line_says_how_to_install_it(
     (line,) = lines(said)
     assert "the price list is not installed" in line
     assert "pip install" in line
-    assert "$5, does not hold" in line
+    assert "$5, does not apply" in line
