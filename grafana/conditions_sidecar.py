@@ -42,7 +42,7 @@ def _unreachable() -> Condition:
         "OtelBudgetSidecarUnreachable",
         f"count(max by (session_id) ({semconv.SIDECAR_REACHABLE.name} == 0 and {RUNS_THERE}))",
         "warning",
-        "{value} of {runs} runs have not heard their sidecar for 1m",
+        "{value} of {runs} runs have not reached their sidecar for 1m",
         "As the runs see it: a network between them, a wrong URL, or the sidecar is down.",
         wait="1m",
         numbers=(
@@ -60,8 +60,8 @@ def _not_judged() -> Condition:
         f"count(max by (session_id) ({semconv.SIDECAR_JUDGED.name} == 0 "
         f"unless {semconv.SIDECAR_REACHABLE.name} == 0 and {RUNS_THERE}))",
         "warning",
-        "{value} of {runs} runs hear their sidecar and have had no verdict of it for 2m",
-        "It answers, and does not see them: only their own limits hold. Each says why in its log.",
+        "{value} of {runs} runs reach their sidecar and have had no verdict from it for 2m",
+        "It answers, and does not see them: only their own limits hold. Each logs why.",
         wait="2m",
         numbers=(
             Number("runs", f"count(max by (session_id) ({semconv.SIDECAR_JUDGED.name}{{{OWN}}}))"),
@@ -78,8 +78,8 @@ def _limit_unjudged() -> Condition:
         f"count by ({', '.join(labels)}) "
         f"({semconv.LIMIT_UNJUDGED.name} unless on (session_id) {over})",
         "warning",
-        "{value} of {sessions} runs at {instance} are limited in {resource}, and nothing "
-        "exports it: that limit does not hold",
+        "{value} of {sessions} runs at {instance} have a limit on {resource}, which they do not "
+        "export: that limit does not hold",
         "Limit what the program exports; `otel-budget read URL` shows what counts.",
         wait="5m",
         labels=labels,
@@ -156,7 +156,7 @@ def _inconclusive() -> Condition:
         "warning",
         "Runs became inconclusive {value} times within 15m for {reason}; 3 are allowed, {total} "
         "since the start",
-        "Once is an agent that died. This is a target that flaps, or a source in trouble.",
+        "Once is an agent that died. This often it is a target that flaps, or a failing source.",
         labels=(semconv.REASON,),
         numbers=(Number("total", f"sum by (reason) ({semconv.INCONCLUSIVE.name}{{{OWN}}})"),),
         dashboard=SIDECAR,
@@ -187,8 +187,8 @@ def _refused() -> Condition:
         "warning",
         "{value} samples within 5m were refused at {instance} ({reason}): a target shows runs that "
         "belong to another one; {sessions} runs are judged",
-        "The sidecar's log names both targets. Is the binding right, or does somebody use an id "
-        "that is not theirs?",
+        "The sidecar's log names both targets. Is the binding wrong, or is an id used by another "
+        "program?",
         labels=(*_AT, semconv.REASON),
         numbers=(_SESSIONS,),
         dashboard=SIDECAR,
@@ -231,18 +231,18 @@ def conditions() -> tuple[Condition, ...]:
             "OtelBudgetRunFailing", semconv.RUN_FAILURES, "5m",
             "The sidecar at {instance} failed {value} times within 5m at single runs; {sessions} "
             "runs are judged",
-            "A mistake in the sidecar. Each of these runs keeps its verdict for the hold time, "
+            "A defect of the sidecar. Each of these runs keeps its verdict for the hold time, "
             "then on_no_data applies to it (internal_error). The log names them.",
         ),
         _growing(
             "OtelBudgetStorageDamaged", semconv.UNREADABLE_ROWS, "15m",
             "{value} rows of the storage of the sidecar at {instance} could not be read within "
             "15m; {sessions} runs are judged",
-            "Of their runs only a part of the use may be known (\"at least\"). Look at the disk.",
+            "Only part of what their runs used may be known (\"at least\"). Look at the disk.",
         ),
         _growing(
             "OtelBudgetStorageRenewed", semconv.STORAGE_RENEWALS, "15m",
-            "The storage of the sidecar at {instance} was begun anew {value} times within 15m; "
+            "The storage of the sidecar at {instance} was recreated {value} times within 15m; "
             "{sessions} runs are judged",
             "Its file was moved, removed, replaced or damaged while in use. Live runs were written "
             "again; the archive of earlier ones may be gone.",

@@ -86,7 +86,7 @@ def _period(time_from: str) -> list[Builder]:
         ),
         number(
             "Without a price",
-            "Calls whose cost nobody knows: give their models a price, see docs/money.md.",
+            "Calls whose cost is unknown: give their models a price, see docs/money.md.",
             unpriced,
             "none",
             steps=NONE_IS_GOOD,

@@ -167,7 +167,7 @@ def _checkpoint_table() -> Builder:
     panel = with_queries(
         table.Panel(),
         "Checkpoints",
-        "Each checkpoint that Prometheus saw, with the use at the first scrape after it. Resume "
+        "Each checkpoint that Prometheus saw, with the usage at the first scrape after it. Resume "
         "from the newest with ResourceMonitor.resume(run, folder).",
         [
             Query(f"{exists} * 1000", "checkpoint"),

@@ -34,14 +34,14 @@ def sidecar() -> Dashboard:
     return build(
         SIDECAR,
         "otel-budget / Sidecar health",
-        "Whether the sidecars see their sources, judge in time and are heard. Trouble here makes "
-        "runs inconclusive: their last action is held, then on_no_data applies.",
+        "Whether the sidecars see their sources, judge in time and reach the runs. Trouble here "
+        "makes runs inconclusive: their last action is held, then on_no_data applies.",
         variables=[label_variable("sidecar", "Sidecar", known)],
         rows=[
             Row("Now", _figures()),
             Row("Does it see?", _seeing()),
             Row("Does it keep up?", _keeping_up()),
-            Row("Is it heard?", _heard()),
+            Row("Does it reach the runs?", _heard()),
         ],
     )
 
@@ -78,7 +78,7 @@ def _figures() -> list[Builder]:
         ),
         figure(
             "Subscribers",
-            "Open verdict streams: runs that hear a stop at once. Others ask.",
+            "Open verdict streams: these runs learn of a stop at once. Others poll.",
             Query(f"sum({select(semconv.SUBSCRIBERS, ONE)})"),
             unit="none",
             span=4,
@@ -162,7 +162,7 @@ def _keeping_up() -> list[Builder]:
         Query(spent(metric, ONE), name)
         for metric, name in (
             (semconv.UNREADABLE_ROWS, "rows not readable"),
-            (semconv.STORAGE_RENEWALS, "begun anew"),
+            (semconv.STORAGE_RENEWALS, "recreated"),
             (semconv.UNKEPT_RUNS, "archived runs not kept"),
         )
     ]
@@ -179,7 +179,7 @@ def _keeping_up() -> list[Builder]:
         graph(
             "Ticks that went wrong, a minute",
             "Too slow: it outlasted its interval and delayed the next. Failed: nothing was "
-            "published. Failed at a run: that one alone is in doubt, the others are judged.",
+            "published. Failed at a run: that run alone is inconclusive, the others are judged.",
             grown,
             unit="short",
             span=8,
@@ -196,7 +196,7 @@ def _keeping_up() -> list[Builder]:
         ),
         graph(
             "Storage trouble, in the chosen range",
-            "Rows not readable: their runs' use is at least what is shown. Begun anew: the file "
+            "Rows not readable: their runs' use is at least what is shown. Recreated: the file "
             "was moved, removed or damaged. Not kept: archived runs for which there was no room.",
             storage,
             unit="short",
@@ -211,13 +211,13 @@ def _heard() -> list[Builder]:
     hearing = f"sum({semconv.SIDECAR_REACHABLE.name})"
     return [
         graph(
-            "Runs that hear a sidecar",
-            "As the runs see it. Deaf ones go on under their own limits once the lease of the "
-            "last verdict is over.",
-            [Query(hearing, "hear it"), Query(deaf, "deaf")],
+            "Runs that reach a sidecar",
+            "As the runs see it. Those that do not reach it go on under their own limits "
+            "once the lease of their last verdict is over.",
+            [Query(hearing, "reach it"), Query(deaf, "cut off")],
             unit="none",
             stack=True,
-            overrides=[painted("hear it", GREEN), painted("deaf", RED)],
+            overrides=[painted("reach it", GREEN), painted("cut off", RED)],
             span=8,
             no_value="no run has a sidecar",
         ),

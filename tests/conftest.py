@@ -31,7 +31,7 @@ from tests.support.stand_ins import (  # noqa: F401 - fixtures for all folders
 )
 
 #: Fixtures that take long to make: the tests that use one of them run in one worker, by this name.
-SHARED = ("fleet", "prometheus_url", "chain")
+SHARED = ("fleet", "prometheus_url", "chain", "installed")
 
 _CONTEXT = pytest.StashKey[Context]()
 
