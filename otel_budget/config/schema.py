@@ -42,6 +42,7 @@ from otel_budget.core import validation
 from otel_budget.core.limits import IGNORE, STOP
 from otel_budget.core.verdict import Action
 from otel_budget.errors import InvalidValueError
+from otel_budget.presets.model import Preset
 
 DEFAULT_STORAGE: Final = "otel-budget.db"
 ADD: Final = "add"
@@ -116,6 +117,19 @@ class ScrapeConfig(Strict):
             )
         return self
 
+    def describe(self) -> str:
+        """Return in a few words where samples come from."""
+        places = [f"{target.url}{_read_by(target.preset)}" for target in self.targets]
+        return f"scrape of {', '.join([*places, *self.file_sd])} every {self.interval:g} s"
+
+    def bound(self) -> list[tuple[tuple[str, ...], str]]:
+        """Return patterns of session ids, and in words the targets they are bound to."""
+        return [(target.sessions, target.url) for target in self.targets if target.sessions]
+
+    def presets(self) -> list[Preset]:
+        """Return the presets by which other programs are read."""
+        return [target.preset for target in self.targets if target.preset is not None]
+
 
 class BindingConfig(Strict):
     """Session ids that belong to the targets whose labels match."""
@@ -162,9 +176,27 @@ class PrometheusConfig(Strict):
             raise InvalidValueError("", wrong, "labels of servers", sentence=sentence)
         return self
 
+    def describe(self) -> str:
+        """Return in a few words where samples come from."""
+        matchers = "".join(f" {{{matcher}}}" for matcher in self.matchers)
+        preset = _read_by(self.preset)
+        return f"prometheus {self.url}{matchers}{preset} every {self.interval:g} s"
+
+    def bound(self) -> list[tuple[tuple[str, ...], str]]:
+        """Return patterns of session ids, and in words the targets they are bound to."""
+        return [(each.sessions, "{" + ", ".join(each.matchers) + "}") for each in self.bindings]
+
+    def presets(self) -> list[Preset]:
+        """Return the presets by which other programs are read."""
+        return [] if self.preset is None else [self.preset]
+
+
+def _read_by(preset: Preset | None) -> str:
+    return "" if preset is None else f" (preset {preset.name})"
+
 
 class SourceConfig(Strict):
-    """Where samples come from: one of the two."""
+    """Where samples come from: the section of one source, by its name."""
 
     scrape: ScrapeConfig | None = None
     prometheus: PrometheusConfig | None = None
@@ -176,10 +208,21 @@ class SourceConfig(Strict):
             raise found
         return self
 
+    @property
+    def kind(self) -> str:
+        """The name of the source."""
+        return next(name for name, section in self if section is not None)
+
+    @property
+    def chosen(self) -> ScrapeConfig | PrometheusConfig:
+        """The section of the source."""
+        section: ScrapeConfig | PrometheusConfig = getattr(self, self.kind)
+        return section
+
 
 def wrong_number_of_sources(source: Mapping[str, object]) -> InvalidValueError | None:
     """Return what is wrong with a source section that has none or both of the two; else None."""
-    given = [name for name in ("scrape", "prometheus") if source.get(name) is not None]
+    given = [name for name in SourceConfig.model_fields if source.get(name) is not None]
     if len(given) == 1:
         return None
     both = ", not both" if given else ""

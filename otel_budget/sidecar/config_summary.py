@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.config.load import revision
-from otel_budget.config.schema import ADD, REFUSE, PrometheusConfig
+from otel_budget.config.schema import ADD, REFUSE
 from otel_budget.core.bindings import why_expression
 from otel_budget.core.limits import IGNORE
 from otel_budget.core.resources import RESOURCES
 from otel_budget.files.token_file import open_to
 from otel_budget.policy.format import amounts
-from otel_budget.sidecar.factory import ceilings_in, chosen_source
+from otel_budget.sidecar.factory import ceilings_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         CeilingsConfig,
         SidecarConfig,
         SourceConfig,
-        TargetConfig,
     )
 
 
@@ -32,7 +31,7 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
     verdicts = config.verdicts
     stale = "auto" if verdicts.stale_after is None else f"{verdicts.stale_after:g} s"
     return (
-        f"source:   {describe_source(config.source)}",
+        f"source:   {config.source.chosen.describe()}",
         *(f"bound:    {each}" for each in describe_bindings(config.source)),
         f"ceilings: {describe_ceilings(config.resource_limits)}",
         f"verdicts: lease {verdicts.lease:g} s, forgotten after {verdicts.forget_after:g} s",
@@ -72,8 +71,8 @@ def _of_one_another(config: SidecarConfig) -> Iterator[str]:
             f"verdicts: forget_after ({verdicts.forget_after:g} s) is no longer than hold and "
             f"stale_after: silent runs are kept until {verdicts.on_no_data} was decided of them"
         )
-    source = config.source.prometheus or config.source.scrape
-    if source is not None and (verdicts.stale_after or source.interval) < source.interval:
+    source = config.source.chosen
+    if (verdicts.stale_after or source.interval) < source.interval:
         yield (
             f"verdicts: stale_after ({verdicts.stale_after:g} s) is shorter than the interval of "
             f"the source ({source.interval:g} s): every run is stale between two readings"
@@ -82,9 +81,8 @@ def _of_one_another(config: SidecarConfig) -> Iterator[str]:
 
 def _expressions(config: SourceConfig) -> Iterator[str]:
     """Say which bindings look like regular expressions."""
-    chosen = chosen_source(config)
-    bound = chosen.bindings if isinstance(chosen, PrometheusConfig) else chosen.targets
-    for pattern in dict.fromkeys(pattern for each in bound for pattern in each.sessions):
+    patterns = (pattern for sessions, _ in config.chosen.bound() for pattern in sessions)
+    for pattern in dict.fromkeys(patterns):
         if why := why_expression(pattern):
             yield f"sessions: {why}"
 
@@ -114,9 +112,7 @@ def _open_secrets(listen: ListenConfig) -> Iterator[str]:
 
 def _unjudged(config: SidecarConfig) -> list[str]:
     """Say which ceilings cannot be judged, because a preset has nothing to judge them by."""
-    chosen = chosen_source(config.source)
-    read = (chosen,) if isinstance(chosen, PrometheusConfig) else chosen.targets
-    presets = {one.preset.name: one.preset for one in read if one.preset is not None}
+    presets = {preset.name: preset for preset in config.source.chosen.presets()}
     limited = ceilings_in(config.resource_limits).keys() - {semconv.DURATION}
     return [
         f"resource_limits: programs read by the preset {name} export no {resource}: that ceiling "
@@ -136,32 +132,13 @@ def describe_listen(config: ListenConfig) -> str:
     return ", ".join(said)
 
 
-def describe_source(config: SourceConfig) -> str:
-    """Say in a few words where samples come from."""
-    chosen = chosen_source(config)
-    if isinstance(chosen, PrometheusConfig):
-        matchers = "".join(f" {{{matcher}}}" for matcher in chosen.matchers)
-        return f"prometheus {chosen.url}{matchers}{_as(chosen)} every {chosen.interval:g} s"
-    places = [f"{target.url}{_as(target)}" for target in chosen.targets] + list(chosen.file_sd)
-    return f"scrape of {', '.join(places)} every {chosen.interval:g} s"
-
-
 def describe_bindings(config: SourceConfig) -> Iterator[str]:
     """Say which session ids belong to which targets, and what holds for the others."""
-    chosen = chosen_source(config)
-    if isinstance(chosen, PrometheusConfig):
-        for binding in chosen.bindings:
-            yield f"{', '.join(binding.sessions)} to {{{', '.join(binding.matchers)}}}"
-    else:
-        for target in chosen.targets:
-            if target.sessions:
-                yield f"{', '.join(target.sessions)} to {target.url}"
+    chosen = config.chosen
+    for sessions, targets in chosen.bound():
+        yield f"{', '.join(sessions)} to {targets}"
     if chosen.on_second_target == REFUSE:
         yield "other runs to the targets that carry them, as long as they show them"
-
-
-def _as(config: TargetConfig | PrometheusConfig) -> str:
-    return "" if config.preset is None else f" (preset {config.preset.name})"
 
 
 def describe_ceilings(config: CeilingsConfig) -> str:

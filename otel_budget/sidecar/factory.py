@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget.config.load import revision
 from otel_budget.config.schema import ADD, REFUSE, PrometheusConfig
@@ -41,17 +41,14 @@ _SCRAPE_TIMEOUT: Final = 1.0
 
 def make_source(config: SourceConfig, clock: Clock) -> Source:
     """Return the configured source; nothing is opened yet."""
-    chosen = chosen_source(config)
-    if isinstance(chosen, PrometheusConfig):
-        return PrometheusSource(_prometheus_settings(chosen), clock)
-    return ScrapeSource(_scrape_settings(chosen), clock)
+    return _SOURCES[config.kind](config.chosen, clock)
 
 
 def settings_of(config: SidecarConfig, source: Source) -> Settings:
     """Return what the loop needs to know. source: made from the same configuration."""
-    chosen = chosen_source(config.source)
-    name = prometheus.SOURCE if isinstance(chosen, PrometheusConfig) else scrape.SOURCE
-    return Settings(name, source, chosen.interval, rules_of(config), config.verdicts.forget_after)
+    chosen = config.source
+    interval, forget_after = chosen.chosen.interval, config.verdicts.forget_after
+    return Settings(chosen.kind, source, interval, rules_of(config), forget_after)
 
 
 #: How each kind of storage is opened.
@@ -90,14 +87,6 @@ def rules_of(config: SidecarConfig) -> Rules:
         adds_restarts=ceilings.on_restart == ADD,
         revision=revision(config),
     )
-
-
-def chosen_source(config: SourceConfig) -> PrometheusConfig | ScrapeConfig:
-    """Return the section of the configured source."""
-    chosen = config.prometheus or config.scrape
-    if chosen is None:
-        raise ValueError("a source without a kind")  # the schema lets none through
-    return chosen
 
 
 def ceilings_in(config: CeilingsConfig) -> dict[str, Number]:
@@ -151,3 +140,10 @@ def _prometheus_settings(config: PrometheusConfig) -> PrometheusSettings:
 
 def _access(config: TargetConfig | PrometheusConfig) -> Access:
     return Access(config.bearer_token_file, config.ca_file, config.headers)
+
+
+#: How the source of each section of the configuration is made.
+_SOURCES: Final[Mapping[str, Callable[[Any, Clock], Source]]] = {
+    scrape.SOURCE: lambda config, clock: ScrapeSource(_scrape_settings(config), clock),
+    prometheus.SOURCE: lambda config, clock: PrometheusSource(_prometheus_settings(config), clock),
+}

@@ -28,7 +28,6 @@ from otel_budget.sidecar.config_summary import (
     describe_bindings,
     describe_ceilings,
     describe_listen,
-    describe_source,
     warnings,
 )
 from otel_budget.sidecar.evaluator import Evaluator
@@ -230,7 +229,7 @@ def _log_start(config: SidecarConfig, listener: socket.socket, restored: Restore
     logger.info(
         "listening on %s://%s:%d; source: %s; ceilings: %s; access: %s; storage: %s with %d %s",
         "http" if config.listen.tls is None else "https", shown, port,
-        describe_source(config.source), describe_ceilings(config.resource_limits),
+        config.source.chosen.describe(), describe_ceilings(config.resource_limits),
         describe_listen(config.listen), config.storage.path, known, "run" if known == 1 else "runs",
     )  # fmt: skip
     for binding in describe_bindings(config.source):

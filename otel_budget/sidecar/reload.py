@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from otel_budget.config.load import load
 from otel_budget.errors import ConfigFileError, InvalidConfigError
 from otel_budget.runtime.workers import Workers
-from otel_budget.sidecar.config_summary import describe_bindings, describe_ceilings, describe_source
+from otel_budget.sidecar.config_summary import describe_bindings, describe_ceilings
 from otel_budget.sidecar.factory import make_source, settings_of
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Reloader:
         self._metrics.reloaded(ok=True)
         logger.info(
             "configuration reloaded: %s; ceilings: %s",
-            describe_source(new.source), describe_ceilings(new.resource_limits),
+            new.source.chosen.describe(), describe_ceilings(new.resource_limits),
         )  # fmt: skip
         for binding in describe_bindings(new.source):
             logger.info("bound: %s", binding)
