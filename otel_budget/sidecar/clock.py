@@ -63,7 +63,7 @@ def _steady_seconds() -> Callable[[], float]:
     return time.monotonic
 
 
-def move(account: RunTotals, seconds: float) -> None:
+def move(run: RunTotals, seconds: float) -> None:
     """Put an account, and its orders, on a clock that is ahead of the one they are on."""
-    account.move(seconds)
-    account.overrides = account.overrides.moved(seconds)
+    run.move(seconds)
+    run.overrides = run.overrides.moved(seconds)

@@ -67,141 +67,179 @@ class Evaluator:
         """Those of the last step."""
         self._stored: dict[str, _Mark] = {}
         self._leaving: list[RunTotals] = []
-        self._action: tuple[RunTotals, Override] | None = None
-        """What an operator orders in the present step."""
-        self._over = {a.session_id for a in restored.accounts if a.ended_at is not None}
+        self._over = {a.session_id for a in restored.runs if a.ended_at is not None}
         """Session ids of live runs whose end is known."""
-        for account in restored.accounts:
-            self._ledger.adopt(account, now)
-            self._stored[account.session_id] = _Mark.of(account)
+        for run in restored.runs:
+            self._ledger.adopt(run, now)
+            self._stored[run.session_id] = _Mark.of(run)
 
-    def ask_who_follows(self, is_followed: Callable[[str], bool]) -> None:
-        """Take what tells whether somebody follows the verdict on a run."""
+    def set_follower_check(self, is_followed: Callable[[str], bool]) -> None:
+        """Have runs that vanished be evaluated while a client follows them.
+
+        is_followed: tells whether a client follows the verdict on one run.
+        """
         self._ledger.whereabouts.is_followed = is_followed
 
     @property
-    def sessions(self) -> int:
+    def run_count(self) -> int:
         """Return the number of live runs."""
         return len(self._ledger.runs)
 
-    def missed(self, spells: Iterable[Spell]) -> None:
-        """Take note that nobody listened then: no run was silent in that time."""
+    def add_absences(self, spells: Iterable[Spell]) -> None:
+        """Take note of when this process did not run: no run was silent in that time."""
         for spell in spells:
             self._ledger.absences.add(spell)
 
-    def listen_anew(self, now: float) -> None:
-        """Take note that from now on runs are seen in another way, at another pace."""
-        for account in self._ledger.runs.values():
-            account.listened_anew(now)
+    def restart_freshness(self, now: float) -> None:
+        """Take note that from now on runs are read from another source, at another pace."""
+        for run in self._ledger.runs.values():
+            run.listened_anew(now)
 
-    def step(
-        self, reading: Observation | None, rules: Rules, forget_after: float, now: float
+    def tick(
+        self,
+        observation: Observation | None,
+        rules: Rules,
+        forget_after: float,
+        now: float,
+        *,
+        override: tuple[RunTotals, Override] | None = None,
     ) -> TickResult:
-        """Take in a reading, if there is one, and judge every run as of ``now``.
+        """Take in an observation, if there is one, and evaluate every run as of ``now``.
 
-        Returns only after all of it is on disk. Raises StorageError when that fails.
+        override: what an operator ordered for a run, to be stored with the rest. Returns only after
+        all of it is stored. Raises StorageError when that fails.
         """
-        # Before anything that takes time: a long step is no clock that was set.
+        # Before anything that takes time: a tick that takes long is no clock that was set.
         ahead = 0.0 if self._wall is None else self._wall() - now
-        self._ledger.adds_restarts = rules.adds_restarts
-        rest = None
-        if reading is not None:
-            reading, rest = split_new_runs(reading, self._ledger.runs)
-            self._ledger.bind(reading.bindings)
-            self._adopt_archived(reading, now)
-            self._ledger.apply(reading)
-            rest = rest and self._ledger.refuse_rest(rest)
+        rest = self._take_in(observation, rules, now)
+        self._let_go(rules, forget_after, now)
+        self._retry_unstored()
+        every = (observation is None and override is None) or rules is not self._rules
+        evaluated = self._evaluate(rules, now, every=every)
+        self._note_wall_clock(ahead)
+        evaluated, changes = self._store(evaluated, override, rules, now)
+        self._rules = rules
+        return self._publish(evaluated, changes, rest)
+
+    def _take_in(
+        self, observation: Observation | None, rules: Rules, now: float
+    ) -> Observation | None:
+        """Account what a source read; return what of it is left for another tick."""
+        ledger = self._ledger
+        ledger.adds_restarts = rules.adds_restarts
+        if observation is None:
+            return None
+        observation, rest = split_new_runs(observation, ledger.runs)
+        ledger.bind(observation.bindings)
+        self._adopt_archived(observation, now)
+        ledger.apply(observation)
+        return rest and ledger.refuse_rest(rest)
+
+    def _let_go(self, rules: Rules, forget_after: float, now: float) -> None:
+        """Take runs out of the ledger that are forgotten or superseded; they are archived next."""
         decided = rules.hold + (rules.stale_after or 0.0) + rules.lease
         self._leaving += self._ledger.forget(now, forget_after, rules.hold, decided)
         self._leaving += self._ledger.superseded
-        del self._leaving[:-_LEAVING_MOST]
         self._ledger.superseded.clear()
-        ordered = self._action is not None
-        every = (reading is None and not ordered) or rules is not self._rules
-        self._try_again_to_store()
-        judged = self._judge(rules, now, every=every)
-        changes = self._number(judged)
-        self._mind_wall(ahead)
+        del self._leaving[:-_LEAVING_MOST]
+
+    def _store(
+        self,
+        evaluated: list[CachedVerdict],
+        override: tuple[RunTotals, Override] | None,
+        rules: Rules,
+        now: float,
+    ) -> tuple[list[CachedVerdict], list[Change]]:
+        """Number the verdicts and store what changed; of runs that cannot be, say so instead."""
+        changes = self._number(evaluated)
         try:
-            self._commit(changes)
+            self._commit(changes, override)
         except StorageError:
             raise
         except Exception as exc:  # noqa: BLE001 - raised again if it is not of single runs
-            judged = self._without_unstorable(judged, changes, exc, rules, now)
-            changes = self._number(judged)
-            self._commit(changes)
-        gone = tuple(sorted(self._published.keys() - self._ledger.runs.keys()))
-        news = self._news(changes, gone)
+            evaluated = self._without_unstorable(evaluated, changes, exc, rules, now)
+            changes = self._number(evaluated)
+            self._commit(changes, override)
+        return evaluated, changes
+
+    def _publish(
+        self, evaluated: list[CachedVerdict], changes: list[Change], rest: Observation | None
+    ) -> TickResult:
+        """Keep the stored verdicts as the last ones; return all that came of the tick."""
+        ledger = self._ledger
+        gone = tuple(sorted(self._published.keys() - ledger.runs.keys()))
+        events = self._take_events(changes, gone)
         for session_id in gone:
             del self._published[session_id]
         self._failing.forget(gone)
-        self._published.update((one.verdict.session_id, one) for one in judged)
-        self._rules = rules
+        self._published.update((one.verdict.session_id, one) for one in evaluated)
         return TickResult(
             verdicts=tuple(one.verdict for one in self._published.values()),
-            judged=tuple(one.verdict for one in judged),
+            evaluated=tuple(one.verdict for one in evaluated),
             changes=tuple(changes),
-            news=news,
+            events=events,
             forgotten=gone,
-            dropped=dict(self._ledger.dropped),
+            dropped=dict(ledger.dropped),
             flags=self._take_flags(),
-            crowded=dict(self._ledger.crowded),
-            resets=dict(self._ledger.resets),
-            lag=self._ledger.lag,
+            crowded=dict(ledger.crowded),
+            resets=dict(ledger.resets),
+            lag=ledger.lag,
             storage=self._storage.stats(),
             failures=self._take_failures(),
             rest=rest,
         )
 
-    def order(
-        self, session_id: str, order: Override, rules: Rules, forget_after: float, now: float
+    def apply_override(
+        self, session_id: str, override: Override, rules: Rules, forget_after: float, now: float
     ) -> TickResult:
-        """Take an operator's order for a run, and judge. Returns once both are on disk.
+        """Apply an operator's override to a run, and evaluate it. Returns once both are stored.
 
-        Raises OverrideRefusedError, or StorageError; the order does not hold then.
+        Raises OverrideRefusedError or StorageError; the override does not hold then.
         """
-        account = self._account(session_id)
-        if account.ended_at is not None:
-            state = account.attributes.state or "ended"
+        run = self._known(session_id)
+        if run.ended_at is not None:
+            state = run.attributes.state or "ended"
             raise OverrideRefusedError(Refusal.RUN_ENDED, f"run {session_id!r} has ended: {state}")
-        before = account.overrides
-        account.overrides = before.holding(now).after(order)
-        account.revision += 1
-        self._action = (account, order)
+        before = run.overrides
+        run.overrides = before.holding(now).after(override)
+        run.revision += 1
         try:
-            step = self.step(None, rules, forget_after, now)
+            result = self.tick(None, rules, forget_after, now, override=(run, override))
         except BaseException:
-            account.overrides = before
+            run.overrides = before
             raise
-        finally:
-            self._action = None
         verdict = self._published[session_id].verdict
-        known = self._ledger.snapshot(account, now)
-        effect = effect_of(order, before.holding(now), known, verdict, rules)
-        return dataclasses.replace(step, effect=effect)
+        snapshot = self._ledger.snapshot(run, now)
+        effect = effect_of(override, before.holding(now), snapshot, verdict, rules)
+        return dataclasses.replace(result, effect=effect)
 
-    def orders(self, session_id: str, most: int, now: float) -> tuple[Overrides, list[Override]]:
-        """Return what holds for a run, and its newest orders. Raises OverrideRefusedError."""
-        account = self._account(session_id)
-        given = self._storage.overrides(session_id, account.started_at, most)
-        return account.overrides.holding(now), given
+    def overrides_of(
+        self, session_id: str, most: int, now: float
+    ) -> tuple[Overrides, list[Override]]:
+        """Return the overrides that hold for a run, and the newest that were ever given for it.
+
+        Raises OverrideRefusedError for a run that is not known, and StorageError.
+        """
+        run = self._known(session_id)
+        given = self._storage.overrides(session_id, run.started_at, most)
+        return run.overrides.holding(now), given
 
     def seen_at(self, session_id: str) -> str:
         """Return the targets at which a run is seen; empty for one that is not known any more."""
-        account = self._ledger.runs.get(session_id)
-        return "" if account is None else ", ".join(sorted(account.targets))
+        run = self._ledger.runs.get(session_id)
+        return "" if run is None else ", ".join(sorted(run.targets))
 
-    def _account(self, session_id: str) -> RunTotals:
-        account = self._ledger.runs.get(session_id)
-        if account is None:
+    def _known(self, session_id: str) -> RunTotals:
+        run = self._ledger.runs.get(session_id)
+        if run is None:
             raise OverrideRefusedError(Refusal.UNKNOWN_RUN, f"no run {session_id!r} is known here")
-        return account
+        return run
 
-    def _adopt_archived(self, reading: Observation, now: float) -> None:
+    def _adopt_archived(self, observation: Observation, now: float) -> None:
         """Bring back accounts of runs that were forgotten and turn up again."""
         newest = {
             (s.session_id, s.attributes.started_at): s
-            for s in reading.sessions
+            for s in observation.sessions
             if self._ledger.may_speak(s.session_id, s.target)
         }
         for session in newest.values():
@@ -219,12 +257,12 @@ class Evaluator:
         live = self._ledger.runs.get(session_id)
         if live is not None and not self._ledger.takes_over(session):
             return
-        account = self._take_archived(session_id, start, now)
-        if account is None:
+        run = self._take_archived(session_id, start, now)
+        if run is None:
             return
         if live is not None:
             self._ledger.superseded.append(live)
-        self._ledger.adopt(account, now)
+        self._ledger.adopt(run, now)
 
     def _take_archived(self, session_id: str, start: float | None, now: float) -> RunTotals | None:
         for leaving in self._leaving:  # taken out by a step that could not be stored
@@ -232,47 +270,47 @@ class Evaluator:
                 self._leaving.remove(leaving)
                 return leaving
         try:
-            account = self._storage.archived(session_id, start)
+            run = self._storage.archived(session_id, start)
         except StorageError:
             raise
         except Exception as exc:  # noqa: BLE001 - it must not begin as if nothing were known
             self._ledger.failures.append(RunFailure(session_id, FailedStep.ACCOUNT, exc))
-            account = recovered(session_id, start, now)
-        if account is not None:
-            move(account, -self._ahead)
-            if account.started_at is None:
-                account.known_from = now  # it was away, and may be another run
-            self._stored[session_id] = _Mark.of(account, archived=True)
-        return account
+            run = recovered(session_id, start, now)
+        if run is not None:
+            move(run, -self._ahead)
+            if run.started_at is None:
+                run.known_from = now  # it was away, and may be another run
+            self._stored[session_id] = _Mark.of(run, archived=True)
+        return run
 
-    def _judge(self, rules: Rules, now: float, *, every: bool) -> list[CachedVerdict]:
+    def _evaluate(self, rules: Rules, now: float, *, every: bool) -> list[CachedVerdict]:
         """Judge every run, or those only whose last verdict does not stand any more."""
-        judged: list[CachedVerdict] = []
+        evaluated: list[CachedVerdict] = []
         where = self._ledger.whereabouts
         newest = where.readings
         failing = self._failing
-        for session_id, account in self._ledger.runs.items():
+        for session_id, run in self._ledger.runs.items():
             before = self._published.get(session_id)
             if failing.unstored and session_id in failing.unstored:
-                judged.append(failing.judged(account, before, rules, now))
+                evaluated.append(failing.evaluated(run, before, rules, now))
                 continue
             try:
-                missing = account.shown_in != newest and account.ended_at is None
-                if missing and account.vanished_at is not None:
+                missing = run.shown_in != newest and run.ended_at is None
+                if missing and run.vanished_at is not None:
                     missing = where.is_followed(session_id)
-                if every or missing or before is None or not before.stands(account, now):
-                    snapshot = self._ledger.snapshot(account, now, rules.ceilings)
+                if every or missing or before is None or not before.is_current(run, now):
+                    snapshot = self._ledger.snapshot(run, now, rules.ceilings)
                     if snapshot.active is not None:
-                        account.note_active(snapshot.active)
-                    judged.append(CachedVerdict.of(account, snapshot, rules, now, before))
+                        run.note_active(snapshot.active)
+                    evaluated.append(CachedVerdict.of(run, snapshot, rules, now, before))
                     if failing.unjudged:
                         failing.unjudged.pop(session_id, None)
             except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
                 failing.note(session_id, FailedStep.JUDGE, exc, now)
-                judged.append(failing.judged(account, before, rules, now))
-        return judged
+                evaluated.append(failing.evaluated(run, before, rules, now))
+        return evaluated
 
-    def _try_again_to_store(self) -> None:
+    def _retry_unstored(self) -> None:
         """Take runs that could not be stored for sound if they can be now."""
         known = self._ledger.runs
         tried = [known[ids] for ids in self._failing.unstored if ids in known]
@@ -285,7 +323,7 @@ class Evaluator:
 
     def _without_unstorable(
         self,
-        judged: list[CachedVerdict],
+        evaluated: list[CachedVerdict],
         changes: list[Change],
         error: Exception,
         rules: Rules,
@@ -306,9 +344,9 @@ class Evaluator:
             else:  # as it was stored last, it is known again when this process is started again
                 self._failing.found.append(RunFailure(session_id, FailedStep.STORE, exc))
         self._leaving = [a for a in self._leaving if a.session_id not in failed]
-        sound = [one for one in judged if one.verdict.session_id not in failed]
+        sound = [one for one in evaluated if one.verdict.session_id not in failed]
         return sound + [
-            self._failing.judged(live[ids], self._published.get(ids), rules, now)
+            self._failing.evaluated(live[ids], self._published.get(ids), rules, now)
             for ids in failed
             if ids in live
         ]
@@ -318,13 +356,13 @@ class Evaluator:
         self._ledger.failures.clear()
         return found
 
-    def _number(self, judged: Iterable[CachedVerdict]) -> list[Change]:
+    def _number(self, evaluated: Iterable[CachedVerdict]) -> list[Change]:
         """Give a new sequence to each verdict that says something new, else the one it had."""
         changes: list[Change] = []
         sequence = self._sequence
-        for one in judged:
+        for one in evaluated:
             before = self._published.get(one.verdict.session_id)
-            if before is not None and before.gist == one.gist:
+            if before is not None and before.fingerprint == one.fingerprint:
                 one.verdict.number(before.verdict.sequence)
                 continue
             sequence += 1
@@ -337,15 +375,15 @@ class Evaluator:
         self._ledger.findings.clear()
         return found
 
-    def _news(self, changes: Iterable[Change], gone: Iterable[str]) -> RunEvents:
+    def _take_events(self, changes: Iterable[Change], gone: Iterable[str]) -> RunEvents:
         """Return who came and who went; call it once for a step that is stored."""
-        accounts = self._ledger.runs
+        runs = self._ledger.runs
         came = [change.verdict.session_id for change in changes if change.is_another_run]
         begun = {session_id: self.seen_at(session_id) for session_id in came}
         before = self._over
-        self._over = {sid for sid, account in accounts.items() if account.ended_at is not None}
+        self._over = {sid for sid, run in runs.items() if run.ended_at is not None}
         ended = {
-            session_id: accounts[session_id].attributes.state or ""
+            session_id: runs[session_id].attributes.state or ""
             for session_id in sorted(self._over)
             if session_id in begun or session_id not in before
         }
@@ -353,7 +391,7 @@ class Evaluator:
         self._ledger.whereabouts.vanished.clear()
         return RunEvents(begun, ended, vanished, tuple(sid for sid in gone if sid not in before))
 
-    def _mind_wall(self, ahead: float) -> None:
+    def _note_wall_clock(self, ahead: float) -> None:
         """Have all accounts stored anew if the system's clock was set since they were.
 
         ahead: seconds by which it is ahead of the clock of the steps.
@@ -367,20 +405,20 @@ class Evaluator:
             "are off by as much until it is started again, ages and durations are not", self._ahead,
         )  # fmt: skip
 
-    def _by_wall(self, accounts: Sequence[RunTotals]) -> Sequence[RunTotals]:
+    def _by_wall(self, runs: Sequence[RunTotals]) -> Sequence[RunTotals]:
         """Return accounts as they are to be stored."""
-        return [by_wall(a, self._ahead) for a in accounts] if self._ahead else accounts
+        return [by_wall(a, self._ahead) for a in runs] if self._ahead else runs
 
     def _fresh(self) -> list[RunTotals]:
         """Return live accounts with something in them that is not on disk, and can be."""
         unstored = self._failing.unstored
         return [
-            account
-            for session_id, account in self._ledger.runs.items()
-            if not _is_stored(account, self._stored.get(session_id)) and session_id not in unstored
+            run
+            for session_id, run in self._ledger.runs.items()
+            if not _is_stored(run, self._stored.get(session_id)) and session_id not in unstored
         ]
 
-    def _commit(self, changes: list[Change]) -> None:
+    def _commit(self, changes: list[Change], override: tuple[RunTotals, Override] | None) -> None:
         sequence = self._sequence + len(changes)
         live = self._ledger.runs
         known: dict[str, Verdict] = {}
@@ -389,41 +427,41 @@ class Evaluator:
             known = {sid: one.verdict for sid, one in self._published.items() if sid in live}
         fresh = self._fresh()
         gone = [
-            account
-            for account in self._leaving
-            if self._stored.get(account.session_id) != _Mark.of(account, archived=True)
+            run
+            for run in self._leaving
+            if self._stored.get(run.session_id) != _Mark.of(run, archived=True)
         ]
         verdicts = [*{**known, **{c.verdict.session_id: c.verdict for c in changes}}.values()]
         self._storage.commit(
-            Changes(sequence, self._by_wall(fresh), self._by_wall(gone), verdicts, self._action)
+            Changes(sequence, self._by_wall(fresh), self._by_wall(gone), verdicts, override)
         )
         self._sequence = sequence
-        for account in self._leaving:
-            if account.session_id not in live:
-                self._stored.pop(account.session_id, None)
-        self._stored.update((account.session_id, _Mark.of(account)) for account in fresh)
+        for run in self._leaving:
+            if run.session_id not in live:
+                self._stored.pop(run.session_id, None)
+        self._stored.update((run.session_id, _Mark.of(run)) for run in fresh)
         self._leaving.clear()
 
 
 class _Mark(NamedTuple):
     """What of an account is on disk."""
 
-    account: RunTotals
+    run: RunTotals
     started_at: float | None
     revision: int
     archived: bool
 
     @classmethod
-    def of(cls, account: RunTotals, *, archived: bool = False) -> _Mark:
-        return cls(account, account.started_at, account.revision, archived)
+    def of(cls, run: RunTotals, *, archived: bool = False) -> _Mark:
+        return cls(run, run.started_at, run.revision, archived)
 
 
-def _is_stored(account: RunTotals, mark: _Mark | None) -> bool:
+def _is_stored(run: RunTotals, mark: _Mark | None) -> bool:
     """Tell whether a live account is on disk as it is."""
     return (
         mark is not None
-        and mark.account is account
-        and mark.revision == account.revision
-        and mark.started_at == account.started_at
+        and mark.run is run
+        and mark.revision == run.revision
+        and mark.started_at == run.started_at
         and not mark.archived
     )

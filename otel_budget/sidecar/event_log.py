@@ -210,23 +210,23 @@ class EventLog:
         """Take note that from now on another configuration is read from."""
         self._without_run = 0
 
-    def read(self, reading: Observation) -> None:
+    def read(self, observation: Observation) -> None:
         """Tell whether the source answers, and whether it shows anything."""
-        changed = reading.ok != self._source_was_ok
+        changed = observation.ok != self._source_was_ok
         if changed:
-            self._tell_whether_it_answers(reading)
+            self._tell_whether_it_answers(observation)
         # A source that gives nothing is told with all it says, and so is its return.
         back = changed and self._source_was_ok is False
-        self._problems.note(reading.problems, said=not reading.ok, back=back)
-        self._source_was_ok = reading.ok
-        if reading.sessions:
+        self._problems.note(observation.problems, said=not observation.ok, back=back)
+        self._source_was_ok = observation.ok
+        if observation.sessions:
             self._without_run = NO_RUN_AFTER  # from now on it may be a fleet at rest
-        elif reading.ok:
+        elif observation.ok:
             self._without_run += 1
-            if self._without_run == NO_RUN_AFTER and not reading.unmatched:  # that was said
+            if self._without_run == NO_RUN_AFTER and not observation.unmatched:  # that was said
                 logger.info(
                     "the source %s answers, but has shown no run in %d readings: is it the right "
-                    "address, and has a run begun?", reading.source, NO_RUN_AFTER,
+                    "address, and has a run begun?", observation.source, NO_RUN_AFTER,
                 )  # fmt: skip
 
     def not_stored(self, problem: Exception) -> None:
@@ -241,7 +241,7 @@ class EventLog:
 
     def stepped(self, step: TickResult) -> None:
         """Tell which runs came, which have a new action, and which went."""
-        news = step.news
+        events = step.events
         self._verdicts = step.verdicts
         if self._not_stored:
             self._not_stored = ""
@@ -256,14 +256,14 @@ class EventLog:
         }
         self._tell_flags(step)
         self._crowded.note(crowded, logging.ERROR)
-        self._unjudged.note(step.judged, step.forgotten)
+        self._unjudged.note(step.evaluated, step.forgotten)
         for many, lines in (
-            (_SEEN, {s: f"session {s}: seen at {place}" for s, place in news.begun.items()}),
+            (_SEEN, {s: f"session {s}: seen at {place}" for s, place in events.begun.items()}),
             (_ACTION, _changes(step.changes)),
-            (_ENDED, {s: f"session {s}: ended: {state}" for s, state in news.ended.items()}),
-            (_VANISHED, self._flickering.note(news.vanished, step.forgotten)),
+            (_ENDED, {s: f"session {s}: ended: {state}" for s, state in events.ended.items()}),
+            (_VANISHED, self._flickering.note(events.vanished, step.forgotten)),
             (_FORGOTTEN,
-             {s: f"session {s}: forgotten, after a long silence" for s in news.abandoned}),
+             {s: f"session {s}: forgotten, after a long silence" for s in events.abandoned}),
         ):  # fmt: skip
             self._lines[many].say(logging.INFO, lines, self._seen_at)
 
@@ -334,20 +334,20 @@ class EventLog:
             "" if effect.changes else f"; nothing changes: {one_line('; '.join(effect.notes))}",
         )  # fmt: skip
 
-    def _tell_whether_it_answers(self, reading: Observation) -> None:
-        if not reading.ok:
-            details = some([problem.detail for problem in reading.problems], "; ", MOST_LINES)
-            at_rest = self._is_at_rest(reading)
+    def _tell_whether_it_answers(self, observation: Observation) -> None:
+        if not observation.ok:
+            details = some([problem.detail for problem in observation.problems], "; ", MOST_LINES)
+            at_rest = self._is_at_rest(observation)
             level, now = (logging.INFO, " now") if at_rest else (logging.WARNING, "")
-            said = f"the source {reading.source} gives nothing{now}: {details}"
-            self._failing.say(level, {reading.source: said})
+            said = f"the source {observation.source} gives nothing{now}: {details}"
+            self._failing.say(level, {observation.source: said})
         elif self._source_was_ok is False:
-            said = f"the source {reading.source} answers again"
-            self._failing.say(logging.INFO, {reading.source: said})
+            said = f"the source {observation.source} answers again"
+            self._failing.say(logging.INFO, {observation.source: said})
 
-    def _is_at_rest(self, reading: Observation) -> bool:
+    def _is_at_rest(self, observation: Observation) -> bool:
         """Tell whether only targets are gone on which every run is over, as after a batch job."""
-        if not (self._source_was_ok and reading.read and self._verdicts):
+        if not (self._source_was_ok and observation.read and self._verdicts):
             return False
         return all(verdict.run_state in semconv.OVER_STATES for verdict in self._verdicts)
 

@@ -12,7 +12,7 @@ from otel_budget.ledger.findings import FailedStep, RunFailure
 from otel_budget.policy.failed_run import verdict_on_failure
 from otel_budget.sidecar.clock import move
 from otel_budget.sidecar.storage import codec
-from otel_budget.sidecar.storage.records import account_body, verdict_body
+from otel_budget.sidecar.storage.records import run_body, verdict_body
 from otel_budget.sidecar.verdict_cache import CachedVerdict
 
 if TYPE_CHECKING:
@@ -43,21 +43,21 @@ class Failing:
         since = self.unstored if place is FailedStep.STORE else self.unjudged
         since.setdefault(session_id, now)
 
-    def judged(
-        self, account: RunTotals, before: CachedVerdict | None, rules: Rules, now: float
+    def evaluated(
+        self, run: RunTotals, before: CachedVerdict | None, rules: Rules, now: float
     ) -> CachedVerdict:
         """Return the verdict on a run that fails."""
         known = None if before is None else before.verdict
-        if known is not None and known.started_at != account.started_at:
+        if known is not None and known.started_at != run.started_at:
             known = None  # it was another run's
-        ids = account.session_id
+        ids = run.session_id
         since = min(at[ids] for at in (self.unjudged, self.unstored) if ids in at)
         return CachedVerdict(
             verdict_on_failure(
-                account.session_id,
-                account.started_at,
+                run.session_id,
+                run.started_at,
                 before=known,
-                stop=account.overrides.holding(now).stop,
+                stop=run.overrides.holding(now).stop,
                 failing_for=max(0.0, now - since - self._absences.since(since)),
                 rules=rules,
                 now=now,
@@ -82,25 +82,25 @@ class Failing:
         return found
 
 
-def by_wall(account: RunTotals, ahead: float) -> RunTotals:
+def by_wall(run: RunTotals, ahead: float) -> RunTotals:
     """Return an account as it is to be stored. ahead: seconds, of the system's clock."""
     if not ahead:
-        return account
-    copy = codec.from_json(codec.to_json(account))
+        return run
+    copy = codec.from_json(codec.to_json(run))
     move(copy, ahead)
     return copy
 
 
 def unstorable(
-    accounts: Iterable[RunTotals], verdicts: Iterable[Verdict], ahead: float
+    runs: Iterable[RunTotals], verdicts: Iterable[Verdict], ahead: float
 ) -> dict[str, Exception]:
     """Return the runs that cannot be made rows of, by session id, and why."""
     found: dict[str, Exception] = {}
-    for account in accounts:
+    for run in runs:
         try:
-            account_body(by_wall(account, ahead), 0).encode()
+            run_body(by_wall(run, ahead), 0).encode()
         except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
-            found[account.session_id] = exc
+            found[run.session_id] = exc
     for verdict in verdicts:
         try:
             verdict_body(verdict).encode()

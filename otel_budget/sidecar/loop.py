@@ -113,7 +113,7 @@ class Loop:
         self._step_began_at: float | None = None
         """Of the step that is under way; None between two."""
         self._evaluator, self._broadcaster, self._metrics = evaluator, broadcaster, metrics
-        evaluator.ask_who_follows(broadcaster.is_followed)
+        evaluator.set_follower_check(broadcaster.is_followed)
         self._clock, self._wait = clock, wait
         self._next: Settings | None = None
         self._retired: set[Source] = set()
@@ -223,34 +223,34 @@ class Loop:
         self._began_at, self._reading = now, asyncio.create_task(self._read())
         return self._until_renewal()
 
-    async def _take_reading(self, reading: Observation) -> None:
+    async def _take_reading(self, observation: Observation) -> None:
         """Finish the tick, unless the reading was cut short: then read again first, but once."""
-        self._again = self._cut_short and bool(reading.problems)
+        self._again = self._cut_short and bool(observation.problems)
         self._cut_short = False
         if self._again:
             self._reading, self._due_at = None, self._clock()
             return
-        await self._finish_tick(reading)
+        await self._finish_tick(observation)
 
-    async def _finish_tick(self, reading: Observation) -> None:
+    async def _finish_tick(self, observation: Observation) -> None:
         self._reading = None
-        await self.judge(reading)
+        await self.judge(observation)
         now, interval = self._clock(), self.settings.interval
         took = now - self._began_at
         self._took = took
         self._metrics.ticked(took, overran=took > interval)
         self._due_at = max(self._began_at + interval, now)
-        self._pending = reading.pending
+        self._pending = observation.pending
         if self._pending:
             self._late = asyncio.create_task(self._read_late())
 
-    async def _take_late(self, reading: Observation | None) -> None:
+    async def _take_late(self, observation: Observation | None) -> None:
         """Judge what has come since the reading ended; wait for the rest until the next one."""
         self._late = None
-        if reading is None:
+        if observation is None:
             return
-        await self.judge(reading)
-        self._pending -= reading.asked or frozenset()
+        await self.judge(observation)
+        self._pending -= observation.asked or frozenset()
         if self._pending:
             self._late = asyncio.create_task(self._read_late())
 
@@ -259,7 +259,7 @@ class Loop:
             self._late.cancel()
             self._late = None
 
-    async def judge(self, reading: Observation | None) -> None:
+    async def judge(self, observation: Observation | None) -> None:
         """Account for a reading, judge every run and publish; without a reading only judge.
 
         Of more new runs than one step begins the rest follows, until the next reading is due;
@@ -267,11 +267,11 @@ class Loop:
         """
         until = self._clock() + self.settings.interval
         async with self._judging:
-            rest = await self._judge(reading)
+            rest = await self._judge(observation)
         while rest is not None and self._clock() < until and not self._stopping.is_set():
             async with self._judging:
                 rest = await self._judge(rest)
-        if reading is not None and reading.asked is None:
+        if observation is not None and observation.asked is None:
             self._event_log.waiting(rest)
 
     async def nudge(self, session_id: str) -> NudgeOutcome:
@@ -279,11 +279,11 @@ class Loop:
         source = self.settings.source
         if not source.reads_runs:
             return NudgeOutcome.IMPOSSIBLE
-        reading = await source.read_run(session_id)
-        if reading is None:
+        observation = await source.read_run(session_id)
+        if observation is None:
             self._hasten()
             return NudgeOutcome.UNKNOWN
-        await self._nudging.judge(reading)
+        await self._nudging.judge(observation)
         return NudgeOutcome.DONE
 
     def _hasten(self) -> None:
@@ -298,7 +298,7 @@ class Loop:
             settings, now = self.settings, self._begin_step()
             try:
                 step = await self._stepped(
-                    self._evaluator.order,
+                    self._evaluator.apply_override,
                     session_id,
                     order,
                     settings.rules,
@@ -319,7 +319,9 @@ class Loop:
     async def orders(self, session_id: str, most: int) -> tuple[Overrides, list[Override]]:
         """Return what holds for a run, and its newest orders."""
         async with self._judging:
-            return await self._threads.run(self._evaluator.orders, session_id, most, self._clock())
+            return await self._threads.run(
+                self._evaluator.overrides_of, session_id, most, self._clock()
+            )
 
     def _mind_absence(self) -> None:
         """Take note of the time in which this process did not run."""
@@ -334,7 +336,7 @@ class Loop:
         """Return the time of a step, of which the book knows by now when nobody listened."""
         self._mind_absence()
         self._woken = False
-        self._evaluator.missed(self._missed.take())
+        self._evaluator.add_absences(self._missed.take())
         now = self._step_began_at = self._clock()
         return now
 
@@ -357,19 +359,19 @@ class Loop:
             self._limit = self._step_began_at = None
         raise _GaveUpError
 
-    async def _judge(self, reading: Observation | None) -> Observation | None:
+    async def _judge(self, observation: Observation | None) -> Observation | None:
         """Do a step; return what of the reading is left for another one that is worth it."""
         now = self._begin_step()
         settings = self.settings
-        whole = reading is not None and reading.asked is None
-        if reading is None or whole:
+        whole = observation is not None and observation.asked is None
+        if observation is None or whole:
             self._tried_at = now
-        if reading is not None and whole:
-            self._metrics.read(reading)
-            self._event_log.read(reading)
+        if observation is not None and whole:
+            self._metrics.read(observation)
+            self._event_log.read(observation)
         try:
             step = await self._stepped(
-                self._evaluator.step, reading, settings.rules, settings.forget_after, now
+                self._evaluator.tick, observation, settings.rules, settings.forget_after, now
             )
         except StorageError as exc:
             self._event_log.not_stored(exc)
@@ -384,15 +386,15 @@ class Loop:
             return None
         finally:
             self._missed.note_step(now, settings.interval)
-        if reading is not None and whole and reading.read:
-            self.ready, self.unmatched = True, len(reading.unmatched)
-        if reading is None or whole:
+        if observation is not None and whole and observation.read:
+            self.ready, self.unmatched = True, len(observation.unmatched)
+        if observation is None or whole:
             self._judged_at = now
         self._hand_out(step)
         return step.rest
 
     def _hand_out(self, step: TickResult) -> None:
-        self._broadcaster.publish(step.judged, step.forgotten)
+        self._broadcaster.publish(step.evaluated, step.forgotten)
         for tell in (self._metrics.stepped, self._event_log.stepped):
             try:
                 tell(step)
@@ -433,7 +435,7 @@ class Loop:
             return
         if self._next.source is not self.settings.source:
             async with self._judging:
-                self._evaluator.listen_anew(self._clock())
+                self._evaluator.restart_freshness(self._clock())
             self._due_at = self._tried_at = self._clock()
             self._leave_late()
         self.settings, self._next = self._next, None

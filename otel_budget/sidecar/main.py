@@ -225,7 +225,7 @@ def _signals(loop: Loop, server: Server, reloader: Reloader) -> Iterator[None]:
 def _log_start(config: SidecarConfig, listener: socket.socket, restored: Restored) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    known = len(restored.accounts)
+    known = len(restored.runs)
     logger.info(
         "listening on %s://%s:%d; source: %s; ceilings: %s; access: %s; storage: %s with %d %s",
         "http" if config.listen.tls is None else "https", shown, port,

@@ -88,16 +88,16 @@ class SidecarMetrics(Collector):
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
-    def read(self, reading: Observation) -> None:
+    def read(self, observation: Observation) -> None:
         """Note what a source gave."""
         with self._lock:
-            if self._source is not None and self._source[0] != reading.source:
+            if self._source is not None and self._source[0] != observation.source:
                 self._newest_sample = None  # the source was exchanged
-            failing = sum(1 for p in reading.problems if p.target and p.reason is _NOTHING)
-            self._source = (reading.source, reading.ok, reading.read, failing)
+            failing = sum(1 for p in observation.problems if p.target and p.reason is _NOTHING)
+            self._source = (observation.source, observation.ok, observation.read, failing)
             # Not that there is no target at all: on a quiet night there may be none.
-            self._unmatched = sum(1 for target in reading.unmatched if target)
-            samples = [session.sampled_at for session in reading.sessions]
+            self._unmatched = sum(1 for target in observation.unmatched if target)
+            samples = [session.sampled_at for session in observation.sessions]
             if samples:
                 self._newest_sample = max(*samples, self._newest_sample or -math.inf)
 
@@ -106,7 +106,7 @@ class SidecarMetrics(Collector):
         with self._lock:
             self._step = step
             self._flags.update(str(flag.kind) for flag in step.flags)
-            self._vanished += len(step.news.vanished)
+            self._vanished += len(step.events.vanished)
             self._run_failures += len(step.failures)
             for change in step.changes:
                 reason = str(change.verdict.reason)

@@ -41,10 +41,10 @@ class Nudging:
         self._free_at = 0.0
         """When the next step may begin, by the event loop's time."""
 
-    async def judge(self, reading: Observation) -> None:
+    async def judge(self, observation: Observation) -> None:
         """Have a reading judged; return once it is."""
         batch = self._batch
-        batch.append(reading)
+        batch.append(observation)
         async with self._turn:
             if batch is not self._batch:
                 return  # one that came before took it along
@@ -57,23 +57,25 @@ class Nudging:
             self._free_at = 2 * loop.time() - began
 
 
-def merged(readings: Sequence[Observation]) -> Observation:
+def merged(observations: Sequence[Observation]) -> Observation:
     """Return readings of a few targets as one; of each target, the newest that has it."""
-    if len(readings) == 1:
-        return readings[0]
-    newest = {target: reading for reading in readings for target in reading.asked or ()}
+    if len(observations) == 1:
+        return observations[0]
+    newest = {
+        target: observation for observation in observations for target in observation.asked or ()
+    }
     dropped: Counter[str] = Counter()
-    for reading in readings:
-        dropped.update(reading.dropped)
+    for observation in observations:
+        dropped.update(observation.dropped)
     return replace(
-        readings[-1],
+        observations[-1],
         sessions=tuple(
             session
-            for reading in readings
-            for session in reading.sessions
-            if newest.get(session.target) is reading
+            for observation in observations
+            for session in observation.sessions
+            if newest.get(session.target) is observation
         ),
-        problems=tuple(p for r in readings for p in r.problems if newest.get(p.target) is r),
+        problems=tuple(p for r in observations for p in r.problems if newest.get(p.target) is r),
         dropped=dict(dropped),
         asked=frozenset(newest),
     )

@@ -63,10 +63,10 @@ class TickResult:
 
     verdicts: tuple[Verdict, ...] = ()
     """Of every live run, none older than the renewal of its lease."""
-    judged: tuple[Verdict, ...] = ()
+    evaluated: tuple[Verdict, ...] = ()
     """Those of them that are of now."""
     changes: tuple[Change, ...] = ()
-    news: RunEvents = RunEvents()
+    events: RunEvents = RunEvents()
     forgotten: tuple[str, ...] = ()
     """Session ids that have no verdict any more."""
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)

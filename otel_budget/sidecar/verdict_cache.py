@@ -29,21 +29,21 @@ RENEW_AFTER: Final = 1 / 3
 class CachedVerdict:
     """One run's verdict."""
 
-    __slots__ = ("account", "due_at", "gist", "revision", "silence", "verdict")
+    __slots__ = ("due_at", "fingerprint", "revision", "run", "silence", "verdict")
 
     def __init__(self, verdict: Verdict) -> None:
         """Keep a verdict of which nothing else is known: it does not stand."""
         self.verdict = verdict
-        self.gist = _gist(verdict)
+        self.fingerprint = _fingerprint(verdict)
         """What makes it another one: not its numbers, but what they amount to."""
-        self.account: RunTotals | None = None
+        self.run: RunTotals | None = None
         self.due_at = self.silence = -math.inf
         self.revision = 0
 
     @classmethod
     def of(
         cls,
-        account: RunTotals,
+        run: RunTotals,
         snapshot: RunSnapshot,
         rules: Rules,
         now: float,
@@ -51,36 +51,36 @@ class CachedVerdict:
     ) -> CachedVerdict:
         """Judge a run as of ``now``. before: its last verdict, whose renewal falls due."""
         verdict = verdict_from_snapshot(snapshot, rules, now)
-        judged = cls(verdict)
+        evaluated = cls(verdict)
         vanished = verdict.run_state == semconv.VANISHED
         if snapshot.overrides or (verdict.status is LimitStatus.INCONCLUSIVE and not vanished):
-            return judged
+            return evaluated
         due_at = now + rules.lease * RENEW_AFTER
         if before is None:
-            due_at -= rules.lease * RENEW_AFTER * _share(account.session_id)
+            due_at -= rules.lease * RENEW_AFTER * _share(run.session_id)
         elif before.due_at > now:
             due_at = min(due_at, before.due_at)
         if not snapshot.ended:
             rests = [verdict.headroom.get(time, math.inf) for time in TIMES]
             due_at = min(due_at, now + float(min(rests)))
-        judged.account, judged.revision, judged.due_at = account, account.revision, due_at
-        judged.silence = math.inf if snapshot.ended else stale_after(snapshot, rules)
+        evaluated.run, evaluated.revision, evaluated.due_at = run, run.revision, due_at
+        evaluated.silence = math.inf if snapshot.ended else stale_after(snapshot, rules)
         if vanished:  # nothing comes of it any more: only time goes by
-            stale_in = judged.silence - snapshot.silent_for + snapshot.unheard_for
+            stale_in = evaluated.silence - snapshot.silent_for + snapshot.unheard_for
             turns = (now + stale_in, now + stale_in + rules.hold)
             due = [math.nextafter(turn, math.inf) for turn in turns if turn >= now]
-            judged.due_at = min(due_at, *due, math.inf)
-            judged.silence = math.inf
-        return judged
+            evaluated.due_at = min(due_at, *due, math.inf)
+            evaluated.silence = math.inf
+        return evaluated
 
-    def stands(self, account: RunTotals, now: float) -> bool:
+    def is_current(self, run: RunTotals, now: float) -> bool:
         """Tell whether it would say the same of the run now."""
         return (
             now < self.due_at
-            and account is self.account
-            and account.revision == self.revision
-            and account.sampled_at is not None
-            and now - account.sampled_at <= self.silence
+            and run is self.run
+            and run.revision == self.revision
+            and run.sampled_at is not None
+            and now - run.sampled_at <= self.silence
         )
 
 
@@ -89,7 +89,7 @@ def _share(session_id: str) -> float:
     return zlib.crc32(session_id.encode()) / 2**32
 
 
-def _gist(verdict: Verdict) -> tuple[object, ...]:
+def _fingerprint(verdict: Verdict) -> tuple[object, ...]:
     """Return what makes a verdict another one."""
     return (
         verdict.started_at,

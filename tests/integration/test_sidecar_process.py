@@ -381,7 +381,7 @@ def test_the_storage_can_be_read_and_backed_up_by_others_while_it_is_written(
     assert (done.stdout.split(), done.stderr) == ([RUN] * 20, "")
     copy, restored = open_sqlite(str(backup))
     copy.close()
-    assert [account.session_id for account in restored.accounts] == [RUN]
+    assert [account.session_id for account in restored.runs] == [RUN]
 
 
 def test_check_exits_by_the_verdict(process: Process) -> None:

@@ -238,11 +238,11 @@ class CachedVerdict(RuleBasedStateMachine):
         return made._replace(attributes=stated)
 
     def _order(self, order: Override) -> None:
-        step = self._evaluator.order(RUN, order, RULES, 1e9, self.now)
+        step = self._evaluator.apply_override(RUN, order, RULES, 1e9, self.now)
         self._take(step.verdicts)
 
     def _step(self, reading: Observation | None) -> None:
-        self._take(self._evaluator.step(reading, RULES, 1e9, self.now).verdicts)
+        self._take(self._evaluator.tick(reading, RULES, 1e9, self.now).verdicts)
 
     def _take(self, verdicts: tuple[Verdict, ...]) -> None:
         (verdict,) = verdicts

@@ -41,7 +41,7 @@ class UnusableStorageError(StorageError):
 class Restored:
     """What the last process left behind."""
 
-    accounts: tuple[RunTotals, ...] = ()
+    runs: tuple[RunTotals, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     """The last published verdict of each of these runs."""
     sequence: int = 0
@@ -53,18 +53,18 @@ class Changes:
     """What one tick changed."""
 
     sequence: int
-    accounts: Sequence[RunTotals] = dataclasses.field(default=())
+    runs: Sequence[RunTotals] = dataclasses.field(default=())
     """Live runs with something new in them."""
     archived: Sequence[RunTotals] = dataclasses.field(default=())
     """Runs that were forgotten, or superseded by a new run."""
     verdicts: Sequence[Verdict] = dataclasses.field(default=())
     """Those with a new sequence."""
-    action: tuple[RunTotals, Override] | None = None
+    override: tuple[RunTotals, Override] | None = None
     """What an operator ordered, for which run."""
 
     def __bool__(self) -> bool:
         """True if there is anything to write. A sequence moves only along with a verdict."""
-        return bool(self.accounts or self.archived or self.verdicts or self.action)
+        return bool(self.runs or self.archived or self.verdicts or self.override)
 
 
 class StorageStats(NamedTuple):

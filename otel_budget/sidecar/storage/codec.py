@@ -47,9 +47,9 @@ _NO_NUMBERS = ("carried_over", "limits", "thresholds", "state")
 _SERIES = ("seen_at", "seen_before", "implausible_since", "series", "folded")
 
 
-def to_json(account: RunTotals) -> str:
+def to_json(run: RunTotals) -> str:
     """Return the account as JSON; money is a string."""
-    return _ENCODE(_dump(account))
+    return _ENCODE(_dump(run))
 
 
 def from_json(text: str) -> RunTotals:
@@ -58,43 +58,38 @@ def from_json(text: str) -> RunTotals:
     Raises ValueError for a format it does not know, or a value that cannot be; of any other text,
     whatever comes of it. What is returned can be judged: one bad row must not end a tick.
     """
-    account = _load(json.loads(text))
-    if not isinstance(account.session_id, str):
-        raise TypeError(f"session_id is {account.session_id!r}")
-    if not account.totals().keys() <= ZERO.keys():
-        raise ValueError(f"it has used {', '.join(account.totals())}")
-    account.uncertainty, account.began_at, account.gap()  # raise now what they would later
-    return account
+    run = _load(json.loads(text))
+    if not isinstance(run.session_id, str):
+        raise TypeError(f"session_id is {run.session_id!r}")
+    if not run.totals().keys() <= ZERO.keys():
+        raise ValueError(f"it has used {', '.join(run.totals())}")
+    run.uncertainty, run.began_at, run.gap()  # raise now what they would later
+    return run
 
 
-def _dump(account: RunTotals) -> dict[str, Any]:
+def _dump(run: RunTotals) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "session_id": account.session_id,
-        "started_at": account.started_at,
-        "first_seen_at": account.first_seen_at,
-        "known_from": account.known_from,
-        **({"restarts": account.restarts} if account.restarts.number else {}),
-        "superseded": account.superseded,
-        **(
-            {"also": account.also, "earlier": account.earlier}
-            if account.also or account.earlier
-            else {}
-        ),
-        **({"floor": account.floor} if account.floor else {}),
-        **({"first_at": _first_seen(account)} if len(account.processes) > 1 else {}),
-        "unsure": account.unsure,
-        "sampled_at": account.sampled_at,
-        "ended_at": account.ended_at,
-        **({} if account.vanished_at is None else {"vanished_at": account.vanished_at}),
-        "resets": account.resets,
-        "gaps": account.gaps,
-        "lag": account.lag.seconds,
-        "facts": account.attributes,
-        "orders": [dump_order(o) for o in (account.overrides.stop, account.overrides.limits) if o],
+        "session_id": run.session_id,
+        "started_at": run.started_at,
+        "first_seen_at": run.first_seen_at,
+        "known_from": run.known_from,
+        **({"restarts": run.restarts} if run.restarts.number else {}),
+        "superseded": run.superseded,
+        **({"also": run.also, "earlier": run.earlier} if run.also or run.earlier else {}),
+        **({"floor": run.floor} if run.floor else {}),
+        **({"first_at": _first_seen(run)} if len(run.processes) > 1 else {}),
+        "unsure": run.unsure,
+        "sampled_at": run.sampled_at,
+        "ended_at": run.ended_at,
+        **({} if run.vanished_at is None else {"vanished_at": run.vanished_at}),
+        "resets": run.resets,
+        "gaps": run.gaps,
+        "lag": run.lag.seconds,
+        "facts": run.attributes,
+        "orders": [dump_override(o) for o in (run.overrides.stop, run.overrides.limits) if o],
         "incarnations": [
-            _dump_process(key, process, account.attributes)
-            for key, process in account.processes.items()
+            _dump_process(key, process, run.attributes) for key, process in run.processes.items()
         ],
     }
 
@@ -102,29 +97,29 @@ def _dump(account: RunTotals) -> dict[str, Any]:
 def _load(data: dict[str, Any]) -> RunTotals:
     if data.get("format") not in range(1, FORMAT + 1):
         raise ValueError(f"account format {data.get('format')!r}: this version reads 1 to {FORMAT}")
-    account = RunTotals(
+    run = RunTotals(
         data["session_id"], load_moment(data["started_at"]), load_real(data["first_seen_at"])
     )
-    account.superseded = tuple(map(load_real, data.get("superseded", ())))
-    account.also = tuple(map(load_real, data.get("also", ())))
-    account.earlier = load_amounts(data.get("earlier", {}))
-    account.floor = load_amounts(data.get("floor", {}))
-    account.known_from = load_real(data.get("known_from", account.first_seen_at))
+    run.superseded = tuple(map(load_real, data.get("superseded", ())))
+    run.also = tuple(map(load_real, data.get("also", ())))
+    run.earlier = load_amounts(data.get("earlier", {}))
+    run.floor = load_amounts(data.get("floor", {}))
+    run.known_from = load_real(data.get("known_from", run.first_seen_at))
     number, since, used = data.get("restarts", NO_RESTARTS)
-    account.restarts = Restarts(int(load_real(number)), load_real(since), load_amounts(used))
+    run.restarts = Restarts(int(load_real(number)), load_real(since), load_amounts(used))
     # Before 3: some calls, without their number.
     stored = data.get("at_least", ())
     known = {name: 1 for resource, name in _UNSURE.items() if resource in stored}
-    account.unsure = load_calls(data.get("unsure", known))
-    account.sampled_at = load_moment(data["sampled_at"])
-    account.ended_at = load_moment(data["ended_at"])
-    account.vanished_at = load_moment(data.get("vanished_at"))
-    account.resets = int(load_real(data["resets"]))
-    account.gaps = tuple(map(load_real, data["gaps"]))
-    account.lag = Lag(load_real(data.get("lag", 0.0)))
-    account.attributes = _load_attributes(data["facts"])
-    account.overrides = reduce(
-        Overrides.after, map(load_order, data.get("orders", ())), NO_OVERRIDES
+    run.unsure = load_calls(data.get("unsure", known))
+    run.sampled_at = load_moment(data["sampled_at"])
+    run.ended_at = load_moment(data["ended_at"])
+    run.vanished_at = load_moment(data.get("vanished_at"))
+    run.resets = int(load_real(data["resets"]))
+    run.gaps = tuple(map(load_real, data["gaps"]))
+    run.lag = Lag(load_real(data.get("lag", 0.0)))
+    run.attributes = _load_attributes(data["facts"])
+    run.overrides = reduce(
+        Overrides.after, map(load_override, data.get("orders", ())), NO_OVERRIDES
     )
     for saved in data["incarnations"]:
         if isinstance(saved, dict):  # before 3
@@ -139,39 +134,39 @@ def _load(data: dict[str, Any]) -> RunTotals:
             target_series = {
                 target: dict(zip(_SERIES, series, strict=True)) for target, *series in row["views"]
             }
-        account.processes[row["key"]] = _load_process(row, target_series, account.attributes)
+        run.processes[row["key"]] = _load_process(row, target_series, run.attributes)
     for key, target, first_at in data.get("first_at", ()):
-        account.processes[key].target_series[target].first_at = load_real(first_at)
-    account.find_alive()
-    return account
+        run.processes[key].target_series[target].first_at = load_real(first_at)
+    run.find_alive()
+    return run
 
 
-def _first_seen(account: RunTotals) -> list[tuple[str, str, float]]:
+def _first_seen(run: RunTotals) -> list[tuple[str, str, float]]:
     """Return when each process was first seen at each target: who goes on beside whom."""
     return [
         (key, target, series.first_at)
-        for key, process in account.processes.items()
+        for key, process in run.processes.items()
         for target, series in process.target_series.items()
     ]
 
 
-def dump_order(order: Override) -> dict[str, Any]:
+def dump_override(override: Override) -> dict[str, Any]:
     """Return an operator's order as JSON types."""
     limits = {
-        key: None if limit is None else dump_number(limit) for key, limit in order.limits.items()
+        key: None if limit is None else dump_number(limit) for key, limit in override.limits.items()
     }
     return {
-        "kind": str(order.kind),
-        "reason": order.reason,
-        "by": order.by,
-        "at": order.at,
-        "until": order.until,
+        "kind": str(override.kind),
+        "reason": override.reason,
+        "by": override.by,
+        "at": override.at,
+        "until": override.until,
         "limits": limits,
     }
 
 
-def load_order(data: dict[str, Any]) -> Override:
-    """Return the order that ``dump_order`` wrote. Raises whatever comes of anything else."""
+def load_override(data: dict[str, Any]) -> Override:
+    """Return the order that ``dump_override`` wrote. Raises whatever comes of anything else."""
     limits = {
         key: None if limit is None else load_number(limit) for key, limit in data["limits"].items()
     }

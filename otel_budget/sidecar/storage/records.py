@@ -75,9 +75,9 @@ def _digest(text: str, place: tuple[str, ...]) -> str:
 _ACCOUNT, _VERDICT, _ORDER = "account", "verdict", "order"
 
 
-def account_body(account: RunTotals, commit: int) -> str:
+def run_body(run: RunTotals, commit: int) -> str:
     """Return the text of an account's row. commit: the number of the one that writes it."""
-    return sealed(f'{codec.to_json(account)[:-1]},"commit":{commit}}}', _ACCOUNT)
+    return sealed(f'{codec.to_json(run)[:-1]},"commit":{commit}}}', _ACCOUNT)
 
 
 def verdict_body(verdict: Verdict) -> str:
@@ -85,12 +85,12 @@ def verdict_body(verdict: Verdict) -> str:
     return sealed(verdict_json.to_json(verdict), _VERDICT)
 
 
-def order_body(order: Override, key: Key) -> str:
+def override_body(override: Override, key: Key) -> str:
     """Return the text of an order's row. key: of the run it was given for."""
-    return sealed(json.dumps(codec.dump_order(order)), _ORDER, *key)
+    return sealed(json.dumps(codec.dump_override(override)), _ORDER, *key)
 
 
-def account_of(body: bytes) -> RunTotals:
+def run_of(body: bytes) -> RunTotals:
     """Return the account in a row. Raises one of UNREADABLE_ROW, as those below."""
     return codec.from_json(unsealed(body, _ACCOUNT))
 
@@ -100,8 +100,8 @@ def verdict_of(body: bytes) -> Verdict:
     return verdict_json.from_json(unsealed(body, _VERDICT))
 
 
-def order_of(body: bytes, key: Key | None) -> Override:
+def override_of(body: bytes, key: Key | None) -> Override:
     """Return the order in a row. key: of the run it was given for."""
     if key is None:
         raise ValueError("nobody knows for which run it was given")
-    return codec.load_order(json.loads(unsealed(body, _ORDER, *key)))
+    return codec.load_override(json.loads(unsealed(body, _ORDER, *key)))

@@ -33,24 +33,24 @@ def recovered(
     *,
     verdict: Verdict | None = None,
     used: Mapping[str, Number] | None = None,
-    orders: Sequence[Override] = (),
+    overrides: Sequence[Override] = (),
 ) -> RunTotals:
     """Return an account for a run of which its own row is lost.
 
     now: Unix time. verdict: the last one on it. used: what it had used, if that is known beside.
     orders: all of its orders, the oldest first.
     """
-    account = RunTotals(session_id, started_at, _began_at(started_at, now, verdict))
-    account.unsure = dict(_SOME)
-    account.overrides = reduce(Overrides.after, orders, NO_OVERRIDES).holding(now)
-    account.floor = dict(used or {})
+    run = RunTotals(session_id, started_at, _began_at(started_at, now, verdict))
+    run.unsure = dict(_SOME)
+    run.overrides = reduce(Overrides.after, overrides, NO_OVERRIDES).holding(now)
+    run.floor = dict(used or {})
     if verdict is None:
-        account.attributes = RunAttributes(started_at=started_at)
-        return account
-    account.sampled_at = verdict.data_at
+        run.attributes = RunAttributes(started_at=started_at)
+        return run
+    run.sampled_at = verdict.data_at
     states = verdict.resources
-    account.floor |= {name: states[name].used for name in COUNTED if name in states}
-    account.attributes = RunAttributes(
+    run.floor |= {name: states[name].used for name in COUNTED if name in states}
+    run.attributes = RunAttributes(
         started_at=started_at,
         limits={
             name: state.limit
@@ -62,26 +62,26 @@ def recovered(
         state=None if verdict.run_state == semconv.VANISHED else verdict.run_state,
     )
     if verdict.run_state in semconv.ENDED_STATES:
-        account.ended_at = verdict.data_at or verdict.evaluated_at
-    return account
+        run.ended_at = verdict.data_at or verdict.evaluated_at
+    return run
 
 
-def raised(accounts: Iterable[RunTotals], verdicts: Iterable[Verdict]) -> list[RunTotals]:
+def raised(runs: Iterable[RunTotals], verdicts: Iterable[Verdict]) -> list[RunTotals]:
     """Return, and raise to what their last verdicts say, accounts of which the newest row was lost.
 
     Both are written in one commit: an account that knows of less is older than its verdict.
     """
     known = {(v.session_id, v.started_at): v.resources for v in verdicts}
     behind = []
-    for account in accounts:
-        states, totals = known.get((account.session_id, account.started_at), {}), account.totals()
+    for run in runs:
+        states, totals = known.get((run.session_id, run.started_at), {}), run.totals()
         said = {name: states[name].used for name in COUNTED if name in states}
         more = {name: used for name, used in said.items() if used > totals.get(name, 0)}
         if more:
-            account.floor |= more
-            account.unsure = {**account.unsure, **_SOME}
-            account.forget_sums()
-            behind.append(account)
+            run.floor |= more
+            run.unsure = {**run.unsure, **_SOME}
+            run.forget_sums()
+            behind.append(run)
     return behind
 
 

@@ -64,7 +64,7 @@ def test_all_of_a_large_fleet_begin_before_the_next_reading_and_none_of_them_twi
     fleet = reading(*(session(f"run-{number}", tokens=5) for number in range(many)))
     parts = sidecar(tmp_path, fleet)
     asyncio.run(parts.loop.tick())
-    assert parts.evaluator.sessions == many
+    assert parts.evaluator.run_count == many
     published, _ = parts.broadcaster.page(limit=many)
     assert {one.verdict.resources["tokens"].used for one in published} == {5}
     parts.storage.close()
@@ -76,15 +76,15 @@ def test_what_cannot_begin_before_the_next_reading_waits_and_the_run_of_another_
     flood = [session(f"new-{number}", tokens=1) for number in range(3 * BEGIN_AT_ONCE)]
     honest = session("honest", tokens=5000)._replace(target="http://h/metrics")
     parts = sidecar(tmp_path, reading(*flood, honest))
-    stepping = parts.evaluator.step
+    stepping = parts.evaluator.tick
 
     def slow(*arguments: object) -> object:
         parts.clock.advance(0.7)
         return stepping(*arguments)  # type: ignore[arg-type]
 
-    parts.evaluator.step = slow  # type: ignore[method-assign, assignment]
+    parts.evaluator.tick = slow  # type: ignore[method-assign, assignment]
     asyncio.run(parts.loop.tick())
     assert parts.broadcaster.get("honest") is not None
-    assert BEGIN_AT_ONCE < parts.evaluator.sessions < 3 * BEGIN_AT_ONCE
+    assert BEGIN_AT_ONCE < parts.evaluator.run_count < 3 * BEGIN_AT_ONCE
     assert caplog.text.count(f"some of {TARGET} are not judged yet") == 1
     parts.storage.close()

@@ -49,7 +49,7 @@ def parts(tmp_path: Path) -> Iterator[Sidecar]:
 def step(parts: Sidecar, reading: Observation | None, at: float = 0.0) -> Verdict | None:
     """Take in a reading, judge, and return the verdict on the run."""
     now = at if reading is None else reading.read_at
-    done = parts.evaluator.step(reading, RULES, 3600.0, now)
+    done = parts.evaluator.tick(reading, RULES, 3600.0, now)
     parts.metrics.stepped(done)
     parts.loop._event_log.stepped(done)
     return next(iter(done.verdicts), None)
@@ -161,8 +161,8 @@ def test_a_run_that_vanished_is_judged_again_when_time_changes_its_verdict_and_n
     judged = []
     for at in range(31, 160):
         gone = shown(at=START + at, targets=[OTHER])
-        done = parts.evaluator.step(gone, rules, 3600.0, START + at)
-        judged += [(at, one.status, one.action) for one in done.judged]
+        done = parts.evaluator.tick(gone, rules, 3600.0, START + at)
+        judged += [(at, one.status, one.action) for one in done.evaluated]
     assert judged == [
         (31, LimitStatus.OK, Action.CONTINUE),  # the rules are others
         (35, LimitStatus.OK, Action.CONTINUE),  # by the shorter lease of the ones before
@@ -203,7 +203,7 @@ def test_a_sidecar_that_is_restarted_still_knows_what_had_vanished(
 def test_a_run_that_follows_its_verdict_lives_and_is_told_of(parts: Sidecar) -> None:
     """Somebody took its target away by mistake: it is going to be stopped for want of data."""
     following = {"run-1"}
-    parts.evaluator.ask_who_follows(following.__contains__)
+    parts.evaluator.set_follower_check(following.__contains__)
     verdict = later(parts, START + 90, shown(at=START + 45, targets=[OTHER]))
     assert (verdict.run_state, verdict.status) == ("running", LimitStatus.INCONCLUSIVE)
     assert 'inconclusive_total{reason="stale_data"} 1.0' in parts.metrics_page()

@@ -75,14 +75,16 @@ def test_a_target_with_ever_new_runs_leaves_room_for_anothers_stop(
     event_log = EventLog(steady, seen_at)
     for step in range(TIMES):
         ids = tuple(f"made-up-{step}-{n}" for n in range(EACH))
-        news = RunEvents(
+        events = RunEvents(
             dict.fromkeys(ids, "http://hostile"), dict.fromkeys(ids, "completed"), ids, ids
         )
         flags = tuple(Finding(FindingKind.CONCURRENT, one, ("http://hostile",), "") for one in ids)
         changes = [changed(one, step * 100 + 2, Action.STOP) for one in ids]
         if step == TIMES // 2:
             changes.append(changed("honest", step * 100 + 99, Action.STOP))
-        event_log.stepped(TickResult(changes=tuple(changes), news=news, flags=flags, forgotten=ids))
+        event_log.stepped(
+            TickResult(changes=tuple(changes), events=events, flags=flags, forgotten=ids)
+        )
         steady.advance(1)
     for words in (": seen at", ": ended", "vanished", "forgotten", "alive under", "made-up"):
         assert 1 < len(said(words)) <= 6 * MOST, words

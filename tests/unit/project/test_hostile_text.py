@@ -157,7 +157,7 @@ def test_the_sidecars_metrics_can_be_read_whatever_a_verdict_says(
     """prometheus_client escapes what is in a label; this holds it to that."""
     parts = sidecar(tmp_path, reading(session()))
     asyncio.run(parts.loop.tick())
-    step = parts.evaluator.step(None, parts.loop.settings.rules, 3600.0, parts.clock())
+    step = parts.evaluator.tick(None, parts.loop.settings.rules, 3600.0, parts.clock())
     parts.storage.close()
     odd = replace(step.verdicts[0], reason=nasty.replace("\udc80", "") or "x")
     parts.metrics.stepped(replace(step, verdicts=(odd,)))

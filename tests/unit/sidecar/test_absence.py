@@ -300,16 +300,16 @@ def test_what_was_stored_under_a_wrong_clock_is_read_by_the_right_one(
             started_at=START + day, incarnation_at=START + day, state="running"
         )
     )
-    evaluator.step(reading(seen), rules, 3600.0, START)
+    evaluator.tick(reading(seen), rules, 3600.0, START)
     order = override_from(OverrideKind.STOP, {"reason": "x", "for_seconds": 3600}, START + 5)
-    evaluator.order("run-1", order, rules, 3600.0, START + 5)
+    evaluator.apply_override("run-1", order, rules, 3600.0, START + 5)
     wall.advance(day + 10)
-    evaluator.step(None, rules, 3600.0, START + 10)
+    evaluator.tick(None, rules, 3600.0, START + 10)
     assert "clock was set since this process began, by +86400 s" in caplog.text
     storage.close()
     storage, restored = open_sqlite(str(tmp_path / "a.db"), wall)
     again = Evaluator(storage, restored, START + day + 20, wall)
-    step = again.step(None, rules, 3600.0, START + day + 20)
+    step = again.tick(None, rules, 3600.0, START + day + 20)
     (verdict,) = step.verdicts
     assert verdict.reason == Reason.OPERATOR_STOP
     assert verdict.resources[semconv.DURATION].used == 20.0
@@ -330,7 +330,7 @@ def test_a_step_that_takes_long_is_no_clock_that_was_set(
         apply(found)
 
     monkeypatch.setattr(evaluator._ledger, "apply", slow)
-    evaluator.step(reading(session(tokens=5)), ceilings(tokens=1000), 3600.0, START)
+    evaluator.tick(reading(session(tokens=5)), ceilings(tokens=1000), 3600.0, START)
     assert caplog.messages == []
     storage.close()
 
@@ -342,12 +342,12 @@ def test_a_start_with_a_wrong_clock_deletes_nothing_that_was_kept(tmp_path: Path
     storage, restored = open_sqlite(path, wall)
     evaluator = Evaluator(storage, restored, START, wall)
     rules = ceilings(tokens=1000)
-    evaluator.step(reading(session(tokens=500)), rules, 10.0, START)
+    evaluator.tick(reading(session(tokens=500)), rules, 10.0, START)
     wall.advance(600)
-    evaluator.step(None, rules, 10.0, START + 600)
+    evaluator.tick(None, rules, 10.0, START + 600)
     storage.close()
     wall.advance(31 * 86_400)
     storage, restored = open_sqlite(path, wall)
-    Evaluator(storage, restored, wall(), wall).step(reading(session("other")), rules, 10.0, wall())
+    Evaluator(storage, restored, wall(), wall).tick(reading(session("other")), rules, 10.0, wall())
     assert storage.archived("run-1", START - 10) is not None
     storage.close()

@@ -111,9 +111,7 @@ def test_a_run_that_does_not_fail_any_more_is_as_the_others_and_everything_is_st
     assert {decided(parts, name) for name in ALL} == {("continue", "within_limits")}
     parts.storage.close()
     again, restored = open_sqlite(str(tmp_path / "otel-budget.db"))
-    assert {a.session_id: a.totals()["tokens"] for a in restored.accounts} == dict.fromkeys(
-        ALL, 300
-    )
+    assert {a.session_id: a.totals()["tokens"] for a in restored.runs} == dict.fromkeys(ALL, 300)
     again.close()
 
 

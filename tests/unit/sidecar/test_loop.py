@@ -219,7 +219,7 @@ def test_a_run_that_ended_is_forgotten_after_ten_minutes(make: Make) -> None:
     assert parts.broadcaster.get("run-1") is not None
     ticks(parts, 2, every=10)
     assert parts.broadcaster.get("run-1") is None
-    assert parts.evaluator.sessions == 0
+    assert parts.evaluator.run_count == 0
 
 
 def test_a_run_that_fell_silent_is_forgotten_after_forget_after(make: Make) -> None:
@@ -378,7 +378,7 @@ def test_the_end_does_not_wait_for_a_step_that_does_not_end_and_what_was_publish
 
     async def run() -> None:
         await parts.loop.tick()
-        monkeypatch.setattr(parts.evaluator, "step", step)
+        monkeypatch.setattr(parts.evaluator, "tick", step)
         if begun == "before the end":
             ticking = asyncio.create_task(parts.loop.tick())
             await asyncio.to_thread(hangs.wait)

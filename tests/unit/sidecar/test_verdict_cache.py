@@ -41,7 +41,7 @@ def tick(tmp_path: Path) -> Iterator[Tick]:
             )
             for one in shown
         )
-        return evaluator.step(Observation("scrape", at, sessions), rules, 900.0, at)
+        return evaluator.tick(Observation("scrape", at, sessions), rules, 900.0, at)
 
     yield step
     storage.close()
@@ -49,7 +49,7 @@ def tick(tmp_path: Path) -> Iterator[Tick]:
 
 def judged(step: TickResult) -> list[str]:
     """Return whose verdicts are of this step."""
-    return [verdict.session_id for verdict in step.judged]
+    return [verdict.session_id for verdict in step.evaluated]
 
 
 def only(step: TickResult) -> Verdict:

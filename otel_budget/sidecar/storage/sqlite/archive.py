@@ -72,12 +72,12 @@ class Archive:
         """Take note that what is stored is not what was counted."""
         self._sizes = None
 
-    def add(self, account: RunTotals, size: int, at: float) -> None:
+    def add(self, run: RunTotals, size: int, at: float) -> None:
         """Note a run that was archived. size: of its row. at: by Age."""
-        key = Key.of(account.session_id, account.started_at)
-        target = min(map(plain_target, account.targets), default=_UNKNOWN)
+        key = Key.of(run.session_id, run.started_at)
+        target = min(map(plain_target, run.targets), default=_UNKNOWN)
         size = max(size, _ROW_LEAST)
-        used = sealed(codec.amounts_to_json(account.totals()), _KIND, *key)
+        used = sealed(codec.amounts_to_json(run.totals()), _KIND, *key)
         self._rows.db.execute(
             "INSERT OR REPLACE INTO archived_run VALUES (?, ?, ?, ?, ?, ?)",
             (*key, target, at, size, used),

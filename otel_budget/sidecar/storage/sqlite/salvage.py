@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final
 from otel_budget.sidecar.storage.records import (
     UNREADABLE_ROW,
     Key,
-    account_of,
-    order_of,
+    override_of,
+    run_of,
     verdict_of,
 )
 from otel_budget.sidecar.storage.recovery import recovered
@@ -55,17 +55,17 @@ _Data = bytes | mmap.mmap
 class Salvaged:
     """Rows that are whole, by the key of their run."""
 
-    accounts: dict[Key, tuple[int, RunTotals, float | None]] = field(default_factory=dict)
+    runs: dict[Key, tuple[int, RunTotals, float | None]] = field(default_factory=dict)
     """With the commit that wrote it, and when it was archived; None of a live run."""
     verdicts: dict[Key, Verdict] = field(default_factory=dict)
-    orders: list[tuple[Key, Override]] = field(default_factory=list)
+    overrides: list[tuple[Key, Override]] = field(default_factory=list)
     state: State | None = None
 
     @property
     def commit(self) -> int:
         """The last commit of which there is something in it; 0 if there is none."""
         known = 0 if self.state is None else self.state.commit
-        return max((commit for commit, _, _ in self.accounts.values()), default=known)
+        return max((commit for commit, _, _ in self.runs.values()), default=known)
 
 
 def salvaged(path: str, lost_log: bytes = b"") -> Salvaged:
@@ -83,7 +83,7 @@ def salvaged(path: str, lost_log: bytes = b"") -> Salvaged:
         for data in (log,) if lost_log else (file, log):
             search.look_through(data, pages)
         pages.release()
-    search.find_orders()
+    search.find_overrides()
     return search.found
 
 
@@ -130,7 +130,7 @@ class _Search:
         self.found = Salvaged()
         self._seen: set[int] = set()
         """Digests of texts that were looked at: pages are often copied whole."""
-        self._orders: list[tuple[bytes, bytes]] = []
+        self._overrides_found: list[tuple[bytes, bytes]] = []
         """Text, and the bytes before it, of orders; whose they are is known in the end."""
 
     def look_through(self, data: _Data, pages: _Pages) -> None:
@@ -145,20 +145,20 @@ class _Search:
                 with suppress(*UNREADABLE_ROW):
                     self._take(text, bytes(view[max(0, start - _BEFORE) : start]))
 
-    def find_orders(self) -> None:
+    def find_overrides(self) -> None:
         """Find out whose the orders are: their keys stand before them."""
         found = self.found
-        for key in {*found.accounts, *found.verdicts}:
+        for key in {*found.runs, *found.verdicts}:
             place = "".join(key).encode()
-            for text, before in self._orders:
+            for text, before in self._overrides_found:
                 if before.endswith(place):
                     with suppress(*UNREADABLE_ROW):
-                        found.orders.append((key, order_of(text, key)))
+                        found.overrides.append((key, override_of(text, key)))
 
     def _take(self, text: bytes, before: bytes) -> None:
         found = self.found
         if text.startswith(b'{"kind"'):
-            self._orders.append((text, before))
+            self._overrides_found.append((text, before))
         elif text.startswith(b'{"sequence"'):
             state = state_of(text)
             if found.state is None or found.state.commit < state.commit:
@@ -170,11 +170,11 @@ class _Search:
             if known is None or (known.sequence or 0) < (verdict.sequence or 0):
                 found.verdicts[key] = verdict
         else:
-            account = account_of(text)
-            key = Key.of(account.session_id, account.started_at)
+            run = run_of(text)
+            key = Key.of(run.session_id, run.started_at)
             commit = int(json.loads(text).get("commit", 0))
-            if key not in found.accounts or found.accounts[key][0] < commit:
-                found.accounts[key] = commit, account, _archived_at(before, key)
+            if key not in found.runs or found.runs[key][0] < commit:
+                found.runs[key] = commit, run, _archived_at(before, key)
 
 
 def _text_at(view: memoryview, start: int, pages: _Pages) -> bytes:
@@ -237,21 +237,21 @@ def put_in(
     newest: dict[str, RunTotals] = {}
     with db:
         db.execute("BEGIN IMMEDIATE")
-        for _, account, at in sorted(found.accounts.values(), key=itemgetter(0)):
-            before = newest.pop(account.session_id, None)
+        for _, run, at in sorted(found.runs.values(), key=itemgetter(0)):
+            before = newest.pop(run.session_id, None)
             if before is not None:
                 writer.archived(before, state.age.now, state.commit)
             if live and at is None:
-                newest[account.session_id] = account
+                newest[run.session_id] = run
             else:
-                writer.archived(account, at or state.age.now, state.commit)
+                writer.archived(run, at or state.age.now, state.commit)
         if live:
             known = {*newest, *writer.live}
             newest.update((a.session_id, a) for a in _others(found, known, now))
             writer.verdicts(found.verdicts.values())
-        writer.accounts(list(newest.values()), state.commit)
-        for key, order in sorted(found.orders, key=lambda given: given[1].at):
-            writer.order(key, order)
+        writer.runs(list(newest.values()), state.commit)
+        for key, override in sorted(found.overrides, key=lambda given: given[1].at):
+            writer.override(key, override)
         write_state(db, state)
 
 
@@ -259,16 +259,18 @@ def _others(found: Salvaged, known: Collection[str], now: float) -> list[RunTota
     """Return those runs of which only the verdict is there. known: ids of those that are live."""
     others = []
     for key, verdict in found.verdicts.items():
-        if key.session_id not in known and key not in found.accounts:
-            orders = [order for run, order in found.orders if run == key]
-            orders.sort(key=lambda order: order.at)
-            others.append(recovered(key.session_id, key.start, now, verdict=verdict, orders=orders))
+        if key.session_id not in known and key not in found.runs:
+            overrides = [override for run, override in found.overrides if run == key]
+            overrides.sort(key=lambda override: override.at)
+            others.append(
+                recovered(key.session_id, key.start, now, verdict=verdict, overrides=overrides)
+            )
     return others
 
 
 def newer_than(found: Salvaged, known: State) -> Salvaged:
     """Leave only what was written after a commit."""
-    found.accounts = {key: row for key, row in found.accounts.items() if row[0] > known.commit}
+    found.runs = {key: row for key, row in found.runs.items() if row[0] > known.commit}
     found.verdicts = {
         key: v for key, v in found.verdicts.items() if (v.sequence or 0) > known.sequence
     }

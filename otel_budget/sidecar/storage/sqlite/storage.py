@@ -26,7 +26,7 @@ from otel_budget.sidecar.storage.base import (
     StorageStats,
     UnusableStorageError,
 )
-from otel_budget.sidecar.storage.records import Key, account_of, order_of, verdict_of
+from otel_budget.sidecar.storage.records import Key, override_of, run_of, verdict_of
 from otel_budget.sidecar.storage.recovery import raised, recovered
 from otel_budget.sidecar.storage.sqlite.archive import ARCHIVE_SIZE, Archive
 from otel_budget.sidecar.storage.sqlite.file import (
@@ -108,34 +108,32 @@ class SqliteStorage:
 
     def load(self) -> Restored:
         """Return the live accounts, their last verdicts and the sequence."""
-        accounts, misplaced, lost = self._rows.readable(
-            "account", "WHERE archived = 0", placed(account_of)
-        )
+        runs, misplaced, lost = self._rows.readable("account", "WHERE archived = 0", placed(run_of))
         verdicts = self._rows.readable("verdict", "", placed(verdict_of)).found
         published = max((verdict.sequence or 0 for verdict in verdicts), default=0)
         self._state = self._mind_last(read_state(self._db, self._time(), published))
         if misplaced or lost:
-            accounts += self._restore(misplaced, lost, verdicts)
-        self._writer.live = {a.session_id: Key.of(a.session_id, a.started_at)[1] for a in accounts}
+            runs += self._restore(misplaced, lost, verdicts)
+        self._writer.live = {a.session_id: Key.of(a.session_id, a.started_at)[1] for a in runs}
         return Restored(
-            accounts=tuple(accounts),
+            runs=tuple(runs),
             verdicts=tuple(
                 verdict for verdict in verdicts if verdict.session_id in self._writer.live
             ),
             sequence=self._state.sequence,
         )
 
-    def mind_clock(self, accounts: Sequence[RunTotals]) -> None:
+    def mind_clock(self, runs: Sequence[RunTotals]) -> None:
         """Put live runs, and their orders, on a clock that was set since they were stored."""
         ahead = self._state.clock_was_set(self._time(), self._boot())
         if abs(ahead) < CLOCK_SET:
             return
-        for account in accounts:
-            move(account, ahead)
+        for run in runs:
+            move(run, ahead)
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._state = self._state.next(self._state.sequence, self._time(), self._boot())
-            self._writer.accounts(accounts, self._state.commit)
+            self._writer.runs(runs, self._state.commit)
             write_state(self._db, self._state)
         logger.warning(
             "the system's clock was set since the storage was written last, by %+.0f s: durations "
@@ -159,7 +157,7 @@ class SqliteStorage:
         key = Key.of(session_id, started_at)
         where = "WHERE session_id = ? AND started_at = ? AND archived = 1"
         try:
-            read = self._rows.readable("account", where, placed(account_of), *key)
+            read = self._rows.readable("account", where, placed(run_of), *key)
         except sqlite3.Error as exc:
             if not is_damage(exc):
                 raise _storage_error(exc) from exc
@@ -180,7 +178,7 @@ class SqliteStorage:
     def _overrides(self, session_id: str, started_at: float | None, most: int) -> list[Override]:
         where = "WHERE session_id = ? AND started_at = ? ORDER BY id DESC LIMIT ?"
         key = Key.of(session_id, started_at)
-        return self._rows.readable("operator_action", where, order_of, *key, most).found
+        return self._rows.readable("operator_action", where, override_of, *key, most).found
 
     def _restore(
         self, whole: Sequence[RunTotals], lost: Iterable[Key], verdicts: Iterable[Verdict]
@@ -190,14 +188,14 @@ class SqliteStorage:
         whole: those that were only misplaced. lost: of the others it is what else is known.
         """
         known = {Key.of(v.session_id, v.started_at): v for v in verdicts}
-        accounts = {account.session_id: account for account in whole}
+        runs = {run.session_id: run for run in whole}
         for key in lost:
-            if key.session_id not in accounts:
-                accounts[key.session_id] = self._recovered(key, known.get(key))
+            if key.session_id not in runs:
+                runs[key.session_id] = self._recovered(key, known.get(key))
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._writer.accounts(list(accounts.values()), self._state.commit)
-        return list(accounts.values())
+            self._writer.runs(list(runs.values()), self._state.commit)
+        return list(runs.values())
 
     def _recovered(
         self,
@@ -205,9 +203,9 @@ class SqliteStorage:
         verdict: Verdict | None = None,
         used: Mapping[str, Number] = MappingProxyType({}),
     ) -> RunTotals:
-        orders = self._overrides(key.session_id, key.start, -1)[::-1]
+        overrides = self._overrides(key.session_id, key.start, -1)[::-1]
         return recovered(
-            key.session_id, key.start, self._time(), verdict=verdict, used=used, orders=orders
+            key.session_id, key.start, self._time(), verdict=verdict, used=used, overrides=overrides
         )
 
     def take_over(self, found: Salvaged, *, live: bool) -> None:
@@ -217,12 +215,12 @@ class SqliteStorage:
 
     def raise_to_verdicts(self, restored: Restored) -> None:
         """Raise runs to what was published of them, after damage that may have cost newer rows."""
-        behind = raised(restored.accounts, restored.verdicts)
+        behind = raised(restored.runs, restored.verdicts)
         if not behind:
             return
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._writer.accounts(behind, self._state.commit)
+            self._writer.runs(behind, self._state.commit)
         logger.error(
             "storage: the newest rows of %d runs were lost: each has used at least what its last "
             "verdict said: %s", len(behind), some([one_line(a.session_id) for a in behind], ", "),
@@ -234,10 +232,10 @@ class SqliteStorage:
         if found.commit <= known.commit:
             return False
         found = newer_than(found, known)
-        found.orders = [
-            (key, order)
-            for key, order in found.orders
-            if order not in self._overrides(key.session_id, key.start, -1)
+        found.overrides = [
+            (key, override)
+            for key, override in found.overrides
+            if override not in self._overrides(key.session_id, key.start, -1)
         ]
         last = max(known.sequence, self._last.read()[1], found.state.sequence if found.state else 0)
         found.state = known._replace(sequence=last, commit=found.commit)
@@ -245,8 +243,8 @@ class SqliteStorage:
         logger.error(
             "storage %s: its log is damaged, and set aside as %s: of the last commits what can "
             "still be read was taken out of it, %d runs and %d orders. Look at the disk",
-            self._file.path, keep_log(self._file.path, log), len(found.accounts),
-            len(found.orders),
+            self._file.path, keep_log(self._file.path, log), len(found.runs),
+            len(found.overrides),
         )  # fmt: skip
         return True
 
@@ -260,13 +258,13 @@ class SqliteStorage:
         state = self._state.next(changes.sequence, self._time(), self._boot())
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            for account in changes.archived:
-                self._writer.archived(account, state.age.now, state.commit)
-            written = self._writer.accounts(changes.accounts, state.commit)
+            for run in changes.archived:
+                self._writer.archived(run, state.age.now, state.commit)
+            written = self._writer.runs(changes.runs, state.commit)
             self._writer.verdicts(changes.verdicts)
-            if changes.action is not None:
-                account, order = changes.action
-                self._writer.order(Key.of(account.session_id, account.started_at), order)
+            if changes.override is not None:
+                run, override = changes.override
+                self._writer.override(Key.of(run.session_id, run.started_at), override)
             write_state(self._db, state)
             self._archive.tidy(state.age.now)
             self._db.execute("COMMIT")
@@ -279,8 +277,8 @@ class SqliteStorage:
             raise
         self._state = state
         self._last.note(state.commit, state.sequence)
-        for account in changes.archived:
-            self._writer.live.pop(account.session_id, None)
+        for run in changes.archived:
+            self._writer.live.pop(run.session_id, None)
         self._writer.live.update(written)
         if self._archive.is_behind:
             self._file.shrink()
@@ -336,13 +334,13 @@ def open_sqlite(
     store.take_over(found, live=True)
     restored = store.load()
     store.raise_to_verdicts(restored)
-    store.mind_clock(restored.accounts)
+    store.mind_clock(restored.runs)
     logger.error(
         "storage %s is damaged (%s): set aside as %s. Of it %d runs could be read, %d of them "
         "forgotten ones, and %d orders; what others used before is unknown until they are read "
         "again. Look at the disk; compare with a backup",
-        path, problem, aside, len(found.accounts),
-        sum(at is not None for _, _, at in found.accounts.values()), len(found.orders),
+        path, problem, aside, len(found.runs),
+        sum(at is not None for _, _, at in found.runs.values()), len(found.overrides),
     )  # fmt: skip
     return store, restored
 
@@ -357,7 +355,7 @@ def _opened(
         if storage.lost_log and store.take_back(storage.lost_log):
             restored = store.load()
             store.raise_to_verdicts(restored)
-        store.mind_clock(restored.accounts)
+        store.mind_clock(restored.runs)
     except BaseException:
         storage.close()
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.sidecar.storage.records import Key, account_body, order_body, verdict_body
+from otel_budget.sidecar.storage.records import Key, override_body, run_body, verdict_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,26 +25,26 @@ class Writer:
         self.live: dict[str, str] = {}
         """Session id to the key under which its live account is on disk."""
 
-    def archived(self, account: RunTotals, at: float, commit: int) -> None:
+    def archived(self, run: RunTotals, at: float, commit: int) -> None:
         """Write a run that was forgotten. at: by Age."""
-        key = Key.of(account.session_id, account.started_at)
-        body = account_body(account, commit)
+        key = Key.of(run.session_id, run.started_at)
+        body = run_body(run, commit)
         self._rows.db.execute(
             "INSERT OR REPLACE INTO account VALUES (?, ?, 1, ?, ?)", (*key, at, body)
         )
         self._rows.db.execute("DELETE FROM verdict WHERE session_id = ? AND started_at = ?", key)
-        self._archive.add(account, len(body), at)
+        self._archive.add(run, len(body), at)
 
-    def order(self, key: Key, order: Override) -> None:
+    def override(self, key: Key, override: Override) -> None:
         """Write an operator's order for a run."""
         self._rows.db.execute(
             "INSERT INTO operator_action (at, session_id, started_at, body) VALUES (?, ?, ?, ?)",
-            (order.at, *key, order_body(order, key)),
+            (override.at, *key, override_body(override, key)),
         )
 
-    def accounts(self, accounts: Sequence[RunTotals], commit: int) -> list[Key]:
+    def runs(self, runs: Sequence[RunTotals], commit: int) -> list[Key]:
         """Write live accounts; return the key of each row, by session id."""
-        keys = [Key.of(a.session_id, a.started_at) for a in accounts]
+        keys = [Key.of(a.session_id, a.started_at) for a in runs]
         # Only a row that is under another key stays beside the new one: of a run whose start
         # became known after it was first stored, or of another run of the same id.
         moved = [Key(sid, key) for sid, key in keys if self.live.get(sid) != key]
@@ -57,7 +57,7 @@ class Writer:
         self._rows.db.executemany(
             "INSERT INTO account VALUES (?, ?, 0, NULL, ?) ON CONFLICT (session_id, started_at) "
             "DO UPDATE SET archived = 0, archived_at = NULL, body = excluded.body",
-            ((*key, account_body(a, commit)) for key, a in zip(keys, accounts, strict=True)),
+            ((*key, run_body(a, commit)) for key, a in zip(keys, runs, strict=True)),
         )
         return keys
 

@@ -185,7 +185,7 @@ def test_a_file_of_an_earlier_version_can_shrink_as_well(path: str) -> None:
     old.close()
     storage, restored = open_sqlite(path)
     assert storage._db.execute("PRAGMA auto_vacuum").fetchone() == (2,)
-    assert len(restored.accounts) == 1
+    assert len(restored.runs) == 1
     storage.close()
 
 

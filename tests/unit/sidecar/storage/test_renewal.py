@@ -27,7 +27,7 @@ def stepped(parts: Sidecar, *runs: tuple[str, int]) -> None:
     parts.clock.advance(1)
     now = parts.clock.now
     sessions = [session(run, tokens, at=now) for run, tokens in runs]
-    parts.evaluator.step(reading(*sessions, at=now), RULES, 3600.0, now)
+    parts.evaluator.tick(reading(*sessions, at=now), RULES, 3600.0, now)
 
 
 def begun(folder: Path) -> Sidecar:
@@ -37,7 +37,7 @@ def begun(folder: Path) -> Sidecar:
     parts.evaluator._ledger.runs["old"].ended_at = START - 3600
     stepped(parts, ("run-1", 20))
     stop = Override(OverrideKind.STOP, "because", at=START)
-    parts.evaluator.order("run-1", stop, RULES, 3600.0, parts.clock.now)
+    parts.evaluator.apply_override("run-1", stop, RULES, 3600.0, parts.clock.now)
     return parts
 
 
@@ -111,7 +111,7 @@ def test_a_storage_that_goes_away_is_begun_anew_in_its_place_with_all_that_was_i
     assert "while this runs" in caplog.text
     assert parts.storage.stats().renewals == 1
     restored = after_a_kill(folder, tmp_path / "image")
-    by_id = {account.session_id: account for account in restored.accounts}
+    by_id = {account.session_id: account for account in restored.runs}
     assert by_id["run-1"].totals()[semconv.TOKENS] == 30
     assert by_id["run-1"].overrides.stop is not None
     assert {v.session_id for v in restored.verdicts} == {"run-1", "run-2"}
@@ -148,12 +148,12 @@ def test_a_folder_that_is_gone_fails_each_step_until_it_is_there_again(
             stepped(parts, ("run-1", tokens))
     release = Override(OverrideKind.RELEASE, "go on", at=START)
     with pytest.raises(StorageError, match="No such file"):
-        parts.evaluator.order("run-1", release, RULES, 3600.0, parts.clock.now)
+        parts.evaluator.apply_override("run-1", release, RULES, 3600.0, parts.clock.now)
     folder.mkdir()
     stepped(parts, ("run-1", 50))
     restored = after_a_kill(folder, tmp_path / "image")
-    assert restored.accounts[0].totals()[semconv.TOKENS] == 50
-    assert restored.accounts[0].overrides.stop is not None
+    assert restored.runs[0].totals()[semconv.TOKENS] == 50
+    assert restored.runs[0].overrides.stop is not None
     parts.storage.close()
 
 
@@ -164,16 +164,16 @@ def test_one_whose_place_another_sidecar_has_taken_says_so_and_writes_nothing(
     parts = begun(folder)
     (folder / NAME).rename(folder / "moved.db")
     other, restored = open_sqlite(str(folder / NAME))
-    assert (restored.accounts, restored.sequence) == ((), 0)
+    assert (restored.runs, restored.sequence) == ((), 0)
     assert "no file that it belongs to" in caplog.text
     for _ in range(2):
         with pytest.raises(UnusableStorageError, match="another sidecar uses it"):
             stepped(parts, ("run-1", 30))
-    assert other.load().accounts == ()
+    assert other.load().runs == ()
     other.close()
     stepped(parts, ("run-1", 40))
     restored = after_a_kill(folder, tmp_path / "image")
-    assert restored.accounts[0].totals()[semconv.TOKENS] == 40
+    assert restored.runs[0].totals()[semconv.TOKENS] == 40
     parts.storage.close()
 
 
@@ -192,7 +192,7 @@ def test_a_file_that_is_damaged_while_it_is_used_is_set_aside_and_written_out_of
     stepped(parts, ("run-1", 40), ("old", 71))
     assert len(list(folder.glob(f"{NAME}.damaged-*"))) >= 1
     restored = after_a_kill(folder, tmp_path / "image")
-    by_id = {account.session_id: account for account in restored.accounts}
+    by_id = {account.session_id: account for account in restored.runs}
     assert by_id["run-1"].totals()[semconv.TOKENS] == 40
     assert by_id["run-1"].overrides.stop is not None
     assert parts.storage.stats().renewals == 1

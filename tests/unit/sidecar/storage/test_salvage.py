@@ -74,7 +74,7 @@ def killed(image: Path, tmp_path: Path) -> Path:
 
 def use(restored: Restored) -> dict[str, object]:
     """Return the tokens of each run."""
-    return {a.session_id: a.totals()[semconv.TOKENS] for a in restored.accounts}
+    return {a.session_id: a.totals()[semconv.TOKENS] for a in restored.runs}
 
 
 def opened(folder: Path) -> tuple[SqliteStorage, Restored]:
@@ -106,14 +106,14 @@ def test_a_flipped_bit_changes_no_use_loses_no_other_run_and_is_said(
     storage, restored = opened(folder)
     found = use(restored)
     assert found.keys() == truth.keys()
-    others = {a.session_id for a in restored.accounts if found[a.session_id] != truth[a.session_id]}
+    others = {a.session_id for a in restored.runs if found[a.session_id] != truth[a.session_id]}
     assert len(others) <= 3, "those of one page"
-    for account in restored.accounts:
+    for account in restored.runs:
         if account.session_id in others:
             assert found[account.session_id] <= truth[account.session_id]  # type: ignore[operator] # ints
             assert account.uncertainty.at_least or part != NAME
     assert restored.sequence >= 30
-    if others or any(a.uncertainty.at_least for a in restored.accounts):
+    if others or any(a.uncertainty.at_least for a in restored.runs):
         assert caplog.text
     again = storage.archived("run-100", START)
     assert again is not None
@@ -142,7 +142,7 @@ def test_a_log_whose_end_is_gone_is_said_and_no_sequence_is_given_twice(
     """The runs are there with what was known before."""
     damage(killed)
     storage, restored = opened(killed)
-    assert len(restored.accounts) == RUNS
+    assert len(restored.runs) == RUNS
     assert restored.sequence >= 30
     assert "log" in caplog.text
     caplog.clear()
@@ -160,7 +160,7 @@ def test_a_kill_is_no_damage(killed: Path, caplog: pytest.LogCaptureFixture) -> 
     torn[4:8] = bytes(4)  # no commit ends with this frame
     log.write_bytes(content + torn)
     storage, restored = opened(killed)
-    assert (len(restored.accounts), restored.sequence) == (RUNS, 30)
+    assert (len(restored.runs), restored.sequence) == (RUNS, 30)
     assert caplog.text == ""
     storage.close()
 
@@ -200,11 +200,11 @@ def test_the_newest_of_several_copies_of_a_row_counts(
     found = salvaged(str(killed / NAME))
     live = {
         key.session_id: account.totals()[semconv.TOKENS]
-        for key, (_, account, at) in found.accounts.items()
+        for key, (_, account, at) in found.runs.items()
         if at is None
     }
     assert live == truth
-    assert [key.session_id for key, row in found.accounts.items() if row[2]] == ["run-100"]
+    assert [key.session_id for key, row in found.runs.items() if row[2]] == ["run-100"]
 
 
 def test_a_run_whose_newest_row_was_lost_has_used_what_its_last_verdict_said(
@@ -222,7 +222,7 @@ def test_a_run_whose_newest_row_was_lost_has_used_what_its_last_verdict_said(
     storage.close()
     storage, restored = opened(tmp_path)
     assert use(restored) == {"run-0": 5000, "run-1": 5000}
-    assert {a.session_id: bool(a.uncertainty.at_least) for a in restored.accounts} == {
+    assert {a.session_id: bool(a.uncertainty.at_least) for a in restored.runs} == {
         "run-0": True,
         "run-1": False,
     }

@@ -54,7 +54,7 @@ def written(path: str, changes: Changes) -> None:
 def test_a_new_file_is_empty(path: str) -> None:
     storage, restored = open_sqlite(path)
     storage.close()
-    assert (restored.accounts, restored.verdicts, restored.sequence) == ((), (), 0)
+    assert (restored.runs, restored.verdicts, restored.sequence) == ((), (), 0)
 
 
 def test_what_was_written_comes_back_exactly(path: str) -> None:
@@ -63,7 +63,7 @@ def test_what_was_written_comes_back_exactly(path: str) -> None:
     written(path, Changes(7, [before], [], [said]))
     storage, restored = open_sqlite(path)
     storage.close()
-    assert [to_json(a) for a in restored.accounts] == [to_json(before)]
+    assert [to_json(a) for a in restored.runs] == [to_json(before)]
     assert restored.verdicts == (said,)
     assert restored.sequence == 7
 
@@ -80,7 +80,7 @@ def test_an_archived_run_is_not_live_but_can_be_taken_up_again(path: str) -> Non
     written(path, Changes(1, [account()], [], [verdict(started_at=START)]))
     written(path, Changes(1, [], [account(tokens=9)]))
     storage, restored = open_sqlite(path)
-    assert (restored.accounts, restored.verdicts) == ((), ())
+    assert (restored.runs, restored.verdicts) == ((), ())
     again = storage.archived("run-1", START)
     assert again is not None
     assert again.totals()[semconv.TOKENS] == 9
@@ -95,7 +95,7 @@ def test_a_superseded_run_is_archived_beside_its_successor(path: str) -> None:
     written(path, Changes(1, [account(started_at=START)]))
     written(path, Changes(2, [account(started_at=START + 5)], [account(started_at=START)]))
     storage, restored = open_sqlite(path)
-    assert [a.started_at for a in restored.accounts] == [START + 5]
+    assert [a.started_at for a in restored.runs] == [START + 5]
     assert storage.archived("run-1", START) is not None
     storage.close()
 
@@ -105,7 +105,7 @@ def test_a_run_whose_start_becomes_known_later_stays_one_run(path: str) -> None:
     written(path, Changes(2, [account(started_at=START)]))
     storage, restored = open_sqlite(path)
     storage.close()
-    assert [a.started_at for a in restored.accounts] == [START]
+    assert [a.started_at for a in restored.runs] == [START]
 
 
 def test_a_transaction_that_fails_leaves_nothing_behind(path: str) -> None:
@@ -118,7 +118,7 @@ def test_a_transaction_that_fails_leaves_nothing_behind(path: str) -> None:
     storage.close()
     storage, restored = open_sqlite(path)
     storage.close()
-    assert (restored.accounts, restored.sequence) == ((), 1)
+    assert (restored.runs, restored.sequence) == ((), 1)
 
 
 def test_what_was_committed_survives_a_process_that_never_closed(path: str, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_what_was_committed_survives_a_process_that_never_closed(path: str, tmp_
     storage.close()
     survived, restored = open_sqlite(str(image / "otel-budget.db"))
     survived.close()
-    assert (len(restored.accounts), restored.sequence) == (1, 3)
+    assert (len(restored.runs), restored.sequence) == (1, 3)
 
 
 def test_every_commit_is_synced_to_the_disk(path: str) -> None:
@@ -161,7 +161,7 @@ def test_what_was_archived_long_ago_is_deleted_in_the_next_transaction(path: str
     storage.close()
     storage, restored = open_sqlite(path)
     storage.close()
-    assert [a.session_id for a in restored.accounts] == ["live"]
+    assert [a.session_id for a in restored.runs] == ["live"]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "header alone"])
@@ -175,7 +175,7 @@ def test_a_damaged_file_is_set_aside_and_said_loudly(
     storage.close()
     (aside,) = Path(path).parent.glob("otel-budget.db.damaged-*")
     assert aside.read_bytes() == spoiled
-    assert len(restored.accounts) <= 1
+    assert len(restored.runs) <= 1
     assert aside.name in caplog.text
     assert "damaged" in caplog.text
 
@@ -203,7 +203,7 @@ def test_a_sequence_that_cannot_be_read_is_never_given_twice(
     storage, restored = open_sqlite(path)
     storage.close()
     assert restored.sequence >= least
-    assert len(restored.accounts) == 1
+    assert len(restored.runs) == 1
 
 
 def execute(file: Path, statement: str, *values: object) -> list[tuple[object, ...]]:
@@ -231,7 +231,7 @@ def test_an_empty_file_is_begun(path: str) -> None:
     written(path, Changes(1, [account()]))
     storage, restored = open_sqlite(path)
     storage.close()
-    assert len(restored.accounts) == 1
+    assert len(restored.runs) == 1
 
 
 #: What damage makes of a row's text, each in its own way no account.
@@ -251,7 +251,7 @@ def test_a_row_that_cannot_be_read_costs_no_other_run_and_is_kept(
     execute(Path(path), "UPDATE account SET body = ? WHERE session_id = 'bad'", body)
     for _ in range(2):
         storage, restored = open_sqlite(path)
-        assert sorted(a.session_id for a in restored.accounts) == ["bad", "good"]
+        assert sorted(a.session_id for a in restored.runs) == ["bad", "good"]
         assert {v.session_id for v in restored.verdicts} == {"bad", "good"}
         assert restored.sequence == 2
         storage.commit(Changes(2, [account("bad", 7)]))
@@ -278,7 +278,7 @@ def test_a_run_whose_row_is_lost_has_used_at_least_what_its_last_verdict_says(pa
     written(path, Changes(1, [account(tokens=900)], [], [said]))
     execute(Path(path), "UPDATE account SET body = '{'")
     storage, restored = open_sqlite(path)
-    (lost,) = restored.accounts
+    (lost,) = restored.runs
     assert lost.totals() == {semconv.TOKENS: 900}
     assert lost.uncertainty.at_least == {semconv.TOKENS, semconv.COST}
     assert lost.attributes.limits == {semconv.TOKENS: 1000}
@@ -289,7 +289,7 @@ def test_a_run_whose_row_is_lost_has_used_at_least_what_its_last_verdict_says(pa
     storage.close()
     storage, restored = open_sqlite(path)
     storage.close()
-    assert to_json(restored.accounts[0]) == to_json(lost)
+    assert to_json(restored.runs[0]) == to_json(lost)
     assert storage.stats().unreadable == 0
 
 
@@ -308,7 +308,7 @@ def test_an_order_outlives_the_row_of_its_run(path: str) -> None:
     storage, restored = open_sqlite(path, SteadyClock(START + 6))
     archived = storage.archived("old", START)
     assert archived is not None
-    for lost in (restored.accounts[0], archived):
+    for lost in (restored.runs[0], archived):
         assert (lost.overrides.limits, lost.overrides.stop) == (orders[0], orders[1])
         assert lost.uncertainty.at_least
     execute(Path(path), "UPDATE operator_action SET body = '{\"kind\": 5}' WHERE id = 1")
@@ -322,7 +322,7 @@ def test_a_row_under_a_wrong_key_is_put_where_it_belongs(path: str) -> None:
     execute(Path(path), "UPDATE account SET session_id = CAST(x'ff' AS TEXT)")
     for unreadable in (1, 0):
         storage, restored = open_sqlite(path)
-        assert [to_json(a) for a in restored.accounts] == [to_json(account(tokens=5))]
+        assert [to_json(a) for a in restored.runs] == [to_json(account(tokens=5))]
         assert storage.stats().unreadable == unreadable
         storage.close()
 
@@ -344,7 +344,7 @@ def test_a_row_that_was_altered_is_not_believed(
     storage, restored = open_sqlite(path)
     said_after, orders = restored.verdicts, storage.overrides("run-1", START, 9)
     assert storage.stats().unreadable == 1
-    assert restored.accounts[0].uncertainty.at_least == (
+    assert restored.runs[0].uncertainty.at_least == (
         {semconv.TOKENS, semconv.COST} if table == "account" else set()
     )
     assert (said_after == (said,), orders == [order]) == (
@@ -359,7 +359,7 @@ def test_an_archived_row_that_cannot_be_read_leaves_its_run_in_doubt(path: str) 
     execute(Path(path), "UPDATE account SET body = '{' WHERE archived = 1")
     execute(Path(path), "UPDATE verdict SET body = '{}'")
     storage, restored = open_sqlite(path)
-    assert (len(restored.accounts), restored.verdicts) == (1, ())
+    assert (len(restored.runs), restored.verdicts) == (1, ())
     lost = storage.archived("old", START)
     assert lost is not None
     assert lost.uncertainty.at_least
@@ -480,7 +480,7 @@ def test_it_can_be_read_and_backed_up_while_it_is_written(path: str, tmp_path: P
     storage.close()
     backup, restored = open_sqlite(str(tmp_path / "backup.db"))
     backup.close()
-    assert [a.session_id for a in restored.accounts] == ["run-1", "run-2"]
+    assert [a.session_id for a in restored.runs] == ["run-1", "run-2"]
     assert restored.sequence == 2
 
 
@@ -510,9 +510,9 @@ def test_a_file_of_an_older_version_is_brought_up_to_date_and_loses_nothing(
         old.executescript(script)
     for _ in range(2):  # the second time there is nothing to bring up to date
         storage, restored = open_sqlite(path)
-        assert [a.session_id for a in restored.accounts] == ["run-1"]
-        assert restored.accounts[0].totals()[semconv.TOKENS] == 70
-        assert (restored.accounts[0].overrides.stop is not None) == (version >= 2)
+        assert [a.session_id for a in restored.runs] == ["run-1"]
+        assert restored.runs[0].totals()[semconv.TOKENS] == 70
+        assert (restored.runs[0].overrides.stop is not None) == (version >= 2)
         assert (restored.sequence, restored.verdicts[0].sequence) == (7, 7)
         archived = storage.archived("run-0", START)
         assert archived is not None
@@ -522,10 +522,10 @@ def test_a_file_of_an_older_version_is_brought_up_to_date_and_loses_nothing(
         versions = dict(now.execute("SELECT key, value FROM meta"))
     assert (versions["schema_version"], versions["account_format"]) == ("2", str(FORMAT))
     order = Override(OverrideKind.STOP, "because", at=time.time())
-    written(path, Changes(8, [restored.accounts[0]], [], [], (restored.accounts[0], order)))
+    written(path, Changes(8, [restored.runs[0]], [], [], (restored.runs[0], order)))
     storage, _ = open_sqlite(path)
     assert storage.overrides("run-1", START, 9)[0] == order
-    assert to_json(storage.load().accounts[0]) == to_json(restored.accounts[0])
+    assert to_json(storage.load().runs[0]) == to_json(restored.runs[0])
     storage.close()
 
 
@@ -536,8 +536,8 @@ def test_what_an_older_version_did_not_know_of_a_run_stays_unknown(path: str) ->
         old.executescript(script.replace('"at_least":[]', '"at_least":["cost"]'))
     for _ in range(3):
         storage, restored = open_sqlite(path)
-        assert restored.accounts[0].uncertainty == UsageUncertainty(unpriced_calls=1)
-        storage.commit(Changes(8, restored.accounts))
+        assert restored.runs[0].uncertainty == UsageUncertainty(unpriced_calls=1)
+        storage.commit(Changes(8, restored.runs))
         storage.close()
 
 
@@ -573,7 +573,7 @@ def test_a_run_stored_by_a_wrong_clock_is_put_right_when_that_is_known(
     right = SteadyClock(START + 60)
     for _ in range(2):
         storage, restored = open_sqlite(path, right, boot=lambda: Boot("this machine", 160.0))
-        (found,) = restored.accounts
+        (found,) = restored.runs
         assert found.duration(right.now) == pytest.approx(70)
         assert found.overrides.holding(right.now + 3500).stop is not None
         assert found.overrides.holding(right.now + 3600).stop is None
@@ -592,7 +592,7 @@ def test_what_passed_over_a_restart_of_the_machine_is_taken_as_the_clock_says(
     clock.advance(DAY)
     storage, restored = open_sqlite(path, clock, boot=lambda: boot)
     storage.close()
-    assert restored.accounts[0].duration(clock.now) == pytest.approx(DAY)
+    assert restored.runs[0].duration(clock.now) == pytest.approx(DAY)
 
 
 def test_a_run_that_says_when_it_began_is_no_older_for_a_clock_that_was_ahead(path: str) -> None:
@@ -609,4 +609,4 @@ def test_a_run_that_says_when_it_began_is_no_older_for_a_clock_that_was_ahead(pa
     right = SteadyClock(START + 60)
     storage, restored = open_sqlite(path, right, boot=lambda: Boot("this machine", 160.0))
     storage.close()
-    assert restored.accounts[0].duration(right.now) == pytest.approx(70)
+    assert restored.runs[0].duration(right.now) == pytest.approx(70)
