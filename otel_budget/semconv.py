@@ -14,6 +14,7 @@ TOKENS: Final = "tokens"
 API_CALLS: Final = "api_calls"
 COST: Final = "cost"
 ACTIVE_DURATION: Final = "active_duration"
+TOOL_CALLS: Final = "tool_calls"
 
 # --- labels -----------------------------------------------------------------------------------
 SESSION_ID: Final = "session_id"
@@ -137,6 +138,9 @@ SESSION_API_CALLS: Final = _counter("otel_budget_api_calls_total",
     "API calls made by this incarnation of the run, failed ones included.")
 SESSION_COST: Final = _counter("otel_budget_cost_usd_total",
     "Known cost of this incarnation of the run in US dollars; unpriced calls are not in it.")
+SESSION_TOOL_CALLS: Final = _counter("otel_budget_tool_calls_total",
+    "Calls of tools by this incarnation of the run, failed ones included; absent for a run that "
+    "neither counts nor limits them.")
 CARRIED_OVER: Final = _gauge("otel_budget_carried_over",
     "What a resumed run brought along from its checkpoint; 0 for a new run.", RESOURCE, UNIT)
 PHASE_TOKENS: Final = _counter("otel_budget_phase_tokens_total",
@@ -148,6 +152,8 @@ PHASE_API_CALLS: Final = _counter("otel_budget_phase_api_calls_total",
     "API calls by phase, model and outcome.", PHASE, MODEL, OUTCOME)
 PHASE_COST: Final = _counter("otel_budget_phase_cost_usd_total",
     "Known cost in US dollars by phase and model.", PHASE, MODEL)
+PHASE_TOOL_CALLS: Final = _counter("otel_budget_phase_tool_calls_total",
+    "Calls of tools by phase; sums to otel_budget_tool_calls_total.", PHASE)
 UNPRICED_CALLS: Final = _counter("otel_budget_unpriced_calls_total",
     "API calls whose price nobody knows, or not all of it.")
 UNKNOWN_USAGE_CALLS: Final = _counter("otel_budget_unknown_usage_calls_total",
@@ -175,6 +181,8 @@ PROGRESS_API_CALLS: Final = _gauge("otel_budget_progress_api_calls",
     "API calls this incarnation had made when the run last reported its progress.")
 PROGRESS_COST: Final = _gauge("otel_budget_progress_cost_usd",
     "Known cost in US dollars of this incarnation when the run last reported its progress.")
+PROGRESS_TOOL_CALLS: Final = _gauge("otel_budget_progress_tool_calls",
+    "Calls of tools this incarnation had made when the run last reported its progress.")
 LIMIT: Final = _gauge("otel_budget_limit",
     "The run's own limit; absent when unlimited.", RESOURCE, UNIT)
 OPTIONAL_SERIES: Final = _gauge("otel_budget_optional_series",
@@ -222,6 +230,8 @@ USAGE_UNPRICED_CALLS: Final = _instrument("usage.unpriced_calls", "{call}",
     MODEL)
 USAGE_UNKNOWN_CALLS: Final = _instrument("usage.unknown_usage_calls", "{call}",
     "API calls of all runs of this process whose tokens nobody knows.", *_OWNER, MODEL)
+USAGE_TOOL_CALLS: Final = _instrument("usage.tool_calls", "{call}",
+    "Calls of tools by all runs of this process.", *_OWNER)
 USAGE_METRICS: Final = _all_declared()
 FOLDED_LABELS: Final = _instrument("folded_labels", "{value}",
     "Label values past their cap that were counted as 'other'.", LABEL)
@@ -351,6 +361,7 @@ ATTR_CACHE_WRITE_TOKENS: Final = "otel_budget.cache_write_tokens"
 ATTR_REASONING_TOKENS: Final = "otel_budget.reasoning_tokens"
 ATTR_API_CALLS: Final = "otel_budget.api_calls"
 ATTR_FAILED_API_CALLS: Final = "otel_budget.failed_api_calls"
+ATTR_TOOL_CALLS: Final = "otel_budget.tool_calls"
 ATTR_COST_USD: Final = "otel_budget.cost_usd"
 ATTR_USAGE_UNKNOWN: Final = "otel_budget.usage_unknown"
 ATTR_USAGE_ESTIMATED: Final = "otel_budget.usage_estimated"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     ValidationInfo,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -40,6 +40,7 @@ from otel_budget.config.values import (
 )
 from otel_budget.core import validation
 from otel_budget.core.limits import IGNORE, STOP
+from otel_budget.core.resources import RESOURCES, Resource
 from otel_budget.core.verdict import Action
 from otel_budget.errors import InvalidValueError
 from otel_budget.presets.model import Preset
@@ -246,25 +247,38 @@ def _reset_or_add(value: object) -> str:
 ResetOrAdd = Annotated[Literal["reset", "add"], BeforeValidator(_reset_or_add)]
 
 
-class CeilingsConfig(Section):
-    """Limits for every session on top of its own; absent or null is no ceiling."""
+class _Ceilings(Section):
+    """Limits for every run on top of its own; absent or null is no ceiling."""
 
-    max_duration_seconds: Annotated[float | None, checked(validation.seconds)] = None
-    max_tokens: Annotated[int | None, checked(validation.whole_limit)] = None
-    max_api_calls: Annotated[int | None, checked(validation.whole_limit)] = None
-    max_cost_usd: Annotated[Decimal | None, checked(validation.money)] = None
-    duration_warning_threshold: Ratio = None
-    token_warning_threshold: Ratio = None
-    api_call_warning_threshold: Ratio = None
-    cost_warning_threshold: Ratio = None
     completion_threshold: Ratio = None
-    max_active_seconds: Annotated[float | None, checked(validation.seconds)] = None
-    active_duration_warning_threshold: Ratio = None
     on_unpriced: IgnoreOrStop = "ignore"
     on_unknown_usage: IgnoreOrStop = "ignore"
     on_restart: ResetOrAdd = "reset"
     """What becomes of the use of a run that did not complete, where another one of its id begins
     within ten minutes."""
+
+
+def _ceiling(row: Resource) -> Any:
+    """Return the type of a ceiling, in whose own type it is kept."""
+    return Annotated[type(row.quantity.zero) | None, checked(row.quantity.limit)]
+
+
+if TYPE_CHECKING:
+
+    class CeilingsConfig(_Ceilings):
+        """Has a limit and a threshold for each resource, too."""
+
+        def __getattr__(self, item: str) -> Any: ...
+
+else:
+    # A limit and a threshold for each resource there is: names and types are its row's.
+    CeilingsConfig = create_model(
+        "CeilingsConfig",
+        __base__=_Ceilings,
+        __doc__=_Ceilings.__doc__,
+        **{row.limit_key: (_ceiling(row), None) for row in RESOURCES.values()},
+        **{row.threshold_key: (Ratio, None) for row in RESOURCES.values()},
+    )
 
 
 def _action(value: object) -> Action:

@@ -63,6 +63,10 @@ class ResourceLimits:
     """Seconds the run is active, without pauses and downtime: for runs that are resumed."""
     active_duration_warning_threshold: float = DEFAULT_THRESHOLD
     """Share of it from which the active time is approaching the limit."""
+    max_tool_calls: int | None = None
+    """Calls of tools, failed ones included, as far as they are recorded."""
+    tool_call_warning_threshold: float = DEFAULT_THRESHOLD
+    """Share of it from which the calls of tools are approaching the limit."""
 
     if TYPE_CHECKING:
         # A caller may write more than the fields hold: 5 for an amount, 1e6 for a count.
@@ -82,6 +86,8 @@ class ResourceLimits:
             on_unknown_usage: Literal["ignore", "estimate", "stop"] = "ignore",
             max_active_seconds: float | None = None,
             active_duration_warning_threshold: float = DEFAULT_THRESHOLD,
+            max_tool_calls: float | None = None,
+            tool_call_warning_threshold: float = DEFAULT_THRESHOLD,
         ) -> None: ...
 
     def __post_init__(self) -> None:

@@ -2,10 +2,14 @@
 
 What must live here: nothing else decides by a resource's name whether it is counted, what its limit
 is called, or how it is shown. The names on the wire are ``semconv``'s.
+
+A new resource that is counted is a row and a field of FurtherUsage here, its metrics in
+``semconv``, its limit and threshold in ``core.limits``, and an argument of ``record_operation``.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_budget import semconv
@@ -40,6 +44,12 @@ class Resource(NamedTuple):
     """What a process of the run counted of it. None: it is measured, and passes by itself."""
     at_progress: semconv.Metric | None = None
     """The value of the counter when the run last reported its progress."""
+    by_phase: semconv.Metric | None = None
+    """Of a further resource: the same as the counter by phase."""
+    by_process: semconv.Metric | None = None
+    """Of a further resource: what all runs of a process counted, by owner."""
+    attribute: str = ""
+    """Of a further resource: what it is called on a span."""
 
     def limit_of(self, limits: object) -> Any:
         """Return its limit, a Number or None for unlimited. limits: what has the field."""
@@ -84,6 +94,13 @@ _TABLE: Final = (
         "max_active_seconds", "active_duration_warning_threshold", "active_seconds",
         "Active time", "without pauses and downtime",
     ),
+    Resource(
+        semconv.TOOL_CALLS, "calls", COUNT,
+        "max_tool_calls", "tool_call_warning_threshold", "tool_calls",
+        "Tool calls", "calls of tools",
+        semconv.SESSION_TOOL_CALLS, semconv.PROGRESS_TOOL_CALLS,
+        semconv.PHASE_TOOL_CALLS, semconv.USAGE_TOOL_CALLS, semconv.ATTR_TOOL_CALLS,
+    ),
 )  # fmt: skip
 
 #: All of them by name, in the order in which they are shown.
@@ -91,6 +108,12 @@ RESOURCES: Final[Mapping[str, Resource]] = {row.name: row for row in _TABLE}
 #: Names of those that are used; the others pass by themselves.
 COUNTED: Final = tuple(row.name for row in _TABLE if row.counter is not None)
 TIMES: Final = tuple(row.name for row in _TABLE if row.counter is None)
+#: Those of them that every run counts.
+BASIC: Final = (semconv.TOKENS, semconv.API_CALLS, semconv.COST)
+#: The others: counts that a run has only where it counts them, or limits them. Absent is unknown.
+FURTHER: Final[Mapping[str, Resource]] = {
+    name: RESOURCES[name] for name in COUNTED if name not in BASIC
+}
 #: The metrics that are judged, and the resource each of them counts.
 COUNTERS: Final = {row.counter.name: row.name for row in _TABLE if row.counter is not None}
 #: Nothing of each that is counted, in its own type.
@@ -101,3 +124,11 @@ def quantity_of(resource: str) -> Quantity:
     """Return what amounts of a resource are; of one that is not known here, a count."""
     row = RESOURCES.get(resource)
     return COUNT if row is None else row.quantity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FurtherUsage:
+    """What a run used of further resources, over all its incarnations."""
+
+    tool_calls: int = 0
+    """Calls of tools, failed ones included; as far as somebody told of them."""

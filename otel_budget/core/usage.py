@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from otel_budget.core import validation
+from otel_budget.core.resources import FURTHER, FurtherUsage
 from otel_budget.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ResourceUsage:
+class ResourceUsage(FurtherUsage):
     """All a run used so far, over all its incarnations."""
 
     session_id: str
@@ -58,8 +59,15 @@ class ResourceUsage:
     """Unix time of the newest checkpoint; None before the first."""
 
     def to_dict(self) -> dict[str, object]:
-        """Return JSON types only; money is a string. ``from_dict`` is the exact inverse."""
-        values = {name: getattr(self, name) for name in USAGE_KEYS}
+        """Return JSON types only; money is a string. ``from_dict`` is the exact inverse.
+
+        A further resource that was not used is left out, so that earlier versions can read it.
+        """
+        values = {
+            name: getattr(self, name)
+            for name in USAGE_KEYS
+            if name not in _FURTHER_KEYS or getattr(self, name)
+        }
         values["cost_usd"] = str(self.cost_usd)
         return values
 
@@ -86,12 +94,18 @@ class ResourceUsage:
         )
 
 
-USAGE_KEYS = tuple(field.name for field in dataclasses.fields(ResourceUsage))
-#: Absent in what earlier versions wrote, which knew no estimates.
-_ADDED_KEYS = ("estimated_calls", "estimated_tokens")
+_FURTHER_KEYS = tuple(row.usage_key for row in FURTHER.values())
+USAGE_KEYS = (
+    *(f.name for f in dataclasses.fields(ResourceUsage) if f.name not in _FURTHER_KEYS),
+    *_FURTHER_KEYS,
+)
+#: Absent in what earlier versions wrote, which knew no estimates and no further resources.
+_ADDED_KEYS = ("estimated_calls", "estimated_tokens", *_FURTHER_KEYS)
 _SECONDS_KEYS = ("started_at", "duration_seconds", "active_seconds")
 _COUNT_KEYS = tuple(
-    key for key in USAGE_KEYS if key.endswith(("tokens", "calls")) or key == "checkpoints"
+    key
+    for key in USAGE_KEYS
+    if key.endswith(("tokens", "calls")) or key in ("checkpoints", *_FURTHER_KEYS)
 )
 
 

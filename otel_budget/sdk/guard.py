@@ -17,13 +17,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.core.resources import COUNTED, FURTHER
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.policy.outdated import is_graceful, redecide, relaxed
 from otel_budget.policy.status import SEVERITY, check, describe
 from otel_budget.sdk.engagement import sidecar_lost, unjudged
 from otel_budget.sdk.local_evaluation import LocalEvaluation
 from otel_budget.sdk.run_record import OUTGROWN
-from otel_budget.sdk.watermarks import CROSSED, SidecarWatermarks, Watermarks
+from otel_budget.sdk.watermarks import CROSSED, SidecarWatermarks, Watermarks, reached
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from otel_budget.core.uncertainty import UsageUncertainty
     from otel_budget.core.verdict import LimitCheckResult, ResourceState
     from otel_budget.sdk.clock import Clock
+    from otel_budget.sdk.phase_counters import Further
     from otel_budget.sdk.run_record import Report, RunRecord
     from otel_budget.sdk.sidecar_client.lease import Lease
 
@@ -83,6 +85,7 @@ class Guard:
         # Counts of this incarnation at which some status changes next.
         self.tokens_watermark = self.api_calls_watermark = -1
         self.cost_watermark = Decimal(-1)
+        self.further_watermarks: Further = dict.fromkeys(FURTHER, -1)
         self.unpriced_watermark = -1
         """API calls at which one without a price changes a status, stops the run, or is said."""
         self.said_unpriced = False
@@ -158,6 +161,7 @@ class Guard:
             record.tokens >= self.tokens_watermark
             or record.api_calls >= self.api_calls_watermark
             or record.cost_usd >= self.cost_watermark
+            or reached(self.further_watermarks, record.further)
             or (
                 (self.local.price_stops or self.local.usage_stops)
                 and self._uncertainty != self.local.uncertainty()
@@ -203,16 +207,17 @@ class Guard:
         report = self._record.report
         if report is None or report is OUTGROWN:
             return
-        at = report[1:]
+        at, further = report[1:], self._record.further_at_report
         marks = (self._own_watermarks, self._sidecar_watermarks.present)
-        crossed = any(m.crossed_by(self._record) and not m.reached_by(*at) for m in marks)
-        if crossed or self.local.has_outgrown(at):
+        crossed = any(m.crossed_by(self._record) and not m.reached_by(*at, further) for m in marks)
+        if crossed or self.local.has_outgrown(at, further):
             self._record.report = OUTGROWN
 
     def ended(self) -> None:
         """Take note that the run is over: what is still recorded is to be noticed."""
         with self._lock:
             self.tokens_watermark = self.api_calls_watermark = self.unpriced_watermark = -1
+            self.further_watermarks = dict.fromkeys(FURTHER, -1)
             self.unchanged_until = -math.inf
         self.wake()
 
@@ -224,7 +229,7 @@ class Guard:
     def update_limits(self, limits: ResourceLimits) -> None:
         """Judge by other limits from now on."""
         with self._lock:
-            self._record.limits = limits
+            self._record.take_limits(limits)
             self.local.use_limits(limits)
         self.reconsider(self.progress)
         self.wake()
@@ -278,11 +283,11 @@ class Guard:
                 return None
             return limited.warning_at if used[resource] < limited.warning_at else limited.limit
 
-        totals = {name: ahead(name) for name in (semconv.TOKENS, semconv.API_CALLS, semconv.COST)}
+        totals = {name: ahead(name) for name in COUNTED if name in used}
         self._own_watermarks = Watermarks.of(totals, self._record.carried)
-        self.tokens_watermark, self.api_calls_watermark, self.cost_watermark = (
-            self._own_watermarks.and_of(self._sidecar_watermarks.present)
-        )
+        marks = self._own_watermarks.and_of(self._sidecar_watermarks.present)
+        self.tokens_watermark, self.api_calls_watermark, self.cost_watermark = marks[:3]
+        self.further_watermarks = marks.further
         unsaid = self.local.price_unheld and not self.said_unpriced
         at_once = self.local.price_stops or unsaid
         self.unpriced_watermark = -1 if at_once else self.api_calls_watermark

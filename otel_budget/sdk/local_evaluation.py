@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.core.resources import FURTHER
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.status import bounds_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from otel_budget.core.limits import ResourceLimits
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Verdict
+    from otel_budget.sdk.phase_counters import Further
     from otel_budget.sdk.run_record import RunRecord
 
 
@@ -61,12 +63,21 @@ class LocalEvaluation:
             }
             if semconv.ACTIVE_DURATION in self.bounds:
                 used[semconv.ACTIVE_DURATION] = record.active()
-            return used
+            return {**used, **self._further(record.further)} if record.further else used
 
-    def has_outgrown(self, counts: tuple[int, int, Decimal]) -> bool:
+    def _further(self, counted: Further) -> dict[str, Number]:
+        """Return what the run used of further resources. counted: by this incarnation."""
+        carried = self._record.carried
+        return {
+            name: getattr(carried, FURTHER[name].usage_key) + number
+            for name, number in counted.items()
+        }
+
+    def has_outgrown(self, counts: tuple[int, int, Decimal], further: Further) -> bool:
         """Tell whether a line of the limits lies between these counts and those of now.
 
-        counts: tokens, API calls and cost that this incarnation had at some time.
+        counts: tokens, API calls and cost that this incarnation had at some time; further: what it
+        had of further resources.
         """
         carried, used = self._record.carried, self.used()
         tokens, calls, cost = counts
@@ -74,6 +85,7 @@ class LocalEvaluation:
             semconv.TOKENS: carried.tokens + tokens,
             semconv.API_CALLS: carried.api_calls + calls,
             semconv.COST: plus(carried.cost_usd, cost),
+            **self._further(further),
         }
         return is_outgrown(at, used, self.bounds)
 

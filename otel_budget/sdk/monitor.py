@@ -248,6 +248,11 @@ class ResourceMonitor(Recorder):
         left: int | None = self.get_usage_summary()[semconv.API_CALLS]["remaining"]
         return left
 
+    def get_tool_calls_remaining(self) -> int | None:
+        """Return calls of tools left, never below 0; None when unlimited."""
+        left: int | None = self.get_usage_summary().get(semconv.TOOL_CALLS, {}).get("remaining")
+        return left
+
     def log_status(self) -> None:
         """Log where the run stands, at INFO, to the logger ``otel_budget``."""
         engagement = self._run.engagement

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from otel_budget.core.resources import FURTHER
 from otel_budget.errors import InvalidValueError
-from otel_budget.sdk.usage_arguments import amounts_of, named
+from otel_budget.sdk.usage_arguments import amounts_of, further_of, named
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -17,8 +18,9 @@ _AMOUNTS = (
     "reasoning_tokens", "cost_usd",
 )  # fmt: skip
 _OTHERS = ("extras", "service_tier")
+_FURTHER = tuple(row.usage_key for row in FURTHER.values())
 #: What ``Operation.record`` takes.
-FIELDS = (*_AMOUNTS, *_OTHERS, "model", "provider")
+FIELDS = (*_AMOUNTS, *_OTHERS, *_FURTHER, "model", "provider")
 
 
 class Operation:
@@ -55,4 +57,5 @@ class Operation:
 
 def _amounts(used: dict[str, Any], *, api_call: bool, outcome: str) -> Amounts:
     said = {key: used.get(key) for key in (*_AMOUNTS, *_OTHERS) if key != "tokens"}
-    return amounts_of(used.get("tokens"), api_call, outcome=outcome, **said)
+    further = further_of(**{key: used[key] for key in _FURTHER if key in used})
+    return amounts_of(used.get("tokens"), api_call, outcome=outcome, **said, further=further)

@@ -7,9 +7,11 @@ whole or not at all. So it is counted by one assignment, of a tuple that is neve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Context, Decimal
 from functools import reduce
 from operator import add
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -18,6 +20,18 @@ if TYPE_CHECKING:
 #: Returns the sum of two amounts of money: exactly, whatever decimal context the caller has set. No
 #: function of our own around it, because that would take as long again.
 plus: Final = Context(prec=100, traps=[]).add
+
+
+#: What was used of further resources, by name: never changed, like all that is counted.
+Further = Mapping[str, int]
+NOTHING_FURTHER: Final[Further] = MappingProxyType({})
+
+
+def together(one: Further, other: Further) -> Further:
+    """Return what both come to."""
+    if not one or not other:
+        return one or other
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
 class Counts(NamedTuple):
@@ -42,6 +56,8 @@ class Counts(NamedTuple):
     aside_output: int = 0
     aside_unspecified: int = 0
     cost_usd: Decimal = Decimal(0)
+    further: Further = NOTHING_FURTHER
+    """Further resources, by name."""
 
     @property
     def tokens(self) -> int:
@@ -58,14 +74,15 @@ class Counts(NamedTuple):
 
     def and_of(self, other: Counts) -> Counts:
         """Return both together."""
-        mine, others = self[:-1], other[:-1]
-        return Counts._make((*map(add, mine, others), plus(self.cost_usd, other.cost_usd)))
+        mine, others = self[:-2], other[:-2]
+        cost = plus(self.cost_usd, other.cost_usd)
+        return Counts._make((*map(add, mine, others), cost, together(self.further, other.further)))
 
 
 #: The fields of ``Counts`` in their order. A plain tuple takes a sixth of the time to make, and one
 #: is made for every operation.
 CountsRow = tuple[
-    int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, Decimal
+    int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, Decimal, Further
 ]  # fmt: skip
 NOTHING: Final = Counts()
 
@@ -88,11 +105,11 @@ class PhaseCounters:
         """Beside them, tokens that are not told apart, and calls without a price: the common case,
         to be counted by itself."""
 
-    def __getattr__(self, name: str) -> int | Decimal:
+    def __getattr__(self, name: str) -> int | Decimal | Further:
         """Return one of the counts by its name."""
         if name not in Counts._fields:
             raise AttributeError(name)
-        found: int | Decimal = getattr(self.read(), name)
+        found: int | Decimal | Further = getattr(self.read(), name)
         return found
 
     def read(self) -> Counts:

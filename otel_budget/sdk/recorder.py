@@ -16,12 +16,14 @@ from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.sdk import phases, tracing
 from otel_budget.sdk.lifecycle import forked_run
 from otel_budget.sdk.operation import Operation
+from otel_budget.sdk.phase_counters import NOTHING_FURTHER
 from otel_budget.sdk.pricing.prices import LOADING
 from otel_budget.sdk.pricing.unpriced import UNPRICED_NOTICES
 from otel_budget.sdk.run_context import RunContext
 from otel_budget.sdk.run_counters import Amounts
-from otel_budget.sdk.usage_arguments import amounts_of, named
+from otel_budget.sdk.usage_arguments import amounts_of, further_of, named
 from otel_budget.sdk.usage_sinks import RunSink, amounts_of_call, priced, worth_of_call
+from otel_budget.sdk.watermarks import reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -73,6 +75,7 @@ class Recorder(RunContext):
         outcome: str = "ok",
         extras: Mapping[str, int] | None = None,
         service_tier: str | None = None,
+        tool_calls: int | None = None,
     ) -> None:
         """Count one operation, atomically.
 
@@ -81,7 +84,8 @@ class Recorder(RunContext):
         api_call: a call to a model's API, failed ones included (outcome ``error``). cost_usd: US
         dollars; without it the price of model and provider counts (docs/money.md), and without one
         the call is unpriced. model is also a label, capped. extras: what is billed beside plain
-        tokens, as ``{"web_searches": 2}``. service_tier: as ``flex`` or ``batch``.
+        tokens, as ``{"web_searches": 2}``. service_tier: as ``flex`` or ``batch``. tool_calls:
+        calls of tools, failed ones included.
 
         Raises InvalidValueError and counts nothing if a value is not allowed.
         """
@@ -102,6 +106,7 @@ class Recorder(RunContext):
             and outcome == "ok"
             and extras is None
             and service_tier is None
+            and tool_calls is None
         ):
             self._add_tokens(tokens, api_call)
             return
@@ -121,6 +126,7 @@ class Recorder(RunContext):
             outcome=outcome,
             extras=extras,
             service_tier=service_tier,
+            further=NOTHING_FURTHER if tool_calls is None else further_of(tool_calls=tool_calls),
         )
         self._add(amounts, model, provider)
 
@@ -240,6 +246,7 @@ class Recorder(RunContext):
             record.tokens >= guard.tokens_watermark
             or record.api_calls >= guard.api_calls_watermark
             or record.cost_usd >= guard.cost_watermark
+            or (guard.further_watermarks and reached(guard.further_watermarks, record.further))
             or (unpriced and guard.local.price_stops)
             or (amounts.usage_unknown and guard.local.usage_stops)
         ):

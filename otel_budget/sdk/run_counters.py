@@ -19,12 +19,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core import validation
+from otel_budget.core.resources import FURTHER
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.metrics.label_cap import MAX_LENGTH, MAX_PAIRS, MAX_PAIRS_IN_ALL, LabelCap
-from otel_budget.sdk.phase_counters import Counts, PhaseCounters, plus, summed
+from otel_budget.sdk.phase_counters import (
+    NOTHING_FURTHER,
+    Counts,
+    Further,
+    PhaseCounters,
+    plus,
+    summed,
+    together,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from otel_budget.core.extras import Extras
     from otel_budget.core.usage import ResourceUsage
@@ -56,6 +65,8 @@ class Amounts(NamedTuple):
     """The tokens are the mean of other calls."""
     extras: Extras | None = None
     """What is billed beside plain tokens and is not in ``cost_usd``; None: nothing."""
+    further: Further = NOTHING_FURTHER
+    """Further resources by name, each above 0."""
 
 
 class _Pairs:
@@ -84,6 +95,7 @@ class RunCounters:
         "estimated_calls",
         "estimated_tokens",
         "failed_api_calls",
+        "further",
         "last_checkpoint_at",
         "late",
         "lock",
@@ -112,6 +124,10 @@ class RunCounters:
         self.failed_api_calls = self.unknown_usage_calls = self.unpriced_calls = 0
         self.estimated_calls = self.estimated_tokens = 0
         self.cost_usd = Decimal(0)
+        self.further: Further = {
+            name: 0 for name, row in FURTHER.items() if getattr(carried, row.usage_key)
+        }
+        """Of those further resources that were counted, or are limited: absent is not counted."""
         self.counters_by_phase: dict[tuple[str, str], PhaseCounters] = {}
         self.checkpoints = self.checkpoint_failures = 0
         self.last_checkpoint_at = carried.last_checkpoint_at
@@ -145,6 +161,7 @@ class RunCounters:
             for key, counters in other.counters_by_phase.items():
                 sums = self._counters_at(key)
                 sums.counts = Counts._make(sums.counts).and_of(counters.read())
+            self.further = {**dict.fromkeys(other.further, 0), **self.further}
         self.rebuild_totals()
 
     def _is_full(self) -> bool:
@@ -197,7 +214,7 @@ class RunCounters:
         # Taken apart at once: ten looks at its fields would take a quarter of the whole.
         (
             used, into, out, cached, written, reasoning, call, failed, unknown, price, guess,
-            extras,
+            extras, more,
         ) = amounts  # fmt: skip
         if price is None:
             price = worth
@@ -206,9 +223,11 @@ class RunCounters:
         cost = self.cost_usd if price is None else plus(self.cost_usd, price)
         if tokens > self.room or cost > self.cost_room:
             self._mind_totals(amounts, price, cost)
+        if more:
+            self._mind_further(more)
         (
             c_into, c_out, c_rest, c_cached, c_written, c_reasoning, c_calls, c_failed, c_unpriced,
-            c_unknown, c_guesses, c_guessed, a_calls, a_into, a_out, a_rest, c_cost,
+            c_unknown, c_guesses, c_guessed, a_calls, a_into, a_out, a_rest, c_cost, c_more,
         ) = counters.counts  # fmt: skip
         if unknown or guess or failed or not call:
             a_calls, a_into, a_out, a_rest = (
@@ -223,6 +242,7 @@ class RunCounters:
             c_reasoning + reasoning, c_calls + call, c_failed + failed, c_unpriced + unpriced,
             c_unknown + unknown, c_guesses + guess, c_guessed + (used if guess else 0),
             a_calls, a_into, a_out, a_rest, c_cost if price is None else plus(c_cost, price),
+            together(c_more, more) if more else c_more,
         )  # fmt: skip
         self.tokens, self.cost_usd = tokens, cost
         self.api_calls += call
@@ -232,6 +252,26 @@ class RunCounters:
         if guess:
             self.estimated_calls += 1
             self.estimated_tokens += used
+        if more:
+            self._set_further(together(self.further, more))
+
+    def count_further(self, names: Iterable[str]) -> None:
+        """Count these further resources from now on: from 0, where nothing was counted yet."""
+
+        def show() -> None:
+            self.further = {**dict.fromkeys(names, 0), **self.further}
+
+        self.exclusively(show)
+
+    def _set_further(self, further: Further) -> None:
+        """Take what was used of further resources by now."""
+        self.further = further
+
+    def _mind_further(self, more: Further) -> None:
+        for name, value in more.items():
+            carried = getattr(self.carried, FURTHER[name].usage_key)
+            if carried + self.further.get(name, 0) + value > validation.MAX_COUNT:
+                raise InvalidValueError(name, value, "what keeps the run's total within 2^53")
 
     def add_late(self) -> None:
         """Add what came in the middle of an addition. Hold the lock."""
@@ -270,6 +310,7 @@ class RunCounters:
         self.unknown_usage_calls = counts.unknown_usage_calls
         self.estimated_calls = counts.estimated_calls
         self.estimated_tokens = counts.estimated_tokens
+        self._set_further({**dict.fromkeys(self.further, 0), **counts.further})
         self.busy = False
         self.add_late()
 

@@ -10,8 +10,9 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.core.resources import FURTHER
 from otel_budget.core.usage import ResourceUsage
-from otel_budget.sdk.phase_counters import plus
+from otel_budget.sdk.phase_counters import Further, plus
 from otel_budget.sdk.run_counters import RunCounters
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class RunRecord(RunCounters):
         "__weakref__",
         "_awake",
         "_monotonic",
+        "_noted",
         "awake_since",
         "awake_until",
         "began_at",
@@ -76,7 +78,11 @@ class RunRecord(RunCounters):
         # Milliseconds: what identifies a run must survive stores that keep some 15 digits.
         now = round(clock.time(), 3)
         super().__init__(session_id, carried or ResourceUsage(session_id, started_at=now))
-        self.limits, self.labels = limits, dict(labels)
+        self.labels = dict(labels)
+        self.report: Report | None = None
+        """The progress last reported; None before the first."""
+        self._noted: tuple[Report | None, Further] = (None, self.further)
+        self.take_limits(limits)
         self.resumed = carried is not None
         self.started_at = self.carried.started_at
         # After its predecessor, whatever the clock of this host says: the order counts.
@@ -91,8 +97,6 @@ class RunRecord(RunCounters):
         # The wall clock may have been put back while nobody ran: a duration never goes down.
         elapsed = max(now - self.started_at, self.carried.duration_seconds)
         self.began_at = self._monotonic() - elapsed
-        self.report: Report | None = None
-        """The progress last reported; None before the first."""
         self.saves = False
         """True if checkpoints of it are written."""
         self.state = "running"
@@ -114,8 +118,30 @@ class RunRecord(RunCounters):
     @property
     def used_since_report(self) -> bool:
         """True if anything was counted since the progress was reported."""
+        if self.report is None:
+            return False
         now = (self.tokens, self.api_calls, self.cost_usd)
-        return self.report is not None and self.report[1:] != now
+        return self.report[1:] != now or self.further_at_report != self.further
+
+    @property
+    def further_at_report(self) -> Further:
+        """What was used of further resources when the progress was reported."""
+        report, further = self._noted
+        return further if report is self.report else self.further
+
+    def _set_further(self, further: Further) -> None:
+        # A report has no count of these, which would be looked up at each: so that of before is
+        # kept as soon as it changes.
+        if self._noted[0] is not self.report:
+            self._noted = self.report, self.further
+        super()._set_further(further)
+
+    def take_limits(self, limits: ResourceLimits) -> None:
+        """Be limited in this way from now on. What is limited is counted, from 0."""
+        self.limits = limits
+        limited = [name for name, row in FURTHER.items() if row.limit_of(limits) is not None]
+        if limited:
+            self.count_further(limited)
 
     def duration(self) -> float:
         """Return seconds since the run began; it stands still once the run is closed."""
@@ -145,6 +171,10 @@ class RunRecord(RunCounters):
                 **together,
                 duration_seconds=self.duration(),
                 active_seconds=self.active(),
+                **{
+                    FURTHER[name].usage_key: getattr(carried, FURTHER[name].usage_key) + number
+                    for name, number in counts.further.items()
+                },
                 cost_usd=plus(carried.cost_usd, counts.cost_usd),
                 checkpoints=carried.checkpoints + self.checkpoints,
                 last_checkpoint_at=self.last_checkpoint_at,

@@ -15,6 +15,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from otel_budget import semconv
 from otel_budget._version import __version__
+from otel_budget.core.resources import FURTHER
 from otel_budget.genai.attached_context import AttachedContext
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def usage_attributes(usage: ResourceUsage) -> Attributes:
         semconv.ATTR_FAILED_API_CALLS: usage.failed_api_calls,
         semconv.ATTR_COST_USD: float(usage.cost_usd),
         semconv.ATTR_DURATION: usage.duration_seconds,
+        **{row.attribute: getattr(usage, row.usage_key) for row in FURTHER.values()},
     }
 
 
@@ -138,6 +140,8 @@ def operation_attributes(amounts: Amounts, outcome: str) -> Attributes:
     ):
         if value:
             attributes[key] = value
+    for name, number in amounts.further.items():
+        attributes[FURTHER[name].attribute] = number
     if amounts.cost_usd is not None:
         attributes[semconv.ATTR_COST_USD] = float(amounts.cost_usd)
     return attributes

@@ -18,6 +18,7 @@ from otel_budget.core.extras import (
     checked,
 )
 from otel_budget.errors import InvalidValueError
+from otel_budget.sdk.phase_counters import NOTHING_FURTHER, Further
 from otel_budget.sdk.run_counters import Amounts
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def amounts_of(
     outcome: str,
     extras: Mapping[str, int] | None,
     service_tier: str | None,
+    further: Further = NOTHING_FURTHER,
 ) -> Amounts:
     """Return the amounts of one operation. Raises InvalidValueError naming the argument."""
     if not isinstance(api_call, bool):
@@ -88,8 +90,17 @@ def amounts_of(
             cost,
             False,
             apart,
+            further,
         )
     )
+
+
+def further_of(**given: int | None) -> Further:
+    """Return what a caller gives of further resources. Raises InvalidValueError naming it."""
+    checked_ones = {
+        name: validation.count(name, value) for name, value in given.items() if value is not None
+    }
+    return {name: value for name, value in checked_ones.items() if value}
 
 
 def _extras_inside(

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_budget")
 
-_UNLIMITED: Final = ResourceLimits(
-    max_duration_seconds=None, max_tokens=None, max_api_calls=None, max_cost_usd=None
-)
+_UNLIMITED: Final = ResourceLimits.only()
 
 
 class CountsCalls(Protocol):

@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
-from otel_budget.core.resources import TIMES
-from otel_budget.sdk.phase_counters import plus
+from otel_budget.core.resources import FURTHER, TIMES
+from otel_budget.sdk.phase_counters import NOTHING_FURTHER, Further, plus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +28,8 @@ class Watermarks(NamedTuple):
     tokens: int = _NO_COUNT
     api_calls: int = _NO_COUNT
     cost: Decimal = _NEVER
+    further: Further = NOTHING_FURTHER
+    """Of further resources; absent is never reached."""
 
     @classmethod
     def of(cls, totals: Mapping[str, Number | None], carried: ResourceUsage) -> Watermarks:
@@ -38,6 +40,11 @@ class Watermarks(NamedTuple):
             _NO_COUNT if tokens is None else int(tokens) - carried.tokens,
             _NO_COUNT if calls is None else int(calls) - carried.api_calls,
             _NEVER if cost is None else plus(Decimal(cost), carried.cost_usd.copy_negate()),
+            {
+                name: int(total) - getattr(carried, row.usage_key)
+                for name, row in FURTHER.items()
+                if (total := totals.get(name)) is not None
+            },
         )
 
     def and_of(self, other: Watermarks) -> Watermarks:
@@ -46,15 +53,29 @@ class Watermarks(NamedTuple):
             min(self.tokens, other.tokens),
             min(self.api_calls, other.api_calls),
             min(self.cost, other.cost),
+            {
+                name: min(self.further.get(name, _NO_COUNT), other.further.get(name, _NO_COUNT))
+                for name in {**self.further, **other.further}
+            },
         )
 
     def crossed_by(self, record: RunRecord) -> bool:
         """Tell whether a count of a record has reached one."""
-        return self.reached_by(record.tokens, record.api_calls, record.cost_usd)
+        return self.reached_by(record.tokens, record.api_calls, record.cost_usd, record.further)
 
-    def reached_by(self, tokens: int, api_calls: int, cost: Decimal) -> bool:
+    def reached_by(self, tokens: int, api_calls: int, cost: Decimal, further: Further) -> bool:
         """Tell whether one of these counts has reached one."""
-        return tokens >= self.tokens or api_calls >= self.api_calls or cost >= self.cost
+        return (
+            tokens >= self.tokens
+            or api_calls >= self.api_calls
+            or cost >= self.cost
+            or reached(self.further, further)
+        )
+
+
+def reached(marks: Further, counted: Further) -> bool:
+    """Tell whether a count of a further resource has reached its mark."""
+    return any(counted.get(name, 0) >= mark for name, mark in marks.items())
 
 
 CROSSED = Watermarks(-1, -1, Decimal(-1))

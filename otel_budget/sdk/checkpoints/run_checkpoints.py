@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
+from otel_budget.core.resources import COUNTED, RESOURCES
 from otel_budget.errors import CheckpointError, NoCheckpointError
 from otel_budget.sdk.checkpoints.autosave import autosaver
 from otel_budget.sdk.checkpoints.format import Checkpoint, TakenUp
@@ -92,8 +93,8 @@ class RunCheckpoints:
             self._scheduled[0].forget(self._scheduled[1])
         if self._folder is None:
             return
-        used = usage.tokens or usage.api_calls or usage.cost_usd or usage.checkpoints
-        if used or self.state is not None or _left_behind(self._folder):
+        used = any(getattr(usage, RESOURCES[name].usage_key) for name in COUNTED)
+        if used or usage.checkpoints or self.state is not None or _left_behind(self._folder):
             self.checkpoint()
 
     def checkpoint(self, state: Any = None) -> Path | None:

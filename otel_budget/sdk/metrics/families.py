@@ -11,19 +11,20 @@ from prometheus_client.samples import Sample
 
 from otel_budget import semconv
 from otel_budget._version import __version__
-from otel_budget.core.resources import COUNTED, RESOURCES
+from otel_budget.core.resources import BASIC, FURTHER, RESOURCES
 from otel_budget.sdk.metrics.run_group import shown
 from otel_budget.sdk.phase_counters import Counts, plus, summed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from otel_budget.core.resources import Resource
     from otel_budget.sdk.run_record import RunRecord
 
 _Key = tuple[str, str]
-_COUNTED = tuple(RESOURCES[name] for name in COUNTED)
+_BASIC = tuple(RESOURCES[name] for name in BASIC)
 _TOTALS = (
-    *((row.counter, row.usage_key) for row in _COUNTED if row.counter is not None),
+    *((row.counter, row.usage_key) for row in _BASIC if row.counter is not None),
     (semconv.UNPRICED_CALLS, "unpriced_calls"),
     (semconv.UNKNOWN_USAGE_CALLS, "unknown_usage_calls"),
     (semconv.ESTIMATED_CALLS, "estimated_calls"),
@@ -32,7 +33,7 @@ _SAVED = (
     (semconv.CHECKPOINTS, "checkpoints"),
     (semconv.CHECKPOINT_FAILURES, "checkpoint_failures"),
 )
-_AT_PROGRESS = tuple(row.at_progress for row in _COUNTED if row.at_progress is not None)
+_AT_PROGRESS = tuple(row.at_progress for row in _BASIC if row.at_progress is not None)
 _PARTS = (
     (semconv.PHASE_TOKENS, semconv.TOKEN_TYPE, "input", "input_tokens"),
     (semconv.PHASE_TOKENS, semconv.TOKEN_TYPE, "output", "output_tokens"),
@@ -83,9 +84,14 @@ def _totals(families: _Families, records: Sequence[RunRecord], counts: Counts) -
         families.put(metric, sid, float(sum(getattr(record, field) for record in records)))
     # The first record began the group: what a later one carried over is the first one's own count.
     carried = records[0].carried
-    for row in _COUNTED:
+    for row in _BASIC:
         labels = {**sid, semconv.RESOURCE: row.name, semconv.UNIT: row.unit}
         families.put(semconv.CARRIED_OVER, labels, float(getattr(carried, row.usage_key)))
+    for row in further_shown(records):
+        labels = {**sid, semconv.RESOURCE: row.name, semconv.UNIT: row.unit}
+        families.put(semconv.CARRIED_OVER, labels, float(getattr(carried, row.usage_key)))
+        if row.counter is not None:
+            families.put(row.counter, sid, float(counts.further.get(row.name, 0)))
     if carried.active_seconds:
         labels = {**sid, semconv.RESOURCE: semconv.ACTIVE_DURATION, semconv.UNIT: "seconds"}
         families.put(semconv.CARRIED_OVER, labels, carried.active_seconds)
@@ -111,6 +117,27 @@ def _breakdown(
                 put(semconv.PHASE_API_CALLS, {**base, semconv.OUTCOME: outcome}, float(calls))
         if counts.cost_usd:
             put(semconv.PHASE_COST, base, float(counts.cost_usd))
+    _further_by_phase(families, session_id, counters_by_phase)
+
+
+def _further_by_phase(
+    families: _Families, session_id: str, counters_by_phase: Mapping[_Key, Counts]
+) -> None:
+    """Break further resources down by phase; they are of no model."""
+    sums: dict[tuple[str, str], int] = {}
+    for (phase, _), counts in counters_by_phase.items():
+        for name, number in counts.further.items():
+            sums[name, phase] = sums.get((name, phase), 0) + number
+    for (name, phase), number in sums.items():
+        metric = FURTHER[name].by_phase
+        if metric is not None:
+            labels = {semconv.SESSION_ID: session_id, semconv.PHASE: phase}
+            families.put(metric, labels, float(number))
+
+
+def further_shown(records: Sequence[RunRecord]) -> list[Resource]:
+    """Return the further resources that a run counts, or limits."""
+    return [row for name, row in FURTHER.items() if any(name in r.further for r in records)]
 
 
 def _sum(values: Iterable[int | Decimal]) -> int | Decimal:
@@ -167,6 +194,11 @@ def _progress(families: _Families, sid: dict[str, str], records: Sequence[RunRec
     counts = [report[1:] for report in told] + [(r.tokens, r.api_calls, r.cost_usd) for r in over]
     for metric, each in zip(_AT_PROGRESS, zip(*counts, strict=True), strict=True):
         families.put(metric, sid, float(_sum(each)))
+    used = [r.further_at_report for r in _live(records)] + [r.further for r in over]
+    for row in further_shown(records):
+        if row.at_progress is not None:
+            number = sum(further.get(row.name, 0) for further in used)
+            families.put(row.at_progress, sid, float(number))
     return True
 
 

@@ -18,6 +18,7 @@ from opentelemetry.metrics import Observation
 
 from otel_budget import semconv
 from otel_budget._version import __version__
+from otel_budget.core.resources import FURTHER
 from otel_budget.sdk.metrics.label_cap import MAX_OWNERS, LabelCap
 from otel_budget.sdk.phase_counters import plus
 from otel_budget.sdk.run_counters import FOLDED
@@ -145,9 +146,17 @@ def _add(counts: Counts, base: Key, into: Sums) -> None:
     if counts.cost_usd:
         costs = into[semconv.USAGE_COST.name]
         costs[base] = plus(Decimal(costs[base]), counts.cost_usd)
+    _add_further(counts, base[:-1], into)  # of no model: that is the last of the labels
     if counts.api_calls:  # at 0, too: Prometheus sees no increase in a series that begins at 1
         into[semconv.USAGE_UNPRICED_CALLS.name][base] += counts.unpriced_calls
         into[semconv.USAGE_UNKNOWN_CALLS.name][base] += counts.unknown_usage_calls
+
+
+def _add_further(counts: Counts, owner: Key, into: Sums) -> None:
+    for name, number in counts.further.items():
+        metric = FURTHER[name].by_process
+        if metric is not None:
+            into[metric.name][owner] += number
 
 
 def _no_sums() -> Sums:

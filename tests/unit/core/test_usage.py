@@ -27,6 +27,7 @@ FULL = ResourceUsage(
     unpriced_calls=3,
     estimated_calls=5,
     estimated_tokens=6_000,
+    tool_calls=17,
     checkpoints=4,
     last_checkpoint_at=1767269100.5,
 )
@@ -51,15 +52,17 @@ def test_every_count_is_covered_here() -> None:
 
 
 #: Absent in what earlier versions wrote.
-ADDED = ("estimated_calls", "estimated_tokens")
+ADDED = ("estimated_calls", "estimated_tokens", "tool_calls")
 
 
 def test_what_an_earlier_version_wrote_is_read_as_without_estimates() -> None:
-    """It made none."""
+    """It made none, and counted no calls of tools."""
     data = FULL.to_dict()
     for key in ADDED:
         del data[key]
-    assert ResourceUsage.from_dict(data) == replace(FULL, estimated_calls=0, estimated_tokens=0)
+    assert ResourceUsage.from_dict(data) == replace(
+        FULL, estimated_calls=0, estimated_tokens=0, tool_calls=0
+    )
 
 
 @pytest.mark.parametrize("key", [key for key in USAGE_KEYS if key not in ADDED])
@@ -73,8 +76,8 @@ def test_a_missing_key_is_refused_by_name(key: str) -> None:
 
 def test_an_unknown_key_is_refused_by_name() -> None:
     """A newer version's file is not read as if it were this one's."""
-    with pytest.raises(InvalidValueError, match=r"tool_calls: 7"):
-        ResourceUsage.from_dict({**FULL.to_dict(), "tool_calls": 7})
+    with pytest.raises(InvalidValueError, match=r"searches: 7"):
+        ResourceUsage.from_dict({**FULL.to_dict(), "searches": 7})
 
 
 @pytest.mark.parametrize("key", COUNTS)

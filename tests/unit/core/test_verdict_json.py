@@ -85,12 +85,12 @@ def test_what_a_newer_sidecar_adds_is_accepted() -> None:
     newer["budgets"] = [{"name": "team"}]
     state = {"used": "1.50", "limit": "2", "remaining": "0.50", "ratio": 0.75, "status": "ok"}
     newer["resources"]["team_cost"] = {**state, "limit_from": "budget", "window": "week"}
-    newer["resources"]["tool_calls"] = {**state, "used": 3, "limit": 4, "remaining": 1}
+    newer["resources"]["searches"] = {**state, "used": 3, "limit": 4, "remaining": 1}
     read = verdict_json.from_dict(newer)
     assert (read.reason, read.run_state) == ("budget_spent", "waiting")
     assert read.resources["team_cost"].used == Decimal("1.50")
     assert str(read.resources["team_cost"].limit_from) == "budget"
-    assert read.resources["tool_calls"].used == 3
+    assert read.resources["searches"].used == 3
     assert read.budgets == ({"name": "team"},)
 
 

@@ -137,14 +137,19 @@ def test_a_checkpoint_without_the_limit_is_one_an_earlier_version_reads(
     make: Make, tmp_path: Path
 ) -> None:
     """Its keys are those of before; with it they are there, and come back."""
-    names = {"max_active_seconds", "active_duration_warning_threshold"}
+    names = {
+        "max_active_seconds", "active_duration_warning_threshold",
+        "max_tool_calls", "tool_call_warning_threshold",
+    }  # fmt: skip
     path = make(session_id="old", project_root=tmp_path).checkpoint()
     assert path is not None
     written = json.loads(path.read_text())["limits"]
     assert written.keys() == set(LIMIT_KEYS) - names
+    assert "tool_calls" not in json.loads(path.read_text())["usage"]
     for limits in (
         ResourceLimits(max_active_seconds=5),
         ResourceLimits(active_duration_warning_threshold=0.5),
+        ResourceLimits(max_tool_calls=5),
     ):
         assert ResourceLimits.from_dict(limits.to_dict()) == limits
 

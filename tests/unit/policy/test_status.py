@@ -55,7 +55,7 @@ def test_equal_limits_are_spelled_the_same_whichever_was_asked_first(
 
 def test_a_resource_this_version_does_not_know_is_not_judged() -> None:
     """A newer agent may limit more than this sidecar counts."""
-    assert bounds_from({"tool_calls": 5, "tokens": 5}, {}, "session").keys() == {"tokens"}
+    assert bounds_from({"searches": 5, "tokens": 5}, {}, "session").keys() == {"tokens"}
 
 
 def test_of_two_bounds_the_lower_limit_and_the_lower_line_hold() -> None:

@@ -16,7 +16,7 @@ from prometheus_client.core import Metric
 from otel_budget import ResourceMonitor, semconv
 from otel_budget._version import __version__
 from otel_budget.core.observation import Observation
-from otel_budget.core.resources import COUNTERS
+from otel_budget.core.resources import BASIC, COUNTERS
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sdk.metrics.collector import RUNS, RunCollector
 from otel_budget.sources.exposition import PageLimits, PageReader
@@ -60,6 +60,7 @@ def everything(make: Make, clock: FakeClock, root: Path) -> list[ResourceMonitor
             reasoning_tokens=50, model="model-a", cost_usd=0.125, api_call=True,
         )  # fmt: skip
     busy.record_operation(7, api_call=True)
+    busy.record_operation(tool_calls=3)
     busy.record_operation(None, api_call=True, outcome="error")
     clock.advance(60)
     busy.checkpoint()
@@ -117,8 +118,13 @@ def test_every_metric_of_a_session_appears_when_there_is_reason_to(
 def test_what_is_judged_exists_at_zero_from_the_start(make: Make) -> None:
     """A series born at 500,000 adds nothing to increase()."""
     found = by_name(registry_of(make(session_id="new")).collect())
-    for name in COUNTERS:
-        assert found[name] == [({"session_id": "new"}, 0.0)]
+    limited = by_name(registry_of(make(session_id="limited", max_tool_calls=1)).collect())
+    for name, resource in COUNTERS.items():
+        if resource in BASIC:
+            assert found[name] == [({"session_id": "new"}, 0.0)]
+        else:  # it may be that nothing counts it: that is not 0
+            assert name not in found
+            assert limited[name] == [({"session_id": "limited"}, 0.0)]
     for absent in (semconv.PROGRESS, semconv.LAST_CHECKPOINT, semconv.SIDECAR_REACHABLE,
                    semconv.SIDECAR_JUDGED, semconv.PHASE_TOKENS):  # fmt: skip
         assert absent.name not in found

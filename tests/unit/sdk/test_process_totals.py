@@ -108,7 +108,7 @@ def test_names_units_and_kinds_are_those_of_the_contract(backend: Backend, make:
     """Counters, that only rise."""
     FOLDED[semconv.MODEL] += 1
     backend.add(make()).record_operation(
-        input_tokens=2, cache_read_tokens=1, api_call=True, cost_usd=1
+        input_tokens=2, cache_read_tokens=1, api_call=True, cost_usd=1, tool_calls=1
     )
     found = backend.metrics()
     assert set(found) == {metric.otel_name for metric in semconv.PROCESS_METRICS}

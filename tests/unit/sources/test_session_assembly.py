@@ -183,7 +183,7 @@ def test_an_infinite_limit_is_a_way_to_say_unlimited() -> None:
 @pytest.mark.parametrize("metric", [semconv.LIMIT, semconv.CARRIED_OVER, semconv.WARNING_THRESHOLD])
 def test_a_resource_nobody_knows_is_passed_over(metric: semconv.Metric) -> None:
     """A newer agent may know more of them."""
-    session = only(sample(TOKENS, 5), sample(metric, 0.5, resource="tool_calls"))
+    session = only(sample(TOKENS, 5), sample(metric, 0.5, resource="searches"))
     assert session == only(sample(TOKENS, 5))
 
 
