@@ -19,18 +19,25 @@ from otel_budget.core.bindings import UNBOUND
 from otel_budget.core.observation import plain_target
 from otel_budget.core.resources import COUNTED
 from otel_budget.core.verdict import Reason
-from otel_budget.ledger.active import active_of
 from otel_budget.ledger.admission import KEEP_ENDED, Arrivals
 from otel_budget.ledger.completeness import completed
 from otel_budget.ledger.findings import FailedStep, Finding, FindingKind, RunFailure
 from otel_budget.ledger.freshness import Absences
 from otel_budget.ledger.owners import carries, has_owner, has_stranger, is_free, leave_out
 from otel_budget.ledger.process import cannot_be
-from otel_budget.ledger.restarts import NO_RESTARTS, restarts_after
-from otel_budget.ledger.rivals import Rival, are_both_alive, is_newer, is_old, join, replaces
+from otel_budget.ledger.processes import used_at_progress
+from otel_budget.ledger.restarts import NO_RESTARTS
+from otel_budget.ledger.rivals import (
+    Rival,
+    are_both_alive,
+    is_newer,
+    is_old,
+    join,
+    replaces,
+    restarts_after,
+)
 from otel_budget.ledger.run import NOTHING_NEW, RunTotals
 from otel_budget.ledger.snapshot import RunSnapshot
-from otel_budget.ledger.usage_at_progress import used_at_progress
 from otel_budget.ledger.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
@@ -372,7 +379,7 @@ class Ledger:
             or (semconv.ACTIVE_DURATION in ceilings)
         )
         used: dict[str, Number] = {semconv.DURATION: run.duration(now), **run.totals()}
-        at_progress = used_at_progress(run)
+        at_progress = used_at_progress(run.attributes, run.totals(), run.speakers)
         if self.adds_restarts and run.restarts.number:
             before = run.restarts
             used = {**before.used, **before.added_to(used)}
@@ -393,7 +400,7 @@ class Ledger:
                 attributes = attributes._replace(state=semconv.VANISHED)
             elif run.lost_target_at is not None:
                 trouble = trouble or Reason.SOURCE_ERROR
-        active, heard = active_of(run, now) if limited else (None, None)
+        active, heard = run.active(now) if limited else (None, None)
         return RunSnapshot(
             session_id=run.session_id,
             started_at=run.started_at,

@@ -26,7 +26,7 @@ from otel_budget.ledger.attributes import (
 from otel_budget.ledger.target_series import TargetSeries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.quantities import Number
@@ -289,23 +289,6 @@ class Process:
         elif stated.started_at is not None and not self.timed:
             began_at = min(stated.started_at, reading.sampled_at)
             self.began_at = began_at if known is None else min(known, began_at)
-
-
-def totals_of(processes: Iterable[Process]) -> dict[str, Number]:
-    """Return what a row of incarnations has used together, as far as that is known."""
-    row, totals = list(processes), dict[str, "Number"]()
-    for resource in COUNTED:
-        known = [i for i in row if i.knows(resource)]
-        if not known:
-            continue
-        total = ZERO[resource]
-        if len(known) > 1:
-            known.sort(key=lambda i: (i.place, -i.begins_from(resource)))
-        for process in known:
-            start, counted = process.begins_from(resource), process.counted(resource)
-            total = max(total, start) + counted  # type: ignore[operator]
-        totals[resource] = total
-    return totals
 
 
 #: Seconds for which a process that went on has to stand still to be over, at least; longer if it

@@ -13,17 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_budget import semconv
-
 if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
-    from otel_budget.ledger.run import RunTotals
 
-#: Seconds within which the next run has to begin after the one before it began, or was last heard,
-#: to be of the same row.
-_WITHIN = 600.0
-#: Seconds that a run of such a row lasted at most, unless it was stopped.
-_LASTED = 3600.0
 #: Runs without an end that may come one after the other before that is what is wrong.
 LOOP_FROM = 3
 
@@ -48,23 +40,3 @@ class Restarts(NamedTuple):
 
 
 NO_RESTARTS = Restarts()
-
-
-def restarts_after(run: RunTotals, successor: RunTotals, *, any_length: bool = False) -> Restarts:
-    """Return the runs before ``successor``, which takes the place of ``run``.
-
-    any_length: True if those that lasted for long are in a row, too.
-    """
-    heard_at, state = max(run.heard_at, run.first_seen_at), run.attributes.state
-    late = successor.first_seen_at - heard_at > _WITHIN
-    lasted = heard_at - run.first_seen_at > _LASTED and state != semconv.STOPPED
-    lasted = lasted and not any_length
-    done = state == semconv.COMPLETED or successor.attributes.follows_completed
-    if late or lasted or done:
-        return NO_RESTARTS
-    before = run.restarts
-    used = dict(before.used)
-    for resource, total in run.totals().items():
-        used[resource] = used.get(resource, type(total)(0)) + total  # type: ignore[operator]
-    since = before.since if before.number else run.first_seen_at
-    return Restarts(before.number + 1, since, used)

@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.ledger.concurrent_runs import are_over, by_run, used_together
 from otel_budget.ledger.process import UNSURE
-from otel_budget.ledger.process_match import key_of
+from otel_budget.ledger.processes import are_over, by_run, key_of, used_together
+from otel_budget.ledger.restarts import NO_RESTARTS, Restarts
 from otel_budget.ledger.run import RunTotals
 
 if TYPE_CHECKING:
@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 PASSED_GAPS = 3
 #: The same where its targets give nothing: a process that was killed and begun again elsewhere.
 PASSED_GAPS_DOWN = 1
-#: Runs of one id that are kept apart in one account.
+#: Runs of one id that are kept apart where they are counted together.
 RUNS_KEPT = 16
+#: Seconds within which the next run has to begin after the one before it began, or was last heard,
+#: to be of the same row.
+_WITHIN = 600.0
+#: Seconds that a run of such a row lasted at most, unless it was stopped.
+_LASTED = 3600.0
 
 
 class Rival:
@@ -154,3 +159,23 @@ def _let_one_go(run: RunTotals) -> None:
 
 def _last_at(run: list[Process]) -> float:
     return max(i.last_at for i in run)
+
+
+def restarts_after(run: RunTotals, successor: RunTotals, *, any_length: bool = False) -> Restarts:
+    """Return the runs before ``successor``, which takes the place of ``run``.
+
+    any_length: True if those that lasted for long are in a row, too.
+    """
+    heard_at, state = max(run.heard_at, run.first_seen_at), run.attributes.state
+    late = successor.first_seen_at - heard_at > _WITHIN
+    lasted = heard_at - run.first_seen_at > _LASTED and state != semconv.STOPPED
+    lasted = lasted and not any_length
+    done = state == semconv.COMPLETED or successor.attributes.follows_completed
+    if late or lasted or done:
+        return NO_RESTARTS
+    before = run.restarts
+    used = dict(before.used)
+    for resource, total in run.totals().items():
+        used[resource] = used.get(resource, type(total)(0)) + total  # type: ignore[operator]
+    since = before.since if before.number else run.first_seen_at
+    return Restarts(before.number + 1, since, used)

@@ -22,17 +22,22 @@ from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
 from otel_budget.core.override import NO_OVERRIDES
 from otel_budget.core.uncertainty import UsageUncertainty
-from otel_budget.ledger.concurrent_runs import (
-    alive,
-    by_run,
-    newest_of,
-    said_together,
-    used_together,
-)
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.freshness import Freshness
-from otel_budget.ledger.process import SILENT_GAPS, UNSURE, Process, totals_of
-from otel_budget.ledger.process_match import hand_on, is_outlived, process_of, second_target
+from otel_budget.ledger.process import SILENT_GAPS, UNSURE, Process
+from otel_budget.ledger.processes import (
+    active_seconds,
+    alive,
+    by_run,
+    is_outlived,
+    let_oldest_go,
+    newest_of,
+    process_of,
+    said_together,
+    second_target,
+    totals_of,
+    used_together,
+)
 from otel_budget.ledger.restarts import NO_RESTARTS
 
 if TYPE_CHECKING:
@@ -190,9 +195,10 @@ class RunTotals(Freshness):
         """
         before, trouble, began_at = self.totals(), self.implausible_since, self.began_at
         uncertainty = self.uncertainty
-        hand_on(self)
+        if let_oldest_go(self.processes, self.newest):
+            self.forget_sums()
         number = len(self.processes)
-        process = process_of(self, reading, confirmed=confirmed)
+        process = self._process_of(reading, confirmed=confirmed)
         if process is None:
             return NOTHING_NEW
         replaced = 0 < number < len(self.processes) and process.started_at is not None
@@ -221,14 +227,39 @@ class RunTotals(Freshness):
             self.revision += 1
         if others or taken.kept or began_at - self.began_at > _WORTH_STORING:
             self.revision += 1
-        outlived = new and len(self.processes) > 1 and is_outlived(self, process, reading)
+        outlived = (
+            new
+            and len(self.processes) > 1
+            and is_outlived(self.processes.values(), process, reading.sampled_at)
+        )
         second = (
-            second_target(self, process, reading) if new and series.seen_before is None else None
+            second_target(
+                self.processes.values(), process, reading.target, reading.sampled_at - self.silence
+            )
+            if new and series.seen_before is None
+            else None
         )
         if not (resets or replaced or outlived or jumps or second or taken.goes_on):
             return NOTHING_NEW  # as it is with most runs at every sample
         alternating = self.uncertainty.alternating - uncertainty.alternating
         return Observed(resets, replaced, outlived, second, alternating, taken.goes_on)
+
+    def _process_of(self, reading: RunObservation, *, confirmed: bool) -> Process | None:
+        """Return the process a reading is about; None if it cannot be told which one it is."""
+        if len(self.processes) == 1:
+            ((key, only),) = self.processes.items()
+            started_at = reading.attributes.incarnation_at
+            if started_at is not None and only.started_at == started_at and not self.also:
+                return only  # as it is with most runs at every sample
+        else:
+            key = ""
+        process = process_of(
+            self.processes, reading, also=self.also, attributes=self.attributes,
+            run_started_at=self.started_at, confirmed=confirmed,
+        )  # fmt: skip
+        if key and key not in self.processes:
+            self.revision += 1  # it says by now when it started
+        return process
 
     def totals(self) -> dict[str, Number]:
         """Return tokens, API calls and cost over all incarnations, as far as they are known."""
@@ -263,6 +294,18 @@ class RunTotals(Freshness):
         if self.ended_at is not None and self.attributes.duration is not None:
             return self.attributes.duration
         return max(0.0, (now if self.ended_at is None else self.ended_at) - self.began_at)
+
+    def active(self, now: float) -> tuple[float | None, float | None]:
+        """Return how long it was active, as of ``now`` and by its newest samples; None: unknown.
+
+        Neither ever goes below what its samples showed before, whatever its targets say since.
+        """
+        gap, processes = self.gap(), self.processes.values()
+        shown = active_seconds(processes, gap, None)
+        if shown is None:
+            return None, None
+        self.active_heard = shown = max(shown, self.active_heard)
+        return max(active_seconds(processes, gap, now) or 0.0, shown), shown
 
     def note_active(self, seconds: float) -> None:
         """Take note of a limited active time: it is stored now and then, as its samples are not."""

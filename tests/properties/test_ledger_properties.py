@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, RunObservation
 from otel_budget.core.quantities import Number
-from otel_budget.ledger.active import active_seconds
 from otel_budget.ledger.attributes import filled, strictest
 from otel_budget.ledger.counter import first
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.ledger.processes import active_seconds
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sidecar.storage import codec
 from tests.properties.histories import RUN, reading, restarted, restored
@@ -174,7 +174,9 @@ def test_an_account_comes_back_from_its_storage_exactly(
         same = ("attributes", "targets", "implausible_since", "sampled_at", "ended_at", "began_at")
         assert all(getattr(again, name) == getattr(account, name) for name in same)
         assert (again.duration(T0 + 99), again.gap()) == (account.duration(T0 + 99), account.gap())
-        assert active_seconds(again, T0 + 99) == active_seconds(account, T0 + 99)
+        assert active_seconds(again.processes.values(), again.gap(), T0 + 99) == active_seconds(
+            account.processes.values(), account.gap(), T0 + 99
+        )
 
 
 @given(steps, steps)

@@ -12,7 +12,7 @@ from otel_budget import semconv
 from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.ledger import admission as admission_module
 from otel_budget.ledger import counter as counter_module
-from otel_budget.ledger import process_match as processes_module
+from otel_budget.ledger import processes as processes_module
 from otel_budget.ledger.admission import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
