@@ -307,10 +307,10 @@ class Loop:
                 )
             except StorageError as exc:
                 self._event_log.not_stored(exc)
-                detail = "the order could not be stored, and does not hold: the log says why"
+                detail = "the override could not be stored and is not in force: the log says why"
                 raise OverrideRefusedError(Refusal.NOT_STORED, detail) from exc
             except _GaveUpError as exc:
-                detail = "the sidecar is ending: whether the order was stored is not known"
+                detail = "the sidecar is ending: whether the override was stored is not known"
                 raise OverrideRefusedError(Refusal.NOT_STORED, detail) from exc
             self._hand_out(step)
         self._event_log.ordered(session_id, order, client, step.effect)

@@ -2,11 +2,11 @@
 
 All of it lives on one event loop; nothing here is locked.
 - A verdict with a new sequence goes out at once; one that says the same as before goes out again
-  every third of its lease, with the numbers of now, so that no lease runs out on a living sidecar.
-- Nothing is sent again that was not judged again: should judging stop, the leases run out, and each
-  reader does what its own fail mode says. A reader's lease begins at its receipt, so a verdict goes
-  out with what is left of its lease, and to nobody once that is over.
-- A slow reader loses old verdicts, never the newest: what waits for it is one frame per run.
+  every third of its lease, with current numbers, so that no lease runs out while the sidecar lives.
+- Nothing is sent again that was not judged again: if judging stops, the leases run out, and each
+  reader does what its own fail mode says. A reader's lease begins at receipt, so a verdict goes out
+  with what is left of its lease, and not at all once the lease is over.
+- A slow reader loses old verdicts, never the newest: one frame per run waits for it.
 """
 
 from __future__ import annotations
@@ -30,42 +30,43 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds without a byte on a stream at most: a reader takes one for dead after 15, and proxies on
-#: the way do after not much more.
+#: The longest time, in seconds, that a stream carries no byte: a reader gives it up as dead after
+#: 15, and proxies on the way do so not much later.
 KEEP_ALIVE_AFTER = 5.0
-#: A renewal that is due this little later goes with the present publication, not with the next.
+#: A renewal goes out with this publication, not the next, once this share of its time has passed.
 _EARLY = 0.9
 #: Frames in one write: a slow reader's old verdicts must not pile up in the socket's buffer.
 _FRAMES_PER_WRITE = 64
 _KEEP_ALIVE = sse.KEEP_ALIVE.encode()
-#: A lease is told in so many parts, rounded down: many readers at once get the same bytes.
+#: What is left of a lease is rounded down to this many parts, so that readers share the same bytes.
 _HUNDRED = 100
 _ROUNDING = 1e-9
-#: What goes out before so much of the lease is gone was just judged, and has the whole of it.
+#: With at least this many parts left, a verdict was judged just now and goes out with all of them.
 _AT_ONCE = 95
 
 
 class Published:
-    """One verdict as it is published; its text is made when first asked for, and once but for what
-    is left of its lease.
+    """One verdict as it is published.
+
+    Its text is rendered when first asked for, and only once except for what is left of its lease.
     """
 
     __slots__ = ("_frame", "_pieces", "sent_at", "verdict")
 
     def __init__(self, verdict: Verdict, sent_at: float) -> None:
-        """Keep a verdict. sent_at: time of evaluation of the copy that last went to subscribers."""
+        """Keep a verdict. sent_at: when the copy that subscribers got last was evaluated."""
         self.verdict, self.sent_at = verdict, sent_at
         self._pieces: tuple[str, str] | None = None
         self._frame: tuple[int, bytes] | None = None
-        """Hundredths of the lease, and the frame that has so much."""
+        """Hundredths of the lease that are left, and the frame that says so."""
 
     @property
     def sequence(self) -> int:
-        """Return the number of the publication; 0 for a verdict that was never given one."""
+        """Return the number of the publication; 0 if it has none."""
         return self.verdict.sequence or 0
 
     def share_left(self, now: float) -> int:
-        """Return how many hundredths of its lease are left; none is left at 0 and below."""
+        """Return how many hundredths of its lease are left; 0 or less if it is over."""
         lease = self.verdict.lease_seconds
         if lease is None:
             return _HUNDRED
@@ -97,21 +98,22 @@ def _part(lease: float, share: int) -> float:
 
 
 class VerdictBroadcaster:
-    """Holds what is published and hands it to subscribers."""
+    """Holds the current verdicts and sends them to subscribers."""
 
     def __init__(self, lease: float, clock: Callable[[], float]) -> None:
-        """Begin with no verdict. lease: seconds, as in the verdicts to come. clock: that of their
-        evaluation.
+        """Start without a verdict.
+
+        lease: seconds, as in the verdicts to come. clock: the one they are evaluated by.
         """
         self.lease, self._clock = lease, clock
         self.closed = False
         self._current: dict[str, Published] = {}
-        self._unmade: set[str] = set()
-        """Session ids of runs whose verdict could not be written."""
+        self._unrendered: set[str] = set()
+        """Session ids of runs whose verdict could not be rendered."""
         self._for_all: set[Subscription] = set()
         self._for_some: set[Subscription] = set()
         self._for_one: dict[str, set[Subscription]] = {}
-        """Of those, who listens, by run."""
+        """The same, by the runs they are on."""
 
     @property
     def renew_after(self) -> float:
@@ -129,66 +131,66 @@ class VerdictBroadcaster:
         return len(self._for_all) + len(self._for_some)
 
     def is_followed(self, session_id: str) -> bool:
-        """Tell whether somebody listens to one run alone. May be called from any thread."""
+        """Tell whether a subscription names this run. May be called from any thread."""
         return session_id in self._for_one
 
     def publish(self, verdicts: Iterable[Verdict], forgotten: Iterable[str] = ()) -> None:
-        """Take the verdicts of one tick, each with its sequence, and send out what is due.
+        """Publish the verdicts of one tick, each with its sequence; send those that are due.
 
-        forgotten: session ids that have no verdict any more.
+        forgotten: session ids that no longer have a verdict.
         """
         for session_id in forgotten:
             self._current.pop(session_id, None)
-            self._unmade.discard(session_id)
+            self._unrendered.discard(session_id)
             for subscription in self._listeners(session_id):
                 subscription.withdraw(session_id)
         for verdict in verdicts:
             self._publish(verdict)
 
     def get(self, session_id: str) -> Published | None:
-        """Return the present verdict of a run; None if there is no such run."""
+        """Return the current verdict of a run; None if there is none."""
         return self._current.get(session_id)
 
     def is_over(self, published: Published) -> bool:
-        """Tell whether the lease of a verdict ran out since it was judged."""
+        """Tell whether the lease of a verdict has run out."""
         return published.share_left(self._clock()) <= 0
 
     def json_of(self, published: Published) -> str | None:
-        """Return a verdict with what is left of its lease as JSON; None if that is over."""
+        """Return a verdict as JSON with what is left of its lease; None if that has run out."""
         share = published.share_left(self._clock())
-        return self._made(published, published.json, share) if share > 0 else None
+        return self._rendered(published, published.json, share) if share > 0 else None
 
     def frames_of(self, published: Iterable[Published]) -> Iterator[bytes]:
-        """Yield a frame for each that still has some of its lease, with what is left of it."""
+        """Yield a frame for each whose lease has not run out, with what is left of it."""
         now = self._clock()
         for one in published:
             share = one.share_left(now)
-            frame = self._made(one, one.frame, share) if share > 0 else None
+            frame = self._rendered(one, one.frame, share) if share > 0 else None
             if frame is not None:
                 yield frame
 
-    def _made(self, published: Published, make: Callable[[int], T], share: int) -> T | None:
-        """Return the text of a verdict; None if it cannot be made: it goes to nobody, others do."""
+    def _rendered(self, published: Published, render: Callable[[int], T], share: int) -> T | None:
+        """Return the text of a verdict; None if it cannot be rendered, which costs no other run."""
         try:
-            return make(share)
+            return render(share)
         except Exception:
             session_id = published.verdict.session_id
-            if session_id not in self._unmade:
-                self._unmade.add(session_id)
+            if session_id not in self._unrendered:
+                self._unrendered.add(session_id)
                 logger.exception(
-                    "session %s: its verdict cannot be written, so that nobody is given it: a "
-                    "mistake of this program. Please report it, with the traceback", session_id,
+                    "run %r: its verdict cannot be rendered, so no client gets it. This is a bug: "
+                    "please report it with the traceback", session_id,
                 )  # fmt: skip
             return None
 
     def page(
         self, *, limit: int, after: str = "", status: LimitStatus | None = None
     ) -> tuple[list[Published], str | None]:
-        """Return up to ``limit`` verdicts in the order of their session ids, and where to go on.
+        """Return up to ``limit`` verdicts sorted by session id, and where the next page starts.
 
-        after: the session id where the page before ended. status: only these, and those of which
-        it is not known any more. The second value is the ``after`` of the next page, None when
-        there is none.
+        after: the session id that ended the previous page. status: only runs with this status, and
+        those whose lease has run out. The second value is the ``after`` of the next page; None on
+        the last.
         """
         found: list[Published] = []
         for session_id in sorted(key for key in self._current if key > after):
@@ -202,11 +204,10 @@ class VerdictBroadcaster:
         return found, None
 
     def subscribe(self, *session_ids: str, after: int | None = None) -> Subscription:
-        """Open a subscription to some runs, or to all; what is current goes into it at once.
+        """Open a subscription to some runs, or to all, with their current verdicts in it.
 
-        after: the last sequence the reader saw; only newer verdicts go into it at once. A number
-        this sidecar has not given out yet comes from another life (its storage is gone): then all
-        go.
+        after: the last sequence the reader saw; only newer verdicts are in it then. A sequence that
+        this sidecar has not reached comes from before its storage was lost: then all are in it.
         """
         wanted = self._current.keys() if not session_ids else dict.fromkeys(session_ids)
         current = [self._current[one] for one in wanted if one in self._current]
@@ -221,9 +222,9 @@ class VerdictBroadcaster:
         return subscription
 
     def follow(self, subscription: Subscription, session_ids: Iterable[str]) -> list[str]:
-        """Have a subscription to some runs be to these as well; return those without a verdict.
+        """Add runs to a subscription to some runs; return those without a current verdict.
 
-        What is current of them goes into it at once, also of those that it was to before.
+        Their current verdicts go into it at once, even if it was to them before.
         """
         unknown, wanted = [], dict.fromkeys(session_ids)
         self._listen(subscription, wanted)
@@ -236,7 +237,7 @@ class VerdictBroadcaster:
         return unknown
 
     def unfollow(self, subscription: Subscription, session_ids: Iterable[str]) -> None:
-        """Have a subscription to some runs be to these no more."""
+        """Remove runs from a subscription to some runs."""
         for session_id in subscription.followed.intersection(session_ids):
             subscription.followed.discard(session_id)
             subscription.withdraw(session_id)
@@ -246,19 +247,18 @@ class VerdictBroadcaster:
                 self._for_one.pop(session_id, None)
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Forget a subscription; a second time does nothing."""
+        """Remove a subscription; a second call does nothing."""
         self._for_all.discard(subscription)
         self._for_some.discard(subscription)
         self.unfollow(subscription, set(subscription.followed))
 
     def close(self) -> None:
-        """End every stream once it has sent what waits in it."""
+        """End every stream once it has sent what is waiting in it."""
         self.closed = True
         for subscription in (*self._for_all, *self._for_some):
             subscription.wake()
 
     def _listen(self, subscription: Subscription, session_ids: Iterable[str]) -> None:
-        """Let a subscription be to these runs."""
         self._for_some.add(subscription)
         for session_id in session_ids:
             subscription.followed.add(session_id)
@@ -286,7 +286,7 @@ class Subscription:
     """One reader: what waits for it, one frame per run."""
 
     def __init__(self, broadcaster: VerdictBroadcaster, first: Iterable[Published]) -> None:
-        """Begin with what goes out at once."""
+        """Open it with the verdicts that go out at once."""
         self.followed: set[str] = set()
         """The runs it is to; empty for all."""
         self._broadcaster = broadcaster
@@ -318,14 +318,14 @@ class Subscription:
 
     @property
     def waiting(self) -> int:
-        """Return how many frames wait to be read."""
+        """Return how many frames are waiting to be read."""
         return len(self._pending)
 
     def offer(self, published: Published, *, changed: bool) -> None:
         """Put a verdict in place of an older one of the same run.
 
-        A changed one goes to the end, so the ids of changes go out in ascending order and none is
-        passed over by a reader that comes back with the last id it saw.
+        A changed one goes to the end, so that the ids of changes go out in ascending order, and a
+        reader that comes back with the last id it saw misses none.
         """
         if changed:
             self._pending.pop(published.verdict.session_id, None)
@@ -333,20 +333,20 @@ class Subscription:
         self._wake.set()
 
     def withdraw(self, session_id: str) -> None:
-        """Drop what waits of a run that was forgotten."""
+        """Drop the waiting verdict of a run that was forgotten."""
         self._pending.pop(session_id, None)
 
     def wake(self) -> None:
-        """Let the reader look again."""
+        """Wake the reader."""
         self._wake.set()
 
     async def frames(self) -> AsyncIterator[bytes]:
-        """Yield what there is to send, and a comment when there was nothing for too long.
+        """Yield what there is to send, and a comment after too long a silence.
 
-        Ends when the broadcaster is closed and nothing waits any more.
+        Ends when the broadcaster is closed and nothing is waiting.
         """
         loop = asyncio.get_running_loop()
-        self._look(loop)
+        self._check_silence(loop)
         if not self._pending:
             yield _KEEP_ALIVE  # says at once that the sidecar lives, for a run it does not know yet
         while True:
@@ -362,18 +362,18 @@ class Subscription:
             if not self._pending and not self._broadcaster.closed:
                 yield _KEEP_ALIVE
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake the reader if nothing was sent for too long; look again when that may be.
+    def _check_silence(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake the reader if nothing was sent for too long; check again when that may be so.
 
-        One timer for as long as the stream is open: to make one each time it waits takes longer
-        than to wake it, and there may be thousands of them.
+        One timer as long as the stream is open: making one for each wait would take longer than
+        waking the reader, and there may be thousands of them.
         """
         after = self._broadcaster.keep_alive_after
         left = self._sent_at + after - loop.time()
         if left <= 0:
             self._wake.set()
             left = after
-        self._timer = loop.call_later(left, self._look, loop)
+        self._timer = loop.call_later(left, self._check_silence, loop)
 
     def _take(self) -> bytes:
         ids = list(islice(self._pending, _FRAMES_PER_WRITE))
