@@ -69,17 +69,17 @@ class Lines:
         """
         if not lines:
             return
-        told: dict[str, list[str]] = defaultdict(list)
+        by_speaker: dict[str, list[str]] = defaultdict(list)
         for about in lines:
-            told[about if speaker is None else speaker(about)].append(about)
+            by_speaker[about if speaker is None else speaker(about)].append(about)
         shown: dict[str, dict[str, str]] = {}
-        for who, subjects in told.items():
+        for who, subjects in by_speaker.items():
             if len(subjects) > MOST_LINES:
                 said = {who: self._all_of(subjects, len(subjects))}
             else:
                 said = {about: lines[about] for about in subjects}
             shown[who] = self._within_budget(who, said)
-        for line in self._few(shown, told):
+        for line in self._few(shown, by_speaker):
             self._logger.log(level, "%s", line)
 
     def _within_budget(self, who: str, said: Mapping[str, str]) -> dict[str, str]:
@@ -99,7 +99,7 @@ class Lines:
         return " (more like it will not be shown for a while)" if spent else ""
 
     def _few(
-        self, shown: Mapping[str, Mapping[str, str]], told: Mapping[str, Sequence[str]]
+        self, shown: Mapping[str, Mapping[str, str]], by_speaker: Mapping[str, Sequence[str]]
     ) -> list[str]:
         """Return the lines by speaker as they are, or one for each speaker, or one for all."""
         lines = [line for said in shown.values() for line in said.values()]
@@ -109,11 +109,11 @@ class Lines:
         speakers = [who for who, said in shown.items() if said]
         if len(speakers) > MOST_LINES:
             subjects = [about for who in speakers for about in shown[who]]
-            return [self._all_of(subjects, sum(map(len, told.values())))]
+            return [self._all_of(subjects, sum(map(len, by_speaker.values())))]
         return [
             next(iter(shown[who].values()))
             if len(shown[who]) == 1
-            else self._all_of(told[who], len(told[who]))
+            else self._all_of(by_speaker[who], len(by_speaker[who]))
             for who in speakers
         ]
 

@@ -199,7 +199,7 @@ class _Page:
                 self.ignored[Ignored(series.name, labels, reason)] += 1
             unread, at_least = session.implausible, bool(session.of_unknown_type)
             if at_least and roles.TOKENS not in result.amounts:
-                # Nothing of its tokens is known: the session is there, and in doubt.
+                # Nothing of its tokens is known: the run is there, and in doubt.
                 unread = {**unread, **session.of_unknown_type}
             if result.amounts or unread:
                 names = tuple(sorted(unread))
@@ -212,9 +212,9 @@ class _Page:
 
 
 def count(preset: Preset, samples: Iterable[Sample], place: str = "") -> Counted:
-    """Return what the samples of one page add up to, per session, in any order of them.
+    """Return what the samples of one page add up to, per run, in any order of them.
 
-    place: names the page in the id of a session that its program does not name.
+    place: names the page in the id of a run that its program does not name.
     """
     page = _Page(preset, place)
     for sample in samples:
@@ -224,7 +224,7 @@ def count(preset: Preset, samples: Iterable[Sample], place: str = "") -> Counted
 
 
 def assembled(counted: Counted, target: str, sampled_at: float, process: str = "") -> Assembled:
-    """Return the sessions as every source gives them; arguments as in ``assemble``."""
+    """Return the runs as every source gives them; arguments as in ``assemble``."""
     sessions = tuple(
         RunObservation(
             session.session_id,

@@ -28,7 +28,7 @@ class Series(NamedTuple):
     """Index of its rule in the preset."""
     name: str
     labels: Mapping[str, str]
-    """Without those that name the session."""
+    """Without those that name the run."""
     roles: tuple[str, ...]
     value: Number
 
@@ -71,7 +71,7 @@ class Deduplicated:
 
 
 def deduplicate(preset: Preset, series: Sequence[Series]) -> Deduplicated:
-    """Return the amounts of one session, and the counters the ledger is to keep."""
+    """Return the amounts of one run, and the counters the ledger is to keep."""
     result = Deduplicated()
     groups: defaultdict[Labels, defaultdict[_Emitter, list[Series]]]
     groups = defaultdict(lambda: defaultdict(list))

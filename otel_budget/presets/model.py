@@ -47,7 +47,7 @@ class MetricRule:
     """One metric in all its spellings, and what its samples count as."""
 
     names: tuple[str, ...]
-    """Spellings, the usual one first. Where a session has several, the one with most counts."""
+    """Spellings, the usual one first. Where a run has several, the one with most counts."""
     counts: tuple[str, ...] = ()
     """Roles of every sample; empty if a label says it."""
     label: tuple[str, ...] = ()
@@ -115,9 +115,9 @@ class Preset:
     recognised_labels: tuple[str, ...] = ()
     """If any are named, that metric must have one of these labels."""
     session_labels: tuple[str, ...] = ()
-    """Spellings of the label that names the session; without one, a target is one session."""
+    """Spellings of the label that names the run; without one, a target is one run."""
     nameless: tuple[str, ...] = ()
-    """Values of it that name no session, besides the empty one."""
+    """Values of it that name no run, besides the empty one."""
     repeated: Repeated | None = None
     skip: tuple[Skip, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class Preset:
 
     @property
     def labels_read(self) -> frozenset[str]:
-        """The labels that tell sessions apart, or what a sample counts as."""
+        """The labels that tell runs apart, or what a sample counts as."""
         by_rule = [label for rule in self.metrics for label in rule.label]
         return frozenset((*self.session_labels, *by_rule))
 

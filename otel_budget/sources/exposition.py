@@ -3,7 +3,7 @@
 prometheus_client reads each series of the metrics asked for once: its name and labels are the same
 text in every scrape, so from then on only its value is read. The lines of other metrics are only
 looked at: enough to notice a page that is no exposition. Both together make a large endpoint cheap:
-1,000 sessions take 0.5 s the first time, and 0.1 s from then on.
+1,000 runs take 0.5 s the first time, and 0.1 s from then on.
 """
 
 from __future__ import annotations

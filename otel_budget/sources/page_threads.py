@@ -1,14 +1,14 @@
-"""When a page is parsed, and where: a cheap page never waits for a costly one.
+"""When a page is parsed, and on which thread: a cheap page never waits for a costly one.
 
-A page that takes the processor long is in order, and may be meant to hold others up. So there are
-two threads. One takes the cheapest page first, and none that is costly; the other the page that has
-waited longest, and after a costly one it rests for as long: pages that are costly have that share
-of one processor in all, whoever shows them, and each has its turn. What a page is expected to take
-is what one of that target took of late, or goes by its length; of the first one most is lasting
-work, and no rest follows.
+A page that takes long to parse is valid, and may be meant to hold others up. So there are two
+threads. One takes the cheapest page first, and never a costly one; the other takes the page that
+has waited longest, and rests after a costly one for as long as that took. So costly pages get at
+most half of one processor in all, whichever target shows them, and each has its turn. A page is
+expected to take what recent ones of its target took, else what its length suggests; most of the
+first one is work that is not repeated, so no rest follows it.
 
-A target that is costly is asked when it is its turn, so that its page is new when it is read, and
-few such pages are held at once. Pages that take next to nothing are handed to no thread.
+A costly target is asked only when it is its turn, so that its page is new when it is parsed, and
+few such pages are held at once. Pages that take next to nothing are not handed to a thread.
 """
 
 from __future__ import annotations

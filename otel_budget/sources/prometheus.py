@@ -142,7 +142,7 @@ class PrometheusSource:
         self._bindings_unmatched = UnmatchedBindings()
 
     async def read(self) -> Observation:
-        """Ask for all sessions; see Source.read."""
+        """Ask for all runs; see Source.read."""
         try:
             return await self._read_without_culprits()
         except (FetchError, AnswerError) as exc:

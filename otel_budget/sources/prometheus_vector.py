@@ -76,7 +76,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The sessions in an answer, not dated yet, and the samples refused, by reason."""
+    """The runs in an answer, not dated yet, and the samples refused, by reason."""
 
     sessions: Sequence[RunObservation]
     dropped: Mapping[str, int]
@@ -133,7 +133,7 @@ def _marked(expression: str, label: str) -> str:
 def take_apart(
     body: bytes, preset: Preset | None, replica_labels: Sequence[str] = semconv.REPLICA_LABELS
 ) -> tuple[Answer, Found]:
-    """Return what an answer says, and the sessions in it. Raises AnswerError."""
+    """Return what an answer says, and the runs in it. Raises AnswerError."""
     answer = _answer(parse_answer(body), preset, replica_labels)
     names = judged(preset)
     dropped: Counter[str] = Counter()

@@ -69,7 +69,7 @@ class SampleDates(Generic[K]):
                 del known[next(iter(known))]
 
     def of(self, key: K, unknown: float = math.nan) -> float:
-        """Return the date of the newest sample, as of the last time."""
+        """Return the date of the newest sample, as of the last update."""
         known = self._known.get(key)
         return next(reversed(known.values())) if known else unknown
 
@@ -103,7 +103,7 @@ class PageDates:
         """Seconds by which its clock is found to be behind ours."""
 
     def take(self, found: Assembled, fetched: Fetched) -> DatedPage:
-        """Return the sessions of a page with their dates."""
+        """Return the runs of a page with their dates."""
         if not found.times:
             return DatedPage(found)
         units = {session_id: unit_of(at) for session_id, at in found.times.items()}

@@ -110,11 +110,11 @@ class Target:
         )
 
     def shows(self, session_id: str) -> bool:
-        """Tell whether a session was on the last page."""
+        """Tell whether a run was on the last page."""
         return self._page.shows(session_id)
 
     async def ask(self, fetcher: Fetches, threads: PageThreads) -> Outcome:
-        """Ask it; never raises for what it does. A partial page has sessions, and a problem."""
+        """Ask it; never raises for what it does. A partial page has runs, and a problem."""
         url = self.of.url
         try:
             self.is_waiting = True
@@ -197,7 +197,7 @@ def bound_to(target: ScrapeTarget) -> Sequence[str]:
 
 
 def host_port(url: str) -> str:
-    """Return host and port of a target, to name a session after."""
+    """Return host and port of a target, to name a run after."""
     return urlsplit(url).netloc
 
 

@@ -60,7 +60,7 @@ _END: Final = b'"]'
 
 
 class Taken(NamedTuple):
-    """What an answer says besides its sessions."""
+    """What an answer says besides its runs."""
 
     sampled: Mapping[Run, float]
     """When each run was last sampled, on the server's clock."""
@@ -103,7 +103,7 @@ class PrometheusAnswer:
         self._preset, self._replica_labels = preset, replica_labels
         self._ways = way_labels(replica_labels)
         self._whole: Found | None = None
-        """The sessions of the last answer, if it was read as a whole."""
+        """The runs of the last answer, if it was read as a whole."""
         self._up_labels: dict[str, list[Mapping[str, str]]] = {}
         """The labels of each ``up`` in it, if it was."""
         self._forget()
@@ -125,7 +125,7 @@ class PrometheusAnswer:
         return Taken(answer.sampled, vector.evaluated_at, vector.warnings, vector.infos, answer.ups)
 
     def found(self, date_of: DateOf) -> Found:
-        """Return the sessions in the answer that was taken last."""
+        """Return the runs in the answer that was taken last."""
         if self._whole is not None:
             dated = [
                 one._replace(sampled_at=date_of(one.target, one.session_id))

@@ -47,7 +47,7 @@ class ScrapePage:
         self._forget()
 
     def read(self, body: bytes, content_type: str, sampled_at: float) -> Assembled:
-        """Return the sessions on a page. Raises ExpositionError as PageReader does."""
+        """Return the runs on a page. Raises ExpositionError as PageReader does."""
         try:
             if not (self._diff and self._take(body, content_type)):
                 return self._read_whole(body, content_type, sampled_at)
@@ -57,7 +57,7 @@ class ScrapePage:
             raise
 
     def shows(self, session_id: str) -> bool:
-        """Tell whether a session was on the last page."""
+        """Tell whether a run was on the last page."""
         return self._index.shows(session_id) or session_id in self._odd
 
     def _forget(self) -> None:
@@ -72,7 +72,7 @@ class ScrapePage:
         """Places of judged counters, and their session ids; None if these may have changed."""
         self._declared: dict[str, str] = {}
         self._odd: frozenset[str] = frozenset()
-        """The sessions on a page that was not as usual."""
+        """The runs on a page that was not as usual."""
 
     def _read_whole(self, body: bytes, content_type: str, sampled_at: float) -> Assembled:
         found = self._reader.read_lines(body, content_type)
@@ -110,7 +110,7 @@ class ScrapePage:
         return [row for row, _ in pairs]
 
     def _newest(self) -> dict[str, float]:
-        """Return the times of sessions, as Assembled has them."""
+        """Return the times of runs, as Assembled has them."""
         if self._judged is None:
             self._judged = [
                 (place, slot.session.session_id)

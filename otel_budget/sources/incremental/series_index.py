@@ -34,7 +34,7 @@ _KINDS_KEPT = 1000
 
 
 class Kind:
-    """What series of several sessions have in common."""
+    """What series of several runs have in common."""
 
     __slots__ = ("counter", "declared", "judged", "labels", "name", "number", "rule")
 
@@ -144,13 +144,13 @@ class SeriesIndex:
         """Those of which something was refused."""
 
     def shows(self, session_id: str) -> bool:
-        """Tell whether there is a series of a session."""
+        """Tell whether there is a series of a run."""
         session = self._sessions.get(session_id)
         return session is not None and bool(session.slots)
 
     @property
     def is_empty(self) -> bool:
-        """True if there is none of any session; of what is read by now."""
+        """True if there is none of any run; of what is read by now."""
         return not self._sessions
 
     def add(self, sample: Sample) -> Slot:
@@ -165,7 +165,7 @@ class SeriesIndex:
         return slot
 
     def _kind(self, sample: Sample) -> Kind:
-        """Return what the series has in common with those of other sessions."""
+        """Return what the series has in common with those of other runs."""
         labels = tuple(item for item in sample.labels.items() if item[0] != semconv.SESSION_ID)
         key = (sample.name, sample.declared, labels)
         known = self._kinds.get(key)
@@ -189,7 +189,7 @@ class SeriesIndex:
         session.changed_slots.append(slot)
 
     def read(self, date_of: Callable[[str, str], float]) -> Assembled:
-        """Return all sessions. date_of: when the samples of target and session id were taken."""
+        """Return all runs. date_of: when the samples of target and session id were taken."""
         for session in self._changed.values():
             self._refresh(session)
         self._changed = {}
