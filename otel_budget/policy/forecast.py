@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.quantities import Number
     from otel_budget.core.uncertainty import UsageUncertainty
-    from otel_budget.policy.status import Bounds
+    from otel_budget.policy.bounds import Bounds
 
 
 def completion_possible(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import ResourceState, Verdict
-    from otel_budget.policy.status import Bound, Bounds
+    from otel_budget.policy.bounds import Bound, Bounds
 
 
 def redecide(verdict: Verdict, progress: float | None, completion_threshold: float) -> bool:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_budget import semconv
 from otel_budget.core.override import OverrideKind
 from otel_budget.core.verdict import LimitStatus
+from otel_budget.policy.bounds import bounds_from, stricter
 from otel_budget.policy.format import amount
 from otel_budget.policy.overrides import ceilings, said
-from otel_budget.policy.status import bounds_from, stricter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.snapshot import RunSnapshot
-    from otel_budget.policy.status import Bound, Bounds
+    from otel_budget.policy.bounds import Bound, Bounds
     from otel_budget.policy.verdicts import Rules
 
 _OWN = (

@@ -1,31 +1,25 @@
 """The status of a resource.
 
 The rule: EXCEEDED if used >= limit, else APPROACHING if used >= threshold x limit, else OK. No
-limit is always OK; a limit of 0 permits nothing. A run's status is its worst resource's. Threshold
-times limit is exact, taken from the decimal the threshold was written as, and worked out once.
+limit is always OK; a limit of 0 permits nothing. A run's status is its worst resource's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from decimal import Context, Decimal
-from functools import lru_cache
+from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_budget.core.limits import DEFAULT_THRESHOLD, ResourceLimits
-from otel_budget.core.resources import RESOURCES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.validation import MAX_COUNT
-from otel_budget.core.verdict import LimitCheckResult, LimitStatus, Origin, ResourceState
+from otel_budget.core.verdict import LimitCheckResult, LimitStatus, ResourceState
+from otel_budget.policy.bounds import EXACT, Bound, Bounds
 from otel_budget.policy.forecast import exhaustion_seconds
 from otel_budget.policy.format import amount, percent
 
 if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
 
-#: Wide enough that a threshold (17 digits) times a limit (up to 34) is never rounded.
-_EXACT = Context(prec=100)
 #: JSON and people have no use for more, and none at all for infinity.
 _LARGEST_RATIO = float(MAX_COUNT)
 
@@ -34,72 +28,12 @@ _NO_RATES: Mapping[str, float] = {}
 SEVERITY = {LimitStatus.OK: 0, LimitStatus.APPROACHING: 1, LimitStatus.EXCEEDED: 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """Where a resource begins to be approaching, and where it is exceeded."""
-
-    limit: Number
-    warning_at: Number
-    """The smallest use that counts as approaching, in the resource's own type."""
-    origin: Origin
-
-
-Bounds = dict[str, Bound]
-"""Per limited resource; absent is unlimited."""
-
-
 class RunStatus(NamedTuple):
     """All resources of a run, held against their bounds."""
 
     status: LimitStatus
     """The worst of theirs."""
     resources: Mapping[str, ResourceState]
-
-
-@lru_cache(maxsize=4096)
-def bound(resource: str, limit: Number, threshold: float, origin: Origin) -> Bound:
-    """Return the bound for one limit. threshold: above 0 and at most 1."""
-    exact_limit = limit if isinstance(limit, Decimal) else Decimal(repr(limit))
-    warning = _EXACT.multiply(Decimal(repr(threshold)), exact_limit)
-    quantity = RESOURCES[resource].quantity
-    return Bound(quantity.as_limit(limit), quantity.at_least(warning), origin)
-
-
-def bounds_of(limits: ResourceLimits) -> Bounds:
-    """Return the bounds of a run's own limits."""
-    return {
-        row.name: bound(row.name, limit, row.threshold_of(limits), "session")
-        for row in RESOURCES.values()
-        if (limit := row.limit_of(limits)) is not None
-    }
-
-
-def bounds_from(
-    limits: Mapping[str, Number], thresholds: Mapping[str, float], origin: Origin
-) -> Bounds:
-    """Return bounds out of plain mappings; a missing threshold is the default."""
-    return {
-        resource: bound(resource, limit, thresholds.get(resource, DEFAULT_THRESHOLD), origin)
-        for resource, limit in limits.items()
-        if resource in RESOURCES
-    }
-
-
-def stricter(one: Bounds, other: Bounds) -> Bounds:
-    """Return the bounds that hold when both do.
-
-    Limit and warning line are each the lower of the two, so adding a limit never loosens anything.
-    """
-    merged = dict(one)
-    for resource, theirs in other.items():
-        ours = merged.get(resource)
-        if ours is None:
-            merged[resource] = theirs
-            continue
-        lower = theirs if theirs.limit < ours.limit else ours
-        warning = min(ours.warning_at, theirs.warning_at)
-        merged[resource] = Bound(lower.limit, warning, lower.origin)
-    return merged
 
 
 def status_of(used: Number, limited: Bound | None) -> LimitStatus:
@@ -204,7 +138,7 @@ def headroom(resources: Mapping[str, ResourceState], bounds: Bounds) -> dict[str
 def _minus(one: Number, other: Number) -> Number:
     """Return the difference of two amounts of one resource; of money, whatever the context is."""
     if isinstance(one, Decimal):
-        return _EXACT.subtract(one, other)  # type: ignore[arg-type] # money is Decimal throughout
+        return EXACT.subtract(one, other)  # type: ignore[arg-type] # money is Decimal throughout
     return one - other  # type: ignore[operator] # both are of the resource's own type
 
 
@@ -213,7 +147,7 @@ def _ratio(used: Number, limit: Number) -> float:
     if not limit:
         return 1.0
     money = isinstance(limit, Decimal)
-    ratio = _EXACT.divide(used, limit) if money else used / limit  # type: ignore[arg-type, operator]
+    ratio = EXACT.divide(used, limit) if money else used / limit  # type: ignore[arg-type, operator]
     return min(float(ratio), _LARGEST_RATIO)
 
 

@@ -1,6 +1,6 @@
 """Verdicts: a run's own, from exact counts, and the sidecar's, from what the ledger knows.
 
-Both come out of ``run_status`` and ``decide``, so they cannot disagree about the same numbers.
+Both come from ``run_status`` and ``decide``, so they cannot disagree about the same numbers.
 
 What the sidecar does without good data, in this order:
 0. An operator's stop holds whatever the data.
@@ -14,7 +14,7 @@ What the sidecar does without good data, in this order:
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,9 +24,11 @@ from otel_budget.core.limits import DEFAULT_THRESHOLD
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.verdict import Action, Basis, LimitStatus, Reason, Verdict
+from otel_budget.policy.bounds import Bound, Bounds, bounds_from, stricter
 from otel_budget.policy.decision_table import (
     APPROACHING,
     EXCEEDED,
+    FINAL,
     UNKNOWN,
     Decision,
     decide,
@@ -36,15 +38,11 @@ from otel_budget.policy.format import percent
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.overrides import STOPPED, ceilings, said
 from otel_budget.policy.status import (
-    Bound,
-    Bounds,
     RunStatus,
-    bounds_from,
     describe,
     headroom,
     named,
     run_status,
-    stricter,
     uncertain_resources,
 )
 from otel_budget.policy.unknown_usage import OnUnknown, unknown_calls
@@ -53,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.core.observation import RunAttributes
+    from otel_budget.core.override import Override
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import ResourceState
     from otel_budget.ledger.snapshot import RunSnapshot
@@ -140,6 +139,48 @@ def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Ve
         rules.revision, snapshot.also_started_at,
     )  # fmt: skip
     return _verdict(about, weighed, decision, bounds, message)
+
+
+def verdict_on_failure(
+    session_id: str,
+    started_at: float | None,
+    *,
+    before: Verdict | None,
+    stop: Override | None,
+    failing_for: float,
+    rules: Rules,
+    now: float,
+) -> Verdict:
+    """Return the verdict on a run at which the sidecar fails: it needs nothing of it but its name.
+
+    That of before is held, then ``on_no_data`` applies; what is final stays.
+
+    before: the last one on it. stop: an operator's that holds. failing_for: seconds. now: Unix
+    time.
+    """
+    if before is None:
+        before = Verdict(
+            session_id=session_id, action=UNKNOWN[0], status=LimitStatus.INCONCLUSIVE,
+            reason=Reason.INTERNAL_ERROR, message="", resources={}, evaluated_at=now,
+            started_at=started_at,
+            completion_threshold=rules.completion_threshold or DEFAULT_THRESHOLD,
+        )  # fmt: skip
+    action, status, reason, message = before.action, before.status, before.reason, before.message
+    if stop is not None:
+        (action, reason), message = STOPPED, said(stop)
+    elif (action, reason) not in FINAL:
+        held = action, Reason.INTERNAL_ERROR
+        action, reason = decide_without_data(
+            held, held[1], failing_for, rules.hold, rules.on_no_data
+        )
+        status = LimitStatus.INCONCLUSIVE
+        message = f"the sidecar failed at this run (see its log): {action} for want of good data"
+    decided = "\x1f".join((session_id, action, reason, status, rules.revision, repr(started_at)))
+    return replace(
+        before, action=action, status=status, reason=str(reason), message=message,
+        evaluated_at=now, lease_seconds=rules.lease, policy_revision=rules.revision, sequence=None,
+        decision_id=hashlib.sha256(decided.encode()).hexdigest()[:16],
+    )  # fmt: skip
 
 
 def stale_after(snapshot: RunSnapshot, rules: Rules) -> float:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.core.resources import FURTHER
 from otel_budget.core.uncertainty import UsageUncertainty
+from otel_budget.policy.bounds import bounds_of
 from otel_budget.policy.outdated import is_outgrown
-from otel_budget.policy.status import bounds_of
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import verdict_from_usage
 from otel_budget.sdk.phase_counters import plus

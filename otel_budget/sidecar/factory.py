@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_budget.config.load import revision
 from otel_budget.config.schema import ADD, REFUSE, PrometheusConfig
 from otel_budget.core.resources import RESOURCES
-from otel_budget.policy.status import bounds_from
+from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.clock import Boot

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget.ledger.findings import FailedStep, RunFailure
-from otel_budget.policy.failed_run import verdict_on_failure
+from otel_budget.policy.verdicts import verdict_on_failure
 from otel_budget.sidecar.clock import move
 from otel_budget.sidecar.storage import codec
 from otel_budget.sidecar.storage.records import run_body, verdict_body

@@ -19,7 +19,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.verdict import Action, LimitStatus, Verdict
-from otel_budget.policy.status import bounds_from
+from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
 from otel_budget.sidecar.evaluator import Evaluator

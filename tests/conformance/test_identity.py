@@ -10,7 +10,7 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.findings import FindingKind
-from otel_budget.policy.status import bounds_from
+from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules
 from tests.conformance.rig import Rig
 from tests.support.exposition import line, page

@@ -13,7 +13,7 @@ from otel_budget.core.quantities import Number
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.snapshot import RunSnapshot
-from otel_budget.policy.status import Bounds, bounds_from
+from otel_budget.policy.bounds import Bounds, bounds_from
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules
 

@@ -20,7 +20,7 @@ from otel_budget.core.observation import Observation, Problem, RunObservation
 from otel_budget.core.override import Override, OverrideKind
 from otel_budget.core.quantities import Number
 from otel_budget.core.verdict import Action, Reason, Verdict
-from otel_budget.policy.status import bounds_from
+from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.storage.sqlite.storage import open_sqlite

@@ -16,9 +16,10 @@ from otel_budget.core.resources import RESOURCES, TIMES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.snapshot import RunSnapshot
+from otel_budget.policy.bounds import Bounds, bound, stricter
 from otel_budget.policy.forecast import completion_possible
 from otel_budget.policy.outdated import redecide
-from otel_budget.policy.status import SEVERITY, Bounds, bound, check, headroom, stricter
+from otel_budget.policy.status import SEVERITY, check, headroom
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import IGNORED, Rules, verdict_from_snapshot, verdict_from_usage
 from tests.properties.strategies import (

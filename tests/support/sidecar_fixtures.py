@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
 from otel_budget.core.verdict import Action, LimitStatus, Reason, ResourceState, Verdict
-from otel_budget.policy.status import bounds_from
+from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
 from otel_budget.sidecar.evaluator import Evaluator

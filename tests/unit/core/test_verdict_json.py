@@ -14,7 +14,7 @@ from otel_budget.core.observation import RunAttributes
 from otel_budget.core.verdict import Action, LimitStatus, Verdict
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.snapshot import RunSnapshot
-from otel_budget.policy.status import bounds_from
+from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from tests.support.paths import TESTS
 

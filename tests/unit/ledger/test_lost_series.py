@@ -15,7 +15,7 @@ from otel_budget.core.observation import Observation
 from otel_budget.core.resources import COUNTERS
 from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.status import bounds_from
+from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.prometheus_vector import SAMPLED

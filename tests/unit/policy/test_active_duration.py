@@ -13,7 +13,7 @@ from otel_budget.core.limits import LIMIT_KEYS
 from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.status import bounds_from
+from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make

@@ -17,8 +17,9 @@ from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.snapshot import RunSnapshot
+from otel_budget.policy.bounds import bound, bounds_from
 from otel_budget.policy.forecast import completion_possible
-from otel_budget.policy.status import bound, bounds_from, check, headroom, run_status
+from otel_budget.policy.status import check, headroom, run_status
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot, verdict_from_usage
 from otel_budget.sidecar.storage import codec

@@ -17,8 +17,8 @@ from otel_budget.core.resources import RESOURCES
 from otel_budget.core.samples import Sample
 from otel_budget.core.verdict import Action, Reason, Verdict
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.policy.bounds import bounds_of
 from otel_budget.policy.outdated import is_outgrown
-from otel_budget.policy.status import bounds_of
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sdk.metrics.collector import RunCollector
 from otel_budget.sidecar.storage.codec import from_json, to_json

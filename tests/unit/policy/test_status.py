@@ -14,10 +14,11 @@ from otel_budget.core.quantities import Number
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
 from otel_budget.ledger.rate import IDLE_AFTER, TIME_CONSTANT, Rate
+from otel_budget.policy.bounds import Bound, Bounds, bound, bounds_from, bounds_of, stricter
 from otel_budget.policy.decision_table import decide
 from otel_budget.policy.forecast import completion_possible, exhaustion_seconds
 from otel_budget.policy.outdated import redecide, relaxed
-from otel_budget.policy.status import Bound, Bounds, bound, bounds_from, bounds_of, check, stricter
+from otel_budget.policy.status import check
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot, verdict_from_usage
 from tests.unit.core.test_verdict_json import BALANCE, NOON
 

@@ -33,7 +33,6 @@ def test_each_folder_says_what_it_is_for() -> None:
 #: Circles that are known and being opened: their modules, in their order. No new ones.
 KNOWN_CIRCLES: set[tuple[str, ...]] = {
     ("cli.arguments", "cli.session_arguments"),
-    ("policy.forecast", "policy.status"),
     ("sources.scrape", "sources.target"),
 }
 

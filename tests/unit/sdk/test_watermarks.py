@@ -16,8 +16,8 @@ from otel_budget import ResourceLimits, ResourceMonitor
 from otel_budget.core.quantities import Number
 from otel_budget.core.usage import ResourceUsage
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.policy.bounds import bounds_of
 from otel_budget.policy.outdated import redecide
-from otel_budget.policy.status import bounds_of
 from otel_budget.policy.verdicts import verdict_from_usage
 from otel_budget.sdk.sidecar_client.lease import LISTEN
 from otel_budget.testing import FakeClock

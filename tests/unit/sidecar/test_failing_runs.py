@@ -15,7 +15,7 @@ from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.ledger.admission import KEEP_ENDED
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.run import RunTotals
-from otel_budget.policy.status import bounds_from
+from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar import verdict_cache
 from otel_budget.sidecar.storage import codec

@@ -23,8 +23,8 @@ from otel_budget.core.verdict import Action, LimitStatus, Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.snapshot import RunSnapshot
+from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.override_effect import effect_of
-from otel_budget.policy.status import bounds_from
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sidecar.storage import codec
 from tests.support.sidecar_fixtures import START, session
