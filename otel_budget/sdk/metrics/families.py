@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
@@ -14,12 +15,12 @@ from otel_budget._version import __version__
 from otel_budget.core.resources import BASIC, FURTHER, RESOURCES
 from otel_budget.sdk.metrics.run_group import shown
 from otel_budget.sdk.phase_counters import Counts, plus, summed
+from otel_budget.sdk.run_record import RunRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from otel_budget.core.resources import Resource
-    from otel_budget.sdk.run_record import RunRecord
 
 _Key = tuple[str, str]
 _BASIC = tuple(RESOURCES[name] for name in BASIC)
@@ -29,9 +30,40 @@ _TOTALS = (
     (semconv.UNKNOWN_USAGE_CALLS, "unknown_usage_calls"),
     (semconv.ESTIMATED_CALLS, "estimated_calls"),
 )
-_SAVED = (
-    (semconv.CHECKPOINTS, "checkpoints"),
-    (semconv.CHECKPOINT_FAILURES, "checkpoint_failures"),
+_Value = float | int | None
+"""Of one metric and one record; None: it has no series."""
+
+
+def _oldest(values: Sequence[_Value]) -> _Value:
+    return values[0]
+
+
+def _newest(values: Sequence[_Value]) -> _Value:
+    return values[-1]
+
+
+class PerRun(NamedTuple):
+    """How one metric of a run is read, and what it is where the run has several records."""
+
+    metric: semconv.Metric
+    read: Callable[[RunRecord], _Value]
+    merge: Callable[[list[Any]], _Value]
+    """Of the values of all records of the run, the oldest first."""
+
+
+#: The metrics of a run without labels of their own. A new one is a line here, and its declaration
+#: in semconv.
+PER_RUN: Final = (
+    PerRun(semconv.CHECKPOINTS, attrgetter("checkpoints"), sum),
+    PerRun(semconv.CHECKPOINT_FAILURES, attrgetter("checkpoint_failures"), sum),
+    PerRun(semconv.DURATION_SECONDS, RunRecord.duration, max),
+    PerRun(semconv.ACTIVE_SECONDS, RunRecord.active, max),
+    PerRun(semconv.SESSION_START, attrgetter("started_at"), min),
+    PerRun(semconv.INCARNATION_START, attrgetter("process_began_at"), min),
+    PerRun(semconv.FOLLOWS_COMPLETED, lambda one: one.follows_completed or None, _oldest),
+    PerRun(semconv.LAST_CHECKPOINT, attrgetter("last_checkpoint_at"), _newest),
+    PerRun(semconv.SIDECAR_REACHABLE, attrgetter("sidecar_reachable"), _newest),
+    PerRun(semconv.SIDECAR_JUDGED, lambda one: one.is_judged and one.is_judged(), _newest),
 )
 _AT_PROGRESS = tuple(row.at_progress for row in _BASIC if row.at_progress is not None)
 _PARTS = (
@@ -70,7 +102,7 @@ def session_families(groups: Sequence[Sequence[RunRecord]]) -> Iterator[Metric]:
             counters_by_phase = _counts_by_phase(records)
             _totals(families, records, summed(counters_by_phase.values()))
             _breakdown(families, records[0].session_id, counters_by_phase)
-            _facts(families, records)  # a state that says "over" goes with the last counts
+            _run_metrics(families, records)  # a state that says "over" goes with the last counts
             _limits(families, records)  # and so does a progress
     families.put(semconv.BUILD_INFO, {semconv.VERSION: __version__}, 1.0)
     yield from (family for family in families.by_name.values() if family.samples)
@@ -80,8 +112,6 @@ def _totals(families: _Families, records: Sequence[RunRecord], counts: Counts) -
     sid = {semconv.SESSION_ID: records[0].session_id}
     for metric, field in _TOTALS:
         families.put(metric, sid, float(getattr(counts, field)))
-    for metric, field in _SAVED:
-        families.put(metric, sid, float(sum(getattr(record, field) for record in records)))
     # The first record began the group: what a later one carried over is the first one's own count.
     carried = records[0].carried
     for row in _BASIC:
@@ -159,25 +189,18 @@ def _counts_by_phase(records: Sequence[RunRecord]) -> dict[_Key, Counts]:
     return counters_by_phase
 
 
-def _facts(families: _Families, records: Sequence[RunRecord]) -> None:
-    newest, put = records[-1], families.put
-    sid = {semconv.SESSION_ID: newest.session_id}
+def _run_metrics(families: _Families, records: Sequence[RunRecord]) -> None:
+    """Show what a run says about itself: the table above, and its labels and state."""
+    sid = {semconv.SESSION_ID: records[0].session_id}
+    for metric, read, merge in PER_RUN:
+        # One record is the most usual.
+        value = read(records[0]) if len(records) == 1 else merge([read(one) for one in records])
+        if value is not None:
+            families.put(metric, sid, float(value))
     current = shown(records).state
-    put(semconv.DURATION_SECONDS, sid, max(record.duration() for record in records))
-    put(semconv.ACTIVE_SECONDS, sid, max(record.active() for record in records))
-    put(semconv.SESSION_START, sid, min(record.started_at for record in records))
-    put(semconv.INCARNATION_START, sid, min(record.process_began_at for record in records))
-    put(semconv.SESSION_INFO, {**sid, **newest.labels}, 1.0)
+    families.put(semconv.SESSION_INFO, {**sid, **records[-1].labels}, 1.0)
     for state in semconv.SESSION_STATES:
-        put(semconv.SESSION_STATE, {**sid, semconv.STATE: state}, float(state == current))
-    if records[0].follows_completed:
-        put(semconv.FOLLOWS_COMPLETED, sid, 1.0)
-    if newest.last_checkpoint_at is not None:
-        put(semconv.LAST_CHECKPOINT, sid, newest.last_checkpoint_at)
-    if newest.sidecar_reachable is not None:
-        put(semconv.SIDECAR_REACHABLE, sid, float(newest.sidecar_reachable))
-    if newest.is_judged is not None:
-        put(semconv.SIDECAR_JUDGED, sid, float(newest.is_judged()))
+        families.put(semconv.SESSION_STATE, {**sid, semconv.STATE: state}, float(state == current))
 
 
 def _progress(families: _Families, sid: dict[str, str], records: Sequence[RunRecord]) -> bool:
