@@ -1,4 +1,4 @@
-"""The counting half of a monitor: operations, phases, and the spans around them."""
+"""How a run is counted: operations, phases, and the spans around them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ from otel_budget.core import validation
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.limits import ESTIMATE
 from otel_budget.errors import InvalidValueError
+from otel_budget.genai.attribution import Activation
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.sdk import phases, tracing
-from otel_budget.sdk.lifecycle import forked_run
 from otel_budget.sdk.operation import Operation
-from otel_budget.sdk.phase_counters import NOTHING_FURTHER
 from otel_budget.sdk.pricing.prices import LOADING
 from otel_budget.sdk.pricing.unpriced import UNPRICED_NOTICES
-from otel_budget.sdk.run_context import RunContext
 from otel_budget.sdk.run_counters import Amounts
-from otel_budget.sdk.usage_arguments import amounts_of, further_of, named
+from otel_budget.sdk.usage_arguments import named
 from otel_budget.sdk.usage_sinks import RunSink, amounts_of_call, priced, worth_of_call
 from otel_budget.sdk.watermarks import reached
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from decimal import Decimal
 
-    from otel_budget.core.quantities import Number
     from otel_budget.genai.call import Call
+    from otel_budget.sdk.guard import Guard
     from otel_budget.sdk.lifecycle.run_controller import RunController
     from otel_budget.sdk.pricing.prices import Prices
 
@@ -38,99 +36,27 @@ logger = logging.getLogger("otel_budget")
 _current_phase = phases.CURRENT.get
 
 
-class Recorder(RunContext):
-    """Counts what one run uses. ``ResourceMonitor`` is the public class."""
+class Recorder:
+    """Counts what one run uses, for its monitor and for what reports calls to its sink."""
 
-    def __init__(self, run: RunController, prices: Prices) -> None:
-        """Count into the run's record. prices: of calls that don't say what they cost."""
+    def __init__(self, run: RunController, prices: Prices, monitor: object) -> None:
+        """Count into the run's record.
+
+        prices: of calls that do not say what they cost. monitor: the one that has this recorder;
+        once it is gone, what is reported to the sink is no longer the run's.
+        """
         self._run, self._record, self._guard = run, run.record, run.guard
         self._prices = prices
         with self._record.lock:
             self._phase = phases.Phase(self._record, None, self._record.counters(None, None))
         self._open_phases = [self._phase]
-        self._sink = run.sink = RunSink(self, self._record.session_id)
-        forked_run.watch(self)
+        self.sink = run.sink = RunSink(self, monitor, self._record.session_id)
 
-    def leave_to_parent(self) -> None:
-        """Take no part in the run any more: this is a forked child."""
-        run = self._run
-        run.__class__ = forked_run.InheritedRun
-        if isinstance(run, forked_run.InheritedRun):
-            run.cut_off()
-        self._guard = run.guard
+    def use_guard(self, guard: Guard) -> None:
+        """Ask another guard from now on."""
+        self._guard = guard
 
-    def record_operation(
-        self,
-        tokens: int | None = 0,
-        api_call: bool = False,  # noqa: FBT001, FBT002 - the public contract
-        *,
-        input_tokens: int | None = None,
-        output_tokens: int | None = None,
-        cache_read_tokens: int | None = None,
-        cache_write_tokens: int | None = None,
-        reasoning_tokens: int | None = None,
-        model: str | None = None,
-        provider: str | None = None,
-        cost_usd: Number | None = None,
-        outcome: str = "ok",
-        extras: Mapping[str, int] | None = None,
-        service_tier: str | None = None,
-        tool_calls: int | None = None,
-    ) -> None:
-        """Count one operation, atomically.
-
-        tokens: all of them, or None for used but unknown; with input and output tokens given it may
-        be left out. Cached tokens are part of the input, reasoning tokens part of the output.
-        api_call: a call to a model's API, failed ones included (outcome ``error``). cost_usd: US
-        dollars; without it the price of model and provider counts (docs/money.md), and without one
-        the call is unpriced. model is also a label, capped. extras: what is billed beside plain
-        tokens, as ``{"web_searches": 2}``. service_tier: as ``flex`` or ``batch``. tool_calls:
-        calls of tools, failed ones included.
-
-        Raises InvalidValueError and counts nothing if a value is not allowed.
-        """
-        # The common case first and by itself: one number of tokens, a call that succeeded. It takes
-        # a fifth of the general way (benchmarks/record.py).
-        if (
-            type(tokens) is int
-            and tokens >= 0
-            and (api_call is True or api_call is False)
-            and input_tokens is None
-            and output_tokens is None
-            and cache_read_tokens is None
-            and cache_write_tokens is None
-            and reasoning_tokens is None
-            and model is None
-            and provider is None
-            and cost_usd is None
-            and outcome == "ok"
-            and extras is None
-            and service_tier is None
-            and tool_calls is None
-        ):
-            self._add_tokens(tokens, api_call)
-            return
-        if model is not None:
-            named("model", model)
-        if provider is not None:
-            named("provider", provider)
-        amounts = amounts_of(
-            tokens,
-            api_call,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cache_read_tokens=cache_read_tokens,
-            cache_write_tokens=cache_write_tokens,
-            reasoning_tokens=reasoning_tokens,
-            cost_usd=cost_usd,
-            outcome=outcome,
-            extras=extras,
-            service_tier=service_tier,
-            further=NOTHING_FURTHER if tool_calls is None else further_of(tool_calls=tool_calls),
-        )
-        self._add(amounts, model, provider)
-
-    def _add_tokens(self, tokens: int, api_call: bool) -> None:  # noqa: C901, FBT001 - what Tally.add does, at a third of its cost; see record_operation
+    def add_tokens(self, tokens: int, api_call: bool) -> None:  # noqa: C901, FBT001 - what RunCounters.add does, at a third of its cost: see record_operation
         record, guard = self._record, self._guard
         phase = _current_phase()
         if phase is None:
@@ -163,7 +89,7 @@ class Recorder(RunContext):
             if record.late:
                 record.add_late()
         if total > record.room:  # refused there, with what is wrong
-            self._add(Amounts(validation.count("tokens", tokens), api_call=api_call), None, None)
+            self.add(Amounts(validation.count("tokens", tokens), api_call=api_call), None, None)
         elif (
             record.tokens >= guard.tokens_watermark or record.api_calls >= guard.unpriced_watermark
         ):
@@ -171,11 +97,6 @@ class Recorder(RunContext):
                 guard.said_unpriced = True
                 UNPRICED_NOTICES.tell(record, self._prices, None, None, Amounts(tokens))
             self._watermark_crossed()
-
-    @property
-    def usage_sink(self) -> RunSink:
-        """Where adapters report the calls of this run."""
-        return self._sink
 
     def check_before_call(self) -> None:
         """Raise BudgetExceeded, with the verdict, if no further call may be made."""
@@ -200,16 +121,16 @@ class Recorder(RunContext):
             amounts = priced(amounts, worth_of_call(call, amounts, self._prices))
         phase = began_in if isinstance(began_in, phases.Phase) else None
         try:
-            self._add(amounts, call.model, call.provider, phase)
+            self.add(amounts, call.model, call.provider, phase)
         except InvalidValueError as exc:
             logger.error(  # noqa: TRY400 - the message says it all
                 "run %r: a call is counted as one of unknown use: %s", self._record.session_id,
                 exc,
             )  # fmt: skip
             nothing = Amounts(api_call=call.is_call, usage_unknown=True)
-            self._add(nothing, None, None, phase)
+            self.add(nothing, None, None, phase)
 
-    def _add(
+    def add(
         self,
         amounts: Amounts,
         model: str | None,
@@ -218,7 +139,7 @@ class Recorder(RunContext):
     ) -> tuple[Amounts, Decimal | None]:
         """Count an operation; return what was counted, and its cost if anybody knows it."""
         if LOADING and model is not None:
-            again = partial(self._add, amounts, model, provider, phase)
+            again = partial(self.add, amounts, model, provider, phase)
             if self._prices.put_off(again):
                 return amounts, None
         record, guard = self._record, self._guard
@@ -270,11 +191,11 @@ class Recorder(RunContext):
     @contextmanager
     def operation(
         self,
-        name: str = "model_call",
+        name: str,
         *,
-        api_call: bool = True,
-        model: str | None = None,
-        provider: str | None = None,
+        api_call: bool,
+        model: str | None,
+        provider: str | None,
     ) -> Iterator[Operation]:
         """Open a span for one operation; it is counted once, when the block ends.
 
@@ -288,7 +209,7 @@ class Recorder(RunContext):
         named("model", model)
         named("provider", provider)
         with (
-            self.attach(),
+            Activation(self.sink),
             CALL_TRACKER.enclosing() as inside,
             tracing.start_span(semconv.SPAN_OPERATION, attributes) as span,
         ):
@@ -299,23 +220,23 @@ class Recorder(RunContext):
                 outcome = "ok"
             finally:
                 if api_call and inside is not None and inside.counted_below:
-                    self._book_rest(operation, inside.tokens_below, outcome)
+                    self._add_rest(operation, inside.tokens_below, outcome)
                 else:
-                    self._book(operation, api_call=api_call, outcome=outcome)
+                    self._add_operation(operation, api_call=api_call, outcome=outcome)
 
-    def _book_rest(self, operation: Operation, counted: int, outcome: str) -> None:
+    def _add_rest(self, operation: Operation, counted: int, outcome: str) -> None:
         """Count what an operation says it used beyond what was counted inside it."""
         said = operation.amounts(api_call=True, outcome=outcome).tokens
         if said:
             CALL_TRACKER.notices.repeated(self._record.session_id)
         if said > counted:
-            self._add(Amounts(said - counted), None, None)
+            self.add(Amounts(said - counted), None, None)
 
-    def _book(self, operation: Operation, *, api_call: bool, outcome: str) -> None:
+    def _add_operation(self, operation: Operation, *, api_call: bool, outcome: str) -> None:
         """Count an operation that has ended, and put the same numbers on its span."""
         amounts = operation.amounts(api_call=api_call, outcome=outcome)
         used = operation.used
-        amounts, cost = self._add(amounts, used.get("model"), used.get("provider"))
+        amounts, cost = self.add(amounts, used.get("model"), used.get("provider"))
         names = ((semconv.ATTR_MODEL, "model"), (semconv.ATTR_PROVIDER, "provider"))
         known: tracing.Attributes = {name: used[key] for name, key in names if used.get(key)}
         if amounts.estimated:
@@ -340,7 +261,7 @@ class Recorder(RunContext):
             semconv.ATTR_PHASE: name,
         }
         try:
-            with self.attach(), tracing.start_span(semconv.SPAN_PHASE, attributes):
+            with Activation(self.sink), tracing.start_span(semconv.SPAN_PHASE, attributes):
                 yield
         finally:
             with self._record.lock:

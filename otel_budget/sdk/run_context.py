@@ -16,30 +16,26 @@ from otel_budget.genai.attribution import Activation
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from otel_budget.sdk.usage_sinks import RunSink
+    from otel_budget.genai.call import UsageSink
 
 T = TypeVar("T")
 
 
 class RunContext:
-    """The run as what others take along. ``ResourceMonitor`` is the public class."""
+    """One run, to be taken along into other contexts."""
 
-    _sink: RunSink
+    def __init__(self, sink: UsageSink) -> None:
+        """Take the run whose calls are counted in a sink."""
+        self._sink = sink
 
     def attach(self) -> Activation:
-        """Return a context manager inside which the calls that are seen are this run's.
-
-        It neither begins nor ends the run. For code that was handed the monitor and not its
-        context: a thread of your own, an endpoint whose dependency opened the run.
-        """
+        """Return a context manager inside which the calls that are seen are this run's."""
         return Activation(self._sink)
 
     def bind(self, target: T) -> T:
         """Return the same thing, whose calls are this run's wherever and whenever it runs.
 
-        target: a function (also a coroutine or generator function), or an iterator, an asynchronous
-        iterator or an awaitable. An iterator has the run around each of its values. Raises
-        InvalidValueError for anything else.
+        Raises InvalidValueError for what is neither a function nor an iterator nor an awaitable.
         """
         if callable(target):
             return self._bound_function(target)  # type: ignore[return-value] # of the same signature

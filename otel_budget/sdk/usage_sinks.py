@@ -44,20 +44,23 @@ class CountsCalls(Protocol):
 
 
 class RunSink:
-    """The sink of one run. Does not keep its monitor alive."""
+    """The sink of one run. Keeps neither its recorder nor its monitor alive."""
 
-    def __init__(self, recorder: CountsCalls, session_id: str) -> None:
-        """Count nothing yet."""
-        self._recorder = weakref.ref(recorder)
+    def __init__(self, recorder: CountsCalls, monitor: object, session_id: str) -> None:
+        """Count nothing yet. monitor: once it is gone, calls of the run are unattributed."""
+        self._recorder, self._monitor = weakref.ref(recorder), weakref.ref(monitor)
         self.session_id = session_id
         self.asked = self.unasked = 0
         """Calls that an adapter asked for before, and calls that only a span reported."""
         self.unasked_by = ""
         """Who reported the first of those."""
 
+    def _held(self) -> CountsCalls | None:
+        return None if self._monitor() is None else self._recorder()
+
     def current_phase(self) -> Phase | None:
         """Return the phase the run is in."""
-        recorder = self._recorder()
+        recorder = self._held()
         return None if recorder is None else recorder.current_phase()
 
     def add(self, call: Call, phase: object) -> None:
@@ -67,7 +70,7 @@ class RunSink:
         elif call.is_call:
             self.unasked_by = self.unasked_by or call.scope
             self.unasked += 1
-        recorder = self._recorder()
+        recorder = self._held()
         if recorder is None:
             UNATTRIBUTED.add(call, None)
         else:
@@ -75,7 +78,7 @@ class RunSink:
 
     def check(self) -> None:
         """Raise BudgetExceeded, with the verdict, if the run must stop."""
-        recorder = self._recorder()
+        recorder = self._held()
         if recorder is not None:
             recorder.check_before_call()
 

@@ -125,7 +125,7 @@ def test_an_inherited_monitor_warns_once_and_counts_in_no_metric(
     warnings, seen, sums, going_on, written, state = in_child(child)
     assert len(warnings) == 1
     assert f"process {os.getpid()};" in warnings[0]
-    assert "make a monitor in the child" in warnings[0]
+    assert "make a new monitor in the child" in warnings[0]
     assert (seen, sums, going_on, written) == ({}, 0.0, False, None)
     assert state == {"of": "the parent"}
     assert len(list(tmp_path.rglob("*.json"))) == 1, "the child wrote a checkpoint of the parent's"

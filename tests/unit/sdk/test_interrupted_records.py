@@ -128,7 +128,7 @@ def prepared(make: Make, kind: str) -> ResourceMonitor:
     """Return a run that has recorded one operation of the kind."""
     monitor = make(ResourceLimits(**{**UNLIMITED, **KINDS[kind][1]}))
     if kind == "in detail":
-        monitor._phase = Phase(monitor._record, "p", monitor._record.counters("p", None))
+        monitor._recorder._phase = Phase(monitor._record, "p", monitor._record.counters("p", None))
     if kind == "estimated":
         monitor.record_operation(10, api_call=True, model="m")
     else:
