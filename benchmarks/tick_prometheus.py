@@ -61,7 +61,7 @@ class Answers(Prepared):
 
     async def read(self) -> Observation:
         """Take the answer."""
-        found, _ = await asyncio.to_thread(self._prometheus.take, self._body, self.now)
+        found, _ = await asyncio.to_thread(self._prometheus.read_answer, self._body, self.now)
         return Observation("prometheus", self.now, tuple(found.sessions), dropped=found.dropped)
 
 

@@ -114,7 +114,7 @@ class _Page:
         self.dropped: Counter[str] = Counter()
         self.strange: dict[Ignored, None] = {}
 
-    def take(self, sample: Sample) -> None:
+    def add(self, sample: Sample) -> None:
         known = self.rules.get(sample.name)
         if known is None:
             return
@@ -218,7 +218,7 @@ def count(preset: Preset, samples: Iterable[Sample], place: str = "") -> Counted
     """
     page = _Page(preset, place)
     for sample in samples:
-        page.take(sample)
+        page.add(sample)
     sessions = page.sessions_counted()
     return Counted(sessions, dict(page.ignored), dict(page.dropped), tuple(page.strange))
 

@@ -228,7 +228,7 @@ class PrometheusSource:
             self._url, self._settings.access, accept="application/json", form=form
         )
         # A copy that a cache gave shows what was so when it was made.
-        found, taken = await self._threads.run(self.take, answer.body, asked_at - answer.age)
+        found, taken = await self._threads.run(self.read_answer, answer.body, asked_at - answer.age)
         self._uncounted_lines.note(found.uncounted, logging.WARNING)
         said = {info: f"{self._url} says: {info}" for info in taken.infos}
         self._remark_lines.note(said, logging.INFO)
@@ -305,12 +305,12 @@ class PrometheusSource:
         except (FetchError, AnswerError):
             return None
 
-    def take(self, body: bytes, asked_at: float) -> tuple[Found, Taken]:
-        """Take in an answer, asked for at this time: all that takes the processor long.
+    def read_answer(self, body: bytes, asked_at: float) -> tuple[Found, Taken]:
+        """Read an answer that was asked for at this time: all that takes processor time.
 
         Returns what was found, and what else the server says. Raises AnswerError.
         """
-        taken = self._answer.take(body)
+        taken = self._answer.update(body)
         self._date_samples(taken, asked_at)
         found = self._answer.found(lambda *run: self._dates.of(run, unknown=asked_at))
         # Where not each target that shows a run has its ``up``, that of another may be missing.
@@ -339,7 +339,7 @@ class PrometheusSource:
         """Put the samples' times on our own clock."""
         # By the time of asking: a slow server makes samples look older, never younger.
         offset = 0.0 if taken.evaluated_at is None else asked_at - taken.evaluated_at
-        self._dates.take(taken.sampled, offset, asked_at)
+        self._dates.update(taken.sampled, offset, asked_at)
 
     def _partial(self, missing: Sequence[str]) -> list[Problem]:
         if not missing:

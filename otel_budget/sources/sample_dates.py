@@ -52,7 +52,7 @@ class SampleDates(Generic[K]):
         self._known: dict[K, dict[float, float]] = {}
         """Sample times as they were given, to dates; the newest is the last."""
 
-    def take(self, newest: Mapping[K, float], offset: float, latest: float) -> None:
+    def update(self, newest: Mapping[K, float], offset: float, latest: float) -> None:
         """Date the newest sample of each.
 
         offset: from the exporter's clock to ours. latest: the latest date a sample can have.
@@ -102,7 +102,7 @@ class PageDates:
         self._behind = 0.0
         """Seconds by which its clock is found to be behind ours."""
 
-    def take(self, found: Assembled, fetched: Fetched) -> DatedPage:
+    def date(self, found: Assembled, fetched: Fetched) -> DatedPage:
         """Return the runs of a page with their dates."""
         if not found.times:
             return DatedPage(found)
@@ -117,7 +117,7 @@ class PageDates:
             if waits:
                 return DatedPage(Assembled((), found.dropped), waits=waits)
         offset = fetched.began_at - fetched.time_there + self._behind
-        self._dates.take(times, offset, fetched.began_at)
+        self._dates.update(times, offset, fetched.began_at)
         dated = _dated(found, {key: self._dates.of(key) for key in times})
         return DatedPage(dated, self._odd(units, dated, fetched))
 

@@ -169,7 +169,7 @@ class ScrapeSource:
         """Take over the newest list: the targets, and which of them may speak for which run."""
         self._update_targets()
         urls = [target.of.url for target in self._known.values()]
-        self._bound.take(self._listing.bound, urls)
+        self._bound.update(self._listing.bound, urls)
 
     def _update_targets(self) -> None:
         """Take over every target once; a configured one wins, because it has the credentials."""

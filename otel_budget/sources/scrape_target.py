@@ -145,7 +145,7 @@ class Target:
         outcome = Outcome()
         found, waits = self._assemble(fetched, outcome), ""
         if self._dates is not None:
-            stamped = self._dates.take(found, fetched)
+            stamped = self._dates.date(found, fetched)
             found, waits = stamped.found, stamped.waits
             if stamped.odd:
                 outcome.odd_times = f"target {self.of.url}: {'; '.join(stamped.odd)}"

@@ -110,7 +110,7 @@ class _Assembly:
         self.dropped: Counter[str] = Counter()
         self._seen: set[tuple[str, str, str]] = set()
 
-    def take(self, sample: Sample) -> None:
+    def add(self, sample: Sample) -> None:
         if sample.name not in _TAKE:
             return
         session_id = sample.labels.get(semconv.SESSION_ID, "")
@@ -205,7 +205,7 @@ def assemble(
     """
     assembly = _Assembly()
     for sample in samples:
-        assembly.take(sample)
+        assembly.add(sample)
     sessions = tuple(
         session.observation(session_id, target, sampled_at, process)
         for session_id, session in assembly.sessions.items()

@@ -170,7 +170,7 @@ class ScrapeBindings:
         self._unmatched = UnmatchedBindings()
         self.bindings = Bindings(first_owns=first_owns)
 
-    def take(self, listed: Sequence[tuple[str, Sequence[str]]], urls: Collection[str]) -> None:
+    def update(self, listed: Sequence[tuple[str, Sequence[str]]], urls: Collection[str]) -> None:
         """Take over the present targets, and what their list binds them to."""
         pairs = [*self._configured, *listed]
         taken = (listed, set(urls)) if any(patterns for _, patterns in pairs) else ()

@@ -72,9 +72,9 @@ def prometheus_answer(data: bytes) -> None:
             answer, alone = take_apart(body, None)
         except AnswerError:
             with pytest.raises(AnswerError):
-                quick.take(body)
+                quick.update(body)
             continue
-        taken = quick.take(body)
+        taken = quick.update(body)
         found = quick.found(lambda target, session_id: 0.0)  # noqa: ARG005 - as DateOf has it
         assert dict(taken.sampled) == dict(answer.sampled)
         assert taken.evaluated_at == answer.vector.evaluated_at

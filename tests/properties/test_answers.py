@@ -99,7 +99,7 @@ def test_a_value_that_none_can_have_is_no_reason_to_read_all_of_the_others(value
         for number, shown in enumerate(("5", value, value, "6")):
             rows: dict[tuple[tuple[str, str], ...], str] = {up: shown}
             rows |= {((SAMPLED, MARK), *run): "1700000000", **dict.fromkeys(named, shown)}
-            quick.take(written(rows, 1_700_000_000.0 + number))
+            quick.update(written(rows, 1_700_000_000.0 + number))
             (session,) = quick.found(lambda target, session_id: 0.0).sessions  # noqa: ARG005 - as DateOf has it
             assert bool(session.implausible) == (shown == value)
 
@@ -112,7 +112,7 @@ def written(rows: Mapping[tuple[tuple[str, str], ...], str], at: float) -> bytes
 
 
 def by_change(quick: PrometheusAnswer, body: bytes) -> object:
-    taken = quick.take(body)
+    taken = quick.update(body)
     attributes = facts_of(taken.sampled, taken.evaluated_at, quick.found(date(taken.sampled)))
     return attributes, dict(taken.ups)
 
@@ -121,7 +121,7 @@ def alone(body: bytes) -> object:
     answer, _ = take_apart(body, None)
     fresh = PrometheusAnswer(None)
     fresh._take_changes = _refuse  # type: ignore[method-assign, assignment] # as a whole, then
-    fresh.take(body)
+    fresh.update(body)
     attributes = facts_of(
         answer.sampled, answer.vector.evaluated_at, fresh.found(date(answer.sampled))
     )

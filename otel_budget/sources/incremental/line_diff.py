@@ -73,7 +73,7 @@ class LineDiff(Generic[AnyStr, T]):
         """Return what is different in a text. Raises UnusualError if a series was there twice."""
         return self._in_place(rows) or self._aligned(rows) or self._by_series(rows)
 
-    def take(self, rows: list[AnyStr], changes: Changes[AnyStr, T]) -> None:
+    def replace(self, rows: list[AnyStr], changes: Changes[AnyStr, T]) -> None:
         """Take over the rows; by now ``changes`` has the slots of those that came."""
         if changes.slots is not None:
             self._rows, self._slots = rows, changes.slots

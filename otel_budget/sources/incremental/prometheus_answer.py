@@ -108,7 +108,7 @@ class PrometheusAnswer:
         """The labels of each ``up`` in it, if it was."""
         self._forget()
 
-    def take(self, body: bytes) -> Taken:
+    def update(self, body: bytes) -> Taken:
         """Take in an answer. Raises AnswerError."""
         if self._preset is None:
             try:
@@ -178,7 +178,7 @@ class PrometheusAnswer:
             _change(slot, value)
         self._remove(changes.gone)
         self._take_series(rows, changes)
-        self._diff.take(rows, changes)
+        self._diff.replace(rows, changes)
         self._whole = None
         sampled = {run: max(time.at for time in times) for run, times in self._times.items()}
         ups = {target: any(up.at == 1 for up in found) for target, found in self._ups.items()}

@@ -92,7 +92,7 @@ class ScrapePage:
                 continue
             slots.append(self._index.add(awaited[1]))
             awaited = next(ours, None)
-        self._diff.take(self._apart(lines), Changes(slots=slots))
+        self._diff.replace(self._apart(lines), Changes(slots=slots))
         self._declared = _declared(lines)
         self._reader = PageReader(NEEDED, self._limits, self._seconds)  # what it knew is here now
         return self._found(sampled_at)
@@ -161,7 +161,7 @@ class ScrapePage:
             if changes.slots is not None:
                 changes.slots[place] = slot
             _look_at_time(number, until)
-        self._diff.take(lines, changes)
+        self._diff.replace(lines, changes)
 
     def _take_types(self, lines: list[str], changes: Changes[str, Slot]) -> None:
         """Take in the types a page declares, if no series that stays has another one."""

@@ -59,7 +59,7 @@ def verdicts(*answers: tuple[float, Rows]) -> list[tuple[Verdict, Mapping[str, o
     for at, series in answers:
         result = [{"metric": labels, "value": [at, str(value)]} for labels, value in series]
         data = {"resultType": "vector", "result": result}
-        taken, _ = source.take(json.dumps({"status": "success", "data": data}).encode(), at)
+        taken, _ = source.read_answer(json.dumps({"status": "success", "data": data}).encode(), at)
         ledger.apply(Observation("prometheus", at, tuple(taken.sessions), spacing=60.0))
         run = ledger.runs["run"]
         verdict = verdict_from_snapshot(ledger.snapshot(run, at), RULES, at)

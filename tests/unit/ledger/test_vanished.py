@@ -236,7 +236,7 @@ def targets_in(source: PrometheusSource, at: float, *instances: str) -> frozense
         ):
             result.append({"metric": metric, "value": [at, str(value)]})
     data = {"resultType": "vector", "result": result}
-    source.take(json.dumps({"status": "success", "data": data}).encode(), at)
+    source.read_answer(json.dumps({"status": "success", "data": data}).encode(), at)
     return source._targets
 
 

@@ -38,7 +38,7 @@ class Target:
         self.now, self.theirs = START, 0.0
         """Our time, and by how much the target's ``Date`` differs from it."""
         self.pages = ScrapePage(URL, PageLimits(), 60.0)
-        self.stamps = PageDates()
+        self.dates = PageDates()
 
     def show(self, *samples: tuple[str, float | None], kind: str = TEXT) -> DatedPage:
         """Have it show sessions, each with the time of its sample, and read that a second later."""
@@ -52,7 +52,7 @@ class Target:
         body = "".join(f"{each}\n" for each in [*lines, *end]).encode()
         wall = self.now + WALL - START
         fetched = Fetched(body, kind, self.now, time_there=wall + self.theirs)
-        return self.stamps.take(self.pages.read(body, kind, self.now), fetched)
+        return self.dates.date(self.pages.read(body, kind, self.now), fetched)
 
     def ages(self, *samples: tuple[str, float | None], kind: str = TEXT) -> dict[str, float]:
         """Return how old the sessions are that it shows."""
