@@ -21,7 +21,7 @@ from otel_budget.presets import model as roles
 from otel_budget.presets.counting import Ignored, count
 from otel_budget.presets.detection import OTEL_BUDGET, Match, detect
 from otel_budget.presets.loader import preset_of_argument, shipped
-from otel_budget.sources.exposition import ACCEPT, PageLimits, PageReader, escaped
+from otel_budget.sources.exposition import ACCEPT, PageLimits, PageReader, escaped, whole_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -172,7 +172,7 @@ def _fetched(url: str) -> Page:
     fetched = asyncio.run(fetch())
     if fetched.missing:
         said = "; ".join(fetched.missing)
-        whole = fetched.body[: fetched.body.rfind(b"\n") + 1]  # half a number is a wrong one
+        whole = whole_lines(fetched.body)
         return Page(whole, fetched.content_type, host_port(url), f"its page is partial: {said}")
     return Page(fetched.body, fetched.content_type, host_port(url))
 

@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from otel_budget.errors import OtelBudgetError
+
 if TYPE_CHECKING:
     from otel_budget.core.observation import Observation
 
 #: Returns seconds since the Unix epoch that never jump while the process lives.
 Clock = Callable[[], float]
+
+
+class TargetError(OtelBudgetError):
+    """A target gave nothing that can be used; the message says why, without credentials.
+
+    unquoted: the same without any of the answer, which does not belong in a log: others may have
+    chosen the address of a target.
+    """
+
+    def __init__(self, problem: str, unquoted: str | None = None) -> None:
+        super().__init__(problem)
+        self.unquoted = problem if unquoted is None else unquoted
 
 
 class Source(Protocol):

@@ -17,8 +17,8 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_budget.core.samples import Sample
-from otel_budget.errors import OtelBudgetError
 from otel_budget.logs.text import one_line
+from otel_budget.sources.base import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -60,15 +60,8 @@ class PageLimits(NamedTuple):
     """Characters."""
 
 
-class ExpositionError(OtelBudgetError):
-    """Say why a page cannot be read as an exposition.
-
-    unquoted: the same without any of the page, which may not be an agent's and not be for a log.
-    """
-
-    def __init__(self, problem: str, unquoted: str | None = None) -> None:
-        super().__init__(problem)
-        self.unquoted = problem if unquoted is None else unquoted
+class ExpositionError(TargetError):
+    """A page cannot be read as an exposition."""
 
 
 class PageReader:
@@ -241,6 +234,11 @@ class PageReader:
             if number % _LINES_PER_LOOK == 0 and time.thread_time() > until:
                 raise ExpositionError(f"its answer takes more than {self._seconds:g} s to read")
             yield number, line
+
+
+def whole_lines(body: bytes) -> bytes:
+    """Return a page without the line it may be cut in: half a number is a wrong number."""
+    return body[: body.rfind(b"\n") + 1]
 
 
 def apart(line: str) -> tuple[str, str | None]:

@@ -25,12 +25,12 @@ from urllib.parse import urlencode
 import h11
 
 from otel_budget._version import __version__
-from otel_budget.errors import OtelBudgetError
 from otel_budget.files.token_file import TokenFileError, read_token
 from otel_budget.files.watch import FileWatch
 from otel_budget.logs.text import one_line
 from otel_budget.net.loopback import is_loopback
 from otel_budget.net.url import place_of
+from otel_budget.sources.base import TargetError
 from otel_budget.sources.http_connections import ConnectError, Connections, HungUpError
 from otel_budget.sources.partial import PARTIAL_STATUSES, said_by_head
 from otel_budget.sources.unpack import UnpackError, unpacker
@@ -67,16 +67,8 @@ _OLDEST: Final = 1e9
 _TOLERANCE: Final = 2.0
 
 
-class FetchError(OtelBudgetError):
-    """Say why a request gave nothing; for people, without credentials.
-
-    unquoted: the same without any of the answer, which does not belong in a log: others may have
-    chosen the address of a target.
-    """
-
-    def __init__(self, problem: str, unquoted: str | None = None) -> None:
-        super().__init__(problem)
-        self.unquoted = problem if unquoted is None else unquoted
+class FetchError(TargetError):
+    """A request gave nothing."""
 
 
 class RefusedError(FetchError):

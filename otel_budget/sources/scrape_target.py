@@ -12,8 +12,9 @@ from otel_budget.core.observation import Problem
 from otel_budget.core.verdict import Reason
 from otel_budget.logs.text import one_line
 from otel_budget.presets.counting import assembled, count, session_of, uncounted
-from otel_budget.sources.exposition import ACCEPT, ExpositionError, PageReader
-from otel_budget.sources.http import Access, FetchError
+from otel_budget.sources.base import TargetError
+from otel_budget.sources.exposition import ACCEPT, PageReader, whole_lines
+from otel_budget.sources.http import Access
 from otel_budget.sources.incremental.scrape_page import ScrapePage
 from otel_budget.sources.page_threads import PageCost
 from otel_budget.sources.sample_dates import PageDates
@@ -122,10 +123,10 @@ class Target:
                 self.is_waiting = False
                 fetched = await fetcher.fetch(url, self.of.access, accept=ACCEPT)
                 if fetched.missing:
-                    fetched = _whole_lines(fetched)
+                    fetched = dataclasses.replace(fetched, body=whole_lines(fetched.body))
                 self.is_waiting = True
                 return await threads.run(lambda: self._read(fetched), self.cost, len(fetched.body))
-        except (FetchError, ExpositionError) as exc:
+        except TargetError as exc:
             return self._failed(exc.unquoted)
         except Exception as exc:
             # A defect of ours that one target's answer brings to light; the others' count on.
@@ -207,9 +208,3 @@ def _partial(target: ScrapeTarget, missing: Sequence[str], waits: str) -> Proble
     why = f"its page is partial: {'; '.join(missing)}" if missing else waits
     said = f"{target.url}: {why}"
     return Problem(target.url, Reason.PARTIAL_DATA, said)
-
-
-def _whole_lines(fetched: Fetched) -> Fetched:
-    """Return a partial page without the line it may be cut in: half a number is a wrong one."""
-    until = fetched.body.rfind(b"\n") + 1
-    return dataclasses.replace(fetched, body=fetched.body[:until])
