@@ -20,7 +20,7 @@ from otel_budget.logs.line_budget import LineBudget, Rate
 from otel_budget.logs.text import one_line
 from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.api.auth import Gate, Tokens, local_names
-from otel_budget.sidecar.api.connection_limits import MAX_HEAD, BoundedProtocol, Limits
+from otel_budget.sidecar.api.connection_limits import MAX_HEAD, BoundedProtocol, ClientLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -166,7 +166,7 @@ def gate_of(config: ListenConfig, on_refused: OnRefused) -> Gate:
     )
 
 
-def limits_of(config: ListenConfig, on_refused: OnRefused) -> Limits:
+def client_limits_of(config: ListenConfig, on_refused: OnRefused) -> ClientLimits:
     """Return how much clients may hold; the process may open as many files as it can be let."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = config.limits.connections + _OTHER_FILES
@@ -185,7 +185,7 @@ def limits_of(config: ListenConfig, on_refused: OnRefused) -> Limits:
             "listen: %d connections at most instead of %d: the process may open only %d files",
             most, config.limits.connections, soft,
         )  # fmt: skip
-    return Limits(
+    return ClientLimits(
         connections=most,
         streams_per_client=config.limits.streams_per_client,
         request_body=config.limits.request_body,
@@ -205,7 +205,7 @@ class Server(uvicorn.Server):
 
 def server_of(
     app: ASGIApp,
-    limits: Limits,
+    limits: ClientLimits,
     certificates: Certificates | None,
     trusted_proxies: Sequence[str] = (),
 ) -> Server:

@@ -107,7 +107,7 @@ class Loop:
         self.ready = False
         """True once the source was read: that targets are not there (yet) is no failure of it."""
         self.unmatched = 0
-        """As in publish.app.Host."""
+        """As in ``sidecar.api.host.Host``."""
         self._judged_at = clock()
         """When all runs were last judged and published."""
         self._step_began_at: float | None = None
@@ -293,7 +293,7 @@ class Loop:
         self._hastened.set()
 
     async def order(self, session_id: str, order: Override, client: str) -> tuple[Verdict, Effect]:
-        """Give an operator's order to a run; see publish.orders.Operations."""
+        """Give an operator's order to a run; see ``sidecar.api.host.Host``."""
         async with self._judging:
             settings, now = self.settings, self._begin_step()
             try:

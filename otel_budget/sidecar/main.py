@@ -36,8 +36,8 @@ from otel_budget.sidecar.http_server import (
     Refusals,
     Server,
     certificates_of,
+    client_limits_of,
     gate_of,
-    limits_of,
     listen,
     server_of,
 )
@@ -165,7 +165,7 @@ async def _run(
         absent=watch.take,
     )
     reloader = Reloader(config_path, config, source, loop=loop, metrics=metrics, clock=clock)
-    limits = limits_of(config.listen, refusals)
+    limits = client_limits_of(config.listen, refusals)
     host = _Host(loop, MetricsPage(metrics), clock)
     app = build_app(broadcaster, host, __version__, gate_of(config.listen, refusals), limits)
     server = server_of(app, limits, certificates, config.listen.trusted_proxies)

@@ -14,13 +14,13 @@ from starlette.routing import Route
 
 from otel_budget.sidecar.api import openapi
 from otel_budget.sidecar.api.auth import Gate, Guarded, admin_only
-from otel_budget.sidecar.api.connection_limits import Limits
+from otel_budget.sidecar.api.connection_limits import ClientLimits
 from otel_budget.sidecar.api.health import Health
 from otel_budget.sidecar.api.metrics import Metrics
 from otel_budget.sidecar.api.nudge import Nudges
 from otel_budget.sidecar.api.openapi import Description
 from otel_budget.sidecar.api.operation import Access, handlers_of
-from otel_budget.sidecar.api.overrides import Sessions
+from otel_budget.sidecar.api.overrides import RunOverrides
 from otel_budget.sidecar.api.problem import HANDLERS
 from otel_budget.sidecar.api.stream import Streams
 from otel_budget.sidecar.api.verdicts import Verdicts
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from otel_budget.sidecar.api.operation import Handler, Operation
 
 #: In the order of the description.
-TOPICS: Final = (Verdicts, Streams, Nudges, Sessions, Metrics, Health, Description)
+TOPICS: Final = (Verdicts, Streams, Nudges, RunOverrides, Metrics, Health, Description)
 
 
 def description(version: str) -> dict[str, Any]:
@@ -44,18 +44,18 @@ def build_app(
     host: Host,
     version: str,
     gate: Gate | None = None,
-    limits: Limits | None = None,
+    limits: ClientLimits | None = None,
 ) -> Starlette:
     """Return the ASGI application. version: of otel-budget, for the description.
 
-    gate: who may do what; by default everyone may read. limits: by default those of ``Limits``.
+    gate: who may do what; by default everyone may read. limits: by default ``ClientLimits()``.
     """
-    gate, limits = gate or Gate(), limits or Limits()
+    gate, limits = gate or Gate(), limits or ClientLimits()
     topics = (
         Verdicts(broadcaster, host),
         Streams(broadcaster, limits),
         Nudges(host.nudge, gate.on_refused),
-        Sessions(broadcaster, host, limits.request_body),
+        RunOverrides(broadcaster, host, limits.request_body),
         Metrics(host),
         Health(broadcaster, host),
         Description(json.dumps(description(version))),

@@ -45,7 +45,7 @@ _ROUNDING = 1e-9
 _AT_ONCE = 95
 
 
-class Published:
+class PublishedVerdict:
     """One verdict as it is published.
 
     Its text is rendered when first asked for, and only once except for what is left of its lease.
@@ -107,7 +107,7 @@ class VerdictBroadcaster:
         """
         self.lease, self._clock = lease, clock
         self.closed = False
-        self._current: dict[str, Published] = {}
+        self._current: dict[str, PublishedVerdict] = {}
         self._unrendered: set[str] = set()
         """Session ids of runs whose verdict could not be rendered."""
         self._for_all: set[Subscription] = set()
@@ -147,20 +147,20 @@ class VerdictBroadcaster:
         for verdict in verdicts:
             self._publish(verdict)
 
-    def get(self, session_id: str) -> Published | None:
+    def get(self, session_id: str) -> PublishedVerdict | None:
         """Return the current verdict of a run; None if there is none."""
         return self._current.get(session_id)
 
-    def is_over(self, published: Published) -> bool:
+    def is_over(self, published: PublishedVerdict) -> bool:
         """Tell whether the lease of a verdict has run out."""
         return published.share_left(self._clock()) <= 0
 
-    def json_of(self, published: Published) -> str | None:
+    def json_of(self, published: PublishedVerdict) -> str | None:
         """Return a verdict as JSON with what is left of its lease; None if that has run out."""
         share = published.share_left(self._clock())
         return self._rendered(published, published.json, share) if share > 0 else None
 
-    def frames_of(self, published: Iterable[Published]) -> Iterator[bytes]:
+    def frames_of(self, published: Iterable[PublishedVerdict]) -> Iterator[bytes]:
         """Yield a frame for each whose lease has not run out, with what is left of it."""
         now = self._clock()
         for one in published:
@@ -169,7 +169,9 @@ class VerdictBroadcaster:
             if frame is not None:
                 yield frame
 
-    def _rendered(self, published: Published, render: Callable[[int], T], share: int) -> T | None:
+    def _rendered(
+        self, published: PublishedVerdict, render: Callable[[int], T], share: int
+    ) -> T | None:
         """Return the text of a verdict; None if it cannot be rendered, which costs no other run."""
         try:
             return render(share)
@@ -185,14 +187,14 @@ class VerdictBroadcaster:
 
     def page(
         self, *, limit: int, after: str = "", status: LimitStatus | None = None
-    ) -> tuple[list[Published], str | None]:
+    ) -> tuple[list[PublishedVerdict], str | None]:
         """Return up to ``limit`` verdicts sorted by session id, and where the next page starts.
 
         after: the session id that ended the previous page. status: only runs with this status, and
         those whose lease has run out. The second value is the ``after`` of the next page; None on
         the last.
         """
-        found: list[Published] = []
+        found: list[PublishedVerdict] = []
         for session_id in sorted(key for key in self._current if key > after):
             published = self._current[session_id]
             other = status is not None and published.verdict.status is not status
@@ -269,7 +271,9 @@ class VerdictBroadcaster:
         now = verdict.evaluated_at
         changed = before is None or before.verdict.sequence != verdict.sequence
         due = before is None or now - before.sent_at >= self.renew_after * _EARLY
-        published = Published(verdict, now if changed or due or before is None else before.sent_at)
+        published = PublishedVerdict(
+            verdict, now if changed or due or before is None else before.sent_at
+        )
         self._current[verdict.session_id] = published
         if changed or due:
             for subscription in self._listeners(verdict.session_id):
@@ -285,7 +289,7 @@ class VerdictBroadcaster:
 class Subscription:
     """One reader: what waits for it, one frame per run."""
 
-    def __init__(self, broadcaster: VerdictBroadcaster, first: Iterable[Published]) -> None:
+    def __init__(self, broadcaster: VerdictBroadcaster, first: Iterable[PublishedVerdict]) -> None:
         """Open it with the verdicts that go out at once."""
         self.followed: set[str] = set()
         """The runs it is to; empty for all."""
@@ -321,7 +325,7 @@ class Subscription:
         """Return how many frames are waiting to be read."""
         return len(self._pending)
 
-    def offer(self, published: Published, *, changed: bool) -> None:
+    def offer(self, published: PublishedVerdict, *, changed: bool) -> None:
         """Put a verdict in place of an older one of the same run.
 
         A changed one goes to the end, so that the ids of changes go out in ascending order, and a

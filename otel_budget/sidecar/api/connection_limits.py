@@ -32,7 +32,7 @@ def not_counted(_reason: str, _client: str) -> None:
 
 
 @dataclass(slots=True)
-class Limits:
+class ClientLimits:
     """What clients may take, together or each, and how much of it they have taken."""
 
     connections: int = 10_000
@@ -65,7 +65,7 @@ class Limits:
 class BoundedProtocol(H11Protocol):
     """One connection, within the limits."""
 
-    def __init__(self, limits: Limits, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, limits: ClientLimits, *args: Any, **kwargs: Any) -> None:
         """Take the limits, then what uvicorn passes."""
         super().__init__(*args, **kwargs)
         self._limits = limits

@@ -186,7 +186,7 @@ _OVERRIDE_ANSWERS: Final = (
 )
 
 
-class Sessions:
+class RunOverrides:
     """Shows a run's overrides, and applies new ones."""
 
     def __init__(self, broadcaster: VerdictBroadcaster, host: Host, max_body: int) -> None:

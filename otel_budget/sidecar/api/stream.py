@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from otel_budget.sidecar.api.broadcaster import Subscription, VerdictBroadcaster
-    from otel_budget.sidecar.api.connection_limits import Limits
+    from otel_budget.sidecar.api.connection_limits import ClientLimits
 
 #: Runs that may be followed from one address, over all of its streams.
 MAX_FOLLOWED: Final = 100_000
@@ -74,7 +74,7 @@ class FollowedBody(Body):
 class Streams:
     """Opens streams, and changes which runs they are about."""
 
-    def __init__(self, broadcaster: VerdictBroadcaster, limits: Limits) -> None:
+    def __init__(self, broadcaster: VerdictBroadcaster, limits: ClientLimits) -> None:
         """Take the parts."""
         self._broadcaster, self._limits = broadcaster, limits
         self._open: dict[str, _Following] = {}

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from otel_budget.core.verdict import Verdict
-    from otel_budget.sidecar.api.broadcaster import Published, VerdictBroadcaster
+    from otel_budget.sidecar.api.broadcaster import PublishedVerdict, VerdictBroadcaster
     from otel_budget.sidecar.api.host import Host
 
 DEFAULT_LIMIT: Final = 100
@@ -158,7 +158,7 @@ class Verdicts:
         known = [published for published in found.values() if published is not None]
         return self._page(known, {"next_cursor": None, "unknown": unknown})
 
-    def _page(self, found: list[Published], more: dict[str, object]) -> Response:
+    def _page(self, found: list[PublishedVerdict], more: dict[str, object]) -> Response:
         texts, outlived = [], []
         for published in found:
             text = self._broadcaster.json_of(published)
