@@ -1,4 +1,4 @@
-"""A Prometheus between the runs and the sidecar: does it scrape them, and what did it get."""
+"""A Prometheus between the runs and the sidecar: does it scrape them, and what did it get?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from otel_budget import semconv
-from otel_budget.doctor.finding import broken, ok, warning
+from otel_budget.doctor.finding import broken, counted, ok, warning
 from otel_budget.sdk.sidecar_client.request import AskError
 
 if TYPE_CHECKING:
@@ -27,31 +27,35 @@ _SHOWN: Final = 3
 
 
 def look_at(server: Asker) -> Iterator[Finding]:
-    """Yield what there is to say of a Prometheus, up to the first broken link."""
+    """Yield how a Prometheus is, up to the first broken link."""
     try:
         yield from _findings(server)
     except (AskError, ValueError, KeyError, IndexError, TypeError) as exc:
-        said = str(exc) if isinstance(exc, AskError) else f"{server.url} does not answer like one"
-        yield broken("prometheus", said, "give its address with --prometheus, and its token file")
+        text = (
+            str(exc)
+            if isinstance(exc, AskError)
+            else f"{server.url} does not answer like a Prometheus"
+        )
+        yield broken("prometheus", text, "check --prometheus and --prometheus-token-file")
 
 
 def _findings(server: Asker) -> Iterator[Finding]:
     skew = _scalar(server, "time()") - time.time()
     yield ok("prometheus", f"answers at {server.url}")
     if abs(skew) > MOST_SKEW:
-        said = f"clock skew: its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
-        yield warning("prometheus", said, "set both by NTP")
+        text = f"clock skew: its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
+        yield warning("prometheus", text, "set both by NTP")
     yield from _targets(server)
     known = _vector(server, f"count({_TOKENS})")
     if not known:
-        said = f"series missing: {server.url} has no {_TOKENS}"
-        yield broken("prometheus", said, "does a scrape job of it have the run's /metrics?")
+        text = f"series missing: {server.url} has no {_TOKENS}"
+        yield broken("prometheus", text, "does one of its scrape jobs have the run's /metrics?")
         return
     yield ok("prometheus", f"has {known[0][1]:.0f} series of {_TOKENS}")
     age = _vector(server, f"max(time() - timestamp({_TOKENS}))")[0][1]
     if age > MOST_AGE:
-        said = f"stale by {age:.0f} s: the oldest of the newest samples"
-        yield warning("prometheus", said, "has that run ended, or is it not scraped any more?")
+        text = f"stale: the newest sample of some run is {age:.0f} s old"
+        yield warning("prometheus", text, "has that run ended, or is it no longer scraped?")
     yield from _shape(server)
 
 
@@ -63,22 +67,26 @@ def _targets(server: Asker) -> Iterator[Finding]:
         return  # what only speaks its query API has none
     down = [target for target in active if target.get("health") == "down"]
     if down:
-        shown = "; ".join(f"{t.get('scrapeUrl')}: {t.get('lastError')}" for t in down[:_SHOWN])
-        said = f"scrape failing: {len(down)} of {len(active)} targets are down: {shown}"
-        yield warning("prometheus", said, "is one of them a run's /metrics?")
+        visible = "; ".join(f"{t.get('scrapeUrl')}: {t.get('lastError')}" for t in down[:_SHOWN])
+        text = f"scrape failing: {len(down)} of {len(active)} targets down: {visible}"
+        yield warning("prometheus", text, "is one of them a run's /metrics?")
 
 
 def _shape(server: Asker) -> Iterator[Finding]:
-    """Yield whether series are there twice, or drop all the time."""
+    """Yield whether series are duplicated, or drop all the time."""
     session = semconv.SESSION_ID
     twice = _vector(server, f"count by ({session}) ({semconv.INCARNATION_START.name}) > 1")
     if twice:
-        said = f"duplicated series: {len(twice)} runs are seen at several targets: {_some(twice)}"
-        yield warning("prometheus", said, "is one target in two jobs, or one id given to two runs?")
+        text = f"duplicated series: {counted(len(twice), 'run')} at several targets: {_some(twice)}"
+        yield warning("prometheus", text, "is a target in two jobs, or an id given to two runs?")
     dropping = _vector(server, f"sum by ({session}) (resets({_TOKENS}[{WINDOW}])) > {MOST_RESETS}")
     if dropping:
-        said = f"delta temporality: counters dropped again and again: {_some(dropping)}"
-        yield broken("prometheus", said, "export cumulative counters: the sidecar sums up resets")
+        text = f"delta temporality: counters dropped again and again: {_some(dropping)}"
+        yield broken(
+            "prometheus",
+            text,
+            "export cumulative counters: the sidecar adds up what follows a reset",
+        )
 
 
 def _some(rows: list[tuple[str, float]]) -> str:

@@ -20,7 +20,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.doctor.sidecar import Figures, source
-from otel_budget.doctor.trial_run import settings
+from otel_budget.doctor.trial_run import environment
 from tests.support.exposition import Exposition, line, page, serve
 from tests.support.figures import note
 from tests.support.ports import free_port
@@ -137,7 +137,7 @@ def test_exporter_off(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("exporters", ["otlp", "console, OTLP"])
 def test_metrics_that_go_out_by_otlp_alone(tmp_path: Path, exporters: str) -> None:
-    """The page is the test session's own: a run in this environment has none."""
+    """The page is the trial run's own: a run in this environment has none."""
     with running(tmp_path) as process:
         status, found = doctor(
             "--sidecar", process.url, "--register", str(tmp_path / "sd"), "--timeout", "1",
@@ -156,7 +156,7 @@ def test_nobody_scrapes(tmp_path: Path) -> None:
             "--sidecar", process.url, "--serve", "127.0.0.1:0", "--timeout", "1.5"
         )
     assert status == 1
-    assert "series missing: nobody scraped" in said(found, "scrape", "broken")
+    assert "series missing: nothing scraped" in said(found, "scrape", "broken")
     named("scrape", "series missing, for nobody scrapes the run")
 
 
@@ -174,7 +174,7 @@ def test_scraped_by_somebody_else(tmp_path: Path) -> None:
 
 
 def test_scrape_failing(tmp_path: Path, shown: Exposition) -> None:
-    """The target of a run that lives does not answer, and nobody reads the test session."""
+    """The target of a run that lives does not answer, and nobody reads the trial run."""
     source = {"scrape": {"targets": [shown.url], "interval": "100ms"}}
     with running(tmp_path, source=source) as process:
         until(lambda: process.verdict(RUN))
@@ -187,7 +187,7 @@ def test_scrape_failing(tmp_path: Path, shown: Exposition) -> None:
 
 
 def test_a_fresh_install_is_in_order_before_its_first_run(tmp_path: Path) -> None:
-    """Nobody is at the target until the test session is; how late a stop would be is told."""
+    """Nobody is at the target until the trial run is; how late a stop would be is told."""
     port = free_port()
     source = {"scrape": {"targets": [f"http://127.0.0.1:{port}/metrics"], "interval": "200ms"}}
     with running(tmp_path, source=source, verdicts={"lease": "9s"}) as process:
@@ -204,7 +204,7 @@ def test_a_fresh_install_is_in_order_before_its_first_run(tmp_path: Path) -> Non
 
 
 def test_what_a_killed_run_left_behind_breaks_no_link(tmp_path: Path, shown: Exposition) -> None:
-    """Its target is dead, and it is said; but the test session goes all the way."""
+    """Its target is dead, and it is said; but the trial run goes all the way."""
     folder = tmp_path / "sd"
     folder.mkdir()
     (folder / "dead.json").write_text(json.dumps([{"targets": [shown.address]}]))
@@ -214,7 +214,7 @@ def test_what_a_killed_run_left_behind_breaks_no_link(tmp_path: Path, shown: Exp
         until(lambda: "gives nothing" in process.said())
         status, found = doctor("--sidecar", process.url, "--register", str(folder))
     assert status == 0, found
-    assert "gives nothing, but it read the test session" in said(found, "source", "warning")
+    assert "gives nothing, but it read the trial run" in said(found, "source", "warning")
 
 
 def test_stale(tmp_path: Path, shown: Exposition) -> None:
@@ -344,7 +344,7 @@ def test_a_prometheus_between(tmp_path: Path, shown: Exposition) -> None:
             until(lambda: server.vector(semconv.SESSION_TOKENS.name))
             _, found = doctor(*flags)
             assert "has 1 series" in said(found, "prometheus", "ok")
-            assert "scrape failing: 1 of 3 targets are down" in said(found, "prometheus", "warning")
+            assert "scrape failing: 1 of 3 targets down" in said(found, "prometheus", "warning")
             for value in (9, 4, 8, 3, 7, 2, 6, 1):
                 text = page(
                     line(semconv.SESSION_TOKENS, value, RUN),
@@ -356,7 +356,7 @@ def test_a_prometheus_between(tmp_path: Path, shown: Exposition) -> None:
             status, found = doctor(*flags)
             assert status == 1
             assert "delta temporality" in said(found, "prometheus", "broken")
-            assert "duplicated series: 1 runs" in said(found, "prometheus", "warning")
+            assert "duplicated series: 1 run at" in said(found, "prometheus", "warning")
             for endpoint in (shown, twin):
                 endpoint.show("")
                 endpoint.wait_until_asked(2)
@@ -373,15 +373,17 @@ def test_limits_that_nothing_can_be_held_against() -> None:
     figures |= {("otel_budget_limit_unjudged", f"run-{n}", "cost"): 1.0 for n in range(5)}
     (found,) = [one for one in source(figures) if one.link == "limits"]
     assert found.state == "warning"
-    assert found.said.startswith("5 limits are not judged: nothing exports cost of run-0, cost of")
+    assert found.message.startswith(
+        "5 limits are not judged: nothing exports cost of run-0, cost of"
+    )
 
 
 def test_a_page_of_several_processes_that_holds_no_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """What prometheus_client makes of its files is not where runs are."""
-    assert not list(settings())
+    assert not list(environment())
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere")
-    (found,) = settings()
-    assert "holds no runs" in found.said
+    (found,) = environment()
+    assert "holds no runs" in found.message
     assert "in each worker" in found.advice
 
 
@@ -392,10 +394,10 @@ def test_a_source_with_nothing_to_count_and_one_that_is_late() -> None:
         ("otel_budget_sidecar_unmatched_targets", "prometheus"): 1.0,
         ("otel_budget_sidecar_source_delay_seconds", "prometheus"): 34.2,
     }
-    said = [one.said for one in source(figures) if one.state == "warning"]
+    said = [one.message for one in source(figures) if one.state == "warning"]
     assert said == [
-        "nothing that counts: 1 targets of prometheus answer and show no series",
-        "samples of prometheus are steadily 34 s late: limits act that much later",
+        "nothing to count on 1 target of prometheus, which answers",
+        "samples of prometheus are always 34 s late, so limits act that much later",
     ]
     figures = {**figures, ("otel_budget_sidecar_unmatched_targets", "prometheus"): 0.0}
     figures[("otel_budget_sidecar_source_delay_seconds", "prometheus")] = 0.0

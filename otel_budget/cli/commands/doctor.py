@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from otel_budget.doctor.finding import Finding
 
-_EPILOG: Final = f"""A test session (doctor-…) counts, is scraped and judged, and its verdict is
-heard as a run would hear it, with a run's credentials (OTEL_BUDGET_SIDECAR_TOKEN_FILE and others).
+_EPILOG: Final = f"""A trial run (doctor-…) counts tokens, is scraped and judged, and gets its
+verdict as any run would, with a run's credentials (OTEL_BUDGET_SIDECAR_TOKEN_FILE and others).
 
 exit status:
   {EXIT_OK}  all links hold, perhaps with a warning
@@ -22,7 +22,7 @@ exit status:
 
 examples:
   otel-budget doctor                                 the sidecar scrapes 127.0.0.1:9464; if a run
-                                                     is there already, its page is looked at
+                                                     is there already, its page is checked
   otel-budget doctor --register targets              it reads targets/*.json (file_sd)
   otel-budget doctor --metrics http://127.0.0.1:9500/metrics       the page of a run elsewhere
   otel-budget doctor --prometheus http://127.0.0.1:9090 --timeout 90"""
@@ -30,21 +30,22 @@ examples:
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
     options.add_sidecar(command)
-    shown = "show the test session there, as a run would (127.0.0.1:9464)"
+    shown = "show the trial run at this address (127.0.0.1:9464, as a run would)"
     command.add_argument("--serve", metavar="HOST:PORT", help=shown)
     command.add_argument("--register", metavar="DIR",
                          help="register it in this folder of file_sd entries")  # fmt: skip
     command.add_argument("--metrics", action="append", default=[], metavar="URL",
-                         help="look at the page of a run; may be given again")  # fmt: skip
+                         help="check this page of a run instead; may be repeated")  # fmt: skip
     command.add_argument("--prometheus", metavar="URL",
-                         help="look at the Prometheus that the sidecar asks")  # fmt: skip
-    command.add_argument("--prometheus-token-file", metavar="FILE", help="its bearer token")
-    late = "what a counter may take to become a verdict: seconds, or such as 1m30s (30s)"
+                         help="also check the Prometheus that the sidecar queries")  # fmt: skip
+    command.add_argument("--prometheus-token-file", metavar="FILE",
+                         help="file with its bearer token")  # fmt: skip
+    late = "how long a counter may take to become a verdict: seconds, or for example 1m30s (30s)"
     command.add_argument("--timeout", default=30.0, metavar="TIME", help=late)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from otel_budget.doctor import diagnose
+    from otel_budget.doctor.diagnosis import diagnose
 
     def say(finding: Finding) -> None:
         print(finding.to_json() if arguments.json else finding.in_words(), flush=True)

@@ -1,4 +1,4 @@
-"""The page of an agent that runs: does it show runs, whole, and does the sidecar know them."""
+"""An agent's /metrics page: does it show whole runs, and does the sidecar know them?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import quote
 from otel_budget import semconv
 from otel_budget.core import verdict_json
 from otel_budget.core.samples import Assembled
-from otel_budget.doctor.finding import broken, ok, warning
+from otel_budget.doctor.finding import broken, counted, ok, warning
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.sidecar_client.address import Credentials, SidecarAddress
 from otel_budget.sdk.sidecar_client.request import Asker, AskError
@@ -29,22 +29,23 @@ _SHOWN: Final = 3
 
 
 def look_at(url: str, sidecar: Asker, wait: float) -> Iterator[Finding]:
-    """Yield what there is to say of an agent's page. wait: seconds its counts may be behind."""
+    """Yield how an agent's page is. wait: seconds that the sidecar may take to catch up."""
     try:
         first = _read(url)
         time.sleep(BETWEEN)
         second = _read(url)
     except (AskError, ExpositionError, InvalidValueError) as exc:
-        advice = "is the run up, and does it serve metrics there? OTEL_METRICS_EXPORTER=prometheus"
+        advice = (
+            "is the run up, and does it serve metrics there (OTEL_METRICS_EXPORTER=prometheus)?"
+        )
         yield broken("page", f"scrape failing: {exc}", advice)
         return
     if not second.sessions:
-        said = f"series missing: {url} shows no run of otel-budget"
-        advice = "`otel-budget read URL` says what it shows; another program needs a preset"
-        yield broken("page", said, advice)
+        text = f"series missing: {url} shows no run of otel-budget"
+        advice = "`otel-budget read URL` tells what it shows; another program needs a preset"
+        yield broken("page", text, advice)
         return
-    runs = len(second.sessions)
-    yield ok("page", f"{url} shows {runs:,} run{'' if runs == 1 else 's'}")
+    yield ok("page", f"{url} shows {counted(len(second.sessions), 'run')}")
     yield from _sound(url, first, second)
     yield from _known(first, sidecar, wait)
 
@@ -58,7 +59,7 @@ def shows_runs(url: str) -> bool:
 
 
 def _read(url: str) -> Assembled:
-    # Without the sidecar's token: it is none of the page's business.
+    # Without the sidecar's token: it is not for the page.
     asker = Asker(url, SidecarAddress.parse(url, Credentials()))
     answer = asker.ask("GET", "", accept=ACCEPT)
     reader = PageReader(NEEDED, PageLimits(), 10.0)
@@ -68,17 +69,17 @@ def _read(url: str) -> Assembled:
 
 def _sound(url: str, first: Assembled, second: Assembled) -> Iterator[Finding]:
     if second.dropped.get(semconv.DUPLICATE):
-        said = f"duplicated series: {second.dropped[semconv.DUPLICATE]} on {url} are there twice"
-        yield warning("page", said, "is the same registry, or the same reader, installed twice?")
+        text = f"duplicated series: {second.dropped[semconv.DUPLICATE]} on {url} come twice"
+        yield warning("page", text, "is a registry, or a reader, installed twice?")
     for reason in (semconv.IMPLAUSIBLE, semconv.BAD_TYPE, semconv.BAD_SESSION_ID):
         if second.dropped.get(reason):
-            said = f"{second.dropped[reason]} samples on {url} are refused: {reason}"
-            yield warning("page", said, "`otel-budget read URL` shows what counts")
+            text = f"{second.dropped[reason]} samples on {url} are refused: {reason}"
+            yield warning("page", text, "`otel-budget read URL` shows what counts")
     before = _counters(first)
     lower = [key[0] for key, value in _counters(second).items() if value < before.get(key, value)]
     if lower:
-        said = f"delta temporality: counters went down within {BETWEEN:g} s: {_some(lower)}"
-        yield broken("page", said, "export cumulative counters, or was the run just restarted?")
+        text = f"delta temporality: counters went down within {BETWEEN:g} s: {_some(lower)}"
+        yield broken("page", text, "export cumulative counters; or was the run just restarted?")
 
 
 def _known(first: Assembled, sidecar: Asker, wait: float) -> Iterator[Finding]:
@@ -93,25 +94,27 @@ def _known(first: Assembled, sidecar: Asker, wait: float) -> Iterator[Finding]:
     if not behind:
         yield ok("verdict", "the sidecar's verdicts have at least what the page showed")
         return
-    said = f"{len(behind)} of {len(first.sessions)} runs: " + "; ".join(
+    text = f"{len(behind)} of {len(first.sessions)} runs: " + "; ".join(
         f"{session_id} {why}" for session_id, why in list(behind.items())[:_SHOWN]
     )
-    yield broken("verdict", said, "is this page among the sidecar's targets, or its Prometheus's?")
+    yield broken(
+        "verdict", text, "is this page among the targets of the sidecar, or of its Prometheus?"
+    )
 
 
 def _behind(session: RunObservation, sidecar: Asker) -> str:
-    """Return what is wrong with the sidecar's verdict on a run; empty if nothing."""
+    """Return how the sidecar's verdict on a run is behind its page; empty if it is not."""
     try:
         text = sidecar.get(f"/v1/verdicts/{quote(session.session_id, safe='')}")
         verdict = verdict_json.from_json(text)
     except AskError as exc:
         return exc.problem
     except InvalidValueError as exc:
-        return f"has no verdict that can be read: {exc}"
-    shown: dict[str, Number] = {}
+        return f"has a verdict that cannot be read: {exc}"
+    visible: dict[str, Number] = {}
     for (resource, _), value in session.counters.items():
-        shown[resource] = shown.get(resource, 0) + value  # type: ignore[operator]
-    for resource, value in shown.items():
+        visible[resource] = visible.get(resource, 0) + value  # type: ignore[operator]
+    for resource, value in visible.items():
         state = verdict.resources.get(resource)
         if state is None or state.used < value:
             seen = "nothing" if state is None else state.used
