@@ -44,17 +44,17 @@ _EXIT_BROKEN_PIPE: Final = 141
 _WRONG_USAGE: Final = (InvalidValueError, InvalidConfigError, ConfigFileError, MissingExtraError)
 _EXTRA_PACKAGES: Final = {"h11", "pydantic", "rich", "starlette", "uvicorn"}
 _EPILOG: Final = f"""examples:
-  otel-budget demo                                   see all of it at work, in under a minute
+  otel-budget demo                                   see everything at work, in under a minute
   otel-budget sidecar --target http://127.0.0.1:9464/metrics --max-tokens 2000000
   otel-budget sidecar --config sidecar.yaml
   otel-budget config check sidecar.yaml
-  otel-budget check my-session                       what the sidecar says of a run
-  otel-budget session stop my-session --reason "runs in circles"
-  otel-budget read http://127.0.0.1:9464/metrics     what it would count of a page
-  otel-budget doctor                                 which link of the chain is broken
+  otel-budget check my-run                           the sidecar's verdict on a run
+  otel-budget session stop my-run --reason "runs in circles"
+  otel-budget read http://127.0.0.1:9464/metrics     what it would count on a page
+  otel-budget doctor                                 find the broken link of the chain
 
 exit status: {EXIT_OK} done, {EXIT_FAILED} failed, {EXIT_USAGE} wrong usage or configuration;
-of check also {EXIT_STOP} stop, {EXIT_INCONCLUSIVE} inconclusive, unknown, or no sidecar there.
+check also exits {EXIT_STOP} for stop, {EXIT_INCONCLUSIVE} for inconclusive, unknown, or no sidecar.
 `otel-budget COMMAND --help` says more about each."""
 
 

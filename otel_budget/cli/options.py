@@ -26,6 +26,6 @@ def add_sidecar(command: argparse.ArgumentParser) -> None:
     """Add ``--sidecar`` and ``--json`` to a command that asks a sidecar."""
     command.add_argument(
         "--sidecar", metavar="URL", default=sidecar_url(),
-        help=f"where it listens (default: {ENV_SIDECAR}, else {DEFAULT_SIDECAR})",
+        help=f"where the sidecar listens (default: {ENV_SIDECAR}, else {DEFAULT_SIDECAR})",
     )  # fmt: skip
-    command.add_argument("--json", action="store_true", help="print JSON, a line for each")
+    command.add_argument("--json", action="store_true", help="print JSON, one line for each result")

@@ -1,4 +1,4 @@
-"""The command ``otel-budget read``: what the sidecar would count of a page, and what it would not.
+"""What the sidecar would count on a page, and what it would not, for ``otel-budget read``.
 
 A file is read with nothing but what every installation has; a URL needs the extra.
 """
@@ -39,11 +39,11 @@ _OPENMETRICS: Final = "application/openmetrics-text"
 _METRIC: Final = re.compile(
     rb'(?:^|\n)[ \t]*(?:([A-Za-z_:][A-Za-z0-9_:]*)[ \t]*[{ \t]|\{[ \t]*"((?:[^"\\\n]|\\.)*)")'
 )
-#: Names of metrics that may well be a use of tokens or money.
+#: Names of metrics that may well count tokens or money.
 _LIKE_USE: Final = re.compile(
     r"(?:^|[^a-z])(?:tokens?|costs?|spend|usd|dollars?)(?:$|[^a-z])", re.IGNORECASE
 )
-_NAMESSHOWN: Final = 12
+_NAMES_SHOWN: Final = 12
 #: Digits behind the point of a dollar: sums of floats are exact no further.
 _CENT: Final = Decimal("1e-9")
 SHOWN: Final = (
@@ -52,12 +52,12 @@ SHOWN: Final = (
 )  # fmt: skip
 #: How the names of all our own metrics begin.
 _OWN: Final = "otel_budget_"
-#: Said of metrics that concern nobody here: too many to list for people.
+#: The reason of metrics that have nothing to do with usage: too many to list for people.
 NOTHING: Final = "nothing that the preset counts"
 
 
 class NothingRecognisedError(OtelBudgetError):
-    """Say that a page is of no program that is known."""
+    """Say that no known program shows such a page."""
 
 
 class UnreadablePageError(OtelBudgetError):
@@ -71,7 +71,7 @@ class Page:
     body: bytes
     content_type: str
     place: str
-    """As in ``sources.preset.count``."""
+    """As for ``presets.counting.count``."""
     remark: str = ""
     """What is odd about it; empty if nothing is."""
 
@@ -121,7 +121,7 @@ def page_of(source: str) -> Page:
         raise UnreadablePageError(f"{source!r} is larger than {_MOST_BYTES:,} bytes")
     remark = ""
     if body and not body.endswith(b"\n"):
-        remark = f"{source!r} does not end with the end of a line: was it cut off?"
+        remark = f"{source!r} does not end with a line break: was it cut off?"
         body += b"\n"
     return Page(body, _OPENMETRICS if body.rstrip().endswith(b"# EOF") else "", "", remark)
 
@@ -146,7 +146,7 @@ def report_on(page: Page, chosen: str | None) -> Report:
     elif _is_idle_agent(page.body):
         preset, by = OTEL_BUDGET, f"{semconv.BUILD_INFO.name} is on the page, and no run"
     else:
-        raise NothingRecognisedError(_nobody(page.body, presets))
+        raise NothingRecognisedError(_not_recognised(page.body, presets))
     counted = count(preset, samples, page.place)
     ignored = {**counted.ignored, **_rest(page.body, preset, matches)}
     sessions = sorted(counted.sessions, key=lambda session: session.session_id)
@@ -201,16 +201,16 @@ def _is_idle_agent(body: bytes) -> bool:
     return semconv.BUILD_INFO.name in names and semconv.SIDECAR_SESSIONS.name not in names
 
 
-def _nobody(body: bytes, presets: Mapping[str, Preset]) -> str:
+def _not_recognised(body: bytes, presets: Mapping[str, Preset]) -> str:
     names = [one_line(name) for name in _names(body)]
     if semconv.SIDECAR_SESSIONS.name in names:
         return (
-            "this is the page of a sidecar, which shows verdicts and no use: read an agent's page, "
-            "or ask the sidecar with otel-budget session list"
+            "this is the page of a sidecar, which shows verdicts and no usage: read an agent's "
+            "page, or ask the sidecar with otel-budget session list"
         )
-    seen = some(names, ", ", _NAMESSHOWN) if names else "no metric at all"
+    seen = some(names, ", ", _NAMES_SHOWN) if names else "no metrics at all"
     return (
-        f"no program is recognised by what this page shows: {seen}\n"
+        f"no program is recognised by the metrics of this page: {seen}\n"
         f"presets: {', '.join(sorted(presets))}; choose one with --preset, or write your own"
     )
 
@@ -232,7 +232,7 @@ def _rest(body: bytes, preset: Preset, matches: Sequence[Match]) -> dict[Ignored
         if name in of_others:
             reason = f"counts with --preset {of_others[name]}, which was not used"
         elif kind == "created":
-            reason = "a time of creation, no amount"
+            reason = "a creation time, not an amount"
         elif kind == "bucket" and f"{base}_sum" in preset.names:
             reason = "a bucket of a histogram; its sum counts"
         rest[Ignored(name, (), reason)] = samples

@@ -78,33 +78,35 @@ _ALIASES: Final = {"--max-duration-seconds": ("--max-duration",)}
 
 #: By what ``--help`` says above them.
 GROUPS: Final[Mapping[str, tuple[Flag, ...]]] = {
-    "without a file: where samples come from, one of": (
+    "without a file: where samples come from (one source)": (
         Flag("--target", ("source.scrape.targets",),
-             "scrape this /metrics; may be given again", "URL", repeated=True),
+             "scrape this /metrics; may be repeated", "URL", repeated=True),
         Flag("--file-sd", ("source.scrape.file_sd",),
-             "scrape the targets in these Prometheus file_sd files", "GLOB", repeated=True),
+             "scrape the targets in these Prometheus file_sd files; may be repeated", "GLOB",
+             repeated=True),
         Flag("--prometheus", ("source.prometheus.url",),
-             "ask this Prometheus, or what speaks its query API", "URL"),
+             "query this Prometheus, or another server with its API", "URL"),
         Flag("--interval", ("source.scrape.interval", "source.prometheus.interval"),
-             "how often: seconds, or such as 500ms", "TIME"),
+             "time between readings: seconds, or for example 500ms", "TIME"),
     ),
     "without a file: ceilings for every run": tuple(
         Flag(row.flag, (f"resource_limits.{row.limit_key}",), row.about, METAVARS[row.quantity],
              _READ[row.quantity], aliases=_ALIASES.get(row.flag, ()))
         for row in RESOURCES.values()
     ),
-    "without a file: the rest": (
+    "without a file: other settings": (
         Flag("--lease", ("verdicts.lease",),
-             "how long a verdict may be trusted: seconds, or such as 1m (15s)", "TIME"),
+             "how long a verdict may be trusted: seconds, or for example 1m (15s)", "TIME"),
         Flag("--listen", ("listen.address",),
-             "where to publish (127.0.0.1:9465); port 0 takes a free one", "HOST:PORT"),
+             "address to serve verdicts on (127.0.0.1:9465); port 0 picks a free one", "HOST:PORT"),
         Flag("--read-token-file", ("listen.read_token_file",),
-             "ask readers for one of the tokens in this file", "FILE"),
+             "require one of the tokens in this file to read verdicts", "FILE"),
         Flag("--admin-token-file", ("listen.admin_token_file",),
-             "let who has one of these tokens stop and limit runs", "FILE"),
+             "accept the tokens in this file to stop and limit runs", "FILE"),
         Flag("--allow-unauthenticated", ("listen.allow_unauthenticated",),
              "serve other hosts without asking who they are"),
-        Flag("--storage", ("storage.path",), "SQLite file (./otel-budget.db)", "FILE"),
+        Flag("--storage", ("storage.path",),
+             "SQLite file that keeps the ledger (./otel-budget.db)", "FILE"),
     ),
 }  # fmt: skip
 FLAGS: Final[Mapping[str, Flag]] = {flag.name: flag for group in GROUPS.values() for flag in group}

@@ -97,7 +97,7 @@ _TABLE: Final = (
     Resource(
         semconv.TOOL_CALLS, "calls", COUNT,
         "max_tool_calls", "tool_call_warning_threshold", "tool_calls",
-        "Tool calls", "calls of tools",
+        "Tool calls", "calls to tools",
         semconv.SESSION_TOOL_CALLS, semconv.PROGRESS_TOOL_CALLS,
         semconv.PHASE_TOOL_CALLS, semconv.USAGE_TOOL_CALLS, semconv.ATTR_TOOL_CALLS,
     ),

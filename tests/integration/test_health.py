@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from otel_budget.cli.commands.health import told_first_process
+from otel_budget.cli.commands.health import arguments_of_sidecar
 from otel_budget.cli.main import main
 from otel_budget.sdk.sidecar_client.address import ENV_CERTIFICATE, ENV_KEY
 from tests.support.certificates import certificate
@@ -122,5 +122,5 @@ def test_a_file_that_is_gone_is_said_and_the_default_address_asked(
 )
 def test_what_a_containers_first_process_was_told_is_read(first: str, told: str | None) -> None:
     """Behind the interpreter, or an engine's own init process."""
-    found = told_first_process("\0".join(shlex.split(first)).encode() + b"\0")
+    found = arguments_of_sidecar("\0".join(shlex.split(first)).encode() + b"\0")
     assert found == (None if told is None else ["sidecar", *told.split()])

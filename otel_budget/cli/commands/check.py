@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 _EPILOG: Final = f"""exit status:
   {EXIT_OK}  continue
   {EXIT_STOP}  stop
-  {EXIT_INCONCLUSIVE}  inconclusive, whatever the action; or no such run, or no sidecar there
+  {EXIT_INCONCLUSIVE}  inconclusive, whatever the action; or an unknown run, or no sidecar
   {EXIT_USAGE}  wrong usage
 
-The verdict is on the run that was seen last under this id. Once that run has ended
-(`run_state` is completed, stopped or failed) its verdict is history, and the exit status with it:
-it says nothing about the next run under the same id, so don't let it decide whether to start one.
+The verdict is on the run last seen under this id. Once that run has ended (`run_state` is
+completed, stopped or failed), the verdict and this exit status are history: they say nothing about
+the next run under the same id, so don't let them decide whether to start one.
 
 examples:
-  otel-budget check my-session
-  otel-budget check my-session --json | jq '.run_state, .headroom.tokens'
-  otel-budget check my-session --sidecar http://127.0.0.1:9465"""
+  otel-budget check my-run
+  otel-budget check my-run --json | jq '.run_state, .headroom.tokens'
+  otel-budget check my-run --sidecar http://127.0.0.1:9465"""
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
@@ -69,4 +69,6 @@ def _check(arguments: argparse.Namespace) -> int:
     return EXIT_OK if verdict.should_continue else EXIT_STOP
 
 
-COMMAND: Final = Command("check", "ask the sidecar about one run", _check, _add_arguments, _EPILOG)
+COMMAND: Final = Command(
+    "check", "ask the sidecar for its verdict on one run", _check, _add_arguments, _EPILOG
+)

@@ -11,9 +11,7 @@ if TYPE_CHECKING:
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "file", metavar="FILE", help="YAML, as `otel-budget sidecar --config` takes"
-    )
+    command.add_argument("file", metavar="FILE", help="YAML, as for `otel-budget sidecar --config`")
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -31,14 +29,14 @@ def _check(arguments: argparse.Namespace) -> int:
 
 COMMAND: Final = CommandGroup(
     "config",
-    "look at a configuration file",
+    "check a configuration file",
     (
         Command(
             "check",
-            "say what a file would run, or all that is wrong with it",
+            "say what a file would run, or everything that is wrong with it",
             _check,
             _add_arguments,
-            "Exits 0 if the sidecar would take the file, else 2 with a line for each problem.",
+            "Exits 0 if the sidecar would accept the file, else 2 with a line for each problem.",
             "the sidecar's configuration",
         ),
     ),

@@ -14,20 +14,21 @@ if TYPE_CHECKING:
 _EPILOG: Final = """One run finishes, one is stopped by its own limit, one by the sidecar.
 
 examples:
-  otel-budget demo                                   all of it, a sidecar included, in 20 seconds
+  otel-budget demo                                   everything, including a sidecar, in 20 seconds
   otel-budget demo --serve 127.0.0.1:9464            again and again, for your own sidecar
-                                                     and dashboards; SIGTERM ends it"""
+                                                     and dashboards, until SIGTERM"""
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
     faster = "how many times faster than recorded (12; with --serve 2)"
     command.add_argument("--speed", type=float, metavar="FACTOR", help=faster)
-    serve = "go on, round after round, with /metrics there and the sidecar elsewhere"
+    serve = "repeat the runs, with /metrics at this address, for a sidecar elsewhere"
     command.add_argument("--serve", metavar="HOST:PORT", help=serve)
     where = f"(default: {options.ENV_SIDECAR}, else {options.DEFAULT_SIDECAR})"
     command.add_argument("--sidecar", metavar="URL",
-                         help=f"with --serve: where the sidecar listens {where}")  # fmt: skip
-    command.add_argument("--keep", metavar="DIR", help="keep checkpoints, logs and storage there")
+                         help=f"with --serve: where that sidecar listens {where}")  # fmt: skip
+    kept = "folder for checkpoints, logs and storage (a new one)"
+    command.add_argument("--keep", metavar="DIR", help=kept)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -36,14 +36,14 @@ _PROGRAM: Final = ("otel-budget", "otel_budget")  # the command, and python -m
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what is listened on
 _PAUSE: Final = 0.1
 _DEFAULT_ADDRESS: Final = options.DEFAULT_SIDECAR.removeprefix("http://")
-_EPILOG: Final = f"""Asks at the address that `listen` in the configuration gives, with or without
-TLS. It needs no token. Where client certificates are required and
-OTEL_BUDGET_SIDECAR_CLIENT_CERTIFICATE does not name one, it only tries the TLS handshake. Without
---config it uses the arguments of the container's first process, or else 127.0.0.1:9465.
+_EPILOG: Final = f"""Asks at the configured `listen` address, with or without TLS, without a token.
+Where client certificates are required and OTEL_BUDGET_SIDECAR_CLIENT_CERTIFICATE names none, it
+only tries the TLS handshake. Without --config it takes the arguments of the container's first
+process, or else 127.0.0.1:9465.
 
 exit status:
   {EXIT_OK}  healthy, or ready with --ready
-  {EXIT_FAILED}  not, or no answer within --timeout
+  {EXIT_FAILED}  neither, or no answer within --timeout
   {EXIT_USAGE}  wrong usage
 
 examples:
@@ -53,12 +53,12 @@ examples:
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--config", metavar="FILE", help="the configuration that it runs with")
+    command.add_argument("--config", metavar="FILE", help="configuration file that it runs with")
     command.add_argument(
-        "--ready", action="store_true", help="check that it has read its source as well"
+        "--ready", action="store_true", help="also check that it has read its source"
     )
     command.add_argument("--timeout", default=2.0, metavar="TIME",
-                         help="how long to wait for it: seconds, or such as 1m (2s)")  # fmt: skip
+                         help="how long to wait: seconds, or for example 1m (2s)")  # fmt: skip
 
 
 def _health(arguments: argparse.Namespace) -> int:
@@ -77,17 +77,17 @@ def _health(arguments: argparse.Namespace) -> int:
 
 def _of_first_process() -> tuple[str | None, str | None]:
     """Return what the first process was given as --config and --listen. Raises OSError."""
-    told = told_first_process(FIRST_PROCESS.read_bytes())
-    if told is None:
+    words = arguments_of_sidecar(FIRST_PROCESS.read_bytes())
+    if words is None:
         return None, None
     parser = argparse.ArgumentParser(prog="otel-budget sidecar")
     sidecar.add_arguments(parser)
-    given = parser.parse_args(told[1:])
+    given = parser.parse_args(words[1:])
     return given.config, given.listen
 
 
 class NotHealthyError(OtelBudgetError):
-    """Say what was asked, and what came of it."""
+    """Say what was asked, and what was wrong with the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def places(config: str | None, listen: str | None, default: str) -> tuple[list[L
         return [Listening.at(default), Listening.at(default, secure=True)], str(exc)
 
 
-def told_first_process(found: bytes) -> list[str] | None:
+def arguments_of_sidecar(found: bytes) -> list[str] | None:
     """Return the arguments that a container's first process was given; None if it is no sidecar.
 
     An init process of the container engine has them behind its own.
@@ -179,7 +179,7 @@ def _ask(where: Listening, path: str, timeout: float) -> None:
     files = Credentials.from_environment()
     only_handshake = where.asks_certificate and files.certificate_file is None
     if only_handshake and path != HEALTHY:
-        raise NotHealthyError(f"it asks for a client certificate: name one by {ENV_CERTIFICATE}")
+        raise NotHealthyError(f"it asks for a client certificate: name one in {ENV_CERTIFICATE}")
     with contextlib.closing(_connection(where, files, timeout)) as connection:
         try:
             connection.connect()
@@ -210,7 +210,7 @@ def _connection(where: Listening, files: Credentials, timeout: float) -> http.cl
 
 COMMAND: Final = Command(
     "health",
-    "check that the sidecar of this machine, or container, is healthy",
+    "check that the sidecar on this machine, or in this container, is healthy",
     _health,
     _add_arguments,
     _EPILOG,

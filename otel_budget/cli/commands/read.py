@@ -1,4 +1,4 @@
-"""``otel-budget read``: what the sidecar would count of a page, and what it would not.
+"""``otel-budget read``: what the sidecar would count on a page, and what it would not.
 
 A file is read with nothing but what every installation has; a URL needs the extra.
 """
@@ -13,12 +13,12 @@ from otel_budget.cli.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Command
 if TYPE_CHECKING:
     import argparse
 
-_EPILOG: Final = f"""Without --preset the program is recognised by the metrics it shows.
+_EPILOG: Final = f"""Without --preset the program is recognised by its metrics.
 
 exit status:
-  {EXIT_OK}  read, even if nothing was used yet
-  {EXIT_FAILED}  no such page, no exposition, no program that is recognised, or nothing of what
-     looks like use is understood
+  {EXIT_OK}  read, even if nothing has been used yet
+  {EXIT_FAILED}  no such page, not a metrics page, no program recognised, or nothing understood of
+     what looks like usage
   {EXIT_USAGE}  wrong usage
 
 examples:
@@ -31,9 +31,9 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "page", metavar="FILE|URL", help="a /metrics page, or a file that holds one"
     )
-    named = "how to read it: a preset of otel-budget, or a YAML file with your own"
+    named = "how to read it: a preset's name, or a YAML file with your own preset"
     command.add_argument("--preset", metavar="NAME|FILE", help=named)
-    command.add_argument("--json", action="store_true", help="print it as one line of JSON")
+    command.add_argument("--json", action="store_true", help="print one line of JSON")
 
 
 def _read(arguments: argparse.Namespace) -> int:
@@ -50,7 +50,7 @@ def _read(arguments: argparse.Namespace) -> int:
 
 COMMAND: Final = Command(
     "read",
-    "show what would be counted of a /metrics page",
+    "show what would be counted on a /metrics page",
     _read,
     _add_arguments,
     _EPILOG,

@@ -1,4 +1,4 @@
-"""``otel-budget session``: look at runs, and give orders to them."""
+"""``otel-budget session``: look at runs; stop, release or limit them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from otel_budget.cli import options
 from otel_budget.cli.command import EXIT_FAILED, EXIT_OK, Command, CommandGroup
 from otel_budget.cli.render.verdict import in_words
+from otel_budget.cli.render.verdict_list import expired_in_words, override_in_words, table
 from otel_budget.config.flags import METAVARS
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.override import OverrideKind, override_from
@@ -20,24 +21,20 @@ from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.text import printable
-from otel_budget.policy.status import describe
 from otel_budget.sdk.sidecar_client.request import Asker, AskError, session_path
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from otel_budget.core.resources import Resource
     from otel_budget.core.verdict import Verdict
 
-#: Exit status of an order that made no difference.
-NOTHING_CHANGES: Final = EXIT_FAILED
 ENV_ADMIN_TOKEN_FILE: Final = "OTEL_BUDGET_ADMIN_TOKEN_FILE"  # noqa: S105 - the name of a variable
+#: Verdicts asked for at once.
 _PAGE: Final = 500
-#: What a sidecar says of a run whose verdict is past its lease.
+#: What a sidecar tells of a run whose verdict is past its lease.
 _EXPIRED: Final = ("session_id", "last_action", "last_reason", "evaluated_at", "valid_until")
-_WORST_FIRST: Final = ("exceeded", "approaching", "inconclusive", "ok")
-
 
 _EPILOG: Final = f"""examples:
   otel-budget session list --status exceeded
@@ -48,18 +45,19 @@ _EPILOG: Final = f"""examples:
   otel-budget session limits my-run --configured --reason "done"
 
 stop, release and limits need the admin token: --token-file, or {ENV_ADMIN_TOKEN_FILE}.
-An order is for the run that is there now: a resumed run has it too, a new one under the same id
-does not. A run's own limits stay its own: nobody but its code can raise them. An order that changes
-nothing says so and exits 1."""
-_ORDERS: Final = {
-    OverrideKind.STOP: "stop a run, whatever its numbers say",
-    OverrideKind.RELEASE: "take a stop back",
-    OverrideKind.LIMITS: "hold a run to other ceilings for a time",
+They override what the sidecar decides for the run as it is now: the override still holds when that
+run is resumed, but not for a new run under the same id. They cannot raise a run's own limits; only
+its code can. An override that changes nothing says so and exits {EXIT_FAILED}."""
+_OVERRIDES: Final = {
+    OverrideKind.STOP: "stop a run, whatever its usage",
+    OverrideKind.RELEASE: "take back a stop",
+    OverrideKind.LIMITS: "hold a run to other ceilings for a while",
 }
 
 
 def _add_list_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--status", choices=[str(s) for s in LimitStatus], help="only these")
+    status = "list only runs with this status"
+    command.add_argument("--status", choices=[str(s) for s in LimitStatus], help=status)
     options.add_sidecar(command)
 
 
@@ -68,25 +66,26 @@ def _add_show_arguments(command: argparse.ArgumentParser) -> None:
     options.add_sidecar(command)
 
 
-def _add_order_arguments(kind: OverrideKind, command: argparse.ArgumentParser) -> None:
+def _add_override_arguments(kind: OverrideKind, command: argparse.ArgumentParser) -> None:
     command.set_defaults(kind=kind)
     options.add_session(command)
-    command.add_argument("--reason", required=True, help="one line; the run is told, too")
-    command.add_argument("--by", metavar="NAME", help="who orders it (the user's name)")
+    command.add_argument("--reason", required=True, help="why, in one line, which the run sees too")
+    command.add_argument("--by", metavar="NAME", help="who decided it (default: your user name)")
     if kind is not OverrideKind.RELEASE:
-        lasting = "how long it holds: seconds, or such as 30m, 1h30m, 2d"
+        lasting = "how long it lasts: seconds, or for example 30m, 1h30m, 2d"
         command.add_argument("--for", dest="lasting", metavar="TIME", help=lasting)
     if kind is OverrideKind.LIMITS:
-        _add_limits(command)
+        _add_ceilings(command)
     command.add_argument(
         "--token-file", metavar="FILE", default=os.environ.get(ENV_ADMIN_TOKEN_FILE) or None,
-        help=f"holds the admin token (default: {ENV_ADMIN_TOKEN_FILE})",
+        help=f"file with the admin token (default: {ENV_ADMIN_TOKEN_FILE})",
     )  # fmt: skip
     options.add_sidecar(command)
 
 
-def _add_limits(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("ceilings instead of the configured ones; none: no ceiling")
+def _add_ceilings(command: argparse.ArgumentParser) -> None:
+    title = "ceilings that replace the configured ones (none: no ceiling)"
+    group = command.add_argument_group(title)
     for row in RESOURCES.values():
         group.add_argument(row.flag, metavar=f"{METAVARS[row.quantity]}|none", help=row.about)
     back = "go back to the configured ceilings"
@@ -95,95 +94,82 @@ def _add_limits(command: argparse.ArgumentParser) -> None:
 
 def _list(arguments: argparse.Namespace) -> int:
     """Print a line for each run, the worst first."""
-    over: list[dict[str, Any]] = []
-    verdicts = list(_all(Asker.of(arguments.sidecar), arguments.status, over))
+    expired: list[dict[str, Any]] = []
+    verdicts = list(_verdicts(Asker.of(arguments.sidecar), arguments.status, expired))
     if arguments.json:
         for verdict in verdicts:
             print(verdict_json.to_json(verdict))
-        for known in over:
-            print(json.dumps({**known, "error": _since(known)}))
-        return EXIT_OK
-    verdicts.sort(key=lambda v: (_WORST_FIRST.index(v.status), v.session_id))
-    header = ("SESSION", "STATE", "VERDICT", "REASON", "NEAREST TO A LIMIT")
-    rows = [(str(known["session_id"]), "?", "unknown", "-", _since(known)) for known in over]
-    rows += map(_row, verdicts)
-    if rows:
-        rows.insert(0, header)
+        for run in expired:
+            print(json.dumps({**run, "error": expired_in_words(run)}))
     else:
-        print("no run")
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
-        print(printable("  ".join(cells).rstrip()))
+        print(table(verdicts, expired))
     return EXIT_OK
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    """Print a run's verdict and its orders."""
+    """Print a run's verdict and its overrides."""
     session_id = validation.session_id(arguments.session)
     text = Asker.of(arguments.sidecar).get(session_path(session_id))
     try:
-        known: dict[str, Any] = json.loads(text)
-    except ValueError as exc:
-        raise AskError(f"{arguments.sidecar} does not answer like a sidecar: {exc}") from exc
-    if arguments.json:
-        print(json.dumps(known))
-        return EXIT_OK
-    try:
-        if known["verdict"] is None and "expired" in known:
-            print(printable(f"{session_id}: unknown: {_since(known['expired'])}"))
+        run: dict[str, Any] = json.loads(text)
+        if arguments.json:
+            print(json.dumps(run))
+            return EXIT_OK
+        if run["verdict"] is None and "expired" in run:
+            print(printable(f"{session_id}: unknown: {expired_in_words(run['expired'])}"))
         else:
-            print(in_words(verdict_json.from_json(json.dumps(known["verdict"]))))
-        for order in known["orders"]:
-            holds = order in (known["stop"], known["limits"])
-            print(f"  {'ordered' if holds else 'once   '}     {_order(order)}")
+            print(in_words(verdict_json.from_json(json.dumps(run["verdict"]))))
+        for override in run["orders"]:
+            holds = override in (run["stop"], run["limits"])
+            state = "override" if holds else "past"
+            print(printable(f"  {state:<11} {override_in_words(override)}"))
     except (InvalidValueError, ValueError, KeyError, TypeError) as exc:
         raise AskError(f"{arguments.sidecar} does not answer like a sidecar: {exc}") from exc
     return EXIT_OK
 
 
-def _give_order(arguments: argparse.Namespace) -> int:
-    """Give an order to a run, and print its verdict since, and what the order changed."""
+def _override(arguments: argparse.Namespace) -> int:
+    """Override a run's verdict; print the verdict that follows, and what the override changed."""
     session_id = validation.session_id(arguments.session)
     kind: OverrideKind = arguments.kind
     data: dict[str, object] = {"reason": arguments.reason}
-    if by := arguments.by or _user():
+    if by := arguments.by or _user_name():
         data["by"] = by
     if getattr(arguments, "lasting", None) is not None:
         data["for_seconds"] = validation.duration("--for", arguments.lasting)
     if kind is OverrideKind.LIMITS:
-        data |= _limits(arguments)
+        data |= _ceilings(arguments)
     override_from(kind, data, 0.0)  # the sidecar would refuse the same
     asker = Asker.of(arguments.sidecar, arguments.token_file)
-    answer = asker.post(session_path(session_id, kind), data)
+    body = asker.post(session_path(session_id, kind), data)
     try:
-        verdict = verdict_json.from_json(answer)
+        verdict = verdict_json.from_json(body)
     except InvalidValueError as exc:
         raise AskError(f"{arguments.sidecar} does not answer like a sidecar: {exc}") from exc
-    told = json.loads(answer)
-    changes = told.get("changes") is not False  # absent in the answer of an earlier version
+    answer = json.loads(body)
+    changes = answer.get("changes") is not False  # absent in the answer of an earlier version
+    notes = "; ".join(map(str, answer.get("notes") or ()))
     if arguments.json:
-        print(json.dumps(told))
-        return EXIT_OK if changes else NOTHING_CHANGES
-    print(in_words(verdict))
-    notes = "; ".join(map(str, told.get("notes") or ()))
-    if notes:
-        print(printable(f"  {'note' if changes else 'nothing changes'}: {notes}"))
-    return EXIT_OK if changes else NOTHING_CHANGES
+        print(json.dumps(answer))
+    else:
+        print(in_words(verdict))
+        if notes:
+            print(printable(f"  {'note' if changes else 'nothing changes'}: {notes}"))
+    return EXIT_OK if changes else EXIT_FAILED
 
 
-def _limits(arguments: argparse.Namespace) -> dict[str, object]:
+def _ceilings(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return the ceilings that were given, as the sidecar's JSON has them."""
     given = {row: row.limit_of(arguments) for row in RESOURCES.values()}
     limits = {row: value for row, value in given.items() if value is not None}
     if arguments.configured == bool(limits):
-        sentence = "give the ceilings to hold for a time, or --configured to end it; not both"
+        sentence = "give either ceilings, to replace the configured ones, or --configured"
         raise InvalidValueError(
             "", sorted(row.limit_key for row in limits), "one of the two", sentence=sentence
         )
     if limits and arguments.lasting is None:
-        raise InvalidValueError(
-            "--for", None, "a time such as 2h", sentence="is missing: how long?"
-        )
+        sentence = "is missing: how long do these ceilings hold? Say for example --for 2h"
+        raise InvalidValueError("--for", None, "a time such as 2h", sentence=sentence)
     return {
         row.limit_key: None if value == "none" else _number(row, value)
         for row, value in limits.items()
@@ -200,8 +186,8 @@ def _number(row: Resource, text: str) -> object:
         raise InvalidValueError(row.flag, text, "a number, or none") from exc
 
 
-def _all(asker: Asker, status: str | None, over: list[dict[str, Any]]) -> Iterator[Verdict]:
-    """Yield every verdict, page by page. over: takes what is known of those past their lease."""
+def _verdicts(asker: Asker, status: str | None, expired: list[dict[str, Any]]) -> Iterator[Verdict]:
+    """Yield every verdict, page by page; add to ``expired`` the runs that are past their lease."""
     cursor: str | None = ""
     while cursor is not None:
         wanted = {"limit": _PAGE, "cursor": cursor or None, "status": status}
@@ -212,40 +198,13 @@ def _all(asker: Asker, status: str | None, over: list[dict[str, Any]]) -> Iterat
             for found in page["verdicts"]:
                 yield verdict_json.from_json(json.dumps(found))
             gone = page.get("expired", ())  # absent in the answer of an earlier version
-            over += [{key: str(found[key]) for key in _EXPIRED} for found in gone]
+            expired += [{key: str(found[key]) for key in _EXPIRED} for found in gone]
             cursor = page["next_cursor"]
         except (ValueError, KeyError, TypeError) as exc:
             raise AskError(f"{asker.url} does not answer like a sidecar: {exc}") from exc
 
 
-def _since(known: Mapping[str, Any]) -> str:
-    """Say of a run whose verdict is past its lease what it was, and since when it holds no more."""
-    return (
-        f"no verdict since {known['valid_until']}: the last, {known['last_action']} "
-        f"({known['last_reason']}) of {known['evaluated_at']}, is past its lease"
-    )
-
-
-def _row(verdict: Verdict) -> tuple[str, str, str, str, str]:
-    limited = {n: s.ratio for n, s in verdict.resources.items() if s.ratio is not None}
-    nearest = max(limited, key=limited.__getitem__, default=None)
-    said = "no limit" if nearest is None else describe(nearest, verdict.resources[nearest])
-    return (
-        verdict.session_id, verdict.run_state or "?", verdict.action, str(verdict.reason), said,
-    )  # fmt: skip
-
-
-def _order(known: dict[str, Any]) -> str:
-    by = known["by"] or "an operator"
-    until = "" if known["until"] is None else f", until {known['until']}"
-    limits = "".join(
-        f", {name} {'none' if limit is None else limit}" for name, limit in known["limits"].items()
-    )
-    said = f"{known['kind']} at {known['at']} by {by}{until}{limits}: {known['reason']}"
-    return printable(said)
-
-
-def _user() -> str:
+def _user_name() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user without a name
@@ -256,11 +215,11 @@ COMMAND: Final = CommandGroup(
     "session",
     "look at runs; stop, release or limit them",
     (
-        Command("list", "list the runs, the worst first", _list, _add_list_arguments),
-        Command("show", "show a run's verdict and its orders", _show, _add_show_arguments),
+        Command("list", "list runs, the worst first", _list, _add_list_arguments),
+        Command("show", "show a run's verdict and overrides", _show, _add_show_arguments),
         *(
-            Command(str(kind), text, _give_order, partial(_add_order_arguments, kind))
-            for kind, text in _ORDERS.items()
+            Command(str(kind), text, _override, partial(_add_override_arguments, kind))
+            for kind, text in _OVERRIDES.items()
         ),
     ),
     _EPILOG,

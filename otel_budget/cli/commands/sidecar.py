@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from otel_budget.config.schema import SidecarConfig
 
-_EPILOG: Final = """Takes a configuration file, or flags; not both.
+_EPILOG: Final = """Takes a configuration file or flags, not both.
 
 examples:
   otel-budget sidecar --target http://127.0.0.1:9464/metrics --max-tokens 2000000
@@ -27,15 +27,16 @@ examples:
   otel-budget sidecar --prometheus http://127.0.0.1:9090 --interval 5s
   otel-budget sidecar --config sidecar.yaml
 
-Verdicts are at http://127.0.0.1:9465/v1/verdicts and /v1/stream, the description at /openapi.json.
-SIGHUP reads the file again; a bad one changes nothing. SIGTERM ends it after one last tick."""
+Verdicts are at http://127.0.0.1:9465/v1/verdicts and /v1/stream, the API is described at
+/openapi.json. SIGHUP reloads the file; a bad one changes nothing. SIGTERM ends it after one last
+tick."""
 
 
 def add_arguments(sidecar: argparse.ArgumentParser) -> None:
     """Add what the sidecar takes; ``health`` reads it from a container's first process, too."""
-    whole = "all of the configuration; SIGHUP reads it again"
+    whole = "read the whole configuration from this file; SIGHUP reloads it"
     sidecar.add_argument("--config", metavar="FILE", help=whole)
-    level = "what to log (info); debug has the lines that the bounds of the log hold back"
+    level = "how much to log (info); debug also has the lines that are otherwise left out"
     levels = ("debug", "info", "warning", "error")
     sidecar.add_argument("--log-level", choices=levels, help=level)
     for title, group in flags.GROUPS.items():
@@ -58,7 +59,7 @@ def _sidecar(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _hangups_wait() -> Iterator[None]:
-    """Hold SIGHUP back until the sidecar hears it: before that it would end the process."""
+    """Hold SIGHUP back until the sidecar listens for it: before that it would end the process."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
@@ -74,10 +75,7 @@ def _config(arguments: argparse.Namespace) -> SidecarConfig:
     if arguments.config is None:
         return from_flags(given)
     if given:
-        sentence = (
-            "--config takes no other flags beside it; put into the file what "
-            f"{', '.join(given)} says"
-        )
+        sentence = f"--config takes no other flags: put {', '.join(given)} into the file"
         raise InvalidValueError("", arguments.config, "--config alone", sentence=sentence)
     return load(arguments.config)
 

@@ -16,4 +16,4 @@ def _version(_arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-COMMAND: Final = Command("version", "say which version this is", _version)
+COMMAND: Final = Command("version", "print the version", _version)

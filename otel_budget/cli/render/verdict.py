@@ -23,7 +23,8 @@ def in_words(verdict: Verdict) -> str:
         first += " (the run is no longer seen, and never reported its end)"
     lines = [first, f"  {_when(verdict)}"]
     for name, state in verdict.resources.items():
-        origin = "" if state.limit_from is None else f", limit of the {state.limit_from}"
+        owner = "run" if state.limit_from == "session" else state.limit_from
+        origin = "" if owner is None else f", limit of the {owner}"
         lines.append(f"  {state.status:<11} {describe(name, state)}{origin}")
     lines += [f"  {'not judged':<11} {name}: nothing exports it" for name in verdict.unjudged]
     return "\n".join(map(printable, lines))

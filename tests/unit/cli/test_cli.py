@@ -377,7 +377,7 @@ def test_the_sidecar_logs_from_the_level_that_is_asked_for(
         (["--target", "http://a/metrics", "--listen", "9465"], "--listen"),
         (
             ["--config", "x.yaml", "--max-tokens", "0", "--prometheus", "http://b"],
-            "--config takes no other flags beside it; put into the file what --prometheus",
+            "--config takes no other flags: put --prometheus, --max-tokens into the file",
         ),
     ],
 )
@@ -431,4 +431,4 @@ def test_a_terminal_that_lacks_a_sign_shows_another() -> None:
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "A test session (doctor-?)" in done.stdout
+    assert "A trial run (doctor-?)" in done.stdout
