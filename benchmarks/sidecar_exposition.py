@@ -25,7 +25,7 @@ _OURS, _THEIRS = "otel-budget: the sidecar's /metrics", "prometheus_client: gene
 def run(*, quick: bool) -> Report:
     """Measure one scrape of a sidecar."""
     metrics = SidecarMetrics("1", lambda: _NOW, lambda: 0)
-    metrics.stepped(_step())
+    metrics.note_result(_step())
     # Besides them there are some sixty samples of the process, which only ours has.
     families = [
         f for f in metrics.registry.collect() if f.type == "gauge" and len(f.samples) >= _RUNS

@@ -242,7 +242,7 @@ class Refusals:
 
     def __call__(self, reason: str, client: str) -> None:
         """Count one. client: its address."""
-        self._metrics.refused(reason)
+        self._metrics.note_refusal(reason)
         more = self._budget.spend(reason, f"{reason} {client}")
         if more is None:
             return

@@ -129,7 +129,7 @@ class Loop:
         """Whether to read before judging, whether the present reading had no time of its own to
         wait for answers, and whether it takes the place of such a one."""
         self._event_log = EventLog(clock, evaluator.seen_at)
-        self._missed = Missed(absent, clock, metrics.absent, self._event_log.absent)
+        self._missed = Missed(absent, clock, metrics.note_absence, self._event_log.log_absence)
         self._judging = asyncio.Lock()
         """The book is used by one at a time, in a thread that nothing else is done in."""
         self._threads = Workers("evaluator")
@@ -173,7 +173,7 @@ class Loop:
         The source may take its time, or hang: what was stopped before a restart stays stopped.
         """
         await self.judge(None)
-        self._metrics.recalled()
+        self._metrics.note_restored()
 
     async def run(self) -> None:
         """Tick until told to stop, then once more, so that the last word is a fresh one.
@@ -238,7 +238,7 @@ class Loop:
         now, interval = self._clock(), self.settings.interval
         took = now - self._began_at
         self._took = took
-        self._metrics.ticked(took, overran=took > interval)
+        self._metrics.note_tick(took, overran=took > interval)
         self._due_at = max(self._began_at + interval, now)
         self._pending = observation.pending
         if self._pending:
@@ -272,7 +272,7 @@ class Loop:
             async with self._judging:
                 rest = await self._judge(rest)
         if observation is not None and observation.asked is None:
-            self._event_log.waiting(rest)
+            self._event_log.log_waiting(rest)
 
     async def nudge(self, session_id: str) -> NudgeOutcome:
         """Read one run now, whatever the time, and judge it."""
@@ -306,14 +306,14 @@ class Loop:
                     now,
                 )
             except StorageError as exc:
-                self._event_log.not_stored(exc)
+                self._event_log.log_not_stored(exc)
                 detail = "the override could not be stored and is not in force: the log says why"
                 raise OverrideRefusedError(Refusal.NOT_STORED, detail) from exc
             except _GaveUpError as exc:
                 detail = "the sidecar is ending: whether the override was stored is not known"
                 raise OverrideRefusedError(Refusal.NOT_STORED, detail) from exc
             self._hand_out(step)
-        self._event_log.ordered(session_id, order, client, step.effect)
+        self._event_log.log_override(session_id, order, client, step.effect)
         return next(v for v in step.verdicts if v.session_id == session_id), step.effect
 
     async def orders(self, session_id: str, most: int) -> tuple[Overrides, list[Override]]:
@@ -367,22 +367,22 @@ class Loop:
         if observation is None or whole:
             self._tried_at = now
         if observation is not None and whole:
-            self._metrics.read(observation)
-            self._event_log.read(observation)
+            self._metrics.note_observation(observation)
+            self._event_log.log_observation(observation)
         try:
             step = await self._stepped(
                 self._evaluator.tick, observation, settings.rules, settings.forget_after, now
             )
         except StorageError as exc:
-            self._event_log.not_stored(exc)
-            self._metrics.tick_failed()
+            self._event_log.log_not_stored(exc)
+            self._metrics.note_failed_tick()
             return None
         except _GaveUpError:
             return None
         except Exception:
             # Whatever it was, the runs out there still want to be judged at the next tick.
             logger.exception("this tick failed; no verdict was published")
-            self._metrics.tick_failed()
+            self._metrics.note_failed_tick()
             return None
         finally:
             self._missed.note_step(now, settings.interval)
@@ -395,7 +395,7 @@ class Loop:
 
     def _hand_out(self, step: TickResult) -> None:
         self._broadcaster.publish(step.evaluated, step.forgotten)
-        for tell in (self._metrics.stepped, self._event_log.stepped):
+        for tell in (self._metrics.note_result, self._event_log.log_result):
             try:
                 tell(step)
             except Exception:
@@ -440,7 +440,7 @@ class Loop:
             self._leave_late()
         self.settings, self._next = self._next, None
         self._broadcaster.lease = self.settings.rules.lease
-        self._event_log.exchanged()
+        self._event_log.note_new_settings()
         while self._retired:
             await _close(self._retired.pop())
         self._due_at = min(self._due_at, self._clock() + self.settings.interval)

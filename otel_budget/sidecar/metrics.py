@@ -66,7 +66,7 @@ class SidecarMetrics(Collector):
         self.registry = CollectorRegistry()
         self._version, self._clock, self._subscribers = version, clock, subscribers
         self._lock = Lock()
-        self._step = TickResult()
+        self._last = TickResult()
         self._changes = Counter(dict.fromkeys(_DECISIONS, 0))
         self._inconclusive = Counter(dict.fromkeys(map(str, NO_DATA), 0))
         self._buckets = [0] * (len(TICK_BUCKETS) + 1)
@@ -88,7 +88,7 @@ class SidecarMetrics(Collector):
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
-    def read(self, observation: Observation) -> None:
+    def note_observation(self, observation: Observation) -> None:
         """Note what a source gave."""
         with self._lock:
             if self._source is not None and self._source[0] != observation.source:
@@ -101,49 +101,49 @@ class SidecarMetrics(Collector):
             if samples:
                 self._newest_sample = max(*samples, self._newest_sample or -math.inf)
 
-    def stepped(self, step: TickResult) -> None:
-        """Note the outcome of a step."""
+    def note_result(self, result: TickResult) -> None:
+        """Note what came of a tick."""
         with self._lock:
-            self._step = step
-            self._flags.update(str(flag.kind) for flag in step.flags)
-            self._vanished += len(step.events.vanished)
-            self._run_failures += len(step.failures)
-            for change in step.changes:
+            self._last = result
+            self._flags.update(str(flag.kind) for flag in result.flags)
+            self._vanished += len(result.events.vanished)
+            self._run_failures += len(result.failures)
+            for change in result.changes:
                 reason = str(change.verdict.reason)
                 self._changes[str(change.verdict.action), reason] += 1
                 if change.became_inconclusive:
                     self._inconclusive[reason] += 1
 
-    def recalled(self) -> None:
+    def note_restored(self) -> None:
         """Note that what was judged so far is known from the storage alone: that it is old means
         that no sidecar ran, and no run became inconclusive.
         """
         with self._lock:
             self._inconclusive = Counter(dict.fromkeys(map(str, NO_DATA), 0))
 
-    def ticked(self, seconds: float, *, overran: bool) -> None:
+    def note_tick(self, seconds: float, *, overran: bool) -> None:
         """Note how long a tick took."""
         with self._lock:
             self._buckets[bisect_left(TICK_BUCKETS, seconds)] += 1
             self._tick_seconds += seconds
             self._overruns += overran
 
-    def refused(self, reason: str) -> None:
+    def note_refusal(self, reason: str) -> None:
         """Note a request, or a connection, that was refused."""
         with self._lock:
             self._refused[reason] += 1
 
-    def absent(self, seconds: float, _now: float) -> None:
+    def note_absence(self, seconds: float, _now: float) -> None:
         """Note that the process did not run for so long."""
         with self._lock:
             self._absent_seconds += seconds
 
-    def tick_failed(self) -> None:
+    def note_failed_tick(self) -> None:
         """Note a tick that raised."""
         with self._lock:
             self._failures += 1
 
-    def reloaded(self, *, ok: bool) -> None:
+    def note_reload(self, *, ok: bool) -> None:
         """Note how the last reload of the configuration went."""
         with self._lock:
             self._reload_ok = ok
@@ -151,7 +151,7 @@ class SidecarMetrics(Collector):
     def collect(self) -> Iterator[Family]:
         """Yield every metric of ``semconv.SIDECAR_METRICS``, from one moment."""
         with self._lock:
-            verdicts = self._step.verdicts
+            verdicts = self._last.verdicts
             others = [*self._of_counts(), *self._of_the_process()]
         # Not under the lock, for which the event loop would wait: of 100,000 runs it takes seconds.
         yield from self._of_verdicts(verdicts)
@@ -189,8 +189,8 @@ class SidecarMetrics(Collector):
     def _of_counts(self) -> Iterator[Family]:
         yield _counter(semconv.VERDICT_CHANGES, self._changes)
         yield _counter(semconv.INCONCLUSIVE, _by_one(self._inconclusive))
-        yield _counter(semconv.DROPPED_SAMPLES, _by_one({**_NOTHING_DROPPED, **self._step.dropped}))
-        yield _counter(semconv.RESETS, _by_one({**_NO_RESETS, **self._step.resets}))
+        yield _counter(semconv.DROPPED_SAMPLES, _by_one({**_NOTHING_DROPPED, **self._last.dropped}))
+        yield _counter(semconv.RESETS, _by_one({**_NO_RESETS, **self._last.resets}))
         yield _counter(semconv.CONCURRENT, {(): self._flags[FindingKind.CONCURRENT]})
         second = self._flags[FindingKind.SECOND_TARGET] + self._flags[FindingKind.NAMELESS]
         yield _counter(semconv.SECOND_TARGETS, {(): second})
@@ -201,9 +201,9 @@ class SidecarMetrics(Collector):
         yield _counter(semconv.TICK_OVERRUNS, {(): self._overruns})
         yield _counter(semconv.TICK_FAILURES, {(): self._failures})
         yield _counter(semconv.RUN_FAILURES, {(): self._run_failures})
-        yield _counter(semconv.UNREADABLE_ROWS, {(): self._step.storage.unreadable})
-        yield _counter(semconv.UNKEPT_RUNS, {(): self._step.storage.evicted})
-        yield _counter(semconv.STORAGE_RENEWALS, {(): self._step.storage.renewals})
+        yield _counter(semconv.UNREADABLE_ROWS, {(): self._last.storage.unreadable})
+        yield _counter(semconv.UNKEPT_RUNS, {(): self._last.storage.evicted})
+        yield _counter(semconv.STORAGE_RENEWALS, {(): self._last.storage.renewals})
         yield _counter(semconv.ABSENT_SECONDS, {(): self._absent_seconds})
         yield _counter(semconv.REFUSED_REQUESTS, _by_one(self._refused))
 
@@ -216,17 +216,17 @@ class SidecarMetrics(Collector):
             name, ok, read, targets = self._source
             failing.add_metric((name,), targets)
             unmatched.add_metric((name,), self._unmatched)
-            delay.add_metric((name,), self._step.lag)
+            delay.add_metric((name,), self._last.lag)
             # Targets without a live run may be gone: on a quiet night all of them are.
-            up.add_metric((name,), ok or (read and not any(map(_lives, self._step.verdicts))))
+            up.add_metric((name,), ok or (read and not any(map(_lives, self._last.verdicts))))
             if self._newest_sample is not None:
                 age.add_metric((name,), max(0.0, self._clock() - self._newest_sample))
         yield from (up, failing, unmatched, age, delay)
-        yield _single(semconv.SIDECAR_SESSIONS, len(self._step.verdicts))
+        yield _single(semconv.SIDECAR_SESSIONS, len(self._last.verdicts))
         now = self._clock()
-        over = sum(1 for verdict in self._step.verdicts if verdict.is_over(now))
+        over = sum(1 for verdict in self._last.verdicts if verdict.is_over(now))
         yield _single(semconv.EXPIRED_VERDICTS, over)
-        yield _single(semconv.STORAGE_SIZE, self._step.storage.size)
+        yield _single(semconv.STORAGE_SIZE, self._last.storage.size)
         yield _single(semconv.SUBSCRIBERS, self._subscribers())
         yield _single(semconv.RELOAD_OK, self._reload_ok)
         yield _single(semconv.BUILD_INFO, 1, self._version)

@@ -59,7 +59,7 @@ class Reloader:
                 self._take(await self._threads.run(self._load))
         except Exception:
             logger.exception("reload failed, the running configuration stays")
-            self._metrics.reloaded(ok=False)
+            self._metrics.note_reload(ok=False)
         finally:
             self._task = None
 
@@ -82,7 +82,7 @@ class Reloader:
             logger.warning("nothing to reload: the configuration came from flags, not from a file")
             return
         if isinstance(new, Exception):
-            self._metrics.reloaded(ok=False)
+            self._metrics.note_reload(ok=False)
             problems = "; ".join(str(new).splitlines())
             logger.error("reload refused, the running configuration stays: %s", problems)
             return
@@ -94,7 +94,7 @@ class Reloader:
             self._source = make_source(new.source, self._clock)
         self._config = new
         self._loop.exchange(settings_of(new, self._source))
-        self._metrics.reloaded(ok=True)
+        self._metrics.note_reload(ok=True)
         logger.info(
             "configuration reloaded: %s; ceilings: %s",
             new.source.chosen.describe(), describe_ceilings(new.resource_limits),

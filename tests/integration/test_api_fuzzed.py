@@ -48,7 +48,7 @@ def test_every_answer_is_one_that_the_description_has(who: str, way: str, tmp_pa
         }
         (tmp_path / "sidecar.yaml").write_text(json.dumps(config))
         with sidecar(tmp_path, config=tmp_path / "sidecar.yaml") as process:
-            until(lambda: "session run-1: seen" in process.said())
+            until(lambda: "run 'run-1': seen" in process.said())
             time.sleep(0.3)
             requests = fuzz(process.url, tmp_path, who)
             assert "Traceback" not in process.said(), process.said()

@@ -46,10 +46,10 @@ def test_a_hostile_target_leaves_room_for_what_is_said_of_an_honest_one(tmp_path
             until(lambda: len(asked) > SCRAPES, side.process)
             honest.show(page(line(TOKENS, 5_000, "honest")))
             until(lambda: stopped(side.url), side.process)
-            said = until(lambda: side.said() if "session honest: stop" in side.said() else "")
+            said = until(lambda: side.said() if "run 'honest': stop" in side.said() else "")
     lines = said.splitlines()
-    assert len([one for one in lines if "session honest: seen at" in one]) == 1
-    assert len([one for one in lines if "session honest: stop (limit_exceeded)" in one]) == 1
+    assert len([one for one in lines if "run 'honest': seen at" in one]) == 1
+    assert len([one for one in lines if "run 'honest': stop (limit_exceeded)" in one]) == 1
     about = [one for one in lines if "honest" not in one]
     assert 10 < len(about) <= KINDS * (SPEAKER.burst + SCRAPES / SPEAKER.every) + 20
     note(

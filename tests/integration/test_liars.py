@@ -40,8 +40,8 @@ def test_a_run_dodges_no_ceiling_by_what_it_says_of_itself(tmp_path: Path) -> No
         for metric in (semconv.GOING_ON, semconv.RESTART_LOOPS):
             until(lambda metric=metric: value(side, metric) >= 1)  # type: ignore[misc] # a default of its own
         said = side.said()
-        assert "session over: it says that it is over and goes on" in said
-        assert said.count("session again: it begins again and again: 3 runs within") == 1
+        assert "run 'over': it says that it is over and goes on" in said
+        assert said.count("run 'again': it begins again and again: 3 runs within") == 1
         assert "(tokens 2,700)" in said
 
 

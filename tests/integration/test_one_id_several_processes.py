@@ -51,7 +51,7 @@ def test_three_processes_that_begin_under_one_id_are_stopped_by_their_sum(folder
         assert spent < 30_000, "each was stopped by the sum"
         until(lambda: (side.verdict("team-run") or {})["resources"]["tokens"]["used"] == spent)
         said = side.said()
-        assert said.count("session team-run: several processes are alive under this id") == 1
+        assert said.count("run 'team-run': several processes are alive under this id") == 1
     note(
         "Resets and identity",
         "three processes begin a run under one id at once, under a ceiling of 20,000 tokens",

@@ -113,7 +113,7 @@ def test_an_operator_stops_a_run_and_it_stays_stopped(tmp_path: Path, shown: Exp
         assert (told.returncode, told.stderr) == (0, "")
         assert "stopped by ann: runs in circles" in told.stdout
         process.kill()
-        assert "session run-1: stop ordered by ann (from 127.0.0.1): runs in circles" in (
+        assert "run 'run-1': stop ordered by ann (from 127.0.0.1): runs in circles" in (
             process.said()
         )
     with operated(tmp_path, shown) as process:

@@ -79,7 +79,7 @@ def test_strangers_hide_free_end_and_take_over_nothing(tmp_path: Path) -> None:
                     holds(side.verdict(run), begun)
             said = side.said().splitlines()
             for run in STRANGERS:
-                told = [words for words in said if f"session {run}: " in words]
+                told = [words for words in said if f"run '{run}': " in words]
                 assert any(own.url in words and other.url in words for words in told), told
 
 

@@ -50,8 +50,8 @@ def step(parts: Sidecar, reading: Observation | None, at: float = 0.0) -> Verdic
     """Take in a reading, judge, and return the verdict on the run."""
     now = at if reading is None else reading.read_at
     done = parts.evaluator.tick(reading, RULES, 3600.0, now)
-    parts.metrics.stepped(done)
-    parts.loop._event_log.stepped(done)
+    parts.metrics.note_result(done)
+    parts.loop._event_log.log_result(done)
     return next(iter(done.verdicts), None)
 
 
@@ -75,7 +75,7 @@ def test_a_run_whose_target_is_taken_away_in_order_has_vanished(
     assert verdict.run_state == semconv.VANISHED
     assert verdict.resources[semconv.TOKENS].used == 400
     assert (verdict.status, verdict.action) == (LimitStatus.INCONCLUSIVE, Action.CONTINUE)
-    assert caplog.text.count("session run-1: vanished: it never reported its end") == 1
+    assert caplog.text.count("run 'run-1': vanished: it never reported its end") == 1
     assert 'inconclusive_total{reason="stale_data"} 0.0' in parts.metrics_page()
     verdict = later(parts, START + 150, shown(at=START + 105, targets=[OTHER]))
     assert verdict.action is Action.STOP, "held, then on_no_data: it may live on unseen"

@@ -82,7 +82,7 @@ def test_a_target_with_ever_new_runs_leaves_room_for_anothers_stop(
         changes = [changed(one, step * 100 + 2, Action.STOP) for one in ids]
         if step == TIMES // 2:
             changes.append(changed("honest", step * 100 + 99, Action.STOP))
-        event_log.stepped(
+        event_log.log_result(
             TickResult(changes=tuple(changes), events=events, flags=flags, forgotten=ids)
         )
         steady.advance(1)
@@ -104,11 +104,11 @@ def test_a_run_that_goes_to_and_fro_leaves_room_for_another_at_its_target(
         changes = [changed("to-and-fro", step + 2, action)]
         if step == 10_000:
             changes.append(changed("quiet", 7, Action.STOP))
-        event_log.stepped(TickResult(changes=tuple(changes)))
+        event_log.log_result(TickResult(changes=tuple(changes)))
         steady.advance(0.05)
     assert len(said("to-and-fro")) <= ABOUT.burst + 1000 / ABOUT.every + 1
     assert "more like it will not be shown" in said("to-and-fro")[ABOUT.burst - 1]
-    assert len(said("session quiet: stop")) == 1
+    assert len(said("run 'quiet': stop")) == 1
 
 
 def test_errors_with_ever_other_words_are_a_bounded_number_of_lines(
@@ -121,10 +121,10 @@ def test_errors_with_ever_other_words_are_a_bounded_number_of_lines(
         found = [Problem("http://hostile", Reason.SOURCE_ERROR, f"http://hostile: {words}")]
         if step == 10_000:
             found.append(Problem("http://honest", Reason.SOURCE_ERROR, "http://honest: refused"))
-        event_log.read(Observation("scrape", steady(), problems=tuple(found)))
+        event_log.log_observation(Observation("scrape", steady(), problems=tuple(found)))
         steady.advance(0.05)
     assert 1 < len(said("problem: http://hostile")) <= MOST
-    assert 1 < len(said("no problem any more: http://hostile")) <= MOST
+    assert 1 < len(said("problem resolved: http://hostile")) <= MOST
     assert len(said("problem: http://honest")) == 1
 
 
@@ -135,11 +135,11 @@ def test_ever_new_files_of_targets_that_are_bad_are_a_bounded_number_of_lines(
     event_log = EventLog(steady, seen_at)
     for step in range(20_000):
         bad = Problem(f"t/{step}.json", Reason.SOURCE_ERROR, f"t/{step}.json: is not JSON")
-        event_log.read(Observation("scrape", steady(), problems=(bad,)))
+        event_log.log_observation(Observation("scrape", steady(), problems=(bad,)))
         steady.advance(0.05)
     in_all = ALL.burst + 1000 / ALL.every + RESERVE.burst + 1000 / RESERVE.every
     assert 1 < len(said("problem: t/")) <= in_all + 1
-    assert 1 < len(said("no problem any more: t/")) <= in_all + 1
+    assert 1 < len(said("problem resolved: t/")) <= in_all + 1
 
 
 def test_ever_new_models_without_a_price_or_usage_are_a_bounded_number_of_lines(
@@ -167,7 +167,7 @@ def test_a_source_that_comes_and_goes_is_a_bounded_number_of_lines(
     for step in range(20_000):
         refused = (Problem("t", Reason.SOURCE_ERROR, f"t: refused {step}"),)
         failed = Observation("scrape", steady(), problems=refused, answered=False)
-        event_log.read(failed if step % 2 else Observation("scrape", steady()))
+        event_log.log_observation(failed if step % 2 else Observation("scrape", steady()))
         steady.advance(0.05)
     assert 1 < len(said("the source scrape")) <= MOST
 
@@ -225,7 +225,7 @@ def test_one_client_that_is_refused_again_and_again_hides_no_other(
 ) -> None:
     """And thousands of addresses are a bounded number of lines; all are counted."""
     counted: list[str] = []
-    metrics = SimpleNamespace(refused=counted.append)
+    metrics = SimpleNamespace(note_refusal=counted.append)
     refusals = Refusals(cast("SidecarMetrics", metrics), steady)
     for n in range(100_000):
         refusals("token", "192.0.2.66")

@@ -160,7 +160,7 @@ def test_the_sidecars_metrics_can_be_read_whatever_a_verdict_says(
     step = parts.evaluator.tick(None, parts.loop.settings.rules, 3600.0, parts.clock())
     parts.storage.close()
     odd = replace(step.verdicts[0], reason=nasty.replace("\udc80", "") or "x")
-    parts.metrics.stepped(replace(step, verdicts=(odd,)))
+    parts.metrics.note_result(replace(step, verdicts=(odd,)))
     families = list(text_string_to_metric_families(parts.metrics_page()))
     infos = [f for f in families if f.name == "otel_budget_verdict_info"]
     assert [s.labels["reason"] for s in infos[0].samples] == [odd.reason]

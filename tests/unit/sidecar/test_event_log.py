@@ -14,7 +14,7 @@ from otel_budget.ledger.admission import BEGIN_AT_ONCE
 from otel_budget.logs.once import MOST_LINES
 from otel_budget.logs.text import one_line
 from otel_budget.sidecar.event_log import NO_RUN_AFTER, EventLog
-from otel_budget.sidecar.lasting_events import Flickering
+from otel_budget.sidecar.run_log import VanishedRuns
 from otel_budget.sidecar.tick_result import TickResult
 from tests.support.sidecar_fixtures import (
     START,
@@ -67,7 +67,7 @@ def test_a_run_is_told_when_it_comes_and_when_it_ends_and_not_in_between(
     working, done = session(tokens=5), session(tokens=6, state="completed")
     parts = make(*[reading(working)] * 3, reading(done), reading(done), reading())
     ticks(parts, 6)
-    told = [f"session run-1: seen at {TARGET}", "session run-1: ended: completed"]
+    told = [f"run 'run-1': seen at {TARGET}", "run 'run-1': ended: completed"]
     assert log.messages == told
     ticks(parts, 2, every=700)
     assert parts.broadcaster.get("run-1") is None
@@ -80,14 +80,14 @@ def test_a_run_that_fell_silent_is_told_when_it_is_forgotten(
     parts = make(reading(session()), reading())
     ticks(parts, 1, every=3601)
     ticks(parts, 2)
-    assert log.messages[-1] == "session run-1: forgotten, after a long silence"
+    assert log.messages[-1] == "run 'run-1': forgotten after a long silence"
     assert [m for m in log.messages if "forgotten" in m] == log.messages[-1:]
 
 
 def test_a_new_run_under_an_old_id_is_told(make: Any, log: pytest.LogCaptureFixture) -> None:
     rerun = session(tokens=7, started_at=START + 100)
     ticks(make(reading(session()), reading(rerun)), 3)
-    assert log.messages == [f"session run-1: seen at {TARGET}"] * 2
+    assert log.messages == [f"run 'run-1': seen at {TARGET}"] * 2
 
 
 def test_after_a_restart_what_is_known_is_no_news(make: Any, log: pytest.LogCaptureFixture) -> None:
@@ -108,7 +108,7 @@ def test_a_step_that_could_not_be_stored_is_told_by_the_next(
     log.set_level(logging.INFO)
     log.clear()
     ticks(parts)
-    assert log.messages == [f"session run-1: seen at {TARGET}", "session run-1: ended: stopped"]
+    assert log.messages == [f"run 'run-1': seen at {TARGET}", "run 'run-1': ended: stopped"]
 
 
 @pytest.mark.parametrize("number", [MOST_LINES, BEGIN_AT_ONCE])
@@ -122,9 +122,9 @@ def test_many_runs_are_no_flood(make: Any, log: pytest.LogCaptureFixture, number
         assert len(log.messages) == 3 * number
         return
     assert log.messages == [
-        "1,000 sessions are seen for the first time: run-0; run-1; run-2; and 997 more",
-        "1,000 sessions have a new action: run-0; run-1; run-2; and 997 more",
-        "1,000 sessions ended: run-0; run-1; run-10; and 997 more",
+        "1,000 runs were seen for the first time: run-0; run-1; run-2; and 997 more",
+        "1,000 runs have a new action: run-0; run-1; run-2; and 997 more",
+        "1,000 runs ended: run-0; run-1; run-10; and 997 more",
     ]
 
 
@@ -194,8 +194,8 @@ def test_a_problem_beside_runs_is_told_when_it_begins_and_when_it_is_over(
     begun, other, first_over, second_over = log.messages[1:]
     assert begun == "problem: t: HTTP 503 Slow: id a1"
     assert other.startswith("problem: t: cannot be read: ?[31mxxx")
-    assert first_over == "no problem any more: t: HTTP 503 Slow: id a1"
-    assert second_over.startswith("no problem any more: t: cannot be read")
+    assert first_over == "problem resolved: t: HTTP 503 Slow: id a1"
+    assert second_over.startswith("problem resolved: t: cannot be read")
     assert max(map(len, log.messages)) < 250
 
 
@@ -224,7 +224,7 @@ def test_a_limit_on_what_a_run_does_not_export_is_told_once(
     assert not [text for text in log.messages if "does not hold" in text]
     ticks(parts, 140)
     (told,) = [text for text in log.messages if "does not hold" in text]
-    assert told.startswith("session run-1: cost limited, and nothing exports it within 60 s")
+    assert told.startswith("run 'run-1': nothing has exported cost in 60 s of watching")
 
 
 def test_a_limit_that_can_be_judged_after_all_is_not_told(
@@ -245,7 +245,7 @@ def test_samples_that_are_steadily_late_are_told_once_with_the_figure(
     """And again when they are much later."""
     event_log = EventLog()
     for lag in (0.0, 1.2, 34.2, 36.0, 0.0, 34.0, 90.0, 91.0):
-        event_log.stepped(TickResult(lag=lag))
+        event_log.log_result(TickResult(lag=lag))
     first, second = log.messages
     assert first.startswith("samples arrive steadily late, by up to 34 s: the source hides")
     assert "stale_after: auto allows for it" in first
@@ -268,13 +268,13 @@ def test_a_run_that_vanishes_and_comes_back_again_and_again_is_told_once(
     log: pytest.LogCaptureFixture,
 ) -> None:
     """Several workers behind one port answer by turns: each scrape shows another one's runs."""
-    told = Flickering(lambda: 0.0, lambda _: "")
-    lines = [told.note(["by-turns"], []) for _ in range(20)]
+    told = VanishedRuns(lambda: 0.0, lambda _: "")
+    lines = [told.log(["by-turns"], []) for _ in range(20)]
     assert [len(each) for each in lines] == [1, 1, 1] + [0] * 17
     (said,) = [text for text in log.messages if "by turns?" in text]
-    assert said.startswith("session by-turns: it has vanished and come back 3 times")
-    told.note([], ["by-turns"])
-    assert told.note(["by-turns"], [])
+    assert said.startswith("run 'by-turns': it has vanished and come back 3 times")
+    told.log([], ["by-turns"])
+    assert told.log(["by-turns"], [])
 
 
 def test_a_source_that_comes_back_with_part_of_its_answer_says_so(

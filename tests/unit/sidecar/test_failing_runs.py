@@ -124,7 +124,7 @@ def test_a_failure_is_logged_once_with_its_traceback(
         ticks(parts, 20)
     said = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert [bool(r.exc_info) for r in said] == [True, False]
-    assert "session bad: it could not be judged (ValueError('math domain error'))" in caplog.text
+    assert "run 'bad': it could not be judged (ValueError('math domain error'))" in caplog.text
     parts.storage.close()
 
 
@@ -208,7 +208,7 @@ def test_what_cannot_be_told_does_not_end_the_loop(
     def fails(_: object) -> None:
         raise ValueError("math domain error")
 
-    monkeypatch.setattr(parts.metrics, "stepped", fails)
+    monkeypatch.setattr(parts.metrics, "note_result", fails)
     ticks(parts, 2)
     assert verdict(parts, "a").resources["tokens"].used == 200
     parts.storage.close()

@@ -193,7 +193,7 @@ def test_notes_are_taken_while_the_metrics_are_written(parts: Sidecar) -> None:
     """Of very many runs that takes seconds, and the event loop is not to wait for it."""
     families = parts.metrics.collect()
     next(families)
-    noted = threading.Thread(target=parts.metrics.tick_failed, daemon=True)
+    noted = threading.Thread(target=parts.metrics.note_failed_tick, daemon=True)
     noted.start()
     noted.join(10)
     assert not noted.is_alive()

@@ -443,8 +443,8 @@ def test_a_change_of_action_is_a_line_in_the_log_and_a_repeat_is_not(
     parts = make(reading(session(tokens=500)), reading(session(tokens=5000)))
     ticks(parts, 5)
     assert [r.message for r in caplog.records] == [
-        f"session run-1: seen at {TARGET}",
-        "session run-1: stop (limit_exceeded): tokens at 500.0% (5,000 of 1,000): stop",
+        f"run 'run-1': seen at {TARGET}",
+        "run 'run-1': stop (limit_exceeded): tokens at 500.0% (5,000 of 1,000): stop",
     ]
 
 

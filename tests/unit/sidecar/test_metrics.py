@@ -30,7 +30,7 @@ def busy(tmp_path: Path) -> Iterator[Sidecar]:
     ]
     parts = sidecar(tmp_path, *steps)
     ticks(parts, 10)
-    parts.metrics.tick_failed()
+    parts.metrics.note_failed_tick()
     yield parts
     parts.storage.close()
 
@@ -165,7 +165,7 @@ def test_the_process_speaks_of_itself(busy: Sidecar) -> None:
     assert found["otel_budget_sidecar_source_up"] == {("scrape",): 1.0}
     assert found["otel_budget_sidecar_data_age_seconds"] == {("scrape",): 1.0}
     assert found["otel_budget_sidecar_config_last_reload_successful"] == {(): 1.0}
-    busy.metrics.reloaded(ok=False)
+    busy.metrics.note_reload(ok=False)
     assert "last_reload_successful 0.0" in busy.metrics_page()
 
 
