@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class OtelBudgetError(Exception):
-    """Stand above every error this project raises. All of them can be sent to another process."""
+    """The base of every error this project raises. All of them can be pickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuild from message and fields: the arguments of each kind differ from its message."""
@@ -22,8 +22,8 @@ class InvalidValueError(OtelBudgetError, ValueError):
 
     key: its name; empty if no single one is at fault. value: what was given. allowed: what may be
     given instead. where: the file and line it came from, if it came from a file, as ``path:line``.
-    sentence: what is wrong in plain words, where no value is at fault: a key that is missing, that
-    stands there twice, that nobody knows.
+    sentence: what is wrong in plain words, where no value is at fault: a key that is missing,
+    unknown or repeated.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class InvalidValueError(OtelBudgetError, ValueError):
         try:
             shown = repr(value)
         except ValueError:  # an integer too long to be written out
-            shown = f"{type(value).__name__} of unspeakable size"
+            shown = f"{type(value).__name__} too long to print"
         if len(shown) > 200:  # noqa: PLR2004 - enough to recognise it, short enough for a log line
             shown = shown[:200] + "…"
         said = sentence or f"{shown} is not allowed; allowed: {allowed}"
@@ -63,11 +63,11 @@ class CheckpointError(OtelBudgetError):
 
 
 class NoCheckpointError(CheckpointError):
-    """Say that there is no run to take up: it never wrote a checkpoint here, or it completed."""
+    """Say that there is no run to resume: it never wrote a checkpoint here, or it completed."""
 
 
 class RunCompletedError(NoCheckpointError):
-    """Say that the run completed: there is nothing to go on with, and a new one may begin.
+    """Say that the run completed: there is nothing to resume, and a new one may begin.
 
     path: its last checkpoint. completed_at: Unix time.
     """
@@ -75,7 +75,7 @@ class RunCompletedError(NoCheckpointError):
     def __init__(self, path: str, completed_at: float) -> None:
         """Keep the fields and name both ways on."""
         moment = datetime.fromtimestamp(completed_at, UTC).isoformat(timespec="seconds")
-        way_out = "begin a new run, or pass completed=True to take this one up again"
+        way_out = "start a new run, or pass completed=True to resume this one"
         super().__init__(path, f"its run completed at {moment}", way_out=way_out)
         self.completed_at = completed_at
 
@@ -95,12 +95,12 @@ class ConfigFileError(OtelBudgetError):
 
 
 def how_to_install(extra: str) -> str:
-    """Return the command that brings an extra."""
+    """Return the command that installs an extra."""
     return f"pip install '.[{extra}]' in a clone of otel-budget"
 
 
 class MissingExtraError(OtelBudgetError):
-    """Say which extra brings the package that is missing."""
+    """Say which extra installs the package that is missing."""
 
     def __init__(self, what: str, extra: str, package: str) -> None:
         """Keep the fields and name the command that helps."""
@@ -113,7 +113,7 @@ class MissingExtraError(OtelBudgetError):
 class ListenError(OtelBudgetError):
     """Say that an address cannot be listened on, and what to do.
 
-    address: ``host:port``. problem: what the operating system said.
+    address: ``host:port``. problem: what the operating system reported.
     """
 
     def __init__(self, address: str, problem: str, advice: str) -> None:
@@ -125,7 +125,7 @@ class ListenError(OtelBudgetError):
 class InvalidConfigError(OtelBudgetError):
     """Refuse a configuration, with everything that is wrong with it at once.
 
-    path: the file; empty for a configuration out of flags. problems: one per value.
+    path: the file; empty for a configuration from flags. problems: one per value.
     """
 
     def __init__(self, path: str, problems: Sequence[InvalidValueError]) -> None:

@@ -3,7 +3,7 @@
 - A pattern is a session id, or the beginning of one with ``*`` at its end; no regular expression.
 - A session id belongs to the targets that its most specific pattern is bound to: the id itself
   before a beginning of it, a longer beginning before a shorter one. Others are refused.
-- One that no pattern matches belongs to nobody: each target may speak for it.
+- One that no pattern matches is not bound: each target may speak for it.
 - A binding takes ids away from other targets. It takes none from its own.
 """
 
@@ -22,7 +22,7 @@ ANY_END = "*"
 
 
 class Bindings:
-    """Session ids, and the targets that may speak for them."""
+    """Session ids, and the targets that may report on them."""
 
     def __init__(
         self, owners: Mapping[str, Collection[str]] | None = None, *, first_owns: bool = False
@@ -80,8 +80,8 @@ def why_expression(pattern: str) -> str:
         return ""
     start = pattern.removesuffix(".*")
     return (
-        f"{pattern} is no regular expression: it binds ids that begin with {start + '.'!r}, dot "
-        f"included. Write {start + ANY_END} for all that begin with {start!r}"
+        f"{pattern} is not a regular expression: it matches ids that begin with {start + '.'!r}, "
+        f"dot included. Write {start + ANY_END} for all that begin with {start!r}"
     )
 
 

@@ -16,4 +16,4 @@ class BudgetExceeded(OtelBudgetError):  # noqa: N818 - the name is part of the p
     def __init__(self, verdict: Verdict) -> None:
         """Keep the verdict; its message is the error's."""
         self.verdict = verdict
-        super().__init__(f"session {verdict.session_id!r}: {verdict.message}")
+        super().__init__(f"run {verdict.session_id!r}: {verdict.message}")

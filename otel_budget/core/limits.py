@@ -55,9 +55,9 @@ class ResourceLimits:
     completion_threshold: float = DEFAULT_THRESHOLD
     """Progress, above 0 and at most 1, from which an approaching run may finish."""
     on_unpriced: Literal["ignore", "stop"] = "ignore"
-    """What a call whose price nobody knows does under a limit on cost."""
+    """What a call without a known price does under a limit on cost."""
     on_unknown_usage: Literal["ignore", "estimate", "stop"] = "ignore"
-    """What a call whose tokens nobody knows does: ``estimate`` counts the run's own mean for its
+    """What a call without known tokens does: ``estimate`` counts the run's own mean for its
     model; ``stop`` applies under a limit on tokens or cost."""
     max_active_seconds: float | None = None
     """Seconds the run is active, without pauses and downtime: for runs that are resumed."""

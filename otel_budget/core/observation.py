@@ -15,7 +15,7 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class RunAttributes(NamedTuple):
-    """What a target says about a run besides its counters. None: it did not say.
+    """What a target shows of a run besides its counters. None: it shows nothing of it.
 
     They are stored as a row: new fields go to the end.
     """
@@ -23,9 +23,9 @@ class RunAttributes(NamedTuple):
     started_at: float | None = None
     """Unix time at which the run began, by the agent's clock: half of its identity."""
     incarnation_at: float | None = None
-    """Unix time at which this process took the run up, by the agent's clock."""
+    """Unix time at which this process began or resumed the run, by the agent's clock."""
     carried_over: Mapping[str, Number] = _NOTHING
-    """Per resource, what this incarnation brought along from a checkpoint."""
+    """Per resource, what this process carried over from a checkpoint."""
     limits: Mapping[str, Number] = _NOTHING
     """Per resource, the run's own limit; infinite is unlimited, absent is not said."""
     thresholds: Mapping[str, float] = _NOTHING
@@ -38,9 +38,9 @@ class RunAttributes(NamedTuple):
     state: str | None = None
     """One of ``semconv.SESSION_STATES``."""
     unpriced_calls: float | None = None
-    """Calls whose price nobody knows."""
+    """Calls without a known price."""
     unknown_usage_calls: float | None = None
-    """Calls whose tokens nobody knows."""
+    """Calls without known tokens."""
     estimated_calls: float | None = None
     """Calls whose tokens are estimated."""
     optional_series: float | None = None
@@ -49,7 +49,7 @@ class RunAttributes(NamedTuple):
     active: float | None = None
     """Seconds the run was active, without pauses and downtime, as the agent measured them."""
     progress_tokens: float | None = None
-    """What this incarnation had used when it reported ``progress``; and the same of calls and US
+    """What this process had used when it reported ``progress``; and the same of calls and US
     dollars."""
     progress_api_calls: float | None = None
     progress_cost: float | None = None
@@ -126,7 +126,7 @@ class Observation:
 
     @property
     def ok(self) -> bool:
-        """True if the source, or at least one of its targets, answered, be it without a run."""
+        """True if the source, or at least one of its targets, answered, even without a run."""
         return self.answered and self.read
 
     @property

@@ -1,7 +1,7 @@
-"""What an operator has ordered for one run: to stop, or other ceilings for a time.
+"""An operator's override of one run: to stop it, or to change its ceilings for a time.
 
-An order is for the run it was given for: a resumed run has it too, another run under the same id
-does not.
+It is for the run it was given for: a resumed run has it too, another run under the same id does
+not.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from otel_budget.core.quantities import Number
 from otel_budget.core.resources import RESOURCES
 from otel_budget.errors import InvalidValueError, OtelBudgetError
 
-#: Seconds an order may hold at most, where it has an end: 30 days.
+#: Seconds an override may hold at most, where it has an end: 30 days.
 LONGEST = 30 * 86_400.0
 LONGEST_REASON, LONGEST_NAME = 200, 64
 
 
 class OverrideKind(StrEnum):
-    """What can be ordered."""
+    """What an operator can do."""
 
     STOP = "stop"
     """Stop, whatever the numbers say."""
@@ -33,25 +33,25 @@ class OverrideKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """One order, as it was given."""
+    """One override, as it was given."""
 
     kind: OverrideKind
     reason: str
     """One line, for people: it is shown to the run and in the log."""
     by: str = ""
-    """Who gave it, as they say; empty if they do not."""
+    """Who gave it, by their own account; empty if they do not say."""
     at: float = 0.0
     """Unix time."""
     until: float | None = None
     """Unix time from which it does not hold any more; None holds until it is taken back."""
     limits: Mapping[str, Number | None] = field(default_factory=dict)
     """Of LIMITS: resource to its ceiling in place of the configured one, None for no ceiling. No
-    resource at all takes an earlier order back."""
+    resource at all takes an earlier override back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """The orders that hold for one run."""
+    """The overrides that hold for one run."""
 
     stop: Override | None = None
     limits: Override | None = None
@@ -61,7 +61,7 @@ class Overrides:
         return self.stop is not None or self.limits is not None
 
     def after(self, override: Override) -> Overrides:
-        """Return what holds once an order is given: it takes the place of one of its kind."""
+        """Return what holds once an override is given: it takes the place of one of its kind."""
         if override.kind is OverrideKind.LIMITS:
             return replace(self, limits=override if override.limits else None)
         return replace(self, stop=override if override.kind is OverrideKind.STOP else None)
@@ -111,7 +111,7 @@ def _if_held(override: Override | None, now: float) -> Override | None:
 
 
 def override_from(kind: OverrideKind, data: object, now: float) -> Override:
-    """Read an order as JSON has it. now: Unix time at which it is given.
+    """Read an override from JSON. now: Unix time at which it is given.
 
     Keys: ``reason``; ``by``; ``for_seconds`` (not of a release; needed with limits); and of limits
     the names of ``ResourceLimits``, null for no ceiling. Raises InvalidValueError.
@@ -142,7 +142,7 @@ def _until(
 ) -> float | None:
     if "for_seconds" not in data:
         if kind is OverrideKind.LIMITS and limits:
-            allowed = "a number of seconds: other ceilings hold for a time"
+            allowed = "a number of seconds, as ceilings are changed for a time only"
             raise InvalidValueError("for_seconds", None, allowed, sentence=f"is missing: {allowed}")
         return None
     given = data["for_seconds"]

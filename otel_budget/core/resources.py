@@ -128,7 +128,7 @@ def quantity_of(resource: str) -> Quantity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FurtherUsage:
-    """What a run used of further resources, over all its incarnations."""
+    """What a run used of further resources, over all its processes."""
 
     tool_calls: int = 0
     """Calls of tools, failed ones included; as far as somebody told of them."""

@@ -1,4 +1,4 @@
-"""What nobody knows of a run's use: calls without a price, without a token count, or estimated."""
+"""What is unknown of a run's use: calls without a price, without a token count, or estimated."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from otel_budget import semconv
 
 @dataclass(frozen=True, slots=True)
 class UsageUncertainty:
-    """Numbers of such calls, over all incarnations of the run."""
+    """Numbers of such calls, over all processes of the run."""
 
     unpriced_calls: int = 0
-    """Calls whose price nobody knows."""
+    """Calls without a known price."""
     unknown_usage_calls: int = 0
-    """Calls whose tokens nobody knows."""
+    """Calls without known tokens."""
     estimated_calls: int = 0
     """Calls whose tokens, and with them their price, are the mean of others'."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ResourceUsage(FurtherUsage):
-    """All a run used so far, over all its incarnations."""
+    """All a run used so far, over all its processes."""
 
     session_id: str
     """Names the run."""
@@ -44,11 +44,11 @@ class ResourceUsage(FurtherUsage):
     failed_api_calls: int = 0
     """Part of ``api_calls``."""
     unknown_usage_calls: int = 0
-    """Calls whose tokens nobody knows: ``tokens`` is "at least" while this is above 0."""
+    """Calls without known tokens: ``tokens`` is "at least" while this is above 0."""
     cost_usd: Decimal = Decimal(0)
     """Known cost in US dollars."""
     unpriced_calls: int = 0
-    """Calls whose price nobody knows, or not all of it: above 0 ``cost_usd`` is "at least"."""
+    """Calls without a price, or without one for all of it: above 0 ``cost_usd`` is "at least"."""
     estimated_calls: int = 0
     """Calls whose tokens, and price, are estimated: both are "about" while this is above 0."""
     estimated_tokens: int = 0

@@ -20,7 +20,7 @@ _UNSEEN = (  # controls, what breaks lines or turns them round, what has no widt
 #: One line of text for people, with something in it.
 LINE_PATTERN = re.compile(rf"[^{_UNSEEN}]*[^\s{_UNSEEN}][^{_UNSEEN}]*")
 _SESSION_ID_ALLOWED = (
-    "1 to 128 characters out of A-Z a-z 0-9 . _ : @ -, the first one a letter or a digit"
+    "1 to 128 characters from A-Z a-z 0-9 . _ : @ -, starting with a letter or digit"
 )
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

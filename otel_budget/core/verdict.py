@@ -13,7 +13,7 @@ Origin = Literal["session", "sidecar", "operator"]
 
 
 class LimitStatus(StrEnum):
-    """How use stands to limit. INCONCLUSIVE comes from the sidecar only: it cannot tell."""
+    """Where use is against its limit. INCONCLUSIVE comes from the sidecar only: it cannot tell."""
 
     OK = "ok"
     APPROACHING = "approaching"
@@ -84,7 +84,7 @@ class _Row(NamedTuple):
 
 
 _CONTINUE, _STOP, _EITHER = (Action.CONTINUE,), (Action.STOP,), (Action.CONTINUE, Action.STOP)
-_HELD = "{action} for want of good data ({reason})"
+_HELD = "{action} for lack of good data ({reason})"
 
 #: All that a reason needs besides its name above and the place in ``policy`` that decides it:
 #: metrics, messages, the API's description and the dashboards follow from it.
@@ -157,7 +157,7 @@ class ResourceState(NamedTuple):
     """Used over limit; 1 for a limit of 0; None when unlimited."""
     status: LimitStatus
     limit_from: Origin | None = None
-    """Whose limit counted: the run's own, the sidecar's, or one an operator ordered."""
+    """Whose limit counted: the run's own, the sidecar's, or an operator's."""
     exhaustion_seconds: float | None = None
     """Forecast seconds until the limit; None when it is not being spent, or not forecast."""
     at_least: bool = False
@@ -245,7 +245,7 @@ class Verdict:
         return self.lease_seconds is not None and now - self.evaluated_at >= self.lease_seconds
 
     def number(self, sequence: int | None) -> None:
-        """Give a verdict that nobody has seen yet the number of its publication.
+        """Give a verdict that was not handed out yet the number of its publication.
 
         In place: there is one for every run and tick, and a copy takes as long as to judge.
         """

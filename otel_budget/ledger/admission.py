@@ -99,7 +99,7 @@ class Arrivals:
         self._dropped[semconv.SESSION_LIMIT] += max(1, len(session.counters))
 
 
-#: Runs that begin in one step; but one of each target in any case.
+#: Runs that begin in one tick; but one of each target in any case.
 BEGIN_AT_ONCE = 1000
 
 

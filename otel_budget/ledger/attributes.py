@@ -31,7 +31,7 @@ N = TypeVar("N", float, Number)
 
 
 def filled(newer: RunAttributes, older: RunAttributes, *, whole: bool) -> RunAttributes:
-    """Return the newer facts, with what they leave unsaid taken from the older ones.
+    """Return the newer attributes, with what they leave unsaid taken from the older ones.
 
     whole: False if something of the newer ones is known to be missing.
     """
@@ -53,7 +53,7 @@ def filled(newer: RunAttributes, older: RunAttributes, *, whole: bool) -> RunAtt
 
 
 def begun_with(stated: RunAttributes, before: RunAttributes) -> RunAttributes:
-    """Return the facts of the process before that hold beside the first ones of a new process.
+    """Return the attributes of the process before that hold beside the first ones of a new process.
 
     None do, unless the new one says that it has more to say than is seen of it.
     """
@@ -66,7 +66,7 @@ def _optional(attributes: RunAttributes) -> int:
 
 
 def _all_said(newer: RunAttributes, older: RunAttributes) -> bool:
-    """Tell, at once, that newer facts leave nothing unsaid that older ones say."""
+    """Tell, at once, that newer attributes leave nothing unsaid that older ones say."""
     return (
         newer.limits is older.limits
         and newer.thresholds is older.thresholds
@@ -81,7 +81,7 @@ def _all_said(newer: RunAttributes, older: RunAttributes) -> bool:
 
 
 def strictest(one: RunAttributes, other: RunAttributes) -> RunAttributes:
-    """Return the facts that hold where two processes each say something; order does not matter.
+    """Return the attributes that hold where two processes report some, in whatever order.
 
     A run is over when both say so.
     """
@@ -110,7 +110,7 @@ def strictest(one: RunAttributes, other: RunAttributes) -> RunAttributes:
 
 
 def progress_order(attributes: RunAttributes) -> tuple[float, ...]:
-    """Return what puts facts in order: the least progress first, then that of the least use."""
+    """Return what sorts attributes: the least progress first, then that of the least use."""
     return (
         math.inf if attributes.progress is None else attributes.progress,
         *(

@@ -30,7 +30,7 @@ _LASTING: Final = (
 def completed(run: RunTotals | None, reading: RunObservation) -> tuple[RunObservation, bool]:
     """Return a reading with what it leaves out of the run, and whether there is nothing of it.
 
-    account: of the run in the reading, if that is known.
+    run: the one in the reading, if that is known.
     """
     attributes = reading.attributes
     if run is None:

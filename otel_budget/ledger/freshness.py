@@ -43,7 +43,7 @@ class Freshness:
         self.sampled_at: float | None = None
         """The newest confirmed sample; None until there is one."""
         self.watched_from = first_seen_at
-        """Since when somebody listens: a restarted sidecar missed nothing before."""
+        """Since when it is watched: a restarted sidecar missed nothing before."""
         self.gaps: tuple[float, ...] = ()
         self.expected_gap = 1.0
         self.lag = Lag()
@@ -52,12 +52,12 @@ class Freshness:
         self._rated: dict[str, Number] | None = None
         """The totals at the last update of the rates."""
 
-    def listened_anew(self, now: float) -> None:
-        """Take note that from now on it is listened to in another way: another pace, too."""
+    def watch_anew(self, now: float) -> None:
+        """Take note that from now on it is watched in another way, with other gaps."""
         self.watched_from, self.gaps = now, ()
 
     def silent_for(self, now: float) -> float:
-        """Return seconds without a confirmed sample while somebody listened."""
+        """Return seconds without a confirmed sample while it was watched."""
         newest = self.watched_from
         if self.sampled_at is not None:
             newest = max(newest, self.sampled_at)
@@ -154,7 +154,7 @@ SPELLS_KEPT = 100
 
 
 class Absences:
-    """The newest spells in which nobody listened, in their order."""
+    """The newest spells that were not watched, in their order."""
 
     def __init__(self) -> None:
         """Begin with none."""
@@ -170,7 +170,7 @@ class Absences:
         self._until = end
 
     def since(self, moment: float) -> float:
-        """Return for how many seconds nobody listened since a moment."""
+        """Return how many seconds were not watched since a moment."""
         if moment >= self._until:
             return 0.0  # as it is for nearly every run at nearly every tick
         return sum(end - max(begin, moment) for begin, end in self._spells if end > moment)

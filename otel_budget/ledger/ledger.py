@@ -62,15 +62,15 @@ class Ledger:
         self.runs: dict[str, RunTotals] = {}
         self.absences = Absences()
         self.superseded: list[RunTotals] = []
-        """Accounts closed by a new run under the same id, until the store has taken them."""
+        """Runs that gave way to another under the same id, until the storage has taken them."""
         self.dropped: Counter[str] = Counter()
         """Reason to number of samples refused."""
         self.resets: Counter[str] = Counter()
         """``counter`` (a value dropped) or ``process`` (a new process) to number seen."""
         self.findings: list[Finding] = []
-        """What is strange about runs, each thing once; until somebody takes them."""
+        """What is strange about runs, each thing once; until they are taken."""
         self.failures: list[RunFailure] = []
-        """What went wrong with single runs; until somebody takes them."""
+        """What went wrong with single runs; until they are taken."""
         self._arrivals = Arrivals(self.dropped)
         self.lag = 0.0
         """Of the runs in the newest reading with any, the most that samples are late by, steadily;
@@ -125,7 +125,7 @@ class Ledger:
                 self._fail(session, reading, exc)
 
     def _fail(self, session: RunObservation, of: Observation, error: Exception) -> None:
-        """Put the run in doubt of which a sample could not be taken in.
+        """Make the run inconclusive of which a sample could not be taken in.
 
         Not the known run for one of another start: what that used is not this one's.
         """
@@ -191,7 +191,7 @@ class Ledger:
             self.dropped[semconv.BOUND_ELSEWHERE] += samples
             if (target, pattern) not in self._refused:
                 self._refused.add((target, pattern))
-                owners = ", ".join(sorted(self.bindings.owners[pattern])) or "no target there is"
+                owners = ", ".join(sorted(self.bindings.owners[pattern])) or "no known target"
                 said = owners if pattern == session_id else f"{owners} as {pattern}"
                 self.findings.append(
                     Finding(FindingKind.BOUND_ELSEWHERE, session_id, (target,), said=said)
@@ -213,7 +213,7 @@ class Ledger:
         return True
 
     def _freed(self, run: RunTotals, reading: RunObservation, of: Observation) -> RunTotals:
-        """Return the account of a run of which an owner is seen, without what strangers say of it.
+        """Return the run of which an owner is seen, without what strangers say of it.
 
         One that only strangers showed gives its place to another run at once.
         """
@@ -294,14 +294,14 @@ class Ledger:
                 return
             self._rivals[session_id] = rivals
             if len(rivals) >= _RIVALS_MOST:
-                del rivals[min(rivals, key=lambda known: rivals[known].run.heard_at)]
+                del rivals[min(rivals, key=lambda known: rivals[known].run.confirmed_at)]
             rival = rivals[start] = Rival(_opened(reading, of))
         rival.run.expected_gap = of.spacing
         self.whereabouts.seen(rival.run)
         rival.observe(reading, of.read_at, confirmed=confirmed, since=run.first_seen_at)
         if rival.live:  # also if it says that it is over, and goes on
             reading = reading._replace(attributes=rival.run.attributes)
-        absent, down = self.absences.since(run.heard_at), self._is_down(run)
+        absent, down = self.absences.since(run.confirmed_at), self._is_down(run)
         if replaces(run, reading, confirmed=confirmed, moved=rival.moved, absent=absent, down=down):
             self._replace(run, rival.run)
         elif not (self._settle(run) or rival.moved) and (
@@ -349,11 +349,11 @@ class Ledger:
         run, start = self.runs.get(reading.session_id), reading.attributes.started_at
         if run is None or not _is_another(run, start):
             return False
-        absent, down = self.absences.since(run.heard_at), self._is_down(run)
+        absent, down = self.absences.since(run.confirmed_at), self._is_down(run)
         return replaces(run, reading, confirmed=confirmed, absent=absent, down=down)
 
     def adopt(self, run: RunTotals, now: float) -> None:
-        """Take in an account from the store; somebody listens to it again from now on."""
+        """Take in a run from the storage; it is watched again from now on."""
         run.watch_from(now)
         if self.bindings and self._is_mixed(run):
             self._mixed.add(run.session_id)
@@ -408,19 +408,19 @@ class Ledger:
             attributes=attributes,
             rates=rates,
             sampled_at=run.sampled_at,
-            silent_for=max(0.0, now - run.heard_at),
+            silent_for=max(0.0, now - run.confirmed_at),
             gap=run.gap(),
             trouble=trouble,
             implausible_for=(
                 None if since is None else max(0.0, now - since - self.absences.since(since))
             ),
             ended=run.ended_at is not None,
-            listened_for=max(0.0, now - watched_from - self.absences.since(watched_from)),
+            watched_for=max(0.0, now - watched_from - self.absences.since(watched_from)),
             uncertainty=run.uncertainty,
             overrides=run.overrides,
             active=active,
-            active_when_heard=heard,
-            unheard_for=self.absences.since(run.heard_at),
+            active_when_shown=heard,
+            unwatched_for=self.absences.since(run.confirmed_at),
             lag=run.lag.seconds,
             also_started_at=run.also,
             used_at_progress=at_progress,
@@ -432,7 +432,7 @@ class Ledger:
         return max(0.0, now - since - self.absences.since(since))
 
     def _silent_for(self, run: RunTotals, now: float) -> float:
-        """Return seconds without a confirmed sample in which somebody listened."""
+        """Return the watched seconds without a confirmed sample."""
         silent = run.silent_for(now)
         return silent - self.absences.since(now - silent)
 
@@ -442,7 +442,7 @@ class Ledger:
         """Take out and return the runs that ended a while ago, or were silent for too long.
 
         hold: seconds for which the verdict on a run that vanished is held; all hear what follows.
-        decided: seconds, from when a run's data are stale by its own pace, until all that follows
+        decided: seconds, from when a run's data are stale, until all that follows
         from it was decided and heard: none is forgotten before.
         """
         keep = hold + KEEP_ENDED
@@ -457,13 +457,13 @@ class Ledger:
             del self.runs[run.session_id]
             self._mixed.discard(run.session_id)
         for session_id, rivals in list(self._rivals.items()):
-            heard = [rival.run.heard_at for rival in rivals.values()]
+            heard = [rival.run.confirmed_at for rival in rivals.values()]
             if session_id not in self.runs or now - max(heard) > _RIVALS_KEPT:
                 del self._rivals[session_id]
         return gone
 
     def _trouble_of_run(self, run: RunTotals) -> Reason | None:
-        """Return the trouble of a run if all targets of its newest incarnation have one."""
+        """Return the trouble of a run if all targets of its newest process have one."""
         if run.lacking:
             return Reason.PARTIAL_DATA
         if not self._trouble:
@@ -515,11 +515,11 @@ def _is_another(run: RunTotals, start: float | None) -> bool:
 
 
 def _opened(reading: RunObservation, of: Observation) -> RunTotals:
-    """Return an account for a run that was just seen for the first time."""
+    """Return totals for a run that was just seen for the first time."""
     run = RunTotals(reading.session_id, reading.attributes.started_at, reading.sampled_at)
     run.known_from = of.read_at
     if of.read_at - reading.sampled_at > of.spacing:
-        run.watched_from = of.read_at  # its sample is old, and nobody waited for another yet
+        run.watched_from = of.read_at  # its sample is old, and another was not waited for yet
     return run
 
 

@@ -31,7 +31,7 @@ def carries(run: RunTotals, target: str) -> bool:
 def is_free(run: RunTotals, silent_for: float, *, down: bool) -> bool:
     """Tell whether another target may take up a run: those that carry it show it no more.
 
-    silent_for: seconds without a sample in which somebody listened. down: True if its targets
+    silent_for: watched seconds without a sample. down: True if its targets
     give nothing.
     """
     if run.ended_at is not None or run.vanished_at is not None:
@@ -66,4 +66,4 @@ def leave_out(run: RunTotals, is_owner: Callable[[str], bool]) -> None:
     for resource, total in before.items():
         gone = total - after.get(resource, type(total)(0))  # type: ignore[operator]
         run.earlier[resource] = run.earlier.get(resource, type(total)(0)) + gone  # type: ignore[operator]
-    run.changed(run.heard_at)
+    run.changed(run.confirmed_at)

@@ -50,7 +50,7 @@ def cannot_be(start: float | None, reading: RunObservation) -> bool:
 
 
 class Taken(NamedTuple):
-    """What one reading of an incarnation brought to light."""
+    """What one reading of a process brought to light."""
 
     resets: int = 0
     new: bool = False
@@ -78,12 +78,12 @@ class Process:
     def __init__(self, started_at: float | None, attributes: RunAttributes | None = None) -> None:
         """Begin with nothing seen.
 
-        started_at: Unix time by the agent's clock; None: not said. facts: of the incarnation
+        started_at: Unix time by the agent's clock; None: not said. attributes: of the process
         before, for as long as this one's own are not whole.
         """
         self.started_at = started_at
         self.run_started_at: float | None = None
-        """Start of the run it carries, if that is another one than its account was opened for."""
+        """Start of the run it carries, if that is another one than its totals were begun for."""
         self.target_series: dict[str, TargetSeries] = {}
         self.carried_over: dict[str, Number] = {}
         self.stated: Mapping[str, Number] | None = None
@@ -94,9 +94,9 @@ class Process:
             RunAttributes() if attributes is None else attributes._replace(state=None, active=None)
         )
         self.attributes_at: float | None = None
-        """When the sample the facts came from was taken."""
+        """When the sample its attributes came from was taken."""
         self.began_at: float | None = None
-        """When the run began on the reader's own clock, by this incarnation's newest sample."""
+        """When the run began on the reader's own clock, by this process's newest sample."""
         self.outlived = False
         """True once it went on beside a newer one."""
         self.timed = False
@@ -108,7 +108,7 @@ class Process:
 
     @property
     def place(self) -> float:
-        """Where it stands among the incarnations of its run; without a start time, first."""
+        """Where it stands among the processes of its run; without a start time, first."""
         return self.started_at or 0.0
 
     @property
@@ -336,7 +336,7 @@ class Ending:
         return self.moves == GOES_ON_FROM
 
     def row(self) -> tuple[float | None, ...]:
-        """Return it for the store: all but what it used, which its incarnation knows."""
+        """Return it for the storage: all but what it used, which its process knows."""
         return (
             self.shown_at, self.seen_at, self.moved_at, self.moves, self.pause, self.duration,
         )  # fmt: skip

@@ -170,7 +170,7 @@ def _is_at(target: str, place: str) -> bool:
 
 
 def by_run(processes: Iterable[Process]) -> list[list[Process]]:
-    """Return the incarnations of each run."""
+    """Return the processes of each run."""
     runs: dict[float | None, list[Process]] = {}
     for process in processes:
         runs.setdefault(process.run_started_at, []).append(process)
@@ -178,7 +178,7 @@ def by_run(processes: Iterable[Process]) -> list[list[Process]]:
 
 
 def newest_of(run: Collection[Process]) -> list[Process]:
-    """Return the incarnation of a run that started last; several where none says when it did."""
+    """Return the process of a run that started last; several where none says when it did."""
     newest = max((i.place for i in run), default=0.0)
     return [i for i in run if i.place == newest]
 

@@ -3,7 +3,7 @@
 - It takes its place once the known one is over: it ended, fell silent, or the target that carried
   it shows the other run now.
 - Both are alive once each was seen to go on after the other was first seen: a start that is newer
-  is no proof that the older run is over. Then they are counted in one account (join).
+  is no proof that the older run is over. Then they are counted together (join).
 - A page that is left over of a run that is over never moves: it is neither.
 """
 
@@ -71,7 +71,7 @@ def is_newer(run: RunTotals, reading: RunObservation) -> bool:
 
 def is_old(run: RunTotals, reading: RunObservation) -> bool:
     """Tell whether a sample is so old beside those of the known run that it proves nothing."""
-    return reading.sampled_at < run.heard_at - run.silence
+    return reading.sampled_at < run.confirmed_at - run.silence
 
 
 def replaces(
@@ -86,7 +86,7 @@ def replaces(
     """Tell whether the run in a reading takes the place of the known one, which is over.
 
     moved: True if it was seen to go on since it lost its place to the known one. absent: seconds
-    since the newest sample of the known one in which nobody listened. down: True if the targets of
+    since the newest sample of the known one that were not watched. down: True if the targets of
     the known one give nothing.
     """
     at, known_before = reading.sampled_at, reading.attributes.started_at in run.superseded
@@ -111,7 +111,7 @@ def are_both_alive(run: RunTotals, rival: Rival) -> bool:
     newest, start = rival.newest, rival.run.started_at
     if newest is None:
         return False
-    if run.heard_at <= rival.run.first_seen_at:
+    if run.confirmed_at <= rival.run.first_seen_at:
         return False
     if is_newer(run, newest) and start not in run.superseded:
         return True
@@ -139,7 +139,7 @@ def join(run: RunTotals, other: RunTotals) -> None:
     run.overrides = run.overrides or other.overrides
     if len(run.also) >= RUNS_KEPT:
         _let_one_go(run)
-    run.changed(max(run.heard_at, other.heard_at))
+    run.changed(max(run.confirmed_at, other.confirmed_at))
 
 
 def _let_one_go(run: RunTotals) -> None:
@@ -166,9 +166,9 @@ def restarts_after(run: RunTotals, successor: RunTotals, *, any_length: bool = F
 
     any_length: True if those that lasted for long are in a row, too.
     """
-    heard_at, state = max(run.heard_at, run.first_seen_at), run.attributes.state
-    late = successor.first_seen_at - heard_at > _WITHIN
-    lasted = heard_at - run.first_seen_at > _LASTED and state != semconv.STOPPED
+    confirmed_at, state = max(run.confirmed_at, run.first_seen_at), run.attributes.state
+    late = successor.first_seen_at - confirmed_at > _WITHIN
+    lasted = confirmed_at - run.first_seen_at > _LASTED and state != semconv.STOPPED
     lasted = lasted and not any_length
     done = state == semconv.COMPLETED or successor.attributes.follows_completed
     if late or lasted or done:

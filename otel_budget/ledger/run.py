@@ -1,16 +1,16 @@
-"""One run in the ledger: its incarnations, what they counted, and what it said about itself.
+"""One run in the ledger: its processes, what they counted, and what it said about itself.
 
 How a total comes about:
 - A series is a counter (counter.py); the series of one name at one target are summed.
-- An incarnation that says when it started is one process wherever it is seen (incarnation.py).
+- A process that says when it started is one process wherever it is seen (process.py).
   Without a start time the target stands for it.
 - Incarnations follow one another by their start. Each begins from the larger of what is known up
   to then and what it says it carried over from its checkpoint:
   ``total = max(total so far, carried over) + what it counted``.
   So neither a checkpoint older than the last scrape nor a scrape older than the checkpoint loses
   or doubles anything, and the order in which samples arrive does not matter.
-- Several runs of one id that are alive at once are one account: see runs.py.
-- A resource nobody ever said anything about has no total: it is unknown, not 0.
+- Several runs of one id that are alive at once are counted together: see processes.py.
+- A resource that was never exported has no total: it is unknown, not 0.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Observed(NamedTuple):
     resets: int = 0
     """Counters that dropped."""
     replaced: bool = False
-    """True if a new incarnation came to a run that had one."""
+    """True if a new process came to a run that had one."""
     concurrent: bool = False
-    """True if an incarnation is found to go on beside a newer one."""
+    """True if a process is found to go on beside a newer one."""
     second: FindingKind | None = None
     """What another target is that shows the run beside the one that does."""
     alternating: frozenset[str] = _NONE
@@ -82,7 +82,7 @@ class RunTotals(Freshness):
     """Target to since when what it shows of the run cannot be taken in, as we fail at it."""
 
     def __init__(self, session_id: str, started_at: float | None, first_seen_at: float) -> None:
-        """Open an account for a run that was just seen for the first time."""
+        """Begin with a run that was just seen for the first time."""
         super().__init__(first_seen_at)
         self.session_id = session_id
         self.started_at = started_at
@@ -95,9 +95,9 @@ class RunTotals(Freshness):
         """Per resource, what the run used at least, where nothing more of it could be read."""
         self.first_seen_at = first_seen_at
         self.known_from = first_seen_at
-        """When somebody first heard of it: it has lasted since then at least, whatever it says."""
+        """When it was first heard of: it has lasted since then at least, whatever it says."""
         self.shown_at = first_seen_at
-        """When a reading showed it last, be it with samples that are old or not whole."""
+        """When a reading showed it last, even with samples that are old or not whole."""
         self.restarts = NO_RESTARTS
         """The runs of its id before it that did not complete, if they came one after the other."""
         self.superseded: tuple[float, ...] = ()
@@ -106,7 +106,7 @@ class RunTotals(Freshness):
         """What an earlier version stored of ``uncertainty``: some, without a number."""
         self.processes: dict[str, Process] = {}
         self.attributes = RunAttributes()
-        """What the newest incarnation says of the run."""
+        """What the newest process says of the run."""
         self._alive: list[Process] = []
         """Those that count in ``attributes``, if there are several; as of the last sample."""
         self.ended_at: float | None = None
@@ -126,7 +126,7 @@ class RunTotals(Freshness):
         """True if the newest reading lacks a counter that was there before."""
         self.overrides = NO_OVERRIDES
         """What an operator has ordered for this run."""
-        self.active_heard = 0.0
+        self.active_shown = 0.0
         """The most active seconds its samples ever showed; only where they are limited."""
         self.active_stored = 0.0
         """Active seconds that are on disk, or about to be; only where they are limited."""
@@ -135,7 +135,7 @@ class RunTotals(Freshness):
 
     @property
     def began_at(self) -> float:
-        """When the run began on our own clock, by what its newest incarnation showed last.
+        """When the run began on our own clock, by what its newest process showed last.
 
         Not after it was first heard of: a duration that it sets back does not take that away.
         """
@@ -152,7 +152,7 @@ class RunTotals(Freshness):
 
     @property
     def targets(self) -> set[str]:
-        """The targets at which its newest incarnation was seen, and those that go on beside it."""
+        """The targets at which its newest process was seen, and those that go on beside it."""
         return {target for i in self.speakers or self.newest() for target in i.target_series}
 
     def fails(self, target: str, now: float) -> None:
@@ -262,7 +262,7 @@ class RunTotals(Freshness):
         return process
 
     def totals(self) -> dict[str, Number]:
-        """Return tokens, API calls and cost over all incarnations, as far as they are known."""
+        """Return tokens, API calls and cost over all processes, as far as they are known."""
         if self._totals is None:
             processes = self.processes.values()
             if self.also or self.earlier:
@@ -275,7 +275,7 @@ class RunTotals(Freshness):
 
     @property
     def uncertainty(self) -> UsageUncertainty:
-        """What is not known of the use, over all incarnations."""
+        """What is not known of the use, over all processes."""
         if self._uncertainty is None:
             self._uncertainty = self._sum_uncertainty()
         return self._uncertainty
@@ -304,7 +304,7 @@ class RunTotals(Freshness):
         shown = active_seconds(processes, gap, None)
         if shown is None:
             return None, None
-        self.active_heard = shown = max(shown, self.active_heard)
+        self.active_shown = shown = max(shown, self.active_shown)
         return max(active_seconds(processes, gap, now) or 0.0, shown), shown
 
     def note_active(self, seconds: float) -> None:
@@ -330,12 +330,12 @@ class RunTotals(Freshness):
         return self.silent_for(at) > self.silence
 
     @property
-    def heard_at(self) -> float:
+    def confirmed_at(self) -> float:
         """When its newest confirmed sample was taken, or it was first seen."""
         return self.first_seen_at if self.sampled_at is None else self.sampled_at
 
     def forget_sums(self) -> None:
-        """Have the totals, and what is in doubt, worked out again."""
+        """Have the totals, and what is uncertain, worked out again."""
         self._totals = self._uncertainty = None
         self.revision += 1
 
@@ -347,7 +347,7 @@ class RunTotals(Freshness):
         self.count_from(self.totals())
 
     def watch_from(self, now: float) -> None:
-        """Take up an account that was laid aside: somebody listens again from now on.
+        """Take up a run from the storage: it is watched again from now on.
 
         Should the clock have been set back in between, all its moments move back by as much: one
         that lies ahead would hide silence, and hold up the counters, until it is reached.
@@ -407,7 +407,7 @@ class RunTotals(Freshness):
                 setattr(owner, name, None if moment is None else moment + seconds)
 
     def newest(self) -> list[Process]:
-        """Return the incarnation that started last; several where none says when it did.
+        """Return the process that started last; several where none says when it did.
 
         Of several runs that of each.
         """
@@ -419,7 +419,7 @@ class RunTotals(Freshness):
 
     @property
     def speakers(self) -> Iterable[Process]:
-        """The incarnations whose word is in ``attributes``."""
+        """The processes whose word is in ``attributes``."""
         return self._alive if len(self.processes) > 1 else self.processes.values()
 
     @property
@@ -435,9 +435,9 @@ class RunTotals(Freshness):
         self.sum_up(at)
 
     def find_alive(self) -> None:
-        """Work out anew which of several incarnations are alive."""
+        """Find out which of several processes are alive."""
         if len(self.processes) > 1:
-            self._alive = alive(self.processes.values(), self.heard_at - self.silence)
+            self._alive = alive(self.processes.values(), self.confirmed_at - self.silence)
 
     def _counts(self, process: Process) -> bool:
         """Tell whether a process counts in what is known of the run."""
@@ -463,7 +463,7 @@ class RunTotals(Freshness):
 
 
 def _lasting(attributes: RunAttributes) -> tuple[object, ...]:
-    """Return the facts that matter after a restart; the duration goes on by the clock."""
+    """Return the attributes that matter after a restart; the duration goes on by the clock."""
     return (
         attributes.limits, attributes.thresholds, attributes.completion_threshold,
         attributes.progress, attributes.state,

@@ -1,4 +1,4 @@
-"""What the ledger tells policy of one run: a value, as of one moment."""
+"""What policy reads of one run: a value, as of one moment."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RunSnapshot(NamedTuple):
     sampled_at: float | None
     """When the newest sample was taken; None when there is no confirmed one yet."""
     silent_for: float
-    """Seconds since the newest confirmed sample, whether anybody listened or not."""
+    """Seconds since the newest confirmed sample, whether they were watched or not."""
     gap: float
     """The usual seconds between two samples of this run."""
     trouble: Reason | None
@@ -41,18 +41,18 @@ class RunSnapshot(NamedTuple):
     """Seconds since its samples became implausible; None while they are not."""
     ended: bool
     """True when the run itself said that it is over."""
-    listened_for: float = math.inf
-    """Seconds since somebody began to listen: a restarted sidecar has not waited any longer."""
+    watched_for: float = math.inf
+    """Seconds for which it has been watched: a restarted sidecar has not waited any longer."""
     uncertainty: UsageUncertainty = NO_UNCERTAINTY
     """What is not known of the use."""
     overrides: Overrides = NO_OVERRIDES
-    """What an operator has ordered, be it that it does not hold any more."""
+    """What an operator has ordered, also what does not hold any more."""
     active: float | None = None
-    """Seconds it was active. None: it does not say, or nobody asked."""
-    active_when_heard: float | None = None
+    """Seconds it was active. None: it does not say, or it is not needed."""
+    active_when_shown: float | None = None
     """The same as of the newest sample."""
-    unheard_for: float = 0.0
-    """Of ``silent_for``, the seconds in which nobody listened: they are not the run's silence."""
+    unwatched_for: float = 0.0
+    """Of ``silent_for``, the seconds that were not watched: they are not the run's silence."""
     lag: float = 0.0
     """Seconds by which the samples of this run arrive late, steadily."""
     also_started_at: tuple[float, ...] = ()

@@ -42,7 +42,7 @@ class TargetSeries(Counters):
     def repeats(self, reading: RunObservation) -> bool:
         """Tell whether a reading is the newest sample once more, of a run that goes on.
 
-        A page that somebody keeps (a Pushgateway, a file, a cache) is no sign of life: in what a
+        A page that is kept (by a Pushgateway, a file, a cache) is no sign of life: in what a
         live process shows, one of its two times has moved.
         """
         attributes = reading.attributes

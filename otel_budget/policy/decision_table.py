@@ -47,7 +47,7 @@ def decide(status: LimitStatus, progress: float | None, completion_threshold: fl
 def decide_without_data(
     known: Decision, reason: Reason, inconclusive_for: float, hold: float, on_no_data: Action
 ) -> Decision:
-    """Return action and reason for a run nobody has good data of.
+    """Return action and reason for a run without good data.
 
     known: what its last known numbers say. That action is held for ``hold`` seconds, then
     ``on_no_data`` applies. The caller has already stopped a run that is known to be exceeded.

@@ -1,4 +1,4 @@
-"""What an order changes, in words for whoever gave it. An order that changes nothing says so.
+"""What an override changes, in words for the operator. One that changes nothing says so.
 
 It is kept all the same: a ceiling above a run's own limit holds once the run's code raises that.
 """
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
     from otel_budget.policy.verdicts import Rules
 
 _OWN = (
-    "nobody but the run's code can raise its own limit: by update_limits, or resumed with a higher "
+    "only the run's code can raise its own limit: by update_limits, or by resuming with a higher "
     "one"
 )
 
 
 class Effect(NamedTuple):
-    """What came of an order."""
+    """What came of an override."""
 
     changes: bool = True
     """False if the run may use as much, and as long, as before."""
     notes: tuple[str, ...] = ()
-    """What whoever gave it should know, for people."""
+    """What its operator should know."""
 
 
-#: Of a step without an order.
+#: Of a tick without an override.
 NO_EFFECT = Effect()
 
 
 def effect_of(
     override: Override, before: Overrides, snapshot: RunSnapshot, verdict: Verdict, rules: Rules
 ) -> Effect:
-    """Return the effect of an order.
+    """Return the effect of an override.
 
     before: what held for the run until then. balance, verdict: of the run since.
     """
@@ -57,11 +57,11 @@ def effect_of(
         changes = before.stop is not None
         notes = [] if changes else ["no operator has stopped the run"]
     if override.kind is not OverrideKind.STOP and not verdict.should_continue:
-        notes.append(f"the run is told to stop all the same: {verdict.message}")
+        notes.append(f"the run must still stop: {verdict.message}")
     unseen = verdict.status is LimitStatus.INCONCLUSIVE or verdict.run_state == semconv.VANISHED
     if unseen:
         age = amount(semconv.DURATION, snapshot.silent_for)
-        notes.append(f"nobody may hear it: the run was last seen {age} ago")
+        notes.append(f"the run may never receive it: it was last seen {age} ago")
     return Effect(changes, tuple(notes))
 
 
@@ -80,7 +80,7 @@ def _of_limits(
         own, ceilings(rules.ceilings, rules.thresholds, override if override.limits else None)
     )
     if not override.limits and held is None:
-        return False, ["no ceilings but the configured ones held"]
+        return False, ["only the configured ceilings were in force"]
     kept = [name for name in override.limits if _same(was.get(name), now.get(name))]
     changed = any(not _same(was.get(name), now.get(name)) for name in was.keys() | now.keys())
     longer = held is not None and any(
@@ -99,7 +99,7 @@ def _kept(names: list[str], override: Override, own: Bounds, now: Bounds) -> Ite
             limit = amount(name, own[name].limit)
             yield f"the run's own limit on {name}, {limit}, is stricter than {asked}"
         elif name in now:
-            yield f"the ceiling on {name} was {amount(name, now[name].limit)} already"
+            yield f"the ceiling on {name} was already {amount(name, now[name].limit)}"
         else:
             yield f"{name} had no ceiling"
     if stricter_than:
@@ -107,7 +107,7 @@ def _kept(names: list[str], override: Override, own: Bounds, now: Bounds) -> Ite
 
 
 def _same(one: Bound | None, other: Bound | None) -> bool:
-    """Tell whether two bounds are alike, whoever set them."""
+    """Tell whether two bounds are alike, wherever they come from."""
     if one is None or other is None:
         return one is other
     return (one.limit, one.warning_at) == (other.limit, other.warning_at)

@@ -1,4 +1,4 @@
-"""What an operator's orders change of a verdict. A run's own limits are never touched."""
+"""What an operator's overrides change of a verdict. A run's own limits are never touched."""
 
 from __future__ import annotations
 

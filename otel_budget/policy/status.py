@@ -87,7 +87,7 @@ def run_status(
 ) -> RunStatus:
     """Hold all resources of a run against their bounds.
 
-    doubt: what is not known of the use. The status is that of what is known.
+    uncertainty: what is not known of the use. The status is that of what is known.
     """
     at_least, estimated = uncertainty.at_least, uncertainty.estimated
     worst = LimitStatus.OK

@@ -115,7 +115,7 @@ def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Ve
     used = snapshot.used
     rates = {} if snapshot.ended else snapshot.rates  # a run that is over spends nothing any more
     if semconv.ACTIVE_DURATION in bounds:
-        used, rates = _with_active(snapshot, rates)
+        used, rates = _with_active_time(snapshot, rates)
     weighed = run_status(used, bounds, snapshot.uncertainty, rates)
     completion_threshold = _completion_threshold(attributes, rules)
     known = decide(weighed.status, attributes.progress, completion_threshold)
@@ -126,7 +126,7 @@ def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Ve
     trouble = None if decision[1].is_final else _trouble(snapshot, rules)
     if trouble is not None:
         reason, since = trouble
-        then = run_status(_used_when_last_heard(snapshot), bounds)
+        then = run_status(_used_at_last_sample(snapshot), bounds)
         held = decide(then.status, progress, completion_threshold)
         decision = decide_without_data(held, reason, since, rules.hold, rules.on_no_data)
         weighed = RunStatus(LimitStatus.INCONCLUSIVE, weighed.resources)
@@ -174,7 +174,9 @@ def verdict_on_failure(
             held, held[1], failing_for, rules.hold, rules.on_no_data
         )
         status = LimitStatus.INCONCLUSIVE
-        message = f"the sidecar failed at this run (see its log): {action} for want of good data"
+        message = (
+            f"the sidecar failed to judge this run (see its log): {action} for lack of good data"
+        )
     decided = "\x1f".join((session_id, action, reason, status, rules.revision, repr(started_at)))
     return replace(
         before, action=action, status=status, reason=str(reason), message=message,
@@ -190,7 +192,7 @@ def stale_after(snapshot: RunSnapshot, rules: Rules) -> float:
     return snapshot.lag + max(MIN_STALE_AFTER, STALE_FACTOR * snapshot.gap)
 
 
-def _with_active(
+def _with_active_time(
     snapshot: RunSnapshot, rates: Mapping[str, float]
 ) -> tuple[Mapping[str, Number], Mapping[str, float]]:
     """Return use and rates with the active time.
@@ -222,31 +224,31 @@ def _completion_threshold(attributes: RunAttributes, rules: Rules) -> float:
 
 
 def _trouble(snapshot: RunSnapshot, rules: Rules) -> tuple[Reason, float] | None:
-    """Return why a run is inconclusive, and for how many seconds while somebody listened.
+    """Return why a run is inconclusive, and for how many seconds while it was watched.
 
     None if it is not. A sidecar that was down knows old data for old at once, but begins to hold
     only then: what it missed may still come.
     """
     if snapshot.failing_for is not None:
-        return Reason.INTERNAL_ERROR, min(snapshot.failing_for, snapshot.listened_for)
+        return Reason.INTERNAL_ERROR, min(snapshot.failing_for, snapshot.watched_for)
     if snapshot.implausible_for is not None:
-        return Reason.IMPLAUSIBLE_DATA, min(snapshot.implausible_for, snapshot.listened_for)
+        return Reason.IMPLAUSIBLE_DATA, min(snapshot.implausible_for, snapshot.watched_for)
     if snapshot.ended:
         return None  # its last sample was its last word
-    overdue = snapshot.silent_for - snapshot.unheard_for - stale_after(snapshot, rules)
+    overdue = snapshot.silent_for - snapshot.unwatched_for - stale_after(snapshot, rules)
     if overdue <= 0:
         return None
-    return snapshot.trouble or Reason.STALE_DATA, min(overdue, snapshot.listened_for)
+    return snapshot.trouble or Reason.STALE_DATA, min(overdue, snapshot.watched_for)
 
 
-def _used_when_last_heard(snapshot: RunSnapshot) -> dict[str, Number]:
+def _used_at_last_sample(snapshot: RunSnapshot) -> dict[str, Number]:
     """Return what was used as of the last good sample: the duration went on since."""
     used = dict(snapshot.used)
     age = max(snapshot.silent_for, snapshot.implausible_for or 0.0)
     if semconv.DURATION in used and not snapshot.ended:
         used[semconv.DURATION] = max(0.0, float(used[semconv.DURATION]) - age)
-    if snapshot.active_when_heard is not None:
-        used[semconv.ACTIVE_DURATION] = snapshot.active_when_heard
+    if snapshot.active_when_shown is not None:
+        used[semconv.ACTIVE_DURATION] = snapshot.active_when_shown
     elif semconv.DURATION in used:
         used[semconv.ACTIVE_DURATION] = used[semconv.DURATION]
     return used
@@ -308,7 +310,7 @@ def _verdict(
 
 def _not_judged(unjudged: tuple[str, ...]) -> str:
     """Say which limits hold for nothing that is known."""
-    return f"; not judged, for nothing exports them: {', '.join(unjudged)}" if unjudged else ""
+    return f"; not judged, as nothing exports them: {', '.join(unjudged)}" if unjudged else ""
 
 
 def _message(resources: Mapping[str, ResourceState], decision: Decision, about: _About) -> str:
@@ -324,7 +326,7 @@ def _message(resources: Mapping[str, ResourceState], decision: Decision, about: 
 
 
 def _worth_saying(resources: Mapping[str, ResourceState]) -> tuple[str, ...]:
-    """Return the resources past a line, or the one nearest to it, and those in doubt."""
+    """Return the resources past a line, or the one nearest to it, and those that are uncertain."""
     for state in resources.values():
         if state.status is not LimitStatus.OK or state.at_least or state.estimated:
             break

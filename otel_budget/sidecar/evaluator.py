@@ -93,7 +93,7 @@ class Evaluator:
     def restart_freshness(self, now: float) -> None:
         """Take note that from now on runs are read from another source, at another pace."""
         for run in self._ledger.runs.values():
-            run.listened_anew(now)
+            run.watch_anew(now)
 
     def tick(
         self,

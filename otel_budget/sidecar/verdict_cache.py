@@ -66,7 +66,7 @@ class CachedVerdict:
         evaluated.run, evaluated.revision, evaluated.due_at = run, run.revision, due_at
         evaluated.silence = math.inf if snapshot.ended else stale_after(snapshot, rules)
         if vanished:  # nothing comes of it any more: only time goes by
-            stale_in = evaluated.silence - snapshot.silent_for + snapshot.unheard_for
+            stale_in = evaluated.silence - snapshot.silent_for + snapshot.unwatched_for
             turns = (now + stale_in, now + stale_in + rules.hold)
             due = [math.nextafter(turn, math.inf) for turn in turns if turn >= now]
             evaluated.due_at = min(due_at, *due, math.inf)

@@ -247,7 +247,7 @@ def test_an_order_that_changes_nothing_says_so_and_exits_1(
         assert same.returncode == 1
         told = json.loads(same.stdout)
         assert told["changes"] is False
-        assert told["notes"] == ["the ceiling on tokens was 1,000 already"]
+        assert told["notes"] == ["the ceiling on tokens was already 1,000"]
         assert session(process, tmp_path, "stop", RUN, *because).returncode == 0
         again = session(process, tmp_path, "stop", RUN, *because)
         assert again.returncode == 1
@@ -263,7 +263,7 @@ def test_an_order_that_changes_nothing_says_so_and_exits_1(
 def test_a_ceiling_above_a_runs_own_limit_is_said_to_hold_for_nothing(
     tmp_path: Path, shown: Exposition
 ) -> None:
-    """With what would help; and a stop of a process that is gone says that nobody may hear it."""
+    """With what would help; a stop of a process that is gone says that it may not arrive."""
     with operated(tmp_path, shown) as process:
         (tmp_path / "agents").mkdir()
         options = {"register": str(tmp_path / "agents"), "tokens": 0, "limits": {"max_tokens": 900}}
@@ -278,4 +278,4 @@ def test_a_ceiling_above_a_runs_own_limit_is_said_to_hold_for_nothing(
         until(lambda: ask(process, "/v1/verdicts/agent-1")[1]["status"] == "inconclusive")
         stopped = session(process, tmp_path, "stop", "agent-1", "--reason", "a ghost")
         assert stopped.returncode == 0
-        assert "note: nobody may hear it: the run was last seen" in stopped.stdout
+        assert "note: the run may never receive it: it was last seen" in stopped.stdout

@@ -80,7 +80,7 @@ def snapshots(draw: st.DrawFn) -> RunSnapshot:
         started_at=draw(st.none() | st.just(NOW - 60)),
         used=amounts,
         active=active,
-        active_when_heard=active,
+        active_when_shown=active,
         attributes=attributes,
         rates=draw(st.fixed_dictionaries({}, optional=dict.fromkeys(NEAR, st.floats(0, 1e9)))),
         sampled_at=draw(st.none() | st.just(NOW - 1)),
@@ -89,7 +89,7 @@ def snapshots(draw: st.DrawFn) -> RunSnapshot:
         trouble=draw(st.sampled_from([None, Reason.SOURCE_ERROR, Reason.PARTIAL_DATA])),
         implausible_for=draw(st.sampled_from([None, 0.0, 400.0])),
         ended=draw(st.booleans()),
-        listened_for=draw(st.sampled_from([math.inf, 0.0, 100.0])),
+        watched_for=draw(st.sampled_from([math.inf, 0.0, 100.0])),
         uncertainty=draw(doubts),
     )
 

@@ -122,7 +122,7 @@ def test_the_order_in_which_processes_are_seen_does_not_matter(
         account = ledger.runs[RUN]
         said = account.attributes._replace(state=None)
         known = ledger.snapshot(account, T0 + 100)
-        known = known._replace(rates={}, gap=1.0, active=known.active_when_heard)
+        known = known._replace(rates={}, gap=1.0, active=known.active_when_shown)
         verdict = verdict_from_snapshot(known, Rules(), T0 + 100)
         results.append((totals(ledger), said, known.used, known.silent_for, verdict))
     assert results[0] == results[1]
@@ -136,7 +136,7 @@ def test_no_reading_of_any_kind_lowers_a_total(history: list[tuple[RunObservatio
         ledger.apply(reading(session.sampled_at, [session], partial=partial))
         after = totals(ledger)
         known = ledger.snapshot(ledger.runs[RUN], T0, [semconv.ACTIVE_DURATION])
-        active = known.active_when_heard
+        active = known.active_when_shown
         if active is not None:
             after = {**after, semconv.ACTIVE_DURATION: active}
         assert after.keys() >= before.keys()

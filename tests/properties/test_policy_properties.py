@@ -131,7 +131,7 @@ def test_more_use_never_turns_a_sidecars_stop_into_continue(
     later = snapshot._replace(used=more(snapshot.used, extra), uncertainty=uncertainty)
     if snapshot.active is not None:
         active: Any = snapshot.active + float(extra[semconv.ACTIVE_DURATION])
-        later = later._replace(active=active, active_when_heard=active)
+        later = later._replace(active=active, active_when_shown=active)
     if stops(verdict_from_snapshot(snapshot, by, NOW)):
         assert stops(verdict_from_snapshot(later, by, NOW))
 
@@ -209,7 +209,7 @@ def test_a_resource_that_is_not_known_is_not_read_as_0(
 ) -> None:
     """It is not in the verdict at all. A limited active time that is not known is the duration."""
     known = {name: value for name, value in snapshot.used.items() if name != resource}
-    snapshot = snapshot._replace(used=known, active=None, active_when_heard=None)
+    snapshot = snapshot._replace(used=known, active=None, active_when_shown=None)
     verdict = verdict_from_snapshot(snapshot, by, NOW)
     taken = {semconv.ACTIVE_DURATION} if semconv.DURATION in known else set()
     assert verdict.resources.keys() - taken == known.keys()

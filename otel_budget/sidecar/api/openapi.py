@@ -40,8 +40,8 @@ _SECURITY: Final[dict[Access, list[dict[str, list[str]]]]] = {
 _BAD_REQUEST: Final = problem_answer(
     400,
     "A parameter or the body is not allowed; `detail` names it and says what is.",
-    "session_id: '../a' is not allowed: 1 to 128 characters out of A-Z a-z 0-9 . _ : @ -, the "
-    "first one a letter or a digit",
+    "session_id: '../a' is not allowed: 1 to 128 characters from A-Z a-z 0-9 . _ : @ -, starting "
+    "with a letter or digit",
 )
 _INFO: Final = {
     "title": "otel-budget sidecar",

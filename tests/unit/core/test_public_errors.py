@@ -24,7 +24,7 @@ ERRORS: list[tuple[OtelBudgetError, str, tuple[str, ...]]] = [
         "a.yaml:3: max_tokens: -1 is not allowed; allowed: an integer",
         ("key", "value", "allowed", "where"),
     ),
-    (BudgetExceeded(STOP), f"session 'my-session': {STOP.message}", ("verdict",)),
+    (BudgetExceeded(STOP), f"run 'my-session': {STOP.message}", ("verdict",)),
     (
         CheckpointError("2.json", "is cut off", "1.json"),
         (

@@ -234,7 +234,7 @@ def test_a_pattern_that_looks_like_a_regular_expression_is_said_to_be_none(bound
     said = [line for line in warnings(config) if line.startswith("sessions:")]
     assert said == [
         (
-            "sessions: soak-0-.* is no regular expression: it binds ids that begin with "
+            "sessions: soak-0-.* is not a regular expression: it matches ids that begin with "
             "'soak-0-.', dot included. Write soak-0-* for all that begin with 'soak-0-'"
         )
     ]
@@ -246,7 +246,7 @@ def test_so_is_one_in_a_list_of_targets(tmp_path: Path, caplog: pytest.LogCaptur
     files = FileTargets([str(tmp_path / "*.json")])
     files.read()
     files.read()
-    assert caplog.text.count("team-a.* is no regular expression") == 1
+    assert caplog.text.count("team-a.* is not a regular expression") == 1
 
 
 def test_what_the_configuration_binds_no_list_of_targets_takes() -> None:

@@ -53,7 +53,7 @@ def snapshot(given: dict[str, Any]) -> RunSnapshot:
         started_at=None,
         used=used,
         active=active,
-        active_when_heard=active,
+        active_when_shown=active,
         attributes=attributes,
         rates={},
         sampled_at=NOW,
@@ -62,7 +62,7 @@ def snapshot(given: dict[str, Any]) -> RunSnapshot:
         trouble=None if trouble is None else Reason(trouble),
         implausible_for=given.get("implausible_for"),
         ended=given.get("ended", False),
-        listened_for=given.get("listened_for", math.inf),
+        watched_for=given.get("listened_for", math.inf),
         uncertainty=uncertainty(given),
         lag=given.get("lag", 0.0),
     )
@@ -267,7 +267,7 @@ def of_ledger(given: Any) -> dict[str, Any]:
         "silent_for": known.silent_for,
         "spacing": known.gap,
         "trouble": known.trouble,
-        "listened_for": known.listened_for,
+        "listened_for": known.watched_for,
         "at_least": sorted(known.uncertainty.at_least),
         **dataclasses.asdict(known.uncertainty),
     }

@@ -71,7 +71,7 @@ def test_the_refusal_says_when_it_completed_and_how_to_go_on_all_the_same(
     assert caught.value.path.endswith("nightly/000001.json")
     assert caught.value.completed_at == clock.clock.time()
     assert "its run completed at 2023-11-14T22:13:20+00:00" in str(caught.value)
-    assert "begin a new run, or pass completed=True to take this one up again" in str(caught.value)
+    assert "start a new run, or pass completed=True to resume this one" in str(caught.value)
     monitor = ResourceMonitor.resume("nightly", tmp_path, completed=True, clock=clock.clock)
     monitor.record_operation(tokens=1)
     assert monitor.get_usage_report().tokens == 101

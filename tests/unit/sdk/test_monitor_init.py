@@ -99,7 +99,7 @@ def test_a_session_id_of_the_allowed_characters_is_taken(name: str) -> None:
     ("argument", "value", "allowed"),
     [
         ("session_id", "", "1 to 128 characters"),
-        ("session_id", "../up", "the first one a letter or a digit"),
+        ("session_id", "../up", "starting with a letter or digit"),
         ("session_id", "x" * 129, "1 to 128 characters"),
         ("session_id", "a b", "1 to 128 characters"),
         ("session_id", "a\n", "1 to 128 characters"),

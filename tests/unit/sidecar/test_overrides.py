@@ -187,7 +187,7 @@ def test_orders_are_stored_with_the_account() -> None:
 
 
 OWN_LIMIT = (
-    "nobody but the run's code can raise its own limit: by update_limits, or resumed with a higher "
+    "only the run's code can raise its own limit: by update_limits, or by resuming with a higher "
     "one"
 )
 
@@ -221,12 +221,12 @@ def test_a_ceiling_above_the_runs_own_limit_changes_nothing_and_says_what_would(
 
 
 def test_ceilings_that_held_already_change_nothing_unless_they_hold_for_longer() -> None:
-    assert effect(limits(1000)) == (False, "the ceiling on tokens was 1,000 already")
-    assert effect(limits(800), limits(800)) == (False, "the ceiling on tokens was 800 already")
+    assert effect(limits(1000)) == (False, "the ceiling on tokens was already 1,000")
+    assert effect(limits(800), limits(800)) == (False, "the ceiling on tokens was already 800")
     assert effect(limits(800, 99), limits(800)) == (True, "")
     assert effect(limits(3000, 99), limits(3000), own=900)[0] is False
     calls = ordered("limits", for_seconds=60, max_tokens=1000, max_api_calls=None)
-    said = "the ceiling on tokens was 1,000 already; api_calls had no ceiling"
+    said = "the ceiling on tokens was already 1,000; api_calls had no ceiling"
     assert effect(calls) == (False, said)
     both = ordered("limits", for_seconds=60, max_tokens=3000, max_api_calls=5)
     changes, note = effect(both, own=900)
@@ -235,7 +235,7 @@ def test_ceilings_that_held_already_change_nothing_unless_they_hold_for_longer()
 
 
 def test_going_back_to_the_configured_ceilings_changes_something_if_others_held() -> None:
-    assert effect(ordered("limits")) == (False, "no ceilings but the configured ones held")
+    assert effect(ordered("limits")) == (False, "only the configured ceilings were in force")
     assert effect(ordered("limits"), limits(3000)) == (True, "")
     assert effect(ordered("limits"), limits(3000), at=NOW + 61)[0] is False, "its time was over"
 
@@ -245,13 +245,13 @@ def test_a_release_of_a_run_that_nobody_stopped_changes_nothing() -> None:
     changes, said = effect(ordered("release"), used=1500)
     assert not changes
     assert said == (
-        "no operator has stopped the run; the run is told to stop all the same: tokens at 150.0% "
+        "no operator has stopped the run; the run must still stop: tokens at 150.0% "
         "(1,500 of 1,000): stop"
     )
     assert effect(ordered("release"), ordered("stop")) == (True, "")
     changes, said = effect(ordered("release"), ordered("stop"), used=1500)
     assert changes
-    assert said.startswith("the run is told to stop all the same: tokens at 150.0%")
+    assert said.startswith("the run must still stop: tokens at 150.0%")
     for_a_while = ordered("stop", for_seconds=60)
     assert effect(ordered("release"), for_a_while, at=NOW + 61)[0] is False
 
@@ -266,13 +266,13 @@ def test_a_second_stop_changes_nothing_but_its_end() -> None:
 def test_a_run_that_is_not_heard_of_may_not_hear_its_order() -> None:
     changes, said = effect(ordered("stop"), at=NOW + 100)
     assert changes
-    assert said == "nobody may hear it: the run was last seen 100 s ago"
+    assert said == "the run may never receive it: it was last seen 100 s ago"
 
 
 def test_a_raised_ceiling_does_not_take_back_a_stop() -> None:
     changes, said = effect(limits(3000), ordered("stop", by="ann"))
     assert changes
-    assert said == "the run is told to stop all the same: stopped by ann: because"
+    assert said == "the run must still stop: stopped by ann: because"
 
 
 @given(own=amounts, first=amounts, second=amounts, used=st.integers(0, 3000))
