@@ -40,7 +40,7 @@ _BUSY: Final = f"{MAX_RUNS:,} runs are being read already"
 
 
 class NotReadBody(Body):
-    """The nudged runs that could not be read now; all others have a verdict of now."""
+    """The nudged runs that could not be read; all others have just been judged."""
 
     unknown: list[SessionId]
     """Runs that no target shows."""
@@ -90,7 +90,7 @@ class Nudges:
         ),
     )
     async def nudge(self, request: Request) -> Response:
-        """Answer 204 once the run has a verdict of now; 200 where several runs are named."""
+        """Answer 204 once the run has been judged; 200 if several runs are named."""
         wanted = request.query_params.getlist("session_id")
         if not 0 < len(wanted) <= MAX_NAMED:
             allowed = f"the run's id as a query parameter, up to {MAX_NAMED} of them"

@@ -78,16 +78,16 @@ class ReleaseRequest(RequestObject):
     """Take a stop back."""
 
     reason: _Reason
-    """One line for people: the run is told it, and the log has it."""
+    """One line for people; the run and the log show it."""
     by: _Name = ABSENT
-    """Who does it, in their own words."""
+    """Who gives the override; any name."""
 
 
 class StopRequest(ReleaseRequest):
     """Stop the run, whatever its numbers say."""
 
     for_seconds: _ForSeconds = ABSENT
-    """How long it holds; if absent, until it is taken back."""
+    """How long the stop holds; until it is released if absent."""
 
 
 class _LimitsRequest(ReleaseRequest):
@@ -98,7 +98,7 @@ class _LimitsRequest(ReleaseRequest):
     )
 
     for_seconds: _ForSeconds = ABSENT
-    """How long the ceilings hold; needed if there are any."""
+    """How long the ceilings hold; required if there are any."""
 
 
 _DOLLARS: Final = f"US dollars, as a decimal string or a number; {_NO_CEILING}"
@@ -129,10 +129,10 @@ class OverrideBody(Body):
     kind: OverrideKind
     reason: str
     by: str
-    """Empty if they did not say."""
+    """Empty if no name was given."""
     at: datetime
     until: datetime | None
-    """When it ends; null if it holds until it is taken back."""
+    """When it ends; null if it holds until it is released."""
     limits: dict[str, Amount | None]
     """The ceilings of a `limits` override; null means no ceiling."""
 

@@ -49,8 +49,6 @@ _HEADERS: Final = {
     **NO_STORE,
     "X-Accel-Buffering": "no",  # nginx would otherwise hold verdicts back until a buffer is full
 }
-
-
 _MEDIA_TYPE: Final = "text/event-stream"
 _TOO_MANY_STREAMS: Final = "{} already has {:,} open streams: close some, or ask by GET"
 _NO_STREAM: Final = "no stream with this id is open: open a new one"
