@@ -55,6 +55,8 @@ class RunAttributes(NamedTuple):
     progress_cost: float | None = None
     follows_completed: float | None = None
     """1 if the run before it under its id, in the same process, completed."""
+    progress_further: Mapping[str, float] | None = None
+    """Per further resource, what this process had used when it reported ``progress``."""
 
 
 class RunObservation(NamedTuple):

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
 from otel_budget.core.quantities import Number
+from otel_budget.core.resources import FURTHER
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -41,7 +42,7 @@ def filled(newer: RunAttributes, older: RunAttributes, *, whole: bool) -> RunAtt
     merged: dict[str, object] = {}
     for name, new, old in zip(RunAttributes._fields, newer, older, strict=True):
         if isinstance(new, Mapping):
-            merged[name] = {**old, **new}  # type: ignore[dict-item] # both are mappings
+            merged[name] = {**(old or {}), **new}  # type: ignore[dict-item] # both are mappings
         else:
             merged[name] = old if new is None else new
     limits = newer.limits if stated else {**older.limits, **newer.limits}
@@ -104,6 +105,7 @@ def strictest(one: RunAttributes, other: RunAttributes) -> RunAttributes:
         progress_tokens=pick.progress_tokens,
         progress_api_calls=pick.progress_api_calls,
         progress_cost=pick.progress_cost,
+        progress_further=pick.progress_further,
         follows_completed=_one_of(min, one.follows_completed, other.follows_completed),
         state=min(states, key=_liveliness),
     )
@@ -121,6 +123,7 @@ def progress_order(attributes: RunAttributes) -> tuple[float, ...]:
                 attributes.progress_cost,
             )
         ),
+        *((attributes.progress_further or {}).get(name, -1.0) for name in FURTHER),
     )
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.core.bindings import UNBOUND
 from otel_budget.core.observation import plain_target
-from otel_budget.core.resources import COUNTED
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.admission import KEEP_ENDED, Arrivals
 from otel_budget.ledger.completeness import completed
@@ -386,9 +385,8 @@ class Ledger:
             at_progress = before.added_to(at_progress)
         rates = {
             resource: rate
-            for resource in COUNTED
-            if (state := run.rates.get(resource)) is not None
-            and (rate := state.per_second(now)) is not None
+            for resource, state in run.rates.items()
+            if (rate := state.per_second(now)) is not None
         }
         if run.ended_at is None:
             rates[semconv.DURATION] = 1.0

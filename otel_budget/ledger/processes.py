@@ -258,6 +258,13 @@ def are_over(processes: Iterable[Process], target: str, until: float) -> bool:
 def totals_of(processes: Iterable[Process]) -> dict[str, Number]:
     """Return what processes that follow one another have used together, as far as that is known."""
     row, totals = list(processes), dict[str, "Number"]()
+    if len(row) == 1:  # nearly always
+        (only,) = row
+        return {
+            resource: only.begins_from(resource) + only.counted(resource)  # type: ignore[operator]
+            for resource in COUNTED
+            if only.knows(resource)
+        }
     for resource in COUNTED:
         known = [i for i in row if i.knows(resource)]
         if not known:
@@ -327,7 +334,7 @@ def _since_progress(process: Process, name: str) -> Number:
     """Return what a process counted since it last stated how far the run is."""
     if process.attributes.progress is None:
         return process.counted(name)
-    stated = _at_progress(process.attributes)[name]
+    stated = _at_progress(process.attributes).get(name)
     if stated is None:
         return ZERO[name]
     at = quantity_of(name).from_sample(stated)
@@ -336,8 +343,9 @@ def _since_progress(process: Process, name: str) -> Number:
 
 
 def _at_progress(attributes: RunAttributes) -> Mapping[str, float | None]:
-    return {
+    said = {
         semconv.TOKENS: attributes.progress_tokens,
         semconv.API_CALLS: attributes.progress_api_calls,
         semconv.COST: attributes.progress_cost,
     }
+    return {**said, **attributes.progress_further} if attributes.progress_further else said

@@ -356,8 +356,9 @@ def _digits(
     if about.also_started_at:
         parts.append(f"also {about.also_started_at!r}")
     for name in RESOURCES:
-        state, limited = resources.get(name), bounds.get(name)
+        state = resources.get(name)
         if state is not None:
+            limited = bounds.get(name)
             roughly = " about" if state.estimated else ""
             parts.append(f"{name}={state.used!r} {state.at_least}{roughly} of {_text(limited)}")
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]

@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, RunObservation
-from otel_budget.core.resources import COUNTERS, RESOURCES, quantity_of
+from otel_budget.core.resources import COUNTERS, FURTHER, RESOURCES, quantity_of
 from otel_budget.core.samples import (
     COUNTER_TYPES,
     Assembled,
@@ -47,6 +47,8 @@ class _Rule:
     positive: bool = False
     """True if 0 is not allowed."""
     by_resource: bool = False
+    further: str = ""
+    """The further resource that it is of, in the mapping of that attribute; empty: it is none."""
 
     def allows(self, value: float) -> bool:
         """Return whether the attribute can have this value."""
@@ -74,6 +76,11 @@ _RULES: Final = {
     semconv.ESTIMATED_CALLS.name: _Rule("estimated_calls", max),
     semconv.OPTIONAL_SERIES.name: _Rule("optional_series", max),
     semconv.FOLLOWS_COMPLETED.name: _Rule("follows_completed", min, top=1),
+    **{
+        row.at_progress.name: _Rule("progress_further", min, further=row.name)
+        for row in FURTHER.values()
+        if row.at_progress is not None
+    },
 }
 
 #: Those with one value for a run.
@@ -88,6 +95,8 @@ class _RunSamples:
     implausible: dict[str, None] = field(default_factory=dict)
     single: dict[str, Number] = field(default_factory=dict)
     by_resource: dict[str, dict[str, Number]] = field(default_factory=dict)
+    further: dict[str, Number] = field(default_factory=dict)
+    """What was used of further resources when the run reported its progress."""
     state: str | None = None
     newest: float | None = None
     """The newest time of its counters' samples; infinite if one bears none."""
@@ -95,7 +104,10 @@ class _RunSamples:
     def observation(
         self, session_id: str, target: str, sampled_at: float, process: str
     ) -> RunObservation:
-        attributes = RunAttributes(**self.by_resource, **self.single, state=self.state)  # type: ignore[arg-type] # the fields named in _RULES
+        single: dict[str, Any] = {**self.by_resource, **self.single}
+        attributes = RunAttributes(
+            **single, state=self.state, progress_further=dict[str, Any](self.further) or None
+        )
         implausible = tuple(sorted(self.implausible))
         return RunObservation(
             session_id, target, sampled_at, self.counters, attributes, implausible, process
@@ -156,16 +168,14 @@ class _Assembly:
             return
         self._count_duplicate(sample)
         if rule.by_resource:
-            values = session.by_resource.setdefault(rule.attribute, {})
+            values, key = session.by_resource.setdefault(rule.attribute, {}), resource
             exact = rule.top != 1 and not unlimited
-            quantity = quantity_of(resource)
-            value = quantity.from_sample(sample.value) if exact else float(sample.value)
-            values[resource] = rule.merge(values.get(resource, value), value)
+        elif rule.further:
+            values, key, exact = session.further, rule.further, False
         else:
-            value = float(sample.value)
-            session.single[rule.attribute] = rule.merge(
-                session.single.get(rule.attribute, value), value
-            )
+            values, key, exact = session.single, rule.attribute, False
+        value = quantity_of(resource).from_sample(sample.value) if exact else float(sample.value)
+        values[key] = rule.merge(values.get(key, value), value)
 
     def state(self, session: _RunSamples, sample: Sample) -> None:
         state = sample.labels.get(semconv.STATE, "")

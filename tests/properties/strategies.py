@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
-from otel_budget.core.quantities import Number
+from otel_budget.core.quantities import COUNT, MONEY, SECONDS, Number, Quantity
+from otel_budget.core.resources import RESOURCES
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.snapshot import RunSnapshot
@@ -27,20 +28,18 @@ shares = st.floats(0, 1)
 progress = st.none() | shares
 session_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}", fullmatch=True)
 
+_ANY: dict[Quantity, st.SearchStrategy[Number]] = {COUNT: counts, SECONDS: seconds, MONEY: money}
+_NEAR: dict[Quantity, st.SearchStrategy[Number]] = {
+    COUNT: st.integers(0, 12),
+    SECONDS: st.integers(0, 12).map(float),
+    MONEY: st.integers(0, 120).map(lambda tenths: Decimal(tenths) / 10),
+}
 AMOUNTS: dict[str, st.SearchStrategy[Number]] = {
-    semconv.DURATION: seconds,
-    semconv.TOKENS: counts,
-    semconv.API_CALLS: counts,
-    semconv.COST: money,
-    semconv.ACTIVE_DURATION: seconds,
+    row.name: _ANY[row.quantity] for row in RESOURCES.values()
 }
 #: Small and crowded, so that lines are met and crossed.
 NEAR: dict[str, st.SearchStrategy[Number]] = {
-    semconv.DURATION: st.integers(0, 12).map(float),
-    semconv.TOKENS: st.integers(0, 12),
-    semconv.API_CALLS: st.integers(0, 12),
-    semconv.COST: st.integers(0, 120).map(lambda tenths: Decimal(tenths) / 10),
-    semconv.ACTIVE_DURATION: st.integers(0, 12).map(float),
+    row.name: _NEAR[row.quantity] for row in RESOURCES.values()
 }
 
 used = st.fixed_dictionaries(NEAR)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, RunObservation
 from otel_budget.core.quantities import Number
+from otel_budget.core.resources import COUNTED, FURTHER
 from otel_budget.ledger.attributes import filled, strictest
 from otel_budget.ledger.counter import first
 from otel_budget.ledger.ledger import Ledger
@@ -25,7 +26,7 @@ _UNORDERED: dict[str, Any] = {
     "unpriced_calls": None, "unknown_usage_calls": None, "estimated_calls": None, "active": None,
 }  # fmt: skip
 states = st.none() | st.sampled_from(semconv.SESSION_STATES)
-counted = {name: NEAR[name] for name in (semconv.TOKENS, semconv.API_CALLS, semconv.COST)}
+counted = {name: NEAR[name] for name in COUNTED}
 calls = st.none() | st.sampled_from([0.0, 1.0, 2.0])
 attributes = st.builds(
     RunAttributes,
@@ -48,6 +49,7 @@ attributes = st.builds(
     progress_tokens=calls,
     progress_api_calls=calls,
     progress_cost=calls,
+    progress_further=st.none() | st.fixed_dictionaries({}, optional=dict.fromkeys(FURTHER, shares)),
     follows_completed=st.none() | st.sampled_from([0.0, 1.0]),
 )
 

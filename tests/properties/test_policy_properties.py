@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from otel_budget import semconv
 from otel_budget.core import verdict_json
-from otel_budget.core.quantities import Number
+from otel_budget.core.quantities import COUNT, Number
 from otel_budget.core.resources import RESOURCES, TIMES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
@@ -97,7 +97,7 @@ def test_the_status_agrees_with_exact_arithmetic(resource: str, data: st.DataObj
     limit, threshold = data.draw(kind[resource]), data.draw(thresholds)
     line = exact(threshold) * exact(limit)
     edges = [limit]
-    if resource in (semconv.TOKENS, semconv.API_CALLS):
+    if RESOURCES[resource].quantity is COUNT:
         above = -(-line.numerator // line.denominator)
         edges += [above, max(0, above - 1), max(0, int(limit) - 1)]
     value = data.draw(kind[resource] | st.sampled_from(edges))

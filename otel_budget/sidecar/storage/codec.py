@@ -43,7 +43,7 @@ _PROCESS = (
 _RUN = "run"
 _ENDING = "ending"
 #: Facts that are no plain number.
-_NO_NUMBERS = ("carried_over", "limits", "thresholds", "state")
+_NO_NUMBERS = ("carried_over", "limits", "thresholds", "state", "progress_further")
 _SERIES = ("seen_at", "seen_before", "implausible_since", "series", "folded")
 
 
@@ -86,7 +86,7 @@ def _dump(run: RunTotals) -> dict[str, Any]:
         "resets": run.resets,
         "gaps": run.gaps,
         "lag": run.lag.seconds,
-        "facts": run.attributes,
+        "facts": _dump_attributes(run.attributes),
         "orders": [dump_override(o) for o in (run.overrides.stop, run.overrides.limits) if o],
         "incarnations": [
             _dump_process(key, process, run.attributes) for key, process in run.processes.items()
@@ -192,7 +192,7 @@ def _dump_process(key: str, process: Process, attributes: RunAttributes) -> tupl
         key,
         process.started_at,
         process.carried_over,
-        None if process.attributes is attributes else process.attributes,
+        None if process.attributes is attributes else _dump_attributes(process.attributes),
         process.attributes_at,
         process.began_at,
         process.timed,
@@ -270,6 +270,11 @@ def _load_series(row: dict[str, Any]) -> TargetSeries:
     return series
 
 
+def _dump_attributes(attributes: RunAttributes) -> tuple[object, ...]:
+    """Return them as a row; what few have only where they do, as an earlier version refuses it."""
+    return attributes[:-1] if attributes.progress_further is None else attributes
+
+
 def _load_attributes(data: Any) -> RunAttributes:
     attributes = RunAttributes(**data) if isinstance(data, dict) else RunAttributes(*data)
     for name, value in zip(RunAttributes._fields, attributes, strict=True):
@@ -281,6 +286,9 @@ def _load_attributes(data: Any) -> RunAttributes:
         carried_over=load_amounts(attributes.carried_over),
         limits=load_limits(attributes.limits),
         thresholds={key: load_real(value) for key, value in attributes.thresholds.items()},
+        progress_further=None
+        if attributes.progress_further is None
+        else {key: load_real(value) for key, value in attributes.progress_further.items()},
     )
 
 

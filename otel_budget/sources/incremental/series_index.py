@@ -8,7 +8,7 @@ of the run was refused or is there twice.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, RunObservation
@@ -113,7 +113,8 @@ class _RunSlots:
         """Take over changed values; return False if that is not enough."""
         if self.counters is None or self.dropped or self.implausible:
             return False
-        counters, attributes = dict[tuple[str, str], "Number"](), dict[str, float]()
+        counters, attributes = dict[tuple[str, str], "Number"](), dict[str, Any]()
+        further = dict[str, float]()
         for slot in self.changed_slots:
             kind, value = slot.kind, slot.value
             if kind.counter is not None and plausible(value):
@@ -121,13 +122,19 @@ class _RunSlots:
             elif kind.rule is not None and kind.rule.allows(value):
                 if kind.name in self.repeated:
                     return False
-                attributes[kind.rule.attribute] = value
+                if kind.rule.further:
+                    further[kind.rule.further] = value
+                else:
+                    attributes[kind.rule.attribute] = value
             else:
                 return False
         if counters:
             self.counters = {**self.counters, **counters}
+        if further:
+            known = self.attributes.progress_further or {}
+            attributes["progress_further"] = {**known, **further}
         if attributes:
-            self.attributes = self.attributes._replace(**attributes)  # type: ignore[arg-type] # floats
+            self.attributes = self.attributes._replace(**attributes)
         return True
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import json
 import logging
 import os
 import sqlite3
@@ -20,7 +21,7 @@ from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.ledger.run import RunTotals
 from otel_budget.sidecar.clock import Boot
 from otel_budget.sidecar.storage.base import Changes, UnusableStorageError
-from otel_budget.sidecar.storage.codec import FORMAT, to_json
+from otel_budget.sidecar.storage.codec import FORMAT, from_json, to_json
 from otel_budget.sidecar.storage.sqlite import file as sqlite_access
 from otel_budget.sidecar.storage.sqlite import storage as storage_module
 from otel_budget.sidecar.storage.sqlite.archive import KEEP_ARCHIVED, PURGE_EVERY
@@ -382,8 +383,16 @@ def test_a_file_of_a_newer_version_is_refused_untouched(path: str, key: str) -> 
 
 
 def test_another_fact_is_another_format() -> None:
-    """A version that knows fewer facts would put every row aside, and let all runs begin at 0."""
-    assert (len(RunAttributes._fields), FORMAT) == (18, 4), "raise both, and add a migration"
+    """A version that knows fewer facts would put every row aside, and let all runs begin at 0.
+
+    The last one is only in rows of runs that have it: all others are read by it as before.
+    """
+    assert (len(RunAttributes._fields), FORMAT) == (19, 4), "raise both, and add a migration"
+    kept = account()
+    kept.attributes = RunAttributes(progress=0.5)
+    assert len(json.loads(to_json(kept))["facts"]) == 18
+    kept.attributes = RunAttributes(progress=0.5, progress_further={"tool_calls": 3.0})
+    assert from_json(to_json(kept)).attributes == kept.attributes
 
 
 def test_a_database_of_something_else_is_refused_untouched(path: str) -> None:
