@@ -36,29 +36,29 @@ class TlsConfig(Strict):
 
 
 class ClientLimitsConfig(Section):
-    """How much clients may hold of the server."""
+    """How much of the server clients may take."""
 
     connections: PositiveInt = 10_000
-    """All together; fewer where the process may not open as many files."""
+    """In all; fewer where the process may not open as many files."""
     streams_per_client: PositiveInt = 1000
     """From one address."""
     request_body: Size = 65_536
     request_timeout: Seconds = 10.0
-    """For a request to arrive, and for what was sent to be taken up."""
+    """For a request to arrive, and for the client to read what was sent."""
 
 
 class ListenConfig(Section):
     """Where verdicts are served.
 
-    Whoever reaches the address may ask, unless there is a token; so by default it is on the
-    loopback interface, and on another one something has to say who may.
+    Without a token, everyone who reaches the address may read. So by default it is on the loopback
+    interface; on any other, the configuration has to say who may.
     """
 
     address: Address = DEFAULT_ADDRESS
     read_token_file: FilePath | None = None
     """Tokens, one on each line; one of them is needed to read."""
     admin_token_file: FilePath | None = None
-    """The same to act (stop, release, limits) and to read. Without it nobody can act."""
+    """Tokens that may also act (stop, release, limits). Without the file no one can act."""
     tls: TlsConfig | None = None
     limits: ClientLimitsConfig = Field(default_factory=ClientLimitsConfig)
     allowed_hosts: tuple[HostName, ...] = ()
@@ -66,10 +66,10 @@ class ListenConfig(Section):
     trusted_proxies: tuple[Network, ...] = ()
     """Addresses and networks whose X-Forwarded-For names the client that ``limits`` apply to."""
     allow_unauthenticated: YesOrNo = False
-    """Serve on an address that others reach without asking who they are."""
+    """Serve other hosts without asking who they are."""
 
     @model_validator(mode="after")
-    def _somebody_asks(self) -> ListenConfig:
+    def _needs_a_way_to_tell_who_asks(self) -> ListenConfig:
         if self.is_loopback or self.asks_who or self.allow_unauthenticated:
             return self
         raise InvalidValueError(
@@ -78,14 +78,14 @@ class ListenConfig(Section):
             "a loopback address, or a way to tell who asks",
             sentence=(
                 f"other hosts may reach {self.address}, and nothing asks who they are: give "
-                "read_token_file, or tls with client_ca_file; or say that it is meant with "
+                "read_token_file, or tls with client_ca_file; or, if you want that, set "
                 "allow_unauthenticated: true"
             ),
         )
 
     @property
     def asks_who(self) -> bool:
-        """True if a reader has to show something."""
+        """True if a reader has to show a token or a certificate."""
         certificates = self.tls is not None and self.tls.client_ca_file is not None
         return self.read_token_file is not None or certificates
 

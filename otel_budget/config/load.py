@@ -1,12 +1,9 @@
-"""From a file, or from flags, to a configuration; or to everything that is wrong with it."""
+"""Build a configuration from a file or from flags, or refuse it with everything that is wrong."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import typing
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,17 +41,16 @@ _SECTIONS_OF_FLAGS: Final[Mapping[KeyPath, tuple[str, str]]] = {
     ("listen",): (
         "--listen",
         (
-            "other hosts may reach {}, and nothing asks who they are: give --read-token-file, or "
-            "say that it is meant with --allow-unauthenticated"
+            "other hosts may reach {}, and nothing asks who they are: give --read-token-file, or, "
+            "if you want that, --allow-unauthenticated"
         ),
     ),
 }
-_REVISION_DIGITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class _Mistake:
-    """Something that is wrong, as yet without the words for where it stands."""
+    """Something that is wrong, before its place is put into words."""
 
     keys: KeyPath
     value: object
@@ -75,7 +71,7 @@ def load(path: str | PathLike[str], *, check_storage: bool = False) -> SidecarCo
     """
     try:
         file = YamlFile.read(path)
-    except InvalidValueError as exc:  # a key that stands there twice
+    except InvalidValueError as exc:  # a key that is there twice
         raise InvalidConfigError(str(path), [exc]) from exc
     folder = Path(path).parent
 
@@ -103,16 +99,6 @@ def _problem_of_flags(mistake: _Mistake) -> InvalidValueError:
     return mistake.error(flags.flag_of(mistake.keys) or dotted(mistake.keys))
 
 
-def revision(config: SidecarConfig) -> str:
-    """Return 12 hex digits that name the policy: the ceilings, and how verdicts are made."""
-    policy = {
-        "resource_limits": config.resource_limits.model_dump(),
-        "verdicts": config.verdicts.model_dump(),
-    }
-    text = json.dumps(policy, sort_keys=True, default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()[:_REVISION_DIGITS]
-
-
 def _build(
     data: Mapping[str, object],
     context: Mapping[str, object],
@@ -125,7 +111,7 @@ def _build(
         mistakes = [_mistake(error) for error in exc.errors()]
         source = data.get("source")
         if isinstance(source, dict) and all(m.keys != ("source",) for m in mistakes):
-            # A section is looked at as a whole only when all in it is good; this need not wait.
+            # A section is checked as a whole only if all in it is right; do not wait for that.
             found = wrong_number_of_sources(source)
             mistakes[:0] = [_of_refusal(("source",), found)] if found is not None else []
         raise InvalidConfigError(path, [problem(mistake) for mistake in mistakes]) from exc
@@ -137,7 +123,7 @@ def _mistake(error: ErrorDetails) -> _Mistake:
     if isinstance(refusal, InvalidValueError):
         return _of_refusal(keys, refusal)
     if error["type"] == "extra_forbidden":
-        # The key, not its value: what somebody put under a key we do not know may be a secret.
+        # The key, not its value: what is under a key that we do not know may be a secret.
         allowed = _known_keys(keys)
         return _Mistake(
             keys,
@@ -158,7 +144,7 @@ def _of_refusal(keys: KeyPath, refusal: InvalidValueError) -> _Mistake:
 
 
 def _known_keys(keys: KeyPath) -> str:
-    """Say which keys there are beside an unknown one, and which was probably meant."""
+    """Name the keys that are known beside an unknown one, and the one that was probably meant."""
     section: type[BaseModel] = SidecarConfig
     for key in keys[:-1]:
         if isinstance(key, str):
@@ -173,9 +159,3 @@ def _section(annotation: Any) -> type[BaseModel] | None:
         return annotation
     inside = (_section(part) for part in typing.get_args(annotation))
     return next((found for found in inside if found is not None), None)
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, Decimal):  # 5 and 5.0 are the same ceiling
-        return f"{value.normalize():f}"
-    raise TypeError(f"{value!r} is not part of a policy")

@@ -1,8 +1,11 @@
-"""The sidecar's configuration: every key, its default, and nothing else (design, section 6)."""
+"""The sidecar's configuration: every key and its default (design, section 6)."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -49,12 +52,13 @@ DEFAULT_STORAGE: Final = "otel-budget.db"
 ADD: Final = "add"
 REFUSE: Final = "refuse"
 RESET: Final = "reset"
+_REVISION_DIGITS: Final = 12
 
 Ratio = Annotated[float | None, checked(validation.ratio)]
 
 
 class TargetConfig(Strict):
-    """One endpoint to scrape; just its URL may stand for the mapping."""
+    """One endpoint to scrape; its URL alone may be given instead of the mapping."""
 
     url: Url
     preset: PresetChoice = None
@@ -62,7 +66,7 @@ class TargetConfig(Strict):
     ca_file: FilePath | None = None
     headers: Headers = Field(default={}, repr=False)  # may hold a credential
     honor_timestamps: YesOrNo = True
-    """As in Prometheus: a sample that bears a time is of that time, not of the scrape."""
+    """As in Prometheus: a sample with a timestamp is of that time, not of the scrape."""
     sessions: tuple[SessionPattern, ...] = ()
     """Session ids that belong to it: what other targets say of them is refused."""
 
@@ -95,7 +99,7 @@ class ScrapeConfig(Strict):
     session_limit: PositiveInt = 10_000
     """Runs known at one target; others are refused, and counted, until one of them is forgotten."""
     on_second_target: AddOrRefuse = "add"
-    """What becomes of what a second target says of a run that another one goes on showing."""
+    """Whether a second target adds to a run that another one still shows, or is refused."""
 
     @field_validator("timeout", mode="after")
     @classmethod
@@ -166,7 +170,7 @@ class PrometheusConfig(Strict):
     headers: Headers = Field(default={}, repr=False)  # may hold a credential
 
     @model_validator(mode="after")
-    def _replicas_told_by_no_label_of_a_run(self) -> PrometheusConfig:
+    def _replica_labels_name_no_run(self) -> PrometheusConfig:
         needed = _NEEDED_LABELS if self.preset is None else self.preset.labels_read
         wrong = [name for name in self.replica_labels if name in needed]
         if wrong:
@@ -233,7 +237,7 @@ def wrong_number_of_sources(source: Mapping[str, object]) -> InvalidValueError |
 
 
 def _ignore_or_stop(value: object) -> str:
-    """Return what is to be done about the unknown. Only a run itself can estimate."""
+    """Return what to do about unknown usage; only a run itself can estimate it."""
     return validation.choice("", value, (IGNORE, STOP))
 
 
@@ -254,8 +258,8 @@ class _Ceilings(Section):
     on_unpriced: IgnoreOrStop = "ignore"
     on_unknown_usage: IgnoreOrStop = "ignore"
     on_restart: ResetOrAdd = "reset"
-    """What becomes of the use of a run that did not complete, where another one of its id begins
-    within ten minutes."""
+    """Whether the usage of a run that did not complete is added to the next one of its id, if that
+    begins within ten minutes."""
 
 
 def _ceiling(row: Resource) -> Any:
@@ -297,7 +301,7 @@ class VerdictsConfig(Section):
     hold: Seconds = 300.0
     on_no_data: Annotated[Action, BeforeValidator(_action)] = Action.STOP
     forget_after: Seconds = 3600.0
-    """Longer, where ``stale_after`` and ``hold`` are: not before ``on_no_data`` was decided."""
+    """At least as long as ``stale_after`` and ``hold``: not before ``on_no_data`` was decided."""
 
 
 class StorageConfig(Section):
@@ -305,20 +309,19 @@ class StorageConfig(Section):
 
     path: Annotated[FilePath, AfterValidator(values.storage)] = Path(DEFAULT_STORAGE)
     archive_size: Size = 256_000_000
-    """Bytes for runs that were forgotten, which are kept for 30 days; a sixteenth of it for those
-    of one target."""
+    """Bytes for forgotten runs, which are kept for 30 days; a sixteenth of it for one target's."""
 
 
 def _no_budgets(value: object) -> tuple[()]:
     if value not in (None, [], ()):
         raise InvalidValueError(
-            "", value, "an empty list: budgets shared by many sessions are not yet supported"
+            "", value, "an empty list: budgets shared by many runs are not yet supported"
         )
     return ()
 
 
 class SidecarConfig(Strict):
-    """All of it."""
+    """The whole configuration."""
 
     presets: OwnPresets = Field(default={})
     """First, because the source may name them."""
@@ -328,3 +331,19 @@ class SidecarConfig(Strict):
     listen: ListenConfig = Field(default_factory=ListenConfig)
     storage: StorageConfig = Field(default={}, validate_default=True)
     budgets: Annotated[tuple[()], BeforeValidator(_no_budgets)] = ()
+
+    @property
+    def revision(self) -> str:
+        """12 hex digits that name the policy: the ceilings, and how verdicts are made."""
+        policy = {
+            "resource_limits": self.resource_limits.model_dump(),
+            "verdicts": self.verdicts.model_dump(),
+        }
+        text = json.dumps(policy, sort_keys=True, default=_plain)
+        return hashlib.sha256(text.encode()).hexdigest()[:_REVISION_DIGITS]
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Decimal):  # 5 and 5.0 are the same ceiling
+        return f"{value.normalize():f}"
+    raise TypeError(f"{value!r} is not part of a policy")

@@ -1,4 +1,4 @@
-"""What every section of the configuration is like."""
+"""What all sections of the configuration have in common."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Strict(BaseModel):
-    """A section: an unknown key is an error, and nothing changes after it was read."""
+    """A section: an unknown key is an error, and nothing changes once it is read."""
 
-    # The values are never shown by pydantic itself: load.py says what is wrong, with file and line.
+    # pydantic itself never shows a value: load says what is wrong, with file and line.
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True
     )
 
 
 class Section(Strict):
-    """A section that may be left out, or be empty."""
+    """A section that may be left out or empty."""
 
     @model_validator(mode="before")
     @classmethod

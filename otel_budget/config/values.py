@@ -1,6 +1,6 @@
 """What people write in a configuration, and what it means: durations, sizes, addresses, paths.
 
-Every refusal is an InvalidValueError; its key is filled in by whoever knows where the value stood.
+Every refusal is an InvalidValueError without a key: ``load`` adds the one where the value was.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def count(value: object) -> int:
 
 
 def address(value: object) -> str:
-    """Return ``host:port`` as it is; an IPv6 address stands in brackets."""
+    """Return ``host:port`` as it is; an IPv6 address is in brackets."""
     match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
     if match is None or int(match[3]) > _MAX_PORT:
         raise _refuse(value, "host:port, such as 127.0.0.1:9465 or [::1]:9465")
@@ -141,14 +141,14 @@ def network(value: object) -> str:
 
 
 def matcher(value: object) -> str:
-    """Return a PromQL label matcher; anything else would be a query of its own."""
+    """Return a PromQL label matcher; anything else could be another query."""
     if not isinstance(value, str) or _MATCHER.fullmatch(value) is None:
         raise _refuse(value, """a label matcher such as 'job="agents"', not on __name__""")
     return value
 
 
 def target_matcher(value: object) -> str:
-    """Return a label matcher whose regular expression, if it has one, is one."""
+    """Return a label matcher whose regular expression, if it has one, is valid."""
     text = matcher(value)
     expression = re.search(r'~(".*")$', text, re.DOTALL)
     try:
@@ -171,7 +171,7 @@ def header(name: str, value: object) -> str:
         raise _refuse(name, "an HTTP header name")
     if not isinstance(value, str) or _HEADER_VALUE.fullmatch(value) is None:
         # Not shown: it may be a credential.
-        raise _refuse(f"the value of {name}", "text out of printable ASCII characters")
+        raise _refuse(f"the value of {name}", "printable ASCII text")
     return value
 
 
@@ -190,9 +190,9 @@ def path(value: object, info: ValidationInfo) -> Path:
 
 
 def storage(path: Path, info: ValidationInfo) -> Path:
-    """Return a path to keep the ledger at; one that cannot be used is refused if that was asked.
+    """Return the path of the ledger; refuse one that cannot be used if ``check_storage`` is set.
 
-    Nothing is created and nothing opened: a sidecar may be using it.
+    Nothing is created or opened: a sidecar may be using it.
     """
     if not (info.context or {}).get("check_storage"):
         return path
@@ -220,7 +220,7 @@ def pattern(value: object, info: ValidationInfo) -> str:
 
 
 def presets(value: object, info: ValidationInfo) -> Mapping[str, Mapping[str, object]]:
-    """Return the user's own presets as they are; what is read after them may name them."""
+    """Return the user's own presets; what is read after them may name them."""
     context = {} if info.context is None else info.context
     context[_REFUSED] = tuple(value) if isinstance(value, dict) else ()
     own = context[_PRESETS] = loader.own_presets(value)
@@ -232,7 +232,7 @@ def preset(value: object, info: ValidationInfo) -> Preset | None:
     """Return the preset of a name, or of a mapping; None is the metrics of otel-budget itself."""
     context = info.context or {}
     if value is None or value == _OURS or value in context.get(_REFUSED, ()):
-        return None  # what is wrong with one that was refused is said where it stands
+        return None  # a preset that was refused is reported where it is defined
     if isinstance(value, Preset):
         return value
     return loader.preset(value, context.get(_PRESETS))
@@ -251,14 +251,14 @@ def some(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def yes_or_no(value: object) -> bool:
-    """Take true or false, and nothing that only looks like it."""
+    """Return true or false; nothing that only looks like one is taken."""
     if not isinstance(value, bool):
         raise InvalidValueError("", value, "true or false")
     return value
 
 
 def checked(check: Callable[[str, Any], Any], **options: bool) -> BeforeValidator:
-    """Return one of ``model.checks`` as a validator; None, which is "no limit", passes."""
+    """Return a check of ``core.validation`` as a validator; None, which is "no limit", passes."""
 
     def validate(value: object) -> object:
         return None if value is None else check("", value, **options)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.config.load import revision
 from otel_budget.config.schema import ADD, REFUSE
 from otel_budget.core.bindings import why_expression
 from otel_budget.core.limits import IGNORE
@@ -38,7 +37,7 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
         f"no data:  stale after {stale}, held for {verdicts.hold:g} s, then {verdicts.on_no_data}",
         f"listen:   {describe_listen(config.listen)}",
         f"storage:  {config.storage.path}",
-        f"policy:   revision {revision(config)}",
+        f"policy:   revision {config.revision}",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_budget.config.load import revision
 from otel_budget.config.schema import ADD, REFUSE, PrometheusConfig
 from otel_budget.core.resources import RESOURCES
 from otel_budget.policy.bounds import bounds_from
@@ -85,7 +84,7 @@ def rules_of(config: SidecarConfig) -> Rules:
         on_no_data=verdicts.on_no_data,
         on_unknown=OnUnknown(ceilings.on_unpriced, ceilings.on_unknown_usage),
         adds_restarts=ceilings.on_restart == ADD,
-        revision=revision(config),
+        revision=config.revision,
     )
 
 

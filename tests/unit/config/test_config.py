@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from otel_budget.config.flags import FLAGS
-from otel_budget.config.load import from_flags, load, revision
+from otel_budget.config.load import from_flags, load
 from otel_budget.config.schema import SidecarConfig
 from otel_budget.core.verdict import Action
 from otel_budget.errors import ConfigFileError, InvalidConfigError
@@ -116,7 +116,7 @@ def test_the_defaults_are_those_of_the_design(tmp_path: Path) -> None:
     small = read(tmp_path, SMALL)
     whole = WHOLE.replace("500ms", "1s").replace("2000000", "null")
     assert read(tmp_path, SMALL + empty) == small
-    assert revision(read(tmp_path, whole)) == revision(small)
+    assert read(tmp_path, whole).revision == small.revision
     assert read(tmp_path, whole).source.scrape != small.source.scrape
     assert small.model_dump(exclude={"source"}) == read(tmp_path, whole).model_dump(
         exclude={"source"}
@@ -252,7 +252,7 @@ def test_messages_about_flags_speak_of_flags() -> None:
         from_flags({"--target": ["http://a/metrics"], "--listen": "0.0.0.0:1"})
     assert str(open_to_all.value) == (
         "--listen: other hosts may reach 0.0.0.0:1, and nothing asks who they are: give "
-        "--read-token-file, or say that it is meant with --allow-unauthenticated"
+        "--read-token-file, or, if you want that, --allow-unauthenticated"
     )
 
 
@@ -367,8 +367,8 @@ def test_the_revision_names_the_policy_and_nothing_else() -> None:
     one = from_flags({"--target": ["http://a/metrics"], "--max-cost-usd": Decimal("5.00")})
     same = from_flags({"--prometheus": "http://b", "--max-cost-usd": 5, "--listen": "127.0.0.1:1"})
     other = from_flags({"--target": ["http://a/metrics"], "--max-cost-usd": Decimal("5.01")})
-    assert revision(one) == revision(same) != revision(other)
-    assert len(revision(one)) == 12
+    assert one.revision == same.revision != other.revision
+    assert len(one.revision) == 12
 
 
 def test_settings_that_would_disarm_one_another_are_said(tmp_path: Path) -> None:
