@@ -21,17 +21,17 @@ by hand.
 Real libraries in the versions below ran real scenarios against a scripted provider on the loopback
 interface. The provider wrote down what it served; `otel_budget.instrument()` and
 `with ResourceMonitor(...)` were all the application had of otel-budget, and the adapter where the
-name says so. The tables hold the one against the other. `make test-libraries` runs everything again
-and fails where a verdict is another one, worse or better; with `OTEL_BUDGET_UPDATE_GOLDEN=1` it
-writes the results down anew.
+name says so. The tables compare the two. `make test-libraries` runs everything again
+and fails where a verdict differs, for worse or better; with `OTEL_BUDGET_UPDATE_GOLDEN=1` it
+writes new results.
 
 | verdict | meaning |
 |---|---|
 | exact | calls, failures, input, output and all their parts are those of the provider's log |
-| parts missing | calls, input and output are exact; cached, cache_write or reasoning lack |
-| unknown | the budget says of these calls that it does not know their tokens |
+| parts missing | calls, input and output are exact; cached, cache_write or reasoning are missing |
+| unknown | otel-budget knows of these calls, but not their tokens |
 | counted as failed | served calls whose telemetry ended as an error without usage |
-| outside the run | counted, but in the process's own account, for want of a context |
+| outside the run | counted, but in the process's own account, because a context was missing |
 | not seen | something is missing, and nothing says so |
 | wrong | something was counted that the provider did not serve |
 """

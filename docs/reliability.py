@@ -18,19 +18,19 @@ HERE = Path(__file__).parent
 FIGURES = HERE / "reliability.json"
 #: In the order of the page, each with what it is about.
 SECTIONS = {
-    "Nothing lost": "What was said stays said, what was used counts, what was saved is whole.",
+    "Nothing lost": "Verdicts are kept, usage counts, checkpoints are whole.",
     "Resets and identity": "Whose counter it is, through both sources, against a real Prometheus.",
     "Never silently open": "Bad data, a bad sidecar and a broken chain are seen, and named.",
     "Lets no one in": "Tokens, certificates, limits of clients, and targets that show too much.",
-    "One costs one": "A large, unlucky or hostile fleet: what is wrong with one costs no other.",
-    "Operators can act": "What is ordered holds, and lasts.",
+    "One costs one": "A large, unlucky or hostile fleet: one that fails affects no other.",
+    "Operators can act": "Overrides take effect, and last.",
     "Tried by machines": "Fuzzing, the API against its description, and a long run under faults.",
 }
 _HEAD = """# Reliability
 
 Generated from `docs/reliability.json` by `docs/generate.py`; do not edit by hand. Every row was
-done to the real thing: processes, SIGKILL, sockets, disks, a real Prometheus. `make reliability`,
-`make soak`, `make soak-hostile` and `make fuzz` measure it anew; `make test` runs the same tests,
+done to real things: processes, SIGKILL, sockets, disks, a real Prometheus. `make reliability`,
+`make soak`, `make soak-hostile` and `make fuzz` measure it again; `make test` runs the same tests,
 shorter.
 
 Measured on {machine}, {day}.
