@@ -50,3 +50,17 @@ def test_the_index_of_decisions_has_each_of_them_by_its_title() -> None:
         first = (folder / name).read_text(encoding="utf-8").splitlines()[0]
         assert first == f"# {number}. {title}", name
     assert {name for _, _, name in rows} == {page.name for page in folder.glob("0*.md")}
+
+
+def test_modules_that_a_document_names_are_there() -> None:
+    """As ``folder/module.py`` or ``folder/``, from the package's own folder."""
+    package = ROOT / "otel_budget"
+    folders = "|".join(path.name for path in package.iterdir() if path.is_dir())
+    path = re.compile(rf"`((?:{folders})/[a-z_0-9/]*(?:\.py)?)`")
+    named = {
+        (str(page.relative_to(ROOT)), name)
+        for page in PAGES
+        for name in path.findall(page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 40
+    assert not {where for where in named if not (package / where[1]).exists()}
