@@ -1,13 +1,13 @@
-"""The sidecar's heartbeat: read, account, judge, store, publish; again and again.
+"""The sidecar's heartbeat: read, evaluate, store, publish; again and again.
 
 - A tick never overlaps the next one; one that outlasts its interval delays it, and is counted.
-- A reading waits for no target that is slow: what that gives is judged by itself, when it is there.
+- A reading does not wait for slow targets: what they give is evaluated when it is there.
 - What is slow for the processor or the disk runs in a thread of its own, so the HTTP side stays
   awake, and nothing that hangs elsewhere holds it up.
 - Whatever a source does, every run is judged again at least every third of its lease: without new
-  data its age is the news.
-- What was not watched is not held against any run: the time in which this process did not run is
-  nobody's silence, and after it the source is read before anything is judged.
+  data, its age is what is new.
+- The time in which this process did not run is not held against any run as silence, and after it
+  the source is read before anything is judged.
 - A tick that raises is logged and counted, publishes nothing, and does not end the loop: should all
   of them raise, the leases run out, and each reader does what its own fail mode says.
 """
@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.override import OverrideRefusedError, Refusal
 from otel_budget.core.verdict import Reason
-from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.absence import Missed
+from otel_budget.sidecar.evaluator_thread import EvaluatorThread, GaveUpError
 from otel_budget.sidecar.event_log import EventLog
 from otel_budget.sidecar.nudging import NudgeOutcome, Nudging
 from otel_budget.sidecar.storage.base import StorageError
@@ -50,11 +50,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class _GaveUpError(Exception):
-    """A step was not over when the process had to end."""
-
-
-#: Seconds the last reading may take once the process was asked to end, and all steps of the book.
+#: Seconds the last reading may take once the process was asked to end, and the ticks from then on.
 LAST_READ, LAST_STEP = 1.5, 2.5
 #: Seconds a source may take to let go of its connections.
 LAST_CLOSE = 0.5
@@ -85,7 +81,7 @@ async def wait_first(tasks: Collection[asyncio.Task[Any]], seconds: float) -> No
 
 
 class Loop:
-    """Drives one book from one source into one broadcaster."""
+    """Reads one source, has the evaluator judge, and hands the verdicts to one broadcaster."""
 
     def __init__(
         self,
@@ -98,9 +94,7 @@ class Loop:
         absent: Callable[[], list[Spell]] = list,
         wait: Wait = wait_first,
     ) -> None:
-        """Put the parts together; nothing runs yet.
-
-        absent: returns when the process did not run since it was asked last. wait: replaced by
+        """absent: returns when the process did not run since it was asked last. wait: replaced by
         tests, which don't sleep.
         """
         self.settings = settings
@@ -108,16 +102,14 @@ class Loop:
         """True once the source was read: that targets are not there (yet) is no failure of it."""
         self.unmatched = 0
         """As in ``sidecar.api.host.Host``."""
-        self._judged_at = clock()
+        self._evaluated_at = clock()
         """When all runs were last judged and published."""
-        self._step_began_at: float | None = None
-        """Of the step that is under way; None between two."""
         self._evaluator, self._broadcaster, self._metrics = evaluator, broadcaster, metrics
         evaluator.set_follower_check(broadcaster.is_followed)
         self._clock, self._wait = clock, wait
         self._next: Settings | None = None
         self._retired: set[Source] = set()
-        self._stopping, self._hastened = asyncio.Event(), asyncio.Event()
+        self._stopping, self._read_now = asyncio.Event(), asyncio.Event()
         self._took = 0.0
         """Seconds the last tick took."""
         self._reading: asyncio.Task[Observation] | None = None
@@ -125,54 +117,47 @@ class Loop:
         """Waits for those that had not answered when the last reading ended."""
         self._pending: frozenset[str] = frozenset()
         self._began_at = self._due_at = self._tried_at = clock()
-        self._woken = self._cut_short = self._again = False
+        self._reads_first = self._cut_short = self._again = False
         """Whether to read before judging, whether the present reading had no time of its own to
         wait for answers, and whether it takes the place of such a one."""
         self._event_log = EventLog(clock, evaluator.seen_at)
         self._missed = Missed(absent, clock, metrics.note_absence, self._event_log.log_absence)
-        self._judging = asyncio.Lock()
-        """The book is used by one at a time, in a thread that nothing else is done in."""
-        self._threads = Workers("evaluator")
-        self._limit: asyncio.Timeout | None = None
-        """Of the step that is under way."""
-        self._end_by: float | None = None
-        """When the last step has to be over, by the event loop's time; None until told to end."""
-        self.gave_up = False
-        """True once the end could not wait for a step: it is under way, and uses the storage."""
-        self._nudging = Nudging(self.judge)
+        self._thread = EvaluatorThread(clock)
+        self._nudging = Nudging(self.evaluate)
 
     @property
     def unjudged_for(self) -> float:
         """Return the seconds since all runs were last judged, and the verdicts published."""
-        return self._clock() - self._judged_at
+        return self._clock() - self._evaluated_at
 
     @property
     def step_takes(self) -> float:
-        """Return the seconds that the present step has taken so far; 0 between two."""
-        began_at = self._step_began_at
-        return 0.0 if began_at is None else self._clock() - began_at
+        """Return the seconds that the present tick has taken so far; 0 between two."""
+        return self._thread.busy_for
+
+    @property
+    def gave_up(self) -> bool:
+        """True once the end could not wait for a tick: it is under way, and uses the storage."""
+        return self._thread.gave_up
 
     def stop(self) -> None:
         """Ask the loop to end with one last tick."""
         self._stopping.set()
-        if self._end_by is None:
-            self._end_by = asyncio.get_running_loop().time() + LAST_STEP
-            if self._limit is not None:
-                self._limit.reschedule(self._end_by)
+        self._thread.end_within(LAST_STEP)
 
-    def exchange(self, settings: Settings) -> None:
+    def change_settings(self, settings: Settings) -> None:
         """Use other settings from the next tick on."""
         for waiting in (self._next, self.settings):
             if waiting is not None and waiting.source is not settings.source:
                 self._retired.add(waiting.source)
         self._next = settings
 
-    async def recall(self) -> None:
+    async def publish_restored(self) -> None:
         """Publish a verdict on every run the storage knows, before anybody can ask for one.
 
         The source may take its time, or hang: what was stopped before a restart stays stopped.
         """
-        await self.judge(None)
+        await self.evaluate(None)
         self._metrics.note_restored()
 
     async def run(self) -> None:
@@ -181,27 +166,27 @@ class Loop:
         The source is closed then.
         """
         stopping = asyncio.create_task(self._stopping.wait())
-        hastened = asyncio.create_task(self._hastened.wait())
+        read_now = asyncio.create_task(self._read_now.wait())
         while not self._stopping.is_set():
             pause = await self._begin_tick()
-            tasks: list[asyncio.Task[Any]] = [stopping, hastened]
+            tasks: list[asyncio.Task[Any]] = [stopping, read_now]
             tasks += [task for task in (self._reading, self._late) if task is not None]
             await self._wait(tasks, pause)
-            self._mind_absence()
-            if hastened.done():
-                self._hastened.clear()
-                hastened = asyncio.create_task(self._hastened.wait())
+            self._note_absence()
+            if read_now.done():
+                self._read_now.clear()
+                read_now = asyncio.create_task(self._read_now.wait())
             if self._reading is not None and self._reading.done():
                 await self._take_reading(self._reading.result())
             elif self._late is not None and self._late.done():
                 await self._take_late(self._late.result())
             elif self._until_renewal() <= 0 and not self._stopping.is_set():
-                await self.judge(None)
+                await self.evaluate(None)
         stopping.cancel()
-        hastened.cancel()
+        read_now.cancel()
         await self._last_tick()
-        self._leave_late()
-        self._threads.shutdown()
+        self._cancel_late()
+        self._thread.threads.shutdown()
         for source in {*self._retired, self.settings.source}:
             await _close(source)
 
@@ -219,7 +204,7 @@ class Loop:
         now = self._clock()
         if now < self._due_at:
             return min(self._due_at - now, self._until_renewal())
-        self._leave_late()
+        self._cancel_late()
         self._began_at, self._reading = now, asyncio.create_task(self._read())
         return self._until_renewal()
 
@@ -234,7 +219,7 @@ class Loop:
 
     async def _finish_tick(self, observation: Observation) -> None:
         self._reading = None
-        await self.judge(observation)
+        await self.evaluate(observation)
         now, interval = self._clock(), self.settings.interval
         took = now - self._began_at
         self._took = took
@@ -249,28 +234,28 @@ class Loop:
         self._late = None
         if observation is None:
             return
-        await self.judge(observation)
+        await self.evaluate(observation)
         self._pending -= observation.asked or frozenset()
         if self._pending:
             self._late = asyncio.create_task(self._read_late())
 
-    def _leave_late(self) -> None:
+    def _cancel_late(self) -> None:
         if self._late is not None:
             self._late.cancel()
             self._late = None
 
-    async def judge(self, observation: Observation | None) -> None:
-        """Account for a reading, judge every run and publish; without a reading only judge.
+    async def evaluate(self, observation: Observation | None) -> None:
+        """Take in an observation, judge every run and publish; without one, only judge.
 
-        Of more new runs than one step begins the rest follows, until the next reading is due;
+        Of more new runs than one tick takes in, the rest follows, until the next reading is due;
         others have their turn in between.
         """
         until = self._clock() + self.settings.interval
-        async with self._judging:
-            rest = await self._judge(observation)
+        async with self._thread.lock:
+            rest = await self._evaluate_once(observation)
         while rest is not None and self._clock() < until and not self._stopping.is_set():
-            async with self._judging:
-                rest = await self._judge(rest)
+            async with self._thread.lock:
+                rest = await self._evaluate_once(rest)
         if observation is not None and observation.asked is None:
             self._event_log.log_waiting(rest)
 
@@ -281,26 +266,28 @@ class Loop:
             return NudgeOutcome.IMPOSSIBLE
         observation = await source.read_run(session_id)
         if observation is None:
-            self._hasten()
+            self._read_soon()
             return NudgeOutcome.UNKNOWN
         await self._nudging.judge(observation)
         return NudgeOutcome.DONE
 
-    def _hasten(self) -> None:
+    def _read_soon(self) -> None:
         """Read everything soon: there is a run that nothing is known of. Not at any price."""
         spacing = max(_LEAST_SPACING, _SHARE * self._took)
         self._due_at = min(self._due_at, self._began_at + spacing)
-        self._hastened.set()
+        self._read_now.set()
 
-    async def order(self, session_id: str, order: Override, client: str) -> tuple[Verdict, Effect]:
-        """Give an operator's order to a run; see ``sidecar.api.host.Host``."""
-        async with self._judging:
-            settings, now = self.settings, self._begin_step()
+    async def apply_override(
+        self, session_id: str, override: Override, client: str
+    ) -> tuple[Verdict, Effect]:
+        """Apply an operator's override to a run; see ``sidecar.api.host.Host``."""
+        async with self._thread.lock:
+            settings, now = self.settings, self._begin_evaluation()
             try:
-                step = await self._stepped(
+                result = await self._thread.run_tick(
                     self._evaluator.apply_override,
                     session_id,
-                    order,
+                    override,
                     settings.rules,
                     settings.forget_after,
                     now,
@@ -309,59 +296,41 @@ class Loop:
                 self._event_log.log_not_stored(exc)
                 detail = "the override could not be stored and is not in force: the log says why"
                 raise OverrideRefusedError(Refusal.NOT_STORED, detail) from exc
-            except _GaveUpError as exc:
+            except GaveUpError as exc:
                 detail = "the sidecar is ending: whether the override was stored is not known"
                 raise OverrideRefusedError(Refusal.NOT_STORED, detail) from exc
-            self._hand_out(step)
-        self._event_log.log_override(session_id, order, client, step.effect)
-        return next(v for v in step.verdicts if v.session_id == session_id), step.effect
+            self._publish(result)
+        self._event_log.log_override(session_id, override, client, result.effect)
+        return next(v for v in result.verdicts if v.session_id == session_id), result.effect
 
-    async def orders(self, session_id: str, most: int) -> tuple[Overrides, list[Override]]:
-        """Return what holds for a run, and its newest orders."""
-        async with self._judging:
-            return await self._threads.run(
+    async def overrides_of(self, session_id: str, most: int) -> tuple[Overrides, list[Override]]:
+        """Return the overrides that hold for a run, and the newest that were given."""
+        async with self._thread.lock:
+            return await self._thread.threads.run(
                 self._evaluator.overrides_of, session_id, most, self._clock()
             )
 
-    def _mind_absence(self) -> None:
+    def _note_absence(self) -> None:
         """Take note of the time in which this process did not run."""
         if not self._missed.look(self.settings.interval):
             return
-        self._leave_late()  # it had no time to wait; the source is read first
+        self._cancel_late()  # it had no time to wait; the source is read first
         self._cut_short = self._reading is not None and not self._again
-        if not self._woken:  # else a process that is starved again and again would never judge
-            self._woken, self._tried_at = True, self._clock()
+        if (
+            not self._reads_first
+        ):  # else a process that is starved again and again would never judge
+            self._reads_first, self._tried_at = True, self._clock()
 
-    def _begin_step(self) -> float:
-        """Return the time of a step, of which the book knows by now when nobody listened."""
-        self._mind_absence()
-        self._woken = False
+    def _begin_evaluation(self) -> float:
+        """Tell the evaluator when this process did not run; return the time of the next tick."""
+        self._note_absence()
+        self._reads_first = False
         self._evaluator.add_absences(self._missed.take())
-        now = self._step_began_at = self._clock()
-        return now
+        return self._clock()
 
-    async def _stepped(self, step: Callable[..., TickResult], *arguments: Any) -> TickResult:
-        """Do a step of the book in a thread of its own.
-
-        Raises _GaveUpError when the process has to end meanwhile. What the step would have added
-        was not published yet; what was published is stored.
-        """
-        limit = self._limit = asyncio.timeout_at(self._end_by)
-        try:
-            if not self.gave_up:
-                async with limit:
-                    return await self._threads.run(step, *arguments)
-        except TimeoutError:
-            if not limit.expired():
-                raise  # it is the storage's
-            self.gave_up = True
-        finally:
-            self._limit = self._step_began_at = None
-        raise _GaveUpError
-
-    async def _judge(self, observation: Observation | None) -> Observation | None:
-        """Do a step; return what of the reading is left for another one that is worth it."""
-        now = self._begin_step()
+    async def _evaluate_once(self, observation: Observation | None) -> Observation | None:
+        """Do one tick; return what of the observation is left for another one."""
+        now = self._begin_evaluation()
         settings = self.settings
         whole = observation is not None and observation.asked is None
         if observation is None or whole:
@@ -370,14 +339,14 @@ class Loop:
             self._metrics.note_observation(observation)
             self._event_log.log_observation(observation)
         try:
-            step = await self._stepped(
+            result = await self._thread.run_tick(
                 self._evaluator.tick, observation, settings.rules, settings.forget_after, now
             )
         except StorageError as exc:
             self._event_log.log_not_stored(exc)
             self._metrics.note_failed_tick()
             return None
-        except _GaveUpError:
+        except GaveUpError:
             return None
         except Exception:
             # Whatever it was, the runs out there still want to be judged at the next tick.
@@ -389,20 +358,22 @@ class Loop:
         if observation is not None and whole and observation.read:
             self.ready, self.unmatched = True, len(observation.unmatched)
         if observation is None or whole:
-            self._judged_at = now
-        self._hand_out(step)
-        return step.rest
+            self._evaluated_at = now
+        self._publish(result)
+        return result.rest
 
-    def _hand_out(self, step: TickResult) -> None:
-        self._broadcaster.publish(step.evaluated, step.forgotten)
-        for tell in (self._metrics.note_result, self._event_log.log_result):
+    def _publish(self, result: TickResult) -> None:
+        self._broadcaster.publish(result.evaluated, result.forgotten)
+        for note in (self._metrics.note_result, self._event_log.log_result):
             try:
-                tell(step)
+                note(result)
             except Exception:
-                logger.exception("what came of this tick could not be told; it was published")
+                logger.exception(
+                    "what came of this tick could not be noted in metrics or log; it was published"
+                )
 
     async def _read(self) -> Observation:
-        """Return a reading; a source that raises gives one that says so."""
+        """Return an observation; of a source that raises, one that says so."""
         name = self.settings.name
         try:
             return await self.settings.source.read()
@@ -428,16 +399,16 @@ class Loop:
             return
         last.cancel()
         await asyncio.gather(last, return_exceptions=True)
-        await self.judge(None)
+        await self.evaluate(None)
 
     async def _take_settings(self) -> None:
         if self._next is None:
             return
         if self._next.source is not self.settings.source:
-            async with self._judging:
+            async with self._thread.lock:
                 self._evaluator.restart_freshness(self._clock())
             self._due_at = self._tried_at = self._clock()
-            self._leave_late()
+            self._cancel_late()
         self.settings, self._next = self._next, None
         self._broadcaster.lease = self.settings.rules.lease
         self._event_log.note_new_settings()

@@ -134,10 +134,10 @@ class _Host:
     async def apply_override(
         self, session_id: str, override: Override, client: str
     ) -> tuple[Verdict, Effect]:
-        return await self.loop.order(session_id, override, client)
+        return await self.loop.apply_override(session_id, override, client)
 
     async def overrides_of(self, session_id: str, limit: int) -> tuple[Overrides, list[Override]]:
-        return await self.loop.orders(session_id, limit)
+        return await self.loop.overrides_of(session_id, limit)
 
 
 async def _run(
@@ -184,7 +184,7 @@ async def _until_told(
     loop: Loop, broadcaster: VerdictBroadcaster, server: Server, listener: socket.socket
 ) -> None:
     """Serve and tick; when either ends, end the other in order."""
-    await loop.recall()
+    await loop.publish_restored()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     ticking = asyncio.create_task(loop.run())
     await asyncio.wait({serving, ticking}, return_when=asyncio.FIRST_COMPLETED)

@@ -93,7 +93,7 @@ class Reloader:
         if new.source != self._config.source:
             self._source = make_source(new.source, self._clock)
         self._config = new
-        self._loop.exchange(settings_of(new, self._source))
+        self._loop.change_settings(settings_of(new, self._source))
         self._metrics.note_reload(ok=True)
         logger.info(
             "configuration reloaded: %s; ceilings: %s",

@@ -78,7 +78,7 @@ class Sidecar:
 
     def read_from(self, source: Source) -> None:
         """Read from another source from now on."""
-        self.loop.exchange(self._settings(source))
+        self.loop.change_settings(self._settings(source))
 
     def tick(self) -> None:
         """Read, judge and publish."""

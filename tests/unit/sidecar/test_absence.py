@@ -219,7 +219,7 @@ def test_another_source_is_read_at_once_and_has_the_whole_hold(make: Make) -> No
         tick(parts)
     slower = replace(reading(session(tokens=510)), spacing=60.0)
     silent = Script(parts.clock, reading(), slower, reading())
-    parts.loop.exchange(Settings("prometheus", silent, 1.0, RULES, 3600.0))
+    parts.loop.change_settings(Settings("prometheus", silent, 1.0, RULES, 3600.0))
     parts.clock.advance(2.5)
     seen = [tick(parts) for _ in range(20)]
     assert {v.action for v in seen} == {Action.CONTINUE}

@@ -141,7 +141,7 @@ def test_a_run_over_its_limit_or_ordered_to_stop_stays_stopped_while_it_fails(
     parts = sidecar(tmp_path / "other", shown(), rules=RULES)
     ticks(parts)
     order = Override(OverrideKind.STOP, "enough", at=parts.clock())
-    found, _ = asyncio.run(parts.loop.order("bad", order, "test"))
+    found, _ = asyncio.run(parts.loop.apply_override("bad", order, "test"))
     assert (found.action, found.reason) == ("stop", "operator_stop")
     parts.storage.close()
 

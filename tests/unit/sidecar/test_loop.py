@@ -136,7 +136,7 @@ def test_after_a_restart_what_is_known_to_be_exceeded_stays_stopped_without_a_so
 def test_after_a_restart_what_is_known_is_told_before_the_source_answers(make: Make) -> None:
     ticks(make(reading(session("over", 5000), session("well", 5))))
     hanging = make(None, clock=SteadyClock(START + 60))
-    asyncio.run(hanging.loop.recall())
+    asyncio.run(hanging.loop.publish_restored())
     over, well = now(hanging, "over"), now(hanging, "well")
     assert (over.action, over.reason, over.sequence) == (Action.STOP, Reason.LIMIT_EXCEEDED, 1)
     assert (well.action, well.status) == (Action.CONTINUE, LimitStatus.INCONCLUSIVE)
@@ -328,7 +328,7 @@ def test_a_replayed_recording_is_judged_like_a_live_one(make: Make) -> None:
     parts = make()
     recorded = [reading(session(tokens=n, at=START + n), at=START + n) for n in (1, 2, 3)]
     source = ReplaySource(recorded)
-    parts.loop.exchange(Settings("scrape", source, 1.0, ceilings(tokens=3), 3600.0))
+    parts.loop.change_settings(Settings("scrape", source, 1.0, ceilings(tokens=3), 3600.0))
 
     async def run() -> None:
         for _ in recorded:
@@ -387,14 +387,16 @@ def test_the_end_does_not_wait_for_a_step_that_does_not_end_and_what_was_publish
         parts.loop.stop()
         await parts.loop.run()
         with pytest.raises(OverrideRefusedError, match="is ending"):
-            await parts.loop.order("run-1", Override(OverrideKind.STOP, "enough"), "somebody")
+            await parts.loop.apply_override(
+                "run-1", Override(OverrideKind.STOP, "enough"), "somebody"
+            )
 
     asyncio.run(run())
     released.set()
     assert parts.loop.gave_up
     assert used(parts) == 500
     again = make(None, clock=SteadyClock(START + 60))
-    asyncio.run(again.loop.recall())
+    asyncio.run(again.loop.publish_restored())
     assert used(again) == 500
 
 
@@ -426,7 +428,7 @@ def test_new_settings_are_taken_up_between_two_ticks(make: Make) -> None:
     async def run() -> None:
         await parts.loop.tick()
         assert now(parts).action is Action.CONTINUE
-        parts.loop.exchange(Settings("scrape", new, 1.0, rules, 3600.0))
+        parts.loop.change_settings(Settings("scrape", new, 1.0, rules, 3600.0))
         await parts.loop.run()
 
     asyncio.run(run())

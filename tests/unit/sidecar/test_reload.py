@@ -35,7 +35,7 @@ class Running:
         self.parts: Sidecar = sidecar(folder, reading())
         config = load(self.file)
         self.source = make_source(config.source, self.parts.clock)
-        self.parts.loop.exchange(settings_of(config, self.source))
+        self.parts.loop.change_settings(settings_of(config, self.source))
         self.reloader = Reloader(
             self.file,
             config,
