@@ -86,5 +86,5 @@ def test_what_cannot_begin_before_the_next_reading_waits_and_the_run_of_another_
     asyncio.run(parts.loop.tick())
     assert parts.broadcaster.get("honest") is not None
     assert BEGIN_AT_ONCE < parts.evaluator.run_count < 3 * BEGIN_AT_ONCE
-    assert caplog.text.count(f"some of {TARGET} are not judged yet") == 1
+    assert caplog.text.count(f"some of those at {TARGET} are not judged yet") == 1
     parts.storage.close()
