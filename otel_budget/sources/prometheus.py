@@ -129,12 +129,10 @@ class PrometheusSource:
         without its data."""
         self._listed_from = -math.inf
         """From when on a target without its ``up`` is one that was taken away."""
-        self._uncounted_lines = OncePerSubject(
-            logger, "targets show what their preset cannot count"
-        )
-        self._remark_lines = OncePerSubject(logger, "remarks on the query")
+        self._uncounted = OncePerSubject(logger, "targets show what their preset cannot count")
+        self._remarks = OncePerSubject(logger, "remarks on the query")
         self._query_check = UnmatchedQuery(settings.matchers, settings.preset)
-        self._unmatched_lines = OncePerSubject(logger, "queries match nothing")
+        self._unmatched = OncePerSubject(logger, "queries match nothing")
         self._bound = [LabelBinding(*each) for each in settings.bindings]
         self._bindings = Bindings(first_owns=settings.first_owns)
         self._labels: dict[str, list[Mapping[str, str]]] = {}
@@ -229,9 +227,9 @@ class PrometheusSource:
         )
         # A copy that a cache gave shows what was so when it was made.
         found, taken = await self._threads.run(self.read_answer, answer.body, asked_at - answer.age)
-        self._uncounted_lines.note(found.uncounted, logging.WARNING)
+        self._uncounted.note(found.uncounted, logging.WARNING)
         said = {info: f"{self._url} says: {info}" for info in taken.infos}
-        self._remark_lines.note(said, logging.INFO)
+        self._remarks.note(said, logging.INFO)
         missing = (*answer.missing, *taken.warnings)
         observation = self._observation(found.sessions, self._partial(missing), found.dropped)
         if missing:
@@ -292,7 +290,7 @@ class PrometheusSource:
             self._why, self._looking = self._looking.result(), None
         why = self._why
         unmatched = {self._url: f"{self._url} answers, but {why}"} if why else {}
-        self._unmatched_lines.note(unmatched, logging.WARNING)
+        self._unmatched.note(unmatched, logging.WARNING)
         return unmatched
 
     async def _probe(self, query: str) -> Sequence[Point] | None:

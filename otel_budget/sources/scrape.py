@@ -81,13 +81,9 @@ class ScrapeSource:
         self._unreported: set[str] = set()
         """Those of them whose answer is in no observation yet."""
         self._round = Round(())
-        self._odd_times_lines = OncePerSubject(logger, "targets have odd timestamps")
-        self._strange_lines = OncePerSubject(
-            logger, "targets answer, but show no series of otel-budget"
-        )
-        self._uncounted_lines = OncePerSubject(
-            logger, "targets show what their preset cannot count"
-        )
+        self._odd_times = OncePerSubject(logger, "targets have odd timestamps")
+        self._strange = OncePerSubject(logger, "targets answer, but show no series of otel-budget")
+        self._uncounted = OncePerSubject(logger, "targets show what their preset cannot count")
         self._had_targets = False
         bound = [(target.url, bound_to(target)) for target in settings.targets]
         self._bound = ScrapeBindings(bound, first_owns=settings.first_owns)
@@ -263,9 +259,9 @@ class ScrapeSource:
             for kind in kinds
         )
         self._note_without_targets(strange, unmatched)
-        self._strange_lines.note(strange, logging.WARNING)
-        self._uncounted_lines.note(uncounted, logging.WARNING)
-        self._odd_times_lines.note(odd, logging.WARNING)
+        self._strange.note(strange, logging.WARNING)
+        self._uncounted.note(uncounted, logging.WARNING)
+        self._odd_times.note(odd, logging.WARNING)
         return strange, unmatched
 
     def _note_without_targets(self, strange: dict[str, str], unmatched: dict[str, str]) -> None:
