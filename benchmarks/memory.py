@@ -17,14 +17,16 @@ _ROOT = Path(otel_budget.__file__).parent
 #: Frames to look through for the code of ours that something was made for.
 _DEPTH = 12
 _PARTS = {
-    "sources/answers.py": "the answer's rows, to be compared with, and their numbers",
+    "sources/incremental/prometheus_answer.py": "the answer's rows, to be compared with, and their "
+    "numbers",
+    "sources/sample_dates.py": "when it was sampled",
     "sources/prometheus.py": "when it was sampled",
-    "sources": "series and sessions as they stand",
-    "ledger": "the ledger's accounts",
+    "sources": "series and runs as they are now",
+    "ledger": "the ledger's run totals",
     "policy": "the verdict",
-    "model": "the verdict",
-    "sidecar": "what of it is stored, and until when it stands",
-    "publish": "what is published",
+    "core": "the verdict",
+    "sidecar": "what of it is stored, and how long it is valid",
+    "sidecar/api": "what is published",
 }
 
 
@@ -72,6 +74,7 @@ def _part(files: list[str]) -> str:
     for file in reversed(files):
         path = Path(file)
         if path.is_relative_to(_ROOT):
-            name = path.relative_to(_ROOT).as_posix()
-            return _PARTS.get(name) or _PARTS.get(name.partition("/")[0], "")
+            name = path.relative_to(_ROOT)
+            names = [each.as_posix() for each in (name, *name.parents)]
+            return next((_PARTS[each] for each in names if each in _PARTS), "")
     return ""
