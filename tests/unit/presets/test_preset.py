@@ -321,7 +321,7 @@ def test_every_example_of_the_documentation_is_a_configuration(tmp_path: Path, t
 
 def test_the_documentation_has_a_line_for_every_preset() -> None:
     """And for no other."""
-    _, _, table = DOCS.partition("## What there is")
+    _, _, table = DOCS.partition("## Presets in the package")
     assert set(re.findall(r"^\| `(\w+)` ", table.partition("##")[0], re.MULTILINE)) == set(
         shipped()
     )
