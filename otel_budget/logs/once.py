@@ -44,8 +44,9 @@ class Once:
 
     def forget(self, whether: Callable[[Any], bool]) -> None:
         """Let those things be said again of which ``whether`` is true."""
-        for what in [said for said in self._said if whether(said)]:
-            self._said.pop(what, None)
+        for what in list(self._said):
+            if whether(what):
+                self._said.pop(what, None)
 
 
 class Lines:
