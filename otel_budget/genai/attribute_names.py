@@ -150,6 +150,19 @@ AGGREGATE: Final = frozenset(
         "plan",
     }
 )
+#: What says that a span is one call of a tool, of which tool, and which call.
+EXECUTE_TOOL: Final = "execute_tool"
+OPENINFERENCE_TOOL: Final = "TOOL"
+TRACELOOP_KIND: Final = "traceloop.span.kind"
+TRACELOOP_TOOL: Final = "tool"
+RUNNING_TOOL: Final = "running tool"
+"""What Pydantic AI called such spans, before it said more; with the tool's name behind a colon."""
+RUNS_TOOLS: Final = ("pydantic-ai", "logfire")
+HANDOFF: Final = "handoff to "
+"""OpenInference calls it a tool where one agent of OpenAI's SDK hands over to another."""
+TOOL_NAME: Final = ("gen_ai.tool.name", "tool.name", "traceloop.entity.name")
+TOOL_CALL_ID: Final = ("gen_ai.tool.call.id", "tool_call.id")
+TOOLS: Final = frozenset({TRACELOOP_KIND, *TOOL_NAME, *TOOL_CALL_ID})
 #: Reads a stored response; the standard forbids usage on it, not every library knows.
 FETCH: Final = "fetch_response"
 OPENINFERENCE_INFERENCE: Final = frozenset({"LLM", "EMBEDDING"})
@@ -185,6 +198,7 @@ FROM_START: Final = frozenset(
 ALL: Final = frozenset(
     {
         *FROM_START,
+        *TOOLS,
         *COSTS,
         *EXTRAS,
         LITELLM_MARK,

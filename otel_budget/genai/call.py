@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from otel_budget.genai.costs import NO_COSTS, Costs
 from otel_budget.genai.span_reader import NO_USAGE, Usage
 
 if TYPE_CHECKING:
     from otel_budget.core.extras import Extras
+
+
+NOTHING_FURTHER: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Call(NamedTuple):
@@ -28,6 +33,8 @@ class Call(NamedTuple):
     """What is said of its cost."""
     extras: Extras | None = None
     """What is billed beside its plain tokens; None: nothing that is said."""
+    further: Mapping[str, int] = NOTHING_FURTHER
+    """Further resources that it used, by name: of a call of a tool that is all."""
 
 
 class UsageSink(Protocol):

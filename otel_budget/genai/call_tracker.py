@@ -146,6 +146,14 @@ class CallTracker:
         self.in_use = True
         return self._open(scope, Kind.INFERENCE, sink=sink, context=context)
 
+    def open_tool(self, scope: str, *, sink: UsageSink | None = None) -> Node | None:
+        """Take in a call of a tool that begins, reported by an adapter. Never raises.
+
+        It ends with ``close_call``, whose report says which tool it was.
+        """
+        self.in_use = True
+        return self._open(scope, Kind.AGGREGATE, sink=sink)
+
     def close_call(self, node: Node | None, report: CallReport, *, failed: bool = False) -> None:
         """Take in that a call reported by ``open_call`` is over. Never raises."""
         if node is not None:
@@ -242,7 +250,7 @@ class CallTracker:
             self.broken("is counted")
         if call.unknown:
             self.say(self.notices.unknown, call)
-        if sink is self.unattributed:
+        if sink is self.unattributed and (call.is_call or call.usage.known):
             self.unattributed_calls += call.is_call
             ended = attribution.ended_here()
             if ended is None:

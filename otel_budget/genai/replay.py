@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 KEYS: Final = (
     "input", "output", "cached", "cache_write", "reasoning", "operations_ok", "operations_error",
-    "operations_ok_without_usage",
+    "operations_ok_without_usage", "tool_calls",
 )  # fmt: skip
 
 
@@ -45,6 +45,7 @@ class CountingSink:
         """Count a call."""
         self.calls.append(call)
         self.counts.update(call.usage._asdict())
+        self.counts.update(call.further)
         if call.is_call:
             self.counts["operations_error" if call.failed else "operations_ok"] += 1
             self.counts["operations_ok_without_usage"] += call.unknown and not call.usage.known

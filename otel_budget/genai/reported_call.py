@@ -9,7 +9,7 @@ from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.extras import extras_of
 from otel_budget.genai import attribute_names, attribution
 from otel_budget.genai.call_tracker import CALL_TRACKER
-from otel_budget.genai.span_reader import NOT_A_CALL, NOTHING_REPORTED, read
+from otel_budget.genai.span_reader import NOT_A_CALL, NOTHING_REPORTED, ToolReport, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -149,6 +149,31 @@ class ReportedCall:
         self.release()
         node, self._node = self._node, None
         CALL_TRACKER.close_call(node, report, failed=failed)
+
+
+class ReportedTool:
+    """One call of a tool: counted after it, whether it succeeded or not. Close it once."""
+
+    def __init__(
+        self,
+        scope: str,
+        monitor: HasUsageSink | None,
+        name: object,
+        *,
+        sink: UsageSink | None = None,
+        call_id: object = None,
+    ) -> None:
+        """Begin a call. monitor, sink: as for ReportedCall. call_id: as the model gave it."""
+        sink = sink if sink is not None and monitor is None else sink_of(monitor)
+        self._tool = ToolReport(
+            name if isinstance(name, str) else "", call_id if isinstance(call_id, str) else None
+        )
+        self._node = CALL_TRACKER.open_tool(scope, sink=sink)
+
+    def close(self) -> None:
+        """Count it. Never raises."""
+        node, self._node = self._node, None
+        CALL_TRACKER.close_call(node, NOT_A_CALL._replace(tool=self._tool))
 
 
 def sink_of(monitor: HasUsageSink | None) -> UsageSink | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from otel_budget import semconv
 from otel_budget.genai import attribute_names
 from otel_budget.genai.call import Call, CountedCall, UsageSink
 from otel_budget.genai.deduplication import Unlinked
@@ -38,11 +39,15 @@ from otel_budget.genai.span_tree import (
     Tree,
     note_counted,
     note_counted_elsewhere,
+    note_tool_call,
 )
 from otel_budget.genai.streams import StreamRecords
+from otel_budget.genai.tool_calls import ToolCalls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from otel_budget.genai.span_reader import ToolReport
 
 #: Seconds a call without usage waits for another record of it.
 HOLD: Final = 120.0
@@ -51,6 +56,9 @@ MAX_HELD: Final = 10_000
 #: Seconds after which an open span is taken to never end.
 NEVER_ENDS: Final = 3_600.0
 _SWEEP_EVERY: Final = 5.0
+
+
+_ONE_TOOL_CALL: Final = {semconv.TOOL_CALLS: 1}
 
 
 class SpanCalls:
@@ -63,6 +71,7 @@ class SpanCalls:
         self._held: OrderedDict[Node, float] = OrderedDict()
         self._streams = StreamRecords()
         self._unlinked = Unlinked()
+        self._tools = ToolCalls()
         self._swept_at = 0.0
         self._counted: list[CountedCall] = []
         self._duplicates: list[tuple[str, str]] = []
@@ -82,6 +91,8 @@ class SpanCalls:
             self._rest_of(node, report)
             self.tree.end(node)
             return
+        if report.tool is not None:
+            self._tool(node, report.tool)
         node.kind = report.kind
         self.tree.end(node)
         node.response_id, node.usage, node.model = (
@@ -202,6 +213,12 @@ class SpanCalls:
         if (report.usage.known or report.refused) and not repeats:
             call = _call(node, report, failed=False)
             self._count(node, call._replace(is_call=not node.counted_below))
+
+    def _tool(self, node: Node, tool: ToolReport) -> None:
+        if self._tools.is_new(node, tool, self.tree.started):
+            note_tool_call(node)
+            call = Call(node.scope, None, None, is_call=False, further=_ONE_TOOL_CALL)
+            self._counted.append(CountedCall(node.sink, node.phase, call))
 
     # --- the same call twice -------------------------------------------------------------------
     def _same_id(self, node: Node, report: CallReport, linked: Sequence[Node] = ()) -> bool:

@@ -68,6 +68,14 @@ class Usage(NamedTuple):
 NO_USAGE: Final = Usage()
 
 
+class ToolReport(NamedTuple):
+    """One call of a tool, as a span or an adapter reports it."""
+
+    name: str
+    """Empty if nobody says it."""
+    call_id: str | None = None
+
+
 class CallReport(NamedTuple):
     """One span, read."""
 
@@ -89,6 +97,8 @@ class CallReport(NamedTuple):
 
     strange: bool = False
     """It has usage and is nothing that is known: it is not counted, and that should be said."""
+    tool: ToolReport | None = None
+    """The call of a tool that it is; None: it is none."""
 
 
 #: What is known of a call whose span did not end.
@@ -145,8 +155,9 @@ def _kind_of(name: str, scope: str, operation: object, kind: object, request_typ
 def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = False) -> CallReport:
     """Read a span that has ended. seen: those of its attributes that are in ``names.ALL``."""
     kind = kind_of(name, scope, seen, evicted=evicted)
+    tool = tool_of(name, scope, seen)
     if kind is Kind.OTHER:
-        return NOT_A_CALL._replace(strange=_is_strange(name, seen))
+        return NOT_A_CALL._replace(strange=_is_strange(name, seen), tool=tool)
     refused: list[str] = []
     provider = _first_text(seen, attribute_names.PROVIDER)
     usage = _usage(seen, scope, provider, refused)
@@ -164,6 +175,28 @@ def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = F
         billed.on_span(seen),
         tuple(refused),
         partly,
+        tool=tool,
+    )
+
+
+def tool_of(name: str, scope: str, seen: Mapping[str, object]) -> ToolReport | None:
+    """Return the call of a tool that a span is, whether it succeeded or not; None if it is none."""
+    if (
+        seen.get(attribute_names.OPERATION) != attribute_names.EXECUTE_TOOL
+        and seen.get(attribute_names.OPENINFERENCE_KIND) != attribute_names.OPENINFERENCE_TOOL
+        and seen.get(attribute_names.TRACELOOP_KIND) != attribute_names.TRACELOOP_TOOL
+        and not _is_running_tool(name, scope)
+    ):
+        return None
+    if name.startswith(attribute_names.HANDOFF):
+        return None
+    said = _first_text(seen, attribute_names.TOOL_NAME) or name.partition(": ")[2]
+    return ToolReport(said[:_LONGEST_NAME], _first_text(seen, attribute_names.TOOL_CALL_ID))
+
+
+def _is_running_tool(name: str, scope: str) -> bool:
+    return name.partition(":")[0] == attribute_names.RUNNING_TOOL and scope.startswith(
+        attribute_names.RUNS_TOOLS
     )
 
 

@@ -84,6 +84,7 @@ class Node:
         "started_ns",
         "state",
         "tokens_below",
+        "tool_calls_below",
         "usage",
         "usage_below",
     )
@@ -103,6 +104,8 @@ class Node:
         """A call was refused inside it while it was open."""
         self.tokens_below = 0
         """Of the same run, counted below this span."""
+        self.tool_calls_below = 0
+        """The same for calls of tools."""
         self.usage, self.model = NO_USAGE, ""
         self.state = State.NONE
         self.response_id: str | None = None
@@ -207,6 +210,12 @@ def note_counted(node: Node, tokens: int) -> None:
         if above.kind is Kind.AGGREGATE or len(below) >= MAX_BELOW or node in below:
             continue
         above.below = (*below, node)
+
+
+def note_tool_call(node: Node) -> None:
+    """Tell the spans above that a call of a tool was counted below them."""
+    for above in node.ancestors:
+        above.tool_calls_below += above.sink is node.sink
 
 
 def note_counted_elsewhere(node: Node) -> None:

@@ -47,6 +47,12 @@ class Operation:
         _amounts(merged, api_call=False, outcome="ok")  # refused here, where the caller sees it
         self.used = merged
 
+    def counted_inside(self, tool_calls: int) -> None:
+        """Leave out calls of tools that were counted where they were made, inside the operation."""
+        said = self.used.get("tool_calls")
+        if said and tool_calls:
+            self.used = {**self.used, "tool_calls": max(0, said - tool_calls)}
+
     def amounts(self, *, api_call: bool, outcome: str) -> Amounts:
         """Return what is to be counted. Only a call that succeeded used what it did not say."""
         unsaid = not any(key in self.used for key in _AMOUNTS)

@@ -219,6 +219,8 @@ class Recorder:
                 yield operation
                 outcome = "ok"
             finally:
+                if inside is not None:
+                    operation.counted_inside(inside.tool_calls_below)
                 if api_call and inside is not None and inside.counted_below:
                     self._add_rest(operation, inside.tokens_below, outcome)
                 else:
@@ -226,11 +228,13 @@ class Recorder:
 
     def _add_rest(self, operation: Operation, counted: int, outcome: str) -> None:
         """Count what an operation says it used beyond what was counted inside it."""
-        said = operation.amounts(api_call=True, outcome=outcome).tokens
+        amounts = operation.amounts(api_call=True, outcome=outcome)
+        said = amounts.tokens
         if said:
             CALL_TRACKER.notices.repeated(self._record.session_id)
-        if said > counted:
-            self.add(Amounts(said - counted), None, None)
+        if said > counted or amounts.further:
+            rest = max(0, said - counted)
+            self.add(Amounts(rest, further=amounts.further), None, None)
 
     def _add_operation(self, operation: Operation, *, api_call: bool, outcome: str) -> None:
         """Count an operation that has ended, and put the same numbers on its span."""

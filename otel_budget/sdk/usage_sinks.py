@@ -137,7 +137,7 @@ def amounts_of_call(call: Call) -> Amounts:
     failed = call.is_call and call.failed
     return Amounts(
         into + out, into, out, cached, written, reasoning, call.is_call, failed, call.unknown,
-        extras=call.extras,
+        extras=call.extras, further=call.further,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from otel_budget.adapters.base import register
 from otel_budget.adapters.langchain import cache
 from otel_budget.adapters.langchain.results import Chunks, message_of, said_by, watch_chunks
 from otel_budget.core.exceeded import BudgetExceeded
-from otel_budget.genai.reported_call import HasUsageSink, ReportedCall, sink_of
+from otel_budget.genai.reported_call import HasUsageSink, ReportedCall, ReportedTool, sink_of
 from otel_budget.genai.values import mapping
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         self._open: OrderedDict[UUID, ReportedCall] = OrderedDict()
         self._inside: OrderedDict[UUID, UsageSink] = OrderedDict()
         """By LangChain's run that goes on: the sink of the run it began in."""
+        self._tools: OrderedDict[UUID, ReportedTool] = OrderedDict()
         self._chunks: dict[UUID, Chunks] = {}
 
     def on_chain_start(
@@ -81,13 +82,39 @@ class BudgetCallbackHandler(BaseCallbackHandler):
             while len(self._inside) > _MAX_OPEN:
                 self._inside.popitem(last=False)
 
-    on_tool_start = on_chain_start
+    def on_tool_start(
+        self,
+        serialized: Any = None,
+        *_: Any,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tool_call_id: str | None = None,
+        **about: Any,
+    ) -> None:
+        """Begin a call of a tool."""
+        self.on_chain_start(run_id=run_id, parent_run_id=parent_run_id)
+        name = mapping(serialized).get("name") or about.get("name")
+        sink = None if self._monitor is not None else self._around(parent_run_id)
+        self._tools[run_id] = ReportedTool(
+            SCOPE, self._monitor, name, sink=sink, call_id=tool_call_id
+        )
+        while len(self._tools) > _MAX_OPEN:
+            self._tools.popitem(last=False)[1].close()
+
+    def on_tool_end(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        """Count a call of a tool, whether it succeeded or not."""
+        self.on_chain_end(run_id=run_id)
+        tool = self._tools.pop(run_id, None)
+        if tool is not None:
+            tool.close()
+
+    on_tool_error = on_tool_end
 
     def on_chain_end(self, *_: Any, run_id: UUID, **__: Any) -> None:
         """Forget it."""
         self._inside.pop(run_id, None)
 
-    on_chain_error = on_tool_end = on_tool_error = on_chain_end
+    on_chain_error = on_chain_end
 
     def _around(self, parent_run_id: UUID | None) -> UsageSink | None:
         """Return the sink of the run of this context, else of what this is a part of."""
