@@ -137,7 +137,7 @@ def _mistake(error: ErrorDetails) -> _Mistake:
 
 
 def _of_refusal(keys: KeyPath, refusal: InvalidValueError) -> _Mistake:
-    if isinstance(refusal, PresetError):  # a section of its own, which was looked at as a whole
+    if isinstance(refusal, PresetError):  # checked as a whole
         sentence = refusal.sentence + likely(refusal)
         return _Mistake((*keys, *refusal.at), refusal.value, refusal.allowed, sentence)
     return _Mistake(keys, refusal.value, refusal.allowed, refusal.sentence)

@@ -2,5 +2,5 @@
 
 ``play`` replays them, once or round after round; ``scenario`` has the three runs and their limits;
 ``recordings`` reads what was recorded (``ATTRIBUTION.md`` says whose it is); ``screen`` shows it.
-The runs use the public API alone, as a reader's own would, and the sidecar is a process of its own.
+The runs use the public API alone, as a reader's own would, and the sidecar is another process.
 """

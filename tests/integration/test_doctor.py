@@ -363,7 +363,7 @@ def test_a_prometheus_between(tmp_path: Path, shown: Exposition) -> None:
             _, found = doctor(*flags)
             assert "series missing" in said(found, "prometheus", "broken")
         _, found = doctor(*flags)
-        assert "nobody answers" in said(found, "prometheus", "broken")
+        assert "nothing answers" in said(found, "prometheus", "broken")
     named("prometheus", "scrape failing, duplicated series, delta temporality, series missing")
 
 

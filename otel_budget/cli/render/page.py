@@ -36,13 +36,13 @@ def in_words(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _table(sessions: Sequence[ForeignRun]) -> list[str]:
-    if not sessions:
+def _table(runs: Sequence[ForeignRun]) -> list[str]:
+    if not runs:
         return ["nothing was used yet: there is no series to count"]
-    rows = [_HEADS, *([_cell(s, role) for role in SHOWN] for s in sessions)]
+    rows = [_HEADS, *([_cell(s, role) for role in SHOWN] for s in runs)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADS))]
     texts = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    ids = ["session", *(session.session_id for session in sessions)]
+    ids = ["run", *(run.session_id for run in runs)]
     first = max(map(len, ids))
     if first + 2 + len(texts[0]) <= _WIDTH:
         return [f"{name.ljust(first)}  {text}" for name, text in zip(ids, texts, strict=True)]
@@ -62,32 +62,32 @@ def _not_understood(report: Report) -> str:
     )
 
 
-def _cell(session: ForeignRun, role: str) -> str:
-    amount = session.amounts.get(role)
+def _cell(run: ForeignRun, role: str) -> str:
+    amount = run.amounts.get(role)
     if amount is None:
         return "unknown"
     if isinstance(amount, Decimal):
         text = money(amount)
         return text if len(text) <= _WIDEST_NUMBER else f"{amount:.3g}"
-    sign = "+" if session.at_least and role in (roles.INPUT, roles.OUTPUT) else ""
+    sign = "+" if run.at_least and role in (roles.INPUT, roles.OUTPUT) else ""
     for text in (f"{amount:,}{sign}", f"{amount}{sign}"):
         if len(text) <= _WIDEST_NUMBER:
             return text
     return f"{amount:.3g}"
 
 
-def _remarks(sessions: Sequence[ForeignRun]) -> list[str]:
+def _remarks(runs: Sequence[ForeignRun]) -> list[str]:
     lines = []
-    for session in sessions:
-        tokens = session.amounts.get(roles.TOKENS)
-        if tokens is not None and session.amounts.keys().isdisjoint((roles.INPUT, roles.OUTPUT)):
-            told = f"{tokens:,} tokens count, which it does not tell apart into input and output"
-            lines += _wrapped(f"{session.session_id}: {told}")
-        if session.at_least:
-            lines += _wrapped(f"{session.session_id}: at least; some tokens are of an unknown type")
-        if session.implausible:
-            names = ", ".join(session.implausible)
-            lines += _wrapped(f"{session.session_id}: in doubt; cannot be read: {names}")
+    for run in runs:
+        tokens = run.amounts.get(roles.TOKENS)
+        if tokens is not None and run.amounts.keys().isdisjoint((roles.INPUT, roles.OUTPUT)):
+            remark = f"{tokens:,} tokens count, which it does not tell apart into input and output"
+            lines += _wrapped(f"{run.session_id}: {remark}")
+        if run.at_least:
+            lines += _wrapped(f"{run.session_id}: at least; some tokens are of an unknown type")
+        if run.implausible:
+            names = ", ".join(run.implausible)
+            lines += _wrapped(f"{run.session_id}: in doubt; cannot be read: {names}")
     return lines
 
 

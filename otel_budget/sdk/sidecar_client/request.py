@@ -86,7 +86,7 @@ class Asker:
             answer = connection.getresponse()
             said = answer.read(_LONGEST)
         except (OSError, HTTPException) as exc:
-            raise AskError(f"nobody answers at {self.url}: {exc}") from exc
+            raise AskError(f"nothing answers at {self.url}: {exc}") from exc
         finally:
             connection.close()
         if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:

@@ -203,7 +203,7 @@ def test_check_exits_4_when_nobody_knows(
 
 def test_check_exits_4_when_no_sidecar_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "run-1", "--sidecar", "http://127.0.0.1:9"]) == 4
-    assert "nobody answers at http://127.0.0.1:9" in capsys.readouterr().out
+    assert "nothing answers at http://127.0.0.1:9" in capsys.readouterr().out
 
 
 def test_check_asks_the_sidecar_itself_whatever_proxy_is_set(
