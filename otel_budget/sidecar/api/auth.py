@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from otel_budget.files.token_file import TokenFileError, read_tokens
 from otel_budget.files.watch import FileWatch
 from otel_budget.net.loopback import is_loopback
-from otel_budget.sidecar.api.connection_limits import MAX_HEAD, not_counted
+from otel_budget.sidecar.api.connection_limits import MAX_HEAD, client_of, not_counted
 from otel_budget.sidecar.api.operation import Access
 from otel_budget.sidecar.api.problem import problem, problem_answer
 
@@ -221,7 +221,7 @@ def admin_only(gate: Gate, handler: Handler) -> Handler:
         if not gate.can_act:
             raise HTTPException(HTTPStatus.FORBIDDEN, _NO_ADMIN)
         if request.state.role is not Role.ADMIN:
-            gate.on_refused("token", request.client.host if request.client else "")
+            gate.on_refused("token", client_of(request))
             if "authorization" not in request.headers:
                 return unauthorized(given=False)
             raise HTTPException(HTTPStatus.FORBIDDEN, _ONLY_READS)

@@ -19,6 +19,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 if TYPE_CHECKING:
     import asyncio
 
+    from starlette.requests import Request
+
 #: Bytes that a request's line and headers may have. A token, a cursor and an event id need a few
 #: hundred.
 MAX_HEAD = 16_384
@@ -29,6 +31,11 @@ _BODY_OR_HEAD_MISSING = (h11.IDLE, h11.SEND_BODY)
 
 def not_counted(_reason: str, _client: str) -> None:
     """Ignore a refusal."""
+
+
+def client_of(request: Request) -> str:
+    """Return the address a request came from; empty if the server does not know it."""
+    return request.client.host if request.client else ""
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from otel_budget.core import validation
 from otel_budget.errors import InvalidValueError
 from otel_budget.sidecar.api.body import MAX_NAMED, Body, SessionId, SessionIds
+from otel_budget.sidecar.api.connection_limits import client_of
 from otel_budget.sidecar.api.operation import Answer, Operation, Parameter, Tag
 from otel_budget.sidecar.api.problem import problem_answer
 from otel_budget.sidecar.api.rendered import json_response
@@ -96,7 +97,7 @@ class Nudges:
             allowed = f"the run's id as a query parameter, up to {MAX_NAMED} of them"
             raise InvalidValueError("session_id", f"{len(wanted)} of them", allowed)
         named = list(dict.fromkeys(validation.session_id(one) for one in wanted))
-        client = request.client.host if request.client else ""
+        client = client_of(request)
         if len(named) > 1:
             return await self._several(named, client)
         (session_id,) = named

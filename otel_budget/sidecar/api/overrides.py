@@ -26,6 +26,7 @@ from otel_budget.core.quantities import COUNT, MONEY, MONEY_PATTERN, SECONDS, Qu
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.validation import LINE_PATTERN, MAX_COUNT
 from otel_budget.sidecar.api.body import ABSENT, Amount, Body, RequestObject
+from otel_budget.sidecar.api.connection_limits import client_of
 from otel_budget.sidecar.api.operation import (
     Access,
     Answer,
@@ -289,7 +290,7 @@ class RunOverrides:
 
     async def _override(self, kind: OverrideKind, request: Request) -> Response:
         session_id = validation.session_id(request.path_params["session_id"])
-        client = request.client.host if request.client else ""
+        client = client_of(request)
         override = override_from(kind, await json_of(request, self._max_body), self._host.now())
         verdict, effect = await _answered(self._host.apply_override(session_id, override, client))
         rest = json.dumps({"changes": effect.changes, "notes": effect.notes})

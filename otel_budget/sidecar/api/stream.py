@@ -23,6 +23,7 @@ from otel_budget.core import sse, validation
 from otel_budget.errors import InvalidValueError
 from otel_budget.sidecar.api import request_body
 from otel_budget.sidecar.api.body import ABSENT, Body, RequestObject, SessionId, SessionIds
+from otel_budget.sidecar.api.connection_limits import client_of
 from otel_budget.sidecar.api.operation import (
     Answer,
     Operation,
@@ -129,7 +130,7 @@ class Streams:
         after = None if not last else _sequence(last)
         if request.method == "HEAD":
             return Response(headers=_HEADERS, media_type=_MEDIA_TYPE)
-        client = request.client.host if request.client else ""
+        client = client_of(request)
         self._check_followed(client, len(wanted))
         if not self._limits.open_stream(client):
             detail = _TOO_MANY_STREAMS.format(client, self._limits.streams_per_client)
