@@ -133,13 +133,13 @@ def _instrument(otel_name: str, otel_unit: str, text: str, *labels: str) -> Metr
 # fmt: off
 # --- per session, from the agent ----------------------------------------------------------------
 SESSION_TOKENS: Final = _counter("otel_budget_tokens_total",
-    "Tokens used by this incarnation of the run, input and output.")
+    "Tokens used by this process of the run, input and output.")
 SESSION_API_CALLS: Final = _counter("otel_budget_api_calls_total",
-    "API calls made by this incarnation of the run, failed ones included.")
+    "API calls made by this process of the run, failed ones included.")
 SESSION_COST: Final = _counter("otel_budget_cost_usd_total",
-    "Known cost of this incarnation of the run in US dollars; unpriced calls are not in it.")
+    "Known cost of this process of the run in US dollars; unpriced calls are not in it.")
 SESSION_TOOL_CALLS: Final = _counter("otel_budget_tool_calls_total",
-    "Calls of tools by this incarnation of the run, failed ones included; absent for a run that "
+    "Calls of tools by this process of the run, failed ones included; absent for a run that "
     "neither counts nor limits them.")
 CARRIED_OVER: Final = _gauge("otel_budget_carried_over",
     "What a resumed run brought along from its checkpoint; 0 for a new run.", RESOURCE, UNIT)
@@ -155,9 +155,9 @@ PHASE_COST: Final = _counter("otel_budget_phase_cost_usd_total",
 PHASE_TOOL_CALLS: Final = _counter("otel_budget_phase_tool_calls_total",
     "Calls of tools by phase; sums to otel_budget_tool_calls_total.", PHASE)
 UNPRICED_CALLS: Final = _counter("otel_budget_unpriced_calls_total",
-    "API calls whose price nobody knows, or not all of it.")
+    "API calls whose price is unknown, in whole or in part.")
 UNKNOWN_USAGE_CALLS: Final = _counter("otel_budget_unknown_usage_calls_total",
-    "API calls whose tokens nobody knows.")
+    "API calls whose tokens are unknown.")
 ESTIMATED_CALLS: Final = _counter("otel_budget_estimated_calls_total",
     "API calls whose tokens, and cost, are estimated: the run's own mean for the model.")
 DURATION_SECONDS: Final = _gauge("otel_budget_duration_seconds",
@@ -165,7 +165,7 @@ DURATION_SECONDS: Final = _gauge("otel_budget_duration_seconds",
 ACTIVE_SECONDS: Final = _gauge("otel_budget_active_seconds",
     "Seconds the run was active, without pauses, downtime and the machine's sleep.")
 CHECKPOINTS: Final = _counter("otel_budget_checkpoints_total",
-    "Checkpoints written by this incarnation of the run.")
+    "Checkpoints written by this process of the run.")
 CHECKPOINT_FAILURES: Final = _counter("otel_budget_checkpoint_failures_total",
     "Checkpoints that could not be written.")
 LAST_CHECKPOINT: Final = _gauge("otel_budget_last_checkpoint_timestamp_seconds",
@@ -175,14 +175,14 @@ CHECKPOINT_INTERVAL: Final = _gauge("otel_budget_checkpoint_interval_seconds",
 PROGRESS: Final = _gauge("otel_budget_progress_ratio",
     "Progress last reported by the run, 0 to 1; absent when unknown.")
 PROGRESS_TOKENS: Final = _gauge("otel_budget_progress_tokens",
-    "Tokens this incarnation had used when the run last reported its progress: a progress from "
+    "Tokens this process had used when the run last reported its progress: a progress from "
     "before a line was crossed is not used after it.")
 PROGRESS_API_CALLS: Final = _gauge("otel_budget_progress_api_calls",
-    "API calls this incarnation had made when the run last reported its progress.")
+    "API calls this process had made when the run last reported its progress.")
 PROGRESS_COST: Final = _gauge("otel_budget_progress_cost_usd",
-    "Known cost in US dollars of this incarnation when the run last reported its progress.")
+    "Known cost in US dollars of this process when the run last reported its progress.")
 PROGRESS_TOOL_CALLS: Final = _gauge("otel_budget_progress_tool_calls",
-    "Calls of tools this incarnation had made when the run last reported its progress.")
+    "Calls of tools this process had made when the run last reported its progress.")
 LIMIT: Final = _gauge("otel_budget_limit",
     "The run's own limit; absent when unlimited.", RESOURCE, UNIT)
 OPTIONAL_SERIES: Final = _gauge("otel_budget_optional_series",
@@ -195,7 +195,7 @@ COMPLETION_THRESHOLD: Final = _gauge("otel_budget_completion_threshold_ratio",
 SESSION_START: Final = _gauge("otel_budget_session_start_timestamp_seconds",
     "Unix time at which the run began.")
 INCARNATION_START: Final = _gauge("otel_budget_incarnation_start_timestamp_seconds",
-    "Unix time at which the process that carries the run took it up.")
+    "Unix time at which the process that carries the run began or resumed it.")
 SESSION_INFO: Final = _gauge("otel_budget_session_info",
     "Always 1; says what the run is and to whom it belongs.", WORKFLOW, *SCOPE_LABELS)
 SESSION_STATE: Final = _gauge("otel_budget_session_state",
@@ -204,7 +204,7 @@ FOLLOWS_COMPLETED: Final = _gauge("otel_budget_follows_completed",
     "1 if the run before it under this id, in the same process, completed: no scrape may have come "
     "between the two. Absent otherwise.")
 SIDECAR_REACHABLE: Final = _gauge("otel_budget_sidecar_reachable",
-    "1 if the run hears the sidecar, else 0; absent without a sidecar.")
+    "1 if the run reaches the sidecar, else 0; absent without a sidecar.")
 SIDECAR_JUDGED: Final = _gauge("otel_budget_sidecar_judged",
     "1 while a verdict of the sidecar on this run is in force, else 0; absent without a sidecar.")
 
@@ -226,10 +226,10 @@ USAGE_TOKEN_DETAILS: Final = _instrument("usage.token_details", "{token}",
     "Parts of the tokens of all runs of this process; never to be added to them.",
     *_OWNER, MODEL, DETAIL)
 USAGE_UNPRICED_CALLS: Final = _instrument("usage.unpriced_calls", "{call}",
-    "API calls of all runs of this process whose price nobody knows, or not all of it.", *_OWNER,
+    "API calls of all runs of this process whose price is unknown, in whole or in part.", *_OWNER,
     MODEL)
 USAGE_UNKNOWN_CALLS: Final = _instrument("usage.unknown_usage_calls", "{call}",
-    "API calls of all runs of this process whose tokens nobody knows.", *_OWNER, MODEL)
+    "API calls of all runs of this process whose tokens are unknown.", *_OWNER, MODEL)
 USAGE_TOOL_CALLS: Final = _instrument("usage.tool_calls", "{call}",
     "Calls of tools by all runs of this process.", *_OWNER)
 USAGE_METRICS: Final = _all_declared()
@@ -240,7 +240,7 @@ PROCESS_METRICS: Final = (*USAGE_METRICS, *_all_declared())
 # --- from the sidecar -----------------------------------------------------------------------------
 VERDICT: Final = _gauge("otel_budget_verdict", "1 continue, 0 stop.", SESSION_ID)
 VERDICT_INFO: Final = _gauge("otel_budget_verdict_info",
-    "Always 1; says why the verdict is what it is, and what the run said it was doing.",
+    "Always 1; why the verdict is what it is, and the state that the run reported.",
     SESSION_ID, STATUS, REASON, RUN_STATE)
 USED: Final = _gauge("otel_budget_used",
     "What the run has used, as judged.", SESSION_ID, RESOURCE, UNIT)
@@ -257,7 +257,7 @@ EXHAUSTION: Final = _gauge("otel_budget_exhaustion_seconds",
     "Forecast seconds until the limit at the present rate; absent when nothing is being spent.",
     SESSION_ID, RESOURCE)
 LIMIT_UNJUDGED: Final = _gauge("otel_budget_limit_unjudged",
-    "Always 1: the resource is limited, and nothing exports what the run uses of it.",
+    "Always 1: the resource is limited, and nothing exports the run's use of it.",
     SESSION_ID, RESOURCE)
 VERDICT_CHANGES: Final = _counter("otel_budget_verdict_changes_total",
     "Verdicts that changed.", ACTION, REASON)
@@ -276,49 +276,49 @@ SOURCE_DELAY: Final = _gauge("otel_budget_sidecar_source_delay_seconds",
     "Seconds by which samples of the source arrive late, steadily, the most of any run: limits act "
     "that much later, and stale_after: auto allows for it. 0 if there is no such delay.", SOURCE)
 INCONCLUSIVE: Final = _counter("otel_budget_sidecar_inconclusive_total",
-    "Times a session became inconclusive.", REASON)
+    "Times a run became inconclusive.", REASON)
 DROPPED_SAMPLES: Final = _counter("otel_budget_sidecar_dropped_samples_total",
     "Samples refused.", REASON)
 RESETS: Final = _counter("otel_budget_sidecar_resets_total", "Counter resets seen.", REASON)
 CONCURRENT: Final = _counter("otel_budget_sidecar_concurrent_processes_total",
     "Processes that were found to be alive under one id at the same time; all are counted.")
 SECOND_TARGETS: Final = _counter("otel_budget_sidecar_second_targets_total",
-    "Targets that were found to show a run beside the one that does: other ways to its process, or "
-    "somebody else's page.")
+    "Targets that were found to show a run beside the one that carries it: other ways to its "
+    "process, or another program's page.")
 GOING_ON: Final = _counter("otel_budget_sidecar_ended_runs_going_on_total",
-    "Runs that said that they are over and went on all the same; they are judged as running.")
+    "Runs that reported their end and went on all the same; they are judged as running.")
 RESTART_LOOPS: Final = _counter("otel_budget_sidecar_restart_loops_total",
     "Runs that took the place of another one of their id that did not complete, from the third in "
     "a row on: each begins at 0, together they may spend a limit many times over.")
 ALTERNATING: Final = _counter("otel_budget_sidecar_alternating_series_total",
-    "Times a series was found to be written by several processes in turn: what it comes to is "
-    "about right only.")
+    "Times a series was found to be written by several processes in turn: its total is only "
+    "about right.")
 VANISHED_RUNS: Final = _counter("otel_budget_sidecar_vanished_runs_total",
-    "Runs that did not say that they end, and whose target was taken away in order, or answers and "
-    "does not show them any more.")
+    "Runs that did not report an end, and whose target was removed in order, or answers and no "
+    "longer shows them.")
 TICK_OVERRUNS: Final = _counter("otel_budget_sidecar_tick_overruns_total",
     "Ticks that outlasted their interval.")
 TICK_FAILURES: Final = _counter("otel_budget_sidecar_tick_failures_total",
     "Ticks that failed and published no verdict.")
 RUN_FAILURES: Final = _counter("otel_budget_sidecar_run_failures_total",
-    "Times the sidecar failed at one run because of a mistake of its own. That run's verdict is "
+    "Times the sidecar failed at one run because of a defect. That run's last action is "
     "held, then on_no_data applies (internal_error); the others are judged.")
 UNREADABLE_ROWS: Final = _counter("otel_budget_sidecar_unreadable_rows_total",
-    "Rows of the storage that could not be read. Each is put aside; what its run used is known in "
-    "part at most, and shown as at least that.")
+    "Rows of the storage that could not be read. Each is set aside; what its run used is known at "
+    "best in part, and shown as at least that.")
 STORAGE_RENEWALS: Final = _counter("otel_budget_sidecar_storage_renewals_total",
     "Times the storage's file was found moved, removed, replaced or damaged while it was used, and "
-    "was made again with all that is known.")
+    "was recreated with all that is known.")
 UNKEPT_RUNS: Final = _counter("otel_budget_sidecar_unkept_runs_total",
     "Runs that were forgotten and whose use is not kept for 30 days either, because the archive is "
     "as large as storage.archive_size, or their target's share of it, allows.")
 STORAGE_SIZE: Final = _gauge("otel_budget_sidecar_storage_size_bytes",
     "Bytes of the storage's file and of its log.")
 ABSENT_SECONDS: Final = _counter("otel_budget_sidecar_absent_seconds_total",
-    "Seconds the sidecar's process did not run (stopped, asleep, starved): no run's silence.")
+    "Seconds the sidecar's process did not run (stopped, asleep, starved); held against no run.")
 SIDECAR_SESSIONS: Final = _gauge("otel_budget_sidecar_sessions", "Sessions in the ledger.")
 EXPIRED_VERDICTS: Final = _gauge("otel_budget_sidecar_expired_verdicts",
-    "Runs without a verdict that holds: the last one is past its lease, and its series are absent.")
+    "Runs without a verdict in force: the last one is past its lease, and its series are absent.")
 SUBSCRIBERS: Final = _gauge("otel_budget_sidecar_subscribers", "Open verdict streams.")
 RELOAD_OK: Final = _gauge("otel_budget_sidecar_config_last_reload_successful",
     "1 if the last configuration reload succeeded.")
