@@ -4,7 +4,7 @@ Runs are told apart by session id and start time. Another start time under a kno
 run: it takes the place of one that is over, is counted together with one that is alive, or is a
 leftover and refused (rivals.py). Readings only ever raise what is known to be used.
 
-Runs that are not there any more without having said that they end are in whereabouts.py.
+Runs that are not there any more without having said that they end are in targets.py.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.core.bindings import UNBOUND
 from otel_budget.core.observation import plain_target
-from otel_budget.core.verdict import Reason
 from otel_budget.ledger.admission import KEEP_ENDED, Arrivals
 from otel_budget.ledger.completeness import completed
 from otel_budget.ledger.findings import FailedStep, Finding, FindingKind, RunFailure
 from otel_budget.ledger.freshness import Absences
 from otel_budget.ledger.owners import carries, has_owner, has_stranger, is_free, leave_out
 from otel_budget.ledger.process import cannot_be
-from otel_budget.ledger.processes import used_at_progress
 from otel_budget.ledger.restarts import NO_RESTARTS
 from otel_budget.ledger.rivals import (
     Rival,
@@ -36,15 +34,14 @@ from otel_budget.ledger.rivals import (
     restarts_after,
 )
 from otel_budget.ledger.run import NOTHING_NEW, RunTotals
-from otel_budget.ledger.snapshot import RunSnapshot
-from otel_budget.ledger.whereabouts import Whereabouts
+from otel_budget.ledger.snapshot import RunSnapshot, snapshot_of
+from otel_budget.ledger.targets import Targets
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from otel_budget.core.bindings import Bindings
     from otel_budget.core.observation import Observation, RunObservation
-    from otel_budget.core.quantities import Number
     from otel_budget.ledger.run import Observed
 
 #: Other runs under one id that are watched at most; each until it was silent for so many seconds.
@@ -74,8 +71,7 @@ class Ledger:
         self.lag = 0.0
         """Of the runs in the newest reading with any, the most that samples are late by, steadily;
         seconds."""
-        self._trouble: dict[str, Reason] = {}
-        self.whereabouts = Whereabouts()
+        self.targets = Targets()
         self.bindings = UNBOUND
         """Which targets may speak for which run."""
         self.adds_restarts = False
@@ -99,15 +95,10 @@ class Ledger:
     def apply(self, reading: Observation) -> None:
         """Take in one reading of one source."""
         self.dropped.update(reading.dropped)
-        trouble = {p.target: p.reason for p in reading.problems}
-        if reading.asked is not None:
-            others = {t: reason for t, reason in self._trouble.items() if t not in reading.asked}
-            trouble = {**others, **trouble}
-        else:
-            self.whereabouts.note(reading)
-            if reading.sessions:
-                self.lag = 0.0
-        self._trouble = trouble
+        self.targets.note(reading)
+        if reading.asked is None and reading.sessions:
+            self.lag = 0.0
+        trouble = self.targets.trouble
         self.bind(reading.bindings)
         in_order = sorted(reading.sessions, key=lambda s: s.attributes.incarnation_at or 0.0)
         spoken = in_order if not self.bindings else self._spoken(in_order, reading.read_at)
@@ -137,7 +128,7 @@ class Ledger:
         elif _is_another(run, start):
             return
         run.shown_at = of.read_at
-        self.whereabouts.seen(run)
+        self.targets.seen(run)
         run.fails(session.target, of.read_at)
 
     def _completed(self, reading: RunObservation) -> tuple[RunObservation, bool]:
@@ -199,7 +190,7 @@ class Ledger:
         run = self.runs.get(session_id)
         if run is None or not self.bindings.first_owns or carries(run, session.target):
             return False
-        silent, down = self._silent_for(run, now), self._is_down(run)
+        silent, down = self._silent_for(run, now), self.targets.gives_nothing(run)
         if self.bindings.pattern_of(session_id) or is_free(run, silent, down=down):
             return False
         self.dropped[semconv.CARRIED_ELSEWHERE] += samples
@@ -247,7 +238,7 @@ class Ledger:
         elif run.started_at is None and run.has_been_away(reading.sampled_at):
             run.known_from = of.read_at  # without a start time it may be another run
         run.expected_gap, run.shown_at = of.spacing, of.read_at
-        self.whereabouts.seen(run)
+        self.targets.seen(run)
         seen = run.observe(reading, confirmed=confirmed, read_at=of.read_at)
         if run.failing:
             run.works(reading.target)
@@ -296,11 +287,11 @@ class Ledger:
                 del rivals[min(rivals, key=lambda known: rivals[known].run.confirmed_at)]
             rival = rivals[start] = Rival(_opened(reading, of))
         rival.run.expected_gap = of.spacing
-        self.whereabouts.seen(rival.run)
+        self.targets.seen(rival.run)
         rival.observe(reading, of.read_at, confirmed=confirmed, since=run.first_seen_at)
         if rival.live:  # also if it says that it is over, and goes on
             reading = reading._replace(attributes=rival.run.attributes)
-        absent, down = self.absences.since(run.confirmed_at), self._is_down(run)
+        absent, down = self.absences.since(run.confirmed_at), self.targets.gives_nothing(run)
         if replaces(run, reading, confirmed=confirmed, moved=rival.moved, absent=absent, down=down):
             self._replace(run, rival.run)
         elif not (self._settle(run) or rival.moved) and (
@@ -348,7 +339,7 @@ class Ledger:
         run, start = self.runs.get(reading.session_id), reading.attributes.started_at
         if run is None or not _is_another(run, start):
             return False
-        absent, down = self.absences.since(run.confirmed_at), self._is_down(run)
+        absent, down = self.absences.since(run.confirmed_at), self.targets.gives_nothing(run)
         return replaces(run, reading, confirmed=confirmed, absent=absent, down=down)
 
     def adopt(self, run: RunTotals, now: float) -> None:
@@ -368,66 +359,19 @@ class Ledger:
             yield self.snapshot(run, now)
 
     def snapshot(self, run: RunTotals, now: float, ceilings: Collection[str] = ()) -> RunSnapshot:
-        """Return the balance of one run as of ``now``. ceilings: resources with one for all runs.
+        """Return the snapshot of one run as of ``now``. ceilings: resources with one for all runs.
 
         Its active time is worked out where there is a limit on it.
         """
-        limited = (
+        limited = bool(
             semconv.ACTIVE_DURATION in run.attributes.limits
             or run.overrides
             or (semconv.ACTIVE_DURATION in ceilings)
         )
-        used: dict[str, Number] = {semconv.DURATION: run.duration(now), **run.totals()}
-        at_progress = used_at_progress(run.attributes, run.totals(), run.speakers)
-        if self.adds_restarts and run.restarts.number:
-            before = run.restarts
-            used = {**before.used, **before.added_to(used)}
-            at_progress = before.added_to(at_progress)
-        rates = {
-            resource: rate
-            for resource, state in run.rates.items()
-            if (rate := state.per_second(now)) is not None
-        }
-        if run.ended_at is None:
-            rates[semconv.DURATION] = 1.0
-        since, watched_from = run.implausible_since, run.watched_from
-        trouble = self._trouble_of_run(run)
-        attributes = run.attributes
-        if run.shown_in != self.whereabouts.readings or run.vanished_at is not None:
-            if self.whereabouts.has_vanished(run, trouble, now):
-                attributes = attributes._replace(state=semconv.VANISHED)
-            elif run.lost_target_at is not None:
-                trouble = trouble or Reason.SOURCE_ERROR
-        active, heard = run.active(now) if limited else (None, None)
-        return RunSnapshot(
-            session_id=run.session_id,
-            started_at=run.started_at,
-            used=used,
-            attributes=attributes,
-            rates=rates,
-            sampled_at=run.sampled_at,
-            silent_for=max(0.0, now - run.confirmed_at),
-            gap=run.gap(),
-            trouble=trouble,
-            implausible_for=(
-                None if since is None else max(0.0, now - since - self.absences.since(since))
-            ),
-            ended=run.ended_at is not None,
-            watched_for=max(0.0, now - watched_from - self.absences.since(watched_from)),
-            uncertainty=run.uncertainty,
-            overrides=run.overrides,
-            active=active,
-            active_when_shown=heard,
-            unwatched_for=self.absences.since(run.confirmed_at),
-            lag=run.lag.seconds,
-            also_started_at=run.also,
-            used_at_progress=at_progress,
-            failing_for=self._failing_for(run, now) if run.failing else None,
-        )
-
-    def _failing_for(self, run: RunTotals, now: float) -> float:
-        since = min(run.failing.values())
-        return max(0.0, now - since - self.absences.since(since))
+        return snapshot_of(
+            run, now, self.targets, self.absences, adds_restarts=self.adds_restarts,
+            with_active=limited,
+        )  # fmt: skip
 
     def _silent_for(self, run: RunTotals, now: float) -> float:
         """Return the watched seconds without a confirmed sample."""
@@ -459,31 +403,6 @@ class Ledger:
             if session_id not in self.runs or now - max(heard) > _RIVALS_KEPT:
                 del self._rivals[session_id]
         return gone
-
-    def _trouble_of_run(self, run: RunTotals) -> Reason | None:
-        """Return the trouble of a run if all targets of its newest process have one."""
-        if run.lacking:
-            return Reason.PARTIAL_DATA
-        if not self._trouble:
-            return None
-        troubles = [self._trouble_at(target) for target in run.targets]
-        if not troubles or None in troubles:
-            return None
-        return min(t for t in troubles if t is not None)
-
-    def _is_down(self, run: RunTotals) -> bool:
-        """Tell whether all targets of a run give nothing."""
-        return all(
-            self._trouble_of(target) is Reason.SOURCE_ERROR or self.whereabouts.is_down(target)
-            for target in run.targets
-        )
-
-    def _trouble_at(self, target: str) -> Reason | None:
-        return self._trouble_of(target) or self._trouble.get("")
-
-    def _trouble_of(self, target: str) -> Reason | None:
-        """Return the trouble that a target has by itself."""
-        return self._trouble.get(target) or self._trouble.get(plain_target(target))
 
     def _is_over(
         self,

@@ -6,15 +6,20 @@ import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_budget import semconv
 from otel_budget.core.override import NO_OVERRIDES, Overrides
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
+from otel_budget.core.verdict import Reason
+from otel_budget.ledger.processes import used_at_progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.core.observation import RunAttributes
     from otel_budget.core.quantities import Number
-    from otel_budget.core.verdict import Reason
+    from otel_budget.ledger.freshness import Absences
+    from otel_budget.ledger.run import RunTotals
+    from otel_budget.ledger.targets import Targets
 
 
 class RunSnapshot(NamedTuple):
@@ -61,3 +66,69 @@ class RunSnapshot(NamedTuple):
     """Per resource, what was used when the run reported its progress; absent is not known."""
     failing_for: float | None = None
     """Seconds since its samples cannot be taken in, as we fail at them; None while they can."""
+
+
+def snapshot_of(
+    run: RunTotals,
+    now: float,
+    targets: Targets,
+    absences: Absences,
+    *,
+    adds_restarts: bool,
+    with_active: bool,
+) -> RunSnapshot:
+    """Return the snapshot of a run as of ``now``.
+
+    adds_restarts: True if what the runs before it used counts, too. with_active: True if its active
+    time is needed. Takes note of a run that is found to have vanished.
+    """
+    used: dict[str, Number] = {semconv.DURATION: run.duration(now), **run.totals()}
+    at_progress = used_at_progress(run.attributes, run.totals(), run.speakers)
+    if adds_restarts and run.restarts.number:
+        before = run.restarts
+        used = {**before.used, **before.added_to(used)}
+        at_progress = before.added_to(at_progress)
+    rates = {
+        resource: rate
+        for resource, state in run.rates.items()
+        if (rate := state.per_second(now)) is not None
+    }
+    if run.ended_at is None:
+        rates[semconv.DURATION] = 1.0
+    since, watched_from = run.implausible_since, run.watched_from
+    trouble = targets.trouble_of_run(run)
+    attributes = run.attributes
+    if run.shown_in != targets.readings or run.vanished_at is not None:
+        if targets.has_vanished(run, trouble, now):
+            attributes = attributes._replace(state=semconv.VANISHED)
+        elif run.lost_target_at is not None:
+            trouble = trouble or Reason.SOURCE_ERROR
+    active, heard = run.active(now) if with_active else (None, None)
+    return RunSnapshot(
+        session_id=run.session_id,
+        started_at=run.started_at,
+        used=used,
+        attributes=attributes,
+        rates=rates,
+        sampled_at=run.sampled_at,
+        silent_for=max(0.0, now - run.confirmed_at),
+        gap=run.gap(),
+        trouble=trouble,
+        implausible_for=(None if since is None else max(0.0, now - since - absences.since(since))),
+        ended=run.ended_at is not None,
+        watched_for=max(0.0, now - watched_from - absences.since(watched_from)),
+        uncertainty=run.uncertainty,
+        overrides=run.overrides,
+        active=active,
+        active_when_shown=heard,
+        unwatched_for=absences.since(run.confirmed_at),
+        lag=run.lag.seconds,
+        also_started_at=run.also,
+        used_at_progress=at_progress,
+        failing_for=_failing_for(run, absences, now) if run.failing else None,
+    )
+
+
+def _failing_for(run: RunTotals, absences: Absences, now: float) -> float:
+    since = min(run.failing.values())
+    return max(0.0, now - since - absences.since(since))

@@ -78,7 +78,7 @@ class Evaluator:
 
         is_followed: tells whether a client follows the verdict on one run.
         """
-        self._ledger.whereabouts.is_followed = is_followed
+        self._ledger.targets.is_followed = is_followed
 
     @property
     def run_count(self) -> int:
@@ -286,7 +286,7 @@ class Evaluator:
     def _evaluate(self, rules: Rules, now: float, *, every: bool) -> list[CachedVerdict]:
         """Judge every run, or those only whose last verdict does not stand any more."""
         evaluated: list[CachedVerdict] = []
-        where = self._ledger.whereabouts
+        where = self._ledger.targets
         newest = where.readings
         failing = self._failing
         for session_id, run in self._ledger.runs.items():
@@ -387,8 +387,8 @@ class Evaluator:
             for session_id in sorted(self._over)
             if session_id in begun or session_id not in before
         }
-        vanished = tuple(self._ledger.whereabouts.vanished)
-        self._ledger.whereabouts.vanished.clear()
+        vanished = tuple(self._ledger.targets.vanished)
+        self._ledger.targets.vanished.clear()
         return RunEvents(begun, ended, vanished, tuple(sid for sid in gone if sid not in before))
 
     def _note_wall_clock(self, ahead: float) -> None:

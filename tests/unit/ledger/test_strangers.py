@@ -85,4 +85,4 @@ def test_a_run_whose_target_gives_nothing_has_not_vanished_by_another_that_left(
         known = snapshot(ledger, at)
         assert known.attributes.state == "running"
     assert known.trouble is Reason.SOURCE_ERROR
-    assert not ledger.whereabouts.vanished
+    assert not ledger.targets.vanished

@@ -208,10 +208,10 @@ def test_what_a_few_targets_give_changes_nothing_of_the_others() -> None:
     later = session("a", tokens=9, at=START + 1)._replace(target="http://a")
     some = Observation("scrape", START + 1, (later,), asked=frozenset({"http://a"}))
     ledger.apply(some)
-    assert ledger._trouble_at("http://b") is Reason.SOURCE_ERROR
+    assert ledger.targets.trouble_at("http://b") is Reason.SOURCE_ERROR
     assert ledger.runs["a"].totals()[semconv.TOKENS] == 9
     ledger.apply(replace(some, asked=None))
-    assert ledger._trouble_at("http://b") is None
+    assert ledger.targets.trouble_at("http://b") is None
 
 
 def test_a_nudge_reads_and_publishes_and_is_no_tick(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Whether a run is still there: what its target tells when it shows the run no more.
+"""What is known of targets: which there are, which have a problem, and what that says of a run.
 
 A run that was live, and whose target was taken away while it answered, or answers and does not show
-it any more, has vanished: nobody waits for it, and what it used stays known. It is there again with
-its next sample. One whose target gives nothing is missed: its process may have died. And so is one
-whose process still follows its verdict: it lives, and is not seen.
+it any more, has vanished: it is not waited for, and what it used stays known. It is there again
+with its next sample. One whose target gives nothing is missed: its process may have died. And so is
+one whose process still follows its verdict: it lives, and is not seen.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget.core.observation import plain_target
+from otel_budget.core.verdict import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_budget.core.observation import Observation
-    from otel_budget.core.verdict import Reason
     from otel_budget.ledger.run import RunTotals
 
 #: Seconds within which a target that gives nothing is taken away if its process ended in order: a
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _LEFT = 30.0
 
 
-class Whereabouts:
-    """What targets there were at the last whole reading."""
+class Targets:
+    """What targets there were at the last whole reading, and which of them have a problem."""
 
     def __init__(self) -> None:
         """Begin without a reading."""
@@ -34,13 +34,21 @@ class Whereabouts:
         self.vanished: list[str] = []
         """Session id of each run that was found to have vanished."""
         self.is_followed: Callable[[str], bool] = lambda _session_id: False
-        """Tells whether somebody follows the verdict on a run, as its own process does."""
+        """Tells whether a client follows the verdict on a run, as its own process does."""
+        self.trouble: dict[str, Reason] = {}
+        """Target to the problem it has; empty for the source as a whole."""
         self._targets: frozenset[str] | None = None
         self._down: frozenset[str] = frozenset()
         self._pending: frozenset[str] = frozenset()
 
     def note(self, reading: Observation) -> None:
-        """Take note of a whole reading."""
+        """Take note of a reading; one of some targets alone says nothing of the others."""
+        trouble = {p.target: p.reason for p in reading.problems}
+        if reading.asked is not None:
+            others = {t: reason for t, reason in self.trouble.items() if t not in reading.asked}
+            self.trouble = {**others, **trouble}
+            return
+        self.trouble = trouble
         self.readings += reading.targets is not None
         self._targets, self._down = reading.targets, reading.down
         self._pending = reading.pending
@@ -49,6 +57,32 @@ class Whereabouts:
         """Tell whether a target gave nothing at the last whole reading, or was taken away."""
         place = plain_target(target)
         return place in self._down or (self._targets is not None and place not in self._targets)
+
+    def trouble_of_run(self, run: RunTotals) -> Reason | None:
+        """Return the trouble of a run if all targets of its newest process have one."""
+        if run.lacking:
+            return Reason.PARTIAL_DATA
+        if not self.trouble:
+            return None
+        troubles = [self.trouble_at(target) for target in run.targets]
+        if not troubles or None in troubles:
+            return None
+        return min(t for t in troubles if t is not None)
+
+    def gives_nothing(self, run: RunTotals) -> bool:
+        """Tell whether all targets of a run give nothing."""
+        return all(
+            self._own_trouble(target) is Reason.SOURCE_ERROR or self.is_down(target)
+            for target in run.targets
+        )
+
+    def trouble_at(self, target: str) -> Reason | None:
+        """Return the trouble at a target, its own or that of the source as a whole."""
+        return self._own_trouble(target) or self.trouble.get("")
+
+    def _own_trouble(self, target: str) -> Reason | None:
+        """Return the trouble that a target has by itself."""
+        return self.trouble.get(target) or self.trouble.get(plain_target(target))
 
     def seen(self, run: RunTotals) -> None:
         """Take note that the present reading shows a run."""
