@@ -402,7 +402,8 @@ class Evaluator:
         self._stored.clear()
         logger.warning(
             "the system's clock was set since this process began, by %+.0f s: times in verdicts "
-            "are off by as much until it is started again, ages and durations are not", self._ahead,
+            "are off by as much until the sidecar is restarted; ages and durations are not",
+            self._ahead,
         )  # fmt: skip
 
     def _by_wall(self, runs: Sequence[RunTotals]) -> Sequence[RunTotals]:

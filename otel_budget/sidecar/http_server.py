@@ -42,7 +42,7 @@ LOOK_EVERY = 5.0
 #: Files the process needs beside connections: storage, log, and those it asks for metrics.
 _OTHER_FILES = 256
 _ADVICE: Final = {
-    errno.EADDRINUSE: "something listens there already, perhaps another sidecar: stop that one, or "
+    errno.EADDRINUSE: "something already listens there, perhaps another sidecar: stop it, or "
     "choose another address with listen.address or --listen; port 0 takes a free one",
     errno.EACCES: "this port needs privileges: choose one above 1023",
     errno.EADDRNOTAVAIL: "this host has no such address: use one of its own, or 127.0.0.1",
@@ -55,13 +55,13 @@ _NOT_HERE: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 QUIET: Final = Rate(1, 60.0)
 _WORDS: Final = {
     "token": "the token was wrong, or there was none",
-    "host": "it asked for another host, as a page in somebody's browser may",
-    "malformed": "what it sent is no HTTP request",
+    "host": "it asked for another host, as a web page in a browser may do",
+    "malformed": "what it sent is not an HTTP request",
     "connections": "there were too many connections: see listen.limits",
     "streams": "it has too many streams open: see listen.limits",
-    "nudges": "too many runs ask to be looked at now",
+    "nudges": "too many runs ask to be read now",
     "request": "its request did not arrive in time",
-    "reader": "it did not take up what it was sent",
+    "reader": "it did not read what it was sent",
 }
 
 
@@ -182,7 +182,7 @@ def client_limits_of(config: ListenConfig, on_refused: OnRefused) -> ClientLimit
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = max(1, soft - _OTHER_FILES)
         logger.warning(
-            "listen: %d connections at most instead of %d: the process may open only %d files",
+            "listen: only %d connections instead of %d: the process may open only %d files",
             most, config.limits.connections, soft,
         )  # fmt: skip
     return ClientLimits(
@@ -247,5 +247,5 @@ class Refusals:
         if more is None:
             return
         since = f" ({more:,} more refused for that since the last such line)" if more else ""
-        shown = one_line(client) or "somebody"
+        shown = one_line(client) or "a client"
         logger.warning("refused %s: %s%s", shown, _WORDS.get(reason, reason), since)

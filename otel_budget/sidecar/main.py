@@ -89,8 +89,8 @@ def run(config: SidecarConfig, config_path: str | PathLike[str] | None = None) -
         logger.info("ended in order")
     else:
         logger.warning(
-            "ended without the last tick, which took too long: all that was published is stored, "
-            "and the rest is read again at the next start"
+            "ended without the last tick, which took too long: everything published is stored, and "
+            "the rest is read again at the next start"
         )
 
 
@@ -207,7 +207,7 @@ def _signals(loop: Loop, server: Server, reloader: Reloader) -> Iterator[None]:
         if told:
             server.force_exit = True
         told.append(number)
-        logger.info("%s: one last tick, then the end", signal.Signals(number).name)
+        logger.info("%s: doing one last tick, then ending", signal.Signals(number).name)
         loop.stop()
 
     events = asyncio.get_running_loop()

@@ -58,7 +58,7 @@ class Reloader:
                 self._requested = False
                 self._take(await self._threads.run(self._load))
         except Exception:
-            logger.exception("reload failed, the running configuration stays")
+            logger.exception("reload failed; the running configuration stays in force")
             self._metrics.note_reload(ok=False)
         finally:
             self._task = None
@@ -84,7 +84,7 @@ class Reloader:
         if isinstance(new, Exception):
             self._metrics.note_reload(ok=False)
             problems = "; ".join(str(new).splitlines())
-            logger.error("reload refused, the running configuration stays: %s", problems)
+            logger.error("reload refused; the running configuration stays in force: %s", problems)
             return
         self._note_fixed(new)
         new = new.model_copy(
@@ -112,5 +112,8 @@ class Reloader:
         for key, running, wanted in (*rows, ("storage.path", old.storage.path, new.storage.path)):
             if wanted != running:
                 logger.warning(
-                    "%s: %s needs a restart; until then it stays %s", key, wanted, running
+                    "%s: %s takes effect after a restart; until then it stays %s",
+                    key,
+                    wanted,
+                    running,
                 )

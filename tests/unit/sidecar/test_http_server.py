@@ -41,7 +41,7 @@ def test_a_port_that_is_taken_at_one_address_is_not_taken_at_another(
         port = taken.getsockname()[1]
         first = (*V4[:4], ("127.0.0.1", port))
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [first, V4])
-        with pytest.raises(ListenError, match="something listens there already"):
+        with pytest.raises(ListenError, match="something already listens there"):
             listen("localhost", port)
 
 

@@ -114,7 +114,7 @@ def test_what_needs_a_restart_is_said_and_the_rest_applies(
     running: Running, fixed: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     running.reload(tokens="500", **fixed)
-    assert "needs a restart" in caplog.text
+    assert "takes effect after a restart" in caplog.text
     assert (running.ceiling, running.reload_ok) == (500, True)
 
 

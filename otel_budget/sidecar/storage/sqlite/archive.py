@@ -186,8 +186,8 @@ class Archive:
     def _tell(self, target: str) -> None:
         self._told[target] = (
             f"target {one_line(target)} lets more runs go than the storage keeps for it: the "
-            "oldest are deleted before 30 days are over, and would begin anew. Does it make up "
-            "ids? If not, raise storage.archive_size"
+            "oldest are deleted before their 30 days are over, and would begin at 0 if they came "
+            "back. Does it make up ids? If not, raise storage.archive_size"
         )
 
     def _delete(self, query: str, *values: object) -> int:

@@ -129,7 +129,7 @@ def open_file(path: str, patience: float) -> OpenFile:
         file.close()
         raise
     logger.info(
-        "storage %s: nothing else can read it while this runs: its file system has not what that "
+        "storage %s: nothing else can read it while this runs: its file system lacks what that "
         "needs (%s)", path, problem,
     )  # fmt: skip
     return found
@@ -165,8 +165,8 @@ def _without_stray_log(path: str, handle: int) -> None:
     if stray:
         aside = set_aside(path, "stray", stray)
         logger.error(
-            "storage %s: there was a log beside it and no file that it belongs to; it is %s-wal "
-            "now. Was the file moved without it, or removed?", path, aside,
+            "storage %s: there was a log beside it, and no file that it belongs to; the log is now "
+            "%s-wal. Was the file moved without it, or removed?", path, aside,
         )  # fmt: skip
 
 
@@ -249,7 +249,8 @@ def _lost_log(connection: sqlite3.Connection, path: str) -> bytes:
     if (len(content) - _LOG_HEAD) % size:
         logger.warning(
             "storage %s: its log ends in the middle of a page, which cannot be read: a commit was "
-            "cut off as the process was killed, or the log was. What was committed there is lost",
+            "cut off when the process was killed, or the log itself was. What was committed there "
+            "is lost",
             path,
         )  # fmt: skip
     return b""

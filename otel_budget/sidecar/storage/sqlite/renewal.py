@@ -60,10 +60,10 @@ def renewed(old: OpenFile) -> tuple[OpenFile, bool, str]:
         whole = old.is_open and _is_copied(old, new)
         old.close()
     logger.error(
-        "storage %s: %s, while this runs: it was begun anew there with all that %s%s. %s",
+        "storage %s: %s, while this runs: a new one was made there with all that %s%s. %s",
         old.path, problem, "was in it" if whole else "is in memory",
-        f"; what lay there is {aside} now" if aside else "",
-        "Look at the disk" if old.damage
+        f"; what was there is now {aside}" if aside else "",
+        "Check the disk" if old.damage
         else "Stop a sidecar before its storage is moved, removed or restored",
     )  # fmt: skip
     return new, whole, aside if old.damage else ""
@@ -74,7 +74,7 @@ def _is_copied(old: OpenFile, new: OpenFile) -> bool:
     try:
         old.connection.backup(new.connection)
     except sqlite3.Error as exc:
-        logger.error("storage: what was in it cannot be read any more: %s", exc)  # noqa: TRY400 - the file is at fault
+        logger.error("storage: its contents cannot be read any more: %s", exc)  # noqa: TRY400 - the file is at fault
         return False
     return True
 

@@ -110,8 +110,8 @@ class Rows:
         except sqlite3.Error as exc:
             kept = f"they stay where they are ({exc})"
         logger.error(
-            "storage: %d rows of the table %s cannot be read; %s, and what these runs used before "
-            "is known in part at most: it is shown as 'at least'. Look at the disk; compare with a "
+            "storage: %d rows of the table %s cannot be read; %s. What these runs used before is "
+            "known only in part, and is shown as 'at least'. Check the disk, and compare with a "
             "backup: %s", len(rows), table, kept, some(problems, "; "),
         )  # fmt: skip
 

@@ -127,7 +127,7 @@ def _migrated(connection: Connection, key: str, version: str) -> str:
         version = str(int(version) + 1)
     if version != begun:
         connection.execute("UPDATE meta SET value = ? WHERE key = ?", (version, key))
-        logger.info("storage: brought %s from %s to %s", key, begun, version)
+        logger.info("storage: migrated %s from %s to %s", key, begun, version)
     return version
 
 

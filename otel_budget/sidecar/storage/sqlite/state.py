@@ -100,7 +100,8 @@ def read_state(db: sqlite3.Connection, wall: float, published: int) -> State:
         if age is None:
             sequences.append(published + LEAP)
             logger.error(  # noqa: TRY400 - the file is at fault
-                "storage: its last sequence cannot be read: it goes on at %d", published + LEAP
+                "storage: its last sequence cannot be read; numbering continues at %d",
+                published + LEAP,
             )
     if age is None:
         (newest,) = db.execute("SELECT max(archived_at) FROM account WHERE archived = 1").fetchone()

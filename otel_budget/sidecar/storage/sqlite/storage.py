@@ -137,7 +137,7 @@ class SqliteStorage:
             write_state(self._db, self._state)
         logger.warning(
             "the system's clock was set since the storage was written last, by %+.0f s: durations "
-            "of runs and times of orders were moved along", ahead,
+            "of runs and times of overrides were moved by as much", ahead,
         )  # fmt: skip
 
     def _mind_last(self, state: State) -> State:
@@ -146,9 +146,9 @@ class SqliteStorage:
         if self._file.lost_log or not state.commit or commit <= state.commit:
             return state  # what was in the log is taken out of it
         logger.error(
-            "storage %s: %d commits that were made are not in it: its log was removed or cut off, "
-            "or an older copy is in its place. What runs used then is unknown until they are read "
-            "again, and so are orders", self._file.path, commit - state.commit,
+            "storage %s: %d commits are missing from it: its log was removed or cut off, or it was "
+            "replaced by an older copy. What runs used in them is unknown until the runs are read "
+            "again; overrides given in them are lost", self._file.path, commit - state.commit,
         )  # fmt: skip
         return state._replace(sequence=max(sequence, state.sequence), commit=commit)
 
@@ -222,7 +222,7 @@ class SqliteStorage:
             self._db.execute("BEGIN IMMEDIATE")
             self._writer.runs(behind, self._state.commit)
         logger.error(
-            "storage: the newest rows of %d runs were lost: each has used at least what its last "
+            "storage: the newest rows of %d runs were lost; each has used at least what its last "
             "verdict said: %s", len(behind), some([one_line(a.session_id) for a in behind], ", "),
         )  # fmt: skip
 
@@ -241,8 +241,8 @@ class SqliteStorage:
         found.state = known._replace(sequence=last, commit=found.commit)
         self.take_over(found, live=True)
         logger.error(
-            "storage %s: its log is damaged, and set aside as %s: of the last commits what can "
-            "still be read was taken out of it, %d runs and %d orders. Look at the disk",
+            "storage %s: its log is damaged and was set aside as %s. Of the last commits, %d runs "
+            "and %d overrides could still be read and were restored. Check the disk",
             self._file.path, keep_log(self._file.path, log), len(found.runs),
             len(found.overrides),
         )  # fmt: skip
@@ -336,9 +336,9 @@ def open_sqlite(
     store.raise_to_verdicts(restored)
     store.mind_clock(restored.runs)
     logger.error(
-        "storage %s is damaged (%s): set aside as %s. Of it %d runs could be read, %d of them "
-        "forgotten ones, and %d orders; what others used before is unknown until they are read "
-        "again. Look at the disk; compare with a backup",
+        "storage %s is damaged (%s) and was set aside as %s. %d runs could be read from it (%d of "
+        "them archived) and %d overrides; what other runs used before is unknown until they are "
+        "read again. Check the disk, and compare with a backup",
         path, problem, aside, len(found.runs),
         sum(at is not None for _, _, at in found.runs.values()), len(found.overrides),
     )  # fmt: skip
