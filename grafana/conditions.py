@@ -24,6 +24,7 @@ from grafana.condition import (
 )
 from grafana.promql import grown, select
 from otel_budget import semconv
+from otel_budget.core.resources import FURTHER
 
 #: Seconds within which the forecast alert wants to be heard.
 FORECAST_SECONDS = 900
@@ -102,13 +103,16 @@ def _not_obeyed() -> Condition:
         "OtelBudgetStopNotObeyed",
         live(f"{spent} and on (session_id) {told}"),
         "critical",
-        "{session_id} was told to stop 2m ago and goes on{tokens}{api_calls}{cost}{share}",
+        "{session_id} was told to stop 2m ago and goes on{tokens}{api_calls}{cost}"
+        + "".join(f"{{{name}}}" for name in FURTHER)
+        + "{share}",
         "The guard is cooperative: code that does not ask is not stopped. Stop it from outside.",
         labels=_RUN,
         numbers=(
             _within(semconv.TOKENS, ": {} tokens"),
             _within(semconv.API_CALLS, ", {} calls"),
             _within(semconv.COST, ", ${} within 1m"),
+            *(_within(row.name, f", {{}} {row.title.lower()}") for row in FURTHER.values()),
             _nearest("; its nearest limit is at {}"),
         ),
     )

@@ -9,6 +9,7 @@ process is not a second run. All of it runs on Prometheus 2.42 and later.
 from __future__ import annotations
 
 from otel_budget import semconv
+from otel_budget.core.resources import RESOURCES
 
 #: States of a run that is not there any more, as far as anybody knows.
 OVER = "|".join(semconv.OVER_STATES)
@@ -122,11 +123,7 @@ def usage_rate(metric: semconv.Metric, *matchers: str, by: str = "") -> str:
 
 
 # --- one run; the variable ``session`` ------------------------------------------------------------
-_OWN_COUNTERS = {
-    semconv.TOKENS: semconv.SESSION_TOKENS,
-    semconv.API_CALLS: semconv.SESSION_API_CALLS,
-    semconv.COST: semconv.SESSION_COST,
-}
+_OWN_COUNTERS = {row.name: row.counter for row in RESOURCES.values() if row.counter is not None}
 
 
 def used(name: str) -> str:

@@ -21,18 +21,16 @@ from grafana.promql import SESSION as ONE
 from grafana.promql import equal, or_zero, own_use, resource, select
 from grafana.tables import Column, finished, rows
 from otel_budget import semconv
+from otel_budget.core.resources import RESOURCES
 
-UNITS = {
-    semconv.TOKENS: "short", semconv.COST: "currencyUSD", semconv.API_CALLS: "none",
-    semconv.DURATION: "s",
-}  # fmt: skip
-TITLES = {
-    semconv.TOKENS: "Tokens", semconv.COST: "Cost", semconv.API_CALLS: "API calls",
-    semconv.DURATION: "Time",
-}  # fmt: skip
-ORDER = tuple(UNITS)
-#: Limited resources without a panel of their own, too.
-LIMITED = (*ORDER, semconv.ACTIVE_DURATION)
+#: Unit of a resource to Grafana's.
+_OF_GRAFANA = {"tokens": "short", "usd": "currencyUSD", "calls": "none", "seconds": "s"}
+UNITS = {name: _OF_GRAFANA.get(row.unit, "none") for name, row in RESOURCES.items()}
+TITLES = {name: row.title for name, row in RESOURCES.items()}
+#: Those with a panel of their own, which every run has.
+ORDER = (semconv.TOKENS, semconv.COST, semconv.API_CALLS, semconv.DURATION)
+#: The others that can be limited, too.
+LIMITED = (*ORDER, *(name for name in RESOURCES if name not in ORDER))
 
 
 def tokens() -> list[Builder]:

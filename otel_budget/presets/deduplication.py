@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
+from otel_budget.core.resources import FURTHER
 from otel_budget.core.samples import labels_text
 from otel_budget.presets import model as roles
 from otel_budget.presets.model import first_of
@@ -111,6 +112,7 @@ def _measures(preset: Preset) -> tuple[_Measure, ...]:
         _Measure(semconv.TOKENS, wholes, (*wholes, roles.INPUT, roles.OUTPUT, *roles.PARTS)),
         _Measure(semconv.API_CALLS, (roles.CALLS,), (roles.CALLS,)),
         _Measure(semconv.COST, (roles.COST_USD,), (roles.COST_USD,)),
+        *(_Measure(name, (name,), (name,)) for name in FURTHER),
     )
 
 

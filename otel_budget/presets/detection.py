@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.core.resources import COUNTERS, TIMES
+from otel_budget.core.resources import COUNTERS, FURTHER, TIMES
 from otel_budget.presets import model as roles
 from otel_budget.presets.model import MetricRule, Preset
 
@@ -19,6 +19,7 @@ _RESOURCE_ROLES: Final = {
     semconv.TOKENS: (roles.TOKENS,),
     semconv.API_CALLS: (roles.CALLS,),
     semconv.COST: (roles.COST_USD,),
+    **{name: (name,) for name in FURTHER},
     **dict.fromkeys(TIMES, (roles.REPEAT,)),
 }
 #: What otel-budget itself exports, to be shown like the rest; the sidecar needs no preset for it.
@@ -32,6 +33,7 @@ OTEL_BUDGET: Final = Preset(
         MetricRule((semconv.SESSION_TOKENS.name,), (roles.TOKENS,)),
         MetricRule((semconv.SESSION_API_CALLS.name,), (roles.CALLS,)),
         MetricRule((semconv.SESSION_COST.name,), (roles.COST_USD,)),
+        *(MetricRule((row.counter.name,), (name,)) for name, row in FURTHER.items() if row.counter),
         MetricRule(
             (semconv.CARRIED_OVER.name,),
             label=(semconv.RESOURCE,),

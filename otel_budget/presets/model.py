@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from otel_budget import semconv
+from otel_budget.core.resources import FURTHER
 
 INPUT: Final = "input"
 OUTPUT: Final = "output"
@@ -28,13 +29,13 @@ REPEAT: Final = "repeat"
 #: Part to the whole it is inside of.
 PARTS: Final = {CACHED: INPUT, CACHE_WRITE: INPUT, REASONING: OUTPUT}
 #: What a series can count as; one of WHOLES at most, since these are what is added up.
-WHOLES: Final = (INPUT, OUTPUT, TOKENS, CALLS, COST_USD)
+WHOLES: Final = (INPUT, OUTPUT, TOKENS, CALLS, COST_USD, *FURTHER)
 ROLES: Final = (*WHOLES, *PARTS, REPEAT)
 
 #: Whole to the resource that it is of.
 RESOURCE_OF: Final = {
     INPUT: semconv.TOKENS, OUTPUT: semconv.TOKENS, TOKENS: semconv.TOKENS,
-    CALLS: semconv.API_CALLS, COST_USD: semconv.COST,
+    CALLS: semconv.API_CALLS, COST_USD: semconv.COST, **{name: name for name in FURTHER},
 }  # fmt: skip
 #: The rank of a preset that names none.
 USUAL_RANK: Final = 50
