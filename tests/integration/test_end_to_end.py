@@ -37,6 +37,28 @@ def test_a_run_is_stopped_by_a_ceiling_that_only_the_sidecar_knows(tmp_path: Pat
         assert last["action"] == "stop"
 
 
+def test_a_ceiling_on_calls_of_tools_stops_a_run_that_counts_them_and_says_so_of_others(
+    tmp_path: Path,
+) -> None:
+    """Unknown is not 0: of a run that exports none the ceiling is not judged."""
+    (tmp_path / "targets").mkdir()
+    flags = ("--file-sd", str(tmp_path / "targets" / "*.json"), "--interval", "0.1s")
+    options = {"register": str(tmp_path / "targets"), "progress": 0.1}
+    with (
+        sidecar(tmp_path, *flags, "--max-tool-calls", "50") as side,
+        agent("none", sidecar=side.url, steps=100_000, **options),
+        agent("tools", sidecar=side.url, tool_calls=2, **options) as run,
+    ):
+        result = run.result()
+        assert (result["action"], result["from_sidecar"]) == ("stop", True)
+        last = judged(side, "tools")["resources"]["tool_calls"]
+        assert (last["limit"], last["limit_from"]) == (50, "sidecar")
+        assert last["used"] >= 40
+        other = judged(side, "none")
+        assert (other["action"], other["unjudged"]) == ("continue", ["tool_calls"])
+        assert "not judged, as nothing exports them: tool_calls" in other["message"]
+
+
 def tokens(verdict: dict[str, Any]) -> int:
     """Return the tokens a verdict speaks of."""
     used: int = verdict["resources"]["tokens"]["used"]

@@ -37,7 +37,9 @@ with monitor:
     for step in range(options["steps"]):
         if not monitor.should_continue(options.get("progress")):
             break
-        monitor.record_operation(tokens=options["tokens"], api_call=True)
+        monitor.record_operation(
+            tokens=options["tokens"], api_call=True, tool_calls=options.get("tool_calls")
+        )
         time.sleep(options["pause"])
     verdict = monitor.verdict
 print(json.dumps({
