@@ -112,7 +112,7 @@ def test_an_infinite_limit_is_a_way_to_say_unlimited(rig: Rig) -> None:
 
 def test_a_limit_on_a_resource_nobody_knows_is_passed_over(rig: Rig) -> None:
     """A newer agent may limit more than this version judges."""
-    text = page(line(TOKENS, 5, "run-1"), line(semconv.LIMIT, 9, "run-1", resource="tool_calls"))
+    text = page(line(TOKENS, 5, "run-1"), line(semconv.LIMIT, 9, "run-1", resource="searches"))
     assert only(rig.show(text)).attributes.limits == {}
 
 

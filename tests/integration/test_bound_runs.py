@@ -184,7 +184,7 @@ def test_labels_of_a_target_bind_runs_behind_a_prometheus(tmp_path: Path) -> Non
                 # A label binds from when its target is seen.
                 other.show(CHARGES["charged"]("labelled", begun) + forged)
                 told = until(
-                    lambda: [r for r in side.said().splitlines() if "labelled: agents" in r]
+                    lambda: [r for r in side.said().splitlines() if "run 'labelled': agents" in r]
                 )
                 assert "is bound to n/" in told[0]
                 assert used(side, "labelled") == 10
