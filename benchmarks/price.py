@@ -10,7 +10,7 @@ import genai_prices
 from benchmarks.report import Goal, Report
 from benchmarks.rounds import Contestant, take_turns
 from otel_budget import Prices, ResourceLimits, ResourceMonitor
-from otel_budget.sdk.run_counters import Amounts
+from otel_budget.sdk.usage_arguments import OperationUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ _MODELS = (
     ("gemini-2.5-pro", "google"),
     ("deepseek-chat", "deepseek"),
 )
-_CALL = Amounts(1200, 1000, 200, 600, 100, 50, api_call=True)
+_CALL = OperationUsage(1200, 1000, 200, 600, 100, 50, api_call=True)
 
 _PRICE = "a price"
 _RECORD = "record, in detail, priced by its model"

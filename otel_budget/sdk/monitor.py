@@ -32,7 +32,7 @@ from otel_budget.sdk.pricing.prices import Prices, prices_of
 from otel_budget.sdk.recorder import Recorder
 from otel_budget.sdk.run_context import RunContext
 from otel_budget.sdk.run_record import RunRecord
-from otel_budget.sdk.usage_arguments import amounts_of, further_of, named
+from otel_budget.sdk.usage_arguments import further_of, named, operation_usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -207,7 +207,7 @@ class ResourceMonitor:
             named("model", model)
         if provider is not None:
             named("provider", provider)
-        amounts = amounts_of(
+        usage = operation_usage(
             tokens,
             api_call,
             input_tokens=input_tokens,
@@ -221,7 +221,7 @@ class ResourceMonitor:
             service_tier=service_tier,
             further=NOTHING_FURTHER if tool_calls is None else further_of(tool_calls=tool_calls),
         )
-        self._recorder.add(amounts, model, provider)
+        self._recorder.add(usage, model, provider)
 
     def should_continue(self, progress_estimate: float | None = None) -> bool:
         """Tell whether the run may go on: the stricter of its own limits and the sidecar's verdict.

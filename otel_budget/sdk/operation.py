@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from otel_budget.core.resources import FURTHER
 from otel_budget.errors import InvalidValueError
-from otel_budget.sdk.usage_arguments import amounts_of, further_of, named
+from otel_budget.sdk.usage_arguments import further_of, named, operation_usage
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from otel_budget.sdk.run_counters import Amounts
+    from otel_budget.sdk.usage_arguments import OperationUsage
 
 _AMOUNTS = (
     "tokens", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
@@ -44,7 +44,7 @@ class Operation:
         merged = {**self.used, **used}
         for key in ("model", "provider"):
             named(key, merged.get(key))
-        _amounts(merged, api_call=False, outcome="ok")  # refused here, where the caller sees it
+        _usage(merged, api_call=False, outcome="ok")  # refused here, where the caller sees it
         self.used = merged
 
     def counted_inside(self, tool_calls: int) -> None:
@@ -53,15 +53,15 @@ class Operation:
         if said and tool_calls:
             self.used = {**self.used, "tool_calls": max(0, said - tool_calls)}
 
-    def amounts(self, *, api_call: bool, outcome: str) -> Amounts:
+    def usage(self, *, api_call: bool, outcome: str) -> OperationUsage:
         """Return what is to be counted. Only a call that succeeded used what it did not say."""
         unsaid = not any(key in self.used for key in _AMOUNTS)
         nothing = unsaid and (outcome != "ok" or not api_call)
         used = {**self.used, "tokens": 0} if nothing else self.used
-        return _amounts(used, api_call=api_call, outcome=outcome)
+        return _usage(used, api_call=api_call, outcome=outcome)
 
 
-def _amounts(used: dict[str, Any], *, api_call: bool, outcome: str) -> Amounts:
+def _usage(used: dict[str, Any], *, api_call: bool, outcome: str) -> OperationUsage:
     said = {key: used.get(key) for key in (*_AMOUNTS, *_OTHERS) if key != "tokens"}
     further = further_of(**{key: used[key] for key in _FURTHER if key in used})
-    return amounts_of(used.get("tokens"), api_call, outcome=outcome, **said, further=further)
+    return operation_usage(used.get("tokens"), api_call, outcome=outcome, **said, further=further)

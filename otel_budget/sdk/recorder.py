@@ -18,9 +18,8 @@ from otel_budget.sdk import phases, tracing
 from otel_budget.sdk.operation import Operation
 from otel_budget.sdk.pricing.prices import LOADING
 from otel_budget.sdk.pricing.unpriced import UNPRICED_NOTICES
-from otel_budget.sdk.run_counters import Amounts
-from otel_budget.sdk.usage_arguments import named
-from otel_budget.sdk.usage_sinks import RunSink, amounts_of_call, priced, worth_of_call
+from otel_budget.sdk.usage_arguments import OperationUsage, named
+from otel_budget.sdk.usage_sinks import RunSink, usage_of_call
 from otel_budget.sdk.watermarks import reached
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Recorder:
         with record.lock:
             if record.busy:
                 record.late.append(
-                    partial(record.add, counters, Amounts(tokens, api_call=api_call))
+                    partial(record.add, counters, OperationUsage(tokens, api_call=api_call))
                 )
                 return
             try:
@@ -89,13 +88,15 @@ class Recorder:
             if record.late:
                 record.add_late()
         if total > record.room:  # refused there, with what is wrong
-            self.add(Amounts(validation.count("tokens", tokens), api_call=api_call), None, None)
+            self.add(
+                OperationUsage(validation.count("tokens", tokens), api_call=api_call), None, None
+            )
         elif (
             record.tokens >= guard.tokens_watermark or record.api_calls >= guard.unpriced_watermark
         ):
             if api_call and guard.local.price_unheld and not guard.said_unpriced:
                 guard.said_unpriced = True
-                UNPRICED_NOTICES.tell(record, self._prices, None, None, Amounts(tokens))
+                UNPRICED_NOTICES.tell(record, self._prices, None, None, OperationUsage(tokens))
             self._watermark_crossed()
 
     def check_before_call(self) -> None:
@@ -115,73 +116,74 @@ class Recorder:
 
         began_in: the phase it began in.
         """
-        amounts = amounts_of_call(call)
+        usage = usage_of_call(call)
         charge, estimate = call.costs
         if charge is not None or (estimate is not None and not call.unknown):
-            amounts = priced(amounts, worth_of_call(call, amounts, self._prices))
+            worth = self._prices.worth_of_call(usage, call.model, call.provider, *call.costs)
+            usage = worth.applied_to(usage)
         phase = began_in if isinstance(began_in, phases.Phase) else None
         try:
-            self.add(amounts, call.model, call.provider, phase)
+            self.add(usage, call.model, call.provider, phase)
         except InvalidValueError as exc:
             logger.error(  # noqa: TRY400 - the message says it all
                 "run %r: a call is counted as one of unknown use: %s", self._record.session_id,
                 exc,
             )  # fmt: skip
-            nothing = Amounts(api_call=call.is_call, usage_unknown=True)
+            nothing = OperationUsage(api_call=call.is_call, usage_unknown=True)
             self.add(nothing, None, None, phase)
 
     def add(
         self,
-        amounts: Amounts,
+        usage: OperationUsage,
         model: str | None,
         provider: str | None,
         phase: phases.Phase | None = None,
-    ) -> tuple[Amounts, Decimal | None]:
+    ) -> tuple[OperationUsage, Decimal | None]:
         """Count an operation; return what was counted, and its cost if anybody knows it."""
         if LOADING and model is not None:
-            again = partial(self.add, amounts, model, provider, phase)
+            again = partial(self.add, usage, model, provider, phase)
             if self._prices.put_off(again):
-                return amounts, None
+                return usage, None
         record, guard = self._record, self._guard
         by_hand = phase is None
-        cost, phase = amounts.cost_usd, phase or self.current_phase()
+        cost, phase = usage.cost_usd, phase or self.current_phase()
         if model is not None:
-            if amounts.usage_unknown:
-                amounts = self._estimated(amounts, model)
-            if cost is None and amounts.extras is None:
-                cost = self._prices.cost_of(model, provider, amounts)
+            if usage.usage_unknown:
+                usage = self._estimated(usage, model)
+            if cost is None and usage.extras is None:
+                cost = self._prices.cost_of(model, provider, usage)
             elif cost is None:
-                amounts = priced(amounts, self._prices.worth(model, provider, amounts))
-                cost = amounts.cost_usd
-        unpriced = amounts.extras is not None or (
+                usage = self._prices.worth(model, provider, usage).applied_to(usage)
+                cost = usage.cost_usd
+        unpriced = usage.extras is not None or (
             cost is None
             # Or recorded by hand, without api_call=True.
-            and (amounts.api_call or (by_hand and model is not None and amounts.tokens > 0))
+            and (usage.api_call or (by_hand and model is not None and usage.tokens > 0))
         )
         with record.lock:
             counters = phase.counters if model is None else record.counters(phase.name, model)
-            record.add(counters, amounts, cost, unpriced=unpriced)
-        if unpriced and guard.local.price_unheld and not amounts.usage_unknown:
-            UNPRICED_NOTICES.tell(record, self._prices, model, provider, amounts)
+            record.add(counters, usage, cost, unpriced=unpriced)
+        if unpriced and guard.local.price_unheld and not usage.usage_unknown:
+            UNPRICED_NOTICES.tell(record, self._prices, model, provider, usage)
         if (
             record.tokens >= guard.tokens_watermark
             or record.api_calls >= guard.api_calls_watermark
             or record.cost_usd >= guard.cost_watermark
             or (guard.further_watermarks and reached(guard.further_watermarks, record.further))
             or (unpriced and guard.local.price_stops)
-            or (amounts.usage_unknown and guard.local.usage_stops)
+            or (usage.usage_unknown and guard.local.usage_stops)
         ):
             self._watermark_crossed()
-        return amounts, cost
+        return usage, cost
 
-    def _estimated(self, amounts: Amounts, model: str) -> Amounts:
+    def _estimated(self, usage: OperationUsage, model: str) -> OperationUsage:
         """Return a call of unknown use as it is to be counted."""
         record = self._record
         wanted = record.limits.on_unknown_usage == ESTIMATE
-        if not wanted or not amounts.api_call or amounts.failed:
-            return amounts
+        if not wanted or not usage.api_call or usage.failed:
+            return usage
         with record.lock:
-            return record.estimated(model, amounts)
+            return record.estimated(model, usage)
 
     def _watermark_crossed(self) -> None:
         """Look at the limits anew: a count has crossed its mark."""
@@ -228,25 +230,25 @@ class Recorder:
 
     def _add_rest(self, operation: Operation, counted: int, outcome: str) -> None:
         """Count what an operation says it used beyond what was counted inside it."""
-        amounts = operation.amounts(api_call=True, outcome=outcome)
-        said = amounts.tokens
+        usage = operation.usage(api_call=True, outcome=outcome)
+        said = usage.tokens
         if said:
             CALL_TRACKER.notices.repeated(self._record.session_id)
-        if said > counted or amounts.further:
+        if said > counted or usage.further:
             rest = max(0, said - counted)
-            self.add(Amounts(rest, further=amounts.further), None, None)
+            self.add(OperationUsage(rest, further=usage.further), None, None)
 
     def _add_operation(self, operation: Operation, *, api_call: bool, outcome: str) -> None:
         """Count an operation that has ended, and put the same numbers on its span."""
-        amounts = operation.amounts(api_call=api_call, outcome=outcome)
+        usage = operation.usage(api_call=api_call, outcome=outcome)
         used = operation.used
-        amounts, cost = self.add(amounts, used.get("model"), used.get("provider"))
+        usage, cost = self.add(usage, used.get("model"), used.get("provider"))
         names = ((semconv.ATTR_MODEL, "model"), (semconv.ATTR_PROVIDER, "provider"))
         known: tracing.Attributes = {name: used[key] for name, key in names if used.get(key)}
-        if amounts.estimated:
+        if usage.estimated:
             known[semconv.ATTR_USAGE_ESTIMATED] = True
-        amounts = amounts._replace(cost_usd=cost)
-        tracing.annotate(operation.span, tracing.operation_attributes(amounts, outcome) | known)
+        usage = usage._replace(cost_usd=cost)
+        tracing.annotate(operation.span, tracing.operation_attributes(usage, outcome) | known)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

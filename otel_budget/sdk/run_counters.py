@@ -15,7 +15,7 @@ import threading
 from collections import Counter, deque
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core import validation
@@ -23,7 +23,6 @@ from otel_budget.core.resources import FURTHER
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.metrics.label_cap import MAX_LENGTH, MAX_PAIRS, MAX_PAIRS_IN_ALL, LabelCap
 from otel_budget.sdk.phase_counters import (
-    NOTHING_FURTHER,
     Counts,
     Further,
     PhaseCounters,
@@ -31,42 +30,17 @@ from otel_budget.sdk.phase_counters import (
     summed,
     together,
 )
+from otel_budget.sdk.usage_arguments import OperationUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_budget.core.extras import Extras
     from otel_budget.core.usage import ResourceUsage
 
 logger = logging.getLogger("otel_budget")
 
 #: Label values folded into ``other`` in this process, by label.
 FOLDED: Counter[str] = Counter()
-
-
-class Amounts(NamedTuple):
-    """One operation, checked and ready to be added. Parts are inside their wholes.
-
-    A tuple, because one is made for every operation: a frozen dataclass takes five times as long.
-    """
-
-    tokens: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    api_call: bool = False
-    failed: bool = False
-    usage_unknown: bool = False
-    cost_usd: Decimal | None = None
-    """None: the price of this call is not known."""
-    estimated: bool = False
-    """The tokens are the mean of other calls."""
-    extras: Extras | None = None
-    """What is billed beside plain tokens and is not in ``cost_usd``; None: nothing."""
-    further: Further = NOTHING_FURTHER
-    """Further resources by name, each above 0."""
 
 
 class _Pairs:
@@ -180,7 +154,7 @@ class RunCounters:
     def add(
         self,
         counters: PhaseCounters,
-        amounts: Amounts,
+        usage: OperationUsage,
         worth: Decimal | None = None,
         *,
         unpriced: bool = False,
@@ -192,11 +166,11 @@ class RunCounters:
         InvalidValueError and adds nothing if a total of the run would exceed 2^53.
         """
         if self.busy:
-            self.late.append(partial(self.add, counters, amounts, worth, unpriced=unpriced))
+            self.late.append(partial(self.add, counters, usage, worth, unpriced=unpriced))
             return
         try:
             self.busy = True
-            self._add(counters, amounts, worth, unpriced)
+            self._add(counters, usage, worth, unpriced)
             self.busy = False
         except BaseException:
             self.rebuild_totals()
@@ -207,7 +181,7 @@ class RunCounters:
     def _add(
         self,
         counters: PhaseCounters,
-        amounts: Amounts,
+        usage: OperationUsage,
         worth: Decimal | None,
         unpriced: bool,  # noqa: FBT001 - one fact, by its name
     ) -> None:
@@ -215,14 +189,14 @@ class RunCounters:
         (
             used, into, out, cached, written, reasoning, call, failed, unknown, price, guess,
             extras, more,
-        ) = amounts  # fmt: skip
+        ) = usage  # fmt: skip
         if price is None:
             price = worth
         unpriced = unpriced or extras is not None or (price is None and call)
         tokens, rest = self.tokens + used, used - into - out
         cost = self.cost_usd if price is None else plus(self.cost_usd, price)
         if tokens > self.room or cost > self.cost_room:
-            self._mind_totals(amounts, price, cost)
+            self._mind_totals(usage, price, cost)
         if more:
             self._mind_further(more)
         (
@@ -323,7 +297,7 @@ class RunCounters:
         if self.late and not self.busy:
             self.add_late()
 
-    def estimated(self, model: str, amounts: Amounts) -> Amounts:
+    def estimated(self, model: str, usage: OperationUsage) -> OperationUsage:
         """Return a call of unknown use with the mean use of this run's other calls of its model.
 
         Rounded up; calls that failed, and estimates, are not in the mean. What the call does say of
@@ -338,14 +312,14 @@ class RunCounters:
         ]
         calls = sum(counters.api_calls - counters.aside_calls for counters in counters_by_phase)
         if not calls:
-            return amounts
+            return usage
         into, out, rest = (
             -(-sum(used) // calls)
             for used in zip(*(c.usual_tokens() for c in counters_by_phase), strict=True)
         )
-        into, out = amounts.input_tokens or into, max(amounts.output_tokens, out)
-        rest = amounts.tokens - amounts.input_tokens - amounts.output_tokens or rest
-        return amounts._replace(
+        into, out = usage.input_tokens or into, max(usage.output_tokens, out)
+        rest = usage.tokens - usage.input_tokens - usage.output_tokens or rest
+        return usage._replace(
             tokens=into + out + rest,
             input_tokens=into,
             output_tokens=out,
@@ -353,11 +327,11 @@ class RunCounters:
             estimated=True,
         )
 
-    def _mind_totals(self, amounts: Amounts, price: Decimal | None, cost: Decimal) -> None:
+    def _mind_totals(self, usage: OperationUsage, price: Decimal | None, cost: Decimal) -> None:
         carried = self.carried
         for key, value, total, after in (
-            ("tokens", amounts.tokens, carried.tokens + self.tokens, amounts.tokens),
-            ("api_call", amounts.api_call, carried.api_calls + self.api_calls, amounts.api_call),
+            ("tokens", usage.tokens, carried.tokens + self.tokens, usage.tokens),
+            ("api_call", usage.api_call, carried.api_calls + self.api_calls, usage.api_call),
             ("cost_usd", price, plus(carried.cost_usd, cost), 0),
         ):
             if total + after > validation.MAX_COUNT:

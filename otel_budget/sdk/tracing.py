@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from otel_budget.core.usage import ResourceUsage
     from otel_budget.core.verdict import ResourceState, Verdict
-    from otel_budget.sdk.run_counters import Amounts
+    from otel_budget.sdk.usage_arguments import OperationUsage
 
 logger = logging.getLogger("otel_budget")
 
@@ -124,26 +124,26 @@ def usage_attributes(usage: ResourceUsage) -> Attributes:
     }
 
 
-def operation_attributes(amounts: Amounts, outcome: str) -> Attributes:
+def operation_attributes(usage: OperationUsage, outcome: str) -> Attributes:
     """Return what one operation used; what is not known is absent, not 0."""
     attributes: Attributes = {semconv.ATTR_OUTCOME: outcome}
-    if amounts.usage_unknown:
+    if usage.usage_unknown:
         attributes[semconv.ATTR_USAGE_UNKNOWN] = True
     else:
-        attributes[semconv.ATTR_TOKENS] = amounts.tokens
+        attributes[semconv.ATTR_TOKENS] = usage.tokens
     for key, value in (
-        (semconv.ATTR_INPUT_TOKENS, amounts.input_tokens),
-        (semconv.ATTR_OUTPUT_TOKENS, amounts.output_tokens),
-        (semconv.ATTR_CACHE_READ_TOKENS, amounts.cache_read_tokens),
-        (semconv.ATTR_CACHE_WRITE_TOKENS, amounts.cache_write_tokens),
-        (semconv.ATTR_REASONING_TOKENS, amounts.reasoning_tokens),
+        (semconv.ATTR_INPUT_TOKENS, usage.input_tokens),
+        (semconv.ATTR_OUTPUT_TOKENS, usage.output_tokens),
+        (semconv.ATTR_CACHE_READ_TOKENS, usage.cache_read_tokens),
+        (semconv.ATTR_CACHE_WRITE_TOKENS, usage.cache_write_tokens),
+        (semconv.ATTR_REASONING_TOKENS, usage.reasoning_tokens),
     ):
         if value:
             attributes[key] = value
-    for name, number in amounts.further.items():
+    for name, number in usage.further.items():
         attributes[FURTHER[name].attribute] = number
-    if amounts.cost_usd is not None:
-        attributes[semconv.ATTR_COST_USD] = float(amounts.cost_usd)
+    if usage.cost_usd is not None:
+        attributes[semconv.ATTR_COST_USD] = float(usage.cost_usd)
     return attributes
 
 

@@ -14,9 +14,8 @@ from otel_budget.runtime.fork import ProcessLock, in_child
 from otel_budget.sdk.clock import SYSTEM_CLOCK
 from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.sdk.pricing.prices import Prices, prices_of
-from otel_budget.sdk.pricing.rates import NOTHING_KNOWN, Worth
-from otel_budget.sdk.run_counters import Amounts
 from otel_budget.sdk.run_record import RunRecord
+from otel_budget.sdk.usage_arguments import OperationUsage
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -110,11 +109,12 @@ class ProcessSink:
                 RUNS.process.add(self._record)
                 RUNS.process.instruments()
             prices, record = self._prices, self._record
-        amounts = amounts_of_call(call)
-        amounts = priced(amounts, worth_of_call(call, amounts, prices))
+        usage = usage_of_call(call)
+        worth = prices.worth_of_call(usage, call.model, call.provider, *call.costs)
+        usage = worth.applied_to(usage)
         with record.lock:
             try:
-                record.add(record.counters(None, call.model), amounts)
+                record.add(record.counters(None, call.model), usage)
             except InvalidValueError as exc:
                 logger.error("a call outside any run was not counted: %s", exc)  # noqa: TRY400 - the message says it all
 
@@ -131,37 +131,14 @@ UNATTRIBUTED: Final = ProcessSink()
 CALL_TRACKER.unattributed = UNATTRIBUTED
 
 
-def amounts_of_call(call: Call) -> Amounts:
+def usage_of_call(call: Call) -> OperationUsage:
     """Return what a call used, ready to be added."""
     into, out, cached, written, reasoning = call.usage
     failed = call.is_call and call.failed
-    return Amounts(
+    return OperationUsage(
         into + out, into, out, cached, written, reasoning, call.is_call, failed, call.unknown,
         extras=call.extras, further=call.further,
     )  # fmt: skip
-
-
-def worth_of_call(call: Call, amounts: Amounts, prices: Prices) -> Worth:
-    """Return what a call cost: as it was charged, else by our prices, else as its library says.
-
-    A charge goes before the user's own prices, too: they are a list, and it is what was paid. An
-    estimate stands in for a price of ours, and never says that an extra without one is covered.
-    """
-    charge, estimate = call.costs
-    if charge is not None:
-        return Worth(charge, covered=True)
-    ours = NOTHING_KNOWN
-    if call.model is not None:
-        ours = prices.worth(call.model, call.provider, amounts)
-    if ours.covered or estimate is None:
-        return ours
-    known = estimate if ours.cost is None else max(ours.cost, estimate)
-    return Worth(known, covered=amounts.extras is None)
-
-
-def priced(amounts: Amounts, worth: Worth) -> Amounts:
-    """Return amounts with their cost; their extras are kept if it does not cover them."""
-    return amounts._replace(cost_usd=worth.cost, extras=None if worth.covered else amounts.extras)
 
 
 def _default_prices() -> Prices:

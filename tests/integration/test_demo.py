@@ -18,7 +18,7 @@ from otel_budget.cli.main import main
 from otel_budget.demo import play, recordings, scenario
 from otel_budget.demo.screen import bars
 from otel_budget.sdk.checkpoints.store import CheckpointFolder
-from otel_budget.sdk.run_counters import Amounts
+from otel_budget.sdk.usage_arguments import OperationUsage
 from otel_budget.testing import stop_verdict
 from tests.support.ports import free_port
 from tests.support.processes import sidecar, until
@@ -166,7 +166,7 @@ def test_every_recorded_call_has_a_price(recording: str) -> None:
     for call in recordings.load(recording):
         parts = (call.cache_read_tokens, call.cache_write_tokens, call.reasoning_tokens)
         into, out = call.input_tokens, call.output_tokens
-        used = Amounts(into + out, into, out, *parts, api_call=True)
+        used = OperationUsage(into + out, into, out, *parts, api_call=True)
         cost = prices.cost_of(call.model, None, used)
         assert cost is not None
         assert 0 < cost < scenario.COST_LIMIT

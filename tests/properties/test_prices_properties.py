@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from otel_budget.core.extras import Extras, extras_of
 from otel_budget.sdk.pricing.prices import Prices
-from otel_budget.sdk.run_counters import Amounts
+from otel_budget.sdk.usage_arguments import OperationUsage
 
 genai_prices = pytest.importorskip("genai_prices")
 data = pytest.importorskip("genai_prices.data")
@@ -25,18 +25,18 @@ MOMENTS = st.floats(
 
 
 @st.composite
-def calls(draw: st.DrawFn) -> Amounts:
+def calls(draw: st.DrawFn) -> OperationUsage:
     """Draw the use of one call; parts are inside their wholes."""
     into = draw(st.integers(0, 2_000_000))
     out = draw(st.integers(0, 200_000))
     cached = draw(st.integers(0, into))
     written = draw(st.integers(0, into - cached))
     reasoning = draw(st.integers(0, out))
-    return Amounts(into + out, into, out, cached, written, reasoning, api_call=True)
+    return OperationUsage(into + out, into, out, cached, written, reasoning, api_call=True)
 
 
 @st.composite
-def calls_with_extras(draw: st.DrawFn) -> Amounts:
+def calls_with_extras(draw: st.DrawFn) -> OperationUsage:
     """Draw the use of one call with what is billed beside its plain tokens."""
     amounts = draw(calls())
     _, into, out, cached, written, reasoning, *_ = amounts
@@ -56,7 +56,7 @@ def calls_with_extras(draw: st.DrawFn) -> Amounts:
     return amounts._replace(extras=extras)
 
 
-def listed(model: str, provider: str | None, amounts: Amounts, at: float) -> Decimal | None:
+def listed(model: str, provider: str | None, amounts: OperationUsage, at: float) -> Decimal | None:
     """Return what genai-prices itself says, where all that was used has a price there."""
     extras = amounts.extras or Extras({})
     usage = genai_prices.Usage(
@@ -83,7 +83,9 @@ def listed(model: str, provider: str | None, amounts: Amounts, at: float) -> Dec
 
 
 @given(st.sampled_from(MODELS), calls(), MOMENTS)
-def test_every_price_is_the_lists_own(named: tuple[str, str], amounts: Amounts, at: float) -> None:
+def test_every_price_is_the_lists_own(
+    named: tuple[str, str], amounts: OperationUsage, at: float
+) -> None:
     """Tiers by the length of the input, cached parts, reasoning, dates and times of day."""
     provider, model = named
     try:
@@ -95,7 +97,7 @@ def test_every_price_is_the_lists_own(named: tuple[str, str], amounts: Amounts, 
 
 @given(st.sampled_from(MODELS), calls_with_extras(), MOMENTS)
 def test_a_price_that_covers_the_extras_is_the_lists_own(
-    named: tuple[str, str], amounts: Amounts, at: float
+    named: tuple[str, str], amounts: OperationUsage, at: float
 ) -> None:
     """Audio, pictures, the dearer cache, searches, service tiers; no price is only for a part."""
     provider, model = named
@@ -108,7 +110,7 @@ def test_a_price_that_covers_the_extras_is_the_lists_own(
 
 @given(st.sampled_from(MODELS), calls(), st.lists(MOMENTS, min_size=2, max_size=6))
 def test_a_remembered_price_is_the_one_that_holds_now(
-    named: tuple[str, str], amounts: Amounts, moments: list[float]
+    named: tuple[str, str], amounts: OperationUsage, moments: list[float]
 ) -> None:
     """Prices change at dates and at times of day; what was looked up before does not outlive it."""
     provider, model = named
@@ -125,7 +127,7 @@ def test_a_remembered_price_is_the_one_that_holds_now(
 
 @given(st.sampled_from(MODELS), calls(), st.integers(2, 28))
 def test_the_callers_decimal_context_changes_no_price(
-    named: tuple[str, str], amounts: Amounts, digits: int
+    named: tuple[str, str], amounts: OperationUsage, digits: int
 ) -> None:
     """A run that counts with six digits is charged the same."""
     provider, model = named
@@ -135,7 +137,7 @@ def test_the_callers_decimal_context_changes_no_price(
 
 
 @given(st.text(max_size=300), st.none() | st.text(max_size=30), calls())
-def test_no_name_makes_it_raise(model: str, provider: str | None, amounts: Amounts) -> None:
+def test_no_name_makes_it_raise(model: str, provider: str | None, amounts: OperationUsage) -> None:
     """Telemetry holds anything."""
     cost = Prices(clock=lambda: 1.8e9).cost_of(model, provider, amounts)
     assert cost is None or cost >= 0

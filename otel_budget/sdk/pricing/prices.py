@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from otel_budget.files.watch import FileStamp
     from otel_budget.sdk.pricing.custom import OwnPrice
-    from otel_budget.sdk.run_counters import Amounts
+    from otel_budget.sdk.usage_arguments import OperationUsage
 
 logger = logging.getLogger("otel_budget")
 
@@ -83,36 +83,58 @@ class Prices:
 
         return cls(read(path))
 
-    def cost_of(self, model: str, provider: str | None, amounts: Amounts) -> Decimal | None:
+    def cost_of(self, model: str, provider: str | None, usage: OperationUsage) -> Decimal | None:
         """Return what an operation cost; None where nobody knows. Never raises.
 
         It is not known for a model without a price, without the package genai-prices, and for
         tokens that are not told apart into input and output. Of extras only those count that have a
         price: ``worth`` tells.
         """
-        if amounts.extras is not None:
-            return self.worth(model, provider, amounts).cost
+        if usage.extras is not None:
+            return self.worth(model, provider, usage).cost
         found = self._known.get((model, provider, None))
         if found is None or (found.until is not None and self._time() >= found.until):
             found = self._find(model, provider, None)
-        return None if found.rate is None else found.rate.cost(amounts)
+        return None if found.rate is None else found.rate.cost(usage)
 
-    def worth(self, model: str, provider: str | None, amounts: Amounts) -> Worth:
+    def worth(self, model: str, provider: str | None, usage: OperationUsage) -> Worth:
         """Return what an operation cost, and whether that is all of it. Never raises.
 
         On a service tier without prices of its own that cannot be cheaper than the standard one,
         that one's price is what the call cost at least; on another one only its extras are known.
         """
-        tier = None if amounts.extras is None else amounts.extras.service_tier
+        tier = None if usage.extras is None else usage.extras.service_tier
         rate = self._rate(model, provider, tier)
         if rate is not None:
-            return rate.worth(amounts)
+            return rate.worth(usage)
         standard = None if tier is None else self._rate(model, provider, None)
         if standard is None:
             return NOTHING_KNOWN
         if tier not in _NEVER_CHEAPER:
-            amounts = amounts._replace(usage_unknown=True)
-        return standard.worth(amounts)._replace(covered=False)
+            usage = usage._replace(usage_unknown=True)
+        return standard.worth(usage)._replace(covered=False)
+
+    def worth_of_call(
+        self,
+        usage: OperationUsage,
+        model: str | None,
+        provider: str | None,
+        charge: Decimal | None,
+        estimate: Decimal | None,
+    ) -> Worth:
+        """Return what a reported call cost: as charged, else by our prices, else as estimated.
+
+        charge: goes before the user's own prices, too: they are a list, and it is what was paid.
+        estimate: by the library that reports the call; it stands in for a price of ours, and never
+        says that an extra without one is covered.
+        """
+        if charge is not None:
+            return Worth(charge, covered=True)
+        ours = NOTHING_KNOWN if model is None else self.worth(model, provider, usage)
+        if ours.covered or estimate is None:
+            return ours
+        known = estimate if ours.cost is None else max(ours.cost, estimate)
+        return Worth(known, covered=usage.extras is None)
 
     def knows(self, model: str, provider: str | None) -> bool:
         """Tell whether a model has a price on the standard tier."""

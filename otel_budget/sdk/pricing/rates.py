@@ -19,7 +19,7 @@ from otel_budget.core.validation import MAX_COUNT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from otel_budget.sdk.run_counters import Amounts
+    from otel_budget.sdk.usage_arguments import OperationUsage
 
 #: Of a price per million tokens, and of a price per request. The kinds of extras go by their names.
 INPUT, OUTPUT, CACHE_READ, CACHE_WRITE, REASONING, REQUEST = (
@@ -56,6 +56,10 @@ class Worth(NamedTuple):
     """US dollars, as far as they are known; None: not at all."""
     covered: bool
     """True if that is all of it; else the cost is "at least" that."""
+
+    def applied_to(self, usage: OperationUsage) -> OperationUsage:
+        """Return what was used with its cost; extras stay in it if the cost does not cover them."""
+        return usage._replace(cost_usd=self.cost, extras=None if self.covered else usage.extras)
 
 
 NOTHING_KNOWN = Worth(None, covered=False)
@@ -94,13 +98,13 @@ class Rate:
         self._prices = steps[0][1]
         self._tiers = tuple(reversed(steps[1:]))
 
-    def cost(self, amounts: Amounts) -> Decimal | None:
+    def cost(self, usage: OperationUsage) -> Decimal | None:
         """Return the cost of one operation in US dollars; None if it cannot be told.
 
         It cannot for tokens that are unknown, not told apart, or of a kind without a price. A call
         that failed and used nothing costs nothing.
         """
-        tokens, into, out, cached, written, reasoning, call, failed, unknown, *_ = amounts
+        tokens, into, out, cached, written, reasoning, call, failed, unknown, *_ = usage
         if unknown or tokens != into + out:
             return None
         if (into and not self._input_priced) or (out and not self._output_priced):
@@ -124,22 +128,22 @@ class Rate:
             units += p_request
         return None if units > self._most else _EXACT.multiply(Decimal(units), self._unit)
 
-    def worth(self, amounts: Amounts) -> Worth:
+    def worth(self, usage: OperationUsage) -> Worth:
         """Return the cost of one operation with its extras."""
-        plain = self.cost(amounts)
-        if amounts.extras is None:
+        plain = self.cost(usage)
+        if usage.extras is None:
             return Worth(plain, covered=plain is not None)
-        into = amounts.input_tokens
+        into = usage.input_tokens
         prices = next((tier for start, tier in self._tiers if into > start), self._prices)
         more, covered = 0, plain is not None
-        for name, count, instead_of in _extra_tokens(amounts):
+        for name, count, instead_of in _extra_tokens(usage):
             own = prices.extras.get(name)
             if own is None:
                 covered = covered and self._is_included(name, prices, instead_of)
             elif plain is not None:
                 more += count * (own - getattr(prices, instead_of))
-        covered = covered and _fits(amounts, prices.extras)
-        counts = amounts.extras.counts
+        covered = covered and _fits(usage, prices.extras)
+        counts = usage.extras.counts
         units = {name: counts[name] for name in extras.UNITS if name in counts}
         more += sum(prices.extras.get(name, 0) * count for name, count in units.items())
         covered = covered and units.keys() <= prices.extras.keys()
@@ -158,14 +162,14 @@ class Rate:
         return pictures or (self._media_included and name != extras.CACHE_WRITE_1H)
 
 
-def _extra_tokens(amounts: Amounts) -> Iterator[tuple[str, int, str]]:
+def _extra_tokens(usage: OperationUsage) -> Iterator[tuple[str, int, str]]:
     """Yield tokens with a price of their own, and the price they count at as plain ones.
 
     No more of them than there are. What is not said to come from a cache may all the same: it is
     taken for cached, which is cheaper.
     """
-    _, into, out, cached, written, reasoning, *_ = amounts
-    counts = {} if amounts.extras is None else amounts.extras.counts
+    _, into, out, cached, written, reasoning, *_ = usage
+    counts = {} if usage.extras is None else usage.extras.counts
     rest = into - cached - written
     for name, from_cache in extras.INPUT_KINDS.items():
         read = min(counts.get(from_cache, 0), cached)
@@ -186,10 +190,10 @@ def _extra_tokens(amounts: Amounts) -> Iterator[tuple[str, int, str]]:
         yield extras.CACHE_WRITE_1H, hour, CACHE_WRITE
 
 
-def _fits(amounts: Amounts, own: Mapping[str, int]) -> bool:
+def _fits(usage: OperationUsage, own: Mapping[str, int]) -> bool:
     """Tell whether the extras are parts of what they are said to be parts of, cached or not."""
-    _, into, out, cached, written, reasoning, *_ = amounts
-    counts = {} if amounts.extras is None else amounts.extras.counts
+    _, into, out, cached, written, reasoning, *_ = usage
+    counts = {} if usage.extras is None else usage.extras.counts
     of_input = sum(counts.get(name, 0) for name in extras.INPUT_KINDS)
     from_cache = sum(counts.get(name, 0) for name in extras.CACHED_KINDS)
     of_output = sum(counts.get(name, 0) for name in extras.OUTPUT_KINDS)

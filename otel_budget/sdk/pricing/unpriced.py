@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_budget.sdk.pricing.prices import Prices
-    from otel_budget.sdk.run_counters import Amounts
     from otel_budget.sdk.run_record import RunRecord
+    from otel_budget.sdk.usage_arguments import OperationUsage
 
 logger = logging.getLogger("otel_budget")
 
@@ -33,10 +33,10 @@ class UnpricedNotices:
         prices: Prices,
         model: str | None,
         provider: str | None,
-        amounts: Amounts,
+        usage: OperationUsage,
     ) -> None:
         """Say of a call without a price that the run's limit does not hold for it."""
-        cause, advice = _cause(prices, model, provider, amounts)
+        cause, advice = _cause(prices, model, provider, usage)
         key = cause if prices.how_to_install else (cause, model, provider)
         if not self._once.first(key):
             return
@@ -50,7 +50,7 @@ class UnpricedNotices:
 
 
 def _cause(
-    prices: Prices, model: str | None, provider: str | None, amounts: Amounts
+    prices: Prices, model: str | None, provider: str | None, usage: OperationUsage
 ) -> tuple[str, str]:
     """Return why an operation has no price, and what to do about it."""
     if model is None:
@@ -60,12 +60,12 @@ def _cause(
             return "the price list is not installed", f"Install it ({prices.how_to_install})"
         advice = "Give it a price of your own (prices=, OTEL_BUDGET_PRICES; docs/money.md)"
         return "it is in no price list", advice
-    if amounts.tokens != amounts.input_tokens + amounts.output_tokens:
+    if usage.tokens != usage.input_tokens + usage.output_tokens:
         return "input and output are not told apart", "Give input_tokens and output_tokens"
     advice = "Give them prices of your own (docs/money.md)"
-    if amounts.extras is None:
+    if usage.extras is None:
         return "the list has none for such tokens", advice
-    counts, tier = amounts.extras
+    counts, tier = usage.extras
     what = [f"the service tier {tier!r}"] if tier is not None else sorted(counts)
     return f"the list has none for {' or '.join(what)}", advice
 

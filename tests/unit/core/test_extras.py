@@ -10,7 +10,7 @@ import pytest
 
 from otel_budget import InvalidValueError, Prices, Reason
 from otel_budget.core.extras import Extras, extras_of, tier_of
-from otel_budget.sdk.run_counters import Amounts
+from otel_budget.sdk.usage_arguments import OperationUsage
 from tests.support.monitors import Make
 
 CALL: dict[str, Any] = {"api_call": True, "input_tokens": 100_000, "output_tokens": 10_000}
@@ -162,7 +162,7 @@ prices:
 
 
 #: 80,000 plain, 20,000 written to a cache; 10,000 out.
-USED = Amounts(110_000, 100_000, 10_000, 0, 20_000, api_call=True)
+USED = OperationUsage(110_000, 100_000, 10_000, 0, 20_000, api_call=True)
 
 
 @pytest.fixture
@@ -215,7 +215,9 @@ def test_what_own_prices_do_not_name_is_not_covered(
 
 def test_tokens_of_a_kind_that_are_more_than_there_are_leave_the_cost_uncovered() -> None:
     """What is cached may be the audio: the rest of it, 300, costs what audio does."""
-    used = Amounts(1000, 1000, 0, 600, api_call=True, extras=Extras({"input_audio_tokens": 900}))
+    used = OperationUsage(
+        1000, 1000, 0, 600, api_call=True, extras=Extras({"input_audio_tokens": 900})
+    )
     cost, covered = Prices().worth("gemini-2.5-flash", "google", used)
     assert not covered
     assert (

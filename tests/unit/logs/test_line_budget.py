@@ -26,7 +26,7 @@ from otel_budget.logs.line_budget import (
 )
 from otel_budget.logs.once import MOST_LINES, MOST_SAID, Lines, OncePerSubject
 from otel_budget.sdk.pricing.unpriced import UnpricedNotices
-from otel_budget.sdk.run_counters import Amounts
+from otel_budget.sdk.usage_arguments import OperationUsage
 from otel_budget.sidecar.event_log import EventLog
 from otel_budget.sidecar.http_server import QUIET, Refusals
 from otel_budget.sidecar.metrics import SidecarMetrics
@@ -155,7 +155,7 @@ def test_ever_new_models_without_a_price_or_usage_are_a_bounded_number_of_lines(
     del said[:]
     unpriced = UnpricedNotices(lambda *told: said.append(told))
     for n in range(2 * MOST_SAID):
-        unpriced.tell(record, prices, f"made-up-{n}", None, Amounts(tokens=1))
+        unpriced.tell(record, prices, f"made-up-{n}", None, OperationUsage(tokens=1))
     assert len(said) == MOST_SAID
 
 

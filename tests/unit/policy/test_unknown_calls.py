@@ -18,7 +18,7 @@ from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sdk.metrics.collector import RUNS
-from otel_budget.sdk.run_counters import Amounts
+from otel_budget.sdk.usage_arguments import OperationUsage
 from otel_budget.sources.session_assembly import assemble
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make
@@ -86,9 +86,9 @@ def test_what_is_known_of_a_call_is_not_estimated(make: Make) -> None:
     """A stream that was left said its input, and not how much of its output was made."""
     record = make(on_unknown_usage="estimate")._record
     cell = record.counters(None, "gpt-4o")
-    record.add(cell, Amounts(1100, 1000, 100, api_call=True))
-    left = Amounts(405, 400, 5, cache_read_tokens=300, api_call=True, usage_unknown=True)
-    want = Amounts(500, 400, 100, cache_read_tokens=300, api_call=True, estimated=True)
+    record.add(cell, OperationUsage(1100, 1000, 100, api_call=True))
+    left = OperationUsage(405, 400, 5, cache_read_tokens=300, api_call=True, usage_unknown=True)
+    want = OperationUsage(500, 400, 100, cache_read_tokens=300, api_call=True, estimated=True)
     assert record.estimated("gpt-4o", left) == want
     longer = left._replace(tokens=700, output_tokens=300)
     assert record.estimated("gpt-4o", longer).output_tokens == 300

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_budget import Prices
-from otel_budget.sdk.run_counters import Amounts
+from otel_budget.sdk.usage_arguments import OperationUsage
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "money.md").read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def test_the_prices_on_the_page_are_read_and_mean_what_it_says(tmp_path: Path) -
     path = tmp_path / "prices.yaml"
     path.write_text(block("yaml"), encoding="utf-8")
     cost_of = Prices.from_yaml(path).cost_of
-    call = Amounts(2_000_000, 1_000_000, 1_000_000, api_call=True)
+    call = OperationUsage(2_000_000, 1_000_000, 1_000_000, api_call=True)
     assert cost_of("my-model", None, call) == Decimal("7.5")
     assert cost_of("my-model-2", None, call) == Decimal("2.5")
     assert cost_of("local/llama", None, call) == 0

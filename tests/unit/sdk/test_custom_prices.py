@@ -10,10 +10,10 @@ import pytest
 from otel_budget import Prices, ResourceLimits, ResourceMonitor
 from otel_budget.errors import ConfigFileError, InvalidValueError
 from otel_budget.sdk.pricing.prices import ENV_PRICES
-from otel_budget.sdk.run_counters import Amounts
+from otel_budget.sdk.usage_arguments import OperationUsage
 from tests.support.monitors import Make
 
-CALL = Amounts(1_100_000, 1_000_000, 100_000, 400_000, 100_000, 0, api_call=True)
+CALL = OperationUsage(1_100_000, 1_000_000, 100_000, 400_000, 100_000, 0, api_call=True)
 
 TEXT = """\
 currency: USD
@@ -71,7 +71,7 @@ def test_tokens_of_a_kind_without_a_price_are_unpriced(path: Path, model: str) -
 
 def test_input_alone_may_have_a_price(path: Path) -> None:
     """As embeddings do."""
-    used = Amounts(2_000_000, 2_000_000, api_call=True)
+    used = OperationUsage(2_000_000, 2_000_000, api_call=True)
     assert Prices.from_yaml(path).cost_of("embed", None, used) == 2
 
 
@@ -114,7 +114,7 @@ def test_limits_may_stand_in_the_same_file(path: Path) -> None:
     """One file for a run's money."""
     text = path.read_text(encoding="utf-8") + "resource_limits: {max_cost_usd: 5}\n"
     path.write_text(text, encoding="utf-8")
-    assert Prices.from_yaml(path).cost_of("embed", None, Amounts(1, 1)) is not None
+    assert Prices.from_yaml(path).cost_of("embed", None, OperationUsage(1, 1)) is not None
     assert ResourceLimits.from_yaml(path).max_cost_usd == 5
 
 

@@ -14,8 +14,9 @@ from otel_budget.sdk import run_counters
 from otel_budget.sdk.clock import SYSTEM_CLOCK
 from otel_budget.sdk.metrics import label_cap
 from otel_budget.sdk.metrics.process_totals import ProcessUsage
-from otel_budget.sdk.run_counters import FOLDED, Amounts
+from otel_budget.sdk.run_counters import FOLDED
 from otel_budget.sdk.run_record import RunRecord
+from otel_budget.sdk.usage_arguments import OperationUsage
 from tests.support.monitors import Make
 
 
@@ -61,7 +62,7 @@ def test_pairs_have_a_bound_in_all_runs_of_a_process_and_room_comes_back(
     for record in records:
         for model in range(10):
             with record.lock:
-                record.add(record.counters("p", f"m{model}"), Amounts(1, api_call=True))
+                record.add(record.counters("p", f"m{model}"), OperationUsage(1, api_call=True))
     assert run_counters._PAIRS.number <= before + 30 + len(records)
     assert all(record.counted().api_calls == 10 for record in records)
     del record
@@ -82,7 +83,7 @@ def test_owners_and_models_have_a_bound_in_the_sums_of_a_process(
             record = RunRecord("s", ResourceLimits(), SYSTEM_CLOCK, labels=owner)
             process.add(record)
             with record.lock:
-                record.add(record.counters(None, "m"), Amounts(5, api_call=True))
+                record.add(record.counters(None, "m"), OperationUsage(5, api_call=True))
             process.retire(record)
     rows = process.sums(semconv.USAGE_TOKENS)
     assert len(rows) <= 21

@@ -13,11 +13,11 @@ import pytest
 
 from otel_budget import Prices
 from otel_budget.sdk.pricing import bundled, prices
-from otel_budget.sdk.run_counters import Amounts
+from otel_budget.sdk.usage_arguments import OperationUsage
 from tests.support.monitors import Make
 
 #: 1,000 in, 500 of them cached and 100 written to the cache; 100 out.
-CALL = Amounts(1100, 1000, 100, 500, 100, 20, api_call=True)
+CALL = OperationUsage(1100, 1000, 100, 500, 100, 20, api_call=True)
 NOW = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
 
 
@@ -105,20 +105,20 @@ def test_what_has_no_price_is_unpriced_and_not_free(model: str, provider: str | 
 @pytest.mark.parametrize(
     "amounts",
     [
-        Amounts(1100, api_call=True),
-        Amounts(1100, 1000, 99, api_call=True),
-        Amounts(api_call=True, usage_unknown=True),
-        Amounts(api_call=True, failed=True, usage_unknown=True),
+        OperationUsage(1100, api_call=True),
+        OperationUsage(1100, 1000, 99, api_call=True),
+        OperationUsage(api_call=True, usage_unknown=True),
+        OperationUsage(api_call=True, failed=True, usage_unknown=True),
     ],
 )
-def test_tokens_that_are_not_told_apart_have_no_price(amounts: Amounts) -> None:
+def test_tokens_that_are_not_told_apart_have_no_price(amounts: OperationUsage) -> None:
     """Input and output differ too much in price to guess."""
     assert fresh().cost_of("gpt-4o", "openai", amounts) is None
 
 
 def test_a_failed_call_that_used_nothing_costs_nothing() -> None:
     """Also where a request has a price: providers charge answers. Of an unknown model: unknown."""
-    failed = Amounts(api_call=True, failed=True)
+    failed = OperationUsage(api_call=True, failed=True)
     assert fresh().cost_of("gpt-4o", "openai", failed) == 0
     assert fresh().cost_of("sonar", "perplexity", failed) == 0
     assert fresh().cost_of("a-model", None, failed) is None
@@ -126,7 +126,7 @@ def test_a_failed_call_that_used_nothing_costs_nothing() -> None:
 
 def test_a_failed_call_that_used_tokens_costs_what_they_cost() -> None:
     """A stream that was cut had its input read."""
-    used = Amounts(1000, 1000, api_call=True, failed=True)
+    used = OperationUsage(1000, 1000, api_call=True, failed=True)
     assert fresh().cost_of("gpt-4o", "openai", used) == Decimal("0.0025")
 
 

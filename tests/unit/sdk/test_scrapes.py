@@ -14,8 +14,8 @@ from otel_budget.sdk.metrics import collector as exposition
 from otel_budget.sdk.metrics import run_group
 from otel_budget.sdk.metrics.collector import LINGER, MAX_SCRAPED, MAX_UNSCRAPED
 from otel_budget.sdk.metrics.collector import RunCollector as Collector
-from otel_budget.sdk.run_counters import Amounts
 from otel_budget.sdk.run_record import RunRecord
+from otel_budget.sdk.usage_arguments import OperationUsage
 from otel_budget.testing import FakeClock
 
 
@@ -31,7 +31,7 @@ def opened(shown: Collector, clock: FakeClock, name: str, tokens: int = 1) -> Ru
     """Open a run and use something."""
     record = RunRecord(name, ResourceLimits(), clock.clock, labels={})
     with record.lock:
-        record.add(record.counters(None, None), Amounts(tokens=tokens))
+        record.add(record.counters(None, None), OperationUsage(tokens=tokens))
     shown.add(record)
     return record
 

@@ -21,11 +21,11 @@ from otel_budget.core.quantities import Number
 from otel_budget.core.usage import ResourceUsage
 from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.sdk.run_counters import Amounts
 from otel_budget.sdk.run_record import RunRecord
 from otel_budget.sdk.sidecar_client.address import SidecarAddress
 from otel_budget.sdk.sidecar_client.nudge import MOST_AT_ONCE, Nudger, look
 from otel_budget.sdk.sidecar_client.polling import MOST_NAMED
+from otel_budget.sdk.usage_arguments import OperationUsage
 from otel_budget.sdk.watermarks import SidecarWatermarks
 from otel_budget.sidecar.nudging import NudgeOutcome
 from otel_budget.testing import FakeClock
@@ -47,7 +47,7 @@ def marks_of(carried: int = 0) -> tuple[SidecarWatermarks, RunRecord, list[None]
 def use(record: RunRecord, tokens: int = 0, cost: Decimal | None = None) -> None:
     """Record an operation."""
     with record.lock:
-        record.add(record.counters(None, None), Amounts(tokens, cost_usd=cost))
+        record.add(record.counters(None, None), OperationUsage(tokens, cost_usd=cost))
 
 
 @given(
