@@ -181,7 +181,7 @@ def _counting(kind: type) -> type:
 def _count_at_its_end(reported: ReportedCall, stream: Any) -> None:
     try:
         stream.__class__ = _counting(stream.__class__)
-    except TypeError:  # a generator: what it puts out nobody gets to know
+    except TypeError:  # a generator: what it yields is not seen
         reported.close()
         return
     stream._reported, stream._said = reported, {}  # noqa: SLF001 - it is ours now
@@ -220,7 +220,7 @@ def said_by(result: Any) -> dict[str, Any]:
 
 def _counted(reported: ReportedCall, result: Any, operation: str, kwargs: dict[str, Any]) -> Any:
     if (getattr(result, "_hidden_params", None) or {}).get("cache_hit"):
-        reported.cancel()  # litellm's own cache: nobody was asked
+        reported.cancel()  # litellm's own cache: no model was asked
     elif hasattr(result, "__next__") or hasattr(result, "__anext__"):
         _count_at_its_end(reported, result)
     else:
@@ -232,7 +232,7 @@ def _counted(reported: ReportedCall, result: Any, operation: str, kwargs: dict[s
 
 
 def _hand_on_to_threads() -> None:
-    """Have runs reach the calls that LiteLLM makes in threads of its own, without any context.
+    """Have runs reach the calls that LiteLLM makes in its own threads, without any context.
 
     The functions for batches begin threads, and so do those without ``await`` that have an event
     loop around them, as in a notebook: a router's, and those with fallbacks.

@@ -147,7 +147,7 @@ class BudgetModel(Model):
             reported.close(failed=True)
             raise
         finally:
-            reported.close()  # of one that was left half-way nobody knows what it used
+            reported.close()  # what a call that was left half-way used is not known
             if hasattr(stream, "aclose"):  # of a generator: its connection would stay open
                 await stream.aclose()
 

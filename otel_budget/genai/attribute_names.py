@@ -138,7 +138,7 @@ INFERENCE: Final = frozenset(
         "text.streaming_completions",
     }
 )
-#: Values of the operation that are about calls which have spans of their own.
+#: Values of the operation that are about calls which have their own spans.
 AGGREGATE: Final = frozenset(
     {
         "invoke_agent",

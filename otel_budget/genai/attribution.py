@@ -46,7 +46,7 @@ class Activation:
     """While it is open, calls made in this context belong to a run. Open it once.
 
     They may be closed in another order than they were opened, and in another context, as
-    generators do it: what is closed is passed over, whoever still has it in its context.
+    generators do it: what is closed is passed over, also in contexts that still have it.
     """
 
     def __init__(self, sink: UsageSink) -> None:
@@ -92,7 +92,7 @@ class Activation:
             return False
         try:
             _ACTIVE.reset(self._token)
-        except (ValueError, RuntimeError):  # left in another context, or in a copy of its own
+        except (ValueError, RuntimeError):  # left in another context, or in a copy
             return False
         return True
 
@@ -105,7 +105,7 @@ class Activation:
 
     def is_suspended(self) -> bool:
         """Tell whether it was entered in a generator that does not run here: it left itself in the
-        context of whoever asked for its value.
+        context of the code that asked for its value.
         """
         return bool(self._generators) and not generators.runs_here(self._generators)
 
@@ -207,7 +207,7 @@ def is_cancelled(exc: BaseException) -> bool:
 
 
 def _asyncio() -> Any:
-    """Return asyncio if anybody has imported it: without it nothing runs in a loop.
+    """Return asyncio if it has been imported: without it nothing runs in a loop.
 
     To import it takes a seventh of the time that otel_budget takes in all.
     """

@@ -26,7 +26,7 @@ class Call(NamedTuple):
     usage: Usage = NO_USAGE
     failed: bool = False
     unknown: bool = False
-    """It succeeded, and nobody said what it used, or not all of it."""
+    """It succeeded, and did not say what it used, or not all of it."""
     is_call: bool = True
     """False: the rest of a call that was counted before."""
     costs: Costs = NO_COSTS

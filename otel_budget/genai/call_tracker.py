@@ -1,7 +1,7 @@
-"""The calls of this process: whoever reports one, spans or an adapter, tells it here.
+"""The calls of this process: spans and adapters report them here.
 
 One for the process, because the same call may be reported through two tracer providers, or by a
-span and an adapter. Holds no lock while anybody else's code runs.
+span and an adapter. Holds no lock while other code runs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CallTracker:
         self.listens = False
         """The global tracer provider reports its spans here, so a run's own span is seen, too."""
         self.in_use = False
-        """Somebody reports something here."""
+        """Calls are reported here."""
         self.spans = False
         """What spans say is reported here."""
         self.unattributed_calls = 0
@@ -120,7 +120,7 @@ class CallTracker:
     def enclosing(self) -> Iterator[Node | None]:
         """Take what is reported in this context for a part of what the block stands for.
 
-        Yields what can be asked what was counted inside; None if nobody reports anything.
+        Yields what can be asked what was counted inside; None if nothing is reported here.
         """
         if not self.in_use:
             yield None

@@ -1,9 +1,9 @@
 """What is said of the cost of one call, in US dollars. Pure.
 
 The rules:
-- A charge is the word of whoever sends the bill (a gateway, a provider), or of the application. It
+- A charge is what the sender of the bill (a gateway, a provider) says, or the application. It
   may be 0: a free model, a model on one's own hardware.
-- An estimate is what a library works out by a list of its own. Some write 0 for a model that they
+- An estimate is what a library works out by its own list. Some write 0 for a model that they
   don't know; theirs says nothing.
 - What cannot be an amount of money (negative, NaN, infinite, no number at all) says nothing.
 """
@@ -58,7 +58,7 @@ def charged(usage: object) -> Decimal | None:
     """Return what a provider's or a gateway's usage, object or mapping, says was charged.
 
     OpenRouter's is ``cost``, and for a call by one's own key with the provider behind it what that
-    one charged on top; Perplexity's is a mapping with a total; xAI counts in a unit of its own.
+    one charged on top; Perplexity's is a mapping with a total; xAI counts in its own unit.
     """
     for block, key in _GATEWAYS:
         cost = as_money(field(field(usage, block), key))

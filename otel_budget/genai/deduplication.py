@@ -2,8 +2,8 @@
 
 What is left is a coincidence: a span of the one began before, and ended after, a span of the other
 in the same run, with the same tokens. One look proves nothing. When two libraries were seen to
-report the same calls more than once, be it so, by id or by ancestry, both report every call: then
-also what says nothing, and was open together with a call of the other, is that call.
+report the same calls more than once, by id or by ancestry, both are taken to report every call:
+then also what says nothing, and was open together with a call of the other, is that call.
 """
 
 from __future__ import annotations

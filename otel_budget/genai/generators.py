@@ -34,7 +34,7 @@ def around() -> tuple[Key, ...]:
     """Return the generators that what is entered now belongs to, the innermost first.
 
     Those that pass on each other's values, and no further: a scheduler may be a generator, too (as
-    Trio's is), and runs everybody's tasks.
+    Trio's is), and runs all tasks.
     """
     found: list[Key] = []
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the interpreter's own way to them

@@ -30,7 +30,7 @@ class Notices:
         self._once = Once()
 
     def unknown(self, call: Call) -> None:
-        """Say that a call succeeded and nobody knows what it used, and how to get to know."""
+        """Say that a call succeeded without saying what it used, and how to change that."""
         if self._once.first(("unknown", call.scope, call.model)):
             self._say(
                 "%s report a call%s without usage: it counts as a call of unknown usage, and "
@@ -53,7 +53,7 @@ class Notices:
             )  # fmt: skip
 
     def left_behind(self, session_id: str) -> None:
-        """Say that a run with checkpoints was dropped, and nobody said how it ended."""
+        """Say that a run with checkpoints was dropped without saying how it ended."""
         if self._once.first("left_behind"):
             self._say(
                 "run %r: its monitor was dropped before the run ended: its last checkpoint does "

@@ -41,7 +41,7 @@ class HasUsageSink(Protocol):
 def report_of(scope: str, *, extras: Mapping[str, int] | None = None, **said: Any) -> CallReport:
     """Return what a framework said of a call, by the same rules as for spans.
 
-    extras: what is billed beside plain tokens, by ``model.extras.NAMES``. said: ``input``,
+    extras: what is billed beside plain tokens, by ``core.extras.NAMES``. said: ``input``,
     ``output``, ``cached``, ``cache_write``, ``reasoning`` (tokens), ``operation`` (default
     ``chat``), ``model``, ``provider``, ``response_id``, ``service_tier``, ``charge`` and
     ``estimate`` (US dollars, as in ``costs``); None for what it does not say.
@@ -98,7 +98,7 @@ class ReportedCall:
         self._token = attribution.ENCLOSING.set(self._node)
 
     def release(self, *, everywhere: bool = False) -> None:
-        """Take what is reported from now on for calls of their own.
+        """Take what is reported from now on for separate calls.
 
         everywhere: in contexts that were copied, or are no longer at hand, too.
         """
@@ -112,7 +112,7 @@ class ReportedCall:
     def refusal_inside(self) -> BudgetExceeded | None:
         """Return why a call inside this one was refused, if one was and the run must still stop.
 
-        For frameworks that make an error of their own of it.
+        For frameworks that turn it into an error of theirs.
         """
         if self._node is not None and self._node.refused and self._sink is not None:
             try:

@@ -81,7 +81,7 @@ def is_reported_failure(call: Call) -> bool:
 def replaced_record(linked: list[Node]) -> Node:
     """Return the one whose place an outer record takes: the last attempt, one that succeeded first.
 
-    The other ones are attempts that failed, and calls of their own.
+    The other ones are attempts that failed, and separate calls.
     """
     attempts = [other for other in linked if other.call is None or not other.call.failed]
     return (attempts or linked)[-1]

@@ -1,4 +1,4 @@
-"""Samplers: a span that is dropped is a call that nobody counts.
+"""Samplers: a span that is dropped is a call that is not counted.
 
 A dropped span never reaches a processor. To count everything and still export a sample, spans that
 would be dropped are recorded without being exported: ``RecordingSampler`` around one's own sampler,
@@ -72,6 +72,6 @@ def drops(sampler: object) -> str | None:
             unsampled = SpanContext(_PROBES[0], 1, is_remote=False)
             below = set_span_in_context(NonRecordingSpan(unsampled))
             roots.append(sampler.should_sample(below, _PROBES[0], "chat").decision)
-    except Exception:  # noqa: BLE001 - a sampler of somebody else's: nothing can be said of it
+    except Exception:  # noqa: BLE001 - a foreign sampler: nothing can be said of it
         return None
     return sampler.get_description() if Decision.DROP in roots else None

@@ -1,4 +1,4 @@
-"""From spans to model calls: each call once, whoever reports it, and in its own run.
+"""From spans to model calls: each call once, however many report it, and in its own run.
 
 The rules, in this order:
 1. The same response id is the same call, whatever made the second span.
@@ -62,7 +62,7 @@ _ONE_TOOL_CALL: Final = {semconv.TOOL_CALLS: 1}
 
 
 class SpanCalls:
-    """Decide, span by span, what is counted. Not thread-safe; calls nobody."""
+    """Decide, span by span, what is counted. Not thread-safe; calls nothing outside."""
 
     def __init__(self) -> None:
         """Begin with nothing seen."""
@@ -148,7 +148,7 @@ class SpanCalls:
     # --- what a span is ------------------------------------------------------------------------
     def _inference(self, node: Node, report: CallReport, now: float, *, failed: bool) -> None:
         if node.refused and not node.usage_known and report.response_id is None:
-            return  # a call was refused inside it: nobody was asked
+            return  # a call was refused inside it: no model was asked
         call = _call(node, report, failed=failed)
         linked = linked_records(node)
         if linked and not says_more_than(node, linked):

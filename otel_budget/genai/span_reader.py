@@ -45,7 +45,7 @@ class Kind(Enum):
     STREAM_RECORD = "stream_record"
     """What a streamed call used, apart from the span of the call itself."""
     AGGREGATE = "aggregate"
-    """An agent, workflow, task or tool: about calls that have spans of their own."""
+    """An agent, workflow, task or tool: about calls that have their own spans."""
     OTHER = "other"
     """Anything else, reading a stored response and counting tokens included."""
 
@@ -153,7 +153,7 @@ def _kind_of(name: str, scope: str, operation: object, kind: object, request_typ
 
 
 def read(name: str, scope: str, seen: Mapping[str, object], *, evicted: bool = False) -> CallReport:
-    """Read a span that has ended. seen: those of its attributes that are in ``names.ALL``."""
+    """Read a span that has ended. seen: its attributes in ``attribute_names.ALL``."""
     kind = kind_of(name, scope, seen, evicted=evicted)
     tool = tool_of(name, scope, seen)
     if kind is Kind.OTHER:
@@ -201,7 +201,7 @@ def _is_running_tool(name: str, scope: str) -> bool:
 
 
 def written_by_litellm(scope: str, seen: Mapping[str, object]) -> bool:
-    """Tell whether LiteLLM wrote onto somebody else's span: there the last call wins."""
+    """Tell whether LiteLLM wrote onto a foreign span: there the last call wins."""
     return attribute_names.LITELLM_MARK in seen and not scope.startswith("litellm")
 
 

@@ -51,7 +51,7 @@ class Begun(NamedTuple):
     """Its attributes at the start: the SDK evicts the oldest."""
     name: str
     kind: Kind | None
-    """None: what its name and its first attributes say, if anybody asks before it ends."""
+    """None: what its name and its first attributes say, if that is asked before it ends."""
     at: float
     """Monotonic seconds."""
     started_ns: int | None = None
@@ -99,7 +99,7 @@ class Node:
         self.encloses = True
         """What begins in its context is a part of it."""
         self.begun_late = False
-        """Nobody saw it begin, nor what was inside it."""
+        """Its beginning was not seen, nor what was inside it."""
         self.refused = False
         """A call was refused inside it while it was open."""
         self.tokens_below = 0

@@ -1,8 +1,8 @@
-"""A forked child is a process of its own: it carries none of its parent's runs.
+"""A forked child is a separate process: it carries none of its parent's runs.
 
 It is a copy of its parent at one moment, without its threads: locks that one of them held stay held
 for ever, and what the parent counted would be shown twice. So everything that is kept for a whole
-process is registered here, to be begun anew in a child.
+process is registered here, to start clean in a child.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def in_child(work: Callable[[], None]) -> None:
 
 
 class ProcessLock:
-    """A reentrant lock that is free in a forked child, whoever held it in the parent."""
+    """A reentrant lock that is free in a forked child, even if it was held in the parent."""
 
     def __init__(self) -> None:
         """Begin free."""

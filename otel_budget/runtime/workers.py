@@ -81,5 +81,5 @@ def do(future: Future[T], work: Callable[[], T]) -> None:
         return
     try:
         future.set_result(work())
-    except BaseException as exc:  # noqa: BLE001 - whoever waits for it gets it
+    except BaseException as exc:  # noqa: BLE001 - those who wait for it get it
         future.set_exception(exc)

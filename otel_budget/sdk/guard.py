@@ -1,8 +1,8 @@
 """Whether a run may go on: its own limits from exact counts, and the sidecar's verdict on top.
 
-The guard is asked before every operation, so it keeps marks: counts, money and a moment below which
-no status can have changed and the answer is known without asking policy again. Everything else (the
-verdict, warnings once per change, waking those who wait) happens when a mark is crossed, the
+The guard is asked before every operation, so it keeps watermarks: counts, money and a moment below
+which no status can have changed and the answer is known without asking policy again. Everything
+else (the verdict, warnings once per change, waking those who wait) happens when one is crossed, the
 sidecar speaks, or the limits change.
 """
 
@@ -60,7 +60,7 @@ class Guard:
         on_change: Callable[[Verdict], None],
         nudge: Callable[[], None],
     ) -> None:
-        """Begin with every mark crossed, so that the first question is looked into.
+        """Begin with every watermark crossed, so that the first question is looked into.
 
         on_status: a resource's status changed. on_change: the verdict's action or reason changed.
         Both are called without a lock held, one at a time and in the order of what happened.
@@ -77,7 +77,7 @@ class Guard:
         self._statuses: dict[str, LimitStatus] = {}
         self._announced: tuple[Action, str] = (Action.CONTINUE, Reason.WITHIN_LIMITS)
         self.listeners: set[Callable[[], None]] = set()
-        """Called, from any thread, when the verdict or the marks may have changed."""
+        """Called, from any thread, when the verdict or the watermarks may have changed."""
         self.withdrawn: Report | None = None
         """The report after which the run said that it does not know how far it is."""
         self.told_to_stop = False
@@ -99,7 +99,7 @@ class Guard:
 
     @property
     def progress(self) -> float | None:
-        """What the run reported since a count last crossed its mark; None for unknown."""
+        """What the run reported since a count last crossed its watermark; None for unknown."""
         report = self._record.report
         return None if report is None or report is self.withdrawn else report[0]
 
@@ -123,7 +123,7 @@ class Guard:
         return theirs if theirs.should_continue and worse else own
 
     def reconsider(self, progress: float | None) -> Verdict:
-        """Look at everything anew: set the marks, warn of what changed, wake those who wait.
+        """Look at everything again: set the watermarks, warn of what changed, wake those who wait.
 
         progress: what the run reports, None for unknown.
         """
@@ -184,7 +184,7 @@ class Guard:
                 self._delivering.release()
 
     def watermark_crossed(self) -> None:
-        """Take note that a count has crossed its mark.
+        """Take note that a count has crossed its watermark.
 
         A progress reported before that says nothing about now: deciding by it would interrupt a run
         that is nearly done, a moment before it says so.
@@ -222,7 +222,7 @@ class Guard:
         self.wake()
 
     def wake(self) -> None:
-        """Tell everybody who waits to look again."""
+        """Wake everyone who waits, to look again."""
         for listener in tuple(self.listeners):
             listener()
 

@@ -1,4 +1,4 @@
-"""How a run stands by its own counts: what it used, what of that nobody knows, what follows."""
+"""A run evaluated by its own counts: what it used, what of that is unknown, what follows."""
 
 from __future__ import annotations
 

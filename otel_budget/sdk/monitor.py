@@ -83,7 +83,7 @@ class ResourceMonitor:
         under the run's own limits once the lease of the last verdict has run out, ``stop`` stops.
         first_verdict_timeout: seconds (by default ``OTEL_BUDGET_FIRST_VERDICT_TIMEOUT``, else 90)
         that a sidecar which answers has for a first verdict; then the run is one without a sidecar.
-        on_verdict: called from a thread of its own with each verdict whose action or reason
+        on_verdict: called from a separate thread with each verdict whose action or reason
         changed; what it raises is logged. prices: of models, or a YAML file with some, by default
         ``OTEL_BUDGET_PRICES``.
 
@@ -117,7 +117,7 @@ class ResourceMonitor:
         # Bound once: record_operation and should_continue are asked before every operation.
         self._add_tokens, self._monotonic = self._recorder.add_tokens, clock.monotonic
         forked_run.watch(self)
-        weakref.finalize(self, run.dropped).atexit = False  # a run nobody holds is closed
+        weakref.finalize(self, run.dropped).atexit = False  # a run whose monitor is gone is closed
 
     @classmethod
     def resume(

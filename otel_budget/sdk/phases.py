@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Phase:
-    """One entered phase. cell: where operations without a model are counted."""
+    """One entered phase. counters: where operations without a model are counted."""
 
     record: RunRecord
     name: str | None

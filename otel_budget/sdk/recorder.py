@@ -139,7 +139,7 @@ class Recorder:
         provider: str | None,
         phase: phases.Phase | None = None,
     ) -> tuple[OperationUsage, Decimal | None]:
-        """Count an operation; return what was counted, and its cost if anybody knows it."""
+        """Count an operation; return what was counted, and its cost if that is known."""
         if LOADING and model is not None:
             again = partial(self.add, usage, model, provider, phase)
             if self._prices.put_off(again):
@@ -186,7 +186,7 @@ class Recorder:
             return record.estimated(model, usage)
 
     def _watermark_crossed(self) -> None:
-        """Look at the limits anew: a count has crossed its mark."""
+        """Look at the limits again: a count has crossed its watermark."""
         self._run.begin()
         self._guard.watermark_crossed()
 

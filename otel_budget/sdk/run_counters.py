@@ -1,10 +1,10 @@
 """What one run counted in this process, added up.
 
-``lock`` guards all counts; whoever adds takes it. It is reentrant, as a signal handler or a
+``lock`` guards all counts; take it to add. It is reentrant, as a signal handler or a
 finalizer may come in the middle of an addition: what that adds waits until the addition under way
 is done, which adds it, too.
 
-The cells are what was counted (cell.py); the totals follow from them, and are kept beside them for
+The phase counters are what was counted; the totals follow from them, and are kept beside them for
 those who ask often.
 """
 
@@ -107,7 +107,7 @@ class RunCounters:
         self.last_checkpoint_at = carried.last_checkpoint_at
 
     def counters(self, phase: str | None, model: str | None) -> PhaseCounters:
-        """Return the cell of a phase and a model, made if need be. Hold the lock."""
+        """Return the counters of a phase and a model, made if need be. Hold the lock."""
         known = self.counters_by_phase.get(
             (phase or semconv.UNSPECIFIED, model or semconv.UNSPECIFIED)
         )
@@ -128,7 +128,7 @@ class RunCounters:
         return counters
 
     def take_in(self, other: RunCounters) -> None:
-        """Add the counts of another incarnation that is over. Nobody else may know of this one."""
+        """Add the counts of another incarnation that is over. No one else may use this one yet."""
         with other.lock:
             self.checkpoints += other.checkpoints
             self.checkpoint_failures += other.checkpoint_failures
@@ -159,9 +159,9 @@ class RunCounters:
         *,
         unpriced: bool = False,
     ) -> None:
-        """Add one operation to a cell and to the totals. Hold the lock.
+        """Add one operation to its phase counters and to the totals. Hold the lock.
 
-        worth: US dollars, for an operation that does not say its own cost; None: nobody knows.
+        worth: US dollars, for an operation that does not say its own cost; None: not known.
         unpriced: its price, or not all of it, is known, though it is no call. Raises
         InvalidValueError and adds nothing if a total of the run would exceed 2^53.
         """
@@ -210,7 +210,7 @@ class RunCounters:
                 a_out + out,
                 a_rest + rest,
             )
-        # By this the operation is counted; the totals are worked out anew if they do not get to it.
+        # By this the operation is counted; if the totals are not reached, they are worked out again.
         counters.counts = (
             c_into + into, c_out + out, c_rest + rest, c_cached + cached, c_written + written,
             c_reasoning + reasoning, c_calls + call, c_failed + failed, c_unpriced + unpriced,

@@ -1,7 +1,7 @@
 """What one run counted in this process: the data that everything else here reads.
 
 A record outlives its monitor: a run that is over stays visible until it has been scraped, and what
-it used stays in the sums of the process. What is counted, and how, is in tally.py.
+it used stays in the sums of the process. What is counted, and how, is in run_counters.py.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class RunRecord(RunCounters):
         """True if the run before it under its id in this process completed."""
         self.awake_since = self._awake()
         """When this process took the run up, by the clock that active time is measured by."""
-        # The wall clock may have been put back while nobody ran: a duration never goes down.
+        # The wall clock may have been put back between two processes: a duration never goes down.
         elapsed = max(now - self.started_at, self.carried.duration_seconds)
         self.began_at = self._monotonic() - elapsed
         self.saves = False

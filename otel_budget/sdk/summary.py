@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from otel_budget.core.verdict import LimitCheckResult, Verdict
 
 
-def summary(standing: LimitCheckResult, usage: ResourceUsage) -> dict[str, dict[str, Any]]:
+def summary(result: LimitCheckResult, usage: ResourceUsage) -> dict[str, dict[str, Any]]:
     """Return per resource ``used``, ``limit``, ``percentage`` (0 to 100 and beyond), ``remaining``
     (never below 0), the last three None when unlimited, and where part of ``used`` is an estimate
     ``estimated``, True; under ``checkpoints`` ``count`` and ``last_checkpoint_at`` (Unix time or
     None). All of it can go through ``json.dumps``.
     """
     rows: dict[str, dict[str, Any]] = {}
-    for name, state in standing.resources.items():
+    for name, state in result.resources.items():
         rows[name] = {
             "used": _plain(state.used),
             "limit": _plain(state.limit),
@@ -50,11 +50,11 @@ def limited(limits: ResourceLimits) -> str:
     return said or "nothing"
 
 
-def lines(standing: LimitCheckResult, verdict: Verdict, unjudged: str = "") -> list[str]:
-    """Return the run's standing, a line for each resource and one for the verdict.
+def lines(result: LimitCheckResult, verdict: Verdict, unjudged: str = "") -> list[str]:
+    """Return how the run stands, a line for each resource and one for the verdict.
 
     unjudged: why the sidecar does not judge the run; empty if it does, or there is none.
     """
-    rows = [describe(name, state) for name, state in standing.resources.items()]
+    rows = [describe(name, state) for name, state in result.resources.items()]
     rows.append(f"{verdict.action} ({verdict.reason}): {verdict.message}")
     return [*rows, unjudged] if unjudged else rows

@@ -1,7 +1,7 @@
 """What one operation used: the one type that is counted, and how arguments become it.
 
 The rules: cached tokens are inside the input, reasoning inside the output, input and output inside
-the tokens; a part larger than its whole is refused, because then somebody counts a part beside its
+the tokens; a part larger than its whole is refused, because then a part is counted beside its
 whole. ``tokens=None`` means used but unknown, which is not 0.
 """
 

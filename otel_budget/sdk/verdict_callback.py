@@ -1,6 +1,6 @@
 """Hand the verdicts on a run to the caller's own code: ``on_verdict``.
 
-In a thread of its own, which is there only while there is something to say: neither what the
+In a separate thread, which is there only while there is something to say: neither what the
 caller's code raises nor how long it takes is any business of those who hear the sidecar, or of the
 run's own questions. One at a time, in their order.
 """

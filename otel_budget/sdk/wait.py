@@ -1,6 +1,6 @@
 """Wait until a run must stop, for those who want to be interrupted rather than ask.
 
-No thread of its own: whoever waits wakes at the moment the passing of time may change the verdict,
+No extra thread: those who wait wake at the moment the passing of time may change the verdict,
 and is woken when a count or the sidecar does.
 """
 
@@ -46,13 +46,13 @@ async def wait_for_stop_async(
     timeout: float | None,  # noqa: ASYNC109 - None at the timeout, like its blocking twin
 ) -> Verdict | None:
     """Do the same without blocking the event loop."""
-    import asyncio  # whoever calls this has it; for all others it takes its time
+    import asyncio  # callers of this have it loaded; for all others it takes its time
 
     waiter, woken = _Waiter(guard, record, timeout), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def wake() -> None:
-        with suppress(RuntimeError):  # the loop is closing: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closing: there is no one left to wake
             loop.call_soon_threadsafe(woken.set)
 
     guard.listeners.add(wake)

@@ -33,7 +33,7 @@ class Watermarks(NamedTuple):
 
     @classmethod
     def of(cls, totals: Mapping[str, Number | None], carried: ResourceUsage) -> Watermarks:
-        """Return the marks for totals of the run; one that is None or absent is never reached."""
+        """Return the watermarks for totals of the run; None or absent is never reached."""
         tokens, calls = totals.get(semconv.TOKENS), totals.get(semconv.API_CALLS)
         cost = totals.get(semconv.COST)
         return cls(
@@ -74,7 +74,7 @@ class Watermarks(NamedTuple):
 
 
 def reached(marks: Further, counted: Further) -> bool:
-    """Tell whether a count of a further resource has reached its mark."""
+    """Tell whether a count of a further resource has reached its watermark."""
     return any(counted.get(name, 0) >= mark for name, mark in marks.items())
 
 
@@ -96,7 +96,7 @@ class SidecarWatermarks:
         """What is not crossed, or was and has not been nudged for."""
 
     def renew(self, verdict: Verdict, used: Mapping[str, Number]) -> None:
-        """Take the marks of a new verdict. used: by the run's own counts, at its receipt.
+        """Take the watermarks of a new verdict. used: by the run's own counts, at its receipt.
 
         The sidecar may know of more than the run does; then it goes on from what the run has now.
         """
@@ -111,7 +111,7 @@ class SidecarWatermarks:
         self.present = Watermarks.of(totals, self._record.carried)
 
     def look(self) -> None:
-        """Nudge, once for a verdict, if a mark is crossed."""
+        """Nudge, once for a verdict, if a watermark is crossed."""
         if self.present.crossed_by(self._record):
             self.present = NONE
             self._nudge()

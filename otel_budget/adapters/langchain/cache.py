@@ -1,4 +1,4 @@
-"""Which answers came from LangChain's own cache: nobody was asked for them, so they are no calls.
+"""Which answers came from LangChain's own cache: no model was asked, so they are no calls.
 
 What LangChain itself puts into such an answer, a total cost of 0, is also what a free model says of
 a real call. So its function that makes messages of what the cache had is watched.

@@ -75,7 +75,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
     def on_chain_start(
         self, *_: Any, run_id: UUID, parent_run_id: UUID | None = None, **__: Any
     ) -> None:
-        """Take note of whose it is: what a graph does in threads of its own has another context."""
+        """Take note of whose it is: what a graph does in its own threads has another context."""
         sink = None if self._monitor is not None else self._around(parent_run_id)
         if sink is not None:
             self._inside[run_id] = sink

@@ -97,7 +97,7 @@ def _extras(
 def _cache_write(of_input: dict[str, Any]) -> object:
     """Return what was written to a cache: Anthropic's is told by how long it is kept."""
     by_age = [as_count(of_input.get(f"ephemeral_{age}_input_tokens")) or 0 for age in ("5m", "1h")]
-    # 0 beside them, so that nobody adds it up.
+    # 0 beside them, so that it is not added up.
     written = field(of_input, *(f"{tier}cache_creation" for tier in _IN_FRONT))
     return written or sum(by_age) or None
 

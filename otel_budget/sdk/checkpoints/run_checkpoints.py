@@ -47,7 +47,7 @@ class RunCheckpoints:
         self.state: Any = None
         """The caller's own, JSON types."""
         self.outcome: str | None = None
-        """How the run ended; None while it goes on, and if nobody said."""
+        """How the run ended; None while it goes on, and if that was not said."""
         # Counts are taken and written under one lock: a later checkpoint never has lower ones.
         self._writing = threading.RLock()
         self._scheduled: tuple[Autosaver, int, float] | None = None

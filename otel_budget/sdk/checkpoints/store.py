@@ -1,7 +1,7 @@
 """Checkpoints on disk: a run's usage, limits and the caller's own state, whole or not at all.
 
-A checkpoint is written to a temporary file, synced, linked to its final name (which nobody else has
-then), and its folder synced; so whatever dies when, every file under a final name is whole. The
+A checkpoint is written to a temporary file, synced, linked to its final name (which is
+then free), and its folder synced; so whatever dies when, every file under a final name is whole. The
 digest inside tells a file that was altered afterwards. Where the file system offers no sync (CIFS,
 FUSE, vboxsf) a power loss could take the newest: that is said, once, and is no failure. Files are
 ``PROJECT_ROOT/.otel_budget/checkpoints/SESSION_ID/NNNNNN.json``, for their owner alone to read; the
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("otel_budget")
 
 _NAME = re.compile(r"([0-9]{6,})\.json")
-#: Seconds after which a temporary file belongs to nobody any more.
+#: Seconds after which a temporary file is taken to be abandoned.
 _LEFTOVER = 3600.0
 #: One checkpoint at a time takes its number; two monitors of one run share a folder.
 _numbering = ProcessLock()
@@ -186,13 +186,13 @@ class CheckpointFolder:
         return checkpoint
 
     def _make_folder(self) -> None:
-        """Make the folders. What they hold is the caller's own: for nobody else to read."""
+        """Make the folders. What they hold is the caller's own, and only its owner may read it."""
         self.path.parents[2].mkdir(parents=True, exist_ok=True)
         for folder in (self.path.parents[1], self.path.parent, self.path):
             folder.mkdir(mode=0o700, exist_ok=True)
 
     def _number(self, temporary: Path) -> Path:
-        """Give a file the next number that nobody has taken, another process least of all."""
+        """Give a file the next free number, also if another process takes one at the same time."""
         with _numbering:
             number = (self._numbers() or [0])[-1] + 1
             while True:
@@ -201,7 +201,7 @@ class CheckpointFolder:
                     final.hardlink_to(temporary)
                 except FileExistsError:
                     number += 1
-                except OSError:  # a file system without links: whoever is last has the number
+                except OSError:  # a file system without links: the last one gets the number
                     return temporary.rename(final)
                 else:
                     return final

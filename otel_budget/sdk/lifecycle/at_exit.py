@@ -1,7 +1,7 @@
 """What happens when the interpreter ends, and when a run is left behind before.
 
 At the end, in order: runs are closed, one more scrape is waited for, endpoints are closed. A run
-whose monitor is dropped is closed by a thread of its own: a finalizer runs wherever the garbage
+whose monitor is dropped is closed by a separate thread: a finalizer runs wherever the garbage
 collector happens to, in the middle of a scrape or under any lock, so it only hands the work over.
 """
 
@@ -60,7 +60,7 @@ class ExitOrder:
 
             Finalize(None, self.run, exitpriority=0)
         signals = sys.modules.get("celery.signals")
-        if signals is not None:  # Celery's pool has a multiprocessing of its own
+        if signals is not None:  # Celery's pool has its own multiprocessing
             signals.worker_process_shutdown.connect(lambda **_: self.run(), weak=False)
 
 

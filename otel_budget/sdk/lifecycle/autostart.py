@@ -26,7 +26,7 @@ def serve_if_asked() -> None:
     """Open ``/metrics`` if ``OTEL_METRICS_EXPORTER`` says prometheus, or if this process was forked
     from one whose page is found by its ``file_sd`` entry; never raises out of a run.
 
-    Such a child's page has a free port and an entry of its own. Any other page of the parent's
+    Such a child's page has a free port and its own entry. Any other page of the parent's
     cannot be had a second time, which is said.
     """
     asked = "prometheus" in visibility.named_exporters()

@@ -85,7 +85,7 @@ class InheritedRun(RunController):
     def close(
         self,
         outcome: str,
-        timeout: float = 0.0,  # noqa: ARG002 - nobody scrapes it here
+        timeout: float = 0.0,  # noqa: ARG002 - it is not scraped here
         *,
         orderly: bool = True,  # noqa: ARG002 - and it saves nothing
     ) -> None:

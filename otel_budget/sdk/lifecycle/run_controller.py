@@ -1,6 +1,6 @@
 """One run's life: what starts when it is first used, what is written, what happens at its end.
 
-Held apart from the monitor, so that a monitor nobody holds any more can still be closed properly.
+Held apart from the monitor, so that a run whose monitor is gone can still be closed properly.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ logger = logging.getLogger("otel_budget")
 
 #: How far back an exception's causes are followed.
 _DEEPEST_CAUSE: Final = 20
-#: Why there is no sidecar where nobody has asked yet, as in a child that is over at once.
+#: Why there is no sidecar where it was not asked yet, as in a child that is over at once.
 NOT_YET_ASKED = "it was not asked yet"
 
 
@@ -224,7 +224,7 @@ class RunController:
             activation.__exit__()
 
     def dropped(self) -> None:
-        """Have the run closed soon: nobody holds its monitor any more. Fit for a finalizer.
+        """Have the run closed soon: its monitor is gone. Fit for a finalizer.
 
         Does nothing in a forked child: the run is its parent's.
         """
@@ -273,7 +273,7 @@ class RunController:
 
     def _answered(self) -> None:
         if self.engagement is not None and self.engagement.sidecar_answered():
-            self.guard.reconsider(self.guard.progress)  # nobody may be asking
+            self.guard.reconsider(self.guard.progress)  # the run itself may not be asking
 
     def _not_answered(self) -> None:
         """Take note that the sidecar was asked in vain: a run that asks seldom loses no time."""
@@ -320,9 +320,9 @@ class RunController:
 
 
 def _is_stop(exc: BaseException, session_id: str) -> bool:
-    """Tell whether an exception stops a run in order: its own limits, or somebody's word.
+    """Tell whether an exception stops a run in order: by its own limits, or because it was told to.
 
-    A generator that is closed early is such a word: the client hung up, or has what it wanted.
+    A generator that is closed early was told to: the client hung up, or has what it wanted.
     """
     if isinstance(exc, BaseExceptionGroup):  # of a TaskGroup, say
         return all(_is_stop(one, session_id) for one in exc.exceptions)

@@ -4,7 +4,7 @@ They do not go through OpenTelemetry instruments: the SDK keeps every attribute 
 folds those past 2,000 into one, so after 2,000 runs every budget would vanish into an overflow
 series. A run that is over stays until it has been scraped once more and then for a minute.
 
-An application with an endpoint of its own registers the collector in its own registry:
+An application with its own endpoint registers the collector in its own registry:
 ``registry.register(RUNS)``.
 """
 
@@ -39,12 +39,12 @@ logger = logging.getLogger("otel_budget")
 LINGER = 60.0
 #: Closed runs kept at most, so that memory stays flat however fast runs come and go.
 MAX_SCRAPED, MAX_UNSCRAPED = 1_000, 5_000
-#: Seconds since the last scrape after which nobody is taken to be scraping any more.
+#: Seconds since the last scrape after which a scraper is taken to be gone.
 SCRAPED_LATELY = 120.0
 #: Seconds after which a page that was never scraped is worth a warning: two default intervals of a
 #: Prometheus.
 NEVER_SCRAPED = 120.0
-#: Scrapers told apart; a page that anybody asks for must not make them many.
+#: Scrapers told apart; a page that anyone can ask for must not make them many.
 MAX_SCRAPERS = 8
 #: Who asks for the page, where the endpoint knows it; None for a look by hand.
 SCRAPER: ContextVar[str | None] = ContextVar("otel_budget_scraper", default="")
@@ -95,13 +95,13 @@ class RunCollector(Collector):
         self._lingering: deque[tuple[str, Group]] = deque()
         self._scrapes_begun = self._scrapes_done = 0
         self._mind_from = self._monotonic()
-        """Since when it could be scraped; infinite once it is said that nobody does."""
+        """Since when it could be scraped; infinite once the log says that it is not."""
         self._scrapers: dict[str, _Scraper] = {}
         """By name, the one that came last at the end."""
         self.ends = 0
         """Number of runs that have ended."""
         self.news = 0
-        """Grows with whatever somebody waits to see: a run came, ended, or is to be looked at."""
+        """Grows with whatever a reader waits for: a run began, ended, or should be looked at."""
 
     def add(self, record: RunRecord) -> None:
         """Show a run from now on."""
@@ -158,7 +158,7 @@ class RunCollector(Collector):
                 self._mind_from = self._monotonic()
 
     def mind_unscraped(self, where: str) -> None:
-        """Say, once, that runs are shown and nobody has looked for long. where: names the page."""
+        """Say, once, that runs are shown and not scraped for long. where: names the page."""
         with self._lock:
             late = self._monotonic() - self._mind_from
             if self._scrapes_begun or late < NEVER_SCRAPED or not self._groups:
@@ -177,12 +177,12 @@ class RunCollector(Collector):
             return self.registered and self.ends > 0 and (not self._scrapers or any(late))
 
     def wait_scraped(self, timeout: float, *, in_any_case: bool = False) -> bool:
-        """Wait until everybody who scrapes this process has seen the runs that ended so far.
+        """Wait until everything that scrapes this process has seen the runs that ended so far.
 
         Of those who scrape it only those are waited for whose next scrape is due within the timeout
         (seconds), by the ones before; in_any_case: all of them, and the first if there was none.
 
-        Returns False when there was somebody to wait for who did not come.
+        Returns False if an expected scrape did not come.
         """
         with self._scraped:
             now = self._monotonic()
@@ -223,7 +223,7 @@ class RunCollector(Collector):
             self._scraped.notify_all()
 
     def shown_to(self, scraper: str | None, ends: int) -> None:
-        """Take note that somebody was given a page that another one asked for.
+        """Take note that a scraper was given a page that another one asked for.
 
         ends: of the runs that had ended when it was made.
         """

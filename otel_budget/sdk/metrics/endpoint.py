@@ -69,7 +69,7 @@ class MetricsEndpoint:
             return
         LAST_SCRAPE.wait()
         if self._entry is not None:
-            with suppress(OSError):  # somebody may have tidied up already
+            with suppress(OSError):  # it may have been tidied up already
                 self._entry.unlink(missing_ok=True)
         PAGES.closed(self.url)
         self._server.shutdown()
@@ -142,7 +142,7 @@ def serve_metrics(
 
 
 def use_registry(registry: CollectorRegistry) -> None:
-    """Register this process's runs, and OpenTelemetry's metrics if nobody exports them yet."""
+    """Register this process's runs, and OpenTelemetry's metrics if they are not exported yet."""
     LAST_SCRAPE.ask(None)
     with suppress(ValueError):  # registered before
         registry.register(RUNS)

@@ -33,7 +33,7 @@ def register_in(folder: Path, host: str, port: int) -> Path:
     entry = folder / f"{ours}{os.getpid()}-{port}.json"
     temporary = folder / f".{uuid.uuid4().hex}.tmp"
     try:
-        # "x": a new file of ours, whatever somebody else put there.
+        # "x": a new file of ours, never one that is already there.
         with temporary.open("x", encoding="utf-8") as file:
             json.dump([{"targets": [target], "labels": {}}], file)
         temporary.rename(entry)
@@ -87,5 +87,5 @@ def _is_dead(pid: str) -> bool:
     except (ProcessLookupError, OverflowError):  # gone, or no process id at all
         return True
     except PermissionError:
-        pass  # alive, somebody else's
+        pass  # alive, another user's
     return False

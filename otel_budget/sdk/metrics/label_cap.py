@@ -26,7 +26,7 @@ MAX_LENGTH = 128
 #: of single labels multiply.
 MAX_PAIRS, MAX_PAIRS_IN_ALL, MAX_OWNERS = 400, 40_000, 1_000
 
-#: Runs fold under locks of their own, into one counter.
+#: Runs fold under separate locks, into one counter.
 _folding = ProcessLock()
 
 

@@ -49,7 +49,7 @@ class LastScrape:
         """Wait as is usual for those who scrape these, and know no sidecar."""
         self._sessions, self._order, self._monotonic = sessions, order, monotonic
         self.wait_for: float | None = None
-        """Seconds, for whoever scrapes; None is as usual."""
+        """Seconds to wait for scrapes; None for the usual time."""
         self._looks: dict[str, Look] = {}
         self._look_from = -math.inf
         """When a sidecar may be asked in place again."""
@@ -117,7 +117,7 @@ class LastScrape:
 
     def wait_here(self, seconds: float) -> bool:
         """Do the same at the end of a run, within so many seconds: its process may end in a way
-        that calls nothing. False if somebody who scrapes did not come.
+        that calls nothing. False if an expected scrape did not come.
         """
         began = time.monotonic()
         self._have_looked(min(seconds, LOOK_WITHIN))

@@ -4,7 +4,7 @@ An agent has files to open and work to do. A connection that says nothing is a s
 there are at most ``MOST`` of them, and fewer where the process may have few files. Past that the
 one that has said nothing for longest has to go, so a scraper that says what it wants is answered.
 
-A page in somebody's browser can have its own name lead to the loopback address, and then read what
+A page in a browser can have its own name lead to the loopback address, and then read what
 is there (DNS rebinding). So a page that listens there alone answers to names that nobody else can
 own: addresses (a name is what is rebound), localhost, this machine's name, and ``.internal``, by
 which containers reach their host. One that listens elsewhere is open to the network in any case,
@@ -67,7 +67,7 @@ class _Visit:
 
 
 class PageServer(WSGIServer):
-    """Answers each request in a thread of its own, once it has begun to arrive."""
+    """Answers each request in its own thread, once it has begun to arrive."""
 
     allow_reuse_address = True
     request_queue_size = _BACKLOG
@@ -122,7 +122,7 @@ class PageServer(WSGIServer):
         self._ready.close()
 
     def service_actions(self) -> None:
-        """Look, some times a second, whether anybody ever scrapes."""
+        """Look, a few times a second, whether the page is ever scraped."""
         RUNS.mind_unscraped(f"port {self.server_port}")
 
     def wait_answered(self, timeout: float) -> None:

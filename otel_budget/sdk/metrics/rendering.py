@@ -1,8 +1,8 @@
 """The page of a process, made once for all who ask at the same time, and not made all the time.
 
-Anybody who may nudge a sidecar can have a page asked for again and again, and to make one takes the
-processor from the agent's own work. So one that was made a moment ago, by what making it took, is
-given again, unless something has happened since that somebody waits to see: a run began, ended, or
+Any client that may nudge a sidecar can have a page asked for again and again, and making one takes
+the processor from the agent's own work. So one that was made a moment ago, by what making it took,
+is given again, unless something has happened since that a reader waits for: a run began, ended, or
 came to a line at which it asks the sidecar to look.
 """
 
@@ -36,7 +36,7 @@ _LEAST: Final = 0.003
 #: Seconds to wait for a new page rather than be given the one before: who asks again at once is to
 #: have less to ask.
 _WAIT: Final = 0.1
-#: What people look at a page with: nobody is waited for who does not come again.
+#: What people look at a page with: such a reader may not come again, so it is not waited for.
 _BY_HAND: Final = ("curl/", "Wget/", "Mozilla/")
 
 
@@ -57,7 +57,7 @@ class _Page:
     body: list[bytes] = field(default_factory=list)
 
     def stands(self, now: float) -> float:
-        """Return for how many seconds it still does for somebody who asks now."""
+        """Return for how many seconds it may still be given to a reader who asks now."""
         most = _CROWDED if self.given >= _CROWD else _USUAL
         took = max(_LEAST, self.made_at - self.begun_at)
         return self.made_at + min(_TIMES * took, most) - now
@@ -98,7 +98,7 @@ class Rendering:
         return page.body
 
     def _does(self, page: _Page, came_at: float) -> bool:
-        """Tell whether a page does for somebody who came at that moment; that may take a while."""
+        """Tell whether a page may be given to a reader who came then; may take a while."""
         if page.begun_at >= came_at:
             return True
         left = page.stands(self._monotonic())

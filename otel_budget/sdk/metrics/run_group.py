@@ -45,7 +45,7 @@ class Group:
     def share(self, record: RunRecord) -> None:
         """Take in another record of the same id."""
         self.shared = True
-        record.started_at = self.records[0].started_at  # one run, as everybody outside sees it
+        record.started_at = self.records[0].started_at  # one run, as seen from outside
         if len(self.records) >= MAX_SHARED:
             over = [known for known in self.records if known.closed_at is not None]
             if len(over) > 1:  # the first stays where it is: what it carried over is the group's

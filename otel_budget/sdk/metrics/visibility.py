@@ -99,7 +99,7 @@ class Pages:
         return self._without_page()
 
     def mind_registry(self) -> None:
-        """Say, once, that nobody scrapes a page of the application that shows runs."""
+        """Say, once, that the application's page with runs on it is not scraped."""
         if RUNS.registered and not self._open and self.inherited is None:
             RUNS.mind_unscraped("a registry of the application")
 

@@ -59,7 +59,7 @@ class OwnPrice:
     name: str
     """In small letters; names are held against each other whatever their letters' case."""
     provider: str | None
-    """None: whoever the provider is."""
+    """None: any provider."""
     service_tier: str | None
     """None: the standard one."""
     pattern: re.Pattern[str] | None

@@ -49,7 +49,7 @@ LOADING: dict[int, deque[Callable[[], object]]] = {}
 
 class _Found(NamedTuple):
     rate: Rate | None
-    """None: nobody knows the price."""
+    """None: the price is not known."""
     until: float | None
     """Unix time from which it has to be looked up again; None: never."""
 
@@ -84,7 +84,7 @@ class Prices:
         return cls(read(path))
 
     def cost_of(self, model: str, provider: str | None, usage: OperationUsage) -> Decimal | None:
-        """Return what an operation cost; None where nobody knows. Never raises.
+        """Return what an operation cost; None where that is not known. Never raises.
 
         It is not known for a model without a price, without the package genai-prices, and for
         tokens that are not told apart into input and output. Of extras only those count that have a
@@ -100,7 +100,7 @@ class Prices:
     def worth(self, model: str, provider: str | None, usage: OperationUsage) -> Worth:
         """Return what an operation cost, and whether that is all of it. Never raises.
 
-        On a service tier without prices of its own that cannot be cheaper than the standard one,
+        On a service tier without its own prices that cannot be cheaper than the standard one,
         that one's price is what the call cost at least; on another one only its extras are known.
         """
         tier = None if usage.extras is None else usage.extras.service_tier

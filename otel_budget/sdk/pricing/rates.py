@@ -4,7 +4,7 @@ The rules are the providers': the cached part of the input at its own price, rea
 output's unless it has one, and where a price depends on the length of the input, all of the call at
 the price of its tier. Tokens of a kind that has no price have an unknown cost, not none.
 
-Extras are told from the rest of a call only if it has some. One without a price of its own counts
+Extras are told from the rest of a call only if it has some. One without its own price counts
 as what it is part of, or not at all, and leaves the cost uncovered: it is "at least" that.
 """
 
@@ -46,7 +46,7 @@ class _Prices(NamedTuple):
     reasoning: int
     request: int
     extras: Mapping[str, int]
-    """Only those with a price of their own."""
+    """Only those with their own price."""
 
 
 class Worth(NamedTuple):
@@ -75,7 +75,7 @@ class Rate:
     def __init__(self, prices: Mapping[str, Tiers], *, media_included: bool = False) -> None:
         """Take prices in US dollars by kind; the price of a request is per request.
 
-        A part without a price of its own (cached, reasoning) costs what the whole does; input or
+        A part without its own price (cached, reasoning) costs what the whole does; input or
         output without a price has an unknown cost. media_included: so does audio.
         """
         self._media_included = media_included
@@ -153,7 +153,7 @@ class Rate:
         return Worth(cost, covered) if 0 <= cost <= MAX_COUNT else NOTHING_KNOWN
 
     def _is_included(self, name: str, prices: _Prices, instead_of: str) -> bool:
-        """Tell whether tokens without a price of their own cost what those around them do."""
+        """Tell whether tokens without their own price cost what those around them do."""
         if not getattr(prices, instead_of):
             return True
         if any(name == cached and fresh in prices.extras for fresh, cached in _CACHED_KINDS):
@@ -163,7 +163,7 @@ class Rate:
 
 
 def _extra_tokens(usage: OperationUsage) -> Iterator[tuple[str, int, str]]:
-    """Yield tokens with a price of their own, and the price they count at as plain ones.
+    """Yield tokens with their own price, and the price they count at as plain ones.
 
     No more of them than there are. What is not said to come from a cache may all the same: it is
     taken for cached, which is cheaper.

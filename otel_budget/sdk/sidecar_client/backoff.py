@@ -33,7 +33,7 @@ class Backoff:
         self._next = FIRST
 
     def succeeded(self) -> None:
-        """Begin anew."""
+        """Go back to the shortest pause."""
         self._next = FIRST
 
     def failed(self, most: float = MOST, *, asked: float = 0.0) -> float:

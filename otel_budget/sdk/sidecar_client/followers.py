@@ -69,12 +69,12 @@ class Followers:
         return self._followers.get(session_id, ())
 
     def all(self) -> list[Follower]:
-        """Return everybody."""
+        """Return all followers."""
         with self.lock:
             return [one for same in self._followers.values() for one in same]
 
     def deliver(self, verdict: Verdict) -> bool:
-        """Hand on a verdict; False if nobody here asked for it."""
+        """Deliver a verdict; False if no run here asked for it."""
         followers = self.of(verdict.session_id)
         for follower in followers:
             try:
@@ -95,7 +95,7 @@ class Followers:
                     )
 
     def note_answer(self, *, answered: bool) -> None:
-        """Tell everybody that the sidecar lives, or that it was asked in vain."""
+        """Tell all that the sidecar answered, or that it was asked in vain."""
         for follower in self.all():
             try:
                 if answered:

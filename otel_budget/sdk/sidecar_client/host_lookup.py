@@ -1,7 +1,7 @@
 """Look up the addresses of a host without being held up by a name server that hangs.
 
-The system's call cannot be ended from outside, so it has a thread of its own: one for all who ask
-for the same host meanwhile, and whoever no longer needs the answer does not wait for it.
+The system's call cannot be ended from outside, so it has its own thread: one for all who ask for
+the same host meanwhile, and those who no longer need the answer do not wait for it.
 """
 
 from __future__ import annotations

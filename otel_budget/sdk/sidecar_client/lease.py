@@ -67,7 +67,7 @@ class Lease:
             self._extend()
 
     def sidecar_answered(self) -> None:
-        """Take note that the sidecar answers, be it without a verdict.
+        """Take note that the sidecar answers, with or without a verdict.
 
         It may have to wait for the first scrape of this run, for a minute through a Prometheus.
         """
@@ -103,8 +103,8 @@ class Lease:
     def _listened(self, now: float) -> float:
         """Return for how long the sidecar answered since it was heard.
 
-        Through a long gap nobody answered, or nobody listened: this process was frozen. Of one no
-        more counts than it takes to listen, so that they add up all the same.
+        Through a long gap the sidecar did not answer, or this process was frozen and did not
+        listen. Of one no more counts than it takes to listen, so that they add up all the same.
         """
         gap = now - self._answered_at
         return gap if gap <= _HEARD_WITHIN else LISTEN

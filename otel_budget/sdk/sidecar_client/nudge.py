@@ -1,6 +1,6 @@
 """Ask the sidecar to look at runs now: they may be past a limit that only the sidecar knows.
 
-A nudge carries no numbers; the sidecar scrapes, as ever. They go out from threads of their own, a
+A nudge carries no numbers; the sidecar scrapes, as ever. They go out from separate threads, a
 few for all runs of this process, over connections that are kept: what counts the use never waits,
 and however many runs cross a line at once, they take few threads and files. Those that come while
 all are on their way go together, and of one run as one; where they do not help, no more are sent
@@ -56,7 +56,7 @@ class Nudger:
         self._under_way: set[str] = set()
         """Runs whose nudge is not answered yet; one that is wanted again waits for that."""
         self._lines: dict[int, Connection] = {}
-        """Of each thread, by a number of its own."""
+        """Of each thread, by its number."""
         self._idle = self._number = 0
         """Threads that take what comes next, and the number of the newest."""
         self._quiet_until = 0.0
@@ -195,7 +195,7 @@ def _path(*session_ids: str) -> str:
 
 def _status(answer: http.client.HTTPResponse) -> int:
     if answer.status == http.client.NOT_FOUND and not _is_problem(answer):
-        # Something else listens there, or a proxy stands between: asking again helps nobody.
+        # Something else listens there, or a proxy stands between: asking again does not help.
         raise http.client.HTTPException("the answer is not a sidecar's")
     return answer.status
 

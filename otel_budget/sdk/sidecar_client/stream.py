@@ -1,6 +1,6 @@
 """One stream to one sidecar, for all runs of this process that follow it.
 
-A thread reads it. Which runs it is on changes while it lasts: that is said in a request of its own,
+A thread reads it. Which runs it is on changes while it lasts: that is said in a separate request,
 by a second thread that is there only meanwhile. A sidecar that knows no such requests is followed
 over the stream of all its runs. While there is no stream to be had, the runs are asked for by GET.
 Nothing here decides: verdicts are handed on, and so is whether the sidecar answers at all.
