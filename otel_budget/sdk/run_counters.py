@@ -210,7 +210,7 @@ class RunCounters:
                 a_out + out,
                 a_rest + rest,
             )
-        # By this the operation is counted; if the totals are not reached, they are worked out again.
+        # By this the operation is counted; should the totals not be reached, they are rebuilt.
         counters.counts = (
             c_into + into, c_out + out, c_rest + rest, c_cached + cached, c_written + written,
             c_reasoning + reasoning, c_calls + call, c_failed + failed, c_unpriced + unpriced,

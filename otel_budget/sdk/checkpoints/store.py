@@ -1,7 +1,7 @@
 """Checkpoints on disk: a run's usage, limits and the caller's own state, whole or not at all.
 
-A checkpoint is written to a temporary file, synced, linked to its final name (which is
-then free), and its folder synced; so whatever dies when, every file under a final name is whole. The
+A checkpoint is written to a temporary file, synced, linked to its final name (which is free then),
+and its folder synced; so whatever dies when, every file under a final name is whole. The
 digest inside tells a file that was altered afterwards. Where the file system offers no sync (CIFS,
 FUSE, vboxsf) a power loss could take the newest: that is said, once, and is no failure. Files are
 ``PROJECT_ROOT/.otel_budget/checkpoints/SESSION_ID/NNNNNN.json``, for their owner alone to read; the

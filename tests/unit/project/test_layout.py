@@ -30,19 +30,11 @@ def test_each_folder_says_what_it_is_for() -> None:
         assert ast.get_docstring(ast.parse(text)), package
 
 
-#: Circles that are known and being opened: their modules, in their order. No new ones.
-KNOWN_CIRCLES: set[tuple[str, ...]] = {
-    ("cli.arguments", "cli.session_arguments"),
-    ("sources.scrape", "sources.target"),
-}
-
-
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Not for types alone either: what needs each other is one subject, or lacks a protocol."""
     graph = grimp.build_graph("otel_budget", exclude_type_checking_imports=False)
     imports = {m: graph.find_modules_directly_imported_by(m) for m in graph.modules}
-    circles = {tuple(m.removeprefix("otel_budget.") for m in each) for each in _circles(imports)}
-    assert not circles - KNOWN_CIRCLES
+    assert not _circles(imports)
 
 
 def _circles(imports: Mapping[str, set[str]]) -> set[tuple[str, ...]]:
