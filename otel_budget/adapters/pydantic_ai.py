@@ -174,7 +174,6 @@ class Growth:
     """Watches the usage of one stream: Pydantic AI adds up what a server repeats in each chunk."""
 
     def __init__(self) -> None:
-        """Begin with nothing used."""
         self._total = RunningTotal()
         self._last: dict[str, Any] = {}
 

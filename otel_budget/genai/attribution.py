@@ -50,7 +50,6 @@ class Activation:
     """
 
     def __init__(self, sink: UsageSink) -> None:
-        """Change nothing yet."""
         self.sink, self.is_open = sink, False
         self.outer: Activation | None = None
         """What was open in the context before."""

@@ -38,7 +38,6 @@ class Unlinked:
     """Find calls that a second scope reports."""
 
     def __init__(self) -> None:
-        """Begin with nothing counted."""
         self._scopes: set[str] = set()
         self._recent: OrderedDict[int, deque[_Counted]] = OrderedDict()
         self._sightings: Counter[frozenset[str]] = Counter()

@@ -34,7 +34,6 @@ class CountingSink:
     session_id = "replay"
 
     def __init__(self) -> None:
-        """Begin at zero."""
         self.counts: Counter[str] = Counter(dict.fromkeys(KEYS, 0))
         self.calls: list[Call] = []
 

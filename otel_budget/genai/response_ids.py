@@ -40,7 +40,6 @@ class ResponseIds:
     """Tell whether a call was counted before."""
 
     def __init__(self) -> None:
-        """Begin with nothing known."""
         self._known: OrderedDict[str, Known] = OrderedDict()
 
     def remember(self, node: Node, usage: Usage) -> None:

@@ -18,7 +18,6 @@ class RunningTotal:
     """Watches the chunks of one stream."""
 
     def __init__(self) -> None:
-        """Begin with no chunk seen."""
         self._chunks = 0
         self._summed = self._last = (0, 0)
         self._input_repeats = self._output_grows = True

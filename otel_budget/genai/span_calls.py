@@ -65,7 +65,6 @@ class SpanCalls:
     """Decide, span by span, what is counted. Not thread-safe; calls nothing outside."""
 
     def __init__(self) -> None:
-        """Begin with nothing seen."""
         self.tree = Tree()
         self._ids = ResponseIds()
         self._held: OrderedDict[Node, float] = OrderedDict()

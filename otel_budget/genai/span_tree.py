@@ -152,7 +152,6 @@ class Tree:
     """All spans that are open, and the last ones that ended."""
 
     def __init__(self) -> None:
-        """Begin empty."""
         self.open: dict[_Key, Node] = {}
         self._ended: OrderedDict[_Key, Node] = OrderedDict()
         self._newest: dict[int, Node] = {}

@@ -33,7 +33,6 @@ class StreamRecords:
     """Pair requests with the records of their streams."""
 
     def __init__(self) -> None:
-        """Begin with nothing that waits."""
         self._waiting: OrderedDict[Key, _Waiting] = OrderedDict()
 
     def request(self, node: Node, report: CallReport, *, failed: bool) -> bool:

@@ -24,7 +24,6 @@ class ProcessLock:
     """A reentrant lock that is free in a forked child, even if it was held in the parent."""
 
     def __init__(self) -> None:
-        """Begin free."""
         self._renew()
         in_child(self._renew)
 

@@ -44,7 +44,6 @@ class ShortRuns:
     """
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._lock = ProcessLock()
         self._reset()
         in_child(self._reset)

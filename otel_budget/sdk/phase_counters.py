@@ -99,7 +99,6 @@ class PhaseCounters:
     __slots__ = ("counts", "plain")
 
     def __init__(self) -> None:
-        """Begin at zero."""
         self.counts: CountsRow = NOTHING
         self.plain = 0, 0
         """Beside them, tokens that are not told apart, and calls without a price: the common case,

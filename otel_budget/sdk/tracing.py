@@ -39,7 +39,6 @@ class GuardedSpan(AbstractContextManager["Span"]):
     """A span that never raises into the run it is about, whatever its processors do."""
 
     def __init__(self, name: str, attributes: Attributes) -> None:
-        """Open nothing yet."""
         self._name, self._attributes = name, attributes
         self._open: Span | None = None
         self._attached: AttachedContext | None = None

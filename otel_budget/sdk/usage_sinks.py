@@ -88,7 +88,6 @@ class ProcessSink:
     session_id = semconv.UNATTRIBUTED
 
     def __init__(self) -> None:
-        """Begin with nothing counted, and nothing to show."""
         self._lock = ProcessLock()
         self._reset()
         in_child(self._reset)

@@ -31,7 +31,6 @@ class VerdictCallback:
     """Calls one function, for one run."""
 
     def __init__(self, session_id: str, on_verdict: Callable[[Verdict], object]) -> None:
-        """Start nothing yet."""
         self._session_id, self._on_verdict = session_id, on_verdict
         self._waiting: deque[Verdict] = deque(maxlen=MOST)
         self._working = threading.Lock()

@@ -54,7 +54,6 @@ class Predecessor:
     """
 
     def __init__(self) -> None:
-        """Begin with none heard."""
         self._seen = False
         self._data_at: float | None = None
         """As of when the first verdict heard knew the run; the sidecar's clock."""

@@ -121,7 +121,6 @@ class Chunks:
     """Watches the chunks of one stream."""
 
     def __init__(self) -> None:
-        """Begin with no chunk seen."""
         self._total = RunningTotal()
         self._last: dict[str, Any] = {}
         self.charge: Decimal | None = None

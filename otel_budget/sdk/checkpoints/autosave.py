@@ -37,7 +37,6 @@ class Autosaver:
     """
 
     def __init__(self, clock: Clock) -> None:
-        """Begin without a thread."""
         self._monotonic = clock.monotonic
         self._tickets = itertools.count()
         self.reset()

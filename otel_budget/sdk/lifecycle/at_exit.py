@@ -25,7 +25,6 @@ class ExitOrder:
     """Lists of work for the interpreter's end: what comes first, what then, and what last."""
 
     def __init__(self) -> None:
-        """Begin with nothing to do; ask the interpreter for a call at its end."""
         self.first: dict[int, Work] = {}
         self.then: dict[int, Work] = {}
         self.last: dict[int, Work] = {}

@@ -56,7 +56,6 @@ class _Scraper:
     __slots__ = ("gap", "in_vain", "last", "seen")
 
     def __init__(self) -> None:
-        """Begin without a scrape."""
         self.last: float | None = None
         self.gap = 0.0
         """Between the last two scrapes; 0 until there were two."""
@@ -75,7 +74,6 @@ class RunCollector(Collector):
     """Every live run of the process, and the closed ones that are still to be seen."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Begin empty."""
         self._monotonic = monotonic
         self.process = process_totals.ProcessUsage()
         self.registered = False

@@ -39,7 +39,6 @@ class ProcessUsage:
     """Sums over the runs that are over, and the runs that are not."""
 
     def __init__(self) -> None:
-        """Begin with nothing used."""
         self._registered = False
         self.reset()
 

@@ -27,7 +27,6 @@ class Group:
     __slots__ = ("closed_at", "records", "scraped", "shared")
 
     def __init__(self, record: RunRecord) -> None:
-        """Begin with one record."""
         self.records = [record]
         self.closed_at: float | None = None
         self.scraped = self.shared = False

@@ -44,7 +44,6 @@ class Pages:
     """The pages of this process."""
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._open: dict[str, Page] = {}
         self.inherited: Page | None = None
         """Of the process this one was forked from; None if it has none, or this one its own."""

@@ -29,7 +29,6 @@ class Backoff:
     """Grows with each failure."""
 
     def __init__(self) -> None:
-        """Begin without one."""
         self._next = FIRST
 
     def succeeded(self) -> None:

@@ -26,7 +26,6 @@ class Links:
     """The sidecars that this process follows."""
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._lock = threading.RLock()
         self._links: dict[SidecarAddress, tuple[VerdictStream, Followers]] = {}
         if hasattr(os, "register_at_fork"):

@@ -34,7 +34,6 @@ class Followers:
     """By session id; several monitors may have the same."""
 
     def __init__(self) -> None:
-        """Begin with none."""
         self.lock = threading.RLock()
         self._followers: dict[str, tuple[Follower, ...]] = {}
 

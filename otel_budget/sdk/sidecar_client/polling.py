@@ -44,7 +44,6 @@ class UnreachableError(Exception):
     """
 
     def __init__(self, problem: str, asked: float = 0.0) -> None:
-        """Keep the fields."""
         self.asked = asked
         super().__init__(problem)
 

@@ -28,7 +28,6 @@ class AskError(OtelBudgetError):
     """Say why a sidecar gave nothing. status: what it answered; None if it did not."""
 
     def __init__(self, problem: str, status: int | None = None) -> None:
-        """Keep the fields."""
         self.problem, self.status = problem, status
         super().__init__(problem)
 

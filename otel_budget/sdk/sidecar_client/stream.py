@@ -70,7 +70,6 @@ class VerdictStream(threading.Thread):
     """Follows one sidecar until it is told to end."""
 
     def __init__(self, address: SidecarAddress, url: str, runs: Followers) -> None:
-        """Open nothing yet."""
         super().__init__(name="otel-budget-verdicts", daemon=True)
         self._address, self._url, self._runs = address, url, runs
         self._over, self._woken = threading.Event(), threading.Event()
