@@ -116,6 +116,23 @@ def test_a_limit_on_a_resource_nobody_knows_is_passed_over(rig: Rig) -> None:
     assert only(rig.show(text)).attributes.limits == {}
 
 
+def test_calls_of_tools_arrive_with_their_limit_and_those_at_the_last_progress(rig: Rig) -> None:
+    """A further resource is in no way different; a run that shows none of it has none."""
+    text = page(
+        line(TOKENS, 5, "run-1"),
+        line(semconv.SESSION_TOOL_CALLS, 7, "run-1"),
+        line(semconv.LIMIT, 9, "run-1", resource="tool_calls", unit="calls"),
+        line(semconv.CARRIED_OVER, 2, "run-1", resource="tool_calls", unit="calls"),
+        line(semconv.PROGRESS, 0.5, "run-1"),
+        line(semconv.PROGRESS_TOOL_CALLS, 6, "run-1"),
+    )
+    session = only(rig.show(text))
+    assert session.counters == {(semconv.TOKENS, ""): 5, (semconv.TOOL_CALLS, ""): 7}
+    said = session.attributes
+    assert (said.limits, said.carried_over) == ({semconv.TOOL_CALLS: 9}, {semconv.TOOL_CALLS: 2})
+    assert said.progress_further == {semconv.TOOL_CALLS: 6.0}
+
+
 def test_a_fraction_of_a_token_counts_as_one(rig: Rig) -> None:
     """No use is rounded away."""
     assert only(rig.show(page(line(TOKENS, 5.25, "run-1")))).counters == {(semconv.TOKENS, ""): 6}
