@@ -37,6 +37,7 @@ LIMITS = {
     "max_cost_usd": 5,
     "max_duration_seconds": 3600,
     "max_active_seconds": 3600,
+    "max_tool_calls": 1_000_000,
 }
 
 

@@ -63,6 +63,7 @@ def replay(run: Run, monitor: ResourceMonitor) -> None:
         with monitor.phase(PHASES[number * len(PHASES) // len(calls)]):
             time.sleep(run.seconds / len(calls))
             monitor.record_operation(
+                tool_calls=1,
                 input_tokens=call.input_tokens, output_tokens=call.output_tokens,
                 cache_read_tokens=call.cache_read_tokens,
                 cache_write_tokens=call.cache_write_tokens,
