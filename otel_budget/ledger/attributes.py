@@ -18,12 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
 from otel_budget.core.quantities import Number
-from otel_budget.core.resources import FURTHER
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -111,7 +110,7 @@ def strictest(one: RunAttributes, other: RunAttributes) -> RunAttributes:
     )
 
 
-def progress_order(attributes: RunAttributes) -> tuple[float, ...]:
+def progress_order(attributes: RunAttributes) -> tuple[Any, ...]:
     """Return what sorts attributes: the least progress first, then that of the least use."""
     return (
         math.inf if attributes.progress is None else attributes.progress,
@@ -123,7 +122,8 @@ def progress_order(attributes: RunAttributes) -> tuple[float, ...]:
                 attributes.progress_cost,
             )
         ),
-        *((attributes.progress_further or {}).get(name, -1.0) for name in FURTHER),
+        attributes.progress_further is not None,
+        sorted((attributes.progress_further or {}).items()),
     )
 
 
