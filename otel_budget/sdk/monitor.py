@@ -114,8 +114,7 @@ class ResourceMonitor:
         self._run, self._record, self._guard = run, record, run.guard
         self._recorder = Recorder(run, found, self)
         self._context = RunContext(self._recorder.sink)
-        # Bound once: record_operation and should_continue are asked before every operation.
-        self._add_tokens, self._monotonic = self._recorder.add_tokens, clock.monotonic
+        self._monotonic = clock.monotonic  # bound once: should_continue is asked at every operation
         forked_run.watch(self)
         weakref.finalize(self, run.dropped).atexit = False  # a run whose monitor is gone is closed
 
@@ -201,7 +200,7 @@ class ResourceMonitor:
             and service_tier is None
             and tool_calls is None
         ):
-            self._add_tokens(tokens, api_call)
+            self._recorder.add_tokens(tokens, api_call)
             return
         if model is not None:
             named("model", model)
@@ -231,16 +230,21 @@ class ResourceMonitor:
         """
         guard, record = self._guard, self._record
         # The common case first and by itself, like that of record_operation.
-        if progress_estimate.__class__ is float and 0.0 <= progress_estimate <= 1.0:
+        if (
+            progress_estimate.__class__ is float
+            and progress_estimate >= guard.unchanged_from
+            and progress_estimate <= 1.0
+        ):
             record.report = progress_estimate, record.tokens, record.api_calls, record.cost_usd
-            if (
-                progress_estimate >= guard.unchanged_from
-                and self._monotonic() < guard.unchanged_until
-            ):
+            if self._monotonic() < guard.unchanged_until:
                 return True
             return self._ask(progress_estimate).should_continue
         if progress_estimate is not None:
-            return self.should_continue(validation.progress(progress_estimate))
+            progress = validation.progress(progress_estimate) or 0.0  # None is not among them here
+            record.report = progress, record.tokens, record.api_calls, record.cost_usd
+            if progress >= guard.unchanged_from and self._monotonic() < guard.unchanged_until:
+                return True
+            return self._ask(progress).should_continue
         guard.withdrawn = record.report
         if guard.unchanged_if_unknown and self._monotonic() < guard.unchanged_until:
             return True

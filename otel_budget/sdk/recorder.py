@@ -71,8 +71,8 @@ class Recorder:
                 return
             try:
                 record.busy = True
-                total = record.tokens + tokens
-                if total <= record.room:
+                total, room = record.tokens + tokens, record.room
+                if total <= room:
                     known, calls = counters.plain
                     if api_call:
                         counters.plain = known + tokens, calls + 1
@@ -87,7 +87,7 @@ class Recorder:
                 raise
             if record.late:
                 record.add_late()
-        if total > record.room:  # refused there, with what is wrong
+        if total > room:  # refused there, with what is wrong
             self.add(
                 OperationUsage(validation.count("tokens", tokens), api_call=api_call), None, None
             )

@@ -278,7 +278,7 @@ def test_who_reads_from_another_thread_does_not_wait_for_a_record_that_was_inter
 
     record.tokens = Failing(0)
     with pytest.raises(Interruption):
-        monitor._add_tokens(5, True)
+        monitor._recorder.add_tokens(5, True)
     read: list[int] = []
     reader = threading.Thread(target=lambda: read.append(monitor.get_usage_report().tokens))
     reader.start()
