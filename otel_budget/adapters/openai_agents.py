@@ -1,4 +1,4 @@
-"""OpenAI's Agents SDK: count the calls of a model, and ask before each.
+"""OpenAI's Agents SDK: count the calls of a model, and ask before each; count calls of tools.
 
     install()                                                           # all models of OpenAI's
     await Runner.run(agent, "...", run_config=RunConfig(model_provider=BudgetModelProvider()))
@@ -6,7 +6,8 @@
 
 ``StoppedByBudget`` ends the run before the request, and has what the agents have by then. The run's
 own hooks and guardrails stay as they are. The models are wrapped because hooks, which could ask
-before a call, too, are told nothing of calls that fail.
+before a call, too, are told nothing of calls that fail. Calls of tools are counted by hooks: models
+see only which were asked for, and the SDK's tracing, which has them, may be off.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from agents.exceptions import AgentsException
+from agents.lifecycle import RunHooks
 from agents.models.interface import Model, ModelProvider
 from agents.models.multi_provider import MultiProvider
+from agents.run import Runner
 
 from otel_budget.adapters.base import register
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.genai import attribution, billed
 from otel_budget.genai.costs import charged
-from otel_budget.genai.reported_call import HasUsageSink, ReportedCall
+from otel_budget.genai.reported_call import HasUsageSink, ReportedCall, ReportedTool
 from otel_budget.genai.values import field
 
 if TYPE_CHECKING:
@@ -104,7 +107,7 @@ class BudgetModel(Model):
 
     def __init__(self, wrapped: Model, monitor: HasUsageSink | None = None) -> None:
         """Wrap a model. monitor: of the run, by default that of the context of each call."""
-        self._wrapped, self._monitor = wrapped, monitor
+        self._wrapped, self.monitor = wrapped, monitor
 
     def __getattr__(self, name: str) -> Any:
         """Return what the model has besides."""
@@ -166,7 +169,7 @@ class BudgetModel(Model):
     def _begin(self, *args: Any, **kwargs: Any) -> ReportedCall:
         asked_for = _asked_tier(kwargs.get("model_settings", args[2] if len(args) > 2 else None))  # noqa: PLR2004 - the place the interface gives it
         try:
-            return ReportedCall(SCOPE, self._monitor, model=self._name, service_tier=asked_for)
+            return ReportedCall(SCOPE, self.monitor, model=self._name, service_tier=asked_for)
         except BudgetExceeded as exc:
             raise StoppedByBudget(exc.verdict) from None
 
@@ -184,15 +187,112 @@ class BudgetModelProvider(ModelProvider):
     ) -> None:
         """Wrap a provider, by default the one that runs use. monitor: as for BudgetModel."""
         self._wrapped = MultiProvider() if wrapped is None else wrapped
-        self._monitor = monitor
+        self.monitor = monitor
 
     def get_model(self, model_name: str | None) -> Model:
         """Return a counted model."""
-        return BudgetModel(self._wrapped.get_model(model_name), self._monitor)
+        return BudgetModel(self._wrapped.get_model(model_name), self.monitor)
 
     async def aclose(self) -> None:
         """Close the provider."""
         await self._wrapped.aclose()
+
+
+def _count_tools() -> None:
+    """Count every call of a tool in this process, by hooks around those that a run is given."""
+    for name in ("run", "run_sync", "run_streamed"):
+        if not getattr(getattr(Runner, name), _INSTALLED, False):
+            counted = _with_hooks(getattr(Runner, name), waits=name == "run")
+            setattr(counted, _INSTALLED, True)
+            setattr(Runner, name, staticmethod(counted))
+
+
+def _with_hooks(plain: Any, *, waits: bool) -> Any:
+    """Return a function of the Runner's that counts calls of tools. waits: it is a coroutine's."""
+
+    def hooks_in(about: dict[str, Any]) -> _ToolHooks:
+        given = about.get("hooks")
+        about["hooks"] = hooks = _ToolHooks(given, _monitor_in(about.get("run_config")))
+        return hooks
+
+    def is_countable(about: dict[str, Any]) -> bool:
+        given = about.get("hooks")  # others than RunHooks are for the SDK to refuse
+        return given is None or (isinstance(given, RunHooks) and not isinstance(given, _ToolHooks))
+
+    @functools.wraps(plain)
+    async def run(*args: Any, **about: Any) -> Any:
+        if not is_countable(about):
+            return await plain(*args, **about)
+        hooks = hooks_in(about)
+        try:
+            return await plain(*args, **about)
+        finally:
+            hooks.close()
+
+    @functools.wraps(plain)
+    def begin(*args: Any, **about: Any) -> Any:
+        if not is_countable(about):
+            return plain(*args, **about)
+        hooks = hooks_in(about)
+        task = None
+        try:
+            result = plain(*args, **about)
+            task = getattr(result, "run_loop_task", None)  # of a stream: it goes on
+            return result
+        finally:
+            if task is None:
+                hooks.close()
+            else:
+                task.add_done_callback(lambda _: hooks.close())
+
+    return run if waits else begin
+
+
+class _ToolHooks(RunHooks):
+    """The hooks of one run of the Runner, with its calls of tools counted, failed ones, too."""
+
+    def __init__(self, wrapped: Any, monitor: HasUsageSink | None) -> None:
+        """Wrap hooks; None: there are none. monitor: for agents without a BudgetModel."""
+        self._wrapped, self._monitor = RunHooks() if wrapped is None else wrapped, monitor
+        self._open: dict[object, ReportedTool] = {}
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return its own two hooks, and all others of the hooks it wraps."""
+        if name.startswith("on_") and name not in ("on_tool_start", "on_tool_end"):
+            return getattr(self._wrapped, name)
+        return super().__getattribute__(name)
+
+    async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
+        """Begin a call of a tool."""
+        await self._wrapped.on_tool_start(context, agent, tool)
+        model = getattr(agent, "model", None)
+        monitor = (model.monitor if isinstance(model, BudgetModel) else None) or self._monitor
+        name = getattr(context, "qualified_tool_name", None) or getattr(tool, "name", None)
+        call_id = getattr(context, "tool_call_id", None)
+        self._close(call_id or id(tool))
+        self._open[call_id or id(tool)] = ReportedTool(SCOPE, monitor, name, call_id=call_id)
+
+    async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
+        """Count it."""
+        self._close(getattr(context, "tool_call_id", None) or id(tool))
+        await self._wrapped.on_tool_end(context, agent, tool, result)
+
+    def close(self) -> None:
+        """Count those whose end the SDK told nothing of: they failed, or were cancelled."""
+        for key in list(self._open):
+            self._close(key)
+
+    def _close(self, key: object) -> None:
+        tool = self._open.pop(key, None)
+        if tool is not None:
+            tool.close()
+
+
+def _monitor_in(config: object) -> HasUsageSink | None:
+    """Return the run that the models of a run's configuration are counted for; None for none."""
+    chosen = field(config, "model"), field(config, "model_provider")
+    budgets = (each for each in chosen if isinstance(each, BudgetModel | BudgetModelProvider))
+    return next((each.monitor for each in budgets if each.monitor is not None), None)
 
 
 def said_by(usage: Any, output: object) -> dict[str, Any]:
@@ -220,3 +320,6 @@ def _id_of(response: Any) -> dict[str, Any]:
     """Return the response's id; the SDK puts a made-up one where an API has none."""
     made_up = str(response.id or "").startswith("__")
     return {} if made_up else {"response_id": response.id}
+
+
+_count_tools()  # here: a run may be begun in the line in which its first BudgetModel is made

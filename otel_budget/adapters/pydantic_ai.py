@@ -1,4 +1,4 @@
-"""Pydantic AI: count its model requests, and ask before each.
+"""Pydantic AI: count its model requests, and ask before each; count its agents' calls of tools.
 
     agent = Agent(budgeted("openai:gpt-5"))    # for the run of the context, or monitor=...
 
@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.toolsets import CombinedToolset
 
 from otel_budget.adapters.base import register
 from otel_budget.core import extras
 from otel_budget.genai import billed
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.costs import charged
-from otel_budget.genai.reported_call import HasUsageSink, ReportedCall
+from otel_budget.genai.reported_call import HasUsageSink, ReportedCall, ReportedTool
 from otel_budget.genai.running_total import RunningTotal
 from otel_budget.genai.values import as_count, field
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 SCOPE: Final = register(
     "otel_budget.pydantic_ai", "Pydantic AI", "otel-budget's models for Pydantic AI"
 )
+_INSTALLED: Final = "otel_budget_installed"
 
 
 def budgeted(model: Model | str, monitor: HasUsageSink | None = None) -> Model:
@@ -62,11 +64,12 @@ class BudgetModel(WrapperModel):
     def __init__(self, wrapped: Model, monitor: HasUsageSink | None = None) -> None:
         """Wrap a model. monitor: of the run, by default that of the context of each request."""
         super().__init__(wrapped)
-        self._monitor = monitor
+        self.monitor = monitor
+        _count_tools()
 
     async def request(self, *args: Any, **kwargs: Any) -> ModelResponse:
         """Ask, make the request, and count it."""
-        call = ReportedCall(SCOPE, self._monitor)
+        call = ReportedCall(SCOPE, self.monitor)
         try:
             with call.around():
                 response = await self.wrapped.request(*args, **kwargs)
@@ -79,7 +82,7 @@ class BudgetModel(WrapperModel):
     @asynccontextmanager
     async def request_stream(self, *args: Any, **kwargs: Any) -> AsyncGenerator[StreamedResponse]:
         """Ask, open the stream, and count it when it is left."""
-        call, opened = ReportedCall(SCOPE, self._monitor), AsyncExitStack()
+        call, opened = ReportedCall(SCOPE, self.monitor), AsyncExitStack()
         try:
             with call.around():
                 stream = await opened.enter_async_context(
@@ -104,6 +107,41 @@ class BudgetModel(WrapperModel):
         """Count a request without an answer. A cancelled one may be answered all the same."""
         failed = isinstance(exc, Exception)
         call.close(failed=failed, model=self.model_name, provider=self.system)
+
+
+def _count_tools() -> None:
+    """Count every call of a tool of an agent whose model has a budget.
+
+    What an agent calls is in one CombinedToolset, whatever it was given: a model sees only which
+    calls it asked for. Sets of sets pass a call on with its id, so it counts once.
+    """
+    plain = CombinedToolset.call_tool
+    if getattr(plain, _INSTALLED, False):
+        return
+
+    @functools.wraps(plain)
+    async def call_tool(self: Any, name: str, tool_args: Any, ctx: Any, tool: Any) -> Any:
+        model = _budget_of(ctx.model)
+        if model is None or tool.tool_def.kind == "output":  # the answer, in the form of a call
+            return await plain(self, name, tool_args, ctx, tool)
+        reported = ReportedTool(SCOPE, model.monitor, name, call_id=ctx.tool_call_id)
+        try:
+            return await plain(self, name, tool_args, ctx, tool)
+        finally:
+            reported.close()
+
+    setattr(call_tool, _INSTALLED, True)
+    CombinedToolset.call_tool = call_tool  # type: ignore[method-assign] # of all agents there are
+
+
+def _budget_of(model: object) -> BudgetModel | None:
+    """Return the model with a budget that a model is, wraps or falls back on."""
+    while isinstance(model, WrapperModel) and not isinstance(model, BudgetModel):
+        model = model.wrapped
+    if isinstance(model, FallbackModel):
+        found = (_budget_of(each) for each in model.models)
+        return next((each for each in found if each is not None), None)
+    return model if isinstance(model, BudgetModel) else None
 
 
 def _said(response: Callable[[], ModelResponse], growth: Growth | None = None) -> dict[str, Any]:

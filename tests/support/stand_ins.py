@@ -6,6 +6,7 @@ stands here is imported by an adapter in their place, in a copy of the adapter o
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import itertools
 import sys
@@ -117,6 +118,48 @@ class Provider:
         return Model(SimpleNamespace(response_id="resp_of_provider", usage=None))
 
 
+class Hooks:
+    """The Agents SDK's hooks of a run: they hear of it, and do nothing."""
+
+    async def on_agent_start(self, *about: Any) -> None:
+        """Hear that an agent begins."""
+
+    async def on_tool_start(self, *about: Any) -> None:
+        """Hear that a tool is called."""
+
+    async def on_tool_end(self, *about: Any) -> None:
+        """Hear that it was; not of one that failed."""
+
+
+class Runner:
+    """The Agents SDK's runner: an "agent" is a function that does what the run does with hooks."""
+
+    @classmethod
+    async def run(cls, agent: Any, *, hooks: Any = None, **_: Any) -> Any:
+        """Do as the SDK."""
+        return await agent(hooks)
+
+    @classmethod
+    def run_sync(cls, agent: Any, *, hooks: Any = None, **_: Any) -> Any:
+        """Do as the SDK."""
+        return asyncio.run(agent(hooks))
+
+    @classmethod
+    def run_streamed(cls, agent: Any, *, hooks: Any = None, **_: Any) -> Any:
+        """Do as the SDK: the run goes on in a task."""
+        return SimpleNamespace(run_loop_task=asyncio.create_task(agent(hooks)))
+
+
+class Toolset:
+    """Pydantic AI's set of sets of tools: a "tool" is a function that is called, or another set."""
+
+    async def call_tool(self, name: str, tool_args: Any, ctx: Any, tool: Any) -> Any:
+        """Do as Pydantic AI."""
+        if isinstance(tool.function, Toolset):
+            return await tool.function.call_tool(name, tool_args, ctx, tool.inner)
+        return await tool.function()
+
+
 Load = Callable[..., Any]
 _numbers = itertools.count(1)
 
@@ -186,6 +229,8 @@ def openai_agents(adapter: Load) -> Any:
     exceptions = {"AgentsException": type("AgentsException", (Exception,), {})}
     return adapter("openai_agents", {
         "agents": {}, "agents.exceptions": exceptions, "agents.models": {},
+        "agents.lifecycle": {"RunHooks": Hooks},
+        "agents.run": {"Runner": type("Runner", (), dict(vars(Runner)))},
         "agents.models.interface": interface,
         "agents.models.multi_provider": {"MultiProvider": Provider},
     })  # fmt: skip
@@ -199,6 +244,7 @@ def pydantic_ai(adapter: Load) -> Any:
         "pydantic_ai": {}, "pydantic_ai.models": models,
         "pydantic_ai.models.fallback": {"FallbackModel": Fallback},
         "pydantic_ai.models.wrapper": {"WrapperModel": Wrapper},
+        "pydantic_ai.toolsets": {"CombinedToolset": type("Combined", (Toolset,), {})},
     })  # fmt: skip
 
 

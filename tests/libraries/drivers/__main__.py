@@ -28,7 +28,8 @@ def main(name: str, file: Path) -> None:
     family = begin(configuration, otel_budget.instrument)
     with Provider() as provider, asyncio.Runner() as loop:
         clients = family.connect(provider.url, provider.openai_url)
-        stage = Stage(provider, clients, counted_outside, configuration.settle, loop)
+        settle, tools = configuration.settle, configuration.asks and family.calls_tools
+        stage = Stage(provider, clients, counted_outside, settle, loop, tools)
         outcomes = play_all(family, stage, asks=configuration.asks)
     result = {"versions": versions(configuration), "outcomes": outcomes}
     file.write_text(json.dumps(result), encoding="utf-8")

@@ -31,7 +31,7 @@ class SpanCalls:
         }  # fmt: skip
 
 
-FAMILY = Family(SpanCalls, MODEL)
+FAMILY = Family(SpanCalls, MODEL, calls_tools=False)
 
 
 def one_call(calls: SpanCalls, model: str) -> None:

@@ -66,6 +66,8 @@ class Family:
     scenarios: list[Scenario] = field(default_factory=list)
     stopping: list[Scenario] = field(default_factory=list)
     """Agents that would go on for ever; they see to it themselves that they were stopped."""
+    calls_tools: bool = True
+    """The library calls the tools that the model asks for."""
     one_call: OneCall | None = None
     one_call_async: OneCallAsync | None = None
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 RUNS = 4
 CALLS = 16
+#: How the tools begin by which one of OpenAI's agents hands over to another: none is called.
+HANDOFF = "transfer_to_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Stage:
     """Seconds in which telemetry may still come from other threads."""
     loop: asyncio.Runner
     """One loop for all: some libraries keep clients that belong to their first."""
+    counts_tools: bool
+    """An adapter counts the calls of tools that are made."""
 
     def play(self, scenario: Scenario) -> Outcome:
         """Play one scenario as one run."""
@@ -70,9 +74,10 @@ class Stage:
 
         is_async = inspect.iscoroutinefunction(scenario.play)
         play = partial(self._await, run_async) if is_async else run
-        return self._outcome(
+        outcome = self._outcome(
             scenario.name, [monitor], play, answers=scenario.answers, failed=scenario.failed
         )
+        return self._with_tools(outcome, scenario, monitor) if self.counts_tools else outcome
 
     def four_runs_of_sixteen_tasks(self, call: OneCallAsync, model: str) -> Outcome:
         """Play four runs at once, each of which makes sixteen calls at once, in one event loop."""
@@ -151,6 +156,18 @@ class Stage:
         asked = len(self.provider.log())
         if asked != 3 and outcome["error"] is None:
             outcome["error"] = f"the provider was asked {asked} times, not 3"
+        return outcome
+
+    def _with_tools(
+        self, outcome: Outcome, scenario: Scenario, monitor: ResourceMonitor
+    ) -> Outcome:
+        """Fail if not each tool that the provider asked for was counted as one call."""
+        served = zip(self.provider.log(), scenario.answers, strict=False)
+        tools = [each.name for entry, said in served if entry.status == 200 for each in said.tools]
+        called = sum(not name.startswith(HANDOFF) for name in tools)
+        counted = monitor.get_usage_report().tool_calls
+        if counted != called and outcome["error"] is None:
+            outcome["error"] = f"{called} tools were called, {counted} were counted"
         return outcome
 
     def call_outside_of_every_run(self, call: OneCallAsync, model: str) -> Outcome:
