@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
+from otel_budget.core.resources import FURTHER
 from otel_budget.errors import InvalidValueError, OtelBudgetError
 from otel_budget.logs.text import one_line, some
 from otel_budget.presets import model as roles
@@ -240,7 +241,7 @@ def _rest(body: bytes, preset: Preset, matches: Sequence[Match]) -> dict[Ignored
 
 
 def _session(session: ForeignRun) -> dict[str, object]:
-    amounts = {role: _plain(session, role) for role in SHOWN}
+    amounts = {role: _plain(session, role) for role in (*SHOWN, *FURTHER)}
     return {
         "session_id": session.session_id,
         **amounts,

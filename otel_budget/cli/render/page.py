@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.cli.page_report import NOTHING, SHOWN, money
+from otel_budget.core.resources import FURTHER
 from otel_budget.logs.text import one_line, some
 from otel_budget.presets import model as roles
 
@@ -83,6 +84,11 @@ def _remarks(runs: Sequence[ForeignRun]) -> list[str]:
         if tokens is not None and run.amounts.keys().isdisjoint((roles.INPUT, roles.OUTPUT)):
             remark = f"{tokens:,} tokens count, which it does not tell apart into input and output"
             lines += _wrapped(f"{run.session_id}: {remark}")
+        for name in (
+            each for each in FURTHER if each in run.amounts
+        ):  # the table has no room for them
+            said = f"{FURTHER[name].title.lower()}: {run.amounts[name]:,}"
+            lines += _wrapped(f"{run.session_id}: {said}")
         if run.at_least:
             lines += _wrapped(f"{run.session_id}: at least; some tokens are of an unknown type")
         if run.implausible:

@@ -125,7 +125,7 @@ def test_the_pages_of_otel_budget_itself_are_read(
     (session,) = found["sessions"]
     assert session == {
         "session_id": "run-1", "input": 700, "output": 300, "cached": 100, "cache_write": None,
-        "reasoning": None, "calls": 4, "cost_usd": "0.25", "tokens": 1500,
+        "reasoning": None, "calls": 4, "cost_usd": "0.25", "tool_calls": None, "tokens": 1500,
         "tokens_at_least": False, "implausible": [],
     }  # fmt: skip
 
