@@ -20,7 +20,7 @@ from grafana.panels import (
 from grafana.promql import select, spent
 from grafana.tables import Column, rows
 from otel_budget import semconv
-from otel_budget.core.verdict import NO_DATA
+from otel_budget.core.reasons import NO_DATA
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.models.dashboard import Dashboard

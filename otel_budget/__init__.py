@@ -5,8 +5,9 @@ import logging
 from otel_budget._version import __version__
 from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.limits import ResourceLimits
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.usage import ResourceUsage
-from otel_budget.core.verdict import Action, LimitCheckResult, LimitStatus, Reason, Verdict
+from otel_budget.core.verdict import LimitCheckResult, LimitStatus, Verdict
 from otel_budget.errors import (
     CheckpointError,
     InvalidValueError,
@@ -15,7 +16,7 @@ from otel_budget.errors import (
 )
 from otel_budget.genai.sampling import RecordingSampler
 from otel_budget.genai.usage_of import usage_of
-from otel_budget.logs.line_budget import LineFilter
+from otel_budget.logs.line_limit import LineFilter
 from otel_budget.sdk.instrument import instrument, unattributed_usage
 from otel_budget.sdk.metrics.endpoint import serve_metrics, use_registry
 from otel_budget.sdk.monitor import ResourceMonitor

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.genai import replay
 from otel_budget.sdk.clock import Clock
 

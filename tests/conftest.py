@@ -9,7 +9,7 @@ import pytest
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from otel_budget.logs.line_budget import LineFilter
+from otel_budget.logs.line_limit import LineFilter
 from tests.support.exposition import Exposition, serve
 from tests.support.fleet import Fleet
 from tests.support.fleet import fleet as run_fleet

@@ -43,8 +43,8 @@ from otel_budget.config.values import (
 )
 from otel_budget.core import validation
 from otel_budget.core.limits import IGNORE, STOP
+from otel_budget.core.reasons import Action
 from otel_budget.core.resources import RESOURCES, Resource
-from otel_budget.core.verdict import Action
 from otel_budget.errors import InvalidValueError
 from otel_budget.presets.model import Preset
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from otel_budget.core.bindings import Bindings
 from otel_budget.core.quantities import Number
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from otel_budget.core import validation
 from otel_budget.core.json_fields import Fields
-from otel_budget.core.verdict import Action, LimitStatus, ResourceState, Verdict
+from otel_budget.core.reasons import Action
+from otel_budget.core.verdict import LimitStatus, ResourceState, Verdict
 from otel_budget.errors import InvalidValueError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_budget import ResourceLimits, ResourceMonitor
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.demo import recordings
 from otel_budget.policy.format import amount, percent
 from otel_budget.sdk.checkpoints.store import CheckpointFolder

@@ -2,7 +2,7 @@
 
 Runs are told apart by session id and start time. Another start time under a known id is another
 run: it takes the place of one that is over, is counted together with one that is alive, or is a
-leftover and refused (rivals.py). Readings only ever raise what is known to be used.
+leftover and refused (competing_runs.py). Readings only ever raise what is known to be used.
 
 Runs that are not there any more without having said that they end are in targets.py.
 """
@@ -18,14 +18,8 @@ from otel_budget import semconv
 from otel_budget.core.bindings import UNBOUND
 from otel_budget.core.observation import plain_target
 from otel_budget.ledger.admission import KEEP_ENDED, Arrivals
-from otel_budget.ledger.completeness import completed
-from otel_budget.ledger.findings import FailedStep, Finding, FindingKind, RunFailure
-from otel_budget.ledger.freshness import Absences
-from otel_budget.ledger.owners import carries, has_owner, has_stranger, is_free, leave_out
-from otel_budget.ledger.process import cannot_be
-from otel_budget.ledger.restarts import NO_RESTARTS
-from otel_budget.ledger.rivals import (
-    Rival,
+from otel_budget.ledger.competing_runs import (
+    CompetingRun,
     are_both_alive,
     is_newer,
     is_old,
@@ -33,6 +27,12 @@ from otel_budget.ledger.rivals import (
     replaces,
     restarts_after,
 )
+from otel_budget.ledger.completeness import completed
+from otel_budget.ledger.findings import FailedStep, Finding, FindingKind, RunFailure
+from otel_budget.ledger.freshness import Absences
+from otel_budget.ledger.owners import carries, has_owner, has_stranger, is_free, leave_out
+from otel_budget.ledger.process import cannot_be
+from otel_budget.ledger.restart_loop import NO_RESTARTS
 from otel_budget.ledger.run import NOTHING_NEW, RunTotals
 from otel_budget.ledger.snapshot import RunSnapshot, snapshot_of
 from otel_budget.ledger.targets import Targets
@@ -80,7 +80,7 @@ class Ledger:
         """Target and pattern, or nothing and session id, of which a refusal was flagged."""
         self._mixed: set[str] = set()
         """Session ids of runs that were seen at targets that are refused by now."""
-        self._rivals: dict[str, dict[float, Rival]] = {}
+        self._rivals: dict[str, dict[float, CompetingRun]] = {}
         """Session id, and start, to runs that are not judged, as another one is known there."""
 
     @property
@@ -285,7 +285,7 @@ class Ledger:
             self._rivals[session_id] = rivals
             if len(rivals) >= _RIVALS_MOST:
                 del rivals[min(rivals, key=lambda known: rivals[known].run.confirmed_at)]
-            rival = rivals[start] = Rival(_opened(reading, of))
+            rival = rivals[start] = CompetingRun(_opened(reading, of))
         rival.run.expected_gap = of.spacing
         self.targets.seen(rival.run)
         rival.observe(reading, of.read_at, confirmed=confirmed, since=run.first_seen_at)
@@ -326,7 +326,7 @@ class Ledger:
         for start in (successor.started_at, *successor.also):
             rivals.pop(start, None)  # type: ignore[arg-type] # None is no key
         if run.ended_at is None:
-            rival = Rival(run)
+            rival = CompetingRun(run)
             rivals |= {s: rival for s in (run.started_at, *run.also) if s is not None}
         if not rivals:
             del self._rivals[run.session_id]

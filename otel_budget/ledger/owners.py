@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget.core.observation import plain_target
-from otel_budget.ledger.rivals import PASSED_GAPS, PASSED_GAPS_DOWN
+from otel_budget.ledger.competing_runs import PASSED_GAPS, PASSED_GAPS_DOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -38,7 +38,7 @@ from otel_budget.ledger.processes import (
     totals_of,
     used_together,
 )
-from otel_budget.ledger.restarts import NO_RESTARTS
+from otel_budget.ledger.restart_loop import NO_RESTARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

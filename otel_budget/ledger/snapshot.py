@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.override import NO_OVERRIDES, Overrides
+from otel_budget.core.reasons import Reason
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
-from otel_budget.core.verdict import Reason
 from otel_budget.ledger.processes import used_at_progress
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget.core.observation import plain_target
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,7 +2,7 @@
 
 - ``Once`` remembers what was said; the caller says it.
 - ``OncePerSubject`` logs what is wrong with each of many subjects, and again when that changes.
-- ``Lines`` logs many lines at once within what each speaker may say (see line_budget.py).
+- ``Lines`` logs many lines at once within what each speaker may say (see line_limit.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_budget.logs.line_budget import LineBudget
+from otel_budget.logs.line_limit import LineLimit
 from otel_budget.logs.text import one_line
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Lines:
     ) -> None:
         """many: what happens to all subjects, such as ``runs ended``, to follow their number."""
         self._logger, self._many = logger, many
-        self._budget = LineBudget(clock)
+        self._budget = LineLimit(clock)
 
     def say(
         self, level: int, lines: Mapping[str, str], speaker: Callable[[str], str] | None = None

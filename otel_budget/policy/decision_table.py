@@ -6,7 +6,8 @@ a status that is not in the table is an error.
 
 from __future__ import annotations
 
-from otel_budget.core.verdict import Action, Basis, LimitStatus, Reason
+from otel_budget.core.reasons import Action, Basis, Reason
+from otel_budget.core.verdict import LimitStatus
 
 Decision = tuple[Action, Reason]
 

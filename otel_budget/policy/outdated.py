@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.core.verdict import LIMIT_STOPS, Action, LimitStatus, Reason
+from otel_budget.core.reasons import LIMIT_STOPS, Action, Reason
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.policy.decision_table import decide
 from otel_budget.policy.status import status_of
 

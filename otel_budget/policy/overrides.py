@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.core.verdict import Action, Reason
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.policy.bounds import Bounds, bounds_from
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 The rule: such a call stops a run only if the run's limits cannot be held for want of it, that is
 for a price under a limit on cost, for a use under a limit on tokens or cost. What is exceeded by
-what is known is exceeded first of all (decide.py). That a use may be estimated instead is not
-policy: then it is counted, and not unknown any more.
+what is known is exceeded first of all (decision_table.py). That a use may be estimated instead is
+not policy: then it is counted, and no longer unknown.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Literal
 
 from otel_budget import semconv
 from otel_budget.core.limits import STOP
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.uncertainty import UsageUncertainty
-from otel_budget.core.verdict import Action, Reason
 from otel_budget.policy.decision_table import Decision
 
 UNKNOWN_USAGE: Decision = (Action.STOP, Reason.UNKNOWN_USAGE)

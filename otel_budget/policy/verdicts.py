@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.limits import DEFAULT_THRESHOLD
+from otel_budget.core.reasons import Action, Basis, Reason
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
-from otel_budget.core.verdict import Action, Basis, LimitStatus, Reason, Verdict
+from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.policy.bounds import Bound, Bounds, bounds_from, stricter
 from otel_budget.policy.decision_table import (
     APPROACHING,

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.core import validation
-from otel_budget.core.verdict import Action, LimitStatus, Reason
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.runtime.fork import ProcessLock, in_child
 from otel_budget.sdk.metrics.visibility import PAGES

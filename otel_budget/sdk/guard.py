@@ -17,8 +17,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import COUNTED, FURTHER
-from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.policy.outdated import is_graceful, redecide, relaxed
 from otel_budget.policy.status import SEVERITY, check, describe
 from otel_budget.sdk.engagement import sidecar_lost, unjudged

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.core.verdict import LIMIT_STOPS, NO_DATA
+from otel_budget.core.reasons import LIMIT_STOPS, NO_DATA
 from otel_budget.logs.once import Once
 
 if TYPE_CHECKING:

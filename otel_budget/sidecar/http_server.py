@@ -16,7 +16,7 @@ import uvicorn
 
 from otel_budget.errors import ListenError
 from otel_budget.files.watch import FileWatch
-from otel_budget.logs.line_budget import LineBudget, Rate
+from otel_budget.logs.line_limit import LineLimit, Rate
 from otel_budget.logs.text import one_line
 from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.api.auth import Gate, Tokens, local_names
@@ -238,7 +238,7 @@ class Refusals:
 
     def __init__(self, metrics: SidecarMetrics, clock: Clock) -> None:
         """Have seen none."""
-        self._metrics, self._budget = metrics, LineBudget(clock, about=QUIET)
+        self._metrics, self._budget = metrics, LineLimit(clock, about=QUIET)
 
     def __call__(self, reason: str, client: str) -> None:
         """Count one. client: its address."""

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 
 from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.override import OverrideRefusedError, Refusal
-from otel_budget.core.verdict import Reason
-from otel_budget.sidecar.absence import Missed
+from otel_budget.core.reasons import Reason
 from otel_budget.sidecar.evaluator_thread import EvaluatorThread, GaveUpError
 from otel_budget.sidecar.event_log import EventLog
 from otel_budget.sidecar.nudging import NudgeOutcome, Nudging
+from otel_budget.sidecar.process_absence import Missed
 from otel_budget.sidecar.storage.base import StorageError
 
 if TYPE_CHECKING:

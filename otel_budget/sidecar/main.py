@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_budget._version import __version__
-from otel_budget.sidecar.absence import Watch
 from otel_budget.sidecar.api.app import build_app
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
 from otel_budget.sidecar.clock import steady_clock
@@ -44,6 +43,7 @@ from otel_budget.sidecar.http_server import (
 from otel_budget.sidecar.loop import Loop
 from otel_budget.sidecar.metrics import MetricsPage, SidecarMetrics
 from otel_budget.sidecar.nudging import NudgeOutcome
+from otel_budget.sidecar.process_absence import Watch
 from otel_budget.sidecar.reload import Reloader
 
 if TYPE_CHECKING:

@@ -25,13 +25,13 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from otel_budget import semconv
+from otel_budget.core.reasons import NO_DATA, Action, Reason
 from otel_budget.core.resources import RESOURCES
-from otel_budget.core.verdict import NO_DATA, Action, Reason
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.policy.decision_table import DECISIONS
 from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.tick_result import TickResult
-from otel_budget.sources.turns import Rests, Turns
+from otel_budget.sources.scheduler import Rests, Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -289,7 +289,7 @@ class MetricsPage:
         self._metrics = metrics
         self._threads = Workers("metrics")
         rests = Rests(times=1.0, most=_LONGEST_REST)
-        self._turns: Turns[_Page | Exception] = Turns(self._make, rests=rests)
+        self._turns: Scheduler[_Page | Exception] = Scheduler(self._make, rests=rests)
 
     async def page(self, accept: str) -> _Page:
         """Return all metrics for an Accept header: body and content type."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.core import verdict_json
-from otel_budget.core.verdict import Action
+from otel_budget.core.reasons import Action
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.logs.once import Lines, Once
 from otel_budget.logs.text import one_line, some

@@ -25,13 +25,13 @@ import yaml
 
 from otel_budget.core import bindings
 from otel_budget.core.observation import Problem
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.files.watch import FileStamp, file_stamp
 from otel_budget.logs.once import OncePerSubject
 from otel_budget.logs.text import one_line
 from otel_budget.runtime.workers import Workers
-from otel_budget.sources.turns import Rests, Round, Turns
+from otel_budget.sources.scheduler import Rests, Round, Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -163,7 +163,9 @@ class FileSdListing:
         self._patterns, self._interval = patterns, interval
         self._files = FileTargets(patterns)
         self._threads = Workers("file-sd")
-        self._turns: Turns[_Listed] = Turns(self._look, self._take, rests=Rests(most=interval))
+        self._turns: Scheduler[_Listed] = Scheduler(
+            self._look, self._take, rests=Rests(most=interval)
+        )
         self._round = Round(())
         self.urls: list[str] = []
         self.bound: list[tuple[str, tuple[str, ...]]] = []

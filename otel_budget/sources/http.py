@@ -31,9 +31,9 @@ from otel_budget.logs.text import one_line
 from otel_budget.net.loopback import is_loopback
 from otel_budget.net.url import place_of
 from otel_budget.sources.base import TargetError
+from otel_budget.sources.decompression import UnpackError, unpacker
 from otel_budget.sources.http_connections import ConnectError, Connections, HungUpError
 from otel_budget.sources.partial import PARTIAL_STATUSES, said_by_head
-from otel_budget.sources.unpack import UnpackError, unpacker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core.bindings import Bindings
 from otel_budget.core.observation import Observation, Problem, RunObservation, plain_target
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.logs.once import OncePerSubject
 from otel_budget.logs.text import one_line
 from otel_budget.runtime.workers import Workers
-from otel_budget.sources.culprits import Culprits, without
+from otel_budget.sources.faulty_targets import FaultyTargets, without
 from otel_budget.sources.http import Access, Fetcher, FetchError, RefusedError, SlowError
 from otel_budget.sources.incremental.prometheus_answer import PrometheusAnswer
 from otel_budget.sources.prometheus_api import AnswerError, QueryRefusedError, parse_answer
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from otel_budget.presets.model import Preset
     from otel_budget.sources.base import Clock
-    from otel_budget.sources.culprits import LeftOut
+    from otel_budget.sources.faulty_targets import LeftOut
     from otel_budget.sources.incremental.prometheus_answer import Taken
     from otel_budget.sources.prometheus_api import Point
     from otel_budget.sources.prometheus_vector import Found, Run
@@ -109,7 +109,7 @@ class PrometheusSource:
             # VictoriaMetrics answers as of half a minute ago without it; others pass it over.
             "nocache": "1",
         }
-        self._culprits = Culprits()
+        self._culprits = FaultyTargets()
         self._was_slow = False
         """Whether the answer to the last query took too long."""
         self._answer = PrometheusAnswer(settings.preset, settings.replica_labels)

@@ -19,7 +19,7 @@ from otel_budget.core.resources import COUNTERS
 from otel_budget.core.samples import Sample, labels_text
 from otel_budget.logs.text import one_line
 from otel_budget.presets.counting import assembled, count, session_of, uncounted
-from otel_budget.sources.culprits import INSTANCE
+from otel_budget.sources.faulty_targets import INSTANCE
 from otel_budget.sources.prometheus_api import Point, Vector, parse_answer
 from otel_budget.sources.session_assembly import NEEDED, assemble
 from otel_budget.sources.target_process import EXPORTED, process_of

@@ -18,15 +18,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.observation import Observation, Problem
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.logs.once import OncePerSubject
 from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.file_sd import FileSdListing
 from otel_budget.sources.http import Fetcher
 from otel_budget.sources.page_threads import PageThreads
+from otel_budget.sources.scheduler import Rests, Round, Scheduler
 from otel_budget.sources.scrape_target import Outcome, ScrapeTarget, Target, bound_to
 from otel_budget.sources.target_bindings import ScrapeBindings
-from otel_budget.sources.turns import Rests, Round, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -72,7 +72,7 @@ class ScrapeSource:
         self._listing = FileSdListing(settings.file_sd, settings.interval)
         self._known: dict[str, Target] = {}
         """Of the newest list, by key."""
-        self._turns = Turns(self._call, self._answered, rests=Rests(most=settings.interval))
+        self._turns = Scheduler(self._call, self._answered, rests=Rests(most=settings.interval))
         """One request to a target at a time: its pages build upon each other."""
         self._outcomes: dict[str, Outcome] = {}
         """Key to what came of asking it last."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from otel_budget.core.observation import Problem
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.logs.text import one_line
 from otel_budget.presets.counting import assembled, count, session_of, uncounted
 from otel_budget.sources.base import TargetError

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.verdict import Action, LimitStatus, Verdict
+from otel_budget.core.reasons import Action
+from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.verdict import Action, Reason
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules

@@ -13,7 +13,8 @@ import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
 from otel_budget.core import sse
-from otel_budget.core.verdict import Action, LimitStatus, Reason
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.sdk.sidecar_client.lease import LISTEN
 from otel_budget.testing import stop_verdict
 from tests.support.exposition import line, page, serve

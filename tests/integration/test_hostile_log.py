@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from otel_budget import semconv
-from otel_budget.logs.line_budget import SPEAKER
+from otel_budget.logs.line_limit import SPEAKER
 from tests.support.exposition import line, page, serve
 from tests.support.figures import note
 from tests.support.processes import sidecar, until

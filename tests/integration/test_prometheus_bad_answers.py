@@ -15,8 +15,8 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation
+from otel_budget.core.reasons import Reason
 from otel_budget.core.resources import COUNTERS
-from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.prometheus_vector import SAMPLED

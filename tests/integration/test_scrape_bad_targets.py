@@ -13,7 +13,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.http import Access
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from otel_budget import InvalidValueError, ResourceLimits, ResourceMonitor, Verdict
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
 from otel_budget.core.quantities import Number
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.run import RunTotals
 from otel_budget.sidecar.storage import codec

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes
 from otel_budget.core.quantities import COUNT, MONEY, SECONDS, Number, Quantity
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.uncertainty import UsageUncertainty
-from otel_budget.core.verdict import Action, Reason
 from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.bounds import Bounds, bounds_from
 from otel_budget.policy.unknown_usage import OnUnknown

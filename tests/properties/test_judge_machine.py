@@ -19,7 +19,8 @@ from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunObservation
 from otel_budget.core.override import Override, OverrideKind
 from otel_budget.core.quantities import Number
-from otel_budget.core.verdict import Action, Reason, Verdict
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import Verdict
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.evaluator import Evaluator

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from otel_budget import semconv
 from otel_budget.core import verdict_json
 from otel_budget.core.quantities import COUNT, Number
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import RESOURCES, TIMES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
-from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.bounds import Bounds, bound, stricter
 from otel_budget.policy.forecast import completion_possible

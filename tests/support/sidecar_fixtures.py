@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
-from otel_budget.core.verdict import Action, LimitStatus, Reason, ResourceState, Verdict
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import LimitStatus, ResourceState, Verdict
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster

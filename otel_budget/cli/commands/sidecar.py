@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget.cli.command import EXIT_OK, Command
 from otel_budget.config import flags
 from otel_budget.errors import InvalidValueError
-from otel_budget.logs.line_budget import LineFilter
+from otel_budget.logs.line_limit import LineFilter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

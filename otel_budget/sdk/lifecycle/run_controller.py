@@ -15,7 +15,7 @@ from opentelemetry import trace
 
 from otel_budget import semconv
 from otel_budget.core.exceeded import BudgetExceeded
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.genai import attribution
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.sdk import summary, tracing

@@ -18,7 +18,7 @@ import math
 import threading
 from typing import TYPE_CHECKING
 
-from otel_budget.core.verdict import NO_DATA
+from otel_budget.core.reasons import NO_DATA
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict

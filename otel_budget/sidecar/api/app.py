@@ -19,16 +19,16 @@ from otel_budget.sidecar.api.health import Health
 from otel_budget.sidecar.api.metrics import Metrics
 from otel_budget.sidecar.api.nudge import Nudges
 from otel_budget.sidecar.api.openapi import Description
-from otel_budget.sidecar.api.operation import Access, handlers_of
 from otel_budget.sidecar.api.overrides import RunOverrides
 from otel_budget.sidecar.api.problem import HANDLERS
+from otel_budget.sidecar.api.route import Access, handlers_of
 from otel_budget.sidecar.api.stream import Streams
 from otel_budget.sidecar.api.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
     from otel_budget.sidecar.api.host import Host
-    from otel_budget.sidecar.api.operation import Handler, Operation
+    from otel_budget.sidecar.api.route import Handler, Operation
 
 #: In the order of the description.
 TOPICS: Final = (Verdicts, Streams, Nudges, RunOverrides, Metrics, Health, Description)

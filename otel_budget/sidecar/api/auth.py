@@ -23,8 +23,8 @@ from otel_budget.files.token_file import TokenFileError, read_tokens
 from otel_budget.files.watch import FileWatch
 from otel_budget.net.loopback import is_loopback
 from otel_budget.sidecar.api.connection_limits import MAX_HEAD, client_of, not_counted
-from otel_budget.sidecar.api.operation import Access
 from otel_budget.sidecar.api.problem import problem, problem_answer
+from otel_budget.sidecar.api.route import Access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from otel_budget.sidecar.api.connection_limits import OnRefused
-    from otel_budget.sidecar.api.operation import Answer, Handler
+    from otel_budget.sidecar.api.route import Answer, Handler
 
 logger = logging.getLogger(__name__)
 

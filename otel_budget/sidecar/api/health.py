@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
-from otel_budget.sidecar.api.operation import TEXT, Access, Answer, Operation, Tag
 from otel_budget.sidecar.api.problem import ProblemError, problem_answer
 from otel_budget.sidecar.api.rendered import NO_STORE
+from otel_budget.sidecar.api.route import TEXT, Access, Answer, Operation, Tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

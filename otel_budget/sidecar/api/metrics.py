@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from otel_budget import semconv
-from otel_budget.sidecar.api.operation import TEXT, Answer, Operation, Tag
 from otel_budget.sidecar.api.rendered import NO_STORE
+from otel_budget.sidecar.api.route import TEXT, Answer, Operation, Tag
 from otel_budget.sidecar.api.verdict_body import SESSION_ID
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 A nudge does not say what was used: the metrics stay the only truth. Nudges of one run are done one
 after the other, ``SPACING`` apart; those that come meanwhile are done as one. Nudges of runs at one
-target share one reading of it, and all share what is judged (sources/turns.py, sidecar/nudging.py),
-so that what they cost together is bounded.
+target share one reading of it, and all share what is judged (sources/scheduler.py,
+sidecar/nudging.py), so that what they cost together is bounded.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from starlette.responses import Response
 
 from otel_budget.core import validation
 from otel_budget.errors import InvalidValueError
-from otel_budget.sidecar.api.body import MAX_NAMED, Body, SessionId, SessionIds
 from otel_budget.sidecar.api.connection_limits import client_of
-from otel_budget.sidecar.api.operation import Answer, Operation, Parameter, Tag
+from otel_budget.sidecar.api.models import MAX_NAMED, Body, SessionId, SessionIds
 from otel_budget.sidecar.api.problem import problem_answer
 from otel_budget.sidecar.api.rendered import json_response
+from otel_budget.sidecar.api.route import Answer, Operation, Parameter, Tag
 from otel_budget.sidecar.api.verdict_body import SESSION_ID
 from otel_budget.sidecar.nudging import NudgeOutcome
 

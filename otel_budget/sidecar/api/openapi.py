@@ -8,16 +8,9 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from otel_budget.sidecar.api import auth, request_body
-from otel_budget.sidecar.api.operation import (
-    JSON,
-    Access,
-    Answer,
-    Operation,
-    Tag,
-    operations_of,
-)
 from otel_budget.sidecar.api.problem import problem_answer
 from otel_budget.sidecar.api.rendered import json_response
+from otel_budget.sidecar.api.route import JSON, Access, Answer, Operation, Tag, operations_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

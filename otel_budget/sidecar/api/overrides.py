@@ -25,18 +25,12 @@ from otel_budget.core.override import (
 from otel_budget.core.quantities import COUNT, MONEY, MONEY_PATTERN, SECONDS, Quantity
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.validation import LINE_PATTERN, MAX_COUNT
-from otel_budget.sidecar.api.body import ABSENT, Amount, Body, RequestObject
 from otel_budget.sidecar.api.connection_limits import client_of
-from otel_budget.sidecar.api.operation import (
-    Access,
-    Answer,
-    Operation,
-    RequestBody,
-    Tag,
-)
+from otel_budget.sidecar.api.models import ABSENT, Amount, Body, RequestObject
 from otel_budget.sidecar.api.problem import problem_answer
 from otel_budget.sidecar.api.rendered import json_response
 from otel_budget.sidecar.api.request_body import json_of
+from otel_budget.sidecar.api.route import Access, Answer, Operation, RequestBody, Tag
 from otel_budget.sidecar.api.verdict_body import (
     SESSION_ID,
     VERDICT_EXAMPLE,

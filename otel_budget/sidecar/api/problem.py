@@ -12,9 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from otel_budget.errors import InvalidValueError
-from otel_budget.sidecar.api.body import Body
-from otel_budget.sidecar.api.operation import Answer
+from otel_budget.sidecar.api.models import Body
 from otel_budget.sidecar.api.rendered import NO_STORE
+from otel_budget.sidecar.api.route import Answer
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from otel_budget.sidecar.api.operation import JSON
+from otel_budget.sidecar.api.route import JSON
 
 #: What is true of a run now may not be a second later.
 NO_STORE: Final = {"Cache-Control": "no-store"}

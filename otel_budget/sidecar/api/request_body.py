@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from starlette.exceptions import HTTPException
 
 from otel_budget.errors import InvalidValueError
-from otel_budget.sidecar.api.operation import JSON
 from otel_budget.sidecar.api.problem import problem_answer
+from otel_budget.sidecar.api.route import JSON
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -22,17 +22,11 @@ from starlette.responses import Response, StreamingResponse
 from otel_budget.core import sse, validation
 from otel_budget.errors import InvalidValueError
 from otel_budget.sidecar.api import request_body
-from otel_budget.sidecar.api.body import ABSENT, Body, RequestObject, SessionId, SessionIds
 from otel_budget.sidecar.api.connection_limits import client_of
-from otel_budget.sidecar.api.operation import (
-    Answer,
-    Operation,
-    Parameter,
-    RequestBody,
-    Tag,
-)
+from otel_budget.sidecar.api.models import ABSENT, Body, RequestObject, SessionId, SessionIds
 from otel_budget.sidecar.api.problem import problem_answer
 from otel_budget.sidecar.api.rendered import NO_STORE, json_response
+from otel_budget.sidecar.api.route import Answer, Operation, Parameter, RequestBody, Tag
 from otel_budget.sidecar.api.verdict_body import SESSION_ID, VERDICT_EXAMPLE
 
 if TYPE_CHECKING:

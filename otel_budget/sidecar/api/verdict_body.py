@@ -9,9 +9,10 @@ from pydantic import Field
 
 from otel_budget import semconv
 from otel_budget.core import verdict_json
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import RESOURCES
-from otel_budget.core.verdict import Action, LimitStatus, Origin, Reason
-from otel_budget.sidecar.api.body import ABSENT, Amount, Body, SessionId, Share, one_of
+from otel_budget.core.verdict import LimitStatus, Origin
+from otel_budget.sidecar.api.models import ABSENT, Amount, Body, SessionId, Share, one_of
 
 SESSION_ID: Final = "nightly-refactoring-17"
 

@@ -13,11 +13,11 @@ from starlette.exceptions import HTTPException
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
-from otel_budget.sidecar.api.body import ABSENT, MAX_NAMED, Body, SessionId, SessionIds
 from otel_budget.sidecar.api.health import NOT_READY, NOT_READY_ANSWER, unavailable
-from otel_budget.sidecar.api.operation import Answer, Operation, Parameter, Tag
+from otel_budget.sidecar.api.models import ABSENT, MAX_NAMED, Body, SessionId, SessionIds
 from otel_budget.sidecar.api.problem import problem_answer
 from otel_budget.sidecar.api.rendered import json_response
+from otel_budget.sidecar.api.route import Answer, Operation, Parameter, Tag
 from otel_budget.sidecar.api.verdict_body import (
     SESSION_ID,
     VERDICT_EXAMPLE,

@@ -21,7 +21,7 @@ from otel_budget.core.resources import ZERO, quantity_of
 from otel_budget.ledger.counter import Branches, CounterState
 from otel_budget.ledger.freshness import Lag
 from otel_budget.ledger.process import Ending, Process
-from otel_budget.ledger.restarts import NO_RESTARTS, Restarts
+from otel_budget.ledger.restart_loop import NO_RESTARTS, Restarts
 from otel_budget.ledger.run import RunTotals
 from otel_budget.ledger.target_series import TargetSeries
 

@@ -20,7 +20,8 @@ from otel_budget.cli import commands
 from otel_budget.cli.main import found_commands, main
 from otel_budget.cli.options import ENV_SIDECAR
 from otel_budget.core import verdict_json
-from otel_budget.core.verdict import Action, LimitStatus
+from otel_budget.core.reasons import Action
+from otel_budget.core.verdict import LimitStatus
 from tests.support.raw_server import serve_raw
 from tests.support.sidecar_fixtures import START, verdict
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from otel_budget.config.flags import FLAGS
 from otel_budget.config.load import from_flags, load
 from otel_budget.config.schema import SidecarConfig
-from otel_budget.core.verdict import Action
+from otel_budget.core.reasons import Action
 from otel_budget.errors import ConfigFileError, InvalidConfigError
 from otel_budget.sidecar.config_summary import warnings
 from tests.support.paths import TESTS

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from otel_budget.core.verdict import LIMIT_STOPS, NO_DATA, Action, Basis, Reason
+from otel_budget.core.reasons import LIMIT_STOPS, NO_DATA, Action, Basis, Reason
 from otel_budget.policy.decision_table import DECISIONS, FINAL
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from otel_budget.core import verdict_json
 from otel_budget.core.observation import RunAttributes
-from otel_budget.core.verdict import Action, LimitStatus, Verdict
+from otel_budget.core.reasons import Action
+from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.snapshot import RunSnapshot
 from otel_budget.policy.bounds import bounds_from

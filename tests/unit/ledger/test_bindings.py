@@ -14,7 +14,7 @@ from otel_budget import semconv
 from otel_budget.config.schema import SidecarConfig, SourceConfig
 from otel_budget.core.bindings import UNBOUND, Bindings, pattern
 from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.ledger import Ledger

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from otel_budget.core.observation import RunObservation
-from otel_budget.core.verdict import LimitStatus, Reason, Verdict
+from otel_budget.core.reasons import Reason
+from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.verdicts import verdict_from_snapshot
 from otel_budget.sidecar.storage import codec

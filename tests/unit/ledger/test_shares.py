@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget.core.observation import Observation, Problem, RunObservation
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.ledger.admission import BEGIN_AT_ONCE, split_new_runs
 from tests.support.sidecar_fixtures import START, TARGET, reading, session, sidecar
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.ledger import Ledger
 

@@ -13,7 +13,8 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunObservation
-from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.ledger.admission import KEEP_ENDED
 from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource

@@ -11,7 +11,7 @@ import pytest
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
 from otel_budget.core.limits import LIMIT_KEYS
 from otel_budget.core.observation import Observation, RunAttributes, RunObservation
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot

@@ -11,9 +11,10 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
 from otel_budget.core.quantities import Number
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import COUNTED
 from otel_budget.core.uncertainty import UsageUncertainty
-from otel_budget.core.verdict import Action, Reason, Verdict
+from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.snapshot import RunSnapshot

@@ -13,9 +13,10 @@ from prometheus_client import CollectorRegistry
 from otel_budget import LimitStatus, ResourceLimits, ResourceMonitor, semconv
 from otel_budget.core.observation import RunObservation
 from otel_budget.core.quantities import Number
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.samples import Sample
-from otel_budget.core.verdict import Action, Reason, Verdict
+from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.bounds import bounds_of
 from otel_budget.policy.outdated import is_outgrown

@@ -11,8 +11,9 @@ import pytest
 from otel_budget.core import verdict_json
 from otel_budget.core.limits import ResourceLimits
 from otel_budget.core.quantities import Number
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.uncertainty import UsageUncertainty
-from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.ledger.rate import IDLE_AFTER, TIME_CONSTANT, Rate
 from otel_budget.policy.bounds import Bound, Bounds, bound, bounds_from, bounds_of, stricter
 from otel_budget.policy.decision_table import decide

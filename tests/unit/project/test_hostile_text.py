@@ -20,7 +20,7 @@ from otel_budget.cli.main import main
 from otel_budget.core import sse, verdict_json
 from otel_budget.core.observation import Problem
 from otel_budget.core.override import OverrideKind, override_from
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.errors import InvalidValueError
 from otel_budget.sidecar.api.app import build_app
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster

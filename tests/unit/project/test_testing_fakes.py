@@ -9,7 +9,8 @@ import pytest
 
 from otel_budget import ResourceLimits, ResourceMonitor, testing
 from otel_budget.core import verdict_json
-from otel_budget.core.verdict import Action, LimitStatus, Reason
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.sdk.lifecycle.at_exit import LEFT_BEHIND
 from otel_budget.testing import FakeClock, stop_verdict
 

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()

@@ -8,7 +8,7 @@ import pytest
 
 from otel_budget import InvalidValueError, ResourceMonitor, semconv
 from otel_budget.core.limits import ResourceLimits
-from otel_budget.core.verdict import Action, Reason
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.sdk.engagement import SHORT_RUNS
 from otel_budget.sdk.metrics.collector import NEVER_SCRAPED, RUNS, RunCollector
 from otel_budget.sdk.metrics.visibility import PAGES, Page

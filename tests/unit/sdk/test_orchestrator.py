@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from otel_budget import BudgetExceeded, Orchestrator, ResourceLimits, ResourceMonitor
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.errors import (
     CheckpointError,
     InvalidConfigError,

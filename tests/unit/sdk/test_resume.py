@@ -11,8 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from otel_budget import ResourceLimits, ResourceMonitor, semconv
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.usage import ResourceUsage
-from otel_budget.core.verdict import Action, LimitStatus, Reason, ResourceState, Verdict
+from otel_budget.core.verdict import LimitStatus, ResourceState, Verdict
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.clock import Clock, process_mark
 from otel_budget.sdk.metrics.collector import RUNS, RunCollector

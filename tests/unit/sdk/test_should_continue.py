@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from otel_budget import BudgetExceeded, ResourceLimits, ResourceMonitor, Verdict
-from otel_budget.core.verdict import Action, LimitStatus, Reason
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make

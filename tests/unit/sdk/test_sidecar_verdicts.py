@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from otel_budget import LimitStatus, ResourceMonitor, Verdict
-from otel_budget.core.verdict import Action, Reason
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.sdk.sidecar_client.lease import LISTEN, LISTEN_AFTER_SLEEP
 from otel_budget.testing import FakeClock, stop_verdict
 from tests.support.monitors import Make

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from otel_budget import ResourceLimits, ResourceMonitor
 from otel_budget.core.quantities import Number
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.usage import ResourceUsage
-from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.policy.bounds import bounds_of
 from otel_budget.policy.outdated import redecide
 from otel_budget.policy.verdicts import verdict_from_usage

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from otel_budget.core.observation import Observation, Problem
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from otel_budget.ledger.admission import BEGIN_AT_ONCE
 from otel_budget.logs.once import MOST_LINES
 from otel_budget.logs.text import one_line

@@ -13,7 +13,7 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem
-from otel_budget.core.verdict import Action, Reason
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sidecar.metrics import MetricsPage
 from otel_budget.sidecar.nudging import Nudging, merged

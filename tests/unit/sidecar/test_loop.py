@@ -11,7 +11,8 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.override import Override, OverrideKind, OverrideRefusedError
-from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar import loop as loop_module
 from otel_budget.sidecar.loop import LAST_READ, Settings

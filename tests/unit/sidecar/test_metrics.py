@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem
-from otel_budget.core.verdict import Reason
+from otel_budget.core.reasons import Reason
 from tests.support.real import require
 from tests.support.sidecar_fixtures import LEASE, Sidecar, outage, reading, session, sidecar
 

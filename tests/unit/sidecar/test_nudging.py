@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from otel_budget import ResourceLimits, semconv
 from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.quantities import Number
+from otel_budget.core.reasons import Reason
 from otel_budget.core.usage import ResourceUsage
-from otel_budget.core.verdict import Reason
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.sdk.run_record import RunRecord
 from otel_budget.sdk.sidecar_client.address import SidecarAddress

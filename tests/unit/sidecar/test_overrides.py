@@ -19,7 +19,8 @@ from otel_budget.core.override import (
     Overrides,
     override_from,
 )
-from otel_budget.core.verdict import Action, LimitStatus, Reason
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.snapshot import RunSnapshot

@@ -11,7 +11,8 @@ import pytest
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, RunObservation
-from otel_budget.core.verdict import Reason, Verdict
+from otel_budget.core.reasons import Reason
+from otel_budget.core.verdict import Verdict
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.storage.sqlite.storage import open_sqlite

@@ -5,7 +5,7 @@ from starlette.testclient import TestClient
 
 from otel_budget.sidecar.api.app import TOPICS
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
-from otel_budget.sidecar.api.operation import Access, Operation, operations_of
+from otel_budget.sidecar.api.route import Access, Operation, operations_of
 from tests.support.api import assert_problem, token_of
 
 OPERATIONS = [operation for topic in TOPICS for _, operation in operations_of(topic)]

@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from otel_budget.sources.unpack import UnpackError, unpacker
+from otel_budget.sources.decompression import UnpackError, unpacker
 
 TEXT = b"otel_budget_tokens_total 5\n" * 40_000
 

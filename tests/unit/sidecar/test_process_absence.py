@@ -11,13 +11,14 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunAttributes
 from otel_budget.core.override import OverrideKind, override_from
-from otel_budget.core.verdict import Action, LimitStatus, Reason, Verdict
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.ledger.freshness import SPELLS_KEPT, Absences
 from otel_budget.policy.verdicts import Rules
-from otel_budget.sidecar.absence import BEAT, LATE, Watch
 from otel_budget.sidecar.evaluator import Evaluator
 from otel_budget.sidecar.loop import Settings
 from otel_budget.sidecar.nudging import NudgeOutcome
+from otel_budget.sidecar.process_absence import BEAT, LATE, Watch
 from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from tests.support.sidecar_fixtures import (
     START,

@@ -11,19 +11,11 @@ import pytest
 
 from otel_budget import Prices, ResourceMonitor
 from otel_budget.core.observation import Observation, Problem
-from otel_budget.core.verdict import Action, Reason
+from otel_budget.core.reasons import Action, Reason
 from otel_budget.genai.call import Call
 from otel_budget.genai.notices import Notices as CallNotices
 from otel_budget.ledger.findings import Finding, FindingKind
-from otel_budget.logs.line_budget import (
-    ABOUT,
-    ALL,
-    HEARD,
-    RESERVE,
-    SPEAKER,
-    LineBudget,
-    LineFilter,
-)
+from otel_budget.logs.line_limit import ABOUT, ALL, HEARD, RESERVE, SPEAKER, LineFilter, LineLimit
 from otel_budget.logs.once import MOST_LINES, MOST_SAID, Lines, OncePerSubject
 from otel_budget.sdk.pricing.unpriced import UnpricedNotices
 from otel_budget.sdk.usage_arguments import OperationUsage
@@ -305,7 +297,7 @@ def test_what_one_target_says_is_one_line_where_there_are_many_and_anothers_stay
 
 def test_what_is_remembered_of_speakers_is_bounded(steady: SteadyClock) -> None:
     """However many ids are made up."""
-    budget = LineBudget(steady)
+    budget = LineLimit(steady)
     for n in range(20_000):
         budget.spend("http://hostile", f"made-up-{n}")
         budget.spend(f"t{n}", f"t{n}")

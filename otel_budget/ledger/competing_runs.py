@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.ledger.process import UNSURE
 from otel_budget.ledger.processes import are_over, by_run, key_of, used_together
-from otel_budget.ledger.restarts import NO_RESTARTS, Restarts
+from otel_budget.ledger.restart_loop import NO_RESTARTS, Restarts
 from otel_budget.ledger.run import RunTotals
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _WITHIN = 600.0
 _LASTED = 3600.0
 
 
-class Rival:
+class CompetingRun:
     """A run under an id that is known for another one."""
 
     def __init__(self, run: RunTotals) -> None:
@@ -106,7 +106,7 @@ def replaces(
     return gone or run.silent_for(at) - absent > run.silence
 
 
-def are_both_alive(run: RunTotals, rival: Rival) -> bool:
+def are_both_alive(run: RunTotals, rival: CompetingRun) -> bool:
     """Tell whether a rival is alive beside the known run."""
     newest, start = rival.newest, rival.run.started_at
     if newest is None:

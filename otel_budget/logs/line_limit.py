@@ -54,7 +54,7 @@ class _Purse:
         return self.left >= 1
 
 
-class LineBudget:
+class LineLimit:
     """Decides for each line whether it may be written."""
 
     def __init__(self, clock: Clock = time.monotonic, about: Rate = ABOUT) -> None:
@@ -113,11 +113,11 @@ class LineFilter(logging.Filter):
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         super().__init__()
-        self._clock, self._budget = clock, LineBudget(clock)
+        self._clock, self._budget = clock, LineLimit(clock)
 
     def forget(self) -> None:
         """Fill every allowance again."""
-        self._budget = LineBudget(self._clock)
+        self._budget = LineLimit(self._clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether a line may be written; one that is held back becomes a DEBUG line."""

@@ -53,7 +53,7 @@ class LeftOut(NamedTuple):
     """When it is time to try again with all."""
 
 
-class Culprits:
+class FaultyTargets:
     """Knows for which targets a server cannot answer. Times: seconds on the reader's clock."""
 
     none_left_out: Final = LeftOut()

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import pytest
 
-from otel_budget.sources.culprits import find, only, without
+from otel_budget.sources.faulty_targets import find, only, without
 
 
 def looked_for(

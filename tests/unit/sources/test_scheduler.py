@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import pytest
 
-from otel_budget.sources.turns import Rests, Round, Turns
+from otel_budget.sources.scheduler import Rests, Round, Scheduler
 
 
 class Places:
@@ -17,7 +17,7 @@ class Places:
         """Have been called by nobody."""
         self.calls: dict[str, list[asyncio.Future[int]]] = defaultdict(list)
         self.answers: list[tuple[str, int]] = []
-        self.turns = Turns(
+        self.turns = Scheduler(
             self._call, lambda k, a: self.answers.append((k, a)), rests=Rests(least=0.0, most=0.0)
         )
 
@@ -66,7 +66,7 @@ def test_a_place_is_called_again_only_once_it_has_answered() -> None:
 def test_after_a_call_out_of_turn_a_place_rests_but_not_from_those_in_turn() -> None:
     async def trial() -> list[int]:
         places = Places()
-        places.turns = Turns(places._call, rests=Rests(least=3600.0, most=3600.0))
+        places.turns = Scheduler(places._call, rests=Rests(least=3600.0, most=3600.0))
         first = places.turns.next("a")
         await places.answer("a")
         second = places.turns.next("a")

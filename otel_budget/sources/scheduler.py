@@ -90,7 +90,7 @@ class Round:
                     return
 
 
-class Turns(Generic[T]):
+class Scheduler(Generic[T]):
     """Calls places, by their keys."""
 
     def __init__(

@@ -7,7 +7,7 @@ from typing import Any
 
 from otel_budget import semconv
 from otel_budget.core.observation import Observation, RunAttributes, RunObservation
-from otel_budget.core.verdict import Action
+from otel_budget.core.reasons import Action
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
