@@ -38,6 +38,8 @@ STATES = {
     "20": ("running", BLUE), "21": ("paused", GREY), "22": ("completed", GREEN),
     "23": ("stopped", YELLOW), "24": ("failed", RED),
 }  # fmt: skip
+#: Of Grafana's own measure, and panels beside one another.
+_WIDTH, _IN_A_LINE = 24, 3
 _STATUSES = ("ok", "approaching", "exceeded", "inconclusive")
 
 
@@ -68,7 +70,7 @@ def session() -> Dashboard:
         ],
         rows=[
             Row("Now", [*_decision(), *_outlook()]),
-            Row("Used against the limit", [_against(name) for name in ORDER]),
+            Row("Used against the limit", _against_limits()),
             Row("Will it finish?", _forecast()),
             Row("What was decided", [_states()]),
             Row("Tokens", tokens()),
@@ -160,7 +162,12 @@ def _outlook() -> list[Builder]:
     ]
 
 
-def _against(name: str) -> Builder:
+def _against_limits() -> list[Builder]:
+    lines = [ORDER[at : at + _IN_A_LINE] for at in range(0, len(ORDER), _IN_A_LINE)]
+    return [_against(name, _WIDTH // len(line)) for line in lines for name in line]
+
+
+def _against(name: str, span: int) -> Builder:
     return graph(
         f"{TITLES[name]}: used, warning line and limit",
         f"{TITLES[name]} of this run, all its processes together. Between the dashed lines it is "
@@ -172,7 +179,8 @@ def _against(name: str) -> Builder:
         ],
         unit=UNITS[name],
         overrides=[dashed("warning line", YELLOW), dashed("limit", RED), painted("used", BLUE)],
-        span=6,
+        no_value="not counted, and not limited",
+        span=span,
     )
 
 

@@ -21,14 +21,14 @@ from grafana.promql import SESSION as ONE
 from grafana.promql import equal, or_zero, own_use, resource, select
 from grafana.tables import Column, finished, rows
 from otel_budget import semconv
-from otel_budget.core.resources import RESOURCES
+from otel_budget.core.resources import FURTHER, RESOURCES
 
 #: Unit of a resource to Grafana's.
 _OF_GRAFANA = {"tokens": "short", "usd": "currencyUSD", "calls": "none", "seconds": "s"}
 UNITS = {name: _OF_GRAFANA.get(row.unit, "none") for name, row in RESOURCES.items()}
 TITLES = {name: row.title for name, row in RESOURCES.items()}
-#: Those with a panel of their own, which every run has.
-ORDER = (semconv.TOKENS, semconv.COST, semconv.API_CALLS, semconv.DURATION)
+#: Those with a panel of their own. Further ones have series only where a run counts or limits them.
+ORDER = (semconv.TOKENS, semconv.COST, semconv.API_CALLS, *FURTHER, semconv.DURATION)
 #: The others that can be limited, too.
 LIMITED = (*ORDER, *(name for name in RESOURCES if name not in ORDER))
 
@@ -97,8 +97,21 @@ def calls() -> list[Builder]:
             [Query(f"sum by (outcome) ({made})", "{{outcome}}")],
             unit="none",
             stack=True,
-            span=6,
+            span=8,
             overrides=[painted("ok", GREEN), painted("error", RED)],
+        ),
+        *(
+            graph(
+                f"{row.title} by phase",
+                "Failed ones included. Only of a run that counts or limits them.",
+                [Query(f"sum by (phase) ({select(row.by_phase, ONE)})", "{{phase}}")],
+                unit=UNITS[name],
+                stack=True,
+                span=8,
+                no_value="not counted, and not limited",
+            )
+            for name, row in FURTHER.items()
+            if row.by_phase is not None
         ),
         graph(
             "Calls in doubt",
@@ -106,7 +119,7 @@ def calls() -> list[Builder]:
             "price, or have the provider send usage.",
             [Query(f"sum({select(metric, ONE)})", name) for metric, name in doubts],
             unit="none",
-            span=6,
+            span=8,
         ),
         graph(
             "Cost by model",
@@ -114,7 +127,7 @@ def calls() -> list[Builder]:
             [Query(f"sum by (model) ({cost}) or sum by (model) ({made}) * 0", "{{model}}")],
             unit="currencyUSD",
             stack=True,
-            span=6,
+            span=12,
         ),
         graph(
             "Cost by phase",
@@ -122,7 +135,7 @@ def calls() -> list[Builder]:
             [Query(f"sum by (phase) ({cost}) or sum by (phase) ({made}) * 0", "{{phase}}")],
             unit="currencyUSD",
             stack=True,
-            span=6,
+            span=12,
         ),
     ]
 

@@ -130,6 +130,14 @@ def test_the_pages_of_otel_budget_itself_are_read(
     }  # fmt: skip
 
 
+def test_people_see_calls_of_tools_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a program counts them."""
+    assert main(["read", str(FOREIGN / "codex_tools.synthetic.prom")]) == 0
+    assert "codex: tool calls: 4" in capsys.readouterr().out.splitlines()
+    assert main(["read", str(FOREIGN / "codex_collector.prom")]) == 0
+    assert "tool calls" not in capsys.readouterr().out
+
+
 def test_a_preset_of_ones_own_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In the form that the shipped ones have."""
     own = tmp_path / "my-program.yaml"
