@@ -16,7 +16,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from agents.exceptions import AgentsException
-from agents.lifecycle import RunHooks
+from agents.lifecycle import RunHooksBase
 from agents.models.interface import Model, ModelProvider
 from agents.models.multi_provider import MultiProvider
 from agents.run import Runner
@@ -217,7 +217,9 @@ def _with_hooks(plain: Any, *, waits: bool) -> Any:
 
     def is_countable(about: dict[str, Any]) -> bool:
         given = about.get("hooks")  # others than RunHooks are for the SDK to refuse
-        return given is None or (isinstance(given, RunHooks) and not isinstance(given, _ToolHooks))
+        return given is None or (
+            isinstance(given, RunHooksBase) and not isinstance(given, _ToolHooks)
+        )
 
     @functools.wraps(plain)
     async def run(*args: Any, **about: Any) -> Any:
@@ -248,12 +250,12 @@ def _with_hooks(plain: Any, *, waits: bool) -> Any:
     return run if waits else begin
 
 
-class _ToolHooks(RunHooks):
+class _ToolHooks(RunHooksBase):
     """The hooks of one run of the Runner, with its calls of tools counted, failed ones, too."""
 
     def __init__(self, wrapped: Any, monitor: HasUsageSink | None) -> None:
         """Wrap hooks; None: there are none. monitor: for agents without a BudgetModel."""
-        self._wrapped, self._monitor = RunHooks() if wrapped is None else wrapped, monitor
+        self._wrapped, self._monitor = RunHooksBase() if wrapped is None else wrapped, monitor
         self._open: dict[object, ReportedTool] = {}
 
     def __getattribute__(self, name: str) -> Any:

@@ -229,7 +229,7 @@ def openai_agents(adapter: Load) -> Any:
     exceptions = {"AgentsException": type("AgentsException", (Exception,), {})}
     return adapter("openai_agents", {
         "agents": {}, "agents.exceptions": exceptions, "agents.models": {},
-        "agents.lifecycle": {"RunHooks": Hooks},
+        "agents.lifecycle": {"RunHooksBase": Hooks},
         "agents.run": {"Runner": type("Runner", (), dict(vars(Runner)))},
         "agents.models.interface": interface,
         "agents.models.multi_provider": {"MultiProvider": Provider},

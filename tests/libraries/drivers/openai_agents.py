@@ -8,7 +8,9 @@ from agents import (
     Agent,
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
+    RunHooks,
     Runner,
+    UserError,
     function_tool,
 )
 
@@ -46,6 +48,22 @@ class Models:
 FAMILY = Family(Models, MODEL)
 
 
+class Hooks(RunHooks):  # type: ignore[misc] # the SDK is not installed here
+    """Hooks of an application, which are called as ever."""
+
+    def __init__(self) -> None:
+        """Begin with nothing told."""
+        self.told: list[str] = []
+
+    async def on_tool_start(self, *_: Any) -> None:
+        """Take note of it."""
+        self.told.append("start")
+
+    async def on_tool_end(self, *_: Any) -> None:
+        """Take note of it."""
+        self.told.append("end")
+
+
 def get_weather(city: str) -> str:
     """Tell the weather of a city."""
     return f"3C in {city}"
@@ -67,6 +85,34 @@ FAMILY.one_call_async = one_call_async
 @FAMILY.scenario(WEATHER, COLD)
 async def agent_with_a_tool(models: Models) -> None:
     await Runner.run(weather_agent(models()), "weather?")
+
+
+@FAMILY.scenario(WEATHER, COLD)
+async def agent_with_hooks_of_the_application(models: Models) -> None:
+    hooks = Hooks()
+    await Runner.run(weather_agent(models()), "weather?", hooks=hooks)
+    assert hooks.told == ["start", "end"]
+
+
+@FAMILY.scenario(WEATHER, COLD)
+async def agent_whose_tool_fails(models: Models) -> None:
+    def get_weather(city: str) -> str:
+        raise LookupError(city)
+
+    tool = function_tool(get_weather)
+    await Runner.run(Agent(name="weather", model=models(), tools=[tool]), "weather?")
+
+
+@FAMILY.scenario(WEATHER)
+async def agent_that_fails_with_its_tool_while_it_streams(models: Models) -> None:
+    def get_weather(city: str) -> str:
+        raise LookupError(city)
+
+    tool = function_tool(get_weather, failure_error_function=None)
+    agent = Agent(name="weather", model=models(), tools=[tool])
+    with contextlib.suppress(UserError):
+        async for _ in Runner.run_streamed(agent, "weather?").stream_events():
+            pass
 
 
 @FAMILY.scenario(WEATHER_WITH_PARTS, WITH_PARTS)
