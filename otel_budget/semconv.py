@@ -2,7 +2,7 @@
 
 The exporter, the sources, the dashboards, the alerts and the tests take names from here. A metric
 name written as a literal anywhere else is a defect: that is how dashboards come to ask for metrics
-that nobody exports.
+that do not exist.
 """
 
 from dataclasses import dataclass

@@ -112,7 +112,7 @@ class Observation:
     """All there are, whether or not they answer; None if that is not known. Without what was added
     to their labels on the way."""
     down: frozenset[str] = frozenset()
-    """Those of them that gave nothing to whoever scraped them, beside those with a problem."""
+    """Those of them that gave nothing when they were scraped, beside those with a problem."""
     pending: frozenset[str] = frozenset()
     """Those of them that have not answered yet: what they showed stays as it is, for now."""
     unmatched: Mapping[str, str] = field(default_factory=dict)

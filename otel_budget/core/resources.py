@@ -131,4 +131,4 @@ class FurtherUsage:
     """What a run used of further resources, over all its processes."""
 
     tool_calls: int = 0
-    """Calls of tools, failed ones included; as far as somebody told of them."""
+    """Calls of tools, failed ones included; as far as they were reported."""

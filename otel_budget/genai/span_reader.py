@@ -72,7 +72,7 @@ class ToolReport(NamedTuple):
     """One call of a tool, as a span or an adapter reports it."""
 
     name: str
-    """Empty if nobody says it."""
+    """Empty if it is not given."""
     call_id: str | None = None
 
 

@@ -1,4 +1,4 @@
-"""Calls of tools, each counted once, whoever reports it. Pure.
+"""Calls of tools, each counted once, however many report it. Pure.
 
 The rules:
 - Two records with one call id are one call; with two ids they are two.

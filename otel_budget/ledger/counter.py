@@ -14,10 +14,10 @@ value returns to one that was left, and then to the other one again, no counter 
 each drop would count all of it once more, without end:
 
 - A return to a value that was left is evidence, the more the nearer it is: that a counter which
-  began anew is by chance nearer to where another one was by a hundredth of what lies between that
+  restarted is by chance nearer to where another one was by a hundredth of what lies between that
   and the value it dropped from is a matter of one in a hundred. It is counted in bits. Not the
   value is the measure: jobs that each begin with the same large prompt are near each other beside
-  it. Steps that are large beside the value speak against it, as a counter that began anew climbs;
+  it. Steps that are large beside the value speak against it, as a counter that restarted climbs;
   and a value below all that were left ends it. Two returns are the least.
 - Many returns in a row without a value below all are evidence, too, however near they are.
 - From then on each value belongs to the branch with the largest value not above it, and what a
@@ -307,7 +307,7 @@ class Branches:
         self.evidence, self.returns, self.calm, self.crept = 0.0, 0, 0, False
 
     def came_back(self) -> None:
-        """Take note that the series was away: what comes back has begun anew."""
+        """Take note that the series was away: what comes back has restarted."""
         self.returns, self.crept = 0, False
         self.evidence = min(0.0, self.evidence)
 

@@ -277,7 +277,7 @@ class Process:
         self._take_beginning(reading)
 
     def _take_beginning(self, reading: RunObservation) -> None:
-        """Work out anew when the run began, unless it differs by no more than samples do anyway.
+        """Work out again when the run began, unless it differs by no more than samples do anyway.
 
         Within that the earliest counts, so that the duration does not go down by it.
         """

@@ -83,7 +83,7 @@ class Guard:
         """The report after which the run said that it does not know how far it is."""
         self.told_to_stop = False
         """The run's last question was answered with stop."""
-        # Counts of this incarnation at which some status changes next.
+        # Counts of this process at which some status changes next.
         self.tokens_watermark = self.api_calls_watermark = -1
         self.cost_watermark = Decimal(-1)
         self.further_watermarks: Further = dict.fromkeys(FURTHER, -1)

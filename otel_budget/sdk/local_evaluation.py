@@ -66,7 +66,7 @@ class LocalEvaluation:
             return {**used, **self._further(record.further)} if record.further else used
 
     def _further(self, counted: Further) -> dict[str, Number]:
-        """Return what the run used of further resources. counted: by this incarnation."""
+        """Return what the run used of further resources. counted: by this process."""
         carried = self._record.carried
         return {
             name: getattr(carried, FURTHER[name].usage_key) + number
@@ -76,7 +76,7 @@ class LocalEvaluation:
     def has_outgrown(self, counts: tuple[int, int, Decimal], further: Further) -> bool:
         """Tell whether a line of the limits lies between these counts and those of now.
 
-        counts: tokens, API calls and cost that this incarnation had at some time; further: what it
+        counts: tokens, API calls and cost that this process had at some time; further: what it
         had of further resources.
         """
         carried, used = self._record.carried, self.used()

@@ -53,7 +53,7 @@ _PAIRS = _Pairs()
 
 
 class RunCounters:
-    """Counts of one incarnation of a run. They only grow."""
+    """Counts of one process of a run. They only grow."""
 
     __slots__ = (
         "_cap",
@@ -90,7 +90,7 @@ class RunCounters:
         self.late: deque[Callable[[], None]] = deque()
         """What came in the middle of one, to be done after it."""
         self.room = validation.MAX_COUNT - carried.tokens
-        """Tokens this incarnation may count: past a total of 2^53 no reader would take the run."""
+        """Tokens this process may count: past a total of 2^53 no reader would take the run."""
         if carried.api_calls > validation.MAX_COUNT // 2:
             self.room = -1  # the calls may be too many first: ``add`` looks at everything
         self.cost_room = plus(Decimal(validation.MAX_COUNT), carried.cost_usd.copy_negate())
@@ -128,7 +128,7 @@ class RunCounters:
         return counters
 
     def take_in(self, other: RunCounters) -> None:
-        """Add the counts of another incarnation that is over. No one else may use this one yet."""
+        """Add the counts of another process that is over. No one else may use this one yet."""
         with other.lock:
             self.checkpoints += other.checkpoints
             self.checkpoint_failures += other.checkpoint_failures

@@ -29,7 +29,7 @@ _SUMS: Final = (
 )  # fmt: skip
 
 
-#: A progress, and the tokens, API calls and cost that this incarnation had counted when it was
+#: A progress, and the tokens, API calls and cost that this process had counted when it was
 #: reported. A plain tuple: one is made at every ``should_continue``.
 Report = tuple[float | None, int, int, Decimal]
 #: A progress was reported, and counts have crossed a line since: it says nothing about now.
@@ -37,7 +37,7 @@ OUTGROWN: Final[Report] = (None, 0, 0, Decimal(0))
 
 
 class RunRecord(RunCounters):
-    """One incarnation of a run: its counts, and what it says about itself."""
+    """One process of a run: its counts, and what it says about itself."""
 
     __slots__ = (
         "__weakref__",

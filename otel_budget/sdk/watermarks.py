@@ -23,7 +23,7 @@ _NO_COUNT = 1 << 62
 
 
 class Watermarks(NamedTuple):
-    """Counts of this incarnation. Money is not compared with floats: a context may trap it."""
+    """Counts of this process. Money is not compared with floats: a context may trap it."""
 
     tokens: int = _NO_COUNT
     api_calls: int = _NO_COUNT

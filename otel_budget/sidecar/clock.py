@@ -21,7 +21,7 @@ CLOCK_SET = 2.0
 def steady_clock() -> Clock:
     """Return a clock that is set by the system's once and goes on by itself from there.
 
-    Somebody who sets the system's clock would otherwise end leases, age data and lengthen runs.
+    Setting the system's clock would otherwise end leases, age data and lengthen runs.
     """
     steady = _steady_seconds()
     offset = time.time() - steady()
@@ -45,7 +45,7 @@ class Boot(NamedTuple):
         return cls(machine, _steady_seconds()()) if hasattr(time, "CLOCK_BOOTTIME") else cls()
 
     def since(self, before: Boot) -> float | None:
-        """Return the seconds since another moment; None if nobody knows."""
+        """Return the seconds since another moment; None if unknown."""
         same = bool(self.machine) and self.machine == before.machine
         return self.seconds - before.seconds if same else None
 
@@ -64,6 +64,6 @@ def _steady_seconds() -> Callable[[], float]:
 
 
 def move(run: RunTotals, seconds: float) -> None:
-    """Put an account, and its orders, on a clock that is ahead of the one they are on."""
+    """Put a run, and its overrides, on a clock that is ahead of the one they are on."""
     run.move(seconds)
     run.overrides = run.overrides.moved(seconds)

@@ -127,7 +127,7 @@ def describe_listen(config: ListenConfig) -> str:
     said = [config.address]
     said += ["TLS with client certificates" if mutual else "TLS"] if config.tls else []
     said.append("readers need a token" if config.read_token_file else "no token needed to read")
-    said.append("operators may act" if config.admin_token_file else "nobody may act")
+    said.append("operators may act" if config.admin_token_file else "operators may not act")
     return ", ".join(said)
 
 

@@ -55,7 +55,7 @@ class Evaluator:
     ) -> None:
         """Go on from what the store held. now: time on the clock all later steps use.
 
-        wall: the system's own, which may be set while this runs; by that accounts are stored, as a
+        wall: the system's own, which may be set while this runs; by that runs are stored, as a
         next process begins by it. None: it is that of the steps.
         """
         self._storage, self._wall, self._ahead = storage, wall, 0.0
@@ -236,7 +236,7 @@ class Evaluator:
         return run
 
     def _adopt_archived(self, observation: Observation, now: float) -> None:
-        """Bring back accounts of runs that were forgotten and turn up again."""
+        """Bring back runs that were forgotten and turn up again."""
         newest = {
             (s.session_id, s.attributes.started_at): s
             for s in observation.sessions
@@ -392,7 +392,7 @@ class Evaluator:
         return RunEvents(begun, ended, vanished, tuple(sid for sid in gone if sid not in before))
 
     def _note_wall_clock(self, ahead: float) -> None:
-        """Have all accounts stored anew if the system's clock was set since they were.
+        """Have all runs stored again if the system's clock was set since they were.
 
         ahead: seconds by which it is ahead of the clock of the steps.
         """
@@ -407,11 +407,11 @@ class Evaluator:
         )  # fmt: skip
 
     def _by_wall(self, runs: Sequence[RunTotals]) -> Sequence[RunTotals]:
-        """Return accounts as they are to be stored."""
+        """Return runs as they are to be stored."""
         return [by_wall(a, self._ahead) for a in runs] if self._ahead else runs
 
     def _fresh(self) -> list[RunTotals]:
-        """Return live accounts with something in them that is not on disk, and can be."""
+        """Return live runs with something in them that is not on disk, and can be."""
         unstored = self._failing.unstored
         return [
             run
@@ -445,7 +445,7 @@ class Evaluator:
 
 
 class _Mark(NamedTuple):
-    """What of an account is on disk."""
+    """What of a run is on disk."""
 
     run: RunTotals
     started_at: float | None
@@ -458,7 +458,7 @@ class _Mark(NamedTuple):
 
 
 def _is_stored(run: RunTotals, mark: _Mark | None) -> bool:
-    """Tell whether a live account is on disk as it is."""
+    """Tell whether a live run is on disk as it is."""
     return (
         mark is not None
         and mark.run is run

@@ -30,7 +30,7 @@ class Failing:
     def __init__(self, absences: Absences) -> None:
         """Know of none. absences: the time in which nothing is held against a run."""
         self.found: list[RunFailure] = []
-        """What went wrong; until somebody takes it."""
+        """What went wrong, until it is taken."""
         self.unjudged: dict[str, float] = {}
         """Session ids of runs that could not be judged, to since when."""
         self.unstored: dict[str, float] = {}
@@ -83,7 +83,7 @@ class Failing:
 
 
 def by_wall(run: RunTotals, ahead: float) -> RunTotals:
-    """Return an account as it is to be stored. ahead: seconds, of the system's clock."""
+    """Return a run as it is to be stored. ahead: seconds, of the system's clock."""
     if not ahead:
         return run
     copy = codec.from_json(codec.to_json(run))

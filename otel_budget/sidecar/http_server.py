@@ -156,7 +156,7 @@ def certificates_of(config: ListenConfig) -> Certificates | None:
 def gate_of(config: ListenConfig, on_refused: OnRefused) -> Gate:
     """Return who may do what. Raises TokenFileError."""
     read, admin = config.read_token_file, config.admin_token_file
-    # Whoever needs a token or a certificate cannot be somebody's browser on its own.
+    # A client with a token or a certificate is no browser that a page misuses.
     only_local = config.is_loopback and not config.asks_who and not config.allow_unauthenticated
     return Gate(
         None if read is None else Tokens(read),

@@ -293,7 +293,7 @@ class MetricsPage:
 
     async def page(self, accept: str) -> _Page:
         """Return all metrics for an Accept header: body and content type."""
-        # By what it comes to: there are as many headers as somebody makes up.
+        # By what it comes to: a client can make up any number of headers.
         answer = self._turns.next(choose_encoder(accept)[1])
         await asyncio.wait([answer])
         found = answer.result()
@@ -304,5 +304,5 @@ class MetricsPage:
     async def _make(self, content_type: str) -> _Page | Exception:
         try:
             return await self._threads.run(self._metrics.exposition, content_type)
-        except Exception as exc:  # noqa: BLE001 - whoever asked gets it
+        except Exception as exc:  # noqa: BLE001 - the caller gets it
             return exc

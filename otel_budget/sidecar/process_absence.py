@@ -39,7 +39,7 @@ class Watch:
 
     def take(self) -> list[Spell]:
         """Return when the process did not run since this was asked last."""
-        self._look()  # after an absence it may be that whoever asks is woken before the beat is
+        self._look()  # after an absence the caller may be woken before the beat is
         missed, self._missed = self._missed, []
         return missed
 
@@ -51,7 +51,7 @@ class Watch:
 
 
 class Missed:
-    """When nobody listened, of what the book does not know yet."""
+    """When this process did not listen, as far as the evaluator does not know it yet."""
 
     def __init__(
         self, absent: Callable[[], list[Spell]], clock: Clock, *tell: Callable[[float, float], None]
@@ -74,7 +74,7 @@ class Missed:
         return bool(spells)
 
     def note_step(self, begun_at: float, interval: float) -> None:
-        """Take note of a step that is over: while it took long, on a slow disk say, nobody read."""
+        """Take note of a step that is over: while it took long, nothing was read."""
         now = self._clock()
         if now - begun_at >= _LONG_STEP:
             self._add(begun_at, now, interval)
@@ -87,7 +87,7 @@ class Missed:
     def _add(self, begin: float, end: float, interval: float) -> None:
         """Keep a spell but for the interval that lies between two readings anyway.
 
-        So much counts: else a process that is starved again and again would find nobody silent.
+        So much counts: else a process that is starved again and again would find no run silent.
         """
         if begin + interval < end:
             self._spells.append((begin + interval, end))

@@ -1,4 +1,4 @@
-"""SIGHUP: read the configuration file anew, and use it only if all of it is good."""
+"""SIGHUP: read the configuration file again, and use it only if all of it is good."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ there are at most ``MOST`` of them, and fewer where the process may have few fil
 one that has said nothing for longest has to go, so a scraper that says what it wants is answered.
 
 A page in a browser can have its own name lead to the loopback address, and then read what
-is there (DNS rebinding). So a page that listens there alone answers to names that nobody else can
+is there (DNS rebinding). So a page that listens there alone answers to names that no one else can
 own: addresses (a name is what is rebound), localhost, this machine's name, and ``.internal``, by
 which containers reach their host. One that listens elsewhere is open to the network in any case,
 and answers to every name.

@@ -39,7 +39,7 @@ _PROCESS = (
     "key", "started_at", "carried_over", "facts", "facts_at", "began_at", "timed", "unsure",
     "views",
 )  # fmt: skip
-#: Only where it carries another run than the account was opened for: an older version refuses that.
+#: Only where it carries another run than the run was opened for: an older version refuses that.
 _RUN = "run"
 _ENDING = "ending"
 #: Facts that are no plain number.
@@ -48,12 +48,12 @@ _SERIES = ("seen_at", "seen_before", "implausible_since", "series", "folded")
 
 
 def to_json(run: RunTotals) -> str:
-    """Return the account as JSON; money is a string."""
+    """Return the run as JSON; money is a string."""
     return _ENCODE(_dump(run))
 
 
 def from_json(text: str) -> RunTotals:
-    """Return the account that ``to_json`` wrote.
+    """Return the run that ``to_json`` wrote.
 
     Raises ValueError for a format it does not know, or a value that cannot be; of any other text,
     whatever comes of it. What is returned can be judged: one bad row must not end a tick.
@@ -187,7 +187,7 @@ def amounts_from_json(text: str) -> dict[str, Number]:
 
 
 def _dump_process(key: str, process: Process, attributes: RunAttributes) -> tuple[object, ...]:
-    """Return it as a row of ``_PROCESS``. facts: the account's; they are not written twice."""
+    """Return it as a row of ``_PROCESS``. facts: the run's; they are not written twice."""
     return (
         key,
         process.started_at,

@@ -76,7 +76,7 @@ _ACCOUNT, _VERDICT, _ORDER = "account", "verdict", "order"
 
 
 def run_body(run: RunTotals, commit: int) -> str:
-    """Return the text of an account's row. commit: the number of the one that writes it."""
+    """Return the text of a run's row. commit: the number of the one that writes it."""
     return sealed(f'{codec.to_json(run)[:-1]},"commit":{commit}}}', _ACCOUNT)
 
 
@@ -91,7 +91,7 @@ def override_body(override: Override, key: Key) -> str:
 
 
 def run_of(body: bytes) -> RunTotals:
-    """Return the account in a row. Raises one of UNREADABLE_ROW, as those below."""
+    """Return the run in a row. Raises one of UNREADABLE_ROW, as those below."""
     return codec.from_json(unsealed(body, _ACCOUNT))
 
 
@@ -103,5 +103,5 @@ def verdict_of(body: bytes) -> Verdict:
 def override_of(body: bytes, key: Key | None) -> Override:
     """Return the order in a row. key: of the run it was given for."""
     if key is None:
-        raise ValueError("nobody knows for which run it was given")
+        raise ValueError("it is not known for which run it was given")
     return codec.load_override(json.loads(unsealed(body, _ORDER, *key)))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Verdict
 
-#: Nobody knows how many calls there were of which nothing is known: some.
+#: It is not known how many calls there were of which nothing is known: some.
 _SOME = {"unpriced_calls": 1, "unknown_usage_calls": 1}
 
 
@@ -35,7 +35,7 @@ def recovered(
     used: Mapping[str, Number] | None = None,
     overrides: Sequence[Override] = (),
 ) -> RunTotals:
-    """Return an account for a run of which its own row is lost.
+    """Return a run of which its own row is lost.
 
     now: Unix time. verdict: the last one on it. used: what it had used, if that is known beside.
     orders: all of its orders, the oldest first.
@@ -67,9 +67,9 @@ def recovered(
 
 
 def raised(runs: Iterable[RunTotals], verdicts: Iterable[Verdict]) -> list[RunTotals]:
-    """Return, and raise to what their last verdicts say, accounts of which the newest row was lost.
+    """Return, and raise to what their last verdicts say, runs of which the newest row was lost.
 
-    Both are written in one commit: an account that knows of less is older than its verdict.
+    Both are written in one commit: a run that knows of less is older than its verdict.
     """
     known = {(v.session_id, v.started_at): v.resources for v in verdicts}
     behind = []

@@ -1,7 +1,7 @@
 """Runs that were forgotten or superseded: kept for 30 days, within bounds.
 
 - The bound is in bytes: one in all, and a sixteenth of it for each target, so that a target that
-  makes up runs pushes out its own and nobody else's. In all it is the target with the most that
+  makes up runs pushes out its own and no others. In all it is the target with the most that
   gives way. The oldest go first.
 - Time is what passed in small steps (Age): a clock that is wrong once deletes nothing.
 - What has to go goes in small pieces, one with each commit; never all at once, and never before the

@@ -212,7 +212,7 @@ def _connected(path: str, patience: float, mode: str) -> tuple[sqlite3.Connectio
         # FULL: with NORMAL a power cut takes back the last transactions, and with them uses and
         # sequences that were published already. A tick writes once, so this costs one fsync.
         connection.execute("PRAGMA synchronous = FULL")
-        # Somebody who reads for long lets the log grow; it is cut back afterwards.
+        # A long read lets the log grow; it is cut back afterwards.
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_SIZE}")
         connection.execute("BEGIN EXCLUSIVE")
         check_version(connection, path)
@@ -262,7 +262,7 @@ def _differ_by(one: bytes, other: bytes) -> int:
 
 
 def _make_it_shrink(connection: sqlite3.Connection, path: str) -> None:
-    """Have a small file of an earlier version written anew, so that it can shrink."""
+    """Rewrite a small file of an earlier version, so that it can shrink."""
     (now,) = connection.execute("PRAGMA auto_vacuum").fetchone()
     if now or Path(path).stat().st_size > _REBUILT_MOST:
         return

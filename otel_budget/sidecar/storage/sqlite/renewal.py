@@ -1,7 +1,7 @@
 """A storage that is not where it was any more, or is damaged, while a sidecar uses it.
 
 What is written to a file that was removed or moved is lost with the process. So it is looked after
-at every commit, and begun anew in its place with all that is known: out of the old file, which is
+at every commit, and made again in its place with all that is known: out of the old file, which is
 still open, or, if that cannot be read, out of memory. Nothing that lies there by then is deleted.
 """
 

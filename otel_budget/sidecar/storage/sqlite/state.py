@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _STATE = "state"
-#: A sequence that nobody can read goes on so far behind all that are known: none is given twice.
+#: A sequence that cannot be read goes on so far behind all that are known: none is given twice.
 LEAP = 1_000_000
 #: Seconds between two commits that are believed to have passed: less than a clock is wrong by.
 _BELIEVED = 86_400.0
@@ -38,7 +38,7 @@ class Age(NamedTuple):
         """Return it as of another reading of the system's clock.
 
         What lies far ahead of the last one, or behind, is a clock that was set, or a long rest:
-        nobody can tell, and rows that are kept for longer do no harm.
+        which of the two is not known, and rows that are kept for longer do no harm.
         """
         step = wall - self.wall
         return Age(self.now + step if 0 <= step <= _BELIEVED else self.now, wall)
@@ -52,7 +52,7 @@ class State(NamedTuple):
     commit: int = 0
     """Number of the commit."""
     boot: Boot = Boot()
-    """When it was, by a clock that nobody sets."""
+    """When it was, by a clock that cannot be set."""
 
     def next(self, sequence: int, wall: float, boot: Boot) -> State:
         """Return it as of the next commit."""

@@ -1,10 +1,10 @@
 """The ledger on disk: what a killed sidecar knows again when it comes back.
 
 - One transaction per tick, only if something changed, and always before anything is published: a
-  sequence or a use that somebody has seen is never taken back.
+  sequence or a use that was published is never taken back.
 - A run that was forgotten or superseded stays as an archived row for 30 days, and is adopted again
   when it turns up with the same start time. A damaged file is set aside, not overwritten; a row
-  that cannot be read costs no other run (rows.py), and its run does not begin anew
+  that cannot be read costs no other run (rows.py), and its run does not start over
   (recovery.py). A file that is no database is not touched.
 - At most one row of a session id is live.
 """
@@ -77,7 +77,7 @@ class SqliteStorage:
         """Take over an open file.
 
         time: returns Unix seconds. archive_size: bytes that archived runs may take. boot: returns
-        the time that nobody sets.
+        the time that cannot be set.
         """
         self._file, self._time, self._boot = file, time, boot
         self._rows = Rows(file.connection)
@@ -183,7 +183,7 @@ class SqliteStorage:
     def _restore(
         self, whole: Sequence[RunTotals], lost: Iterable[Key], verdicts: Iterable[Verdict]
     ) -> list[RunTotals]:
-        """Return, and store anew, live runs of which the rows were put aside.
+        """Return, and store again, live runs of which the rows were put aside.
 
         whole: those that were only misplaced. lost: of the others it is what else is known.
         """
@@ -290,7 +290,7 @@ class SqliteStorage:
         )
 
     def close(self) -> None:
-        """Close the file; it is whole without its side files then, unless somebody reads it."""
+        """Close the file; it is whole without its side files then, unless it is being read."""
         self._file.close()
         self._last.close(whole=not self._file.has_log())
 
@@ -317,7 +317,7 @@ def open_sqlite(
     """Open or make the storage at ``path`` and return it with what is in it.
 
     time: returns Unix seconds, by which archived runs grow old. archive_size: bytes that these may
-    take. boot: returns the time that nobody sets; by default it is not known.
+    take. boot: returns the time that cannot be set; by default it is not known.
     A damaged file is renamed and a new one begun. Raises UnusableStorageError for a file that
     cannot be opened, is in use, is no database, or was written by a newer version.
     """
