@@ -8,9 +8,10 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
 # Tests wait more than they compute, so there are more workers than processors; WORKERS=0 runs them one by one.
-# What shares an expensive fixture stays together (tests/conftest.py).
+# A file stays in one worker, as its tests may share what takes long to make; in the order of the folders,
+# as the long ones come first.
 WORKERS ?= auto
-PARALLEL = -n $(WORKERS) --dist loadgroup
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-lowest test-libraries test-backends reliability soak soak-hostile fuzz grafana pictures lint types layers generated check bench clean
 

@@ -30,25 +30,12 @@ from tests.support.stand_ins import (  # noqa: F401 - fixtures for all folders
     pydantic_ai,
 )
 
-#: Fixtures that take long to make: the tests that use one of them run in one worker, by this name.
-SHARED = ("fleet", "prometheus_url", "chain", "installed")
-
 _CONTEXT = pytest.StashKey[Context]()
 
 
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers for each processor: most tests wait for processes, intervals and leases."""
     return 2 * len(os.sched_getaffinity(0))
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep those together that share a fixture which takes long to make."""
-    for item in items:
-        for name in SHARED:
-            if name in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(name))
-                break
 
 
 @pytest.hookimpl(tryfirst=True)
