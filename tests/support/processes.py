@@ -42,6 +42,10 @@ with monitor:
         )
         time.sleep(options["pause"])
     verdict = monitor.verdict
+last, end = [verdict.action, verdict.reason], time.monotonic() + 2
+# on_verdict is called in another thread.
+while verdict.action == "stop" and last not in heard and time.monotonic() < end:
+    time.sleep(0.01)
 print(json.dumps({
     "steps": step + 1, "tokens": monitor.get_usage_report().tokens, "action": verdict.action,
     "reason": verdict.reason, "from_sidecar": verdict.lease_seconds is not None, "heard": heard,

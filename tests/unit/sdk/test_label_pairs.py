@@ -68,7 +68,7 @@ def test_pairs_have_a_bound_in_all_runs_of_a_process_and_room_comes_back(
     del record
     records.clear()
     gc.collect()
-    assert run_counters._PAIRS.number == before
+    assert run_counters._PAIRS.number <= before  # less, if a run of another test went meanwhile
 
 
 def test_owners_and_models_have_a_bound_in_the_sums_of_a_process(
