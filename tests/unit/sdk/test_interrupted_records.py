@@ -75,9 +75,11 @@ class Comer:
     def _monitored(self, call: Callable[[], None]) -> None:
         """Watch by sys.monitoring: from 3.12 on tracing of instructions cannot be had by halves."""
         watch: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore] # from 3.12 on
+        mine = threading.get_ident()  # it watches all threads, those of earlier tests included
 
         def come(code: CodeType, _offset: int) -> None:
-            if code.co_filename.startswith(PACKAGE) and self._is_now():
+            ours = code.co_filename.startswith(PACKAGE) and threading.get_ident() == mine
+            if ours and self._is_now():
                 watch.set_events(watch.DEBUGGER_ID, 0)
                 self.does()
 
