@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from otel_budget.core.override import OverrideRefusedError, Refusal
 from otel_budget.core.verdict import Verdict
@@ -20,6 +20,7 @@ from otel_budget.sidecar.clock import CLOCK_SET, move
 from otel_budget.sidecar.failing_runs import Failing, by_wall, unstorable
 from otel_budget.sidecar.storage.base import Changes, StorageError
 from otel_budget.sidecar.storage.recovery import recovered
+from otel_budget.sidecar.stored_mark import StoredMark, is_stored
 from otel_budget.sidecar.tick_result import Change, RunEvents, TickResult
 from otel_budget.sidecar.verdict_cache import CachedVerdict
 
@@ -65,13 +66,13 @@ class Evaluator:
         self._published = {v.session_id: CachedVerdict(v) for v in restored.verdicts}
         self._rules: Rules | None = None
         """Those of the last step."""
-        self._stored: dict[str, _Mark] = {}
+        self._stored: dict[str, StoredMark] = {}
         self._leaving: list[RunTotals] = []
         self._over = {a.session_id for a in restored.runs if a.ended_at is not None}
         """Session ids of live runs whose end is known."""
         for run in restored.runs:
             self._ledger.adopt(run, now)
-            self._stored[run.session_id] = _Mark.of(run)
+            self._stored[run.session_id] = StoredMark.of(run)
 
     def set_follower_check(self, is_followed: Callable[[str], bool]) -> None:
         """Have runs that vanished be evaluated while a client follows them.
@@ -280,7 +281,7 @@ class Evaluator:
             move(run, -self._ahead)
             if run.started_at is None:
                 run.known_from = now  # it was away, and may be another run
-            self._stored[session_id] = _Mark.of(run, archived=True)
+            self._stored[session_id] = StoredMark.of(run, archived=True)
         return run
 
     def _evaluate(self, rules: Rules, now: float, *, every: bool) -> list[CachedVerdict]:
@@ -416,7 +417,7 @@ class Evaluator:
         return [
             run
             for session_id, run in self._ledger.runs.items()
-            if not _is_stored(run, self._stored.get(session_id)) and session_id not in unstored
+            if not is_stored(run, self._stored.get(session_id)) and session_id not in unstored
         ]
 
     def _commit(self, changes: list[Change], override: tuple[RunTotals, Override] | None) -> None:
@@ -430,7 +431,7 @@ class Evaluator:
         gone = [
             run
             for run in self._leaving
-            if self._stored.get(run.session_id) != _Mark.of(run, archived=True)
+            if self._stored.get(run.session_id) != StoredMark.of(run, archived=True)
         ]
         verdicts = [*{**known, **{c.verdict.session_id: c.verdict for c in changes}}.values()]
         self._storage.commit(
@@ -440,29 +441,5 @@ class Evaluator:
         for run in self._leaving:
             if run.session_id not in live:
                 self._stored.pop(run.session_id, None)
-        self._stored.update((run.session_id, _Mark.of(run)) for run in fresh)
+        self._stored.update((run.session_id, StoredMark.of(run)) for run in fresh)
         self._leaving.clear()
-
-
-class _Mark(NamedTuple):
-    """What of a run is on disk."""
-
-    run: RunTotals
-    started_at: float | None
-    revision: int
-    archived: bool
-
-    @classmethod
-    def of(cls, run: RunTotals, *, archived: bool = False) -> _Mark:
-        return cls(run, run.started_at, run.revision, archived)
-
-
-def _is_stored(run: RunTotals, mark: _Mark | None) -> bool:
-    """Tell whether a live run is on disk as it is."""
-    return (
-        mark is not None
-        and mark.run is run
-        and mark.revision == run.revision
-        and mark.started_at == run.started_at
-        and not mark.archived
-    )
