@@ -11,6 +11,8 @@ from otel_budget.core.bindings import Bindings
 from otel_budget.core.quantities import Number
 from otel_budget.core.reasons import Reason
 
+#: Begins the target of what a program pushes, which can be asked nowhere: then who pushed.
+PUSHED: Final = "otlp://"
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -57,6 +59,9 @@ class RunAttributes(NamedTuple):
     """1 if the run before it under its id, in the same process, completed."""
     progress_further: Mapping[str, float] | None = None
     """Per further resource, what this process had used when it reported ``progress``."""
+    idle_after: float | None = None
+    """Seconds of silence that are none yet: its program tells only what it has used just now. After
+    them it is taken to be gone. None: it is seen at intervals, and its silence is one."""
 
 
 class RunObservation(NamedTuple):
@@ -123,6 +128,9 @@ class Observation:
 
     listed: bool = True
     """False if it could not be found out which targets there are."""
+    told: Mapping[str, str] = field(default_factory=dict)
+    """Session id to what somebody who knows has just told of the run: one of
+    ``semconv.SESSION_STATES``. A hook of its program, or what started it."""
     bindings: Bindings | None = None
     """Which of its targets may speak for which run; None if that is as it was."""
 
@@ -144,6 +152,11 @@ class Observation:
         or have not answered yet.
         """
         return target not in self.pending and (self.asked is None or target in self.asked)
+
+
+def is_pushed(target: str) -> bool:
+    """Tell whether what a target shows was pushed: no list names it, and nobody takes it away."""
+    return target.startswith(PUSHED)
 
 
 def plain_target(target: str) -> str:

@@ -107,6 +107,7 @@ def strictest(one: RunAttributes, other: RunAttributes) -> RunAttributes:
         progress_further=pick.progress_further,
         follows_completed=_one_of(min, one.follows_completed, other.follows_completed),
         state=min(states, key=_liveliness),
+        idle_after=_one_of(max, one.idle_after, other.idle_after),
     )
 
 

@@ -44,6 +44,8 @@ _RUN = "run"
 _ENDING = "ending"
 #: Facts that are no plain number.
 _NO_NUMBERS = ("carried_over", "limits", "thresholds", "state", "progress_further")
+#: Facts that every row has: those after them only where one of them is known.
+_USUAL_FACTS = RunAttributes._fields.index("progress_further")
 _SERIES = ("seen_at", "seen_before", "implausible_since", "series", "folded")
 
 
@@ -272,7 +274,10 @@ def _load_series(row: dict[str, Any]) -> TargetSeries:
 
 def _dump_attributes(attributes: RunAttributes) -> tuple[object, ...]:
     """Return them as a row; what few have only where they do, as an earlier version refuses it."""
-    return attributes[:-1] if attributes.progress_further is None else attributes
+    row: tuple[object, ...] = attributes
+    while len(row) > _USUAL_FACTS and row[-1] is None:
+        row = row[:-1]
+    return row
 
 
 def _load_attributes(data: Any) -> RunAttributes:

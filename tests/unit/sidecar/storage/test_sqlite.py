@@ -385,13 +385,16 @@ def test_a_file_of_a_newer_version_is_refused_untouched(path: str, key: str) -> 
 def test_another_fact_is_another_format() -> None:
     """A version that knows fewer facts would put every row aside, and let all runs begin at 0.
 
-    The last one is only in rows of runs that have it: all others are read by it as before.
+    The last two are only in rows of runs that have one: all others are read by it as before.
     """
-    assert (len(RunAttributes._fields), FORMAT) == (19, 4), "raise both, and add a migration"
+    assert (len(RunAttributes._fields), FORMAT) == (20, 4), "raise both, and add a migration"
     kept = account()
     kept.attributes = RunAttributes(progress=0.5)
     assert len(json.loads(to_json(kept))["facts"]) == 18
     kept.attributes = RunAttributes(progress=0.5, progress_further={"tool_calls": 3.0})
+    assert from_json(to_json(kept)).attributes == kept.attributes
+    assert len(json.loads(to_json(kept))["facts"]) == 19
+    kept.attributes = RunAttributes(progress=0.5, idle_after=1800.0)
     assert from_json(to_json(kept)).attributes == kept.attributes
 
 
