@@ -114,7 +114,8 @@ class ScrapeSource:
     async def read_run(self, session_id: str) -> Observation | None:
         """Scrape those targets that showed a run last, else those that are new since.
 
-        See Source.read_run.
+        And of those that were there, other programs': they begin runs without telling anybody. See
+        Source.read_run.
         """
         keys = self._showing(session_id)
         known = bool(keys)
@@ -122,7 +123,7 @@ class ScrapeSource:
             before = self._known
             await self._listing.read_again(self._settings.timeout)
             self._update_list()
-            keys = [key for key in self._known if key not in before]
+            keys = [k for k, t in self._known.items() if k not in before or t.may_begin_runs]
         if not keys:
             return None
         answers = [self._turns.next(key) for key in keys]

@@ -96,6 +96,8 @@ class Target:
         """True once an unexpected error was logged with its traceback."""
         self._counted = False
         """For a preset: whether it ever showed something that can be counted."""
+        self._foreign_runs: frozenset[str] = frozenset()
+        """The runs of another program that were on the last page."""
         self._own: bool | None = None
         """Once it showed a run: whether it was a page of otel-budget itself, which is one without a
         run, too."""
@@ -110,9 +112,16 @@ class Target:
             f"{self.cost.last:.2f} s"
         )
 
+    @property
+    def may_begin_runs(self) -> bool:
+        """True if a run may be on its page that no nudge of its own has told of: another program's,
+        which nudges nobody and may begin one at any moment.
+        """
+        return self.of.preset is not None
+
     def shows(self, session_id: str) -> bool:
         """Tell whether a run was on the last page."""
-        return self._page.shows(session_id)
+        return session_id in self._foreign_runs or self._page.shows(session_id)
 
     async def ask(self, fetcher: Fetches, threads: PageThreads) -> Outcome:
         """Ask it; never raises for what it does. A partial page has runs, and a problem."""
@@ -173,6 +182,7 @@ class Target:
         url = self.of.url
         samples = self._reader.read(fetched.body, fetched.content_type)
         counted = count(preset, samples, host_port(url))
+        self._foreign_runs = frozenset(session.session_id for session in counted.sessions)
         why = uncounted(counted)
         if counted.sessions:
             self._counted = True

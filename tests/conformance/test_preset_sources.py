@@ -18,6 +18,19 @@ from tests.support.prometheus_process import JOB
 
 FOREIGN = Path(__file__).parent.parent / "foreign"
 CLAUDE = shipped()["claude_code"]
+#: What a nudge finds; text if the run is on no page.
+Nudged = Observation | str | None
+#: A page of each program, and a run on it.
+PAGES = (
+    ("claude_code", "claude_code_2.1.330", "ba8b11a9-0b6c-472a-8133-48db5b9683ff"),
+    ("codex", "codex_collector", ""),
+    ("gemini_cli", "gemini_cli", ""),
+    ("litellm_proxy", "litellm_proxy", ""),
+    ("vllm", "vllm.synthetic", ""),
+    ("envoy_ai_gateway", "envoy_ai_gateway.synthetic", ""),
+    ("kong_ai", "kong_ai.synthetic", ""),
+    ("gen_ai", "gen_ai_two_scopes", ""),
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,23 @@ class Rig:
         """Let the endpoint show this, and return what the source then reads."""
         self.backend.put(text)
         return asyncio.run(self._read(chosen))
+
+    async def nudge(self, first: str, then: str, session_id: str, chosen: Preset) -> Nudged:
+        """Return what a source finds of a run for a nudge, which read ``first`` and now ``then``.
+
+        None: it cannot read a single run.
+        """
+        self.backend.put(first)
+        source = self.backend.make(time.time, chosen)
+        try:
+            await source.read()
+            if not source.reads_runs:
+                assert await source.read_run(session_id) is None
+                return None
+            self.backend.put(then)
+            return await source.read_run(session_id) or "unknown"
+        finally:
+            await source.close()
 
     async def _read(self, chosen: Preset) -> Observation:
         source = self.backend.make(time.time, chosen)
@@ -130,3 +160,45 @@ def test_labels_that_mark_a_query_cost_no_other_session(rig: Rig) -> None:
         ("s", "tokens"): 7,
     }
     assert (reading.problems, reading.dropped) == ((), {})
+
+
+def tokens(amount: int, session: str = "s") -> str:
+    """Return a page of Claude Code."""
+    return f'claude_code_token_usage_total{{session_id="{session}",type="input"}} {amount}\n'
+
+
+@pytest.mark.parametrize(("name", "shown", "session"), PAGES)
+def test_a_nudge_reads_a_run_of_any_program(rig: Rig, name: str, shown: str, session: str) -> None:
+    """What nudges is a hook, before and after each call."""
+    chosen = shipped()[name]
+    if rig.backend.url is None and not session:
+        session = rig.show(page(shown), chosen).sessions[0].session_id
+    found = asyncio.run(rig.nudge(page(shown), page(shown), session, chosen))
+    if found is None:
+        assert rig.backend.url is not None
+        return
+    assert isinstance(found, Observation)
+    assert session in {one.session_id for one in found.sessions}
+    assert found.asked == frozenset([rig.backend.endpoints[0].url])
+
+
+def test_a_nudge_finds_what_was_used_since(rig: Rig) -> None:
+    """That is what it is for."""
+    found = asyncio.run(rig.nudge(tokens(10), tokens(25), "s", CLAUDE))
+    if found is not None:
+        assert isinstance(found, Observation)
+        assert totals(found) == {("s", "tokens"): 25}
+
+
+def test_a_nudge_finds_a_run_that_just_began(rig: Rig) -> None:
+    """A program shows nothing before its first call, and a new id after each /clear."""
+    for before in ("", tokens(10)):
+        found = asyncio.run(rig.nudge(before, tokens(10) + tokens(5, "new"), "new", CLAUDE))
+        if found is not None:
+            assert isinstance(found, Observation)
+            assert totals(found)["new", "tokens"] == 5
+
+
+def test_a_nudge_of_a_run_that_is_nowhere_says_so(rig: Rig) -> None:
+    """None of the runs that are there is given in its place."""
+    assert asyncio.run(rig.nudge(tokens(10), tokens(10), "other", CLAUDE)) in (None, "unknown")

@@ -63,6 +63,11 @@ class Exposition:
             self._changed.notify_all()
             return self.text
 
+    @property
+    def times_asked(self) -> int:
+        """How often the present text was asked for."""
+        return self._asked
+
     def wait_until_asked(self, times: int, *, patience: float = _PATIENCE) -> None:
         """Wait until the present text was asked for that often; TimeoutError after ``patience``."""
         until = time.monotonic() + patience
