@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/con
 WORKERS ?= auto
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-lowest test-libraries test-backends reliability soak soak-hostile fuzz grafana pictures lint types layers generated check bench clean
+.PHONY: demo test test-agents test-lowest test-libraries test-backends reliability soak soak-hostile fuzz grafana pictures lint types layers generated check bench clean
 
 demo: $(VENV)/.sidecar
 	@$(BIN)/otel-budget demo
@@ -34,6 +34,10 @@ test-lowest:
 # Real libraries in environments of their own (.venv-libraries), against a scripted provider.
 test-libraries: $(VENV)/.dev
 	$(BIN)/python -m pytest -m libraries tests/libraries
+
+# Claude Code, Codex and Gemini CLI from npm (.venv-agents), against a scripted provider.
+test-agents: $(VENV)/.dev
+	$(BIN)/python -m pytest -m agents tests/agents
 
 # Sources through a real VictoriaMetrics, which shows late what it was given: four minutes of waiting.
 test-backends: $(VENV)/.dev
@@ -112,7 +116,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-libraries .venv-lowest
+	rm -rf $(VENV) .venv-agents .venv-libraries .venv-lowest
 
 $(BIN)/pip:
 	@[ -n "$(PYTHON)" ] || { echo "none of $(PYTHONS) is 3.11 or later, with venv: make PYTHON=..."; exit 1; }
