@@ -1,7 +1,8 @@
 """Find the commands, parse what was typed, run one of them, and say what went wrong.
 
 Nothing of the extra is imported here; each command brings its own parts, so an agent's environment
-without the extra still has ``check`` and ``version``.
+without the extra still has ``check`` and ``version``. Of the commands only the one that is typed is
+imported, where that can be seen from the first word: an agent waits for ``check``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import argparse
 import importlib
 import io
 import os
-import pkgutil
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a sign shows another
-    arguments = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = parser(words[0] if words else "").parse_args(words)
     try:
         status = _run(arguments.command, arguments)
         sys.stdout.flush()
@@ -79,8 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole; what it parses has the chosen one as ``command``."""
+def parser(first: str = "") -> argparse.ArgumentParser:
+    """Return the parser of the whole; what it parses has the chosen one as ``command``.
+
+    first: the first word that was typed; if it is a command, the parser knows no other one.
+    """
     top = argparse.ArgumentParser(
         prog="otel-budget",
         description="Keep autonomous agent runs inside their budget of tokens, API calls, time and "
@@ -90,15 +94,32 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"otel-budget {__version__}")
     added = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in found_commands():
+    typed = _typed(first)
+    for command in found_commands() if typed is None else (typed,):
         command.add_to(added)
     return top
 
 
 def found_commands() -> Iterator[Command | CommandGroup]:
     """Yield what each module in ``commands`` declares, by its name."""
+    import pkgutil
+
     for module in pkgutil.iter_modules(commands.__path__, f"{commands.__name__}."):
         yield importlib.import_module(module.name).COMMAND
+
+
+def _typed(word: str) -> Command | CommandGroup | None:
+    """Return the command that a word names, without importing any other; None if none does."""
+    if not word.isidentifier():
+        return None
+    name = f"{commands.__name__}.{word}"
+    try:
+        found: Command | CommandGroup = importlib.import_module(name).COMMAND
+    except ModuleNotFoundError as exc:
+        if exc.name != name:
+            raise
+        return None
+    return found
 
 
 def _run(command: Command, arguments: argparse.Namespace) -> int:

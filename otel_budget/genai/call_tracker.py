@@ -21,6 +21,7 @@ from otel_budget.genai.notices import Notices
 from otel_budget.genai.span_calls import SpanCalls
 from otel_budget.genai.span_reader import NOT_A_CALL, Kind
 from otel_budget.genai.span_tree import Begun, note_refused
+from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import in_child
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from otel_budget.genai.span_tree import Node
 
 T = TypeVar("T")
-
-logger = logging.getLogger("otel_budget")
 
 _NOTHING: Final[Mapping[str, object]] = {}
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.genai.libraries import library, streaming_advice
+from otel_budget.logs.logger import logger
 from otel_budget.logs.once import Once
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from otel_budget.core.usage import ResourceUsage
     from otel_budget.genai.call import Call
-
-logger = logging.getLogger("otel_budget")
 
 #: What there is to read about runs in servers and pools.
 PAGE: Final = "docs/web-servers-and-workers.md"

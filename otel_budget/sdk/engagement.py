@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from dataclasses import replace
@@ -12,6 +11,7 @@ from otel_budget.core import validation
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
+from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import ProcessLock, in_child
 from otel_budget.sdk.metrics.visibility import PAGES
 from otel_budget.sdk.sidecar_client.lease import FIRST_VERDICT, WARN_AFTER
@@ -19,8 +19,6 @@ from otel_budget.sdk.sidecar_client.lease import FIRST_VERDICT, WARN_AFTER
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
     from otel_budget.sdk.sidecar_client.lease import Lease
-
-logger = logging.getLogger("otel_budget")
 
 ENV_TIMEOUT: Final = "OTEL_BUDGET_FIRST_VERDICT_TIMEOUT"
 _PAGE: Final = "docs/web-servers-and-workers.md"

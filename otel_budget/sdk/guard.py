@@ -20,6 +20,7 @@ from otel_budget import semconv
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import COUNTED, FURTHER
 from otel_budget.core.verdict import LimitStatus, Verdict
+from otel_budget.logs.logger import logger
 from otel_budget.policy.outdated import is_graceful, redecide, relaxed
 from otel_budget.policy.status import SEVERITY, check, describe
 from otel_budget.sdk.engagement import sidecar_lost, unjudged
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from otel_budget.sdk.phase_counters import Further
     from otel_budget.sdk.run_record import Report, RunRecord
     from otel_budget.sdk.sidecar_client.lease import Lease
-
-logger = logging.getLogger("otel_budget")
 
 #: The moment of a mark is early by so many times what a float of its size can tell apart: the
 #: difference of two moments is rounded, and the marks must never come after the limit.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import weakref
 from contextlib import suppress
@@ -17,6 +16,7 @@ from otel_budget.errors import InvalidValueError
 from otel_budget.genai import sampling
 from otel_budget.genai.call_tracker import CALL_TRACKER
 from otel_budget.genai.processor import BudgetSpanProcessor
+from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import ProcessLock
 from otel_budget.sdk.usage_sinks import UNATTRIBUTED
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from otel_budget.core.usage import ResourceUsage
-
-logger = logging.getLogger("otel_budget")
 
 _lock = ProcessLock()
 #: Not by hash: some libraries' providers have none.

@@ -5,7 +5,6 @@ Everything it answers comes from exact counts in memory; nothing here waits for 
 
 from __future__ import annotations
 
-import logging
 import os
 import uuid
 import weakref
@@ -17,6 +16,7 @@ from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.limits import LIMIT_KEYS, ResourceLimits
 from otel_budget.core.resources import TIMES
 from otel_budget.errors import InvalidValueError
+from otel_budget.logs.logger import logger
 from otel_budget.policy.forecast import completion_possible
 from otel_budget.sdk import summary as report
 from otel_budget.sdk import wait
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from otel_budget.genai.attribution import Activation
     from otel_budget.sdk.operation import Operation
     from otel_budget.sdk.usage_sinks import RunSink
-
-logger = logging.getLogger("otel_budget")
 
 T = TypeVar("T")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from otel_budget.core.limits import ESTIMATE
 from otel_budget.errors import InvalidValueError
 from otel_budget.genai.attribution import Activation
 from otel_budget.genai.call_tracker import CALL_TRACKER
+from otel_budget.logs.logger import logger
 from otel_budget.sdk import phases, tracing
 from otel_budget.sdk.operation import Operation
 from otel_budget.sdk.pricing.prices import LOADING
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from otel_budget.sdk.lifecycle.run_controller import RunController
     from otel_budget.sdk.pricing.prices import Prices
 
-logger = logging.getLogger("otel_budget")
 _current_phase = phases.CURRENT.get
 
 
@@ -125,7 +124,7 @@ class Recorder:
         try:
             self.add(usage, call.model, call.provider, phase)
         except InvalidValueError as exc:
-            logger.error(  # noqa: TRY400 - the message says it all
+            logger.error(  # noqa: TRY400 - what the call says is at fault
                 "run %r: a call is counted as one of unknown use: %s", self._record.session_id,
                 exc,
             )  # fmt: skip

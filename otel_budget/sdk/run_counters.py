@@ -10,7 +10,6 @@ those who ask often.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import Counter, deque
 from decimal import Decimal
@@ -21,6 +20,7 @@ from otel_budget import semconv
 from otel_budget.core import validation
 from otel_budget.core.resources import FURTHER
 from otel_budget.errors import InvalidValueError
+from otel_budget.logs.logger import logger
 from otel_budget.sdk.metrics.label_cap import MAX_LENGTH, MAX_PAIRS, MAX_PAIRS_IN_ALL, LabelCap
 from otel_budget.sdk.phase_counters import (
     Counts,
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otel_budget.core.usage import ResourceUsage
-
-logger = logging.getLogger("otel_budget")
 
 #: Label values folded into ``other`` in this process, by label.
 FOLDED: Counter[str] = Counter()
@@ -257,7 +255,7 @@ class RunCounters:
             try:
                 work()
             except InvalidValueError as exc:
-                logger.error("run %r: an operation was not counted: %s", self.session_id, exc)  # noqa: TRY400 - the message says it all
+                logger.error("run %r: an operation was not counted: %s", self.session_id, exc)  # noqa: TRY400 - the arguments are at fault
 
     def exclusively(self, work: Callable[[], None]) -> None:
         """Do something to the counts, and nothing else in the middle of it."""

@@ -17,6 +17,7 @@ from otel_budget import semconv
 from otel_budget._version import __version__
 from otel_budget.core.resources import FURTHER
 from otel_budget.genai.attached_context import AttachedContext
+from otel_budget.logs.logger import logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from otel_budget.core.usage import ResourceUsage
     from otel_budget.core.verdict import ResourceState, Verdict
     from otel_budget.sdk.usage_arguments import OperationUsage
-
-logger = logging.getLogger("otel_budget")
 
 Attributes = dict[str, str | int | float | bool]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -10,6 +9,7 @@ from otel_budget import semconv
 from otel_budget.core.limits import ResourceLimits
 from otel_budget.errors import InvalidValueError, OtelBudgetError
 from otel_budget.genai.call_tracker import CALL_TRACKER
+from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import ProcessLock, in_child
 from otel_budget.sdk.clock import SYSTEM_CLOCK
 from otel_budget.sdk.metrics.collector import RUNS
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from otel_budget.core.usage import ResourceUsage
     from otel_budget.genai.call import Call
     from otel_budget.sdk.phases import Phase
-
-logger = logging.getLogger("otel_budget")
 
 _UNLIMITED: Final = ResourceLimits.only()
 
@@ -115,7 +113,7 @@ class ProcessSink:
             try:
                 record.add(record.counters(None, call.model), usage)
             except InvalidValueError as exc:
-                logger.error("a call outside any run was not counted: %s", exc)  # noqa: TRY400 - the message says it all
+                logger.error("a call outside any run was not counted: %s", exc)  # noqa: TRY400 - what the call says is at fault
 
     def check(self) -> None:
         """Limit nothing: no run, no limits."""
@@ -144,7 +142,7 @@ def _default_prices() -> Prices:
     try:
         return prices_of(None)
     except OtelBudgetError as exc:
-        logger.error("calls outside any run are not priced by your own list: %s", exc)  # noqa: TRY400 - the message says it all
+        logger.error("calls outside any run are not priced by your own list: %s", exc)  # noqa: TRY400 - the list of prices is at fault
         return Prices()
 
 

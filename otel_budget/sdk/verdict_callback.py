@@ -7,18 +7,17 @@ run's own questions. One at a time, in their order.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.logs.logger import logger
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_budget.core.verdict import Verdict
-
-logger = logging.getLogger("otel_budget")
 
 #: Verdicts that wait for code that takes its time; of more the oldest are left out.
 MOST: Final = 16

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core.reasons import LIMIT_STOPS, NO_DATA
+from otel_budget.logs.logger import logger
 from otel_budget.logs.once import Once
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
-
-logger = logging.getLogger("otel_budget")
 
 #: Seconds. Some stores of metrics keep some 15 digits of a value: a start time comes back rounded.
 _SAME_START = 0.0005

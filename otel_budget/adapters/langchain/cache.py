@@ -7,16 +7,15 @@ a real call. So its function that makes messages of what the cache had is watche
 from __future__ import annotations
 
 import functools
-import logging
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 from langchain_core.language_models import BaseChatModel
 
+from otel_budget.logs.logger import logger
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-logger = logging.getLogger("otel_budget")
 
 #: It has no public name.
 _CONVERT: Final = "_convert_cached_generations"

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import threading
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
+from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import ProcessLock, in_child
 
 if TYPE_CHECKING:
     from otel_budget.sdk.clock import Clock
-
-logger = logging.getLogger("otel_budget")
 
 #: Seconds the thread sleeps at most: an interval may be longer than a wait can be, and a wait
 #: stands still while the machine is suspended.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError, RunCompletedError
+from otel_budget.logs.logger import logger
 from otel_budget.policy.format import amount
 from otel_budget.policy.status import describe
 from otel_budget.sdk.checkpoints.store import CheckpointFolder, folder_or_none
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from otel_budget.core.verdict import ResourceState
     from otel_budget.sdk.checkpoints.format import Checkpoint
     from otel_budget.sdk.run_record import RunRecord
-
-logger = logging.getLogger("otel_budget")
 
 COMPLETED = "completed"
 

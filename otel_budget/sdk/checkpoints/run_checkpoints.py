@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from otel_budget import semconv
 from otel_budget.core.resources import COUNTED, RESOURCES
 from otel_budget.errors import CheckpointError, NoCheckpointError
+from otel_budget.logs.logger import logger
 from otel_budget.sdk.checkpoints.autosave import autosaver
 from otel_budget.sdk.checkpoints.format import Checkpoint, TakenUp
 from otel_budget.sdk.checkpoints.store import CheckpointFolder
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from otel_budget.sdk.checkpoints.autosave import Autosaver
     from otel_budget.sdk.run_record import RunRecord
     from otel_budget.sdk.tracing import Attributes
-
-logger = logging.getLogger("otel_budget")
 
 
 class RunCheckpoints:

@@ -15,7 +15,6 @@ only those that completed make room.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import time
@@ -29,14 +28,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from otel_budget.core import validation
 from otel_budget.core.usage import ResourceUsage
 from otel_budget.errors import CheckpointError, InvalidValueError, NoCheckpointError
+from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import ProcessLock
 from otel_budget.sdk.checkpoints.format import Checkpoint, TakenUp, decode, encode
 from otel_budget.sdk.phase_counters import plus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-logger = logging.getLogger("otel_budget")
 
 _NAME = re.compile(r"([0-9]{6,})\.json")
 #: Seconds after which a temporary file is taken to be abandoned.

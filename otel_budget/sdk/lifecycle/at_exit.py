@@ -8,15 +8,13 @@ collector happens to, in the middle of a scrape or under any lock, so it only ha
 from __future__ import annotations
 
 import atexit
-import logging
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 
+from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import in_child
-
-logger = logging.getLogger("otel_budget")
 
 Work = Callable[[], None]
 

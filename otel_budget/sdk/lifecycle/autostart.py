@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from contextlib import suppress
 from pathlib import Path
 
 from otel_budget.errors import ListenError, OtelBudgetError
+from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import ProcessLock, in_child
 from otel_budget.sdk.metrics import visibility
 from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.sdk.metrics.visibility import PAGES, Page
-
-logger = logging.getLogger("otel_budget")
 
 #: The files that this process has open, on Linux.
 _OWN_FILES = Path("/proc/self/fd")
@@ -73,7 +71,7 @@ def _serve(inherited: Page | None) -> None:
                 "prometheus_client's default registry", exc.address,
             )  # fmt: skip
             return
-        logger.error(  # noqa: TRY400 - the message says it all
+        logger.error(  # noqa: TRY400 - the address is at fault
             "%s; this process's runs are in prometheus_client's default registry, and can be "
             "scraped only if an endpoint of the application serves it", exc,
         )  # fmt: skip

@@ -6,11 +6,11 @@ process that said how the same run stands would only contradict the first.
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
+from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.checkpoints.run_checkpoints import RunCheckpoints
 from otel_budget.sdk.guard import Guard
@@ -18,9 +18,6 @@ from otel_budget.sdk.lifecycle.run_controller import RunController
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-logger = logging.getLogger("otel_budget")
 
 
 class HoldsRun(Protocol):

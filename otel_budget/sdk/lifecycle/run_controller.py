@@ -18,6 +18,7 @@ from otel_budget.core.exceeded import BudgetExceeded
 from otel_budget.core.reasons import Reason
 from otel_budget.genai import attribution
 from otel_budget.genai.call_tracker import CALL_TRACKER
+from otel_budget.logs.logger import logger
 from otel_budget.sdk import summary, tracing
 from otel_budget.sdk.checkpoints.run_checkpoints import RunCheckpoints
 from otel_budget.sdk.engagement import Engagement
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from otel_budget.core.verdict import ResourceState, Verdict
     from otel_budget.sdk.run_record import RunRecord
     from otel_budget.sdk.sidecar_client.client import VerdictClient
-
-logger = logging.getLogger("otel_budget")
 
 #: How far back an exception's causes are followed.
 _DEEPEST_CAUSE: Final = 20

@@ -10,7 +10,6 @@ An application with its own endpoint registers the collector in its own registry
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.registry import Collector
 
+from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.metrics import process_totals
 from otel_budget.sdk.metrics.families import session_families
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from otel_budget.sdk.run_record import RunRecord
-
-logger = logging.getLogger("otel_budget")
 
 #: Seconds a closed run stays after it was scraped.
 LINGER = 60.0

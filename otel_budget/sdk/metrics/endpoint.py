@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 import threading
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from prometheus_client.registry import CollectorRegistry
-
-logger = logging.getLogger("otel_budget")
 
 ENV_HOST = "OTEL_EXPORTER_PROMETHEUS_HOST"
 ENV_PORT = "OTEL_EXPORTER_PROMETHEUS_PORT"

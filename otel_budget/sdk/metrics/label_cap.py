@@ -6,15 +6,13 @@ over, and everyone's budget with it.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping
 
 from otel_budget import semconv
 from otel_budget.errors import InvalidValueError
+from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import ProcessLock
-
-logger = logging.getLogger("otel_budget")
 
 #: Distinct values of one label in one run (phases, models) or one process (workflows, teams, …).
 MAX_VALUES = 100

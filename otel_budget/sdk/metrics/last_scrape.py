@@ -16,11 +16,10 @@ from contextlib import suppress
 from typing import Final
 
 from otel_budget.errors import InvalidValueError
+from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.lifecycle.at_exit import AT_EXIT, ExitOrder
 from otel_budget.sdk.metrics.collector import RUNS, RunCollector
-
-logger = logging.getLogger("otel_budget")
 
 ENV_SCRAPE_WAIT: Final = "OTEL_BUDGET_SCRAPE_WAIT"
 #: Seconds to wait for scrapes that are due by then, unless told otherwise.

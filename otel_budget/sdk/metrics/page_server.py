@@ -13,7 +13,6 @@ and answers to every name.
 
 from __future__ import annotations
 
-import logging
 import selectors
 import socket
 import sys
@@ -25,6 +24,7 @@ from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from otel_budget.logs.logger import logger
 from otel_budget.net.loopback import numeric_address
 from otel_budget.sdk.metrics.collector import RUNS
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     App = Callable[..., Iterable[bytes]]
-
-logger = logging.getLogger("otel_budget")
 
 #: Connections at most; and one for so many files that the process may open.
 MOST: Final = 64

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from otel_budget.errors import InvalidValueError, how_to_install
 from otel_budget.files.watch import file_stamp
+from otel_budget.logs.logger import logger
 from otel_budget.sdk.pricing.rates import NOTHING_KNOWN, Rate, Worth
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from otel_budget.files.watch import FileStamp
     from otel_budget.sdk.pricing.custom import OwnPrice
     from otel_budget.sdk.usage_arguments import OperationUsage
-
-logger = logging.getLogger("otel_budget")
 
 ENV_PRICES = "OTEL_BUDGET_PRICES"
 #: Pairs of model and provider that are remembered.
@@ -214,7 +213,7 @@ def _load() -> ModuleType:
             try:
                 work()
             except InvalidValueError as exc:
-                logger.error("an operation was not counted: %s", exc)  # noqa: TRY400 - the message says it all
+                logger.error("an operation was not counted: %s", exc)  # noqa: TRY400 - the arguments are at fault
 
 
 def prices_of(given: object) -> Prices:

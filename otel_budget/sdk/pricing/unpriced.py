@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.logs.logger import logger
 from otel_budget.logs.once import Once
 
 if TYPE_CHECKING:
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from otel_budget.sdk.pricing.prices import Prices
     from otel_budget.sdk.run_record import RunRecord
     from otel_budget.sdk.usage_arguments import OperationUsage
-
-logger = logging.getLogger("otel_budget")
 
 _LONGEST_NAME: Final = 120
 

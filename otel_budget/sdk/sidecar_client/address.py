@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import logging
 import os
 import ssl
 from dataclasses import dataclass, field
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget.errors import InvalidValueError
 from otel_budget.files.token_file import read_token
+from otel_budget.logs.logger import logger
 from otel_budget.logs.once import Once
 from otel_budget.net.loopback import is_loopback
 from otel_budget.net.url import UrlError, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-logger = logging.getLogger("otel_budget")
 
 #: Addresses that a token was sent to unencrypted.
 _IN_CLEAR_TEXT: Final = Once()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+from otel_budget.logs.logger import logger
+
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
-
-logger = logging.getLogger("otel_budget")
 
 
 class Follower(Protocol):

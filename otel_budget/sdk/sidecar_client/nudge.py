@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import logging
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -19,6 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from otel_budget.logs.logger import logger
 from otel_budget.sdk.sidecar_client.connection import Connection
 from otel_budget.sdk.sidecar_client.polling import MOST_NAMED, together
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from otel_budget.sdk.sidecar_client.address import SidecarAddress
     from otel_budget.sdk.sidecar_client.connection import Call
-
-logger = logging.getLogger("otel_budget")
 
 #: Seconds without nudges: where they cannot help, after one that failed, and where the run is not
 #: known yet.

@@ -9,7 +9,6 @@ Nothing here decides: verdicts are handed on, and so is whether the sidecar answ
 from __future__ import annotations
 
 import http.client
-import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 from otel_budget.core import sse, verdict_json
 from otel_budget.errors import InvalidValueError
+from otel_budget.logs.logger import logger
 from otel_budget.sdk.sidecar_client.backoff import (
     MOST,
     MOST_AWAY,
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from otel_budget.sdk.sidecar_client.address import SidecarAddress
     from otel_budget.sdk.sidecar_client.connection import Deadline
     from otel_budget.sdk.sidecar_client.followers import Followers
-
-logger = logging.getLogger("otel_budget")
 
 #: Seconds without a line after which a stream is taken for dead; keep-alives come far more often,
 #: and the first line comes at once.

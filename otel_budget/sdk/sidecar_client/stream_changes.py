@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import http.client
 import json
-import logging
 import threading
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from otel_budget.logs.logger import logger
 from otel_budget.sdk.sidecar_client.backoff import Backoff
 from otel_budget.sdk.sidecar_client.connection import Connection, HungUpError
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from otel_budget.sdk.sidecar_client.connection import Call
     from otel_budget.sdk.sidecar_client.followers import Followers
     from otel_budget.sdk.sidecar_client.polling import Poll
-
-logger = logging.getLogger("otel_budget")
 
 #: Bytes that the ids of one request may take; halved where the sidecar allows less.
 _MOST_BYTES: Final = 16_384
