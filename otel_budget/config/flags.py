@@ -78,7 +78,7 @@ _ALIASES: Final = {"--max-duration-seconds": ("--max-duration",)}
 
 #: By what ``--help`` says above them.
 GROUPS: Final[Mapping[str, tuple[Flag, ...]]] = {
-    "without a file: where samples come from (one source)": (
+    "without a file: where samples come from (one source; --otlp alone or beside it)": (
         Flag("--target", ("source.scrape.targets",),
              "scrape this /metrics; may be repeated", "URL", repeated=True),
         Flag("--file-sd", ("source.scrape.file_sd",),
@@ -86,6 +86,11 @@ GROUPS: Final[Mapping[str, tuple[Flag, ...]]] = {
              repeated=True),
         Flag("--prometheus", ("source.prometheus.url",),
              "query this Prometheus, or another server with its API", "URL"),
+        Flag("--otlp", ("source.otlp.address",),
+             "receive what programs push by OTLP/HTTP on this address (127.0.0.1:4318)",
+             "HOST:PORT"),
+        Flag("--otlp-token-file", ("source.otlp.token_file",),
+             "require one of the tokens in this file to push", "FILE"),
         Flag("--interval", ("source.scrape.interval", "source.prometheus.interval"),
              "time between readings: seconds, or for example 500ms", "TIME"),
     ),

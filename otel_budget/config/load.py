@@ -37,7 +37,7 @@ _OF_THE_RUN: Final[Mapping[KeyPath, str]] = {
 }
 #: What flags do not give as a whole, and what is said then; {} is what was given instead.
 _SECTIONS_OF_FLAGS: Final[Mapping[KeyPath, tuple[str, str]]] = {
-    ("source",): ("", "give one of --target/--file-sd or --prometheus"),
+    ("source",): ("", "give one of --target/--file-sd, --prometheus{}"),
     ("listen",): (
         "--listen",
         (
@@ -94,8 +94,10 @@ def from_flags(given: Mapping[str, object]) -> SidecarConfig:
 def _problem_of_flags(mistake: _Mistake) -> InvalidValueError:
     if mistake.keys in _SECTIONS_OF_FLAGS:
         flag, sentence = _SECTIONS_OF_FLAGS[mistake.keys]
-        both = ", not both" if mistake.keys == ("source",) and mistake.value else ""
-        return replace(mistake, sentence=sentence.format(mistake.value) + both).error(flag)
+        given: object = mistake.value
+        if mistake.keys == ("source",):
+            given = ", not both" if mistake.value else ", --otlp"
+        return replace(mistake, sentence=sentence.format(given)).error(flag)
     return mistake.error(flags.flag_of(mistake.keys) or dotted(mistake.keys))
 
 

@@ -22,6 +22,7 @@ from pydantic import (
 from otel_budget import semconv
 from otel_budget.config import values
 from otel_budget.config.listen import ListenConfig
+from otel_budget.config.otlp import OtlpConfig
 from otel_budget.config.section import Section, Strict
 from otel_budget.config.values import (
     FilePath,
@@ -201,38 +202,78 @@ def _read_by(preset: Preset | None) -> str:
 
 
 class SourceConfig(Strict):
-    """Where samples come from: the section of one source, by its name."""
+    """Where samples come from: the section of each source, by its name."""
 
     scrape: ScrapeConfig | None = None
     prometheus: PrometheusConfig | None = None
+    otlp: OtlpConfig | None = None
+    """Alone, or beside one of the others."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_a_receiver(cls, data: Any) -> Any:
+        """Take ``otlp:`` with nothing below it for the receiver as it is by default."""
+        if isinstance(data, dict) and "otlp" in data and data["otlp"] is None:
+            return {**data, "otlp": {}}
+        return data
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> SourceConfig:
+    def _some_source(self) -> SourceConfig:
         found = wrong_number_of_sources(dict(self))
         if found is not None:
             raise found
         return self
 
     @property
+    def polled(self) -> ScrapeConfig | PrometheusConfig | None:
+        """The section of the source that is asked; None if all is pushed."""
+        return self.scrape or self.prometheus
+
+    @property
     def kind(self) -> str:
-        """The name of the source."""
+        """The name of the source that is asked; else of the one that is pushed to."""
         return next(name for name, section in self if section is not None)
 
     @property
-    def chosen(self) -> ScrapeConfig | PrometheusConfig:
-        """The section of the source."""
-        section: ScrapeConfig | PrometheusConfig = getattr(self, self.kind)
-        return section
+    def chosen(self) -> tuple[ScrapeConfig | PrometheusConfig | OtlpConfig, ...]:
+        """The sections that are given, the one that is asked first."""
+        return tuple(section for _, section in self if section is not None)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two readings."""
+        return self.chosen[0].interval
+
+    def describe(self) -> str:
+        """Return in a few words where samples come from."""
+        return "; ".join(section.describe() for section in self.chosen)
+
+    def bound(self) -> list[tuple[tuple[str, ...], str]]:
+        """Return patterns of session ids, and in words the targets they are bound to."""
+        return [] if self.polled is None else self.polled.bound()
+
+    def presets(self) -> list[Preset]:
+        """Return the presets by which other programs are read, those that are named."""
+        pushed = () if self.otlp is None else self.otlp.presets or ()
+        return [*([] if self.polled is None else self.polled.presets()), *pushed]
+
+    @property
+    def refuses_second_targets(self) -> bool:
+        """True if a run that one target shows is refused at another one."""
+        return self.polled is not None and self.polled.on_second_target == REFUSE
 
 
 def wrong_number_of_sources(source: Mapping[str, object]) -> InvalidValueError | None:
-    """Return what is wrong with a source section that has none or both of the two; else None."""
-    given = [name for name in SourceConfig.model_fields if source.get(name) is not None]
-    if len(given) == 1:
+    """Return what is wrong with a source section that has none, or both that ask; else None."""
+    asked = [name for name in ("scrape", "prometheus") if source.get(name) is not None]
+    if len(asked) == 1 or (not asked and "otlp" in source and source["otlp"] is not None):
         return None
-    both = ", not both" if given else ""
+    both = ", not both" if asked else ", or otlp"
     return InvalidValueError(
-        "", given, "exactly one of the two", sentence=f"give one of scrape and prometheus{both}"
+        "",
+        asked,
+        "one of the two, or otlp, or otlp beside one of them",
+        sentence=f"give one of scrape and prometheus{both}",
     )
 
 

@@ -125,7 +125,9 @@ def split_new_runs(
                 continue
             left[session.target] -= 1
         now.append(session)
-    rest = replace(reading, sessions=tuple(later), problems=(), dropped={}, asked=frozenset())
+    rest = replace(
+        reading, sessions=tuple(later), problems=(), dropped={}, told={}, asked=frozenset()
+    )
     return replace(reading, sessions=tuple(now)), rest if later else None
 
 

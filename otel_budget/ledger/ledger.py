@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core.bindings import UNBOUND
-from otel_budget.core.observation import plain_target
+from otel_budget.core.observation import is_pushed, plain_target
 from otel_budget.ledger.admission import KEEP_ENDED, Arrivals
 from otel_budget.ledger.competing_runs import (
     CompetingRun,
@@ -30,7 +30,14 @@ from otel_budget.ledger.competing_runs import (
 from otel_budget.ledger.completeness import completed
 from otel_budget.ledger.findings import FailedStep, Finding, FindingKind, RunFailure
 from otel_budget.ledger.freshness import Absences
-from otel_budget.ledger.owners import carries, has_owner, has_stranger, is_free, leave_out
+from otel_budget.ledger.owners import (
+    carries,
+    has_owner,
+    has_stranger,
+    is_free,
+    leave_out,
+    pushes_another,
+)
 from otel_budget.ledger.process import cannot_be
 from otel_budget.ledger.restart_loop import NO_RESTARTS
 from otel_budget.ledger.run import NOTHING_NEW, RunTotals
@@ -46,6 +53,8 @@ if TYPE_CHECKING:
 
 #: Other runs under one id that are watched at most; each until it was silent for so many seconds.
 _RIVALS_MOST, _RIVALS_KEPT = 8, 600.0
+#: Seconds between two pushes, until two were seen: exporters push every minute by default.
+PUSHED_SPACING = 60.0
 #: Refusals that are kept in mind so as to be told once.
 _REFUSED_KEPT = 10_000
 
@@ -101,7 +110,8 @@ class Ledger:
         trouble = self.targets.trouble
         self.bind(reading.bindings)
         in_order = sorted(reading.sessions, key=lambda s: s.attributes.incarnation_at or 0.0)
-        spoken = in_order if not self.bindings else self._spoken(in_order, reading.read_at)
+        guarded = bool(self.bindings) or any(is_pushed(each.target) for each in in_order)
+        spoken = self._spoken(in_order, reading.read_at) if guarded else in_order
         for session in self._arrivals.let_in(spoken, reading, self.runs):
             whole = session.target not in trouble
             if session.sampled_at > reading.read_at:
@@ -113,6 +123,20 @@ class Ledger:
                 self._observe(session, reading, confirmed=whole)
             except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
                 self._fail(session, reading, exc)
+
+        self._take_told(reading)
+
+    def _take_told(self, reading: Observation) -> None:
+        """Take in what was told of runs that are known."""
+        for session_id, state in reading.told.items():
+            run = self.runs.get(session_id)
+            if run is None or state not in semconv.SESSION_STATES:
+                continue
+            try:
+                run.told(state, reading.read_at)
+                self.targets.seen(run)
+            except Exception as exc:  # noqa: BLE001 - as in apply
+                self.failures.append(RunFailure(session_id, FailedStep.ACCOUNT, exc))
 
     def _fail(self, session: RunObservation, of: Observation, error: Exception) -> None:
         """Make the run inconclusive of which a sample could not be taken in.
@@ -188,7 +212,9 @@ class Ledger:
                 )
             return True
         run = self.runs.get(session_id)
-        if run is None or not self.bindings.first_owns or carries(run, session.target):
+        if run is None or carries(run, session.target):
+            return False
+        if not self.bindings.first_owns and not pushes_another(run, session.target):
             return False
         silent, down = self._silent_for(run, now), self.targets.gives_nothing(run)
         if self.bindings.pattern_of(session_id) or is_free(run, silent, down=down):
@@ -238,6 +264,7 @@ class Ledger:
         elif run.started_at is None and run.has_been_away(reading.sampled_at):
             run.known_from = of.read_at  # without a start time it may be another run
         run.expected_gap, run.shown_at = of.spacing, of.read_at
+        self._note_pushed(run, reading, of)
         self.targets.seen(run)
         seen = run.observe(reading, confirmed=confirmed, read_at=of.read_at)
         if run.failing:
@@ -250,6 +277,15 @@ class Ledger:
         self.lag = max(self.lag, run.lag.seconds)
         if self._rivals:
             self._settle(run)
+
+    def _note_pushed(self, run: RunTotals, reading: RunObservation, of: Observation) -> None:
+        """Take note of whether what is known of a run was pushed."""
+        if is_pushed(reading.target):
+            run.pushed = True
+        elif run.pushed:
+            run.pushed = any(map(is_pushed, run.targets))
+        if run.pushed:
+            run.expected_gap = max(of.spacing, PUSHED_SPACING)
 
     def _note(self, seen: Observed, run: RunTotals) -> None:
         if seen.resets:
@@ -345,6 +381,7 @@ class Ledger:
     def adopt(self, run: RunTotals, now: float) -> None:
         """Take in a run from the storage; it is watched again from now on."""
         run.watch_from(now)
+        run.pushed = any(map(is_pushed, run.targets))
         if self.bindings and self._is_mixed(run):
             self._mixed.add(run.session_id)
         known = self.runs.get(run.session_id)

@@ -3,6 +3,8 @@
 - What a target says of a run that is bound to others is refused, all of it.
 - Where the configuration says so, a run that is not bound belongs to the targets that carry it. As
   long as one of them goes on showing it, others are refused; then the next one carries it.
+- A run that is pushed belongs to who pushed it first, until it is over. What its program pushes may
+  come in long after the one before, so silence does not set it free.
 - What a target said before it was refused stays counted. Nothing else of it holds any more.
 """
 
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.core.observation import plain_target
+from otel_budget.core.observation import is_pushed, plain_target
 from otel_budget.ledger.competing_runs import PASSED_GAPS, PASSED_GAPS_DOWN
 
 if TYPE_CHECKING:
@@ -28,6 +30,13 @@ def carries(run: RunTotals, target: str) -> bool:
     return any(plain_target(each) == place for i in processes for each in i.target_series)
 
 
+def pushes_another(run: RunTotals, target: str) -> bool:
+    """Tell whether a target was pushed, and what is known of a run was pushed by somebody else."""
+    if not (run.pushed and is_pushed(target)):
+        return False
+    return not carries(run, target)
+
+
 def is_free(run: RunTotals, silent_for: float, *, down: bool) -> bool:
     """Tell whether another target may take up a run: those that carry it show it no more.
 
@@ -36,6 +45,8 @@ def is_free(run: RunTotals, silent_for: float, *, down: bool) -> bool:
     """
     if run.ended_at is not None or run.vanished_at is not None:
         return True
+    if run.pushed and run.attributes.idle_after is not None:
+        return False
     gaps = PASSED_GAPS_DOWN if down else PASSED_GAPS
     return silent_for > gaps * max(1.0, run.gap())
 

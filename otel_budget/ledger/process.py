@@ -170,6 +170,20 @@ class Process:
             return False
         return self.ending.observe(at, self.used, self.attributes.duration, whole=whole)
 
+    def told(self, state: str, at: float) -> None:
+        """Take note of the state of the run as somebody else tells it at ``at``."""
+        ended_at = at if state in semconv.ENDED_STATES else None
+        self.attributes = self.attributes._replace(state=state)
+        self.reports = {
+            place: report._replace(
+                attributes=report.attributes._replace(state=state), ended_at=ended_at
+            )
+            for place, report in self.reports.items()
+        }
+        self.ending = None
+        if ended_at is not None:
+            self.mind_end(at, whole=True)
+
     def hear_only(self, is_heard: Callable[[str], bool]) -> None:
         """Forget what targets say that are not listened to any more."""
         self.reports = {

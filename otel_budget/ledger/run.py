@@ -15,6 +15,7 @@ How a total comes about:
 
 from __future__ import annotations
 
+import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
 
 _STARTS_KEPT = 20
+#: Seconds within which a program pushes the rest after its end was told.
+_FLUSHED_WITHIN = 10.0
 _NONE: frozenset[str] = frozenset()
 _NOT_FAILING: Mapping[str, float] = MappingProxyType({})
 #: Seconds: two clocks that drift apart are no news at every sample.
@@ -80,6 +83,13 @@ class RunTotals(Freshness):
 
     failing = _NOT_FAILING
     """Target to since when what it shows of the run cannot be taken in, as we fail at it."""
+
+    pushed = False
+    """True if what is known of it now was pushed, or some of it."""
+    heard_at = -math.inf
+    """When somebody told last that it goes on, without a sample."""
+    told_end: tuple[str, float] | None = None
+    """The end that was told of it, and when, for as long as something may be on its way."""
 
     def __init__(self, session_id: str, started_at: float | None, first_seen_at: float) -> None:
         """Begin with a run that was just seen for the first time."""
@@ -218,6 +228,7 @@ class RunTotals(Freshness):
         if confirmed and reading.counters and new and not taken.lacking:
             self.mark_fresh(series, before, after, read_at)
         self._take_attributes(reading)
+        self._flush(read_at)
         if (
             before != after
             or resets
@@ -334,6 +345,11 @@ class RunTotals(Freshness):
         """When its newest confirmed sample was taken, or it was first seen."""
         return self.first_seen_at if self.sampled_at is None else self.sampled_at
 
+    @property
+    def last_heard_at(self) -> float:
+        """When its newest confirmed sample was taken, or it was last told that it goes on."""
+        return max(self.confirmed_at, self.heard_at)
+
     def forget_sums(self) -> None:
         """Have the totals, and what is uncertain, worked out again."""
         self._totals = self._uncertainty = None
@@ -381,6 +397,7 @@ class RunTotals(Freshness):
                     "sampled_at",
                     "ended_at",
                     "vanished_at",
+                    "heard_at",
                 ),
             ),
             *(
@@ -433,6 +450,32 @@ class RunTotals(Freshness):
             self.started_at = stated.started_at
             self.revision += 1
         self.sum_up(at)
+
+    def told(self, state: str, now: float) -> None:
+        """Take note of its state as a hook of its program tells it, or what started that.
+
+        One that runs is watched anew: it can be talked to, whatever was known of it. An end holds
+        until it is seen to use more.
+        """
+        for process in self.processes.values():
+            process.told(state, now)
+        ended = state in semconv.ENDED_STATES
+        self.told_end = (state, now) if ended else None
+        if not ended:
+            self.watch_anew(now)
+            self.heard_at = now
+        self.revision += 1
+        self.sum_up(now)
+
+    def _flush(self, read_at: float | None) -> None:
+        """Let an end hold that was told of it just now: what was on its way does not refute it."""
+        if self.told_end is None or read_at is None:
+            return
+        state, at = self.told_end
+        if read_at - at > _FLUSHED_WITHIN:
+            self.told_end = None
+        elif self.ended_at is None:
+            self.told(state, at)
 
     def find_alive(self) -> None:
         """Find out which of several processes are alive."""

@@ -66,6 +66,9 @@ class RunSnapshot(NamedTuple):
     """Per resource, what was used when the run reported its progress; absent is not known."""
     failing_for: float | None = None
     """Seconds since its samples cannot be taken in, as we fail at them; None while they can."""
+    idle_for: float | None = None
+    """Watched seconds in which nothing was heard of a run that is silent while it uses nothing,
+    which is no silence. None of all others, and of one that has ended."""
 
 
 def snapshot_of(
@@ -97,8 +100,11 @@ def snapshot_of(
         rates[semconv.DURATION] = 1.0
     since, watched_from = run.implausible_since, run.watched_from
     trouble = targets.trouble_of_run(run)
-    attributes = run.attributes
-    if run.shown_in != targets.readings or run.vanished_at is not None:
+    attributes, idle_for = run.attributes, _idle_for(run, absences, now)
+    if idle_for is not None:
+        if targets.has_gone_idle(run, idle_for, now):
+            attributes = attributes._replace(state=semconv.VANISHED)
+    elif run.shown_in != targets.readings or run.vanished_at is not None:
         if targets.has_vanished(run, trouble, now):
             attributes = attributes._replace(state=semconv.VANISHED)
         elif run.lost_target_at is not None:
@@ -111,7 +117,7 @@ def snapshot_of(
         attributes=attributes,
         rates=rates,
         sampled_at=run.sampled_at,
-        silent_for=max(0.0, now - run.confirmed_at),
+        silent_for=0.0 if idle_for is not None else max(0.0, now - run.last_heard_at),
         gap=run.gap(),
         trouble=trouble,
         implausible_for=(None if since is None else max(0.0, now - since - absences.since(since))),
@@ -121,12 +127,20 @@ def snapshot_of(
         overrides=run.overrides,
         active=active,
         active_when_shown=heard,
-        unwatched_for=absences.since(run.confirmed_at),
+        unwatched_for=absences.since(run.last_heard_at),
         lag=run.lag.seconds,
         also_started_at=run.also,
         used_at_progress=at_progress,
         failing_for=_failing_for(run, absences, now) if run.failing else None,
+        idle_for=idle_for,
     )
+
+
+def _idle_for(run: RunTotals, absences: Absences, now: float) -> float | None:
+    if not run.pushed or run.attributes.idle_after is None or run.ended_at is not None:
+        return None
+    silent = run.silent_for(now)
+    return silent - absences.since(now - silent)
 
 
 def _failing_for(run: RunTotals, absences: Absences, now: float) -> float:

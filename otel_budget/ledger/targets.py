@@ -4,13 +4,15 @@ A run that was live, and whose target was taken away while it answered, or answe
 it any more, has vanished: it is not waited for, and what it used stays known. It is there again
 with its next sample. One whose target gives nothing is missed: its process may have died. And so is
 one whose process still follows its verdict: it lives, and is not seen.
+
+No reading says that a run is gone that was pushed: it shows what it pushed until it pushes again.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.core.observation import plain_target
+from otel_budget.core.observation import is_pushed, plain_target
 from otel_budget.core.reasons import Reason
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class Targets:
 
     def is_down(self, target: str) -> bool:
         """Tell whether a target gave nothing at the last whole reading, or was taken away."""
+        if is_pushed(target):
+            return False
         place = plain_target(target)
         return place in self._down or (self._targets is not None and place not in self._targets)
 
@@ -78,7 +82,8 @@ class Targets:
 
     def trouble_at(self, target: str) -> Reason | None:
         """Return the trouble at a target, its own or that of the source as a whole."""
-        return self._own_trouble(target) or self.trouble.get("")
+        own = self._own_trouble(target)
+        return own if own is not None or is_pushed(target) else self.trouble.get("")
 
     def _own_trouble(self, target: str) -> Reason | None:
         """Return the trouble that a target has by itself."""
@@ -91,6 +96,20 @@ class Targets:
             run.lost_target_at = run.vanished_at = None
             run.revision += 1
 
+    def has_gone_idle(self, run: RunTotals, silent_for: float, now: float) -> bool:
+        """Tell whether a run that pushes only what it has used just now is taken to be gone.
+
+        Not while a client follows its verdict. silent_for: watched seconds without a word of it.
+        """
+        idle_after = run.attributes.idle_after
+        if idle_after is None or silent_for <= idle_after or self.is_followed(run.session_id):
+            return False
+        if run.vanished_at is None:
+            run.vanished_at = now
+            run.revision += 1
+            self.vanished.append(run.session_id)
+        return True
+
     def has_vanished(self, run: RunTotals, trouble: Reason | None, now: float) -> bool:
         """Tell whether a run that the last reading did not show is not there any more.
 
@@ -102,7 +121,7 @@ class Targets:
                 return True
             run.vanished_at = None
             run.revision += 1
-        if run.ended_at is not None or self._targets is None:
+        if run.ended_at is not None or self._targets is None or run.pushed:
             return False
         places = {plain_target(target) for target in run.targets}
         if trouble is not None or not places.isdisjoint(self._down):

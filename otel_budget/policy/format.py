@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 #: Below the first a float's error in tenths of a percent is smaller by far than the second.
 _SMALL, _SURELY = 1e3, 1e-6
+_MINUTE = 60
 _CUT = Context(prec=100, rounding=ROUND_DOWN)
 
 
@@ -26,6 +27,12 @@ def amounts(limits: Mapping[str, Number | None]) -> str:
     """Say limits by resource, those that there are: ``tokens 5,000, cost $2.50``."""
     given = {name: limit for name, limit in limits.items() if limit is not None}
     return ", ".join(f"{name} {amount(name, limit)}" for name, limit in given.items())
+
+
+def minutes(seconds: float) -> str:
+    """Say a time that somebody chose: ``45 s``, ``30 min``."""
+    whole = seconds >= _MINUTE and seconds % _MINUTE == 0
+    return f"{seconds / _MINUTE:g} min" if whole else f"{seconds:g} s"
 
 
 def percent(ratio: float) -> str:

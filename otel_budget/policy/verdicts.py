@@ -35,7 +35,7 @@ from otel_budget.policy.decision_table import (
     decide,
     decide_without_data,
 )
-from otel_budget.policy.format import percent
+from otel_budget.policy.format import minutes, percent
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.overrides import STOPPED, ceilings, said
 from otel_budget.policy.status import (
@@ -137,7 +137,7 @@ def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Ve
     about = _About(
         snapshot.session_id, snapshot.started_at, progress, completion_threshold,
         snapshot.uncertainty, now, snapshot.sampled_at, attributes.state, rules.lease,
-        rules.revision, snapshot.also_started_at,
+        rules.revision, snapshot.also_started_at, _gone(snapshot),
     )  # fmt: skip
     return _verdict(about, weighed, decision, bounds, message)
 
@@ -269,6 +269,14 @@ class _About(NamedTuple):
     lease: float | None = None
     revision: str = ""
     also_started_at: tuple[float, ...] = ()
+    gone: str = ""
+
+
+def _gone(snapshot: RunSnapshot) -> str:
+    """Say that a run is taken to be gone because nothing was heard of it; empty of others."""
+    if snapshot.idle_for is None or snapshot.attributes.state != semconv.VANISHED:
+        return ""
+    return f"; nothing was heard of it for {minutes(snapshot.attributes.idle_after or 0.0)}"
 
 
 def _verdict(
@@ -292,7 +300,8 @@ def _verdict(
         action=action,
         status=status,
         reason=reason,
-        message=message or _message(resources, decision, about) + _not_judged(unjudged),
+        message=message
+        or _message(resources, decision, about) + _not_judged(unjudged) + about.gone,
         resources=resources,
         evaluated_at=about.now,
         started_at=about.started_at,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.config.schema import ADD, REFUSE
+from otel_budget.config.schema import ADD
 from otel_budget.core.bindings import why_expression
 from otel_budget.core.limits import IGNORE
 from otel_budget.core.resources import RESOURCES
@@ -30,7 +30,7 @@ def summary(config: SidecarConfig) -> tuple[str, ...]:
     verdicts = config.verdicts
     stale = "auto" if verdicts.stale_after is None else f"{verdicts.stale_after:g} s"
     return (
-        f"source:   {config.source.chosen.describe()}",
+        f"source:   {config.source.describe()}",
         *(f"bound:    {each}" for each in describe_bindings(config.source)),
         f"ceilings: {describe_ceilings(config.resource_limits)}",
         f"verdicts: lease {verdicts.lease:g} s, forgotten after {verdicts.forget_after:g} s",
@@ -70,7 +70,7 @@ def _of_one_another(config: SidecarConfig) -> Iterator[str]:
             f"verdicts: forget_after ({verdicts.forget_after:g} s) is no longer than hold and "
             f"stale_after: silent runs are kept until {verdicts.on_no_data} was decided of them"
         )
-    source = config.source.chosen
+    source = config.source
     if (verdicts.stale_after or source.interval) < source.interval:
         yield (
             f"verdicts: stale_after ({verdicts.stale_after:g} s) is shorter than the interval of "
@@ -80,7 +80,7 @@ def _of_one_another(config: SidecarConfig) -> Iterator[str]:
 
 def _expressions(config: SourceConfig) -> Iterator[str]:
     """Say which bindings look like regular expressions."""
-    patterns = (pattern for sessions, _ in config.chosen.bound() for pattern in sessions)
+    patterns = (pattern for sessions, _ in config.bound() for pattern in sessions)
     for pattern in dict.fromkeys(patterns):
         if why := why_expression(pattern):
             yield f"sessions: {why}"
@@ -111,7 +111,7 @@ def _open_secrets(listen: ListenConfig) -> Iterator[str]:
 
 def _unjudged(config: SidecarConfig) -> list[str]:
     """Say which ceilings cannot be judged, because a preset has nothing to judge them by."""
-    presets = {preset.name: preset for preset in config.source.chosen.presets()}
+    presets = {preset.name: preset for preset in config.source.presets()}
     limited = ceilings_in(config.resource_limits).keys() - {semconv.DURATION}
     return [
         f"resource_limits: programs read by the preset {name} export no {resource}: that ceiling "
@@ -133,10 +133,9 @@ def describe_listen(config: ListenConfig) -> str:
 
 def describe_bindings(config: SourceConfig) -> Iterator[str]:
     """Say which session ids belong to which targets, and what holds for the others."""
-    chosen = config.chosen
-    for sessions, targets in chosen.bound():
+    for sessions, targets in config.bound():
         yield f"{', '.join(sessions)} to {targets}"
-    if chosen.on_second_target == REFUSE:
+    if config.refuses_second_targets:
         yield "other runs to the targets that carry them, as long as they show them"
 
 

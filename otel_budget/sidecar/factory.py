@@ -40,13 +40,13 @@ _SCRAPE_TIMEOUT: Final = 1.0
 
 def make_source(config: SourceConfig, clock: Clock) -> Source:
     """Return the configured source; nothing is opened yet."""
-    return _SOURCES[config.kind](config.chosen, clock)
+    return _SOURCES[config.kind](getattr(config, config.kind), clock)
 
 
 def settings_of(config: SidecarConfig, source: Source) -> Settings:
     """Return what the loop needs to know. source: made from the same configuration."""
     chosen = config.source
-    interval, forget_after = chosen.chosen.interval, config.verdicts.forget_after
+    interval, forget_after = chosen.interval, config.verdicts.forget_after
     return Settings(chosen.kind, source, interval, rules_of(config), forget_after)
 
 

@@ -271,6 +271,18 @@ class Loop:
         await self._nudging.judge(observation)
         return NudgeOutcome.DONE
 
+    async def hook_seen(
+        self, session_id: str, *, state: str | None, tokens: int | None, preset: str, peer: str
+    ) -> None:
+        """Take in what a hook tells of a run; see ``sidecar.api.host.Host``."""
+        del tokens, preset, peer
+        if state is None:
+            return
+        told = Observation(
+            self.settings.name, self._clock(), asked=frozenset(), told={session_id: state}
+        )
+        await self._nudging.judge(told)
+
     def _read_soon(self) -> None:
         """Read everything soon: there is a run that nothing is known of. Not at any price."""
         spacing = max(_LEAST_SPACING, _SHARE * self._took)

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.verdict import Verdict
     from otel_budget.policy.override_effect import Effect
+    from otel_budget.sidecar.api.host import ReceiverInfo
     from otel_budget.sidecar.storage.base import Restored, Storage
     from otel_budget.sources.base import Clock
 
@@ -130,6 +131,15 @@ class _Host:
 
     async def nudge(self, session_id: str) -> NudgeOutcome:
         return await self.loop.nudge(session_id)
+
+    async def hook_seen(
+        self, session_id: str, *, state: str | None, tokens: int | None, preset: str, peer: str
+    ) -> None:
+        await self.loop.hook_seen(session_id, state=state, tokens=tokens, preset=preset, peer=peer)
+
+    @property
+    def receiver(self) -> ReceiverInfo | None:
+        return None
 
     async def apply_override(
         self, session_id: str, override: Override, client: str
@@ -229,7 +239,7 @@ def _log_start(config: SidecarConfig, listener: socket.socket, restored: Restore
     logger.info(
         "listening on %s://%s:%d; source: %s; ceilings: %s; access: %s; storage: %s with %d %s",
         "http" if config.listen.tls is None else "https", shown, port,
-        config.source.chosen.describe(), describe_ceilings(config.resource_limits),
+        config.source.describe(), describe_ceilings(config.resource_limits),
         describe_listen(config.listen), config.storage.path, known, "run" if known == 1 else "runs",
     )  # fmt: skip
     for binding in describe_bindings(config.source):

@@ -12,6 +12,8 @@ from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from otel_budget.core.observation import is_pushed
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -58,11 +60,20 @@ class Nudging:
 
 
 def merged(observations: Sequence[Observation]) -> Observation:
-    """Return readings of a few targets as one; of each target, the newest that has it."""
+    """Return readings of a few targets as one; of each target, the newest that has it.
+
+    Of one that is pushed to, that of each run.
+    """
     if len(observations) == 1:
         return observations[0]
     newest = {
         target: observation for observation in observations for target in observation.asked or ()
+    }
+    pushed = {
+        (session.target, session.session_id): observation
+        for observation in observations
+        for session in observation.sessions
+        if is_pushed(session.target)
     }
     dropped: Counter[str] = Counter()
     for observation in observations:
@@ -73,9 +84,11 @@ def merged(observations: Sequence[Observation]) -> Observation:
             session
             for observation in observations
             for session in observation.sessions
-            if newest.get(session.target) is observation
+            if pushed.get((session.target, session.session_id), newest.get(session.target))
+            is observation
         ),
         problems=tuple(p for r in observations for p in r.problems if newest.get(p.target) is r),
         dropped=dict(dropped),
+        told={sid: state for each in observations for sid, state in each.told.items()},
         asked=frozenset(newest),
     )

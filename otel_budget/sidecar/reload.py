@@ -97,7 +97,7 @@ class Reloader:
         self._metrics.note_reload(ok=True)
         logger.info(
             "configuration reloaded: %s; ceilings: %s",
-            new.source.chosen.describe(), describe_ceilings(new.resource_limits),
+            new.source.describe(), describe_ceilings(new.resource_limits),
         )  # fmt: skip
         for binding in describe_bindings(new.source):
             logger.info("bound: %s", binding)

@@ -65,7 +65,12 @@ class CachedVerdict:
             due_at = min(due_at, now + float(min(rests)))
         evaluated.run, evaluated.revision, evaluated.due_at = run, run.revision, due_at
         evaluated.silence = math.inf if snapshot.ended else stale_after(snapshot, rules)
-        if vanished:  # nothing comes of it any more: only time goes by
+        if snapshot.idle_for is not None:
+            evaluated.silence = math.inf
+            left = (snapshot.attributes.idle_after or 0.0) - snapshot.idle_for
+            if left > 0:
+                evaluated.due_at = min(due_at, math.nextafter(now + left, math.inf))
+        elif vanished:  # nothing comes of it any more: only time goes by
             stale_in = evaluated.silence - snapshot.silent_for + snapshot.unwatched_for
             turns = (now + stale_in, now + stale_in + rules.hold)
             due = [math.nextafter(turn, math.inf) for turn in turns if turn >= now]

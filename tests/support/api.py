@@ -17,6 +17,7 @@ from otel_budget.core.override import (
 )
 from otel_budget.core.verdict import Verdict
 from otel_budget.policy.override_effect import Effect
+from otel_budget.sidecar.api.host import ReceiverInfo
 from otel_budget.sidecar.nudging import NudgeOutcome
 from tests.support.sidecar_fixtures import LEASE, START, verdict
 
@@ -28,15 +29,24 @@ class Host:
     unmatched = 0
     retry_after = 2.5
     unjudged_for = step_takes = 0.0
+    receiver: ReceiverInfo | None = None
 
     def __init__(self) -> None:
         """Have been nudged by nobody."""
         self.nudged: list[str] = []
+        self.told: list[tuple[str, str | None, int | None, str, str]] = []
+        """What hooks told: session id, state, tokens, preset, peer."""
         self.otherwise = NudgeOutcome.UNKNOWN
 
     def now(self) -> float:
         """Return some time."""
         return 1000.0
+
+    async def hook_seen(
+        self, session_id: str, *, state: str | None, tokens: int | None, preset: str, peer: str
+    ) -> None:
+        """Take note of what a hook tells."""
+        self.told.append((session_id, state, tokens, preset, peer))
 
     async def apply_override(
         self, session_id: str, override: Override, client: str

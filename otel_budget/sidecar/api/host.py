@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -11,6 +12,15 @@ if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
     from otel_budget.policy.override_effect import Effect
     from otel_budget.sidecar.nudging import NudgeOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverInfo:
+    """Where programs push by OTLP/HTTP."""
+
+    endpoint: str
+    """As for OTEL_EXPORTER_OTLP_ENDPOINT."""
+    token_required: bool
 
 
 class Host(Protocol):
@@ -41,6 +51,21 @@ class Host(Protocol):
 
     async def nudge(self, session_id: str) -> NudgeOutcome:
         """Read and judge one run now; publish its verdict before returning."""
+
+    async def hook_seen(
+        self, session_id: str, *, state: str | None, tokens: int | None, preset: str, peer: str
+    ) -> None:
+        """Take in what a hook of a coding agent tells of a run; published before returning.
+
+        state: one of ``semconv.SESSION_STATES`` for a start or an end, None for neither. A run that
+        nothing is known of is not made known by it. tokens: what a model call just used, None if
+        the hook does not say; taken where there is a receiver. preset: of the agent. peer: address
+        that the hook came from.
+        """
+
+    @property
+    def receiver(self) -> ReceiverInfo | None:
+        """Where programs push by OTLP; None if this sidecar receives nothing."""
 
     async def apply_override(
         self, session_id: str, override: Override, client: str

@@ -369,7 +369,7 @@ def test_the_sidecar_logs_from_the_level_that_is_asked_for(
 @pytest.mark.parametrize(
     ("argv", "named"),
     [
-        ([], "otel-budget: give one of --target/--file-sd or --prometheus\n"),
+        ([], "otel-budget: give one of --target/--file-sd, --prometheus, --otlp\n"),
         (["--target", "http://a/metrics", "--prometheus", "http://b"], "--prometheus"),
         (["--target", "nowhere"], "--target"),
         (["--target", "http://a/metrics", "--max-tokens", "-1"], "--max-tokens"),

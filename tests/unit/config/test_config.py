@@ -234,10 +234,10 @@ def test_no_source_at_all_names_the_flags_that_give_one() -> None:
     """As does giving two."""
     with pytest.raises(InvalidConfigError) as none:
         from_flags({})
-    assert str(none.value) == "give one of --target/--file-sd or --prometheus"
+    assert str(none.value) == "give one of --target/--file-sd, --prometheus, --otlp"
     with pytest.raises(InvalidConfigError) as both:
         from_flags({"--file-sd": ["a.json"], "--prometheus": "http://b"})
-    assert str(both.value) == "give one of --target/--file-sd or --prometheus, not both"
+    assert str(both.value) == "give one of --target/--file-sd, --prometheus, not both"
 
 
 def test_messages_about_flags_speak_of_flags() -> None:
