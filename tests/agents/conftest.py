@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.agents.governed import judging
 from tests.agents.home import Home
 from tests.agents.programs import folder_of_programs
 from tests.agents.provider import Provider
@@ -13,6 +14,8 @@ from tests.agents.provider import Provider
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.agents.governed import Judge
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +35,10 @@ def provider() -> Iterator[Provider]:
 def home(tmp_path: Path, programs: Path, provider: Provider) -> Home:
     """A clean home, with the provider in its environment."""
     return Home(tmp_path / "home", programs, provider.url)
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Iterator[Judge]:
+    """A sidecar with a receiver, of this test's own."""
+    with judging(tmp_path) as running:
+        yield running

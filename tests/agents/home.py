@@ -78,7 +78,7 @@ class Home:
     def __post_init__(self) -> None:
         """Make the folders and the settings that a user would have after the first start."""
         self.work = self.folder / "work"
-        for name in ("work", ".codex", ".gemini", ".claude"):
+        for name in ("work", "tmp", ".codex", ".gemini", ".claude"):
             (self.folder / name).mkdir(parents=True)
         config = _CODEX_CONFIG.format(url=self.provider_url, work=self.work)
         (self.folder / ".codex/config.toml").write_text(config, encoding="utf-8")
@@ -90,7 +90,7 @@ class Home:
         self.env = {
             "PATH": os.pathsep.join(map(str, (self.programs, own, node, "/usr/bin", "/bin"))),
             "HOME": str(self.folder), "TERM": "xterm-256color", "SHELL": "/bin/bash",
-            "LANG": "C.UTF-8", "TMPDIR": str(self.folder),
+            "LANG": "C.UTF-8", "TMPDIR": str(self.folder / "tmp"),
             "ANTHROPIC_API_KEY": "sk-ant-dummy-0000", "ANTHROPIC_BASE_URL": self.provider_url,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1",
             "DISABLE_ERROR_REPORTING": "1",

@@ -85,3 +85,7 @@ def _install(npm: str, folder: Path, wanted: dict[str, dict[str, str]], system: 
         link = folder / "bin" / COMMANDS[agent]
         link.unlink(missing_ok=True)
         link.symlink_to(program)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{folder_of_programs()}\n")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.agents.governed import session_of
 from tests.agents.home import headless
 from tests.agents.programs import COMMANDS, pinned
 
@@ -39,6 +40,15 @@ def test_an_agent_does_its_steps_and_the_provider_knows_what_it_served(
     assert provider.served().calls == len(provider.log())
     assert provider.served("alpha").tokens > 4 * 14_000
     _told_the_same(agent, done.out, provider)
+
+
+@pytest.mark.parametrize("agent", COMMANDS)
+def test_a_resumed_session_knows_what_was_said(agent: str, home: Home, provider: Provider) -> None:
+    """So it can be seen whether a run that was stopped goes on."""
+    session = session_of(agent, home.run(*headless(agent, "do 1 steps of alpha")))
+    done = home.run(*headless(agent, "do 1 steps of beta", resume=session))
+    assert done.code == 0, done
+    assert next(entry for entry in provider.log("beta") if entry.main).says("step 1 of alpha")
 
 
 def _told_the_same(agent: str, out: str, provider: Provider) -> None:

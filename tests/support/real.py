@@ -20,6 +20,7 @@ PACKAGES = {
     "amtool": "prometheus-alertmanager",
     "systemd-analyze": "systemd",
     "victoria-metrics": "victoria-metrics",
+    "tmux": "tmux",
     "kubectl": "kubectl",  # of Kubernetes' own repository; Debian's is too old for these files
 }
 
