@@ -159,8 +159,8 @@ def _fetched(url: str) -> Page:
     import asyncio
 
     from otel_budget.config import values
+    from otel_budget.sources.foreign_page import host_port
     from otel_budget.sources.http import Access, Fetched, Fetcher
-    from otel_budget.sources.scrape_target import host_port
 
     async def fetch() -> Fetched:
         fetcher = Fetcher(time.time, _SECONDS, _MOST_BYTES)

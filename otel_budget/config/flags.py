@@ -91,6 +91,9 @@ GROUPS: Final[Mapping[str, tuple[Flag, ...]]] = {
              "HOST:PORT"),
         Flag("--otlp-token-file", ("source.otlp.token_file",),
              "require one of the tokens in this file to push", "FILE"),
+        Flag("--preset", ("source.scrape.preset", "source.prometheus.preset"),
+             "read other programs by this preset, such as claude_code; otel_budget: read none. "
+             "Without it a --target's program is recognised", "NAME"),
         Flag("--interval", ("source.scrape.interval", "source.prometheus.interval"),
              "time between readings: seconds, or for example 500ms", "TIME"),
     ),

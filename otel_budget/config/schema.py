@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeGuard
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PrivateAttr,
     ValidationInfo,
     create_model,
     field_validator,
@@ -47,6 +48,7 @@ from otel_budget.core.limits import IGNORE, STOP
 from otel_budget.core.reasons import Action
 from otel_budget.core.resources import RESOURCES, Resource
 from otel_budget.errors import InvalidValueError
+from otel_budget.presets.detection import OTEL_BUDGET
 from otel_budget.presets.model import Preset
 
 DEFAULT_STORAGE: Final = "otel-budget.db"
@@ -63,6 +65,7 @@ class TargetConfig(Strict):
 
     url: Url
     preset: PresetChoice = None
+    """None: as for the scrape as a whole."""
     bearer_token_file: FilePath | None = None
     ca_file: FilePath | None = None
     headers: Headers = Field(default={}, repr=False)  # may hold a credential
@@ -89,6 +92,8 @@ class ScrapeConfig(Strict):
 
     targets: tuple[TargetConfig, ...] = ()
     file_sd: tuple[FilePattern, ...] = ()
+    preset: PresetChoice = None
+    """Of targets without one of their own. None: what they show is recognised."""
     interval: Seconds = 1.0
     timeout: SecondsOrAuto = None
     """At most the interval. None is auto: a second, or the interval if that is shorter."""
@@ -101,6 +106,7 @@ class ScrapeConfig(Strict):
     """Runs known at one target; others are refused, and counted, until one of them is forgotten."""
     on_second_target: AddOrRefuse = "add"
     """Whether a second target adds to a run that another one still shows, or is refused."""
+    _presets_by_name: dict[str, Preset] = PrivateAttr(default_factory=dict)
 
     @field_validator("timeout", mode="after")
     @classmethod
@@ -123,10 +129,21 @@ class ScrapeConfig(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _keep_presets_by_name(self, info: ValidationInfo) -> ScrapeConfig:
+        self._presets_by_name = values.presets_by_name(info)
+        return self
+
+    @property
+    def presets_by_name(self) -> Mapping[str, Preset]:
+        """Every preset that a file of ``file_sd`` may name."""
+        return self._presets_by_name
+
     def describe(self) -> str:
         """Return in a few words where samples come from."""
         places = [f"{target.url}{_read_by(target.preset)}" for target in self.targets]
-        return f"scrape of {', '.join([*places, *self.file_sd])} every {self.interval:g} s"
+        where = ", ".join([*places, *self.file_sd])
+        return f"scrape of {where}{_read_by(self.preset)} every {self.interval:g} s"
 
     def bound(self) -> list[tuple[tuple[str, ...], str]]:
         """Return patterns of session ids, and in words the targets they are bound to."""
@@ -134,7 +151,8 @@ class ScrapeConfig(Strict):
 
     def presets(self) -> list[Preset]:
         """Return the presets by which other programs are read."""
-        return [target.preset for target in self.targets if target.preset is not None]
+        given = [self.preset, *(target.preset for target in self.targets)]
+        return [preset for preset in given if is_foreign(preset)]
 
 
 class BindingConfig(Strict):
@@ -172,7 +190,7 @@ class PrometheusConfig(Strict):
 
     @model_validator(mode="after")
     def _replica_labels_name_no_run(self) -> PrometheusConfig:
-        needed = _NEEDED_LABELS if self.preset is None else self.preset.labels_read
+        needed = self.preset.labels_read if is_foreign(self.preset) else _NEEDED_LABELS
         wrong = [name for name in self.replica_labels if name in needed]
         if wrong:
             sentence = (
@@ -194,7 +212,12 @@ class PrometheusConfig(Strict):
 
     def presets(self) -> list[Preset]:
         """Return the presets by which other programs are read."""
-        return [] if self.preset is None else [self.preset]
+        return [self.preset] if is_foreign(self.preset) else []
+
+
+def is_foreign(preset: Preset | None) -> TypeGuard[Preset]:
+    """Tell whether what is read by a preset is another program's."""
+    return preset is not None and preset is not OTEL_BUDGET
 
 
 def _read_by(preset: Preset | None) -> str:

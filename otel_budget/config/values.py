@@ -18,6 +18,7 @@ from otel_budget.core import bindings, validation
 from otel_budget.errors import InvalidValueError
 from otel_budget.net.url import UrlError, split_url
 from otel_budget.presets import loader
+from otel_budget.presets.detection import OTEL_BUDGET
 from otel_budget.presets.model import Preset
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ _MATCHER: Final = re.compile(
 _PRESETS: Final = "presets"
 #: Their names, as long as one of them is wrong.
 _REFUSED: Final = "refused_presets"
-#: A name for what is counted without a preset.
-_OURS: Final = "otel_budget"
 
 _TARGET_MATCHER: Final = (
     """a label matcher such as 'team="a"', with a regular expression that is one"""
@@ -229,13 +228,25 @@ def presets(value: object, info: ValidationInfo) -> Mapping[str, Mapping[str, ob
 
 
 def preset(value: object, info: ValidationInfo) -> Preset | None:
-    """Return the preset of a name, or of a mapping; None is the metrics of otel-budget itself."""
+    """Return the preset of a name, or of a mapping; None if none is given.
+
+    ``OTEL_BUDGET`` is the metrics of otel-budget itself, and no other program's.
+    """
     context = info.context or {}
-    if value is None or value == _OURS or value in context.get(_REFUSED, ()):
+    if value is None or value in context.get(_REFUSED, ()):
         return None  # a preset that was refused is reported where it is defined
+    if value == OTEL_BUDGET.name:
+        return OTEL_BUDGET
     if isinstance(value, Preset):
         return value
     return loader.preset(value, context.get(_PRESETS))
+
+
+def presets_by_name(info: ValidationInfo) -> dict[str, Preset]:
+    """Return every preset that a list of targets may name: ours, the package's, the user's own."""
+    own = (info.context or {}).get(_PRESETS) or {}
+    mine = {str(name): loader.preset(str(name), own) for name in own}
+    return {OTEL_BUDGET.name: OTEL_BUDGET, **loader.shipped(), **mine}
 
 
 def session_pattern(value: object) -> str:

@@ -75,16 +75,16 @@ class Match:
 
 def detect(presets: Iterable[Preset], samples: Sequence[Sample]) -> tuple[Match, ...]:
     """Return the presets that fit, the one to use first: by rank, and of equals by name."""
+    names = {sample.name for sample in samples}
     fitting = []
     for preset in presets:
-        by = [s.name for s in samples if _shows(preset, s)]
+        by = names.intersection(preset.recognised_by)
+        if by and preset.recognised_labels:
+            by = {s.name for s in samples if s.name in by and _is_labelled(preset, s)}
         if by:
             fitting.append(Match(preset, min(by, key=preset.recognised_by.index)))
     return tuple(sorted(fitting, key=lambda match: (-match.preset.rank, match.preset.name)))
 
 
-def _shows(preset: Preset, sample: Sample) -> bool:
-    if sample.name not in preset.recognised_by:
-        return False
-    wanted = preset.recognised_labels
-    return not wanted or any(sample.labels.get(label) for label in wanted)
+def _is_labelled(preset: Preset, sample: Sample) -> bool:
+    return any(sample.labels.get(label) for label in preset.recognised_labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_budget.config.schema import ADD, REFUSE, PrometheusConfig
+from otel_budget.config.schema import ADD, REFUSE, PrometheusConfig, is_foreign
 from otel_budget.core.resources import RESOURCES
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.unknown_usage import OnUnknown
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         TargetConfig,
     )
     from otel_budget.core.quantities import Number
+    from otel_budget.presets.model import Preset
     from otel_budget.sidecar.storage.base import Restored, Storage
     from otel_budget.sources.base import Clock, Source
 
@@ -94,19 +95,24 @@ def ceilings_in(config: CeilingsConfig) -> dict[str, Number]:
     return {resource: limit for resource, limit in limits.items() if limit is not None}
 
 
-def _scrape_settings(config: ScrapeConfig) -> ScrapeSettings:
+def scrape_settings(config: ScrapeConfig) -> ScrapeSettings:
+    """Return what the source of a scrape needs to know."""
     return ScrapeSettings(
         targets=tuple(
             ScrapeTarget(
                 target.url,
                 _access(target),
-                target.preset,
+                _foreign(target.preset or config.preset),
                 target.honor_timestamps,
                 target.sessions,
+                recognises=target.preset is None and config.preset is None,
             )
             for target in config.targets
         ),
         file_sd=config.file_sd,
+        presets={name: _foreign(one) for name, one in config.presets_by_name.items()},
+        file_sd_preset=_foreign(config.preset),
+        recognises=config.preset is None,
         interval=config.interval,
         timeout=min(_SCRAPE_TIMEOUT, config.interval) if config.timeout is None else config.timeout,
         body_size_limit=config.body_size_limit,
@@ -130,11 +136,16 @@ def _prometheus_settings(config: PrometheusConfig) -> PrometheusSettings:
         session_limit=config.session_limit,
         matchers=config.matchers,
         access=_access(config),
-        preset=config.preset,
+        preset=_foreign(config.preset),
         replica_labels=config.replica_labels,
         bindings=tuple((each.sessions, each.matchers) for each in config.bindings),
         first_owns=config.on_second_target == REFUSE,
     )
+
+
+def _foreign(preset: Preset | None) -> Preset | None:
+    """Return the preset of another program; None if it is none, or that of otel-budget itself."""
+    return preset if is_foreign(preset) else None
 
 
 def _access(config: TargetConfig | PrometheusConfig) -> Access:
@@ -143,6 +154,6 @@ def _access(config: TargetConfig | PrometheusConfig) -> Access:
 
 #: How the source of each section of the configuration is made.
 _SOURCES: Final[Mapping[str, Callable[[Any, Clock], Source]]] = {
-    scrape.SOURCE: lambda config, clock: ScrapeSource(_scrape_settings(config), clock),
+    scrape.SOURCE: lambda config, clock: ScrapeSource(scrape_settings(config), clock),
     prometheus.SOURCE: lambda config, clock: PrometheusSource(_prometheus_settings(config), clock),
 }

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import yaml
 
@@ -34,7 +34,7 @@ from otel_budget.runtime.workers import Workers
 from otel_budget.sources.scheduler import Rests, Round, Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ _METRICS_PATH: Final = "__metrics_path__"
 _HOST_PORT: Final = re.compile(r"(?:[^\s/@\[\]:?#]+|\[[0-9A-Fa-f:.%]+\])(?::[0-9]{1,5})?")
 #: Session ids that belong to the targets of a group, with commas between them.
 SESSIONS: Final = "__otel_budget_sessions__"
+#: The preset by which the targets of a group are read.
+PRESET: Final = "__otel_budget_preset__"
 _MAX_FILE: Final = 10_000_000
 #: YAML takes some ten seconds for ten million bytes, and the writer of the file chooses how often.
 _MAX_YAML: Final = 1_000_000
@@ -65,6 +67,8 @@ class _File:
     """The last good content."""
     sessions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """URL to the patterns of session ids that its target is bound to."""
+    presets: Mapping[str, str] = field(default_factory=dict)
+    """URL to the name of the preset by which its target is read."""
     problem: str = ""
     """What is wrong with the present content; empty if nothing is."""
 
@@ -72,9 +76,9 @@ class _File:
 class FileTargets:
     """The targets in all files that match some patterns."""
 
-    def __init__(self, patterns: Sequence[str]) -> None:
-        """patterns: paths, with ``*``, ``?`` and ``[...]`` as in a shell."""
-        self._patterns = tuple(patterns)
+    def __init__(self, patterns: Sequence[str], presets: Collection[str] = ()) -> None:
+        """patterns: paths, with ``*``, ``?`` and ``[...]`` as in a shell. presets: their names."""
+        self._patterns, self._known_presets = tuple(patterns), presets
         self._files: dict[str, _File] = {}
         self._empty: list[str] = []
         """Patterns that match no file."""
@@ -92,6 +96,11 @@ class FileTargets:
     def sessions(self) -> list[tuple[str, tuple[str, ...]]]:
         """URLs, and the patterns of session ids that their targets are bound to."""
         return [item for file in self._files.values() for item in file.sessions.items()]
+
+    @property
+    def presets(self) -> dict[str, str]:
+        """URL to the name of the preset by which its target is read, where one is named."""
+        return {url: name for file in self._files.values() for url, name in file.presets.items()}
 
     @property
     def are_there(self) -> bool:
@@ -143,9 +152,11 @@ class FileTargets:
         if known is not None and known.stamp == stamp:
             return known
         try:
-            groups = _groups(_load(Path(path)))
-            bound = {url: patterns for urls, patterns in groups if patterns for url in urls}
-            return _File(stamp, tuple(url for urls, _ in groups for url in urls), bound)
+            groups = _groups(_load(Path(path)), self._known_presets)
+            bound = {url: each.sessions for each in groups if each.sessions for url in each.urls}
+            presets = {url: each.preset for each in groups if each.preset for url in each.urls}
+            urls = tuple(url for each in groups for url in each.urls)
+            return _File(stamp, urls, bound, presets)
         except OSError as exc:
             # No stamp: it may become readable without a change of its content.
             return replace(last_good, stamp=None, problem=f"cannot be read: {exc.strerror}")
@@ -158,10 +169,12 @@ class FileTargets:
 class FileSdListing:
     """The newest list, and what is wrong with it."""
 
-    def __init__(self, patterns: Sequence[str], interval: float) -> None:
-        """interval: seconds between two reads."""
+    def __init__(
+        self, patterns: Sequence[str], interval: float, presets: Collection[str] = ()
+    ) -> None:
+        """interval: seconds between two reads. presets: names of those that may be named."""
         self._patterns, self._interval = patterns, interval
-        self._files = FileTargets(patterns)
+        self._files = FileTargets(patterns, presets)
         self._threads = Workers("file-sd")
         self._turns: Scheduler[_Listed] = Scheduler(
             self._look, self._take, rests=Rests(most=interval)
@@ -170,6 +183,8 @@ class FileSdListing:
         self.urls: list[str] = []
         self.bound: list[tuple[str, tuple[str, ...]]] = []
         """URLs, and the patterns of session ids that their targets are bound to."""
+        self.presets: dict[str, str] = {}
+        """URL to the name of the preset by which its target is read, where one is named."""
         self._problems: list[Problem] = []
         self._is_known = not patterns
         """True once the files were read."""
@@ -225,7 +240,7 @@ class FileSdListing:
 
     def _take(self, _key: str, listed: _Listed) -> None:
         self.urls, self._problems = listed
-        self.bound = self._files.sessions
+        self.bound, self.presets = self._files.sessions, self._files.presets
         self._is_known = True
         self._round.answered(_ALL)
 
@@ -257,17 +272,26 @@ def _load(path: Path) -> object:
         raise ValueError(f"is not JSON: {exc}") from exc
 
 
-def _groups(data: object) -> list[tuple[list[str], tuple[str, ...]]]:
-    """Return the URLs of each group, and the patterns of session ids they are bound to."""
+class _Group(NamedTuple):
+    urls: list[str]
+    sessions: tuple[str, ...]
+    """Patterns of session ids that its targets are bound to."""
+    preset: str
+    """By which they are read; empty if none is named."""
+
+
+def _groups(data: object, presets: Collection[str]) -> list[_Group]:
+    """Return the groups of targets. presets: names of those that may be named."""
     if not isinstance(data, list):
         raise TypeError("is not a list of target groups")
-    found: list[tuple[list[str], tuple[str, ...]]] = []
+    found: list[_Group] = []
     room = MOST_TARGETS
     for index, group in enumerate(data):
         room -= 1 + _size(index, group)
         if room < 0:
             raise ValueError(f"names more than {MOST_TARGETS:,} targets")
-        found.append((_group(index, group), _bound(index, group)))
+        urls = _group(index, group)
+        found.append(_Group(urls, _bound(index, group), _preset(index, group, presets)))
     return found
 
 
@@ -285,6 +309,14 @@ def _bound(index: int, group: dict[str, Any]) -> tuple[str, ...]:
         return tuple(bindings.pattern(each.strip()) for each in str(text).split(","))
     except InvalidValueError as exc:
         raise ValueError(f"target group {index}: {SESSIONS}: {exc}") from exc
+
+
+def _preset(index: int, group: dict[str, Any], known: Collection[str]) -> str:
+    name = (group.get("labels") or {}).get(PRESET, "")
+    if name and name not in known:
+        there = ", ".join(sorted(known))
+        raise ValueError(f"target group {index}: {PRESET} is {name!r}; there are {there}")
+    return str(name)
 
 
 def _group(index: int, group: dict[str, Any]) -> list[str]:

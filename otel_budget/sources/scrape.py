@@ -25,12 +25,13 @@ from otel_budget.sources.file_sd import FileSdListing
 from otel_budget.sources.http import Fetcher
 from otel_budget.sources.page_threads import PageThreads
 from otel_budget.sources.scheduler import Rests, Round, Scheduler
-from otel_budget.sources.scrape_target import Outcome, ScrapeTarget, Target, bound_to
+from otel_budget.sources.scrape_target import Outcome, ScrapeTarget, Target, own_run
 from otel_budget.sources.target_bindings import ScrapeBindings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from otel_budget.presets.model import Preset
     from otel_budget.sources.base import Clock
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,12 @@ class ScrapeSettings:
     targets: Sequence[ScrapeTarget] = ()
     file_sd: Sequence[str] = ()
     """Patterns of files in Prometheus' ``file_sd`` format."""
+    presets: Mapping[str, Preset | None] = field(default_factory=dict)
+    """Those that such a file may name, by name; None: otel-budget."""
+    file_sd_preset: Preset | None = None
+    """Of targets in these files that name none; None: as in ScrapeTarget."""
+    recognises: bool = True
+    """Of the targets in these files, as in ScrapeTarget."""
     interval: float = 1.0
     """Seconds between two reads; the caller keeps it, as a source has no timer."""
     timeout: float = 1.0
@@ -69,7 +76,7 @@ class ScrapeSource:
         self._settings, self._clock = settings, clock
         self._fetcher = Fetcher(clock, settings.timeout, settings.body_size_limit, wall)
         self._threads = PageThreads()
-        self._listing = FileSdListing(settings.file_sd, settings.interval)
+        self._listing = FileSdListing(settings.file_sd, settings.interval, settings.presets)
         self._known: dict[str, Target] = {}
         """Of the newest list, by key."""
         self._turns = Scheduler(self._call, self._answered, rests=Rests(most=settings.interval))
@@ -84,9 +91,12 @@ class ScrapeSource:
         self._odd_times = OncePerSubject(logger, "targets have odd timestamps")
         self._strange = OncePerSubject(logger, "targets answer, but show no series of otel-budget")
         self._uncounted = OncePerSubject(logger, "targets show what their preset cannot count")
+        self._recognised = OncePerSubject(logger, "targets are read by presets")
         self._had_targets = False
-        bound = [(target.url, bound_to(target)) for target in settings.targets]
-        self._bound = ScrapeBindings(bound, first_owns=settings.first_owns)
+        self._named = _exclusive(settings.targets)
+        bound = [(target.url, target.sessions) for target in settings.targets]
+        own = _own_runs((target.url, target.preset) for target in settings.targets)
+        self._bound = ScrapeBindings(bound, own, first_owns=settings.first_owns)
 
     reads_runs = True
 
@@ -166,13 +176,14 @@ class ScrapeSource:
         """Take over the newest list: the targets, and which of them may speak for which run."""
         self._update_targets()
         urls = [target.of.url for target in self._known.values()]
-        self._bound.update(self._listing.bound, urls)
+        presets = ((target.of.url, target.preset) for target in self._known.values())
+        self._bound.update(self._listing.bound, urls, _own_runs(presets))
 
     def _update_targets(self) -> None:
         """Take over every target once; a configured one wins, because it has the credentials."""
-        named = {target.url for target in self._settings.targets}
-        targets = {url: ScrapeTarget(url) for url in self._listing.urls if url not in named}
-        targets.update((target.key, target) for target in self._settings.targets)
+        named = {target.url for target in self._named}
+        listed = [self._listed(url) for url in self._listing.urls if url not in named]
+        targets = {target.key: target for target in (*listed, *self._named)}
         if targets.keys() == self._known.keys():
             return
         limits, seconds = self._settings.page, self._settings.timeout
@@ -184,6 +195,14 @@ class ScrapeSource:
         self._fresh &= targets.keys()
         self._unreported &= targets.keys()
         self._turns.keep(targets.keys())
+
+    def _listed(self, url: str) -> ScrapeTarget:
+        """Return a target of a list of targets."""
+        chosen = self._listing.presets.get(url)
+        if chosen is None:
+            of_all = self._settings
+            return ScrapeTarget(url, preset=of_all.file_sd_preset, recognises=of_all.recognises)
+        return ScrapeTarget(url, preset=self._settings.presets[chosen], recognises=False)
 
     def _observe_all(self, problems: list[Problem]) -> Observation:
         """Return the observation of all targets; those without an answer keep what is known."""
@@ -250,8 +269,8 @@ class ScrapeSource:
 
     def _log_odd(self) -> tuple[dict[str, str], dict[str, str]]:
         """Say what is odd about targets; return who is strange, and who shows nothing to count."""
-        kinds = ("strange", "unmatched", "uncounted", "odd_times")
-        strange, unmatched, uncounted, odd = (
+        kinds = ("strange", "unmatched", "uncounted", "odd_times", "recognised")
+        strange, unmatched, uncounted, odd, recognised = (
             {
                 self._known[key].of.url if kind == "strange" else key: words
                 for key, outcome in self._outcomes.items()
@@ -263,6 +282,7 @@ class ScrapeSource:
         self._strange.note(strange, logging.WARNING)
         self._uncounted.note(uncounted, logging.WARNING)
         self._odd_times.note(odd, logging.WARNING)
+        self._recognised.note(recognised, logging.INFO)
         return strange, unmatched
 
     def _note_without_targets(self, strange: dict[str, str], unmatched: dict[str, str]) -> None:
@@ -277,3 +297,17 @@ class ScrapeSource:
             # Where there is no file, that is said already.
             noted = strange if self._listing.are_there else unmatched
             noted[""] = why
+
+
+def _own_runs(
+    presets: Iterable[tuple[str, Preset | None]],
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the runs that are named after their target. presets: by which each URL is read."""
+    named = ((url, own_run(url, preset)) for url, preset in presets if preset is not None)
+    return [(url, (run,)) for url, run in named if run]
+
+
+def _exclusive(targets: Sequence[ScrapeTarget]) -> tuple[ScrapeTarget, ...]:
+    """Return targets: of a page that is read by a preset, one without is for otel-budget alone."""
+    chosen = {target.url for target in targets if target.preset is not None}
+    return tuple(replace(t, recognises=t.recognises and t.url not in chosen) for t in targets)

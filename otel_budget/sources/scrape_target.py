@@ -6,20 +6,20 @@ import dataclasses
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 from otel_budget.core.observation import Problem
 from otel_budget.core.reasons import Reason
 from otel_budget.logs.text import one_line
-from otel_budget.presets.counting import assembled, count, session_of, uncounted
+from otel_budget.presets.counting import session_of
+from otel_budget.presets.detection import OTEL_BUDGET
 from otel_budget.sources.base import TargetError
-from otel_budget.sources.exposition import ACCEPT, PageReader, whole_lines
+from otel_budget.sources.exposition import ACCEPT, whole_lines
+from otel_budget.sources.foreign_page import ForeignPage, host_port, not_recognised
 from otel_budget.sources.http import Access
 from otel_budget.sources.incremental.scrape_page import ScrapePage
 from otel_budget.sources.page_threads import PageCost
 from otel_budget.sources.sample_dates import PageDates
-from otel_budget.sources.target_process import process_at
-from otel_budget.sources.unmatched import declares, is_own, other_names, why_strange
+from otel_budget.sources.unmatched import is_own, why_strange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from otel_budget.core.samples import Assembled
     from otel_budget.presets.model import Preset
     from otel_budget.sources.exposition import PageLimits
+    from otel_budget.sources.foreign_page import ForeignReading
     from otel_budget.sources.http import Fetched
     from otel_budget.sources.page_threads import PageThreads
 
@@ -41,16 +42,21 @@ class ScrapeTarget:
     url: str
     access: Access = field(default_factory=Access)
     preset: Preset | None = None
-    """How to read what another program shows; None for what otel-budget shows."""
+    """How to read what another program shows. None: it is otel-budget, or it is recognised."""
     honor_timestamps: bool = True
     """False: whatever a sample says, it is taken to be of when it was scraped."""
     sessions: Sequence[str] = ()
     """Patterns of session ids that belong to it, see core/bindings.py."""
+    recognises: bool = True
+    """Whether the program is recognised by its page if there is no preset; False: without one it is
+    otel-budget alone."""
 
     @property
     def key(self) -> str:
         """Return its key: URL and preset, as one page may be read for several programs."""
-        return self.url if self.preset is None else f"{self.preset.name} {self.url}"
+        if self.preset is not None:
+            return f"{self.preset.name} {self.url}"
+        return self.url if self.recognises else f"{OTEL_BUDGET.name} {self.url}"
 
 
 @dataclass(slots=True)
@@ -67,6 +73,8 @@ class Outcome:
     """What of it its preset could not count."""
     unmatched: str = ""
     """Why it shows nothing that can be counted."""
+    recognised: str = ""
+    """By which preset it is read, and why, if that was found out."""
 
 
 class Fetches(Protocol):
@@ -89,15 +97,14 @@ class Target:
         self.cost = PageCost()
         self._page = ScrapePage(of.url, limits, seconds)
         """The agents' own."""
-        self._reader = PageReader(() if of.preset is None else of.preset.counted, limits, seconds)
-        """Of another program's."""
+        foreign = of.preset is not None or of.recognises
+        self._foreign = ForeignPage(of.url, of.preset, limits, seconds) if foreign else None
+        """Another program's."""
         self._dates = PageDates() if of.honor_timestamps else None
         self._is_defective = False
         """True once an unexpected error was logged with its traceback."""
-        self._counted = False
-        """For a preset: whether it ever showed something that can be counted."""
-        self._foreign_runs: frozenset[str] = frozenset()
-        """The runs of another program that were on the last page."""
+        self.preset: Preset | None = None
+        """By which its last page was read."""
         self._own: bool | None = None
         """Once it showed a run: whether it was a page of otel-budget itself, which is one without a
         run, too."""
@@ -117,11 +124,13 @@ class Target:
         """True if a run may be on its page that no nudge of its own has told of: another program's,
         which nudges nobody and may begin one at any moment.
         """
-        return self.of.preset is not None
+        return self._foreign is not None and self._foreign.may_show
 
     def shows(self, session_id: str) -> bool:
         """Tell whether a run was on the last page."""
-        return session_id in self._foreign_runs or self._page.shows(session_id)
+        if self._foreign is not None and self.preset is not None:
+            return session_id in self._foreign.runs
+        return self._page.shows(session_id)
 
     async def ask(self, fetcher: Fetches, threads: PageThreads) -> Outcome:
         """Ask it; never raises for what it does. A partial page has runs, and a problem."""
@@ -164,52 +173,39 @@ class Target:
         return outcome
 
     def _assemble(self, fetched: Fetched, outcome: Outcome) -> Assembled:
-        if self.of.preset is not None:
-            return self._foreign(self.of.preset, fetched, outcome)
+        read = None if self._foreign is None else self._foreign.read(fetched)
+        self.preset = None if read is None else read.preset
+        if read is not None:
+            _note_foreign(outcome, self.of.url, read)
+            return read.found
         found = self._page.read(fetched.body, fetched.content_type, fetched.began_at)
         if found.sessions:
             if self._own is None:
                 self._own = is_own(fetched.body)
             return found
-        strange = why_strange(fetched.body, found, foreign=self._own is False)
+        seen = not_recognised(fetched.body) if self.of.recognises else ""
+        strange = why_strange(fetched.body, found, foreign=self._own is False, seen=seen)
         if strange:
             outcome.strange = (
                 f"target {self.of.url} answers, but shows no series of otel-budget: {strange}"
             )
         return found
 
-    def _foreign(self, preset: Preset, fetched: Fetched, outcome: Outcome) -> Assembled:
-        url = self.of.url
-        samples = self._reader.read(fetched.body, fetched.content_type)
-        counted = count(preset, samples, host_port(url))
-        self._foreign_runs = frozenset(session.session_id for session in counted.sessions)
-        why = uncounted(counted)
-        if counted.sessions:
-            self._counted = True
-        elif not declares(fetched.body, preset.recognised_by):
-            why = why or other_names(fetched.body, f"preset {preset.name}", preset.counted)
-            why = why or f"its page has nothing that preset {preset.name} counts"
-            if not self._counted:  # else it restarted, and was not used since
-                outcome.unmatched = f"target {url}: {one_line(why)}"
-        if why:
-            outcome.uncounted = f"target {url}: {one_line(why)}"
-        return assembled(counted, url, fetched.began_at, process_at(url))
+
+def own_run(url: str, preset: Preset) -> str | None:
+    """Return the run that a program does not name: it is named after its target, and its own."""
+    return session_of(preset, {}, host_port(url))
 
 
-def bound_to(target: ScrapeTarget) -> Sequence[str]:
-    """Return the patterns of session ids that belong to a target.
-
-    A run that its program does not name is named after the target, and its own.
-    """
-    if target.preset is None:
-        return target.sessions
-    unnamed = session_of(target.preset, {}, host_port(target.url))
-    return (*target.sessions, *([unnamed] if unnamed else ()))
-
-
-def host_port(url: str) -> str:
-    """Return host and port of a target, to name a run after."""
-    return urlsplit(url).netloc
+def _note_foreign(outcome: Outcome, url: str, read: ForeignReading) -> None:
+    """Note what is to be said of a page that is another program's."""
+    if read.recognised_by:
+        by = f"{read.recognised_by} is on its page"
+        outcome.recognised = f"target {url} is read by preset {read.preset.name}: {by}"
+    if read.uncounted:
+        outcome.uncounted = f"target {url}: {read.uncounted}"
+    if read.unmatched:
+        outcome.unmatched = f"target {url}: {read.unmatched}"
 
 
 def _partial(target: ScrapeTarget, missing: Sequence[str], waits: str) -> Problem | None:

@@ -14,6 +14,7 @@ import json
 import logging
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
@@ -22,7 +23,7 @@ from otel_budget.logs.once import OncePerSubject
 from otel_budget.sources.target_process import process_at
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
 
     from otel_budget.core.observation import Observation
 
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 UNMATCHED_AFTER: Final = 300.0
 _MATCHER: Final = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)(=~|!~|!=|=)("(?:[^"\\\n]|\\.)*")')
 
+Bound = Sequence[tuple[str, Sequence[str]]]
+"""Pairs of a URL and the patterns that its target is bound to."""
 Claims = dict[str, set[str]]
 """Pattern to the targets that are bound to it."""
 
@@ -159,27 +162,30 @@ class UnmatchedBindings:
 class ScrapeBindings:
     """What the targets of a scrape are bound to."""
 
-    def __init__(
-        self, configured: Sequence[tuple[str, Sequence[str]]], *, first_owns: bool
-    ) -> None:
-        """configured: pairs of a URL and the patterns it is bound to."""
-        self._configured, self._first_owns = configured, first_owns
+    def __init__(self, configured: Bound, own: Bound = (), *, first_owns: bool) -> None:
+        """configured: what targets are bound to. own: runs that are named after one."""
+        self._configured, self._own, self._first_owns = configured, own, first_owns
         self._patterns: dict[str, set[str]] = {}
         """URL to what its target is bound to."""
         self._taken: tuple[object, ...] = ()
         self._unmatched = UnmatchedBindings()
         self.bindings = Bindings(first_owns=first_owns)
 
-    def update(self, listed: Sequence[tuple[str, Sequence[str]]], urls: Collection[str]) -> None:
-        """Take over the present targets, and what their list binds them to."""
+    def update(self, listed: Bound, urls: Collection[str], own: Bound = ()) -> None:
+        """Take over the present targets, and what their list binds them to.
+
+        own: further runs that are named after one.
+        """
         pairs = [*self._configured, *listed]
-        taken = (listed, set(urls)) if any(patterns for _, patterns in pairs) else ()
+        bound = any(patterns for _, patterns in (*pairs, *self._own, *own))
+        taken = (listed, own, set(urls)) if bound else ()
         if taken == self._taken:
             return
         self._taken, self._patterns = taken, {}
         for url, patterns in pairs:
             self._patterns.setdefault(url, set()).update(patterns)
-        configured, found = claims_of(self._configured, urls), claims_of(listed, urls)
+        configured = claims_of([*self._configured, *self._own], urls)
+        found = claims_of([*listed, *own], urls)
         bindings = bindings_of(configured, found, first_owns=self._first_owns)
         if bindings != self.bindings:
             self.bindings = bindings

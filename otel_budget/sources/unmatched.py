@@ -216,11 +216,11 @@ def _what(preset: Preset | None) -> str:
     return "otel-budget" if preset is None else f"preset {preset.name}"
 
 
-def why_strange(body: bytes, found: Assembled, *, foreign: bool) -> str:
+def why_strange(body: bytes, found: Assembled, *, foreign: bool, seen: str) -> str:
     """Return why a page without a run is not that of an agent without one; empty if it may be.
 
     foreign: True if it is known to have runs, and shows nothing else of otel-budget: between two
-    runs it shows nothing at all.
+    runs it shows nothing at all. seen: what else is to be said of a page that is nobody's.
     """
     if _OF_A_SIDECAR in body:
         return "it is a sidecar's own /metrics, not an agent's"
@@ -229,7 +229,7 @@ def why_strange(body: bytes, found: Assembled, *, foreign: bool) -> str:
     others = other_names(body, "otel-budget", tuple(COUNTERS))
     if others or _OF_AN_AGENT.search(body) or foreign:
         return others
-    return "is this the address of an agent's /metrics?"
+    return f"is this the address of an agent's /metrics? {seen}".rstrip()
 
 
 def is_own(body: bytes) -> bool:

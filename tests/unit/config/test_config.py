@@ -8,10 +8,12 @@ from pydantic import ValidationError
 
 from otel_budget.config.flags import FLAGS
 from otel_budget.config.load import from_flags, load
-from otel_budget.config.schema import SidecarConfig
+from otel_budget.config.schema import ScrapeConfig, SidecarConfig
 from otel_budget.core.reasons import Action
 from otel_budget.errors import ConfigFileError, InvalidConfigError
+from otel_budget.presets.loader import shipped
 from otel_budget.sidecar.config_summary import warnings
+from otel_budget.sidecar.factory import scrape_settings
 from tests.support.paths import TESTS
 
 BAD = sorted((TESTS / "cases" / "config_bad").glob("*.yaml"))
@@ -218,6 +220,46 @@ def test_flags_alone_make_a_configuration() -> None:
     assert (limits.max_tokens, limits.max_api_calls) == (5, 6)
     assert (limits.max_cost_usd, limits.max_duration_seconds) == (Decimal("1.5"), 7.0)
     assert (config.listen.port, config.storage.path) == (0, Path("here.db"))
+
+
+def test_a_preset_is_for_all_targets_that_name_none() -> None:
+    """On a Prometheus it is the source's; without one the program of a target is recognised."""
+    config = from_flags({"--target": ["http://a/metrics"], "--preset": "vllm"})
+    assert [preset.name for preset in config.source.presets()] == ["vllm"]
+    assert config.source.describe().endswith("(preset vllm) every 1 s")
+    through = from_flags({"--prometheus": "http://a", "--preset": "vllm"})
+    assert [preset.name for preset in through.source.presets()] == ["vllm"]
+    target: dict[str, object] = {"--target": ["http://a/metrics"]}
+    for given in (target, {**target, "--preset": "otel_budget"}):
+        assert not from_flags(given).source.presets()
+
+
+def test_a_preset_that_there_is_not_is_refused_with_those_there_are() -> None:
+    """And with the one that was probably meant."""
+    with pytest.raises(InvalidConfigError, match=r"--preset: there is no preset 'cloude_code'"):
+        from_flags({"--target": ["http://a/metrics"], "--preset": "cloude_code"})
+
+
+def test_a_scrape_is_made_with_the_presets_of_its_configuration(tmp_path: Path) -> None:
+    """Those of single targets go first; a list of targets may name the user's own."""
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(
+        "presets: {mine: {extends: kong_ai, session: {labels: [consumer]}}}\n"
+        "source:\n  scrape:\n    preset: vllm\n    file_sd: ['a.json']\n    targets:\n"
+        "      - http://a/metrics\n      - {url: 'http://b/metrics', preset: otel_budget}\n"
+        "      - {url: 'http://c/metrics', preset: mine}\n"
+    )
+    chosen = load(file).source.polled
+    assert isinstance(chosen, ScrapeConfig)
+    settings = scrape_settings(chosen)
+    read_by = [(each.preset and each.preset.metrics, each.recognises) for each in settings.targets]
+    vllm, kong = shipped()["vllm"].metrics, shipped()["kong_ai"].metrics
+    assert read_by == [(vllm, False), (None, False), (kong, False)]
+    assert settings.file_sd_preset == shipped()["vllm"]
+    mine = settings.presets["mine"]
+    assert mine is not None
+    assert mine.session_labels == ("consumer",)
+    assert settings.presets["otel_budget"] is None
 
 
 def test_a_bad_flag_is_refused_with_its_name() -> None:
