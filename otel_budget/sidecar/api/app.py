@@ -16,6 +16,7 @@ from otel_budget.sidecar.api import openapi
 from otel_budget.sidecar.api.auth import Gate, Guarded, admin_only
 from otel_budget.sidecar.api.connection_limits import ClientLimits
 from otel_budget.sidecar.api.health import Health
+from otel_budget.sidecar.api.hooks import Hooks
 from otel_budget.sidecar.api.metrics import Metrics
 from otel_budget.sidecar.api.nudge import Nudges
 from otel_budget.sidecar.api.openapi import Description
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from otel_budget.sidecar.api.route import Handler, Operation
 
 #: In the order of the description.
-TOPICS: Final = (Verdicts, Streams, Nudges, RunOverrides, Metrics, Health, Description)
+TOPICS: Final = (Verdicts, Streams, Nudges, Hooks, RunOverrides, Metrics, Health, Description)
 
 
 def description(version: str) -> dict[str, Any]:
@@ -51,10 +52,12 @@ def build_app(
     gate: who may do what; by default everyone may read. limits: by default ``ClientLimits()``.
     """
     gate, limits = gate or Gate(), limits or ClientLimits()
+    nudges = Nudges(host.nudge, gate.on_refused)
     topics = (
         Verdicts(broadcaster, host),
         Streams(broadcaster, limits),
-        Nudges(host.nudge, gate.on_refused),
+        nudges,
+        Hooks(broadcaster, host, nudges),
         RunOverrides(broadcaster, host, limits.request_body),
         Metrics(host),
         Health(broadcaster, host),

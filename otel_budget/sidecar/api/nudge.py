@@ -101,7 +101,7 @@ class Nudges:
         if len(named) > 1:
             return await self._several(named, client)
         (session_id,) = named
-        outcome = await self._once(session_id, client)
+        outcome = await self.once(session_id, client)
         if outcome is NudgeOutcome.UNKNOWN:
             raise HTTPException(HTTPStatus.NOT_FOUND, _NOT_SHOWN.format(session_id))
         if outcome is NudgeOutcome.IMPOSSIBLE:
@@ -110,7 +110,7 @@ class Nudges:
 
     async def _several(self, named: list[str], client: str) -> Response:
         """Answer once all runs were read, with those that could not be."""
-        outcomes = await asyncio.gather(*(self._once(one, client) for one in named))
+        outcomes = await asyncio.gather(*(self.once(one, client) for one in named))
         found = {
             str(kind.value): [
                 one for one, outcome in zip(named, outcomes, strict=True) if outcome is kind
@@ -119,7 +119,7 @@ class Nudges:
         }
         return json_response(json.dumps(found))
 
-    async def _once(self, session_id: str, client: str) -> NudgeOutcome:
+    async def once(self, session_id: str, client: str) -> NudgeOutcome:
         """Wait for the first reading of the run that begins from now on."""
         task = self._next.get(session_id)
         if task is None:

@@ -103,7 +103,9 @@ class Description:
 def answers_of(operation: Operation) -> tuple[Answer, ...]:
     """Return all answers of an operation: its own, and those that follow from what it takes."""
     bad_request = (_BAD_REQUEST,) if operation.parameters or operation.body else ()
-    of_the_body = request_body.ANSWERS if operation.body else ()
+    of_the_body: tuple[Answer, ...] = request_body.ANSWERS if operation.body else ()
+    if operation.body and operation.body.is_any_type:
+        of_the_body = (request_body.TOO_LARGE,)
     guard = auth.ANSWERS[operation.access]
     return (*operation.answers, *bad_request, *of_the_body, *guard)
 

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 
-#: What every operation with a body may answer.
+#: What every operation with a body may answer, and those that mind its content type.
+TOO_LARGE: Final = problem_answer(
+    413, "The body is too large.", "the body is larger than 65,536 bytes"
+)
 ANSWERS: Final = (
-    problem_answer(413, "The body is too large.", "the body is larger than 65,536 bytes"),
+    TOO_LARGE,
     problem_answer(
         415,
         "The body is not application/json.",

@@ -66,6 +66,8 @@ class RequestBody:
 
     type: Any
     example: Any
+    is_any_type: bool = False
+    """True if it is read as JSON whatever its content type says."""
 
 
 @dataclass(frozen=True, slots=True)

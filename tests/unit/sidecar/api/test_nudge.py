@@ -45,7 +45,7 @@ def test_nudges_that_come_at_once_are_two_at_most() -> None:
 
     async def act() -> list[NudgeOutcome]:
         nudges = Nudges(look, lambda _reason, _client: None, spacing=0.0)
-        return await asyncio.gather(*(nudges._once("a", "") for _ in range(50)))
+        return await asyncio.gather(*(nudges.once("a", "") for _ in range(50)))
 
     assert asyncio.run(act()) == [NudgeOutcome.DONE] * 50
     assert looks == ["a", "a"]
@@ -64,7 +64,7 @@ def test_nudges_are_bounded_over_all_runs() -> None:
 
         nudges = Nudges(look, lambda *told: refused.append(told), spacing=0.0)
         asked = [
-            asyncio.create_task(nudges._once(f"run-{n}", "1.2.3.4")) for n in range(MAX_RUNS + 3)
+            asyncio.create_task(nudges.once(f"run-{n}", "1.2.3.4")) for n in range(MAX_RUNS + 3)
         ]
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -1,0 +1,56 @@
+"""A hook's input from its bytes, however much of it is the output of tools.
+
+What names the event comes first in it, and the rest may be megabytes that nobody here reads: of an
+input that is larger than ``WHOLE``, only the members that are complete by then are taken.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from otel_budget.errors import InvalidValueError
+
+#: Bytes up to which an input is read as a whole.
+WHOLE: Final = 1_048_576
+_DECODER: Final = json.JSONDecoder()
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+
+
+def hook_input(head: bytes, *, is_whole: bool) -> object:
+    """Return the JSON of a hook's input. head: its first bytes; all of them if it is whole.
+
+    Raises InvalidValueError for what is not JSON, or begins as no object does.
+    """
+    try:
+        if is_whole:
+            return json.loads(head)
+        return _members(head.decode("utf-8", "ignore"))
+    except (ValueError, RecursionError) as exc:
+        raise InvalidValueError("body", f"{len(head)} bytes", "one JSON object") from exc
+
+
+def _members(text: str) -> dict[str, Any]:
+    """Return the members of an object that are complete in its beginning."""
+    found: dict[str, Any] = {}
+    at = _skip(text, 0)
+    if text[at : at + 1] != "{":
+        raise ValueError("no object")
+    try:
+        while text[at : at + 1] in ("{", ","):
+            key, at = _DECODER.raw_decode(text, _skip(text, at + 1))
+            at = _skip(text, at)
+            if not isinstance(key, str) or text[at : at + 1] != ":":
+                raise ValueError("no member")
+            found[key], at = _DECODER.raw_decode(text, _skip(text, at + 1))
+            at = _skip(text, at)
+    except json.JSONDecodeError:
+        pass  # it is cut off here
+    return found
+
+
+def _skip(text: str, at: int) -> int:
+    """Return where the next thing that is no space begins."""
+    match = _SPACE.match(text, at)
+    return at if match is None else match.end()

@@ -1,0 +1,103 @@
+"""What models and users are told at hooks: one line each, with the numbers that decided."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.core.reasons import Basis, Reason
+from otel_budget.core.resources import RESOURCES
+from otel_budget.core.verdict import LimitStatus
+from otel_budget.policy.format import percent
+from otel_budget.policy.status import describe
+
+if TYPE_CHECKING:
+    from otel_budget.core.verdict import Verdict
+
+_OWN: Final = "otel-budget: "
+
+
+def lines_of(verdict: Verdict) -> set[tuple[str, str]]:
+    """Return the warning lines that a run is past: resource and limit."""
+    return {
+        (name, str(state.limit))
+        for name, state in verdict.resources.items()
+        if state.status is LimitStatus.APPROACHING
+    }
+
+
+def brief_text(verdict: Verdict) -> str:
+    """Tell the model that a limit is near."""
+    near = [
+        (state.ratio, name)
+        for name, state in verdict.resources.items()
+        if state.status is LimitStatus.APPROACHING and state.ratio is not None
+    ]
+    left = percent(max(0.0, 1.0 - max(near)[0])) if near else "little"
+    return (
+        f"{_OWN}{_numbers(verdict, LimitStatus.APPROACHING)}: {left} left. "
+        "Wrap up: finish what you have begun, and begin nothing new."
+    )
+
+
+def final_text(verdict: Verdict) -> str:
+    """Tell the model that its next answer is the last."""
+    how = "at its limit" if _basis(verdict) is Basis.NUMBERS else "stopped"
+    return (
+        f"{_OWN}this run is {how}: {_why(verdict)}. No more tools are run. "
+        "Give your final answer now, with what you have."
+    )
+
+
+def end_text(verdict: Verdict) -> str:
+    """Tell the user why nothing more is done, and how it may go on."""
+    return f"{_OWN}stopped: {_why(verdict)}. {_how_on(verdict)}".rstrip()
+
+
+def not_counted_text() -> str:
+    """Tell the user that the hooks are there, and the numbers are not."""
+    return (
+        f"{_OWN}budget not engaged: nothing is counted of this run, although the model was called. "
+        "Its telemetry does not arrive: see `otel-budget doctor`."
+    )
+
+
+def _numbers(verdict: Verdict, status: LimitStatus) -> str:
+    found = verdict.resources.items()
+    return ", ".join(describe(name, state) for name, state in found if state.status is status)
+
+
+def _why(verdict: Verdict) -> str:
+    """Return the numbers that decided; where it is not numbers, the verdict's own words."""
+    if _basis(verdict) is Basis.NUMBERS:
+        for status in (LimitStatus.EXCEEDED, LimitStatus.APPROACHING):
+            if numbers := _numbers(verdict, status):
+                return numbers
+    return verdict.message.rstrip(".")
+
+
+def _basis(verdict: Verdict) -> Basis | None:
+    try:
+        return Reason(verdict.reason).basis
+    except ValueError:
+        return None  # a newer sidecar's
+
+
+def _how_on(verdict: Verdict) -> str:
+    """Return how a stopped run may go on; empty where nothing but data helps."""
+    run = verdict.session_id
+    basis = _basis(verdict)
+    if basis is Basis.OPERATOR:
+        return f'To go on: otel-budget session release {run} --reason "..."'
+    if basis is not Basis.NUMBERS:
+        return ""
+    past = [
+        (name, state)
+        for name, state in verdict.resources.items()
+        if state.status in (LimitStatus.EXCEEDED, LimitStatus.APPROACHING) and name in RESOURCES
+    ]
+    own = [name for name, state in past if state.limit_from == "session"]
+    if own:
+        flags = " ".join(f"{RESOURCES[name].flag} N" for name in own)
+        return f"To go on: start it again with a higher limit of its own ({flags})"
+    flags = " ".join(f"{RESOURCES[name].flag} N" for name, _ in past)
+    return f'To go on: otel-budget session limits {run} {flags} --for 1h --reason "..."'
