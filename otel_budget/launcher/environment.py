@@ -1,0 +1,92 @@
+"""The environment of the program that is run: who it is, where it is judged, where it pushes to."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.agents.launching import (
+    RESOURCE_ATTRIBUTES,
+    Request,
+    endpoint_notes,
+    merged_attributes,
+    otlp_environment,
+)
+from otel_budget.launcher.screen import is_terminal
+from otel_budget.launcher.sidecars import OwnSidecar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_budget.agents.recognition import Recognised
+    from otel_budget.launcher.order import Order
+    from otel_budget.launcher.sidecars import Sidecar
+
+#: Each is also given without what begins it: Claude Code hands no ``OTEL_…`` on to its children.
+_OTEL: Final = "OTEL_"
+ENV_SIDECAR: Final = "OTEL_BUDGET_SIDECAR_URL"
+ENV_SESSION: Final = "OTEL_BUDGET_SESSION_ID"
+ENV_RUN: Final = "OTEL_BUDGET_RUN"
+ENV_HOOKS: Final = "OTEL_BUDGET_HOOK_URL"
+ENV_REGISTER: Final = "OTEL_BUDGET_REGISTER"
+
+
+def of_run(order: Order, sidecar: Sidecar) -> dict[str, str]:
+    """Return what says which run it is, and who judges it."""
+    said = {
+        ENV_SIDECAR: sidecar.url,
+        ENV_SESSION: order.run,
+        ENV_RUN: order.run,
+        ENV_HOOKS: f"{sidecar.url}/v1/hooks",
+    }
+    if isinstance(sidecar, OwnSidecar):
+        said[ENV_REGISTER] = str(sidecar.register)
+    return said | {name.removeprefix(_OTEL): value for name, value in said.items()}
+
+
+def of_program(order: Order, sidecar: Sidecar) -> dict[str, str]:
+    """Return what has a program that is no agent push to the receiver."""
+    given = os.environ.get(RESOURCE_ATTRIBUTES, "")
+    return otlp_environment(os.environ, sidecar.receiver) | {
+        RESOURCE_ATTRIBUTES: merged_attributes(given, order.attributes)
+    }
+
+
+def of_process(order: Order, sidecar: Sidecar, more: Mapping[str, str]) -> dict[str, str]:
+    """Return the whole environment of the process."""
+    return {**os.environ, **of_run(order, sidecar), **more}
+
+
+def notes() -> tuple[str, ...]:
+    """Return what is to be said of a program that is no agent."""
+    return endpoint_notes(os.environ)
+
+
+def request(order: Order, agent: Recognised, sidecar: Sidecar) -> Request:
+    """Return what an agent's own way of being started needs."""
+    url = f"{sidecar.url}/v1/hooks/{agent.name}?run={order.run}"
+    return Request(
+        arguments=order.command[agent.at :],
+        environ=os.environ,
+        receiver=sidecar.receiver,
+        hook_url=url,
+        hook_command=_hook_command(agent.name, url, sidecar, order.run),
+        run=order.run,
+        attributes=order.attributes,
+        hooks=order.hooks,
+        trust_hooks=order.trust_hooks,
+        on_terminal=is_terminal(0) and is_terminal(1),
+        read_file=lambda path: Path(path).read_text(encoding="utf-8"),
+    )
+
+
+def _hook_command(agent: str, url: str, sidecar: Sidecar, run: str) -> str:
+    """Return a command line that asks for a hook's answer; curl is the fastest there is."""
+    if shutil.which("curl"):
+        return f"curl -sf -m4 --data-binary @- {shlex.quote(url)}"
+    parts = [sys.executable, "-m", "otel_budget", "hook", agent, "--url", sidecar.url, "--run", run]
+    return shlex.join(parts)

@@ -1,0 +1,111 @@
+"""What the sidecar says of the run while the program runs."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from otel_budget import semconv
+from otel_budget.core import verdict_json
+from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.verdict import LimitStatus
+from otel_budget.errors import InvalidValueError
+from otel_budget.sdk.sidecar_client.client import VerdictClient
+from otel_budget.sdk.sidecar_client.request import Asker, AskError
+
+if TYPE_CHECKING:
+    from otel_budget.core.verdict import Verdict
+
+#: Verdicts on other runs that are looked at.
+_OTHERS: Final = 20
+
+
+class Following:
+    """Follows the verdicts on one run, from before its program starts to after its end."""
+
+    def __init__(self, asker: Asker, run: str) -> None:
+        """Take note of what is known of the run already: that was before this program."""
+        self._asker, self._run = asker, run
+        self._lock = threading.Lock()
+        self._latest = self.ask()
+        self._before = self._latest.data_at if self._latest is not None else None
+        self._unreached_at: float | None = None
+        self._client = VerdictClient(
+            asker.url, run, on_verdict=self._take, on_reachable=self._reached
+        )
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._client.start()
+
+    def stop(self) -> None:
+        """Follow no more."""
+        self._client.stop()
+
+    @property
+    def latest(self) -> Verdict | None:
+        """The newest verdict that is on what this program has used; None while there is none."""
+        with self._lock:
+            found = self._latest
+        return found if found is not None and self._is_news(found) else None
+
+    @property
+    def unreached_for(self) -> float:
+        """Seconds for which the sidecar has not answered."""
+        with self._lock:
+            since = self._unreached_at
+        return 0.0 if since is None else time.monotonic() - since
+
+    def ask(self) -> Verdict | None:
+        """Return the verdict as it is now, whatever it is on."""
+        try:
+            text = self._asker.get(f"/v1/verdicts/{quote(self._run, safe='')}")
+            return verdict_json.from_json(text)
+        except (AskError, InvalidValueError):
+            return None  # the run is not known yet; or it is said by who follows
+
+    def ask_again(self) -> Verdict | None:
+        """Return the newest verdict after the end of the program."""
+        found = self.ask()
+        if found is not None:
+            self._take(found)
+        return self.latest
+
+    def others(self) -> tuple[Verdict, ...]:
+        """Return the verdicts on other runs that the sidecar knows, the worst first."""
+        try:
+            page = json.loads(self._asker.get(f"/v1/verdicts?limit={_OTHERS}"))
+            found = [verdict_json.from_dict(each) for each in page["verdicts"]]
+        except (AskError, InvalidValueError, ValueError, KeyError, TypeError):
+            return ()
+        return tuple(verdict for verdict in found if verdict.session_id != self._run)
+
+    def _is_news(self, verdict: Verdict) -> bool:
+        if verdict.reason == Reason.OPERATOR_STOP or self._before is None:
+            return True
+        return verdict.data_at is not None and verdict.data_at > self._before
+
+    def _take(self, verdict: Verdict) -> None:
+        with self._lock:
+            self._latest = verdict
+
+    def _reached(self, reachable: bool) -> None:  # noqa: FBT001 - as the client calls it
+        with self._lock:
+            self._unreached_at = None if reachable else time.monotonic()
+
+
+def says_stop(verdict: Verdict) -> bool:
+    """Tell whether the program is to stop: not for want of data on a run that has ended."""
+    over = verdict.run_state in semconv.OVER_STATES
+    if over and verdict.status is LimitStatus.INCONCLUSIVE:
+        return False
+    return verdict.action is Action.STOP
+
+
+def used_of(verdict: Verdict) -> object:
+    """Return what a call adds to, to be compared for equality."""
+    state = verdict.resources.get(semconv.TOKENS)
+    return None if state is None else state.used

@@ -1,0 +1,151 @@
+"""While the program runs: signals are passed on, the verdict is followed, what is due is done.
+
+One thread, a look every few hundredths of a second, and at once at a signal.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from otel_budget.launcher.following import says_stop, used_of
+from otel_budget.launcher.outcome import EndedBy
+from otel_budget.launcher.sidecars import OwnSidecar, SidecarError
+from otel_budget.launcher.signals import SignalInbox
+
+if TYPE_CHECKING:
+    from otel_budget.launcher.ending import Ending
+    from otel_budget.launcher.following import Following
+    from otel_budget.launcher.program import Program
+    from otel_budget.launcher.screen import Screen
+    from otel_budget.launcher.sidecars import Sidecar
+
+LOOK_EVERY: Final = 0.05
+#: Seconds after which a program that has pushed nothing is one that is not counted.
+FIRST_USE: Final = 30.0
+#: Seconds for which a sidecar of somebody else's may not answer.
+LOST_AFTER: Final = 10.0
+#: Signals by which a user ends a program.
+_OF_USER: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+@dataclass(slots=True)
+class Supervision:
+    """One program while it runs."""
+
+    program: Program
+    sidecar: Sidecar
+    following: Following
+    ending: Ending
+    screen: Screen
+    inbox: SignalInbox
+    strict: bool
+    waits_for_user: bool
+    """It may well use nothing for as long as its user likes."""
+    began_at: float = field(default_factory=time.monotonic)
+    stopped_at: float | None = None
+    """When the verdict came that it is to stop."""
+    interrupted: bool = False
+    problem: str = ""
+    """Why it is not guarded, or was not."""
+    refused: bool = False
+    """``--strict`` ended it."""
+    _warned: bool = False
+    _restarted: bool = False
+
+    def run(self) -> int:
+        """Supervise the program to its end; return how it ended, below 0 for a signal."""
+        while True:
+            returncode = self.program.poll()
+            if returncode is not None:
+                return returncode
+            self._pass_on()
+            self._look_at_sidecar()
+            self._look_at_verdict()
+            self._end_if_due()
+
+    @property
+    def ended_by(self) -> EndedBy:
+        """What ended it, as far as is known here."""
+        if self.refused:
+            return EndedBy.STRICT
+        if self.ending.sent:
+            return EndedBy.SIGNAL
+        return EndedBy.USER if self.interrupted else EndedBy.ITSELF
+
+    def _pass_on(self) -> None:
+        taken = self.inbox.take(LOOK_EVERY)
+        if taken is None or taken.number == signal.SIGCHLD:
+            return
+        if taken.number in _OF_USER:
+            self.interrupted = True
+        if taken.number == signal.SIGTSTP:
+            self.program.send(signal.SIGSTOP)
+            signal.raise_signal(signal.SIGSTOP)
+        elif not taken.from_terminal or self.program.leads_group:
+            self.program.send(taken.number)  # else the terminal has sent it already
+
+    def _look_at_verdict(self) -> None:
+        now, verdict = time.monotonic(), self.following.latest
+        self.screen.show(verdict)
+        if verdict is None:
+            self._look_at_silence(now)
+        elif says_stop(verdict):
+            if self.ending.since is None:
+                self.stopped_at = now
+            self.ending.stop(now, used_of(verdict))
+        else:
+            self.stopped_at = None if self.ending.sent is None else self.stopped_at
+            self.ending.release()
+
+    def _look_at_silence(self, now: float) -> None:
+        """Say once that nothing is counted, if it should have been by now."""
+        if self._warned or self.waits_for_user or now - self.began_at < FIRST_USE:
+            return
+        self._warned = True
+        self._unguarded(
+            f"nothing was counted in {FIRST_USE:.0f} s: nothing keeps this program in its budget"
+        )
+
+    def _look_at_sidecar(self) -> None:
+        if self.refused:
+            return
+        if self.sidecar.ended():
+            self._restart()
+        elif self.following.unreached_for > LOST_AFTER and not self.problem:
+            self._unguarded(
+                f"the sidecar at {self.sidecar.url} has not answered for {LOST_AFTER:.0f} s"
+            )
+
+    def _restart(self) -> None:
+        """Start a sidecar of its own once more, where it was and with what it had stored."""
+        if self._restarted or not isinstance(self.sidecar, OwnSidecar):
+            if not self.problem:
+                self._unguarded("the sidecar has ended, and nothing is counted any more")
+            return
+        self._restarted = True
+        self.screen.say("the sidecar has ended in the middle of the run; it is started again")
+        try:
+            self.sidecar.start()
+        except SidecarError as exc:
+            self._unguarded(f"the sidecar has ended and could not be started again: {exc}")
+
+    def _unguarded(self, problem: str) -> None:
+        self.problem = problem
+        self.screen.alarm(problem)
+        if self.strict:
+            self.screen.alarm("--strict: it is ended")
+            self.refused = True
+            self.ending.force(time.monotonic())
+
+    def _end_if_due(self) -> None:
+        number = self.ending.due(time.monotonic())
+        if number is None:
+            return
+        self.screen.say(f"{number.name} to the program")
+        if number == signal.SIGKILL:
+            self.program.kill()
+        else:
+            self.program.send(number)

@@ -1,0 +1,82 @@
+"""A process that ends the program and the sidecar when the one that started them is gone.
+
+Whatever ends that one, SIGKILL included: its end of the pipe is closed then. A program that went on
+would be one that nobody keeps in its budget.
+
+Run as a script of its own with the standard library alone, so that it takes no time. Lines on its
+stdin: ``program PID group|one``, ``sidecar PID``, ``folder PATH``; ``bye`` before an end in order,
+after which it does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+
+#: Seconds that each has to end in order.
+PATIENCE = 5.0
+
+
+class Watched:
+    """A process that may be another one by the time: a pidfd, where there are any, knows."""
+
+    def __init__(self, pid: int, *, group: bool) -> None:
+        self.pid, self.group = pid, group
+        self.handle: int | None = None
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):
+                self.handle = os.pidfd_open(pid)
+
+    def send(self, number: int) -> bool:
+        """Send a signal; tell whether it is there. 0 only asks."""
+        try:
+            if self.handle is not None:
+                signal.pidfd_send_signal(self.handle, number)  # type: ignore[attr-defined, unused-ignore] # Linux has it
+            else:
+                os.kill(self.pid, number)
+            if self.group and number:
+                os.killpg(self.pid, number)
+        except OSError:
+            return False
+        return True
+
+    def end(self) -> None:
+        """End it in order, and by force if it takes too long."""
+        if not self.send(signal.SIGTERM):
+            return
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if not self.send(0):
+                return
+            time.sleep(0.05)
+        self.send(signal.SIGKILL)
+
+
+def main() -> None:
+    """Read until the pipe is closed; then end what it told of."""
+    watched: dict[str, Watched] = {}
+    folder = ""
+    for line in sys.stdin:
+        word, _, rest = line.rstrip("\n").partition(" ")
+        if word == "bye":
+            return
+        if word == "folder":
+            folder = rest
+        else:
+            pid, _, kind = rest.partition(" ")
+            watched[word] = Watched(int(pid), group=kind == "group")
+    for word in ("program", "sidecar"):  # the last push of the program is still counted
+        if word in watched:
+            watched[word].end()
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # its own end is that of the pipe
+    main()
