@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -74,6 +73,8 @@ class RunCompletedError(NoCheckpointError):
 
     def __init__(self, path: str, completed_at: float) -> None:
         """Keep the fields and name both ways on."""
+        from datetime import UTC, datetime
+
         moment = datetime.fromtimestamp(completed_at, UTC).isoformat(timespec="seconds")
         way_out = "start a new run, or pass completed=True to resume this one"
         super().__init__(path, f"its run completed at {moment}", way_out=way_out)

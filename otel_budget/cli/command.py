@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
+
+    from otel_budget.cli.plain_words import Plain
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - has no public name
 
@@ -20,8 +21,7 @@ EXIT_STOP: Final = 3
 EXIT_INCONCLUSIVE: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command."""
 
     name: str
@@ -34,9 +34,13 @@ class Command:
     """Shown below the arguments, as it is: exit statuses and examples."""
     extra: str = ""
     """What needs the extra ``sidecar``, for the refusal where it is not installed."""
+    plain: Plain | None = None
+    """How most people type it, for a command that must not wait for argparse."""
 
     def add_to(self, commands: Subparsers) -> None:
         """Add it to those that there are."""
+        import argparse
+
         added = commands.add_parser(
             self.name,
             help=self.help,
@@ -48,8 +52,7 @@ class Command:
         added.set_defaults(command=self)
 
 
-@dataclass(frozen=True, slots=True)
-class CommandGroup:
+class CommandGroup(NamedTuple):
     """Commands that share a first word."""
 
     name: str
@@ -59,6 +62,8 @@ class CommandGroup:
 
     def add_to(self, commands: Subparsers) -> None:
         """Add all of them."""
+        import argparse
+
         group = commands.add_parser(
             self.name,
             help=self.help,

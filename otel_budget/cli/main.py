@@ -7,12 +7,11 @@ imported, where that can be seen from the first word: an agent waits for ``check
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from otel_budget._version import __version__
 from otel_budget.cli import commands
@@ -35,6 +34,7 @@ from otel_budget.errors import (
 from otel_budget.logs.text import printable
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
 #: As the shell reports a process that died of the signal.
@@ -63,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a sign shows another
     words = sys.argv[1:] if argv is None else argv
-    arguments = parser(words[0] if words else "").parse_args(words)
+    command, arguments = _parsed(words)
     try:
-        status = _run(arguments.command, arguments)
+        status = _run(command, arguments)
         sys.stdout.flush()
     except OtelBudgetError as exc:
         for line in str(exc).splitlines():
@@ -85,6 +85,8 @@ def parser(first: str = "") -> argparse.ArgumentParser:
 
     first: the first word that was typed; if it is a command, the parser knows no other one.
     """
+    import argparse
+
     top = argparse.ArgumentParser(
         prog="otel-budget",
         description="Keep autonomous agent runs inside their budget of tokens, API calls, time and "
@@ -100,6 +102,18 @@ def parser(first: str = "") -> argparse.ArgumentParser:
     return top
 
 
+def _parsed(words: Sequence[str]) -> tuple[Command, argparse.Namespace]:
+    """Return the command that was typed, and its arguments. Raises SystemExit, having said why."""
+    first = words[0] if words else ""
+    typed = _typed(first)
+    if isinstance(typed, Command) and typed.plain is not None:
+        found = typed.plain.read(words[1:])
+        if found is not None:
+            return typed, cast("argparse.Namespace", found)
+    arguments = parser(first).parse_args(words)
+    return arguments.command, arguments
+
+
 def found_commands() -> Iterator[Command | CommandGroup]:
     """Yield what each module in ``commands`` declares, by its name."""
     import pkgutil
@@ -110,7 +124,7 @@ def found_commands() -> Iterator[Command | CommandGroup]:
 
 def _typed(word: str) -> Command | CommandGroup | None:
     """Return the command that a word names, without importing any other; None if none does."""
-    if not word.isidentifier():
+    if not word.isidentifier() or word.startswith("_"):
         return None
     name = f"{commands.__name__}.{word}"
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
+
+from otel_budget.runtime.environment import setting
 
 if TYPE_CHECKING:
     import argparse
@@ -14,7 +15,7 @@ ENV_SIDECAR: Final = "OTEL_BUDGET_SIDECAR_URL"
 
 def sidecar_url() -> str:
     """Return where the sidecar listens, as far as the environment says."""
-    return os.environ.get(ENV_SIDECAR) or DEFAULT_SIDECAR
+    return setting(ENV_SIDECAR) or DEFAULT_SIDECAR
 
 
 def add_session(command: argparse.ArgumentParser) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from otel_budget.doctor.finding import Finding
-    from otel_budget.sdk.sidecar_client.request import Answer, Asker
+    from otel_budget.sdk.sidecar_client.exchange import Answer
+    from otel_budget.sdk.sidecar_client.request import Asker
 
 #: Seconds. The lease runs by each reader's own clock; the times people read in logs do not.
 MOST_SKEW: Final = 5.0

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.core.quantities import Number
+    from otel_budget.core.verdict import ResourceState
 
 #: Below the first a float's error in tenths of a percent is smaller by far than the second.
 _SMALL, _SURELY = 1e3, 1e-6
@@ -46,3 +47,15 @@ def percent(ratio: float) -> str:
     if ratio < _SMALL and _SURELY < tenths - cut < 1 - _SURELY:
         return f"{cut // 10}.{cut % 10}%"  # so far from a line that a float's error is no matter
     return f"{_CUT.multiply(Decimal(repr(ratio)), 100).quantize(Decimal('0.1'), context=_CUT)}%"
+
+
+def describe(name: str, state: ResourceState) -> str:
+    """Say one limited resource with both numbers."""
+    at = "at least" if state.at_least else "at"
+    at += " about" if state.estimated else ""
+    if state.limit is None or state.ratio is None:
+        if state.at_least and not state.used:
+            return f"{name} not known, no limit"
+        return f"{name} {at} {amount(name, state.used)}, no limit"
+    used, limit = amount(name, state.used), amount(name, state.limit)
+    return f"{name} {at} {percent(state.ratio)} ({used} of {limit})"

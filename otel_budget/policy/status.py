@@ -15,7 +15,7 @@ from otel_budget.core.validation import MAX_COUNT
 from otel_budget.core.verdict import LimitCheckResult, LimitStatus, ResourceState
 from otel_budget.policy.bounds import EXACT, Bound, Bounds
 from otel_budget.policy.forecast import exhaustion_seconds
-from otel_budget.policy.format import amount, percent
+from otel_budget.policy.format import describe
 
 if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
@@ -178,15 +178,3 @@ def _message(resources: Mapping[str, ResourceState], names: tuple[str, ...]) -> 
     if doubtful:
         return f"all resources within their limits, as far as is known: {numbers}"
     return "all resources within their limits"
-
-
-def describe(name: str, state: ResourceState) -> str:
-    """Say one limited resource with both numbers."""
-    at = "at least" if state.at_least else "at"
-    at += " about" if state.estimated else ""
-    if state.limit is None or state.ratio is None:
-        if state.at_least and not state.used:
-            return f"{name} not known, no limit"
-        return f"{name} {at} {amount(name, state.used)}, no limit"
-    used, limit = amount(name, state.used), amount(name, state.limit)
-    return f"{name} {at} {percent(state.ratio)} ({used} of {limit})"

@@ -35,12 +35,11 @@ from otel_budget.policy.decision_table import (
     decide,
     decide_without_data,
 )
-from otel_budget.policy.format import minutes, percent
+from otel_budget.policy.format import describe, minutes, percent
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.overrides import STOPPED, ceilings, said
 from otel_budget.policy.status import (
     RunStatus,
-    describe,
     headroom,
     named,
     run_status,

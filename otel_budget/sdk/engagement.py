@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +11,7 @@ from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.logger import logger
+from otel_budget.runtime.environment import setting
 from otel_budget.runtime.fork import ProcessLock, in_child
 from otel_budget.sdk.metrics.visibility import PAGES
 from otel_budget.sdk.sidecar_client.lease import FIRST_VERDICT, WARN_AFTER
@@ -26,7 +26,7 @@ _PAGE: Final = "docs/web-servers-and-workers.md"
 
 def first_verdict_seconds(given: float | None) -> float:
     """Return the seconds for a first verdict: given, of the environment, or the default."""
-    text = os.environ.get(ENV_TIMEOUT)
+    text = setting(ENV_TIMEOUT)
     if given is not None or not text:
         wanted = FIRST_VERDICT if given is None else given
         return validation.seconds("first_verdict_timeout", wanted, positive=True)

@@ -21,8 +21,9 @@ from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import COUNTED, FURTHER
 from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.logs.logger import logger
+from otel_budget.policy.format import describe
 from otel_budget.policy.outdated import is_graceful, redecide, relaxed
-from otel_budget.policy.status import SEVERITY, check, describe
+from otel_budget.policy.status import SEVERITY, check
 from otel_budget.sdk.engagement import sidecar_lost, unjudged
 from otel_budget.sdk.local_evaluation import LocalEvaluation
 from otel_budget.sdk.run_record import OUTGROWN

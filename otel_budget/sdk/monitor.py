@@ -5,7 +5,6 @@ Everything it answers comes from exact counts in memory; nothing here waits for 
 
 from __future__ import annotations
 
-import os
 import uuid
 import weakref
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -18,6 +17,7 @@ from otel_budget.core.resources import TIMES
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.logger import logger
 from otel_budget.policy.forecast import completion_possible
+from otel_budget.runtime.environment import setting
 from otel_budget.sdk import summary as report
 from otel_budget.sdk import wait
 from otel_budget.sdk.checkpoints import resuming
@@ -104,7 +104,7 @@ class ResourceMonitor:
         run = RunController(
             record,
             folder_or_none(project_root),
-            sidecar=sidecar or os.environ.get(ENV_SIDECAR) or None,
+            sidecar=sidecar or setting(ENV_SIDECAR) or None,
             stop_without_sidecar=on_sidecar_loss == "stop",
             first_verdict_timeout=first_verdict_seconds(first_verdict_timeout),
             on_verdict=on_verdict,

@@ -6,8 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from otel_budget.core.resources import RESOURCES
-from otel_budget.policy.format import amounts
-from otel_budget.policy.status import describe
+from otel_budget.policy.format import amounts, describe
 
 if TYPE_CHECKING:
     from otel_budget.core.limits import ResourceLimits

@@ -15,6 +15,7 @@ from otel_budget.cli.command import (
     EXIT_USAGE,
     Command,
 )
+from otel_budget.cli.plain_words import Plain
 from otel_budget.cli.render.verdict import in_words
 from otel_budget.core import validation, verdict_json
 from otel_budget.core.verdict import LimitStatus
@@ -70,5 +71,14 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 COMMAND: Final = Command(
-    "check", "ask the sidecar for its verdict on one run", _check, _add_arguments, _EPILOG
+    "check",
+    "ask the sidecar for its verdict on one run",
+    _check,
+    _add_arguments,
+    _EPILOG,
+    plain=Plain(
+        positionals={"session": None},
+        options={"--sidecar": options.sidecar_url},
+        flags=("--json",),
+    ),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -21,6 +20,7 @@ from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.text import printable
+from otel_budget.runtime.environment import setting
 from otel_budget.sdk.sidecar_client.request import Asker, AskError, session_path
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _add_override_arguments(kind: OverrideKind, command: argparse.ArgumentParser
     if kind is OverrideKind.LIMITS:
         _add_ceilings(command)
     command.add_argument(
-        "--token-file", metavar="FILE", default=os.environ.get(ENV_ADMIN_TOKEN_FILE) or None,
+        "--token-file", metavar="FILE", default=setting(ENV_ADMIN_TOKEN_FILE) or None,
         help=f"file with the admin token (default: {ENV_ADMIN_TOKEN_FILE})",
     )  # fmt: skip
     options.add_sidecar(command)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.core import verdict_json
 from otel_budget.logs.text import printable
-from otel_budget.policy.format import amount
-from otel_budget.policy.status import describe
+from otel_budget.policy.format import amount, describe
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict

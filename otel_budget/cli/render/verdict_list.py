@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget.logs.text import printable
-from otel_budget.policy.status import describe
+from otel_budget.policy.format import describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,8 +9,7 @@ from otel_budget import semconv
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError, RunCompletedError
 from otel_budget.logs.logger import logger
-from otel_budget.policy.format import amount
-from otel_budget.policy.status import describe
+from otel_budget.policy.format import amount, describe
 from otel_budget.sdk.checkpoints.store import CheckpointFolder, folder_or_none
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from prometheus_client import REGISTRY, make_wsgi_app
 
 from otel_budget.errors import InvalidValueError, ListenError
 from otel_budget.net.loopback import is_loopback
+from otel_budget.runtime.environment import setting
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.lifecycle.at_exit import AT_EXIT
 from otel_budget.sdk.metrics.collector import RUNS
@@ -109,7 +110,7 @@ def serve_metrics(
     """
     host = address or os.environ.get(ENV_HOST) or DEFAULT_HOST
     number = _port(port)
-    folder = register or os.environ.get(ENV_REGISTER) or None
+    folder = register or setting(ENV_REGISTER) or None
     if scrape_wait is not None:
         LAST_SCRAPE.ask(scrape_wait)
     use_registry(REGISTRY)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Final
 
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.logger import logger
+from otel_budget.runtime.environment import setting
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.lifecycle.at_exit import AT_EXIT, ExitOrder
 from otel_budget.sdk.metrics.collector import RUNS, RunCollector
@@ -61,7 +61,7 @@ class LastScrape:
         """
         named, value = "scrape_wait", scrape_wait
         if value is None:
-            named, text = ENV_SCRAPE_WAIT, os.environ.get(ENV_SCRAPE_WAIT)
+            named, text = ENV_SCRAPE_WAIT, setting(ENV_SCRAPE_WAIT)
             if not text or self.wait_for is not None:
                 return
             try:

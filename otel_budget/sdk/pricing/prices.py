@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from otel_budget.errors import InvalidValueError, how_to_install
 from otel_budget.files.watch import file_stamp
 from otel_budget.logs.logger import logger
+from otel_budget.runtime.environment import setting
 from otel_budget.sdk.pricing.rates import NOTHING_KNOWN, Rate, Worth
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def prices_of(given: object) -> Prices:
     if given is not None and not isinstance(given, str | os.PathLike):
         allowed = "a Prices, the path of a YAML file with prices, or None"
         raise InvalidValueError("prices", given, allowed)
-    path = given if given is not None else os.environ.get(ENV_PRICES)
+    path = given if given is not None else setting(ENV_PRICES)
     if not path:
         return _bundled()
     stamp = None

@@ -1,26 +1,21 @@
-"""Where the sidecar is, and with what to ask it."""
+"""Where the sidecar is, and with what to ask it.
+
+An agent's hook loads this at every step: TLS, paths and the like only where they are needed.
+"""
 
 from __future__ import annotations
 
-import http.client
-import os
-import ssl
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget.errors import InvalidValueError
 from otel_budget.files.token_file import read_token
-from otel_budget.logs.logger import logger
-from otel_budget.logs.once import Once
-from otel_budget.net.loopback import is_loopback
 from otel_budget.net.url import UrlError, split_url
+from otel_budget.runtime.environment import setting
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
-
-#: Addresses that a token was sent to unencrypted.
-_IN_CLEAR_TEXT: Final = Once()
+    from pathlib import Path
 
 #: Named like those of OpenTelemetry's OTLP exporter.
 ENV_TOKEN_FILE: Final = "OTEL_BUDGET_SIDECAR_TOKEN_FILE"  # noqa: S105 - the name of a variable
@@ -29,8 +24,7 @@ ENV_CERTIFICATE: Final = "OTEL_BUDGET_SIDECAR_CLIENT_CERTIFICATE"
 ENV_KEY: Final = "OTEL_BUDGET_SIDECAR_CLIENT_KEY"
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """What the sidecar asks for. Files are read for every connection, so new ones are taken up."""
 
     token_file: Path | None = None
@@ -44,20 +38,24 @@ class Credentials:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Credentials:
         """Take the files that the environment names."""
-        found = os.environ if environ is None else environ
-        names = (ENV_TOKEN_FILE, ENV_CA, ENV_CERTIFICATE, ENV_KEY)
-        return cls(*(Path(found[name]) if found.get(name) else None for name in names))
+        named = [
+            setting(name, environ) for name in (ENV_TOKEN_FILE, ENV_CA, ENV_CERTIFICATE, ENV_KEY)
+        ]
+        if not any(named):
+            return cls()
+        from pathlib import Path
+
+        return cls(*(Path(one) if one else None for one in named))
 
 
-@dataclass(frozen=True, slots=True)
-class SidecarAddress:
+class SidecarAddress(NamedTuple):
     """Where the sidecar is, and with what to ask it."""
 
     secure: bool
     host: str
     port: int | None
     path: str
-    credentials: Credentials = field(default_factory=Credentials)
+    credentials: Credentials = Credentials()
 
     @classmethod
     def parse(cls, url: str, credentials: Credentials | None = None) -> SidecarAddress:
@@ -75,21 +73,18 @@ class SidecarAddress:
         host, secure, path = parts.hostname or "", parts.scheme == "https", parts.path.rstrip("/")
         if credentials is None:
             credentials = Credentials.from_environment()
-        if not secure and credentials.token_file is not None and not is_loopback(host):
-            _warn_of_clear_text(f"{parts.scheme}://{parts.netloc}")
-        return cls(secure, host, parts.port, path, credentials)
+        if not secure and credentials.token_file is not None:
+            from otel_budget.sdk.sidecar_client.clear_text import warn_of_clear_text
 
-    def connect(self, timeout: float) -> http.client.HTTPConnection:
-        """Return a connection that is not open yet. Raises OSError for files that do not do."""
-        context = self.context()
-        if context is None:
-            return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
-        return http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=context)
+            warn_of_clear_text(host, f"{parts.scheme}://{parts.netloc}")
+        return cls(secure, host, parts.port, path, credentials)
 
     def context(self) -> ssl.SSLContext | None:
         """Return what TLS needs; None without it. Raises OSError for files that do not do."""
         if not self.secure:
             return None
+        import ssl
+
         files = self.credentials
         context = ssl.create_default_context(cafile=files.ca_file)
         if files.certificate_file is not None:
@@ -102,12 +97,3 @@ class SidecarAddress:
         if token_file is None:
             return {"Accept": accept}
         return {"Accept": accept, "Authorization": f"Bearer {read_token(token_file)}"}
-
-
-def _warn_of_clear_text(shown: str) -> None:
-    if _IN_CLEAR_TEXT.first(shown):
-        logger.warning(
-            "the sidecar's token is sent to %s in clear text, readable by anyone on the way: "
-            "use https",
-            shown,
-        )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from otel_budget.core import verdict_json
 from otel_budget.errors import InvalidValueError
-from otel_budget.logs.text import one_line
 from otel_budget.sdk.sidecar_client.backoff import asked_for
+from otel_budget.sdk.sidecar_client.problem_detail import detail_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 MOST_BYTES: Final = 4_000_000
 #: Runs that one request names, and the bytes that their ids may take in it.
 MOST_NAMED: Final = 50
-#: Characters of what a problem says.
-_LONGEST_DETAIL: Final = 500
 _MOST_NAME_BYTES: Final = 6_000
 #: The sidecar is there, and has not seen this run, or anything, yet. Any server may answer 404, so
 #: only a problem in the sidecar's own format counts.
@@ -157,10 +154,3 @@ def _age(answer: http.client.HTTPResponse) -> float:
     """Return for how many seconds an answer lay in a cache."""
     text = answer.headers.get("Age", "").strip()
     return float(text[:9]) if text.isdecimal() else 0.0
-
-
-def detail_of(body: bytes) -> str:
-    """Return what a problem+json answer says, as one printable line; empty for anything else."""
-    with suppress(ValueError, TypeError, KeyError, RecursionError):
-        return one_line(str(json.loads(body)["detail"]), _LONGEST_DETAIL)
-    return ""

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
-from http import HTTPStatus
-from http.client import HTTPException
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from otel_budget.errors import OtelBudgetError
 from otel_budget.sdk.sidecar_client.address import Credentials, SidecarAddress
-from otel_budget.sdk.sidecar_client.polling import detail_of
+from otel_budget.sdk.sidecar_client.exchange import Answer, ExchangeError, Limits, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +17,8 @@ TIMEOUT: Final = 5.0
 _OLDEST: Final = 1
 #: Bytes: a thousand verdicts are some two million.
 _LONGEST: Final = 16_000_000
+_LIMITS: Final = Limits(TIMEOUT, _LONGEST)
+_GOOD, _REDIRECTS = 200, 300
 
 
 class AskError(OtelBudgetError):
@@ -32,17 +29,7 @@ class AskError(OtelBudgetError):
         super().__init__(problem)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A good answer."""
-
-    body: bytes
-    headers: Mapping[str, str]
-    """By name in lower case."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(NamedTuple):
     """Asks one sidecar: without a proxy, and without going where another server sends it."""
 
     url: str
@@ -53,7 +40,9 @@ class Asker:
         """Take the URL; credentials are those of the environment. token_file: another token's."""
         credentials = Credentials.from_environment()
         if token_file is not None:
-            credentials = replace(credentials, token_file=Path(token_file))
+            from pathlib import Path
+
+            credentials = credentials._replace(token_file=Path(token_file))
         return cls(url, SidecarAddress.parse(url, credentials))
 
     def get(self, path: str) -> bytes:
@@ -67,6 +56,8 @@ class Asker:
 
     def post(self, path: str, data: Mapping[str, object]) -> bytes:
         """Return the answer to a POST of JSON. Raises AskError."""
+        import json
+
         return self.ask("POST", path, json.dumps(data)).body
 
     def ask(
@@ -76,22 +67,27 @@ class Asker:
         headers = self.address.headers(accept)
         if body is not None:
             headers["Content-Type"] = "application/json"
+        return self.send(f"{method} {path}", headers, (body or "").encode(), _LIMITS)
+
+    def send(self, head: str, headers: Mapping[str, str], body: bytes, limits: Limits) -> Answer:
+        """Return a good answer. head: method and path. Raises AskError."""
         try:
-            connection = self.address.connect(TIMEOUT)
+            context = self.address.context()
         except OSError as exc:
             raise AskError(f"no TLS with {self.url}: {exc}") from exc
         try:
-            connection.request(method, self.address.path + path, body, headers)
-            answer = connection.getresponse()
-            said = answer.read(_LONGEST)
-        except (OSError, HTTPException) as exc:
+            answer = exchange(self.address, context, head, headers, body=body, limits=limits)
+        except OSError as exc:
             raise AskError(f"nothing answers at {self.url}: {exc}") from exc
-        finally:
-            connection.close()
-        if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-            return Answer(said, {name.lower(): value for name, value in answer.getheaders()})
-        detail = detail_of(said) or f"{self.url}{path} answers {answer.status} {answer.reason}"
-        raise AskError(detail, answer.status)
+        except ExchangeError as exc:
+            raise AskError(f"no good answer from {self.url}: {exc}") from exc
+        if _GOOD <= answer.status < _REDIRECTS:
+            return answer
+        from otel_budget.sdk.sidecar_client.problem_detail import detail_of
+
+        path = head.partition(" ")[2]
+        said = f"{self.url}{path} answers {answer.status} {answer.reason}"
+        raise AskError(detail_of(answer.body) or said, answer.status)
 
 
 def session_path(session_id: str, *more: str) -> str:

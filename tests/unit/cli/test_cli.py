@@ -22,6 +22,7 @@ from otel_budget.cli.options import ENV_SIDECAR
 from otel_budget.core import verdict_json
 from otel_budget.core.reasons import Action
 from otel_budget.core.verdict import LimitStatus
+from otel_budget.sdk.sidecar_client.exchange import Limits
 from tests.support.raw_server import serve_raw
 from tests.support.sidecar_fixtures import START, verdict
 
@@ -228,10 +229,11 @@ def test_check_does_not_go_where_it_is_sent(capsys: pytest.CaptureFixture[str]) 
 def test_check_does_not_read_without_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("otel_budget.sdk.sidecar_client.request._LONGEST", 100)
+    limits = Limits(silence=5.0, body=100)
+    monkeypatch.setattr("otel_budget.sdk.sidecar_client.request._LIMITS", limits)
     with answering(200, verdict_json.to_json(verdict()) + " " * 1_000_000) as url:
         assert main(["check", "run-1", "--sidecar", url]) == 4
-    assert "does not answer like a sidecar" in capsys.readouterr().err
+    assert "the answer is longer than 100 bytes" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
