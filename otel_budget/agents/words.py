@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget.core.reasons import Basis, Reason
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import LimitStatus
-from otel_budget.policy.format import percent
-from otel_budget.policy.status import describe
+from otel_budget.policy.format import describe, percent
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
