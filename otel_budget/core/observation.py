@@ -13,6 +13,10 @@ from otel_budget.core.reasons import Reason
 
 #: Begins the target of what a program pushes, which can be asked nowhere: then who pushed.
 PUSHED: Final = "otlp://"
+#: Begins the target of what a run that ended handed over itself; then the address it came from.
+HANDED_OVER: Final = "handover://"
+#: The source of a reading that is made of such targets alone.
+HANDOVER: Final = "handover"
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -100,7 +104,7 @@ class Observation:
     """One reading of a source: everything it found, and what it could not find."""
 
     source: str
-    """``scrape`` or ``prometheus``."""
+    """``scrape``, ``prometheus`` or ``handover``."""
     read_at: float
     """When the reading was complete, in seconds on the reader's own clock."""
     sessions: tuple[RunObservation, ...] = ()
@@ -157,6 +161,11 @@ class Observation:
 def is_pushed(target: str) -> bool:
     """Tell whether what a target shows was pushed: no list names it, and nobody takes it away."""
     return target.startswith(PUSHED)
+
+
+def is_handed_over(target: str) -> bool:
+    """Tell whether what a target shows is the last word of a run that ended, and comes once."""
+    return target.startswith(HANDED_OVER)
 
 
 def plain_target(target: str) -> str:

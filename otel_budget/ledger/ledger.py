@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.core.bindings import UNBOUND
-from otel_budget.core.observation import is_pushed, plain_target
+from otel_budget.core.observation import HANDOVER, is_handed_over, is_pushed, plain_target
 from otel_budget.ledger.admission import KEEP_ENDED, Arrivals
 from otel_budget.ledger.competing_runs import (
     CompetingRun,
@@ -34,6 +34,7 @@ from otel_budget.ledger.owners import (
     carries,
     has_owner,
     has_stranger,
+    is_carried_by,
     is_free,
     leave_out,
     pushes_another,
@@ -110,7 +111,11 @@ class Ledger:
         trouble = self.targets.trouble
         self.bind(reading.bindings)
         in_order = sorted(reading.sessions, key=lambda s: s.attributes.incarnation_at or 0.0)
-        guarded = bool(self.bindings) or any(is_pushed(each.target) for each in in_order)
+        guarded = (
+            bool(self.bindings)
+            or reading.source == HANDOVER
+            or any(is_pushed(each.target) for each in in_order)
+        )
         spoken = self._spoken(in_order, reading.read_at) if guarded else in_order
         for session in self._arrivals.let_in(spoken, reading, self.runs):
             whole = session.target not in trouble
@@ -188,28 +193,28 @@ class Ledger:
                 del self._rivals[session_id]
 
     def may_speak(self, session_id: str, target: str) -> bool:
-        """Tell whether no binding keeps a target from speaking for a run."""
-        return self.bindings.refusing(session_id, plain_target(target)) is None
+        """Tell whether no binding keeps a target from speaking for a run.
+
+        What was handed over was let in by the process that it is of, not by where it came from.
+        """
+        return (
+            is_handed_over(target)
+            or self.bindings.refusing(session_id, plain_target(target)) is None
+        )
 
     def _is_mixed(self, run: RunTotals) -> bool:
         return has_stranger(run, partial(self.may_speak, run.session_id))
 
     def _refuses(self, session: RunObservation, now: float) -> bool:
         """Tell whether a target may not speak for a run; count it, and flag it once."""
-        session_id, target = session.session_id, plain_target(session.target)
-        pattern = self.bindings.refusing(session_id, target)
         if len(self._refused) >= _REFUSED_KEPT:
             self._refused.clear()
-        samples = max(1, len(session.counters))
+        if is_handed_over(session.target):
+            return self._refuses_handover(session, now)
+        session_id = session.session_id
+        pattern = self.bindings.refusing(session_id, plain_target(session.target))
         if pattern is not None:
-            self.dropped[semconv.BOUND_ELSEWHERE] += samples
-            if (target, pattern) not in self._refused:
-                self._refused.add((target, pattern))
-                owners = ", ".join(sorted(self.bindings.owners[pattern])) or "no known target"
-                said = owners if pattern == session_id else f"{owners} as {pattern}"
-                self.findings.append(
-                    Finding(FindingKind.BOUND_ELSEWHERE, session_id, (target,), said=said)
-                )
+            self._refuse_bound(session, pattern)
             return True
         run = self.runs.get(session_id)
         if run is None or carries(run, session.target):
@@ -219,14 +224,55 @@ class Ledger:
         silent, down = self._silent_for(run, now), self.targets.gives_nothing(run)
         if self.bindings.pattern_of(session_id) or is_free(run, silent, down=down):
             return False
-        self.dropped[semconv.CARRIED_ELSEWHERE] += samples
+        self._refuse_carried(session, run)
+        return True
+
+    def _refuses_handover(self, session: RunObservation, now: float) -> bool:
+        """Tell whether what is handed over may not end a run.
+
+        It may if its process is known to carry the run; and one that is not known, if the run is
+        not bound, and nothing that goes on carries it.
+        """
+        session_id, run = session.session_id, self.runs.get(session.session_id)
+        known = [rival.run for rival in self._rivals.get(session_id, {}).values()]
+        known += [] if run is None else [run]
+        may_speak = partial(self.may_speak, session_id)
+        if any(is_carried_by(one, session.attributes.incarnation_at, may_speak) for one in known):
+            return False
+        pattern = self.bindings.pattern_of(session_id)
+        if pattern is not None:
+            self._refuse_bound(session, pattern)
+            return True
+        if run is None:
+            return False
+        down = self.targets.gives_nothing(run)
+        if is_free(run, self._silent_for(run, now), down=down):
+            return False
+        self._refuse_carried(session, run)
+        return True
+
+    def _refuse_bound(self, session: RunObservation, pattern: str) -> None:
+        """Count what is refused as its run is bound to other targets, and flag it once."""
+        session_id, target = session.session_id, plain_target(session.target)
+        self.dropped[semconv.BOUND_ELSEWHERE] += max(1, len(session.counters))
+        if (target, pattern) not in self._refused:
+            self._refused.add((target, pattern))
+            owners = ", ".join(sorted(self.bindings.owners[pattern])) or "no known target"
+            said = owners if pattern == session_id else f"{owners} as {pattern}"
+            self.findings.append(
+                Finding(FindingKind.BOUND_ELSEWHERE, session_id, (target,), said=said)
+            )
+
+    def _refuse_carried(self, session: RunObservation, run: RunTotals) -> None:
+        """Count what is refused as another target carries its run, and flag it once."""
+        session_id, target = session.session_id, plain_target(session.target)
+        self.dropped[semconv.CARRIED_ELSEWHERE] += max(1, len(session.counters))
         if ("", session_id) not in self._refused:
             self._refused.add(("", session_id))
             said = ", ".join(sorted(run.targets))
             self.findings.append(
                 Finding(FindingKind.CARRIED_ELSEWHERE, session_id, (target,), said=said)
             )
-        return True
 
     def _freed(self, run: RunTotals, reading: RunObservation, of: Observation) -> RunTotals:
         """Return the run of which an owner is seen, without what strangers say of it.

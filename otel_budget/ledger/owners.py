@@ -6,6 +6,9 @@
 - A run that is pushed belongs to who pushed it first, until it is over. What its program pushes may
   come in long after the one before, so silence does not set it free.
 - What a target said before it was refused stays counted. Nothing else of it holds any more.
+- What a run that ended hands over itself is the word of the process that carries it, which its
+  start tells from others: one that is known to carry the run ends it wherever it is read, one that
+  is not known ends nothing that goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from otel_budget.ledger.competing_runs import PASSED_GAPS, PASSED_GAPS_DOWN
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_budget.core.observation import RunObservation
     from otel_budget.ledger.run import RunTotals
 
 
@@ -35,6 +39,23 @@ def pushes_another(run: RunTotals, target: str) -> bool:
     if not (run.pushed and is_pushed(target)):
         return False
     return not carries(run, target)
+
+
+def is_carried_by(
+    run: RunTotals, incarnation_at: float | None, is_owner: Callable[[str], bool]
+) -> bool:
+    """Tell whether a process with this start was seen to carry a run, where it may be seen."""
+    return any(
+        process.started_at == incarnation_at and any(map(is_owner, process.target_series))
+        for process in run.processes.values()
+        if process.started_at is not None
+    )
+
+
+def is_shown_at(run: RunTotals, reading: RunObservation) -> bool:
+    """Tell whether what a reading is of was taken in: its process is known at its target."""
+    start, target = reading.attributes.incarnation_at, reading.target
+    return any(i.started_at == start and target in i.target_series for i in run.processes.values())
 
 
 def is_free(run: RunTotals, silent_for: float, *, down: bool) -> bool:

@@ -24,7 +24,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.core.observation import plain_target
+from otel_budget.core.observation import is_handed_over, plain_target
 from otel_budget.core.resources import COUNTED, ZERO, quantity_of
 from otel_budget.ledger.attributes import strictest
 from otel_budget.ledger.findings import FindingKind
@@ -143,13 +143,15 @@ def second_target(
 ) -> FindingKind | None:
     """Return what a target is that was not seen before, beside one that shows the run, too.
 
-    since: when the other one must have been seen.
+    since: when the other one must have been seen. The last word of a process is no target.
     """
+    if is_handed_over(target):
+        return None
     place = plain_target(target)
     ways = [
         series
         for other, series in process.target_series.items()
-        if plain_target(other) != place and series.seen_at >= since
+        if plain_target(other) != place and series.seen_at >= since and not is_handed_over(other)
     ]
     if ways:
         return FindingKind.SECOND_TARGET

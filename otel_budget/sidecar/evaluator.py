@@ -15,9 +15,11 @@ from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.admission import split_new_runs
 from otel_budget.ledger.findings import FailedStep, RunFailure
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.ledger.owners import is_shown_at
 from otel_budget.policy.override_effect import effect_of
 from otel_budget.sidecar.clock import CLOCK_SET, move
 from otel_budget.sidecar.failing_runs import Failing, by_wall, unstorable
+from otel_budget.sidecar.handovers import HandoverOutcome
 from otel_budget.sidecar.storage.base import Changes, StorageError
 from otel_budget.sidecar.storage.recovery import recovered
 from otel_budget.sidecar.stored_mark import StoredMark, is_stored
@@ -224,6 +226,18 @@ class Evaluator:
         run = self._known(session_id)
         given = self._storage.overrides(session_id, run.started_at, most)
         return run.overrides.holding(now), given
+
+    def handed_over(self, runs: Sequence[RunObservation]) -> list[HandoverOutcome]:
+        """Return what became of the last state of runs that were taken in by a step before."""
+        return [self._outcome_of(run) for run in runs]
+
+    def _outcome_of(self, handed: RunObservation) -> HandoverOutcome:
+        session_id = handed.session_id
+        run = self._ledger.runs.get(session_id)
+        if run is None or not is_shown_at(run, handed):
+            return HandoverOutcome.REFUSED
+        stored = is_stored(run, self._stored.get(session_id))
+        return HandoverOutcome.TAKEN if stored else HandoverOutcome.NOT_STORED
 
     def seen_at(self, session_id: str) -> str:
         """Return the targets at which a run is seen; empty for one that is not known any more."""

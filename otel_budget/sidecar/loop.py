@@ -25,14 +25,16 @@ from otel_budget.core.override import OverrideRefusedError, Refusal
 from otel_budget.core.reasons import Reason
 from otel_budget.sidecar.evaluator_thread import EvaluatorThread, GaveUpError
 from otel_budget.sidecar.event_log import EventLog
+from otel_budget.sidecar.handovers import HandoverOutcome, Handovers
 from otel_budget.sidecar.nudging import NudgeOutcome, Nudging
 from otel_budget.sidecar.process_absence import Missed
 from otel_budget.sidecar.storage.base import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from typing import Any
 
+    from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.freshness import Spell
@@ -124,6 +126,7 @@ class Loop:
         self._missed = Missed(absent, clock, metrics.note_absence, self._event_log.log_absence)
         self._thread = EvaluatorThread(clock)
         self._nudging = Nudging(self.evaluate)
+        self._handovers = Handovers(self.evaluate, self._handed_over, clock)
 
     @property
     def unjudged_for(self) -> float:
@@ -282,6 +285,16 @@ class Loop:
             self.settings.name, self._clock(), asked=frozenset(), told={session_id: state}
         )
         await self._nudging.judge(told)
+
+    async def hand_over(
+        self, runs: Sequence[RunObservation], dropped: Mapping[str, int]
+    ) -> list[HandoverOutcome]:
+        """Judge and store the last state of runs; see ``sidecar.api.host.Host``."""
+        return await self._handovers.take(runs, dropped, self.settings.interval)
+
+    async def _handed_over(self, runs: Sequence[RunObservation]) -> list[HandoverOutcome]:
+        async with self._thread.lock:
+            return await self._thread.threads.run(self._evaluator.handed_over, runs)
 
     def _read_soon(self) -> None:
         """Read everything soon: there is a run that nothing is known of. Not at any price."""

@@ -47,14 +47,16 @@ from otel_budget.sidecar.process_absence import Watch
 from otel_budget.sidecar.reload import Reloader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from os import PathLike
 
     from otel_budget.config.schema import SidecarConfig
+    from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.verdict import Verdict
     from otel_budget.policy.override_effect import Effect
     from otel_budget.sidecar.api.host import ReceiverInfo
+    from otel_budget.sidecar.handovers import HandoverOutcome
     from otel_budget.sidecar.storage.base import Restored, Storage
     from otel_budget.sources.base import Clock
 
@@ -140,6 +142,11 @@ class _Host:
     @property
     def receiver(self) -> ReceiverInfo | None:
         return None
+
+    async def hand_over(
+        self, runs: Sequence[RunObservation], dropped: Mapping[str, int]
+    ) -> list[HandoverOutcome]:
+        return await self.loop.hand_over(runs, dropped)
 
     async def apply_override(
         self, session_id: str, override: Override, client: str

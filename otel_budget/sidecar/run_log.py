@@ -103,7 +103,8 @@ _FINDINGS: Final = {
     FindingKind.CARRIED_ELSEWHERE: (
         (
             "{at} also shows this run, which {said} carries: it is refused there for as long as "
-            "that lasts (on_second_target: refuse). Give each run an id of its own"
+            "that lasts (on_second_target: refuse; or another process handed over an end of it). "
+            "Give each run an id of its own"
         ),
         "runs are shown by targets that do not carry them",
     ),

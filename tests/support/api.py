@@ -1,13 +1,14 @@
 """The process around the API as its tests want it, and what they hold its answers against."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import jsonschema
 
 from otel_budget.core import sse, verdict_json
+from otel_budget.core.observation import RunObservation
 from otel_budget.core.override import (
     Override,
     OverrideKind,
@@ -18,6 +19,7 @@ from otel_budget.core.override import (
 from otel_budget.core.verdict import Verdict
 from otel_budget.policy.override_effect import Effect
 from otel_budget.sidecar.api.host import ReceiverInfo
+from otel_budget.sidecar.handovers import HandoverOutcome
 from otel_budget.sidecar.nudging import NudgeOutcome
 from tests.support.sidecar_fixtures import LEASE, START, verdict
 
@@ -36,6 +38,8 @@ class Host:
         self.nudged: list[str] = []
         self.told: list[tuple[str, str | None, int | None, str, str]] = []
         """What hooks told: session id, state, tokens, preset, peer."""
+        self.handed_over: list[RunObservation] = []
+        self.handed = HandoverOutcome.TAKEN
         self.otherwise = NudgeOutcome.UNKNOWN
 
     def now(self) -> float:
@@ -70,6 +74,13 @@ class Host:
         """Know ``a`` alone."""
         self.nudged.append(session_id)
         return NudgeOutcome.DONE if session_id == "a" else self.otherwise
+
+    async def hand_over(
+        self, runs: Sequence[RunObservation], dropped: Mapping[str, int]
+    ) -> list[HandoverOutcome]:
+        """Take all but ``b``; remember what was handed over."""
+        self.handed_over += runs
+        return [HandoverOutcome.REFUSED if run.session_id == "b" else self.handed for run in runs]
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return something recognisable."""

@@ -34,7 +34,7 @@ from otel_budget.sdk.verdict_callback import VerdictCallback
 from otel_budget.sdk.verdict_filter import OtherRuns, Predecessor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from opentelemetry.trace import Span
@@ -173,15 +173,27 @@ class RunController:
                 )
         finally:
             PAGES.mind_registry()
-            RUNS.closed(self.record)
+            over = RUNS.closed(self.record)
             self.guard.ended()
             AT_EXIT.first.pop(id(self), None)
-            LAST_SCRAPE.ended(*(() if self._client is None else self._client.last_look()))
+            self._tell_end(over)
         if attribution.in_event_loop():
             return  # one that is held up cannot answer the scrape that is waited for
         LAST_SCRAPE.look_if_pool_worker()
         if timeout and not LAST_SCRAPE.wait_here(timeout):
             logger.debug("run %r: not scraped within %s s", self.record.session_id, timeout)
+
+    def _tell_end(self, over: Sequence[RunRecord]) -> None:
+        """Have the end seen: by the sidecar, if there is one, and by those who scrape.
+
+        over: the records of the run, if all of it is over. Waits for nothing.
+        """
+        client = self._client
+        if client is None:
+            LAST_SCRAPE.ended()
+            return
+        finish = client.hand_over(over if self._begun else ())
+        LAST_SCRAPE.ended(*client.last_look(), finish)
 
     def enter(self) -> None:
         """Begin the run and open its span."""

@@ -27,7 +27,7 @@ from otel_budget.sdk.metrics.run_group import Group
 from otel_budget.sdk.run_counters import FOLDED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
 
@@ -118,19 +118,23 @@ class RunCollector(Collector):
                 "and the metrics show the sum of both", record.session_id,
             )  # fmt: skip
 
-    def closed(self, record: RunRecord) -> None:
-        """Take note that a run has ended; it stays until it was scraped, then for a minute."""
+    def closed(self, record: RunRecord) -> Sequence[RunRecord]:
+        """Take note that a run has ended; it stays until it was scraped, then for a minute.
+
+        Returns all records of the run; none if another one of it goes on.
+        """
         with self._lock:
             self.process.retire(record)
             self.ends += 1
             self.news += 1
             group = self._groups.get(record.session_id)
             if group is None or record not in group.records or group.live:
-                return
+                return ()
             group.closed_at = self._monotonic()
             self._unscraped.append((record.session_id, group))
             while len(self._unscraped) > MAX_UNSCRAPED:
                 self._drop(*self._unscraped.popleft())
+            return tuple(group.records)
 
     @property
     def scrapes(self) -> int:

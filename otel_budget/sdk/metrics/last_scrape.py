@@ -1,5 +1,8 @@
 """What the end of a process waits for: that the ends of its runs are seen.
 
+A run that was given a sidecar hands it its last state from the background; where that was taken,
+there is no scrape to wait for.
+
 No run waits by itself: it stays on the page until it has been scraped, and for a minute after. Only
 a page that is about to go has to wait, once for all of its runs.
 """
@@ -34,6 +37,8 @@ _ALLOWED: Final = "a number of seconds, 0 or more"
 
 #: Has a sidecar look at the runs of this process, within so many seconds; True if it did.
 Look = Callable[[float], bool]
+#: Waits until what was handed over is taken, within so many seconds; False if some was not.
+Finish = Callable[[float], bool]
 
 
 class LastScrape:
@@ -50,6 +55,11 @@ class LastScrape:
         self.wait_for: float | None = None
         """Seconds to wait for scrapes; None for the usual time."""
         self._looks: dict[str, Look] = {}
+        self._finish: Finish | None = None
+        self._unheard = False
+        """True if a run has ended, since the last wait, that has no sidecar to be handed to."""
+        self._heard = 0
+        """Number of runs that had ended when all were found to be handed over."""
         self._look_from = -math.inf
         """When a sidecar may be asked in place again."""
         in_child(self._reset)
@@ -74,10 +84,20 @@ class LastScrape:
             raise InvalidValueError(named, value, _ALLOWED)
         self.wait_for = float(value)
 
-    def ended(self, sidecar: str | None = None, look: Look | None = None) -> None:
+    def ended(
+        self,
+        sidecar: str | None = None,
+        look: Look | None = None,
+        handed_over: Finish | None = None,
+    ) -> None:
         """Take note that a run has ended. sidecar: what tells apart those that can be had to look,
-        one is asked for all of its runs.
+        one is asked for all of its runs. handed_over: waits for what is handed over to sidecars,
+        this run included, unless there is nothing to say of it; None for one without a sidecar.
         """
+        if handed_over is None:
+            self._unheard = True
+        else:
+            self._finish = handed_over
         if sidecar is not None and look is not None:
             self._looks[sidecar] = look
         self._order.then[id(self)] = self.wait
@@ -90,7 +110,8 @@ class LastScrape:
         """
         began = self._monotonic()
         if self._looks and began >= self._look_from and _is_pool_worker():
-            seen, now = self._have_looked(LOOK_WITHIN), self._monotonic()
+            seen = self._are_heard(LOOK_WITHIN)[1]
+            now = self._monotonic()
             pause = _SHARE * (now - began)
             self._look_from = now + (min(pause, _PAUSE) if seen else pause)
 
@@ -100,10 +121,11 @@ class LastScrape:
         Unless a time was asked for, only for scrapes that are due within the usual one.
         """
         self._order.then.pop(id(self), None)
-        self._have_looked(LOOK_WITHIN)
-        if not self._sessions.unseen():
+        heard, _ = self._are_heard(LOOK_WITHIN)
+        asked = self.wait_for is not None
+        if not self._sessions.unseen() or (heard and not asked):
             return
-        asked, seconds = self.wait_for is not None, self.wait_for
+        seconds = self.wait_for
         seconds = USUAL if seconds is None else seconds
         if seconds > USUAL:
             logger.info("waiting up to %g s for one more scrape (scrape_wait)", seconds)
@@ -119,8 +141,26 @@ class LastScrape:
         that calls nothing. False if an expected scrape did not come.
         """
         began = time.monotonic()
-        self._have_looked(min(seconds, LOOK_WITHIN))
-        return self._sessions.wait_scraped(max(0.0, seconds - (time.monotonic() - began)))
+        heard, _ = self._are_heard(min(seconds, LOOK_WITHIN))
+        left = max(0.0, seconds - (time.monotonic() - began))
+        return (heard and self.wait_for is None) or self._sessions.wait_scraped(left)
+
+    def _are_heard(self, seconds: float) -> tuple[bool, bool]:
+        """Wait, so many seconds, until sidecars have the last state of all runs that ended.
+
+        Those that were not handed it are had to look. Returns whether all of it was handed over,
+        and whether that, or a look, was not in vain.
+        """
+        began, ends = time.monotonic(), self._sessions.ends
+        finish, unheard = self._finish, self._unheard
+        self._finish, self._unheard = None, False
+        if finish is not None and finish(seconds) and not unheard:
+            self._heard = ends
+            self._looks.clear()
+        if self._heard == ends > 0:
+            return True, True
+        left = max(0.0, seconds - (time.monotonic() - began))
+        return False, self._have_looked(left)
 
     def _have_looked(self, seconds: float) -> bool:
         until, seen = time.monotonic() + seconds, True
@@ -132,6 +172,7 @@ class LastScrape:
 
     def _reset(self) -> None:
         self._looks.clear()
+        self._finish, self._unheard, self._heard = None, False, 0
         self._look_from = -math.inf
 
 

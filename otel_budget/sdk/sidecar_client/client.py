@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget.sdk.sidecar_client.address import SidecarAddress
 from otel_budget.sdk.sidecar_client.followers import Followers
+from otel_budget.sdk.sidecar_client.handover import HANDOVERS
 from otel_budget.sdk.sidecar_client.nudge import look
 from otel_budget.sdk.sidecar_client.stream import VerdictStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from otel_budget.core.verdict import Verdict
+    from otel_budget.sdk.run_record import RunRecord
 
 
 class Links:
@@ -122,6 +124,16 @@ class VerdictClient:
     def last_look(self) -> tuple[str, Callable[[float], bool]]:
         """Return what tells the sidecar apart, and what has it look once more, within seconds."""
         return self._url, partial(look, self._address, self.session_id)
+
+    def hand_over(self, run: Sequence[RunRecord]) -> Callable[[float], bool]:
+        """Have the last state of the run handed over; return what waits for that, within seconds.
+
+        run: its records; none if there is nothing to say of it. What is returned returns False if
+        something was not taken, of this run or another of the process.
+        """
+        if run:
+            HANDOVERS.add(self._address, run)
+        return HANDOVERS.finish
 
     def stop(self) -> None:
         """Stop following; does not wait for the threads, which end in a moment."""

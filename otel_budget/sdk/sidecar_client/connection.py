@@ -175,17 +175,18 @@ class Call:
         path: str,
         accept: str,
         *,
-        body: str | None = None,
+        body: str | bytes | None = None,
+        content_type: str = "application/json",
         timeout: float | None = None,
     ) -> tuple[http.client.HTTPResponse, Deadline]:
         """Send a request; return the answer, of which the head was read, and what bounds the rest.
 
-        body: JSON. timeout: seconds, instead of the connection's. Raises OSError,
+        body: of that content type. timeout: seconds, instead of the connection's. Raises OSError,
         http.client.HTTPException, TokenFileError.
         """
         sent = self._address.headers(accept)
         if body is not None:
-            sent["Content-Type"] = "application/json"
+            sent["Content-Type"] = content_type
         self._socket.settimeout(self._timeout)
         self._sender().request(method, self._address.path + path, body, sent)
         deadline = Deadline(self._timeout if timeout is None else timeout)

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from otel_budget.sidecar.api import openapi
 from otel_budget.sidecar.api.auth import Gate, Guarded, admin_only
 from otel_budget.sidecar.api.connection_limits import ClientLimits
+from otel_budget.sidecar.api.handover import Handover
 from otel_budget.sidecar.api.health import Health
 from otel_budget.sidecar.api.hooks import Hooks
 from otel_budget.sidecar.api.metrics import Metrics
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from otel_budget.sidecar.api.route import Handler, Operation
 
 #: In the order of the description.
-TOPICS: Final = (Verdicts, Streams, Nudges, Hooks, RunOverrides, Metrics, Health, Description)
+TOPICS: Final = (
+    Verdicts, Streams, Nudges, Handover, Hooks, RunOverrides, Metrics, Health, Description,
+)  # fmt: skip
 
 
 def description(version: str) -> dict[str, Any]:
@@ -57,6 +60,7 @@ def build_app(
         Verdicts(broadcaster, host),
         Streams(broadcaster, limits),
         nudges,
+        Handover(host, gate.on_refused, limits.request_body),
         Hooks(broadcaster, host, nudges),
         RunOverrides(broadcaster, host, limits.request_body),
         Metrics(host),

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from otel_budget.core.observation import RunObservation
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.verdict import Verdict
     from otel_budget.policy.override_effect import Effect
+    from otel_budget.sidecar.handovers import HandoverOutcome
     from otel_budget.sidecar.nudging import NudgeOutcome
 
 
@@ -66,6 +68,14 @@ class Host(Protocol):
     @property
     def receiver(self) -> ReceiverInfo | None:
         """Where programs push by OTLP; None if this sidecar receives nothing."""
+
+    async def hand_over(
+        self, runs: Sequence[RunObservation], dropped: Mapping[str, int]
+    ) -> list[HandoverOutcome]:
+        """Judge and store the last state of runs; return what became of each.
+
+        dropped: reason to samples of theirs that were refused.
+        """
 
     async def apply_override(
         self, session_id: str, override: Override, client: str

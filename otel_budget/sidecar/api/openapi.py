@@ -10,7 +10,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from otel_budget.sidecar.api import auth, request_body
 from otel_budget.sidecar.api.problem import problem_answer
 from otel_budget.sidecar.api.rendered import json_response
-from otel_budget.sidecar.api.route import JSON, Access, Answer, Operation, Tag, operations_of
+from otel_budget.sidecar.api.route import Access, Answer, Operation, Tag, operations_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -132,7 +132,10 @@ def _described(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         ]
     if operation.body is not None:
         content = {"schema": schemas.of(operation.body.type), "example": operation.body.example}
-        described["requestBody"] = {"required": True, "content": {JSON: content}}
+        described["requestBody"] = {
+            "required": True,
+            "content": {operation.body.media_type: content},
+        }
     answers = sorted(answers_of(operation), key=lambda answer: answer.status)
     described["responses"] = {str(one.status): _response(one, schemas) for one in answers}
     return described

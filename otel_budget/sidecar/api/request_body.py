@@ -1,4 +1,4 @@
-"""The JSON that comes with a request, within bounds."""
+"""What comes with a request, within bounds: JSON, or another type that is asked for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANSWERS: Final = (
     TOO_LARGE,
     problem_answer(
         415,
-        "The body is not application/json.",
+        "The body is of another type.",
         "content type 'text/plain': send the body as application/json",
     ),
 )
@@ -36,9 +36,22 @@ async def json_of(request: Request, limit: int) -> object:
     Raises HTTPException for another type and for a longer body, InvalidValueError for what is not
     JSON.
     """
+    body = await body_of(request, limit, JSON)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        shown = body[:100].decode("utf-8", "replace")
+        raise InvalidValueError("body", shown, "one JSON object") from exc
+
+
+async def body_of(request: Request, limit: int, wanted: str) -> bytes:
+    """Return a body. limit: bytes. wanted: its media type.
+
+    Raises HTTPException for another type and for a longer body.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != JSON:
-        detail = f"content type {kind[:100]!r}: send the body as application/json"
+    if kind != wanted:
+        detail = f"content type {kind[:100]!r}: send the body as {wanted}"
         raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
     body = b""
     async for piece in request.stream():
@@ -47,8 +60,4 @@ async def json_of(request: Request, limit: int) -> object:
             detail = f"the body is larger than {limit:,} bytes"
             headers = {"Connection": "close"}
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, headers)
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as exc:
-        shown = body[:100].decode("utf-8", "replace")
-        raise InvalidValueError("body", shown, "one JSON object") from exc
+    return body

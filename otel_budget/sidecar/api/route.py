@@ -62,12 +62,13 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
-    """The JSON that comes with a request. It describes; the handler parses."""
+    """What comes with a request. It describes; the handler parses."""
 
     type: Any
     example: Any
     is_any_type: bool = False
     """True if it is read as JSON whatever its content type says."""
+    media_type: str = JSON
 
 
 @dataclass(frozen=True, slots=True)
