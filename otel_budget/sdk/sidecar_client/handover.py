@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import logging
 import threading
 import time
 from collections import deque
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from otel_budget.logs.logger import logger
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.metrics.last_state import text_of
 from otel_budget.sdk.sidecar_client.connection import TIMEOUT, Connection
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from otel_budget.sdk.sidecar_client.connection import Call
 
     Render = Callable[[Sequence[Any]], bytes]
-
-logger = logging.getLogger("otel_budget")
 
 PATH: Final = "/v1/handover"
 #: Runs that wait at most; the oldest is left to the page then.
