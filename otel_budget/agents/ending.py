@@ -70,6 +70,7 @@ class HookedRun:
         self._stop: Verdict | None = None
         """The verdict that its end follows; None while it may go on."""
         self._is_new = True
+        """True until something is heard of its process."""
         self._fresh_at: float | None = None
         """Unix time at which its process began; None if that was not told."""
         self._called_at: float | None = None
@@ -92,7 +93,7 @@ class HookedRun:
             self._noticed.clear()
         elif kind in _CALLED and self._called_at is None:
             self._called_at = now
-        self._is_new = False
+        self._is_new = kind is EventKind.SESSION_END
 
     def answer(self, event: HookEvent, can: Effects, verdict: Verdict | None, now: float) -> Answer:
         """Return what to answer. can: what has an effect at the event. now: Unix time."""

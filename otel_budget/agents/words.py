@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget.core.reasons import Basis, Reason
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import LimitStatus
-from otel_budget.policy.format import describe, percent
+from otel_budget.policy.format import amount, describe
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
@@ -25,15 +25,17 @@ def lines_of(verdict: Verdict) -> set[tuple[str, str]]:
 
 
 def brief_text(verdict: Verdict) -> str:
-    """Tell the model that a limit is near."""
+    """Tell the model that a limit is near. verdict: one with a line that is crossed."""
     near = [
-        (state.ratio, name)
+        (state.ratio, name, state.remaining)
         for name, state in verdict.resources.items()
-        if state.status is LimitStatus.APPROACHING and state.ratio is not None
+        if state.status is LimitStatus.APPROACHING
+        and state.ratio is not None
+        and state.remaining is not None
     ]
-    left = percent(max(0.0, 1.0 - max(near)[0])) if near else "little"
+    _, name, left = max(near)
     return (
-        f"{_OWN}{_numbers(verdict, LimitStatus.APPROACHING)}: {left} left. "
+        f"{_OWN}{_numbers(verdict, LimitStatus.APPROACHING)}: {amount(name, left)} left. "
         "Wrap up: finish what you have begun, and begin nothing new."
     )
 

@@ -34,6 +34,9 @@ def _denied_and_ended(name: str, text: str) -> dict[str, Any]:
 
 _AFTER_TOOLS: Final = {Step.BRIEF: context, Step.END: _ended}
 
+#: Hooks of the type ``http`` are not called there, only commands. It can be left out: the first
+#: prompt is taken for a start.
+COMMANDS_ONLY: Final = ("SessionStart",)
 #: The events at which the sidecar is to be called.
 EVENTS: Final = (
     "SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolBatch", "Stop", "SessionEnd",
