@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_budget.agents.claude_code.hooks import EVENTS
 from otel_budget.agents.launching import (
     RESOURCE_ATTRIBUTES,
     Launch,
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 TITLE: Final = "Claude Code"
 PROGRAMS: Final = ("claude",)
 PACKAGES: Final = ("@anthropic-ai/claude-code", "@anthropic-ai/claude-code-linux-x64")
-#: Events at which the sidecar is asked, or told that the session begins and ends.
-EVENTS: Final = (
-    "SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolBatch", "Stop",
-    "SessionEnd",
-)  # fmt: skip
 _SETTINGS: Final = "--settings"
 #: With these Claude Code runs no hooks.
 _WITHOUT_HOOKS: Final = ("--bare", "--safe-mode")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.agents.codex.hooks import EVENTS
 from otel_budget.agents.launching import (
     INTERVAL_MS,
     RESOURCE_ATTRIBUTES,
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 TITLE: Final = "Codex CLI"
 PROGRAMS: Final = ("codex",)
 PACKAGES: Final = ("@openai/codex", "@openai/codex-linux-x64")
-EVENTS: Final = (
-    "SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop", "SessionEnd",
-)  # fmt: skip
 _BYPASS: Final = "--dangerously-bypass-hook-trust"
 #: Ways to start it that are no session on the terminal.
 _EXEC: Final = ("exec", "e", "review")
