@@ -11,11 +11,18 @@ if TYPE_CHECKING:
 
 DEFAULT_SIDECAR: Final = "http://127.0.0.1:9465"
 ENV_SIDECAR: Final = "OTEL_BUDGET_SIDECAR_URL"
+#: Set by ``otel-budget run`` for what it starts.
+ENV_RUN: Final = "OTEL_BUDGET_RUN"
 
 
 def sidecar_url() -> str:
     """Return where the sidecar listens, as far as the environment says."""
     return setting(ENV_SIDECAR) or DEFAULT_SIDECAR
+
+
+def run_id() -> str | None:
+    """Return the run that the environment says this process belongs to; None if it says none."""
+    return setting(ENV_RUN) or None
 
 
 def add_session(command: argparse.ArgumentParser) -> None:
