@@ -65,11 +65,13 @@ OLD_RUN: Final = "old_run"
 BAD_ROW: Final = "row"
 BAD_SESSION_ID: Final = "session_id"
 SESSION_LIMIT: Final = "session_limit"
+SERIES_LIMIT: Final = "series_limit"
 BAD_TYPE: Final = "type"
 BOUND_ELSEWHERE: Final = "bound_elsewhere"
 CARRIED_ELSEWHERE: Final = "carried_elsewhere"
 DROP_REASONS: Final = (DUPLICATE, IMPLAUSIBLE, NO_TIMESTAMP, OLD_RUN, BAD_ROW, BAD_SESSION_ID,
-                       BAD_TYPE, SESSION_LIMIT, BOUND_ELSEWHERE, CARRIED_ELSEWHERE)  # fmt: skip
+                       BAD_TYPE, SESSION_LIMIT, SERIES_LIMIT, BOUND_ELSEWHERE,
+                       CARRIED_ELSEWHERE)  # fmt: skip
 COUNTER_RESET: Final = "counter"
 NEW_INCARNATION: Final = "incarnation"
 RESET_REASONS: Final = (COUNTER_RESET, NEW_INCARNATION)

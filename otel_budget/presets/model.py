@@ -80,6 +80,57 @@ class MetricRule:
 
 
 @dataclass(frozen=True, slots=True)
+class EventRule:
+    """One kind of log record of a program that pushes them, and what each counts as."""
+
+    names: tuple[str, ...]
+    """What the event may be called: by its attribute ``event.name``, its field, or its body."""
+    counts: tuple[str, ...] = ()
+    """What each record is one of: ``calls``, ``tool_calls``. ``repeat``: it counts nothing, and
+    shows that what it belongs to is told by log records."""
+    amounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Attribute that holds an amount to its roles."""
+    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Attribute to values: a record counts if each has one of its values."""
+    present: tuple[str, ...] = ()
+    """Attributes without which a record does not count."""
+    unless: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Attribute to values: a record with one of them does not count."""
+    id: tuple[str, ...] = ()
+    """Attributes that together name what is told of: it counts once. Empty: each record counts."""
+    why: str = ""
+    """For people: why it does not count, if it does not."""
+
+    @property
+    def is_counted(self) -> bool:
+        """False if its records count nothing."""
+        return self.counts != (REPEAT,)
+
+    def applies(self, attributes: Mapping[str, object]) -> bool:
+        """Tell whether a record with these attributes counts by this rule."""
+        return (
+            all(name in attributes for name in self.present)
+            and all(word(attributes.get(n)) in values for n, values in self.where.items())
+            and not any(word(attributes.get(n)) in values for n, values in self.unless.items())
+        )
+
+    @property
+    def attributes_read(self) -> tuple[str, ...]:
+        """The attributes that are looked at, besides those that name the run."""
+        return (*self.amounts, *self.where, *self.present, *self.unless, *self.id)
+
+    @property
+    def all_roles(self) -> tuple[str, ...]:
+        """Every role a record of it may have."""
+        return self.counts + tuple(role for roles in self.amounts.values() for role in roles)
+
+    @property
+    def token_roles(self) -> tuple[str, ...]:
+        """The roles that add up to the tokens that are judged."""
+        return (TOKENS,) if TOKENS in self.all_roles else (INPUT, OUTPUT)
+
+
+@dataclass(frozen=True, slots=True)
 class Skip:
     """Samples that say again what others say, by a label."""
 
@@ -123,6 +174,8 @@ class Preset:
     skip: tuple[Skip, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
     """Role to what to know about it, such as why this program cannot say it."""
+    events: tuple[EventRule, ...] = ()
+    """What its log records count as, where it pushes them."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -142,8 +195,14 @@ class Preset:
 
     @property
     def measured(self) -> frozenset[str]:
-        """The resources that it can say anything of, besides the duration."""
+        """The resources that its metrics can say anything of, besides the duration."""
         roles = {role for rule in self.metrics for role in rule.all_roles}
+        return frozenset(RESOURCE_OF[role] for role in roles & RESOURCE_OF.keys())
+
+    @property
+    def measured_by_events(self) -> frozenset[str]:
+        """The resources that its log records can say anything of, where it pushes them."""
+        roles = {role for rule in self.events for role in rule.all_roles}
         return frozenset(RESOURCE_OF[role] for role in roles & RESOURCE_OF.keys())
 
     @property
@@ -156,6 +215,13 @@ class Preset:
     def summed(self) -> bool:
         """True if some series may repeat others, so that only sums can be compared."""
         return self.repeated is not None or any(rule.family for rule in self.metrics)
+
+
+def word(value: object) -> str:
+    """Return an attribute's value as a preset writes it; empty if it is not there."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
 
 
 def first_of(spellings: tuple[str, ...], labels: Mapping[str, str]) -> tuple[str, str]:

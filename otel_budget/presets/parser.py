@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from otel_budget.core.resources import FURTHER
 from otel_budget.errors import InvalidValueError
 from otel_budget.presets.model import (
+    CALLS,
     INPUT,
     OUTPUT,
     PARTS,
@@ -16,6 +18,7 @@ from otel_budget.presets.model import (
     USUAL_RANK,
     USUAL_WHY,
     WHOLES,
+    EventRule,
     MetricRule,
     Preset,
     Repeated,
@@ -25,6 +28,15 @@ from otel_budget.presets.model import (
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,39}")
 _METRIC: Final = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 _LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ATTRIBUTE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}")
+_FORMS: Final = {
+    _METRIC: "a metric name as Prometheus has it",
+    _LABEL: "a label name as Prometheus has it",
+    _ATTRIBUTE: "a name as OpenTelemetry has it",
+    None: "text as Prometheus has it",
+}
+#: What a log record can be one of.
+_EACH: Final = (CALLS, *FURTHER, REPEAT)
 _MOST_RANK: Final = 100
 
 KeyPath = tuple[str | int, ...]
@@ -56,10 +68,17 @@ def preset_from(name: str, mapping: object) -> Preset:
         raise PresetError((), name, "a name of 1 to 40 letters, digits and _")
     top = _Keys(
         mapping, (),
-        ("title", "rank", "recognised_by", "session", "metrics", "repeated_by", "skip", "notes"),
+        ("title", "rank", "recognised_by", "session", "metrics", "events", "repeated_by", "skip",
+         "notes"),
     )  # fmt: skip
     rules = tuple(_rule(item, at) for item, at in top.items("metrics"))
-    _check_rules(rules, top.at("metrics"))
+    events = tuple(_event(item, at) for item, at in top.items("events"))
+    if rules or not events:
+        _check_rules(rules, top.at("metrics"))
+    elif not any(role in WHOLES for rule in events for role in rule.all_roles):
+        raise PresetError(
+            top.at("events"), None, "", sentence="count nothing: at least one of them must"
+        )
     known = top.section("recognised_by", ("metrics", "labels"))
     session = top.section("session", ("labels", "nameless"))
     by_default = tuple(n for r in rules if set(r.all_roles) & {INPUT, OUTPUT} for n in r.names)
@@ -68,13 +87,16 @@ def preset_from(name: str, mapping: object) -> Preset:
         metrics=rules,
         title=top.text("title") or name,
         rank=_rank(top),
-        recognised_by=known.names("metrics", _METRIC) or by_default or rules[0].names,
+        recognised_by=known.names("metrics", _METRIC)
+        or by_default
+        or (rules[0].names if rules else ()),
         recognised_labels=known.names("labels", _LABEL),
         session_labels=session.names("labels", _LABEL),
         nameless=session.names("nameless"),
         repeated=_repeated(top),
         skip=tuple(_skip(item, at) for item, at in top.items("skip")),
         notes=_notes(top),
+        events=events,
     )
 
 
@@ -122,8 +144,7 @@ class _Keys:
         many = [(given, self.at(key))] if isinstance(given, str) else self.items(key)
         for name, at in many:
             if not isinstance(name, str) or (form is not None and form.fullmatch(name) is None):
-                what = {_METRIC: "a metric name", _LABEL: "a label name", None: "text"}[form]
-                raise PresetError(at, name, f"{what} as Prometheus has it, in quotes if need be")
+                raise PresetError(at, name, f"{_FORMS[form]}, in quotes if need be")
         return tuple(str(name) for name, _ in many)
 
     def mapping(self, key: str) -> Mapping[object, object]:
@@ -157,6 +178,42 @@ def _rule(item: object, at: KeyPath) -> MetricRule:
     return MetricRule(
         names, counts, label, values, keys.text("family"), str(zero), keys.text("why"), gauge
     )
+
+
+def _event(item: object, at: KeyPath) -> EventRule:
+    keys = _Keys(
+        item, at, ("names", "counts", "amounts", "where", "present", "unless", "id", "why")
+    )
+    names = keys.names("names", _ATTRIBUTE)
+    if not names:
+        raise PresetError(keys.at("names"), keys.get("names"), "at least one name of an event")
+    counts = _roles(keys.get("counts"), keys.at("counts")) if keys.get("counts") else ()
+    if len(counts) > 1 or any(role not in _EACH for role in counts):
+        raise PresetError(keys.at("counts"), keys.get("counts"), f"one of {', '.join(_EACH)}")
+    amounts: dict[str, tuple[str, ...]] = {}
+    for attribute, roles in keys.mapping("amounts").items():
+        here = keys.at("amounts", str(attribute))
+        if not isinstance(attribute, str) or _ATTRIBUTE.fullmatch(attribute) is None:
+            raise PresetError(here, attribute, f"{_FORMS[_ATTRIBUTE]}, in quotes if need be")
+        amounts[attribute] = _roles(roles, here)
+    if bool(amounts) + bool(counts) == 0 or (amounts and counts == (REPEAT,)):
+        sentence = "must say what it counts, by counts, by amounts or by both"
+        raise PresetError(at, None, "", sentence=sentence)
+    return EventRule(
+        names, counts, amounts, _values(keys, "where"), keys.names("present", _ATTRIBUTE),
+        _values(keys, "unless"), keys.names("id", _ATTRIBUTE), keys.text("why"),
+    )  # fmt: skip
+
+
+def _values(keys: _Keys, key: str) -> dict[str, tuple[str, ...]]:
+    """Return attributes with the values that are named for each."""
+    found: dict[str, tuple[str, ...]] = {}
+    for attribute, values in keys.mapping(key).items():
+        many: list[object] = list(values) if isinstance(values, list | tuple) else [values]
+        if not isinstance(attribute, str) or not many or any(type(v) is not str for v in many):
+            raise PresetError(keys.at(key, str(attribute)), values, "values as text, in quotes")
+        found[attribute] = tuple(map(str, many))
+    return found
 
 
 def _roles(given: object, at: KeyPath) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 #: What is imported under another name than the one it is declared by, or that its user has.
 BROUGHT = {
     "agents": "openai-agents",
+    "google": "protobuf, of which opentelemetry-proto is made, and which it pins",
     "langchain": "who gives create_agent a middleware has it",
     "pydantic_ai": "pydantic-ai-slim",
     "pydantic_core": "a type of pydantic's, which pins it",

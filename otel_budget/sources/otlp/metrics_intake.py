@@ -1,0 +1,161 @@
+"""From the metrics of a resource to the series of its runs."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_budget import semconv
+from otel_budget.core.samples import Sample, plausible
+from otel_budget.presets.model import word
+from otel_budget.sources.otlp import naming
+from otel_budget.sources.otlp.contract import DELTA
+from otel_budget.sources.otlp.messages import GAUGE, HISTOGRAM, SUM, SUMMARY
+from otel_budget.sources.otlp.own_limits import own_limits
+from otel_budget.sources.otlp.run import METRICS, View
+from otel_budget.sources.otlp.wanted import OWN_LABELS
+from otel_budget.sources.session_assembly import NEEDED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from otel_budget.presets.model import Preset
+    from otel_budget.sources.otlp.contract import OwnSeries
+    from otel_budget.sources.otlp.identity import Identities
+    from otel_budget.sources.otlp.messages import Metric, Point, Resource
+    from otel_budget.sources.otlp.pushers import Pusher, Pushers
+    from otel_budget.sources.otlp.run import PushedRun
+    from otel_budget.sources.otlp.runs import Runs
+    from otel_budget.sources.otlp.series import SeriesPage
+    from otel_budget.sources.otlp.wanted import Wanted
+
+_OWN: Final = frozenset(NEEDED)
+_SCOPE: Final = "otel_scope_name"
+
+
+class Reading(NamedTuple):
+    """One value of a point, as Prometheus would have it."""
+
+    sample: Sample
+    """With all labels that were kept. NaN where the value is missing."""
+    point: Point
+    delta: bool
+
+    @property
+    def start(self) -> int:
+        """When its cumulative stretch began; 0 if that is unknown, or it is none."""
+        return 0 if self.delta or self.sample.declared == GAUGE else max(0, self.point.start)
+
+
+class MetricsIntake:
+    """Takes in metrics."""
+
+    def __init__(
+        self, wanted: Wanted, identities: Identities, pushers: Pushers, runs: Runs, own: OwnSeries
+    ) -> None:
+        """Share what is known with those that take in the other signals."""
+        self._wanted, self._identities = wanted, identities
+        self._pushers, self._runs, self._own = pushers, runs, own
+
+    def take(
+        self, pusher: Pusher, resource: Resource, metrics: Sequence[Metric], now: float
+    ) -> tuple[dict[str, None], int]:
+        """Take in a resource's metrics; return the runs they are of, and the values that count."""
+        found = [reading for metric in metrics for reading in self._readings(metric)]
+        own = [reading for reading in found if reading.sample.name in _OWN]
+        if own:
+            self._pushers.pushes_own(pusher, resource)
+            sessions, dropped = self._own.take(
+                map(_own_sample, own), pusher.peer, resource.digest, now
+            )
+            self._runs.dropped.update(dropped)
+            if sessions:
+                self._pushers.counts(pusher)
+            return dict.fromkeys(sessions), len(own)
+        if not found or self._pushers.is_own(pusher, resource):
+            return {}, 0
+        preset = self._pushers.preset_of(pusher, (reading.sample for reading in found))
+        if preset is None:
+            return {}, 0
+        return self._take_foreign(pusher, preset, resource, found, now)
+
+    def _take_foreign(
+        self, pusher: Pusher, preset: Preset, resource: Resource, found: Sequence[Reading],
+        now: float,
+    ) -> tuple[dict[str, None], int]:  # fmt: skip
+        names = frozenset(preset.names)
+        read = [reading for reading in found if reading.sample.name in names]
+        epoch = pusher.epoch([(one.point.stream, one.start) for one in read if one.start])
+        limits, view = own_limits(resource.attributes), View(METRICS, preset.name)
+        runs: dict[str, PushedRun] = {}
+        counted = 0
+        for one in read:
+            identity = self._identities.of(
+                resource.attributes, one.point.attributes, preset, pusher.peer
+            )
+            if not identity.named and self._pushers.is_told_in_logs(pusher, preset):
+                continue  # the same use, which log records tell of by its run
+            run = self._runs.get(pusher.peer, identity, now)
+            if run is None:
+                continue
+            process = str(epoch) if one.start else run.process
+            page = run.page(view, preset, resource.digest, process, pusher.service)
+            if self._put(page, one, pusher, epoch):
+                counted += 1
+            runs[run.session_id] = run
+        for run in runs.values():
+            run.limit(limits, now)
+            self._runs.note(run, view, now)
+        if runs:
+            self._pushers.counts(pusher)
+        return dict.fromkeys(runs), counted
+
+    def _put(self, page: SeriesPage, one: Reading, pusher: Pusher, epoch: int) -> bool:
+        """Put a value into its series; return whether it could be read."""
+        sample, stream, begun = one.sample, one.point.stream, str(one.start or page.process)
+        if not page.has(sample.name, stream, begun):
+            if not self._runs.may_add(pusher.peer):
+                page.lose(sample.name)
+                return False
+            if one.start:
+                pusher.epochs[stream, one.start] = epoch
+        labels = {n: v for n, v in sample.labels.items() if n not in page.preset.session_labels}
+        plain = Sample(sample.name, labels, sample.value, sample.declared)
+        if one.delta:
+            good = page.add(plain, stream, begun)
+        else:
+            page.set(plain, stream, begun, grows=one.start > 0)
+            good = plausible(sample.value)
+        self._runs.dropped[semconv.IMPLAUSIBLE] += not good
+        return good
+
+    def _readings(self, metric: Metric) -> Iterator[Reading]:
+        """Yield the values of a metric that somebody knows: of a histogram its sum and count."""
+        names: tuple[str | None, str | None]
+        if metric.kind in (HISTOGRAM, SUMMARY):
+            names = naming.known_names(metric.name, metric.unit, self._wanted.names)
+            declared = metric.kind
+        else:
+            known = naming.known_name(
+                metric.name, metric.unit, metric.kind,
+                monotonic=metric.monotonic, known=self._wanted.names,
+            )  # fmt: skip
+            names, declared = (known, None), GAUGE
+            if metric.kind == SUM and metric.monotonic:
+                declared = "counter"
+        for point in metric.points:
+            labels = {naming.label(name): word(value) for name, value in point.attributes.items()}
+            if metric.scope:
+                labels.setdefault(_SCOPE, metric.scope)
+            for name, value in zip(names, (point.value, point.values), strict=True):
+                if name is not None and not (value is None and metric.kind == HISTOGRAM):
+                    number = math.nan if value is None else float(value)
+                    yield Reading(Sample(name, labels, number, declared), point, metric.delta)
+
+
+def _own_sample(reading: Reading) -> Sample:
+    """Return a value of one of our own series, as its page would show it."""
+    sample = reading.sample
+    labels = {name: value for name, value in sample.labels.items() if name in OWN_LABELS}
+    declared = DELTA if reading.delta else sample.declared
+    return Sample(sample.name, labels, sample.value, declared)
