@@ -33,7 +33,7 @@ def _presets(value: object, info: ValidationInfo) -> tuple[Preset, ...] | None:
     if not isinstance(value, list | tuple) or not value:
         raise InvalidValueError("", value, "auto, or a list of presets")
     found = (values.preset(each, info) for each in value)
-    return tuple(preset for preset in found if preset is not None)
+    return tuple(preset for preset in found if values.is_foreign(preset))
 
 
 def _attribute(value: object) -> str:

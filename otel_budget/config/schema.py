@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -48,7 +48,6 @@ from otel_budget.core.limits import IGNORE, STOP
 from otel_budget.core.reasons import Action
 from otel_budget.core.resources import RESOURCES, Resource
 from otel_budget.errors import InvalidValueError
-from otel_budget.presets.detection import OTEL_BUDGET
 from otel_budget.presets.model import Preset
 
 DEFAULT_STORAGE: Final = "otel-budget.db"
@@ -152,7 +151,7 @@ class ScrapeConfig(Strict):
     def presets(self) -> list[Preset]:
         """Return the presets by which other programs are read."""
         given = [self.preset, *(target.preset for target in self.targets)]
-        return [preset for preset in given if is_foreign(preset)]
+        return [preset for preset in given if values.is_foreign(preset)]
 
 
 class BindingConfig(Strict):
@@ -190,7 +189,7 @@ class PrometheusConfig(Strict):
 
     @model_validator(mode="after")
     def _replica_labels_name_no_run(self) -> PrometheusConfig:
-        needed = self.preset.labels_read if is_foreign(self.preset) else _NEEDED_LABELS
+        needed = self.preset.labels_read if values.is_foreign(self.preset) else _NEEDED_LABELS
         wrong = [name for name in self.replica_labels if name in needed]
         if wrong:
             sentence = (
@@ -212,12 +211,7 @@ class PrometheusConfig(Strict):
 
     def presets(self) -> list[Preset]:
         """Return the presets by which other programs are read."""
-        return [self.preset] if is_foreign(self.preset) else []
-
-
-def is_foreign(preset: Preset | None) -> TypeGuard[Preset]:
-    """Tell whether what is read by a preset is another program's."""
-    return preset is not None and preset is not OTEL_BUDGET
+        return [self.preset] if values.is_foreign(self.preset) else []
 
 
 def _read_by(preset: Preset | None) -> str:

@@ -10,7 +10,7 @@ import os
 import re
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeGuard
 
 from pydantic import BeforeValidator, InstanceOf, ValidationInfo
 
@@ -240,6 +240,11 @@ def preset(value: object, info: ValidationInfo) -> Preset | None:
     if isinstance(value, Preset):
         return value
     return loader.preset(value, context.get(_PRESETS))
+
+
+def is_foreign(preset: Preset | None) -> TypeGuard[Preset]:
+    """Tell whether what is read by a preset is another program's."""
+    return preset is not None and preset is not OTEL_BUDGET
 
 
 def presets_by_name(info: ValidationInfo) -> dict[str, Preset]:

@@ -85,6 +85,9 @@ class RunObservation(NamedTuple):
     process: str = ""
     """Names the process at the target, which may be seen at several; empty: the target does. It
     matters where the process does not say when it started."""
+    follows: bool = False
+    """True if ``incarnation_at`` is not what the process says, but when the source found it at the
+    target, after the process before it there had ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,8 @@ class Observation:
     to their labels on the way."""
     down: frozenset[str] = frozenset()
     """Those of them that gave nothing when they were scraped, beside those with a problem."""
+    left: frozenset[str] = frozenset()
+    """Those of them whose process has ended for certain: nobody listens where one did."""
     pending: frozenset[str] = frozenset()
     """Those of them that have not answered yet: what they showed stays as it is, for now."""
     unmatched: Mapping[str, str] = field(default_factory=dict)

@@ -81,7 +81,7 @@ def process_of(
         key = key_of(start, key)
     if key not in processes:
         known = None
-        if processes.keys() == {nameless}:
+        if processes.keys() == {nameless} and not reading.follows:
             # Seen before it said when it started. Not done beside others: to put it in order
             # among them afterwards could lower the total.
             known = processes.pop(nameless)

@@ -91,6 +91,9 @@ class RunTotals(Freshness):
     told_end: tuple[str, float] | None = None
     """The end that was told of it, and when, for as long as something may be on its way."""
 
+    has_left = False
+    """True if it vanished as its process has ended for certain."""
+
     def __init__(self, session_id: str, started_at: float | None, first_seen_at: float) -> None:
         """Begin with a run that was just seen for the first time."""
         super().__init__(first_seen_at)
@@ -301,10 +304,11 @@ class RunTotals(Freshness):
         return UsageUncertainty(**known, alternating=alternating)
 
     def duration(self, now: float) -> float:
-        """Return seconds since the run began; it stands still once the run has ended."""
+        """Return seconds since the run began; it stands still while no process carries the run."""
         if self.ended_at is not None and self.attributes.duration is not None:
             return self.attributes.duration
-        return max(0.0, (now if self.ended_at is None else self.ended_at) - self.began_at)
+        ended_at = self.vanished_at if self.has_left else self.ended_at
+        return max(0.0, (now if ended_at is None else ended_at) - self.began_at)
 
     def active(self, now: float) -> tuple[float | None, float | None]:
         """Return how long it was active, as of ``now`` and by its newest samples; None: unknown.

@@ -69,6 +69,8 @@ class RunSnapshot(NamedTuple):
     idle_for: float | None = None
     """Watched seconds in which nothing was heard of a run that is silent while it uses nothing,
     which is no silence. None of all others, and of one that has ended."""
+    has_left: bool = False
+    """True if its process has ended without a word: no more comes of it until another one does."""
 
 
 def snapshot_of(
@@ -85,6 +87,7 @@ def snapshot_of(
     adds_restarts: True if what the runs before it used counts, too. with_active: True if its active
     time is needed. Takes note of a run that is found to have vanished.
     """
+    has_left = targets.has_left(run, now)
     used: dict[str, Number] = {semconv.DURATION: run.duration(now), **run.totals()}
     at_progress = used_at_progress(run.attributes, run.totals(), run.speakers)
     if adds_restarts and run.restarts.number:
@@ -96,12 +99,14 @@ def snapshot_of(
         for resource, state in run.rates.items()
         if (rate := state.per_second(now)) is not None
     }
-    if run.ended_at is None:
+    if run.ended_at is None and not has_left:
         rates[semconv.DURATION] = 1.0
     since, watched_from = run.implausible_since, run.watched_from
     trouble = targets.trouble_of_run(run)
     attributes, idle_for = run.attributes, _idle_for(run, absences, now)
-    if idle_for is not None:
+    if has_left:
+        attributes = attributes._replace(state=semconv.VANISHED)
+    elif idle_for is not None:
         if targets.has_gone_idle(run, idle_for, now):
             attributes = attributes._replace(state=semconv.VANISHED)
     elif run.shown_in != targets.readings or run.vanished_at is not None:
@@ -109,6 +114,9 @@ def snapshot_of(
             attributes = attributes._replace(state=semconv.VANISHED)
         elif run.lost_target_at is not None:
             trouble = trouble or Reason.SOURCE_ERROR
+    silent_for = max(0.0, now - run.last_heard_at)
+    if has_left or idle_for is not None:
+        silent_for = 0.0
     active, heard = run.active(now) if with_active else (None, None)
     return RunSnapshot(
         session_id=run.session_id,
@@ -117,7 +125,7 @@ def snapshot_of(
         attributes=attributes,
         rates=rates,
         sampled_at=run.sampled_at,
-        silent_for=0.0 if idle_for is not None else max(0.0, now - run.last_heard_at),
+        silent_for=silent_for,
         gap=run.gap(),
         trouble=trouble,
         implausible_for=(None if since is None else max(0.0, now - since - absences.since(since))),
@@ -133,6 +141,7 @@ def snapshot_of(
         used_at_progress=at_progress,
         failing_for=_failing_for(run, absences, now) if run.failing else None,
         idle_for=idle_for,
+        has_left=has_left,
     )
 
 

@@ -5,6 +5,10 @@ it any more, has vanished: it is not waited for, and what it used stays known. I
 with its next sample. One whose target gives nothing is missed: its process may have died. And so is
 one whose process still follows its verdict: it lives, and is not seen.
 
+Where nobody listens any more its process has ended for certain (``Observation.left``), if the
+source can tell. Such a run has vanished, too, also if its verdict is followed. No more comes of it,
+so its silence is none and its duration stands still, until another process takes it up.
+
 No reading says that a run is gone that was pushed: it shows what it pushed until it pushes again.
 """
 
@@ -42,6 +46,7 @@ class Targets:
         self._targets: frozenset[str] | None = None
         self._down: frozenset[str] = frozenset()
         self._pending: frozenset[str] = frozenset()
+        self._left: frozenset[str] = frozenset()
 
     def note(self, reading: Observation) -> None:
         """Take note of a reading; one of some targets alone says nothing of the others."""
@@ -49,11 +54,12 @@ class Targets:
         if reading.asked is not None:
             others = {t: reason for t, reason in self.trouble.items() if t not in reading.asked}
             self.trouble = {**others, **trouble}
+            self._left = (self._left - reading.asked) | reading.left
             return
         self.trouble = trouble
         self.readings += reading.targets is not None
         self._targets, self._down = reading.targets, reading.down
-        self._pending = reading.pending
+        self._pending, self._left = reading.pending, reading.left
 
     def is_down(self, target: str) -> bool:
         """Tell whether a target gave nothing at the last whole reading, or was taken away."""
@@ -94,6 +100,7 @@ class Targets:
         run.shown_in = self.readings
         if run.lost_target_at is not None or run.vanished_at is not None:
             run.lost_target_at = run.vanished_at = None
+            run.has_left = False
             run.revision += 1
 
     def has_gone_idle(self, run: RunTotals, silent_for: float, now: float) -> bool:
@@ -108,6 +115,19 @@ class Targets:
             run.vanished_at = now
             run.revision += 1
             self.vanished.append(run.session_id)
+        return True
+
+    def has_left(self, run: RunTotals, now: float) -> bool:
+        """Tell whether the process of a run has ended for certain, and none took its place."""
+        if run.has_left or not self._left or run.ended_at is not None or run.pushed:
+            return run.has_left
+        places = {plain_target(target) for target in run.targets}
+        if not places or not places <= self._left:
+            return False
+        if run.vanished_at is None:
+            self.vanished.append(run.session_id)
+        run.has_left, run.vanished_at = True, now
+        run.revision += 1
         return True
 
     def has_vanished(self, run: RunTotals, trouble: Reason | None, now: float) -> bool:

@@ -113,7 +113,8 @@ def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Ve
     own = bounds_from(attributes.limits, attributes.thresholds, "session")
     bounds = stricter(own, ceilings(rules.ceilings, rules.thresholds, overrides.limits))
     used = snapshot.used
-    rates = {} if snapshot.ended else snapshot.rates  # a run that is over spends nothing any more
+    over = snapshot.ended or snapshot.has_left
+    rates = {} if over else snapshot.rates  # a run that is over spends nothing any more
     if semconv.ACTIVE_DURATION in bounds:
         used, rates = _with_active_time(snapshot, rates)
     weighed = run_status(used, bounds, snapshot.uncertainty, rates)
@@ -272,7 +273,9 @@ class _About(NamedTuple):
 
 
 def _gone(snapshot: RunSnapshot) -> str:
-    """Say that a run is taken to be gone because nothing was heard of it; empty of others."""
+    """Say why a run is taken to be gone that is not waited for; empty of others."""
+    if snapshot.has_left:
+        return "; its process has ended"
     if snapshot.idle_for is None or snapshot.attributes.state != semconv.VANISHED:
         return ""
     return f"; nothing was heard of it for {minutes(snapshot.attributes.idle_after or 0.0)}"

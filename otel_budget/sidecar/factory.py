@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_budget.config.schema import ADD, REFUSE, PrometheusConfig, is_foreign
+from otel_budget.config.schema import ADD, REFUSE, PrometheusConfig
+from otel_budget.config.values import is_foreign
 from otel_budget.core.resources import RESOURCES
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.unknown_usage import OnUnknown

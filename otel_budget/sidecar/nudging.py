@@ -91,4 +91,5 @@ def merged(observations: Sequence[Observation]) -> Observation:
         dropped=dict(dropped),
         told={sid: state for each in observations for sid, state in each.told.items()},
         asked=frozenset(newest),
+        left=frozenset(t for r in observations for t in r.left if newest.get(t) is r),
     )

@@ -246,7 +246,7 @@ class VanishedRuns:
             if self._times[name] <= MOST_RETURNS:
                 lines[name] = (
                     f"{_run(name)}: vanished: it never reported its end, and its target was "
-                    "removed or no longer shows it"
+                    "removed, no longer shows it, or is no longer listened at"
                 )
             elif self._times[name] == MOST_RETURNS + 1:
                 too_often[name] = (

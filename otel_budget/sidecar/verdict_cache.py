@@ -60,12 +60,14 @@ class CachedVerdict:
             due_at -= rules.lease * RENEW_AFTER * _share(run.session_id)
         elif before.due_at > now:
             due_at = min(due_at, before.due_at)
-        if not snapshot.ended:
+        if not (snapshot.ended or snapshot.has_left):
             rests = [verdict.headroom.get(time, math.inf) for time in TIMES]
             due_at = min(due_at, now + float(min(rests)))
         evaluated.run, evaluated.revision, evaluated.due_at = run, run.revision, due_at
         evaluated.silence = math.inf if snapshot.ended else stale_after(snapshot, rules)
-        if snapshot.idle_for is not None:
+        if snapshot.has_left:
+            evaluated.silence = math.inf  # it is none
+        elif snapshot.idle_for is not None:
             evaluated.silence = math.inf
             left = (snapshot.attributes.idle_after or 0.0) - snapshot.idle_for
             if left > 0:

@@ -32,7 +32,12 @@ from otel_budget.net.loopback import is_loopback
 from otel_budget.net.url import place_of
 from otel_budget.sources.base import TargetError
 from otel_budget.sources.decompression import UnpackError, unpacker
-from otel_budget.sources.http_connections import ConnectError, Connections, HungUpError
+from otel_budget.sources.http_connections import (
+    ConnectError,
+    Connections,
+    HungUpError,
+    NobodyListensError,
+)
 from otel_budget.sources.partial import PARTIAL_STATUSES, said_by_head
 
 if TYPE_CHECKING:
@@ -69,6 +74,10 @@ _TOLERANCE: Final = 2.0
 
 class FetchError(TargetError):
     """A request gave nothing."""
+
+
+class NobodyThereError(FetchError):
+    """Nobody listens at the address: if a process did, it has ended."""
 
 
 class RefusedError(FetchError):
@@ -159,6 +168,8 @@ class Fetcher:
             raise FetchError(one_line(f"{said}: {exc}"), said) from exc
         except UnpackError as exc:
             raise FetchError(f"its answer {exc}") from exc
+        except NobodyListensError as exc:
+            raise NobodyThereError(one_line(str(exc))) from exc
         except (ConnectError, HungUpError, OSError, ValueError) as exc:
             raise FetchError(one_line(str(exc))) from exc
 

@@ -182,6 +182,10 @@ class ConnectError(OtelBudgetError):
     """Say why there is no connection."""
 
 
+class NobodyListensError(ConnectError):
+    """The host is there, and says that nobody listens at the address."""
+
+
 class Connections:
     """The connections of one source."""
 
@@ -296,17 +300,20 @@ class Connections:
     async def _connect(self, place: Place, addresses: Sequence[Address]) -> socket.socket:
         """Try one address after the other; one that does not answer leaves time for the others."""
         share, error = self._seconds / len(addresses), OSError("there is no address")
+        refused = 0
         for address in addresses:
             try:
                 async with asyncio.timeout(None if address is addresses[-1] else share):
                     connected = await _connected(address, place.port)
             except OSError as exc:  # of which TimeoutError is one
                 error = exc
+                refused += isinstance(exc, ConnectionRefusedError)
                 continue
             if address is not addresses[0]:
                 self._names.prefer(place.host, address)
             return connected
-        raise ConnectError(f"cannot connect: {_why(error)}") from error
+        kind = NobodyListensError if refused == len(addresses) > 0 else ConnectError
+        raise kind(f"cannot connect: {_why(error)}") from error
 
 
 async def _connected(address: Address, port: int) -> socket.socket:

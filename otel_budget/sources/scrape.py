@@ -24,6 +24,7 @@ from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.file_sd import FileSdListing
 from otel_budget.sources.http import Fetcher
 from otel_budget.sources.page_threads import PageThreads
+from otel_budget.sources.process_turns import ProcessTurns
 from otel_budget.sources.scheduler import Rests, Round, Scheduler
 from otel_budget.sources.scrape_target import Outcome, ScrapeTarget, Target, own_run
 from otel_budget.sources.target_bindings import ScrapeBindings
@@ -79,6 +80,7 @@ class ScrapeSource:
         self._listing = FileSdListing(settings.file_sd, settings.interval, settings.presets)
         self._known: dict[str, Target] = {}
         """Of the newest list, by key."""
+        self._process_turns = ProcessTurns()
         self._turns = Scheduler(self._call, self._answered, rests=Rests(most=settings.interval))
         """One request to a target at a time: its pages build upon each other."""
         self._outcomes: dict[str, Outcome] = {}
@@ -188,13 +190,14 @@ class ScrapeSource:
             return
         limits, seconds = self._settings.page, self._settings.timeout
         self._known = {
-            key: self._known.get(key) or Target(target, limits, seconds)
+            key: self._known.get(key) or Target(target, limits, seconds, self._process_turns)
             for key, target in targets.items()
         }
         self._outcomes = {key: one for key, one in self._outcomes.items() if key in targets}
         self._fresh &= targets.keys()
         self._unreported &= targets.keys()
         self._turns.keep(targets.keys())
+        self._process_turns.keep([target.url for target in targets.values()])
 
     def _listed(self, url: str) -> ScrapeTarget:
         """Return a target of a list of targets."""
@@ -265,7 +268,16 @@ class ScrapeSource:
             session_limit=self._settings.session_limit,
             answered=bool(answers) or not problems,
             bindings=self._bound.bindings,
+            left=self._left(keys),
         )
+
+    def _left(self, keys: Collection[str]) -> frozenset[str]:
+        """Return the targets whose process has ended, whoever's page it was."""
+        left = {self._known[key].of.url for key in keys if self._outcomes[key].left}
+        if left:
+            others = (key for key, outcome in self._outcomes.items() if not outcome.left)
+            left.difference_update([self._known[key].of.url for key in others])
+        return frozenset(left)
 
     def _log_odd(self) -> tuple[dict[str, str], dict[str, str]]:
         """Say what is odd about targets; return who is strange, and who shows nothing to count."""

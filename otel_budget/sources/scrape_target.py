@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from otel_budget.core.observation import Problem
@@ -15,9 +14,10 @@ from otel_budget.presets.detection import OTEL_BUDGET
 from otel_budget.sources.base import TargetError
 from otel_budget.sources.exposition import ACCEPT, whole_lines
 from otel_budget.sources.foreign_page import ForeignPage, host_port, not_recognised
-from otel_budget.sources.http import Access
+from otel_budget.sources.http import Access, NobodyThereError
 from otel_budget.sources.incremental.scrape_page import ScrapePage
 from otel_budget.sources.page_threads import PageCost
+from otel_budget.sources.process_turns import TargetTurn
 from otel_budget.sources.sample_dates import PageDates
 from otel_budget.sources.unmatched import is_own, why_strange
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from otel_budget.sources.foreign_page import ForeignReading
     from otel_budget.sources.http import Fetched
     from otel_budget.sources.page_threads import PageThreads
+    from otel_budget.sources.process_turns import ProcessTurns
 
 # The log of a scrape is one, in whichever module of it a line is written.
 logger = logging.getLogger("otel_budget.sources.scrape")
@@ -75,6 +76,8 @@ class Outcome:
     """Why it shows nothing that can be counted."""
     recognised: str = ""
     """By which preset it is read, and why, if that was found out."""
+    left: bool = False
+    """True if its process has ended, and it is one whose runs are over with it."""
 
 
 class Fetches(Protocol):
@@ -89,9 +92,12 @@ class Fetches(Protocol):
 class Target:
     """A target, with what is known of its pages so far."""
 
-    def __init__(self, of: ScrapeTarget, limits: PageLimits, seconds: float) -> None:
-        """seconds: processor time that reading one page may take."""
+    def __init__(
+        self, of: ScrapeTarget, limits: PageLimits, seconds: float, turns: ProcessTurns
+    ) -> None:
+        """seconds: processor time that reading one page may take. turns: of all targets."""
         self.of = of
+        self._turn = TargetTurn(of.url, turns)
         self.is_waiting = False
         """True while it waits for its turn to take the processor."""
         self.cost = PageCost()
@@ -140,10 +146,14 @@ class Target:
             async with threads.turn(self.cost):
                 self.is_waiting = False
                 fetched = await fetcher.fetch(url, self.of.access, accept=ACCEPT)
+                self._turn.answered(fetched.began_at + fetched.age)
                 if fetched.missing:
-                    fetched = dataclasses.replace(fetched, body=whole_lines(fetched.body))
+                    fetched = replace(fetched, body=whole_lines(fetched.body))
                 self.is_waiting = True
                 return await threads.run(lambda: self._read(fetched), self.cost, len(fetched.body))
+        except NobodyThereError as exc:
+            self._turn.ended()
+            return replace(self._failed(exc.unquoted), left=self._runs_are_over)
         except TargetError as exc:
             return self._failed(exc.unquoted)
         except Exception as exc:
@@ -177,7 +187,7 @@ class Target:
         self.preset = None if read is None else read.preset
         if read is not None:
             _note_foreign(outcome, self.of.url, read)
-            return read.found
+            return self._of_this_process(read.found)
         found = self._page.read(fetched.body, fetched.content_type, fetched.began_at)
         if found.sessions:
             if self._own is None:
@@ -190,6 +200,27 @@ class Target:
                 f"target {self.of.url} answers, but shows no series of otel-budget: {strange}"
             )
         return found
+
+    @property
+    def _runs_are_over(self) -> bool:
+        """True if the runs of its process are over with it, and do not say so themselves.
+
+        Such are those that its program names: it may go on with one in another process, which
+        counts from 0. The one run of a server goes on with the server.
+        """
+        preset = self.of.preset or self.preset
+        return self._turn.is_certain and preset is not None and bool(preset.session_labels)
+
+    def _of_this_process(self, found: Assembled) -> Assembled:
+        """Return runs as of the process that answers now, if another one answered before."""
+        at = self._turn.found_at
+        if at is None or not self._runs_are_over:
+            return found
+        sessions = (
+            one._replace(attributes=one.attributes._replace(incarnation_at=at), follows=True)
+            for one in found.sessions
+        )
+        return replace(found, sessions=tuple(sessions))
 
 
 def own_run(url: str, preset: Preset) -> str | None:

@@ -85,6 +85,7 @@ def _dump(run: RunTotals) -> dict[str, Any]:
         "sampled_at": run.sampled_at,
         "ended_at": run.ended_at,
         **({} if run.vanished_at is None else {"vanished_at": run.vanished_at}),
+        **({"has_left": True} if run.has_left else {}),
         "resets": run.resets,
         "gaps": run.gaps,
         "lag": run.lag.seconds,
@@ -116,6 +117,7 @@ def _load(data: dict[str, Any]) -> RunTotals:
     run.sampled_at = load_moment(data["sampled_at"])
     run.ended_at = load_moment(data["ended_at"])
     run.vanished_at = load_moment(data.get("vanished_at"))
+    run.has_left = run.vanished_at is not None and data.get("has_left") is True
     run.resets = int(load_real(data["resets"]))
     run.gaps = tuple(map(load_real, data["gaps"]))
     run.lag = Lag(load_real(data.get("lag", 0.0)))

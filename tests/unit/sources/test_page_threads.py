@@ -9,6 +9,7 @@ from functools import partial
 from otel_budget.runtime.workers import Workers
 from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.page_threads import COSTLY, PageCost, PageThreads
+from otel_budget.sources.process_turns import ProcessTurns
 from otel_budget.sources.scrape_target import ScrapeTarget, Target
 
 
@@ -105,7 +106,7 @@ def test_what_was_not_begun_is_cancelled_at_the_end() -> None:
 
 def test_a_page_that_waits_is_called_costly_only_if_it_is() -> None:
     """One that was never read waits for want of processor time."""
-    target = Target(ScrapeTarget("http://a:1/metrics"), PageLimits(), 1.0)
+    target = Target(ScrapeTarget("http://a:1/metrics"), PageLimits(), 1.0, ProcessTurns())
     assert target.waits_for == "this sidecar gets too little processor time for all of its targets"
     target.cost.note(0.4)
     assert target.waits_for.endswith("its last one took 0.40 s")
