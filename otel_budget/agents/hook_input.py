@@ -41,10 +41,14 @@ def _members(text: str) -> dict[str, Any]:
         while text[at : at + 1] in ("{", ","):
             key, at = _DECODER.raw_decode(text, _skip(text, at + 1))
             at = _skip(text, at)
-            if not isinstance(key, str) or text[at : at + 1] != ":":
+            if at == len(text):
+                break
+            if not isinstance(key, str) or text[at] != ":":
                 raise ValueError("no member")
-            found[key], at = _DECODER.raw_decode(text, _skip(text, at + 1))
+            value, at = _DECODER.raw_decode(text, _skip(text, at + 1))
             at = _skip(text, at)
+            if at < len(text):  # else it may be a number that goes on
+                found[key] = value
     except json.JSONDecodeError:
         pass  # it is cut off here
     return found

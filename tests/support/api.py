@@ -1,7 +1,7 @@
 """The process around the API as its tests want it, and what they hold its answers against."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -41,6 +41,8 @@ class Host:
         self.handed_over: list[RunObservation] = []
         self.handed = HandoverOutcome.TAKEN
         self.otherwise = NudgeOutcome.UNKNOWN
+        self.on_nudge: Callable[[], Awaitable[object]] | None = None
+        """Done before a nudge is answered."""
 
     def now(self) -> float:
         """Return some time."""
@@ -73,6 +75,8 @@ class Host:
     async def nudge(self, session_id: str) -> NudgeOutcome:
         """Know ``a`` alone."""
         self.nudged.append(session_id)
+        if self.on_nudge is not None:
+            await self.on_nudge()
         return NudgeOutcome.DONE if session_id == "a" else self.otherwise
 
     async def hand_over(
