@@ -42,6 +42,8 @@ class Request:
     """Session id of the run."""
     attributes: Mapping[str, str]
     """Resource attributes: the run, and its own limits."""
+    new_session: str = ""
+    """A new UUID, for an agent that can be told which session it is to begin."""
     hooks: bool = True
     """Whether hooks are wanted."""
     trust_hooks: bool = False
@@ -71,6 +73,8 @@ class Launch:
     """Seconds after which what a call has used has come in by every way."""
     notes: tuple[str, ...] = ()
     """What the user should know before it starts, for people."""
+    resume: tuple[str, ...] = ()
+    """Command line that takes its session up again; empty if it keeps none."""
 
 
 class Launcher(Protocol):
@@ -84,9 +88,6 @@ class Launcher(Protocol):
 
     def launch(self, request: Request) -> Launch:
         """Return what is started. Raises InvalidValueError for what cannot be guarded."""
-
-    def resume_command(self, session: str) -> str:
-        """Return the command line that takes up a session of the agent's, for people."""
 
 
 def merged_attributes(given: str, ours: Mapping[str, str]) -> str:

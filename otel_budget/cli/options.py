@@ -13,6 +13,7 @@ DEFAULT_SIDECAR: Final = "http://127.0.0.1:9465"
 ENV_SIDECAR: Final = "OTEL_BUDGET_SIDECAR_URL"
 #: Set by ``otel-budget run`` for what it starts.
 ENV_RUN: Final = "OTEL_BUDGET_RUN"
+ENV_SESSION: Final = "OTEL_BUDGET_SESSION_ID"
 
 
 def sidecar_url() -> str:

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -77,6 +78,7 @@ def request(order: Order, agent: Recognised, sidecar: Sidecar) -> Request:
         hook_command=_hook_command(agent.name, url, sidecar, order.run),
         run=order.run,
         attributes=order.attributes,
+        new_session=str(uuid.uuid4()),
         hooks=order.hooks,
         trust_hooks=order.trust_hooks,
         on_terminal=is_terminal(0) and is_terminal(1),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from otel_budget import semconv
 from otel_budget.agents.launching import Launch
@@ -31,25 +30,14 @@ from otel_budget.launcher.screen import Screen, is_terminal
 from otel_budget.launcher.sidecars import FoundSidecar, OwnSidecar, SidecarError
 from otel_budget.launcher.signals import SignalInbox
 from otel_budget.launcher.supervision import Supervision
+from otel_budget.launcher.watch import watched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from otel_budget.agents.recognition import Recognised
     from otel_budget.core.verdict import Verdict
     from otel_budget.launcher.order import Order
     from otel_budget.launcher.sidecars import Sidecar
-
-_WATCHDOG: Final = Path(__file__).with_name("watchdog.py")
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """What is started."""
-
-    command: tuple[str, ...]
-    launch: Launch
-    agent: Recognised | None
+    from otel_budget.launcher.watch import Watch
 
 
 def run(order: Order) -> int:
@@ -61,187 +49,173 @@ def run(order: Order) -> int:
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="otel-budget-run-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        screen = Screen(live=False)
-        if not order.limits and not _is_limited(order, screen):
-            return EXIT_UNGUARDED
-        watchdog = stack.enter_context(_watchdog(folder))
-        sidecar = _sidecar(order, folder, screen, stack, watchdog)
+        watch = stack.enter_context(watched())
+        watch.tell(f"folder {folder}")
+        return _Run(order, agent, folder, watch, stack, Screen(live=False)).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What is started."""
+
+    command: tuple[str, ...]
+    launch: Launch
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run."""
+
+    order: Order
+    agent: Recognised | None
+    folder: Path
+    watch: Watch
+    stack: contextlib.ExitStack
+    screen: Screen
+
+    def run(self) -> int:
+        """Do it, and return the exit status."""
+        sidecar = self._sidecar()
         if sidecar is None:
             return EXIT_UNGUARDED
-        start = _start_of(order, agent, sidecar)
-        for note in start.launch.notes:
-            screen.say(note)
-        try:
-            outcome = _supervised(order, start, sidecar, watchdog)
-        except CannotStartError as exc:
-            screen.alarm(str(exc))
-            return exc.status
-        return _said(order, outcome, screen)
-
-
-def _is_limited(order: Order, screen: Screen) -> bool:
-    """Say that there is no limit; tell whether it is run all the same."""
-    where = " of its own" if not order.sidecar else f" but what the sidecar {order.sidecar} has"
-    screen.alarm(
-        f"no limit{where}: this run is counted and not held; give for example --max-cost-usd 5"
-    )
-    return not order.strict
-
-
-def _sidecar(
-    order: Order, folder: Path, screen: Screen, stack: contextlib.ExitStack, watchdog: _Watchdog
-) -> Sidecar | None:
-    """Return a sidecar with a receiver; None, after saying so, if there is none to be had."""
-    if order.sidecar:
-        try:
-            return FoundSidecar.at(order.sidecar)
-        except SidecarError as exc:
-            screen.alarm(
-                f"{exc}; {'--strict: nothing is run' if order.strict else 'one is started'}"
+        if not self.order.limits and isinstance(sidecar, OwnSidecar):
+            self.screen.alarm(
+                "no limit: this run is counted and not held; give one, such as --max-cost-usd 5"
             )
-            if order.strict:
-                return None
-    own = OwnSidecar(folder, order.storage or folder / "ledger.db", order.ceilings)
-    stack.callback(own.stop)
-    try:
-        own.start()
-    except SidecarError as exc:
-        screen.alarm(str(exc))
-        return None
-    watchdog.tell(f"sidecar {own.pid}")
-    return own
-
-
-def _start_of(order: Order, agent: Recognised | None, sidecar: Sidecar) -> _Start:
-    common = environment.of_run(order, sidecar)
-    if agent is None:
-        variables = common | environment.of_program(order, sidecar)
-        launch = Launch(
-            arguments=order.command[1:], environment=variables,
-            notes=environment.notes(), shows_reason=False,
-        )  # fmt: skip
-        return _Start(order.command, launch, None)
-    before = order.command[: agent.at]
-    request = environment.request(order, agent, sidecar)
-    launch = agent.launcher.launch(request)
-    return _Start((*before, *launch.arguments), launch, agent)
-
-
-def _supervised(order: Order, start: _Start, sidecar: Sidecar, watchdog: _Watchdog) -> Outcome:
-    """Run the program to its end."""
-    launch, on_terminal = start.launch, is_terminal(0)
-    following = Following(sidecar.asker, order.run)
-    variables = environment.of_process(order, sidecar, launch.environment)
-    # What may read from the terminal stays in its foreground: it gets its keys by itself.
-    leads_group = not on_terminal
-    screen = Screen(live=not launch.interactive)
-    with SignalInbox(job_control=leads_group) as inbox, screen:
-        program = Program.start(start.command, variables, leads_group=leads_group)
-        watchdog.tell(f"program {program.pid} {'group' if leads_group else 'one'}")
-        following.start()
-        supervision = Supervision(
-            program, sidecar, following, Ending(_hold(order, start)), screen, inbox,
-            strict=order.strict, waits_for_user=launch.interactive,
-        )  # fmt: skip
-        returncode = supervision.run()
-        ended_at = time.monotonic()
-        following.stop()
-    if supervision.ending.sent:
-        screen.restore()
-    return _outcome(order, start, supervision, returncode, ended_at)
-
-
-def _hold(order: Order, start: _Start) -> Hold:
-    launch = start.launch
-    grace = GRACE_OF_PROGRAM
-    if launch.hooks:
-        grace = GRACE_WITH_HOOKS
-    elif start.agent is not None and not launch.interactive:
-        grace = GRACE_OF_AGENT
-    return Hold(
-        grace if order.grace is None else order.grace,
-        launch.hooks, launch.hooks_end, launch.interactive, launch.lag,
-    )  # fmt: skip
-
-
-def _outcome(
-    order: Order, start: _Start, supervision: Supervision, returncode: int, ended_at: float
-) -> Outcome:
-    following, stopped_at = supervision.following, supervision.stopped_at
-    verdict = following.ask_again()
-    others = following.others() if isinstance(supervision.sidecar, OwnSidecar) else ()
-    ended_by = supervision.ended_by
-    if ended_by is EndedBy.ITSELF:
-        ended_by = _ended_by(verdict, others)
-    return Outcome(
-        run=order.run,
-        program=start.agent.launcher.TITLE if start.agent else Path(order.command[0]).name,
-        returncode=returncode,
-        ended_by=ended_by,
-        seconds=ended_at - supervision.began_at,
-        verdict=verdict,
-        others=others,
-        stopped_after=None if stopped_at is None else ended_at - stopped_at,
-        signals=tuple(supervision.ending.sent or ()),
-        problem=supervision.problem,
-        shows_reason=start.launch.shows_reason,
-    )
-
-
-def _ended_by(verdict: Verdict | None, others: tuple[Verdict, ...]) -> EndedBy:
-    """Return what ended a program that was sent no signal."""
-    if any(
-        found.action is Action.STOP and found.run_state == semconv.STOPPED
-        for found in (verdict, *others)
-        if found is not None
-    ):
-        return EndedBy.OWN_GUARD
-    return EndedBy.ITSELF
-
-
-def _said(order: Order, outcome: Outcome, screen: Screen) -> int:
-    """Say the summary; return the exit status."""
-    screen.print(f"\n{summary.in_words(outcome, colour=screen.colour)}")
-    if order.summary_json is not None:
+            if self.order.strict:
+                return EXIT_UNGUARDED
+        start = self._start(sidecar)
+        for note in start.launch.notes:
+            self.screen.say(note)
         try:
-            order.summary_json.write_text(summary.as_json(outcome) + "\n", encoding="utf-8")
-        except OSError as exc:
-            screen.alarm(f"--summary-json {order.summary_json}: {exc.strerror}")
-    counted = outcome.verdict is not None or bool(outcome.others)
-    if order.strict and not counted:
-        return EXIT_UNGUARDED
-    return outcome.exit_status
+            outcome = self._supervised(start, sidecar)
+        except CannotStartError as exc:
+            self.screen.alarm(str(exc))
+            return exc.status
+        return self._said(outcome)
+
+    def _sidecar(self) -> Sidecar | None:
+        """Return a sidecar with a receiver; None, after saying so, if there is none to be had."""
+        order = self.order
+        if order.sidecar:
+            try:
+                return FoundSidecar.at(order.sidecar)
+            except SidecarError as exc:
+                then = "--strict: nothing is run" if order.strict else "another one is started"
+                self.screen.alarm(f"{exc}; {then}")
+                if order.strict:
+                    return None
+        # An agent's resource carries the limits of its run. Another program may name runs itself.
+        ceilings = order.ceilings if self.agent is None else {}
+        own = OwnSidecar(self.folder, order.storage or self.folder / "ledger.db", ceilings)
+        self.stack.callback(own.stop)
+        try:
+            own.start()
+        except SidecarError as exc:
+            self.screen.alarm(str(exc))
+            return None
+        self.watch.tell(f"sidecar {own.pid}")
+        return own
+
+    def _start(self, sidecar: Sidecar) -> _Start:
+        """Return what is started instead of what was ordered."""
+        order, agent = self.order, self.agent
+        if agent is not None:
+            launch = agent.launcher.launch(environment.request(order, agent, sidecar))
+            return _Start((*order.command[: agent.at], *launch.arguments), launch)
+        launch = Launch(
+            arguments=order.command[1:],
+            environment=environment.of_program(order, sidecar),
+            notes=environment.notes(),
+            shows_reason=False,
+        )
+        return _Start(order.command, launch)
+
+    def _supervised(self, start: _Start, sidecar: Sidecar) -> Outcome:
+        """Run the program to its end."""
+        launch, order = start.launch, self.order
+        following = Following(sidecar.asker, order.run)
+        variables = environment.of_process(order, sidecar, launch.environment)
+        # What may read from the terminal stays in its foreground: it gets its keys by itself.
+        leads_group = not is_terminal(0)
+        screen = Screen(live=not launch.interactive)
+        with SignalInbox(job_control=leads_group) as inbox, screen:
+            program = Program.start(start.command, variables, leads_group=leads_group)
+            self.watch.tell(f"program {program.pid} {'group' if leads_group else 'one'}")
+            following.start()
+            supervision = Supervision(
+                program, sidecar, following, Ending(self._hold(launch)), screen, inbox,
+                strict=order.strict, waits_for_user=launch.interactive,
+            )  # fmt: skip
+            returncode = supervision.run()
+            ended_at = time.monotonic()
+            following.stop()
+        if supervision.ending.sent:
+            screen.restore()
+        return self._outcome(launch, supervision, returncode, ended_at)
+
+    def _hold(self, launch: Launch) -> Hold:
+        grace = GRACE_OF_PROGRAM
+        if launch.hooks:
+            grace = GRACE_WITH_HOOKS
+        elif self.agent is not None and not launch.interactive:
+            grace = GRACE_OF_AGENT
+        if self.order.grace is not None:
+            grace = self.order.grace
+        return Hold(grace, launch.hooks, launch.hooks_end, launch.interactive, launch.lag)
+
+    def _outcome(
+        self, launch: Launch, supervision: Supervision, returncode: int, ended_at: float
+    ) -> Outcome:
+        following, stopped_at = supervision.following, supervision.stopped_at
+        verdict = following.ask_again()
+        others = following.others() if isinstance(supervision.sidecar, OwnSidecar) else ()
+        ended_by = supervision.ended_by
+        if ended_by is EndedBy.ITSELF and _was_stopped(verdict, *others):
+            ended_by = EndedBy.HOOKS if launch.hooks else EndedBy.OWN_GUARD
+        return Outcome(
+            run=self.order.run,
+            program=self.agent.launcher.TITLE if self.agent else Path(self.order.command[0]).name,
+            returncode=returncode,
+            ended_by=ended_by,
+            seconds=ended_at - supervision.began_at,
+            verdict=verdict,
+            others=others,
+            stopped_after=None if stopped_at is None else ended_at - stopped_at,
+            signals=tuple(supervision.ending.sent or ()),
+            problem=supervision.problem,
+            shows_reason=launch.shows_reason,
+            resume=self._resume(launch),
+        )
+
+    def _resume(self, launch: Launch) -> str:
+        """Return the command line that goes on with the program: with the ledger, if it is kept."""
+        if not launch.resume:
+            return ""
+        resume = shlex.join(launch.resume)
+        if self.order.storage is None:
+            return resume
+        kept = shlex.join(["--run", self.order.run, "--storage", str(self.order.storage)])
+        return f"otel-budget run {kept} --max-… -- {resume}"
+
+    def _said(self, outcome: Outcome) -> int:
+        """Say the summary; return the exit status."""
+        order, screen = self.order, self.screen
+        screen.print(f"\n{summary.in_words(outcome, colour=screen.colour)}")
+        if order.summary_json is not None:
+            try:
+                order.summary_json.write_text(summary.as_json(outcome) + "\n", encoding="utf-8")
+            except OSError as exc:
+                screen.alarm(f"--summary-json {order.summary_json}: {exc.strerror}")
+        if order.strict and not outcome.counted:
+            return EXIT_UNGUARDED
+        return outcome.exit_status
 
 
-class _Watchdog:
-    """The process that ends what was started, should this one be gone."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def tell(self, line: str) -> None:
-        """Tell it of something."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):  # it was ended by force: there is no other
-                self._process.stdin.write(f"{line}\n")
-                self._process.stdin.flush()
-
-    def end(self) -> None:
-        """Have it do nothing."""
-        self.tell("bye")
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            self._process.communicate(timeout=5)
-
-
-@contextlib.contextmanager
-def _watchdog(folder: Path) -> Iterator[_Watchdog]:
-    process = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-I", "-S", str(_WATCHDOG)], stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, start_new_session=True, text=True,
-    )  # fmt: skip
-    watchdog = _Watchdog(process)
-    watchdog.tell(f"folder {folder}")
-    try:
-        yield watchdog
-    finally:
-        watchdog.end()
+def _was_stopped(*verdicts: Verdict | None) -> bool:
+    """Tell whether a run told that its verdict ended it: itself, or its hooks for it."""
+    return any(
+        verdict.action is Action.STOP and verdict.run_state == semconv.STOPPED
+        for verdict in verdicts
+        if verdict is not None
+    )

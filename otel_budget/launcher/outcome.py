@@ -61,6 +61,11 @@ class Outcome:
     """Whether the program has said itself why it stopped."""
 
     @property
+    def counted(self) -> bool:
+        """Tell whether anything was counted of it."""
+        return self.verdict is not None or bool(self.others)
+
+    @property
     def by_budget(self) -> bool:
         """Tell whether a budget ended it."""
         return self.ended_by in (EndedBy.HOOKS, EndedBy.OWN_GUARD, EndedBy.SIGNAL)

@@ -41,12 +41,12 @@ def in_words(outcome: Outcome, *, colour: bool = False) -> str:
     for other in outcome.others:
         lines += [f"  run {other.session_id}", *_resources(other, colour=colour)]
     if outcome.by_budget and outcome.verdict is not None:
-        lines.append(f"  why         {outcome.verdict.message}")
+        lines.append(f"  {'why':<15} {outcome.verdict.message}")
     if how := _how(outcome):
-        lines.append(f"  how         {how}")
-    lines.append(f"  exit        {_exits(outcome)}")
+        lines.append(f"  {'how':<15} {how}")
+    lines.append(f"  {'exit':<15} {_exits(outcome)}")
     if outcome.resume:
-        lines.append(f"  to resume   {outcome.resume}")
+        lines.append(f"  {'to resume':<15} {outcome.resume}")
     return "\n".join(lines)
 
 
@@ -59,7 +59,7 @@ def as_json(outcome: Outcome) -> str:
         "program": outcome.program,
         "ended_by": str(outcome.ended_by),
         "by_budget": outcome.by_budget,
-        "counted": verdict is not None,
+        "counted": outcome.counted,
         "exit_status": outcome.exit_status,
         "program_exit_status": outcome.program_status,
         "seconds": round(outcome.seconds, 3),
@@ -103,7 +103,7 @@ def _headline(outcome: Outcome, *, colour: bool) -> str:
         text, paint = f"{name} was interrupted {after}", _BOLD
     else:
         text, paint = f"{name} ended {after}", _BOLD
-    if outcome.verdict is None and not outcome.others:
+    if not outcome.counted:
         text, paint = f"{text}: {NOTHING_COUNTED}", _RED
     return _painted(f"{text} (run {outcome.run})", paint, colour=colour)
 

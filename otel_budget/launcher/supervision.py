@@ -16,6 +16,7 @@ from otel_budget.launcher.sidecars import OwnSidecar, SidecarError
 from otel_budget.launcher.signals import SignalInbox
 
 if TYPE_CHECKING:
+    from otel_budget.core.verdict import Verdict
     from otel_budget.launcher.ending import Ending
     from otel_budget.launcher.following import Following
     from otel_budget.launcher.program import Program
@@ -53,6 +54,7 @@ class Supervision:
     refused: bool = False
     """``--strict`` ended it."""
     _warned: bool = False
+    """It was said that nothing is counted, or limited."""
     _restarted: bool = False
 
     def run(self) -> int:
@@ -92,6 +94,9 @@ class Supervision:
         self.screen.show(verdict)
         if verdict is None:
             self._look_at_silence(now)
+        elif not self._warned and not _is_limited(verdict):
+            self._warned = True
+            self._unguarded("no limit holds this run: neither its own nor a ceiling of the sidecar")
         elif says_stop(verdict):
             if self.ending.since is None:
                 self.stopped_at = now
@@ -149,3 +154,9 @@ class Supervision:
             self.program.kill()
         else:
             self.program.send(number)
+
+
+def _is_limited(verdict: Verdict) -> bool:
+    return bool(verdict.unjudged) or any(
+        state.limit is not None for state in verdict.resources.values()
+    )

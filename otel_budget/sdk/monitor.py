@@ -5,7 +5,6 @@ Everything it answers comes from exact counts in memory; nothing here waits for 
 
 from __future__ import annotations
 
-import uuid
 import weakref
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -31,6 +30,7 @@ from otel_budget.sdk.phase_counters import NOTHING_FURTHER
 from otel_budget.sdk.pricing.prices import Prices, prices_of
 from otel_budget.sdk.recorder import Recorder
 from otel_budget.sdk.run_context import RunContext
+from otel_budget.sdk.run_name import new_session_id
 from otel_budget.sdk.run_record import RunRecord
 from otel_budget.sdk.usage_arguments import further_of, named, operation_usage
 
@@ -74,7 +74,8 @@ class ResourceMonitor:
         """Begin to count. Opens and writes nothing, and starts no thread.
 
         limits: by default ``ResourceLimits()``: an hour, 1,000,000 tokens, 1,000 API calls.
-        session_id: by default one is made up.
+        session_id: by default ``OTEL_BUDGET_SESSION_ID`` for the first run of the process, else one
+        is made up.
         project_root: where checkpoints go; need not exist; None means no checkpoints.
         workflow, scope (``team``, ``project``, ``user``, ``agent``): whom the use is counted for.
         sidecar: its URL, by default ``OTEL_BUDGET_SIDECAR_URL``; on_sidecar_loss: ``local`` goes on
@@ -93,7 +94,7 @@ class ResourceMonitor:
         if on_verdict is not None and not callable(on_verdict):
             raise InvalidValueError("on_verdict", on_verdict, "a function of a verdict, or None")
         found = prices_of(prices)
-        name = f"run-{uuid.uuid4().hex[:12]}" if session_id is None else session_id
+        name = new_session_id() if session_id is None else session_id
         record = RunRecord(
             validation.session_id(name),
             limits or ResourceLimits(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_budget.agents.claude_code.hooks import EVENTS
+from otel_budget.agents.claude_code.hooks import COMMANDS_ONLY, EVENTS
 from otel_budget.agents.launching import (
     RESOURCE_ATTRIBUTES,
     Launch,
@@ -29,6 +29,12 @@ PACKAGES: Final = ("@anthropic-ai/claude-code", "@anthropic-ai/claude-code-linux
 _SETTINGS: Final = "--settings"
 #: With these Claude Code runs no hooks.
 _WITHOUT_HOOKS: Final = ("--bare", "--safe-mode")
+#: With these it names its session itself, or goes on with one; and with this it keeps none.
+_GOES_ON: Final = (
+    "--session-id", "--resume", "-r", "--continue", "-c", "--fork-session", "--from-pr",
+    "--teleport",
+)  # fmt: skip
+_NOT_KEPT: Final = "--no-session-persistence"
 #: Seconds that a hook may take: more than the sidecar waits for what was just used.
 _TIMEOUT: Final = 5
 
@@ -51,22 +57,30 @@ def launch(request: Request) -> Launch:
     if request.hooks and off:
         notes.append(f"with {off[0]} Claude Code runs no hooks: it is ended by a signal")
     if hooks:
-        _add_hooks(settings, request.hook_url)
+        _add_hooks(settings, request)
     headless = has_flag(arguments, "-p", "--print")
+    named, resume = _session(arguments, request)
     return Launch(
-        arguments=(_SETTINGS, json.dumps(settings, separators=(",", ":")), *arguments),
+        arguments=(_SETTINGS, json.dumps(settings, separators=(",", ":")), *named, *arguments),
         environment=environment,
         hooks=hooks,
         hooks_end=hooks,
         interactive=request.on_terminal and not headless,
         shows_reason=not headless,
         notes=tuple(notes),
+        resume=resume,
     )
 
 
-def resume_command(session: str) -> str:
-    """Return the command line that takes up a session."""
-    return f"claude --resume {session}"
+def _session(arguments: list[str], request: Request) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return flags that name a new session, and the command line that takes the session up."""
+    if has_flag(arguments, _NOT_KEPT):
+        return (), ()
+    if has_flag(arguments, *_GOES_ON):
+        return (), ("claude", "--continue")
+    if not request.new_session:
+        return (), ()
+    return ("--session-id", request.new_session), ("claude", "--resume", request.new_session)
 
 
 def _without_settings(arguments: tuple[str, ...]) -> tuple[list[str], str | None]:
@@ -104,11 +118,13 @@ def _settings(given: str | None, request: Request) -> dict[str, Any]:
     return settings
 
 
-def _add_hooks(settings: dict[str, Any], url: str) -> None:
+def _add_hooks(settings: dict[str, Any], request: Request) -> None:
     hooks = settings.setdefault("hooks", {})
     if not isinstance(hooks, dict):
         raise InvalidValueError(_SETTINGS, "hooks", "a mapping of events, as Claude Code wants it")
-    ours = {"hooks": [{"type": "http", "url": url, "timeout": _TIMEOUT}]}
+    by_http = {"type": "http", "url": request.hook_url, "timeout": _TIMEOUT}
+    by_command = {"type": "command", "command": request.hook_command, "timeout": _TIMEOUT}
     for event in EVENTS:
+        ours = {"hooks": [by_command if event in COMMANDS_ONLY else by_http]}
         known = hooks.get(event)
         hooks[event] = [*(known if isinstance(known, list) else ()), ours]

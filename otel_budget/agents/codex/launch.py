@@ -10,6 +10,7 @@ from otel_budget.agents.launching import (
     INTERVAL_MS,
     RESOURCE_ATTRIBUTES,
     Launch,
+    has_flag,
     merged_attributes,
 )
 
@@ -72,12 +73,15 @@ def launch(request: Request) -> Launch:
         interactive=interactive,
         shows_reason=False,
         notes=tuple(notes),
+        resume=_resume(kind, arguments),
     )
 
 
-def resume_command(session: str) -> str:
-    """Return the command line that takes up a session."""
-    return f"codex exec resume {session}"
+def _resume(kind: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the command line that takes up the session, the last one of the folder."""
+    if kind in _OTHERS or has_flag(arguments, "--ephemeral"):
+        return ()
+    return ("codex", "exec", "resume", "--last") if kind in _EXEC else ("codex", "resume", "--last")
 
 
 def _kind(arguments: tuple[str, ...]) -> str:

@@ -56,12 +56,8 @@ def launch(request: Request) -> Launch:
         interactive=not headless,
         lag=11.0,
         notes=() if hooks or not request.hooks else (_NOT_INSTALLED,),
+        resume=("gemini", "--resume", "latest"),
     )
-
-
-def resume_command(session: str) -> str:
-    """Return the command line that takes up a session."""
-    return f"gemini --resume {session}"
 
 
 def _installed(request: Request) -> bool:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import uuid
 from pathlib import Path
 from typing import Final
 
 from otel_budget.cli.command import Command
+from otel_budget.cli.options import ENV_SESSION, ENV_SIDECAR
 from otel_budget.config.flags import FLAGS
 from otel_budget.core import validation
 from otel_budget.core.resources import RESOURCES
 from otel_budget.errors import InvalidValueError
+from otel_budget.runtime.environment import setting
 
 _EPILOG: Final = """Telemetry and hooks are set up for this one run; no file of yours is written.
 
@@ -81,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> int:
         limits=checked_limits(given),
         warn_at=checked_share("--warn-at", arguments.warn_at),
         agent=arguments.agent,
-        sidecar=arguments.sidecar or _environment("SIDECAR_URL"),
+        sidecar=arguments.sidecar or setting(ENV_SIDECAR) or "",
         storage=None if arguments.storage is None else check_storage(arguments.storage),
         summary_json=None if arguments.summary_json is None else Path(arguments.summary_json),
         grace=None if arguments.grace is None else validation.seconds("--grace", arguments.grace),
@@ -100,15 +101,14 @@ def _command(given: list[str]) -> tuple[str, ...]:
     return tuple(command)
 
 
-def _environment(name: str) -> str:
-    """Return a variable of ours by either of its two names; empty if it is not set."""
-    return os.environ.get(f"OTEL_BUDGET_{name}") or os.environ.get(f"BUDGET_{name}") or ""
-
-
 def _run_id(given: str | None) -> str:
-    return validation.session_id(
-        given or _environment("SESSION_ID") or f"run-{uuid.uuid4().hex[:12]}"
-    )
+    named = given or setting(ENV_SESSION)
+    if not named:
+        return f"run-{uuid.uuid4().hex[:12]}"
+    try:
+        return validation.session_id(named)
+    except InvalidValueError as exc:
+        raise InvalidValueError("--run" if given else ENV_SESSION, named, exc.allowed) from exc
 
 
 COMMAND: Final = Command(

@@ -98,9 +98,14 @@ def test_claude_code_gets_telemetry_by_environment_and_by_settings() -> None:
 def test_claude_code_is_asked_at_every_event_of_its_hooks() -> None:
     settings = settings_of(claude.launch(request("-p")))
     assert "PostToolBatch" in settings["hooks"]
-    for hooks in settings["hooks"].values():
-        assert hooks[0]["hooks"][0]["url"] == HOOKS
-        assert hooks[0]["hooks"][0]["type"] == "http"
+    for event, hooks in settings["hooks"].items():
+        if event == "SessionStart":
+            assert hooks[0]["hooks"][0]["command"] == f"curl -sf '{HOOKS}'", (
+                "it takes no http there"
+            )
+        else:
+            assert hooks[0]["hooks"][0]["url"] == HOOKS
+            assert hooks[0]["hooks"][0]["type"] == "http"
 
 
 OWN = {"model": "opus", "hooks": {"Stop": [{"hooks": [{"type": "command", "command": "mine"}]}]}}
@@ -225,3 +230,29 @@ def test_gemini_has_hooks_where_they_are_installed() -> None:
     launch = gemini.launch(request("-p", "hi", environ={"HOME": "/home/u"}, read_file=read))
     assert launch.hooks
     assert not launch.notes
+
+
+# --- how it goes on -------------------------------------------------------------------------------
+def test_a_new_session_of_claude_code_is_named_so_that_it_can_be_resumed() -> None:
+    launch = claude.launch(request("-p", "hi", new_session="0-1-2"))
+    assert launch.arguments[2:4] == ("--session-id", "0-1-2")
+    assert launch.resume == ("claude", "--resume", "0-1-2")
+
+
+@pytest.mark.parametrize("flag", ["--resume", "-r", "--continue", "-c", "--session-id"])
+def test_a_session_that_claude_code_goes_on_with_is_not_named_anew(flag: str) -> None:
+    launch = claude.launch(request(flag, "-p", "hi", new_session="0-1-2"))
+    assert "0-1-2" not in launch.arguments
+    assert launch.resume == ("claude", "--continue")
+
+
+def test_a_session_that_is_not_kept_cannot_be_resumed() -> None:
+    launch = claude.launch(request("--no-session-persistence", "-p", new_session="0-1-2"))
+    assert not launch.resume
+    assert not codex.launch(request("exec", "--ephemeral", "x")).resume
+
+
+def test_codex_and_gemini_go_on_with_the_last_session_of_the_folder() -> None:
+    assert codex.launch(request("exec", "x")).resume == ("codex", "exec", "resume", "--last")
+    assert codex.launch(request()).resume == ("codex", "resume", "--last")
+    assert gemini.launch(request()).resume == ("gemini", "--resume", "latest")

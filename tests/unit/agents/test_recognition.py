@@ -62,4 +62,3 @@ def test_every_agent_says_how_it_is_started() -> None:
     for launcher in launchers().values():
         assert launcher.PROGRAMS
         assert launcher.TITLE
-        assert "abc" in launcher.resume_command("abc")
