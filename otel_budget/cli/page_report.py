@@ -45,8 +45,6 @@ _LIKE_USE: Final = re.compile(
     r"(?:^|[^a-z])(?:tokens?|costs?|spend|usd|dollars?)(?:$|[^a-z])", re.IGNORECASE
 )
 _NAMES_SHOWN: Final = 12
-#: Digits behind the point of a dollar: sums of floats are exact no further.
-_CENT: Final = Decimal("1e-9")
 SHOWN: Final = (
     roles.INPUT, roles.OUTPUT, roles.CACHED, roles.CACHE_WRITE, roles.REASONING, roles.CALLS,
     roles.COST_USD,
@@ -257,6 +255,5 @@ def _plain(session: ForeignRun, role: str) -> Number | str | None:
 
 
 def money(amount: Decimal) -> str:
-    """Return dollars as text, without what a sum of floats makes up behind the point."""
-    rounded = f"{amount.quantize(_CENT):f}"
-    return rounded.rstrip("0").rstrip(".")
+    """Return dollars as text."""
+    return f"{amount.normalize():f}"

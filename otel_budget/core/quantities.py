@@ -26,6 +26,9 @@ _EXACT: Final = Context(prec=100)
 #: Not the caller's context: a run that counts with six digits can still be told its cost.
 _CUT: Final = Context(prec=100, rounding=ROUND_DOWN)
 _TENTHS_BELOW: Final = 100
+#: Digits of a sum of floats that mean something: what a million additions make up is behind them.
+#: So 0.10973400000000001 is 0.109734, and no sum is changed by more than 5e-10 of it.
+_SUM_DIGITS: Final = 10
 
 
 class Quantity(ABC):
@@ -37,6 +40,10 @@ class Quantity(ABC):
     @abstractmethod
     def from_sample(self, value: float) -> Number:
         """Return a plausible value of a sample in its own type; no use is lost by rounding."""
+
+    def from_float_sum(self, value: float) -> Number:
+        """Return the same of a program that adds up floats, without what the adding made up."""
+        return self.from_sample(value)
 
     @abstractmethod
     def limit(self, key: str, value: object) -> Number | None:
@@ -109,6 +116,10 @@ class _Money(Quantity):
 
     def from_sample(self, value: float) -> Number:
         return Decimal(repr(abs(value)))  # abs: -0.0 is 0
+
+    def from_float_sum(self, value: float) -> Number:
+        # As the digits are always as many, a counter that only grows still does.
+        return _plain(Decimal(f"{abs(value):.{_SUM_DIGITS}g}"))
 
     def limit(self, key: str, value: object) -> Number | None:
         return None if value is None else validation.money(key, value)

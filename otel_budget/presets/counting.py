@@ -161,7 +161,9 @@ class _Page:
 
     def _keep(self, session: _Session, sample: Sample, index: int, found: tuple[str, ...]) -> None:
         whole = next((role for role in found if role in roles.WHOLES), found[0])
-        value = quantity_of(roles.RESOURCE_OF.get(whole, semconv.TOKENS)).from_sample(sample.value)
+        value = quantity_of(roles.RESOURCE_OF.get(whole, semconv.TOKENS)).from_float_sum(
+            sample.value
+        )
         labels = {k: v for k, v in sample.labels.items() if k not in self.preset.session_labels}
         key = (sample.name, labels_text(labels))
         known = session.series.get(key)
