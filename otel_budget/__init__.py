@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from otel_budget.genai.usage_of import usage_of
     from otel_budget.sdk.instrument import instrument, unattributed_usage
     from otel_budget.sdk.metrics.endpoint import serve_metrics, use_registry
+    from otel_budget.sdk.metrics.otlp_export import export_otlp
     from otel_budget.sdk.monitor import ResourceMonitor
     from otel_budget.sdk.orchestrator import Orchestrator, PhaseFailedError, PhaseResult, RunResult
     from otel_budget.sdk.pricing.prices import Prices
@@ -51,6 +52,7 @@ __all__ = [
     "RunResult",
     "Verdict",
     "__version__",
+    "export_otlp",
     "instrument",
     "serve_metrics",
     "unattributed_usage",
@@ -79,6 +81,7 @@ _HOMES = {
     "RunCompletedError": "errors",
     "RunResult": "sdk.orchestrator",
     "Verdict": "core.verdict",
+    "export_otlp": "sdk.metrics.otlp_export",
     "instrument": "sdk.instrument",
     "serve_metrics": "sdk.metrics.endpoint",
     "unattributed_usage": "sdk.instrument",

@@ -38,6 +38,13 @@ class ExitOrder:
                 _, work = stage.popitem()
                 _do(work)
 
+    def before_others(self) -> None:
+        """Have it done before what was registered up to now: an SDK's exporter is shut down by
+        one of those, and is needed once more.
+        """
+        atexit.unregister(self.run)
+        atexit.register(self.run)
+
     def _in_child(self) -> None:
         for stage in (self.first, self.then, self.last):
             stage.clear()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from otel_budget.errors import ListenError, OtelBudgetError
 from otel_budget.logs.logger import logger
@@ -16,13 +18,17 @@ from otel_budget.sdk.metrics.visibility import PAGES, Page
 
 #: The files that this process has open, on Linux.
 _OWN_FILES = Path("/proc/self/fd")
+#: ``off``: what the application pushes by OTLP stays as it is, without single runs.
+ENV_PUSH: Final = "OTEL_BUDGET_EXPORT_OTLP"
+_NO: Final = ("off", "false", "no", "0")
 _once = ProcessLock()
 _done: dict[str, bool] = {}
 
 
 def serve_if_asked() -> None:
     """Open ``/metrics`` if ``OTEL_METRICS_EXPORTER`` says prometheus, or if this process was forked
-    from one whose page is found by its ``file_sd`` entry; never raises out of a run.
+    from one whose page is found by its ``file_sd`` entry; push by OTLP what is on no page, if the
+    application pushes so. Never raises out of a run.
 
     Such a child's page has a free port and its own entry. Any other page of the parent's
     cannot be had a second time, which is said.
@@ -33,9 +39,13 @@ def serve_if_asked() -> None:
         what = "serve" if asked or inherited else "look elsewhere"
         if _done.get(what):
             return
+        first = not _done
         _done[what] = True
+    if first and _goes_on_pushing():
+        return
     if what == "look elsewhere":
-        _say_if_elsewhere()
+        if not PAGES.anywhere and not _push_as_application():
+            _say_if_elsewhere()
         return
     if inherited is None or inherited.folder is not None or asked:
         _serve(inherited)
@@ -43,15 +53,41 @@ def serve_if_asked() -> None:
         logger.warning("no page shows the runs of this process: %s (said once)", PAGES.why_unseen())
 
 
+def _goes_on_pushing() -> bool:
+    """Push as the process did from which this one was forked; True if it did, and had no page."""
+    pushes = sys.modules.get("otel_budget.sdk.metrics.otlp_export")
+    return pushes is not None and pushes.revive_inherited() and PAGES.inherited is None
+
+
+def _push_as_application() -> bool:
+    """Push runs where the application pushes its metrics by OTLP; True if it does so now."""
+    if os.environ.get(ENV_PUSH, "").strip().lower() in _NO:
+        return False
+    names = visibility.named_exporters()
+    if not visibility.pushes_otlp(names):
+        return False
+    try:
+        from otel_budget.sdk.metrics import otlp_export, otlp_exporters
+
+        to = otlp_exporters.of_application(names)
+        if to is None:
+            return False
+        otlp_export.push_to(to)
+    except (OtelBudgetError, ImportError) as exc:
+        logger.warning("runs are not pushed by OTLP: %s", exc)
+        return False
+    return True
+
+
 def _say_if_elsewhere() -> None:
     """Say that no run of this process is seen where its metrics go, if nothing else shows it."""
-    where = "" if PAGES.anywhere else visibility.other_exporters()
+    where = visibility.other_exporters()
     if where:
         logger.warning(
             "%s, which gets the totals of the process but not single runs: the sidecar and the "
             "dashboards see no run of this process, because no page shows them yet. Call "
-            "serve_metrics() before the first run, or add prometheus to %s (said once)",
-            where, visibility.ENV_EXPORTER,
+            "serve_metrics() or export_otlp() before the first run, or add prometheus to %s (said "
+            "once)", where, visibility.ENV_EXPORTER,
         )  # fmt: skip
 
 

@@ -278,7 +278,7 @@ class RunController:
                 self.engagement.judged()
 
     def _nudge(self) -> None:
-        RUNS.news += 1  # what it is asked to look at must be on the page
+        RUNS.has_news()  # what it is asked to look at must be on the page, or pushed
         if self._client is not None:
             self._client.nudge()
 

@@ -27,7 +27,7 @@ from otel_budget.sdk.metrics.run_group import Group
 from otel_budget.sdk.run_counters import FOLDED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
 
@@ -96,6 +96,7 @@ class RunCollector(Collector):
         """By name, the one that came last at the end."""
         self.ends = 0
         """Number of runs that have ended."""
+        self._listeners: list[Callable[[], None]] = []
         self.news = 0
         """Grows with whatever a reader waits for: a run began, ended, or should be looked at."""
 
@@ -111,7 +112,7 @@ class RunCollector(Collector):
                 record.follows_completed = group is not None and group.completed
                 self._groups[record.session_id] = Group(record)
             self.process.add(record)
-            self.news += 1
+            self.has_news()
         if second:
             logger.warning(
                 "run %r: two monitors of it are open in this process: they count independently, "
@@ -126,15 +127,44 @@ class RunCollector(Collector):
         with self._lock:
             self.process.retire(record)
             self.ends += 1
-            self.news += 1
             group = self._groups.get(record.session_id)
             if group is None or record not in group.records or group.live:
+                self.has_news()
                 return ()
             group.closed_at = self._monotonic()
             self._unscraped.append((record.session_id, group))
             while len(self._unscraped) > MAX_UNSCRAPED:
                 self._drop(*self._unscraped.popleft())
+            self.has_news()
             return tuple(group.records)
+
+    def has_news(self) -> None:
+        """Take note that there is something that a reader waits for."""
+        self.news += 1
+        for listener in self._listeners:
+            listener()
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have news told, at once and under locks; return what ends that."""
+        self._listeners = [*self._listeners, listener]
+
+        def end() -> None:
+            self._listeners = [each for each in self._listeners if each is not listener]
+
+        return end
+
+    def groups(self) -> list[tuple[str, Group]]:
+        """Return what is to be shown, without that being a scrape: id, and records."""
+        with self._lock:
+            self._prune()
+            return list(self._groups.items())
+
+    def pushed(self, groups: Iterable[tuple[str, Group]]) -> None:
+        """Take note that some of ``groups`` were shown to a reader, as they are or were."""
+        with self._lock:
+            for session_id, group in groups:
+                if group.closed_at is not None:
+                    self._mark_scraped(session_id, group)
 
     @property
     def scrapes(self) -> int:

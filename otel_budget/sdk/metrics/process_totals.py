@@ -8,6 +8,7 @@ in the sums here, so the counters never drop.
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections import defaultdict, deque
 from decimal import Decimal
@@ -24,7 +25,7 @@ from otel_budget.sdk.phase_counters import plus
 from otel_budget.sdk.run_counters import FOLDED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from opentelemetry.metrics import CallbackOptions, Meter
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 Key = tuple[tuple[str, str], ...]
 Sums = dict[str, dict[Key, int | Decimal]]
+Series = tuple[semconv.Metric, dict[str, str], int | Decimal]
+"""Metric, labels and value."""
 
 
 class ProcessUsage:
@@ -46,6 +49,8 @@ class ProcessUsage:
         """Forget all runs, and who holds the lock. The instruments stay."""
         self._lock = threading.RLock()  # reentrant for signal handlers, like the records'
         self._own = {semconv.SERVICE_INSTANCE_ID: uuid.uuid4().hex[:16]}
+        self.since = time.time_ns()
+        """Nanoseconds since the Unix epoch: when it began to count."""
         self._cap, self._full = LabelCap(FOLDED), False
         self._bases: set[Key] = set()
         self._live: dict[int, RunRecord] = {}
@@ -83,6 +88,19 @@ class ProcessUsage:
             for record in self._live.values():
                 self._sum(record, total)
         return [(dict(key), value) for key, value in total[metric.name].items()]
+
+    @property
+    def instance(self) -> str:
+        """Tells this process from others."""
+        return self._own[semconv.SERVICE_INSTANCE_ID]
+
+    def series(self) -> Iterator[Series]:
+        """Yield all that the instruments show, for where there is nothing that reads them."""
+        for metric in semconv.USAGE_METRICS:
+            for labels, value in self.sums(metric):
+                yield metric, {**self._own, **labels}, value
+        for label, count in list(FOLDED.items()):
+            yield semconv.FOLDED_LABELS, {semconv.LABEL: label}, count
 
     def instruments(self, meter: Meter | None = None) -> None:
         """Make the OpenTelemetry instruments, once."""

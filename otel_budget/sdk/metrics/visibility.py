@@ -1,8 +1,9 @@
 """Where the runs of this process are shown, and what to say of a run that is not seen there.
 
 A page that was opened before a fork is the parent's: what runs in the child is not on it.
-OpenTelemetry's exporters (OTLP, console) take the sums of the process. The series of single runs go
-out by a Prometheus page alone (adr/0007): they would grow an SDK's instruments without end.
+OpenTelemetry's exporters take the sums of the process. The series of single runs would grow an
+SDK's instruments without end: they are on a Prometheus page, or are pushed by OTLP beside those
+(otlp_export.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.metrics.collector import RUNS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 #: Of prometheus_client: its page of several processes has only what its own files hold.
@@ -25,6 +27,8 @@ ENV_MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
 ENV_EXPORTER: Final = "OTEL_METRICS_EXPORTER"
 #: The exporter by which runs are shown, and the word for no exporter.
 _PROMETHEUS, _NONE = "prometheus", "none"
+#: The exporter that can take runs as well; and, in capitals, how names of its classes begin.
+_OTLP: Final = "otlp"
 #: Beginnings of the names of readers and exporters that show runs, or send nothing away.
 _SHOWING: Final = ("Prometheus", "InMemory")
 
@@ -45,6 +49,8 @@ class Pages:
 
     def __init__(self) -> None:
         self._open: dict[str, Page] = {}
+        self.pushes: dict[int, Callable[[], str]] = {}
+        """Of what pushes runs by OTLP, what says where to, and how that goes."""
         self.inherited: Page | None = None
         """Of the process this one was forked from; None if it has none, or this one its own."""
         in_child(self._reset)
@@ -61,13 +67,16 @@ class Pages:
 
     @property
     def anywhere(self) -> bool:
-        """True if there is a page, or a registry that may have one."""
-        return bool(self._open) or RUNS.registered
+        """True if there is a page, or a registry that may have one, or runs are pushed."""
+        return bool(self._open or self.pushes) or RUNS.registered
 
     def why_unseen(self) -> str:
         """Return why a sidecar may not see a run of this process, as far as that can be told here,
         and what to do.
         """
+        if self.pushes:
+            told = "; ".join(describe() for describe in self.pushes.values())
+            return f"{told}: does the sidecar receive what is pushed there?"
         scrapes, ago = RUNS.scrapes, RUNS.scraped_ago
         if scrapes and ago is not None:
             return (
@@ -122,6 +131,7 @@ class Pages:
     def _reset(self) -> None:
         """Be without a page in a forked child."""
         pages, self._open = list(self._open.values()), {}
+        self.pushes = {}
         # One with a folder before others: the child can be found there, too.
         pages.sort(key=lambda page: page.folder is None)
         self.inherited = pages[0] if pages else self.inherited
@@ -135,6 +145,11 @@ def named_exporters() -> tuple[str, ...]:
     """Return the exporters that the environment names, in lower case."""
     names = os.environ.get(ENV_EXPORTER, "").lower().split(",")
     return tuple(name.strip() for name in names if name.strip())
+
+
+def pushes_otlp(names: tuple[str, ...]) -> bool:
+    """Tell whether the application pushes its metrics by OTLP. names: of exporters it asks for."""
+    return _OTLP in names or any(name.startswith(_OTLP.upper()) for name in _of_provider())
 
 
 def show_no_runs(names: tuple[str, ...]) -> bool:
