@@ -25,6 +25,7 @@ MODEL: Final = "model"
 TOKEN_TYPE: Final = "token_type"  # noqa: S105 - a label name, not a secret
 DETAIL: Final = "detail"
 OUTCOME: Final = "outcome"
+SIGNAL: Final = "signal"
 WORKFLOW: Final = "workflow"
 STATE: Final = "state"
 RUN_STATE: Final = "run_state"
@@ -78,6 +79,9 @@ RESET_REASONS: Final = (COUNTER_RESET, NEW_INCARNATION)
 REFUSAL_REASONS: Final = (
     "connections", "host", "malformed", "nudges", "reader", "request", "streams", "token",
 )  # fmt: skip
+#: What programs push, and what becomes of a request with it: values of ``signal``, ``outcome``.
+PUSH_SIGNALS: Final = ("logs", "metrics", "traces")
+PUSH_OUTCOMES: Final = ("taken", "ignored", "refused", "busy", "unstored")
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -326,6 +330,13 @@ RELOAD_OK: Final = _gauge("otel_budget_sidecar_config_last_reload_successful",
     "1 if the last configuration reload succeeded.")
 REFUSED_REQUESTS: Final = _counter("otel_budget_sidecar_refused_requests_total",
     "Requests and connections refused, or cut off.", REASON)
+PUSHED_REQUESTS: Final = _counter("otel_budget_sidecar_pushed_requests_total",
+    "Requests with which programs pushed something, by what became of them; ignored: traces.",
+    SIGNAL, OUTCOME)
+PUSHED_ITEMS: Final = _counter("otel_budget_sidecar_pushed_items_total",
+    "Points and log records that were pushed and counted as usage.", SIGNAL)
+PUSHED_REJECTED: Final = _counter("otel_budget_sidecar_pushed_rejected_items_total",
+    "Points and log records that were pushed and refused: implausible, or past a bound.", SIGNAL)
 BUILD_INFO: Final = _gauge("otel_budget_build_info", "Always 1; says which version runs.", VERSION)
 
 SIDECAR_METRICS: Final = _all_declared()

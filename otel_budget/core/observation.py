@@ -13,6 +13,8 @@ from otel_budget.core.reasons import Reason
 
 #: Begins the target of what a program pushes, which can be asked nowhere: then who pushed.
 PUSHED: Final = "otlp://"
+#: The source of a reading that is made of such targets alone.
+OTLP: Final = "otlp"
 #: Begins the target of what a run that ended handed over itself; then the address it came from.
 HANDED_OVER: Final = "handover://"
 #: The source of a reading that is made of such targets alone.
@@ -107,7 +109,7 @@ class Observation:
     """One reading of a source: everything it found, and what it could not find."""
 
     source: str
-    """``scrape``, ``prometheus`` or ``handover``."""
+    """``scrape``, ``prometheus``, ``otlp`` or ``handover``."""
     read_at: float
     """When the reading was complete, in seconds on the reader's own clock."""
     sessions: tuple[RunObservation, ...] = ()

@@ -350,6 +350,11 @@ class RunTotals(Freshness):
         return self.first_seen_at if self.sampled_at is None else self.sampled_at
 
     @property
+    def may_be_resumed(self) -> bool:
+        """True if its end is not its last word: its program goes on with it when it is asked to."""
+        return self.pushed and self.attributes.idle_after is not None
+
+    @property
     def last_heard_at(self) -> float:
         """When its newest confirmed sample was taken, or it was last told that it goes on."""
         return max(self.confirmed_at, self.heard_at)

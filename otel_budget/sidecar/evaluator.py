@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING
 
+from otel_budget import semconv
 from otel_budget.core.override import OverrideRefusedError, Refusal
 from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.admission import split_new_runs
@@ -135,6 +136,7 @@ class Evaluator:
         observation, rest = split_new_runs(observation, ledger.runs)
         ledger.bind(observation.bindings)
         self._adopt_archived(observation, now)
+        self._adopt_told(observation, now)
         ledger.apply(observation)
         return rest and ledger.refuse_rest(rest)
 
@@ -200,7 +202,7 @@ class Evaluator:
         Raises OverrideRefusedError or StorageError; the override does not hold then.
         """
         run = self._known(session_id)
-        if run.ended_at is not None:
+        if run.ended_at is not None and not run.may_be_resumed:
             state = run.attributes.state or "ended"
             raise OverrideRefusedError(Refusal.RUN_ENDED, f"run {session_id!r} has ended: {state}")
         before = run.overrides
@@ -244,6 +246,11 @@ class Evaluator:
         run = self._ledger.runs.get(session_id)
         return "" if run is None else ", ".join(sorted(run.targets))
 
+    def is_pushed(self, session_id: str) -> bool:
+        """Tell whether a run is known that was pushed."""
+        run = self._ledger.runs.get(session_id)
+        return run is not None and run.pushed
+
     def _known(self, session_id: str) -> RunTotals:
         run = self._ledger.runs.get(session_id)
         if run is None:
@@ -266,6 +273,14 @@ class Evaluator:
                 self._ledger.failures.append(
                     RunFailure(session.session_id, FailedStep.ACCOUNT, exc)
                 )
+
+    def _adopt_told(self, observation: Observation, now: float) -> None:
+        """Bring back runs that were forgotten and are told to begin again."""
+        for session_id, state in observation.told.items():
+            if state == semconv.RUNNING and session_id not in self._ledger.runs:
+                run = self._take_archived(session_id, None, now)
+                if run is not None:
+                    self._ledger.adopt(run, now)
 
     def _adopt_one(self, session: RunObservation, now: float) -> None:
         session_id, start = session.session_id, session.attributes.started_at

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
+from otel_budget.core.observation import OTLP
 from otel_budget.logs.once import MOST_LINES, Lines, OncePerSubject
 from otel_budget.logs.text import one_line, some
 from otel_budget.sidecar.run_log import RunLog
@@ -82,11 +83,9 @@ class EventLog:
             self._without_run = NO_RUN_AFTER  # from now on it may be a fleet at rest
         elif observation.ok:
             self._without_run += 1
-            if self._without_run == NO_RUN_AFTER and not observation.unmatched:  # that was logged
-                logger.info(
-                    "the source %s answers, but has shown no run in %d readings: is the address "
-                    "right, and has a run begun?", observation.source, NO_RUN_AFTER,
-                )  # fmt: skip
+            # That there are none at all was logged; and some may be pushed.
+            if self._without_run == NO_RUN_AFTER and not (observation.unmatched or self._verdicts):
+                logger.info("%s", _nothing_yet(observation.source))
 
     def log_not_stored(self, problem: Exception) -> None:
         """Log why a tick could not be stored: once, until it is something else or over."""
@@ -170,6 +169,19 @@ class EventLog:
         if not (self._source_was_ok and observation.read and self._verdicts):
             return False
         return all(verdict.run_state in semconv.OVER_STATES for verdict in self._verdicts)
+
+
+def _nothing_yet(source: str) -> str:
+    """Say what it may mean that a source shows no run."""
+    if source == OTLP:
+        return (
+            f"nothing was pushed that can be counted in {NO_RUN_AFTER} s: is the endpoint right, "
+            "and has a run begun?"
+        )
+    return (
+        f"the source {source} answers, but has shown no run in {NO_RUN_AFTER} readings: is the "
+        "address right, and has a run begun?"
+    )
 
 
 class _Problems:

@@ -10,19 +10,23 @@ from otel_budget.core.resources import RESOURCES
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules
+from otel_budget.presets import loader
 from otel_budget.sidecar.clock import Boot
 from otel_budget.sidecar.loop import Settings
 from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from otel_budget.sources import prometheus, scrape
 from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.http import Access
+from otel_budget.sources.otlp.source import OtlpSettings, OtlpSource
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
 from otel_budget.sources.scrape_target import ScrapeTarget
+from otel_budget.sources.several import SeveralSources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from otel_budget.config.otlp import OtlpConfig
     from otel_budget.config.schema import (
         CeilingsConfig,
         ScrapeConfig,
@@ -40,16 +44,37 @@ if TYPE_CHECKING:
 _SCRAPE_TIMEOUT: Final = 1.0
 
 
-def make_source(config: SourceConfig, clock: Clock) -> Source:
-    """Return the configured source; nothing is opened yet."""
-    return _SOURCES[config.kind](getattr(config, config.kind), clock)
+def make_pushes(config: SidecarConfig, clock: Clock) -> OtlpSource | None:
+    """Return what programs push to; None if they may not."""
+    otlp = config.source.otlp
+    return None if otlp is None else OtlpSource(_otlp_settings(config, otlp), clock)
 
 
-def settings_of(config: SidecarConfig, source: Source) -> Settings:
-    """Return what the loop needs to know. source: made from the same configuration."""
+def are_read_alike(one: SidecarConfig, other: SidecarConfig) -> bool:
+    """Tell whether what is pushed is read in the same way by two configurations."""
+    otlp, others = one.source.otlp, other.source.otlp
+    if otlp is None or others is None:
+        return otlp is others
+    return _otlp_settings(one, otlp) == _otlp_settings(other, others)
+
+
+def make_source(config: SourceConfig, clock: Clock, pushes: OtlpSource | None = None) -> Source:
+    """Return the configured source; nothing is opened yet. pushes: what programs push to."""
+    polled = config.polled
+    asked = None if polled is None else _SOURCES[config.kind](polled, clock)
+    if asked is None or pushes is None:
+        found = asked or pushes
+        if found is None:
+            raise ValueError("a configuration without any source")
+        return found
+    return SeveralSources(asked, pushes)
+
+
+def settings_of(config: SidecarConfig, source: Source, pushes: OtlpSource | None) -> Settings:
+    """Return what the loop needs to know. source, pushes: made from the same configuration."""
     chosen = config.source
     interval, forget_after = chosen.interval, config.verdicts.forget_after
-    return Settings(chosen.kind, source, interval, rules_of(config), forget_after)
+    return Settings(chosen.kind, source, interval, rules_of(config), forget_after, pushes)
 
 
 #: How each kind of storage is opened.
@@ -147,6 +172,21 @@ def _prometheus_settings(config: PrometheusConfig) -> PrometheusSettings:
 def _foreign(preset: Preset | None) -> Preset | None:
     """Return the preset of another program; None if it is none, or that of otel-budget itself."""
     return preset if is_foreign(preset) else None
+
+
+def _otlp_settings(config: SidecarConfig, otlp: OtlpConfig) -> OtlpSettings:
+    presets = otlp.presets
+    if presets is None:
+        own = [loader.preset(name, config.presets) for name in config.presets]
+        presets = (*loader.shipped().values(), *own)
+    return OtlpSettings(
+        presets=presets,
+        idle_after=otlp.idle,
+        request_body=otlp.request_body,
+        session_limit=otlp.session_limit,
+        series_limit=otlp.series_limit,
+        run_attributes=otlp.run_attributes,
+    )
 
 
 def _access(config: TargetConfig | PrometheusConfig) -> Access:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from otel_budget.core.observation import Observation, Problem
 from otel_budget.core.override import OverrideRefusedError, Refusal
 from otel_budget.core.reasons import Reason
+from otel_budget.sidecar.batches import Batches
 from otel_budget.sidecar.evaluator_thread import EvaluatorThread, GaveUpError
 from otel_budget.sidecar.event_log import EventLog
 from otel_budget.sidecar.handovers import HandoverOutcome, Handovers
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from otel_budget.sidecar.metrics import SidecarMetrics
     from otel_budget.sidecar.tick_result import TickResult
     from otel_budget.sources.base import Clock, Source
+    from otel_budget.sources.otlp.source import OtlpSource
 
     #: Waits until one of the tasks is done, or for so many seconds.
     Wait = Callable[[Collection[asyncio.Task[Any]], float], Awaitable[object]]
@@ -75,6 +77,8 @@ class Settings:
     rules: Rules
     forget_after: float
     """Seconds of silence after which a run is forgotten."""
+    pushes: OtlpSource | None = None
+    """What programs push to, if they may: the source itself, or one beside it."""
 
 
 async def wait_first(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:
@@ -125,7 +129,7 @@ class Loop:
         self._event_log = EventLog(clock, evaluator.seen_at)
         self._missed = Missed(absent, clock, metrics.note_absence, self._event_log.log_absence)
         self._thread = EvaluatorThread(clock)
-        self._nudging = Nudging(self.evaluate)
+        self._nudging, self._pushed = Nudging(self.evaluate), Batches(self._judge_pushed)
         self._handovers = Handovers(self.evaluate, self._handed_over, clock)
 
     @property
@@ -255,12 +259,33 @@ class Loop:
         """
         until = self._clock() + self.settings.interval
         async with self._thread.lock:
-            rest = await self._evaluate_once(observation)
+            rest, _ = await self._evaluate_once(observation)
         while rest is not None and self._clock() < until and not self._stopping.is_set():
             async with self._thread.lock:
-                rest = await self._evaluate_once(rest)
+                rest, _ = await self._evaluate_once(rest)
         if observation is not None and observation.asked is None:
             self._event_log.log_waiting(rest)
+
+    async def judge_pushed(self) -> bool:
+        """Judge all that was pushed up to now; return whether it is stored and published.
+
+        What is not stays in the ledger, and is stored with the next step that can be.
+        """
+        return await self._pushed.next()
+
+    async def _judge_pushed(self) -> bool:
+        pushes = self.settings.pushes
+        if pushes is None:
+            return False
+        pushed = await pushes.drain()
+        self._metrics.note_samples(pushed)
+        rest: Observation | None = pushed
+        is_stored = True
+        while rest is not None:  # nobody shows it a second time
+            async with self._thread.lock:
+                rest, done = await self._evaluate_once(rest)
+            is_stored = is_stored and done
+        return is_stored
 
     async def nudge(self, session_id: str) -> NudgeOutcome:
         """Read one run now, whatever the time, and judge it."""
@@ -268,6 +293,9 @@ class Loop:
         if not source.reads_runs:
             return NudgeOutcome.IMPOSSIBLE
         observation = await source.read_run(session_id)
+        if observation is None and self._evaluator.is_pushed(session_id):
+            # What it pushed is judged already; that it is old may be new.
+            observation = Observation(self.settings.name, self._clock(), asked=frozenset())
         if observation is None:
             self._read_soon()
             return NudgeOutcome.UNKNOWN
@@ -278,13 +306,17 @@ class Loop:
         self, session_id: str, *, state: str | None, tokens: int | None, preset: str, peer: str
     ) -> None:
         """Take in what a hook tells of a run; see ``sidecar.api.host.Host``."""
-        del tokens, preset, peer
-        if state is None:
-            return
-        told = Observation(
-            self.settings.name, self._clock(), asked=frozenset(), told={session_id: state}
-        )
-        await self._nudging.judge(told)
+        pushes = self.settings.pushes
+        if tokens is not None and pushes is not None:
+            begins = not pushes.knows_names
+            with pushes.awaited():
+                await pushes.take_hook_usage(session_id, tokens, preset, peer, may_begin=begins)
+                await self.judge_pushed()
+        if state is not None:
+            told = Observation(
+                self.settings.name, self._clock(), asked=frozenset(), told={session_id: state}
+            )
+            await self._nudging.judge(told)
 
     async def hand_over(
         self, runs: Sequence[RunObservation], dropped: Mapping[str, int]
@@ -353,8 +385,12 @@ class Loop:
         self._evaluator.add_absences(self._missed.take())
         return self._clock()
 
-    async def _evaluate_once(self, observation: Observation | None) -> Observation | None:
-        """Do one tick; return what of the observation is left for another one."""
+    async def _evaluate_once(
+        self, observation: Observation | None
+    ) -> tuple[Observation | None, bool]:
+        """Do one tick; return what of the observation is left for another one, and whether all
+        else is stored.
+        """
         now = self._begin_evaluation()
         settings = self.settings
         whole = observation is not None and observation.asked is None
@@ -370,14 +406,14 @@ class Loop:
         except StorageError as exc:
             self._event_log.log_not_stored(exc)
             self._metrics.note_failed_tick()
-            return None
+            return None, False
         except GaveUpError:
-            return None
+            return None, False
         except Exception:
             # Whatever it was, the runs out there still want to be judged at the next tick.
             logger.exception("this tick failed; no verdict was published")
             self._metrics.note_failed_tick()
-            return None
+            return None, False
         finally:
             self._missed.note_step(now, settings.interval)
         if observation is not None and whole and observation.read:
@@ -385,7 +421,7 @@ class Loop:
         if observation is None or whole:
             self._evaluated_at = now
         self._publish(result)
-        return result.rest
+        return result.rest, True
 
     def _publish(self, result: TickResult) -> None:
         self._broadcaster.publish(result.evaluated, result.forgotten)

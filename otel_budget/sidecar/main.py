@@ -30,7 +30,7 @@ from otel_budget.sidecar.config_summary import (
     warnings,
 )
 from otel_budget.sidecar.evaluator import Evaluator
-from otel_budget.sidecar.factory import make_source, open_storage, settings_of
+from otel_budget.sidecar.factory import make_pushes, make_source, open_storage, settings_of
 from otel_budget.sidecar.http_server import (
     Refusals,
     Server,
@@ -44,6 +44,7 @@ from otel_budget.sidecar.loop import Loop
 from otel_budget.sidecar.metrics import MetricsPage, SidecarMetrics
 from otel_budget.sidecar.nudging import NudgeOutcome
 from otel_budget.sidecar.process_absence import Watch
+from otel_budget.sidecar.receiver.receiver import Receiver
 from otel_budget.sidecar.reload import Reloader
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class _Host:
     loop: Loop
     metrics: MetricsPage
     clock: Clock
+    receiving: Receiver
 
     @property
     def ready(self) -> bool:
@@ -141,7 +143,7 @@ class _Host:
 
     @property
     def receiver(self) -> ReceiverInfo | None:
-        return None
+        return self.receiving.info
 
     async def hand_over(
         self, runs: Sequence[RunObservation], dropped: Mapping[str, int]
@@ -170,28 +172,37 @@ async def _run(
     broadcaster = VerdictBroadcaster(config.verdicts.lease, clock)
     metrics = SidecarMetrics(__version__, clock, lambda: broadcaster.subscribers)
     refusals = Refusals(metrics, clock)
-    source = make_source(config.source, clock)
+    pushes = make_pushes(config, clock)
+    source = make_source(config.source, clock, pushes)
     evaluator = Evaluator(storage, restored, clock(), time.time)
     watch = Watch(clock)
     loop = Loop(
-        settings_of(config, source),
+        settings_of(config, source, pushes),
         evaluator=evaluator,
         broadcaster=broadcaster,
         metrics=metrics,
         clock=clock,
         absent=watch.take,
     )
-    reloader = Reloader(config_path, config, source, loop=loop, metrics=metrics, clock=clock)
     limits = client_limits_of(config.listen, refusals)
-    host = _Host(loop, MetricsPage(metrics), clock)
+    receiver = Receiver(loop.judge_pushed, limits, metrics)
+    reloader = Reloader(
+        config_path, config, source, pushes,
+        loop=loop, receiver=receiver, metrics=metrics, clock=clock,
+    )  # fmt: skip
+    host = _Host(loop, MetricsPage(metrics), clock, receiver)
     app = build_app(broadcaster, host, __version__, gate_of(config.listen, refusals), limits)
     server = server_of(app, limits, certificates, config.listen.trusted_proxies)
     _log_start(config, listener, restored)
-    with _signals(loop, server, reloader):
+    with _signals(loop, server, reloader, receiver):
         beside = [asyncio.create_task(watch.beat())]
         if certificates is not None:
             beside.append(asyncio.create_task(certificates.watch()))
+        await loop.publish_restored()
+        if config.source.otlp is not None and pushes is not None:
+            receiver.open(config.source.otlp, pushes)
         await _until_told(loop, broadcaster, server, listener)
+        await receiver.close()
         for task in beside:
             task.cancel()
     return not loop.gave_up
@@ -201,7 +212,6 @@ async def _until_told(
     loop: Loop, broadcaster: VerdictBroadcaster, server: Server, listener: socket.socket
 ) -> None:
     """Serve and tick; when either ends, end the other in order."""
-    await loop.publish_restored()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     ticking = asyncio.create_task(loop.run())
     await asyncio.wait({serving, ticking}, return_when=asyncio.FIRST_COMPLETED)
@@ -214,7 +224,7 @@ async def _until_told(
 
 
 @contextlib.contextmanager
-def _signals(loop: Loop, server: Server, reloader: Reloader) -> Iterator[None]:
+def _signals(loop: Loop, server: Server, reloader: Reloader, receiver: Receiver) -> Iterator[None]:
     """End in order on SIGTERM and SIGINT, on the second without waiting for readers; reload on
     SIGHUP.
     """
@@ -225,6 +235,7 @@ def _signals(loop: Loop, server: Server, reloader: Reloader) -> Iterator[None]:
             server.force_exit = True
         told.append(number)
         logger.info("%s: doing one last tick, then ending", signal.Signals(number).name)
+        receiver.stop()
         loop.stop()
 
     events = asyncio.get_running_loop()

@@ -47,6 +47,10 @@ TICK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 #: What is counted by a label is there from the start, at 0: Prometheus sees no increase in a series
 #: that begins at 1.
 _DECISIONS = tuple((str(action), str(reason)) for action, reason in DECISIONS)
+_PUSHED = tuple(
+    (signal, outcome) for signal in semconv.PUSH_SIGNALS for outcome in semconv.PUSH_OUTCOMES
+)
+_COUNTED_SIGNALS = [signal for signal in semconv.PUSH_SIGNALS if signal != "traces"]
 _Page = tuple[bytes, str]
 #: Seconds a page is rested from at most.
 _LONGEST_REST: Final = 10.0
@@ -76,6 +80,9 @@ class SidecarMetrics(Collector):
         self._overruns = self._failures = self._run_failures = 0
         self._absent_seconds = 0.0
         self._refused = Counter(dict.fromkeys(semconv.REFUSAL_REASONS, 0))
+        self._pushed = Counter(dict.fromkeys(_PUSHED, 0))
+        self._pushed_items = Counter(dict.fromkeys(_COUNTED_SIGNALS, 0))
+        self._pushed_rejected = self._pushed_items.copy()
         self._source: tuple[str, bool, bool, int] | None = None
         """Its name, whether it answers, whether it was read at all, and how many targets fail."""
         self._unmatched = 0
@@ -97,8 +104,13 @@ class SidecarMetrics(Collector):
             self._source = (observation.source, observation.ok, observation.read, failing)
             # Not that there is no target at all: on a quiet night there may be none.
             self._unmatched = sum(1 for target in observation.unmatched if target)
-            samples = [session.sampled_at for session in observation.sessions]
-            if samples:
+        self.note_samples(observation)
+
+    def note_samples(self, observation: Observation) -> None:
+        """Note how new the samples are that a source gave, or that were pushed."""
+        samples = [session.sampled_at for session in observation.sessions]
+        if samples:
+            with self._lock:
                 self._newest_sample = max(*samples, self._newest_sample or -math.inf)
 
     def note_result(self, result: TickResult) -> None:
@@ -132,6 +144,13 @@ class SidecarMetrics(Collector):
         """Note a request, or a connection, that was refused."""
         with self._lock:
             self._refused[reason] += 1
+
+    def note_push(self, signal: str, outcome: str, items: int = 0, rejected: int = 0) -> None:
+        """Note a request that something was pushed with, and what became of it."""
+        with self._lock:
+            self._pushed[signal, outcome] += 1
+            self._pushed_items[signal] += items
+            self._pushed_rejected[signal] += rejected
 
     def note_absence(self, seconds: float, _now: float) -> None:
         """Note that the process did not run for so long."""
@@ -206,6 +225,9 @@ class SidecarMetrics(Collector):
         yield _counter(semconv.STORAGE_RENEWALS, {(): self._last.storage.renewals})
         yield _counter(semconv.ABSENT_SECONDS, {(): self._absent_seconds})
         yield _counter(semconv.REFUSED_REQUESTS, _by_one(self._refused))
+        yield _counter(semconv.PUSHED_REQUESTS, self._pushed)
+        yield _counter(semconv.PUSHED_ITEMS, _by_one(self._pushed_items))
+        yield _counter(semconv.PUSHED_REJECTED, _by_one(self._pushed_rejected))
 
     def _of_the_process(self) -> Iterator[Family]:
         yield self._tick_histogram()

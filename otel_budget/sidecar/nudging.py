@@ -1,18 +1,14 @@
-"""What was read for nudges, judged: all that waits at once in one step.
-
-Anybody on this host may nudge, and a step looks at every run. So however many nudges come, there is
-one step at a time for them, and after it as long a rest as it took: half of the time is for others.
-"""
+"""What was read for nudges, judged: all that waits at once in one step (batches.py)."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from otel_budget.core.observation import is_pushed
+from otel_budget.sidecar.batches import Batches
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,29 +30,21 @@ class NudgeOutcome(Enum):
 class Nudging:
     """Judges readings of a few targets."""
 
-    def __init__(self, judge: Callable[[Observation], Awaitable[None]]) -> None:
+    def __init__(self, judge: Callable[[Observation], Awaitable[object]]) -> None:
         """Begin with none."""
         self._judge = judge
         self._batch: list[Observation] = []
         """Those that wait."""
-        self._turn = asyncio.Lock()
-        self._free_at = 0.0
-        """When the next step may begin, by the event loop's time."""
+        self._batches = Batches(self._judge_all)
 
     async def judge(self, observation: Observation) -> None:
         """Have a reading judged; return once it is."""
-        batch = self._batch
-        batch.append(observation)
-        async with self._turn:
-            if batch is not self._batch:
-                return  # one that came before took it along
-            loop = asyncio.get_running_loop()
-            # At the least for as long as those take who waited for the same answer.
-            await asyncio.sleep(max(0.0, self._free_at - loop.time()))
-            self._batch = []
-            began = loop.time()
-            await self._judge(merged(batch))
-            self._free_at = 2 * loop.time() - began
+        self._batch.append(observation)
+        await self._batches.next()
+
+    async def _judge_all(self) -> None:
+        batch, self._batch = self._batch, []
+        await self._judge(merged(batch))
 
 
 def merged(observations: Sequence[Observation]) -> Observation:

@@ -10,7 +10,7 @@ from otel_budget.config.load import load
 from otel_budget.errors import ConfigFileError, InvalidConfigError
 from otel_budget.runtime.workers import Workers
 from otel_budget.sidecar.config_summary import describe_bindings, describe_ceilings
-from otel_budget.sidecar.factory import make_source, settings_of
+from otel_budget.sidecar.factory import are_read_alike, make_pushes, make_source, settings_of
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from otel_budget.config.schema import SidecarConfig
     from otel_budget.sidecar.loop import Loop
     from otel_budget.sidecar.metrics import SidecarMetrics
+    from otel_budget.sidecar.receiver.receiver import Receiver
     from otel_budget.sources.base import Clock, Source
+    from otel_budget.sources.otlp.source import OtlpSource
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +33,16 @@ class Reloader:
         path: str | PathLike[str] | None,
         config: SidecarConfig,
         source: Source,
+        pushes: OtlpSource | None,
         *,
         loop: Loop,
+        receiver: Receiver,
         metrics: SidecarMetrics,
         clock: Clock,
     ) -> None:
         """Keep what runs now. path: None when it came from flags, which cannot change."""
         self._path, self._config, self._source = path, config, source
+        self._pushes, self._receiver = pushes, receiver
         self._loop, self._metrics, self._clock = loop, metrics, clock
         self._threads = Workers("configuration")
         self._task: asyncio.Task[None] | None = None
@@ -90,10 +95,9 @@ class Reloader:
         new = new.model_copy(
             update={"listen": self._config.listen, "storage": self._config.storage}
         )
-        if new.source != self._config.source:
-            self._source = make_source(new.source, self._clock)
+        self._take_source(new)
         self._config = new
-        self._loop.change_settings(settings_of(new, self._source))
+        self._loop.change_settings(settings_of(new, self._source, self._pushes))
         self._metrics.note_reload(ok=True)
         logger.info(
             "configuration reloaded: %s; ceilings: %s",
@@ -101,6 +105,18 @@ class Reloader:
         )  # fmt: skip
         for binding in describe_bindings(new.source):
             logger.info("bound: %s", binding)
+
+    def _take_source(self, new: SidecarConfig) -> None:
+        """Exchange what changed of the sources; what was pushed stays if it is read alike."""
+        old, pushes = self._config, self._pushes
+        if not are_read_alike(new, old):
+            pushes = make_pushes(new, self._clock)
+        if new.source != old.source or pushes is not self._pushes:
+            polled_anew = new.source.polled != old.source.polled
+            if polled_anew or pushes is not self._pushes:
+                self._source = make_source(new.source, self._clock, pushes)
+            self._pushes = pushes
+            self._receiver.change(new.source.otlp, pushes)
 
     def _note_fixed(self, new: SidecarConfig) -> None:
         """Say which changes have to wait for a restart."""

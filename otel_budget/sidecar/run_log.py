@@ -246,7 +246,8 @@ class VanishedRuns:
             if self._times[name] <= MOST_RETURNS:
                 lines[name] = (
                     f"{_run(name)}: vanished: it never reported its end, and its target was "
-                    "removed, no longer shows it, or is no longer listened at"
+                    "removed, no longer shows it, or is no longer listened at; or nothing was "
+                    "heard of it for its idle time"
                 )
             elif self._times[name] == MOST_RETURNS + 1:
                 too_often[name] = (

@@ -23,6 +23,7 @@ from otel_budget.sidecar.api.nudge import Nudges
 from otel_budget.sidecar.api.openapi import Description
 from otel_budget.sidecar.api.overrides import RunOverrides
 from otel_budget.sidecar.api.problem import HANDLERS
+from otel_budget.sidecar.api.receiver import Receiver
 from otel_budget.sidecar.api.route import Access, handlers_of
 from otel_budget.sidecar.api.stream import Streams
 from otel_budget.sidecar.api.verdicts import Verdicts
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 #: In the order of the description.
 TOPICS: Final = (
-    Verdicts, Streams, Nudges, Handover, Hooks, RunOverrides, Metrics, Health, Description,
+    Verdicts, Streams, Nudges, Handover, Hooks, RunOverrides, Metrics, Receiver, Health,
+    Description,
 )  # fmt: skip
 
 
@@ -64,6 +66,7 @@ def build_app(
         Hooks(broadcaster, host, nudges),
         RunOverrides(broadcaster, host, limits.request_body),
         Metrics(host),
+        Receiver(host),
         Health(broadcaster, host),
         Description(json.dumps(description(version))),
     )

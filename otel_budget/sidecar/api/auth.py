@@ -81,11 +81,25 @@ class Tokens:
 
     def has(self, token: bytes) -> bool:
         """Tell whether a token is one of these, in a time that does not depend on them."""
+        return self.number_of(token) is not None
+
+    def number_of(self, token: bytes) -> int | None:
+        """Return the place of a token among these, in a time that does not depend on them; None if
+        it is none of them.
+        """
         self._renew()
-        found = False
-        for known in self._tokens:
-            found |= hmac.compare_digest(known, token)
+        found = None
+        for number, known in enumerate(self._tokens):
+            if hmac.compare_digest(known, token):
+                found = number
         return found
+
+    def token_in(self, line: str) -> str:
+        """Return the token in a line of the file."""
+        return line
+
+    def note_lines(self, lines: tuple[str, ...]) -> None:
+        """Take note of the lines of the file, which are good."""
 
     def _renew(self) -> None:
         try:
@@ -104,11 +118,13 @@ class Tokens:
             stamps = self._watch.changed()
             if stamps is None:
                 return False
-        tokens = read_tokens(self._path)
+        lines = read_tokens(self._path)
+        tokens = [self.token_in(line) for line in lines]
         if any(len(token) < SHORTEST_TOKEN for token in tokens):
             least = f"holds a token shorter than {SHORTEST_TOKEN} characters"
             raise TokenFileError(self._path, f"{least}: make one with `openssl rand -hex 32`")
         self._tokens = tuple(token.encode() for token in tokens)
+        self.note_lines(lines)
         self._watch.read_as_of(stamps)
         return True
 
@@ -178,7 +194,7 @@ class Guarded:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if _head_size(scope) > MAX_HEAD:  # h11 bounds only a head that comes in pieces
+        if head_size(scope) > MAX_HEAD:  # h11 bounds only a head that comes in pieces
             too_large = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             await problem(too_large, _TOO_LARGE, _NO_BODY)(scope, receive, send)
             return
@@ -198,7 +214,8 @@ class Guarded:
             await self._app(scope, receive, send)
 
 
-def _head_size(scope: Scope) -> int:
+def head_size(scope: Scope) -> int:
+    """Return the bytes of a request's line and headers."""
     headers = sum(len(name) + len(value) for name, value in scope["headers"])
     return headers + len(scope["raw_path"]) + len(scope["query_string"])
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from otel_budget.config.load import load
+from otel_budget.sidecar.api.connection_limits import ClientLimits
 from otel_budget.sidecar.factory import make_source, settings_of
+from otel_budget.sidecar.receiver.receiver import Receiver
 from otel_budget.sidecar.reload import Reloader
 from tests.support.sidecar_fixtures import Sidecar, reading, sidecar
 
@@ -35,12 +37,15 @@ class Running:
         self.parts: Sidecar = sidecar(folder, reading())
         config = load(self.file)
         self.source = make_source(config.source, self.parts.clock)
-        self.parts.loop.change_settings(settings_of(config, self.source))
+        self.parts.loop.change_settings(settings_of(config, self.source, None))
+        self.receiver = Receiver(self.parts.loop.judge_pushed, ClientLimits(), self.parts.metrics)
         self.reloader = Reloader(
             self.file,
             config,
             self.source,
+            None,
             loop=self.parts.loop,
+            receiver=self.receiver,
             metrics=self.parts.metrics,
             clock=self.parts.clock,
         )
@@ -126,7 +131,9 @@ def test_flags_cannot_be_reloaded_and_that_is_said(
         None,
         load(running.file),
         running.source,
+        None,
         loop=parts.loop,
+        receiver=running.receiver,
         metrics=parts.metrics,
         clock=parts.clock,
     ).reload()
