@@ -186,13 +186,13 @@ def _object(value: object) -> Mapping[str, Any]:
     return value
 
 
-def _dict(of: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = of.get(key)
+def _dict(of: object, key: str) -> Mapping[str, Any]:
+    value = _object(of).get(key)
     return _EMPTY if value is None else _object(value)
 
 
-def _list(of: Mapping[str, Any], key: str) -> list[Any]:
-    value = of.get(key)
+def _list(of: object, key: str) -> list[Any]:
+    value = _object(of).get(key)
     if value is None:
         return []
     if not isinstance(value, list):
@@ -200,8 +200,8 @@ def _list(of: Mapping[str, Any], key: str) -> list[Any]:
     return value
 
 
-def _text(of: Mapping[str, Any], key: str) -> str:
-    value = of.get(key)
+def _text(of: object, key: str) -> str:
+    value = _object(of).get(key)
     if value is None:
         return ""
     if not isinstance(value, str):

@@ -113,12 +113,10 @@ class MetricsIntake:
     def _put(self, page: SeriesPage, one: Reading, pusher: Pusher, epoch: int) -> bool:
         """Put a value into its series; return whether it could be read."""
         sample, stream, begun = one.sample, one.point.stream, str(one.start or page.process)
-        if not page.has(sample.name, stream, begun):
-            if not self._runs.may_add(pusher.peer):
-                page.lose(sample.name)
-                return False
-            if one.start:
-                pusher.epochs[stream, one.start] = epoch
+        before = len(page)
+        if not page.has(sample.name, stream, begun) and not self._runs.has_room(pusher.peer):
+            page.lose(sample.name)
+            return False
         labels = {n: v for n, v in sample.labels.items() if n not in page.preset.session_labels}
         plain = Sample(sample.name, labels, sample.value, sample.declared)
         if one.delta:
@@ -126,6 +124,10 @@ class MetricsIntake:
         else:
             page.set(plain, stream, begun, grows=one.start > 0)
             good = plausible(sample.value)
+        if len(page) > before:
+            self._runs.count_series(pusher.peer)
+            if one.start:
+                pusher.epochs[stream, one.start] = epoch
         self._runs.dropped[semconv.IMPLAUSIBLE] += not good
         return good
 

@@ -6,7 +6,7 @@ presets apart, as programs of two kinds under one id use something each.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget.core.observation import PUSHED, RunAttributes, RunObservation
 from otel_budget.sources.otlp import own_limits
@@ -25,9 +25,6 @@ LOGS: Final = "logs"
 HOOKS: Final = "hooks"
 #: Processes of one run and view that are kept apart. The ledger keeps what one counted that goes.
 PAGES_MOST: Final = 100
-
-
-_Key = TypeVar("_Key", str, tuple[str, str])
 
 
 class View(NamedTuple):
@@ -81,7 +78,9 @@ class PushedRun:
         """Return the series of one process; beyond ``PAGES_MOST`` the oldest page goes."""
         pages = self.pages.setdefault(view, {})
         key = (resource, process)
-        page = pages.pop(key, None) or SeriesPage(preset, f"{process}.{resource}", service)
+        page = pages.pop(key, None)
+        if page is None:
+            page = SeriesPage(preset, f"{process}.{resource}", service)
         pages[key] = page  # the one that was heard of last is at the end
         if len(pages) > PAGES_MOST:
             del pages[next(iter(pages))]
@@ -113,8 +112,11 @@ class PushedRun:
         told = self.events.get(view)
         found = {} if told is None else dict(told.amounts)
         for page in self.pages.get(view, {}).values():
-            if page.run is not None:
-                _add(found, page.run.amounts.items())
+            if page.run is None:
+                continue
+            for role, value in page.run.amounts.items():
+                known = found.get(role)
+                found[role] = value if known is None else known + value  # type: ignore[operator] # one role is one type
         return found
 
     def observations(
@@ -132,7 +134,9 @@ class PushedRun:
         unknown, unpriced = (0, 0) if told is None else (told.unknown, told.unpriced)
         implausible = dict.fromkeys(self.own.unread)
         for page in self.pages.get(view, {}).values():
-            _add(counters, page.counters())
+            for key, value in page.counters():
+                # There under two resources, which a program completes as it goes: it is one stream.
+                counters[key] = max(value, counters.get(key, value))
             if page.run is not None:
                 implausible |= dict.fromkeys(page.run.implausible)
                 unknown += page.run.at_least
@@ -156,9 +160,3 @@ def target_of(peer: str, view: View) -> str:
     """Return the target of what a peer pushes, as core/observation.py has it."""
     labels = f'signal="{view.signal}"' + (f',preset="{view.preset}"' if view.preset else "")
     return f"{PUSHED}{peer}{{{labels}}}"
-
-
-def _add(to: dict[_Key, Number], more: Iterable[tuple[_Key, Number]]) -> None:
-    for key, value in more:
-        known = to.get(key)
-        to[key] = value if known is None else known + value  # type: ignore[operator] # one key is one type

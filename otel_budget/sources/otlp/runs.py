@@ -91,14 +91,16 @@ class Runs:
         run.touch(view, now)
         self._changed[run] = None
 
-    def may_add(self, peer: str) -> bool:
-        """Take note of one more series; return whether there may be one, and count it if not."""
-        known = self._peers[peer]
-        if known.series >= self._series_limit:
-            self.dropped[semconv.SERIES_LIMIT] += 1
-            return False
-        known.series += 1
-        return True
+    def has_room(self, peer: str) -> bool:
+        """Tell whether there may be one more series; count it as dropped if not."""
+        if self._peers[peer].series < self._series_limit:
+            return True
+        self.dropped[semconv.SERIES_LIMIT] += 1
+        return False
+
+    def count_series(self, peer: str) -> None:
+        """Take note of one more series."""
+        self._peers[peer].series += 1
 
     def changed(self, now: float) -> list[PushedRun]:
         """Return the runs that changed and are to be shown. They are not again, until they do."""

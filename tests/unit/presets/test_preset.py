@@ -287,6 +287,35 @@ def test_one_series_overflowing_its_labels_is_not_added_blindly() -> None:
         ({"title": "a\nb"}, "title", "text of one line"),
         ({"notes": {"input": 3}}, "notes.input", "text of one line"),
         ({"skip": [{"label": "a"}]}, "skip.0", "needs one label"),
+        ({"events": [{"counts": "calls"}]}, "events.0.names", "name of an event"),
+        ({"events": [{"names": "a b", "counts": "calls"}]}, "events.0.names", "OpenTelemetry"),
+        ({"events": [{"names": "a"}]}, "events.0", "by counts, by amounts or by both"),
+        ({"events": [{"names": "a", "counts": "input"}]}, "events.0.counts", "one of calls"),
+        (
+            {"events": [{"names": "a", "counts": "repeat", "amounts": {"b": "input"}}]},
+            "events.0",
+            "must say what it counts",
+        ),
+        (
+            {"events": [{"names": "a", "amounts": {"b c": "input"}}]},
+            "events.0.amounts.b c",
+            "quotes",
+        ),
+        (
+            {"events": [{"names": "a", "amounts": {"b": "in"}}]},
+            "events.0.amounts.b",
+            "one or several of",
+        ),
+        (
+            {"events": [{"names": "a", "counts": "calls", "where": {"b": 5}}]},
+            "events.0.where.b",
+            "in quotes",
+        ),
+        (
+            {"metrics": [], "events": [{"names": "a", "counts": "repeat"}]},
+            "events",
+            "count nothing",
+        ),
     ],
 )
 def test_a_preset_that_is_wrong_is_refused_where_it_is_wrong(
@@ -297,6 +326,32 @@ def test_a_preset_that_is_wrong_is_refused_where_it_is_wrong(
         own(**keys)
     assert refused.value.key == at
     assert said in str(refused.value)
+
+
+def test_an_event_counts_by_what_it_has_and_has_not() -> None:
+    """Values are compared as a preset writes them."""
+    (rule,) = own(
+        events=[
+            {
+                "names": "call", "counts": "calls", "amounts": {"n": ["input", "cached"]},
+                "where": {"kind": ["a", "b"]}, "present": "n", "unless": {"cached": "true"},
+            }
+        ]
+    ).events  # fmt: skip
+    assert rule.applies({"kind": "a", "n": 0})
+    assert rule.applies({"kind": "b", "n": 0, "cached": False})
+    assert not rule.applies({"kind": "a"})
+    assert not rule.applies({"kind": "c", "n": 1})
+    assert not rule.applies({"n": 1})
+    assert not rule.applies({"kind": "a", "n": 1, "cached": True})
+    assert rule.all_roles == ("calls", "input", "cached")
+
+
+def test_a_preset_may_count_events_alone() -> None:
+    """A program that pushes log records, and no metrics."""
+    found = own(metrics=None, events=[{"names": "call", "counts": "calls"}])
+    assert found.measured == frozenset()
+    assert found.measured_by_events == {"api_calls"}
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
