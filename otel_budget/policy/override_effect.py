@@ -15,7 +15,7 @@ from otel_budget.policy.format import amount
 from otel_budget.policy.overrides import ceilings, said
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from otel_budget.core.override import Override, Overrides
     from otel_budget.core.verdict import Verdict
@@ -50,7 +50,7 @@ def effect_of(
     before: what held for the run until then. balance, verdict: of the run since.
     """
     if override.kind is OverrideKind.LIMITS:
-        changes, notes = _of_limits(override, before.limits, snapshot, rules)
+        changes, notes = _of_limits(override, before.limits, snapshot, rules, verdict.unjudged)
     elif override.kind is OverrideKind.STOP:
         changes, notes = _of_stop(override, before.stop)
     else:
@@ -60,7 +60,10 @@ def effect_of(
         notes.append(f"the run must still stop: {verdict.message}")
     unseen = verdict.status is LimitStatus.INCONCLUSIVE or verdict.run_state == semconv.VANISHED
     if unseen:
-        age = amount(semconv.DURATION, snapshot.silent_for)
+        silent_for = snapshot.silent_for
+        if snapshot.sampled_at is not None:  # of one that is not waited for there is no silence
+            silent_for = max(silent_for, verdict.evaluated_at - snapshot.sampled_at)
+        age = amount(semconv.DURATION, silent_for)
         notes.append(f"the run may never receive it: it was last seen {age} ago")
     return Effect(changes, tuple(notes))
 
@@ -72,8 +75,13 @@ def _of_stop(override: Override, held: Override | None) -> tuple[bool, list[str]
 
 
 def _of_limits(
-    override: Override, held: Override | None, snapshot: RunSnapshot, rules: Rules
+    override: Override,
+    held: Override | None,
+    snapshot: RunSnapshot,
+    rules: Rules,
+    unjudged: Collection[str],
 ) -> tuple[bool, list[str]]:
+    """Return whether new ceilings change anything, and notes. unjudged: as in the verdict since."""
     own = bounds_from(snapshot.attributes.limits, snapshot.attributes.thresholds, "session")
     was = stricter(own, ceilings(rules.ceilings, rules.thresholds, held))
     now = stricter(
@@ -82,11 +90,19 @@ def _of_limits(
     if not override.limits and held is None:
         return False, ["only the configured ceilings were in force"]
     kept = [name for name in override.limits if _same(was.get(name), now.get(name))]
-    changed = any(not _same(was.get(name), now.get(name)) for name in was.keys() | now.keys())
+    judged = (was.keys() | now.keys()).difference(unjudged)
+    changed = any(not _same(was.get(name), now.get(name)) for name in judged)
     longer = held is not None and any(
         bound.origin == "operator" and held.until != override.until for bound in now.values()
     )
-    return changed or longer, list(_kept(kept, override, own, now)) if not longer else []
+    notes = [] if longer else list(_kept(kept, override, own, now))
+    idle = [
+        name
+        for name, ceiling in override.limits.items()
+        if ceiling is not None and name in unjudged
+    ]
+    notes += [f"the ceiling on {name} is not judged, as nothing exports that" for name in idle]
+    return changed or longer, notes
 
 
 def _kept(names: list[str], override: Override, own: Bounds, now: Bounds) -> Iterator[str]:

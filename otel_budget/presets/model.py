@@ -205,6 +205,13 @@ class Preset:
         roles = {role for rule in self.events for role in rule.all_roles}
         return frozenset(RESOURCE_OF[role] for role in roles & RESOURCE_OF.keys())
 
+    def why_unmeasured(self, resource: str) -> str:
+        """Return why its metrics say nothing of a resource, for people."""
+        notes = (note for role, note in self.notes.items() if RESOURCE_OF.get(role) == resource)
+        why = next(notes, "its metrics do not show it")
+        pushed = resource in self.measured_by_events
+        return f"{why}; pushed to source.otlp, its log events show it" if pushed else why
+
     @property
     def token_roles(self) -> tuple[str, ...]:
         """The roles that add up to the tokens that are judged."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget import semconv
 from otel_budget.config.schema import ADD
 from otel_budget.core.bindings import why_expression
 from otel_budget.core.limits import IGNORE
-from otel_budget.core.resources import RESOURCES
+from otel_budget.core.resources import RESOURCES, TIMES
 from otel_budget.files.token_file import open_to
 from otel_budget.policy.format import amounts
 from otel_budget.sidecar.factory import ceilings_in
@@ -109,16 +108,24 @@ def _open_secrets(listen: ListenConfig) -> Iterator[str]:
             yield f"listen.{name}: {who} can read {path}, and {what} with it: chmod 600 it"
 
 
-def _unjudged(config: SidecarConfig) -> list[str]:
+def _unjudged(config: SidecarConfig) -> Iterator[str]:
     """Say which ceilings cannot be judged, because a preset has nothing to judge them by."""
-    presets = {preset.name: preset for preset in config.source.presets()}
-    limited = ceilings_in(config.resource_limits).keys() - {semconv.DURATION}
-    return [
-        f"resource_limits: programs read by the preset {name} export no {resource}: that ceiling "
-        f"is not judged for them ({RESOURCES[resource].limit_key})"
-        for name, preset in sorted(presets.items())
-        for resource in sorted(limited - preset.measured)
-    ]
+    limited = ceilings_in(config.resource_limits).keys() - TIMES  # these are known of each run
+    polled, pushed = config.source.polled, config.source.otlp
+    asked = {preset.name: preset for preset in (polled.presets() if polled else ())}
+    for name, preset in sorted(asked.items()):
+        for resource in sorted(limited - preset.measured):
+            yield _is_unjudged(
+                resource, f"read by preset {name}: {preset.why_unmeasured(resource)}"
+            )
+    for preset in (pushed.presets if pushed else None) or ():
+        for resource in sorted(limited - preset.measured - preset.measured_by_events):
+            why = preset.why_unmeasured(resource)
+            yield _is_unjudged(resource, f"that push and are read by preset {preset.name}: {why}")
+
+
+def _is_unjudged(resource: str, of: str) -> str:
+    return f"resource_limits.{RESOURCES[resource].limit_key} is not judged for programs {of}"
 
 
 def describe_listen(config: ListenConfig) -> str:

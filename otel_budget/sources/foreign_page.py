@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from otel_budget.core.resources import COUNTED
 from otel_budget.logs.text import one_line, some
 from otel_budget.presets.counting import assembled, count, uncounted
 from otel_budget.presets.detection import detect
@@ -43,8 +44,8 @@ class ForeignReading(NamedTuple):
 
     preset: Preset
     found: Assembled
-    recognised_by: str = ""
-    """The metric by which it was recognised; empty if the preset is configured."""
+    recognised: str = ""
+    """By what it was recognised, and what cannot be judged then; empty if that is configured."""
     uncounted: str = ""
     """What of it the preset cannot count, for people; as the next one, empty if there is none."""
     unmatched: str = ""
@@ -83,10 +84,10 @@ class ForeignPage:
             self._match = matches[0]  # else, if there was one, it may have begun anew
         if self._match is None:
             return None
-        return self._read(self._match.preset, self._match.metric, samples, fetched)
+        return self._read(self._match.preset, _recognised(self._match), samples, fetched)
 
     def _read(
-        self, preset: Preset, recognised_by: str, samples: list[Sample], fetched: Fetched
+        self, preset: Preset, recognised: str, samples: list[Sample], fetched: Fetched
     ) -> ForeignReading:
         counted = count(preset, samples, host_port(self._url))
         self.runs = frozenset(session.session_id for session in counted.sessions)
@@ -99,7 +100,7 @@ class ForeignPage:
             if preset.name not in self._counted:  # else it restarted, and was not used since
                 unmatched = one_line(why)
         found = assembled(counted, self._url, fetched.began_at, process_at(self._url))
-        return ForeignReading(preset, found, recognised_by, one_line(why), unmatched)
+        return ForeignReading(preset, found, recognised, one_line(why), unmatched)
 
 
 def host_port(url: str) -> str:
@@ -115,6 +116,18 @@ def not_recognised(body: bytes) -> str:
         return f"it shows no metrics so far; it is looked at for those of {presets}"
     seen = some(list(names), ", ", _NAMES_SAID)
     return f"it shows {seen}, by which no program is recognised; presets: {presets}"
+
+
+def _recognised(match: Match) -> str:
+    """Say by what a program was recognised, and on what of it no limit can hold."""
+    preset = match.preset
+    unknown = [
+        f"{resource} ({preset.why_unmeasured(resource)})"
+        for resource in COUNTED
+        if resource not in preset.measured
+    ]
+    said = f"{match.metric} is on its page"
+    return f"{said}; no limit is judged on {', '.join(unknown)}" if unknown else said
 
 
 @cache

@@ -230,9 +230,9 @@ def own_run(url: str, preset: Preset) -> str | None:
 
 def _note_foreign(outcome: Outcome, url: str, read: ForeignReading) -> None:
     """Note what is to be said of a page that is another program's."""
-    if read.recognised_by:
-        by = f"{read.recognised_by} is on its page"
-        outcome.recognised = f"target {url} is read by preset {read.preset.name}: {by}"
+    if read.recognised:
+        by = f"preset {read.preset.name}: {read.recognised}"
+        outcome.recognised = f"target {url} is read by {by}"
     if read.uncounted:
         outcome.uncounted = f"target {url}: {read.uncounted}"
     if read.unmatched:

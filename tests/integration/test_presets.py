@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,50 @@ def configuration(folder: Path, source: dict[str, Any]) -> Path:
     file = folder / "sidecar.yaml"
     file.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     return file
+
+
+def test_limits_that_its_program_does_not_export_are_named_wherever_one_looks(
+    tmp_path: Path,
+) -> None:
+    """A ceiling that holds for nothing is no ceiling; one on time holds for all programs."""
+    admin = tmp_path / "admin"
+    admin.write_text("dummy-token-of-sixteen\n")
+    admin.chmod(0o600)
+    limits = ("--max-api-calls", "3", "--max-tool-calls", "1", "--max-active-seconds", "2")
+    flags = (*limits, "--interval", "100ms", "--admin-token-file", str(admin))
+    with serve() as endpoint:
+        endpoint.show(claude_page(1000))
+        with sidecar(tmp_path, "--target", endpoint.url, *flags) as process:
+            until(lambda: used(process) == 1000)
+            verdict = process.verdict(SESSION) or {}
+            assert verdict["unjudged"] == ["api_calls", "tool_calls"]
+            assert (
+                "not judged, as nothing exports them: api_calls, tool_calls" in verdict["message"]
+            )
+            assert "no limit is judged on api_calls (it has no counter of API" in process.said()
+            assert 'limit_unjudged{resource="api_calls"' in process.metrics().replace(
+                f'session_id="{SESSION}",', ""
+            )
+            until(lambda: (process.verdict(SESSION) or {})["action"] == "stop")
+            assert "active_duration" in (process.verdict(SESSION) or {})["message"]
+            answer = order(process, {"max_api_calls": 2, "reason": "r", "for_seconds": 60})
+    assert answer["changes"] is False
+    assert "the ceiling on api_calls is not judged, as nothing exports that" in answer["notes"]
+
+
+def order(process: SidecarProcess, body: dict[str, Any]) -> dict[str, Any]:
+    """Give a session other ceilings, and return the answer."""
+    request = urllib.request.Request(
+        f"{process.url}/v1/sessions/{SESSION}/limits",
+        data=json.dumps(body).encode(),
+        headers={
+            "Authorization": "Bearer dummy-token-of-sixteen", "Content-Type": "application/json",
+        },
+        method="POST",
+    )  # fmt: skip
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
 
 
 def used(process: SidecarProcess, session: str = SESSION) -> int:

@@ -293,11 +293,61 @@ def test_config_check_warns_of_a_ceiling_that_a_preset_cannot_be_held_against(
     )
     assert main(["config", "check", str(file)]) == 0
     (warned,) = [line for line in capsys.readouterr().out.splitlines() if "warning:" in line]
-    assert "the preset claude_code export no api_calls" in warned
-    assert "max_api_calls" in warned
-    file.write_text(text.replace("TARGET", target).replace("LIMITS", "max_tokens: 9"))
+    assert (
+        "resource_limits.max_api_calls is not judged for programs read by preset claude_c" in warned
+    )
+    assert "it has no counter of API calls, only log events" in warned
+    times = "max_tokens: 9, max_active_seconds: 5, max_duration_seconds: 9"
+    file.write_text(text.replace("TARGET", target).replace("LIMITS", times))
     main(["config", "check", str(file)])
-    assert "warning" not in capsys.readouterr().out
+    assert "warning" not in capsys.readouterr().out, "they go by the clock"
+
+
+@pytest.mark.parametrize(
+    ("preset", "limit", "warned"),
+    [
+        ("codex", "max_cost_usd", "it knows no prices"),
+        ("gemini_cli", "max_cost_usd", ""),
+        ("vllm", "max_tool_calls", "its metrics do not show it"),
+        ("claude_code", "max_cost_usd", None),
+        ("codex", "max_tool_calls", None),
+    ],
+)
+def test_config_check_knows_of_each_preset_what_it_cannot_say(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    preset: str,
+    limit: str,
+    warned: str | None,
+) -> None:
+    """Scraped, through a Prometheus, and for all targets that name none."""
+    file = tmp_path / "sidecar.yaml"
+    for source in (
+        f"scrape: {{targets: [{{url: 'http://a/metrics', preset: {preset}}}]}}",
+        f"scrape: {{targets: ['http://a/metrics'], preset: {preset}}}",
+        f"prometheus: {{url: 'http://a', preset: {preset}}}",
+    ):
+        file.write_text(f"source: {{{source}}}\nresource_limits: {{{limit}: 5}}\n")
+        main(["config", "check", str(file)])
+        found = [row for row in capsys.readouterr().out.splitlines() if "warning:" in row]
+        if warned is None:
+            assert not found
+        else:
+            (line,) = found
+            assert f"resource_limits.{limit} is not judged for programs read by preset" in line
+            assert warned in line
+
+
+def test_config_check_knows_what_log_events_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pushed, calls are known of Claude Code; money of Codex is not."""
+    file = tmp_path / "sidecar.yaml"
+    limits = "resource_limits: {max_api_calls: 5, max_cost_usd: 5}"
+    file.write_text(f"source: {{otlp: {{presets: [claude_code, codex]}}}}\n{limits}\n")
+    main(["config", "check", str(file)])
+    (line,) = [row for row in capsys.readouterr().out.splitlines() if "warning:" in row]
+    assert "max_cost_usd is not judged for programs that push and are read by preset codex" in line
 
 
 def test_config_check_refuses_a_storage_the_sidecar_would_refuse(
