@@ -7,6 +7,7 @@ nothing is waited for. The very first call is: nobody knows yet how large a call
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.agents.base import EventKind
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 _AFTER_CALL: Final = (EventKind.BEFORE_TOOL, EventKind.AFTER_TOOL, EventKind.AFTER_TOOLS)
 #: The next call follows on these.
 _BEFORE_CALL: Final = (EventKind.PROMPT, EventKind.AFTER_TOOLS, EventKind.BEFORE_CALL)
+#: Here much may have gone by since, or nothing more comes.
+_ALWAYS: Final = (EventKind.PROMPT, EventKind.TURN_END, EventKind.SESSION_END)
+#: Agents of one run that are remembered: the one that was silent longest is forgotten.
+MAX_AGENTS: Final = 64
 
 
 class CallSizes:
@@ -32,17 +37,21 @@ class CallSizes:
         """What was used as of the last event; None if nothing was known then."""
         self._largest: dict[str, Number] = {}
         """The most by which the use of each resource grew from one event to the next."""
-        self._is_looked_at = False
-        """True if the call that ended last was waited for, or told."""
+        self._looked_at: OrderedDict[tuple[str, str], bool] = OrderedDict()
+        """By session and agent: whether the call that ended last was looked for, or told."""
         self._is_first = True
         self._was_unknown = False
+
+    def is_looked_for(self, event: HookEvent) -> bool:
+        """Tell whether the run is to be read: nobody has since the last call of this agent."""
+        return event.kind in _ALWAYS or not self._was_looked_at(event)
 
     def is_waited_for(self, event: HookEvent, verdict: Verdict | None, arrived: float) -> bool:
         """Tell whether the call just made may not be counted, and may have crossed a limit.
 
         arrived: Unix time of the event; what was measured since then has the call in it.
         """
-        if event.kind not in _AFTER_CALL or self._is_looked_at:
+        if event.kind not in _AFTER_CALL or self._was_looked_at(event):
             return False
         if verdict is None:
             return self._is_first
@@ -63,9 +72,9 @@ class CallSizes:
         if event.kind in _AFTER_CALL:
             self._is_first = False
         if event.kind in _BEFORE_CALL:
-            self._is_looked_at = False
+            self._look_at(event, looked=False)
         elif event.kind is EventKind.BEFORE_TOOL or event.tokens is not None:
-            self._is_looked_at = True
+            self._look_at(event, looked=True)
         if verdict is None:
             self._used, self._was_unknown = None, True
             return
@@ -79,3 +88,13 @@ class CallSizes:
                 if grown > self._largest.get(name, ZERO[name]):
                     self._largest[name] = grown
         self._used = used
+
+    def _was_looked_at(self, event: HookEvent) -> bool:
+        return self._looked_at.get((event.session_id, event.agent_id), False)
+
+    def _look_at(self, event: HookEvent, *, looked: bool) -> None:
+        key = event.session_id, event.agent_id
+        self._looked_at[key] = looked
+        self._looked_at.move_to_end(key)
+        if len(self._looked_at) > MAX_AGENTS:
+            self._looked_at.popitem(last=False)

@@ -22,7 +22,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.agents.base import GO_ON, Answer, EventKind, Step
-from otel_budget.agents.call_sizes import CallSizes
+from otel_budget.agents.call_sizes import MAX_AGENTS, CallSizes
 from otel_budget.agents.words import brief_text, end_text, final_text, lines_of, not_counted_text
 from otel_budget.core.reasons import Action, Reason, reasons_for
 from otel_budget.core.reasons import Basis as On
@@ -32,10 +32,9 @@ if TYPE_CHECKING:
     from otel_budget.agents.base import Effects, HookEvent
     from otel_budget.core.verdict import Verdict
 
-#: Runs whose hooks are remembered, and agents of one run. Past them the one that was silent longest
-#: is forgotten: at worst it is briefed once more.
+#: Runs whose hooks are remembered. Past them the one that was silent longest is forgotten: at worst
+#: it is briefed once more.
 MAX_RUNS: Final = 10_000
-MAX_AGENTS: Final = 64
 #: Seconds after a call of the model by which it is counted, however its program exports it.
 COUNTED_WITHIN: Final = 15.0
 #: Why a run whose process has just begun may seem to be silent.

@@ -142,7 +142,8 @@ class Hooks:
         session_id, arrived = named or event.session_id, self._host.now()
         run = self.runs.of(session_id)
         run.note(event, arrived)
-        if event.kind is not EventKind.SESSION_START and event.tokens is None:
+        starts = event.kind is EventKind.SESSION_START
+        if not starts and event.tokens is None and run.sizes.is_looked_for(event):
             await self._read(session_id, client)
         state = self._state_told(event, session_id, run, named)
         if state is not None or event.tokens is not None:

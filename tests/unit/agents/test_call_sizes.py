@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otel_budget.agents.base import EventKind, HookEvent
-from otel_budget.agents.call_sizes import CallSizes
+from otel_budget.agents.call_sizes import MAX_AGENTS, CallSizes
 from tests.unit.agents.hooked import NOW, verdict
 
 if TYPE_CHECKING:
@@ -61,6 +61,21 @@ def test_it_is_once_for_each_call() -> None:
         assert _waits(sizes, verdict(700, at=OLD))
         assert not _waits(sizes, verdict(700, at=OLD), event) or event is TOOLS
         sizes.note(TOOL, verdict(700, at=OLD))
+
+
+def test_a_run_is_read_once_for_each_call_of_each_of_its_agents() -> None:
+    """And whenever somebody talks to it, or its turn or session ends."""
+    sizes, sub = _after(100, 400), TOOL._replace(agent_id="sub")
+    assert sizes.is_looked_for(TOOL)
+    sizes.note(TOOL, verdict(400, at=OLD))
+    assert not sizes.is_looked_for(TOOL)
+    assert not sizes.is_looked_for(TOOLS)
+    assert sizes.is_looked_for(sub)
+    for kind in (EventKind.PROMPT, EventKind.TURN_END, EventKind.SESSION_END):
+        assert sizes.is_looked_for(HookEvent(kind, kind, "s"))
+    for number in range(MAX_AGENTS):
+        sizes.note(TOOL._replace(agent_id=f"sub-{number}"), None)
+    assert sizes.is_looked_for(TOOL)  # it was silent longest
 
 
 def test_it_is_not_where_the_hook_says_what_the_call_used() -> None:

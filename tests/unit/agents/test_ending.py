@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from otel_budget.agents.base import Step
-from otel_budget.agents.ending import COUNTED_WITHIN, MAX_AGENTS, HookedRuns
+from otel_budget.agents.call_sizes import MAX_AGENTS
+from otel_budget.agents.ending import COUNTED_WITHIN, HookedRuns
 from otel_budget.core.reasons import Action
 from tests.unit.agents.hooked import NOW, Hooked, verdict
 

@@ -41,6 +41,11 @@ VERDICTS: Final[dict[str, Verdict | None]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_hooks, "PUSH_TIME", 0.0)
+
+
 def _ask(client: TestClient, agent: str, sent: Any, query: str = "?run=run-1") -> Any:
     return client.post(f"/v1/hooks/{agent}{query}", content=json.dumps(sent))
 
@@ -213,9 +218,10 @@ def test_a_run_that_is_read_slowly_is_answered_by_what_is_known(
 
 
 def test_near_a_limit_the_count_of_the_last_call_is_waited_for(
-    client: TestClient, broadcaster: VerdictBroadcaster, host: Host
+    client: TestClient, broadcaster: VerdictBroadcaster, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As long as it takes to be pushed, and no longer."""
+    monkeypatch.setattr(api_hooks, "PUSH_TIME", 5.0)
 
     for sequence, used in enumerate((100, 400, 700), start=9):
         broadcaster.publish([replace(verdict(used), data_at=1.0, sequence=sequence)])
@@ -230,10 +236,9 @@ def test_near_a_limit_the_count_of_the_last_call_is_waited_for(
 
 
 def test_a_count_that_does_not_come_is_not_waited_for_for_long(
-    client: TestClient, broadcaster: VerdictBroadcaster, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, broadcaster: VerdictBroadcaster
 ) -> None:
     """The tool goes on; the next look may see it."""
-    monkeypatch.setattr(api_hooks, "PUSH_TIME", 0.0)
     for sequence, used in enumerate((100, 400, 700), start=9):
         broadcaster.publish([replace(verdict(used), data_at=1.0, sequence=sequence)])
         _ask(client, "codex", _claude("PostToolUse"))
