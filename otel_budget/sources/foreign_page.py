@@ -58,8 +58,9 @@ class ForeignPage:
     def __init__(self, url: str, preset: Preset | None, limits: PageLimits, seconds: float) -> None:
         """preset: None has the program recognised. seconds: processor time for one page."""
         self._url, self._fixed = url, preset
-        wanted = _wanted() if preset is None else frozenset(preset.counted)
-        self._reader = PageReader(wanted, limits, seconds)
+        self._limits, self._seconds = limits, seconds
+        self._reader: PageReader | None = None
+        """From when on it is needed: most pages are ours."""
         self._match: Match | None = None
         """What the program was last recognised as."""
         self._counted: set[str] = set()
@@ -67,16 +68,16 @@ class ForeignPage:
         self.runs: frozenset[str] = frozenset()
         """Those on the last page."""
         self.may_show = True
-        """False if the last page was one of otel-budget itself."""
+        """False since a page was one of otel-budget itself, until there may be another process."""
 
     def read(self, fetched: Fetched) -> ForeignReading | None:
         """Return what a page says; None if it is no known program's. Raises ExpositionError."""
         self.runs = frozenset()
-        self.may_show = self._fixed is not None or not _is_ours(fetched.body)
-        if not self.may_show:
-            self._match = None
+        if self._fixed is None and (not self.may_show or _is_ours(fetched.body)):
+            # Between two runs it may show only what the libraries of its process export.
+            self.may_show, self._match = False, None
             return None
-        samples = self._reader.read(fetched.body, fetched.content_type)
+        samples = self._samples(fetched)
         if self._fixed is not None:
             return self._read(self._fixed, "", samples, fetched)
         matches = detect(shipped().values(), samples)
@@ -85,6 +86,16 @@ class ForeignPage:
         if self._match is None:
             return None
         return self._read(self._match.preset, _recognised(self._match), samples, fetched)
+
+    def failed(self) -> None:
+        """Take note that there was no page: another process may answer next."""
+        self.may_show = True
+
+    def _samples(self, fetched: Fetched) -> list[Sample]:
+        if self._reader is None:
+            wanted = _wanted() if self._fixed is None else frozenset(self._fixed.counted)
+            self._reader = PageReader(wanted, self._limits, self._seconds)
+        return self._reader.read(fetched.body, fetched.content_type)
 
     def _read(
         self, preset: Preset, recognised: str, samples: list[Sample], fetched: Fetched

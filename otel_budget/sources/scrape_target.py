@@ -167,6 +167,8 @@ class Target:
 
     def _failed(self, why: str) -> Outcome:
         url = self.of.url
+        if self._foreign is not None:
+            self._foreign.failed()
         return Outcome(problem=Problem(url, Reason.SOURCE_ERROR, f"{url}: {why}"))
 
     def _read(self, fetched: Fetched) -> Outcome:

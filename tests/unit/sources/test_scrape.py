@@ -68,8 +68,10 @@ def test_a_nudge_of_an_unknown_run_asks_other_programs_only(tmp_path: Path) -> N
         assert (own.times_asked, other.times_asked) == (1, 2)
 
 
-async def readings(target: ScrapeTarget, shown: Exposition, *pages: str) -> list[Observation]:
-    """Return what a target gives with each of these pages."""
+async def readings(
+    target: ScrapeTarget, shown: Exposition, *pages: str | None
+) -> list[Observation]:
+    """Return what a target gives with each of these pages. None: it hangs up."""
     source = ScrapeSource(ScrapeSettings([target], timeout=5), time.time)
     found = []
     try:
@@ -133,6 +135,16 @@ def test_what_is_on_a_page_of_ours_is_no_other_programs() -> None:
         (found,) = read_pages(shown)
         assert seen(found) == expected
         assert not found.unmatched
+
+
+def test_an_agent_of_ours_is_no_other_program_between_two_runs() -> None:
+    """It may show nothing of ours then, and still what its libraries export."""
+    gen_ai = (FOREIGN / "gen_ai_two_scopes.prom").read_text(encoding="utf-8")
+    with serve() as shown:
+        target = ScrapeTarget(shown.url)
+        found = asyncio.run(readings(target, shown, OURS + gen_ai, gen_ai, OURS, None, gen_ai))
+    assert [len(one.sessions) for one in found] == [1, 0, 1, 0, 1]
+    assert seen(found[-1]) == {f"gen_ai@{shown.address}"}, "another process took its place"
 
 
 def test_nothing_is_recognised_where_otel_budget_was_named() -> None:
