@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.core.observation import is_pushed
 from otel_budget.core.override import OverrideRefusedError, Refusal
 from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.admission import split_new_runs
@@ -28,7 +29,7 @@ from otel_budget.sidecar.tick_result import Change, RunEvents, TickResult
 from otel_budget.sidecar.verdict_cache import CachedVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from otel_budget.core.observation import Observation, RunObservation
     from otel_budget.core.override import Override, Overrides
@@ -42,6 +43,20 @@ logger = logging.getLogger(__name__)
 
 #: Runs that wait to be archived at most, while nothing can be stored.
 _LEAVING_MOST = 20_000
+
+
+def runs_alone(observation: Observation) -> tuple[str, ...] | None:
+    """Return the runs that a step looks at alone, where it takes in what was pushed of them, or
+    told; None: it looks at all.
+
+    Programs push all the time, and all runs are looked at at every tick anyway.
+    """
+    if observation.asked is None or observation.problems or observation.bindings is not None:
+        return None
+    if not all(is_pushed(session.target) for session in observation.sessions):
+        return None
+    named = (*(session.session_id for session in observation.sessions), *observation.told)
+    return tuple(dict.fromkeys(named)) or None
 
 
 class Evaluator:
@@ -71,6 +86,10 @@ class Evaluator:
         """Those of the last step."""
         self._stored: dict[str, StoredMark] = {}
         self._leaving: list[RunTotals] = []
+        self._alone: tuple[str, ...] | None = None
+        """The runs that the present step looks at, and no others; None: at all."""
+        self._is_behind = True
+        """True if the step before did not come to its end: the next one looks at all runs."""
         self._over = {a.session_id for a in restored.runs if a.ended_at is not None}
         """Session ids of live runs whose end is known."""
         for run in restored.runs:
@@ -116,13 +135,16 @@ class Evaluator:
         # Before anything that takes time: a tick that takes long is no clock that was set.
         ahead = 0.0 if self._wall is None else self._wall() - now
         rest = self._take_in(observation, rules, now)
+        whole = override is not None or rules is not self._rules or self._is_behind
+        self._alone = None if whole or observation is None else runs_alone(observation)
+        self._is_behind = True
         self._let_go(rules, forget_after, now)
         self._retry_unstored()
         every = (observation is None and override is None) or rules is not self._rules
         evaluated = self._evaluate(rules, now, every=every)
         self._note_wall_clock(ahead)
         evaluated, changes = self._store(evaluated, override, rules, now)
-        self._rules = rules
+        self._rules, self._is_behind = rules, False
         return self._publish(evaluated, changes, rest)
 
     def _take_in(
@@ -143,7 +165,8 @@ class Evaluator:
     def _let_go(self, rules: Rules, forget_after: float, now: float) -> None:
         """Take runs out of the ledger that are forgotten or superseded; they are archived next."""
         decided = rules.hold + (rules.stale_after or 0.0) + rules.lease
-        self._leaving += self._ledger.forget(now, forget_after, rules.hold, decided)
+        if self._alone is None:
+            self._leaving += self._ledger.forget(now, forget_after, rules.hold, decided)
         self._leaving += self._ledger.superseded
         self._ledger.superseded.clear()
         del self._leaving[:-_LEAVING_MOST]
@@ -172,14 +195,16 @@ class Evaluator:
     ) -> TickResult:
         """Keep the stored verdicts as the last ones; return all that came of the tick."""
         ledger = self._ledger
-        gone = tuple(sorted(self._published.keys() - ledger.runs.keys()))
+        gone: tuple[str, ...] = ()
+        if self._alone is None:
+            gone = tuple(sorted(self._published.keys() - ledger.runs.keys()))
         events = self._take_events(changes, gone)
         for session_id in gone:
             del self._published[session_id]
         self._failing.forget(gone)
         self._published.update((one.verdict.session_id, one) for one in evaluated)
         return TickResult(
-            verdicts=tuple(one.verdict for one in self._published.values()),
+            verdicts=tuple([one.verdict for one in self._published.values()]),
             evaluated=tuple(one.verdict for one in evaluated),
             changes=tuple(changes),
             events=events,
@@ -319,13 +344,13 @@ class Evaluator:
         where = self._ledger.targets
         newest = where.readings
         failing = self._failing
-        for session_id, run in self._ledger.runs.items():
+        for session_id, run in self._looked_at():
             before = self._published.get(session_id)
             if failing.unstored and session_id in failing.unstored:
                 evaluated.append(failing.evaluated(run, before, rules, now))
                 continue
             try:
-                missing = run.shown_in != newest and run.ended_at is None
+                missing = run.shown_in != newest and run.ended_at is None and not run.pushed
                 if missing and run.vanished_at is not None:
                     missing = where.is_followed(session_id)
                 if every or missing or before is None or not before.is_current(run, now):
@@ -339,6 +364,13 @@ class Evaluator:
                 failing.note(session_id, FailedStep.JUDGE, exc, now)
                 evaluated.append(failing.evaluated(run, before, rules, now))
         return evaluated
+
+    def _looked_at(self) -> Collection[tuple[str, RunTotals]]:
+        """Return the runs that this step looks at, by session id: nearly always all."""
+        runs = self._ledger.runs
+        if self._alone is None:
+            return runs.items()
+        return [(session_id, runs[session_id]) for session_id in self._alone if session_id in runs]
 
     def _retry_unstored(self) -> None:
         """Take runs that could not be stored for sound if they can be now."""
@@ -411,10 +443,12 @@ class Evaluator:
         came = [change.verdict.session_id for change in changes if change.is_another_run]
         begun = {session_id: self.seen_at(session_id) for session_id in came}
         before = self._over
-        self._over = {sid for sid, run in runs.items() if run.ended_at is not None}
+        looked_at = self._looked_at()
+        over = {sid for sid, run in looked_at if run.ended_at is not None}
+        self._over = over | (before - {sid for sid, _ in looked_at} if self._alone else set())
         ended = {
             session_id: runs[session_id].attributes.state or ""
-            for session_id in sorted(self._over)
+            for session_id in sorted(over)
             if session_id in begun or session_id not in before
         }
         vanished = tuple(self._ledger.targets.vanished)
@@ -445,7 +479,7 @@ class Evaluator:
         unstored = self._failing.unstored
         return [
             run
-            for session_id, run in self._ledger.runs.items()
+            for session_id, run in self._looked_at()
             if not is_stored(run, self._stored.get(session_id)) and session_id not in unstored
         ]
 
@@ -455,6 +489,7 @@ class Evaluator:
         known: dict[str, Verdict] = {}
         if self._storage.renew():
             self._stored.clear()
+            self._alone = None
             known = {sid: one.verdict for sid, one in self._published.items() if sid in live}
         fresh = self._fresh()
         gone = [
