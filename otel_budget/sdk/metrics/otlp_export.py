@@ -192,11 +192,11 @@ class OtlpExport:
         share = _NEWS_AFTER if news else 1.0
         return max(self._pushed_at + share * self.interval, self._rest_until)
 
-    def _until_next(self) -> float | None:
-        if self._news and self._rest_until <= time.monotonic() and self._ended():
-            return 0.0
+    def _until_next(self) -> float:
         due = self._due_at(news=self._news)
-        return 0.0 if due == -math.inf else max(0.001, due - time.monotonic())
+        if self._news and self._ended():
+            due = min(due, self._rest_until)
+        return max(0.0, due - time.monotonic())
 
     def _ended(self) -> list[tuple[str, Group]]:
         """Return runs that ended and were not pushed since."""
@@ -263,6 +263,8 @@ class OtlpExport:
     def _note(self, why: str | None) -> None:
         """Say that it fails, or works again; each once."""
         before, self._failing = self._failing, why
+        if self._closed:
+            return  # it was left hanging
         if why is None:
             self._succeeded_at = time.monotonic()
             if before is not None:
@@ -344,10 +346,10 @@ def export_otlp(
 def push_to(to: Destination) -> OtlpExport:
     """Push to a destination from now on. Raises InvalidValueError for a bad environment."""
     interval = otlp_exporters.usual_interval() if to.interval is None else to.interval
-    export = OtlpExport(to, interval)
-    _OPEN[id(export)] = export
     found = f" ({to.found})" if to.found else ""
     logger.info("runs are pushed to %s every %g s%s", to.where, interval, found)
+    export = OtlpExport(to, interval)
+    _OPEN[id(export)] = export
     return export
 
 
