@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/con
 WORKERS ?= auto
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-agents test-lowest test-libraries test-backends reliability soak soak-hostile fuzz grafana pictures lint types layers generated check bench clean
+.PHONY: read-back-parts demo test test-agents test-lowest test-libraries test-backends reliability soak soak-hostile fuzz grafana pictures lint types layers generated check bench clean
 
 demo: $(VENV)/.sidecar
 	@$(BIN)/otel-budget demo
@@ -40,8 +40,24 @@ test-agents: $(VENV)/.dev
 	$(BIN)/python -m pytest -m agents tests/agents
 
 # Sources through a real VictoriaMetrics, which shows late what it was given: four minutes of waiting.
+# And what is pushed by OTLP, read back (`make read-back-parts` first).
 test-backends: $(VENV)/.dev
-	$(BIN)/python -m pytest -m backends tests/conformance tests/integration/test_victoriametrics.py
+	$(BIN)/python -m pytest -m backends tests/conformance tests/integration/test_victoriametrics.py \
+		tests/integration/test_read_back.py
+
+# A Prometheus 3 and an OpenTelemetry Collector out of Go modules, which receive OTLP in the tests; five minutes.
+TOOLS := $(CURDIR)/.venv-tools
+GO_INSTALL = GOBIN=$(TOOLS) CGO_ENABLED=0 go install
+read-back-parts: $(TOOLS)/prometheus3 $(TOOLS)/otelcol
+
+$(TOOLS)/prometheus3:
+	$(GO_INSTALL) -tags remove_all_sd github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
+	@mv $(TOOLS)/prometheus $@
+
+$(TOOLS)/otelcol: tests/support/otelcol.yaml
+	$(GO_INSTALL) go.opentelemetry.io/collector/cmd/builder@v0.165.0
+	$(TOOLS)/builder --config $< --skip-compilation
+	cd build/otelcol && CGO_ENABLED=0 go build -trimpath -o $@ .
 
 # Everything of docs/reliability.md at full length; the long ones first. Each rewrites its part of it.
 RELIABILITY := tests/integration/test_many_sessions.py tests/integration/test_killed_sidecar.py \

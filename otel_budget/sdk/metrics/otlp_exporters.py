@@ -33,7 +33,7 @@ ENV_INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
 _ENV_TIMEOUT: Final = ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
 #: Seconds one request may take, at most.
 TIMEOUT: Final = 10.0
-_LEAST_TIMEOUT: Final = 1.0
+_LEAST_TIMEOUT: Final = 3.0
 #: Seconds between two pushes, unless told otherwise.
 USUAL_INTERVAL: Final = 5.0
 _SIGNAL: Final = "/v1/metrics"
