@@ -89,6 +89,18 @@ def request(order: Order, agent: Recognised, sidecar: Sidecar) -> Request:
 def _hook_command(agent: str, url: str, sidecar: Sidecar, run: str) -> str:
     """Return a command line that asks for a hook's answer; curl is the fastest there is."""
     if shutil.which("curl"):
-        return f"curl -sf -m4 --data-binary @- {shlex.quote(url)}"
-    parts = [sys.executable, "-m", "otel_budget", "hook", agent, "--url", sidecar.url, "--run", run]
+        return f"curl -sf -m4 --noproxy '*' --data-binary @- {shlex.quote(url)}"
+    # -P: the folder that the agent works in may hold modules of any name.
+    parts = [
+        sys.executable,
+        "-P",
+        "-m",
+        "otel_budget",
+        "hook",
+        agent,
+        "--url",
+        sidecar.url,
+        "--run",
+        run,
+    ]
     return shlex.join(parts)

@@ -120,7 +120,7 @@ class OwnSidecar:
         with self.log.open("wb") as out:
             # In a session of its own: the terminal's Ctrl-C is for the program.
             self._process = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-m", "otel_budget", "sidecar", "--config", str(config)],
+                [sys.executable, "-P", "-m", "otel_budget", "sidecar", "--config", str(config)],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                 env=_own_environment(), start_new_session=True,
             )  # fmt: skip
