@@ -93,7 +93,7 @@ soak-hostile: $(VENV)/.dev
 	$(MEASURE) $(BIN)/python -m pytest -s tests/soak/test_hostile_target.py
 	$(TAKE_UP)
 
-# Fifty minutes: five fuzzing targets, ten each.
+# An hour: six fuzzing targets, ten minutes each.
 fuzz: $(VENV)/.fuzz
 	$(MEASURE) $(BIN)/python -m tests.fuzz
 	$(TAKE_UP)

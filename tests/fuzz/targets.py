@@ -6,6 +6,7 @@ What it returns is held against what its callers rely on.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,10 +23,14 @@ from otel_budget.core.validation import MAX_COUNT, SESSION_ID_PATTERN
 from otel_budget.errors import ConfigFileError, InvalidConfigError, InvalidValueError
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
+from otel_budget.presets.loader import shipped
 from otel_budget.sdk.checkpoints import format as saved
 from otel_budget.sources.exposition import ExpositionError, PageLimits, PageReader
 from otel_budget.sources.incremental.prometheus_answer import PrometheusAnswer
 from otel_budget.sources.incremental.scrape_page import ScrapePage
+from otel_budget.sources.otlp.decoding import JSON, PROTOBUF
+from otel_budget.sources.otlp.messages import OtlpError
+from otel_budget.sources.otlp.pushed_runs import PushedRuns
 from otel_budget.sources.prometheus_api import AnswerError
 from otel_budget.sources.prometheus_vector import take_apart
 from otel_budget.sources.session_assembly import NEEDED, assemble
@@ -35,6 +40,7 @@ AT = 1_700_000_000.0
 _FOLDER = tempfile.TemporaryDirectory()
 _FILE = Path(_FOLDER.name) / "sidecar.yaml"
 _LIMITS = PageLimits(samples=1000)
+_PRESETS = tuple(shipped().values())
 _TYPES = ("text/plain", "application/openmetrics-text")
 
 
@@ -124,9 +130,42 @@ def configuration(data: bytes) -> None:
             read(_FILE)
 
 
+def otlp(data: bytes) -> None:
+    """Take in what is pushed, as a receiver does; the first byte says what it is.
+
+    A NUL ends a body of JSON; protobuf is one body. All of it comes in twice: as a retry, and to a
+    receiver that has restarted.
+    """
+    kind, rest = data[:1], data[1:]
+    content_type = JSON if kind in (b"m", b"l") else PROTOBUF
+    bodies = rest.split(b"\0") if content_type == JSON else [rest]
+    ledger, now = Ledger(), AT
+    for boot in ("first", "second"):
+        pushed = PushedRuns(
+            _PRESETS, boot=boot, run_attributes=["run"], session_limit=3, series_limit=20
+        )
+        for body in (*bodies, *bodies):
+            now += 1.0
+            take = pushed.take_metrics if kind in (b"m", b"M") else pushed.take_logs
+            with suppress(OtlpError):
+                take(body, content_type, "peer", now)
+            new = pushed.drain(now + 20.0)
+            assert {one.session_id for one in new.sessions} <= set(_known(pushed, new.sessions))
+            ledger.apply(Observation("otlp", now, new.sessions, dropped=new.dropped))
+            _is_sound(new.sessions)
+        assert len(ledger.runs) <= 6
+    for snapshot in ledger.snapshots(now):
+        verdict_json.to_json(verdict_from_snapshot(snapshot, Rules(), now))
+
+
+def _known(pushed: PushedRuns, sessions: Sequence[RunObservation]) -> list[str]:
+    """Return the ids of which the receiver can say again what it just said."""
+    return [one.session_id for one in sessions if one in pushed.observation_of(one.session_id)]
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
-    for each in (exposition, prometheus_answer, event_stream, checkpoint, configuration)
+    for each in (exposition, prometheus_answer, event_stream, checkpoint, configuration, otlp)
 }
 
 
@@ -135,7 +174,8 @@ def _is_sound(sessions: Sequence[RunObservation]) -> None:
     for session in sessions:
         assert SESSION_ID_PATTERN.fullmatch(session.session_id)
         assert all(0 <= value <= MAX_COUNT for value in session.counters.values())
-        assert all(0 <= value <= MAX_COUNT for value in session.attributes.limits.values())
+        limits = session.attributes.limits.values()
+        assert all(0 <= value <= MAX_COUNT or value == math.inf for value in limits)
     ledger = Ledger()
     ledger.apply(Observation("scrape", AT, tuple(sessions)))
     for snapshot in ledger.snapshots(AT):

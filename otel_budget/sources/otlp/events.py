@@ -66,9 +66,8 @@ class EventUsage:
     def _add(self, rule: EventRule, counts: tuple[str, ...], value: float) -> None:
         """Add an amount that counts as these roles."""
         whole = next((role for role in counts if role in roles.WHOLES), None)
-        amount = quantity_of(roles.RESOURCE_OF.get(whole or "", semconv.TOKENS)).from_sample(
-            float(value)
-        )
+        quantity = quantity_of(roles.RESOURCE_OF.get(whole or "", semconv.TOKENS))
+        amount = quantity.from_float_sum(float(value))
         for role in counts:
             if role == whole and (role not in _TOKENS or role in rule.token_roles):
                 self._count(role, amount)

@@ -143,12 +143,13 @@ class PushedRuns:
     ) -> Taken:
         """Take in what a hook tells of one call: another view of what its program pushes.
 
-        peer: who asks; a run that is pushed by one peer is that one's. preset: its program's.
+        peer: who asks; a run that is pushed is its first pusher's. preset: its program's.
         tokens: of the call. calls: 1 if it is a call that no other hook tells of.
         """
-        pushing = list(self._runs.all_of(session_id))
-        run = pushing[0] if len(pushing) == 1 else None
-        run = run or self._runs.get(peer, Identity(session_id), now)
+        pushed = self._runs.all_of(session_id)
+        run = min(pushed, key=lambda one: one.began_at, default=None)
+        if run is None:
+            run = self._runs.get(peer, Identity(session_id), now)
         if run is None:
             return Taken(dropped=self._take_dropped())
         view = View(HOOKS, preset)
