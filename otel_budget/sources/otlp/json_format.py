@@ -170,7 +170,10 @@ def _value(of: Mapping[str, Any], depth: int = 0) -> Value:
 
 def _pairs(pairs: Iterable[Any], depth: int = 0) -> Iterator[tuple[str, Value]]:
     for pair in pairs:
-        yield _text(_object(pair), "key"), _value(_dict(pair, "value"), depth)
+        key, value = _object(pair).get("key"), pair.get("value")
+        if type(key) is not str:
+            key = _text(pair, "key")
+        yield key, None if value is None else _value(_object(value), depth)
 
 
 def _bytes(value: object) -> bytes:

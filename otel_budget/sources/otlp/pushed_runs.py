@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget.core.observation import PUSHED
+from otel_budget.core.validation import SESSION_ID_PATTERN
 from otel_budget.logs.text import one_line
 from otel_budget.presets.counting import uncounted
 from otel_budget.semconv import IMPLAUSIBLE
@@ -149,7 +150,8 @@ class PushedRuns:
         pushed = self._runs.all_of(session_id)
         run = min(pushed, key=lambda one: one.began_at, default=None)
         if run is None:
-            run = self._runs.get(peer, Identity(session_id), now)
+            named = session_id if SESSION_ID_PATTERN.fullmatch(session_id) else None
+            run = self._runs.get(peer, Identity(named), now)
         if run is None:
             return Taken(dropped=self._take_dropped())
         view = View(HOOKS, preset)
