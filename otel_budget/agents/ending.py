@@ -81,8 +81,8 @@ class HookedRun:
 
     @property
     def is_stopped(self) -> bool:
-        """True if its end has begun, or it is over."""
-        return self._stop is not None
+        """True if it is over by what its hooks said: not if its last answer alone came too far."""
+        return self._stop is not None and self._phase is not _Phase.OPEN
 
     def note(self, event: HookEvent, now: float) -> None:
         """Take note of an event, before it is judged. now: Unix time."""

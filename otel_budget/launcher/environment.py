@@ -62,6 +62,11 @@ def of_process(order: Order, sidecar: Sidecar, more: Mapping[str, str]) -> dict[
     return {**os.environ, **of_run(order, sidecar), **more}
 
 
+def otlp_headers() -> str:
+    """Return what the receiver is told besides, as the environment has it."""
+    return os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")
+
+
 def notes() -> tuple[str, ...]:
     """Return what is to be said of a program that is no agent."""
     return endpoint_notes(os.environ)

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from otel_budget import semconv
 from otel_budget.core import verdict_json
 from otel_budget.core.reasons import Action, Reason
+from otel_budget.core.resources import COUNTED
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.sidecar_client.client import VerdictClient
@@ -19,6 +20,7 @@ from otel_budget.sdk.sidecar_client.request import Asker, AskError
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
 
+_FINAL: Final = tuple(reason for reason in Reason if reason.is_final)
 #: Verdicts on other runs that are looked at.
 _OTHERS: Final = 20
 
@@ -31,7 +33,7 @@ class Following:
         self._asker, self._run = asker, run
         self._lock = threading.Lock()
         self._latest = self.ask()
-        self._before = self._latest.data_at if self._latest is not None else None
+        self._before = self._latest
         self._unreached_at: float | None = None
         self._client = VerdictClient(
             asker.url, run, on_verdict=self._take, on_reachable=self._reached
@@ -44,6 +46,21 @@ class Following:
     def stop(self) -> None:
         """Follow no more."""
         self._client.stop()
+
+    @property
+    def is_known(self) -> bool:
+        """Tell whether the run was known before this program."""
+        return self._before is not None
+
+    @property
+    def is_used_up(self) -> bool:
+        """Tell whether the run was to stop before this program, for what no data can change."""
+        found = self._before
+        return found is not None and says_stop(found) and found.reason in _FINAL
+
+    def begin_anew(self) -> None:
+        """Take what is known now for what was known before the program."""
+        self._latest = self._before = self.ask()
 
     @property
     def latest(self) -> Verdict | None:
@@ -68,11 +85,18 @@ class Following:
             return None  # the run is not known yet; or it is said by who follows
 
     def ask_again(self) -> Verdict | None:
-        """Return the newest verdict after the end of the program."""
+        """Return the newest verdict after the end of the program, whatever it is on."""
         found = self.ask()
         if found is not None:
             self._take(found)
-        return self.latest
+        with self._lock:
+            return self._latest
+
+    def is_used(self, verdict: Verdict | None) -> bool:
+        """Tell whether the program has used anything, by a verdict on its run."""
+        if verdict is None:
+            return False
+        return self._before is None or _counted(verdict) != _counted(self._before)
 
     def others(self) -> tuple[Verdict, ...]:
         """Return the verdicts on other runs that the sidecar knows, the worst first."""
@@ -84,9 +108,7 @@ class Following:
         return tuple(verdict for verdict in found if verdict.session_id != self._run)
 
     def _is_news(self, verdict: Verdict) -> bool:
-        if verdict.reason == Reason.OPERATOR_STOP or self._before is None:
-            return True
-        return verdict.data_at is not None and verdict.data_at > self._before
+        return verdict.reason == Reason.OPERATOR_STOP or self.is_used(verdict)
 
     def _take(self, verdict: Verdict) -> None:
         with self._lock:
@@ -103,6 +125,10 @@ def says_stop(verdict: Verdict) -> bool:
     if over and verdict.status is LimitStatus.INCONCLUSIVE:
         return False
     return verdict.action is Action.STOP
+
+
+def _counted(verdict: Verdict) -> object:
+    return {name: state.used for name, state in verdict.resources.items() if name in COUNTED}
 
 
 def used_of(verdict: Verdict) -> object:

@@ -16,6 +16,7 @@ from otel_budget.agents.launching import Launch
 from otel_budget.agents.recognition import recognise
 from otel_budget.core.reasons import Action
 from otel_budget.launcher import environment, summary
+from otel_budget.launcher.announcing import announce
 from otel_budget.launcher.ending import (
     GRACE_OF_AGENT,
     GRACE_OF_PROGRAM,
@@ -135,6 +136,11 @@ class _Run:
         """Run the program to its end."""
         launch, order = start.launch, self.order
         following = Following(sidecar.asker, order.run)
+        if following.is_known:
+            announce(sidecar.receiver, order.attributes, environment.otlp_headers())
+            following.begin_anew()
+            if following.is_used_up:
+                return self._not_started(launch, following)
         variables = environment.of_process(order, sidecar, launch.environment)
         # What may read from the terminal stays in its foreground: it gets its keys by itself.
         leads_group = not is_terminal(0)
@@ -175,11 +181,12 @@ class _Run:
             ended_by = EndedBy.HOOKS if launch.hooks else EndedBy.OWN_GUARD
         return Outcome(
             run=self.order.run,
-            program=self.agent.launcher.TITLE if self.agent else Path(self.order.command[0]).name,
+            program=self._title,
             returncode=returncode,
             ended_by=ended_by,
             seconds=ended_at - supervision.began_at,
             verdict=verdict,
+            counted=following.is_used(verdict) or bool(others),
             others=others,
             stopped_after=None if stopped_at is None else ended_at - stopped_at,
             signals=tuple(supervision.ending.sent or ()),
@@ -187,6 +194,22 @@ class _Run:
             shows_reason=launch.shows_reason,
             resume=self._resume(launch),
         )
+
+    def _not_started(self, launch: Launch, following: Following) -> Outcome:
+        """Return the outcome of a run that had used what it may before its program was started."""
+        return Outcome(
+            run=self.order.run,
+            program=self._title,
+            returncode=0,
+            ended_by=EndedBy.NOT_STARTED,
+            seconds=0.0,
+            verdict=following.ask_again(),
+            resume=self._resume(launch),
+        )
+
+    @property
+    def _title(self) -> str:
+        return self.agent.launcher.TITLE if self.agent else Path(self.order.command[0]).name
 
     def _resume(self, launch: Launch) -> str:
         """Return the command line that goes on with the program: with the ledger, if it is kept."""

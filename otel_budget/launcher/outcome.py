@@ -32,6 +32,11 @@ class EndedBy(StrEnum):
     """``--strict``: it could not be guarded."""
     USER = "user"
     """A signal that was passed on to it."""
+    NOT_STARTED = "not_started"
+    """It was not even started: the run had used what it may before."""
+
+
+_BY_BUDGET: Final = (EndedBy.HOOKS, EndedBy.OWN_GUARD, EndedBy.SIGNAL, EndedBy.NOT_STARTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +51,9 @@ class Outcome:
     seconds: float
     """From its start to its end."""
     verdict: Verdict | None = None
-    """The last; None: nothing was counted."""
+    """The last on its run; None if nothing is known of it."""
+    counted: bool = False
+    """Whether it was seen to use anything."""
     others: tuple[Verdict, ...] = ()
     """On runs that the program named itself."""
     stopped_after: float | None = None
@@ -61,14 +68,9 @@ class Outcome:
     """Whether the program has said itself why it stopped."""
 
     @property
-    def counted(self) -> bool:
-        """Tell whether anything was counted of it."""
-        return self.verdict is not None or bool(self.others)
-
-    @property
     def by_budget(self) -> bool:
         """Tell whether a budget ended it."""
-        return self.ended_by in (EndedBy.HOOKS, EndedBy.OWN_GUARD, EndedBy.SIGNAL)
+        return self.ended_by in _BY_BUDGET
 
     @property
     def exit_status(self) -> int:

@@ -44,7 +44,8 @@ def in_words(outcome: Outcome, *, colour: bool = False) -> str:
         lines.append(f"  {'why':<15} {outcome.verdict.message}")
     if how := _how(outcome):
         lines.append(f"  {'how':<15} {how}")
-    lines.append(f"  {'exit':<15} {_exits(outcome)}")
+    if outcome.ended_by is not EndedBy.NOT_STARTED:
+        lines.append(f"  {'exit':<15} {_exits(outcome)}")
     if outcome.resume:
         lines.append(f"  {'to resume':<15} {outcome.resume}")
     return "\n".join(lines)
@@ -97,13 +98,15 @@ def _headline(outcome: Outcome, *, colour: bool) -> str:
     after = f"after {amount(semconv.DURATION, outcome.seconds)}"
     if outcome.ended_by is EndedBy.STRICT:
         text, paint = f"{name} was ended {after}: it could not be kept in its budget", _RED
+    elif outcome.ended_by is EndedBy.NOT_STARTED:
+        text, paint = f"{name} was not started: its run has used what it may", _RED
     elif outcome.by_budget:
         text, paint = f"{name} was stopped by its budget {after}", _RED
     elif outcome.ended_by is EndedBy.USER:
         text, paint = f"{name} was interrupted {after}", _BOLD
     else:
         text, paint = f"{name} ended {after}", _BOLD
-    if not outcome.counted:
+    if not outcome.counted and outcome.ended_by is not EndedBy.NOT_STARTED:
         text, paint = f"{text}: {NOTHING_COUNTED}", _RED
     return _painted(f"{text} (run {outcome.run})", paint, colour=colour)
 

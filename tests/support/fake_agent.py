@@ -3,8 +3,9 @@
 Run as a program. Its telemetry is told by the environment and its hooks by ``--settings``, as those
 of Claude Code are. Of its own arguments: ``--calls N``, ``--tokens N`` of each, ``--pause S``
 between them, ``--ignore SIGNAL`` …, ``--child FILE`` starts a process of its own and writes its id
-there, ``--silent`` pushes nothing, ``--stubborn`` goes on although its tools are denied,
-``--exit N``. ``-p``, and all else, is taken and means nothing.
+there, ``--answers`` makes one more that wants no tool, ``--silent`` pushes nothing, ``--stubborn``
+goes on although its tools are denied, ``--exit N``. ``-p``, and all else, is taken and means
+nothing.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ class Agent:
                 self.call()
                 self.hook("Stop")
                 return f"final answer, after: {self.prompt}"
+        if self.options.answers:
+            self.call()
         self.hook("Stop")
         return "done"
 
@@ -143,6 +146,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pause", type=float, default=0.05)
     parser.add_argument("--exit", type=int, default=0)
     parser.add_argument("--child")
+    parser.add_argument("--answers", action="store_true")
     parser.add_argument("--silent", action="store_true")
     parser.add_argument("--stubborn", action="store_true")
     parser.add_argument("--ignore", action="append", default=[])
