@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from otel_budget.presets.model import EventRule, Preset
     from otel_budget.sources.otlp.identity import Identities
+    from otel_budget.sources.otlp.known_resources import KnownResource, KnownResources
     from otel_budget.sources.otlp.messages import Record, Resource
-    from otel_budget.sources.otlp.pushers import Pusher, Pushers
     from otel_budget.sources.otlp.runs import Runs
     from otel_budget.sources.otlp.wanted import Wanted
 
@@ -29,15 +29,15 @@ class LogsIntake:
     """Takes in log records."""
 
     def __init__(
-        self, wanted: Wanted, identities: Identities, pushers: Pushers, runs: Runs
+        self, wanted: Wanted, identities: Identities, known: KnownResources, runs: Runs
     ) -> None:
         """Share what is known with those that take in the other signals."""
         self._wanted, self._identities = wanted, identities
-        self._pushers, self._runs = pushers, runs
+        self._known, self._runs = known, runs
         self._seen = Remembered[str](EVENTS_MOST)
 
     def take(
-        self, pusher: Pusher, resource: Resource, records: Sequence[Record], now: float
+        self, origin: KnownResource, resource: Resource, records: Sequence[Record], now: float
     ) -> tuple[dict[str, None], int]:
         """Take in a resource's records; return the runs they are of, and how many count."""
         limits, counted = own_limits(resource.attributes), 0
@@ -45,18 +45,18 @@ class LogsIntake:
         for record in records:
             preset, rule = self._rule(record)
             identity = self._identities.of(
-                resource.attributes, record.attributes, preset, pusher.peer
+                resource.attributes, record.attributes, preset, origin.peer
             )
-            if identity.named and self._pushers.tells_in_logs(pusher, preset):
-                self._withdraw(pusher, preset)
+            if identity.named and self._known.tells_in_logs(origin, preset):
+                self._withdraw(origin, preset)
             if rule is None or not rule.is_counted:
                 continue
-            run = self._runs.get(pusher.peer, identity, now)
+            run = self._runs.get(origin.peer, identity, now)
             if run is None:
                 continue
             sessions[run.session_id] = None
             view = View(LOGS, preset.name)
-            if self._is_known(rule, record, pusher, preset):
+            if self._was_taken(rule, record, origin, preset):
                 self._runs.dropped[semconv.DUPLICATE] += 1
             else:
                 bad = run.usage(view).add(rule, record.attributes)
@@ -65,7 +65,7 @@ class LogsIntake:
             run.limit(limits, now)
             self._runs.note(run, view, now)
         if counted:
-            self._pushers.counts(pusher)
+            self._known.counts(origin)
         return sessions, counted
 
     def _rule(self, record: Record) -> tuple[Preset, EventRule | None]:
@@ -76,17 +76,19 @@ class LogsIntake:
                 return preset, rule
         return known[0][0], None
 
-    def _is_known(self, rule: EventRule, record: Record, pusher: Pusher, preset: Preset) -> bool:
+    def _was_taken(
+        self, rule: EventRule, record: Record, origin: KnownResource, preset: Preset
+    ) -> bool:
         """Tell whether an event was taken before, by its id; one without an id never was."""
         values = [word(record.attributes.get(name)) for name in rule.id]
         if not values or not all(values):
             return False
-        key = digest_of(pusher.peer, preset.name, rule.names[0], *values)
+        key = digest_of(origin.peer, preset.name, rule.names[0], *values)
         return not self._seen.add(key)
 
-    def _withdraw(self, pusher: Pusher, preset: Preset) -> None:
+    def _withdraw(self, origin: KnownResource, preset: Preset) -> None:
         """Leave out what the same service pushed as metrics, without naming its run."""
-        unnamed = self._identities.of({}, {}, preset, pusher.peer).session_id
-        run = None if unnamed is None else self._runs.known(pusher.peer, unnamed)
-        if run is not None and not run.named and not run.without(pusher.service):
+        unnamed = self._identities.of({}, {}, preset, origin.peer).session_id
+        run = None if unnamed is None else self._runs.known(origin.peer, unnamed)
+        if run is not None and not run.named and not run.without(origin.service):
             self._runs.remove(run)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from otel_budget.presets.model import Preset
     from otel_budget.sources.otlp.contract import OwnSeries
     from otel_budget.sources.otlp.identity import Identities
+    from otel_budget.sources.otlp.known_resources import KnownResource, KnownResources
     from otel_budget.sources.otlp.messages import Metric, Point, Resource
-    from otel_budget.sources.otlp.pushers import Pusher, Pushers
     from otel_budget.sources.otlp.run import PushedRun
     from otel_budget.sources.otlp.runs import Runs
     from otel_budget.sources.otlp.series import SeriesPage
@@ -51,70 +51,75 @@ class MetricsIntake:
     """Takes in metrics."""
 
     def __init__(
-        self, wanted: Wanted, identities: Identities, pushers: Pushers, runs: Runs, own: OwnSeries
+        self,
+        wanted: Wanted,
+        identities: Identities,
+        known: KnownResources,
+        runs: Runs,
+        own: OwnSeries,
     ) -> None:
         """Share what is known with those that take in the other signals."""
         self._wanted, self._identities = wanted, identities
-        self._pushers, self._runs, self._own = pushers, runs, own
+        self._known, self._runs, self._own = known, runs, own
 
     def take(
-        self, pusher: Pusher, resource: Resource, metrics: Sequence[Metric], now: float
+        self, origin: KnownResource, resource: Resource, metrics: Sequence[Metric], now: float
     ) -> tuple[dict[str, None], int]:
         """Take in a resource's metrics; return the runs they are of, and the values that count."""
         found = [reading for metric in metrics for reading in self._readings(metric)]
         own = [reading for reading in found if reading.sample.name in _OWN]
         if own:
-            self._pushers.pushes_own(pusher, resource)
+            self._known.pushes_own(origin, resource)
             sessions, dropped = self._own.take(
-                map(_own_sample, own), pusher.peer, resource.digest, now
+                map(_own_sample, own), origin.peer, resource.digest, now
             )
             self._runs.dropped.update(dropped)
             if sessions:
-                self._pushers.counts(pusher)
+                self._known.counts(origin)
             return dict.fromkeys(sessions), len(own)
-        if not found or self._pushers.is_own(pusher, resource):
+        if not found or self._known.is_own(origin, resource):
             return {}, 0
-        preset = self._pushers.preset_of(pusher, (reading.sample for reading in found))
+        preset = self._known.preset_of(origin, (reading.sample for reading in found))
         if preset is None:
             return {}, 0
-        return self._take_foreign(pusher, preset, resource, found, now)
+        return self._take_foreign(origin, preset, resource, found, now)
 
     def _take_foreign(
-        self, pusher: Pusher, preset: Preset, resource: Resource, found: Sequence[Reading],
+        self, origin: KnownResource, preset: Preset, resource: Resource, found: Sequence[Reading],
         now: float,
     ) -> tuple[dict[str, None], int]:  # fmt: skip
         names = frozenset(preset.names)
         read = [reading for reading in found if reading.sample.name in names]
-        epoch = pusher.epoch([(one.point.stream, one.start) for one in read if one.start])
+        epoch = origin.epoch([(one.point.stream, one.start) for one in read if one.start])
         limits, view = own_limits(resource.attributes), View(METRICS, preset.name)
         runs: dict[str, PushedRun] = {}
         counted = 0
         for one in read:
             identity = self._identities.of(
-                resource.attributes, one.point.attributes, preset, pusher.peer
+                resource.attributes, one.point.attributes, preset, origin.peer
             )
-            if not identity.named and self._pushers.is_told_in_logs(pusher, preset):
+            if not identity.named and self._known.is_told_in_logs(origin, preset):
                 continue  # the same use, which log records tell of by its run
-            run = self._runs.get(pusher.peer, identity, now)
+            run = self._runs.get(origin.peer, identity, now)
             if run is None:
                 continue
             process = str(epoch) if one.start else run.process
-            page = run.page(view, preset, resource.digest, process, pusher.service)
-            if self._put(page, one, pusher, epoch):
+            page = run.page(view, preset, resource.digest, process, origin.service)
+            if self._put(page, one, origin, epoch):
                 counted += 1
             runs[run.session_id] = run
         for run in runs.values():
             run.limit(limits, now)
             self._runs.note(run, view, now)
         if runs:
-            self._pushers.counts(pusher)
+            self._known.counts(origin)
         return dict.fromkeys(runs), counted
 
-    def _put(self, page: SeriesPage, one: Reading, pusher: Pusher, epoch: int) -> bool:
+    def _put(self, page: SeriesPage, one: Reading, origin: KnownResource, epoch: int) -> bool:
         """Put a value into its series; return whether it could be read."""
         sample, stream, begun = one.sample, one.point.stream, str(one.start or page.process)
         before = len(page)
-        if not page.has(sample.name, stream, begun) and not self._runs.has_room(pusher.peer):
+        if not page.has(sample.name, stream, begun) and not self._runs.has_room(origin.peer):
             page.lose(sample.name)
             return False
         labels = {n: v for n, v in sample.labels.items() if n not in page.preset.session_labels}
@@ -125,9 +130,9 @@ class MetricsIntake:
             page.set(plain, stream, begun, grows=one.start > 0)
             good = plausible(sample.value)
         if len(page) > before:
-            self._runs.count_series(pusher.peer)
+            self._runs.count_series(origin.peer)
             if one.start:
-                pusher.epochs[stream, one.start] = epoch
+                origin.epochs[stream, one.start] = epoch
         self._runs.dropped[semconv.IMPLAUSIBLE] += not good
         return good
 

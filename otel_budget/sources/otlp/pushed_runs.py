@@ -23,10 +23,10 @@ from otel_budget.semconv import IMPLAUSIBLE
 from otel_budget.sources.otlp import decoding
 from otel_budget.sources.otlp.contract import OwnSeries
 from otel_budget.sources.otlp.identity import Identities, Identity
+from otel_budget.sources.otlp.known_resources import KnownResources
 from otel_budget.sources.otlp.logs_intake import LogsIntake
 from otel_budget.sources.otlp.messages import Metrics
 from otel_budget.sources.otlp.metrics_intake import MetricsIntake
-from otel_budget.sources.otlp.pushers import Pushers
 from otel_budget.sources.otlp.remembered import Remembered
 from otel_budget.sources.otlp.run import HOOKS, View, target_of
 from otel_budget.sources.otlp.runs import Runs
@@ -96,10 +96,10 @@ class PushedRuns:
         self._idle_after = idle_after
         self._runs = Runs(session_limit, series_limit, idle_after, boot)
         self._own = OwnSeries(session_limit, _FORGET_AFTER * idle_after)
-        self._pushers = pushers = Pushers(presets)
+        self._known = known = KnownResources(presets)
         identities = Identities(run_attributes)
-        self._metrics = MetricsIntake(self._wanted, identities, pushers, self._runs, self._own)
-        self._logs = LogsIntake(self._wanted, identities, pushers, self._runs)
+        self._metrics = MetricsIntake(self._wanted, identities, known, self._runs, self._own)
+        self._logs = LogsIntake(self._wanted, identities, known, self._runs)
         self._requests = Remembered[tuple[str, bytes]](REQUESTS_MOST)
         self._dropped: Counter[str] = Counter()
 
@@ -129,13 +129,13 @@ class PushedRuns:
         sessions, counted = dict[str, None](), 0
         if isinstance(request, Metrics):
             for resource, metrics in request.resources:
-                pusher = self._pushers.of(peer, resource, now)
-                found, number = self._metrics.take(pusher, resource, metrics, now)
+                origin = self._known.of(peer, resource, now)
+                found, number = self._metrics.take(origin, resource, metrics, now)
                 sessions, counted = sessions | found, counted + number
         else:
             for resource, records in request.resources:
-                pusher = self._pushers.of(peer, resource, now)
-                found, number = self._logs.take(pusher, resource, records, now)
+                origin = self._known.of(peer, resource, now)
+                found, number = self._logs.take(origin, resource, records, now)
                 sessions, counted = sessions | found, counted + number
         return Taken(tuple(sessions), counted, self._take_dropped())
 
@@ -144,7 +144,7 @@ class PushedRuns:
     ) -> Taken:
         """Take in what a hook tells of one call: another view of what its program pushes.
 
-        peer: who asks; a run that is pushed is its first pusher's. preset: its program's.
+        peer: who asks; a run that is pushed is its first origin's. preset: its program's.
         tokens: of the call. calls: 1 if it is a call that no other hook tells of.
         """
         pushed = self._runs.all_of(session_id)
@@ -173,7 +173,7 @@ class PushedRuns:
             tuple(sessions),
             dict(dropped),
             {target: one_line("; ".join(dict.fromkeys(said))) for target, said in words.items()},
-            {f"{PUSHED}{peer}": why for peer, why in self._pushers.uncounted(now).items()},
+            {f"{PUSHED}{peer}": why for peer, why in self._known.uncounted(now).items()},
         )
 
     def observation_of(self, session_id: str) -> tuple[RunObservation, ...]:

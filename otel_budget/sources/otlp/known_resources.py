@@ -30,7 +30,7 @@ NOTHING_AFTER: Final = 60.0
 
 
 @dataclass(slots=True)
-class Pusher:
+class KnownResource:
     """One resource of one peer."""
 
     peer: str
@@ -63,7 +63,7 @@ class _Service:
     told: bool = False
 
 
-class Pushers:
+class KnownResources:
     """All resources that are known, by peer."""
 
     def __init__(self, presets: Sequence[Preset]) -> None:
@@ -75,68 +75,68 @@ class Pushers:
             for name in preset.counted
         }
         """Metric that counts to the preset of the highest rank that counts it."""
-        self._known: dict[tuple[str, str], Pusher] = {}
+        self._known: dict[tuple[str, str], KnownResource] = {}
         self._own = Remembered[tuple[str, str]](RESOURCES_MOST)
         """Peer, and digest or instance, of those that push our own series."""
         self._services: dict[tuple[str, str], _Service] = {}
         self._told_in_logs = Remembered[tuple[str, str, str]](RESOURCES_MOST)
         """Peer, service and preset of those whose log records name their runs."""
 
-    def of(self, peer: str, resource: Resource, now: float) -> Pusher:
+    def of(self, peer: str, resource: Resource, now: float) -> KnownResource:
         """Return what is known of a resource."""
         key = (peer, resource.digest)
-        pusher = self._known.pop(key, None)
-        if pusher is None:
+        origin = self._known.pop(key, None)
+        if origin is None:
             service = one_line(str(resource.attributes.get(SERVICE_NAME, "")), 80)
             instance = str(resource.attributes.get(INSTANCE_ID, ""))
-            pusher = Pusher(peer, service, instance)
+            origin = KnownResource(peer, service, instance)
             if len(self._known) >= RESOURCES_MOST:
                 del self._known[next(iter(self._known))]
             if len(self._services) < SERVICES_MOST:
                 self._services.setdefault((peer, service), _Service(now))
-        self._known[key] = pusher  # the one that was heard of last is at the end
-        return pusher
+        self._known[key] = origin  # the one that was heard of last is at the end
+        return origin
 
-    def preset_of(self, pusher: Pusher, samples: Iterable[Sample]) -> Preset | None:
+    def preset_of(self, origin: KnownResource, samples: Iterable[Sample]) -> Preset | None:
         """Return what reads the metrics of a resource, by all that it ever pushed; None: nothing.
 
         Another one is taken only in favour of a higher rank: what two count is counted twice.
         """
-        new = [sample for sample in samples if sample.name not in pusher.names]
+        new = [sample for sample in samples if sample.name not in origin.names]
         if not new:
-            return pusher.preset
-        pusher.names.update(sample.name for sample in new)
+            return origin.preset
+        origin.names.update(sample.name for sample in new)
         fitting = [match.preset for match in detect(self._presets, new)]
         fitting += [self._counting[s.name] for s in new if s.name in self._counting]
         best = fitting[0] if fitting else None
-        known = pusher.preset
+        known = origin.preset
         if best is not None and (known is None or best.rank > known.rank):
-            pusher.preset = best
-        return pusher.preset
+            origin.preset = best
+        return origin.preset
 
-    def pushes_own(self, pusher: Pusher, resource: Resource) -> None:
+    def pushes_own(self, origin: KnownResource, resource: Resource) -> None:
         """Take note that a resource pushes our own series: nothing else of it counts beside."""
-        for name in (resource.digest, pusher.instance):
+        for name in (resource.digest, origin.instance):
             if name:
-                self._own.add((pusher.peer, name))
+                self._own.add((origin.peer, name))
 
-    def is_own(self, pusher: Pusher, resource: Resource) -> bool:
+    def is_own(self, origin: KnownResource, resource: Resource) -> bool:
         """Tell whether a resource, or its process, pushes our own series."""
         return any(
-            (pusher.peer, name) in self._own for name in (resource.digest, pusher.instance) if name
+            (origin.peer, name) in self._own for name in (resource.digest, origin.instance) if name
         )
 
-    def tells_in_logs(self, pusher: Pusher, preset: Preset) -> bool:
+    def tells_in_logs(self, origin: KnownResource, preset: Preset) -> bool:
         """Take note that a service's log records name their runs; return whether that is new."""
-        return self._told_in_logs.add((pusher.peer, pusher.service, preset.name))
+        return self._told_in_logs.add((origin.peer, origin.service, preset.name))
 
-    def is_told_in_logs(self, pusher: Pusher, preset: Preset) -> bool:
+    def is_told_in_logs(self, origin: KnownResource, preset: Preset) -> bool:
         """Tell whether that is known of a service."""
-        return (pusher.peer, pusher.service, preset.name) in self._told_in_logs
+        return (origin.peer, origin.service, preset.name) in self._told_in_logs
 
-    def counts(self, pusher: Pusher) -> None:
+    def counts(self, origin: KnownResource) -> None:
         """Take note that something of a service counts."""
-        service = self._services.get((pusher.peer, pusher.service))
+        service = self._services.get((origin.peer, origin.service))
         if service is not None:
             service.counted = True
 
