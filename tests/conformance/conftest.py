@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.conformance.rig import PROMETHEUS, SCRAPE, VICTORIA_METRICS, Backend, Rig, show
+from tests.conformance.rig import PROMETHEUS, PUSHED, SCRAPE, VICTORIA_METRICS, Backend, Rig, show
 from tests.support.exposition import Exposition, serve
 from tests.support.victoria_metrics_process import Patience, uncached, victoria_metrics
 
@@ -30,14 +30,21 @@ def victoria(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
         yield Backend(VICTORIA_METRICS, endpoints, url, Patience(url, endpoints).show)
 
 
-@pytest.fixture(params=BACKENDS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test its back ends: what is pushed has no place that fails, or is empty."""
+    if "backend" in metafunc.fixturenames:
+        pushed = [PUSHED] if getattr(metafunc.module, "PUSHED_TOO", False) else []
+        metafunc.parametrize("backend", [*BACKENDS, *pushed], indirect=True)
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Each in turn."""
     if request.param == VICTORIA_METRICS:
         found: Backend = request.getfixturevalue("victoria")
     else:
         scraped: tuple[Exposition, ...] = request.getfixturevalue("scraped")
-        found = Backend(SCRAPE, scraped)
+        found = Backend(PUSHED if request.param == PUSHED else SCRAPE, scraped)
         if request.param == PROMETHEUS:
             url = request.getfixturevalue("prometheus_url")
             found = Backend(PROMETHEUS, scraped, url, lambda texts: _wait(scraped, texts))

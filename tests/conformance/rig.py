@@ -17,11 +17,13 @@ from otel_budget.sources.base import Clock, Source
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
 from otel_budget.sources.scrape_target import ScrapeTarget
+from tests.conformance.pushing import PushedSource, target_of
 from tests.support.exposition import Exposition
 from tests.support.ports import free_port
 from tests.support.prometheus_process import JOB
 
 SCRAPE, PROMETHEUS, VICTORIA_METRICS = "scrape", "prometheus", "victoriametrics"
+PUSHED = "otlp"
 MATCHERS = (f'job="{JOB}"',)
 
 
@@ -59,6 +61,8 @@ class Backend:
         if self.url is not None:
             query = PrometheusSettings(self.url, matchers=MATCHERS, preset=preset)
             return PrometheusSource(query, clock)
+        if self.name == PUSHED:
+            return PushedSource(self.endpoints, () if preset is None else (preset,), clock)
         targets = [ScrapeTarget(endpoint.url, preset=preset) for endpoint in self.endpoints]
         return ScrapeSource(ScrapeSettings(targets, timeout=5), clock)
 
@@ -71,6 +75,8 @@ class Backend:
     @property
     def ids(self) -> tuple[str, ...]:
         """What the source calls each endpoint."""
+        if self.name == PUSHED:
+            return tuple(target_of(number) for number in range(len(self.endpoints)))
         if self.url is None:
             return tuple(endpoint.url for endpoint in self.endpoints)
         return tuple(f"{JOB}/{endpoint.address}" for endpoint in self.endpoints)
@@ -101,7 +107,7 @@ class Rig:
     @property
     def called(self) -> str:
         """What the back end is called in figures."""
-        names = {SCRAPE: "direct scrape", PROMETHEUS: "Prometheus"}
+        names = {SCRAPE: "direct scrape", PROMETHEUS: "Prometheus", PUSHED: "OTLP"}
         return names.get(self.backend.name, "VictoriaMetrics")
 
     def put(self, *texts: str | None) -> None:

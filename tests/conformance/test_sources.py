@@ -15,6 +15,7 @@ from tests.support.processes import until
 
 TOKENS, CALLS, COST = semconv.SESSION_TOKENS, semconv.SESSION_API_CALLS, semconv.SESSION_COST
 
+PUSHED_TOO = True
 #: Seconds of age that no run has which is scraped every fifth of one, however late it is shown.
 GROWN_OLD = 8.0
 

@@ -9,10 +9,12 @@ from otel_budget import semconv
 from otel_budget.core.samples import Sample, plausible
 from otel_budget.presets.model import word
 from otel_budget.sources.otlp import naming
+from otel_budget.sources.otlp.attributes import taken
 from otel_budget.sources.otlp.contract import DELTA
 from otel_budget.sources.otlp.messages import GAUGE, HISTOGRAM, SUM, SUMMARY
 from otel_budget.sources.otlp.own_limits import own_limits
 from otel_budget.sources.otlp.run import METRICS, View
+from otel_budget.sources.otlp.series import STREAM
 from otel_budget.sources.otlp.wanted import OWN_LABELS
 from otel_budget.sources.session_assembly import NEEDED
 
@@ -40,6 +42,8 @@ class Reading(NamedTuple):
     """With all labels that were kept. NaN where the value is missing."""
     point: Point
     delta: bool
+    of: tuple[str, str]
+    """Name and scope of its metric, as they are in the digest of its stream."""
 
     @property
     def start(self) -> int:
@@ -157,12 +161,23 @@ class MetricsIntake:
             for name, value in zip(names, (point.value, point.values), strict=True):
                 if name is not None and not (value is None and metric.kind == HISTOGRAM):
                     number = math.nan if value is None else float(value)
-                    yield Reading(Sample(name, labels, number, declared), point, metric.delta)
+                    sample = Sample(name, labels, number, declared)
+                    yield Reading(sample, point, metric.delta, (metric.name, metric.scope))
+
+
+def _none(_attribute: str) -> bool:
+    return False
 
 
 def _own_sample(reading: Reading) -> Sample:
-    """Return a value of one of our own series, as its page would show it."""
-    sample = reading.sample
+    """Return a value of one of our own series, as its page would show it.
+
+    Further attributes, of which only those are kept that somebody looks at, tell series apart.
+    """
+    sample, point = reading.sample, reading.point
     labels = {name: value for name, value in sample.labels.items() if name in OWN_LABELS}
+    known = ((n, value) for n, value in point.attributes.items() if naming.label(n) in OWN_LABELS)
+    if taken(known, _none, *reading.of)[1] != point.stream:
+        labels[STREAM] = point.stream
     declared = DELTA if reading.delta else sample.declared
     return Sample(sample.name, labels, sample.value, declared)
