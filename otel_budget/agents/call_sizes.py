@@ -1,31 +1,42 @@
-"""How much the calls of a run use, and whether to wait for the count of the one just made.
+"""How much the calls of a run use, and whether to wait for the count of those just made.
 
-A program that pushes tells of a call up to an interval after its hook. Where a call as large as the
-largest so far would cross a limit, a moment's wait decides whether the next one is made; elsewhere
-nothing is waited for. The very first call is: nobody knows yet how large a call is.
+A program that pushes tells of a call up to an interval after its hook. Where the calls that are not
+counted yet, each as large as the largest so far, would cross a limit or its warning line, a
+moment's wait decides what the next one is told, or whether it is made; elsewhere nothing is waited
+for. The very first call is: nobody knows
+yet how large a call is.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.agents.base import EventKind
 from otel_budget.core.resources import COUNTED, ZERO
+from otel_budget.core.verdict import LimitStatus
 
 if TYPE_CHECKING:
     from otel_budget.agents.base import HookEvent
     from otel_budget.core.quantities import Number
-    from otel_budget.core.verdict import Verdict
+    from otel_budget.core.verdict import ResourceState, Verdict
 
-#: Kinds of events that follow a call of the model.
-_AFTER_CALL: Final = (EventKind.BEFORE_TOOL, EventKind.AFTER_TOOL, EventKind.AFTER_TOOLS)
+#: Kinds of events that follow a call of the model, and those of them that can be waited at.
+_WAITED_AT: Final = (EventKind.BEFORE_TOOL, EventKind.AFTER_TOOL, EventKind.AFTER_TOOLS)
+_AFTER_CALL: Final = (*_WAITED_AT, EventKind.TURN_END)
 #: The next call follows on these.
 _BEFORE_CALL: Final = (EventKind.PROMPT, EventKind.AFTER_TOOLS, EventKind.BEFORE_CALL)
 #: Here much may have gone by since, or nothing more comes.
 _ALWAYS: Final = (EventKind.PROMPT, EventKind.TURN_END, EventKind.SESSION_END)
-#: Agents of one run that are remembered: the one that was silent longest is forgotten.
+#: Agents of one run that are remembered: the one that was silent longest is forgotten. And calls.
 MAX_AGENTS: Final = 64
+_MAX_CALLS: Final = 64
+
+
+def _next_line(state: ResourceState) -> Number | None:
+    """Return the line that use comes to next; None without a limit."""
+    is_past = state.status is LimitStatus.APPROACHING
+    return state.limit if is_past or state.warning_at is None else state.warning_at
 
 
 class CallSizes:
@@ -36,36 +47,43 @@ class CallSizes:
         self._used: dict[str, Number] | None = None
         """What was used as of the last event; None if nothing was known then."""
         self._largest: dict[str, Number] = {}
-        """The most by which the use of each resource grew from one event to the next."""
+        """The most that one call used of each resource; of calls counted together, their mean."""
         self._looked_at: OrderedDict[tuple[str, str], bool] = OrderedDict()
         """By session and agent: whether the call that ended last was looked for, or told."""
+        self._ended: deque[float] = deque(maxlen=_MAX_CALLS)
+        """Unix times of the ends of calls that are not counted yet, as far as is known."""
         self._is_first = True
         self._was_unknown = False
+
+    def hear(self, event: HookEvent, now: float) -> None:
+        """Take note of an event, before the run is read. now: Unix time."""
+        if event.kind in _AFTER_CALL and not self._was_looked_at(event):
+            self._ended.append(now)
 
     def is_looked_for(self, event: HookEvent) -> bool:
         """Tell whether the run is to be read: nobody has since the last call of this agent."""
         return event.kind in _ALWAYS or not self._was_looked_at(event)
 
     def is_waited_for(self, event: HookEvent, verdict: Verdict | None, arrived: float) -> bool:
-        """Tell whether the call just made may not be counted, and may have crossed a limit.
+        """Tell whether calls just made may not be counted, and may have crossed a line.
 
-        arrived: Unix time of the event; what was measured since then has the call in it.
+        arrived: Unix time of the event; what was measured since then has the last call in it.
         """
-        if event.kind not in _AFTER_CALL or self._was_looked_at(event):
+        if event.kind not in _WAITED_AT or self._was_looked_at(event):
             return False
         if verdict is None:
             return self._is_first
-        is_newer = verdict.data_at is not None and verdict.data_at >= arrived
-        if is_newer or self._used is None or not verdict.should_continue:
+        counted_at = verdict.data_at
+        if counted_at is None or counted_at >= arrived or not verdict.should_continue:
             return False
-        states = {name: state for name, state in verdict.resources.items() if name in COUNTED}
-        if any(state.used > self._used.get(name, ZERO[name]) for name, state in states.items()):
-            return False
-        return any(
-            state.limit is not None
-            and state.used + self._largest.get(name, ZERO[name]) >= state.limit  # type: ignore[operator] # of one resource
-            for name, state in states.items()
-        )
+        calls = sum(ended > counted_at for ended in self._ended)
+        for name, state in verdict.resources.items():
+            line = _next_line(state)
+            if name not in COUNTED or line is None:
+                continue
+            if state.used + calls * self._largest.get(name, ZERO[name]) >= line:  # type: ignore[operator] # of one resource
+                return True
+        return False
 
     def note(self, event: HookEvent, verdict: Verdict | None) -> None:
         """Keep what was used as of an event that is being answered."""
@@ -78,15 +96,22 @@ class CallSizes:
         if verdict is None:
             self._used, self._was_unknown = None, True
             return
+        calls = 0
+        while self._ended and verdict.data_at is not None and self._ended[0] <= verdict.data_at:
+            self._ended.popleft()
+            calls += 1
+        self._measure(verdict, max(1, calls))
+
+    def _measure(self, verdict: Verdict, calls: int) -> None:
+        """Take what was used since the last event for that of so many calls."""
         used = {name: s.used for name, s in verdict.resources.items() if name in COUNTED}
         before = self._used
         if before is None and self._was_unknown:
             before = {}  # all of it was used since
-        if before is not None:
-            for name, value in used.items():
-                grown = value - before.get(name, ZERO[name])  # type: ignore[operator] # as above
-                if grown > self._largest.get(name, ZERO[name]):
-                    self._largest[name] = grown
+        for name, value in used.items() if before is not None else ():
+            each = (value - before.get(name, ZERO[name])) / calls  # type: ignore[operator, union-attr] # as above
+            if each > self._largest.get(name, ZERO[name]):
+                self._largest[name] = each
         self._used = used
 
     def _was_looked_at(self, event: HookEvent) -> bool:

@@ -87,6 +87,7 @@ class HookedRun:
     def note(self, event: HookEvent, now: float) -> None:
         """Take note of an event, before it is judged. now: Unix time."""
         kind = event.kind
+        self.sizes.hear(event, now)
         if kind is EventKind.SESSION_START or (kind is EventKind.PROMPT and self._is_new):
             self._fresh_at, self._called_at, self._stop = now, None, None
             self._noticed.clear()

@@ -134,15 +134,18 @@ def test_near_a_limit_what_was_just_used_is_waited_for(tmp_path: Path) -> None:
         run = Session(at, "run")
         run.hook("UserPromptSubmit")
         for _ in range(3):
-            assert run.tools(tokens=20_000, pushed_after=0.0) == [{}, {}]
+            assert run.tools(tokens=15_000) == [{}, {}]
         began = time.monotonic()
-        run.call(15_000, pushed_after=0.2)  # 75,000: another one is not enough
+        run.call(15_000, pushed_after=0.3)  # 60,000: another one would cross no line
         assert run.hook("PreToolUse") == {}
-        assert time.monotonic() - began < 0.15
-        until(lambda: at.used("run")["tokens"] == 75_000)
+        assert time.monotonic() - began < 0.25
+        until(lambda: at.used("run")["tokens"] == 60_000)
         run.hook("PostToolBatch")
-        assert "left" in str(run.tools(tokens=10_000))
-        run.call(16_000, pushed_after=0.2)  # 101,000
+        assert run.tools(tokens=15_000) == [{}, {}]
+        run.call(10_000, pushed_after=0.2)
+        assert "15,000 left" in str(run.hook("PreToolUse"))
+        run.hook("PostToolBatch")
+        run.call(16_000, pushed_after=0.2)
         assert "deny" in str(run.hook("PreToolUse"))
 
 
