@@ -17,11 +17,11 @@ SIGNALS: Final = ((signal.SIGINT, 5.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 
 #: Seconds to stop in, if nothing else is said: with hooks, which let it give a last answer; of an
 #: agent without; of any other program, which may ask for its verdict itself.
 GRACE_WITH_HOOKS, GRACE_OF_AGENT, GRACE_OF_PROGRAM = 30.0, 0.0, 10.0
-#: Increases of the use after which hooks evidently do not hold it: the last answer is one of them,
-#: and calls that were under way at once are some.
+#: Increases of the use after which it has had its last answer: of hooks that end it, a call that
+#: was under way may be one of them; on the terminal, some that were under way at once.
 _HELD, _HELD_ON_TERMINAL = 2, 4
-#: Seconds that a program has to end after its last answer.
-_LEAVES: Final = 2.0
+#: Seconds that a program has to end after its last answer, if it uses no more.
+_LEAVES: Final = 1.0
 
 
 class Hold(NamedTuple):
@@ -96,5 +96,5 @@ class Ending:
         if hold.interactive:
             return is_late and self._increases >= _HELD_ON_TERMINAL
         allowed = _HELD if hold.hooks_end else 1
-        spends = self._increases >= allowed and now - self._increased_at >= _LEAVES
-        return is_late or spends
+        has_answered = self._increases >= allowed and now - self._increased_at >= _LEAVES
+        return is_late or has_answered or self._increases > allowed

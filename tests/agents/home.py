@@ -43,7 +43,6 @@ _CLAUDE_STATE: Final = {
     "hasCompletedOnboarding": True,
     "theme": "dark",
     "customApiKeyResponses": {"approved": ["sk-ant-dummy-0000"[-20:]], "rejected": []},
-    "bypassPermissionsModeAccepted": True,
 }
 
 #: What makes each agent run its tools without asking anybody.

@@ -66,6 +66,15 @@ class Terminal:
             assert time.monotonic() < end, f"{text!r} is not on the screen:\n{screen}"
             time.sleep(_LOOK)
 
+    def has_ended(self, within: float) -> bool:
+        """Return whether a program that `start` has started ends within so many seconds."""
+        end = time.monotonic() + within
+        while "ENDED=" not in self.screen().split("#STARTED")[-1]:
+            if time.monotonic() > end:
+                return False
+            time.sleep(_LOOK)
+        return True
+
     def ended(self, timeout: float = 20) -> int:
         """Wait for the end of a program that `start` has started; return its exit status."""
         screen = self.until(lambda seen: "ENDED=" in seen.split("#STARTED")[-1], timeout)

@@ -72,6 +72,7 @@ def launch(request: Request) -> Launch:
         hooks=hooks,
         interactive=interactive,
         shows_reason=False,
+        lag=0.5,
         notes=tuple(notes),
         resume=_resume(kind, arguments),
     )

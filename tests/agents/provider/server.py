@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import select
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -244,6 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, call: Call, entry: Entry, whole: Whole, stream: Stream | None) -> None:
         time.sleep(call.answer.delay)
         try:
+            self._ask_who_waits()
             if stream is None:
                 self._send(200, whole(call), f"req_fake_{call.unique}")
             else:
@@ -251,6 +254,12 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             entry.cut, self.close_connection = True, True
         entry.ended = time.time()
+
+    def _ask_who_waits(self) -> None:
+        """Raise ConnectionError if the client has hung up: a first write would still succeed."""
+        ready, _, _ = select.select([self.connection], [], [], 0)
+        if ready and not self.connection.recv(1, socket.MSG_PEEK):
+            raise ConnectionResetError
 
     def _send(self, status: int, body: dict[str, Any], request: str | None = None) -> None:
         data = json.dumps(body).encode()

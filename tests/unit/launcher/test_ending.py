@@ -64,14 +64,28 @@ def test_a_headless_program_that_hooks_do_not_hold_is_ended_before_its_grace_is_
     ending = Ending(Hold(30.0, hooks=True, hooks_end=True))
     for now, used in ((0, 100), (3, 110), (6, 120)):
         ending.stop(now, used)
-    assert due_at(ending, 7, 8) == [(8, INT)]
+    assert due_at(ending, 6.5, 7) == [(7, INT)]
 
 
 def test_hooks_that_can_only_deny_tools_leave_one_call() -> None:
     ending = Ending(Hold(30.0, hooks=True))
     ending.stop(0, 100)
     ending.stop(3, 110)
-    assert due_at(ending, 4, 5) == [(5, INT)]
+    assert due_at(ending, 3.5, 4) == [(4, INT)]
+
+
+@pytest.mark.parametrize("hooks_end", [True, False])
+def test_a_program_that_goes_on_using_is_not_waited_for_however_often_it_does(
+    *, hooks_end: bool
+) -> None:
+    ending = Ending(Hold(30.0, hooks=True, hooks_end=hooks_end))
+    ending.stop(0, 100)
+    calls = [(2 + tenths / 10, 100 + tenths) for tenths in range(0, 50, 5)]
+    sent = []
+    for now, used in calls:
+        ending.stop(now, used)
+        sent += due_at(ending, now)
+    assert sent[:1] == [(3.5 if hooks_end else 3, INT)]
 
 
 def test_what_was_used_before_and_comes_late_is_no_further_use() -> None:
