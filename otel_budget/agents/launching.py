@@ -65,6 +65,8 @@ class Launch:
     """Whether the agent asks hooks that can hold it."""
     hooks_end: bool = False
     """Whether these can also end it; else they can only deny it its tools."""
+    hooks_count: bool = False
+    """Whether these tell what a call used, long before the program pushes it, and its limits."""
     interactive: bool = False
     """Whether it is a program on the whole terminal, which the user talks to."""
     shows_reason: bool = True

@@ -136,7 +136,7 @@ class _Run:
         """Run the program to its end."""
         launch, order = start.launch, self.order
         following = Following(sidecar.asker, order.run)
-        if following.is_known:
+        if following.is_known or launch.hooks_count:
             announce(sidecar.receiver, order.attributes, environment.otlp_headers())
             following.begin_anew()
             if following.is_used_up:

@@ -53,6 +53,7 @@ def launch(request: Request) -> Launch:
         },
         hooks=hooks,
         hooks_end=hooks,
+        hooks_count=hooks,
         interactive=not headless,
         lag=11.0,
         notes=() if hooks or not request.hooks else (_NOT_INSTALLED,),
