@@ -281,8 +281,8 @@ class ScrapeSource:
 
     def _log_odd(self) -> tuple[dict[str, str], dict[str, str]]:
         """Say what is odd about targets; return who is strange, and who shows nothing to count."""
-        kinds = ("strange", "unmatched", "uncounted", "odd_times", "recognised")
-        strange, unmatched, uncounted, odd, recognised = (
+        kinds = ("strange", "unmatched", "uncounted", "odd_times")
+        strange, unmatched, uncounted, odd = (
             {
                 self._known[key].of.url if kind == "strange" else key: words
                 for key, outcome in self._outcomes.items()
@@ -294,6 +294,7 @@ class ScrapeSource:
         self._strange.note(strange, logging.WARNING)
         self._uncounted.note(uncounted, logging.WARNING)
         self._odd_times.note(odd, logging.WARNING)
+        recognised = {key: said for key, t in self._known.items() if (said := t.recognised)}
         self._recognised.note(recognised, logging.INFO)
         return strange, unmatched
 

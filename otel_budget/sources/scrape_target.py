@@ -74,8 +74,6 @@ class Outcome:
     """What of it its preset could not count."""
     unmatched: str = ""
     """Why it shows nothing that can be counted."""
-    recognised: str = ""
-    """By which preset it is read, and why, if that was found out."""
     left: bool = False
     """True if its process has ended, and it is one whose runs are over with it."""
 
@@ -111,6 +109,8 @@ class Target:
         """True once an unexpected error was logged with its traceback."""
         self.preset: Preset | None = None
         """By which its last page was read."""
+        self.recognised = ""
+        """The same in words, and why, if it was found out; it holds until it is another one."""
         self._own: bool | None = None
         """Once it showed a run: whether it was a page of otel-budget itself, which is one without a
         run, too."""
@@ -188,7 +188,7 @@ class Target:
         read = None if self._foreign is None else self._foreign.read(fetched)
         self.preset = None if read is None else read.preset
         if read is not None:
-            _note_foreign(outcome, self.of.url, read)
+            self._note_foreign(outcome, read)
             return self._of_this_process(read.found)
         found = self._page.read(fetched.body, fetched.content_type, fetched.began_at)
         if found.sessions:
@@ -202,6 +202,17 @@ class Target:
                 f"target {self.of.url} answers, but shows no series of otel-budget: {strange}"
             )
         return found
+
+    def _note_foreign(self, outcome: Outcome, read: ForeignReading) -> None:
+        """Note what is to be said of a page that is another program's."""
+        url = self.of.url
+        said = f"target {url} is read by preset {read.preset.name}: "
+        if read.recognised and not self.recognised.startswith(said):  # by whichever metric now
+            self.recognised = said + read.recognised
+        if read.uncounted:
+            outcome.uncounted = f"target {url}: {read.uncounted}"
+        if read.unmatched:
+            outcome.unmatched = f"target {url}: {read.unmatched}"
 
     @property
     def _runs_are_over(self) -> bool:
@@ -228,17 +239,6 @@ class Target:
 def own_run(url: str, preset: Preset) -> str | None:
     """Return the run that a program does not name: it is named after its target, and its own."""
     return session_of(preset, {}, host_port(url))
-
-
-def _note_foreign(outcome: Outcome, url: str, read: ForeignReading) -> None:
-    """Note what is to be said of a page that is another program's."""
-    if read.recognised:
-        by = f"preset {read.preset.name}: {read.recognised}"
-        outcome.recognised = f"target {url} is read by {by}"
-    if read.uncounted:
-        outcome.uncounted = f"target {url}: {read.uncounted}"
-    if read.unmatched:
-        outcome.unmatched = f"target {url}: {read.unmatched}"
 
 
 def _partial(target: ScrapeTarget, missing: Sequence[str], waits: str) -> Problem | None:

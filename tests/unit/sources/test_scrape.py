@@ -83,7 +83,7 @@ async def readings(
     return found
 
 
-def read_pages(*pages: str, preset: str | None = None) -> list[Observation]:
+def read_pages(*pages: str | None, preset: str | None = None) -> list[Observation]:
     """Return what a target gives with each of these pages. preset: None recognises it."""
     with serve() as shown:
         chosen = None if preset is None else shipped()[preset]
@@ -110,13 +110,33 @@ def test_a_program_is_recognised_once_it_shows_something_and_that_is_said_once(
 ) -> None:
     """Claude Code shows nothing before its first call."""
     caplog.set_level(logging.INFO, logger="otel_budget")
-    before, *after = read_pages("", CLAUDE, CLAUDE, "", CLAUDE)
-    assert [seen(one) for one in after] == [{"claude"}, {"claude"}, set(), {"claude"}]
+    started = 'claude_code_session_count_total{session_id="claude"} 1\n'
+    before, *after = read_pages("", CLAUDE, CLAUDE, started, CLAUDE, None, CLAUDE)
+    here, away = {"claude"}, set[str]()
+    assert [seen(one) for one in after] == [here, here, away, here, away, here]
     assert before.unmatched
     assert not any(one.unmatched for one in after)
     said = [r.message for r in caplog.records if "is read by preset claude_code" in r.message]
     assert len(said) == 1
     assert "claude_code_token_usage_total is on its page" in said[0]
+
+
+def test_what_only_a_nudge_saw_is_said_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    """A session may be over before the next reading."""
+    caplog.set_level(logging.INFO, logger="otel_budget")
+
+    async def read() -> None:
+        with serve() as shown:
+            source = ScrapeSource(ScrapeSettings([ScrapeTarget(shown.url)], timeout=5), time.time)
+            await source.read()
+            shown.show(CLAUDE)
+            assert seen(await source.read_run("claude")) == {"claude"}
+            shown.show(None)
+            await source.read()
+            await source.close()
+
+    asyncio.run(read())
+    assert [r.levelname for r in caplog.records if "is read by preset" in r.message] == ["INFO"]
 
 
 def test_another_program_at_an_address_is_recognised_anew() -> None:
