@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 RESOURCE_ATTRIBUTES: Final = "OTEL_RESOURCE_ATTRIBUTES"
+#: Stands in the command of the hooks that are installed: a run has them ask its own sidecar.
+HOOK_VARIABLE: Final = "OTEL_BUDGET_HOOK_URL"
 #: Begins the resource attributes that are ours: those of the user's by the same names are replaced.
 OURS: Final = "otel_budget."
 METRICS, LOGS = "metrics", "logs"
@@ -35,7 +37,7 @@ class Request:
     receiver: str
     """Where OTLP is pushed to, as ``http://127.0.0.1:4318``."""
     hook_url: str
-    """Where this agent's hooks are asked, with the run in it."""
+    """Where this agent's hooks are asked, with the run in it; empty: by the command alone."""
     hook_command: str
     """The same as a command line of a shell: input on stdin, answer on stdout."""
     run: str

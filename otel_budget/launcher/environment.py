@@ -19,6 +19,8 @@ from otel_budget.agents.launching import (
 )
 from otel_budget.launcher.screen import is_terminal
 from otel_budget.launcher.sidecars import OwnSidecar
+from otel_budget.runtime.environment import setting, short_name
+from otel_budget.sdk.sidecar_client.address import CREDENTIALS, Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
     from otel_budget.launcher.order import Order
     from otel_budget.launcher.sidecars import Sidecar
 
-#: Each is also given without what begins it: Claude Code hands no ``OTEL_…`` on to its children.
-_OTEL: Final = "OTEL_"
+#: Each is also given by its second name: Claude Code hands no ``OTEL_…`` on to its children.
 ENV_SIDECAR: Final = "OTEL_BUDGET_SIDECAR_URL"
 ENV_SESSION: Final = "OTEL_BUDGET_SESSION_ID"
 ENV_RUN: Final = "OTEL_BUDGET_RUN"
@@ -46,7 +47,10 @@ def of_run(order: Order, sidecar: Sidecar) -> dict[str, str]:
     }
     if isinstance(sidecar, OwnSidecar):
         said[ENV_REGISTER] = str(sidecar.register)
-    return said | {name.removeprefix(_OTEL): value for name, value in said.items()}
+    else:
+        credentials = {name: setting(name) for name in CREDENTIALS}
+        said |= {name: value for name, value in credentials.items() if value}
+    return said | {short_name(name): value for name, value in said.items()}
 
 
 def of_program(order: Order, sidecar: Sidecar) -> dict[str, str]:
@@ -75,12 +79,14 @@ def notes() -> tuple[str, ...]:
 def request(order: Order, agent: Recognised, sidecar: Sidecar) -> Request:
     """Return what an agent's own way of being started needs."""
     url = f"{sidecar.url}/v1/hooks/{agent.name}?run={order.run}"
+    # What asks for credentials is asked by our own command, which knows where they are.
+    is_plain = isinstance(sidecar, OwnSidecar) or Credentials.from_environment() == Credentials()
     return Request(
         arguments=order.command[agent.at :],
         environ=os.environ,
         receiver=sidecar.receiver,
-        hook_url=url,
-        hook_command=_hook_command(agent.name, url, sidecar, order.run),
+        hook_url=url if is_plain else "",
+        hook_command=_hook_command(agent.name, url if is_plain else "", sidecar, order.run),
         run=order.run,
         attributes=order.attributes,
         new_session=str(uuid.uuid4()),
@@ -93,7 +99,7 @@ def request(order: Order, agent: Recognised, sidecar: Sidecar) -> Request:
 
 def _hook_command(agent: str, url: str, sidecar: Sidecar, run: str) -> str:
     """Return a command line that asks for a hook's answer; curl is the fastest there is."""
-    if shutil.which("curl"):
+    if url and shutil.which("curl"):
         return f"curl -sf -m4 --noproxy '*' --data-binary @- {shlex.quote(url)}"
     # -P: the folder that the agent works in may hold modules of any name.
     parts = [

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
 
 _FINAL: Final = tuple(reason for reason in Reason if reason.is_final)
+_ASK_EVERY: Final = 0.4
 #: Verdicts on other runs that are looked at.
 _OTHERS: Final = 20
 
@@ -38,13 +39,16 @@ class Following:
         self._client = VerdictClient(
             asker.url, run, on_verdict=self._take, on_reachable=self._reached
         )
+        self._over = threading.Event()
 
     def start(self) -> None:
         """Begin to follow."""
         self._client.start()
+        threading.Thread(target=self._ask_on, name="otel-budget-use", daemon=True).start()
 
     def stop(self) -> None:
         """Follow no more."""
+        self._over.set()
         self._client.stop()
 
     @property
@@ -98,6 +102,16 @@ class Following:
             return False
         return self._before is None or _counted(verdict) != _counted(self._before)
 
+    def is_pushed_to(self) -> bool:
+        """Tell whether the sidecar's receiver was pushed to, by whomever. True if it cannot say."""
+        try:
+            page = self._asker.ask("GET", "/metrics", accept="text/plain").body.decode()
+        except (AskError, ValueError):
+            return True
+        name = semconv.PUSHED_REQUESTS.name
+        taken = [row.rpartition(" ")[2] for row in page.splitlines() if _is_taken(row, name)]
+        return any(float(value) > 0 for value in taken)
+
     def others(self) -> tuple[Verdict, ...]:
         """Return the verdicts on other runs that the sidecar knows, the worst first."""
         try:
@@ -110,9 +124,17 @@ class Following:
     def _is_news(self, verdict: Verdict) -> bool:
         return verdict.reason == Reason.OPERATOR_STOP or self.is_used(verdict)
 
+    def _ask_on(self) -> None:
+        """Ask as often as the line on the budget is shown: a stream tells of what changes it."""
+        while not self._over.wait(_ASK_EVERY):
+            found = self.ask()
+            if found is not None:
+                self._take(found)
+
     def _take(self, verdict: Verdict) -> None:
         with self._lock:
-            self._latest = verdict
+            if self._latest is None or verdict.evaluated_at >= self._latest.evaluated_at:
+                self._latest = verdict
 
     def _reached(self, reachable: bool) -> None:  # noqa: FBT001 - as the client calls it
         with self._lock:
@@ -125,6 +147,10 @@ def says_stop(verdict: Verdict) -> bool:
     if over and verdict.status is LimitStatus.INCONCLUSIVE:
         return False
     return verdict.action is Action.STOP
+
+
+def _is_taken(row: str, name: str) -> bool:
+    return row.startswith(f"{name}{{") and f'{semconv.OUTCOME}="taken"' in row
 
 
 def _counted(verdict: Verdict) -> object:

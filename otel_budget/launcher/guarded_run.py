@@ -26,7 +26,7 @@ from otel_budget.launcher.ending import (
 )
 from otel_budget.launcher.following import Following
 from otel_budget.launcher.outcome import EXIT_UNGUARDED, EndedBy, Outcome
-from otel_budget.launcher.program import CannotStartError, Program
+from otel_budget.launcher.program import CannotStartError, Program, check_found
 from otel_budget.launcher.screen import Screen, is_terminal
 from otel_budget.launcher.sidecars import FoundSidecar, OwnSidecar, SidecarError
 from otel_budget.launcher.signals import SignalInbox
@@ -47,12 +47,18 @@ def run(order: Order) -> int:
     Raises InvalidValueError, before anything was started, for what cannot be done.
     """
     agent = recognise(order.command, order.agent)
+    screen = Screen(live=False)
+    try:
+        check_found(order.command[0])
+    except CannotStartError as exc:
+        screen.alarm(str(exc))
+        return exc.status
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="otel-budget-run-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         watch = stack.enter_context(watched())
         watch.tell(f"folder {folder}")
-        return _Run(order, agent, folder, watch, stack, Screen(live=False)).run()
+        return _Run(order, agent, folder, watch, stack, screen).run()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import subprocess
 from functools import partial
@@ -97,6 +98,12 @@ class Program:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             started = more
+
+
+def check_found(program: str) -> None:
+    """Look for a program before all else is started. Raises CannotStartError if there is none."""
+    if "/" not in program and shutil.which(program) is None:
+        raise CannotStartError(program, "not found", NOT_FOUND)
 
 
 def descendants(pid: int) -> set[int]:

@@ -5,6 +5,7 @@ One thread, a look every few hundredths of a second, and at once at a signal.
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from otel_budget.launcher.sidecars import OwnSidecar, SidecarError
 from otel_budget.launcher.signals import SignalInbox
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otel_budget.core.verdict import Verdict
     from otel_budget.launcher.ending import Ending
     from otel_budget.launcher.following import Following
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
     from otel_budget.launcher.sidecars import Sidecar
 
 LOOK_EVERY: Final = 0.05
-#: Seconds after which a program that has pushed nothing is one that is not counted.
-FIRST_USE: Final = 30.0
+#: Seconds after which a program that has pushed nothing at all is one that is not counted; and one
+#: that pushes, or may do so: its first call may be a long one.
+FIRST_PUSH, FIRST_USE = 30.0, 300.0
 #: Seconds for which a sidecar of somebody else's may not answer.
 LOST_AFTER: Final = 10.0
 #: Signals by which a user ends a program.
@@ -45,7 +49,8 @@ class Supervision:
     strict: bool
     waits_for_user: bool
     """It may well use nothing for as long as its user likes."""
-    began_at: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    began_at: float = field(init=False)
     stopped_at: float | None = None
     """When the verdict came that it is to stop."""
     interrupted: bool = False
@@ -56,6 +61,11 @@ class Supervision:
     _warned: bool = False
     """It was said that nothing is counted, or limited."""
     _restarted: bool = False
+    _patience: float = FIRST_PUSH
+
+    def __post_init__(self) -> None:
+        """Begin now."""
+        self.began_at = self.clock()
 
     def run(self) -> int:
         """Supervise the program to its end; return how it ended, below 0 for a signal."""
@@ -90,11 +100,11 @@ class Supervision:
             self.program.send(taken.number)  # else the terminal has sent it already
 
     def _look_at_verdict(self) -> None:
-        now, verdict = time.monotonic(), self.following.latest
+        now, verdict = self.clock(), self.following.latest
         self.screen.show(verdict)
         if verdict is None:
             self._look_at_silence(now)
-        elif not self._warned and not _is_limited(verdict):
+        elif not self._warned and self._is_unlimited(verdict):
             self._warned = True
             self._unguarded("no limit holds this run: neither its own nor a ceiling of the sidecar")
         elif says_stop(verdict):
@@ -107,12 +117,28 @@ class Supervision:
 
     def _look_at_silence(self, now: float) -> None:
         """Say once that nothing is counted, if it should have been by now."""
-        if self._warned or self.waits_for_user or now - self.began_at < FIRST_USE:
+        if self._warned or self.waits_for_user or now - self.began_at < self._patience:
+            return
+        if self._patience == FIRST_PUSH and self._may_be_pushing():
+            self._patience = FIRST_USE
+            return
+        if isinstance(self.sidecar, OwnSidecar) and self.following.others():
+            self._patience = math.inf  # it names its runs itself
             return
         self._warned = True
         self._unguarded(
-            f"nothing was counted in {FIRST_USE:.0f} s: nothing keeps this program in its budget"
+            f"nothing was counted in {self._patience:.0f} s: nothing keeps this program in its "
+            "budget"
         )
+
+    def _is_unlimited(self, verdict: Verdict) -> bool:
+        """Tell whether nothing limits a run that counts on the ceilings of somebody's sidecar."""
+        if isinstance(self.sidecar, OwnSidecar) or verdict.unjudged:
+            return False  # of one's own it was said before
+        return all(state.limit is None for state in verdict.resources.values())
+
+    def _may_be_pushing(self) -> bool:
+        return not isinstance(self.sidecar, OwnSidecar) or self.following.is_pushed_to()
 
     def _look_at_sidecar(self) -> None:
         if self.refused:
@@ -143,10 +169,10 @@ class Supervision:
         if self.strict:
             self.screen.alarm("--strict: it is ended")
             self.refused = True
-            self.ending.force(time.monotonic())
+            self.ending.force(self.clock())
 
     def _end_if_due(self) -> None:
-        number = self.ending.due(time.monotonic())
+        number = self.ending.due(self.clock())
         if number is None:
             return
         self.screen.say(f"{number.name} to the program")
@@ -154,9 +180,3 @@ class Supervision:
             self.program.kill()
         else:
             self.program.send(number)
-
-
-def _is_limited(verdict: Verdict) -> bool:
-    return bool(verdict.unjudged) or any(
-        state.limit is not None for state in verdict.resources.values()
-    )

@@ -9,13 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.processes import until
+from tests.support.ports import free_port
+from tests.support.processes import SidecarProcess, sidecar, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FAKE = ROOT / "tests/support/fake_agent.py"
 
@@ -197,6 +202,88 @@ def test_after_a_raise_the_run_goes_on_and_both_processes_count(
     ran = run(tmp_path, f"{kept} --max-tokens 9000", claude, "-p", "--calls", "3")
     assert ran.out == "done\n"
     assert (ran.status, ran.tokens) == (0, 7000), ran.err
+
+
+def test_a_program_that_uses_otel_budget_is_counted_and_ends_itself(tmp_path: Path) -> None:
+    script = """
+import time
+from otel_budget import ResourceMonitor
+with ResourceMonitor() as monitor:
+    while monitor.should_continue():
+        monitor.record_operation(tokens=1000, api_call=True)
+        time.sleep(0.05)
+print(monitor.session_id, monitor.get_usage_report().tokens)
+"""
+    ran = run(tmp_path, "--run job --max-tokens 20000", sys.executable, "-c", script)
+    assert ran.status == 3, ran.err
+    assert ran.out.split() == ["job", str(ran.tokens)]
+    assert 20_000 <= ran.tokens <= 40_000
+    assert ran.summary["ended_by"] == "own_guard"
+    assert ran.summary["signals"] == []
+
+
+def test_runs_that_a_program_names_itself_are_in_the_summary(tmp_path: Path) -> None:
+    script = """
+from otel_budget import ResourceMonitor
+for name in ("one", "two"):
+    with ResourceMonitor(session_id=name) as monitor:
+        monitor.record_operation(tokens=1000, api_call=True)
+"""
+    ran = run(tmp_path, "--max-tokens 20000", sys.executable, "-c", script)
+    assert ran.status == 0, ran.err
+    assert {each["session_id"] for each in ran.summary["others"]} == {"one", "two"}
+    assert ran.summary["counted"]
+
+
+# --- a sidecar that is there ----------------------------------------------------------------------
+@contextmanager
+def a_sidecar(folder: Path, **more: Any) -> Iterator[SidecarProcess]:
+    """Run a sidecar with a receiver."""
+    config = {
+        "source": {"otlp": {"address": f"127.0.0.1:{free_port()}"}},
+        "listen": {"address": f"127.0.0.1:{free_port()}", **more.pop("listen", {})},
+        "storage": {"path": str(folder / "sidecar.db")},
+        **more,
+    }
+    file = folder / "sidecar.json"
+    file.write_text(json.dumps(config))
+    with sidecar(folder, config=file) as process:
+        yield process
+
+
+def test_a_sidecar_that_is_there_is_used_and_its_ceilings_hold(tmp_path: Path, claude: str) -> None:
+    with a_sidecar(tmp_path, resource_limits={"max_tokens": 3000}) as judge:
+        env = {"OTEL_BUDGET_SIDECAR_URL": judge.url}
+        ran = run(tmp_path, "--run job", claude, "-p", "--calls", "20", env=env)
+        assert (ran.status, ran.tokens) == (3, 4000), ran.err
+        assert ran.summary["ended_by"] == "hooks"
+        known = judge.verdict("job")
+        assert known is not None
+        assert known["run_state"] == "stopped"
+
+
+def test_hooks_reach_a_sidecar_that_wants_a_token(tmp_path: Path, claude: str) -> None:
+    token = tmp_path / "token"
+    token.write_text("a-token-that-nobody-guesses\n")
+    token.chmod(0o600)
+    with a_sidecar(tmp_path, listen={"read_token_file": str(token)}) as judge:
+        env = {"OTEL_BUDGET_SIDECAR_URL": judge.url, "OTEL_BUDGET_SIDECAR_TOKEN_FILE": str(token)}
+        ran = run(tmp_path, "--max-tokens 3000", claude, "-p", "--calls", "20", env=env)
+        assert (ran.status, ran.tokens) == (3, 4000), ran.err
+        assert ran.summary["ended_by"] == "hooks"
+
+
+def test_without_a_receiver_there_another_sidecar_is_started_or_nothing(
+    tmp_path: Path, claude: str
+) -> None:
+    with sidecar(tmp_path, "--target", "http://127.0.0.1:1/metrics") as judge:
+        env = {"OTEL_BUDGET_SIDECAR_URL": judge.url}
+        ran = run(tmp_path, "--max-tokens 3000", claude, "-p", "--calls", "1", env=env)
+        assert (ran.status, ran.tokens) == (0, 1000), ran.err
+        assert "has no receiver" in ran.err
+        ran = run(tmp_path, "--max-tokens 3000 --strict", "touch", "started", env=env)
+        assert ran.status == 2
+        assert not (tmp_path / "started").exists()
 
 
 # --- what is not counted --------------------------------------------------------------------------

@@ -95,6 +95,8 @@ class Agent:
                 body = {"session_id": self.session, "hook_event_name": event, **fields}
                 if hook["type"] == "http":
                     found |= post(hook["url"], body) or {}
+                else:
+                    found |= command(hook["command"], body)
         return found
 
 
@@ -131,6 +133,18 @@ def post(url: str, body: object) -> dict[str, Any] | None:
     except (OSError, ValueError) as exc:
         print(f"agent: {url}: {exc}", file=sys.stderr, flush=True)
         return None
+
+
+def command(line: str, body: object) -> dict[str, Any]:
+    """Run a hook's command as Claude Code does: without the variables of OpenTelemetry."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    done = subprocess.run(
+        ["sh", "-c", line], env=environ, input=json.dumps(body), capture_output=True, text=True,
+        check=False, timeout=10,
+    )  # fmt: skip
+    sys.stderr.write(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout or "{}")
+    return found
 
 
 def _attributes(named: dict[str, str]) -> list[dict[str, object]]:

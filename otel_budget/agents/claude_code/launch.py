@@ -125,6 +125,7 @@ def _add_hooks(settings: dict[str, Any], request: Request) -> None:
     by_http = {"type": "http", "url": request.hook_url, "timeout": _TIMEOUT}
     by_command = {"type": "command", "command": request.hook_command, "timeout": _TIMEOUT}
     for event in EVENTS:
-        ours = {"hooks": [by_command if event in COMMANDS_ONLY else by_http]}
+        command = event in COMMANDS_ONLY or not request.hook_url
+        ours = {"hooks": [by_command if command else by_http]}
         known = hooks.get(event)
         hooks[event] = [*(known if isinstance(known, list) else ()), ours]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.agents.codex.hooks import EVENTS
 from otel_budget.agents.launching import (
+    HOOK_VARIABLE,
     INTERVAL_MS,
     RESOURCE_ATTRIBUTES,
     Launch,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 TITLE: Final = "Codex CLI"
 PROGRAMS: Final = ("codex",)
 PACKAGES: Final = ("@openai/codex", "@openai/codex-linux-x64")
+_TRUSTED: Final = "trusted_hash"
 _BYPASS: Final = "--dangerously-bypass-hook-trust"
 #: Ways to start it that are no session on the terminal.
 _EXEC: Final = ("exec", "e", "review")
@@ -50,13 +53,15 @@ def launch(request: Request) -> Launch:
     kind = _kind(arguments)
     added = [*_config(f"otel.exporter={_exporter(request.receiver)}")]
     added += _config('otel.metrics_exporter="none"')  # nameless, and late: logs tell all of it
-    trusted = request.trust_hooks or _BYPASS in arguments
+    installed, is_trusted = _installed(request)
+    bypass = request.trust_hooks or _BYPASS in arguments
     notes: list[str] = []
-    hooks = request.hooks and trusted
-    if hooks:
+    hooks = request.hooks and (bypass or (installed and is_trusted))
+    if request.hooks and bypass:
         added += [] if _BYPASS in arguments else [_BYPASS]
+    if hooks and not installed:
         added += [part for event in EVENTS for part in _config(_hook(event, request.hook_command))]
-    elif request.hooks:
+    if request.hooks and not hooks:
         notes.append(_UNTRUSTED)
     interactive = kind == "" and request.on_terminal
     if kind == "" and "--no-daemon" not in arguments:
@@ -83,6 +88,24 @@ def _resume(kind: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
     if kind in _OTHERS or has_flag(arguments, "--ephemeral"):
         return ()
     return ("codex", "exec", "resume", "--last") if kind in _EXEC else ("codex", "resume", "--last")
+
+
+def _installed(request: Request) -> tuple[bool, bool]:
+    """Tell whether hooks of ours are in the user's hooks.json, and whether Codex trusts them.
+
+    They ask what the environment names, so they serve this run as well.
+    """
+    home = request.environ.get("CODEX_HOME") or str(
+        PurePath(request.environ.get("HOME") or "~", ".codex")
+    )
+    path = str(PurePath(home, "hooks.json"))
+    try:
+        if HOOK_VARIABLE not in request.read_file(path):
+            return False, False
+        config = request.read_file(str(PurePath(home, "config.toml")))
+    except (OSError, ValueError):
+        return False, False
+    return True, f'"{path}:' in config and _TRUSTED in config
 
 
 def _kind(arguments: tuple[str, ...]) -> str:

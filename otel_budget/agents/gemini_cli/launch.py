@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.agents.launching import (
+    HOOK_VARIABLE,
     RESOURCE_ATTRIBUTES,
     Launch,
     has_flag,
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 TITLE: Final = "Gemini CLI"
 PROGRAMS: Final = ("gemini",)
 PACKAGES: Final = ("@google/gemini-cli",)
-#: Stands in the command of the hooks that are installed.
-HOOK_VARIABLE: Final = "OTEL_BUDGET_HOOK_URL"
 _NOT_INSTALLED: Final = (
     "Gemini CLI has no hooks of otel-budget in its settings: this run is ended by a signal, up to "
     "10 s after it crosses a limit, which is how often Gemini CLI tells what it used. With hooks "

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget.agents.gemini_cli.hooks import HOOKS
-from otel_budget.agents.gemini_cli.launch import HOOK_VARIABLE
+from otel_budget.agents.launching import HOOK_VARIABLE
 from otel_budget.agents.settings import (
     TIMEOUT,
     JsonSettings,

@@ -22,6 +22,8 @@ ENV_TOKEN_FILE: Final = "OTEL_BUDGET_SIDECAR_TOKEN_FILE"  # noqa: S105 - the nam
 ENV_CA: Final = "OTEL_BUDGET_SIDECAR_CERTIFICATE"
 ENV_CERTIFICATE: Final = "OTEL_BUDGET_SIDECAR_CLIENT_CERTIFICATE"
 ENV_KEY: Final = "OTEL_BUDGET_SIDECAR_CLIENT_KEY"
+#: All of them, each naming a file.
+CREDENTIALS: Final = (ENV_TOKEN_FILE, ENV_CA, ENV_CERTIFICATE, ENV_KEY)
 
 
 class Credentials(NamedTuple):
@@ -38,9 +40,7 @@ class Credentials(NamedTuple):
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Credentials:
         """Take the files that the environment names."""
-        named = [
-            setting(name, environ) for name in (ENV_TOKEN_FILE, ENV_CA, ENV_CERTIFICATE, ENV_KEY)
-        ]
+        named = [setting(name, environ) for name in CREDENTIALS]
         if not any(named):
             return cls()
         from pathlib import Path

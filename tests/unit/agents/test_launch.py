@@ -22,7 +22,7 @@ def request(*arguments: str, environ: dict[str, str] | None = None, **more: Any)
         arguments=arguments,
         environ=environ or {},
         receiver=RECEIVER,
-        hook_url=HOOKS,
+        hook_url=more.pop("hook_url", HOOKS),
         hook_command=f"curl -sf '{HOOKS}'",
         run="run-1",
         attributes={"otel_budget.session_id": "run-1", "otel_budget.max_tokens": "40000"},
@@ -168,6 +168,12 @@ def test_claude_code_is_on_the_terminal_unless_it_prints(
     assert claude.launch(request(*arguments, on_terminal=terminal)).interactive is interactive
 
 
+def test_a_sidecar_that_wants_credentials_is_asked_by_commands_alone() -> None:
+    settings = settings_of(claude.launch(request("-p", hook_url="")))
+    kinds = {hooks[0]["hooks"][0]["type"] for hooks in settings["hooks"].values()}
+    assert kinds == {"command"}
+
+
 # --- Codex ----------------------------------------------------------------------------------------
 def test_codex_gets_telemetry_by_configuration_in_front_of_its_command() -> None:
     launch = codex.launch(request("exec", "hi"))
@@ -192,6 +198,22 @@ def test_codex_runs_hooks_only_if_they_are_trusted() -> None:
     launch = codex.launch(request("--dangerously-bypass-hook-trust", "exec", "hi"))
     assert launch.hooks
     assert launch.arguments.count("--dangerously-bypass-hook-trust") == 1
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_hooks_of_codex_that_are_installed_are_not_given_twice(*, trusted: bool) -> None:
+    config = '[hooks.state."/h/.codex/hooks.json:stop:0:0"]\ntrusted_hash = "x"' if trusted else ""
+    files = {
+        "/h/.codex/hooks.json": 'curl "${OTEL_BUDGET_HOOK_URL:-http://x}/codex"',
+        "/h/.codex/config.toml": config,
+    }
+    asked: dict[str, Any] = {"environ": {"HOME": "/h"}, "read_file": files.__getitem__}
+    launch = codex.launch(request("exec", "hi", **asked))
+    assert launch.hooks is trusted
+    assert bool(launch.notes) is not trusted
+    launch = codex.launch(request("exec", "hi", trust_hooks=True, **asked))
+    assert launch.hooks
+    assert not any(argument.startswith("hooks.") for argument in launch.arguments)
 
 
 @pytest.mark.parametrize(
