@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_budget.sources.otlp import messages
 from otel_budget.sources.otlp.attributes import Value, kept, taken
 from otel_budget.sources.otlp.messages import (
-    POINTS_MOST,
     Metric,
     OtlpError,
     Point,
     Record,
     Resource,
+    Room,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ _DELTA: Final = (1, "1", "AGGREGATION_TEMPORALITY_DELTA")
 #: Bit of a point's flags: there is no value in it.
 _NO_VALUE: Final = 1
 _DEEPEST: Final = 16
+#: Objects and lists in a body, those in its texts counted with them: each takes memory.
+_OBJECTS_MOST: Final = 2_000_000
 _LONGEST_NUMBER: Final = 400
 _WHOLE: Final = re.compile("-?[0-9]{1,20}")
 _EMPTY: Final[Mapping[str, Any]] = {}
@@ -47,6 +49,8 @@ _EMPTY: Final[Mapping[str, Any]] = {}
 
 def load(body: bytes, wanted: str) -> list[Any]:
     """Return the list under a key of a body. Raises OtlpError."""
+    if body.count(b"{") + body.count(b"[") > _OBJECTS_MOST:
+        raise OtlpError("too many objects in one body")
     try:
         whole = json.loads(body)
     except (ValueError, RecursionError) as exc:
@@ -60,26 +64,29 @@ def load(body: bytes, wanted: str) -> list[Any]:
 
 def metrics(body: bytes, wanted: Wanted) -> Iterator[tuple[Resource, tuple[Metric, ...]]]:
     """Yield the resources of a request, with their metrics that are wanted. Raises OtlpError."""
-    left = POINTS_MOST
+    left = Room()
     for one in load(body, "resourceMetrics"):
         found: list[Metric] = []
-        for scoped in _list(_object(one), "scopeMetrics"):
-            scope = _text(_dict(scoped, "scope"), "name")
-            for metric in _list(scoped, "metrics"):
-                left -= _points(_object(metric), scope, wanted, left, found)
+        scopes = _list(one, "scopeMetrics")
+        left.take(1 + len(scopes))
+        for scoped in scopes:
+            scope, many = _text(_dict(scoped, "scope"), "name"), _list(scoped, "metrics")
+            left.take(len(many))
+            for metric in many:
+                _points(_object(metric), scope, wanted, left, found)
         yield _resource(one, wanted), tuple(found)
 
 
 def logs(body: bytes, wanted: Wanted) -> Iterator[tuple[Resource, tuple[Record, ...]]]:
     """Yield the resources of a request, with their records that are wanted. Raises OtlpError."""
-    left = POINTS_MOST
+    left = Room()
     for one in load(body, "resourceLogs"):
         found: list[Record] = []
-        for scoped in _list(_object(one), "scopeLogs"):
-            records = _list(_object(scoped), "logRecords")
-            left -= len(records)
-            if left < 0:
-                raise OtlpError(f"more than {POINTS_MOST:,} log records in one request")
+        scopes = _list(one, "scopeLogs")
+        left.take(1 + len(scopes))
+        for scoped in scopes:
+            records = _list(scoped, "logRecords")
+            left.take(len(records))
             found += filter(None, (_record(_object(each), wanted) for each in records))
         yield _resource(one, wanted), tuple(found)
 
@@ -89,17 +96,16 @@ def _resource(of: Any, wanted: Wanted) -> Resource:
 
 
 def _points(
-    metric: Mapping[str, Any], scope: str, wanted: Wanted, left: int, found: list[Metric]
-) -> int:
-    """Add a metric to those that were found, if it is wanted; return the points it has."""
+    metric: Mapping[str, Any], scope: str, wanted: Wanted, left: Room, found: list[Metric]
+) -> None:
+    """Add a metric to those that were found, if it is wanted."""
     name, unit = _text(metric, "name"), _text(metric, "unit")
     for key, kind in _KINDS.items():
         if key not in metric:
             continue
         data = _dict(metric, key)
         points, monotonic = _list(data, "dataPoints"), data.get("isMonotonic") is True
-        if len(points) > left:
-            raise OtlpError(f"more than {POINTS_MOST:,} points in one request")
+        left.take(len(points))
         if wanted.metric(name, unit, kind, monotonic=monotonic):
             delta = data.get("aggregationTemporality") in _DELTA
             read = _number_point if kind in (messages.SUM, messages.GAUGE) else _sum_point
@@ -108,8 +114,7 @@ def _points(
             if kind == messages.SUMMARY:  # proto3 leaves out a sum of 0 there
                 here = tuple(p if p.value is not None else p._replace(value=0.0) for p in here)
             found.append(Metric(name, unit, kind, delta, monotonic, scope, here))
-        return len(points)
-    return 0
+        return
 
 
 def _number_point(point: Mapping[str, Any], of: tuple[str, str], wanted: Wanted) -> Point | None:

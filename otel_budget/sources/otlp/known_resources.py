@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 RESOURCES_MOST: Final = 20_000
 #: Services of which it is remembered whether anything of theirs counts.
 SERVICES_MOST: Final = 2_000
+#: Streams of a resource of which it is remembered when their process began.
+STREAMS_MOST: Final = 50_000
 #: Seconds after which a service of which nothing counted is told of.
 NOTHING_AFTER: Final = 60.0
 
@@ -43,6 +45,12 @@ class KnownResource:
     """Metrics by which that was decided."""
     epochs: dict[tuple[str, int], int] = field(default_factory=dict)
     """Stream and its start, to the start of the process that it is of."""
+
+    def began(self, stream: str, start: int, epoch: int) -> None:
+        """Take note of the process that a stream is of."""
+        if len(self.epochs) >= STREAMS_MOST:
+            del self.epochs[next(iter(self.epochs))]
+        self.epochs[stream, start] = epoch
 
     def epoch(self, streams: Sequence[tuple[str, int]]) -> int:
         """Return when the process began that cumulative streams are of; 0 is unknown.

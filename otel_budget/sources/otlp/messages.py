@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 #: What an attribute may hold here; of a list or a mapping nothing is kept.
 Scalar = str | int | float | bool
 
-#: Points, or log records, in one request; attributes of one of them, or of a resource.
+#: Points, or log records, in one request, with the metrics, scopes and resources they are in;
+#: attributes of one of them, or of a resource.
 POINTS_MOST: Final = 200_000
 ATTRIBUTES_MOST: Final = 512
 #: Characters of a value that is kept; what is longer is cut off, and is no session id then.
@@ -34,6 +35,20 @@ SUMMARY: Final = "summary"
 
 class OtlpError(OtelBudgetError):
     """Refuse the body of a request; the message says why, in a few words and without any of it."""
+
+
+class Room:
+    """How much more a request may hold."""
+
+    def __init__(self) -> None:
+        """Begin with nothing taken."""
+        self._left = POINTS_MOST
+
+    def take(self, number: int) -> None:
+        """Take room for so many. Raises OtlpError if there is too little."""
+        self._left -= number
+        if self._left < 0:
+            raise OtlpError(f"more than {POINTS_MOST:,} points or records in one request")
 
 
 class Resource(NamedTuple):

@@ -136,7 +136,7 @@ class MetricsIntake:
         if len(page) > before:
             self._runs.count_series(origin.peer)
             if one.start:
-                origin.epochs[stream, one.start] = epoch
+                origin.began(stream, one.start, epoch)
         self._runs.dropped[semconv.IMPLAUSIBLE] += not good
         return good
 

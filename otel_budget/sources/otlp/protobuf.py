@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -11,15 +11,15 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint, SummaryDataPoint
 
-from otel_budget.sources.otlp import messages
+from otel_budget.sources.otlp import messages, wire
 from otel_budget.sources.otlp.attributes import Value, kept, taken
 from otel_budget.sources.otlp.messages import (
-    POINTS_MOST,
     Metric,
     OtlpError,
     Point,
     Record,
     Resource,
+    Room,
 )
 
 if TYPE_CHECKING:
@@ -39,37 +39,40 @@ _KINDS: Final = {
     "exponential_histogram": messages.HISTOGRAM,
     "summary": messages.SUMMARY,
 }
+_Request: TypeAlias = ExportMetricsServiceRequest | ExportLogsServiceRequest
 _DELTA: Final = 1
 _NO_VALUE: Final = 1
 
 
 def metrics(body: bytes, wanted: Wanted) -> Iterator[tuple[Resource, tuple[Metric, ...]]]:
     """Yield the resources of a request, with their metrics that are wanted. Raises OtlpError."""
-    request, left = ExportMetricsServiceRequest(), POINTS_MOST
-    _parse(request, body)
+    request, left = ExportMetricsServiceRequest(), Room()
+    _parse(request, body, wire.METRICS)
     for one in request.resource_metrics:
+        left.take(1 + len(one.scope_metrics))
         found: list[Metric] = []
         for scoped in one.scope_metrics:
+            left.take(len(scoped.metrics))
             for metric in scoped.metrics:
-                left -= _points(metric, scoped.scope.name, wanted, left, found)
+                _points(metric, scoped.scope.name, wanted, left, found)
         yield _resource(one.resource, wanted), tuple(found)
 
 
 def logs(body: bytes, wanted: Wanted) -> Iterator[tuple[Resource, tuple[Record, ...]]]:
     """Yield the resources of a request, with their records that are wanted. Raises OtlpError."""
-    request, left = ExportLogsServiceRequest(), POINTS_MOST
-    _parse(request, body)
+    request, left = ExportLogsServiceRequest(), Room()
+    _parse(request, body, wire.LOGS)
     for one in request.resource_logs:
+        left.take(1 + len(one.scope_logs))
         found: list[Record] = []
         for scoped in one.scope_logs:
-            left -= len(scoped.log_records)
-            if left < 0:
-                raise OtlpError(f"more than {POINTS_MOST:,} log records in one request")
+            left.take(len(scoped.log_records))
             found += filter(None, (_record(each, wanted) for each in scoped.log_records))
         yield _resource(one.resource, wanted), tuple(found)
 
 
-def _parse(request: ExportMetricsServiceRequest | ExportLogsServiceRequest, body: bytes) -> None:
+def _parse(request: _Request, body: bytes, fields: wire.Fields) -> None:
+    wire.check(body, fields)
     try:
         request.ParseFromString(body)
     except DecodeError as exc:
@@ -81,16 +84,15 @@ def _resource(of: ResourceMessage, wanted: Wanted) -> Resource:
 
 
 def _points(
-    metric: metrics_pb2.Metric, scope: str, wanted: Wanted, left: int, found: list[Metric]
-) -> int:
-    """Add a metric to those that were found, if it is wanted; return the points it has."""
+    metric: metrics_pb2.Metric, scope: str, wanted: Wanted, left: Room, found: list[Metric]
+) -> None:
+    """Add a metric to those that were found, if it is wanted."""
     which = metric.WhichOneof("data")
     if which is None:
-        return 0
+        return
     name, unit, kind = metric.name, metric.unit, _KINDS[which]
     data = getattr(metric, which)
-    if len(data.data_points) > left:
-        raise OtlpError(f"more than {POINTS_MOST:,} points in one request")
+    left.take(len(data.data_points))
     monotonic = kind == messages.SUM and data.is_monotonic
     if wanted.metric(name, unit, kind, monotonic=monotonic):
         counted = kind not in (messages.GAUGE, messages.SUMMARY)
@@ -99,7 +101,6 @@ def _points(
         several = (read(point, (name, scope), wanted) for point in data.data_points)
         here = tuple(point for point in several if point is not None)
         found.append(Metric(name, unit, kind, delta, monotonic, scope, here))
-    return len(data.data_points)
 
 
 def _number_point(

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from otel_budget.presets.loader import shipped
-from otel_budget.sources.otlp import messages
+from otel_budget.sources.otlp import messages, wire
 from otel_budget.sources.otlp.decoding import JSON, PROTOBUF, decode_logs, decode_metrics
 from otel_budget.sources.otlp.messages import OtlpError
 from otel_budget.sources.otlp.wanted import Wanted
@@ -273,10 +273,9 @@ def test_a_request_has_a_bound_on_points_and_on_attributes(
     bodies = ((many.body, JSON), (message.SerializeToString(), PROTOBUF))
     for body, content_type in bodies:
         assert decode_metrics(body, content_type, WANTED).resources
-    for module in ("json_format", "protobuf"):
-        monkeypatch.setattr(f"otel_budget.sources.otlp.{module}.POINTS_MOST", 10)
+    monkeypatch.setattr(messages, "POINTS_MOST", 14)
     for body, content_type in bodies:
-        with pytest.raises(OtlpError, match="more than 10 points"):
+        with pytest.raises(OtlpError, match="more than 14 points"):
             decode_metrics(body, content_type, WANTED)
     wide = metrics(**{f"a{i}": "b" for i in range(messages.ATTRIBUTES_MOST + 1)})
     with pytest.raises(OtlpError, match="attributes"):
@@ -296,3 +295,59 @@ def test_only_named_attributes_are_kept() -> None:
     found = decode_metrics(pushed.body, JSON, WANTED)
     assert "SECRET" not in repr(found)
     assert found.resources[0][0].attributes == {"session.id": "s" * messages.LONGEST_VALUE}
+
+
+def test_a_body_of_empty_messages_is_refused_before_it_takes_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sixteen megabytes of them would take half a gigabyte."""
+    monkeypatch.setattr(wire, "MESSAGES_MOST", 1000)
+    empty = b"\n\x00" * (wire.SMALL // 2)
+    for body in (empty, _field(1, empty), _field(1, _field(1, empty))):
+        for decode in (decode_metrics, decode_logs):
+            with pytest.raises(OtlpError, match="too many messages"):
+                decode(body + b"\n\x00", PROTOBUF, WANTED)
+    with pytest.raises(OtlpError, match="too many objects"):
+        decode_metrics(b'{"resourceMetrics": [' + b"{}," * 2_000_000 + b"{}]}", JSON, WANTED)
+
+
+def test_a_large_body_that_is_cut_off_is_refused() -> None:
+    """Wherever it is."""
+    body = _field(1, b"\n\x00" * wire.SMALL)
+    for end in (body[:-1], body[: wire.SMALL + 1] + b"\x80", body[: wire.SMALL + 1]):
+        with pytest.raises(OtlpError):
+            decode_metrics(end, PROTOBUF, WANTED)
+
+
+def _field(number: int, inner: bytes) -> bytes:
+    """Return a message with one field."""
+    size, sizes = len(inner), bytearray()
+    while size > 127:
+        sizes.append(size & 127 | 128)
+        size >>= 7
+    return bytes([number << 3 | 2, *sizes, size]) + inner
+
+
+@given(METRICS_REQUESTS, LOGS_REQUESTS)
+def test_what_a_parser_takes_is_walked_through(metrics_given: Any, logs_given: Any) -> None:
+    """Whatever its shape; and the messages in it are counted, no more and no fewer."""
+    for body_given, kind, fields in (
+        (metrics_given, ExportMetricsServiceRequest, wire.METRICS),
+        (logs_given, ExportLogsServiceRequest, wire.LOGS),
+    ):
+        message = ParseDict(body_given, kind())
+        body, number = message.SerializeToString(), _messages_in(message)
+        wire._walk(body, fields, number)
+        if number:
+            with pytest.raises(OtlpError):
+                wire._walk(body, fields, number - 1)
+
+
+def _messages_in(message: Message) -> int:
+    """Return how many messages are inside of one."""
+    found = 0
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            inner = value if field.is_repeated else [value]
+            found += sum(1 + _messages_in(one) for one in inner)
+    return found
