@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/con
 WORKERS ?= auto
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: read-back-parts demo test test-agents test-lowest test-libraries test-backends reliability soak soak-hostile fuzz grafana pictures lint types layers generated check bench clean
+.PHONY: read-back-parts batch demo test test-agents test-lowest test-libraries test-backends reliability soak soak-hostile fuzz grafana pictures lint types layers generated check bench clean
 
 demo: $(VENV)/.sidecar
 	@$(BIN)/otel-budget demo
@@ -81,6 +81,11 @@ RELIABILITY := tests/integration/test_many_sessions.py tests/integration/test_ki
 # Some fifty minutes, half of it two operators' hours at the intervals that deploy/ ships.
 reliability: $(VENV)/.dev
 	$(MEASURE) $(BIN)/python -m pytest $(RELIABILITY)
+	$(TAKE_UP)
+
+# Six minutes: twenty batch jobs of 1 to 30 s, by each way and at intervals of 1, 15 and 60 s.
+batch: $(VENV)/.dev
+	$(MEASURE) $(BIN)/python -m pytest $(PARALLEL) tests/integration/test_batch.py
 	$(TAKE_UP)
 
 # Ten minutes: a thousand runs that come and go, under faults.
