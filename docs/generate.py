@@ -23,7 +23,7 @@ _SECTIONS = (
         "Per session, from the agent",
         (
             "Every series has the label `session_id`; the labels below come on top. They are on a "
-            "Prometheus page alone (`serve_metrics()`): OTLP does not carry them."
+            "Prometheus page (`serve_metrics()`), or are [pushed](otlp-export.md) by these names."
         ),
         semconv.SESSION_METRICS,
     ),

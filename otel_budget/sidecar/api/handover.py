@@ -48,6 +48,7 @@ _REFUSED: Final = (
     "run {!r} is carried by another process than the one that handed it over, or it is bound to "
     "targets: its end is seen there"
 )
+_BY_BROWSER: Final = "a run hands over its end, not a page in a browser"
 _NOT_STORED: Final = "it could not be stored: the sidecar's log says why"
 _EXAMPLE: Final = (
     f'{semconv.SESSION_TOKENS.name}{{session_id="{SESSION_ID}"}} 3000\n'
@@ -91,6 +92,7 @@ class Handover:
                 {"refused": []},
             ),
             Answer(204, "All of it has been judged and stored."),
+            problem_answer(403, "A page in a browser sent it.", _BY_BROWSER),
             problem_answer(409, "Its end is to be seen elsewhere.", _REFUSED.format(SESSION_ID)),
             problem_answer(429, "Too many are being judged already.", _BUSY, retry_after=True),
             problem_answer(503, "It could not be stored.", _NOT_STORED, retry_after=True),
@@ -99,6 +101,9 @@ class Handover:
     async def hand_over(self, request: Request) -> Response:
         """Answer 204 once all runs are judged and stored."""
         client = client_of(request)
+        if "origin" in request.headers:  # any page may post text, also to a loopback address
+            self._on_refused("request", client)
+            raise HTTPException(HTTPStatus.FORBIDDEN, _BY_BROWSER)
         if self._under_way >= MAX_AT_ONCE:
             self._on_refused("nudges", client)
             raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, _BUSY, {"Retry-After": "1"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from starlette.testclient import TestClient
@@ -69,6 +70,13 @@ def test_a_body_is_bounded_and_of_its_type(client: TestClient) -> None:
     assert_problem(large, 413)
 
 
+def test_a_page_in_a_browser_hands_over_nothing(client: TestClient, host: Host) -> None:
+    """It could post text to the loopback address of whoever looks at it."""
+    headers = {**TEXT, "origin": "http://evil.example"}
+    assert_problem(client.post("/v1/handover", content=state_of("a"), headers=headers), 403)
+    assert not host.handed_over
+
+
 def test_it_takes_a_token_that_may_read(guarded: TestClient, host: Host) -> None:
     """As a scrape's numbers are no order."""
     page = state_of("a")
@@ -90,6 +98,7 @@ def test_those_that_wait_are_bounded(client: TestClient, host: Host) -> None:
 
 class _Asked:
     client = None
+    headers: ClassVar[dict[str, str]] = {}
 
 
 def handed(run: str, tokens: int) -> RunObservation:
