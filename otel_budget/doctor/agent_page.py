@@ -1,9 +1,9 @@
-"""An agent's /metrics page: does it show whole runs, and does the sidecar know them?"""
+"""A /metrics page, ours or another program's: does it show runs, and does the sidecar know them?"""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from otel_budget import semconv
@@ -11,17 +11,23 @@ from otel_budget.core import verdict_json
 from otel_budget.core.samples import Assembled
 from otel_budget.doctor.finding import broken, counted, ok, warning
 from otel_budget.errors import InvalidValueError
+from otel_budget.presets.counting import count
+from otel_budget.presets.detection import detect
+from otel_budget.presets.loader import shipped
 from otel_budget.sdk.sidecar_client.address import Credentials, SidecarAddress
 from otel_budget.sdk.sidecar_client.request import Asker, AskError
 from otel_budget.sources.exposition import ACCEPT, ExpositionError, PageLimits, PageReader
+from otel_budget.sources.foreign_page import host_port
 from otel_budget.sources.session_assembly import NEEDED, assemble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from otel_budget.core.observation import RunObservation
     from otel_budget.core.quantities import Number
+    from otel_budget.core.samples import Sample
     from otel_budget.doctor.finding import Finding
+    from otel_budget.presets.model import Preset
 
 #: Seconds between two looks at one page.
 BETWEEN: Final = 1.0
@@ -34,11 +40,15 @@ def look_at(url: str, sidecar: Asker, wait: float) -> Iterator[Finding]:
         first = _read(url)
         time.sleep(BETWEEN)
         second = _read(url)
+        foreign = None if second.sessions else _foreign(url)
     except (AskError, ExpositionError, InvalidValueError) as exc:
         advice = (
             "is the run up, and does it serve metrics there (OTEL_METRICS_EXPORTER=prometheus)?"
         )
         yield broken("page", f"scrape failing: {exc}", advice)
+        return
+    if foreign is not None:
+        yield from _of_another_program(url, foreign, sidecar, wait)
         return
     if not second.sessions:
         text = f"series missing: {url} shows no run of otel-budget"
@@ -51,20 +61,75 @@ def look_at(url: str, sidecar: Asker, wait: float) -> Iterator[Finding]:
 
 
 def shows_runs(url: str) -> bool:
-    """Tell whether a page is there, and has runs of otel-budget on it."""
+    """Tell whether a page is there, with runs of otel-budget, or of another program's kind."""
     try:
-        return bool(_read(url).sessions)
+        return bool(_read(url).sessions) or _foreign(url) is not None
     except (AskError, ExpositionError, InvalidValueError):
         return False
 
 
 def _read(url: str) -> Assembled:
+    return assemble(_samples(url, NEEDED), url, time.time())
+
+
+def _samples(url: str, names: Collection[str]) -> Sequence[Sample]:
+    """Return a page's samples with these names. Raises AskError, ExpositionError."""
     # Without the sidecar's token: it is not for the page.
     asker = Asker(url, SidecarAddress.parse(url, Credentials()))
     answer = asker.ask("GET", "", accept=ACCEPT)
-    reader = PageReader(NEEDED, PageLimits(), 10.0)
-    samples = reader.read(answer.body, answer.headers.get("content-type", ""))
-    return assemble(samples, url, time.time())
+    reader = PageReader(names, PageLimits(), 10.0)
+    return reader.read(answer.body, answer.headers.get("content-type", ""))
+
+
+class _Foreign(NamedTuple):
+    """A page of another program."""
+
+    preset: Preset
+    runs: tuple[str, ...]
+
+
+def _foreign(url: str) -> _Foreign | None:
+    """Return what is known of a page that another program shows; None if nothing is."""
+    presets = shipped().values()
+    names = {name for one in presets for name in (*one.names, *one.recognised_by)}
+    samples = _samples(url, names)
+    matches = detect(presets, samples)
+    if not matches:
+        return None
+    found = count(matches[0].preset, samples, host_port(url))
+    return _Foreign(matches[0].preset, tuple(sorted(run.session_id for run in found.sessions)))
+
+
+def _of_another_program(
+    url: str, foreign: _Foreign, sidecar: Asker, wait: float
+) -> Iterator[Finding]:
+    """Yield whether the sidecar knows the runs of another program's page."""
+    preset, runs = foreign
+    text = f"{url} is {preset.title}'s (preset {preset.name}), with {counted(len(runs), 'run')}"
+    if not runs:
+        yield warning("page", text, "has the program made a call yet?")
+        return
+    yield ok("page", text)
+    until = time.monotonic() + wait
+    while unknown := [run for run in runs if not _is_known(run, sidecar)]:
+        if time.monotonic() >= until:
+            said = f"the sidecar knows nothing of {len(unknown)} of {len(runs)} runs: {unknown[0]}"
+            advice = (
+                f"is {url} among its targets, recognised as {preset.name} (its log says), or with "
+                f"`preset: {preset.name}`?"
+            )
+            yield broken("verdict", said, advice)
+            return
+        time.sleep(BETWEEN)
+    yield ok("verdict", "the sidecar has a verdict on each of them")
+
+
+def _is_known(run: str, sidecar: Asker) -> bool:
+    try:
+        sidecar.get(f"/v1/verdicts/{quote(run, safe='')}")
+    except AskError:
+        return False
+    return True
 
 
 def _sound(url: str, first: Assembled, second: Assembled) -> Iterator[Finding]:

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_budget.core import validation
-from otel_budget.doctor import agent_page, prometheus, sidecar, trial_run
+from otel_budget.doctor import (
+    agent_page,
+    coding_agents,
+    prometheus,
+    receiver,
+    sidecar,
+    trial_run,
+)
 from otel_budget.doctor.finding import State
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.metrics.endpoint import default_url
@@ -45,8 +52,14 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
             return
     before = sidecar.figures_of(asker)
     source = list(sidecar.source(before))
+    pushed_to = receiver.receiver_of(asker)
+    if pushed_to is not None:
+        yield from receiver.look_at(pushed_to, before)
+        yield from receiver.try_push(plan, pushed_to)
+    yield from coding_agents.look_at(asker, pushed_to)
     run_pages = arguments.metrics or _run_there(arguments)
-    tries_run = not run_pages or arguments.serve or arguments.register
+    # Who is pushed to need not scrape anybody; a page of a run is tried where it is asked for.
+    tries_run = arguments.serve or arguments.register or not (run_pages or pushed_to)
     # A source that had nothing to read may well read the trial run: that decides.
     undecided = tries_run and not _all_hold(source)
     if not undecided:

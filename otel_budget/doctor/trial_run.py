@@ -172,19 +172,17 @@ def _followed(
         return
     scrapes = RUNS.scrapes
     until = time.monotonic() + plan.timeout
-    received = _wait(listener, FIRST, until)
+    received = wait_for(listener, FIRST, until)
     if received is None:
         yield _why_not(plan, endpoint, listener, RUNS.scrapes - scrapes)
         return
-    yield ok(
-        "verdict", f"the trial run's {FIRST:,} tokens are in the verdict: {_gist(received[1])}"
-    )
+    yield ok("verdict", f"the trial run's {FIRST:,} tokens are in the verdict: {gist(received[1])}")
     recorded_at = time.monotonic()
     monitor.record_operation(SECOND, api_call=True)
     # New counts alone leave the verdict as it is, and it is sent again only to renew its lease.
     # Another limit makes another verdict, which is sent at once, as a stop is.
     monitor.update_limits(max_tokens=_lower(received[1]))
-    again = _wait(listener, FIRST + SECOND, recorded_at + plan.timeout)
+    again = wait_for(listener, FIRST + SECOND, recorded_at + plan.timeout)
     if again is None:
         yield _stale(plan, listener)
         return
@@ -217,7 +215,7 @@ def _own_page(url: str, session_id: str) -> Finding:
     return ok("exporter", f"{url} shows the trial run {session_id} with {FIRST:,} tokens")
 
 
-def _wait(listener: Listener, tokens: int, until: float) -> tuple[float, Verdict] | None:
+def wait_for(listener: Listener, tokens: int, until: float) -> tuple[float, Verdict] | None:
     """Return the first verdict with so many tokens or more; None if none comes until then."""
     while (received := listener.next(until)) is not None:
         state = received[1].resources.get(semconv.TOKENS)
@@ -235,7 +233,8 @@ def _why_not(plan: Plan, endpoint: MetricsEndpoint, listener: Listener, scrapes:
         text = f"series missing: nothing scraped {endpoint.url} {seconds}"
         advice = (
             "add it to the sidecar's targets, or give --serve with an address that it scrapes, or "
-            "--register with its file_sd folder"
+            "--register with its file_sd folder; for another program (a gateway, a coding agent) "
+            "give --metrics with its page instead"
         )
         return broken("scrape", text, advice)
     if listener.problem:
@@ -277,5 +276,5 @@ def _lease(last: tuple[float, Verdict], listener: Listener) -> Finding:
     return ok("lease", f"renewed after {renewed[0] - at:.1f} s of {lease:g} s")
 
 
-def _gist(verdict: Verdict) -> str:
+def gist(verdict: Verdict) -> str:
     return f"{verdict.action}, {verdict.reason}"

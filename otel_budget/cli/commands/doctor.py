@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _EPILOG: Final = f"""A trial run (doctor-…) counts tokens, is scraped and judged, and gets its
 verdict as any run would, with a run's credentials (OTEL_BUDGET_SIDECAR_TOKEN_FILE and others).
+Where the sidecar has a receiver, the trial run is pushed to it instead; settings of coding agents
+that name a sidecar or a receiver are checked, and pages of other programs by their presets.
 
 exit status:
   {EXIT_OK}  all links hold, perhaps with a warning
