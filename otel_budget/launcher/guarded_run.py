@@ -115,7 +115,7 @@ class _Run:
         # An agent's resource carries the limits of its run. Another program may name runs itself.
         ceilings = order.ceilings if self.agent is None else {}
         own = OwnSidecar(self.folder, order.storage or self.folder / "ledger.db", ceilings)
-        self.stack.callback(own.stop)
+        self.stack.callback(own.stop, in_order=order.storage is not None)
         try:
             own.start()
         except SidecarError as exc:
@@ -194,7 +194,10 @@ class _Run:
             verdict=verdict,
             counted=following.is_used(verdict) or bool(others),
             others=others,
-            stopped_after=None if stopped_at is None else ended_at - stopped_at,
+            # Stopped, a program on the terminal stays there for as long as its user likes.
+            stopped_after=None
+            if stopped_at is None or (launch.interactive and not supervision.ending.sent)
+            else ended_at - stopped_at,
             signals=tuple(supervision.ending.sent or ()),
             problem=supervision.problem,
             shows_reason=launch.shows_reason,

@@ -131,12 +131,15 @@ class OwnSidecar:
         """Tell whether its process has ended."""
         return self._process is not None and self._process.poll() is not None
 
-    def stop(self) -> None:
-        """End it in order."""
+    def stop(self, *, in_order: bool) -> None:
+        """End it. in_order: with all that it knows stored; else at once."""
         process = self._process
         if process is None or process.poll() is not None:
             return
-        process.terminate()
+        if in_order:
+            process.terminate()
+        else:
+            process.kill()
         try:
             process.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:

@@ -55,7 +55,11 @@ class SignalInbox:
     def __exit__(
         self, _kind: type[BaseException] | None, _exc: object, _trace: TracebackType | None
     ) -> None:
-        """Drop those that nobody took, and let the next ones through again."""
+        """Drop those that nobody took, and ignore those that a key sends: the process has only to
+        tidy up and to end, and who presses Ctrl-C once more means the program.
+        """
+        for number in self._signals.intersection(_OF_TERMINAL):
+            signal.signal(number, signal.SIG_IGN)
         while self.take(0.0) is not None:
             pass
         if self._before is not None:

@@ -107,6 +107,7 @@ signal.signal(signal.SIGINT, lambda *_: heard.append(1))
 print("ready", flush=True)
 while not heard: time.sleep(0.01)
 time.sleep(0.5)
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # else Python's end would let the next one through
 print("interrupts", len(heard), flush=True)
 sys.exit(9)
 """
@@ -122,6 +123,18 @@ def test_ctrl_c_reaches_the_program_once(tmp_path: Path) -> None:
         typed.until("ready")
         typed.type(b"\x03")
         typed.until("interrupts 1")
+        assert typed.ended() == 9
+
+
+def test_one_who_goes_on_pressing_ctrl_c_changes_nothing(tmp_path: Path) -> None:
+    kept = f"--max-tokens 100 --storage {tmp_path / 'kept.db'}"
+    with on_terminal(tmp_path, kept, *python(COUNTS_INTERRUPTS)) as typed:
+        typed.until("ready")
+        typed.type(b"\x03")
+        typed.until("interrupts 1")
+        while typed.process.poll() is None:
+            typed.type(b"\x03")
+            time.sleep(0.01)
         assert typed.ended() == 9
 
 
