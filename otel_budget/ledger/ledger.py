@@ -428,6 +428,8 @@ class Ledger:
         """Take in a run from the storage; it is watched again from now on."""
         run.watch_from(now)
         run.pushed = any(map(is_pushed, run.targets))
+        if run.may_be_resumed and run.ended_at is not None:
+            run.told_end = (run.attributes.state or "", run.ended_at)
         if self.bindings and self._is_mixed(run):
             self._mixed.add(run.session_id)
         known = self.runs.get(run.session_id)
@@ -501,6 +503,8 @@ class Ledger:
             return now - last > KEEP_ENDED
         if run.vanished_at is not None and now - run.vanished_at > keep_vanished:
             return True
+        if run.pushed and run.attributes.idle_after is not None:
+            return False  # its silence says nothing, until it has vanished
         silent = min(run.silent_for(now), now - run.shown_at)
         if silent <= forget_after:
             return False

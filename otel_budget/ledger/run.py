@@ -469,12 +469,12 @@ class RunTotals(Freshness):
         for process in self.processes.values():
             process.told(state, now)
         ended = state in semconv.ENDED_STATES
-        self.told_end = (state, now) if ended else None
         if not ended:
             self.watch_anew(now)
             self.heard_at = now
         self.revision += 1
         self.sum_up(now)
+        self.told_end = None if self.ended_at is None or not ended else (state, self.ended_at)
 
     def _flush(self, read_at: float | None) -> None:
         """Let an end hold that was told of it just now: what was on its way does not refute it."""

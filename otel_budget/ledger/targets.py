@@ -109,9 +109,11 @@ class Targets:
         Not while a client follows its verdict. silent_for: watched seconds without a word of it.
         """
         idle_after = run.attributes.idle_after
-        if idle_after is None or silent_for <= idle_after or self.is_followed(run.session_id):
+        if idle_after is None or self.is_followed(run.session_id):
             return False
         if run.vanished_at is None:
+            if silent_for <= idle_after:
+                return False
             run.vanished_at = now
             run.revision += 1
             self.vanished.append(run.session_id)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from otel_budget.config.listen import ListenConfig
+    from otel_budget.config.otlp import OtlpConfig
     from otel_budget.config.schema import (
         CeilingsConfig,
         SidecarConfig,
@@ -49,6 +50,7 @@ def warnings(config: SidecarConfig) -> tuple[str, ...]:
         *_expressions(config.source),
         *_open_secrets(listen),
         *_open_storage(config.storage.path),
+        *_open_receiver(config.source.otlp),
     ]
     if listen.is_loopback:
         return tuple(found)
@@ -83,6 +85,25 @@ def _expressions(config: SourceConfig) -> Iterator[str]:
     for pattern in dict.fromkeys(patterns):
         if why := why_expression(pattern):
             yield f"sessions: {why}"
+
+
+def _open_receiver(otlp: OtlpConfig | None) -> Iterator[str]:
+    """Say what others may do at the receiver."""
+    if otlp is None:
+        return
+    who = "" if otlp.token_file is None else open_to(otlp.token_file)
+    if who:
+        yield (
+            f"source.otlp.token_file: {who} can read {otlp.token_file}, and push whatever it "
+            "likes with it: chmod 600 it"
+        )
+    if otlp.is_loopback:
+        return
+    reached = f"source.otlp: other hosts may reach {otlp.address}"
+    if otlp.token_file is None:
+        yield f"{reached}, nothing asks who they are: who reaches it pushes whatever it likes"
+    else:
+        yield f"{reached}, tokens come in clear text: put it behind a proxy"
 
 
 def _open_storage(path: Path) -> Iterator[str]:

@@ -289,11 +289,11 @@ class Loop:
 
     async def nudge(self, session_id: str) -> NudgeOutcome:
         """Read one run now, whatever the time, and judge it."""
-        source = self.settings.source
-        if not source.reads_runs:
+        source, pushed = self.settings.source, self._evaluator.is_pushed(session_id)
+        if not (source.reads_runs or pushed):
             return NudgeOutcome.IMPOSSIBLE
-        observation = await source.read_run(session_id)
-        if observation is None and self._evaluator.is_pushed(session_id):
+        observation = await source.read_run(session_id) if source.reads_runs else None
+        if observation is None and pushed:
             # What it pushed is judged already; that it is old may be new.
             observation = Observation(self.settings.name, self._clock(), asked=frozenset())
         if observation is None:

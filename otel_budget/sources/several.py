@@ -33,7 +33,7 @@ class SeveralSources:
     async def read_run(self, session_id: str) -> Observation | None:
         """Return what either shows of one run."""
         pushed = await self._pushed.read_run(session_id)
-        asked = await self._asked.read_run(session_id) if self._asked.reads_runs else None
+        asked = await self._asked.read_run(session_id)
         if asked is None or pushed is None:
             return asked or pushed
         both = (asked.asked or frozenset()) | (pushed.asked or frozenset())
@@ -42,7 +42,7 @@ class SeveralSources:
     @property
     def reads_runs(self) -> bool:
         """True if the one that is asked reads single runs; what is pushed is judged anyway."""
-        return True
+        return self._asked.reads_runs
 
     async def close(self) -> None:
         """Close the one that is asked."""

@@ -47,6 +47,7 @@ class Receiver:
         self._config: OtlpConfig | None = None
         self._listener: socket.socket | None = None
         self._server: Server | None = None
+        self._app: ReceiverApp | None = None
         self._serving: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self.info: ReceiverInfo | None = None
@@ -72,6 +73,7 @@ class Receiver:
         limits = replace(self._limits, request_body=config.request_body)
         server = server_of(app, limits, None)
         self._end_server(keep=listener)
+        self._app = app
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         self.info = ReceiverInfo(f"http://{shown}:{port}", tokens.need_token)
@@ -89,7 +91,9 @@ class Receiver:
         try:
             self.open(config, source)
         except (ListenError, TokenFileError) as error:
-            logger.error("the receiver stays as it was: %s", error)  # noqa: TRY400 - the configuration is at fault
+            logger.error("the receiver stays where it was: %s", error)  # noqa: TRY400 - the configuration is at fault
+            if self._app is not None:
+                self._app.source = source  # the other one is not judged any more
 
     def stop(self) -> None:
         """Take no more connections; what is under way is answered."""

@@ -281,6 +281,25 @@ def test_config_check_warns_of_an_address_others_reach(
     assert "who reaches it reads all verdicts" in last
 
 
+def test_config_check_warns_of_a_receiver_others_reach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a token, and with one in clear text that others can read."""
+    (tmp_path / "tokens").write_text("t" * 32)
+    (tmp_path / "tokens").chmod(0o644)
+    file = tmp_path / "sidecar.yaml"
+    for more, words in (
+        ("allow_unauthenticated: true", ["who reaches it pushes whatever it likes"]),
+        ("token_file: tokens", ["tokens come in clear text", "every user of this host can read"]),
+    ):
+        file.write_text(f'source: {{otlp: {{address: "0.0.0.0:4318", {more}}}}}\n')
+        assert main(["config", "check", str(file)]) == 0
+        said = capsys.readouterr().out
+        assert "source:   OTLP pushed to 0.0.0.0:4318" in said
+        for each in words:
+            assert each in said
+
+
 def test_config_check_warns_of_a_ceiling_that_a_preset_cannot_be_held_against(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -117,7 +117,18 @@ def test_time_without_a_sidecar_is_no_idle_time(ledger: Ledger) -> None:
     assert judge(again, START + 11 * IDLE + 1).run_state == semconv.VANISHED
     third = Ledger()
     third.adopt(codec.from_json(codec.to_json(again.runs["run-1"])), START + 12 * IDLE)
-    assert third.runs["run-1"].vanished_at is not None
+    assert judge(third, START + 12 * IDLE + 1).run_state == semconv.VANISHED
+
+
+def test_an_idle_run_is_not_forgotten_before_it_has_vanished() -> None:
+    """However long its idle time is; then as any other that has vanished."""
+    ledger, idle = Ledger(), 100_000.0
+    ledger.apply(pushed(400, START, idle=idle))
+    assert not ledger.forget(START + idle - 1, 3600.0, 300.0, 300.0)
+    judge(ledger, START + idle + 1)
+    assert not ledger.forget(START + idle + 890, 3600.0, 300.0, 300.0)
+    (gone,) = ledger.forget(START + idle + 1000, 3600.0, 300.0, 300.0)
+    assert gone.session_id == "run-1"
 
 
 def test_a_client_that_follows_the_verdict_keeps_an_idle_run_alive(ledger: Ledger) -> None:

@@ -169,6 +169,9 @@ class TestOfTheLoop:
         parts.loop.settings = replace(parts.loop.settings, source=pushes)
         assert asyncio.run(parts.loop.nudge("a")) is NudgeOutcome.DONE
         assert asyncio.run(parts.loop.nudge("b")) is NudgeOutcome.UNKNOWN
+        parts.loop.settings = replace(parts.loop.settings, source=parts.source)
+        assert asyncio.run(parts.loop.nudge("a")) is NudgeOutcome.DONE
+        assert asyncio.run(parts.loop.nudge("b")) is NudgeOutcome.IMPOSSIBLE
 
     def test_a_hook_tells_starts_and_ends(self, parts: Sidecar, pushes: OtlpSource) -> None:
         """Judged before it returns."""

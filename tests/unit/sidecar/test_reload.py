@@ -1,5 +1,7 @@
 """SIGHUP: a good file is taken up whole, a bad one changes nothing."""
 
+import asyncio
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from otel_budget.sidecar.api.connection_limits import ClientLimits
 from otel_budget.sidecar.factory import make_source, settings_of
 from otel_budget.sidecar.receiver.receiver import Receiver
 from otel_budget.sidecar.reload import Reloader
+from otel_budget.sources.otlp.source import OtlpSource
+from tests.support.ports import free_port
 from tests.support.sidecar_fixtures import Sidecar, reading, sidecar
 
 FILE = """
@@ -139,3 +143,73 @@ def test_flags_cannot_be_reloaded_and_that_is_said(
     ).reload()
     assert "came from flags" in caplog.text
     assert running.reload_ok
+
+
+PUSHED = """
+source: {{otlp: {{address: "127.0.0.1:{port}", idle: {idle}}}}}
+resource_limits: {{max_tokens: {tokens}}}
+storage: {{path: otel-budget.db}}
+"""
+
+
+def pushes_of(running: Running) -> object:
+    """Return what programs push to from the next tick on."""
+    settings = running.parts.loop._next
+    assert settings is not None
+    return settings.pushes
+
+
+def endpoint_of(running: Running) -> str:
+    """Return where the receiver is; empty if there is none."""
+    info = running.receiver.info
+    return "" if info is None else info.endpoint
+
+
+def test_what_was_pushed_outlives_all_but_another_way_to_read_it(running: Running) -> None:
+    """Ceilings, addresses and tokens leave it; so does a source that is asked beside it."""
+
+    async def scene() -> None:
+        def reload(text: str) -> object:
+            running.file.write_text(text)
+            running.reloader.reload()
+            assert running.reload_ok
+            return pushes_of(running)
+
+        ports = free_port(), free_port()
+        first = reload(PUSHED.format(port=ports[0], idle="30m", tokens=5))
+        assert isinstance(first, OtlpSource)
+        assert endpoint_of(running) == f"http://127.0.0.1:{ports[0]}"
+        assert reload(PUSHED.format(port=ports[0], idle="30m", tokens=9)) is first
+        moved = PUSHED.format(port=ports[1], idle="30m", tokens=9)
+        assert reload(moved) is first
+        assert endpoint_of(running) == f"http://127.0.0.1:{ports[1]}"
+        beside = moved.replace(
+            "source: {", 'source: {scrape: {targets: ["http://127.0.0.1:1/metrics"]}, '
+        )
+        assert reload(beside) is first
+        assert reload(beside.replace("30m", "10m")) is not first
+        assert reload(FILE.format(**DEFAULTS)) is None
+        assert endpoint_of(running) == ""
+        await running.receiver.close()
+
+    asyncio.run(scene())
+
+
+def test_an_address_that_is_taken_leaves_the_receiver_where_it_is(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And says so."""
+
+    async def scene() -> None:
+        port = free_port()
+        running.file.write_text(PUSHED.format(port=port, idle="30m", tokens=5))
+        running.reloader.reload()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            other = taken.getsockname()[1]
+            running.file.write_text(PUSHED.format(port=other, idle="30m", tokens=5))
+            running.reloader.reload()
+        assert endpoint_of(running) == f"http://127.0.0.1:{port}"
+        assert "the receiver stays where it was" in caplog.text
+        await running.receiver.close()
+
+    asyncio.run(scene())
