@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from otel_budget.ledger.ledger import Ledger
 from tests.support.otlp_fixtures import pushed_runs
 from tests.support.otlp_messages import counter, logs, metrics, point, record
 
-SESSIONS, TYPES, PROCESSES = ("a", "b"), ("input", "cacheRead", "output"), (1, 2, 3)
+SESSIONS, TYPES, PROCESSES = ("a", "b"), ("input", "cacheRead", "output"), (0, 1, 2)
 METRIC = "claude_code.token.usage"
 
 
@@ -50,16 +51,18 @@ class Model:
         metrics(counter(METRIC, at, delta=True)).push(self.pushed, self.now)
 
     def grow(self, session: str, process: int, kind: str, tokens: int) -> None:
-        """Push a whole page of a process whose counters are cumulative."""
+        """Push a whole page of a process whose counters are cumulative. 0: it says no start."""
         self.said_by_metrics[session] += tokens
         self.cumulative[session, process, kind] += tokens
         self.next()
         points = [
-            point(value, 1000 * of + TYPES.index(one), session__id=session, type=one)
+            point(value, of and 1000 * of + TYPES.index(one), session__id=session, type=one)
             for (id_, of, one), value in sorted(self.cumulative.items())
             if (id_, of) == (session, process)
         ]
-        metrics(counter(METRIC, *points), number=self.number).push(self.pushed, self.now)
+        # A resource that changes makes no other stream, if it is known since when that counts.
+        changing: dict[str, Any] = {"number": self.number} if process else {}
+        metrics(counter(METRIC, *points), **changing).push(self.pushed, self.now)
 
     def tell(self, session: str, tokens: int) -> None:
         """Push the record of a call, twice as often as not."""

@@ -90,5 +90,5 @@ class LogsIntake:
         """Leave out what the same service pushed as metrics, without naming its run."""
         unnamed = self._identities.of({}, {}, preset, origin.peer).session_id
         run = None if unnamed is None else self._runs.known(origin.peer, unnamed)
-        if run is not None and not run.named and not run.without(origin.service):
-            self._runs.remove(run)
+        if run is not None and not run.named:
+            self._runs.withdraw(run, origin.service)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from otel_budget.sources.otlp.wanted import Wanted
 
 _OWN: Final = frozenset(NEEDED)
+#: Names what is cumulative and does not say when it began: after a restart here, too, so that the
+#: ledger goes on with it.
+_NO_START: Final = 0
 _SCOPE: Final = "otel_scope_name"
 
 
@@ -107,7 +110,7 @@ class MetricsIntake:
             run = self._runs.get(origin.peer, identity, now)
             if run is None:
                 continue
-            process = str(epoch) if one.start else run.process
+            process = run.process if one.delta else str(epoch if one.start else _NO_START)
             page = run.page(view, preset, resource.digest, process, origin.service)
             if self._put(page, one, origin, epoch):
                 counted += 1

@@ -53,6 +53,9 @@ class PushedRun:
         self.pushed_at: dict[View, float] = {}
         """When a view was last heard of."""
         self.changed: dict[View, None] = {}
+        self.gone = 0
+        """Series that went with a page, until they are taken off their peer's."""
+        self._went = 0
         self.began_at = self.at = now
 
     def touch(self, view: View, now: float) -> None:
@@ -75,15 +78,21 @@ class PushedRun:
     def page(
         self, view: View, preset: Preset, resource: str, process: str, service: str
     ) -> SeriesPage:
-        """Return the series of one process; beyond ``PAGES_MOST`` the oldest page goes."""
+        """Return the series of one process; beyond ``PAGES_MOST`` the oldest page goes.
+
+        process: names it in the ledger's keys. What is added up from 0 again, as its page went,
+        gets another name there.
+        """
         pages = self.pages.setdefault(view, {})
         key = (resource, process)
         page = pages.pop(key, None)
         if page is None:
-            page = SeriesPage(preset, f"{process}.{resource}", service)
+            again = f"-{self._went}" if self._went and process == self.process else ""
+            page = SeriesPage(preset, f"{process}{again}.{resource}", service)
         pages[key] = page  # the one that was heard of last is at the end
         if len(pages) > PAGES_MOST:
-            del pages[next(iter(pages))]
+            self.gone += len(pages.pop(next(iter(pages))))
+            self._went += 1
         return page
 
     def usage(self, view: View) -> EventUsage:
@@ -100,11 +109,13 @@ class PushedRun:
 
     def without(self, service: str) -> bool:
         """Leave out what a service pushed as metrics; return whether anything else is left."""
+        before = self.series
         for view, pages in list(self.pages.items()):
             self.pages[view] = {k: page for k, page in pages.items() if page.service != service}
             if not self.pages[view]:
                 del self.pages[view], self.pushed_at[view]
                 self.changed.pop(view, None)
+        self.gone += before - self.series
         return bool(self.pages or self.events)
 
     def amounts(self, view: View) -> dict[str, Number]:

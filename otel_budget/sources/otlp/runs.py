@@ -90,6 +90,7 @@ class Runs:
         """Take note that a view of a run changed."""
         run.touch(view, now)
         self._changed[run] = None
+        self._settle(run)
 
     def has_room(self, peer: str) -> bool:
         """Tell whether there may be one more series; count it as dropped if not."""
@@ -109,12 +110,24 @@ class Runs:
         self._changed = {run: None for run in self._changed if run in held}
         return shown
 
+    def withdraw(self, run: PushedRun, service: str) -> None:
+        """Leave out what a service pushed of a run as metrics, and the run if nothing is left."""
+        if run.without(service):
+            self._settle(run)
+        else:
+            self.remove(run)
+
+    def _settle(self, run: PushedRun) -> None:
+        """Take the series that went off those of the run's peer."""
+        self._peers[run.peer].series -= run.gone
+        run.gone = 0
+
     def remove(self, run: PushedRun) -> None:
         """Forget a run."""
         known = self._peers.get(run.peer)
         if known is None or known.runs.pop(run.session_id, None) is None:
             return
-        known.series -= run.series
+        known.series -= run.series + run.gone
         self._changed.pop(run, None)
         self._forgotten += 1
         if not known.runs:

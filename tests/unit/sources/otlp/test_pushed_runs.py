@@ -130,6 +130,28 @@ def test_without_a_start_a_cumulative_value_is_taken_as_it_is() -> None:
     assert used(pushed.drain(2.0).sessions) == {"s1": 30}
 
 
+def test_a_cumulative_value_without_a_start_is_the_same_series_after_a_restart() -> None:
+    """Else all of it would count again."""
+    first, second = pushed_runs("b1"), pushed_runs("b2")
+    for pushed in (first, second):
+        claude(250, delta=False).push(pushed, 1.0)
+    (before,), (after,) = first.drain(2.0).sessions, second.drain(2.0).sessions
+    assert before.counters == after.counters
+
+
+def test_what_is_added_up_again_after_its_page_went_has_another_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So many processes push that the first one's page is gone when it comes back."""
+    monkeypatch.setattr(run_module, "PAGES_MOST", 2)
+    pushed, seen = pushed_runs(), dict[tuple[str, str], object]()
+    for number in (1, 2, 3, 1):
+        at = point(10.0 * number, len(seen), session__id="s", type="input")
+        metrics(counter(TOKENS, at, delta=True), number=number).push(pushed, 1.0)
+        seen.update(pushed.drain(2.0).sessions[0].counters)
+    assert sorted(map(str, seen.values())) == ["10", "10", "20", "30"]
+
+
 def test_two_families_of_one_process_count_once_and_two_processes_twice() -> None:
     """Streams that begin at other times are of one process if they are pushed together."""
     pushed = pushed_runs()
@@ -428,6 +450,24 @@ def test_series_are_bounded_for_each_peer() -> None:
     (run,) = pushed.drain(1.0).sessions
     assert used((run,)) == {"s": 3}
     assert run.attributes.unknown_usage_calls == 2
+
+
+def test_series_that_go_make_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of processes that are not kept apart any more, of a run that is withdrawn, or idle."""
+    monkeypatch.setattr(run_module, "PAGES_MOST", 1)
+    pushed = PushedRuns(tuple(shipped().values()), boot="b", series_limit=2, idle_after=100.0)
+    for start in range(1, 6):
+        assert not claude(start, start=start, delta=False).push(pushed, 1.0).dropped
+    told = logs(record("codex.user_prompt", conversation__id="c1"), service__name="codex_exec")
+    for number in range(3):
+        peer = f"10.0.0.{number}"
+        assert not codex(number).push(pushed, 1.0, peer).dropped
+        told.push(pushed, 1.0, peer)
+    pushed.drain(2.0)
+    pushed.drain(300.0)
+    assert not claude(1, session="s2").push(pushed, 301.0).dropped
+    assert not pushed._runs._peers.keys() - {PEER}
+    assert pushed._runs._peers[PEER].series == 1
 
 
 def test_processes_of_a_run_are_bounded_and_what_the_oldest_used_is_the_ledgers(
