@@ -20,7 +20,7 @@ from otel_budget.sdk.metrics.collector import RUNS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_OURS = "import otel_budget"
+_OURS = "from otel_budget import *"  # all that is public: each part comes when it is asked for
 _THEIRS = (
     "import opentelemetry.sdk.trace, opentelemetry.sdk.metrics, opentelemetry.exporter.prometheus"
 )

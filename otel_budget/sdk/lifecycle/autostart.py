@@ -11,6 +11,7 @@ from typing import Final
 
 from otel_budget.errors import ListenError, OtelBudgetError
 from otel_budget.logs.logger import logger
+from otel_budget.runtime.environment import setting
 from otel_budget.runtime.fork import ProcessLock, in_child
 from otel_budget.sdk.metrics import visibility
 from otel_budget.sdk.metrics.collector import RUNS
@@ -61,7 +62,7 @@ def _goes_on_pushing() -> bool:
 
 def _push_as_application() -> bool:
     """Push runs where the application pushes its metrics by OTLP; True if it does so now."""
-    if os.environ.get(ENV_PUSH, "").strip().lower() in _NO:
+    if (setting(ENV_PUSH) or "").strip().lower() in _NO:
         return False
     names = visibility.named_exporters()
     if not visibility.pushes_otlp(names):
