@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 #: Characters of an event's name or a sub-agent's id; a longer one is nobody's.
-_LONGEST: Final = 128
+LONGEST: Final = 128
 #: Why a session may end that its program goes on with under another id.
 _GOING_ON: Final = ("clear", "resume")
 
@@ -173,7 +173,7 @@ class AgentHooks:
 def _text(hook_input: Mapping[str, Any], key: str) -> str:
     """Return a short text of the input; empty for anything else."""
     value = hook_input.get(key)
-    return value if isinstance(value, str) and len(value) <= _LONGEST else ""
+    return value if isinstance(value, str) and len(value) <= LONGEST else ""
 
 
 def specific(name: str, **fields: str) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+from pydantic import ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from otel_budget import semconv
-from otel_budget.agents.base import GO_ON, EventKind, hooks_of, names
+from otel_budget.agents.base import GO_ON, LONGEST, EventKind, hooks_of, names
 from otel_budget.agents.ending import HookedRuns
 from otel_budget.agents.hook_input import WHOLE, hook_input
 from otel_budget.core import validation
@@ -23,7 +24,7 @@ from otel_budget.core.reasons import Reason
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.sidecar.api.connection_limits import client_of
 from otel_budget.sidecar.api.health import unavailable
-from otel_budget.sidecar.api.models import SessionId
+from otel_budget.sidecar.api.models import Body, SessionId
 from otel_budget.sidecar.api.problem import problem_answer
 from otel_budget.sidecar.api.rendered import json_response
 from otel_budget.sidecar.api.route import Answer, Operation, Parameter, RequestBody, Tag
@@ -73,6 +74,16 @@ _DENIED: Final[dict[str, Any]] = {
 }
 
 
+class HookInputBody(Body):
+    """What an agent gives its hooks; all else in it is dropped unread."""
+
+    model_config = ConfigDict(extra="allow")
+
+    hook_event_name: Annotated[str, Field(min_length=1, max_length=LONGEST)]
+    session_id: SessionId
+    """The agent's own."""
+
+
 class Hooks:
     """Answers the hooks of coding agents."""
 
@@ -102,7 +113,7 @@ class Hooks:
                 "run", "The run's id; by default the session's in the input.", SessionId, SESSION_ID
             ),
         ),
-        body=RequestBody(dict[str, Any], _INPUT, is_any_type=True),
+        body=RequestBody(HookInputBody, _INPUT, is_any_type=True),
         answers=(
             Answer(200, "What the agent is to do.", dict[str, Any], _DENIED),
             problem_answer(403, "A page in a browser asks.", _FROM_A_PAGE),
