@@ -50,7 +50,8 @@ SESSION_STATES: Final = ("running", "paused", "completed", "stopped", "failed")
 RUNNING: Final = "running"
 COMPLETED: Final = "completed"
 STOPPED: Final = "stopped"
-ENDED_STATES: Final = (COMPLETED, STOPPED, "failed")
+FAILED: Final = "failed"
+ENDED_STATES: Final = (COMPLETED, STOPPED, FAILED)
 #: Of a run that did not say that it ended, and whose target was taken away in order, or answers and
 #: does not show it any more. The sidecar's word, no run says it of itself.
 VANISHED: Final = "vanished"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -15,7 +16,7 @@ from otel_budget.core.resources import COUNTED
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.sidecar_client.client import VerdictClient
-from otel_budget.sdk.sidecar_client.request import Asker, AskError
+from otel_budget.sdk.sidecar_client.request import Asker, AskError, session_path
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
@@ -87,6 +88,12 @@ class Following:
             return verdict_json.from_json(text)
         except (AskError, InvalidValueError):
             return None  # the run is not known yet; or it is said by who follows
+
+    def tell(self, state: str) -> None:
+        """Tell how the program is; of a run that nothing is known of there is nothing to tell."""
+        path = f"{session_path(self._run, 'state')}?state={state}"
+        with contextlib.suppress(AskError):  # an older sidecar: it finds out by the silence
+            self._asker.ask("POST", path)
 
     def ask_again(self) -> Verdict | None:
         """Return the newest verdict after the end of the program, whatever it is on."""

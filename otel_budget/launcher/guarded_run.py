@@ -144,6 +144,7 @@ class _Run:
         following = Following(sidecar.asker, order.run)
         if following.is_known or launch.hooks_count:
             announce(sidecar.receiver, order.attributes, environment.otlp_headers())
+            following.tell(semconv.RUNNING)
             following.begin_anew()
             if following.is_used_up:
                 return self._not_started(launch, following)
@@ -180,6 +181,7 @@ class _Run:
         self, launch: Launch, supervision: Supervision, returncode: int, ended_at: float
     ) -> Outcome:
         following, stopped_at = supervision.following, supervision.stopped_at
+        _tell_end(supervision, returncode)
         verdict = following.ask_again()
         others = following.others() if isinstance(supervision.sidecar, OwnSidecar) else ()
         ended_by = supervision.ended_by
@@ -242,6 +244,17 @@ class _Run:
         if order.strict and not outcome.counted:
             return EXIT_UNGUARDED
         return outcome.exit_status
+
+
+def _tell_end(supervision: Supervision, returncode: int) -> None:
+    """Tell the sidecar how the program ended, unless the program or its hooks have done so."""
+    following, ended_by = supervision.following, supervision.ended_by
+    said = following.ask_again()
+    if said is None or said.run_state in semconv.ENDED_STATES:
+        return
+    stopped = ended_by in (EndedBy.SIGNAL, EndedBy.STRICT)
+    ended = semconv.COMPLETED if returncode == 0 else semconv.FAILED
+    following.tell(semconv.STOPPED if stopped else ended)
 
 
 def _was_stopped(*verdicts: Verdict | None) -> bool:

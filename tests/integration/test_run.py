@@ -262,6 +262,20 @@ def test_a_sidecar_that_is_there_is_used_and_its_ceilings_hold(tmp_path: Path, c
         assert known["run_state"] == "stopped"
 
 
+def test_a_sidecar_that_is_there_hears_of_the_end_of_any_program(tmp_path: Path) -> None:
+    with a_sidecar(tmp_path) as judge:
+        env = {"OTEL_BUDGET_SIDECAR_URL": judge.url}
+        ends = (("done", "0", "completed"), ("broken", "7", "failed"))
+        for name, status, state in ends:
+            flags = f"--run {name} --max-tokens 9000"
+            run(tmp_path, flags, *fake("--calls", "1", "--exit", status), env=env)
+            assert (judge.verdict(name) or {})["run_state"] == state
+        flags = "--run over --max-tokens 3000 --grace 0"
+        ran = run(tmp_path, flags, *fake("--calls", "1000"), env=env)
+        assert ran.status == 3
+        assert (judge.verdict("over") or {})["run_state"] == "stopped"
+
+
 def test_hooks_reach_a_sidecar_that_wants_a_token(tmp_path: Path, claude: str) -> None:
     token = tmp_path / "token"
     token.write_text("a-token-that-nobody-guesses\n")

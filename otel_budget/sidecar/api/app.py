@@ -25,6 +25,7 @@ from otel_budget.sidecar.api.overrides import RunOverrides
 from otel_budget.sidecar.api.problem import HANDLERS
 from otel_budget.sidecar.api.receiver import Receiver
 from otel_budget.sidecar.api.route import Access, handlers_of
+from otel_budget.sidecar.api.run_state import RunState
 from otel_budget.sidecar.api.stream import Streams
 from otel_budget.sidecar.api.verdicts import Verdicts
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 #: In the order of the description.
 TOPICS: Final = (
-    Verdicts, Streams, Nudges, Handover, Hooks, RunOverrides, Metrics, Receiver, Health,
+    Verdicts, Streams, Nudges, Handover, Hooks, RunState, RunOverrides, Metrics, Receiver, Health,
     Description,
 )  # fmt: skip
 
@@ -64,6 +65,7 @@ def build_app(
         nudges,
         Handover(host, gate.on_refused, limits.request_body),
         Hooks(broadcaster, host, nudges),
+        RunState(broadcaster, host),
         RunOverrides(broadcaster, host, limits.request_body),
         Metrics(host),
         Receiver(host),
