@@ -107,7 +107,8 @@ def _points(
         points, monotonic = _list(data, "dataPoints"), data.get("isMonotonic") is True
         left.take(len(points))
         if wanted.metric(name, unit, kind, monotonic=monotonic):
-            delta = data.get("aggregationTemporality") in _DELTA
+            counted = kind not in (messages.GAUGE, messages.SUMMARY)
+            delta = counted and data.get("aggregationTemporality") in _DELTA
             read = _number_point if kind in (messages.SUM, messages.GAUGE) else _sum_point
             several = (read(_object(point), (name, scope), wanted) for point in points)
             here = tuple(point for point in several if point is not None)

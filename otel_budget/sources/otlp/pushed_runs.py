@@ -19,7 +19,7 @@ from otel_budget.core.observation import PUSHED
 from otel_budget.core.validation import SESSION_ID_PATTERN
 from otel_budget.logs.text import one_line
 from otel_budget.presets.counting import uncounted
-from otel_budget.semconv import IMPLAUSIBLE
+from otel_budget.semconv import DUPLICATE, IMPLAUSIBLE
 from otel_budget.sources.otlp import decoding
 from otel_budget.sources.otlp.contract import OwnSeries
 from otel_budget.sources.otlp.identity import Identities, Identity
@@ -137,7 +137,9 @@ class PushedRuns:
                 origin = self._known.of(peer, resource, now)
                 found, number = self._logs.take(origin, resource, records, now)
                 sessions, counted = sessions | found, counted + number
-        return Taken(tuple(sessions), counted, self._take_dropped())
+        dropped = self._take_dropped()
+        dropped.pop(DUPLICATE, None)  # it counts, once
+        return Taken(tuple(sessions), counted, dropped)
 
     def take_hook_usage(
         self, session_id: str, peer: str, preset: str, tokens: int, now: float, *, calls: int = 0

@@ -218,6 +218,23 @@ def test_a_type_of_tokens_that_nobody_knows_is_said_and_makes_them_at_least() ->
     assert not pushed.drain(2.0).uncounted
 
 
+@pytest.mark.parametrize("kind", ["histogram", "exponentialHistogram", "summary"])
+@pytest.mark.parametrize("temporality", [1, 2])
+def test_of_a_histogram_sum_and_count_are_taken(kind: str, temporality: int) -> None:
+    """Added up, or as they are; one without a sum has none."""
+    pushed = pushed_runs()
+    for total in (10.0, 25.0):
+        named = attributes({"gen_ai.token.type": "input", "session.id": "s"})
+        at = {"sum": total, "count": "2", "startTimeUnixNano": "9", "attributes": named}
+        data = {"dataPoints": [at], "aggregationTemporality": temporality}
+        metrics({"name": "gen_ai.client.token.usage", "unit": "{token}", kind: data},
+                number=1).push(pushed, 1.0)  # fmt: skip
+    found = pushed.drain(2.0).sessions
+    added = temporality == 1 and kind != "summary"  # of which there are no deltas
+    assert used(found) == {"s": 35 if added else 25}
+    assert used(found, semconv.API_CALLS) == {"s": 4 if added else 2}
+
+
 def test_a_gauge_counts_only_where_a_preset_says_so() -> None:
     """Else it is of a contradictory type, and the run in doubt."""
     own = preset({"metrics": [{"names": "my_tokens", "counts": "input", "gauge": True}]})
@@ -236,7 +253,7 @@ def test_an_event_with_an_id_counts_once_and_one_without_each_time() -> None:
     known = {"session__id": "s", "input_tokens": 10, "output_tokens": "5", "cost_usd": 0.25}
     once = record("claude_code.api_request", request_id="r1", **known)
     for number in range(3):
-        logs({**once, "timeUnixNano": number}).push(pushed, 1.0)
+        assert not logs({**once, "timeUnixNano": number}).push(pushed, 1.0).dropped
     assert amounts(pushed, "s") == {
         "calls": 1, "input": 10, "output": 5, "tokens": 15, "cost_usd": Decimal("0.25"),
     }  # fmt: skip
