@@ -36,6 +36,8 @@ _SAFE_URL: Final = re.compile(r"https?://[A-Za-z0-9._:/\[\]-]+")
 _SAID: Final = "otel-budget: no answer from the sidecar at {}: this session is held to no budget"
 _TOLD_AT: Final = (EventKind.SESSION_START, EventKind.PROMPT)
 _EMPTY: Final = "{}\n"
+#: Where a run of ``otel-budget run`` has its hooks ask.
+_RUNS_OWN: Final = "OTEL_BUDGET_HOOK_URL"
 
 
 class Wanted(NamedTuple):
@@ -124,9 +126,9 @@ class JsonSettings:
         self.data = parsed(self.text)
         self.undo.append(Undo(path, was))
 
-    def put_in_front(self, path: tuple[str, ...], item: object) -> None:
+    def add(self, path: tuple[str, ...], item: object, *, at_end: bool) -> None:
         """Add an item to an array."""
-        self.text = with_item(self.text, path, item)
+        self.text = with_item(self.text, path, item, at_end=at_end)
         self.data = parsed(self.text)
 
     def refuse_other(self, path: tuple[str, ...], value: object, way_out: str) -> None:
@@ -144,12 +146,15 @@ class JsonSettings:
 
 def add_hooks(
     settings: JsonSettings, hooks: AgentHooks, entry: Callable[[str], dict[str, Any]],
-    command: Callable[[EventKind], str],
+    command: Callable[[EventKind], str], *, at_end: bool = False,
 ) -> None:  # fmt: skip
-    """Have the sidecar asked at each event. entry: makes an array's item of a command."""
+    """Have the sidecar asked at each event. entry: makes an array's item of a command.
+
+    at_end: behind the user's own hooks.
+    """
     for event in reversed(hooks.events):  # each comes in front
         kind = hooks.rows[event].kind
-        settings.put_in_front(("hooks", event), entry(command(kind)))
+        settings.add(("hooks", event), entry(command(kind)), at_end=at_end)
 
 
 def take_out(text: str, undo: Sequence[Undo]) -> Change:
@@ -194,8 +199,10 @@ def asks(agent: str, wanted: Wanted, kind: EventKind, *, prefix: str = "") -> st
     if wanted.fail_closed or not wanted.has_curl:
         closed = " --fail-closed" if wanted.fail_closed else ""
         own = shlex.join(wanted.command)
-        return f"{prefix}{_sidecar_variable(wanted)} {own} hook {agent}{closed} {MARK}"
-    url = f"${{OTEL_BUDGET_HOOK_URL:-{wanted.sidecar}/v1/hooks}}/{agent}"
+        called = f"{prefix}{_sidecar_variable(wanted)} {own} hook {agent}{closed} {MARK}"
+        # `otel-budget run` looks for the variable to see that its hooks are here.
+        return called if _RUNS_OWN in prefix else f': "${{{_RUNS_OWN}-}}"; {called}'
+    url = f"${{{_RUNS_OWN}:-{wanted.sidecar}/v1/hooks}}/{agent}"
     url += "${OTEL_BUDGET_RUN:+?run=$OTEL_BUDGET_RUN}"
     return f'{prefix}{_CURL} "{url}" || {_otherwise(wanted, kind)} {MARK}'
 

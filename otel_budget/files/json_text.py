@@ -84,17 +84,19 @@ def with_member(text: str, path: Path, value: object) -> str:
     raise JsonTextError("a member has a name")
 
 
-def with_item(text: str, path: Path, item: object) -> str:
+def with_item(text: str, path: Path, item: object, *, at_end: bool = False) -> str:
     """Return a text with an item at the beginning of the array at a path, which is made if need be.
 
-    Raises JsonTextError where something else is in the way.
+    at_end: behind the others, where these are known by their numbers. Raises JsonTextError where
+    something else is in the way.
     """
     at = _place(text, path)
     if at is None:
         return with_member(text, path, [item])
     if text[at] != "[":
         raise JsonTextError(f"has no array at {'.'.join(path)}, and is left alone")
-    return _inserted(text, _container(text, at), "", item)
+    here = _container(text, at)
+    return _appended(text, here, item) if at_end else _inserted(text, here, "", item)
 
 
 def without_member(text: str, path: Path) -> str:
@@ -180,6 +182,16 @@ def _inserted(text: str, here: _Container, name: str, value: object) -> str:
     indent = outer + _unit(text)
     added = f"{newline}{indent}{name}{_written(value, indent, text)}{newline}{outer}"
     return text[: here.start] + added + text[here.end :]
+
+
+def _appended(text: str, here: _Container, item: object) -> str:
+    """Return a text with an item behind those that an array has."""
+    if not here.parts:
+        return _inserted(text, here, "", item)
+    gap, end = text[here.start : here.parts[0].start], here.parts[-1].end
+    indent = _indent_of(text, here.parts[0].start) if "\n" in gap else None
+    added = f",{gap or ' '}{_written(item, indent, text)}"
+    return text[:end] + added + text[end:]
 
 
 def _taken_out(text: str, here: _Container, part: _Part) -> str:

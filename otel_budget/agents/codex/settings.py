@@ -49,7 +49,8 @@ def added(file: str, text: str | None, wanted: Wanted) -> Change:
     if file.endswith(_CONFIG):
         return _configured(text or "", wanted)
     settings = JsonSettings(text)
-    add_hooks(settings, HOOKS, _entry, lambda kind: asks(HOOKS.name, wanted, kind))
+    # At the end: Codex knows by their numbers which hooks it was told to trust.
+    add_hooks(settings, HOOKS, _entry, lambda kind: asks(HOOKS.name, wanted, kind), at_end=True)
     return settings.change()
 
 

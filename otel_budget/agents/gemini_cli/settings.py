@@ -22,7 +22,6 @@ from otel_budget.agents.settings import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otel_budget.agents.base import EventKind
     from otel_budget.agents.settings import Change, Undo, Wanted
 
 NEEDS_NAME: Final = True
@@ -52,7 +51,7 @@ def added(_file: str, text: str | None, wanted: Wanted) -> Change:
     if wanted.telemetry:
         _add_telemetry(settings, wanted)
     prefix = "" if wanted.is_named else _ONLY_IN_A_RUN
-    add_hooks(settings, HOOKS, _entry, lambda kind: _command(wanted, kind, prefix))
+    add_hooks(settings, HOOKS, _entry, lambda kind: asks(HOOKS.name, wanted, kind, prefix=prefix))
     return settings.change()
 
 
@@ -71,13 +70,6 @@ def _add_telemetry(settings: JsonSettings, wanted: Wanted) -> None:
         settings.put(("telemetry", name), value)
     if settings.value("telemetry", "logPrompts") is None:
         settings.put(("telemetry", "logPrompts"), value=False)
-
-
-def _command(wanted: Wanted, kind: EventKind, prefix: str) -> str:
-    if prefix or not (wanted.fail_closed or not wanted.has_curl):
-        return asks(HOOKS.name, wanted, kind, prefix=prefix)
-    # `otel-budget run` looks for the variable to see that its hooks are here.
-    return asks(HOOKS.name, wanted, kind, prefix=f': "${{{HOOK_VARIABLE}-}}"; ')
 
 
 def _entry(command: str) -> dict[str, Any]:

@@ -222,6 +222,24 @@ def test_of_a_file_that_others_changed_only_our_parts_are_taken_out(
     assert file.with_name("settings.json.before-otel-budget").exists()
 
 
+def test_hooks_that_codex_was_told_to_trust_keep_their_numbers(home: Path) -> None:
+    """By which it knows them; ours come behind."""
+    file = home / ".codex/hooks.json"
+    file.parent.mkdir()
+    mine = {"hooks": [{"type": "command", "command": "mine"}]}
+    file.write_text(json.dumps({"hooks": {"PreToolUse": [mine]}}))
+    assert install("codex") == 0
+    assert json.loads(file.read_text())["hooks"]["PreToolUse"][0] == mine
+
+
+@pytest.mark.parametrize("agent", ["codex", "gemini-cli"])
+def test_a_run_sees_that_its_hooks_are_installed(home: Path, agent: str, way: str) -> None:
+    """By the variable, whichever way they ask."""
+    assert install(agent, *(["--fail-closed"] if way == "closed" else [])) == 0
+    settings = json.loads((home / FILES[agent][-1]).read_text())
+    assert all("OTEL_BUDGET_HOOK_URL" in command for command in commands_of(settings))
+
+
 def test_of_a_codex_configuration_that_codex_changed_only_our_table_is_taken_out(
     home: Path,
 ) -> None:

@@ -81,6 +81,18 @@ def test_an_item_goes_in_front_and_comes_out_alone(
     assert without_items(text, ("list",), lambda item: item == mine) == text
 
 
+@given(OBJECTS, INDENTS, st.lists(VALUES, max_size=3))
+def test_an_item_goes_behind_the_others_where_they_have_numbers(
+    data: dict[str, Any], indent: Any, there: list[Any]
+) -> None:
+    mine = {"mine": ["x"]}
+    text = json.dumps({**data, "list": there}, indent=indent)
+    changed = with_item(text, ("list",), mine, at_end=True)
+    assert json.loads(changed)["list"] == [*there, mine]
+    if there:
+        assert without_items(changed, ("list",), lambda item: item == mine) == text
+
+
 @given(OBJECTS, INDENTS)
 def test_taking_out_what_was_put_in_gives_the_same_text(data: dict[str, Any], indent: Any) -> None:
     """Where the container had something in it."""
