@@ -67,7 +67,7 @@ class KnownResource:
 @dataclass(slots=True)
 class _Service:
     since: float
-    counted: bool = False
+    recognised: bool = False
     told: bool = False
 
 
@@ -142,17 +142,17 @@ class KnownResources:
         """Tell whether that is known of a service."""
         return (origin.peer, origin.service, preset.name) in self._told_in_logs
 
-    def counts(self, origin: KnownResource) -> None:
-        """Take note that something of a service counts."""
+    def recognises(self, origin: KnownResource) -> None:
+        """Take note that a service is one of which something counts, sooner or later."""
         service = self._services.get((origin.peer, origin.service))
         if service is not None:
-            service.counted = True
+            service.recognised = True
 
     def uncounted(self, now: float) -> dict[str, str]:
-        """Return the peers with a service of which nothing ever counted, each service once."""
+        """Return the peers with a service that nobody recognises, each service once."""
         found: dict[str, list[str]] = {}
         for (peer, name), service in self._services.items():
-            if not service.counted and not service.told and now - service.since >= NOTHING_AFTER:
+            if not service.recognised and not service.told and now - service.since >= NOTHING_AFTER:
                 service.told = True
                 found.setdefault(peer, []).append(name or "a program without service.name")
         return {

@@ -64,8 +64,8 @@ class LogsIntake:
                 counted += 1
             run.limit(limits, now)
             self._runs.note(run, view, now)
-        if counted:
-            self._known.counts(origin)
+        if records:
+            self._known.recognises(origin)
         return sessions, counted
 
     def _rule(self, record: Record) -> tuple[Preset, EventRule | None]:

@@ -82,13 +82,14 @@ class MetricsIntake:
             )
             self._runs.dropped.update(dropped)
             if sessions:
-                self._known.counts(origin)
+                self._known.recognises(origin)
             return dict.fromkeys(sessions), len(own)
         if not found or self._known.is_own(origin, resource):
             return {}, 0
         preset = self._known.preset_of(origin, (reading.sample for reading in found))
         if preset is None:
             return {}, 0
+        self._known.recognises(origin)
         return self._take_foreign(origin, preset, resource, found, now)
 
     def _take_foreign(
@@ -118,8 +119,6 @@ class MetricsIntake:
         for run in runs.values():
             run.limit(limits, now)
             self._runs.note(run, view, now)
-        if runs:
-            self._known.counts(origin)
         return dict.fromkeys(runs), counted
 
     def _put(self, page: SeriesPage, one: Reading, origin: KnownResource, epoch: int) -> bool:

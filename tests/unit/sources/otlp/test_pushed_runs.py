@@ -500,11 +500,15 @@ def test_processes_of_a_run_are_bounded_and_what_the_oldest_used_is_the_ledgers(
 
 
 def test_a_program_of_which_nothing_counts_is_told_of_once() -> None:
-    """By its name, as one short line; not one that has counted."""
+    """By its name, as one short line; not one that is recognised."""
     pushed = pushed_runs()
     metrics(counter("unheard.of", point(1)), service__name="my\napp").push(pushed, 1.0)
     logs(record("unheard.of"), service__name="my\napp").push(pushed, 1.0)
-    claude(1).push(pushed, 1.0)
+    # An agent that is not used yet says only that it is there.
+    start = counter("claude_code.session.count", point(1, session__id="s"))
+    metrics(start, service__name="claude-code").push(pushed, 1.0)
+    logs(record("x") | {"body": {"stringValue": "claude_code.plugin_loaded"}},
+         service__name="claude-code").push(pushed, 1.0, peer="10.0.0.2")  # fmt: skip
     assert not pushed.drain(60.0).unmatched
     words = "my app pushes nothing that can be counted"
     assert pushed.drain(61.0).unmatched == {f"otlp://{PEER}": words}
