@@ -113,6 +113,11 @@ def no_tokens(_hook_input: Mapping[str, Any]) -> int | None:
     return None
 
 
+def no_end(_tail: bytes) -> Mapping[str, Any]:
+    """Return what matters at the end of an input, of an agent that writes nothing of it there."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentHooks:
     """The hooks of one agent."""
@@ -129,6 +134,8 @@ class AgentHooks:
     """All that are known, by the agent's name for them; at others there is nothing to say."""
     tokens_of: Callable[[Mapping[str, Any]], int | None] = no_tokens
     """Returns what the call used that has just ended, from a hook's input."""
+    end_of: Callable[[bytes], Mapping[str, Any]] = no_end
+    """Returns members that matter from the end of an input that is too large to be read."""
 
     def read(self, hook_input: object) -> HookEvent:
         """Return what matters of a hook's input, JSON as it was sent.

@@ -1,7 +1,8 @@
 """A hook's input from its bytes, however much of it is the output of tools.
 
 What names the event comes first in it, and the rest may be megabytes that nobody here reads: of an
-input that is larger than ``WHOLE``, only the members that are complete by then are taken.
+input that is larger than ``WHOLE``, only the members that are complete by then are taken. One that
+an agent writes last is looked for in the last ``TAIL`` bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from otel_budget.errors import InvalidValueError
 
 #: Bytes up to which an input is read as a whole.
 WHOLE: Final = 1_048_576
+#: Bytes at the end of a larger one that are kept.
+TAIL: Final = 16_384
 _DECODER: Final = json.JSONDecoder()
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 
@@ -29,6 +32,26 @@ def hook_input(head: bytes, *, is_whole: bool) -> object:
         return _members(head.decode("utf-8", "ignore"))
     except (ValueError, RecursionError) as exc:
         raise InvalidValueError("body", f"{len(head)} bytes", "one JSON object") from exc
+
+
+def last_member(tail: bytes, name: str) -> object:
+    """Return the last member of this name in the end of an input; None if it is not there whole.
+
+    Its name in quotes is in no text: there the quotes are escaped.
+    """
+    text = tail.decode("utf-8", "ignore")
+    quoted = json.dumps(name)
+    at = text.rfind(quoted)
+    if at < 0:
+        return None
+    at = _skip(text, at + len(quoted))
+    if text[at : at + 1] != ":":
+        return None
+    try:
+        value, _ = _DECODER.raw_decode(text, _skip(text, at + 1))
+    except (ValueError, RecursionError):
+        return None
+    return value
 
 
 def _members(text: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from otel_budget.agents.base import (
     ended,
     specific,
 )
+from otel_budget.agents.hook_input import last_member
 from otel_budget.core.validation import MAX_COUNT
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ def _tokens_of(hook_input: Mapping[str, Any]) -> int | None:
     return total if 0 <= total <= MAX_COUNT else None
 
 
+def _end_of(tail: bytes) -> Mapping[str, Any]:
+    """Return the usage: the whole conversation stands before it, in every chunk."""
+    return {"llm_response": {"usageMetadata": last_member(tail, "usageMetadata")}}
+
+
 #: The events at which the sidecar is to be called.
 EVENTS: Final = (
     "SessionStart", "BeforeAgent", "BeforeModel", "AfterModel", "BeforeTool", "AfterTool",
@@ -73,4 +79,5 @@ HOOKS: Final = AgentHooks(
         "SessionEnd": EventRow(EventKind.SESSION_END, {}, shows_notices=False),
     },
     tokens_of=_tokens_of,
+    end_of=_end_of,
 )  # fmt: skip

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from otel_budget import semconv
 from otel_budget.agents.base import GO_ON, LONGEST, EventKind, hooks_of, names
 from otel_budget.agents.ending import HookedRuns
-from otel_budget.agents.hook_input import WHOLE, hook_input
+from otel_budget.agents.hook_input import TAIL, WHOLE, hook_input
 from otel_budget.core import validation
 from otel_budget.core.reasons import Reason
 from otel_budget.core.verdict import LimitStatus
@@ -140,7 +140,7 @@ class Hooks:
         named = request.query_params.get("run")
         if named is not None:
             validation.session_id(named)
-        event = agent.read(await _input_of(request))
+        event = agent.read(await _input_of(request, agent))
         if event.kind is EventKind.OTHER or _is_a_piece(event):
             return json_response("{}")
         answer = await self._answer(agent, event, named, client_of(request))
@@ -225,12 +225,12 @@ def _is_a_piece(event: HookEvent) -> bool:
     return event.kind is EventKind.AFTER_CALL and event.tokens is None
 
 
-async def _input_of(request: Request) -> object:
-    """Return the JSON of a hook's input, of a large one the beginning.
+async def _input_of(request: Request, agent: AgentHooks) -> object:
+    """Return the JSON of a hook's input; of a large one the beginning, and what its end tells.
 
     Raises HTTPException for one past all bounds, InvalidValueError for what is not JSON.
     """
-    head, size = bytearray(), 0
+    head, tail, size = bytearray(), b"", 0
     async for piece in request.stream():
         size += len(piece)
         if size > MAX_INPUT:
@@ -238,4 +238,8 @@ async def _input_of(request: Request) -> object:
             headers = {"Connection": "close"}
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, headers)
         head += piece[: WHOLE - len(head)]
-    return hook_input(bytes(head), is_whole=size == len(head))
+        tail = (tail + piece)[-TAIL:]
+    if size == len(head):
+        return hook_input(bytes(head), is_whole=True)
+    found = hook_input(bytes(head), is_whole=False)
+    return {**agent.end_of(tail), **found} if isinstance(found, dict) else found

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_budget.agents.hook_input import hook_input
+from otel_budget.agents.hook_input import hook_input, last_member
 from otel_budget.errors import InvalidValueError
 
 _JSON = st.recursive(
@@ -43,3 +43,20 @@ def test_what_is_nested_without_end_is_refused() -> None:
     for is_whole in (True, False):
         with pytest.raises(InvalidValueError):
             hook_input(b'{"a": ' + b"[" * 200_000, is_whole=is_whole)
+
+
+@given(st.dictionaries(st.text(max_size=4), _JSON, max_size=3), _JSON, st.text(max_size=9))
+def test_the_last_member_is_found_in_the_end_of_an_input(
+    before: dict[str, Any], value: object, text: str
+) -> None:
+    """Not its name in a text, however that is quoted."""
+    named = f'{text}"usage": 7'
+    sent = json.dumps({"a": named, "b": before, "usage": value, "c": named}).encode()
+    assert last_member(sent, "usage") == value
+    assert last_member(json.dumps({"a": named}).encode(), "usage") is None
+
+
+@pytest.mark.parametrize("tail", [b"", b'"usage"', b'"usage":', b'"usage": {', b'"usage" 5'])
+def test_a_member_that_is_not_whole_is_none(tail: bytes) -> None:
+    """Half of a number is another number."""
+    assert last_member(tail, "usage") is None

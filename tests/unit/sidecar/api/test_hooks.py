@@ -189,6 +189,23 @@ def test_of_a_large_input_the_beginning_is_read(
     assert_problem(client.post("/v1/hooks/claude-code", content=backwards), 400)
 
 
+def test_of_a_large_input_of_gemini_cli_the_usage_at_its_end_is_read(
+    client: TestClient, host: Host
+) -> None:
+    """The whole conversation stands before it."""
+    usage = {"candidates": [], "usageMetadata": {"totalTokenCount": 900_000}}
+    large = {
+        "hook_event_name": "AfterModel",
+        "session_id": "own-id",
+        "llm_request": {"messages": 'x "usageMetadata": {"totalTokenCount": 1}' * 50_000},
+    }
+    chunk = {**large, "llm_response": {"candidates": [{"text": '"usageMetadata": {}'}]}}
+    assert _ask(client, "gemini-cli", chunk).json() == {}
+    assert host.told == []
+    assert _ask(client, "gemini-cli", {**large, "llm_response": usage}).json() == {}
+    assert [tokens for _, _, tokens, _, _ in host.told] == [900_000]
+
+
 def test_an_input_past_all_bounds_is_refused(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
