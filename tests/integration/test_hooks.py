@@ -128,6 +128,20 @@ def test_of_two_sessions_the_one_past_its_limit_is_ended_and_can_go_on_after_a_r
         assert at.used("other")["tokens"] == 50_000
 
 
+def test_a_session_that_ended_in_order_and_is_resumed_counts_on(tmp_path: Path) -> None:
+    """Its first process had done what it had to; the budget is the session's."""
+    with governing(tmp_path) as at:
+        run = Session(at, "run")
+        assert run.tools(tokens=60_000) == [{}, {}]
+        run.hook("SessionEnd")
+        until(lambda: at.process.verdict("run")["run_state"] == "completed")  # type: ignore[index]
+        run.starts_again()
+        assert run.hook("UserPromptSubmit") == {}
+        assert at.process.verdict("run")["run_state"] == "running"  # type: ignore[index]
+        assert "additionalContext" in str(run.tools(tokens=30_000))
+        assert "deny" in str(run.tools(tokens=15_000))
+
+
 def test_near_a_limit_what_was_just_used_is_waited_for(tmp_path: Path) -> None:
     """A program pushes a moment after its hooks ask; elsewhere they are answered at once."""
     with governing(tmp_path) as at:

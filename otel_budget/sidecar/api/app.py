@@ -64,7 +64,7 @@ def build_app(
         Streams(broadcaster, limits),
         nudges,
         Handover(host, gate.on_refused, limits.request_body),
-        Hooks(broadcaster, host, nudges),
+        Hooks(broadcaster, host, nudges, gate.on_refused),
         RunState(broadcaster, host),
         RunOverrides(broadcaster, host, limits.request_body),
         Metrics(host),

@@ -31,6 +31,8 @@ from otel_budget.sidecar.api.route import Answer, Operation, Parameter, RequestB
 from otel_budget.sidecar.api.verdict_body import SESSION_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -87,9 +89,16 @@ class HookInputBody(Body):
 class Hooks:
     """Answers the hooks of coding agents."""
 
-    def __init__(self, broadcaster: VerdictBroadcaster, host: Host, nudges: Nudges) -> None:
-        """Take the parts."""
+    def __init__(
+        self,
+        broadcaster: VerdictBroadcaster,
+        host: Host,
+        nudges: Nudges,
+        on_refused: Callable[[str, str], None],
+    ) -> None:
+        """Take the parts. on_refused: as in ``Gate``."""
         self._broadcaster, self._host, self._nudges = broadcaster, host, nudges
+        self._on_refused = on_refused
         self._agents: dict[str, AgentHooks] = {
             name: found for name in names() if (found := hooks_of(name)) is not None
         }
@@ -136,6 +145,7 @@ class Hooks:
             detail = _UNKNOWN.format(name[:100], ", ".join(self._agents))
             raise HTTPException(HTTPStatus.NOT_FOUND, detail)
         if "origin" in request.headers:  # any page could post here, whatever it may read
+            self._on_refused("request", client_of(request))
             raise HTTPException(HTTPStatus.FORBIDDEN, _FROM_A_PAGE)
         named = request.query_params.get("run")
         if named is not None:
