@@ -76,7 +76,7 @@ class OtlpSource:
         )
         self._decoding = PageThreads()
         self._keeping = Workers("pushes")
-        self._costs: OrderedDict[str, PageCost] = OrderedDict()
+        self._costs: OrderedDict[tuple[str, int], PageCost] = OrderedDict()
         self.knows_names = False
         """True if tokens tell pushers apart, and not their addresses."""
         self._told = Once(_TOLD_MOST)
@@ -107,7 +107,7 @@ class OtlpSource:
             read = self._runs.decode_metrics if signal == METRICS else self._runs.decode_logs
             return read(whole, content_type)
 
-        cost = self._cost_of(peer)
+        cost = self._cost_of(peer, len(body))
         async with self._decoding.turn(cost):
             decoded = await self._decoding.run(decode, cost, len(body))
         return await self._keeping.run(self._runs.take, decoded, peer, self._clock())
@@ -184,9 +184,11 @@ class OtlpSource:
         packed.finish()
         return bytes(whole)
 
-    def _cost_of(self, peer: str) -> PageCost:
-        cost = self._costs.pop(peer, None) or PageCost()
-        self._costs[peer] = cost
+    def _cost_of(self, peer: str, size: int) -> PageCost:
+        """Return what bodies of about a size cost: all programs of a host may be one pusher."""
+        key = (peer, size.bit_length())
+        cost = self._costs.pop(key, None) or PageCost()
+        self._costs[key] = cost
         if len(self._costs) > _COSTS_KEPT:
             self._costs.popitem(last=False)
         return cost
