@@ -118,6 +118,9 @@ class Observation:
     """Reason to number of samples refused: ``implausible``, ``type``, ``session_id``, …"""
     spacing: float = 1.0
     """Seconds between two samples of a series, until two of them were seen."""
+    least_spacing: float = 0.0
+    """Seconds between two readings of it that nothing hastened: however quickly some samples came
+    one after another, the next one may be that far."""
     session_limit: int | None = None
     """Runs that may be known at one target, all together; None is no limit."""
     asked: frozenset[str] | None = None

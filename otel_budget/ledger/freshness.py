@@ -46,6 +46,8 @@ class Freshness:
         """Since when it is watched: a restarted sidecar missed nothing before."""
         self.gaps: tuple[float, ...] = ()
         self.expected_gap = 1.0
+        self.least_gap = 0.0
+        """What its gap is at least: samples that were asked for in between are no rhythm."""
         self.lag = Lag()
         """What its samples are late by, time and again."""
         self.rates: dict[str, Rate] = {}
@@ -65,7 +67,7 @@ class Freshness:
 
     def gap(self) -> float:
         """Return the usual seconds between two samples."""
-        return median_low(self.gaps) if self.gaps else self.expected_gap
+        return max(median_low(self.gaps), self.least_gap) if self.gaps else self.expected_gap
 
     def count_from(self, totals: dict[str, Number]) -> None:
         """Let the rates go on from totals that rose, but not by what was spent just now."""

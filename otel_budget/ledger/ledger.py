@@ -310,6 +310,7 @@ class Ledger:
         elif run.started_at is None and run.has_been_away(reading.sampled_at):
             run.known_from = of.read_at  # without a start time it may be another run
         run.expected_gap, run.shown_at = of.spacing, of.read_at
+        run.least_gap = 0.0 if is_pushed(reading.target) else of.least_spacing
         self._note_pushed(run, reading, of)
         self.targets.seen(run)
         seen = run.observe(reading, confirmed=confirmed, read_at=of.read_at)

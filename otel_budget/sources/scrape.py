@@ -265,6 +265,7 @@ class ScrapeSource:
             problems=tuple(problems),
             dropped=dict(dropped),
             spacing=self._settings.interval,
+            least_spacing=self._settings.interval,
             session_limit=self._settings.session_limit,
             answered=bool(answers) or not problems,
             bindings=self._bound.bindings,

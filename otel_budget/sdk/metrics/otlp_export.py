@@ -30,7 +30,7 @@ from otel_budget.sdk.lifecycle.at_exit import AT_EXIT
 from otel_budget.sdk.metrics import otlp_exporters
 from otel_budget.sdk.metrics.collector import RUNS
 from otel_budget.sdk.metrics.families import session_families
-from otel_budget.sdk.metrics.last_scrape import LAST_SCRAPE, LOOK_WITHIN
+from otel_budget.sdk.metrics.last_scrape import LAST_SCRAPE, LOOK_WITHIN, USUAL
 from otel_budget.sdk.metrics.otlp_data import (
     metrics_data,
     process_metrics,
@@ -125,15 +125,16 @@ class OtlpExport:
         return there and self._failing is None
 
     def close(self) -> None:
-        """Push once more, for two seconds at most (``scrape_wait``, if it is set), then end.
+        """Push once more, then end: within five seconds where that worked up to now, else two, or
+        within ``scrape_wait``, if that is set.
 
         Closing twice is fine. In a forked child it pushes nothing.
         """
         if self._closed or os.getpid() != self._process:
             self._closed = True
             return
-        seconds = LOOK_WITHIN if LAST_SCRAPE.wait_for is None else LAST_SCRAPE.wait_for
-        self.push(seconds)
+        usual = LOOK_WITHIN if self._failing else USUAL
+        self.push(usual if LAST_SCRAPE.wait_for is None else LAST_SCRAPE.wait_for)
         self._closed = True
         self._let_go()
         with self._changed:

@@ -149,3 +149,12 @@ def test_an_account_of_an_earlier_version_has_no_delay() -> None:
         pass
     text = codec.to_json(ledger.runs["run"]).replace('"lag":30.0,', "")
     assert codec.from_json(text).lag.seconds == 0.0
+
+
+def test_samples_that_were_asked_for_in_between_are_no_rhythm() -> None:
+    """A nudge has a page read at once; the next reading is as far away as ever."""
+    ledger = Ledger()
+    for at in (0.0, 0.3, 0.9, 1.4):
+        found = RunObservation("run", "a", at, {("tokens", ""): 1}, RunAttributes(1.0, 1.0))
+        ledger.apply(Observation("scrape", at, (found,), spacing=60.0, least_spacing=60.0))
+    assert ledger.runs["run"].gap() == 60.0
