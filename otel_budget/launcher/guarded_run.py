@@ -27,7 +27,7 @@ from otel_budget.launcher.ending import (
 from otel_budget.launcher.following import Following
 from otel_budget.launcher.outcome import EXIT_UNGUARDED, EndedBy, Outcome
 from otel_budget.launcher.program import CannotStartError, Program, check_found
-from otel_budget.launcher.screen import Screen, is_terminal
+from otel_budget.launcher.screen import Screen, has_terminal
 from otel_budget.launcher.sidecars import FoundSidecar, OwnSidecar, SidecarError
 from otel_budget.launcher.signals import SignalInbox
 from otel_budget.launcher.supervision import Supervision
@@ -149,11 +149,13 @@ class _Run:
             if following.is_used_up:
                 return self._not_started(launch, following)
         variables = environment.of_process(order, sidecar, launch.environment)
-        # What may read from the terminal stays in its foreground: it gets its keys by itself.
-        leads_group = not is_terminal(0)
+        # On a terminal it stays in the foreground, and gets what its keys send by itself.
+        leads_group = not has_terminal()
         screen = Screen(live=not launch.interactive)
         with SignalInbox(job_control=leads_group) as inbox, screen:
-            program = Program.start(start.command, variables, leads_group=leads_group)
+            program = Program.start(
+                start.command, variables, leads_group=leads_group, alone=launch.interactive
+            )
             self.watch.tell(f"program {program.pid} {'group' if leads_group else 'one'}")
             following.start()
             supervision = Supervision(
@@ -163,6 +165,8 @@ class _Run:
             returncode = supervision.run()
             ended_at = time.monotonic()
             following.stop()
+            if supervision.ending.sent:
+                program.sweep()
         if supervision.ending.sent:
             screen.restore()
         return self._outcome(launch, supervision, returncode, ended_at)

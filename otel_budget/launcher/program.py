@@ -12,9 +12,10 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget.errors import OtelBudgetError
 
@@ -26,6 +27,7 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 #: Ignored by this interpreter, and nobody else's business.
 _OURS_TO_IGNORE: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 _PROCESSES: Final = Path("/proc")
+_STEP: Final = 0.02
 _MISSING: Final = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -40,20 +42,27 @@ class CannotStartError(OtelBudgetError):
 class Program:
     """A program that was started."""
 
-    def __init__(self, pid: int, *, leads_group: bool) -> None:
-        """Keep what was started."""
-        self.pid, self.leads_group = pid, leads_group
+    def __init__(self, pid: int, *, leads_group: bool, alone: bool = False) -> None:
+        """Keep what was started. alone: signals are for it and not for what it has started."""
+        self.pid, self.leads_group, self._alone = pid, leads_group, alone
+        self._started: set[_Known] = set()
+        """What it had started when it was sent signals."""
         self.returncode: int | None = None
         """Below 0 for the signal that ended it; None while it runs."""
 
     @classmethod
     def start(
-        cls, command: Sequence[str], environ: Mapping[str, str], *, leads_group: bool
+        cls,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        leads_group: bool,
+        alone: bool = False,
     ) -> Program:
         """Start a program, looked for as a shell does. Raises CannotStartError.
 
         leads_group: in a process group of its own; else in this one, as a program needs that reads
-        from the terminal.
+        from the terminal. alone: as in the constructor.
         """
         spawn = partial(os.posix_spawnp, setsigmask=(), setsigdef=_OURS_TO_IGNORE)
         if leads_group:
@@ -67,7 +76,7 @@ class Program:
             raise CannotStartError(command[0], problem, status) from exc
         except ValueError as exc:  # a zero byte
             raise CannotStartError(command[0], str(exc), NOT_EXECUTABLE) from exc
-        return cls(pid, leads_group=leads_group)
+        return cls(pid, leads_group=leads_group, alone=alone)
 
     def poll(self) -> int | None:
         """Return how it ended, None while it runs."""
@@ -79,14 +88,20 @@ class Program:
         return self.returncode
 
     def send(self, number: int) -> None:
-        """Send it a signal; to its whole group if it leads one. Nothing if it has ended."""
+        """Send it a signal, and its group, as the terminal would. Nothing if it has ended."""
         if self.returncode is not None:
             return
+        started = descendants(self.pid)
+        self._started |= {_known(pid) for pid in started}
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if self.leads_group:
                 os.killpg(self.pid, number)
-            else:
-                os.kill(self.pid, number)
+                return
+            os.kill(self.pid, number)
+        for pid in () if self._alone else started:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.getpgid(pid) == os.getpgrp():
+                    os.kill(pid, number)
 
     def kill(self) -> None:
         """End it by force, with all that it has started: those may have left its group."""
@@ -98,6 +113,36 @@ class Program:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             started = more
+
+    def sweep(self, patience: float = 1.0) -> None:
+        """End what it has started and what goes on after its end, in order first."""
+        deadline = time.monotonic() + patience
+        number = signal.SIGTERM
+        while left := [one for one in self._started if one.began and _known(one.pid) == one]:
+            for known in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(known.pid, number)
+            if number == signal.SIGKILL:
+                return
+            while time.monotonic() < deadline and any(_known(k.pid) == k for k in left):
+                time.sleep(_STEP)
+            number = signal.SIGKILL
+
+
+class _Known(NamedTuple):
+    """A process that is told apart from a later one of the same number."""
+
+    pid: int
+    began: str
+    """Empty if it is not there, or that is not known here."""
+
+
+def _known(pid: int) -> _Known:
+    with contextlib.suppress(OSError, IndexError):
+        rest = (_PROCESSES / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2]
+        fields = rest.split()
+        return _Known(pid, "" if fields[0] == "Z" else fields[19])
+    return _Known(pid, "")
 
 
 def check_found(program: str) -> None:

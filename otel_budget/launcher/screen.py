@@ -105,6 +105,15 @@ class Screen:
             sys.stderr.flush()
 
 
+def has_terminal() -> bool:
+    """Tell whether this process is in the foreground of a terminal, whatever its stdin is."""
+    try:
+        with open("/dev/tty", "rb", buffering=0) as terminal:  # noqa: PTH123 - no file to be read
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+
 def is_terminal(descriptor: int) -> bool:
     """Tell whether 0, 1 or 2 is a terminal."""
     try:

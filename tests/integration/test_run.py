@@ -154,6 +154,16 @@ def test_one_that_ignores_signals_is_killed_with_what_it_has_started(tmp_path: P
     until(lambda: is_gone(int(child.read_text())))
 
 
+def test_what_a_wrapper_has_started_ends_with_it(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    inner = " ".join(fake("--calls", "100000", "--ignore", "SIGINT", "--ignore", "SIGTERM"))
+    ran = run(
+        tmp_path, "--max-tokens 3000 --grace 0", "sh", "-c", f"{inner} & echo $! > {pid}; wait"
+    )
+    assert ran.status == 3, ran.err
+    assert is_gone(int(pid.read_text()))
+
+
 def test_hooks_let_an_agent_give_its_last_answer(tmp_path: Path, claude: str) -> None:
     ran = run(tmp_path, "--max-tokens 10000", claude, "-p", "--calls", "100")
     assert ran.status == 3, ran.err

@@ -15,7 +15,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.integration.test_run import environment, fake
+from tests.integration.test_run import environment, fake, is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,6 +184,23 @@ def test_a_terminal_that_a_program_leaves_raw_when_it_is_ended_is_set_as_it_was(
         assert typed.is_sane()
         assert typed.shown.rindex("\x1b[?1049l") > typed.shown.rindex("\x1b[?1049h")
         assert re.search(r"stopped by its budget", typed.shown)
+
+
+def test_on_a_terminal_what_a_wrapper_has_started_is_ended_with_it(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    inner = " ".join(fake("--calls", "100000"))
+    command = ("sh", "-c", f"{inner} & echo $! > {pid}; wait")
+    with on_terminal(tmp_path, "--max-tokens 3000 --grace 0", *command) as typed:
+        assert typed.ended() == 3
+    assert is_gone(int(pid.read_text()))
+
+
+def test_with_other_stdin_the_program_is_still_on_its_terminal(tmp_path: Path) -> None:
+    script = "open('/dev/tty', 'w').write('mine\\n'); import sys; sys.exit(len(sys.stdin.read()))"
+    command = ("sh", "-c", f'echo abc | {sys.executable} -m otel_budget run --max-tokens 9 -- "$@"')
+    with on_terminal(tmp_path, "--max-tokens 9", *command, "sh", *python(script)) as typed:
+        typed.until("mine")
+        assert typed.ended() == 4
 
 
 #: What a shell does with a job: in the foreground, stopped by its key, and on again.
