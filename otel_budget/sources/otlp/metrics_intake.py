@@ -128,12 +128,10 @@ class MetricsIntake:
         if not page.has(sample.name, stream, begun) and not self._runs.has_room(origin.peer):
             page.lose(sample.name)
             return False
-        labels = {n: v for n, v in sample.labels.items() if n not in page.preset.session_labels}
-        plain = Sample(sample.name, labels, sample.value, sample.declared)
         if one.delta:
-            good = page.add(plain, stream, begun)
+            good = page.add(sample, stream, begun)
         else:
-            page.set(plain, stream, begun, grows=one.start > 0)
+            page.set(sample, stream, begun, grows=one.start > 0)
             good = plausible(sample.value)
         if len(page) > before:
             self._runs.count_series(origin.peer)

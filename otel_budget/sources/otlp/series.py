@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget.core.samples import Sample, plausible
 from otel_budget.presets import model as roles
 from otel_budget.presets.counting import count
+from otel_budget.sources.otlp.wanted import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,6 +51,8 @@ class SeriesPage:
     def __init__(self, preset: Preset, process: str, service: str) -> None:
         """process: names it in the ledger's keys. service: the name of who pushed it."""
         self.preset, self.process, self.service = preset, process, service
+        self._labels = frozenset(labels_of(preset)).difference(preset.session_labels)
+        """Those that are kept: by the preset alone, as they are in the ledger's keys."""
         self._series: dict[tuple[str, str, str], _Series] = {}
         self.lost: dict[str, int] = {}
         """Metric to the additions that could not be read: what they said is unknown for good."""
@@ -97,7 +100,8 @@ class SeriesPage:
         key = (sample.name, stream, start)
         series = self._series.get(key)
         if series is None:
-            labels = {**sample.labels, STREAM: stream, PROCESS: start}
+            labels = {n: v for n, v in sample.labels.items() if n in self._labels}
+            labels |= {STREAM: stream, PROCESS: start}
             declared = sample.declared or "counter"
             series = self._series[key] = _Series(sample.name, declared, labels, 0.0)
         return series

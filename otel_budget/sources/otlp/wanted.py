@@ -54,7 +54,7 @@ class Wanted:
         self._of_all = frozenset(map(naming.label, naming_runs)).union(
             *(preset.session_labels for preset in presets)
         )
-        self._of_points = self._of_all.union(OWN_LABELS, *(_labels(p) for p in presets))
+        self._of_points = self._of_all.union(OWN_LABELS, *(labels_of(p) for p in presets))
         self._of_records = frozenset({EVENT_NAME}).union(
             *(rule.attributes_read for preset in presets for rule in preset.events)
         )
@@ -87,8 +87,8 @@ def _names(preset: Preset) -> Iterable[str]:
     return (*preset.names, *preset.recognised_by)
 
 
-def _labels(preset: Preset) -> Iterable[str]:
-    """Return the labels by which a preset decides what counts."""
+def labels_of(preset: Preset) -> Iterable[str]:
+    """Return the labels by which a preset decides what counts, and for whom."""
     repeated = preset.repeated
     emitters = () if repeated is None else (*repeated.labels, *repeated.per, *repeated.process)
     skipped = (skip.label for skip in preset.skip)

@@ -130,6 +130,16 @@ def test_without_a_start_a_cumulative_value_is_taken_as_it_is() -> None:
     assert used(pushed.drain(2.0).sessions) == {"s1": 30}
 
 
+def test_other_presets_change_no_name_of_a_series() -> None:
+    """With another configuration, too, the ledger goes on with what it knows."""
+    alone = PushedRuns((shipped()["claude_code"],), boot="b1")
+    beside = pushed_runs("b2", "model", "query_source")
+    at = point(5, 7, session__id="s1", type="input", gen_ai__system="x", otel_budget_x="y")
+    for pushed in (alone, beside):
+        metrics(counter(TOKENS, at)).push(pushed, 1.0)
+    assert alone.drain(2.0).sessions[0].counters == beside.drain(2.0).sessions[0].counters
+
+
 def test_a_cumulative_value_without_a_start_is_the_same_series_after_a_restart() -> None:
     """Else all of it would count again."""
     first, second = pushed_runs("b1"), pushed_runs("b2")
