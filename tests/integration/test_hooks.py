@@ -7,15 +7,18 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration.test_many_sessions import resident
 from tests.integration.test_receiver import Receiving, points
 from tests.support.api import token_of
 from tests.support.exposition import serve
+from tests.support.figures import length, note
 from tests.support.paths import TESTS
 from tests.support.ports import free_port
 from tests.support.processes import sidecar, until
@@ -231,3 +234,67 @@ def test_a_run_that_nobody_counts_goes_on_and_is_not_made_known(tmp_path: Path, 
             if event != "AfterModel":
                 assert run.hook(event) == {}
         assert at.process.verdict("run") is None
+
+
+def test_many_hook_calls_are_answered_and_nothing_piles_up(tmp_path: Path) -> None:
+    """Of many sessions of all three agents, some of them at once."""
+    calls, sessions, at_once = length(2_000, 100_000), 100, 8
+    with governing(tmp_path) as at:
+        for number in range(sessions):
+            assert at.push("metrics", points(f"s-{number}", 1000 + number))[0] == 200
+        asked = _asked(sessions)
+        _ask_all(at, [next(asked) for _ in range(200)])
+        before, began = resident(at.process), time.monotonic()
+        bodies = [next(asked) for _ in range(calls)]
+        with ThreadPoolExecutor(at_once) as pool:
+            took = sorted(
+                each
+                for part in pool.map(
+                    lambda first: _ask_all(at, bodies[first::at_once]), range(at_once)
+                )
+                for each in part
+            )
+        seconds, grown = time.monotonic() - began, resident(at.process) - before
+    assert len(took) == calls
+    assert grown < 30_000_000
+    note(
+        "One costs one",
+        f"{calls:,} hook calls of {sessions} sessions, {at_once} at once, all three agents",
+        f"all answered, {calls / seconds:,.0f} a second, half of them within "
+        f"{took[calls // 2] * 1e3:.0f} ms, 99 % within {took[calls * 99 // 100] * 1e3:.0f} ms; "
+        f"{grown / 1e6:.0f} MB more memory",
+    )
+
+
+def _asked(sessions: int) -> Iterator[tuple[str, str]]:
+    """Yield paths and bodies: each session's hooks again and again, one call after another."""
+    agents = {
+        "claude-code": ("UserPromptSubmit", "PreToolUse", "PostToolBatch", "Stop"),
+        "codex": ("UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop"),
+        "gemini-cli": ("BeforeModel", "AfterModel", "BeforeTool", "AfterTool"),
+    }
+    inputs = {
+        agent: [(FIXTURES / agent.replace("-", "_") / "hook_inputs" / f"{each}.json").read_text()
+                for each in events]
+        for agent, events in agents.items()
+    }  # fmt: skip
+    while True:
+        for number in range(sessions):
+            agent = list(agents)[number % len(agents)]
+            for body in inputs[agent]:
+                yield f"/v1/hooks/{agent}?run=s-{number}", body
+
+
+def _ask_all(at: Receiving, bodies: list[tuple[str, str]]) -> list[float]:
+    """Ask one after the other over one connection; return the seconds that each took."""
+    connection = http.client.HTTPConnection(at.process.url.removeprefix("http://"), timeout=30)
+    took = []
+    for asked in bodies:
+        began = time.monotonic()
+        connection.request("POST", *asked)
+        with connection.getresponse() as answer:
+            answer.read()
+            assert answer.status == 200
+        took.append(time.monotonic() - began)
+    connection.close()
+    return took
