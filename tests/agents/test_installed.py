@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.agents.governed import judging, session_of
+from tests.agents.governed import judging, run_of, session_of
 from tests.agents.home import headless
 from tests.agents.programs import COMMANDS
+from tests.support.raw_server import serve_raw
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,3 +60,22 @@ def test_an_installed_agent_is_counted_and_stopped_and_afterwards_as_it_was(
     assert "otel-budget" not in str(left)
     assert "OTEL" not in str(left)
     assert left == before or agent == "claude-code"  # which has written something of its own there
+
+
+def test_installed_hooks_of_claude_code_leave_a_run_to_its_own(
+    home: Home, provider: Provider
+) -> None:
+    """All that are configured are called; the sidecar of other sessions is asked nothing."""
+    asked: list[object] = []
+    with serve_raw(lambda connection, _: asked.append(connection)) as place:
+        others = f"http://{place}"
+        words = ("otel-budget", "install", "claude-code", "--yes", "--sidecar", others)
+        assert home.run(*words, "--receiver", others).code == 0
+        assert home.run(*headless("claude-code", "do 1 steps of beta")).code == 0
+        assert asked  # by the hooks, and by what pushes
+        asked.clear()
+        provider.delay = 0.3
+        program = headless("claude-code", "do 8 steps of alpha")
+        run = run_of(home, "--max-tokens", str(CEILING), program=program)
+        assert run.code == 3, run.done
+        assert not asked
