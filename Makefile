@@ -35,9 +35,10 @@ test-lowest:
 test-libraries: $(VENV)/.dev
 	$(BIN)/python -m pytest -m libraries tests/libraries
 
-# Claude Code, Codex and Gemini CLI from npm (.venv-agents), against a scripted provider.
+# Claude Code, Codex and Gemini CLI from npm (.venv-agents), against a scripted provider: some four
+# minutes. With OTEL_BUDGET_UPDATE_GOLDEN=1 it writes what docs/agents.md is made from.
 test-agents: $(VENV)/.dev
-	$(BIN)/python -m pytest -m agents tests/agents
+	$(BIN)/python -m pytest -n 2 -m agents tests/agents
 
 # Sources through a real VictoriaMetrics, which shows late what it was given: four minutes of waiting.
 # And what is pushed by OTLP, read back (`make read-back-parts` first).

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from accuracy import accuracy_page
 from cli import cli_page
+from coding_agents import agents_page
 from reliability import reliability_page
 
 from otel_budget import __version__, semconv
@@ -102,6 +103,7 @@ def documents() -> dict[Path, str]:
     description = json.dumps(app.description(__version__), indent=2) + "\n"
     return {
         HERE / "accuracy.md": accuracy_page(),
+        HERE / "agents.md": agents_page(),
         HERE / "cli.md": cli_page(),
         HERE / "dashboards.md": dashboards_page(),
         HERE / "metrics.md": metrics_page(),

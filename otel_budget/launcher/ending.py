@@ -94,6 +94,7 @@ class Ending:
         if not hold.hooks:
             return is_late
         if hold.interactive:
+            is_late = is_late or not hold.hooks_end
             return is_late and self._increases >= _HELD_ON_TERMINAL
         allowed = _HELD if hold.hooks_end else 1
         has_answered = self._increases >= allowed and now - self._increased_at >= _LEAVES

@@ -189,7 +189,9 @@ class _Run:
         verdict = following.ask_again()
         others = following.others() if isinstance(supervision.sidecar, OwnSidecar) else ()
         ended_by = supervision.ended_by
-        if ended_by is EndedBy.ITSELF and _was_stopped(verdict, *others):
+        # Of a program that its hooks had stopped the user may well take leave by Ctrl-C.
+        left = ended_by is EndedBy.USER and launch.hooks
+        if (ended_by is EndedBy.ITSELF or left) and _was_stopped(verdict, *others):
             ended_by = EndedBy.HOOKS if launch.hooks else EndedBy.OWN_GUARD
         return Outcome(
             run=self.order.run,

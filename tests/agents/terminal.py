@@ -44,9 +44,10 @@ class Terminal:
             self.tell("send-keys", key)
 
     def enter(self, text: str) -> None:
-        """Type a text, and press Enter once the program has taken it for typed, not pasted."""
+        """Type a text, and press Enter once it is on the screen: not at once, as if pasted."""
         self.type(text)
-        time.sleep(0.5)
+        self.until(text)
+        time.sleep(0.7)
         self.press("Enter")
 
     def screen(self) -> str:

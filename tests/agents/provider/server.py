@@ -99,6 +99,8 @@ class Provider:
 
     delay: float = 0.0
     """Seconds before each answer begins."""
+    slow: tuple[int, float] = (0, 0.0)
+    """From this main call of a task on, another delay; 0 for no such call."""
     think: int = 0
     """Reasoning tokens of each main call."""
     obeys: bool = True
@@ -154,6 +156,11 @@ class Provider:
                 return each
         raise AssertionError(f"{used} tokens were served, fewer than {tokens}")
 
+    def settle(self) -> None:
+        """Wait until no answer is under way any more: each is served, or cut."""
+        while any(entry.ended is None for entry in self.log()):
+            time.sleep(0.05)
+
     def after(self, entry: Entry, label: str | None = None) -> list[Entry]:
         """Return the main calls that came after another one."""
         return [each for each in self.log(label) if each.number > entry.number and each.main]
@@ -170,7 +177,9 @@ class Provider:
             label = task.label if task else None
             before = sum(each.main and each.label == label for each in self.entries)
             spent = _spent(unique, before, self.think) if tool else Spent(300 + unique, 17)
-            answer = self._answer(task, tool, body)
+            is_slow = tool is not None and 0 < self.slow[0] <= before + 1
+            delay = self.slow[1] if is_slow else self.delay
+            answer = self._answer(task, tool, body, delay)
             entry = Entry(
                 unique, api, model, label, tool is not None, session, talk, spent, time.time(),
                 tool=answer.tools[0].name if answer.tools else None,
@@ -178,14 +187,16 @@ class Provider:
             self.entries.append(entry)
         return Call(unique, body | {"model": model}, answer, spent), entry
 
-    def _answer(self, task: Task | None, tool: str | None, body: dict[str, Any]) -> Answer:
+    def _answer(
+        self, task: Task | None, tool: str | None, body: dict[str, Any], delay: float
+    ) -> Answer:
         if task is None or tool is None:
-            return Answer(text=_beside(body), delay=self.delay)
+            return Answer(text=_beside(body), delay=delay)
         steps = 1 if task.verb == "delegate" else task.steps
         if task.done >= steps or (task.refused and self.obeys):
-            return Answer(text=f"All done for {task.label}.", delay=self.delay)
+            return Answer(text=f"All done for {task.label}.", delay=delay)
         given = conversation.arguments(tool, task, task.done + 1)
-        return Answer(tools=(ToolCall(tool, given),), delay=self.delay)
+        return Answer(tools=(ToolCall(tool, given),), delay=delay)
 
 
 def _spent(unique: int, before: int, think: int) -> Spent:

@@ -52,6 +52,17 @@ def test_calls_that_were_under_way_end_no_program_on_the_terminal_and_those_that
     assert ending.due(50) is INT
 
 
+def test_hooks_that_can_only_deny_tools_do_not_hold_a_program_that_goes_on_asking_for_them() -> (
+    None
+):
+    ending = Ending(Hold(30.0, hooks=True, interactive=True))
+    for now, used in ((0, 100), (2, 110), (4, 120), (6, 130)):
+        ending.stop(now, used)
+        assert ending.due(now) is None
+    ending.stop(8, 140)
+    assert ending.due(8) is INT
+
+
 def test_hooks_let_a_headless_program_give_a_last_answer() -> None:
     ending = Ending(Hold(30.0, hooks=True, hooks_end=True))
     ending.stop(0, 100)
