@@ -51,6 +51,7 @@ attributes = st.builds(
     progress_cost=calls,
     progress_further=st.none() | st.fixed_dictionaries({}, optional=dict.fromkeys(FURTHER, shares)),
     follows_completed=st.none() | st.sampled_from([0.0, 1.0]),
+    idle_after=st.none() | st.sampled_from([1.0, 1800.0]),
 )
 
 
@@ -67,6 +68,7 @@ def sessions(draw: st.DrawFn) -> RunObservation:
         values,
         draw(attributes),
         draw(st.sampled_from([(), (), ("otel_budget_tokens_total",)])),
+        follows=draw(st.booleans()),
     )
 
 
