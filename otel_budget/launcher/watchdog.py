@@ -14,6 +14,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -45,15 +46,40 @@ class Watched:
         return True
 
     def end(self) -> None:
-        """End it in order, and by force if it takes too long."""
-        if not self.send(signal.SIGTERM):
+        """End it, with what it has started: in order, and by force if it takes too long."""
+        if not self.send(0):
             return
+        started = [Watched(pid, group=False) for pid in descendants(self.pid)]
+        left = [self, *started]
+        for one in left:
+            one.send(signal.SIGTERM)
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
-            if not self.send(0):
+            left = [one for one in left if one.send(0)]
+            if not left:
                 return
             time.sleep(0.05)
-        self.send(signal.SIGKILL)
+        for one in left:
+            one.send(signal.SIGKILL)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have."""
+    try:
+        listed = subprocess.run(
+            ["ps", "-A", "-o", "pid=,ppid="],  # noqa: S607 - as POSIX has it, wherever it is
+            capture_output=True, text=True, check=False, timeout=PATIENCE,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return []
+    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    found, ahead = [], [pid]
+    while ahead:
+        parent = ahead.pop()
+        new = [child for child, its in pairs if its == parent]
+        found += new
+        ahead += new
+    return found
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tests.integration.test_run import environment, fake, is_gone
+from tests.support.processes import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,6 +194,15 @@ def test_on_a_terminal_what_a_wrapper_has_started_is_ended_with_it(tmp_path: Pat
     with on_terminal(tmp_path, "--max-tokens 3000 --grace 0", *command) as typed:
         assert typed.ended() == 3
     assert is_gone(int(pid.read_text()))
+
+
+def test_on_a_terminal_nothing_is_left_of_a_killed_run(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    command = ("sh", "-c", f"sleep 600 & echo $! > {pid}; echo ready; wait")
+    with on_terminal(tmp_path, "--max-tokens 3000", *command) as typed:
+        typed.until("ready")
+        typed.process.kill()
+        until(lambda: is_gone(int(pid.read_text())))
 
 
 def test_with_other_stdin_the_program_is_still_on_its_terminal(tmp_path: Path) -> None:
