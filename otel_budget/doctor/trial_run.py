@@ -23,7 +23,9 @@ from otel_budget.sdk.metrics.endpoint import serve_metrics
 from otel_budget.sdk.metrics.visibility import (
     ENV_EXPORTER,
     ENV_MULTIPROCESS,
+    may_push,
     named_exporters,
+    pushes_otlp,
     show_no_runs,
 )
 from otel_budget.sdk.sidecar_client.address import Credentials, SidecarAddress
@@ -101,6 +103,13 @@ def environment() -> Iterator[Finding]:
             f"exporter off: {OTEL_SDK_DISABLED} is set: no spans are made, so no calls are counted"
         )
         yield broken("exporter", text, f"unset {OTEL_SDK_DISABLED}")
+    elif opens_nothing() and may_push() and pushes_otlp(exporters):
+        text = (
+            f"{ENV_EXPORTER} is {', '.join(exporters)}: a run opens no /metrics by itself, and is "
+            "pushed by OTLP, which is not tried here"
+        )
+        advice = "have the sidecar, or its Prometheus, receive it: docs/otlp-export.md"
+        yield warning("exporter", text, advice)
     elif opens_nothing():
         carries = (
             "" if exporters == ("none",) else ", and that carries the process's sums, not runs"
@@ -117,7 +126,7 @@ def environment() -> Iterator[Finding]:
         text = f"delta temporality: {ENV_TEMPORALITY} is set: OTLP sends counters as deltas"
         advice = (
             "set it to cumulative: Prometheus takes no deltas. It concerns the sums of each "
-            "process; runs are scraped, not sent"
+            "process; runs are scraped, or pushed cumulative"
         )
         yield warning("exporter", text, advice)
 

@@ -7,11 +7,9 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from otel_budget.errors import ListenError, OtelBudgetError
 from otel_budget.logs.logger import logger
-from otel_budget.runtime.environment import setting
 from otel_budget.runtime.fork import ProcessLock, in_child
 from otel_budget.sdk.metrics import visibility
 from otel_budget.sdk.metrics.collector import RUNS
@@ -19,9 +17,6 @@ from otel_budget.sdk.metrics.visibility import PAGES, Page
 
 #: The files that this process has open, on Linux.
 _OWN_FILES = Path("/proc/self/fd")
-#: ``off``: what the application pushes by OTLP stays as it is, without single runs.
-ENV_PUSH: Final = "OTEL_BUDGET_EXPORT_OTLP"
-_NO: Final = ("off", "false", "no", "0")
 _once = ProcessLock()
 _done: dict[str, bool] = {}
 
@@ -62,10 +57,8 @@ def _goes_on_pushing() -> bool:
 
 def _push_as_application() -> bool:
     """Push runs where the application pushes its metrics by OTLP; True if it does so now."""
-    if (setting(ENV_PUSH) or "").strip().lower() in _NO:
-        return False
     names = visibility.named_exporters()
-    if not visibility.pushes_otlp(names):
+    if not (visibility.may_push() and visibility.pushes_otlp(names)):
         return False
     try:
         from otel_budget.sdk.metrics import otlp_export, otlp_exporters

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry import metrics
 
 from otel_budget.net.loopback import is_loopback
+from otel_budget.runtime.environment import setting
 from otel_budget.runtime.fork import in_child
 from otel_budget.sdk.metrics.collector import RUNS
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 #: Of prometheus_client: its page of several processes has only what its own files hold.
 ENV_MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
 ENV_EXPORTER: Final = "OTEL_METRICS_EXPORTER"
+#: ``off``: what the application pushes by OTLP stays as it is, without single runs.
+ENV_PUSH: Final = "OTEL_BUDGET_EXPORT_OTLP"
+_NO: Final = ("off", "false", "no", "0")
 #: The exporter by which runs are shown, and the word for no exporter.
 _PROMETHEUS, _NONE = "prometheus", "none"
 #: The exporter that can take runs as well; and, in capitals, how names of its classes begin.
@@ -150,6 +154,11 @@ def named_exporters() -> tuple[str, ...]:
 def pushes_otlp(names: tuple[str, ...]) -> bool:
     """Tell whether the application pushes its metrics by OTLP. names: of exporters it asks for."""
     return _OTLP in names or any(name.startswith(_OTLP.upper()) for name in _of_provider())
+
+
+def may_push() -> bool:
+    """Tell whether runs go out by OTLP where the application's metrics do."""
+    return (setting(ENV_PUSH) or "").strip().lower() not in _NO
 
 
 def show_no_runs(names: tuple[str, ...]) -> bool:

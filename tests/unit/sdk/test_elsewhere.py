@@ -26,7 +26,7 @@ def unseen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(autostart, "_done", {})
     monkeypatch.setattr(type(PAGES), "anywhere", False)
     monkeypatch.setattr(PAGES, "inherited", None)
-    monkeypatch.delenv(autostart.ENV_PUSH, raising=False)
+    monkeypatch.delenv(visibility.ENV_PUSH, raising=False)
     yield
     for export in list(otlp_export._OPEN.values()):
         export.close()
@@ -93,7 +93,7 @@ def test_an_exporter_without_runs_is_said_once(
     """If the runs are not to be pushed, or cannot be."""
     monkeypatch.setenv(visibility.ENV_EXPORTER, "otlp")
     if wrong == "off":
-        monkeypatch.setenv(autostart.ENV_PUSH, "off")
+        monkeypatch.setenv(visibility.ENV_PUSH, "off")
     else:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", wrong)
     *before, said = begin_twice(caplog)
