@@ -26,6 +26,7 @@ from otel_budget.agents.call_sizes import MAX_AGENTS, CallSizes
 from otel_budget.agents.words import brief_text, end_text, final_text, lines_of, not_counted_text
 from otel_budget.core.reasons import Action, Reason, reasons_for
 from otel_budget.core.reasons import Basis as On
+from otel_budget.core.resources import COUNTED
 from otel_budget.core.verdict import LimitStatus
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 #: Runs whose hooks are remembered. Past them the one that was silent longest is forgotten: at worst
 #: it is briefed once more.
 MAX_RUNS: Final = 10_000
-#: Seconds after a call of the model by which it is counted, however its program exports it.
-COUNTED_WITHIN: Final = 15.0
+#: Seconds after a call of the model by which it is counted: exporters push every minute by default.
+COUNTED_WITHIN: Final = 75.0
 #: Why a run whose process has just begun may seem to be silent.
 _SILENCE: Final = (Reason.STALE_DATA, Reason.SOURCE_ERROR, Reason.PARTIAL_DATA)
 _LIMITS: Final = reasons_for(On.NUMBERS)
@@ -105,7 +106,7 @@ class HookedRun:
         if verdict.action is Action.CONTINUE:
             self._phase, self._stop = _Phase.OPEN, None
             self._noticed.discard(_OVER)
-            return self._briefing(event, can, verdict)
+            return self._going_on(event, can, verdict, now)
         self._stop = verdict
         if event.kind is EventKind.PROMPT:
             return self._end(event, can, verdict)
@@ -124,6 +125,22 @@ class HookedRun:
         # A stop that no lack of data changes, and that is gone, was taken back.
         held = self._stop is not None and self._stop.reason not in _FINAL
         return verdict.reason in _SILENCE and not held
+
+    def _going_on(self, event: HookEvent, can: Effects, verdict: Verdict, now: float) -> Answer:
+        """Return a briefing, or that nothing of what is used now is counted."""
+        briefing = self._briefing(event, can, verdict)
+        if briefing.notice or not self._tells_nothing(verdict):
+            return briefing
+        return briefing._replace(notice=self._not_counted(can, now))
+
+    def _tells_nothing(self, verdict: Verdict) -> bool:
+        """Tell whether a run is known, and nothing that its process has used."""
+        if self._fresh_at is None:
+            return False
+        if verdict.data_at is not None and verdict.data_at <= self._fresh_at:
+            return True
+        used = verdict.resources.items()
+        return not any(state.used for name, state in used if name in COUNTED)
 
     def _not_counted(self, can: Effects, now: float) -> str:
         if self._called_at is None or now - self._called_at < COUNTED_WITHIN:

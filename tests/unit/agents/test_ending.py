@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +11,9 @@ from otel_budget.agents.call_sizes import MAX_AGENTS
 from otel_budget.agents.ending import COUNTED_WITHIN, HookedRuns
 from otel_budget.core.reasons import Action
 from tests.unit.agents.hooked import NOW, Hooked, verdict
+
+if TYPE_CHECKING:
+    from otel_budget.core.verdict import Verdict
 
 OVER, NEAR, FINE = verdict(1086), verdict(910), verdict(100)
 WHY = "tokens at 108.6% (1,086 of 1,000)"
@@ -236,6 +239,25 @@ def test_a_run_of_which_nothing_is_counted_goes_on_and_the_user_is_told() -> Non
     usage = {"llm_response": {"usageMetadata": {"totalTokenCount": 500}}}
     assert silent.ask("AfterModel", stale, **usage) == {}  # nobody would see it there
     assert "budget not engaged" in silent.ask("AfterTool", stale)["systemMessage"]
+
+
+@pytest.mark.parametrize("known", [verdict(0, at=NOW + 5), verdict(300, at=NOW - 900)])
+def test_a_run_that_is_known_by_other_than_what_its_process_used_is_no_exception(
+    known: Verdict,
+) -> None:
+    """By its limits alone, or by what an earlier process used."""
+    run = Hooked()
+    for event in ("UserPromptSubmit", "PreToolUse"):
+        assert run.ask(event, known) == {}
+    run.now += COUNTED_WITHIN
+    assert "budget not engaged" in run.ask("PostToolBatch", known)["systemMessage"]
+    assert run.ask("PostToolBatch", verdict(300, at=NOW + 5)) == {}
+
+
+def test_a_resumed_run_near_its_limit_is_briefed_before_its_process_tells_anything() -> None:
+    """What the first process used counts."""
+    run = Hooked()
+    assert BRIEF in str(run.ask("UserPromptSubmit", verdict(910, at=NOW - 900)))
 
 
 def test_the_user_is_told_at_the_end_of_the_turn_that_it_was_the_last() -> None:
