@@ -52,6 +52,7 @@ _BY_BROWSER: Final = "a run hands over its end, not a page in a browser"
 _NOT_STORED: Final = "it could not be stored: the sidecar's log says why"
 _EXAMPLE: Final = (
     f'{semconv.SESSION_TOKENS.name}{{session_id="{SESSION_ID}"}} 3000\n'
+    f'{semconv.SESSION_START.name}{{session_id="{SESSION_ID}"}} 1767268800.25\n'
     f'{semconv.INCARNATION_START.name}{{session_id="{SESSION_ID}"}} 1767268800.25\n'
     f'{semconv.SESSION_STATE.name}{{session_id="{SESSION_ID}",state="completed"}} 1\n'
 )
