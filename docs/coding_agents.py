@@ -75,7 +75,8 @@ then it is ended by a signal. In text mode it does not say why its hooks ended i
 asks, or give `--trust-hooks`. Without hooks `codex exec` is ended by SIGINT, cleanly, but without a
 last answer. Its metrics name no session and come when a turn ends, so its logs are counted. In
 the terminal it is started with `--no-daemon`: its background server keeps the environment of the
-session that was first, and would count all later ones as that one.
+session that was first, and would count all later ones as that one. Installed and started without
+`run`, it tells of a call a second later, so of short calls one more may be made.
 
 **Gemini CLI.** It takes hooks from its settings file alone: `otel-budget install gemini-cli`
 once. Without them it is counted from logs every 5 s and ended by a signal, which is that much
