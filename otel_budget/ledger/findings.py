@@ -19,6 +19,8 @@ class FindingKind(StrEnum):
     """Another target shows a process beside the one that does."""
     NAMELESS = "nameless"
     """Another target shows the run and does not say which process it is."""
+    PUSHED_TOO = "pushed_too"
+    """It is pushed, and a target shows it as well."""
     START_AHEAD = "start_ahead"
     """A start time lies far ahead, and is not believed."""
     GOES_ON = "goes_on"

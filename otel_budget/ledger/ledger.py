@@ -327,12 +327,32 @@ class Ledger:
 
     def _note_pushed(self, run: RunTotals, reading: RunObservation, of: Observation) -> None:
         """Take note of whether what is known of a run was pushed."""
-        if is_pushed(reading.target):
+        pushed = is_pushed(reading.target)
+        if pushed is not run.pushed and run.processes:
+            self._flag_second_way(run, reading)
+        if pushed:
             run.pushed = True
         elif run.pushed:
             run.pushed = any(map(is_pushed, run.targets))
         if run.pushed:
             run.expected_gap = max(of.spacing, PUSHED_SPACING)
+
+    def _flag_second_way(self, run: RunTotals, reading: RunObservation) -> None:
+        """Flag a run that is pushed while a target shows it, once, in whichever order.
+
+        A process that says itself when it began is the same one there.
+        """
+        if reading.attributes.incarnation_at is not None and not reading.follows:
+            return
+        since, places = reading.sampled_at - run.silence, list(run.processes.values())
+        if any(reading.target in process.target_series for process in places):
+            return
+        here = is_pushed(reading.target)
+        others = {t for i in places if i.last_at >= since for t in i.target_series}
+        others = {target for target in others if is_pushed(target) is not here}
+        if others:
+            at = tuple(sorted({*others, reading.target}))
+            self.findings.append(Finding(FindingKind.PUSHED_TOO, run.session_id, at))
 
     def _note(self, seen: Observed, run: RunTotals) -> None:
         if seen.resets:

@@ -67,6 +67,13 @@ _FINDINGS: Final = {
         ),
         "runs are shown by another target that does not say which process it is",
     ),
+    FindingKind.PUSHED_TOO: (
+        (
+            "it is pushed, and scraped as well: {at}. Nothing tells these from two processes of "
+            "it, so their use is added up: have it pushed, or scraped, not both"
+        ),
+        "runs are pushed and scraped as well",
+    ),
     FindingKind.START_AHEAD: (
         (
             "its start time, shown at {at}, is more than a day ahead of this host's clock and is "

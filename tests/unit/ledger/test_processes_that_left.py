@@ -8,6 +8,7 @@ from otel_budget import semconv
 from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.verdict import Verdict
+from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
@@ -149,3 +150,34 @@ def test_that_a_process_has_ended_is_stored() -> None:
     book.adopt(run, 1000)
     assert verdict(book, 1001).action is Action.CONTINUE
     assert verdict(book, 2000).action is Action.CONTINUE
+
+
+def pushed(at: float, tokens: int, since: float | None = None) -> Observation:
+    """Return what is pushed of the run. since: when its process began, if that says it."""
+    attributes = RunAttributes(idle_after=1800.0, incarnation_at=since)
+    counters = {(semconv.TOKENS, ""): tokens}
+    target = 'otlp://127.0.0.1{signal="metrics"}'
+    found = RunObservation("run", target, at, counters, attributes, process="otlp://127.0.0.1")
+    return Observation("otlp", at, (found,), asked=frozenset({target}))
+
+
+@pytest.mark.parametrize("first", ["scraped", "pushed"])
+def test_a_run_that_is_scraped_and_pushed_is_flagged_once(first: str) -> None:
+    """It counts twice, as it may be two processes; whoever set it up so is to know."""
+    ways = [[seen(at, 100), pushed(at + 1, 100)] for at in (1, 3, 5)]
+    book = ledger(*(one for way in ways for one in (way if first == "scraped" else way[::-1])))
+    assert used(book) == 200
+    (found,) = book.findings
+    assert found.kind is FindingKind.PUSHED_TOO
+    assert found.targets == (HERE, 'otlp://127.0.0.1{signal="metrics"}')
+
+
+def test_one_that_goes_on_by_the_other_way_is_not() -> None:
+    """Its processes follow one another; nor is one that says which process it is."""
+    book = ledger(seen(1, 100), refused(2), pushed(500, 50), pushed(501, 60))
+    assert (used(book), book.findings) == (160, [])
+    own = ledger(pushed(1, 100, since=1.0))
+    scraped = seen(2, 100, since=1.0).sessions[0]._replace(follows=False)
+    own.apply(Observation("scrape", 2, (scraped,), targets=frozenset({HERE})))
+    assert used(own) == 100
+    assert FindingKind.PUSHED_TOO not in {found.kind for found in own.findings}
