@@ -247,7 +247,7 @@ class _Run:
                 order.summary_json.write_text(summary.as_json(outcome) + "\n", encoding="utf-8")
             except OSError as exc:
                 screen.alarm(f"--summary-json {order.summary_json}: {exc.strerror}")
-        if order.strict and not outcome.counted:
+        if order.strict and not outcome.by_budget and not outcome.guarded:
             return EXIT_UNGUARDED
         return outcome.exit_status
 

@@ -68,6 +68,11 @@ class Outcome:
     """Whether the program has said itself why it stopped."""
 
     @property
+    def guarded(self) -> bool:
+        """Tell whether it was counted, and each of its limits could be judged."""
+        return self.counted and (self.verdict is None or not self.verdict.unjudged)
+
+    @property
     def by_budget(self) -> bool:
         """Tell whether a budget ended it."""
         return self.ended_by in _BY_BUDGET

@@ -75,8 +75,8 @@ class Screen:
         self._write(f"otel-budget: {printable(text)}\n")
 
     def alarm(self, text: str) -> None:
-        """Say one line that must be seen."""
-        shown = printable(text)
+        """Say what must be seen, line by line."""
+        shown = "\n".join(map(printable, text.splitlines()))
         self._write(
             f"\x1b[31motel-budget: {shown}\x1b[0m\n" if self.colour else f"otel-budget: {shown}\n"
         )

@@ -115,7 +115,7 @@ class OwnSidecar:
         """
         self.register.mkdir(exist_ok=True)
         config = self.folder / "sidecar.json"  # JSON is YAML
-        config.write_text(json.dumps(self._config(), default=str), encoding="utf-8")
+        config.write_text(json.dumps(self._config(), default=float), encoding="utf-8")
         self._starts += 1
         with self.log.open("wb") as out:
             # In a session of its own: the terminal's Ctrl-C is for the program.

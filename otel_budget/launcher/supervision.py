@@ -30,6 +30,8 @@ LOOK_EVERY: Final = 0.05
 #: Seconds after which a program that has pushed nothing at all is one that is not counted; and one
 #: that pushes, or may do so: its first call may be a long one.
 FIRST_PUSH, FIRST_USE = 30.0, 300.0
+#: Seconds within which a program has told all that it tells of a call.
+ALL_TOLD: Final = 15.0
 #: Seconds for which a sidecar of somebody else's may not answer.
 LOST_AFTER: Final = 10.0
 #: Signals by which a user ends a program.
@@ -59,7 +61,8 @@ class Supervision:
     refused: bool = False
     """``--strict`` ended it."""
     _warned: bool = False
-    """It was said that nothing is counted, or limited."""
+    """It was said that nothing is counted, or limited, or that a limit cannot be judged."""
+    _unjudged_at: float | None = None
     _restarted: bool = False
     _patience: float = FIRST_PUSH
 
@@ -107,6 +110,10 @@ class Supervision:
         elif not self._warned and self._is_unlimited(verdict):
             self._warned = True
             self._unguarded("no limit holds this run: neither its own nor a ceiling of the sidecar")
+        elif self._stays_unjudged(verdict, now):
+            self._warned = True
+            limited = ", ".join(verdict.unjudged)
+            self._unguarded(f"{limited}: limited, and nothing tells what this program uses of it")
         elif says_stop(verdict):
             if self.ending.since is None:
                 self.stopped_at = now
@@ -136,6 +143,14 @@ class Supervision:
         if isinstance(self.sidecar, OwnSidecar) or verdict.unjudged:
             return False  # of one's own it was said before
         return all(state.limit is None for state in verdict.resources.values())
+
+    def _stays_unjudged(self, verdict: Verdict, now: float) -> bool:
+        """Tell whether a limit cannot be judged: not for a moment, as one signal comes first."""
+        if not verdict.unjudged or self._warned:
+            self._unjudged_at = None
+            return False
+        self._unjudged_at = now if self._unjudged_at is None else self._unjudged_at
+        return now - self._unjudged_at >= ALL_TOLD
 
     def _may_be_pushing(self) -> bool:
         return not isinstance(self.sidecar, OwnSidecar) or self.following.is_pushed_to()

@@ -310,6 +310,23 @@ def test_without_a_receiver_there_another_sidecar_is_started_or_nothing(
         assert not (tmp_path / "started").exists()
 
 
+def test_a_limit_of_every_resource_is_taken_and_one_that_nobody_can_judge_is_said(
+    tmp_path: Path,
+) -> None:
+    flags = (
+        "--max-tokens 90000 --max-api-calls 100 --max-tool-calls 100 --max-cost-usd 0.5 "
+        "--max-duration 600 --max-active-seconds 600.5 --warn-at 0.5"
+    )
+    ran = run(tmp_path, flags, *fake("--calls", "8", "--pause", "0.2"))
+    assert ran.status == 0, ran.err
+    assert ran.tokens == 8000
+    assert "cost" in ran.summary["verdict"]["unjudged"]
+    assert "limited, and not known" in ran.err
+    assert ran.summary["verdict"]["resources"]["tokens"]["warning_at"] == 45_000
+    ran = run(tmp_path, f"{flags} --strict", *fake("--calls", "2"))
+    assert ran.status == 2, "it ended by itself, and one of its limits did not hold it"
+
+
 # --- what is not counted --------------------------------------------------------------------------
 def test_nothing_counted_is_said_loudly_and_fails_with_strict(tmp_path: Path) -> None:
     ran = run(tmp_path, "--max-tokens 3000", "sh", "-c", "exit 0")

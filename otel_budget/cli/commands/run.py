@@ -20,7 +20,7 @@ _EPILOG: Final = """Telemetry and hooks are set up for this one run; no file of 
 examples:
   otel-budget run --max-cost-usd 5 -- claude -p "fix the failing test"
   otel-budget run --max-tokens 400000 -- claude
-  otel-budget run --max-cost-usd 2 --trust-hooks -- codex exec "write the release notes"
+  otel-budget run --max-tokens 300000 --trust-hooks -- codex exec "write the release notes"
   otel-budget run --max-tokens 200000 -- gemini -p "explain this repository"
   otel-budget run --max-api-calls 50 -- python my_agent.py
   otel-budget run --max-cost-usd 5 --agent claude-code -- ./my-claude-wrapper -p "…"

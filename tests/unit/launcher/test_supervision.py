@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
@@ -158,6 +158,18 @@ def test_a_run_that_nothing_limits_is_said_where_it_counts_on_ceilings() -> None
     world = World(lasts=5, verdict=verdict(Action.CONTINUE, limit=None))
     world.supervise(found(), Hold(10))
     assert world.said == ["no limit holds this run: neither its own nor a ceiling of the sidecar"]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_limit_that_nobody_can_judge_is_said_and_ends_the_program_with_strict(
+    tmp_path: Path, *, strict: bool
+) -> None:
+    unjudged = replace(verdict(Action.CONTINUE), unjudged=("cost",))
+    world = World(lasts=30, verdict=unjudged)
+    supervision = world.supervise(own(tmp_path), Hold(10), strict=strict)
+    assert "cost: limited, and nothing tells" in world.said[0]
+    assert supervision.refused is strict
+    assert world.sent == ([(16, signal.SIGINT)] if strict else [])
 
 
 def test_a_verdict_to_stop_is_followed_and_one_to_go_on_is_none() -> None:
