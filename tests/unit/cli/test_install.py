@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_budget.agents.base import hooks_of
@@ -158,6 +158,7 @@ SETTINGS = st.dictionaries(
 )
 
 
+@settings(deadline=None, max_examples=50)  # a busy machine is no finding
 @given(SETTINGS, SETTINGS, st.sampled_from([None, 2, 4, "\t"]))
 def test_any_file_is_restored_to_the_byte(
     data: dict[str, Any], env: dict[str, Any], indent: Any
