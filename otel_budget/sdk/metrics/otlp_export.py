@@ -125,7 +125,7 @@ class OtlpExport:
         return there and self._failing is None
 
     def close(self) -> None:
-        """Push once more, then end: within five seconds where that worked up to now, else two, or
+        """Push once more, then end: within five seconds where it ever worked, else two, or
         within ``scrape_wait``, if that is set.
 
         Closing twice is fine. In a forked child it pushes nothing.
@@ -133,7 +133,7 @@ class OtlpExport:
         if self._closed or os.getpid() != self._process:
             self._closed = True
             return
-        usual = LOOK_WITHIN if self._failing else USUAL
+        usual = LOOK_WITHIN if self._succeeded_at is None else USUAL
         self.push(usual if LAST_SCRAPE.wait_for is None else LAST_SCRAPE.wait_for)
         self._closed = True
         self._let_go()

@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 
 ENV_PROTOCOL: Final = ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 ENV_INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
-_ENV_TIMEOUT: Final = ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
 #: Seconds one request may take, at most.
 TIMEOUT: Final = 10.0
-_LEAST_TIMEOUT: Final = 3.0
 #: Seconds between two pushes, unless told otherwise.
 USUAL_INTERVAL: Final = 5.0
 _SIGNAL: Final = "/v1/metrics"
@@ -74,7 +72,7 @@ def to_endpoint(endpoint: str | None, interval: float | None) -> Destination:
         raise InvalidValueError("endpoint", exc.shown, _ENDPOINT) from exc
     path = parts.path.rstrip("/")
     url = parts._replace(path=path if path.endswith(_SIGNAL) else path + _SIGNAL).geturl()
-    return Destination(_http(interval, endpoint=url), url, interval=interval)
+    return Destination(_http(endpoint=url), url, interval=interval)
 
 
 def by_exporter(exporter: MetricExporter, interval: float | None) -> Destination:
@@ -147,7 +145,7 @@ def _by_environment(interval: float | None, found: str) -> Destination:
     """Return what the environment asks for. Raises InvalidValueError, MissingExtraError."""
     protocol = next((p for name in ENV_PROTOCOL if (p := os.environ.get(name, "").strip())), _HTTP)
     if protocol == _HTTP:
-        make = _http(interval)
+        make = _http()
     elif protocol == _GRPC:
         make = _grpc()
     else:
@@ -170,19 +168,13 @@ def _grpc() -> Callable[[], MetricExporter]:
     return make
 
 
-def _http(interval: float | None, **options: Any) -> Callable[[], MetricExporter]:
-    """Return what makes an exporter that does not try for longer than until the next push.
-
-    Raises MissingExtraError.
-    """
+def _http(**options: Any) -> Callable[[], MetricExporter]:
+    """Return what makes an exporter over HTTP. Raises MissingExtraError."""
     try:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     except ImportError as exc:
         package = "opentelemetry-exporter-otlp-proto-http"
         raise MissingExtraError("pushing by OTLP", "otlp", package) from exc
-    if not any(os.environ.get(name) for name in _ENV_TIMEOUT):
-        seconds = usual_interval() if interval is None else interval
-        options["timeout"] = min(TIMEOUT, max(_LEAST_TIMEOUT, seconds))
     return partial(OTLPMetricExporter, **options)
 
 
