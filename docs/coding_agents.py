@@ -33,9 +33,10 @@ _COLUMNS = """
 - **counted**: what the sidecar had at the end is what was served, to the token, with calls beside
   the task, cached input, cache writes and reasoning inside; and where the agent says what it cost,
   the same to the cent.
-- **stopped**: calls that began after the one that crossed the limit, by a model that does not obey.
-  It is told at that moment to give its answer, and that is the call; then the run ends with exit
-  status 3. Codex has no hook that ends a turn: it is denied its tools, then sent SIGINT.
+- **stopped**: calls that were served after the one that crossed the limit, to a model that does not
+  obey. It is told at that moment to give its answer, and that is the call; then the run ends with
+  exit status 3. Codex has no hook that ends a turn: it is denied its tools, then sent SIGINT, which
+  cuts the call that it has begun by then.
 - **briefed**: where "wrap up" stood, after the call that crossed the warning line.
 - **resumed**: the stopped session went on after its limit was raised, with all that was said in
   it, and what both processes used was counted once.
