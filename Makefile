@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/con
 WORKERS ?= auto
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: read-back-parts batch demo test test-agents test-lowest test-libraries test-backends reliability soak soak-hostile fuzz grafana pictures lint types layers generated check bench clean
+.PHONY: demo test test-agents test-lowest test-libraries test-backends test-read-back read-back-parts batch reliability soak soak-hostile fuzz grafana pictures lint types layers generated check bench clean
 
 demo: $(VENV)/.sidecar
 	@$(BIN)/otel-budget demo
@@ -41,10 +41,12 @@ test-agents: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m agents tests/agents
 
 # Sources through a real VictoriaMetrics, which shows late what it was given: four minutes of waiting.
-# And what is pushed by OTLP, read back (`make read-back-parts` first).
 test-backends: $(VENV)/.dev
-	$(BIN)/python -m pytest -m backends tests/conformance tests/integration/test_victoriametrics.py \
-		tests/integration/test_read_back.py
+	$(BIN)/python -m pytest -m backends tests/conformance tests/integration/test_victoriametrics.py
+
+# What is pushed by OTLP, read back by others (`make read-back-parts` first).
+test-read-back: $(VENV)/.dev
+	$(BIN)/python -m pytest -m backends tests/integration/test_read_back.py
 
 # A Prometheus 3 and an OpenTelemetry Collector out of Go modules, which receive OTLP in the tests; five minutes.
 TOOLS := $(CURDIR)/.venv-tools
