@@ -7,10 +7,8 @@ is never sent. What to answer is decided in ``ending``; nothing here does.
 
 from __future__ import annotations
 
-import pkgutil
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_budget.core import validation
@@ -206,19 +204,3 @@ def ended(_name: str, text: str) -> dict[str, Any]:
 def blocked(_name: str, text: str) -> dict[str, Any]:
     """Write that a prompt is not taken, as Claude Code and Codex take it."""
     return {"decision": "block", "reason": text}
-
-
-def names() -> tuple[str, ...]:
-    """Return all agents whose hooks are known, sorted, as commands and URLs spell them."""
-    package = import_module(__package__)
-    found = (one.name for one in pkgutil.iter_modules(package.__path__) if one.ispkg)
-    return tuple(sorted(name.replace("_", "-") for name in found))
-
-
-def hooks_of(name: str) -> AgentHooks | None:
-    """Return the hooks of an agent by its name; None if it is not known."""
-    if name not in names():
-        return None
-    module = import_module(f"{__package__}.{name.replace('-', '_')}.hooks")
-    hooks: AgentHooks = module.HOOKS
-    return hooks

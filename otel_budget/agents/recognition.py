@@ -1,13 +1,11 @@
-"""Which agent a command line starts, and where in it the agent's own arguments begin. Pure."""
+"""Which agent a command line starts, and where in it the agent's own arguments begin."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_budget import agents
+from otel_budget.agents.known import launcher_of, names
 from otel_budget.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -34,23 +32,13 @@ class Recognised(NamedTuple):
     """Index of the first of its own arguments."""
 
 
-def launchers() -> Mapping[str, Launcher]:
-    """Return what is known of each agent, by its name as in commands and URLs."""
-    found = {}
-    for module in pkgutil.iter_modules(agents.__path__):
-        if module.ispkg:
-            launch = importlib.import_module(f"{agents.__name__}.{module.name}.launch")
-            found[module.name.replace("_", "-")] = cast("Launcher", launch)
-    return found
-
-
 def recognise(command: Sequence[str], agent: str | None = None) -> Recognised | None:
     """Return the agent that a command line starts; None for any other program.
 
     agent: what the user says it is; arguments are then added right behind the program's name.
     Raises InvalidValueError for one that is not known.
     """
-    known = launchers()
+    known = {name: launcher_of(name) for name in names()}
     if agent is not None:
         if agent not in known:
             raise InvalidValueError("--agent", agent, "one of " + ", ".join(known))

@@ -12,6 +12,7 @@ import shlex
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from otel_budget.agents.base import EventKind
+from otel_budget.agents.launching import HOOK_VARIABLE
 from otel_budget.errors import InvalidValueError
 from otel_budget.files.json_text import (
     parsed,
@@ -22,7 +23,7 @@ from otel_budget.files.json_text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from otel_budget.agents.base import AgentHooks
 
@@ -36,8 +37,6 @@ _SAFE_URL: Final = re.compile(r"https?://[A-Za-z0-9._:/\[\]-]+")
 _SAID: Final = "otel-budget: no answer from the sidecar at {}: this session is held to no budget"
 _TOLD_AT: Final = (EventKind.SESSION_START, EventKind.PROMPT)
 _EMPTY: Final = "{}\n"
-#: Where a run of ``otel-budget run`` has its hooks ask.
-_RUNS_OWN: Final = "OTEL_BUDGET_HOOK_URL"
 
 
 class Wanted(NamedTuple):
@@ -76,6 +75,27 @@ class Change(NamedTuple):
     """What the user should know, for people."""
 
 
+class Telemetry(NamedTuple):
+    """Where settings send telemetry."""
+
+    endpoints: tuple[str, ...]
+    """Where it is pushed to."""
+    is_shown: bool = False
+    """Whether it is on a page that can be scraped."""
+
+
+class Trap(NamedTuple):
+    """Something in settings that keeps runs from being held, and that the agent does not tell."""
+
+    part: str
+    """``hooks`` or ``telemetry``."""
+    text: str
+    """For people: goes on after the agent's name."""
+    advice: str
+    is_broken: bool = False
+    """Whether nothing works with it; else it may."""
+
+
 class AgentSettings(Protocol):
     """The module ``settings`` of an agent's package."""
 
@@ -98,6 +118,14 @@ class AgentSettings(Protocol):
 
     def removed(self, file: str, text: str, undo: Sequence[Undo]) -> Change:
         """Return a file without our parts. undo: as it was returned with them."""
+
+    def telemetry(self, data: Mapping[str, Any]) -> Telemetry:
+        """Return where telemetry goes. data: what its files say, all together."""
+
+    def traps(
+        self, data: Mapping[str, Any], asking: Sequence[str], environ: Mapping[str, str]
+    ) -> Iterable[Trap]:
+        """Return what is known to go wrong in silence. asking: commands that ask a sidecar."""
 
 
 class JsonSettings:
@@ -201,8 +229,8 @@ def asks(agent: str, wanted: Wanted, kind: EventKind, *, prefix: str = "") -> st
         own = shlex.join(wanted.command)
         called = f"{prefix}{_sidecar_variable(wanted)} {own} hook {agent}{closed} {MARK}"
         # `otel-budget run` looks for the variable to see that its hooks are here.
-        return called if _RUNS_OWN in prefix else f': "${{{_RUNS_OWN}-}}"; {called}'
-    url = f"${{{_RUNS_OWN}:-{wanted.sidecar}/v1/hooks}}/{agent}"
+        return called if HOOK_VARIABLE in prefix else f': "${{{HOOK_VARIABLE}-}}"; {called}'
+    url = f"${{{HOOK_VARIABLE}:-{wanted.sidecar}/v1/hooks}}/{agent}"
     url += "${OTEL_BUDGET_RUN:+?run=$OTEL_BUDGET_RUN}"
     return f'{prefix}{_CURL} "{url}" || {_otherwise(wanted, kind)} {MARK}'
 

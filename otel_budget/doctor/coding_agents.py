@@ -9,13 +9,10 @@ import json
 import os
 import re
 import tomllib
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from otel_budget.agents.base import hooks_of, names
-from otel_budget.agents.launching import own_endpoints
-from otel_budget.agents.settings import MARK
+from otel_budget.agents.known import hooks_of, names, settings_of
 from otel_budget.doctor.finding import broken, ok, warning
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.sidecar_client.address import Credentials, SidecarAddress
@@ -24,14 +21,13 @@ from otel_budget.sdk.sidecar_client.request import Asker, AskError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from otel_budget.agents.settings import AgentSettings
     from otel_budget.doctor.finding import Finding
     from otel_budget.doctor.receiver import Receiver
 
 _MOST: Final = 10_000_000
 _URL: Final = re.compile(r"https?://[A-Za-z0-9._\[\]-]+(?::[0-9]+)?")
 _OURS: Final = re.compile(r"otel[-_]budget|/v1/hooks")
-_STRIPPED: Final = re.compile(r"\$\{?OTEL_")
-_SHORT, _LONG = "BUDGET_SIDECAR_URL", "OTEL_BUDGET_SIDECAR_URL"
 
 
 class _Seen(NamedTuple):
@@ -57,9 +53,9 @@ def _of(
     name: str, sidecar: Asker, receiver: Receiver | None, *, project: bool
 ) -> Iterator[Finding]:
     hooks = hooks_of(name)
-    module = import_module(f"otel_budget.agents.{name.replace('-', '_')}.settings")
+    settings = settings_of(name)
     try:
-        files = module.files(os.environ, project=project)
+        files = settings.files(os.environ, project=project)
     except InvalidValueError:
         return  # it has none for a project
     merged: dict[str, Any] = {}
@@ -72,18 +68,21 @@ def _of(
                 merged[key] = value
     if hooks is None or not merged:
         return
-    seen = _Seen(hooks.title, files[-1], _commands(merged), _endpoints(merged))
+    telemetry = settings.telemetry(merged)
+    endpoints = tuple(dict.fromkeys(url for each in telemetry.endpoints for url in _urls(each)[:1]))
+    seen = _Seen(hooks.title, files[-1], _commands(merged), endpoints)
     yield from _hooks(seen, sidecar)
-    is_scraped = "prometheus" in _exporters(merged)
-    if seen.commands and not (seen.endpoints or is_scraped or name == "gemini-cli"):
+    is_on = endpoints or telemetry.is_shown
+    # Hooks of one that needs a sidecar's name may be there for `otel-budget run` alone.
+    if seen.commands and not is_on and not settings.NEEDS_NAME:
         text = f"{seen.title} asks hooks ({seen.where}), and its telemetry is off: nothing counts"
         yield warning("telemetry", text, f"`otel-budget install {name}` turns it on")
     yield from _telemetry(seen, receiver)
-    yield from _traps(name, seen, merged)
+    yield from _traps(settings, seen, merged)
 
 
 def _hooks(seen: _Seen, sidecar: Asker) -> Iterator[Finding]:
-    for url in sorted({url for command in seen.commands for url in _URL.findall(command)}):
+    for url in sorted({url for command in seen.commands for url in _urls(command)}):
         if _answers(url, "/-/healthy"):
             yield ok("hooks", f"{seen.title} asks {url}, which answers ({seen.where})")
         else:
@@ -109,34 +108,10 @@ def _telemetry(seen: _Seen, receiver: Receiver | None) -> Iterator[Finding]:
             yield warning("telemetry", text, "does what is there send it on to the receiver?")
 
 
-def _traps(name: str, seen: _Seen, merged: Mapping[str, Any]) -> Iterator[Finding]:
-    exporters = _exporters(merged)
-    if name == "claude-code" and "prometheus" in exporters and "otlp" not in exporters:
-        text = f"{seen.title} shows its metrics at one port ({seen.where})"
-        advice = (
-            "a second session at the same time finds it taken, exports nothing, and says nothing: "
-            "push them instead (`otel-budget install claude-code`)"
-        )
-        yield warning("telemetry", text, advice)
-    stripped = [c for c in seen.commands if not c.endswith(MARK) and _relies_on_otel_names(c)]
-    if name == "claude-code" and stripped:
-        text = f"a hook of {seen.title} ({seen.where}) takes its sidecar from an OTEL_… variable"
-        advice = f"Claude Code takes those away from its hooks: use {_SHORT}, or --url"
-        yield broken("hooks", text, advice)
-    if name == "codex" and seen.commands and "state" not in (merged.get("hooks") or {}):
-        text = f"{seen.title} has hooks ({seen.where}) that it was not told to trust yet"
-        advice = 'start codex once and answer "Trust all and continue": till then it runs none'
-        yield warning("hooks", text, advice)
-
-
-def _exporters(data: Mapping[str, Any]) -> str:
-    env = data.get("env")
-    return str(env.get("OTEL_METRICS_EXPORTER", "")) if isinstance(env, dict) else ""
-
-
-def _relies_on_otel_names(command: str) -> bool:
-    names_none = not _URL.search(command) and _SHORT not in os.environ and _LONG in os.environ
-    return bool(_STRIPPED.search(command)) or names_none
+def _traps(settings: AgentSettings, seen: _Seen, merged: Mapping[str, Any]) -> Iterator[Finding]:
+    for trap in settings.traps(merged, seen.commands, os.environ):
+        text = f"{seen.title} {trap.text} ({seen.where})"
+        yield (broken if trap.is_broken else warning)(trap.part, text, trap.advice)
 
 
 def _answers(url: str, path: str) -> bool:
@@ -162,6 +137,11 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def _urls(text: str) -> list[str]:
+    """Return the addresses in a text, without their paths."""
+    return _URL.findall(text)
+
+
 def _commands(data: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(text for text in _texts(data.get("hooks")) if _OURS.search(text))
 
@@ -177,16 +157,3 @@ def _texts(data: object) -> Iterator[str]:
             ahead += one.values()
         elif isinstance(one, list):
             ahead += one
-
-
-def _endpoints(data: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return where telemetry goes, as each of the three says it."""
-    env, telemetry, otel = (data.get(key) for key in ("env", "telemetry", "otel"))
-    found: list[str] = []
-    if isinstance(env, dict) and env.get("CLAUDE_CODE_ENABLE_TELEMETRY") in ("1", "true", 1, True):
-        found += own_endpoints({str(k): str(v) for k, v in env.items()})
-    if isinstance(telemetry, dict) and telemetry.get("enabled") is True:
-        found += _texts(telemetry.get("otlpEndpoint"))
-    if isinstance(otel, dict):
-        found += [text for text in _texts(otel.get("exporter")) if _URL.match(text)]
-    return tuple(url for text in dict.fromkeys(found) for url in _URL.findall(text)[:1])

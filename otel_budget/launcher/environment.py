@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.agents.launching import (
+    HOOK_VARIABLE,
     RESOURCE_ATTRIBUTES,
     Request,
     endpoint_notes,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 ENV_SIDECAR: Final = "OTEL_BUDGET_SIDECAR_URL"
 ENV_SESSION: Final = "OTEL_BUDGET_SESSION_ID"
 ENV_RUN: Final = "OTEL_BUDGET_RUN"
-ENV_HOOKS: Final = "OTEL_BUDGET_HOOK_URL"
 ENV_REGISTER: Final = "OTEL_BUDGET_REGISTER"
 
 
@@ -43,7 +43,7 @@ def of_run(order: Order, sidecar: Sidecar) -> dict[str, str]:
         ENV_SIDECAR: sidecar.url,
         ENV_SESSION: order.run,
         ENV_RUN: order.run,
-        ENV_HOOKS: f"{sidecar.url}/v1/hooks",
+        HOOK_VARIABLE: f"{sidecar.url}/v1/hooks",
     }
     if isinstance(sidecar, OwnSidecar):
         said[ENV_REGISTER] = str(sidecar.register)

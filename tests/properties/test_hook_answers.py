@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_budget.agents.base import EventKind, Step, names
+from otel_budget.agents.base import EventKind, Step
+from otel_budget.agents.known import names
 from otel_budget.core.reasons import Action, Reason
 from tests.support.paths import ROOT
 from tests.unit.agents.hooked import NOW, Hooked, verdict

@@ -12,6 +12,8 @@ from otel_budget.agents.settings import (
     TIMEOUT,
     Change,
     JsonSettings,
+    Telemetry,
+    Trap,
     add_hooks,
     asks,
     take_out,
@@ -20,7 +22,7 @@ from otel_budget.errors import InvalidValueError
 from otel_budget.files.json_text import JsonTextError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from otel_budget.agents.settings import Undo, Wanted
 
@@ -61,6 +63,27 @@ def removed(file: str, text: str, undo: Sequence[Undo]) -> Change:
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(f"{_END}\n")
     return Change(before + after if begin and end else text)
+
+
+def telemetry(data: Mapping[str, Any]) -> Telemetry:
+    """Return where telemetry goes: that of its logs, which are what is counted."""
+    found: Any = data.get(_TABLE)
+    for key in ("exporter", "otlp-http", "endpoint"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return Telemetry((found,) if isinstance(found, str) else ())
+
+
+def traps(
+    data: Mapping[str, Any], asking: Sequence[str], _environ: Mapping[str, str]
+) -> Iterator[Trap]:
+    """Yield what is known to go wrong in silence."""
+    hooks = data.get("hooks")
+    if asking and not (isinstance(hooks, dict) and "state" in hooks):
+        yield Trap(
+            "hooks",
+            "has hooks that it was not told to trust yet",
+            'start codex once and answer "Trust all and continue": till then it runs none',
+        )
 
 
 def _configured(text: str, wanted: Wanted) -> Change:

@@ -14,6 +14,7 @@ from otel_budget.agents.launching import HOOK_VARIABLE
 from otel_budget.agents.settings import (
     TIMEOUT,
     JsonSettings,
+    Telemetry,
     add_hooks,
     asks,
     take_out,
@@ -22,7 +23,7 @@ from otel_budget.agents.settings import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otel_budget.agents.settings import Change, Undo, Wanted
+    from otel_budget.agents.settings import Change, Trap, Undo, Wanted
 
 NEEDS_NAME: Final = True
 THEN: Final = "It holds for sessions that are started from now on."
@@ -58,6 +59,22 @@ def added(_file: str, text: str | None, wanted: Wanted) -> Change:
 def removed(_file: str, text: str, undo: Sequence[Undo]) -> Change:
     """Return the file without our parts."""
     return take_out(text, undo)
+
+
+def telemetry(data: Mapping[str, Any]) -> Telemetry:
+    """Return where telemetry goes."""
+    there = data.get("telemetry")
+    if not isinstance(there, dict) or there.get("enabled") is not True:
+        return Telemetry(())
+    endpoint = there.get("otlpEndpoint")
+    return Telemetry((endpoint,) if isinstance(endpoint, str) else ())
+
+
+def traps(
+    _data: Mapping[str, Any], _asking: Sequence[str], _environ: Mapping[str, str]
+) -> tuple[Trap, ...]:
+    """Return what is known to go wrong in silence: nothing of its settings."""
+    return ()
 
 
 def _add_telemetry(settings: JsonSettings, wanted: Wanted) -> None:

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from otel_budget.agents.known import names
 from otel_budget.cli import options
 from otel_budget.cli.command import EXIT_OK, EXIT_USAGE, Command
 from otel_budget.cli.plain_words import Plain
@@ -22,8 +23,7 @@ from otel_budget.sdk.sidecar_client.request import Asker, AskError
 if TYPE_CHECKING:
     import argparse
 
-#: As ``agents.base.names`` finds them.
-AGENTS: Final = ("claude-code", "codex", "gemini-cli")
+AGENTS: Final = names()
 #: Bytes of an input that are sent on: what the sidecar reads as a whole, and one that says that
 #: there is more. What names the event comes first.
 _MOST_INPUT: Final = 1_048_577
@@ -97,8 +97,9 @@ def _blocked(name: str, sent: bytes, problem: str) -> int:
     """Block a step as its agent lets it be blocked, or say that it cannot be."""
     import json
 
-    from otel_budget.agents.base import Answer, Step, hooks_of
+    from otel_budget.agents.base import Answer, Step
     from otel_budget.agents.hook_input import WHOLE, hook_input
+    from otel_budget.agents.known import hooks_of
 
     agent = hooks_of(name)
     said = f"otel-budget: stopped, as the sidecar gives no answer: {printable(problem)}"

@@ -6,9 +6,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.agents.known import names, settings_of
 from otel_budget.cli import options
 from otel_budget.cli.command import EXIT_FAILED, EXIT_OK, Command
-from otel_budget.cli.commands.hook import AGENTS
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.text import printable
 from otel_budget.runtime.environment import setting
@@ -40,7 +40,7 @@ examples:
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("agent", choices=AGENTS, help="whose settings")
+    command.add_argument("agent", choices=names(), help="whose settings")
     where = f"{options.ENV_SIDECAR}, else {options.DEFAULT_SIDECAR}"
     command.add_argument("--sidecar", metavar="URL",
                          help=f"where the sidecar listens (default: {where})")  # fmt: skip
@@ -63,7 +63,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 def _install(arguments: argparse.Namespace) -> int:
     from otel_budget.cli.settings_files import put_back, to_install, to_remove, write
 
-    settings = _settings_of(arguments.agent)
+    settings = settings_of(arguments.agent)
     files = settings.files(os.environ, project=arguments.project)
     if arguments.remove:
         plans = [to_remove(settings, file) for file in files]
@@ -86,14 +86,6 @@ def _install(arguments: argparse.Namespace) -> int:
     if not arguments.remove:
         print(settings.THEN)
     return EXIT_OK
-
-
-def _settings_of(agent: str) -> AgentSettings:
-    from importlib import import_module
-    from typing import cast
-
-    name = agent.replace("-", "_")
-    return cast("AgentSettings", import_module(f"otel_budget.agents.{name}.settings"))
 
 
 def _wanted(arguments: argparse.Namespace, settings: AgentSettings) -> Wanted:

@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Final
 
+from otel_budget.agents.known import names
 from otel_budget.cli.command import Command
 from otel_budget.cli.options import ENV_SESSION, ENV_SIDECAR
 from otel_budget.config.flags import FLAGS
@@ -33,8 +34,7 @@ be run; 128+N if signal N ended it; else the program's own."""
 #: What a command line says, what its value is called, and what --help says of it.
 _SETTINGS: Final = (
     ("--run", "ID", "session id of the run (OTEL_BUDGET_SESSION_ID, else one is made up)"),
-    ("--agent", "NAME", ("what the program is, if its name does not tell: claude-code, codex, "
-                        "gemini-cli")),
+    ("--agent", "NAME", "what the program is, if its name does not tell: " + ", ".join(names())),
     ("--sidecar", "URL", "use this sidecar (OTEL_BUDGET_SIDECAR_URL, else one is started)"),
     ("--storage", "FILE", ("keep the ledger here, so that a later run under the same id goes on "
                           "with it")),

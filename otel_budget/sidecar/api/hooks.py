@@ -16,9 +16,10 @@ from pydantic import ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from otel_budget import semconv
-from otel_budget.agents.base import GO_ON, LONGEST, EventKind, hooks_of, names
+from otel_budget.agents.base import GO_ON, LONGEST, EventKind
 from otel_budget.agents.ending import HookedRuns
 from otel_budget.agents.hook_input import TAIL, WHOLE, hook_input
+from otel_budget.agents.known import hooks_of, names
 from otel_budget.core import validation
 from otel_budget.core.reasons import Reason
 from otel_budget.core.verdict import LimitStatus

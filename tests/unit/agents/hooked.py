@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from otel_budget import semconv
-from otel_budget.agents.base import Answer, hooks_of
+from otel_budget.agents.base import Answer
 from otel_budget.agents.ending import HookedRun
+from otel_budget.agents.known import hooks_of
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.verdict import LimitStatus, Origin, ResourceState, Verdict
 

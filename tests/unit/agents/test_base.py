@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from otel_budget.agents.base import Answer, EventKind, HookEvent, Step, hooks_of, names
+from otel_budget.agents.base import Answer, EventKind, HookEvent, Step
+from otel_budget.agents.known import hooks_of, names
 from otel_budget.errors import InvalidValueError
 from tests.support.paths import ROOT
 

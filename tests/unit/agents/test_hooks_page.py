@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from otel_budget.agents.base import hooks_of, names
 from otel_budget.agents.claude_code.hooks import COMMANDS_ONLY
+from otel_budget.agents.known import hooks_of, names
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs/hooks.md").read_text(encoding="utf-8")

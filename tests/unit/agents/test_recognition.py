@@ -2,7 +2,8 @@
 
 import pytest
 
-from otel_budget.agents.recognition import launchers, recognise
+from otel_budget.agents.known import launcher_of, names
+from otel_budget.agents.recognition import recognise
 from otel_budget.errors import InvalidValueError
 
 
@@ -58,7 +59,7 @@ def test_an_agent_that_nobody_knows_is_refused() -> None:
 
 
 def test_every_agent_says_how_it_is_started() -> None:
-    assert list(launchers()) == ["claude-code", "codex", "gemini-cli"]
-    for launcher in launchers().values():
+    assert names() == ("claude-code", "codex", "gemini-cli")
+    for launcher in map(launcher_of, names()):
         assert launcher.PROGRAMS
         assert launcher.TITLE

@@ -16,9 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_budget.agents.base import hooks_of
+from otel_budget.agents.known import hooks_of, names
 from otel_budget.agents.settings import MARK
-from otel_budget.cli.commands.hook import AGENTS
 from otel_budget.cli.main import main
 from tests.support.ports import free_port
 from tests.support.raw_server import respond, serve_raw
@@ -68,7 +67,7 @@ def commands_of(settings: dict[str, Any]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", names())
 def test_what_was_installed_where_nothing_was_goes_away_again(home: Path, agent: str) -> None:
     assert install(agent) == 0
     for file in FILES[agent]:
@@ -78,7 +77,7 @@ def test_what_was_installed_where_nothing_was_goes_away_again(home: Path, agent:
     assert everything(home) == {}
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", names())
 def test_every_event_of_the_agent_asks_the_sidecar(home: Path, agent: str) -> None:
     """As its hooks are known, with a time that it waits."""
     assert install(agent) == 0
@@ -175,7 +174,7 @@ def test_any_file_is_restored_to_the_byte(
         assert everything(Path(folder)) == before
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", names())
 def test_to_install_it_again_changes_nothing(
     home: Path, agent: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,7 +185,7 @@ def test_to_install_it_again_changes_nothing(
     assert "it is all there already" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", names())
 def test_another_sidecar_takes_the_place_of_the_first(home: Path, agent: str) -> None:
     """And what was there before either comes back."""
     assert install(agent) == 0
@@ -421,7 +420,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", names())
 def test_a_hook_hands_on_the_sidecars_answer(home: Path, agent: str, way: str) -> None:
     """Whoever asks."""
     with serve_raw(respond(b'{"continue": false}', "application/json")) as place:
@@ -431,7 +430,7 @@ def test_a_hook_hands_on_the_sidecars_answer(home: Path, agent: str, way: str) -
         assert ask(home, agent, LATER[agent]).stdout == '{"continue": false}'
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", names())
 def test_a_hook_without_a_sidecar_lets_the_agent_go_on_and_says_so(home: Path, agent: str) -> None:
     """Once for each prompt; exit 0, as anything else would be an error of the hook."""
     assert install(agent, "--sidecar", f"http://127.0.0.1:{free_port()}") == 0
