@@ -90,6 +90,8 @@ class Evaluator:
         """The runs that the present step looks at, and no others; None: at all."""
         self._is_behind = True
         """True if the step before did not come to its end: the next one looks at all runs."""
+        self.rest: Observation | None = None
+        """What the newest step left of its observation, also if that was not stored."""
         self._over = {a.session_id for a in restored.runs if a.ended_at is not None}
         """Session ids of live runs whose end is known."""
         for run in restored.runs:
@@ -134,7 +136,7 @@ class Evaluator:
         """
         # Before anything that takes time: a tick that takes long is no clock that was set.
         ahead = 0.0 if self._wall is None else self._wall() - now
-        rest = self._take_in(observation, rules, now)
+        self.rest = rest = self._take_in(observation, rules, now)
         whole = override is not None or rules is not self._rules or self._is_behind
         self._alone = None if whole or observation is None else runs_alone(observation)
         self._is_behind = True

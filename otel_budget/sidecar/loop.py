@@ -399,6 +399,7 @@ class Loop:
         if observation is not None and whole:
             self._metrics.note_observation(observation)
             self._event_log.log_observation(observation)
+        self._evaluator.rest = None
         try:
             result = await self._thread.run_tick(
                 self._evaluator.tick, observation, settings.rules, settings.forget_after, now
@@ -406,14 +407,14 @@ class Loop:
         except StorageError as exc:
             self._event_log.log_not_stored(exc)
             self._metrics.note_failed_tick()
-            return None, False
+            return self._evaluator.rest, False
         except GaveUpError:
             return None, False
         except Exception:
             # Whatever it was, the runs out there still want to be judged at the next tick.
             logger.exception("this tick failed; no verdict was published")
             self._metrics.note_failed_tick()
-            return None, False
+            return self._evaluator.rest, False
         finally:
             self._missed.note_step(now, settings.interval)
         if observation is not None and whole and observation.read:

@@ -38,8 +38,8 @@ def taken(
         if len(texts) >= ATTRIBUTES_MOST:
             raise OtlpError(f"more than {ATTRIBUTES_MOST} attributes in one place")
         texts.append(f"{key}\x01{_text(value)}")
-        if isinstance(value, Scalar) and keep(key):
-            kept[key] = value[:LONGEST_VALUE] if isinstance(value, str) else value
+        if value is not None and keep(key):
+            kept[key] = _plain(value)
     texts.sort()
     return kept, digest_of(*of, *texts)
 
@@ -50,8 +50,8 @@ def kept(pairs: Iterable[tuple[str, Value]], keep: Keep) -> dict[str, Scalar]:
     for number, (key, value) in enumerate(pairs):
         if number >= ATTRIBUTES_MOST:
             raise OtlpError(f"more than {ATTRIBUTES_MOST} attributes in one place")
-        if isinstance(value, Scalar) and keep(key):
-            found[key] = value[:LONGEST_VALUE] if isinstance(value, str) else value
+        if value is not None and keep(key):
+            found[key] = _plain(value)
     return found
 
 
@@ -59,6 +59,16 @@ def digest_of(*texts: str) -> str:
     """Return a short digest of some texts, which is the same everywhere."""
     joined = _BETWEEN.join(texts).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(joined, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def _plain(value: Value) -> Scalar:
+    """Return what is kept of a value: of bytes, lists and mappings that there is one, no more.
+
+    An amount, or a limit, is there then, and cannot be read; it is not absent.
+    """
+    if isinstance(value, str):
+        return value[:LONGEST_VALUE]
+    return value if isinstance(value, Scalar) else ""
 
 
 def _text(value: Value) -> str:

@@ -123,9 +123,17 @@ class PushedRuns:
         return self.take(self.decode_logs(body, content_type), peer, now)
 
     def take(self, request: Metrics | Logs, peer: str, now: float) -> Taken:
-        """Take in a request that was decoded."""
-        if not self._requests.add((peer, request.digest)):
+        """Take in a request that was decoded; if that fails half-way, sent again it is new."""
+        key = (peer, request.digest)
+        if not self._requests.add(key):
             return Taken(repeated=True)
+        try:
+            return self._take(request, peer, now)
+        except BaseException:
+            self._requests.discard(key)  # better counted twice in part than not at all
+            raise
+
+    def _take(self, request: Metrics | Logs, peer: str, now: float) -> Taken:
         sessions, counted = dict[str, None](), 0
         if isinstance(request, Metrics):
             for resource, metrics in request.resources:

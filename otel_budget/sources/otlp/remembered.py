@@ -24,6 +24,10 @@ class Remembered(Generic[Key]):
             del self._keys[next(iter(self._keys))]
         return not known
 
+    def discard(self, key: Key) -> None:
+        """Forget a key."""
+        self._keys.pop(key, None)
+
     def __contains__(self, key: Key) -> bool:
         """Tell whether a key is there."""
         return key in self._keys

@@ -69,8 +69,8 @@ class PushedRun:
         return changed
 
     def limit(self, own: OwnLimits, now: float) -> None:
-        """Take the limits that its programs say it has now."""
-        if own != self.own:
+        """Take the limits that one of its programs says it has; who says none takes none away."""
+        if own not in (self.own, own_limits.NONE):
             self.own = own
             for view in self.pushed_at:
                 self.touch(view, now)

@@ -163,6 +163,26 @@ class TestOfTheLoop:
         assert asyncio.run(parts.loop.judge_pushed())
         assert parts.evaluator.run_count == 2500
 
+    def test_what_follows_a_step_that_was_not_stored_is_judged_all_the_same(
+        self, parts: Sidecar, pushes: OtlpSource, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is sent again then counts as taken before: it is in the ledger, or nowhere."""
+        many = [pushed(f"run-{number}", 10, START) for number in range(2500)]
+        shown, store = [push(*many, at=START), push(at=START)], Evaluator._store
+
+        async def drain() -> Observation:
+            return shown.pop(0)
+
+        def full(*_: object, **__: object) -> None:
+            monkeypatch.setattr(Evaluator, "_store", store)
+            raise StorageError("the disk is full")
+
+        monkeypatch.setattr(pushes, "drain", drain)
+        monkeypatch.setattr(Evaluator, "_store", full)
+        assert not asyncio.run(parts.loop.judge_pushed())
+        assert asyncio.run(parts.loop.judge_pushed())
+        assert parts.evaluator.run_count == 2500
+
     def test_a_nudge_of_a_pushed_run_is_done(self, parts: Sidecar, pushes: OtlpSource) -> None:
         """Also after a restart, when the source has not heard of it yet."""
         step(parts, push(pushed("a", 10, START), at=START), START)

@@ -381,7 +381,23 @@ def test_a_run_may_bring_its_own_limits_in_its_resource() -> None:
         assert run.attributes.limits == {semconv.TOKENS: 90000}
 
 
-@pytest.mark.parametrize("value", ["lots", "-5", "1e999", "nan", True, "²"])
+def test_who_says_no_limits_takes_none_away() -> None:
+    """A second program of a run, started without them, would lift a stop otherwise."""
+    pushed = pushed_runs()
+    metrics(
+        counter(TOKENS, point(1, session__id="s", type="input")), otel_budget__max_tokens="500"
+    ).push(pushed, 1.0)
+    claude(1, session="s").push(pushed, 2.0)
+    (run,) = pushed.drain(2.0).sessions
+    assert run.attributes.limits == {semconv.TOKENS: 500}
+
+
+_LIST: dict[str, object] = {"arrayValue": {"values": [{"intValue": "500"}]}}
+
+
+@pytest.mark.parametrize(
+    "value", ["lots", "-5", "1e999", "nan", True, "²", _LIST, {"bytesValue": "NQ=="}]
+)
 def test_a_limit_that_cannot_be_read_leaves_the_run_in_doubt(value: object) -> None:
     """Without it the run would be unlimited."""
     pushed = pushed_runs()
@@ -553,3 +569,20 @@ def _all_of(thing: object, depth: int = 12) -> str:
     if not type(thing).__module__.startswith("otel_budget"):
         return ""
     return "".join(_all_of(getattr(thing, name, None), depth - 1) for name in names)
+
+
+def test_a_request_that_failed_half_way_is_new_when_it_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is no repetition of what was taken: that would be an answer of 200 for nothing."""
+    pushed, request = pushed_runs(), claude(5)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(run_module.PushedRun, "limit", fail)
+        with pytest.raises(RuntimeError):
+            request.push(pushed, 1.0)
+    assert not request.push(pushed, 2.0).repeated
+    assert pushed.drain(2.0).sessions
