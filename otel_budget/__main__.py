@@ -12,6 +12,7 @@ _MOMENTARY = ("check", "hook", "statusline")
 
 def main() -> int:
     """Run the command that was typed, and return its exit status."""
+    _open_closed_streams()
     momentary = sys.argv[1:2] and sys.argv[1] in _MOMENTARY
     if momentary:
         import gc
@@ -27,6 +28,27 @@ def main() -> int:
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _open_closed_streams() -> None:
+    """Open the null device for a standard stream that was closed (``>&-``).
+
+    Else the next file or connection gets its number, and is what words are written to. A child
+    finds it closed, as it would without us.
+    """
+    streams = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+    if all(getattr(sys, name) for name, _ in streams):
+        return
+    import os
+
+    for number, (name, mode) in enumerate(streams):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number, inheritable=False)
+                os.close(opened)
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays
+            setattr(sys, name, stream)
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ class _Run:
             following.start()
             supervision = Supervision(
                 program, sidecar, following, Ending(self._hold(launch)), screen, inbox,
-                strict=order.strict, waits_for_user=launch.interactive,
+                strict=order.strict, waits_for_user=launch.interactive, seconds=order.seconds,
             )  # fmt: skip
             returncode = supervision.run()
             ended_at = time.monotonic()
@@ -207,7 +207,9 @@ class _Run:
             if stopped_at is None or (launch.interactive and not supervision.ending.sent)
             else ended_at - stopped_at,
             signals=tuple(supervision.ending.sent or ()),
+            overdue=supervision.overdue,
             problem=supervision.problem,
+            strict=self.order.strict,
             shows_reason=launch.shows_reason,
             resume=self._resume(launch),
         )
@@ -247,8 +249,6 @@ class _Run:
                 order.summary_json.write_text(summary.as_json(outcome) + "\n", encoding="utf-8")
             except OSError as exc:
                 screen.alarm(f"--summary-json {order.summary_json}: {exc.strerror}")
-        if order.strict and not outcome.by_budget and not outcome.guarded:
-            return EXIT_UNGUARDED
         return outcome.exit_status
 
 

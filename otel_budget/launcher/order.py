@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from otel_budget import semconv
 from otel_budget.core import validation
 from otel_budget.core.limits import ResourceLimits
 from otel_budget.core.resources import RESOURCES
 from otel_budget.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from otel_budget.core.quantities import Number
 
 #: Resource attributes of a run: who it is, and each limit and threshold by its key.
@@ -53,6 +54,12 @@ class Order:
         }
 
     @property
+    def seconds(self) -> float | None:
+        """How long the run may last."""
+        limit = self.limits.get(RESOURCES[semconv.DURATION].limit_key)
+        return None if limit is None else float(limit)
+
+    @property
     def ceilings(self) -> dict[str, Number]:
         """Limits and thresholds by their keys, as a configuration file has them."""
         found = dict(self.limits)
@@ -75,7 +82,8 @@ def checked_limits(given: Mapping[str, object]) -> dict[str, Number]:
         try:
             limits = ResourceLimits.only(**{row.limit_key: value})
         except InvalidValueError as exc:
-            raise InvalidValueError(row.flag, value, exc.allowed) from exc
+            typed = str(value) if isinstance(value, Decimal) else value
+            raise InvalidValueError(row.flag, typed, exc.allowed) from exc
         found[row.limit_key] = row.limit_of(limits)
     return found
 
@@ -83,6 +91,16 @@ def checked_limits(given: Mapping[str, object]) -> dict[str, Number]:
 def checked_share(flag: str, value: float | None) -> float | None:
     """Return a share above 0 and at most 1. Raises InvalidValueError."""
     return None if value is None else validation.ratio(flag, value)
+
+
+def checked_file(flag: str, value: str | None) -> Path | None:
+    """Return the path of a file that can be written to. Raises InvalidValueError."""
+    if value is None:
+        return None
+    found = Path(value)
+    if not found.parent.is_dir() or found.is_dir():
+        raise InvalidValueError(flag, value, "a file in a folder that exists")
+    return found
 
 
 def _plain(value: Number) -> str:

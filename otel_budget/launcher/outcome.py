@@ -62,8 +62,12 @@ class Outcome:
     """What it was sent to end it."""
     problem: str = ""
     """Why it was not guarded, for people."""
+    overdue: str = ""
+    """That its time was up by the launcher's clock, for people; empty if it was not."""
     resume: str = ""
     """Command line that takes it up again; empty if none is known."""
+    strict: bool = False
+    """Whether it had to be guarded."""
     shows_reason: bool = True
     """Whether the program has said itself why it stopped."""
 
@@ -84,6 +88,8 @@ class Outcome:
             return EXIT_UNGUARDED
         if self.by_budget:
             return EXIT_BUDGET
+        if self.strict and not self.guarded:
+            return EXIT_UNGUARDED
         return self.program_status
 
     @property

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from otel_budget.errors import InvalidValueError, OtelBudgetError
+from otel_budget.errors import OtelBudgetError
 from otel_budget.sdk.sidecar_client.request import Asker, AskError
 
 if TYPE_CHECKING:
@@ -187,14 +187,6 @@ def receiver_of(asker: Asker) -> tuple[str, bool]:
         raise SidecarError(f"the sidecar at {asker.url} has no receiver: {exc}") from exc
     except (ValueError, KeyError, TypeError) as exc:
         raise SidecarError(f"{asker.url} does not answer like a sidecar") from exc
-
-
-def check_storage(path: str) -> Path:
-    """Return the path of a storage. Raises InvalidValueError for one in a folder that is not."""
-    found = Path(path)
-    if not found.parent.is_dir():
-        raise InvalidValueError("--storage", path, "a file in a folder that exists")
-    return found
 
 
 def _address(url: str) -> str:

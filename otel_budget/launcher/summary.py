@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget import semconv
 from otel_budget.core import verdict_json
+from otel_budget.core.reasons import Action
 from otel_budget.core.verdict import LimitStatus
-from otel_budget.launcher.outcome import EndedBy
+from otel_budget.launcher.outcome import EXIT_UNGUARDED, EndedBy
 from otel_budget.policy.format import amount, percent
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def in_words(outcome: Outcome, *, colour: bool = False) -> str:
         lines += _resources(outcome.verdict, colour=colour)
     for other in outcome.others:
         lines += [f"  run {other.session_id}", *_resources(other, colour=colour)]
-    if outcome.by_budget and outcome.verdict is not None:
-        lines.append(f"  {'why':<15} {outcome.verdict.message}")
+    if why := _why(outcome):
+        lines.append(f"  {'why':<15} {why}")
     if how := _how(outcome):
         lines.append(f"  {'how':<15} {how}")
     if outcome.ended_by is not EndedBy.NOT_STARTED:
@@ -66,6 +67,7 @@ def as_json(outcome: Outcome) -> str:
         "seconds": round(outcome.seconds, 3),
         "seconds_after_stop": _rounded(outcome.stopped_after),
         "signals": [number.name for number in outcome.signals],
+        "overdue": outcome.overdue or None,
         "problem": outcome.problem or None,
         "resume": outcome.resume or None,
         "verdict": None if verdict is None else verdict_json.to_dict(verdict),
@@ -127,6 +129,15 @@ def _used(name: str, state: ResourceState, *, colour: bool) -> str:
     return f"{drawn} {percent(state.ratio):>7} {used} of {amount(name, state.limit)}"
 
 
+def _why(outcome: Outcome) -> str:
+    verdict = outcome.verdict
+    if not outcome.by_budget:
+        return ""
+    if verdict is not None and (verdict.action is Action.STOP or not outcome.overdue):
+        return verdict.message
+    return outcome.overdue
+
+
 def _how(outcome: Outcome) -> str:
     after = ""
     if outcome.stopped_after is not None:
@@ -149,7 +160,8 @@ def _exits(outcome: Outcome) -> str:
     mine = outcome.exit_status
     if mine == status:
         return own
-    return f"{mine} (the program itself: {own})"
+    why = "--strict: it was not guarded; " if mine == EXIT_UNGUARDED else ""
+    return f"{mine} ({why}the program itself: {own})"
 
 
 def _painted(text: str, code: str, *, colour: bool) -> str:

@@ -11,10 +11,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from otel_budget import semconv
 from otel_budget.launcher.following import says_stop, used_of
 from otel_budget.launcher.outcome import EndedBy
 from otel_budget.launcher.sidecars import OwnSidecar, SidecarError
 from otel_budget.launcher.signals import SignalInbox
+from otel_budget.policy.format import amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,11 +53,15 @@ class Supervision:
     strict: bool
     waits_for_user: bool
     """It may well use nothing for as long as its user likes."""
+    seconds: float | None = None
+    """It may last: the limit of its run, which has lasted for at least as long as its process."""
     clock: Callable[[], float] = time.monotonic
     began_at: float = field(init=False)
     stopped_at: float | None = None
     """When the verdict came that it is to stop."""
     interrupted: bool = False
+    overdue: str = ""
+    """That its time is up, by the clock of this process."""
     problem: str = ""
     """Why it is not guarded, or was not."""
     refused: bool = False
@@ -105,7 +111,9 @@ class Supervision:
     def _look_at_verdict(self) -> None:
         now, verdict = self.clock(), self.following.latest
         self.screen.show(verdict)
-        if verdict is None:
+        if self.seconds is not None and now - self.began_at >= self.seconds:
+            self._look_at_time(now, self.seconds, verdict)
+        elif verdict is None:
             self._look_at_silence(now)
         elif not self._warned and self._is_unlimited(verdict):
             self._warned = True
@@ -115,12 +123,22 @@ class Supervision:
             limited = ", ".join(verdict.unjudged)
             self._unguarded(f"{limited}: limited, and nothing tells what this program uses of it")
         elif says_stop(verdict):
-            if self.ending.since is None:
-                self.stopped_at = now
-            self.ending.stop(now, used_of(verdict))
+            self._stop(now, verdict)
         else:
             self.stopped_at = None if self.ending.sent is None else self.stopped_at
             self.ending.release()
+
+    def _look_at_time(self, now: float, seconds: float, verdict: Verdict | None) -> None:
+        """Stop a program whose time is up, also one of which nothing was ever heard."""
+        if not self.overdue:
+            shown = amount(semconv.DURATION, seconds)
+            self.overdue = f"{semconv.DURATION}: its time is up ({shown})"
+        self._stop(now, verdict)
+
+    def _stop(self, now: float, verdict: Verdict | None) -> None:
+        if self.ending.since is None:
+            self.stopped_at = now
+        self.ending.stop(now, None if verdict is None else used_of(verdict))
 
     def _look_at_silence(self, now: float) -> None:
         """Say once that nothing is counted, if it should have been by now."""

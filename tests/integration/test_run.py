@@ -114,7 +114,8 @@ def test_a_program_that_cannot_be_run_or_is_killed_exits_as_in_a_shell(
 @pytest.mark.parametrize(
     "flags",
     ["--max-tokens -1", "--max-cost-usd=-2", "--warn-at 2", "--agent cursor", "--grace nan",
-     "--run a/b", "--storage /nowhere/at/all.db"],
+     "--run a/b", "--storage /nowhere/at/all.db",
+     "--run=", "--sidecar=", "--storage=", "--agent=", "--storage /"],
 )  # fmt: skip
 def test_a_bad_value_is_refused_before_anything_starts(tmp_path: Path, flags: str) -> None:
     ran = run(tmp_path, flags, "touch", "started")
@@ -140,6 +141,15 @@ def test_a_program_past_its_budget_is_sent_sigint_after_its_grace(tmp_path: Path
     assert ran.summary["signals"] == ["SIGINT"]
     assert 3000 <= ran.tokens <= 9000
     assert "stopped by its budget" in ran.err
+
+
+def test_a_program_that_is_never_heard_of_is_stopped_when_its_time_is_up(tmp_path: Path) -> None:
+    ran = run(tmp_path, "--max-duration 1 --grace 0", "sleep", "60")
+    assert ran.status == 3, ran.err
+    assert ran.summary["signals"] == ["SIGINT"]
+    assert 1 <= ran.summary["seconds"] < 30
+    assert "NOTHING WAS COUNTED" in ran.err
+    assert "its time is up (1.0 s)" in ran.err
 
 
 def test_one_that_ignores_signals_is_killed_with_what_it_has_started(tmp_path: Path) -> None:
@@ -333,7 +343,8 @@ def test_nothing_counted_is_said_loudly_and_fails_with_strict(tmp_path: Path) ->
     assert (ran.status, ran.summary["counted"]) == (0, False)
     assert "NOTHING WAS COUNTED" in ran.err
     ran = run(tmp_path, "--max-tokens 3000 --strict", "sh", "-c", "exit 0")
-    assert ran.status == 2
+    assert (ran.status, ran.summary["exit_status"], ran.summary["program_exit_status"]) == (2, 2, 0)
+    assert "2 (--strict: it was not guarded; the program itself: status 0)" in ran.err
 
 
 # --- signals --------------------------------------------------------------------------------------

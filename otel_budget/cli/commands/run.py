@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import uuid
-from pathlib import Path
 from typing import Final
 
 from otel_budget.agents.known import names
@@ -72,9 +71,9 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from otel_budget.launcher.guarded_run import run
-    from otel_budget.launcher.order import Order, checked_limits, checked_share
-    from otel_budget.launcher.sidecars import check_storage
+    from otel_budget.launcher.order import Order, checked_file, checked_limits, checked_share
 
+    _check_given(arguments)
     given = {row.limit_key: getattr(arguments, FLAGS[row.flag].dest) for row in RESOURCES.values()}
     order = Order(
         command=_command(arguments.command_line),
@@ -83,14 +82,21 @@ def _run(arguments: argparse.Namespace) -> int:
         warn_at=checked_share("--warn-at", arguments.warn_at),
         agent=arguments.agent,
         sidecar=arguments.sidecar or setting(ENV_SIDECAR) or "",
-        storage=None if arguments.storage is None else check_storage(arguments.storage),
-        summary_json=None if arguments.summary_json is None else Path(arguments.summary_json),
+        storage=checked_file("--storage", arguments.storage),
+        summary_json=checked_file("--summary-json", arguments.summary_json),
         grace=None if arguments.grace is None else validation.seconds("--grace", arguments.grace),
         strict=arguments.strict,
         hooks=not arguments.no_hooks,
         trust_hooks=arguments.trust_hooks,
     )
     return run(order)
+
+
+def _check_given(arguments: argparse.Namespace) -> None:
+    """Refuse an option that is given as nothing: a variable that is not set is no wish."""
+    for flag, metavar, _ in _SETTINGS:
+        if vars(arguments)[flag.removeprefix("--").replace("-", "_")] == "":
+            raise InvalidValueError(flag, "", f"{metavar}; or leave {flag} out")
 
 
 def _command(given: list[str]) -> tuple[str, ...]:

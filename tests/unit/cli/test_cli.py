@@ -114,6 +114,18 @@ def test_to_find_the_commands_loads_nothing_of_the_extra() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("words", "status"), [("version", 0), ("config check /no/such.yaml", 2), ("hook codex", 0)]
+)
+def test_a_stream_that_is_closed_changes_no_exit_status(
+    closed: str, words: str, status: int
+) -> None:
+    line = f'"{sys.executable}" -m otel_budget {words} {closed}'
+    done = subprocess.run(["sh", "-c", line], input="", capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
+
+
 # --- check ----------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("action", "status", "expected"),

@@ -65,6 +65,10 @@ def test_the_summary_says_what_was_used_how_it_ended_and_how_it_goes_on() -> Non
         (outcome(EndedBy.ITSELF, verdict=None, counted=False), "NOTHING WAS COUNTED"),
         (outcome(EndedBy.STRICT, problem="no sidecar"), "no sidecar"),
         (outcome(EndedBy.NOT_STARTED, counted=False), "was not started"),
+        (outcome(EndedBy.SIGNAL, -2, verdict=None, counted=False, overdue="time is up"),
+         "why             time is up"),
+        (outcome(EndedBy.ITSELF, verdict=None, counted=False, strict=True),
+         "2 (--strict: it was not guarded; the program itself: status 0)"),
     ],
 )  # fmt: skip
 def test_each_way_to_end_has_its_words(ended: Outcome, said: str) -> None:

@@ -83,12 +83,14 @@ class World:
 
     alarm = say
 
-    def supervise(self, sidecar: Any, hold: Hold, *, strict: bool = False) -> Supervision:
+    def supervise(
+        self, sidecar: Any, hold: Hold, *, strict: bool = False, seconds: float | None = None
+    ) -> Supervision:
         """Supervise the program to its end."""
         supervision = Supervision(
             cast("Program", self), sidecar, cast("Following", self), Ending(hold),
             cast("Screen", self), cast("SignalInbox", self), strict=strict, waits_for_user=False,
-            clock=lambda: self.now,
+            seconds=seconds, clock=lambda: self.now,
         )  # fmt: skip
         supervision.run()
         return supervision
@@ -128,6 +130,20 @@ def verdict(action: Action, *, used: int = 10, limit: int | None = 10) -> Verdic
     tokens = ResourceState(used, limit, None, None if limit is None else used / limit, status)
     cost = ResourceState(Decimal(0), None, None, None, LimitStatus.OK)
     return Verdict("r", action, status, reason, "m", {"tokens": tokens, "cost": cost}, 1.0)
+
+
+@pytest.mark.parametrize("said", [None, Action.CONTINUE, Action.STOP])
+def test_time_is_up_by_the_launchers_own_clock_whatever_the_sidecar_has_heard(
+    tmp_path: Path, said: Action | None
+) -> None:
+    world = World(lasts=100, verdict=None if said is None else verdict(said, used=1, limit=100))
+    supervision = world.supervise(own(tmp_path), Hold(3), seconds=20)
+    stopped = 1 if said is Action.STOP else 20
+    assert (world.sent, supervision.stopped_at) == ([(stopped + 3, signal.SIGINT)], stopped)
+    assert supervision.ended_by is EndedBy.SIGNAL
+    assert supervision.overdue == (
+        "" if said is Action.STOP else "duration: its time is up (20.0 s)"
+    )
 
 
 def test_a_program_that_pushes_nothing_is_said_to_be_uncounted_after_30_seconds(

@@ -1,0 +1,16 @@
+"""What ``otel-budget run`` is told to do, checked before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from otel_budget.errors import InvalidValueError
+from otel_budget.launcher.order import checked_file
+
+
+def test_a_file_is_refused_that_could_not_be_written_at_the_end(tmp_path: Path) -> None:
+    assert checked_file("--summary-json", str(tmp_path / "new.json")) == tmp_path / "new.json"
+    assert checked_file("--summary-json", None) is None
+    for wrong in (tmp_path, tmp_path / "none" / "new.json"):
+        with pytest.raises(InvalidValueError, match="--summary-json"):
+            checked_file("--summary-json", str(wrong))
