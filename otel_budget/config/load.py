@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ValidationError
 
 from otel_budget.config import flags
-from otel_budget.config.schema import SidecarConfig, wrong_number_of_sources
+from otel_budget.config.schema import SidecarConfig
+from otel_budget.config.sources import wrong_number_of_sources
 from otel_budget.errors import InvalidConfigError, InvalidValueError
 from otel_budget.files.yaml_file import THE_KEYS, KeyPath, YamlFile, dotted, meant
 from otel_budget.presets.loader import likely

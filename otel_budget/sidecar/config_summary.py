@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.config.schema import ADD
+from otel_budget.config.sources import ADD
 from otel_budget.core.bindings import why_expression
 from otel_budget.core.limits import IGNORE
 from otel_budget.core.resources import RESOURCES, TIMES
@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 
     from otel_budget.config.listen import ListenConfig
     from otel_budget.config.otlp import OtlpConfig
-    from otel_budget.config.schema import (
-        CeilingsConfig,
-        SidecarConfig,
-        SourceConfig,
-    )
+    from otel_budget.config.schema import CeilingsConfig, SidecarConfig
+    from otel_budget.config.sources import SourceConfig
 
 
 def summary(config: SidecarConfig) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_budget.config.schema import ADD, REFUSE, PrometheusConfig
+from otel_budget.config.sources import ADD, REFUSE, PrometheusConfig
 from otel_budget.config.values import is_foreign
 from otel_budget.core.resources import RESOURCES
 from otel_budget.policy.bounds import bounds_from
@@ -27,14 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from otel_budget.config.otlp import OtlpConfig
-    from otel_budget.config.schema import (
-        CeilingsConfig,
-        ScrapeConfig,
-        SidecarConfig,
-        SourceConfig,
-        StorageConfig,
-        TargetConfig,
-    )
+    from otel_budget.config.schema import CeilingsConfig, SidecarConfig, StorageConfig
+    from otel_budget.config.sources import ScrapeConfig, SourceConfig, TargetConfig
     from otel_budget.core.quantities import Number
     from otel_budget.presets.model import Preset
     from otel_budget.sidecar.storage.base import Restored, Storage

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from otel_budget.config.flags import FLAGS
 from otel_budget.config.load import from_flags, load
-from otel_budget.config.schema import ScrapeConfig, SidecarConfig
+from otel_budget.config.schema import SidecarConfig
+from otel_budget.config.sources import ScrapeConfig
 from otel_budget.core.reasons import Action
 from otel_budget.errors import ConfigFileError, InvalidConfigError
 from otel_budget.presets.loader import shipped

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from otel_budget import semconv
-from otel_budget.config.schema import SidecarConfig, SourceConfig
+from otel_budget.config.schema import SidecarConfig
+from otel_budget.config.sources import SourceConfig
 from otel_budget.core.bindings import UNBOUND, Bindings, pattern
 from otel_budget.core.observation import Observation, Problem, RunAttributes, RunObservation
 from otel_budget.core.reasons import Reason
