@@ -11,13 +11,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.core.observation import is_pushed
+from otel_budget.core.observation import is_pushed, plain_target
 from otel_budget.core.override import OverrideRefusedError, Refusal
 from otel_budget.core.verdict import Verdict
 from otel_budget.ledger.admission import split_new_runs
 from otel_budget.ledger.findings import FailedStep, RunFailure
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.ledger.owners import is_shown_at
+from otel_budget.ledger.owners import carries, is_shown_at
 from otel_budget.policy.override_effect import effect_of
 from otel_budget.sidecar.clock import CLOCK_SET, move
 from otel_budget.sidecar.failing_runs import Failing, by_wall, unstorable
@@ -267,6 +267,22 @@ class Evaluator:
             return HandoverOutcome.REFUSED
         stored = is_stored(run, self._stored.get(session_id))
         return HandoverOutcome.TAKEN if stored else HandoverOutcome.NOT_STORED
+
+    def turned_away(self, runs: Iterable[RunObservation]) -> dict[tuple[str, str], str]:
+        """Return which of some runs that a step took in are not known, or not at their targets.
+
+        (session id, target without labels) to why the ledger refused what was said of them there.
+        """
+        found: dict[tuple[str, str], str] = {}
+        for each in runs:
+            run, place = self._ledger.runs.get(each.session_id), plain_target(each.target)
+            if run is None:
+                found[each.session_id, place] = semconv.SESSION_LIMIT
+            elif not carries(run, each.target):
+                bound = not self._ledger.may_speak(each.session_id, each.target)
+                reason = semconv.BOUND_ELSEWHERE if bound else semconv.CARRIED_ELSEWHERE
+                found[each.session_id, place] = reason
+        return found
 
     def seen_at(self, session_id: str) -> str:
         """Return the targets at which a run is seen; empty for one that is not known any more."""

@@ -43,11 +43,11 @@ LOOK_EVERY = 5.0
 _OTHER_FILES = 256
 _ADVICE: Final = {
     errno.EADDRINUSE: "something already listens there, perhaps another sidecar: stop it, or "
-    "choose another address with listen.address or --listen; port 0 takes a free one",
+    "choose another address with {}; port 0 takes a free one",
     errno.EACCES: "this port needs privileges: choose one above 1023",
     errno.EADDRNOTAVAIL: "this host has no such address: use one of its own, or 127.0.0.1",
 }
-_OTHER_ADVICE: Final = "choose another address with listen.address or --listen"
+_OTHER_ADVICE: Final = "choose another address with {}"
 #: A name may stand for an address of IPv6 too, on a host that has none.
 _NOT_HERE: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 #: Lines for each reason and client: a client that tries a thousand times a second neither fills the
@@ -65,8 +65,11 @@ _WORDS: Final = {
 }
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 takes a free one. Raises ListenError."""
+def listen(host: str, port: int, where: str = "listen.address or --listen") -> socket.socket:
+    """Return a listening socket; port 0 takes a free one. Raises ListenError.
+
+    where: the address is said, for who has to choose another one.
+    """
     problem: OSError = OSError("the name has no address")
     try:
         places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -79,7 +82,7 @@ def listen(host: str, port: int) -> socket.socket:
             problem = exc
             if exc.errno not in _NOT_HERE:
                 break
-    advice = _ADVICE.get(problem.errno or 0, _OTHER_ADVICE)
+    advice = _ADVICE.get(problem.errno or 0, _OTHER_ADVICE).format(where)
     raise ListenError(f"{host}:{port}", problem.strerror or str(problem), advice) from problem
 
 

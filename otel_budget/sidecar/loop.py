@@ -20,7 +20,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otel_budget.core.observation import Observation, Problem
+from otel_budget.core.observation import Observation, Problem, plain_target
 from otel_budget.core.override import OverrideRefusedError, Refusal
 from otel_budget.core.reasons import Reason
 from otel_budget.sidecar.batches import Batches
@@ -29,6 +29,7 @@ from otel_budget.sidecar.event_log import EventLog
 from otel_budget.sidecar.handovers import HandoverOutcome, Handovers
 from otel_budget.sidecar.nudging import NudgeOutcome, Nudging
 from otel_budget.sidecar.process_absence import Missed
+from otel_budget.sidecar.refused_pushes import RefusedPushes
 from otel_budget.sidecar.storage.base import StorageError
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class Loop:
         self._event_log = EventLog(clock, evaluator.seen_at)
         self._missed = Missed(absent, clock, metrics.note_absence, self._event_log.log_absence)
         self._thread = EvaluatorThread(clock)
+        self.refused_pushes = RefusedPushes()
         self._nudging, self._pushed = Nudging(self.evaluate), Batches(self._judge_pushed)
         self._handovers = Handovers(self.evaluate, self._handed_over, clock)
 
@@ -285,7 +287,15 @@ class Loop:
             async with self._thread.lock:
                 rest, done = await self._evaluate_once(rest)
             is_stored = is_stored and done
+        await self._note_refused(pushed.sessions)
         return is_stored
+
+    async def _note_refused(self, pushed: Sequence[RunObservation]) -> None:
+        if not pushed:
+            return
+        async with self._thread.lock:
+            refused = await self._thread.threads.run(self._evaluator.turned_away, pushed)
+        self.refused_pushes.note(((s.session_id, plain_target(s.target)) for s in pushed), refused)
 
     async def nudge(self, session_id: str) -> NudgeOutcome:
         """Read one run now, whatever the time, and judge it."""

@@ -185,7 +185,7 @@ async def _run(
         absent=watch.take,
     )
     limits = client_limits_of(config.listen, refusals)
-    receiver = Receiver(loop.judge_pushed, limits, metrics)
+    receiver = Receiver(loop.judge_pushed, limits, metrics, loop.refused_pushes.of)
     reloader = Reloader(
         config_path, config, source, pushes,
         loop=loop, receiver=receiver, metrics=metrics, clock=clock,

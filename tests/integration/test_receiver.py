@@ -169,9 +169,11 @@ def test_who_has_another_token_takes_over_no_run(tmp_path: Path) -> None:
         assert at.push("metrics", points("job", 100))[0] == 401
         assert at.push("metrics", points("job", 100), authorization=f"Bearer {ours}")[0] == 200
         liar = {"authorization": f"Bearer {theirs}"}
-        assert at.push("metrics", points("job", 10**6, name="b"), **liar)[0] == 200
+        status, said = at.push("metrics", points("job", 10**6, name="b"), **liar)
+        assert (status, b"refused: carried_elsewhere 1" in said) == (200, True)
         assert at.used("job")["tokens"] == 100
-        assert at.push("metrics", points("job", 150), authorization=f"Bearer {ours}")[0] == 200
+        again = at.push("metrics", points("job", 150), authorization=f"Bearer {ours}")
+        assert again == (200, b"{}")
         assert at.used("job")["tokens"] == 150
         dropped = f'dropped_samples_total{{reason="{semconv.CARRIED_ELSEWHERE}"}} 1.0'
         assert dropped in at.process.metrics()
@@ -336,3 +338,15 @@ def all_verdicts(at: Receiving) -> list[dict[str, Any]]:
         answer = json.loads(at.process.get(f"/v1/verdicts?limit=1000{more}"))
         found, cursor = [*found, *answer["verdicts"]], answer["next_cursor"]
     return found
+
+
+def test_a_run_that_is_one_too_many_in_the_ledger_is_told_so(tmp_path: Path) -> None:
+    """Here the idle ones have made room for it already."""
+    with receiving(tmp_path, "session_limit: 100", "idle: 1s") as at:
+        for number in range(100):
+            assert at.push("metrics", points(f"run-{number}", 1)) == (200, b"{}")
+        time.sleep(1.2)
+        said = at.push("metrics", points("one-more", 1))
+        assert at.process.verdict("one-more") is None
+        assert said[0] == 200
+        assert b"refused: session_limit 1" in said[1]

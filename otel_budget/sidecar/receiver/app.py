@@ -25,7 +25,7 @@ from otel_budget.sources.otlp.messages import OtlpError
 from otel_budget.sources.otlp.source import TooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
@@ -65,16 +65,18 @@ class ReceiverApp:
         *,
         most: int,
         notes: Notes,
+        refused: Callable[[str, Sequence[str]], Mapping[str, int]],
         only_hosts: Callable[[str], bool] | None = None,
         on_refused: OnRefused,
     ) -> None:
         """judge: judges and stores what was pushed; returns whether it is. most: bytes of a body.
 
+        refused: returns how many of these runs, once judged, a peer may not push, by reason.
         only_hosts, on_refused: as in ``sidecar.api.auth.Gate``.
         """
         self.source, self.tokens, self.only_hosts = source, tokens, only_hosts
         self._judge, self._notes, self._on_refused = judge, notes, on_refused
-        self._bodies = Bodies(most)
+        self._refused, self._bodies = refused, Bodies(most)
         self._traced = Once(_MOST_TRACEBACKS)
         """Where something failed, of which the traceback was logged."""
 
@@ -156,8 +158,12 @@ class ReceiverApp:
         except TooLargeError as error:
             raise answers.RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from error
         dropped = {reason: number for reason, number in taken.dropped.items() if number}
+        counted, refused = taken.counted, self._refused(peer, taken.sessions)
+        dropped |= refused  # runs: how many values they had is not known
+        if refused and sum(refused.values()) == len(taken.sessions):
+            counted = 0
         why = ", ".join(f"{reason} {number:,}" for reason, number in sorted(dropped.items()))
-        return taken.counted, sum(dropped.values()), f"refused: {why}" if why else ""
+        return counted, sum(dropped.values()), f"refused: {why}" if why else ""
 
     async def _judged(self) -> None:
         """Wait until what was taken is judged and stored. Raises RefusedError."""

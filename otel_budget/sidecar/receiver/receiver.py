@@ -22,7 +22,7 @@ from otel_budget.sidecar.receiver.push_tokens import PushTokens
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from otel_budget.config.otlp import OtlpConfig
     from otel_budget.sidecar.api.connection_limits import ClientLimits
@@ -40,9 +40,14 @@ class Receiver:
     """Serves one address at a time, or none."""
 
     def __init__(
-        self, judge: Callable[[], Awaitable[bool]], limits: ClientLimits, notes: Notes
+        self,
+        judge: Callable[[], Awaitable[bool]],
+        limits: ClientLimits,
+        notes: Notes,
+        refused: Callable[[str, Sequence[str]], Mapping[str, int]],
     ) -> None:
-        """judge, notes: as in ReceiverApp. limits: those of the API's server."""
+        """judge, notes, refused: as in ReceiverApp. limits: those of the API's server."""
+        self._refused = refused
         self._judge, self._limits, self._notes = judge, limits, notes
         self._config: OtlpConfig | None = None
         self._listener: socket.socket | None = None
@@ -66,6 +71,7 @@ class Receiver:
             tokens,
             most=config.request_body,
             notes=self._notes,
+            refused=self._refused,
             only_hosts=local_names(config.host, *config.allowed_hosts) if local else None,
             on_refused=self._limits.on_refused,
         )
@@ -109,7 +115,7 @@ class Receiver:
         running = None if self._config is None else self._config.address
         if self._listener is not None and config.address == running:
             return self._listener
-        return listen(config.host, config.port)
+        return listen(config.host, config.port, "source.otlp.address")
 
     def _end_server(self, keep: socket.socket | None) -> None:
         if self._listener is not None and self._listener is not keep:

@@ -71,6 +71,7 @@ class Runs:
             if len(known.runs) >= self._session_limit and not self._let_idle_go(known, now):
                 self.dropped[semconv.SESSION_LIMIT] += 1
                 return None
+            self._peers[peer] = known  # it went with the last of its runs, if that made room
             run = PushedRun(session_id, peer, self.process, named=identity.named, now=now)
         known.runs[session_id] = run
         return run

@@ -42,7 +42,12 @@ class Running:
         config = load(self.file)
         self.source = make_source(config.source, self.parts.clock)
         self.parts.loop.change_settings(settings_of(config, self.source, None))
-        self.receiver = Receiver(self.parts.loop.judge_pushed, ClientLimits(), self.parts.metrics)
+        self.receiver = Receiver(
+            self.parts.loop.judge_pushed,
+            ClientLimits(),
+            self.parts.metrics,
+            self.parts.loop.refused_pushes.of,
+        )
         self.reloader = Reloader(
             self.file,
             config,

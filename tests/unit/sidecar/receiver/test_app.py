@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -70,12 +71,16 @@ class Scene:
         self.source, self.noted = FakeSource(), list[tuple[str, str, int, int]]()
         self.refused: list[str] = []
         self.stored, self.hangs = True, False
+        self.not_theirs: dict[str, str] = {}
         self.app = ReceiverApp(
             cast("OtlpSource", self.source),
             self.judge,
             tokens or PushTokens(None),
             most=MOST,
             notes=self,
+            refused=lambda _peer, runs: Counter(
+                self.not_theirs[run] for run in runs if run in self.not_theirs
+            ),
             only_hosts=local_names(),
             on_refused=lambda reason, _client: self.refused.append(reason),
         )
@@ -129,6 +134,16 @@ def test_what_was_refused_is_never_answered_with_nothing(scene: Scene) -> None:
     logs = ExportLogsServiceResponse.FromString(answer.content).partial_success
     assert (logs.rejected_log_records, logs.error_message) == (7, words)
     assert scene.noted[0] == ("metrics", "taken", 1, 7)
+
+
+def test_what_the_ledger_refused_is_said_too(scene: Scene) -> None:
+    """Who pushes another one's run is not told that all is well."""
+    scene.not_theirs = {"run-1": semconv.CARRIED_ELSEWHERE}
+    refused = {"rejectedDataPoints": "1", "errorMessage": "refused: carried_elsewhere 1"}
+    assert scene.push().json() == {"partialSuccess": refused}
+    scene.source.answer = Taken(("run-1", "run-2"), 3)
+    assert scene.push().json() == {"partialSuccess": refused}
+    assert scene.noted == [("metrics", "taken", 0, 1), ("metrics", "taken", 3, 1)]
 
 
 def test_traces_are_taken_and_dropped_unread(scene: Scene) -> None:

@@ -586,3 +586,12 @@ def test_a_request_that_failed_half_way_is_new_when_it_is_sent_again(
             request.push(pushed, 1.0)
     assert not request.push(pushed, 2.0).repeated
     assert pushed.drain(2.0).sessions
+
+
+def test_the_only_run_of_a_peer_makes_room_for_the_next_one() -> None:
+    """The peer is still known, with what is counted of it."""
+    pushed = PushedRuns(tuple(shipped().values()), boot="b", session_limit=1, idle_after=100.0)
+    claude(1, session="a").push(pushed, 1.0)
+    pushed.drain(1.0)
+    assert not claude(2, session="b").push(pushed, 102.0).dropped
+    assert used(pushed.drain(102.0).sessions) == {"b": 2}
