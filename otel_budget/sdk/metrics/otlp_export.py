@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 #: Runs in one request: some 40 series each, so a megabyte or two.
 _AT_ONCE: Final = 250
-#: Times as long as a push took in which there is no other: a tenth of the time at most.
+#: Times as long as a push took in which there is no other, if that is less than an interval.
 _REST: Final = 9.0
 #: Share of the interval after which news may go out. A reader that measures how often samples come
 #: waits for three times the shortest of that, which must be longer than the longest.
@@ -237,8 +237,7 @@ class OtlpExport:
         except Exception as exc:  # noqa: BLE001 - whatever an exporter raises, the runs go on
             why = one_line(f"{type(exc).__name__}: {exc}")
         took = time.monotonic() - began
-        rest = min(_REST * took, self.interval) if why is None else self.interval
-        self._rest_until = began + took + rest
+        self._rest_until = began + took + rest_after(took, self.interval, worked=why is None)
         self._note(why)
         return why is None
 
@@ -275,6 +274,15 @@ class OtlpExport:
                 "runs cannot be pushed to %s: %s; it is tried again every %g s (said once)",
                 self.where, why, self.interval,
             )  # fmt: skip
+
+
+def rest_after(took: float, interval: float, *, worked: bool) -> float:
+    """Return for how long there is no other push, in seconds, after one that took so long.
+
+    A tenth of the time is spent on pushing, until the rest would be longer than an interval: from
+    then on more is, as a reader who hears too rarely of a run takes its data to be stale.
+    """
+    return min(_REST * took, interval) if worked else interval
 
 
 class _FailedError(Exception):

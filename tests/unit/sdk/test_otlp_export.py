@@ -168,6 +168,18 @@ def test_pushes_come_at_intervals_and_news_at_half_of_one(make: Make, exporter: 
     assert min(gaps[2:]) < 0.35
 
 
+@pytest.mark.parametrize(
+    ("took", "worked", "rest"),
+    [(0.002, True, 0.018), (0.5, True, 4.5), (0.6, True, 5.0), (5.0, True, 5.0),
+     (0.002, False, 5.0)],
+)  # fmt: skip
+def test_pushing_takes_a_tenth_of_the_time_unless_no_interval_would_be_kept(
+    took: float, rest: float, *, worked: bool
+) -> None:
+    """A reader is told of each run about once in an interval, and what fails is not hurried."""
+    assert otlp_export.rest_after(took, 5.0, worked=worked) == pytest.approx(rest)
+
+
 def test_what_hangs_costs_the_run_nothing_and_the_end_its_time(make: Make, exporter: Kept) -> None:
     """The thread alone waits; what it misses is pushed later."""
     exporter.go.clear()
