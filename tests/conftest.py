@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 from opentelemetry import context as otel_context
+from opentelemetry import trace
 from opentelemetry.context import Context
 
 from otel_budget.logs.line_limit import LineFilter
@@ -21,7 +22,12 @@ from tests.support.monitors import (  # noqa: F401 - fixtures for all folders
 )
 from tests.support.prometheus_process import prometheus
 from tests.support.real import require
-from tests.support.spans import call, provider, stage  # noqa: F401 - fixtures for all folders
+from tests.support.spans import (  # noqa: F401 - fixtures for all folders
+    call,
+    process_provider,
+    provider,
+    stage,
+)
 from tests.support.stand_ins import (  # noqa: F401 - fixtures for all folders
     adapter,
     langchain,
@@ -31,6 +37,7 @@ from tests.support.stand_ins import (  # noqa: F401 - fixtures for all folders
 )
 
 _CONTEXT = pytest.StashKey[Context]()
+_PROVIDER = pytest.StashKey[trace.TracerProvider]()
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -42,18 +49,24 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Stop a test whose real components are missing before its fixtures want them."""
     item.stash[_CONTEXT] = otel_context.get_current()
+    item.stash[_PROVIDER] = trace.get_tracer_provider()
     for marker in item.iter_markers("real"):
         require(marker.args[0])
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    """Fail a test that leaves an OpenTelemetry context: the spans of later ones would be in it."""
+    """Fail a test that leaves an OpenTelemetry context: the spans of later ones would be in it.
+
+    Or the process's tracer provider: runs of later ones would have spans.
+    """
     result = yield
     found, before = otel_context.get_current(), item.stash[_CONTEXT]
     if found != before:
         otel_context.attach(before)
         raise AssertionError(f"the test leaves an OpenTelemetry context: {found}")
+    made = trace.get_tracer_provider()
+    assert type(made) is type(item.stash[_PROVIDER]), f"the test leaves a tracer provider: {made}"
     return result
 
 

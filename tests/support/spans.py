@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Status, StatusCode
 
@@ -103,6 +104,18 @@ def calls_of(monitor: ResourceMonitor) -> int:
 def stage(clock: FakeClock) -> Stage:
     """A tracer provider whose spans are counted in a tally."""
     return Stage(clock)
+
+
+@pytest.fixture
+def process_provider(monkeypatch: pytest.MonkeyPatch) -> TracerProvider:
+    """The process's tracer provider while the test runs: spans of runs are made by it.
+
+    None is left behind: where there is one, all that a run does is in one trace.
+    """
+    provider = TracerProvider()
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)  # set_tracer_provider is for ever
+    assert trace.get_tracer_provider() is provider
+    return provider
 
 
 @pytest.fixture

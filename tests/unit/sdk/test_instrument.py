@@ -58,7 +58,11 @@ def test_a_sampler_that_drops_spans_is_said(caplog: pytest.LogCaptureFixture) ->
     assert not caplog.text
 
 
-def test_with_the_recording_sampler_every_call_counts_and_few_are_exported(make: Make) -> None:
+def test_with_the_recording_sampler_every_call_counts_and_few_are_exported(
+    make: Make,
+    process_provider: TracerProvider,
+) -> None:
+    """What is exported is chosen by trace: each call has one of its own."""
     exported = []
 
     class Exporter:
@@ -74,8 +78,10 @@ def test_with_the_recording_sampler_every_call_counts_and_few_are_exported(make:
     provider.add_span_processor(Exporter())  # type: ignore[arg-type] # all that is called, it has
     tracer = provider.get_tracer(OPENAI)
     with make() as monitor:
+        assert trace.get_current_span().is_recording(), "the run has a span, which is no parent"
         for _ in range(500):
-            end(tracer.start_span("chat m", attributes=CHAT), usage())  # type: ignore[arg-type] # the SDK's own
+            alone = trace.set_span_in_context(trace.INVALID_SPAN)
+            end(tracer.start_span("chat m", alone, attributes=CHAT), usage())  # type: ignore[arg-type] # the SDK's own
     assert calls_of(monitor) == 500
     assert 5 < len(exported) < 150
 

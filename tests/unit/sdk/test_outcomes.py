@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 
 import pytest
 from opentelemetry import trace
@@ -21,7 +20,7 @@ class Broken(SpanProcessor):
     """Fails at the start or at the end of every span, while it is on."""
 
     def __init__(self) -> None:
-        """Begin switched off: a process has one provider, and it forgets no processor."""
+        """Begin switched off."""
         self.fails_at = ""
 
     def on_start(self, _span: Span, parent_context: Context | None = None) -> None:
@@ -35,22 +34,13 @@ class Broken(SpanProcessor):
             raise RuntimeError("no room in the queue")
 
 
-_broken = Broken()
-
-
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broken]:
+def broken(process_provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> Broken:
     """A span processor to be switched on."""
-    provider = trace.get_tracer_provider()
-    if not isinstance(provider, TracerProvider):
-        provider = TracerProvider()
-        trace.set_tracer_provider(provider)
-    if not getattr(provider, "has_broken", False):
-        provider.add_span_processor(_broken)
-        provider.has_broken = True  # type: ignore[attr-defined] # remembered with what it is about
+    processor = Broken()
+    process_provider.add_span_processor(processor)
     monkeypatch.setattr(tracing, "_failed_before", set())
-    yield _broken
-    _broken.fails_at = ""
+    return processor
 
 
 def fail_in_an_operation(monitor: ResourceMonitor) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -18,22 +16,13 @@ from otel_budget import BudgetExceeded, ResourceMonitor, semconv
 from otel_budget.testing import FakeClock, stop_verdict
 from tests.support.monitors import Make
 
-_exporter = InMemorySpanExporter()
-
 
 @pytest.fixture
-def spans() -> Iterator[InMemorySpanExporter]:
-    """What ends up in a backend. A process has one provider; it is made at the first use."""
-    provider = trace.get_tracer_provider()
-    if not isinstance(provider, TracerProvider):
-        provider = TracerProvider()
-        trace.set_tracer_provider(provider)
-    if not getattr(_exporter, "installed", False):
-        provider.add_span_processor(SimpleSpanProcessor(_exporter))
-        _exporter.installed = True  # type: ignore[attr-defined] # remembered with what it is about
-    _exporter.clear()
-    yield _exporter
-    _exporter.clear()
+def spans(process_provider: TracerProvider) -> InMemorySpanExporter:
+    """What ends up in a backend."""
+    exporter = InMemorySpanExporter()
+    process_provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return exporter
 
 
 def by_name(spans: InMemorySpanExporter) -> dict[str, ReadableSpan]:
