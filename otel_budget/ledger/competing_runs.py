@@ -18,7 +18,7 @@ from otel_budget.ledger.restart_loop import NO_RESTARTS, Restarts
 from otel_budget.ledger.run import RunTotals
 
 if TYPE_CHECKING:
-    from otel_budget.core.observation import RunObservation
+    from otel_budget.core.observation import Observation, RunObservation
     from otel_budget.ledger.process import Process
 
 #: A run that gave no sample for so many of its usual gaps, as many as make its data stale, gives
@@ -61,6 +61,21 @@ class CompetingRun:
             self.moved = True
         self.live = confirmed and run.ended_at is None
         self.newest = reading
+
+
+def is_another(run: RunTotals, start: float | None) -> bool:
+    """Tell whether a start is of another run than those that are known to be alive."""
+    own = run.started_at
+    return own != start and None not in (own, start) and start not in run.also
+
+
+def opened(reading: RunObservation, of: Observation) -> RunTotals:
+    """Return totals for a run that was just seen for the first time."""
+    run = RunTotals(reading.session_id, reading.attributes.started_at, reading.sampled_at)
+    run.known_from = of.read_at
+    if of.read_at - reading.sampled_at > of.spacing:
+        run.watched_from = of.read_at  # its sample is old, and another was not waited for yet
+    return run
 
 
 def is_newer(run: RunTotals, reading: RunObservation) -> bool:

@@ -176,3 +176,8 @@ class Absences:
         if moment >= self._until:
             return 0.0  # as it is for nearly every run at nearly every tick
         return sum(end - max(begin, moment) for begin, end in self._spells if end > moment)
+
+    def silent_for(self, run: Freshness, now: float) -> float:
+        """Return the watched seconds without a confirmed sample of a run."""
+        silent = run.silent_for(now)
+        return silent - self.since(now - silent)

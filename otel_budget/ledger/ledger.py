@@ -4,41 +4,35 @@ Runs are told apart by session id and start time. Another start time under a kno
 run: it takes the place of one that is over, is counted together with one that is alive, or is a
 leftover and refused (competing_runs.py). Readings only ever raise what is known to be used.
 
-Runs that are not there any more without having said that they end are in targets.py.
+Which targets are listened to is in owners.py, what is told to people of a run in flags.py, and
+which runs are not there any more without having said that they end in targets.py.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.core.bindings import UNBOUND
-from otel_budget.core.observation import HANDOVER, is_handed_over, is_pushed, plain_target
+from otel_budget.core.observation import HANDOVER, is_pushed
 from otel_budget.ledger.admission import KEEP_ENDED, Arrivals
 from otel_budget.ledger.competing_runs import (
     CompetingRun,
     are_both_alive,
+    is_another,
     is_newer,
     is_old,
     join,
+    opened,
     replaces,
     restarts_after,
 )
 from otel_budget.ledger.completeness import completed
-from otel_budget.ledger.findings import FailedStep, Finding, FindingKind, RunFailure
+from otel_budget.ledger.findings import FailedStep, FindingKind, RunFailure
+from otel_budget.ledger.flags import Flags
 from otel_budget.ledger.freshness import Absences
-from otel_budget.ledger.owners import (
-    carries,
-    has_owner,
-    has_stranger,
-    is_carried_by,
-    is_free,
-    leave_out,
-    pushes_another,
-)
+from otel_budget.ledger.owners import Owners
 from otel_budget.ledger.process import cannot_be
 from otel_budget.ledger.restart_loop import NO_RESTARTS
 from otel_budget.ledger.run import NOTHING_NEW, RunTotals
@@ -50,14 +44,12 @@ if TYPE_CHECKING:
 
     from otel_budget.core.bindings import Bindings
     from otel_budget.core.observation import Observation, RunObservation
-    from otel_budget.ledger.run import Observed
+    from otel_budget.ledger.findings import Finding
 
 #: Other runs under one id that are watched at most; each until it was silent for so many seconds.
 _RIVALS_MOST, _RIVALS_KEPT = 8, 600.0
 #: Seconds between two pushes, until two were seen: exporters push every minute by default.
 PUSHED_SPACING = 60.0
-#: Refusals that are kept in mind so as to be told once.
-_REFUSED_KEPT = 10_000
 
 
 class Ledger:
@@ -82,16 +74,12 @@ class Ledger:
         """Of the runs in the newest reading with any, the most that samples are late by, steadily;
         seconds."""
         self.targets = Targets()
-        self.bindings = UNBOUND
-        """Which targets may speak for which run."""
         self.adds_restarts = False
         """True if the use of runs that follow each other, and do not complete, adds up."""
-        self._refused: set[tuple[str, str]] = set()
-        """Target and pattern, or nothing and session id, of which a refusal was flagged."""
-        self._mixed: set[str] = set()
-        """Session ids of runs that were seen at targets that are refused by now."""
         self._rivals: dict[str, dict[float, CompetingRun]] = {}
         """Session id, and start, to runs that are not judged, as another one is known there."""
+        self._owners = Owners(self.targets, self.absences, self.dropped, self.findings)
+        self._flags = Flags(self.findings, self.resets)
 
     @property
     def crowded(self) -> dict[str, int]:
@@ -112,7 +100,7 @@ class Ledger:
         self.bind(reading.bindings)
         in_order = sorted(reading.sessions, key=lambda s: s.attributes.incarnation_at or 0.0)
         guarded = (
-            bool(self.bindings)
+            bool(self._owners.bindings)
             or reading.source == HANDOVER
             or any(is_pushed(each.target) for each in in_order)
         )
@@ -154,7 +142,7 @@ class Ledger:
         if run is None:
             run = RunTotals(session.session_id, start, of.read_at)
             self.runs[session.session_id] = run
-        elif _is_another(run, start):
+        elif is_another(run, start):
             return
         run.shown_at = of.read_at
         self.targets.seen(run)
@@ -163,7 +151,7 @@ class Ledger:
     def _completed(self, reading: RunObservation) -> tuple[RunObservation, bool]:
         """Return a reading with what a partial answer leaves out, and whether that is nothing."""
         run = self.runs.get(reading.session_id)
-        if run is not None and _is_another(run, reading.attributes.started_at):
+        if run is not None and is_another(run, reading.attributes.started_at):
             rival = self._rivals.get(reading.session_id, {}).get(
                 reading.attributes.started_at or 0.0
             )
@@ -174,7 +162,9 @@ class Ledger:
         """Yield those that their targets may speak for, as of each."""
         for session in sessions:
             try:
-                refused = self._refuses(session, now)
+                session_id = session.session_id
+                run, rivals = self.runs.get(session_id), self._rivals.get(session_id, {})
+                refused = self._owners.refuses(session, run, rivals.values(), now)
             except Exception as exc:  # noqa: BLE001 - as in apply; nor is it known who may speak
                 self.failures.append(RunFailure(session.session_id, FailedStep.ACCOUNT, exc))
                 continue
@@ -183,118 +173,36 @@ class Ledger:
 
     def bind(self, bindings: Bindings | None) -> None:
         """Listen about each run only to targets that may speak for it. None: as it is."""
-        if bindings is None or bindings is self.bindings or bindings == self.bindings:
+        if not self._owners.bind(bindings, self.runs):
             return
-        self.bindings = bindings
-        self._refused.clear()
-        self._mixed = {sid for sid, run in self.runs.items() if self._is_mixed(run)}
         for session_id in list(self._rivals):
-            if any(self._is_mixed(rival.run) for rival in self._rivals[session_id].values()):
+            rivals = self._rivals[session_id].values()
+            if any(self._owners.is_mixed(rival.run) for rival in rivals):
                 del self._rivals[session_id]
 
     def may_speak(self, session_id: str, target: str) -> bool:
-        """Tell whether no binding keeps a target from speaking for a run.
-
-        What was handed over was let in by the process that it is of, not by where it came from.
-        """
-        return (
-            is_handed_over(target)
-            or self.bindings.refusing(session_id, plain_target(target)) is None
-        )
-
-    def _is_mixed(self, run: RunTotals) -> bool:
-        return has_stranger(run, partial(self.may_speak, run.session_id))
-
-    def _refuses(self, session: RunObservation, now: float) -> bool:
-        """Tell whether a target may not speak for a run; count it, and flag it once."""
-        if len(self._refused) >= _REFUSED_KEPT:
-            self._refused.clear()
-        if is_handed_over(session.target):
-            return self._refuses_handover(session, now)
-        session_id = session.session_id
-        pattern = self.bindings.refusing(session_id, plain_target(session.target))
-        if pattern is not None:
-            self._refuse_bound(session, pattern)
-            return True
-        run = self.runs.get(session_id)
-        if run is None or carries(run, session.target):
-            return False
-        if not self.bindings.first_owns and not pushes_another(run, session.target):
-            return False
-        silent, down = self._silent_for(run, now), self.targets.gives_nothing(run)
-        if self.bindings.pattern_of(session_id) or is_free(run, silent, down=down):
-            return False
-        self._refuse_carried(session, run)
-        return True
-
-    def _refuses_handover(self, session: RunObservation, now: float) -> bool:
-        """Tell whether what is handed over may not end a run.
-
-        It may if its process is known to carry the run; and one that is not known, if the run is
-        not bound, and nothing that goes on carries it.
-        """
-        session_id, run = session.session_id, self.runs.get(session.session_id)
-        known = [rival.run for rival in self._rivals.get(session_id, {}).values()]
-        known += [] if run is None else [run]
-        may_speak = partial(self.may_speak, session_id)
-        if any(is_carried_by(one, session.attributes.incarnation_at, may_speak) for one in known):
-            return False
-        pattern = self.bindings.pattern_of(session_id)
-        if pattern is not None:
-            self._refuse_bound(session, pattern)
-            return True
-        if run is None:
-            return False
-        down = self.targets.gives_nothing(run)
-        if is_free(run, self._silent_for(run, now), down=down):
-            return False
-        self._refuse_carried(session, run)
-        return True
-
-    def _refuse_bound(self, session: RunObservation, pattern: str) -> None:
-        """Count what is refused as its run is bound to other targets, and flag it once."""
-        session_id, target = session.session_id, plain_target(session.target)
-        self.dropped[semconv.BOUND_ELSEWHERE] += max(1, len(session.counters))
-        if (target, pattern) not in self._refused:
-            self._refused.add((target, pattern))
-            owners = ", ".join(sorted(self.bindings.owners[pattern])) or "no known target"
-            said = owners if pattern == session_id else f"{owners} as {pattern}"
-            self.findings.append(
-                Finding(FindingKind.BOUND_ELSEWHERE, session_id, (target,), said=said)
-            )
-
-    def _refuse_carried(self, session: RunObservation, run: RunTotals) -> None:
-        """Count what is refused as another target carries its run, and flag it once."""
-        session_id, target = session.session_id, plain_target(session.target)
-        self.dropped[semconv.CARRIED_ELSEWHERE] += max(1, len(session.counters))
-        if ("", session_id) not in self._refused:
-            self._refused.add(("", session_id))
-            said = ", ".join(sorted(run.targets))
-            self.findings.append(
-                Finding(FindingKind.CARRIED_ELSEWHERE, session_id, (target,), said=said)
-            )
+        """Tell whether no binding keeps a target from speaking for a run."""
+        return self._owners.may_speak(session_id, target)
 
     def _freed(self, run: RunTotals, reading: RunObservation, of: Observation) -> RunTotals:
         """Return the run of which an owner is seen, without what strangers say of it.
 
         One that only strangers showed gives its place to another run at once.
         """
-        may_speak = partial(self.may_speak, run.session_id)
-        if has_owner(run, may_speak):
-            leave_out(run, may_speak)
-        elif _is_another(run, reading.attributes.started_at):
-            successor = _opened(reading, of)
-            self._replace(run, successor)
-            successor.restarts, run = NO_RESTARTS, successor
-        else:
+        start = reading.attributes.started_at
+        if self._owners.leave_strangers_out(run) or not is_another(run, start):
             return run
-        self._mixed.discard(run.session_id)
-        return run
+        successor = opened(reading, of)
+        self._replace(run, successor)
+        successor.restarts = NO_RESTARTS
+        self._owners.mixed.discard(run.session_id)
+        return successor
 
     def _observe(self, reading: RunObservation, of: Observation, *, confirmed: bool) -> None:
         """Take in one run. of: the reading it is from."""
         run = self.runs.get(reading.session_id)
-        if run is not None and self._mixed and reading.session_id in self._mixed:
+        mixed = self._owners.mixed
+        if run is not None and mixed and reading.session_id in mixed:
             run = self._freed(run, reading, of)
         start = reading.attributes.started_at
         if (run is None or start != run.started_at) and cannot_be(start, reading):
@@ -303,8 +211,8 @@ class Ledger:
         else:
             ahead = False
         if run is None:
-            run = self.runs[reading.session_id] = _opened(reading, of)
-        elif start != run.started_at and _is_another(run, start):
+            run = self.runs[reading.session_id] = opened(reading, of)
+        elif start != run.started_at and is_another(run, start):
             self._observe_rival(run, reading, of, confirmed=confirmed)
             return
         elif run.started_at is None and run.has_been_away(reading.sampled_at):
@@ -317,10 +225,10 @@ class Ledger:
         if run.failing:
             run.works(reading.target)
         if seen is not NOTHING_NEW:
-            self._note(seen, run)
+            self._flags.note(seen, run)
         if ahead:
             self.dropped[semconv.IMPLAUSIBLE] += 1
-            self._report(FindingKind.START_AHEAD, run)
+            self._flags.report(FindingKind.START_AHEAD, run)
         self.lag = max(self.lag, run.lag.seconds)
         if self._rivals:
             self._settle(run)
@@ -329,48 +237,13 @@ class Ledger:
         """Take note of whether what is known of a run was pushed."""
         pushed = is_pushed(reading.target)
         if pushed is not run.pushed and run.processes:
-            self._flag_second_way(run, reading)
+            self._flags.second_way(run, reading)
         if pushed:
             run.pushed = True
         elif run.pushed:
             run.pushed = any(map(is_pushed, run.targets))
         if run.pushed:
             run.expected_gap = max(of.spacing, PUSHED_SPACING)
-
-    def _flag_second_way(self, run: RunTotals, reading: RunObservation) -> None:
-        """Flag a run that is pushed while a target shows it, once, in whichever order.
-
-        A process that says itself when it began is the same one there.
-        """
-        if reading.attributes.incarnation_at is not None and not reading.follows:
-            return
-        since, places = reading.sampled_at - run.silence, list(run.processes.values())
-        if any(reading.target in process.target_series for process in places):
-            return
-        here = is_pushed(reading.target)
-        others = {t for i in places if i.last_at >= since for t in i.target_series}
-        others = {target for target in others if is_pushed(target) is not here}
-        if others:
-            at = tuple(sorted({*others, reading.target}))
-            self.findings.append(Finding(FindingKind.PUSHED_TOO, run.session_id, at))
-
-    def _note(self, seen: Observed, run: RunTotals) -> None:
-        if seen.resets:
-            self.resets[semconv.COUNTER_RESET] += seen.resets
-        if seen.replaced:
-            self.resets[semconv.NEW_INCARNATION] += 1
-        if seen.concurrent:
-            self._report(FindingKind.CONCURRENT, run)
-        if seen.goes_on:
-            self._report(FindingKind.GOES_ON, run)
-        if seen.second is not None:
-            self._report(seen.second, run)
-        for resource in sorted(seen.alternating):
-            self._report(FindingKind.ALTERNATING, run, resource)
-
-    def _report(self, kind: FindingKind, run: RunTotals, what: str = "", said: str = "") -> None:
-        targets = {t for i in run.processes.values() for t in i.target_series}
-        self.findings.append(Finding(kind, run.session_id, tuple(sorted(targets)), what, said))
 
     def _observe_rival(
         self, run: RunTotals, reading: RunObservation, of: Observation, *, confirmed: bool
@@ -388,7 +261,7 @@ class Ledger:
             self._rivals[session_id] = rivals
             if len(rivals) >= _RIVALS_MOST:
                 del rivals[min(rivals, key=lambda known: rivals[known].run.confirmed_at)]
-            rival = rivals[start] = CompetingRun(_opened(reading, of))
+            rival = rivals[start] = CompetingRun(opened(reading, of))
         rival.run.expected_gap = of.spacing
         self.targets.seen(rival.run)
         rival.observe(reading, of.read_at, confirmed=confirmed, since=run.first_seen_at)
@@ -407,11 +280,11 @@ class Ledger:
         rivals = self._rivals.get(run.session_id, {})
         joining = [rival for rival in rivals.values() if are_both_alive(run, rival)]
         for rival in joining:
-            if not _is_another(run, rival.run.started_at):
+            if not is_another(run, rival.run.started_at):
                 continue  # it came with one before it
             join(run, rival.run)
-            self._report(FindingKind.CONCURRENT, run)
-        for start in [s for s in rivals if not _is_another(run, s)]:
+            self._flags.report(FindingKind.CONCURRENT, run)
+        for start in [s for s in rivals if not is_another(run, s)]:
             del rivals[start]
         if not rivals:
             self._rivals.pop(run.session_id, None)
@@ -423,7 +296,7 @@ class Ledger:
         successor.follow(run)
         successor.restarts = restarts_after(run, successor, any_length=self.adds_restarts)
         if successor.restarts.are_a_loop and not self.adds_restarts:
-            self._report(FindingKind.RESTARTS, successor, said=_row(successor))
+            self._flags.restarts(successor)
         self.runs[run.session_id] = successor
         rivals = self._rivals.setdefault(run.session_id, {})
         for start in (successor.started_at, *successor.also):
@@ -440,7 +313,7 @@ class Ledger:
         Never one whose sample is old beside the known run's.
         """
         run, start = self.runs.get(reading.session_id), reading.attributes.started_at
-        if run is None or not _is_another(run, start):
+        if run is None or not is_another(run, start):
             return False
         absent, down = self.absences.since(run.confirmed_at), self.targets.gives_nothing(run)
         return replaces(run, reading, confirmed=confirmed, absent=absent, down=down)
@@ -451,8 +324,8 @@ class Ledger:
         run.pushed = any(map(is_pushed, run.targets))
         if run.may_be_resumed and run.ended_at is not None:
             run.told_end = (run.attributes.state or "", run.ended_at)
-        if self.bindings and self._is_mixed(run):
-            self._mixed.add(run.session_id)
+        if self._owners.bindings and self._owners.is_mixed(run):
+            self._owners.mixed.add(run.session_id)
         known = self.runs.get(run.session_id)
         if known is not None and known is not run:
             self._replace(known, run)
@@ -479,11 +352,6 @@ class Ledger:
             with_active=limited,
         )  # fmt: skip
 
-    def _silent_for(self, run: RunTotals, now: float) -> float:
-        """Return the watched seconds without a confirmed sample."""
-        silent = run.silent_for(now)
-        return silent - self.absences.since(now - silent)
-
     def forget(
         self, now: float, forget_after: float, hold: float = math.inf, decided: float = 0.0
     ) -> list[RunTotals]:
@@ -503,7 +371,7 @@ class Ledger:
                 self.failures.append(RunFailure(run.session_id, FailedStep.FORGET, exc))
         for run in gone:
             del self.runs[run.session_id]
-            self._mixed.discard(run.session_id)
+            self._owners.mixed.discard(run.session_id)
         for session_id, rivals in list(self._rivals.items()):
             heard = [rival.run.confirmed_at for rival in rivals.values()]
             if session_id not in self.runs or now - max(heard) > _RIVALS_KEPT:
@@ -530,26 +398,4 @@ class Ledger:
         if silent <= forget_after:
             return False
         least = decided + run.lag.seconds + run.silence if decided else 0.0
-        return self._silent_for(run, now) > max(forget_after, least)
-
-
-def _is_another(run: RunTotals, start: float | None) -> bool:
-    """Tell whether a start is of another run than those that are known to be alive."""
-    own = run.started_at
-    return own != start and None not in (own, start) and start not in run.also
-
-
-def _opened(reading: RunObservation, of: Observation) -> RunTotals:
-    """Return totals for a run that was just seen for the first time."""
-    run = RunTotals(reading.session_id, reading.attributes.started_at, reading.sampled_at)
-    run.known_from = of.read_at
-    if of.read_at - reading.sampled_at > of.spacing:
-        run.watched_from = of.read_at  # its sample is old, and another was not waited for yet
-    return run
-
-
-def _row(run: RunTotals) -> str:
-    """Say what the runs before one used."""
-    row = run.restarts
-    used = ", ".join(f"{resource} {total:,}" for resource, total in sorted(row.used.items()))
-    return f"{row.number} runs within {run.first_seen_at - row.since:.0f} s ({used})"
+        return self.absences.silent_for(run, now) > max(forget_after, least)

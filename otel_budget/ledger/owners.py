@@ -13,16 +13,163 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from otel_budget.core.observation import is_pushed, plain_target
+from otel_budget import semconv
+from otel_budget.core.bindings import UNBOUND
+from otel_budget.core.observation import is_handed_over, is_pushed, plain_target
 from otel_budget.ledger.competing_runs import PASSED_GAPS, PASSED_GAPS_DOWN
+from otel_budget.ledger.findings import Finding, FindingKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections import Counter
+    from collections.abc import Callable, Iterable, Mapping
 
+    from otel_budget.core.bindings import Bindings
     from otel_budget.core.observation import RunObservation
+    from otel_budget.ledger.competing_runs import CompetingRun
+    from otel_budget.ledger.freshness import Absences
     from otel_budget.ledger.run import RunTotals
+    from otel_budget.ledger.targets import Targets
+
+#: Refusals that are kept in mind so as to be told once.
+_REFUSED_KEPT = 10_000
+
+
+class Owners:
+    """Decides which targets are listened to about which run; counts and flags what is refused."""
+
+    def __init__(
+        self, targets: Targets, absences: Absences, dropped: Counter[str], findings: list[Finding]
+    ) -> None:
+        """Begin with no binding. dropped, findings: what is refused is added to both."""
+        self.bindings = UNBOUND
+        """Which targets may speak for which run."""
+        self.mixed: set[str] = set()
+        """Session ids of runs that were seen at targets that are refused by now."""
+        self._targets, self._absences = targets, absences
+        self._dropped, self._findings = dropped, findings
+        self._refused: set[tuple[str, str]] = set()
+        """Target and pattern, or nothing and session id, of which a refusal was flagged."""
+
+    def bind(self, bindings: Bindings | None, known: Mapping[str, RunTotals]) -> bool:
+        """Go by other bindings from now on; return whether they are others. None: as it is."""
+        if bindings is None or bindings is self.bindings or bindings == self.bindings:
+            return False
+        self.bindings = bindings
+        self._refused.clear()
+        self.mixed = {sid for sid, run in known.items() if self.is_mixed(run)}
+        return True
+
+    def may_speak(self, session_id: str, target: str) -> bool:
+        """Tell whether no binding keeps a target from speaking for a run.
+
+        What was handed over was let in by the process that it is of, not by where it came from.
+        """
+        return (
+            is_handed_over(target)
+            or self.bindings.refusing(session_id, plain_target(target)) is None
+        )
+
+    def is_mixed(self, run: RunTotals) -> bool:
+        """Tell whether a run was seen at a target that may not speak for it."""
+        return has_stranger(run, partial(self.may_speak, run.session_id))
+
+    def leave_strangers_out(self, run: RunTotals) -> bool:
+        """Let go of what strangers say of a run if an owner of it was seen; return whether one was.
+
+        It is not mixed any more then.
+        """
+        may_speak = partial(self.may_speak, run.session_id)
+        if not has_owner(run, may_speak):
+            return False
+        leave_out(run, may_speak)
+        self.mixed.discard(run.session_id)
+        return True
+
+    def refuses(
+        self,
+        session: RunObservation,
+        run: RunTotals | None,
+        rivals: Iterable[CompetingRun],
+        now: float,
+    ) -> bool:
+        """Tell whether a target may not speak for a run; count it, and flag it once.
+
+        run: the one that is known under this id. rivals: others that are watched under it.
+        """
+        if len(self._refused) >= _REFUSED_KEPT:
+            self._refused.clear()
+        if is_handed_over(session.target):
+            return self._refuses_handover(session, run, rivals, now)
+        session_id = session.session_id
+        pattern = self.bindings.refusing(session_id, plain_target(session.target))
+        if pattern is not None:
+            self._refuse_bound(session, pattern)
+            return True
+        if run is None or carries(run, session.target):
+            return False
+        if not self.bindings.first_owns and not pushes_another(run, session.target):
+            return False
+        if self.bindings.pattern_of(session_id) or self._is_free(run, now):
+            return False
+        self._refuse_carried(session, run)
+        return True
+
+    def _refuses_handover(
+        self,
+        session: RunObservation,
+        run: RunTotals | None,
+        rivals: Iterable[CompetingRun],
+        now: float,
+    ) -> bool:
+        """Tell whether what is handed over may not end a run.
+
+        It may if its process is known to carry the run; and one that is not known, if the run is
+        not bound, and nothing that goes on carries it.
+        """
+        session_id = session.session_id
+        known = [rival.run for rival in rivals]
+        known += [] if run is None else [run]
+        may_speak = partial(self.may_speak, session_id)
+        if any(is_carried_by(one, session.attributes.incarnation_at, may_speak) for one in known):
+            return False
+        pattern = self.bindings.pattern_of(session_id)
+        if pattern is not None:
+            self._refuse_bound(session, pattern)
+            return True
+        if run is None or self._is_free(run, now):
+            return False
+        self._refuse_carried(session, run)
+        return True
+
+    def _is_free(self, run: RunTotals, now: float) -> bool:
+        silent, down = self._absences.silent_for(run, now), self._targets.gives_nothing(run)
+        return is_free(run, silent, down=down)
+
+    def _refuse_bound(self, session: RunObservation, pattern: str) -> None:
+        """Count what is refused as its run is bound to other targets, and flag it once."""
+        session_id, target = session.session_id, plain_target(session.target)
+        self._dropped[semconv.BOUND_ELSEWHERE] += max(1, len(session.counters))
+        if (target, pattern) not in self._refused:
+            self._refused.add((target, pattern))
+            owners = ", ".join(sorted(self.bindings.owners[pattern])) or "no known target"
+            said = owners if pattern == session_id else f"{owners} as {pattern}"
+            self._findings.append(
+                Finding(FindingKind.BOUND_ELSEWHERE, session_id, (target,), said=said)
+            )
+
+    def _refuse_carried(self, session: RunObservation, run: RunTotals) -> None:
+        """Count what is refused as another target carries its run, and flag it once."""
+        session_id, target = session.session_id, plain_target(session.target)
+        self._dropped[semconv.CARRIED_ELSEWHERE] += max(1, len(session.counters))
+        if ("", session_id) not in self._refused:
+            self._refused.add(("", session_id))
+            said = ", ".join(sorted(run.targets))
+            self._findings.append(
+                Finding(FindingKind.CARRIED_ELSEWHERE, session_id, (target,), said=said)
+            )
 
 
 def carries(run: RunTotals, target: str) -> bool:
