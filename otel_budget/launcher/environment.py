@@ -9,6 +9,7 @@ import sys
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from otel_budget.agents.launching import (
     HOOK_VARIABLE,
@@ -20,6 +21,7 @@ from otel_budget.agents.launching import (
 )
 from otel_budget.launcher.screen import is_terminal
 from otel_budget.launcher.sidecars import OwnSidecar
+from otel_budget.net.loopback import is_loopback
 from otel_budget.runtime.environment import setting, short_name
 from otel_budget.sdk.sidecar_client.address import CREDENTIALS, Credentials
 
@@ -35,6 +37,8 @@ ENV_SIDECAR: Final = "OTEL_BUDGET_SIDECAR_URL"
 ENV_SESSION: Final = "OTEL_BUDGET_SESSION_ID"
 ENV_RUN: Final = "OTEL_BUDGET_RUN"
 ENV_REGISTER: Final = "OTEL_BUDGET_REGISTER"
+_DISABLED: Final = "OTEL_SDK_DISABLED"
+_PROXIES: Final = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 
 
 def of_run(order: Order, sidecar: Sidecar) -> dict[str, str]:
@@ -57,13 +61,31 @@ def of_program(order: Order, sidecar: Sidecar) -> dict[str, str]:
     """Return what has a program that is no agent push to the receiver."""
     given = os.environ.get(RESOURCE_ATTRIBUTES, "")
     return otlp_environment(os.environ, sidecar.receiver) | {
-        RESOURCE_ATTRIBUTES: merged_attributes(given, order.attributes)
+        RESOURCE_ATTRIBUTES: merged_attributes(given, order.attributes),
+        _DISABLED: "false",
     }
 
 
 def of_process(order: Order, sidecar: Sidecar, more: Mapping[str, str]) -> dict[str, str]:
     """Return the whole environment of the process."""
-    return {**os.environ, **of_run(order, sidecar), **more}
+    environ = {**os.environ, **of_run(order, sidecar), **more}
+    return environ | past_proxies(environ, sidecar.url, sidecar.receiver)
+
+
+def past_proxies(environ: Mapping[str, str], *urls: str) -> dict[str, str]:
+    """Return what has no proxy asked for what is on this machine; nothing where there is none.
+
+    A proxy cannot know our addresses: what is pushed through one is lost, and nothing is counted.
+    """
+    hosts = {urlsplit(url).hostname or "" for url in urls}
+    local = [host for host in sorted(hosts) if is_loopback(host)]
+    if not local or not any(environ.get(name) for name in _PROXIES):
+        return {}
+    known = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    missing = [host for host in local if host not in known.replace(" ", "").split(",")]
+    if not missing or known.strip() == "*":
+        return {}
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join([*filter(None, [known]), *missing]))
 
 
 def otlp_headers() -> str:
@@ -73,7 +95,10 @@ def otlp_headers() -> str:
 
 def notes() -> tuple[str, ...]:
     """Return what is to be said of a program that is no agent."""
-    return endpoint_notes(os.environ)
+    notes = endpoint_notes(os.environ)
+    if os.environ.get(_DISABLED, "").strip().lower() == "true":
+        notes += (f"{_DISABLED} is false for this run: it would not be counted",)
+    return notes
 
 
 def request(order: Order, agent: Recognised, sidecar: Sidecar) -> Request:

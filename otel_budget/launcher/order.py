@@ -94,10 +94,13 @@ def checked_share(flag: str, value: float | None) -> float | None:
 
 
 def checked_file(flag: str, value: str | None) -> Path | None:
-    """Return the path of a file that can be written to. Raises InvalidValueError."""
+    """Return the absolute path of a file that can be written to. Raises InvalidValueError.
+
+    Who is told of it may have another folder: the sidecar's configuration is in one of its own.
+    """
     if value is None:
         return None
-    found = Path(value)
+    found = Path(value).absolute()
     if not found.parent.is_dir() or found.is_dir():
         raise InvalidValueError(flag, value, "a file in a folder that exists")
     return found

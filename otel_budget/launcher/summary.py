@@ -149,7 +149,8 @@ def _how(outcome: Outcome) -> str:
     if outcome.signals:
         return f"by {', then '.join(number.name for number in outcome.signals)}{after}"
     verdict = outcome.verdict
-    if verdict is not None and verdict.status is LimitStatus.EXCEEDED:
+    is_over = verdict is not None and verdict.status is LimitStatus.EXCEEDED
+    if is_over and outcome.ended_by is not EndedBy.NOT_STARTED:
         return "by itself: with its last call it came over its limit"
     return ""
 

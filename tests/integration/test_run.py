@@ -213,6 +213,15 @@ def test_a_run_that_has_used_what_it_may_is_not_started_again(tmp_path: Path, cl
     assert "--run job --storage" in ran.summary["resume"]
 
 
+def test_a_ledger_named_without_its_folder_is_kept_where_the_command_was_typed(
+    tmp_path: Path,
+) -> None:
+    for used in (2000, 4000):
+        ran = run(tmp_path, "--run job --storage kept.db --max-tokens 9000", *fake("--calls", "2"))
+        assert (ran.status, ran.tokens) == (0, used), ran.err
+    assert (tmp_path / "kept.db").exists()
+
+
 def test_after_a_raise_the_run_goes_on_and_both_processes_count(
     tmp_path: Path, claude: str
 ) -> None:

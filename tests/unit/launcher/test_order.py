@@ -8,6 +8,13 @@ from otel_budget.errors import InvalidValueError
 from otel_budget.launcher.order import checked_file
 
 
+def test_a_file_is_where_the_command_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert checked_file("--storage", "kept.db") == tmp_path / "kept.db"
+
+
 def test_a_file_is_refused_that_could_not_be_written_at_the_end(tmp_path: Path) -> None:
     assert checked_file("--summary-json", str(tmp_path / "new.json")) == tmp_path / "new.json"
     assert checked_file("--summary-json", None) is None

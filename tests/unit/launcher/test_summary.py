@@ -77,6 +77,11 @@ def test_each_way_to_end_has_its_words(ended: Outcome, said: str) -> None:
     assert "\x1b[" in summary.in_words(ended, colour=True)
 
 
+def test_what_was_not_started_did_not_end() -> None:
+    said = summary.in_words(outcome(EndedBy.NOT_STARTED, counted=False))
+    assert not [line for line in said.splitlines() if line.startswith(("  how", "  exit"))]
+
+
 @pytest.mark.parametrize(
     ("ratio", "drawn"),
     [(0.0, "░░░░"), (0.001, "░░░░"), (0.1, "▍░░░"), (0.5, "██░░"), (0.999, "███▉"), (1.0, "████"),
