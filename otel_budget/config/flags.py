@@ -132,6 +132,13 @@ def as_sections(given: Mapping[str, object]) -> dict[str, Any]:
     return data
 
 
+def unheeded(given: Mapping[str, object]) -> tuple[str, ...]:
+    """Return flags that stand for no key, as no source is given that they are about."""
+    data = as_sections(given)
+    several = (FLAGS[name] for name in given if len(FLAGS[name].keys) > 1)
+    return tuple(f.name for f in several if not any(_has(data, path) for path in f.paths))
+
+
 def flag_of(path: KeyPath) -> str:
     """Return the flag that a key, or what is inside it, was given by; empty if there is none."""
     for flag in FLAGS.values():

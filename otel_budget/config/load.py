@@ -89,7 +89,12 @@ def from_flags(given: Mapping[str, object]) -> SidecarConfig:
     given: flag of the table, as ``--max-tokens``, to its value, as a file would have it. Raises
     InvalidConfigError with all problems, each with its flag.
     """
-    return _build(flags.as_sections(given), {"folder": Path()}, "", _problem_of_flags)
+    config = _build(flags.as_sections(given), {"folder": Path()}, "", _problem_of_flags)
+    if unheeded := flags.unheeded(given):
+        sentence = "it is about what is read: give it with --target, --file-sd or --prometheus"
+        problems = [InvalidValueError(f, given[f], "", sentence=sentence) for f in unheeded]
+        raise InvalidConfigError("", problems)
+    return config
 
 
 def _problem_of_flags(mistake: _Mistake) -> InvalidValueError:

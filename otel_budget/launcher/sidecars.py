@@ -184,6 +184,8 @@ def receiver_of(asker: Asker) -> tuple[str, bool]:
         answer = json.loads(asker.get("/v1/receiver"))
         return str(answer["endpoint"]).rstrip("/"), bool(answer["token_required"])
     except AskError as exc:
+        if exc.status is None:
+            raise SidecarError(str(exc)) from exc  # nothing answers there
         raise SidecarError(f"the sidecar at {asker.url} has no receiver: {exc}") from exc
     except (ValueError, KeyError, TypeError) as exc:
         raise SidecarError(f"{asker.url} does not answer like a sidecar") from exc

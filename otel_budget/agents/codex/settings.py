@@ -40,8 +40,8 @@ _TABLE: Final = "otel"
 def files(environ: Mapping[str, str], *, project: bool) -> tuple[str, ...]:
     """Return the files that are written. Raises InvalidValueError for a project's."""
     if project:
-        allowed = "without it: Codex CLI takes its telemetry from the user's own configuration"
-        raise InvalidValueError("--project", "codex", allowed)
+        sentence = "Codex CLI takes its telemetry from the user's own configuration alone"
+        raise InvalidValueError("--project", HOOKS.name, "", sentence=sentence)
     folder = environ.get("CODEX_HOME") or PurePath(environ.get("HOME", "~"), ".codex")
     return str(PurePath(folder, _CONFIG)), str(PurePath(folder, "hooks.json"))
 

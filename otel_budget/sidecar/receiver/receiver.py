@@ -86,7 +86,8 @@ class Receiver:
         self._config, self._listener, self._server = config, listener, server
         # Its own file number: a server closes the socket that it is given.
         self._serving = asyncio.create_task(server.serve(sockets=[listener.dup()]))
-        logger.info("receiving OTLP on %s; %s", self.info.endpoint, config.describe())
+        asked = "a token is needed" if tokens.need_token else "no token is needed"
+        logger.info("receiving OTLP on %s; %s", self.info.endpoint, asked)
 
     def change(self, config: OtlpConfig | None, source: OtlpSource | None) -> None:
         """Serve as another configuration has it; None: no more."""

@@ -31,8 +31,6 @@ THRESHOLD_ATTRIBUTES: Final = {
 #: Labels of our own series that matter.
 OWN_LABELS: Final = frozenset({semconv.SESSION_ID, semconv.RESOURCE, semconv.STATE, semconv.UNIT})
 _OWN: Final = frozenset(NEEDED)
-#: Names of attributes that are remembered to be kept, or not.
-_NAMES_MOST: Final = 10_000
 
 
 class Wanted:

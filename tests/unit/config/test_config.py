@@ -317,6 +317,13 @@ def test_a_flag_of_either_source_goes_to_the_one_there_is(source: dict[str, obje
     assert given.interval == 7.0
 
 
+@pytest.mark.parametrize(("flag", "value"), [("--preset", "nope"), ("--interval", "7s")])
+def test_a_flag_about_what_is_read_is_refused_where_nothing_is(flag: str, value: str) -> None:
+    """It would be taken for heeded."""
+    with pytest.raises(InvalidConfigError, match=f"{flag}: it is about what is read"):
+        from_flags({"--otlp": "127.0.0.1:4318", flag: value})
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("5", 5.0), ("0.5", 0.5), ("2m", 120.0)])
 def test_a_flag_without_a_unit_is_seconds_as_in_a_file(text: str, seconds: float) -> None:
     """Both times there are."""
