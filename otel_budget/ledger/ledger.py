@@ -32,6 +32,7 @@ from otel_budget.ledger.completeness import completed
 from otel_budget.ledger.findings import FailedStep, FindingKind, RunFailure
 from otel_budget.ledger.flags import Flags
 from otel_budget.ledger.freshness import Absences
+from otel_budget.ledger.moments import watch_from
 from otel_budget.ledger.owners import Owners
 from otel_budget.ledger.process import cannot_be
 from otel_budget.ledger.restart_loop import NO_RESTARTS
@@ -320,7 +321,7 @@ class Ledger:
 
     def adopt(self, run: RunTotals, now: float) -> None:
         """Take in a run from the storage; it is watched again from now on."""
-        run.watch_from(now)
+        watch_from(run, now)
         run.pushed = any(map(is_pushed, run.targets))
         if run.may_be_resumed and run.ended_at is not None:
             run.told_end = (run.attributes.state or "", run.ended_at)

@@ -371,67 +371,6 @@ class RunTotals(Freshness):
         self.sum_up(at)
         self.count_from(self.totals())
 
-    def watch_from(self, now: float) -> None:
-        """Take up a run from the storage: it is watched again from now on.
-
-        Should the clock have been set back in between, all its moments move back by as much: one
-        that lies ahead would hide silence, and hold up the counters, until it is reached.
-        """
-        self.watched_from = now
-        target_series = [
-            series for i in self.processes.values() for series in i.target_series.values()
-        ]
-        newest = max(
-            [self.first_seen_at, self.began_at, *(series.seen_at for series in target_series)]
-        )
-        ahead = max(newest, self.sampled_at or newest, self.ended_at or newest) - now
-        if ahead > 0:
-            self.move(-ahead)
-
-    def move(self, seconds: float) -> None:
-        """Put all moments on a clock that is ahead of the present one by so many seconds.
-
-        But those that were never on it: when the run began may be what its own host said.
-        """
-        target_series = [
-            series for i in self.processes.values() for series in i.target_series.values()
-        ]
-        for owner, names in (
-            (
-                self,
-                (
-                    "first_seen_at",
-                    "known_from",
-                    "shown_at",
-                    "sampled_at",
-                    "ended_at",
-                    "vanished_at",
-                    "heard_at",
-                ),
-            ),
-            *(
-                (series, ("first_at", "seen_at", "seen_before", "implausible_since"))
-                for series in target_series
-            ),
-            *(
-                (
-                    i,
-                    ("attributes_at",)
-                    if i.begins_as_stated(seconds)
-                    else ("attributes_at", "began_at"),
-                )
-                for i in self.processes.values()
-            ),
-            *(
-                (process.ending, ("shown_at", "seen_at", "moved_at"))
-                for process in self.processes.values()
-                if process.ending is not None
-            ),
-        ):
-            for name in names:
-                moment = getattr(owner, name)
-                setattr(owner, name, None if moment is None else moment + seconds)
-
     def newest(self) -> list[Process]:
         """Return the process that started last; several where none says when it did.
 

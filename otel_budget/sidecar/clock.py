@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_budget.ledger import moments
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -65,5 +67,5 @@ def _steady_seconds() -> Callable[[], float]:
 
 def move(run: RunTotals, seconds: float) -> None:
     """Put a run, and its overrides, on a clock that is ahead of the one they are on."""
-    run.move(seconds)
+    moments.move(run, seconds)
     run.overrides = run.overrides.moved(seconds)

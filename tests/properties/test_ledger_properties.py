@@ -13,6 +13,7 @@ from otel_budget.core.resources import COUNTED, FURTHER
 from otel_budget.ledger.attributes import filled, strictest
 from otel_budget.ledger.counter import first
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.ledger.moments import watch_from
 from otel_budget.ledger.processes import active_seconds
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sidecar.storage import codec
@@ -216,7 +217,7 @@ def test_a_clock_set_back_while_the_sidecar_was_down_lowers_nothing(
         ]
         then = max([account.first_seen_at, *(series.seen_at for series in target_series)])
         again = restored(account)
-        again.watch_from(then - back)
+        watch_from(again, then - back)
         assert again.totals() == account.totals()
         if not any(i.begins_as_stated(back) for i in account.processes.values()):
             assert again.duration(then - back) >= account.duration(then) - 1e-9
