@@ -2,12 +2,12 @@
 
 The order is the promise: account, judge, number, store, and only then hand out. A step that fails
 before it is stored leaves nothing half done; the next one writes what this one could not.
+What of the runs is on disk is in stored_runs.py; returning_runs.py brings back forgotten ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
@@ -19,12 +19,11 @@ from otel_budget.ledger.findings import FailedStep, RunFailure
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.owners import carries, is_shown_at
 from otel_budget.policy.override_effect import effect_of
-from otel_budget.sidecar.clock import CLOCK_SET, move
-from otel_budget.sidecar.failing_runs import Failing, by_wall, unstorable
+from otel_budget.sidecar.failing_runs import Failing, unstorable
 from otel_budget.sidecar.handovers import HandoverOutcome
-from otel_budget.sidecar.storage.base import Changes, StorageError
-from otel_budget.sidecar.storage.recovery import recovered
-from otel_budget.sidecar.stored_mark import StoredMark, is_stored
+from otel_budget.sidecar.returning_runs import ReturningRuns
+from otel_budget.sidecar.storage.base import StorageError
+from otel_budget.sidecar.stored_runs import StoredRuns
 from otel_budget.sidecar.tick_result import Change, RunEvents, TickResult
 from otel_budget.sidecar.verdict_cache import CachedVerdict
 
@@ -38,11 +37,6 @@ if TYPE_CHECKING:
     from otel_budget.ledger.run import RunTotals
     from otel_budget.policy.verdicts import Rules
     from otel_budget.sidecar.storage.base import Restored, Storage
-
-logger = logging.getLogger(__name__)
-
-#: Runs that wait to be archived at most, while nothing can be stored.
-_LEAVING_MOST = 20_000
 
 
 def runs_alone(observation: Observation) -> tuple[str, ...] | None:
@@ -77,15 +71,15 @@ class Evaluator:
         wall: the system's own, which may be set while this runs; by that runs are stored, as a
         next process begins by it. None: it is that of the steps.
         """
-        self._storage, self._wall, self._ahead = storage, wall, 0.0
+        self._storage, self._wall = storage, wall
         self._ledger = Ledger()
+        self._disk = StoredRuns(storage, self._ledger.failures)
+        self._returning = ReturningRuns(self._ledger, self._disk)
         self._failing = Failing(self._ledger.absences)
         self._sequence = restored.sequence
         self._published = {v.session_id: CachedVerdict(v) for v in restored.verdicts}
         self._rules: Rules | None = None
         """Those of the last step."""
-        self._stored: dict[str, StoredMark] = {}
-        self._leaving: list[RunTotals] = []
         self._alone: tuple[str, ...] | None = None
         """The runs that the present step looks at, and no others; None: at all."""
         self._is_behind = True
@@ -96,7 +90,7 @@ class Evaluator:
         """Session ids of live runs whose end is known."""
         for run in restored.runs:
             self._ledger.adopt(run, now)
-            self._stored[run.session_id] = StoredMark.of(run)
+            self._disk.note(run)
 
     def set_follower_check(self, is_followed: Callable[[str], bool]) -> None:
         """Have runs that vanished be evaluated while a client follows them.
@@ -144,7 +138,7 @@ class Evaluator:
         self._retry_unstored()
         every = (observation is None and override is None) or rules is not self._rules
         evaluated = self._evaluate(rules, now, every=every)
-        self._note_wall_clock(ahead)
+        self._disk.note_wall_clock(ahead)
         evaluated, changes = self._store(evaluated, override, rules, now)
         self._rules, self._is_behind = rules, False
         return self._publish(evaluated, changes, rest)
@@ -159,8 +153,7 @@ class Evaluator:
             return None
         observation, rest = split_new_runs(observation, ledger.runs)
         ledger.bind(observation.bindings)
-        self._adopt_archived(observation, now)
-        self._adopt_told(observation, now)
+        self._returning.adopt(observation, now)
         ledger.apply(observation)
         return rest and ledger.refuse_rest(rest)
 
@@ -168,10 +161,9 @@ class Evaluator:
         """Take runs out of the ledger that are forgotten or superseded; they are archived next."""
         decided = rules.hold + (rules.stale_after or 0.0) + rules.lease
         if self._alone is None:
-            self._leaving += self._ledger.forget(now, forget_after, rules.hold, decided)
-        self._leaving += self._ledger.superseded
+            self._disk.let_go(self._ledger.forget(now, forget_after, rules.hold, decided))
+        self._disk.let_go(self._ledger.superseded)
         self._ledger.superseded.clear()
-        del self._leaving[:-_LEAVING_MOST]
 
     def _store(
         self,
@@ -265,8 +257,7 @@ class Evaluator:
         run = self._ledger.runs.get(session_id)
         if run is None or not is_shown_at(run, handed):
             return HandoverOutcome.REFUSED
-        stored = is_stored(run, self._stored.get(session_id))
-        return HandoverOutcome.TAKEN if stored else HandoverOutcome.NOT_STORED
+        return HandoverOutcome.TAKEN if self._disk.has(run) else HandoverOutcome.NOT_STORED
 
     def turned_away(self, runs: Iterable[RunObservation]) -> dict[tuple[str, str], str]:
         """Return which of some runs that a step took in are not known, or not at their targets.
@@ -298,62 +289,6 @@ class Evaluator:
         run = self._ledger.runs.get(session_id)
         if run is None:
             raise OverrideRefusedError(Refusal.UNKNOWN_RUN, f"no run {session_id!r} is known here")
-        return run
-
-    def _adopt_archived(self, observation: Observation, now: float) -> None:
-        """Bring back runs that were forgotten and turn up again."""
-        newest = {
-            (s.session_id, s.attributes.started_at): s
-            for s in observation.sessions
-            if self._ledger.may_speak(s.session_id, s.target)
-        }
-        for session in newest.values():
-            try:
-                self._adopt_one(session, now)
-            except StorageError:
-                raise
-            except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
-                self._ledger.failures.append(
-                    RunFailure(session.session_id, FailedStep.ACCOUNT, exc)
-                )
-
-    def _adopt_told(self, observation: Observation, now: float) -> None:
-        """Bring back runs that were forgotten and are told to begin again."""
-        for session_id, state in observation.told.items():
-            if state == semconv.RUNNING and session_id not in self._ledger.runs:
-                run = self._take_archived(session_id, None, now)
-                if run is not None:
-                    self._ledger.adopt(run, now)
-
-    def _adopt_one(self, session: RunObservation, now: float) -> None:
-        session_id, start = session.session_id, session.attributes.started_at
-        live = self._ledger.runs.get(session_id)
-        if live is not None and not self._ledger.takes_over(session):
-            return
-        run = self._take_archived(session_id, start, now)
-        if run is None:
-            return
-        if live is not None:
-            self._ledger.superseded.append(live)
-        self._ledger.adopt(run, now)
-
-    def _take_archived(self, session_id: str, start: float | None, now: float) -> RunTotals | None:
-        for leaving in self._leaving:  # taken out by a step that could not be stored
-            if (leaving.session_id, leaving.started_at) == (session_id, start):
-                self._leaving.remove(leaving)
-                return leaving
-        try:
-            run = self._storage.archived(session_id, start)
-        except StorageError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - it must not begin as if nothing were known
-            self._ledger.failures.append(RunFailure(session_id, FailedStep.ACCOUNT, exc))
-            run = recovered(session_id, start, now)
-        if run is not None:
-            move(run, -self._ahead)
-            if run.started_at is None:
-                run.known_from = now  # it was away, and may be another run
-            self._stored[session_id] = StoredMark.of(run, archived=True)
         return run
 
     def _evaluate(self, rules: Rules, now: float, *, every: bool) -> list[CachedVerdict]:
@@ -395,7 +330,7 @@ class Evaluator:
         known = self._ledger.runs
         tried = [known[ids] for ids in self._failing.unstored if ids in known]
         if tried:
-            failed = unstorable(tried, (), self._ahead)
+            failed = unstorable(tried, (), self._disk.ahead)
             self._failing.found += [
                 RunFailure(i, FailedStep.STORE, exc) for i, exc in failed.items()
             ]
@@ -415,7 +350,7 @@ class Evaluator:
         """
         live = self._ledger.runs
         verdicts = [change.verdict for change in changes]
-        failed = unstorable([*self._fresh(), *self._leaving], verdicts, self._ahead)
+        failed = unstorable([*self._fresh(), *self._disk.leaving], verdicts, self._disk.ahead)
         if not failed:
             raise error
         for session_id, exc in failed.items():
@@ -423,7 +358,7 @@ class Evaluator:
                 self._failing.note(session_id, FailedStep.STORE, exc, now)
             else:  # as it was stored last, it is known again when this process is started again
                 self._failing.found.append(RunFailure(session_id, FailedStep.STORE, exc))
-        self._leaving = [a for a in self._leaving if a.session_id not in failed]
+        self._disk.leave_out(failed)
         sound = [one for one in evaluated if one.verdict.session_id not in failed]
         return sound + [
             self._failing.evaluated(live[ids], self._published.get(ids), rules, now)
@@ -473,55 +408,17 @@ class Evaluator:
         self._ledger.targets.vanished.clear()
         return RunEvents(begun, ended, vanished, tuple(sid for sid in gone if sid not in before))
 
-    def _note_wall_clock(self, ahead: float) -> None:
-        """Have all runs stored again if the system's clock was set since they were.
-
-        ahead: seconds by which it is ahead of the clock of the steps.
-        """
-        if abs(ahead - self._ahead) < CLOCK_SET:
-            return
-        self._ahead = ahead
-        self._stored.clear()
-        logger.warning(
-            "the system's clock was set since this process began, by %+.0f s: times in verdicts "
-            "are off by as much until the sidecar is restarted; ages and durations are not",
-            self._ahead,
-        )  # fmt: skip
-
-    def _by_wall(self, runs: Sequence[RunTotals]) -> Sequence[RunTotals]:
-        """Return runs as they are to be stored."""
-        return [by_wall(a, self._ahead) for a in runs] if self._ahead else runs
-
     def _fresh(self) -> list[RunTotals]:
         """Return live runs with something in them that is not on disk, and can be."""
-        unstored = self._failing.unstored
-        return [
-            run
-            for session_id, run in self._looked_at()
-            if not is_stored(run, self._stored.get(session_id)) and session_id not in unstored
-        ]
+        return self._disk.unstored(self._looked_at(), but=self._failing.unstored)
 
     def _commit(self, changes: list[Change], override: tuple[RunTotals, Override] | None) -> None:
         sequence = self._sequence + len(changes)
         live = self._ledger.runs
         known: dict[str, Verdict] = {}
-        if self._storage.renew():
-            self._stored.clear()
+        if self._disk.renew():
             self._alone = None
             known = {sid: one.verdict for sid, one in self._published.items() if sid in live}
-        fresh = self._fresh()
-        gone = [
-            run
-            for run in self._leaving
-            if self._stored.get(run.session_id) != StoredMark.of(run, archived=True)
-        ]
         verdicts = [*{**known, **{c.verdict.session_id: c.verdict for c in changes}}.values()]
-        self._storage.commit(
-            Changes(sequence, self._by_wall(fresh), self._by_wall(gone), verdicts, override)
-        )
+        self._disk.write(sequence, self._fresh(), live, verdicts, override)
         self._sequence = sequence
-        for run in self._leaving:
-            if run.session_id not in live:
-                self._stored.pop(run.session_id, None)
-        self._stored.update((run.session_id, StoredMark.of(run)) for run in fresh)
-        self._leaving.clear()
