@@ -113,7 +113,7 @@ class MetricsIntake:
                 continue
             process = run.process if one.delta else str(epoch if one.start else _NO_START)
             page = run.page(view, preset, resource.digest, process, origin.service)
-            if self._put(page, one, origin, epoch):
+            if self._put(run, page, one, origin, epoch):
                 counted += 1
             runs[run.session_id] = run
         for run in runs.values():
@@ -121,11 +121,13 @@ class MetricsIntake:
             self._runs.note(run, view, now)
         return dict.fromkeys(runs), counted
 
-    def _put(self, page: SeriesPage, one: Reading, origin: KnownResource, epoch: int) -> bool:
+    def _put(
+        self, run: PushedRun, page: SeriesPage, one: Reading, origin: KnownResource, epoch: int
+    ) -> bool:
         """Put a value into its series; return whether it could be read."""
         sample, stream, begun = one.sample, one.point.stream, str(one.start or page.process)
         before = len(page)
-        if not page.has(sample.name, stream, begun) and not self._runs.has_room(origin.peer):
+        if not page.has(sample.name, stream, begun) and not self._runs.has_room(run):
             page.lose(sample.name)
             return False
         if one.delta:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Seconds for which metrics without a run's name wait for another signal that names it.
 HELD: Final = 10.0
 PEERS_MOST: Final = 10_000
+#: Series of one run: with each change all of them are read again, while all others wait.
+SERIES_OF_RUN_MOST: Final = 10_000
 #: A run is forgotten after so many times its idle time, or at once for a new one past the limit
 #: once it is idle.
 _FORGET_AFTER: Final = 2.0
@@ -93,9 +95,10 @@ class Runs:
         self._changed[run] = None
         self._settle(run)
 
-    def has_room(self, peer: str) -> bool:
-        """Tell whether there may be one more series; count it as dropped if not."""
-        if self._peers[peer].series < self._series_limit:
+    def has_room(self, run: PushedRun) -> bool:
+        """Tell whether there may be one more series of a run; count it as dropped if not."""
+        peer_has = self._peers[run.peer].series < self._series_limit
+        if peer_has and run.series < SERIES_OF_RUN_MOST:
             return True
         self.dropped[semconv.SERIES_LIMIT] += 1
         return False

@@ -11,6 +11,7 @@ from otel_budget import semconv
 from otel_budget.core.observation import RunObservation
 from otel_budget.presets.loader import preset, shipped
 from otel_budget.sources.otlp import run as run_module
+from otel_budget.sources.otlp import runs as runs_module
 from otel_budget.sources.otlp.pushed_runs import PushedRuns
 from tests.support.otlp_fixtures import PEER, Request, case, pushed_runs
 from tests.support.otlp_messages import attributes, counter, gauge, logs, metrics, point, record
@@ -595,3 +596,13 @@ def test_the_only_run_of_a_peer_makes_room_for_the_next_one() -> None:
     pushed.drain(1.0)
     assert not claude(2, session="b").push(pushed, 102.0).dropped
     assert used(pushed.drain(102.0).sessions) == {"b": 2}
+
+
+def test_the_series_of_one_run_are_bounded_for_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are read again with each push to it; other runs of its peer have room still."""
+    monkeypatch.setattr(runs_module, "SERIES_OF_RUN_MOST", 3)
+    pushed = pushed_runs()
+    points = [point(1.0, session__id="wide", type="input", z=str(n)) for n in range(5)]
+    assert metrics(counter(TOKENS, *points)).push(pushed, 1.0).dropped == {"series_limit": 2}
+    assert not claude(7, session="other").push(pushed, 1.0).dropped
+    assert used(pushed.drain(1.0).sessions) == {"wide": 3, "other": 7}
