@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.core.observation import PUSHED
 from otel_budget.sources.otlp.run import METRICS, View, target_of
+from otel_budget.sources.otlp.runs import PEERS_MOST
 from otel_budget.sources.session_assembly import assemble
 
 if TYPE_CHECKING:
@@ -50,15 +51,18 @@ class OwnSeries:
         place, view = f"{PUSHED}{peer}", View(METRICS, "")
         found = assemble(samples, target_of(peer, view), now, place)
         dropped, taken = Counter(found.dropped), []
-        kept = self._newest.setdefault(peer, {})
+        kept = self._newest.get(peer, {})
+        has_room = peer in self._newest or len(self._newest) < PEERS_MOST
         for run in found.sessions:
             key = (run.session_id, resource)
-            if key not in kept and len(kept) >= self._session_limit:
+            if key not in kept and (not has_room or len(kept) >= self._session_limit):
                 dropped[semconv.SESSION_LIMIT] += max(1, len(run.counters))
                 continue
             kept.pop(key, None)
             kept[key] = self._changed[peer, key] = run
             taken.append(run.session_id)
+        if kept:
+            self._newest[peer] = kept
         return tuple(taken), dropped
 
     def changed(self) -> tuple[RunObservation, ...]:

@@ -84,7 +84,7 @@ class PushedRuns:
         idle_after: float = 1800.0,
         run_attributes: Sequence[str] = (),
         session_limit: int = 10_000,
-        series_limit: int = 200_000,
+        series_limit: int = 500_000,
     ) -> None:
         """Begin without a run.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: Seconds for which metrics without a run's name wait for another signal that names it.
 HELD: Final = 10.0
+#: Who pushes: past that a new one is refused.
 PEERS_MOST: Final = 10_000
 #: Series of one run: with each change all of them are read again, while all others wait.
 SERIES_OF_RUN_MOST: Final = 10_000

@@ -10,6 +10,7 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.observation import RunObservation
 from otel_budget.presets.loader import preset, shipped
+from otel_budget.sources.otlp import contract, runs
 from otel_budget.sources.otlp import run as run_module
 from otel_budget.sources.otlp import runs as runs_module
 from otel_budget.sources.otlp.pushed_runs import PushedRuns
@@ -471,6 +472,26 @@ def test_runs_are_bounded_for_each_peer_and_idle_ones_make_room() -> None:
     pushed.drain(60.0)
     assert claude(1, session="d").push(pushed, 102.0).sessions == ("d",)  # in place of b
     assert claude(3, session="b").push(pushed, 102.0).dropped == {"session_limit": 1}
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_who_pushes_is_bounded_as_well(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
+    """Nobody gets further runs by further addresses; who is known goes on."""
+    for module in (runs, contract):
+        monkeypatch.setattr(module, "PEERS_MOST", 2)
+    pushed = PushedRuns(tuple(shipped().values()), boot="b", idle_after=10.0)
+    page = [counter(name, point(5, session_id="one"), delta=False) for name in CONTRACT]
+    for peer in ("10.0.0.1", "10.0.0.2"):
+        request = metrics(*page, host=peer) if own else claude(1)
+        assert request.push(pushed, 1.0, peer=peer).sessions
+    request = metrics(*page) if own else claude(1)
+    third = request.push(pushed, 1.0, peer="10.0.0.3")
+    assert (third.sessions, set(third.dropped)) == ((), {"session_limit"})
+    request = metrics(*page, again="yes") if own else claude(2)
+    assert request.push(pushed, 2.0, peer="10.0.0.1").sessions
+    pushed.drain(2.0)
+    pushed.drain(60.0)
+    assert claude(3).push(pushed, 60.0, peer="10.0.0.4").sessions, "who is silent makes room"
 
 
 def test_a_run_that_is_forgotten_begins_again_beside_what_it_was() -> None:
