@@ -12,7 +12,7 @@ from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules
 from otel_budget.presets import loader
 from otel_budget.sidecar.clock import Boot
-from otel_budget.sidecar.loop import Settings
+from otel_budget.sidecar.settings import Settings
 from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from otel_budget.sources import prometheus, scrape
 from otel_budget.sources.exposition import PageLimits

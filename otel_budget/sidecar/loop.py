@@ -2,14 +2,12 @@
 
 - A tick never overlaps the next one; one that outlasts its interval delays it, and is counted.
 - A reading does not wait for slow targets: what they give is evaluated when it is there.
-- What is slow for the processor or the disk runs in a thread of its own, so the HTTP side stays
-  awake, and nothing that hangs elsewhere holds it up.
 - Whatever a source does, every run is judged again at least every third of its lease: without new
   data, its age is what is new.
 - The time in which this process did not run is not held against any run as silence, and after it
   the source is read before anything is judged.
-- A tick that raises is logged and counted, publishes nothing, and does not end the loop: should all
-  of them raise, the leases run out, and each reader does what its own fail mode says.
+
+What a step does with its reading, and what becomes of one that fails, is in steps.py.
 """
 
 from __future__ import annotations
@@ -17,20 +15,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_budget.core.observation import Observation, Problem, plain_target
-from otel_budget.core.override import OverrideRefusedError, Refusal
 from otel_budget.core.reasons import Reason
 from otel_budget.sidecar.batches import Batches
-from otel_budget.sidecar.evaluator_thread import EvaluatorThread, GaveUpError
 from otel_budget.sidecar.event_log import EventLog
 from otel_budget.sidecar.handovers import HandoverOutcome, Handovers
 from otel_budget.sidecar.nudging import NudgeOutcome, Nudging
 from otel_budget.sidecar.process_absence import Missed
 from otel_budget.sidecar.refused_pushes import RefusedPushes
-from otel_budget.sidecar.storage.base import StorageError
+from otel_budget.sidecar.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -41,13 +36,11 @@ if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.freshness import Spell
     from otel_budget.policy.override_effect import Effect
-    from otel_budget.policy.verdicts import Rules
     from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
     from otel_budget.sidecar.evaluator import Evaluator
     from otel_budget.sidecar.metrics import SidecarMetrics
-    from otel_budget.sidecar.tick_result import TickResult
+    from otel_budget.sidecar.settings import Settings
     from otel_budget.sources.base import Clock, Source
-    from otel_budget.sources.otlp.source import OtlpSource
 
     #: Waits until one of the tasks is done, or for so many seconds.
     Wait = Callable[[Collection[asyncio.Task[Any]], float], Awaitable[object]]
@@ -64,22 +57,6 @@ _LEAST_PAUSE = 0.05
 #: A run that nothing is known of hastens the next reading, to so many seconds after the present one
 #: began, and to so many times what that took.
 _LEAST_SPACING, _SHARE = 1.0, 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What can be exchanged while the loop runs."""
-
-    name: str
-    """Of the source, as its readings give it."""
-    source: Source
-    interval: float
-    """Seconds from the start of one reading to the start of the next."""
-    rules: Rules
-    forget_after: float
-    """Seconds of silence after which a run is forgotten."""
-    pushes: OtlpSource | None = None
-    """What programs push to, if they may: the source itself, or one beside it."""
 
 
 async def wait_first(tasks: Collection[asyncio.Task[Any]], seconds: float) -> None:
@@ -105,12 +82,6 @@ class Loop:
         tests, which don't sleep.
         """
         self.settings = settings
-        self.ready = False
-        """True once the source was read: that targets are not there (yet) is no failure of it."""
-        self.unmatched = 0
-        """As in ``sidecar.api.host.Host``."""
-        self._evaluated_at = clock()
-        """When all runs were last judged and published."""
         self._evaluator, self._broadcaster, self._metrics = evaluator, broadcaster, metrics
         evaluator.set_follower_check(broadcaster.is_followed)
         self._clock, self._wait = clock, wait
@@ -129,15 +100,28 @@ class Loop:
         wait for answers, and whether it takes the place of such a one."""
         self._event_log = EventLog(clock, evaluator.seen_at)
         self._missed = Missed(absent, clock, metrics.note_absence, self._event_log.log_absence)
-        self._thread = EvaluatorThread(clock)
+        self._steps = Steps(
+            evaluator, broadcaster, metrics, clock, event_log=self._event_log, missed=self._missed
+        )
+        self._thread = self._steps.thread
         self.refused_pushes = RefusedPushes()
         self._nudging, self._pushed = Nudging(self.evaluate), Batches(self._judge_pushed)
         self._handovers = Handovers(self.evaluate, self._handed_over, clock)
 
     @property
+    def ready(self) -> bool:
+        """True once the source was read: that targets are not there (yet) is no failure of it."""
+        return self._steps.ready
+
+    @property
+    def unmatched(self) -> int:
+        """As in ``sidecar.api.host.Host``."""
+        return self._steps.unmatched
+
+    @property
     def unjudged_for(self) -> float:
         """Return the seconds since all runs were last judged, and the verdicts published."""
-        return self._clock() - self._evaluated_at
+        return self._clock() - self._steps.evaluated_at
 
     @property
     def step_takes(self) -> float:
@@ -349,24 +333,8 @@ class Loop:
     ) -> tuple[Verdict, Effect]:
         """Apply an operator's override to a run; see ``sidecar.api.host.Host``."""
         async with self._thread.lock:
-            settings, now = self.settings, self._begin_evaluation()
-            try:
-                result = await self._thread.run_tick(
-                    self._evaluator.apply_override,
-                    session_id,
-                    override,
-                    settings.rules,
-                    settings.forget_after,
-                    now,
-                )
-            except StorageError as exc:
-                self._event_log.log_not_stored(exc)
-                detail = "the override could not be stored and is not in force: the log says why"
-                raise OverrideRefusedError(Refusal.NOT_STORED, detail) from exc
-            except GaveUpError as exc:
-                detail = "the sidecar is ending: whether the override was stored is not known"
-                raise OverrideRefusedError(Refusal.NOT_STORED, detail) from exc
-            self._publish(result)
+            now = self._begin_evaluation()
+            result = await self._steps.take_override(session_id, override, self.settings, now)
         self._event_log.log_override(session_id, override, client, result.effect)
         return next(v for v in result.verdicts if v.session_id == session_id), result.effect
 
@@ -402,47 +370,9 @@ class Loop:
         else is stored.
         """
         now = self._begin_evaluation()
-        settings = self.settings
-        whole = observation is not None and observation.asked is None
-        if observation is None or whole:
+        if observation is None or observation.asked is None:
             self._tried_at = now
-        if observation is not None and whole:
-            self._metrics.note_observation(observation)
-            self._event_log.log_observation(observation)
-        self._evaluator.rest = None
-        try:
-            result = await self._thread.run_tick(
-                self._evaluator.tick, observation, settings.rules, settings.forget_after, now
-            )
-        except StorageError as exc:
-            self._event_log.log_not_stored(exc)
-            self._metrics.note_failed_tick()
-            return self._evaluator.rest, False
-        except GaveUpError:
-            return None, False
-        except Exception:
-            # Whatever it was, the runs out there still want to be judged at the next tick.
-            logger.exception("this tick failed; no verdict was published")
-            self._metrics.note_failed_tick()
-            return self._evaluator.rest, False
-        finally:
-            self._missed.note_step(now, settings.interval)
-        if observation is not None and whole and observation.read:
-            self.ready, self.unmatched = True, len(observation.unmatched)
-        if observation is None or whole:
-            self._evaluated_at = now
-        self._publish(result)
-        return result.rest, True
-
-    def _publish(self, result: TickResult) -> None:
-        self._broadcaster.publish(result.evaluated, result.forgotten)
-        for note in (self._metrics.note_result, self._event_log.log_result):
-            try:
-                note(result)
-            except Exception:
-                logger.exception(
-                    "what came of this tick could not be noted in metrics or log; it was published"
-                )
+        return await self._steps.take(observation, self.settings, now)
 
     async def _read(self) -> Observation:
         """Return an observation; of a source that raises, one that says so."""

@@ -16,8 +16,9 @@ from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.api.broadcaster import VerdictBroadcaster
 from otel_budget.sidecar.evaluator import Evaluator
-from otel_budget.sidecar.loop import Loop, Settings
+from otel_budget.sidecar.loop import Loop
 from otel_budget.sidecar.metrics import SidecarMetrics
+from otel_budget.sidecar.settings import Settings
 from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar import loop as loop_module
-from otel_budget.sidecar.loop import LAST_READ, Settings
+from otel_budget.sidecar.loop import LAST_READ
+from otel_budget.sidecar.settings import Settings
 from otel_budget.sidecar.storage.base import StorageError
 from otel_budget.sources.replay import ReplaySource
 from tests.support.sidecar_fixtures import (

@@ -16,9 +16,9 @@ from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.ledger.freshness import SPELLS_KEPT, Absences
 from otel_budget.policy.verdicts import Rules
 from otel_budget.sidecar.evaluator import Evaluator
-from otel_budget.sidecar.loop import Settings
 from otel_budget.sidecar.nudging import NudgeOutcome
 from otel_budget.sidecar.process_absence import BEAT, LATE, Watch
+from otel_budget.sidecar.settings import Settings
 from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
 from tests.support.sidecar_fixtures import (
     START,
