@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import Field, model_validator
 
-from otel_budget.config import values
+from otel_budget.config.listening import Listening
 from otel_budget.config.section import Section, Strict
 from otel_budget.config.values import (
     Address,
@@ -19,7 +19,6 @@ from otel_budget.config.values import (
     YesOrNo,
 )
 from otel_budget.errors import InvalidValueError
-from otel_budget.net.loopback import is_loopback
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9465"
 
@@ -47,7 +46,7 @@ class ClientLimitsConfig(Section):
     """For a request to arrive, and for the client to read what was sent."""
 
 
-class ListenConfig(Section):
+class ListenConfig(Listening):
     """Where verdicts are served.
 
     Without a token, everyone who reaches the address may read. So by default it is on the loopback
@@ -88,18 +87,3 @@ class ListenConfig(Section):
         """True if a reader has to show a token or a certificate."""
         certificates = self.tls is not None and self.tls.client_ca_file is not None
         return self.read_token_file is not None or certificates
-
-    @property
-    def host(self) -> str:
-        """Host name or address, without brackets."""
-        return values.split_address(self.address)[0]
-
-    @property
-    def port(self) -> int:
-        """0 for a free one."""
-        return values.split_address(self.address)[1]
-
-    @property
-    def is_loopback(self) -> bool:
-        """True if only this host reaches it."""
-        return is_loopback(self.host)

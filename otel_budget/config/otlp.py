@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final
 from pydantic import BeforeValidator, InstanceOf, ValidationInfo, model_validator
 
 from otel_budget.config import values
-from otel_budget.config.section import Section
+from otel_budget.config.listening import Listening
 from otel_budget.config.values import (
     Address,
     FilePath,
@@ -18,7 +18,6 @@ from otel_budget.config.values import (
     YesOrNo,
 )
 from otel_budget.errors import InvalidValueError
-from otel_budget.net.loopback import is_loopback
 from otel_budget.presets.model import Preset
 
 #: The port of OTLP over HTTP.
@@ -43,7 +42,7 @@ def _attribute(value: object) -> str:
     return value
 
 
-class OtlpConfig(Section):
+class OtlpConfig(Listening):
     """Take what programs push by OTLP/HTTP: metrics, and events among the logs."""
 
     interval: ClassVar[float] = 1.0
@@ -65,7 +64,7 @@ class OtlpConfig(Section):
     series_limit: PositiveInt = 500_000
     """Series known of one pusher."""
     run_attributes: tuple[Annotated[str, BeforeValidator(_attribute)], ...] = ()
-    """Attributes of the resource that name the run, asked first of all."""
+    """Attributes that name the run, of a point or record, else of its resource; asked first."""
     allowed_hosts: tuple[HostName, ...] = ()
     """Further names to answer to, where only those of the loopback interface are accepted."""
     allow_unauthenticated: YesOrNo = False
@@ -84,21 +83,6 @@ class OtlpConfig(Section):
                 "token_file; or, if you want that, set allow_unauthenticated: true"
             ),
         )
-
-    @property
-    def host(self) -> str:
-        """Host name or address, without brackets."""
-        return values.split_address(self.address)[0]
-
-    @property
-    def port(self) -> int:
-        """0 for a free one."""
-        return values.split_address(self.address)[1]
-
-    @property
-    def is_loopback(self) -> bool:
-        """True if only this host reaches it."""
-        return is_loopback(self.host)
 
     def describe(self) -> str:
         """Return in a few words where samples come from."""
