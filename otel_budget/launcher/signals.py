@@ -23,7 +23,7 @@ PASSED_ON: Final = (
 _OF_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP)
 #: ``si_code`` of what another process sent, by whatever call, is not above this.
 _BY_PROCESS: Final = 0
-_STEP: Final = 0.02
+_STEP: Final = 0.01
 
 
 class Taken(NamedTuple):
@@ -66,23 +66,29 @@ class SignalInbox:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
     def take(self, timeout: float) -> Taken | None:
-        """Return the next signal, None if there is none within some seconds."""
-        if hasattr(signal, "sigtimedwait"):
-            found = signal.sigtimedwait(self._signals, timeout)
-            if found is None:
-                return None
-            terminal = found.si_signo in _OF_TERMINAL and found.si_code > _BY_PROCESS
-            return Taken(found.si_signo, terminal)
-        return self._look(timeout)
+        """Return the next signal, None if there is none within some seconds.
 
-    def _look(self, timeout: float) -> Taken | None:
-        """Do the same where the system has no such call: who sent it is guessed."""
+        Looked for, not waited for: of a wait that a stop of this process has cut short (Ctrl-Z and
+        ``fg``), Python returns a signal that nobody sent.
+        """
         deadline = time.monotonic() + timeout
         while True:
             pending = signal.sigpending() & self._signals
             if pending:
-                number = signal.sigwait({min(pending)})
-                return Taken(number, number in _OF_TERMINAL)
+                return _taken(min(pending))
             if time.monotonic() >= deadline:
                 return None
             time.sleep(_STEP)
+
+
+def _taken(number: int) -> Taken | None:
+    """Take a signal that is there."""
+    if hasattr(signal, "sigtimedwait"):
+        found = signal.sigtimedwait({number}, 0)
+        if found is None:
+            return None
+        terminal = number in _OF_TERMINAL and found.si_code > _BY_PROCESS
+        return Taken(number, terminal)
+    # Where the system has no such call, who sent it is guessed.
+    signal.sigwait({number})
+    return Taken(number, number in _OF_TERMINAL)

@@ -29,6 +29,12 @@ class Watch:
                 self._process.stdin.write(f"{line}\n")
                 self._process.stdin.flush()
 
+    def leave(self) -> None:
+        """Leave it to what it was told of, as if this process were gone."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
     def end(self) -> None:
         """Have it do nothing, and end."""
         self.tell("bye")
@@ -38,7 +44,11 @@ class Watch:
 
 @contextlib.contextmanager
 def watched() -> Iterator[Watch]:
-    """Start a watchdog; it ends in order with the block."""
+    """Start a watchdog; it ends in order with the block.
+
+    A block that breaks leaves a program that nobody watches: the watchdog ends that one, and the
+    rest of what it was told of.
+    """
     process = subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, "-I", "-S", str(_SCRIPT)], stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL, start_new_session=True, text=True,
@@ -46,5 +56,7 @@ def watched() -> Iterator[Watch]:
     watch = Watch(process)
     try:
         yield watch
-    finally:
-        watch.end()
+    except BaseException:
+        watch.leave()
+        raise
+    watch.end()

@@ -378,6 +378,54 @@ sys.exit(9)
     assert ran.summary["ended_by"] == "user"
 
 
+def test_a_run_that_was_stopped_and_continued_takes_that_for_no_signal(tmp_path: Path) -> None:
+    script = """
+import time
+from otel_budget.launcher.signals import SignalInbox
+with SignalInbox(job_control=False) as inbox:
+    print("ready", flush=True)
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        if (taken := inbox.take(0.05)) is not None:
+            print(taken, flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=tmp_path,
+        env=environment(),
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        for _ in range(5):
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.2)
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.2)
+        assert process.stdout.read() == ""
+
+
+def test_a_run_that_breaks_leaves_no_program_that_nobody_watches(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    broken = f"""
+import sys
+from otel_budget.__main__ import main
+from otel_budget.launcher.supervision import Supervision
+def breaks(self):
+    while not __import__("os").path.exists({str(pid)!r}):
+        pass
+    raise ValueError("broken")
+Supervision.run = breaks
+program = ["sh", "-c", "echo $$ > {pid}; exec sleep 60"]
+sys.argv = ["otel-budget", "run", "--max-tokens", "9", "--", *program]
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", broken], capture_output=True, text=True, env=environment(),
+        cwd=tmp_path, check=False, stdin=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
+    assert "broken" in done.stderr
+    until(lambda: bool(pid.read_text().strip()) and is_gone(int(pid.read_text())))
+
+
 def test_a_killed_run_leaves_neither_sidecar_nor_program_nor_files(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
