@@ -1,11 +1,13 @@
-"""Fixtures that several folders of tests share."""
+"""Fixtures that several folders of tests share, and one hypothesis profile for all properties."""
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import HealthCheck, settings
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -36,8 +38,28 @@ from tests.support.stand_ins import (  # noqa: F401 - fixtures for all folders
     pydantic_ai,
 )
 
+settings.register_profile(
+    "otel_budget",
+    deadline=None,  # a busy machine is no finding
+    derandomize=bool(os.environ.get("CI")),  # there the same examples every time
+    database=None,  # leaves no folder behind; a failure prints how to reproduce it
+    max_examples=100,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],  # for the same reason as the deadline
+)
+settings.load_profile("otel_budget")
+
 _CONTEXT = pytest.StashKey[Context]()
 _PROVIDER = pytest.StashKey[trace.TracerProvider]()
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start be interrupted, even where the tests run in the background.
+
+    A shell starts a job there with interrupts ignored, and whoever it starts inherits that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -32,7 +32,7 @@ class Typed:
         """Take it and this end of the terminal."""
         self.process, self._end, self.shown = process, end, ""
 
-    def until(self, text: str, seconds: float = 30) -> str:
+    def until(self, text: str, seconds: float = 60) -> str:
         """Wait until something is shown."""
         deadline = time.monotonic() + seconds
         while text not in self.shown:
@@ -44,7 +44,7 @@ class Typed:
         """Press keys."""
         os.write(self._end, keys)
 
-    def ended(self, seconds: float = 60) -> int:
+    def ended(self, seconds: float = 120) -> int:
         """Wait for its end; return its exit status."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
@@ -229,10 +229,16 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def test_a_job_that_is_stopped_by_its_key_goes_on_when_it_is_continued(tmp_path: Path) -> None:
-    script = "import time; print('ready', flush=True); time.sleep(1.5); print('over', flush=True)"
+    script = """
+import os, time
+print("ready", flush=True)
+while not os.path.exists("go"): time.sleep(0.01)
+print("over", flush=True)
+"""
     with on_terminal(tmp_path, "--max-tokens 100", *python(script), shell=SHELL) as typed:
         typed.until("ready")
         typed.type(b"\x1a")
         typed.until("job stopped")
+        (tmp_path / "go").touch()
         typed.until("over")
         assert typed.ended() == 0

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
@@ -113,7 +113,6 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_the_ledger_has_the_larger_of_what_each_signal_says(
     steps: list[tuple[object, ...]],

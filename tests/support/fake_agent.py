@@ -4,8 +4,8 @@ Run as a program. Its telemetry is told by the environment and its hooks by ``--
 of Claude Code are. Of its own arguments: ``--calls N``, ``--tokens N`` of each, ``--pause S``
 between them, ``--ignore SIGNAL`` …, ``--child FILE`` starts a process of its own and writes its id
 there, ``--answers`` makes one more that wants no tool, ``--silent`` pushes nothing, ``--stubborn``
-goes on although its tools are denied, ``--exit N``. ``-p``, and all else, is taken and means
-nothing.
+goes on although its tools are denied, ``--persists`` goes on until a push succeeds, ``--exit N``.
+``-p``, and all else, is taken and means nothing.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ class Agent:
         answer = self.hook("UserPromptSubmit", prompt="work")
         if answer.get("continue") is False or answer.get("decision") == "block":
             return f"blocked: {answer.get('reason') or answer.get('stopReason')}"
-        for _ in range(self.options.calls):
-            self.call()
+        made, reached = 0, True
+        while made < self.options.calls or (self.options.persists and not reached):
+            made, reached = made + 1, self.call()
             answer = self.hook("PreToolUse", tool_name="Bash", tool_input={})
             said = answer.get("hookSpecificOutput", {})
             if said.get("additionalContext"):
@@ -79,13 +80,12 @@ class Agent:
         if self.options.answers:
             self.call()
         self.hook("Stop")
-        return "done"
+        return f"done: {made}" if self.options.persists else "done"
 
-    def call(self) -> None:
-        """Call the model."""
+    def call(self) -> bool:
+        """Call the model; tell whether what it used was taken."""
         time.sleep(self.options.pause)
-        if not self.options.silent:
-            push(self.session, self.options.tokens)
+        return self.options.silent or push(self.session, self.options.tokens)
 
     def hook(self, event: str, **fields: object) -> dict[str, Any]:
         """Ask the hooks at an event; return the hardest of what they answer."""
@@ -100,8 +100,11 @@ class Agent:
         return found
 
 
-def push(session: str, tokens: int) -> None:
-    """Push what one call used, as a delta in JSON, as an exporter does that fails in silence."""
+def push(session: str, tokens: int) -> bool:
+    """Push what one call used, as a delta in JSON, as an exporter does that fails in silence.
+
+    Return whether it was taken.
+    """
     environ = os.environ
     endpoint = environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or (
         environ["OTEL_EXPORTER_OTLP_ENDPOINT"] + "/v1/metrics"
@@ -118,7 +121,8 @@ def push(session: str, tokens: int) -> None:
     }  # fmt: skip
     resource = {"attributes": _attributes({name: value for name, _, value in pairs})}
     scope = {"scope": {"name": "com.anthropic.claude_code"}, "metrics": [metric]}
-    post(endpoint, {"resourceMetrics": [{"resource": resource, "scopeMetrics": [scope]}]})
+    sent = {"resourceMetrics": [{"resource": resource, "scopeMetrics": [scope]}]}
+    return post(endpoint, sent) is not None
 
 
 def post(url: str, body: object) -> dict[str, Any] | None:
@@ -127,7 +131,7 @@ def post(url: str, body: object) -> dict[str, Any] | None:
         url, json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             found: dict[str, Any] = json.loads(answer.read() or b"{}")
             return found
     except (OSError, ValueError) as exc:
@@ -140,7 +144,7 @@ def command(line: str, body: object) -> dict[str, Any]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     done = subprocess.run(
         ["sh", "-c", line], env=environ, input=json.dumps(body), capture_output=True, text=True,
-        check=False, timeout=10,
+        check=False, timeout=60,
     )  # fmt: skip
     sys.stderr.write(done.stderr)
     found: dict[str, Any] = json.loads(done.stdout or "{}")
@@ -163,6 +167,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--answers", action="store_true")
     parser.add_argument("--silent", action="store_true")
     parser.add_argument("--stubborn", action="store_true")
+    parser.add_argument("--persists", action="store_true")
     parser.add_argument("--ignore", action="append", default=[])
     return parser.parse_known_args()[0]
 

@@ -29,6 +29,8 @@ RULES = ROOT / "deploy" / "prometheus" / "otel-budget.rules.yaml"
 INTERVAL = "0.2s"
 #: Seconds after which every scrape that began before has ended, in one way or the other.
 _SETTLED = 0.5
+#: What a sidecar that is too busy to read tells of its source, and nothing then of a run's data.
+_BUSY = 'otel_budget_sidecar_source_up == 0 or ALERTS{alertname="OtelBudgetSourceDown"}'
 #: A run in good health, one that nobody judges, and what is wrong with the others, by session id.
 CLEAN, UNJUDGED = "clean-1", "unjudged-1"
 LIMITS = {
@@ -135,14 +137,16 @@ def fleet(folder: Path) -> Iterator[Fleet]:
 def _moment(server: Prometheus, *, answering: int) -> float:
     """Return a moment as of which so many targets answered: one may be too busy for a scrape.
 
-    It has to be past for that: a scrape that had begun by then may fail yet.
+    It has to be past for that: a scrape that had begun by then may fail yet. Nor was the sidecar
+    too busy, then or when the rules ran whose alerts are told then.
     """
     moments: list[float] = []
 
     def all_answer() -> bool:
         moments.append(time.time())
         time.sleep(_SETTLED)
-        return len(server.vector("up == 1", moments[-1])) == answering
+        answered = len(server.vector("up == 1", moments[-1])) == answering
+        return answered and not server.vector(_BUSY, moments[-1])
 
     until(all_answer)
     return moments[-1]

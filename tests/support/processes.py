@@ -113,7 +113,7 @@ class SidecarProcess:
 
     def get(self, path: str) -> str:
         """Return what it answers."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as got:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as got:
             return str(got.read().decode())
 
     def kill(self) -> None:
@@ -141,15 +141,20 @@ def sidecar(
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
     try:
-        found = until(lambda: re.search(r"listening on (https?://\S+?);", log.read_text()), process)
+        try:
+            found = until(
+                lambda: re.search(r"listening on (https?://\S+?);", log.read_text()), process
+            )
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}: {log.read_text()[-2000:]}") from exc
         yield SidecarProcess(process, found[1], log)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def until(
-    look: Callable[[], T | None], process: subprocess.Popen[Any] | None = None, seconds: float = 30
+    look: Callable[[], T | None], process: subprocess.Popen[Any] | None = None, seconds: float = 60
 ) -> T:
     """Look again and again until there is something to see; fail when the process has ended."""
     deadline = time.monotonic() + seconds

@@ -157,7 +157,7 @@ SETTINGS = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=50)  # a busy machine is no finding
+@settings(max_examples=50)
 @given(SETTINGS, SETTINGS, st.sampled_from([None, 2, 4, "\t"]))
 def test_any_file_is_restored_to_the_byte(
     data: dict[str, Any], env: dict[str, Any], indent: Any

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget.cli.command import Command
@@ -27,7 +27,6 @@ WORDS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None)  # a busy machine is no finding
 @given(st.sampled_from(sorted(COMMANDS)), st.lists(WORDS, max_size=6))
 def test_what_is_read_is_what_argparse_reads(name: str, words: list[str]) -> None:
     """Whatever is typed: the same arguments, or none, and argparse has the word."""

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget.files.json_text import (
@@ -49,7 +49,6 @@ def test_line_breaks_stay_those_of_the_file() -> None:
     assert text.count("\n") == text.count("\r\n") == 6
 
 
-@settings(deadline=None)  # a busy machine is no finding
 @given(OBJECTS, INDENTS, st.text(max_size=3), st.text(max_size=3), VALUES)
 def test_what_is_put_in_is_there_and_all_else_as_it_was(
     data: dict[str, Any], indent: Any, outer: str, inner: str, value: Any
@@ -68,7 +67,6 @@ def test_what_is_put_in_is_there_and_all_else_as_it_was(
         assert back == {k: v for k, v in data.items() if v != {} or k != outer}
 
 
-@settings(deadline=None)  # a busy machine is no finding
 @given(OBJECTS, INDENTS, st.lists(VALUES, max_size=3))
 def test_an_item_goes_in_front_and_comes_out_alone(
     data: dict[str, Any], indent: Any, there: list[Any]
@@ -83,7 +81,6 @@ def test_an_item_goes_in_front_and_comes_out_alone(
     assert without_items(text, ("list",), lambda item: item == mine) == text
 
 
-@settings(deadline=None)  # a busy machine is no finding
 @given(OBJECTS, INDENTS, st.lists(VALUES, max_size=3))
 def test_an_item_goes_behind_the_others_where_they_have_numbers(
     data: dict[str, Any], indent: Any, there: list[Any]
@@ -96,7 +93,6 @@ def test_an_item_goes_behind_the_others_where_they_have_numbers(
         assert without_items(changed, ("list",), lambda item: item == mine) == text
 
 
-@settings(deadline=None)  # a busy machine is no finding
 @given(OBJECTS, INDENTS)
 def test_taking_out_what_was_put_in_gives_the_same_text(data: dict[str, Any], indent: Any) -> None:
     """Where the container had something in it."""

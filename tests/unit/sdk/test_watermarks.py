@@ -152,7 +152,7 @@ class Watched:
 
 @given(limits=LIMITS, steps=STEPS, before=st.sampled_from([0.0, 0.1, 1e6 + 0.3]),
        stop_when_lost=st.booleans())  # fmt: skip
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @example(  # a sidecar's stop gave way to the progress, and was forgotten with it
     limits=ResourceLimits(), before=0.0, stop_when_lost=False,
     steps=[("hear", {"action": Action.STOP, "status": LimitStatus.APPROACHING,
