@@ -87,7 +87,7 @@ storage: {{path: sidecar.db}}
 
 
 def _raise(at: Receiving, session_id: str, tokens: int) -> None:
-    connection = http.client.HTTPConnection(at.process.url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(at.process.url.removeprefix("http://"), timeout=60)
     body = {"reason": "worth it", "for_seconds": 3600, "max_tokens": tokens}
     headers = {
         "Authorization": f"Bearer {token_of('admin')}",
@@ -285,7 +285,7 @@ def _asked(sessions: int) -> Iterator[tuple[str, str]]:
 
 def _ask_all(at: Receiving, bodies: list[tuple[str, str]]) -> list[float]:
     """Ask one after the other over one connection; return the seconds that each took."""
-    connection = http.client.HTTPConnection(at.process.url.removeprefix("http://"), timeout=30)
+    connection = http.client.HTTPConnection(at.process.url.removeprefix("http://"), timeout=60)
     took = []
     for asked in bodies:
         began = time.monotonic()

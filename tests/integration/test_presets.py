@@ -80,7 +80,7 @@ def order(process: SidecarProcess, body: dict[str, Any]) -> dict[str, Any]:
         },
         method="POST",
     )  # fmt: skip
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         found: dict[str, Any] = json.load(answer)
         return found
 

@@ -69,7 +69,7 @@ def asked(url: str, session_id: str) -> Series:
 
 def on_page(url: str, session_id: str) -> Series:
     """Return the series that a page shows of a run."""
-    with urllib.request.urlopen(url, timeout=5) as got:
+    with urllib.request.urlopen(url, timeout=60) as got:
         text = got.read().decode()
     return {
         key(sample.labels, sample.name): sample.value

@@ -91,7 +91,7 @@ def nudge(side: SidecarProcess) -> int:
         f"{side.url}/v1/nudge?session_id={SESSION}", data=b"", method="POST"
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as exc:
         exc.close()
