@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -55,6 +56,8 @@ class LastScrape:
         self.wait_for: float | None = None
         """Seconds to wait for scrapes; None for the usual time."""
         self._looks: dict[str, Look] = {}
+        self._lock = threading.Lock()
+        """Of what is handed over, below."""
         self._finish: Finish | None = None
         self._unheard = False
         """True if a run has ended, since the last wait, that has no sidecar to be handed to."""
@@ -94,10 +97,11 @@ class LastScrape:
         one is asked for all of its runs. handed_over: waits for what is handed over to sidecars,
         this run included, unless there is nothing to say of it; None for one without a sidecar.
         """
-        if handed_over is None:
-            self._unheard = True
-        else:
-            self._finish = handed_over
+        with self._lock:
+            if handed_over is None:
+                self._unheard = True
+            else:
+                self._finish = handed_over
         if sidecar is not None and look is not None:
             self._looks[sidecar] = look
         self._order.then[id(self)] = self.wait
@@ -152,12 +156,14 @@ class LastScrape:
         and whether that, or a look, was not in vain.
         """
         began, ends = time.monotonic(), self._sessions.ends
-        finish, unheard = self._finish, self._unheard
-        self._finish, self._unheard = None, False
+        with self._lock:
+            finish, unheard = self._finish, self._unheard
+            self._finish, self._unheard = None, False
         if finish is not None and finish(seconds) and not unheard:
-            self._heard = ends
+            with self._lock:  # runs that end at once come here in any order
+                self._heard = max(self._heard, ends)
             self._looks.clear()
-        if self._heard == ends > 0:
+        if self._heard >= ends > 0:
             return True, True
         left = max(0.0, seconds - (time.monotonic() - began))
         return False, self._have_looked(left)
@@ -171,6 +177,7 @@ class LastScrape:
         return seen
 
     def _reset(self) -> None:
+        self._lock = threading.Lock()  # a thread of the parent may have held it
         self._looks.clear()
         self._finish, self._unheard, self._heard = None, False, 0
         self._look_from = -math.inf

@@ -12,7 +12,7 @@ from otel_budget import ResourceLimits
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.lifecycle.at_exit import ExitOrder
 from otel_budget.sdk.metrics.collector import SCRAPER, RunCollector
-from otel_budget.sdk.metrics.last_scrape import ENV_SCRAPE_WAIT, LastScrape
+from otel_budget.sdk.metrics.last_scrape import ENV_SCRAPE_WAIT, Finish, LastScrape
 from otel_budget.sdk.run_record import RunRecord
 from otel_budget.testing import FakeClock
 
@@ -29,7 +29,14 @@ class Process:
         self.last = LastScrape(self.sessions, self.order, clock.clock.monotonic)
         self.asked: list[str] = []
 
-    def ends(self, session_id: str, sidecar: str | None = None, *, looks: bool = True) -> None:
+    def ends(
+        self,
+        session_id: str,
+        sidecar: str | None = None,
+        *,
+        looks: bool = True,
+        handed_over: Finish | None = None,
+    ) -> None:
         """Have a run begin and end. looks: its sidecar reads the page when asked to."""
         record = RunRecord(session_id, ResourceLimits(), self.clock.clock, labels={})
         self.sessions.add(record)
@@ -44,7 +51,7 @@ class Process:
                 self.scraped("sidecar")
             return looks
 
-        self.last.ended(sidecar, look if sidecar else None)
+        self.last.ended(sidecar, look if sidecar else None, handed_over)
 
     def scraped(self, name: str) -> None:
         """Have somebody scrape it."""
@@ -77,6 +84,26 @@ def test_a_run_that_waits_in_place_has_its_sidecar_look_first(process: Process) 
     assert process.asked == ["a"]
     process.order.run()
     assert process.asked == ["a"]
+
+
+def test_runs_that_end_at_once_are_handed_over_in_any_order(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's thread comes last: what it knows is less, and takes nothing back."""
+    process.scraped("prometheus")
+
+    def meanwhile(_seconds: float) -> bool:
+        process.ends("second", handed_over=lambda _: True)
+        assert process.last.wait_here(5)
+        return True
+
+    process.ends("first", handed_over=meanwhile)
+    assert process.last.wait_here(5)
+    assert process.sessions.unseen()
+    waited: list[float] = []
+    monkeypatch.setattr(process.sessions, "wait_scraped", waited.append)
+    process.last.wait()
+    assert not waited, "all was handed over, so there is no scrape to wait for"
 
 
 def test_nobody_is_asked_where_the_ends_were_seen(process: Process) -> None:
