@@ -32,6 +32,7 @@ from otel_budget.launcher.sidecars import FoundSidecar, OwnSidecar, SidecarError
 from otel_budget.launcher.signals import SignalInbox
 from otel_budget.launcher.supervision import Supervision
 from otel_budget.launcher.watch import watched
+from otel_budget.launcher.watchdog import RUN_FOLDER
 
 if TYPE_CHECKING:
     from otel_budget.agents.recognition import Recognised
@@ -149,6 +150,7 @@ class _Run:
             if following.is_used_up:
                 return self._not_started(launch, following)
         variables = environment.of_process(order, sidecar, launch.environment)
+        variables[RUN_FOLDER] = str(self.folder)
         # On a terminal it stays in the foreground, and gets what its keys send by itself.
         leads_group = not has_terminal()
         screen = Screen(live=not launch.interactive)

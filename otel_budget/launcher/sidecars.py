@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otel_budget.errors import OtelBudgetError
+from otel_budget.launcher.watchdog import RUN_FOLDER
 from otel_budget.sdk.sidecar_client.request import Asker, AskError
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class OwnSidecar:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-P", "-m", "otel_budget", "sidecar", "--config", str(config)],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                env=_own_environment(), start_new_session=True,
+                env=_own_environment() | {RUN_FOLDER: str(self.folder)}, start_new_session=True,
             )  # fmt: skip
         self.url = self._listening()
         self.receiver, _ = receiver_of(self.asker)

@@ -17,9 +17,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 #: Seconds that each has to end in order.
 PATIENCE = 5.0
+#: Variable of all that is started for a run: the folder of that run.
+RUN_FOLDER = "OTEL_BUDGET_RUN_FOLDER"
+_PROCESSES = Path("/proc")
 
 
 class Watched:
@@ -82,6 +86,19 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def started_for(folder: str) -> list[int]:
+    """Return the processes that have a run's folder in their environment, where that can be read.
+
+    What was started in the moment in which its launcher was killed is known to nobody else.
+    """
+    wanted, found = os.fsencode(f"{RUN_FOLDER}={folder}"), []
+    for place in _PROCESSES.glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if wanted in place.read_bytes().split(b"\0"):
+                found.append(int(place.parent.name))
+    return found
+
+
 def main() -> None:
     """Read until the pipe is closed; then end what it told of."""
     watched: dict[str, Watched] = {}
@@ -95,9 +112,15 @@ def main() -> None:
         else:
             pid, _, kind = rest.partition(" ")
             watched[word] = Watched(int(pid), group=kind == "group")
-    for word in ("program", "sidecar"):  # the last push of the program is still counted
-        if word in watched:
-            watched[word].end()
+    sidecar = watched.pop("sidecar", None)  # after the program, whose last push is still counted
+    for one in watched.values():
+        one.end()
+    if folder:
+        for pid in started_for(folder):
+            if sidecar is None or pid != sidecar.pid:
+                Watched(pid, group=False).end()
+    if sidecar is not None:
+        sidecar.end()
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from otel_budget.launcher import watchdog
+from otel_budget.launcher.watchdog import RUN_FOLDER
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.processes import SidecarProcess, sidecar, until
@@ -441,6 +443,26 @@ def test_a_killed_run_leaves_neither_sidecar_nor_program_nor_files(tmp_path: Pat
     until(lambda: is_gone(program))
     until(lambda: all(map(is_gone, sidecars)))
     until(lambda: not list(scratch.iterdir()))
+
+
+def test_what_was_started_in_the_moment_of_that_kill_is_ended_too(tmp_path: Path) -> None:
+    """The watchdog was not told of it yet: it is known by the folder of its run."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    started = subprocess.Popen(["sleep", "600"], env={**os.environ, RUN_FOLDER: str(folder)})
+    another = subprocess.Popen(["sleep", "600"], env={**os.environ, RUN_FOLDER: f"{folder}-2"})
+    try:
+        subprocess.run(
+            [sys.executable, "-I", "-S", watchdog.__file__], input=f"folder {folder}\n",
+            text=True, check=True, timeout=60,
+        )  # fmt: skip
+        assert started.wait(60) == -signal.SIGTERM
+        assert not folder.exists()
+        assert another.poll() is None
+    finally:
+        for process in (started, another):
+            process.kill()
+            process.wait()
 
 
 # --- the sidecar ----------------------------------------------------------------------------------
