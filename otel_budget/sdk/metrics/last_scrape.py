@@ -159,14 +159,20 @@ class LastScrape:
         with self._lock:
             finish, unheard = self._finish, self._unheard
             self._finish, self._unheard = None, False
-        if finish is not None and finish(seconds) and not unheard:
+        handed_over = finish is not None and finish(seconds)
+        unheard = unheard or (finish is not None and not handed_over)
+        if handed_over and not unheard:
             with self._lock:  # runs that end at once come here in any order
                 self._heard = max(self._heard, ends)
             self._looks.clear()
-        if self._heard >= ends > 0:
+        if self._heard >= ends > 0 and not unheard:
             return True, True
         left = max(0.0, seconds - (time.monotonic() - began))
-        return False, self._have_looked(left)
+        looked = self._have_looked(left)
+        if unheard and self._sessions.unseen():
+            with self._lock:  # what is handed over after it says nothing of this one
+                self._unheard = True
+        return False, looked
 
     def _have_looked(self, seconds: float) -> bool:
         until, seen = time.monotonic() + seconds, True

@@ -58,6 +58,8 @@ class Sender:
         """Runs that are on their way."""
         self._failed = 0
         """Runs that could not be handed over since the last ``finish``."""
+        self._left: deque[Any] = deque(maxlen=_MOST_WAITING)
+        """Those of them that another try may bring there: the sidecar was away, or busy."""
         self._works = False
         """True while there is a thread."""
         self._useless_until = 0.0
@@ -80,9 +82,13 @@ class Sender:
             self._works = False
 
     def finish(self, seconds: float) -> bool:
-        """Wait until all is handed over; False if some of it was not, within so many seconds."""
+        """Wait until all is handed over; False if some of it was not, within so many seconds.
+
+        What could not be handed over before is tried once more.
+        """
         until = time.monotonic() + seconds
         with self._changed:
+            self._try_again()
             if not self._works and self._waiting:
                 self._works = True
                 in_place = True
@@ -111,16 +117,27 @@ class Sender:
         self._line = Connection(self._address, seconds)
         with _KeptLine(self._line) as line:
             while (runs := self._next(until)) is not None:
-                failed = len(runs)
+                failed, left = len(runs), list[Any]()
                 try:
                     failed = self._send(line, runs)
                 except Exception as exc:  # noqa: BLE001 - whatever it is, the runs are over
                     logger.debug("handover: %s", exc)
+                    left = runs if isinstance(exc, OSError) else []
                     line.close()
                 with self._changed:
                     self._sending = 0
                     self._failed += failed
+                    if not failed:
+                        self._try_again()  # it is there again
+                    self._left.extend(left)
                     self._changed.notify_all()
+
+    def _try_again(self) -> None:
+        """Have those wait again that were left. Under the lock."""
+        room = max(0, _MOST_WAITING - len(self._waiting))
+        again = [self._left.popleft() for _ in range(min(room, len(self._left)))]
+        self._waiting.extendleft(reversed(again))
+        self._failed -= len(again)
 
     def _next(self, until: float | None) -> list[Any] | None:
         """Wait for the next runs; None when there are none for long, or it is time to give up."""
@@ -152,6 +169,8 @@ class Sender:
             return 0
         if status == http.client.OK:
             return len(json.loads(said)["refused"])
+        if status in _BUSY:
+            raise ConnectionError(f"the sidecar answers {status}")
         if status in _UNKNOWN:
             self._useless_until = time.monotonic() + _USELESS
         logger.debug("handover: the sidecar answers %s", status)

@@ -91,6 +91,23 @@ def test_what_has_no_time_is_asked_again_and_what_knows_nothing_of_it_is_not() -
     assert got == [b"a", b"a", b"a", b"b"]
 
 
+def test_what_a_sidecar_was_away_for_goes_there_once_it_is_back() -> None:
+    """With the next run that ends, or at the end of the process; what was taken goes once."""
+    sidecar = [503] * 5 + [204]
+    with taking(lambda _body: (sidecar.pop(0) if sidecar else 204, b"")) as (handed, address, got):
+        handed.add(address, "a")
+        until(lambda: len(got) == 5)
+        handed.add(address, "b")
+        until(lambda: got[5:] == [b"b", b"a"])
+        assert handed.finish(10), "none is missing any more"
+        sidecar += [503] * 5
+        handed.add(address, "c")
+        until(lambda: len(got) == 12)
+        assert handed.finish(10)
+        assert handed.finish(10)
+    assert got[7:] == [b"c"] * 6
+
+
 def test_a_body_that_is_too_long_goes_in_halves() -> None:
     """A run may have many limits; sixteen of them are no more than a request may have."""
     with taking() as (handovers, address, got):

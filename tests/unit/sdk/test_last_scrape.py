@@ -12,7 +12,7 @@ from otel_budget import ResourceLimits
 from otel_budget.errors import InvalidValueError
 from otel_budget.sdk.lifecycle.at_exit import ExitOrder
 from otel_budget.sdk.metrics.collector import SCRAPER, RunCollector
-from otel_budget.sdk.metrics.last_scrape import ENV_SCRAPE_WAIT, Finish, LastScrape
+from otel_budget.sdk.metrics.last_scrape import ENV_SCRAPE_WAIT, USUAL, Finish, LastScrape
 from otel_budget.sdk.run_record import RunRecord
 from otel_budget.testing import FakeClock
 
@@ -104,6 +104,37 @@ def test_runs_that_end_at_once_are_handed_over_in_any_order(
     monkeypatch.setattr(process.sessions, "wait_scraped", waited.append)
     process.last.wait()
     assert not waited, "all was handed over, so there is no scrape to wait for"
+
+
+def test_what_could_not_be_handed_over_is_not_heard_because_the_next_run_was(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sidecar was away for a moment: it is on the page alone, and a scrape is waited for."""
+    process.scraped("sidecar")
+    process.ends("first", "sidecar", looks=False, handed_over=lambda _: False)
+    assert not process.last.wait_here(0.01)
+    process.ends("second", "sidecar", looks=False, handed_over=lambda _: True)
+    process.last.wait_here(0.01)
+    waited: list[float] = []
+    monkeypatch.setattr(
+        process.sessions, "wait_scraped", lambda seconds, **_: waited.append(seconds)
+    )
+    process.last.wait()
+    assert waited == [USUAL]
+
+
+def test_what_could_not_be_handed_over_is_heard_once_it_was_scraped(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.scraped("sidecar")
+    process.ends("first", "sidecar", looks=False, handed_over=lambda _: False)
+    assert not process.last.wait_here(0.01)
+    process.scraped("sidecar")
+    process.ends("second", "sidecar", handed_over=lambda _: True)
+    waited: list[float] = []
+    monkeypatch.setattr(process.sessions, "wait_scraped", waited.append)
+    process.last.wait()
+    assert not waited
 
 
 def test_nobody_is_asked_where_the_ends_were_seen(process: Process) -> None:
