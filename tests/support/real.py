@@ -21,6 +21,7 @@ PACKAGES = {
     "systemd-analyze": "systemd",
     "victoria-metrics": "victoria-metrics",
     "tmux": "tmux",
+    "curl": "curl",
     "kubectl": "kubectl",  # of Kubernetes' own repository; Debian's is too old for these files
 }
 

@@ -21,6 +21,7 @@ from otel_budget.agents.settings import MARK
 from otel_budget.cli.main import main
 from tests.support.ports import free_port
 from tests.support.raw_server import respond, serve_raw
+from tests.support.real import require
 from tests.support.scripted_sidecar import scripted
 
 SIDECAR, RECEIVER = "http://127.0.0.1:9465", "http://127.0.0.1:4318"
@@ -80,6 +81,7 @@ def test_what_was_installed_where_nothing_was_goes_away_again(home: Path, agent:
 @pytest.mark.parametrize("agent", names())
 def test_every_event_of_the_agent_asks_the_sidecar(home: Path, agent: str) -> None:
     """As its hooks are known, with a time that it waits."""
+    require("curl")
     assert install(agent) == 0
     settings = json.loads((home / FILES[agent][-1]).read_text())
     table = hooks_of(agent)
@@ -188,6 +190,7 @@ def test_to_install_it_again_changes_nothing(
 @pytest.mark.parametrize("agent", names())
 def test_another_sidecar_takes_the_place_of_the_first(home: Path, agent: str) -> None:
     """And what was there before either comes back."""
+    require("curl")
     assert install(agent) == 0
     assert install(agent, "--sidecar", "http://127.0.0.1:9500") == 0
     text = (home / FILES[agent][-1]).read_text()
@@ -433,6 +436,7 @@ def test_a_hook_hands_on_the_sidecars_answer(home: Path, agent: str, way: str) -
 @pytest.mark.parametrize("agent", names())
 def test_a_hook_without_a_sidecar_lets_the_agent_go_on_and_says_so(home: Path, agent: str) -> None:
     """Once for each prompt; exit 0, as anything else would be an error of the hook."""
+    require("curl")
     assert install(agent, "--sidecar", f"http://127.0.0.1:{free_port()}") == 0
     said = json.loads(ask(home, agent, FIRST[agent]).stdout)
     assert "held to no budget" in said["systemMessage"]
@@ -441,6 +445,7 @@ def test_a_hook_without_a_sidecar_lets_the_agent_go_on_and_says_so(home: Path, a
 
 @pytest.mark.parametrize("agent", ["codex", "gemini-cli"])
 def test_a_hook_in_a_run_asks_the_runs_own_sidecar(home: Path, agent: str) -> None:
+    require("curl")
     with serve_raw(respond(b'{"continue": false}', "application/json")) as place:
         assert install(agent, "--sidecar", f"http://127.0.0.1:{free_port()}") == 0
         given = {"OTEL_BUDGET_HOOK_URL": f"http://{place}/v1/hooks", "OTEL_BUDGET_RUN": "run-1"}

@@ -18,8 +18,9 @@ from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.usage import ResourceUsage
 from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.policy.bounds import bounds_of
-from otel_budget.policy.outdated import redecide
+from otel_budget.policy.outdated import is_graceful, redecide
 from otel_budget.policy.verdicts import verdict_from_usage
+from otel_budget.sdk.run_record import OUTGROWN
 from otel_budget.sdk.sidecar_client.lease import LISTEN
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make
@@ -142,6 +143,9 @@ class Watched:
             return False
         if self.theirs is None or self.fake.elapsed >= self.until:
             return not (self.stop_when_lost and self.fake.elapsed >= self.lost_from)
+        if progress is None and self.monitor._record.report is OUTGROWN:
+            # A count has crossed a line since the run said how far it is: that word is as old.
+            return self.theirs.should_continue or is_graceful(self.theirs)
         return redecide(self.theirs, progress, self.limits.completion_threshold)
 
     def agree(self, *more: float | None) -> None:
@@ -153,6 +157,13 @@ class Watched:
 @given(limits=LIMITS, steps=STEPS, before=st.sampled_from([0.0, 0.1, 1e6 + 0.3]),
        stop_when_lost=st.booleans())  # fmt: skip
 @settings(max_examples=400)
+@example(  # a line is crossed after the progress that a sidecar's stop gave way to
+    limits=ResourceLimits.only(max_tokens=31, token_warning_threshold=0.1),
+    before=0.0, stop_when_lost=False,
+    steps=[("hear", {"action": Action.STOP, "status": LimitStatus.APPROACHING,
+                     "reason": Reason.APPROACHING_LIMIT, "lease_seconds": 5.0}),
+           ("record", 1, False, None)],
+)  # fmt: skip
 @example(  # a sidecar's stop gave way to the progress, and was forgotten with it
     limits=ResourceLimits(), before=0.0, stop_when_lost=False,
     steps=[("hear", {"action": Action.STOP, "status": LimitStatus.APPROACHING,
