@@ -8,6 +8,7 @@ it told is in the ledger.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ class Receiver:
         self.info = ReceiverInfo(f"http://{shown}:{port}", tokens.need_token)
         self._config, self._listener, self._server = config, listener, server
         # Its own file number: a server closes the socket that it is given.
-        self._serving = asyncio.create_task(server.serve(sockets=[listener.dup()]))
+        self._serving = asyncio.create_task(_serve(server, listener.dup()))
         asked = "a token is needed" if tokens.need_token else "no token is needed"
         logger.info("receiving OTLP on %s; %s", self.info.endpoint, asked)
 
@@ -127,3 +128,9 @@ class Receiver:
             self._ending.add(self._serving)
             self._serving.add_done_callback(self._ending.discard)
             self._server = self._serving = None
+
+
+async def _serve(server: Server, listener: socket.socket) -> None:
+    """Serve until told to end. A server that is told so before it began closes nothing."""
+    with contextlib.closing(listener):
+        await server.serve(sockets=[listener])
