@@ -94,6 +94,9 @@ class RunTotals(Freshness):
     has_left = False
     """True if it vanished as its process has ended for certain."""
 
+    knows_active = False
+    """True once it was said how long the run was active."""
+
     def __init__(self, session_id: str, started_at: float | None, first_seen_at: float) -> None:
         """Begin with a run that was just seen for the first time."""
         super().__init__(first_seen_at)
@@ -317,9 +320,10 @@ class RunTotals(Freshness):
         """
         gap, processes = self.gap(), self.processes.values()
         shown = active_seconds(processes, gap, None)
-        if shown is None:
+        if shown is None and not self.knows_active:
             return None, None
-        self.active_shown = shown = max(shown, self.active_shown)
+        self.knows_active = True  # also should the target that says it fall silent
+        self.active_shown = shown = max(shown or 0.0, self.active_shown)
         return max(active_seconds(processes, gap, now) or 0.0, shown), shown
 
     def note_active(self, seconds: float) -> None:

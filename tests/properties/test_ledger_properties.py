@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
@@ -139,7 +139,16 @@ def test_the_order_in_which_processes_are_seen_does_not_matter(
     assert results[0] == results[1]
 
 
+_SILENT_SINCE = [  # the one target that says how long it was active is not heard any more
+    (RunObservation(RUN, "a", T0, {}, RunAttributes()), False),
+    (RunObservation(RUN, "a", T0 + 4.25, {}, RunAttributes(incarnation_at=T0)), False),
+    (RunObservation(RUN, "b", T0, {}, RunAttributes(incarnation_at=T0, active=0.0)), False),
+    (RunObservation(RUN, "a", T0 + 5.25, {}, RunAttributes()), False),
+]
+
+
 @given(steps)
+@example(_SILENT_SINCE)
 def test_no_reading_of_any_kind_lowers_a_total(history: list[tuple[RunObservation, bool]]) -> None:
     """Nor makes a known resource unknown; late, partial, implausible and contradictory ones too."""
     ledger, before = Ledger(), dict[str, Number]()
