@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -31,6 +30,7 @@ from otel_budget.sdk.metrics.otlp_export import OtlpExport
 from otel_budget.sdk.metrics.visibility import PAGES
 from tests.support.http_server import serving
 from tests.support.monitors import Make
+from tests.support.processes import until
 
 Point = tuple[str, float, int]
 """Metric, value, start."""
@@ -96,14 +96,6 @@ def nothing_is_pushed_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     yield
     for each in list(otlp_export._OPEN.values()):
         each.close()
-
-
-def until(what: Any, seconds: float = 30) -> None:
-    """Wait until something is true."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_what_a_page_shows_is_pushed_by_names_that_lead_to_the_same_series(
@@ -172,7 +164,7 @@ def test_pushes_come_at_intervals_and_news_at_half_of_one(
 
     monkeypatch.setattr(exporter, "note", note)
     for number in range(8):
-        until(lambda number=number: len(began) > number)
+        until(lambda: len(began) > number)  # noqa: B023 - looked at before the next one
         if number > 2:
             RUNS.has_news()
     export.close()
