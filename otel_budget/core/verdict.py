@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from otel_budget.core.forecast import Forecast
 from otel_budget.core.quantities import Number
 from otel_budget.core.reasons import Action
-
-Origin = Literal["session", "sidecar", "operator"]
 
 
 class LimitStatus(StrEnum):
@@ -34,8 +33,9 @@ class ResourceState(NamedTuple):
     ratio: float | None
     """Used over limit; 1 for a limit of 0; None when unlimited."""
     status: LimitStatus
-    limit_from: Origin | None = None
-    """Whose limit counted: the run's own, the sidecar's, or an operator's."""
+    limit_from: str | None = None
+    """Whose limit counted: ``session``, ``sidecar``, ``operator``, ``suggested``, or what a newer
+    sidecar says."""
     exhaustion_seconds: float | None = None
     """Forecast seconds until the limit; None when it is not being spent, or not forecast."""
     at_least: bool = False
@@ -44,6 +44,8 @@ class ResourceState(NamedTuple):
     """True if part of ``used`` is an estimate."""
     warning_at: Number | None = None
     """The smallest use that counts as approaching; None when unlimited, or not said."""
+    forecast: Forecast | None = None
+    """What is left until the limit; None when unlimited, or nothing can be told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import json
 import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from otel_budget.core import validation
 from otel_budget.core.json_fields import Fields
@@ -20,7 +20,6 @@ from otel_budget.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
-    from otel_budget.core.verdict import Origin
 
 VERSION = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -147,7 +146,7 @@ def _state(name: str, data: object) -> ResourceState:
         ratio=fields.maybe(fields.real, "ratio"),
         status=fields.one_of(LimitStatus, "status"),
         # An origin this version does not know is no reason to refuse a verdict.
-        limit_from=cast("Origin | None", fields.maybe(fields.text, "limit_from")),
+        limit_from=fields.maybe(fields.text, "limit_from"),
         exhaustion_seconds=fields.maybe(fields.real, "exhaustion_seconds"),
         at_least=fields.maybe(fields.flag, "at_least") or False,
         estimated=fields.maybe(fields.flag, "estimated") or False,

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from otel_budget.core.limits import DEFAULT_THRESHOLD, ResourceLimits
 from otel_budget.core.resources import RESOURCES
-from otel_budget.core.verdict import Origin
 
 if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
@@ -30,7 +29,7 @@ class Bound:
     limit: Number
     warning_at: Number
     """The smallest use that counts as approaching, in the resource's own type."""
-    origin: Origin
+    origin: str
 
 
 Bounds = dict[str, Bound]
@@ -38,7 +37,7 @@ Bounds = dict[str, Bound]
 
 
 @lru_cache(maxsize=4096)
-def bound(resource: str, limit: Number, threshold: float, origin: Origin) -> Bound:
+def bound(resource: str, limit: Number, threshold: float, origin: str) -> Bound:
     """Return the bound for one limit. threshold: above 0 and at most 1."""
     exact_limit = limit if isinstance(limit, Decimal) else Decimal(repr(limit))
     warning = EXACT.multiply(Decimal(repr(threshold)), exact_limit)
@@ -56,7 +55,7 @@ def bounds_of(limits: ResourceLimits) -> Bounds:
 
 
 def bounds_from(
-    limits: Mapping[str, Number], thresholds: Mapping[str, float], origin: Origin
+    limits: Mapping[str, Number], thresholds: Mapping[str, float], origin: str
 ) -> Bounds:
     """Return bounds out of plain mappings; a missing threshold is the default."""
     return {

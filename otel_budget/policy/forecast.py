@@ -1,10 +1,16 @@
-"""What will be: whether the rest fits, and when a limit is reached. Straight lines, no more."""
+"""What will be: how many calls and seconds are left until a limit, and whether the rest fits.
+
+Of a run that reports no progress nobody can tell how much it will use in all; what is left until a
+limit can be told from the size of its calls and their growth (``ledger.call_pace``).
+"""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
+from otel_budget.core.forecast import NO_FORECAST, Estimate, Forecast
+from otel_budget.core.resources import TIMES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY
 
 if TYPE_CHECKING:
@@ -12,7 +18,53 @@ if TYPE_CHECKING:
 
     from otel_budget.core.quantities import Number
     from otel_budget.core.uncertainty import UsageUncertainty
+    from otel_budget.ledger.call_pace import CallPace, CallSize
     from otel_budget.policy.bounds import Bounds
+
+
+def forecast_of(resource: str, remaining: Number, pace: CallPace) -> Forecast:
+    """Return what is left of one resource. remaining: units until its limit, not negative."""
+    room, seconds = float(remaining), pace.seconds_per_call
+    if resource in TIMES:
+        left = Estimate(room, room, room)
+        calls = None if not seconds else Estimate(*(3 * (room / seconds,)))
+        return Forecast(calls, left)
+    size = pace.size_of(resource)
+    if size is None:
+        return NO_FORECAST
+    number = _calls_within(room, size)
+    if number is None:
+        return NO_FORECAST
+    calls = Estimate(number, number, number)
+    if seconds is None:
+        return Forecast(calls)
+    return Forecast(calls, Estimate(*(3 * (number * seconds,))))
+
+
+def ends_first(forecasts: Mapping[str, Forecast]) -> str | None:
+    """Return the resource whose limit is reached first; None if none can be told."""
+    known = {
+        name: (left.seconds_left or left.calls_left)
+        for name, left in forecasts.items()
+        if left.calls_left is not None or left.seconds_left is not None
+    }
+    return min(known, key=lambda name: known[name].value, default=None)  # type: ignore[union-attr]
+
+
+def _calls_within(room: float, size: CallSize) -> float | None:
+    """Return how many calls fit: those before the limit, and a part of the one that crosses it.
+
+    The k-th call from now uses ``newest + k * growth``.
+    """
+    size_now, growth = max(size.newest, 0.0), max(size.growth, 0.0)
+    if size_now + growth <= 0:
+        return None
+    if growth == 0:
+        return room / size_now
+    half = size_now + growth / 2
+    number = math.floor((math.sqrt(half * half + 2 * growth * room) - half) / growth)
+    used = number * size_now + growth * number * (number + 1) / 2
+    return number + max(0.0, room - used) / (size_now + growth * (number + 1))
 
 
 def completion_possible(

@@ -11,7 +11,7 @@ from otel_budget import semconv
 from otel_budget.core import verdict_json
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import RESOURCES
-from otel_budget.core.verdict import LimitStatus, Origin
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.sidecar.api.models import ABSENT, Amount, Body, SessionId, Share, one_of
 
 SESSION_ID: Final = "nightly-refactoring-17"
@@ -30,7 +30,7 @@ class ResourceBody(Body):
     ratio: float | None
     """Used divided by limit; null when unlimited."""
     status: LimitStatus
-    limit_from: Origin | None
+    limit_from: str | None
     """Where the limit that applies was set: by the run itself, in the sidecar, or by an operator's
     override."""
     exhaustion_seconds: float | None = ABSENT

@@ -9,7 +9,7 @@ from otel_budget.agents.base import Answer
 from otel_budget.agents.ending import HookedRun
 from otel_budget.agents.known import hooks_of
 from otel_budget.core.reasons import Action, Reason
-from otel_budget.core.verdict import LimitStatus, Origin, ResourceState, Verdict
+from otel_budget.core.verdict import LimitStatus, ResourceState, Verdict
 
 NOW = 1_700_000_000.0
 
@@ -21,7 +21,7 @@ def verdict(
     at: float = NOW,
     reason: str | None = None,
     action: Action | None = None,
-    limit_from: Origin = "sidecar",
+    limit_from: str = "sidecar",
     run_state: str | None = None,
 ) -> Verdict:
     """Return a verdict by the tokens used, or for another reason; 80 % is near."""

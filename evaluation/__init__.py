@@ -1,0 +1,1 @@
+"""What forecasts and limits are worth, measured on recorded runs: ``make forecast``."""

@@ -1,0 +1,39 @@
+"""How far a run will get: what is left until a limit, in calls and in seconds, and how surely."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+#: The share of cases in which what comes is meant to lie within an estimate's range. The measured
+#: share is in docs/forecast.md.
+RANGE_COVERAGE: Final = 0.8
+
+
+class Estimate(NamedTuple):
+    """An amount that is not known yet, never negative; ``low <= value <= high``, all finite."""
+
+    value: float
+    low: float
+    """In one case of ten it is less than this."""
+    high: float
+    """In one case of ten it is more."""
+
+
+class Forecast(NamedTuple):
+    """What is left of one limited resource. None: it cannot be told."""
+
+    calls_left: Estimate | None = None
+    """Calls from now until used >= limit. A fraction: of the call that crosses the limit, the part
+    that still fits counts."""
+    seconds_left: Estimate | None = None
+    """Seconds from now until then."""
+
+    @property
+    def whole_calls_left(self) -> int | None:
+        """Calls that fit as a whole before the limit is reached; None: it cannot be told."""
+        return None if self.calls_left is None else math.floor(self.calls_left.value)
+
+
+#: Of a resource of which nothing can be told.
+NO_FORECAST: Final = Forecast()
