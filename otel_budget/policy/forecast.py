@@ -7,10 +7,10 @@ limit can be told from the size of its calls and their growth (``ledger.call_pac
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.forecast import NO_FORECAST, Estimate, Forecast
-from otel_budget.core.resources import TIMES
+from otel_budget.core.resources import RESOURCES, TIMES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY
 
 if TYPE_CHECKING:
@@ -22,9 +22,26 @@ if TYPE_CHECKING:
     from otel_budget.policy.bounds import Bounds
 
 
-def forecast_of(resource: str, remaining: Number, pace: CallPace) -> Forecast:
-    """Return what is left of one resource. remaining: units until its limit, not negative."""
+#: Of a limit that is reached.
+_NOTHING: Final = Estimate(0.0, 0.0, 0.0)
+#: Share by which sums of floats may be off: what just fits does.
+_ROUNDING: Final = 1e-9
+
+
+def forecast_of(
+    resource: str, remaining: Number, pace: CallPace, now: float | None = None
+) -> Forecast:
+    """Return what is left of one limited resource.
+
+    remaining: units until its limit; what is not above 0 is reached, and nothing is left. now: on
+    the clock of the samples; a run that has used nothing for ``IDLE_AFTER`` by then has no seconds
+    left that could be told, except of a resource that passes by itself. None: it is in a call.
+    """
     room, seconds = float(remaining), pace.seconds_per_call
+    if room <= 0:
+        return Forecast(_NOTHING, _NOTHING)
+    if now is not None and pace.is_idle(now):
+        seconds = None
     if resource in TIMES:
         left = Estimate(room, room, room)
         calls = None if not seconds else Estimate(*(3 * (room / seconds,)))
@@ -42,13 +59,17 @@ def forecast_of(resource: str, remaining: Number, pace: CallPace) -> Forecast:
 
 
 def ends_first(forecasts: Mapping[str, Forecast]) -> str | None:
-    """Return the resource whose limit is reached first; None if none can be told."""
-    known = {
-        name: (left.seconds_left or left.calls_left)
-        for name, left in forecasts.items()
-        if left.calls_left is not None or left.seconds_left is not None
-    }
-    return min(known, key=lambda name: known[name].value, default=None)  # type: ignore[union-attr]
+    """Return the resource whose limit is reached first; None if none can be told.
+
+    By the seconds left where they are known of each; else by the calls left of those of which they
+    are known. Of equals the first in the order of the table of resources.
+    """
+    order = [name for name in RESOURCES if name in forecasts]
+    order += [name for name in forecasts if name not in RESOURCES]
+    seconds = {name: left.value for name in order if (left := forecasts[name].seconds_left)}
+    calls = {name: left.value for name in order if (left := forecasts[name].calls_left)}
+    known = seconds if len(seconds) == len(forecasts) else calls or seconds
+    return min(known, key=known.__getitem__, default=None)
 
 
 def _calls_within(room: float, size: CallSize) -> float | None:
@@ -72,12 +93,16 @@ def completion_possible(
     bounds: Bounds,
     progress: float | None,
     uncertainty: UsageUncertainty = NO_UNCERTAINTY,
+    pace: CallPace | None = None,
 ) -> bool | None:
-    """Tell whether the rest of the run fits in every limit at the rate so far.
+    """Tell whether the rest of the run fits in every limit.
 
-    If progress p took u, all of it takes u / p; it fits if that is at most the limit. Returns None
-    when it cannot be told: no progress yet, or unknown, or what is known would fit but part of what
-    is used of a limited resource is unknown. A run with no limits always fits; one
+    Progress p is a share of the calls: n of them came to it, so n (1 - p) / p are still to come,
+    and fit if no more of them than that are left until the limit (``forecast_of``). Where the calls
+    left cannot be told, or there is no pace, the straight line: if p took u, all of it takes u / p.
+
+    Returns None when it cannot be told: no progress yet, or unknown, or what is known would fit but
+    part of what is used of a limited resource is unknown. A run with no limits always fits; one
     that is past a limit never does.
     """
     if any(used[name] > limited.limit for name, limited in bounds.items()):
@@ -86,13 +111,23 @@ def completion_possible(
         return True
     if not progress:
         return None
+    fits = all(
+        _fits(name, used[name], limited.limit, progress, pace) for name, limited in bounds.items()
+    )
+    return None if fits and not bounds.keys().isdisjoint(uncertainty.at_least) else fits
+
+
+def _fits(name: str, used: Number, limit: Number, progress: float, pace: CallPace | None) -> bool:
+    """Tell whether the rest fits in the limit of one resource, at a progress above 0."""
+    if pace is not None and pace.tells_growth:
+        left = forecast_of(name, limit - used, pace).calls_left  # type: ignore[operator] # of one type
+        if left is not None:
+            needed = pace.calls * (1 - progress) / progress
+            return needed <= left.value * (1 + _ROUNDING)
     from fractions import Fraction  # seldom asked for: it takes its time to import
 
     share = Fraction(repr(progress))  # the decimal it was written as: 0.3 is 3/10
-    fits = all(
-        Fraction(used[name]) <= Fraction(limited.limit) * share for name, limited in bounds.items()
-    )
-    return None if fits and not bounds.keys().isdisjoint(uncertainty.at_least) else fits
+    return Fraction(used) <= Fraction(limit) * share
 
 
 def exhaustion_seconds(remaining: Number | None, per_second: float | None) -> float | None:
