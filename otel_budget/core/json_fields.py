@@ -106,12 +106,24 @@ class Fields:
             raise self._refused(key, "a JSON object")
         return value.items()
 
+    def within(self, key: str, read: Callable[[Fields], T]) -> T:
+        """Return what ``read`` makes of the fields of an object."""
+        path = f"{self._prefix}{key}"
+        return read(Fields(path, self._data.get(key), f"{path}."))
+
     def reals(self, key: str) -> list[float]:
         """Return an array of finite numbers of at least 0."""
         value = self._data.get(key)
         if not isinstance(value, list):
             raise self._refused(key, "an array of numbers")
-        return [Fields(key, {key: item}).real(key) for item in value]
+        return [Fields(key, {key: item}, self._prefix).real(key) for item in value]
+
+    def range_around(self, key: str, value: float) -> tuple[float, float]:
+        """Return two finite numbers of at least 0, between which a value lies, or is one of."""
+        match self.reals(key):
+            case [low, high] if low <= value <= high:
+                return low, high
+        raise self._refused(key, f"two numbers around {value:g}")
 
     def mappings(self, key: str) -> list[dict[str, Any]]:
         """Return an array of objects."""

@@ -37,7 +37,8 @@ class ResourceState(NamedTuple):
     """Whose limit counted: ``session``, ``sidecar``, ``operator``, ``suggested``, or what a newer
     sidecar says."""
     exhaustion_seconds: float | None = None
-    """Forecast seconds until the limit; None when it is not being spent, or not forecast."""
+    """Forecast seconds until the limit, those of ``forecast``; None when it is not being spent, or
+    not forecast."""
     at_least: bool = False
     """True if part of the use is unknown: it is at least ``used``."""
     estimated: bool = False
@@ -114,6 +115,9 @@ class Verdict:
     also_started_at: tuple[float, ...] = ()
     """Unix times at which other runs of the same id began that were judged together with it, as
     they were alive at the same time: it is for each of them."""
+    ends_first: str | None = None
+    """The limited resource whose limit is forecast to be reached first; None if none can be told.
+    """
 
     @property
     def should_continue(self) -> bool:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from otel_budget.core import validation
+from otel_budget.core import forecast_json, validation
 from otel_budget.core.json_fields import Fields
 from otel_budget.core.reasons import Action
 from otel_budget.core.verdict import LimitStatus, ResourceState, Verdict
@@ -53,6 +53,7 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
         "decision_id": verdict.decision_id,
         "policy_revision": verdict.policy_revision,
         "unjudged": list(verdict.unjudged),
+        "ends_first": verdict.ends_first,
     }
 
 
@@ -110,6 +111,7 @@ def from_dict(data: object) -> Verdict:
         run_state=fields.maybe(fields.text, "run_state"),
         unjudged=tuple(fields.maybe(fields.texts, "unjudged") or ()),
         also_started_at=tuple(fields.maybe(fields.reals, "also_started_at") or ()),
+        ends_first=fields.maybe(fields.text, "ends_first"),
     )
 
 
@@ -122,6 +124,7 @@ def timestamp(seconds: float) -> str:
 
 
 def _resource(state: ResourceState) -> dict[str, Any]:
+    forecast = state.forecast
     unknown = {key: True for key in ("at_least", "estimated") if getattr(state, key)}
     return {
         "used": _number(state.used),
@@ -133,6 +136,7 @@ def _resource(state: ResourceState) -> dict[str, Any]:
         "limit_from": state.limit_from,
         "exhaustion_seconds": state.exhaustion_seconds,
         **unknown,
+        **({} if forecast is None else {"forecast": forecast_json.to_dict(forecast)}),
     }
 
 
@@ -151,6 +155,7 @@ def _state(name: str, data: object) -> ResourceState:
         at_least=fields.maybe(fields.flag, "at_least") or False,
         estimated=fields.maybe(fields.flag, "estimated") or False,
         warning_at=fields.maybe(fields.amount, "warning_at", name),
+        forecast=fields.maybe(fields.within, "forecast", forecast_json.from_fields),
     )
 
 

@@ -23,6 +23,7 @@ from statistics import median_low
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.resources import ZERO
+from otel_budget.ledger.call_pace import CallPace
 from otel_budget.ledger.rate import Rate, faded
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Freshness:
         self.lag = Lag()
         """What its samples are late by, time and again."""
         self.rates: dict[str, Rate] = {}
+        self.pace = CallPace()
+        """How large its calls are, and how they grow."""
         self._rated: dict[str, Number] | None = None
         """The totals at the last update of the rates."""
 
@@ -69,9 +72,11 @@ class Freshness:
         """Return the usual seconds between two samples."""
         return max(median_low(self.gaps), self.least_gap) if self.gaps else self.expected_gap
 
-    def count_from(self, totals: dict[str, Number]) -> None:
-        """Let the rates go on from totals that rose, but not by what was spent just now."""
+    def count_from(self, totals: dict[str, Number], at: float) -> None:
+        """Let pace and rates go on from totals that rose, but not by what was spent just now."""
         self._rated = totals
+        self.pace = CallPace()
+        self.pace.observe(totals, at)
 
     def mark_fresh(
         self,
@@ -92,6 +97,7 @@ class Freshness:
             return
         if read_at is not None:
             self.lag.observe(read_at - at, self.gap)
+        self.pace.observe(after, at)
         if self.sampled_at is None:
             self.sampled_at, self._rated = at, after
             return

@@ -373,7 +373,7 @@ class RunTotals(Freshness):
         self.forget_sums()
         self.sampled_at = at
         self.sum_up(at)
-        self.count_from(self.totals())
+        self.count_from(self.totals(), at)
 
     def newest(self) -> list[Process]:
         """Return the process that started last; several where none says when it did.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.override import NO_OVERRIDES, Overrides
 from otel_budget.core.reasons import Reason
 from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
+from otel_budget.ledger.call_pace import CallPace
 from otel_budget.ledger.processes import used_at_progress
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from otel_budget.ledger.freshness import Absences
     from otel_budget.ledger.run import RunTotals
     from otel_budget.ledger.targets import Targets
+
+
+#: That of a run of which no call was seen.
+NO_PACE: Final = CallPace()
 
 
 class RunSnapshot(NamedTuple):
@@ -71,6 +76,8 @@ class RunSnapshot(NamedTuple):
     which is no silence. None of all others, and of one that has ended."""
     has_left: bool = False
     """True if its process has ended without a word: no more comes of it until another one does."""
+    pace: CallPace = NO_PACE
+    """How large its calls are, and how they grow. It goes on with the run: read it at once."""
 
 
 def snapshot_of(
@@ -142,6 +149,7 @@ def snapshot_of(
         failing_for=_failing_for(run, absences, now) if run.failing else None,
         idle_for=idle_for,
         has_left=has_left,
+        pace=run.pace,
     )
 
 

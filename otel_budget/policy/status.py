@@ -14,16 +14,14 @@ from otel_budget.core.uncertainty import NO_UNCERTAINTY, UsageUncertainty
 from otel_budget.core.validation import MAX_COUNT
 from otel_budget.core.verdict import LimitCheckResult, LimitStatus, ResourceState
 from otel_budget.policy.bounds import EXACT, Bound, Bounds
-from otel_budget.policy.forecast import exhaustion_seconds
 from otel_budget.policy.format import describe
 
 if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
+    from otel_budget.policy.outlook import Outlook
 
 #: JSON and people have no use for more, and none at all for infinity.
 _LARGEST_RATIO = float(MAX_COUNT)
-
-_NO_RATES: Mapping[str, float] = {}
 
 SEVERITY = {LimitStatus.OK: 0, LimitStatus.APPROACHING: 1, LimitStatus.EXCEEDED: 2}
 
@@ -47,17 +45,18 @@ def status_of(used: Number, limited: Bound | None) -> LimitStatus:
     return LimitStatus.OK
 
 
-def _state(
+def _state(  # noqa: PLR0917 - as for the flags: there are many states, and it is asked for here alone
+    name: str,
     used: Number,
     limited: Bound | None,
-    rate: float | None,
+    outlook: Outlook | None,
     at_least: bool,  # noqa: FBT001 - by name they take a third longer, and there are many
     estimated: bool,  # noqa: FBT001
 ) -> ResourceState:
     """Return one resource with its numbers.
 
-    rate: units per second, to forecast the exhaustion with; None: it is not forecast. at_least:
-    part of the use is unknown. estimated: part of it is an estimate.
+    outlook: what forecasts how long the rest lasts; None: it is not forecast. at_least: part of
+    the use is unknown. estimated: part of it is an estimate.
     """
     if limited is None:
         return ResourceState(
@@ -65,6 +64,8 @@ def _state(
         )
     limit = limited.limit
     remaining = max(_minus(limit, used), type(limit)(0))
+    forecast = None if outlook is None else outlook.of(name, remaining)
+    seconds = None if forecast is None else forecast.seconds_left
     return ResourceState(
         used,
         limit,
@@ -72,10 +73,11 @@ def _state(
         _ratio(used, limit),
         status_of(used, limited),
         limited.origin,
-        exhaustion_seconds(remaining, rate),
+        None if seconds is None else seconds.value,
         at_least,
         estimated,
         limited.warning_at,
+        forecast,
     )
 
 
@@ -83,18 +85,19 @@ def run_status(
     used: Mapping[str, Number],
     bounds: Bounds,
     uncertainty: UsageUncertainty = NO_UNCERTAINTY,
-    rates: Mapping[str, float] = _NO_RATES,
+    outlook: Outlook | None = None,
 ) -> RunStatus:
     """Hold all resources of a run against their bounds.
 
-    uncertainty: what is not known of the use. The status is that of what is known.
+    uncertainty: what is not known of the use. The status is that of what is known. outlook: what
+    forecasts how long each limited resource lasts; None: nothing does.
     """
     at_least, estimated = uncertainty.at_least, uncertainty.estimated
     worst = LimitStatus.OK
     resources = {}
     for name, value in used.items():
         state = resources[name] = _state(
-            value, bounds.get(name), rates.get(name), name in at_least, name in estimated
+            name, value, bounds.get(name), outlook, name in at_least, name in estimated
         )
         if state.status is not worst and SEVERITY[state.status] > SEVERITY[worst]:
             worst = state.status

@@ -35,8 +35,10 @@ from otel_budget.policy.decision_table import (
     decide,
     decide_without_data,
 )
+from otel_budget.policy.forecast import ends_first
 from otel_budget.policy.format import describe, minutes, percent
 from otel_budget.policy.outdated import is_outgrown
+from otel_budget.policy.outlook import Outlook
 from otel_budget.policy.overrides import STOPPED, ceilings, said
 from otel_budget.policy.status import (
     RunStatus,
@@ -113,11 +115,11 @@ def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Ve
     own = bounds_from(attributes.limits, attributes.thresholds, "session")
     bounds = stricter(own, ceilings(rules.ceilings, rules.thresholds, overrides.limits))
     used = snapshot.used
-    over = snapshot.ended or snapshot.has_left
-    rates = {} if over else snapshot.rates  # a run that is over spends nothing any more
+    rates = snapshot.rates
     if semconv.ACTIVE_DURATION in bounds:
         used, rates = _with_active_time(snapshot, rates)
-    weighed = run_status(used, bounds, snapshot.uncertainty, rates)
+    outlook = None if _is_over(snapshot) else Outlook(snapshot.pace, rates)
+    weighed = run_status(used, bounds, snapshot.uncertainty, outlook)
     completion_threshold = _completion_threshold(attributes, rules)
     known = decide(weighed.status, attributes.progress, completion_threshold)
     progress = attributes.progress
@@ -255,6 +257,11 @@ def _used_at_last_sample(snapshot: RunSnapshot) -> dict[str, Number]:
     return used
 
 
+def _is_over(snapshot: RunSnapshot) -> bool:
+    """Tell whether a run spends nothing any more, as far as is known."""
+    return snapshot.ended or snapshot.attributes.state == semconv.VANISHED
+
+
 class _About(NamedTuple):
     """What a verdict says besides the resources and the decision; its fields are the verdict's."""
 
@@ -317,7 +324,13 @@ def _verdict(
         run_state=about.run_state,
         unjudged=unjudged,
         also_started_at=about.also_started_at,
+        ends_first=_ends_first(resources),
     )
+
+
+def _ends_first(resources: Mapping[str, ResourceState]) -> str | None:
+    told = {name: s.forecast for name, s in resources.items() if s.forecast is not None}
+    return ends_first(told) if told else None
 
 
 def _not_judged(unjudged: tuple[str, ...]) -> str:

@@ -14,7 +14,28 @@ from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.sidecar.api.models import ABSENT, Amount, Body, SessionId, Share, one_of
 
+#: A name, and after a colon what is called so: other origins may come.
+LIMIT_FROM: Final = r"^[a-z][a-z_]*(:.+)?$"
 SESSION_ID: Final = "nightly-refactoring-17"
+
+
+_Range = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
+
+
+class ForecastBody(Body):
+    """How much longer a resource lasts if the run goes on as it does. Each range is where it lies
+    in four cases of five. Null: it cannot be told.
+    """
+
+    calls_left: Annotated[float, Field(ge=0)] | None
+    """Calls to models until the limit is reached; of the one that reaches it, the part that still
+    fits counts."""
+    calls_left_range: _Range | None
+    whole_calls_left: Annotated[int, Field(ge=0)] | None
+    """Calls that fit as a whole before the limit is reached."""
+    seconds_left: Annotated[float, Field(ge=0)] | None
+    """Seconds until the limit is reached; null when none of it is being used."""
+    seconds_left_range: _Range | None
 
 
 class ResourceBody(Body):
@@ -30,11 +51,15 @@ class ResourceBody(Body):
     ratio: float | None
     """Used divided by limit; null when unlimited."""
     status: LimitStatus
-    limit_from: str | None
-    """Where the limit that applies was set: by the run itself, in the sidecar, or by an operator's
-    override."""
+    limit_from: Annotated[str, Field(pattern=LIMIT_FROM)] | None
+    """Where the limit that applies was set: by the run itself (`session`), in the sidecar
+    (`sidecar`), by an operator's override (`operator`), or by what other runs used
+    (`suggested`). More may be added later."""
     exhaustion_seconds: float | None = ABSENT
-    """Forecast of the seconds until the limit is reached; null when none of it is being used."""
+    """The seconds_left of the forecast; null when none of it is being used."""
+    forecast: ForecastBody = ABSENT
+    """Absent when the resource is unlimited, and when nothing can be told, as after the run's end.
+    """
     at_least: bool = ABSENT
     """True when part of the use is unknown (calls without a price or a token count), so the real
     use may be higher than `used`. Absent otherwise."""
@@ -99,6 +124,9 @@ class VerdictBody(Body):
     unjudged: list[str]
     """Limited resources that nothing exports, so their limits cannot be judged. They are missing
     from `resources`."""
+    ends_first: str | None
+    """The limited resource whose limit is forecast to be reached first; null when none can be told.
+    """
 
 
 class ExpiredBody(Body):
@@ -132,6 +160,13 @@ VERDICT_EXAMPLE: Final[dict[str, Any]] = {
             "status": "approaching",
             "limit_from": "session",
             "exhaustion_seconds": 512.0,
+            "forecast": {
+                "calls_left": 23.4,
+                "calls_left_range": [19.2, 27.1],
+                "whole_calls_left": 23,
+                "seconds_left": 512.0,
+                "seconds_left_range": [418.3, 604.9],
+            },
         }
     },
     "headroom": {semconv.TOKENS: 169000},
@@ -146,4 +181,5 @@ VERDICT_EXAMPLE: Final[dict[str, Any]] = {
     "decision_id": "5a0f6c1e3d2b4789",
     "policy_revision": "c41d09e2",
     "unjudged": [],
+    "ends_first": semconv.TOKENS,
 }

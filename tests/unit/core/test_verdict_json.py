@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from otel_budget.core import verdict_json
+from otel_budget.core.forecast import NO_FORECAST, Estimate, Forecast
 from otel_budget.core.observation import RunAttributes
 from otel_budget.core.reasons import Action
 from otel_budget.core.verdict import LimitStatus, Verdict
@@ -41,7 +42,16 @@ BALANCE = RunSnapshot(
     ended=False,
 )
 RULES = Rules(ceilings=bounds_from({"cost": Decimal(5)}, {}, "sidecar"), revision="r1")
-VERDICT = dataclasses.replace(verdict_from_snapshot(BALANCE, RULES, NOON + 0.131), sequence=42)
+JUDGED = verdict_from_snapshot(BALANCE, RULES, NOON + 0.131)
+FORECAST = Forecast(Estimate(23.4, 19.2, 27.1), Estimate(512.0, 418.3, 604.9))
+VERDICT = dataclasses.replace(
+    JUDGED,
+    sequence=42,
+    resources={
+        **JUDGED.resources,
+        "tokens": JUDGED.resources["tokens"]._replace(forecast=FORECAST),
+    },
+)
 
 
 def data() -> dict[str, Any]:
@@ -98,7 +108,7 @@ def test_what_a_newer_sidecar_adds_is_accepted() -> None:
 OPTIONAL: dict[str, object] = {
     "run_started_at": None, "headroom": {}, "budgets": (), "progress": None, "data_at": None,
     "lease_seconds": None, "sequence": None, "decision_id": "", "policy_revision": "",
-    "completion_threshold": None, "run_state": None, "unjudged": (),
+    "completion_threshold": None, "run_state": None, "unjudged": (), "ends_first": None,
 }  # fmt: skip
 REQUIRED = [
     "version", "session_id", "action", "status", "reason", "message", "resources", "evaluated_at",
@@ -138,6 +148,7 @@ WRONG: list[tuple[str, list[object]]] = [
     ("session_id", [5, None, "", "a b", "a" * 129]),
     ("action", ["pause", "", None, 1, [], True]),
     ("status", ["unknown", None, 0, {}]),
+    ("ends_first", [5, [], True]),
     ("reason", [None, 5, []]),
     ("message", [None, 5]),
     ("resources", [None, [], "x", 5]),
@@ -184,6 +195,8 @@ def test_a_wrong_field_is_refused_by_name(key: str, value: object) -> None:
         ("tokens", "at_least", "yes"),
         ("tokens", "at_least", 1),
         ("tokens", "estimated", "yes"),
+        ("tokens", "forecast", "soon"),
+        ("tokens", "forecast", []),
         ("cost", "used", 1.5),
         ("cost", "used", "much"),
         ("cost", "limit", "NaN"),
@@ -200,6 +213,44 @@ def test_a_wrong_field_of_a_resource_is_refused_by_its_path(
     with pytest.raises(InvalidValueError) as caught:
         verdict_json.from_dict(spoilt)
     assert caught.value.key == f"resources.{resource}.{key}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("calls_left", "many"),
+        ("calls_left", -1),
+        ("calls_left", math.inf),
+        ("calls_left_range", None),
+        ("calls_left_range", [19.2]),
+        ("calls_left_range", [19.2, 23.0]),
+        ("calls_left_range", [24.0, 27.1]),
+        ("calls_left_range", [-1.0, 27.1]),
+        ("calls_left_range", [19.2, "more"]),
+        ("seconds_left_range", [418.3, math.inf]),
+        ("seconds_left_range", {}),
+    ],
+)
+def test_a_wrong_field_of_a_forecast_is_refused_by_its_path(key: str, value: object) -> None:
+    """A range is two numbers, and what is told lies between them."""
+    spoilt = data()
+    spoilt["resources"]["tokens"]["forecast"][key] = value
+    with pytest.raises(InvalidValueError) as caught:
+        verdict_json.from_dict(spoilt)
+    assert caught.value.key == f"resources.tokens.forecast.{key}"
+
+
+def test_what_cannot_be_told_is_null_and_is_read_as_unknown() -> None:
+    """Never 0; a sidecar that tells less sends less."""
+    told = data()["resources"]
+    assert told["duration"]["forecast"]["calls_left"] is None
+    assert told["duration"]["forecast"]["seconds_left"] == 3600 - 1536.5
+    assert "forecast" not in told["cost"]
+    spoilt = data()
+    spoilt["resources"]["tokens"]["forecast"] = {"calls_left": None, "seconds_left": None}
+    assert verdict_json.from_dict(spoilt).resources["tokens"].forecast == NO_FORECAST
+    del spoilt["resources"]["tokens"]["forecast"]
+    assert verdict_json.from_dict(spoilt).resources["tokens"].forecast is None
 
 
 @pytest.mark.parametrize("value", [None, [], 5, "x"])
