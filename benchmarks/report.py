@@ -21,17 +21,22 @@ class Goal:
     measured: float
     at_most: float
     digits: int = 2
+    at_least: float | None = None
+    """The lower bound; None: there is none."""
 
     @property
     def met(self) -> bool:
-        """True if the bound was kept."""
-        return self.measured <= self.at_most
+        """True if the bounds were kept; what could not be measured (NaN) keeps none."""
+        return (self.at_least is None or self.measured >= self.at_least) and (
+            self.measured <= self.at_most
+        )
 
     def words(self) -> str:
         """Return goal, figure and outcome in one line."""
         outcome = "met" if self.met else "MISSED"
         measured = f"{self.measured:.{self.digits}f}"
-        return f"{self.text}: at most {self.at_most:g}, measured {measured}: {outcome}"
+        least = "" if self.at_least is None else f"at least {self.at_least:g}, "
+        return f"{self.text}: {least}at most {self.at_most:g}, measured {measured}: {outcome}"
 
 
 @dataclass(frozen=True, slots=True)

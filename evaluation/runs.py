@@ -75,6 +75,16 @@ def mini_swe_runs() -> tuple[Run, ...]:
     )
 
 
+def for_choosing() -> tuple[Run, ...]:
+    """Return the runs on which figures of the model may be chosen: every other one of the file."""
+    return mini_swe_runs()[::2]
+
+
+def for_scoring() -> tuple[Run, ...]:
+    """Return the others, on which nothing was chosen: what is measured is measured on them."""
+    return mini_swe_runs()[1::2]
+
+
 def demo_runs() -> tuple[Run, ...]:
     """Return the two recorded runs that the demo plays: other programs, other shapes."""
     return tuple(

@@ -1,0 +1,65 @@
+"""Measure the forecasts on recorded runs: ``python -m evaluation [--quick] [--runs WHICH]``.
+
+Without ``--quick`` it asks a real Prometheus, too, keeps the results in docs/forecast.json, and
+writes docs/forecast.md from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from evaluation import measure, page
+from evaluation.runs import for_choosing, for_scoring, mini_swe_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evaluation.runs import Run
+
+_WIDTH = 170
+"""Columns of the output when nobody looks."""
+WHICH: dict[str, Callable[[], tuple[Run, ...]]] = {
+    "scored": for_scoring,
+    "choosing": for_choosing,
+    "all": mini_swe_runs,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and show; return the exit code."""
+    options = _parse(arguments)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    found = measure.answers(WHICH[options.runs]())
+    results = {"scores": measure.scored(found), "coverage": measure.covered(found)}
+    for report in page.reports(results):
+        report.show(console)
+    goals = page.goals(results)
+    for goal in goals:
+        console.print(Text(f"  {goal.words()}", style="green" if goal.met else "bold red"))
+    missed = sum(not goal.met for goal in goals)
+    console.print(Text(f"\n{missed} goals missed" if missed else "\nall goals met"))
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="without Prometheus, and nothing is written"
+    )
+    parser.add_argument(
+        "--runs", choices=WHICH, default="scored",
+        help="every other run is for choosing figures of the model, the others are scored",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    if options.runs != "scored" and not options.quick:
+        parser.error("what is written is of the scored runs; add --quick")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""How far answers were from what came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from otel_budget.core.forecast import Estimate
+
+
+class Score(NamedTuple):
+    """Of many answers to one question. Errors are shares of what came; NaN without an answer."""
+
+    asked: int
+    told: int
+    """How many of those asked were answered with a number at all."""
+    median: float
+    """Of the error without its sign."""
+    p90: float
+    bias: float
+    """The median of the error: above 0, more was promised than came."""
+    covered: float
+    """Share of those told for which what came lay within the range."""
+
+
+def score(answers: Iterable[tuple[Estimate | None, float]]) -> Score:
+    """Score answers, each beside what came (above 0)."""
+    answers = list(answers)
+    told = [(estimate, came) for estimate, came in answers if estimate is not None]
+    errors = sorted((estimate.value - came) / came for estimate, came in told)
+    sizes = sorted(map(abs, errors))
+    inside = sum(estimate.low <= came <= estimate.high for estimate, came in told)
+    return Score(
+        len(answers),
+        len(told),
+        quantile(sizes, 0.5),
+        quantile(sizes, 0.9),
+        quantile(errors, 0.5),
+        inside / len(told) if told else float("nan"),
+    )
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return a quantile of sorted values, between two of them by the share; NaN of none."""
+    if not ordered:
+        return float("nan")
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
