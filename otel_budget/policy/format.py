@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from decimal import ROUND_DOWN, Context, Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.resources import quantity_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_budget.core.forecast import Estimate, Forecast
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import ResourceState
 
 #: Below the first a float's error in tenths of a percent is smaller by far than the second.
 _SMALL, _SURELY = 1e3, 1e-6
 _MINUTE = 60
+#: Seconds of a unit, its name, and from how many seconds on people count in it.
+_UNITS: Final = ((86_400, "d", 129_600), (3600, "h", 5400), (_MINUTE, "min", 90))
+#: Beyond these nobody counts.
+_MOST_CALLS, _LONGEST = 1_000_000, 31_536_000
 _CUT = Context(prec=100, rounding=ROUND_DOWN)
 
 
@@ -59,3 +65,44 @@ def describe(name: str, state: ResourceState) -> str:
         return f"{name} {at} {amount(name, state.used)}, no limit"
     used, limit = amount(name, state.used), amount(name, state.limit)
     return f"{name} {at} {percent(state.ratio)} ({used} of {limit})"
+
+
+def time_left(seconds: float) -> str:
+    """Say a time that is forecast: ``45 s``, ``12 min``, ``3.5 h``; it is cut."""
+    if seconds >= _LONGEST:
+        return "more than a year"
+    for size, unit, counted_from in _UNITS:
+        if seconds >= counted_from:
+            tenths = math.floor(seconds / size * 10)
+            whole = size == _MINUTE or tenths % 10 == 0
+            return f"{tenths // 10 if whole else tenths / 10} {unit}"
+    return f"{math.floor(seconds)} s"
+
+
+def calls_left(calls: Estimate) -> str:
+    """Say how many calls fit as a whole: ``about 23 calls left (19 to 27)``."""
+    low, value, high = (
+        math.floor(min(end, _MOST_CALLS)) for end in (calls.low, calls.value, calls.high)
+    )
+    if value >= _MOST_CALLS:
+        return "more than a million calls left"
+    about = "" if calls.low == calls.high else "about "
+    known = "" if low == high else f" ({low:,} to {high:,})"
+    if not value:
+        return f"less than 1 call left{known}" if calls.high else "no call left"
+    return f"{about}{value:,} {'call' if value == 1 else 'calls'} left{known}"
+
+
+def rest_of(forecast: Forecast) -> str:
+    """Say what is left of a resource; empty if it cannot be told.
+
+    ``about 23 calls left (19 to 27), 12 min``, or the time alone: ``about 12 min left``.
+    """
+    calls, seconds = forecast
+    if calls is not None:
+        known = calls_left(calls)
+        return known if seconds is None else f"{known}, {time_left(seconds.value)}"
+    if seconds is None:
+        return ""
+    about = "" if seconds.low == seconds.high else "about "
+    return f"{about}{time_left(seconds.value)} left"
