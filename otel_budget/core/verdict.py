@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from otel_budget.core.forecast import Forecast
 from otel_budget.core.quantities import Number
-from otel_budget.core.reasons import Action
+from otel_budget.core.reasons import Action, Basis, Reason
+
+OPERATOR: Final = "operator"
+#: Whose limit is named of several that decide alike; others come after these, by name.
+_ORIGINS: Final = (OPERATOR, "session", "sidecar", "suggested")
 
 
 class LimitStatus(StrEnum):
@@ -69,6 +73,9 @@ class LimitCheckResult:
         return self.status is not LimitStatus.EXCEEDED
 
 
+_UNKNOWN_USE: Final = tuple(reason for reason in Reason if reason.basis is Basis.UNKNOWN_USE)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Continue or stop, why, and the numbers it came from."""
@@ -118,6 +125,28 @@ class Verdict:
     ends_first: str | None = None
     """The limited resource whose limit is forecast to be reached first; None if none can be told.
     """
+
+    @property
+    def limit_from(self) -> str | None:
+        """Whose limit decided, as in ResourceState: of several the first in ``_ORIGINS``.
+
+        None while nothing binds, and where it was decided for want of data. ``operator`` for an
+        operator's stop.
+        """
+        if self.reason == Reason.OPERATOR_STOP:
+            return OPERATOR
+        bound = [state.limit_from for state in self.resources.values() if self._is_bound_by(state)]
+        origins = {origin for origin in bound if origin is not None}
+        for origin in _ORIGINS:
+            if origin in origins:
+                return origin
+        return min(origins, default=None)
+
+    def _is_bound_by(self, state: ResourceState) -> bool:
+        """Tell whether a resource is what the status comes from, or what stops for the unknown."""
+        if self.reason in _UNKNOWN_USE:
+            return state.at_least and state.limit is not None
+        return state.status is self.status and self.status is not LimitStatus.OK
 
     @property
     def should_continue(self) -> bool:

@@ -39,6 +39,7 @@ def to_dict(verdict: Verdict) -> dict[str, Any]:
         "action": str(verdict.action),
         "status": str(verdict.status),
         "reason": str(verdict.reason),
+        "limit_from": verdict.limit_from,
         "message": verdict.message,
         "resources": {name: _resource(state) for name, state in verdict.resources.items()},
         "headroom": {name: _number(value) for name, value in verdict.headroom.items()},

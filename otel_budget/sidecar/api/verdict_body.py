@@ -98,6 +98,9 @@ class VerdictBody(Body):
     action: Action
     status: LimitStatus
     reason: Annotated[str, Field(examples=[str(reason) for reason in Reason])]
+    limit_from: str | None = ABSENT
+    """Where the limit that decided was set, as in `resources`; of several operator, session,
+    sidecar, in this order. null while no limit is near, and where data are missing."""
     message: str
     """One line for people."""
     resources: Annotated[
@@ -149,6 +152,7 @@ VERDICT_EXAMPLE: Final[dict[str, Any]] = {
     "action": "stop",
     "status": "approaching",
     "reason": "approaching_limit",
+    "limit_from": "session",
     "message": "tokens at 83.1% of 1,000,000 with progress 40%: stop and keep partial results",
     "resources": {
         semconv.TOKENS: {

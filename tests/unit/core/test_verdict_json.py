@@ -129,8 +129,8 @@ def test_what_may_be_unknown_may_be_absent_or_null(key: str, how: str) -> None:
 
 
 def test_every_key_is_required_or_optional() -> None:
-    """valid_until is for people: nobody reads it."""
-    assert {*OPTIONAL, *REQUIRED, "valid_until"} == data().keys()
+    """valid_until is for people: nobody reads it; limit_from follows from the resources."""
+    assert {*OPTIONAL, *REQUIRED, "valid_until", "limit_from"} == data().keys()
 
 
 @pytest.mark.parametrize("key", REQUIRED)
