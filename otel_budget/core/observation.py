@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,16 @@ HANDED_OVER: Final = "handover://"
 #: The source of a reading that is made of such targets alone.
 HANDOVER: Final = "handover"
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+@lru_cache(maxsize=10_000)
+def _one_of_each(items: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    return MappingProxyType(dict(items))
+
+
+def shared_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """Return labels as an object that equal ones share: most runs have those of many others."""
+    return _one_of_each(tuple(sorted(labels.items())))
 
 
 class RunAttributes(NamedTuple):
@@ -68,6 +79,9 @@ class RunAttributes(NamedTuple):
     idle_after: float | None = None
     """Seconds of silence that are none yet: its program tells only what it has used just now. After
     them it is taken to be gone. None: it is seen at intervals, and its silence is one."""
+    labels: Mapping[str, str] | None = None
+    """Whose the run is, in its own words: ``workflow`` and the scope labels that it has; none is
+    empty. Equal ones are one object. None: it does not say."""
 
 
 class RunObservation(NamedTuple):

@@ -1,7 +1,8 @@
 """A run's attributes, put together from several readings, targets and processes.
 
 The rule: what is missing never loosens anything. What a reading leaves out is taken from the one
-before, and of processes that cannot be put in order the stricter value counts.
+before, and of processes that cannot be put in order the stricter value counts. Labels are neither
+strict nor loose: those of one reading go together, and of several processes the newest says them.
 
 A store of metrics may lose a series without a word, so an absence alone lifts no limit. It does
 where the run exports how many series of the kind it has, and as many are there; or where the limit
@@ -48,6 +49,7 @@ def filled(newer: RunAttributes, older: RunAttributes, *, whole: bool) -> RunAtt
     merged["limits"] = {key: limit for key, limit in limits.items() if limit != math.inf}
     if stated:
         merged["progress"] = newer.progress
+    merged["labels"] = older.labels if newer.labels is None else newer.labels
     attributes = RunAttributes(**merged)  # type: ignore[arg-type] # each value is of its own field's type
     return newer if attributes == newer else attributes
 
@@ -76,6 +78,7 @@ def _all_said(newer: RunAttributes, older: RunAttributes) -> bool:
         and (newer.started_at is not None or older.started_at is None)
         and (newer.duration is not None or older.duration is None)
         and (newer.active is not None or older.active is None)
+        and (newer.labels is not None or older.labels is None)
         and (newer.completion_threshold is not None or older.completion_threshold is None)
     )
 
@@ -108,6 +111,7 @@ def strictest(one: RunAttributes, other: RunAttributes) -> RunAttributes:
         follows_completed=_one_of(min, one.follows_completed, other.follows_completed),
         state=min(states, key=_liveliness),
         idle_after=_one_of(max, one.idle_after, other.idle_after),
+        labels=min(one.labels, other.labels, key=labels_order),
     )
 
 
@@ -133,6 +137,11 @@ def _liveliness(state: str | None) -> tuple[int, str]:
     if state in semconv.ENDED_STATES:
         return 3, state or ""
     return (2, "") if state is None else (state != "running", state)
+
+
+def labels_order(labels: Mapping[str, str] | None) -> tuple[bool, list[tuple[str, str]]]:
+    """Put labels in one order, whatever order they come in; those that are not said are last."""
+    return labels is None, sorted((labels or {}).items())
 
 
 def _one_of(

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.core.observation import is_handed_over, plain_target
 from otel_budget.core.resources import COUNTED, ZERO, quantity_of
-from otel_budget.ledger.attributes import strictest
+from otel_budget.ledger.attributes import labels_order, strictest
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.ledger.process import Process, cannot_be
 
@@ -215,8 +215,15 @@ def alive(processes: Collection[Process], until: float) -> list[Process]:
 
 
 def said_together(processes: Iterable[Process]) -> RunAttributes:
-    """Return what they say, the stricter word of each."""
-    return reduce(strictest, (i.attributes for i in processes))
+    """Return what they say, the stricter word of each; whose the run is, the newest says."""
+    heard = list(processes)
+    together = reduce(strictest, (process.attributes for process in heard))
+    owned = [process for process in heard if process.attributes.labels is not None]
+    if all(process.attributes.labels == together.labels for process in owned):
+        return together  # as it is with most runs
+    newest = max(process.place for process in owned)
+    said = [process.attributes.labels for process in owned if process.place == newest]
+    return together._replace(labels=min(said, key=labels_order))
 
 
 def carriers(run: Collection[Process]) -> tuple[list[Process], list[Process]]:

@@ -463,5 +463,5 @@ def _lasting(attributes: RunAttributes) -> tuple[object, ...]:
         attributes.limits, attributes.thresholds, attributes.completion_threshold,
         attributes.progress, attributes.state,
         attributes.progress_tokens, attributes.progress_api_calls, attributes.progress_cost,
-        attributes.progress_further,
+        attributes.progress_further, attributes.labels,
     )  # fmt: skip

@@ -6,6 +6,8 @@ The rules:
 - The series of one counter are kept apart by their further labels; the ledger adds them up.
 - What no counter can be (NaN, infinite, negative, above 2^53) is dropped and counted.
 - Where a target says the same thing twice, the stricter counts: the larger use, the smaller limit.
+- Whose a run is, its labels, is no number: what cannot be read of it is left out, and costs the run
+  nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget import semconv
-from otel_budget.core.observation import RunAttributes, RunObservation
+from otel_budget.core.observation import RunAttributes, RunObservation, shared_labels
 from otel_budget.core.resources import COUNTERS, FURTHER, RESOURCES, quantity_of
 from otel_budget.core.samples import (
     COUNTER_TYPES,
@@ -30,7 +32,7 @@ from otel_budget.core.samples import (
 from otel_budget.core.validation import MAX_COUNT, SESSION_ID_PATTERN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from otel_budget.core.quantities import Number
 
@@ -86,7 +88,25 @@ _RULES: Final = {
 #: Those with one value for a run.
 SINGLE_ATTRIBUTES: Final = {name: rule for name, rule in _RULES.items() if not rule.by_resource}
 #: Every metric the assembly makes something of: a source need not bring others.
-NEEDED: Final = (*COUNTERS, *_RULES, semconv.SESSION_STATE.name)
+NEEDED: Final = (*COUNTERS, *_RULES, semconv.SESSION_STATE.name, semconv.SESSION_INFO.name)
+
+
+#: The labels that say whose a run is.
+OWNER_LABELS: Final = (semconv.WORKFLOW, *semconv.SCOPE_LABELS)
+#: Characters of a value; a longer one is not taken in, as no part of it says whose the run is.
+_LABEL_LENGTH: Final = 256
+#: What a server puts before a label of a page that it has one of its own for.
+_EXPORTED: Final = "exported_"
+
+
+def owner_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """Return those of a series' labels that say whose its run is; equal ones are one object."""
+    found = {}
+    for name in OWNER_LABELS:
+        value = labels.get(_EXPORTED + name) or labels.get(name)
+        if value and len(value) <= _LABEL_LENGTH:
+            found[name] = value
+    return shared_labels(found)
 
 
 @dataclass(slots=True)
@@ -98,6 +118,7 @@ class _RunSamples:
     further: dict[str, Number] = field(default_factory=dict)
     """What was used of further resources when the run reported its progress."""
     state: str | None = None
+    labels: Mapping[str, str] | None = None
     newest: float | None = None
     """The newest time of its counters' samples; infinite if one bears none."""
 
@@ -106,7 +127,10 @@ class _RunSamples:
     ) -> RunObservation:
         single: dict[str, Any] = {**self.by_resource, **self.single}
         attributes = RunAttributes(
-            **single, state=self.state, progress_further=dict[str, Any](self.further) or None
+            **single,
+            state=self.state,
+            progress_further=dict[str, Any](self.further) or None,
+            labels=self.labels,
         )
         implausible = tuple(sorted(self.implausible))
         return RunObservation(
@@ -191,6 +215,14 @@ class _Assembly:
         if sample.value == 1 and over:
             session.state = state
 
+    def info(self, session: _RunSamples, sample: Sample) -> None:
+        if sample.value != 1:
+            return
+        self._count_duplicate(sample)
+        found = owner_labels(sample.labels)
+        if session.labels is None or sorted(found.items()) < sorted(session.labels.items()):
+            session.labels = found  # the same one of several, in whatever order they come
+
     def _count_duplicate(self, sample: Sample) -> None:
         session_id = sample.labels.get(semconv.SESSION_ID, "")
         series = (sample.name, session_id, labels_text(sample.labels))
@@ -202,6 +234,7 @@ _TAKE: Final = {
     **dict.fromkeys(COUNTERS, _Assembly.counter),
     **dict.fromkeys(_RULES, _Assembly.attribute),
     semconv.SESSION_STATE.name: _Assembly.state,
+    semconv.SESSION_INFO.name: _Assembly.info,
 }
 
 

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
-from otel_budget.core.observation import RunAttributes, RunObservation
+from otel_budget.core.observation import RunAttributes, RunObservation, shared_labels
 from otel_budget.core.quantities import Number
 from otel_budget.core.resources import COUNTED, FURTHER
 from otel_budget.ledger.attributes import filled, strictest
@@ -53,6 +53,10 @@ _DRAWN: dict[str, st.SearchStrategy[Any]] = {
     | st.fixed_dictionaries({}, optional=dict.fromkeys(FURTHER, shares)),
     "follows_completed": st.none() | st.sampled_from([0.0, 1.0]),
     "idle_after": st.none() | st.sampled_from([1.0, 1800.0]),
+    "labels": st.none()
+    | st.dictionaries(st.sampled_from(["workflow", "team"]), st.sampled_from("ab")).map(
+        shared_labels
+    ),
 }
 attributes = st.builds(RunAttributes, **_DRAWN)
 

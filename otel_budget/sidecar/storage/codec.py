@@ -15,7 +15,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from otel_budget import semconv
-from otel_budget.core.observation import RunAttributes
+from otel_budget.core.observation import RunAttributes, shared_labels
 from otel_budget.core.override import NO_OVERRIDES, Override, OverrideKind, Overrides
 from otel_budget.core.resources import ZERO, quantity_of
 from otel_budget.ledger.counter import Branches, CounterState
@@ -43,7 +43,10 @@ _PROCESS = (
 _RUN = "run"
 _ENDING = "ending"
 #: Facts that are no plain number.
-_NO_NUMBERS = ("carried_over", "limits", "thresholds", "state", "progress_further")
+_NO_NUMBERS = ("carried_over", "limits", "thresholds", "state", "progress_further", "labels")
+#: The facts of a row: all but the labels, which have a key of the run's own. An earlier version
+#: refuses a longer row, and does not look at a key that it does not know.
+_FACTS = RunAttributes._fields.index("labels")
 #: Facts that every row has: those after them only where one of them is known.
 _USUAL_FACTS = RunAttributes._fields.index("progress_further")
 _SERIES = ("seen_at", "seen_before", "implausible_since", "series", "folded")
@@ -90,6 +93,7 @@ def _dump(run: RunTotals) -> dict[str, Any]:
         "gaps": run.gaps,
         "lag": run.lag.seconds,
         "facts": _dump_attributes(run.attributes),
+        **({} if run.attributes.labels is None else {"labels": run.attributes.labels}),
         "orders": [dump_override(o) for o in (run.overrides.stop, run.overrides.limits) if o],
         "incarnations": [
             _dump_process(key, process, run.attributes) for key, process in run.processes.items()
@@ -121,7 +125,8 @@ def _load(data: dict[str, Any]) -> RunTotals:
     run.resets = int(load_real(data["resets"]))
     run.gaps = tuple(map(load_real, data["gaps"]))
     run.lag = Lag(load_real(data.get("lag", 0.0)))
-    run.attributes = _load_attributes(data["facts"])
+    labels = load_labels(data.get("labels"))
+    run.attributes = _load_attributes(data["facts"], labels)
     run.overrides = reduce(
         Overrides.after, map(load_override, data.get("orders", ())), NO_OVERRIDES
     )
@@ -138,7 +143,7 @@ def _load(data: dict[str, Any]) -> RunTotals:
             target_series = {
                 target: dict(zip(_SERIES, series, strict=True)) for target, *series in row["views"]
             }
-        run.processes[row["key"]] = _load_process(row, target_series, run.attributes)
+        run.processes[row["key"]] = _load_process(row, target_series, run.attributes, labels)
     for key, target, first_at in data.get("first_at", ()):
         run.processes[key].target_series[target].first_at = load_real(first_at)
     run.find_alive()
@@ -215,12 +220,17 @@ def _dump_rare(process: Process) -> tuple[object, ...]:
 
 
 def _load_process(
-    row: dict[str, Any], target_series: dict[str, dict[str, Any]], attributes: RunAttributes
+    row: dict[str, Any],
+    target_series: dict[str, dict[str, Any]],
+    attributes: RunAttributes,
+    labels: Mapping[str, str] | None,
 ) -> Process:
+    """Return a process. attributes, labels: the run's; all its processes had its labels."""
     process = Process(load_moment(row["started_at"]))
     process.run_started_at = load_moment(row.get(_RUN))
     process.carried_over = load_amounts(row["carried_over"])
-    process.attributes = attributes if row["facts"] is None else _load_attributes(row["facts"])
+    facts = row["facts"]
+    process.attributes = attributes if facts is None else _load_attributes(facts, labels)
     process.attributes_at = load_moment(row["facts_at"])
     process.began_at = load_moment(row["began_at"])
     process.timed, process.unsure = bool(row["timed"]), load_calls(row["unsure"])
@@ -276,14 +286,16 @@ def _load_series(row: dict[str, Any]) -> TargetSeries:
 
 def _dump_attributes(attributes: RunAttributes) -> tuple[object, ...]:
     """Return them as a row; what few have only where they do, as an earlier version refuses it."""
-    row: tuple[object, ...] = attributes
+    row: tuple[object, ...] = attributes[:_FACTS]
     while len(row) > _USUAL_FACTS and row[-1] is None:
         row = row[:-1]
     return row
 
 
-def _load_attributes(data: Any) -> RunAttributes:
+def _load_attributes(data: Any, labels: Mapping[str, str] | None) -> RunAttributes:
     attributes = RunAttributes(**data) if isinstance(data, dict) else RunAttributes(*data)
+    if attributes.labels is not None:
+        raise TypeError("a row of facts has no labels")
     for name, value in zip(RunAttributes._fields, attributes, strict=True):
         if name not in _NO_NUMBERS:
             load_moment(value)
@@ -296,6 +308,7 @@ def _load_attributes(data: Any) -> RunAttributes:
         progress_further=None
         if attributes.progress_further is None
         else {key: load_real(value) for key, value in attributes.progress_further.items()},
+        labels=labels,
     )
 
 
@@ -353,6 +366,15 @@ def load_amount(resource: str, value: float | str) -> Number:
 def load_amounts(values: Mapping[str, Any]) -> dict[str, Number]:
     """Return what was used, by resource."""
     return {key: load_amount(key, value) for key, value in values.items()}
+
+
+def load_labels(values: Any) -> Mapping[str, str] | None:
+    """Return labels of a run; those that are equal are one object, as with those that are read."""
+    if values is None:
+        return None
+    if not all(isinstance(text, str) for item in values.items() for text in item):
+        raise TypeError("labels are text")
+    return shared_labels(values)
 
 
 def load_calls(values: Mapping[str, Any]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from otel_budget import semconv
 from otel_budget.core.resources import RESOURCES
 from otel_budget.sources.otlp import naming
 from otel_budget.sources.otlp.messages import EVENT_NAME, HISTOGRAM, SUMMARY
-from otel_budget.sources.session_assembly import NEEDED
+from otel_budget.sources.session_assembly import NEEDED, OWNER_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +29,9 @@ THRESHOLD_ATTRIBUTES: Final = {
     f"otel_budget.{row.threshold_key}": row for row in RESOURCES.values()
 }
 #: Labels of our own series that matter.
-OWN_LABELS: Final = frozenset({semconv.SESSION_ID, semconv.RESOURCE, semconv.STATE, semconv.UNIT})
+OWN_LABELS: Final = frozenset(
+    {semconv.SESSION_ID, semconv.RESOURCE, semconv.STATE, semconv.UNIT, *OWNER_LABELS}
+)
 _OWN: Final = frozenset(NEEDED)
 
 

@@ -219,3 +219,32 @@ def test_every_metric_the_assembly_needs_is_one_of_the_contract() -> None:
     """A source asks for these and no others."""
     assert set(NEEDED) <= {metric.name for metric in semconv.SESSION_METRICS}
     assert set(COUNTERS) <= set(NEEDED)
+
+
+def test_the_labels_say_whose_a_run_is_and_equal_ones_are_one_object() -> None:
+    told = sample(semconv.SESSION_INFO, 1, workflow="nightly", team="a", agent="", pod="x")
+    labels = only(sample(TOKENS, 5), told).attributes.labels
+    assert labels == {"workflow": "nightly", "team": "a"}
+    other = sample(semconv.SESSION_INFO, 1, "run-2", team="a", workflow="nightly")
+    assert only(sample(TOKENS, 5, "run-2"), other).attributes.labels is labels
+    assert only(sample(TOKENS, 5)).attributes.labels is None
+
+
+def test_a_label_that_a_server_renamed_is_the_runs_own() -> None:
+    told = sample(semconv.SESSION_INFO, 1, team="of-the-server", exported_team="own")
+    assert only(sample(TOKENS, 5), told).attributes.labels == {"team": "own"}
+
+
+def test_labels_that_are_too_long_or_not_said_cost_a_run_nothing_else() -> None:
+    long = sample(semconv.SESSION_INFO, 1, workflow="x" * 257, team="a")
+    assert only(sample(TOKENS, 5), long).attributes.labels == {"team": "a"}
+    for value in (0, math.nan):
+        found = only(sample(TOKENS, 5), sample(semconv.SESSION_INFO, value, workflow="nightly"))
+        assert found.attributes.labels is None
+
+
+def test_of_two_that_say_whose_a_run_is_one_is_taken_whatever_their_order() -> None:
+    one = sample(semconv.SESSION_INFO, 1, workflow="a")
+    other = sample(semconv.SESSION_INFO, 1, workflow="b")
+    (session,) = assembled(sample(TOKENS, 5), one, other).sessions
+    assert session.attributes.labels == {"workflow": "a"}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.observation import RunAttributes
+from otel_budget.core.observation import RunAttributes, shared_labels
 from otel_budget.core.override import Override, OverrideKind
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.ledger.run import RunTotals
@@ -385,9 +385,10 @@ def test_a_file_of_a_newer_version_is_refused_untouched(path: str, key: str) -> 
 def test_another_fact_is_another_format() -> None:
     """A version that knows fewer facts would put every row aside, and let all runs begin at 0.
 
-    The last two are only in rows of runs that have one: all others are read by it as before.
+    The last two are only in rows of runs that have one: all others are read by it as before. Labels
+    stand beside the row.
     """
-    assert (len(RunAttributes._fields), FORMAT) == (20, 4), "raise both, and add a migration"
+    assert (len(RunAttributes._fields), FORMAT) == (21, 4), "raise both, and add a migration"
     kept = account()
     kept.attributes = RunAttributes(progress=0.5)
     assert len(json.loads(to_json(kept))["facts"]) == 18
@@ -396,6 +397,9 @@ def test_another_fact_is_another_format() -> None:
     assert len(json.loads(to_json(kept))["facts"]) == 19
     kept.attributes = RunAttributes(progress=0.5, idle_after=1800.0)
     assert from_json(to_json(kept)).attributes == kept.attributes
+    kept.attributes = RunAttributes(progress=0.5, labels=shared_labels({"workflow": "nightly"}))
+    assert from_json(to_json(kept)).attributes == kept.attributes
+    assert len(json.loads(to_json(kept))["facts"]) == 18
 
 
 def test_a_database_of_something_else_is_refused_untouched(path: str) -> None:

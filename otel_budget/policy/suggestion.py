@@ -1,0 +1,191 @@
+"""Which limit fits the runs that ended well: quantiles, a proposal with its reason, or a refusal.
+
+The rules:
+- A quantile is the smallest amount that at least so many percent of the runs did not exceed: always
+  the use of some run, never between two (nearest rank). So twice the same runs propose the same.
+- Runs that ended well count with what they used. Of a run that a suggested limit cut it is known
+  that it is at least so large: it ranks with that limit. What a suggestion cuts can therefore not
+  push it down; up it goes only by runs that ended well.
+- A proposal puts the warning line at the 95th percentile: that divided by the warning threshold,
+  rounded up to two digits.
+- Fewer than ten runs that ended well propose nothing, nor do runs that used nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import ROUND_CEILING, Context, Decimal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_budget import semconv
+from otel_budget.core.quantities import Number
+from otel_budget.core.reasons import Reason
+from otel_budget.core.resources import RESOURCES, quantity_of
+from otel_budget.core.verdict import LimitStatus
+from otel_budget.policy.format import amount, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from otel_budget.core.verdict import ResourceState, Verdict
+
+#: Runs that ended well below which nothing is proposed.
+LEAST_RUNS: Final = 10
+#: In percent; the last is the one that a proposal rests on.
+QUANTILES: Final = (50, 75, 90, 95)
+PROPOSED: Final = QUANTILES[-1]
+#: Whose limit it is, in a verdict.
+SUGGESTED: Final = "suggested"
+_ALL: Final = 100
+#: Digits of a proposal that are not 0.
+_READABLE: Final = Context(prec=2, rounding=ROUND_CEILING)
+_EXACT: Final = Context(prec=100)
+_NOTHING: Final[Mapping[str, Number]] = MappingProxyType({})
+
+
+class EndedRun(NamedTuple):
+    """What a run that is over used, and how it ended."""
+
+    used: Mapping[str, Number]
+    """Per resource; absent is unknown, or known in part only."""
+    ended_well: bool
+    """True if it completed, and did what it was for as far as that was judged."""
+    cut: Mapping[str, Number] = _NOTHING
+    """Per resource, the suggested limit that stopped it; empty of most."""
+
+
+class Suggestion(NamedTuple):
+    """What is proposed as the limit on one resource."""
+
+    resource: str
+    runs: int
+    """How many that ended well it rests on: their use is known."""
+    cut: int
+    """How many that a suggested limit cut rank with them, with at least what they used."""
+    quantiles: Mapping[int, Number]
+    """Percent to use, of the runs that ended well; empty where there are none."""
+    largest: Number | None
+    """The most that one of them used."""
+    proposed: Number | None
+    """The limit; None: nothing is proposed."""
+    reason: str
+    """Why, in words."""
+
+
+def ended_run(verdict: Verdict, *, resolved: bool | None = None) -> EndedRun:
+    """Return what the last verdict on a run that is over says of it.
+
+    resolved: whether it did what it was for; None: that was not judged.
+    """
+    states = verdict.resources
+    used = {name: state.used for name, state in states.items() if not state.at_least}
+    cut = _cut_by(states) if not verdict.should_continue and verdict.reason in _CUTTING else {}
+    completed = verdict.run_state == semconv.COMPLETED
+    return EndedRun(used, completed and resolved is not False and not cut, cut)
+
+
+#: Reasons that are a limit's.
+_CUTTING: Final = (Reason.LIMIT_EXCEEDED, Reason.APPROACHING_LIMIT)
+
+
+def _cut_by(states: Mapping[str, ResourceState]) -> dict[str, Number]:
+    """Return the suggested limits that a run came to, if no other one stopped it.
+
+    A run that is stopped at its warning line counts with the limit: by its own word it would have
+    needed more than that.
+    """
+    worst = max((state.status for state in states.values()), key=_SEVERITY.index, default=_OK)
+    at = {name: state for name, state in states.items() if state.status is worst}
+    if worst is _OK or any(state.limit_from != SUGGESTED for state in at.values()):
+        return {}
+    return {name: state.limit for name, state in at.items() if state.limit is not None}
+
+
+_OK: Final = LimitStatus.OK
+_SEVERITY: Final = (
+    LimitStatus.INCONCLUSIVE, LimitStatus.OK, LimitStatus.APPROACHING, LimitStatus.EXCEEDED,
+)  # fmt: skip
+
+
+def quantile(ordered: Sequence[Number], share: int) -> Number:
+    """Return the smallest of amounts that so many percent of them do not exceed.
+
+    ordered: at least one, the smallest first. share: in percent, 1 to 100.
+    """
+    return ordered[_rank(len(ordered), share)]
+
+
+def _rank(number: int, share: int) -> int:
+    return -(-share * number // _ALL) - 1
+
+
+def suggestion(resource: str, runs: Iterable[EndedRun], threshold: float) -> Suggestion:
+    """Return what is proposed as the limit on a resource.
+
+    threshold: the share of the limit where warning begins, above 0 and at most 1.
+    """
+    known = [run for run in runs if resource in run.used]
+    good = sorted(run.used[resource] for run in known if run.ended_well)
+    cut = sorted(run.cut.get(resource, run.used[resource]) for run in known if run.cut)
+    quantiles = {share: quantile(good, share) for share in QUANTILES if good}
+    largest = good[-1] if good else None
+    found = Suggestion(resource, len(good), len(cut), quantiles, largest, None, "")
+    if len(good) < LEAST_RUNS:
+        few = f"{len(good)} {'run' if len(good) == 1 else 'runs'}"
+        return found._replace(
+            reason=f"{few} ended well and say what they used; it takes {LEAST_RUNS}"
+        )
+    if not largest:
+        return found._replace(reason="no run that ended well used any")
+    least, lifted = _needed(good, cut)
+    if not least:
+        return found._replace(reason=f"{PROPOSED}% of the runs that ended well used none")
+    line = _EXACT.divide(_decimal(least), _decimal(threshold))
+    proposed = max(_readable(resource, exact) for exact in (line, *map(_decimal, lifted)))
+    return found._replace(proposed=proposed, reason=_reason(found, least, threshold))
+
+
+def _needed(good: Sequence[Number], cut: Sequence[Number]) -> tuple[Number, Sequence[Number]]:
+    """Return what the run at the 95th percentile used, and the limits of cut ones up to there.
+
+    Where a cut run is at the percentile, the largest that ended well below it stands for it.
+    """
+    ranked = sorted([*((size, 0) for size in good), *((size, 1) for size in cut)])
+    upto = ranked[: _rank(len(ranked), PROPOSED) + 1]
+    used = [size for size, was_cut in upto if not was_cut]
+    return (used[-1] if used else good[0]), [size for size, was_cut in upto if was_cut]
+
+
+def _reason(found: Suggestion, least: Number, threshold: float) -> str:
+    at, of = amount(found.resource, least), f"{found.runs:,} runs that ended well"
+    line = f"the warning line, at {percent(threshold)} of the limit, is there"
+    text = f"{PROPOSED}% of {of} used no more than {at}: {line}"
+    if found.cut:
+        text += f"; {found.cut:,} that a suggested limit cut rank with that limit"
+    return text
+
+
+def within(
+    proposed: Number | None, at_least: Number | None, at_most: Number | None
+) -> Number | None:
+    """Return a proposal within bounds; None where it is none, or no stricter than the upper one."""
+    if proposed is None:
+        return None
+    limit = proposed if at_least is None else max(proposed, at_least)
+    return None if at_most is not None and limit >= at_most else limit
+
+
+def _readable(resource: str, exact: Decimal) -> Number:
+    """Return an amount of a resource, not below an exact one, with two digits that are not 0."""
+    return quantity_of(resource).as_limit(_READABLE.plus(exact))
+
+
+def _decimal(value: Number) -> Decimal:
+    return value if isinstance(value, Decimal) else Decimal(repr(value))
+
+
+def resources_of(runs: Iterable[EndedRun]) -> tuple[str, ...]:
+    """Return the resources that any of some runs used, in the order in which they are shown."""
+    used = {name for run in runs for name, value in run.used.items() if value}
+    return tuple(name for name in RESOURCES if name in used)
