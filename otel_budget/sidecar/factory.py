@@ -14,11 +14,12 @@ from otel_budget.presets import loader
 from otel_budget.sidecar.clock import Boot
 from otel_budget.sidecar.settings import Settings
 from otel_budget.sidecar.storage.sqlite.storage import open_sqlite
-from otel_budget.sources import prometheus, scrape
+from otel_budget.sources import scrape
 from otel_budget.sources.exposition import PageLimits
 from otel_budget.sources.http import Access
 from otel_budget.sources.otlp.source import OtlpSettings, OtlpSource
 from otel_budget.sources.prometheus import PrometheusSettings, PrometheusSource
+from otel_budget.sources.prometheus_reading import SOURCE as PROMETHEUS
 from otel_budget.sources.scrape import ScrapeSettings, ScrapeSource
 from otel_budget.sources.scrape_target import ScrapeTarget
 from otel_budget.sources.several import SeveralSources
@@ -190,5 +191,5 @@ def _access(config: TargetConfig | PrometheusConfig) -> Access:
 #: How the source of each section of the configuration is made.
 _SOURCES: Final[Mapping[str, Callable[[Any, Clock], Source]]] = {
     scrape.SOURCE: lambda config, clock: ScrapeSource(scrape_settings(config), clock),
-    prometheus.SOURCE: lambda config, clock: PrometheusSource(_prometheus_settings(config), clock),
+    PROMETHEUS: lambda config, clock: PrometheusSource(_prometheus_settings(config), clock),
 }

@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.core.bindings import Bindings
-from otel_budget.core.observation import Observation, Problem, RunObservation, plain_target
+from otel_budget.core.observation import Problem, plain_target
 from otel_budget.core.reasons import Reason
 from otel_budget.logs.once import OncePerSubject
 from otel_budget.logs.text import one_line
@@ -31,39 +29,26 @@ from otel_budget.sources.faulty_targets import FaultyTargets, without
 from otel_budget.sources.http import Access, Fetcher, FetchError, RefusedError, SlowError
 from otel_budget.sources.incremental.prometheus_answer import PrometheusAnswer
 from otel_budget.sources.prometheus_api import AnswerError, QueryRefusedError, parse_answer
+from otel_budget.sources.prometheus_reading import PrometheusReading
 from otel_budget.sources.prometheus_vector import places_query, sizes_query, whole_query
-from otel_budget.sources.sample_dates import SampleDates
-from otel_budget.sources.target_bindings import (
-    LabelBinding,
-    UnmatchedBindings,
-    bindings_of,
-    claimed,
-    labelled,
-    of_place,
-    others_only,
-)
+from otel_budget.sources.target_bindings import UnmatchedBindings, others_only
 from otel_budget.sources.unmatched import UnmatchedQuery
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from otel_budget.core.observation import Observation, RunObservation
     from otel_budget.presets.model import Preset
     from otel_budget.sources.base import Clock
     from otel_budget.sources.faulty_targets import LeftOut
     from otel_budget.sources.incremental.prometheus_answer import Taken
     from otel_budget.sources.prometheus_api import Point
-    from otel_budget.sources.prometheus_vector import Found, Run
+    from otel_budget.sources.prometheus_vector import Found
 
 logger = logging.getLogger(__name__)
 
-SOURCE: Final = "prometheus"
-#: Seconds; Prometheus' own default ``scrape_interval``.
-_USUAL_SPACING: Final = 60.0
 #: Seconds for which a read waits for why nothing matches; else the next one says it.
 _LOOK_SECONDS: Final = 1.0
-#: Seconds without an answer after which a server may have forgotten its targets, until it has
-#: scraped them again. It looks back for some minutes.
-_FORGOTTEN_AFTER: Final = 60.0
 #: How the answer to a query begins that is refused with HTTP 200.
 _ERROR: Final = re.compile(rb'\s*\{\s*"status"\s*:\s*"error"')
 
@@ -113,30 +98,21 @@ class PrometheusSource:
         self._was_slow = False
         """Whether the answer to the last query took too long."""
         self._answer = PrometheusAnswer(settings.preset, settings.replica_labels)
+        self._reading = PrometheusReading(
+            self._answer,
+            settings.bindings,
+            first_owns=settings.first_owns,
+            session_limit=settings.session_limit,
+        )
         self._threads = Workers("answers")
         self._looking: asyncio.Task[str] | None = None
         """Finds out why nothing matches."""
         self._why = ""
         """What it found last."""
-        self._dates: SampleDates[Run] = SampleDates()
-        self._targets: frozenset[str] | None = None
-        self._down: frozenset[str] = frozenset()
-        """As in Observation."""
-        self._targets_at: float | None = None
-        """When the newest answer with a target was asked for."""
-        self._was_away = False
-        """Whether, since then, a read failed or showed no target: the server may be a new one
-        without its data."""
-        self._listed_from = -math.inf
-        """From when on a target without its ``up`` is one that was taken away."""
         self._uncounted = OncePerSubject(logger, "targets show what their preset cannot count")
         self._remarks = OncePerSubject(logger, "remarks on the query")
         self._query_check = UnmatchedQuery(settings.matchers, settings.preset)
         self._unmatched = OncePerSubject(logger, "queries match nothing")
-        self._bound = [LabelBinding(*each) for each in settings.bindings]
-        self._bindings = Bindings(first_owns=settings.first_owns)
-        self._labels: dict[str, list[Mapping[str, str]]] = {}
-        """Target to the labels that it was seen to have last."""
         self._bindings_unmatched = UnmatchedBindings()
 
     async def read(self) -> Observation:
@@ -144,7 +120,7 @@ class PrometheusSource:
         try:
             return await self._read_without_culprits()
         except (FetchError, AnswerError) as exc:
-            self._was_away = True
+            self._reading.was_away = True
             problem = Problem("", Reason.SOURCE_ERROR, f"{self._url}: {exc}")
             return self._observation(problems=[problem])
 
@@ -234,7 +210,7 @@ class PrometheusSource:
         observation = self._observation(found.sessions, self._partial(missing), found.dropped)
         if missing:
             return observation  # a target may be among what is missing
-        observation = replace(observation, targets=self._targets, down=self._down)
+        observation = replace(observation, targets=self._reading.targets, down=self._reading.down)
         unmatched = {
             **self._log_unmatched_bindings(observation),
             **await self._unmatched_in(observation),
@@ -244,8 +220,8 @@ class PrometheusSource:
     def _log_unmatched_bindings(self, observation: Observation) -> Mapping[str, str]:
         """Return the bindings that have matched nothing for a while, and say it."""
         why = {}
-        for bound in self._bound:
-            targets = {t for t, labels in self._labels.items() if bound.matches(labels)}
+        for bound in self._reading.bound:
+            targets = {t for t, labels in self._reading.labels.items() if bound.matches(labels)}
             name = f"the binding of {', '.join(bound.sessions)} to {bound.text}"
             if not targets:
                 why[name] = (
@@ -257,22 +233,6 @@ class PrometheusSource:
             if wrong := others_only(bound.sessions, seen, place):
                 why[name] = wrong
         return self._bindings_unmatched.note(why, observation.read_at)
-
-    def _bind(self, *, whole: bool) -> None:
-        """Find out which targets may speak for which run, after ``found``.
-
-        whole: False if there may be targets that the answer leaves out.
-        """
-        showing = self._answer.showing()
-        known = {} if whole else {t: each for t, each in self._labels.items() if t in showing}
-        self._labels = {**known, **self._answer.labels()}
-        targets = {place: [of_place(place)] for place in showing} | self._labels
-        first_owns = self._settings.first_owns
-        bindings = bindings_of(
-            claimed(self._bound, targets), labelled(self._labels), first_owns=first_owns
-        )
-        if bindings != self._bindings:
-            self._bindings = bindings
 
     async def _unmatched_in(self, observation: Observation) -> Mapping[str, str]:
         """Return what is wrong if the query matches nothing, and say it."""
@@ -309,35 +269,7 @@ class PrometheusSource:
         Returns what was found, and what else the server says. Raises AnswerError.
         """
         taken = self._answer.update(body)
-        self._date_samples(taken, asked_at)
-        found = self._answer.found(lambda *run: self._dates.of(run, unknown=asked_at))
-        # Where not each target that shows a run has its ``up``, that of another may be missing.
-        whole = bool(taken.ups) and taken.ups.keys() >= self._answer.showing()
-        listed = self._is_listed(asked_at, empty=not taken.ups)
-        self._targets = frozenset(taken.ups) if whole and listed else None
-        self._bind(whole=whole and listed)
-        self._down = frozenset(target for target, up in taken.ups.items() if not up)
-        return found, taken
-
-    def _is_listed(self, asked_at: float, *, empty: bool) -> bool:
-        """Tell whether the server has had the time to scrape each of its targets.
-
-        Not after it was away, or slept for so long that it has forgotten what there was.
-        """
-        if empty:
-            self._was_away = True
-            return False
-        before, self._targets_at = self._targets_at, asked_at
-        if before is not None and (self._was_away or asked_at - before >= _FORGOTTEN_AFTER):
-            self._listed_from = asked_at + _USUAL_SPACING
-        self._was_away = False
-        return asked_at >= self._listed_from
-
-    def _date_samples(self, taken: Taken, asked_at: float) -> None:
-        """Put the samples' times on our own clock."""
-        # By the time of asking: a slow server makes samples look older, never younger.
-        offset = 0.0 if taken.evaluated_at is None else asked_at - taken.evaluated_at
-        self._dates.update(taken.sampled, offset, asked_at)
+        return self._reading.take(taken, asked_at), taken
 
     def _partial(self, missing: Sequence[str]) -> list[Problem]:
         if not missing:
@@ -351,13 +283,4 @@ class PrometheusSource:
         problems: Sequence[Problem] = (),
         dropped: Mapping[str, int] | None = None,
     ) -> Observation:
-        return Observation(
-            source=SOURCE,
-            read_at=self._clock(),
-            sessions=tuple(sessions),
-            problems=tuple(problems),
-            dropped=dict(dropped or {}),
-            spacing=_USUAL_SPACING,
-            session_limit=self._settings.session_limit,
-            bindings=self._bindings,
-        )
+        return self._reading.observation(self._clock(), sessions, problems, dropped)

@@ -122,7 +122,20 @@ def series_selector(
 ) -> str:
     """Return the selector of the raw series."""
     needed = NEEDED if preset is None else preset.counted
-    return "{" + ",".join((f'{NAME}=~"{"|".join(needed)}"', *matchers, *more)) + "}"
+    return selector((*matchers, *more), needed)
+
+
+def history_selector(matchers: Sequence[str], preset: Preset | None) -> str:
+    """Return the selector of all that a run's history is made of: the same series, ``up``, and the
+    labels of our own runs.
+    """
+    needed = (*NEEDED, semconv.SESSION_INFO.name) if preset is None else preset.counted
+    return selector(matchers, (*dict.fromkeys((UP, *needed)),))
+
+
+def selector(matchers: Sequence[str], names: Iterable[str]) -> str:
+    """Return the selector of the series of these names that match."""
+    return "{" + ",".join((f'{NAME}=~"{"|".join(names)}"', *matchers)) + "}"
 
 
 def _marked(expression: str, label: str) -> str:
@@ -134,7 +147,14 @@ def take_apart(
     body: bytes, preset: Preset | None, replica_labels: Sequence[str] = semconv.REPLICA_LABELS
 ) -> tuple[Answer, Found]:
     """Return what an answer says, and the runs in it. Raises AnswerError."""
-    answer = _answer(parse_answer(body), preset, replica_labels)
+    return taken_apart(parse_answer(body), preset, replica_labels)
+
+
+def taken_apart(
+    vector: Vector, preset: Preset | None, replica_labels: Sequence[str] = semconv.REPLICA_LABELS
+) -> tuple[Answer, Found]:
+    """Return what an answer says that was read, and the runs in it."""
+    answer = _answer(vector, preset, replica_labels)
     names = judged(preset)
     dropped: Counter[str] = Counter()
     sessions: list[RunObservation] = []

@@ -238,7 +238,7 @@ def targets_in(source: PrometheusSource, at: float, *instances: str) -> frozense
             result.append({"metric": metric, "value": [at, str(value)]})
     data = {"resultType": "vector", "result": result}
     source.read_answer(json.dumps({"status": "success", "data": data}).encode(), at)
-    return source._targets
+    return source._reading.targets
 
 
 @pytest.mark.parametrize("first", [(), ("a",)])
