@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget.core.reasons import Basis, Reason
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.verdict import LimitStatus
-from otel_budget.policy.format import amount, describe
+from otel_budget.policy.format import amount, describe, first_to_end
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
@@ -34,8 +34,10 @@ def brief_text(verdict: Verdict) -> str:
         and state.remaining is not None
     ]
     _, name, left = max(near)
+    calls = first_to_end(verdict).removesuffix(" left")
     return (
-        f"{_OWN}{_numbers(verdict, LimitStatus.APPROACHING)}: {amount(name, left)} left. "
+        f"{_OWN}{_numbers(verdict, LimitStatus.APPROACHING)}: {amount(name, left)} left"
+        f"{f', {calls}' if calls else ''}. "
         "Wrap up: finish what you have begun, and begin nothing new."
     )
 

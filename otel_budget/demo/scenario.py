@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from otel_budget import ResourceLimits, ResourceMonitor
 from otel_budget.core.reasons import Reason
 from otel_budget.demo import recordings
-from otel_budget.policy.format import amount, percent
+from otel_budget.policy.format import amount, first_to_end, percent
 from otel_budget.sdk.checkpoints.store import CheckpointFolder
 
 if TYPE_CHECKING:
@@ -201,7 +201,9 @@ def _news(verdict: Verdict) -> tuple[str, str]:
     )
     where = ""
     if worst is not None and worst.ratio is not None and worst.limit is not None:
-        where = f"{name} at {percent(worst.ratio)} of {amount(name, worst.limit)}: "
+        left = first_to_end(verdict)
+        rest = f", {left}" if left else ""
+        where = f"{name} at {percent(worst.ratio)} of {amount(name, worst.limit)}{rest}: "
     at = "" if verdict.progress is None else f"progress {percent(verdict.progress)}: "
     if verdict.lease_seconds is not None:
         return str(verdict.action), f"{where}{verdict.action}, says the sidecar"

@@ -11,7 +11,7 @@ from otel_budget.core import verdict_json
 from otel_budget.core.reasons import Action
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.launcher.outcome import EXIT_UNGUARDED, EndedBy
-from otel_budget.policy.format import amount, percent
+from otel_budget.policy.format import amount, first_to_end, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +92,8 @@ def line(verdict: Verdict | None) -> str:
         if state.limit is not None and state.ratio is not None:
             used = f"{amount(name, state.used)} of {amount(name, state.limit)}"
             parts.append(f"{name} {percent(state.ratio)} ({used})")
+    if verdict.should_continue and (left := first_to_end(verdict)):
+        parts.append(left)
     return f"budget: {' · '.join(parts) or 'no limit'} · {verdict.action}"
 
 

@@ -6,14 +6,14 @@ import math
 from decimal import ROUND_DOWN, Context, Decimal
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.core.resources import quantity_of
+from otel_budget.core.resources import TIMES, quantity_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.core.forecast import Estimate, Forecast
     from otel_budget.core.quantities import Number
-    from otel_budget.core.verdict import ResourceState
+    from otel_budget.core.verdict import ResourceState, Verdict
 
 #: Below the first a float's error in tenths of a percent is smaller by far than the second.
 _SMALL, _SURELY = 1e3, 1e-6
@@ -79,15 +79,18 @@ def time_left(seconds: float) -> str:
     return f"{math.floor(seconds)} s"
 
 
-def calls_left(calls: Estimate) -> str:
-    """Say how many calls fit as a whole: ``about 23 calls left (19 to 27)``."""
+def calls_left(calls: Estimate, *, ranged: bool = True) -> str:
+    """Say how many calls fit as a whole: ``about 23 calls left (19 to 27)``.
+
+    ranged: False where there is no room for the range.
+    """
     low, value, high = (
         math.floor(min(end, _MOST_CALLS)) for end in (calls.low, calls.value, calls.high)
     )
     if value >= _MOST_CALLS:
         return "more than a million calls left"
     about = "" if calls.low == calls.high else "about "
-    known = "" if low == high else f" ({low:,} to {high:,})"
+    known = f" ({low:,} to {high:,})" if ranged and low < high else ""
     if not value:
         return f"less than 1 call left{known}" if calls.high else "no call left"
     return f"{about}{value:,} {'call' if value == 1 else 'calls'} left{known}"
@@ -106,3 +109,17 @@ def rest_of(forecast: Forecast) -> str:
         return ""
     about = "" if seconds.low == seconds.high else "about "
     return f"{about}{time_left(seconds.value)} left"
+
+
+def first_to_end(verdict: Verdict) -> str:
+    """Say in brief how much is left of what ends first; empty if it cannot be told.
+
+    ``about 23 calls left``, or of what is measured in no calls the time: ``12 min left``.
+    """
+    state = verdict.resources.get(verdict.ends_first or "")
+    if state is None or state.forecast is None:
+        return ""
+    calls, _ = state.forecast
+    if verdict.ends_first in TIMES or calls is None:
+        return rest_of(state.forecast._replace(calls_left=None))
+    return calls_left(calls, ranged=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.logs.text import one_line
-from otel_budget.policy.format import amount
+from otel_budget.policy.format import amount, first_to_end
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import ResourceState, Verdict
@@ -45,6 +45,8 @@ def one_line_of(verdict: Verdict, *, colour: bool) -> str:
         used = [(n, verdict.resources[n]) for n in _USUAL if n in verdict.resources]
         parts = ["no limit", *(_used(name, state) for name, state in used)]
     parts += [f"{name} not judged" for name in verdict.unjudged]
+    if verdict.should_continue and (left := first_to_end(verdict)):
+        parts.append(left)
     said = str(verdict.action)
     if verdict.status is LimitStatus.INCONCLUSIVE or not verdict.should_continue:
         said += f" ({verdict.reason})"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from otel_budget import semconv
 from otel_budget.core import verdict_json
 from otel_budget.logs.text import printable
-from otel_budget.policy.format import amount, describe
+from otel_budget.policy.format import amount, describe, rest_of
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
@@ -24,7 +24,10 @@ def in_words(verdict: Verdict) -> str:
     for name, state in verdict.resources.items():
         owner = "run" if state.limit_from == "session" else state.limit_from
         origin = "" if owner is None else f", limit of the {owner}"
-        lines.append(f"  {state.status:<11} {describe(name, state)}{origin}")
+        rest = "" if state.forecast is None else rest_of(state.forecast)
+        first_of = ", the first to end" if name == verdict.ends_first else ""
+        left = f"; {rest}{first_of}" if rest else ""
+        lines.append(f"  {state.status:<11} {describe(name, state)}{origin}{left}")
     lines += [f"  {'not judged':<11} {name}: nothing exports it" for name in verdict.unjudged]
     return "\n".join(map(printable, lines))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_budget.logs.text import printable
-from otel_budget.policy.format import describe
+from otel_budget.policy.format import describe, rest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
 
 _WORST_FIRST: Final = ("exceeded", "approaching", "inconclusive", "ok")
-_HEADER: Final = ("RUN", "STATE", "VERDICT", "REASON", "NEAREST TO A LIMIT")
+_HEADER: Final = ("RUN", "STATE", "VERDICT", "REASON", "NEAREST TO A LIMIT", "FIRST TO END")
 
 
 def table(verdicts: Sequence[Verdict], expired: Sequence[Mapping[str, Any]]) -> str:
     """Return a line for each run, the worst first; before them those without a verdict."""
-    rows = [(str(run["session_id"]), "?", "unknown", "-", expired_in_words(run)) for run in expired]
+    rows = [
+        (str(run["session_id"]), "?", "unknown", "-", expired_in_words(run), "") for run in expired
+    ]
     ordered = sorted(verdicts, key=lambda v: (_WORST_FIRST.index(v.status), v.session_id))
     rows += map(_row, ordered)
     if not rows:
@@ -51,9 +53,17 @@ def override_in_words(override: Mapping[str, Any]) -> str:
     return f"{override['kind']} at {override['at']} by {by}{until}{limits}: {override['reason']}"
 
 
-def _row(verdict: Verdict) -> tuple[str, str, str, str, str]:
+def _row(verdict: Verdict) -> tuple[str, str, str, str, str, str]:
     limited = {n: s.ratio for n, s in verdict.resources.items() if s.ratio is not None}
     nearest = max(limited, key=limited.__getitem__, default=None)
     usage = "no limit" if nearest is None else describe(nearest, verdict.resources[nearest])
     state = verdict.run_state or "?"
-    return verdict.session_id, state, verdict.action, str(verdict.reason), usage
+    return verdict.session_id, state, verdict.action, str(verdict.reason), usage, _first(verdict)
+
+
+def _first(verdict: Verdict) -> str:
+    """Say what ends first, and how much of it is left; empty where nothing can be told."""
+    state = verdict.resources.get(verdict.ends_first or "")
+    if state is None or state.forecast is None:
+        return ""
+    return f"{verdict.ends_first}: {rest_of(state.forecast)}"

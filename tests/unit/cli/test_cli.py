@@ -20,6 +20,7 @@ from otel_budget.cli import commands
 from otel_budget.cli.main import found_commands, main
 from otel_budget.cli.options import ENV_SIDECAR
 from otel_budget.core import verdict_json
+from otel_budget.core.forecast import Estimate, Forecast
 from otel_budget.core.reasons import Action
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.sdk.sidecar_client.exchange import Limits
@@ -150,6 +151,21 @@ def test_check_says_the_verdict_and_each_resource(capsys: pytest.CaptureFixture[
     assert first == "run-1: continue (within_limits): tokens at 10"
     assert second == "  no data yet; the run began at 2023-11-14T22:13:10.000Z"
     assert third == "  ok          tokens at 1.0% (10 of 1,000), limit of the sidecar"
+
+
+def test_check_says_how_much_of_each_resource_is_left_and_what_ends_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    forecast = Forecast(Estimate(23.4, 19.2, 27.1), Estimate(754.0, 600.0, 900.0))
+    known = verdict()
+    tokens = known.resources["tokens"]._replace(forecast=forecast)
+    told = dataclasses.replace(known, resources={"tokens": tokens}, ends_first="tokens")
+    with answering(200, verdict_json.to_json(told)) as url:
+        main(["check", "run-1", "--sidecar", url])
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "  ok          tokens at 1.0% (10 of 1,000), limit of the sidecar; "
+        "about 23 calls left (19 to 27), 12 min, the first to end"
+    )
 
 
 def test_check_says_how_old_the_data_are_and_whether_the_run_has_begun_or_ended(

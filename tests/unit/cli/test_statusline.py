@@ -13,6 +13,7 @@ import pytest
 from otel_budget.cli.main import main
 from otel_budget.cli.render.status_line import one_line_of
 from otel_budget.core import verdict_json
+from otel_budget.core.forecast import Estimate, Forecast
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.verdict import LimitStatus, ResourceState, Verdict
 from tests.support.ports import free_port
@@ -72,6 +73,19 @@ def test_what_is_unknown_is_said() -> None:
     )
     silent = verdict({"tokens": TOKENS}, status=LimitStatus.INCONCLUSIVE, reason=Reason.STALE_DATA)
     assert plain(silent).endswith("· continue (stale_data)")
+
+
+def test_what_ends_first_is_said_in_calls_or_in_time() -> None:
+    """Without its range; and of a run that is told to stop no more than that."""
+    calls = Forecast(Estimate(23.4, 19.2, 27.1), Estimate(512.0, 418.3, 604.9))
+    told = {"tokens": TOKENS._replace(forecast=calls)}
+    go_on = verdict(told, ends_first="tokens")
+    assert plain(go_on).endswith("(17,200 of 40,000) · about 23 calls left · continue")
+    stop = verdict(told, action=Action.STOP, ends_first="tokens")
+    assert "left" not in plain(stop)
+    time = TOKENS._replace(forecast=Forecast(None, Estimate(754.0, 754.0, 754.0)))
+    timed = verdict({"duration": time}, ends_first="duration")
+    assert "· 12 min left · continue" in plain(timed)
 
 
 def test_colours_say_how_near_it_is() -> None:
