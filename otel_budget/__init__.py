@@ -12,6 +12,7 @@ from otel_budget._version import __version__
 
 if TYPE_CHECKING:
     from otel_budget.core.exceeded import BudgetExceeded
+    from otel_budget.core.forecast import Estimate, Forecast
     from otel_budget.core.limits import ResourceLimits
     from otel_budget.core.reasons import Action, Reason
     from otel_budget.core.usage import ResourceUsage
@@ -35,6 +36,8 @@ __all__ = [
     "Action",
     "BudgetExceeded",
     "CheckpointError",
+    "Estimate",
+    "Forecast",
     "InvalidValueError",
     "LimitCheckResult",
     "LimitStatus",
@@ -65,6 +68,8 @@ _HOMES = {
     "Action": "core.reasons",
     "BudgetExceeded": "core.exceeded",
     "CheckpointError": "errors",
+    "Estimate": "core.forecast",
+    "Forecast": "core.forecast",
     "InvalidValueError": "errors",
     "LimitCheckResult": "core.verdict",
     "LimitStatus": "core.verdict",

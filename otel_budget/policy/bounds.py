@@ -10,16 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.limits import DEFAULT_THRESHOLD, ResourceLimits
 from otel_budget.core.resources import RESOURCES
 
 if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
+    from otel_budget.core.verdict import Verdict
 
 #: Wide enough that a threshold (17 digits) times a limit (up to 34) is never rounded.
 EXACT = Context(prec=100)
+
+
+#: Where limits come from that are the run's own.
+OWN: Final = "session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ def bound(resource: str, limit: Number, threshold: float, origin: str) -> Bound:
 def bounds_of(limits: ResourceLimits) -> Bounds:
     """Return the bounds of a run's own limits."""
     return {
-        row.name: bound(row.name, limit, row.threshold_of(limits), "session")
+        row.name: bound(row.name, limit, row.threshold_of(limits), OWN)
         for row in RESOURCES.values()
         if (limit := row.limit_of(limits)) is not None
     }
@@ -62,6 +67,19 @@ def bounds_from(
         resource: bound(resource, limit, thresholds.get(resource, DEFAULT_THRESHOLD), origin)
         for resource, limit in limits.items()
         if resource in RESOURCES
+    }
+
+
+def bounds_in(verdict: Verdict) -> Bounds:
+    """Return the bounds that a sidecar's verdict names, but for those of the run's own limits."""
+    return {
+        name: Bound(
+            state.limit,
+            state.limit if state.warning_at is None else state.warning_at,
+            state.limit_from,
+        )
+        for name, state in verdict.resources.items()
+        if state.limit is not None and state.limit_from not in (None, OWN) and name in RESOURCES
     }
 
 

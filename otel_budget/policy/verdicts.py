@@ -35,10 +35,9 @@ from otel_budget.policy.decision_table import (
     decide,
     decide_without_data,
 )
-from otel_budget.policy.forecast import ends_first
 from otel_budget.policy.format import describe, minutes, percent
 from otel_budget.policy.outdated import is_outgrown
-from otel_budget.policy.outlook import Outlook
+from otel_budget.policy.outlook import Outlook, ending_first
 from otel_budget.policy.overrides import STOPPED, ceilings, said
 from otel_budget.policy.status import (
     RunStatus,
@@ -324,13 +323,8 @@ def _verdict(
         run_state=about.run_state,
         unjudged=unjudged,
         also_started_at=about.also_started_at,
-        ends_first=_ends_first(resources),
+        ends_first=ending_first(resources),
     )
-
-
-def _ends_first(resources: Mapping[str, ResourceState]) -> str | None:
-    told = {name: s.forecast for name, s in resources.items() if s.forecast is not None}
-    return ends_first(told) if told else None
 
 
 def _not_judged(unjudged: tuple[str, ...]) -> str:

@@ -12,18 +12,22 @@ import logging
 import math
 import threading
 from collections import deque
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.core.forecast import NO_FORECAST, Forecast
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import COUNTED, FURTHER
 from otel_budget.core.verdict import LimitStatus, Verdict
 from otel_budget.logs.logger import logger
+from otel_budget.policy.bounds import bounds_in, stricter
 from otel_budget.policy.format import describe
 from otel_budget.policy.outdated import is_graceful, redecide, relaxed
-from otel_budget.policy.status import SEVERITY, check
+from otel_budget.policy.outlook import ending_first
+from otel_budget.policy.status import SEVERITY, check, run_status
 from otel_budget.sdk.engagement import sidecar_lost, unjudged
 from otel_budget.sdk.local_evaluation import LocalEvaluation
 from otel_budget.sdk.run_record import OUTGROWN
@@ -89,6 +93,9 @@ class Guard:
         self.further_watermarks: Further = dict.fromkeys(FURTHER, -1)
         self.unpriced_watermark = -1
         """API calls at which one without a price changes a status, stops the run, or is said."""
+        self.api_calls_mark = self.unpriced_mark = -1
+        """The same two, or the number of calls at which their next sample is due, if that is lower:
+        what is looked at when a call was counted."""
         self.said_unpriced = False
         """A limit on cost was said not to hold for calls without a model."""
         self._uncertainty: UsageUncertainty | None = None
@@ -123,6 +130,26 @@ class Guard:
         worse = _SEVERITY[theirs.status] > _SEVERITY[own.status]
         return theirs if theirs.should_continue and worse else own
 
+    def foreseen(self, verdict: Verdict) -> Verdict:
+        """Return a verdict of the run's own with its forecast; the sidecar's has one already."""
+        if verdict.sequence is not None:
+            return verdict
+        resources = self.local.foreseen(verdict.resources)
+        return replace(verdict, resources=resources, ends_first=ending_first(resources))
+
+    def forecast(self) -> dict[str, Forecast]:
+        """Return what is left of each limited resource, by the run's own counts.
+
+        The limit is the stricter of the run's own and the one that the sidecar's verdict names.
+        """
+        theirs = None if self._lease is None else self._lease.current()
+        bounds = self.local.bounds
+        if theirs is not None:
+            bounds = stricter(bounds, bounds_in(theirs))
+        resources = run_status(self.local.used(bounds), bounds).resources
+        foreseen = {name: state.forecast for name, state in self.local.foreseen(resources).items()}
+        return {name: foreseen.get(name) or NO_FORECAST for name in bounds}
+
     def reconsider(self, progress: float | None) -> Verdict:
         """Look at everything again: set the watermarks, warn of what changed, wake those who wait.
 
@@ -152,7 +179,7 @@ class Guard:
         self._set_watermarks(used, result, verdict)
         if (verdict.action, verdict.reason) != self._announced:
             self._announced = (verdict.action, verdict.reason)
-            news.append(partial(self._on_change, verdict))
+            news.append(partial(self._on_change, self.foreseen(verdict)))
         self._outbox.extend(news)
         return verdict, bool(news)
 
@@ -168,6 +195,16 @@ class Guard:
                 and self._uncertainty != self.local.uncertainty()
             )
         )
+
+    def sample_call(self) -> bool:
+        """Take the sample of the calls that is due; tell whether a watermark is crossed, too."""
+        record = self._record
+        with self._lock:
+            if record.closed_at is None:
+                with record.lock:
+                    record.calls.take(record, record.active())
+                self._set_call_marks()
+        return self._crossed()
 
     def receive(self, verdict: Verdict) -> None:
         """Take in a verdict of the sidecar, which the lease has by now."""
@@ -219,6 +256,7 @@ class Guard:
         with self._lock:
             self.tokens_watermark = self.api_calls_watermark = self.unpriced_watermark = -1
             self.further_watermarks = dict.fromkeys(FURTHER, -1)
+            self.api_calls_mark = self.unpriced_mark = -1
             self.unchanged_until = -math.inf
         self.wake()
 
@@ -292,6 +330,7 @@ class Guard:
         unsaid = self.local.price_unheld and not self.said_unpriced
         at_once = self.local.price_stops or unsaid
         self.unpriced_watermark = -1 if at_once else self.api_calls_watermark
+        self._set_call_marks()
         theirs = None if self._lease is None else self._lease.current()
         # A sidecar's stop that gave way to the progress is back when the progress is unknown again.
         held_back = self.told_to_stop or (theirs is not None and not theirs.should_continue)
@@ -309,6 +348,12 @@ class Guard:
             )
         moment = self._next_change()
         self.unchanged_until = math.inf if moment is None else self._surely_before(moment)
+
+    def _set_call_marks(self) -> None:
+        """Set the marks from the watermarks and the samples of the calls. Hold the lock."""
+        due = self._record.calls.next_at
+        self.api_calls_mark = min(self.api_calls_watermark, due)
+        self.unpriced_mark = min(self.unpriced_watermark, due)
 
     def _surely_before(self, moment: float) -> float:
         """Return a moment just before, at which no rounding can have reached a mark."""

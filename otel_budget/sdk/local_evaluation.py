@@ -8,18 +8,21 @@ from otel_budget import semconv
 from otel_budget.core.resources import FURTHER
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.policy.bounds import bounds_of
+from otel_budget.policy.forecast import completion_possible
 from otel_budget.policy.outdated import is_outgrown
+from otel_budget.policy.outlook import OwnOutlook, with_forecasts
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import verdict_from_usage
 from otel_budget.sdk.phase_counters import plus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from decimal import Decimal
 
     from otel_budget.core.limits import ResourceLimits
     from otel_budget.core.quantities import Number
-    from otel_budget.core.verdict import Verdict
+    from otel_budget.core.verdict import ResourceState, Verdict
+    from otel_budget.policy.bounds import Bounds
     from otel_budget.sdk.phase_counters import Further
     from otel_budget.sdk.run_record import RunRecord
 
@@ -47,10 +50,10 @@ class LocalEvaluation:
         )
         """True if a call of unknown usage stops the run."""
 
-    def used(self) -> dict[str, Number]:
+    def used(self, bounds: Bounds | None = None) -> dict[str, Number]:
         """Return what the run used of each resource, over all its incarnations.
 
-        Of the active time only if it is limited.
+        Of the active time only if it is limited. bounds: in place of the run's own limits.
         """
         record, carried = self._record, self._record.carried
         with record.lock:
@@ -61,7 +64,7 @@ class LocalEvaluation:
                 semconv.API_CALLS: carried.api_calls + record.api_calls,
                 semconv.COST: plus(carried.cost_usd, record.cost_usd),
             }
-            if semconv.ACTIVE_DURATION in self.bounds:
+            if semconv.ACTIVE_DURATION in (self.bounds if bounds is None else bounds):
                 used[semconv.ACTIVE_DURATION] = record.active()
             return {**used, **self._further(record.further)} if record.further else used
 
@@ -107,6 +110,22 @@ class LocalEvaluation:
             for mark in (active.warning_at, active.limit):
                 if passed < mark:
                     yield now + (float(mark) - passed)
+
+    def foreseen(self, resources: Mapping[str, ResourceState]) -> Mapping[str, ResourceState]:
+        """Return resources with what is left of each limited one; of a run that is over nothing."""
+        record = self._record
+        with record.lock:  # for the pace goes on with the run
+            if record.closed_at is not None:
+                return resources
+            outlook = OwnOutlook(record.calls.pace(record.carried), record.active())
+            return with_forecasts(resources, outlook)
+
+    def completion_possible(self, progress: float | None) -> bool | None:
+        """Tell whether the rest fits in every limit; None when that cannot be told."""
+        record = self._record
+        with record.lock:
+            pace = record.calls.pace(record.carried)
+            return completion_possible(self.used(), self.bounds, progress, self.uncertainty(), pace)
 
     def uncertainty(self) -> UsageUncertainty:
         """Return what is not known of that."""

@@ -15,7 +15,6 @@ from otel_budget.core.limits import LIMIT_KEYS, ResourceLimits
 from otel_budget.core.resources import TIMES
 from otel_budget.errors import InvalidValueError
 from otel_budget.logs.logger import logger
-from otel_budget.policy.forecast import completion_possible
 from otel_budget.runtime.environment import setting
 from otel_budget.sdk import summary as report
 from otel_budget.sdk import wait
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from pathlib import Path
 
+    from otel_budget.core.forecast import Forecast
     from otel_budget.core.quantities import Number
     from otel_budget.core.usage import ResourceUsage
     from otel_budget.core.verdict import LimitCheckResult, Verdict
@@ -255,7 +255,7 @@ class ResourceMonitor:
             return
         verdict = self._ask(progress_estimate)
         if not verdict.should_continue:
-            raise BudgetExceeded(verdict)
+            raise BudgetExceeded(self._guard.foreseen(verdict))
 
     def _ask(self, progress: float | None) -> Verdict:
         self._run.begin()
@@ -321,7 +321,7 @@ class ResourceMonitor:
     @property
     def verdict(self) -> Verdict:
         """The verdict as of now, with the progress reported since the last change of a status."""
-        return self._guard.verdict(self._guard.progress)
+        return self._guard.foreseen(self._guard.verdict(self._guard.progress))
 
     def wait_for_stop(self, timeout: float | None = None) -> Verdict | None:
         """Block until the run must stop; return the verdict, or None at the timeout (seconds) or
@@ -336,13 +336,23 @@ class ResourceMonitor:
         return await wait.wait_for_stop_async(self._guard, self._record, timeout)
 
     def get_estimated_completion_possible(self, progress_estimate: float | None) -> bool | None:
-        """Tell whether the rest fits in every limit at the rate so far.
+        """Tell whether the rest fits in every limit.
 
-        None when that cannot be told: no progress yet, or unknown.
+        progress_estimate: the share of the run's calls that is done. As many more calls as are
+        missing are held against those left until each limit (``forecast``); of a run without API
+        calls its rate so far counts. None when that cannot be told: no progress yet, or unknown.
         """
-        progress = validation.progress(progress_estimate)
-        local = self._guard.local
-        return completion_possible(local.used(), local.bounds, progress, local.uncertainty())
+        return self._guard.local.completion_possible(validation.progress(progress_estimate))
+
+    def forecast(self) -> dict[str, Forecast]:
+        """Return per limited resource how many calls and seconds are left until its limit.
+
+        By the run's own counts, each with a range that holds in four of five cases; None is what
+        cannot be told, as before the first call and after the end. Seconds are of active time: a
+        pause comes on top. The limit is the stricter of the run's own and the sidecar's ceiling,
+        once a verdict names one.
+        """
+        return self._guard.forecast()
 
     @property
     def session_id(self) -> str:

@@ -90,9 +90,7 @@ class Recorder:
             self.add(
                 OperationUsage(validation.count("tokens", tokens), api_call=api_call), None, None
             )
-        elif (
-            record.tokens >= guard.tokens_watermark or record.api_calls >= guard.unpriced_watermark
-        ):
+        elif record.tokens >= guard.tokens_watermark or record.api_calls >= guard.unpriced_mark:
             if api_call and guard.local.price_unheld and not guard.said_unpriced:
                 guard.said_unpriced = True
                 UNPRICED_NOTICES.tell(record, self._prices, None, None, OperationUsage(tokens))
@@ -104,7 +102,7 @@ class Recorder:
         verdict = self._guard.reconsider(self._guard.progress)
         self._guard.told_to_stop = not verdict.should_continue
         if not verdict.should_continue:
-            raise BudgetExceeded(verdict)
+            raise BudgetExceeded(self._guard.foreseen(verdict))
 
     def current_phase(self) -> phases.Phase:
         """Return the phase that what is counted here and now belongs to."""
@@ -166,7 +164,7 @@ class Recorder:
             UNPRICED_NOTICES.tell(record, self._prices, model, provider, usage)
         if (
             record.tokens >= guard.tokens_watermark
-            or record.api_calls >= guard.api_calls_watermark
+            or record.api_calls >= guard.api_calls_mark
             or record.cost_usd >= guard.cost_watermark
             or (guard.further_watermarks and reached(guard.further_watermarks, record.further))
             or (unpriced and guard.local.price_stops)
@@ -185,9 +183,12 @@ class Recorder:
             return record.estimated(model, usage)
 
     def _watermark_crossed(self) -> None:
-        """Look at the limits again: a count has crossed its watermark."""
+        """Look at the limits again, unless a sample of the calls was all that was due."""
+        record, guard = self._record, self._guard
+        if record.api_calls >= record.calls.next_at and not guard.sample_call():
+            return
         self._run.begin()
-        self._guard.watermark_crossed()
+        guard.watermark_crossed()
 
     @contextmanager
     def operation(

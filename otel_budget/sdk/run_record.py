@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget.core.resources import FURTHER
 from otel_budget.core.usage import ResourceUsage
+from otel_budget.sdk.call_samples import CallSamples
 from otel_budget.sdk.phase_counters import Further, plus
 from otel_budget.sdk.run_counters import RunCounters
 
@@ -47,6 +48,7 @@ class RunRecord(RunCounters):
         "awake_since",
         "awake_until",
         "began_at",
+        "calls",
         "clock",
         "closed_at",
         "follows_completed",
@@ -79,6 +81,7 @@ class RunRecord(RunCounters):
         now = round(clock.time(), 3)
         super().__init__(session_id, carried or ResourceUsage(session_id, started_at=now))
         self.labels = dict(labels)
+        self.calls = CallSamples()
         self.report: Report | None = None
         """The progress last reported; None before the first."""
         self._noted: tuple[Report | None, Further] = (None, self.further)

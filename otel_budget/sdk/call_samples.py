@@ -1,0 +1,113 @@
+"""The calls of one run as its forecast sees them: samples of its totals, taken as it counts.
+
+Counting pays next to nothing for it: a sample is due at a number of calls (``next_at``) that the
+guard has among its watermarks, so no further look is taken at each call. One is taken at each of
+the first 128 calls, later at each second one, each third one, and so on. Unless somebody asks
+meanwhile only the first and the newest are kept: what lies between is one lump, as it is between
+two scrapes.
+
+The clock is the active time: a pause is not how long a call takes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_budget import semconv
+from otel_budget.core.resources import FURTHER
+from otel_budget.ledger.call_pace import CallPace
+from otel_budget.sdk.phase_counters import Further, plus
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from otel_budget.core.quantities import Number
+    from otel_budget.core.usage import ResourceUsage
+    from otel_budget.sdk.run_counters import RunCounters
+
+#: So many calls are sampled one by one; of n calls, each ``1 + n // EACH``-th.
+EACH: Final = 128
+#: Samples kept for one who asks: some 5 KiB of a run that nobody ever asks.
+KEPT: Final = 32
+
+
+class _Sample(NamedTuple):
+    """What a process had counted in all when a call had been counted."""
+
+    api_calls: int
+    tokens: int
+    cost_usd: Decimal
+    further: Further
+    at: float
+    """Active seconds of the run."""
+
+
+class CallSamples:
+    """Samples of one run's totals, and the pace that follows from them. Hold the record's lock."""
+
+    __slots__ = ("_last", "_pace", "_samples", "next_at")
+
+    def __init__(self) -> None:
+        """Begin without a call."""
+        self.next_at = 1
+        """API calls, by this process's count, at which the next sample is due."""
+        self._last: _Sample | None = None
+        self._samples: list[_Sample] = []
+        self._pace: CallPace | None = None
+
+    def take(self, counted: RunCounters, at: float) -> None:
+        """Take the sample that is due, if the newest call has said what it used.
+
+        Its tokens may come later, in an operation of their own; a call that brings none, as one
+        that failed, is one with the next. at: active seconds.
+        """
+        if counted.busy or counted.api_calls < self.next_at:
+            return  # in the middle of an addition: the next operation is as good
+        calls, tokens, cost = counted.api_calls, counted.tokens, counted.cost_usd
+        last, step = self._last, 1 + calls // EACH
+        if last is None:
+            silent = not tokens and not cost
+        else:
+            silent = tokens == last.tokens and cost is last.cost_usd
+        if silent and calls < self.next_at + step:
+            return
+        self._last = _Sample(calls, tokens, cost, counted.further, at)
+        self.next_at = calls + step
+        self._samples.append(self._last)
+        if len(self._samples) > KEPT:
+            del self._samples[1]
+
+    def pace(self, carried: ResourceUsage) -> CallPace:
+        """Return how the run's calls are by now. carried: use of a resumed run, where it begins."""
+        pace, self._pace = self._pace, None  # should something come between, it begins anew
+        taken, self._samples = self._samples, []
+        if pace is None:
+            pace = CallPace()
+            if carried.api_calls:
+                pace.observe(_carried(carried), carried.active_seconds)
+        for sample in taken:
+            pace.observe(_totals(sample, carried), sample.at)
+        self._pace = pace
+        return pace
+
+
+def _carried(carried: ResourceUsage) -> dict[str, Number]:
+    totals: dict[str, Number] = {
+        semconv.TOKENS: carried.tokens,
+        semconv.API_CALLS: carried.api_calls,
+        semconv.COST: carried.cost_usd,
+    }
+    further = {name: getattr(carried, row.usage_key) for name, row in FURTHER.items()}
+    return totals | {name: number for name, number in further.items() if number}
+
+
+def _totals(sample: _Sample, carried: ResourceUsage) -> dict[str, Number]:
+    """Return what the run had used in all, over all its processes."""
+    totals: dict[str, Number] = {
+        semconv.TOKENS: carried.tokens + sample.tokens,
+        semconv.API_CALLS: carried.api_calls + sample.api_calls,
+        semconv.COST: plus(carried.cost_usd, sample.cost_usd),
+    }
+    for name, number in sample.further.items():
+        totals[name] = getattr(carried, FURTHER[name].usage_key) + number
+    return totals
