@@ -22,7 +22,6 @@ EXCEPTIONS = {
     ): "for each run at each tick: a call costs more",
     ("otel_budget/ledger/run.py", "__init__"): "one line for each field, with what it means",
     ("otel_budget/ledger/run.py", "observe"): "for each run at each reading: a call costs more",
-    ("otel_budget/sdk/recorder.py", "add_tokens"): "for each operation that is recorded",
     ("otel_budget/sdk/run_counters.py", "_add"): "for each operation that is recorded",
     (
         "otel_budget/sdk/usage_arguments.py",
