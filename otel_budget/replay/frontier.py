@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_budget import semconv
 from otel_budget.core.resources import COUNTED, ZERO
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class Point(NamedTuple):
         return self.resolved_kept / self.resolved if self.resolved else None
 
     @property
+    def uncut_share(self) -> float | None:
+        """Runs not cut, of all; None if there was no run."""
+        return (self.runs - self.cut) / self.runs if self.runs else None
+
+    @property
     def spent_shares(self) -> Mapping[str, float]:
         """Per counted resource, use of what would have been used; absent where nothing was."""
         return {
@@ -71,6 +77,22 @@ class Point(NamedTuple):
             for name, amount in self.recorded.items()
             if amount
         }
+
+
+class Curve(NamedTuple):
+    """One policy at each of several limits."""
+
+    name: str
+    """The policy's: its configuration file."""
+    resource: str
+    """What is limited."""
+    points: tuple[tuple[Number, Point], ...]
+    """Each limit, ascending, with what it did to the same runs."""
+
+    @property
+    def spent_in(self) -> str:
+        """The resource in which spending is shown: the limited one, or tokens if that is a time."""
+        return self.resource if self.resource in COUNTED else semconv.TOKENS
 
 
 class Tally:
