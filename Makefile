@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c .ci/con
 WORKERS ?= auto
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-agents test-lowest test-libraries test-backends test-read-back read-back-parts batch reliability soak soak-hostile fuzz grafana pictures lint types layers generated check bench clean
+.PHONY: demo test test-agents test-lowest test-libraries test-backends test-read-back read-back-parts batch reliability soak soak-hostile fuzz grafana pictures lint types layers generated check bench forecast clean
 
 demo: $(VENV)/.sidecar
 	@$(BIN)/otel-budget demo
@@ -138,6 +138,10 @@ check: lint types layers generated
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+# Forecasts beside what came in recorded runs, and beside a real Prometheus: half a minute.
+forecast: $(VENV)/.dev
+	$(BIN)/python -m evaluation
 
 clean:
 	rm -rf $(VENV) .venv-agents .venv-libraries .venv-lowest

@@ -12,6 +12,7 @@ from pathlib import Path
 from accuracy import accuracy_page
 from cli import cli_page
 from coding_agents import agents_page
+from forecast import forecast_page
 from reliability import reliability_page
 
 from otel_budget import __version__, semconv
@@ -106,6 +107,7 @@ def documents() -> dict[Path, str]:
         HERE / "agents.md": agents_page(),
         HERE / "cli.md": cli_page(),
         HERE / "dashboards.md": dashboards_page(),
+        HERE / "forecast.md": forecast_page(),
         HERE / "metrics.md": metrics_page(),
         HERE / "openapi.json": description,
         HERE / "reliability.md": reliability_page(),

@@ -11,13 +11,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.progress import track
 from rich.text import Text
 
-from evaluation import measure, page
+from evaluation import page, picture
+from evaluation.prometheus import MissingProgramError
+from evaluation.results import measured
 from evaluation.runs import for_choosing, for_scoring, mini_swe_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from evaluation.runs import Run
 
@@ -31,19 +34,32 @@ WHICH: dict[str, Callable[[], tuple[Run, ...]]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and show; return the exit code."""
+    """Measure, show and keep; return the exit code."""
     options = _parse(arguments)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
-    found = measure.answers(WHICH[options.runs]())
-    results = {"scores": measure.scored(found), "coverage": measure.covered(found)}
-    for report in page.reports(results):
+    try:
+        found = measured(WHICH[options.runs](), _track, with_prometheus=not options.quick)
+    except MissingProgramError as error:
+        console.print(Text(f"{error}; or add --quick", style="bold red"))
+        return 1
+    for report in page.reports(found):
         report.show(console)
-    goals = page.goals(results)
+    goals = page.goals(found)
+    console.print()
     for goal in goals:
-        console.print(Text(f"  {goal.words()}", style="green" if goal.met else "bold red"))
+        console.print(Text(goal.words(), style="green" if goal.met else "bold red"))
     missed = sum(not goal.met for goal in goals)
     console.print(Text(f"\n{missed} goals missed" if missed else "\nall goals met"))
+    if not options.quick:
+        page.write(found)
+        picture.draw(found)
     return 0
+
+
+def _track(runs: Sequence[Run], of: str) -> Iterable[Run]:
+    return track(
+        runs, of, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True
+    )
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

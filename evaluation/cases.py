@@ -59,6 +59,8 @@ class Case(NamedTuple):
     """The share of the limit that was asked for."""
     sample: int
     """Number of the sample after which it is asked."""
+    at: float
+    """When that was taken, in seconds since the run's first call."""
     limit: Number
     remaining: Number
     """Units until the limit; above 0."""
@@ -118,7 +120,7 @@ def cases(
             sample = samples[found]
             remaining = limit - sample.used(resource)  # type: ignore[operator]  # of one type
             yield Case(
-                run.session_id, resource, limit_share, share, found, limit, remaining,
+                run.session_id, resource, limit_share, share, found, sample.at, limit, remaining,
                 position - sample.calls, at - sample.at,
             )  # fmt: skip
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_budget.core.forecast import Estimate
+from otel_budget import semconv
+from otel_budget.core.forecast import NO_FORECAST, Estimate
+from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.ledger.call_pace import CallPace
+from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.rate import Rate
 from otel_budget.policy.forecast import forecast_of
+from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 OURS: Final = "otel-budget"
 MEAN, LAST_TEN, OF_60_S = "mean rate", "last ten calls", "60 s rate"
 _TEN: Final = 10
+_RUN: Final = "run"
 
 
 class Answer(NamedTuple):
@@ -39,14 +44,36 @@ class Answered(NamedTuple):
     answer: Answer
 
 
-def ours(samples: Sequence[Sample], asked: Iterable[Case]) -> Iterator[Answered]:
-    """Yield what this project's model answers."""
+def ours_in_process(samples: Sequence[Sample], asked: Iterable[Case]) -> Iterator[Answered]:
+    """Yield what this project's model answers a run itself, from each of its calls."""
     pace, cases = CallPace(), _by_sample(asked)
     for number, sample in enumerate(samples):
         pace.observe(sample.totals, sample.at)
         for case in cases.get(number, ()):
-            forecast = forecast_of(case.resource, case.remaining, pace)
+            forecast = forecast_of(case.resource, case.remaining, pace, sample.at)
             yield Answered(case, OURS, Answer(forecast.calls_left, forecast.seconds_left))
+
+
+def ours_from_scrapes(samples: Sequence[Sample], asked: Iterable[Case]) -> Iterator[Answered]:
+    """Yield what stands in the sidecar's verdicts: its ledger takes in the samples."""
+    ledger, cases = Ledger(), _by_sample(asked)
+    for number, sample in enumerate(samples):
+        ledger.apply(Observation("scrape", sample.at, (_observed(sample),)))
+        snapshot = ledger.snapshot(ledger.runs[_RUN], sample.at)
+        for case in cases.get(number, ()):
+            limited = snapshot.attributes._replace(limits={case.resource: case.limit})
+            judged = snapshot._replace(attributes=limited)
+            verdict = verdict_from_snapshot(judged, Rules(), sample.at)
+            forecast = verdict.resources[case.resource].forecast or NO_FORECAST
+            yield Answered(case, OURS, Answer(forecast.calls_left, forecast.seconds_left))
+
+
+def _observed(sample: Sample) -> RunObservation:
+    counters = {(resource, ""): used for resource, used in sample.totals.items()}
+    said = RunAttributes(
+        started_at=0.0, incarnation_at=0.0, duration=sample.at, state=semconv.RUNNING
+    )
+    return RunObservation(_RUN, "target", sample.at, counters, said)
 
 
 def others(samples: Sequence[Sample], asked: Iterable[Case]) -> Iterator[Answered]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from evaluation.cases import LIMITS, USED, cases, every_call, scrapes
-from evaluation.contestants import OURS, others, ours
+from evaluation.contestants import OURS, others, ours_from_scrapes, ours_in_process
 from evaluation.scores import score
 from otel_budget import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from evaluation.cases import Case, Sample
     from evaluation.contestants import Answered
     from evaluation.runs import Run
+    from otel_budget.core.forecast import Estimate
 
 #: How a run is seen: each call in the process, or its counters every 15 s.
 CALLS, SCRAPES = "calls", "scrapes"
@@ -34,6 +37,7 @@ _FURTHER_USED: Final = (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.9)
 _DIGITS: Final = 4
 
 Record = dict[str, Any]
+Seen = tuple[str, "Answered"]
 
 
 class Question(NamedTuple):
@@ -54,72 +58,98 @@ def asked_of(run: Run, samples: Sequence[Sample], resource: str) -> list[Case]:
     return asked
 
 
-def asked_of_runs(runs: Sequence[Run]) -> dict[str, list[Case]]:
-    """Return per run what is asked about it where it is scraped."""
-    return {
-        run.session_id: [
-            case for resource in RESOURCES for case in asked_of(run, scrapes(run, number), resource)
+def answered(run: Run, number: int) -> Iterator[Seen]:
+    """Yield all answers about a run but Prometheus's. number: of the run among the others."""
+    yield from answered_in_process(run, number)
+    seen = scrapes(run, number)
+    for resource in RESOURCES:
+        asked = asked_of(run, seen, resource)
+        for each in (*ours_from_scrapes(seen, asked), *others(seen, asked)):
+            yield SCRAPES, each
+
+
+def answered_in_process(run: Run, _number: int = 0) -> Iterator[Seen]:
+    """Yield the answers of those who see each call."""
+    seen = every_call(run)
+    for resource in RESOURCES:
+        asked = asked_of(run, seen, resource)
+        for each in (*ours_in_process(seen, asked), *others(seen, asked)):
+            yield CALLS, each
+
+
+class Answers:
+    """All that was answered, by question."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._found: dict[Question, list[Answered]] = defaultdict(list)
+
+    def add(self, answers: Iterable[Seen]) -> None:
+        """Add some."""
+        for seen, each in answers:
+            case = each.case
+            question = Question(seen, case.resource, case.limit_share, case.used_share, each.by)
+            self._found[question].append(each)
+
+    def scored(self) -> list[Record]:
+        """Return a record of each question and of what is forecast, with its score."""
+        return [
+            {"what": what, **question._asdict(), **_rounded(_score(what, answers))}
+            for what, resource in WHAT
+            for question, answers in self._found.items()
+            if question.resource == resource
         ]
-        for number, run in enumerate(runs)
-    }
 
-
-def answers(
-    runs: Sequence[Run], further: Iterable[Answered] = ()
-) -> dict[Question, list[Answered]]:
-    """Return all answers about the runs, by question. further: others, from scrapes."""
-    found: dict[Question, list[Answered]] = defaultdict(list)
-    for seen, answered in (*_answered(runs), *((SCRAPES, each) for each in further)):
-        case = answered.case
-        question = Question(seen, case.resource, case.limit_share, case.used_share, answered.by)
-        found[question].append(answered)
-    return found
-
-
-def scored(found: dict[Question, list[Answered]]) -> list[Record]:
-    """Return a record of each question and of what is forecast, with its score."""
-    return [
-        {"what": what, **question._asdict(), **_rounded(_score(what, answered))}
-        for what, resource in WHAT
-        for question, answered in found.items()
-        if question.resource == resource
-    ]
-
-
-def covered(found: dict[Question, list[Answered]]) -> list[Record]:
-    """Return how often what came lay within the range, over all limits; used None: all shares."""
-    records = []
-    for what, resource in WHAT:
-        for seen in (CALLS, SCRAPES):
-            for used in (*USED, None):
-                together = [
-                    each
-                    for question, answered in found.items()
-                    if (question.by, question.seen, question.resource) == (OURS, seen, resource)
-                    and question.limit in LIMITS
-                    and (question.used == used if used else question.used in USED)
-                    for each in answered
-                ]
-                one = _rounded(_score(what, together))
+    def covered(self) -> list[Record]:
+        """Return how often what came was in the range, over all limits. used None: all shares."""
+        records = []
+        for what, resource in WHAT:
+            for seen, used in product((CALLS, SCRAPES), (*USED, None)):
+                told, share = self._covered(what, resource, seen, used)
                 records.append({
                     "what": what, "resource": resource, "seen": seen, "used": used,
-                    "told": one["told"], "covered": one["covered"],
+                    "told": told, "covered": share,
                 })  # fmt: skip
-    return records
+        return records
+
+    def example(self, session_id: str) -> Record:
+        """Return what was said of the tokens of one run, scraped, when half of them are used."""
+        asked = [
+            each
+            for question, answers in self._found.items()
+            if (question.seen, question.resource) == (SCRAPES, semconv.TOKENS)
+            and (question.limit, question.used) == (1.0, 0.5)
+            for each in answers
+            if each.case.session_id == session_id
+        ]
+        case = asked[0].case
+        return {
+            "session_id": session_id,
+            "at": case.at,
+            "limit": case.limit,
+            "calls_left": case.calls_left,
+            "seconds_left": round(case.seconds_left, _DIGITS),
+            "by": {each.by: [_listed(estimate) for estimate in each.answer] for each in asked},
+        }
+
+    def _covered(
+        self, what: str, resource: str, seen: str, used: float | None
+    ) -> tuple[int, float | None]:
+        shares = USED if used is None else (used,)
+        together = [
+            each
+            for question, answers in self._found.items()
+            if (question.by, question.seen, question.resource) == (OURS, seen, resource)
+            and question.used in shares
+            and question.limit in LIMITS
+            for each in answers
+        ]
+        one = _rounded(_score(what, together))
+        return one["told"], one["covered"]
 
 
-def _answered(runs: Sequence[Run]) -> Iterator[tuple[str, Answered]]:
-    ways: dict[str, Callable[[Run, int], list[Sample]]] = {
-        CALLS: lambda run, _number: every_call(run),
-        SCRAPES: scrapes,
-    }
-    for number, run in enumerate(runs):
-        for seen, samples_of in ways.items():
-            samples = samples_of(run, number)
-            for resource in RESOURCES:
-                asked = asked_of(run, samples, resource)
-                for answered in (*ours(samples, asked), *others(samples, asked)):
-                    yield seen, answered
+def _listed(estimate: Estimate | None) -> list[float] | None:
+    return None if estimate is None else [round(each, _DIGITS) for each in estimate]
 
 
 def _score(what: str, answered: Iterable[Answered]) -> Record:
@@ -130,6 +160,5 @@ def _score(what: str, answered: Iterable[Answered]) -> Record:
 def _rounded(record: Record) -> Record:
     """Return it as JSON has it: no more digits than mean something, and null for NaN."""
     return {
-        name: None if value != value else round(value, _DIGITS)  # noqa: PLR0124 - NaN alone differs
-        for name, value in record.items()
+        name: None if math.isnan(value) else round(value, _DIGITS) for name, value in record.items()
     }

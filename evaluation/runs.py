@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DATA: Final = Path(__file__).parent / "data"
 MINI_SWE: Final = DATA / "mini_swe_runs.csv"
+SESSIONS: Final = DATA / "multi_session.csv"
 #: Prices the calls whose own price was not recorded: input 1, read from the cache 0.1, output 5 US
 #: dollars a million tokens.
 MODEL: Final = "claude-haiku-4-5"
@@ -106,6 +107,17 @@ def demo_runs() -> tuple[Run, ...]:
     )
 
 
+def sessions(least_calls: int = 5) -> tuple[Run, ...]:
+    """Return the sessions of the workload that have some calls; their times are not known."""
+    with SESSIONS.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    runs = (
+        Run(f"session-{name}", tuple(_call_of(row) for row in group))
+        for name, group in groupby(rows, itemgetter("session_id"))
+    )
+    return tuple(run for run in runs if len(run.calls) >= least_calls)
+
+
 def priced(
     at: float,
     input_tokens: int,
@@ -144,3 +156,10 @@ def _run_of(rows: Iterable[dict[str, str]]) -> tuple[dict[str, str], tuple[Call,
         for row in rows
     )
     return rows[0], calls
+
+
+def _call_of(row: dict[str, str]) -> Call:
+    prefix = int(row["prefix_len"])
+    return priced(
+        float(row["round_idx"]), prefix + int(row["input_len"]), prefix, int(row["output_len"])
+    )

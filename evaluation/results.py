@@ -1,0 +1,89 @@
+"""All that is measured, in the order in which it is, as docs/forecast.json keeps it."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from evaluation import measure, prometheus, reserve, totals
+from evaluation.cases import USED, scrapes
+from evaluation.contestants import MEAN, OURS
+from evaluation.measure import SCRAPES
+from evaluation.runs import MODEL, demo_runs, for_choosing, for_scoring, mini_swe_runs, sessions
+from otel_budget import semconv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from evaluation.contestants import Answered
+    from evaluation.runs import Run
+
+    Track = Callable[[Sequence[Run], str], Iterable[Run]]
+
+Results = dict[str, Any]
+#: Sets of runs of other programs, by what the page calls them.
+ELSEWHERE: Final[dict[str, Callable[[], tuple[Run, ...]]]] = {
+    "Claude Code and Codex, a run each": demo_runs,
+    "sessions of a workload derived from traces": sessions,
+}
+
+
+def measured(runs: Sequence[Run], track: Track, *, with_prometheus: bool) -> Results:
+    """Return what is found of the runs. track: shows how far it is.
+
+    Raises MissingProgramError if a Prometheus is asked for, and none is installed.
+    """
+    answers = measure.Answers()
+    for number, run in enumerate(track(runs, "the recorded runs")):
+        answers.add(measure.answered(run, number))
+    if with_prometheus:
+        answers.add((SCRAPES, each) for each in linear(runs, track))
+    return {
+        "made": {
+            "day": f"{datetime.now(UTC):%Y-%m-%d}",
+            "python": platform.python_version(),
+            "prometheus": prometheus.version() if with_prometheus else None,
+            "model": MODEL,
+            "recorded": {"runs": len(mini_swe_runs()), "scored": len(runs)},
+        },
+        "scores": answers.scored(),
+        "coverage": answers.covered(),
+        "example": answers.example(runs[0].session_id),
+        "elsewhere": {name: _elsewhere(found()) for name, found in ELSEWHERE.items()},
+        "reserve": [
+            each
+            for resource in (semconv.TOKENS, semconv.COST)
+            for each in reserve.tried(runs, resource)
+        ],
+        "progress": totals.with_progress(runs),
+        "no_progress": totals.without_progress(for_choosing(), for_scoring()),
+    }
+
+
+def linear(runs: Sequence[Run], track: Track) -> Iterator[Answered]:
+    """Yield what a Prometheus that scraped the runs says."""
+    with prometheus.replayed(runs) as server:
+        for number, run in enumerate(track(runs, "Prometheus")):
+            seen = scrapes(run, number)
+            for resource in measure.RESOURCES:
+                yield from server.answers(measure.asked_of(run, seen, resource))
+
+
+def _elsewhere(runs: Sequence[Run]) -> Results:
+    """Return what is found of other programs' runs; not all times of their calls are known."""
+    answers = measure.Answers()
+    for number, run in enumerate(runs):
+        answers.add(measure.answered_in_process(run, number))
+    wanted = (measure.CALLS_LEFT, semconv.TOKENS)
+    return {
+        "runs": len(runs),
+        "calls": sum(len(run.calls) for run in runs),
+        "scores": [
+            each
+            for each in answers.scored()
+            if (each["what"], each["resource"]) == wanted
+            and each["used"] in USED
+            and each["by"] in {OURS, MEAN}
+        ],
+    }

@@ -1,0 +1,51 @@
+"""Reserves and totals, for runs of which both can be worked out by hand."""
+
+from decimal import Decimal
+
+import pytest
+
+from evaluation import reserve, totals
+from evaluation.runs import Call, Run
+from otel_budget import semconv
+
+
+def run_of(*tokens: int) -> Run:
+    """Return a run of calls that use so many tokens, ten seconds apart."""
+    return Run("r", tuple(Call(10.0 * n, size, 0, 0, Decimal(1)) for n, size in enumerate(tokens)))
+
+
+def test_a_reserve_of_one_call_is_reached_with_less_than_a_call_left() -> None:
+    """Ten calls of 100: of limits at 50, 52, … only whole calls leave exactly one call.
+
+    At 600 tokens, after 500, 100 are left: the next call fits. At 520, after 500, 20 are left.
+    """
+    one, two, three = reserve.tried([run_of(*[100] * 10)], semconv.TOKENS)
+    assert (one["asked"], one["enough"]) == (26, 6)
+    assert (two["enough"], three["enough"]) == (26, 26)
+    assert 0 < two["unused"] <= 0.2
+
+
+def test_calls_that_double_are_not_held_by_a_reserve_of_their_mean() -> None:
+    """A last call that is far larger than any before it fits into no reserve of the usual size."""
+    told = reserve.tried([run_of(*[100] * 9, 5000)], semconv.TOKENS)
+    assert [each["enough"] for each in told] == [0, 0, 0]
+
+
+def test_half_of_the_calls_are_not_half_of_the_tokens() -> None:
+    """Of 100 + 200 + 300 + 400 two calls are 30 %; used / progress promises 600 for 1,000."""
+    (half,) = (
+        each
+        for each in totals.with_progress([run_of(100, 200, 300, 400)])
+        if each["progress"] == 0.5
+    )
+    assert half["used"]["median"] == pytest.approx(0.3)
+    assert half[totals.STRAIGHT]["bias"] == pytest.approx(-0.4)
+    assert half[totals.BY_SIZE]["bias"] == pytest.approx(0, abs=0.02)
+
+
+def test_guesses_learn_from_other_runs_alone() -> None:
+    """Others used 6,000 with 60 calls; the run that is asked about goes on to 100 calls."""
+    others = [run_of(*[size] * 60) for size in (90, 100, 110)]
+    told = totals.without_progress(others, [run_of(*[100] * 100), run_of(1, 2)])
+    assert [each["runs"] for each in told] == [1] * 4
+    assert [each["bias"] for each in told] == pytest.approx([-0.4] * 4, abs=0.01)
