@@ -261,7 +261,22 @@ WARNING_LIMIT: Final = _gauge("otel_budget_effective_warning_limit",
 UTILIZATION: Final = _gauge("otel_budget_utilization_ratio",
     "Used over limit; absent when unlimited.", SESSION_ID, RESOURCE)
 EXHAUSTION: Final = _gauge("otel_budget_exhaustion_seconds",
-    "Forecast seconds until the limit at the present rate; absent when nothing is being spent.",
+    "Forecast seconds until the limit if the run goes on as it does; absent when it is not being "
+    "spent.", SESSION_ID, RESOURCE)
+EXHAUSTION_LOW: Final = _gauge("otel_budget_exhaustion_low_seconds",
+    "Low end of the forecast: in one case of ten it takes less. Absent where it is exact.",
+    SESSION_ID, RESOURCE)
+EXHAUSTION_HIGH: Final = _gauge("otel_budget_exhaustion_high_seconds",
+    "High end of the forecast: in one case of ten it takes longer. Absent where it is exact.",
+    SESSION_ID, RESOURCE)
+CALLS_LEFT: Final = _gauge("otel_budget_calls_left",
+    "Forecast calls until the limit; of the one that reaches it, the part that still fits counts. "
+    "Absent when it cannot be told.", SESSION_ID, RESOURCE)
+CALLS_LEFT_LOW: Final = _gauge("otel_budget_calls_left_low",
+    "Low end of the forecast: in one case of ten there are fewer. Absent where it is exact.",
+    SESSION_ID, RESOURCE)
+CALLS_LEFT_HIGH: Final = _gauge("otel_budget_calls_left_high",
+    "High end of the forecast: in one case of ten there are more. Absent where it is exact.",
     SESSION_ID, RESOURCE)
 LIMIT_UNJUDGED: Final = _gauge("otel_budget_limit_unjudged",
     "Always 1: the resource is limited, and nothing exports the run's use of it.",

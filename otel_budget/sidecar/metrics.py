@@ -30,6 +30,8 @@ from otel_budget.core.resources import RESOURCES
 from otel_budget.ledger.findings import FindingKind
 from otel_budget.policy.decision_table import DECISIONS
 from otel_budget.runtime.workers import Workers
+from otel_budget.sidecar.forecast_metrics import Forecasts
+from otel_budget.sidecar.metric_families import add_number, gauge
 from otel_budget.sidecar.tick_result import TickResult
 from otel_budget.sources.scheduler import Rests, Scheduler
 
@@ -177,12 +179,12 @@ class SidecarMetrics(Collector):
         yield from others
 
     def _of_verdicts(self, verdicts: Iterable[Verdict]) -> Iterator[Family]:
-        action = _gauge(semconv.VERDICT)
-        info = _gauge(semconv.VERDICT_INFO)
-        used, remaining = _gauge(semconv.USED), _gauge(semconv.REMAINING)
-        limit, exhaustion = _gauge(semconv.EFFECTIVE_LIMIT), _gauge(semconv.EXHAUSTION)
-        warning = _gauge(semconv.WARNING_LIMIT)
-        utilization, unjudged = _gauge(semconv.UTILIZATION), _gauge(semconv.LIMIT_UNJUDGED)
+        action = gauge(semconv.VERDICT)
+        info = gauge(semconv.VERDICT_INFO)
+        used, remaining = gauge(semconv.USED), gauge(semconv.REMAINING)
+        limit, warning = gauge(semconv.EFFECTIVE_LIMIT), gauge(semconv.WARNING_LIMIT)
+        forecasts = Forecasts()
+        utilization, unjudged = gauge(semconv.UTILIZATION), gauge(semconv.LIMIT_UNJUDGED)
         now = self._clock()
         for verdict in verdicts:
             if verdict.is_over(now):
@@ -194,15 +196,17 @@ class SidecarMetrics(Collector):
             )
             for resource, state in verdict.resources.items():
                 labels = (session, resource, RESOURCES[resource].unit)
-                _add(used, labels, state.used)
-                _add(remaining, labels, state.remaining)
-                _add(limit, labels, state.limit)
-                _add(warning, labels, state.warning_at)
-                _add(utilization, labels[:2], state.ratio)
-                _add(exhaustion, labels[:2], state.exhaustion_seconds)
+                add_number(used, labels, state.used)
+                add_number(remaining, labels, state.remaining)
+                add_number(limit, labels, state.limit)
+                add_number(warning, labels, state.warning_at)
+                add_number(utilization, labels[:2], state.ratio)
+                if state.forecast is not None:
+                    forecasts.add(labels[:2], state.forecast)
             for resource in verdict.unjudged:
                 unjudged.add_metric((session, resource), 1)
-        yield from (action, info, used, remaining, limit, warning, utilization, exhaustion)
+        yield from (action, info, used, remaining, limit, warning, utilization)
+        yield from forecasts.families
         yield unjudged
 
     def _of_counts(self) -> Iterator[Family]:
@@ -231,9 +235,9 @@ class SidecarMetrics(Collector):
 
     def _of_the_process(self) -> Iterator[Family]:
         yield self._tick_histogram()
-        up, age = _gauge(semconv.SOURCE_UP), _gauge(semconv.DATA_AGE)
-        failing, delay = _gauge(semconv.TARGETS_FAILING), _gauge(semconv.SOURCE_DELAY)
-        unmatched = _gauge(semconv.UNMATCHED_TARGETS)
+        up, age = gauge(semconv.SOURCE_UP), gauge(semconv.DATA_AGE)
+        failing, delay = gauge(semconv.TARGETS_FAILING), gauge(semconv.SOURCE_DELAY)
+        unmatched = gauge(semconv.UNMATCHED_TARGETS)
         if self._source is not None:
             name, ok, read, targets = self._source
             failing.add_metric((name,), targets)
@@ -269,12 +273,8 @@ def _lives(verdict: Verdict) -> bool:
     return verdict.run_state not in semconv.OVER_STATES
 
 
-def _gauge(metric: semconv.Metric) -> GaugeMetricFamily:
-    return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
-
-
 def _single(metric: semconv.Metric, value: float, *labels: str) -> GaugeMetricFamily:
-    family = _gauge(metric)
+    family = gauge(metric)
     family.add_metric(labels, value)
     return family
 
@@ -289,18 +289,6 @@ def _counter(metric: semconv.Metric, counts: Mapping[Any, float]) -> CounterMetr
 
 def _by_one(counts: Mapping[str, int]) -> dict[tuple[str, ...], int]:
     return {(label,): count for label, count in counts.items()}
-
-
-def _add(family: GaugeMetricFamily, labels: Iterable[str], value: object) -> None:
-    """Add a number; one that is absent, not finite, or none at all is left out."""
-    if value is None:
-        return
-    try:
-        number = float(value)  # type: ignore[arg-type] # int, float or Decimal
-    except (ArithmeticError, ValueError, TypeError):
-        return  # one run's odd number must not take the page of all
-    if math.isfinite(number):
-        family.add_metric(tuple(labels), number)
 
 
 class MetricsPage:

@@ -9,8 +9,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_budget import semconv
-from otel_budget.core.observation import Observation, Problem
+from otel_budget.core.forecast import Estimate, Forecast
+from otel_budget.core.observation import Observation, Problem, RunObservation
 from otel_budget.core.reasons import Reason
+from otel_budget.sidecar.forecast_metrics import Forecasts
 from tests.support.real import require
 from tests.support.sidecar_fixtures import LEASE, Sidecar, outage, reading, session, sidecar
 
@@ -23,9 +25,10 @@ def busy(tmp_path: Path) -> Iterator[Sidecar]:
     late = Problem("elsewhere", Reason.SOURCE_ERROR, "timed out")
     stopped = session("run-2", 5000, limits={semconv.COST: 5})
     steps: list[Observation] = [
-        reading(session(tokens=100), stopped, problems=(late,), dropped={"implausible": 2}),
-        reading(session(tokens=200), stopped),
-        reading(session(tokens=50), stopped),
+        reading(called(1, 100), stopped, problems=(late,), dropped={"implausible": 2}),
+        reading(called(2, 180), stopped),
+        reading(called(3, 200), stopped),
+        reading(called(4, 50), stopped),
         reading(stopped),
     ]
     parts = sidecar(tmp_path, *steps)
@@ -33,6 +36,12 @@ def busy(tmp_path: Path) -> Iterator[Sidecar]:
     parts.metrics.note_failed_tick()
     yield parts
     parts.storage.close()
+
+
+def called(calls: int, tokens: int) -> RunObservation:
+    """Return what a scrape shows of a run that has made so many calls."""
+    shown = session(tokens=tokens)
+    return shown._replace(counters={**shown.counters, (semconv.API_CALLS, ""): calls})
 
 
 def ticks(parts: Sidecar, times: int) -> None:
@@ -97,6 +106,30 @@ def test_what_is_unlimited_or_not_spent_is_absent(busy: Sidecar) -> None:
     assert ("run-2", "tokens") not in found["otel_budget_exhaustion_seconds"]
     assert "Inf " not in busy.metrics_page().replace('le="+Inf"', "")
     assert "NaN" not in busy.metrics_page()
+
+
+@pytest.mark.parametrize(
+    ("calls", "seconds", "want"),
+    [
+        (
+            Estimate(23.4, 19.2, 27.1),
+            Estimate(512.0, 418.3, 604.9),
+            [512.0, 418.3, 604.9, 23.4, 19.2, 27.1],
+        ),
+        (Estimate(7.0, 7.0, 7.0), None, [None, None, None, 7.0, None, None]),
+        (None, Estimate(60.0, 60.0, 60.0), [60.0, None, None, None, None, None]),
+        (None, None, [None] * 6),
+    ],
+)
+def test_a_forecast_is_shown_with_its_range_where_it_has_one(
+    calls: Estimate | None, seconds: Estimate | None, want: list[float | None]
+) -> None:
+    """What cannot be told is absent; nor is what is exact shown three times."""
+    forecasts = Forecasts()
+    forecasts.add(("run-1", "tokens"), Forecast(calls, seconds))
+    assert [
+        family.samples[0].value if family.samples else None for family in forecasts.families
+    ] == want
 
 
 def test_a_run_that_is_over_runs_out_of_nothing(tmp_path: Path) -> None:
