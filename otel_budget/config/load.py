@@ -63,10 +63,18 @@ class _Mistake:
         return InvalidValueError(key, self.value, self.allowed, where=where, sentence=self.sentence)
 
 
-def load(path: str | PathLike[str], *, check_storage: bool = False) -> SidecarConfig:
+#: Stands for the source of a file that has none, where nothing is read from any.
+_NO_SOURCE: Final[Mapping[str, object]] = {"source": {"otlp": {"address": "127.0.0.1:0"}}}
+
+
+def load(
+    path: str | PathLike[str], *, check_storage: bool = False, needs_source: bool = True
+) -> SidecarConfig:
     """Read a configuration file.
 
     check_storage: also refuse a storage that could not be opened; nothing is created or opened.
+    needs_source: False where nothing is read from it: a file without one is fine then, one that is
+    there is checked as always.
     Raises ConfigFileError for a file that cannot be read or is not YAML, InvalidConfigError with
     all problems, each with file, line and key, for one that says what is not allowed.
     """
@@ -80,7 +88,8 @@ def load(path: str | PathLike[str], *, check_storage: bool = False) -> SidecarCo
         return mistake.error(dotted(mistake.keys), file.where(*mistake.keys))
 
     context = {"folder": folder, "check_storage": check_storage}
-    return _build(file.data, context, str(path), problem)
+    data = file.data if needs_source or "source" in file.data else {**_NO_SOURCE, **file.data}
+    return _build(data, context, str(path), problem)
 
 
 def from_flags(given: Mapping[str, object]) -> SidecarConfig:

@@ -45,3 +45,5 @@ class TraceLine(NamedTuple):
     """One of ``semconv.ENDED_STATES``, where the run ends."""
     resolved: bool | None = None
     """Whether the run did what it was for; None: not judged."""
+    progress_unknown: bool = False
+    """True if the run says that it does not know its progress any more."""

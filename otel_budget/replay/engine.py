@@ -1,0 +1,274 @@
+"""A policy tried on what happened: lines of a trace, or readings of a history, in; verdicts out.
+
+Use is added up by the ledger and judged by the policy that live runs have. Time is that of what is
+replayed. What is done here is what the loop of a sidecar does, in time that is an argument:
+
+- A tick falls on every line, or reading. Judged are the run that it is about, and each run whose
+  verdict does not stand any more then: the time it is limited to goes on without a word of it.
+- A trace is complete: between its start and its end a run is never stale. A history may be not.
+- A run that is told to stop stops: what it used later did not happen, and its time stands still. A
+  graceful stop gives way as it does live, to a progress that the run reports at which it may
+  finish. Where it is kept going, all of it is booked and judged.
+- A run whose end is known is not judged again.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from otel_budget import semconv
+from otel_budget.core.forecast import NO_FORECAST
+from otel_budget.core.limits import STOP
+from otel_budget.core.observation import Observation
+from otel_budget.core.verdict import LimitStatus
+from otel_budget.errors import InvalidValueError
+from otel_budget.ledger.ledger import Ledger
+from otel_budget.policy.bounds import bound
+from otel_budget.replay.changes import ForecastAt, VerdictChange, said
+from otel_budget.replay.judged_run import TRACE, TracedRun
+from otel_budget.replay.summary import Counts
+from otel_budget.replay.trace import TraceLine
+from otel_budget.sidecar.verdict_cache import CachedVerdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from otel_budget.core.verdict import Verdict
+    from otel_budget.ledger.run import RunTotals
+    from otel_budget.policy.verdicts import Rules
+    from otel_budget.replay.changes import Found
+    from otel_budget.replay.frontier import Outcome
+    from otel_budget.replay.judged_run import JudgedRun
+    from otel_budget.replay.summary import Summary
+
+#: Seconds that a verdict in a trace is trusted: it need not be renewed. Finite, to be counted with.
+_LEASE: Final = 1e18
+#: Seconds by which floats of Unix times may be off: who is due that soon is judged now.
+_ROUNDED: Final = 1e-6
+#: Ended runs from one look for those that are long over to the next.
+_FORGET_EVERY: Final = 1000
+_OF_TRACE: Final = frozenset({TRACE})
+
+
+class Replay:
+    """The runs of one trace under one policy.
+
+    A run is forgotten when its end was taken, so memory grows with the runs that are open at once.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        *,
+        keep_going: bool = False,
+        forecast_at: Sequence[float] = (),
+        on_outcome: Callable[[Outcome], None] = lambda _outcome: None,
+    ) -> None:
+        """Begin before the first line.
+
+        keep_going: a run goes on although it is told to stop. forecast_at: shares of each limit at
+        which to say what is forecast, above 0 and at most 1. on_outcome: told what became of each
+        run that is over; of those that stay open by ``finish``.
+        """
+        self._rules = replace(rules, lease=_LEASE, stale_after=math.inf)
+        self._keep_going, self._shares = keep_going, tuple(forecast_at)
+        self._on_outcome = on_outcome
+        self._ledger = Ledger()
+        self._ledger.adds_restarts = rules.adds_restarts
+        self._runs: dict[str, TracedRun] = {}
+        self._begun = self._closed = 0
+        self._due: list[tuple[float, int, TracedRun]] = []
+        """When runs are to be judged although nothing is heard of them."""
+        self._stricter: dict[tuple[bool, bool], Rules] = {}
+        self._counts = Counts()
+
+    @property
+    def open_runs(self) -> tuple[str, ...]:
+        """Session ids of the runs that began and did not end, in the order in which they began."""
+        return tuple(self._runs)
+
+    def take(self, line: TraceLine) -> list[Found]:
+        """Take the next line; return what is new: changes by run, then forecasts.
+
+        Raises InvalidValueError with its place for one that cannot be: of a run that did not begin,
+        has ended, or begins twice.
+        """
+        now = line.at
+        self._counts.tick(now)
+        run = self._run_of(line)
+        judged = self._is_new(run, line)
+        due = self._due_runs(now)
+        if judged:
+            due[run.number] = run
+        found: list[Found] = []
+        for number in due if len(due) == 1 else sorted(due):
+            change = self._judge(due[number], now)
+            if change is not None:
+                found.append(change)
+        if self._shares and judged:
+            found += self._forecasts(run, now)
+        if line.end is not None:
+            self._close(run, line)
+        return found
+
+    def finish(self) -> Summary:
+        """Take note that nothing more comes: what began and did not end stays open."""
+        counts = self._counts
+        for run in self._runs.values():
+            counts.open_runs += 1
+            self._add_up(run, resolved=None, at=math.inf)
+        self._runs.clear()
+        return self.summary()
+
+    def summary(self) -> Summary:
+        """Return what came of the runs that are over so far; of all after ``finish``."""
+        return self._counts.summary(self._ledger.dropped, self._rules.revision)
+
+    def _run_of(self, line: TraceLine) -> TracedRun:
+        """Return the run of a line, which may begin with it."""
+        run = self._runs.get(line.session_id)
+        if line.start:
+            if run is not None:
+                sentence = f"{line.session_id} begins a second time, and did not end before"
+                raise InvalidValueError("start", None, "", where=line.where, sentence=sentence)
+            run = TracedRun(line, self._begun, self._rules.ceilings)
+            self._begun += 1
+            self._runs[line.session_id] = run
+        elif run is None:
+            sentence = (
+                f'{line.session_id} has not begun by then (no line with "start": true), or has '
+                "ended"
+            )
+            raise InvalidValueError("session_id", None, "", where=line.where, sentence=sentence)
+        return run
+
+    def _is_new(self, run: TracedRun, line: TraceLine) -> bool:
+        """Book what a line says; return whether the run is to be judged for it."""
+        use, stopped = line.use, run.stop is not None
+        says_progress = line.progress is not None or line.progress_unknown
+        if use is not None and stopped:
+            run.pass_over(use)
+            if not self._keep_going:
+                return False  # it made no more calls, so it reported no progress with them
+        if not (line.start or use is not None or says_progress):
+            return False
+        if use is not None:
+            self._counts.unsure(use.unknown_usage_calls, use.unpriced_calls)
+        self._observe(run, line)
+        return True
+
+    def _observe(self, run: TracedRun, line: TraceLine) -> None:
+        """Have the ledger account what the process of a run shows after a line."""
+        shown = run.book(line)
+        reading = Observation(source=TRACE, read_at=line.at, sessions=(shown,), asked=_OF_TRACE)
+        self._account(reading)
+
+    def _account(self, reading: Observation) -> None:
+        ledger = self._ledger
+        ledger.apply(reading)
+        if ledger.failures:
+            raise ledger.failures[0].error
+        ledger.findings.clear()
+        ledger.superseded.clear()
+
+    def _judge(self, run: TracedRun, now: float) -> VerdictChange | None:
+        """Judge a run as of now; return its verdict if it says something new."""
+        totals = self._ledger.runs[run.session_id]
+        rules = self._rules_for(run)
+        decided = _decide(self._ledger, totals, run, rules, now)
+        if decided.due_at < run.queued_at or run.queued_at <= now + _ROUNDED:
+            run.queued_at = decided.due_at
+            if decided.due_at < _LEASE * 1e-6:
+                heapq.heappush(self._due, (decided.due_at, run.number, run))
+        return self._said(run, decided.verdict, now)
+
+    def _said(self, run: JudgedRun, verdict: Verdict, now: float) -> VerdictChange | None:
+        what = said(verdict)
+        if what == run.said:
+            return None
+        run.said = what
+        run.note(verdict)
+        self._counts.change(verdict)
+        return VerdictChange(now, verdict)
+
+    def _due_runs(self, now: float) -> dict[int, TracedRun]:
+        """Return the runs, by number, whose verdict does not stand, though nothing was heard."""
+        queue, found = self._due, dict[int, TracedRun]()
+        while queue and queue[0][0] <= now + _ROUNDED:
+            _, number, run = heapq.heappop(queue)
+            is_open = self._runs.get(run.session_id) is run
+            if is_open and (run.stop is None or self._keep_going):
+                found[number] = run
+        return found
+
+    def _rules_for(self, run: TracedRun) -> Rules:
+        """Return the rules, with what a run does by its own limits for calls of unknown use."""
+        own = run.stops_for_unpriced, run.stops_for_unknown
+        if own == (False, False):
+            return self._rules
+        if own not in self._stricter:
+            given = self._rules.on_unknown
+            unpriced, usage = (STOP if stops else None for stops in own)
+            both = replace(given, unpriced=unpriced or given.unpriced, usage=usage or given.usage)  # type: ignore[arg-type] # each is of the words that are allowed
+            self._stricter[own] = replace(self._rules, on_unknown=both)
+        return self._stricter[own]
+
+    def _forecasts(self, run: JudgedRun, now: float) -> list[Found]:
+        """Return what is forecast of the limits of which a share was reached first just now."""
+        if run.decided is None:
+            return []
+        found: list[Found] = []
+        for resource, state in run.decided.verdict.resources.items():
+            if state.limit is None:
+                continue
+            for share in self._shares:
+                key = resource, share
+                if key in run.forecast:
+                    continue
+                if state.used >= bound(resource, state.limit, share, "").warning_at:
+                    run.forecast.add(key)
+                    forecast = state.forecast or NO_FORECAST
+                    found.append(ForecastAt(now, run.session_id, resource, share, forecast))
+        return found
+
+    def _close(self, run: TracedRun, line: TraceLine) -> None:
+        """Take the end of a run."""
+        self._add_up(run, resolved=line.resolved, at=line.at)
+        del self._runs[run.session_id]
+        if not self._ledger.adds_restarts:
+            del self._ledger.runs[run.session_id]
+            return
+        # What it used may count for the next run of its id.
+        obeyed = run.stop is not None and not self._keep_going
+        run.end(semconv.STOPPED if obeyed else line.end or semconv.COMPLETED)
+        self._observe(run, TraceLine(line.at, line.session_id, line.where))
+        self._closed += 1
+        if self._closed % _FORGET_EVERY == 0:
+            self._ledger.forget(line.at, math.inf)
+
+    def _add_up(self, run: TracedRun, *, resolved: bool | None, at: float) -> None:
+        keep_going = self._keep_going
+        outcome = run.outcome(resolved=resolved, at=at, keep_going=keep_going)
+        decided = () if run.decided is None else _deciding(run.decided.verdict)
+        self._counts.run(outcome, run.stop, decided if run.stop else (), run.late)
+        self._on_outcome(outcome)
+
+
+def _decide(
+    ledger: Ledger, totals: RunTotals, run: JudgedRun, rules: Rules, now: float
+) -> CachedVerdict:
+    """Judge a run as of now, as a sidecar does."""
+    snapshot = ledger.snapshot(totals, now, rules.ceilings)
+    run.decided = CachedVerdict.of(totals, snapshot, rules, now, run.decided)
+    return run.decided
+
+
+def _deciding(verdict: Verdict) -> tuple[str, ...]:
+    """Return the resources that the status of a verdict comes from."""
+    if verdict.status is LimitStatus.OK:
+        return ()
+    states = verdict.resources
+    return tuple(n for n in states if states[n].status is verdict.status)

@@ -1,0 +1,169 @@
+"""One run in a replay: what was decided on it so far, and what its process would have shown."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from otel_budget import semconv
+from otel_budget.core.limits import STOP, ResourceLimits
+from otel_budget.core.observation import RunAttributes, RunObservation, shared_labels
+from otel_budget.core.resources import COUNTED, FURTHER, RESOURCES, ZERO
+from otel_budget.core.validation import MAX_COUNT
+from otel_budget.errors import InvalidValueError
+from otel_budget.replay.frontier import Outcome, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from otel_budget.core.quantities import Number
+    from otel_budget.core.verdict import Verdict
+    from otel_budget.replay.trace import TraceLine, Use
+    from otel_budget.sidecar.verdict_cache import CachedVerdict
+
+#: Where the runs of a trace are seen: a trace is complete, so there is one place.
+TRACE: Final = "trace"
+_NO_LIMITS: Final = ResourceLimits.only()
+
+
+class JudgedRun:
+    """What was decided on a run."""
+
+    __slots__ = ("decided", "forecast", "number", "said", "session_id", "stop")
+
+    def __init__(self, session_id: str, number: int) -> None:
+        """Begin with a run that was not judged. number: of those that began before it."""
+        self.session_id, self.number = session_id, number
+        self.decided: CachedVerdict | None = None
+        """The last verdict on it, and until when it stands."""
+        self.said: tuple[object, ...] | None = None
+        """What was last given out of it."""
+        self.stop: Stop | None = None
+        """The verdict in force that tells it to stop; None: it may go on."""
+        self.forecast: set[tuple[str, float]] = set()
+        """Resources and shares of which the forecast was given."""
+
+    def note(self, verdict: Verdict) -> None:
+        """Take note of a verdict that says something new."""
+        if verdict.should_continue:
+            self.stop = None
+        elif self.stop is None:
+            reason, origin = str(verdict.reason), verdict.limit_from
+            self.stop = Stop(verdict.evaluated_at, reason, origin)
+
+
+class TracedRun(JudgedRun):
+    """A run of a trace: it adds up what its lines say, as its process would count."""
+
+    __slots__ = ("attributes", "began_at", "counters", "late", "limits", "queued_at")
+
+    def __init__(self, line: TraceLine, number: int, limited: Collection[str] = ()) -> None:
+        """Begin with its first line. limited: resources of which all runs have a limit."""
+        super().__init__(line.session_id, number)
+        self.began_at = line.at
+        self.limits = line.limits or _NO_LIMITS
+        self.queued_at = math.inf
+        """When it is to be judged next, if nothing is heard of it."""
+        own = {
+            row.name: limit
+            for row in RESOURCES.values()
+            if (limit := row.limit_of(self.limits)) is not None
+        }
+        counted = [name for name in COUNTED if name not in FURTHER or name in {*own, *limited}]
+        self.counters: Mapping[tuple[str, str], Number] = {(n, ""): ZERO[n] for n in counted}
+        """What its process counted, as a source shows it."""
+        self.late: dict[str, Number] = {}
+        """Per resource, what it used after it was told to stop."""
+        begun = line.at if line.at > 0 else None  # what began at 0 is taken for not said
+        self.attributes = RunAttributes(
+            started_at=begun,
+            incarnation_at=begun,
+            limits=own,
+            thresholds={name: RESOURCES[name].threshold_of(self.limits) for name in own},
+            completion_threshold=self.limits.completion_threshold,
+            state=semconv.RUNNING,
+            optional_series=float(len(own)),
+            labels=shared_labels(line.labels),
+        )
+
+    @property
+    def stops_for_unpriced(self) -> bool:
+        """Whether it stops itself for calls without a price."""
+        return self.limits.on_unpriced == STOP
+
+    @property
+    def stops_for_unknown(self) -> bool:
+        """Whether it stops itself for calls of unknown usage."""
+        return self.limits.on_unknown_usage == STOP
+
+    def book(self, line: TraceLine) -> RunObservation:
+        """Take what a line says of use and progress; return what its process shows then.
+
+        Raises InvalidValueError where all of it is more than can be counted.
+        """
+        use = line.use
+        if use is not None:
+            self._count(use, line.where)
+        if line.progress is not None or line.progress_unknown:
+            self._progress(line.progress)
+        attributes = self.attributes
+        if attributes.started_at is None:
+            attributes = attributes._replace(duration=line.at - self.began_at)
+        return RunObservation(self.session_id, TRACE, line.at, self.counters, attributes)
+
+    def _count(self, use: Use, where: str) -> None:
+        counters = dict(self.counters)
+        for resource, amount in use.amounts.items():
+            key = (resource, "")
+            total: Number = counters.get(key, ZERO[resource]) + amount  # type: ignore[operator] # of one type
+            if total > MAX_COUNT:
+                sentence = f"the {resource} of {self.session_id} add up to more than 2^53"
+                raise InvalidValueError("use", amount, "", where=where, sentence=sentence)
+            counters[key] = total
+        self.counters = counters
+        if use.unknown_usage_calls or use.unpriced_calls:
+            known = self.attributes
+            self.attributes = known._replace(
+                unknown_usage_calls=(known.unknown_usage_calls or 0.0) + use.unknown_usage_calls,
+                unpriced_calls=(known.unpriced_calls or 0.0) + use.unpriced_calls,
+            )
+
+    def _progress(self, progress: float | None) -> None:
+        """Take a progress, and what was used when it was reported. None: unknown from now on."""
+        if progress is None:
+            used: dict[str, float | None] = dict.fromkeys(COUNTED)
+        else:
+            used = {name: float(total) for (name, _), total in self.counters.items()}
+        further = {name: used[name] for name in FURTHER if used.get(name) is not None}
+        self.attributes = self.attributes._replace(
+            progress=progress,
+            optional_series=float(len(self.attributes.limits) + (progress is not None)),
+            progress_tokens=used[semconv.TOKENS],
+            progress_api_calls=used[semconv.API_CALLS],
+            progress_cost=used[semconv.COST],
+            progress_further=further or None,  # type: ignore[arg-type] # none of them is None
+        )
+
+    def end(self, state: str) -> None:
+        """Take note of the state in which it ended."""
+        self.attributes = self.attributes._replace(state=state)
+
+    def pass_over(self, use: Use) -> None:
+        """Take note of what the run used although it was told to stop."""
+        for resource, amount in use.amounts.items():
+            self.late[resource] = self.late.get(resource, ZERO[resource]) + amount  # type: ignore[operator] # of one type
+
+    def outcome(self, *, resolved: bool | None, at: float, keep_going: bool) -> Outcome:
+        """Return what became of it, as of its end, or that of the trace.
+
+        It was not cut by a stop that came with its last line.
+        """
+        used = {name: total for (name, _), total in self.counters.items()}
+        recorded = dict(used)
+        if not keep_going:
+            for name, amount in self.late.items():
+                recorded[name] = recorded.get(name, ZERO[name]) + amount  # type: ignore[operator] # of one type
+        stop = self.stop
+        if stop is not None and stop.at >= at and not self.late:
+            stop = None
+        return Outcome(self.session_id, used, recorded, resolved, stop)

@@ -1,0 +1,59 @@
+"""What a replay gives, as JSON: one object a line (docs/replay.md)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from otel_budget.core import forecast_json
+from otel_budget.replay.changes import VerdictChange
+from otel_budget.replay.summary import as_json
+
+if TYPE_CHECKING:
+    from otel_budget.core.quantities import Number
+    from otel_budget.replay.changes import ForecastAt, Found
+    from otel_budget.replay.summary import Summary
+
+
+def found_line(found: Found) -> str:
+    """Return a change of a verdict, or a forecast, as one line of JSON."""
+    data = _change(found) if isinstance(found, VerdictChange) else _forecast(found)
+    return json.dumps(data, allow_nan=False)
+
+
+def summary_line(summary: Summary, *, keep_going: bool) -> str:
+    """Return the summary as one line of JSON."""
+    return json.dumps({"summary": as_json(summary, keep_going=keep_going)}, allow_nan=False)
+
+
+def _change(change: VerdictChange) -> dict[str, Any]:
+    verdict = change.verdict
+    return {
+        "t": change.at,
+        "session_id": verdict.session_id,
+        "action": str(verdict.action),
+        "status": str(verdict.status),
+        "reason": str(verdict.reason),
+        "limit_from": verdict.limit_from,
+        "used": {name: _number(state.used) for name, state in verdict.resources.items()},
+        "budgets": [dict(budget) for budget in verdict.budgets],
+    }
+
+
+def _forecast(found: ForecastAt) -> dict[str, Any]:
+    told = forecast_json.to_dict(found.forecast)
+    keys = ("calls_left", "calls_left_range", "seconds_left", "seconds_left_range")
+    return {
+        "t": found.at,
+        "session_id": found.session_id,
+        "forecast": {
+            "resource": found.resource,
+            "share": found.share,
+            **{key: told[key] for key in keys},
+        },
+    }
+
+
+def _number(amount: Number) -> int | float:
+    """Return an amount as a number; seconds and money without what floats make up."""
+    return amount if isinstance(amount, int) else round(float(amount), 9)

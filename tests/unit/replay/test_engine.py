@@ -1,0 +1,152 @@
+"""Verdicts on what a trace says, as a sidecar would have given them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from otel_budget.core.limits import ResourceLimits
+from otel_budget.errors import InvalidValueError
+from otel_budget.policy.bounds import bounds_from
+from otel_budget.policy.verdicts import Rules
+from otel_budget.replay.changes import VerdictChange
+from otel_budget.replay.engine import Replay
+from otel_budget.replay.trace import TraceLine, Use
+
+ANY = Rules()
+
+
+def start(at: float, session_id: str = "r1", **limits: Any) -> TraceLine:
+    """Return the line on which a run begins."""
+    own = ResourceLimits.only(**limits) if limits else None
+    return TraceLine(at, session_id, f"t:{at}", start=True, limits=own)
+
+
+def use(
+    at: float, tokens: int, session_id: str = "r1", *, progress: float | None = None
+) -> TraceLine:
+    """Return a line on which one call is made."""
+    used = Use({"tokens": tokens, "api_calls": 1})
+    return TraceLine(at, session_id, f"t:{at}", use=used, progress=progress)
+
+
+def end(at: float, session_id: str = "r1", *, resolved: bool | None = None) -> TraceLine:
+    """Return the line on which a run ends."""
+    return TraceLine(at, session_id, f"t:{at}", end="completed", resolved=resolved)
+
+
+def told(
+    replay: Replay, lines: Iterable[TraceLine]
+) -> list[tuple[float, str, str, str, str | None]]:
+    """Return the changes as (time, run, action, reason, limit_from)."""
+    found = [one for line in lines for one in replay.take(line) if isinstance(one, VerdictChange)]
+    return [
+        (c.at, c.verdict.session_id, str(c.verdict.action), str(c.verdict.reason),
+         c.verdict.limit_from)
+        for c in found
+    ]  # fmt: skip
+
+
+def test_the_first_verdict_on_a_run_is_a_change_at_its_start() -> None:
+    """At 0 used."""
+    assert told(Replay(ANY), [start(0.0), use(1.0, 5)]) == [
+        (0.0, "r1", "continue", "within_limits", None)
+    ]
+
+
+def test_a_limit_of_nothing_stops_a_run_at_its_start() -> None:
+    """The trace's own limit, or the sidecar's: the stricter."""
+    rules = Rules(ceilings=bounds_from({"tokens": 0}, {}, "sidecar"))
+    assert told(Replay(rules), [start(0.0, max_tokens=100)]) == [
+        (0.0, "r1", "stop", "limit_exceeded", "sidecar")
+    ]
+
+
+def test_a_run_goes_over_its_warning_line_and_then_its_limit() -> None:
+    """Without a progress it goes on until the limit."""
+    lines = [start(0.0, max_tokens=100), use(1.0, 79), use(2.0, 1), use(3.0, 20), end(4.0)]
+    assert told(Replay(ANY), lines)[1:] == [
+        (2.0, "r1", "continue", "approaching_limit_progress_unknown", "session"),
+        (3.0, "r1", "stop", "limit_exceeded", "session"),
+    ]
+
+
+def test_what_a_stopped_run_used_later_is_not_counted() -> None:
+    """It is what the stop saved."""
+    replay = Replay(ANY)
+    told(replay, [start(0.0, max_tokens=100), use(1.0, 120), use(2.0, 50), end(3.0)])
+    point = replay.finish().point
+    assert (point.used["tokens"], point.recorded["tokens"], point.cut) == (120, 170, 1)
+
+
+def test_what_a_run_used_that_was_kept_going_is_its_overshoot() -> None:
+    """It is booked all the same."""
+    replay = Replay(ANY, keep_going=True)
+    lines = [start(0.0, max_tokens=100), use(1.0, 120), use(2.0, 50), end(3.0)]
+    assert len(told(replay, lines)) == 2, "what is exceeded stays exceeded"
+    summary = replay.finish()
+    assert (summary.point.used["tokens"], summary.overshoot["tokens"]) == (170, 50)
+
+
+def test_a_duration_is_noticed_at_the_next_line_of_any_run() -> None:
+    """The clock is the trace's, and ticks fall on its lines."""
+    lines = [start(0.0, max_duration_seconds=10), start(1.0, "r2"), use(8.0, 5, "r2"),
+             use(9.5, 5, "r2"), use(12.0, 5, "r2"), end(20.0)]  # fmt: skip
+    assert told(Replay(ANY), lines)[2:] == [
+        (8.0, "r1", "continue", "approaching_limit_progress_unknown", "session"),
+        (12.0, "r1", "stop", "limit_exceeded", "session"),
+    ]
+
+
+def test_a_graceful_stop_gives_way_to_a_later_progress() -> None:
+    """But not one that comes with calls which the run did not make."""
+    begin = [start(0.0, max_tokens=100), use(1.0, 85, progress=0.5)]
+    later = TraceLine(2.0, "r1", "t:3", progress=0.9)
+    stop, goes_on = (1.0, "r1", "stop", "approaching_limit", "session"), "finishing"
+    assert told(Replay(ANY), [*begin, later])[1:] == [
+        stop, (2.0, "r1", "continue", goes_on, "session"),
+    ]  # fmt: skip
+    assert told(Replay(ANY), [*begin, use(2.0, 5, progress=0.9)])[1:] == [stop]
+    kept = Replay(ANY, keep_going=True)
+    assert told(kept, [*begin, use(2.0, 5, progress=0.9)])[1:] == [
+        stop, (2.0, "r1", "continue", goes_on, "session"),
+    ]  # fmt: skip
+
+
+def test_a_progress_from_before_a_line_was_crossed_is_unknown_after_it() -> None:
+    """As live."""
+    lines = [start(0.0, max_tokens=100), use(1.0, 50, progress=0.5), use(2.0, 35)]
+    assert told(Replay(ANY), lines)[1:] == [
+        (2.0, "r1", "continue", "approaching_limit_progress_unknown", "session")
+    ]
+
+
+def test_a_trace_is_complete_so_silence_is_none() -> None:
+    """However long it lasts."""
+    lines = [start(0.0, max_tokens=100), start(1.0, "r2"), use(90_000.0, 5, "r2"), end(99_000.0)]
+    assert len(told(Replay(ANY), lines)) == 2
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [use(1.0, 5)],
+        [start(1.0), start(2.0)],
+        [start(1.0), end(2.0), use(3.0, 5)],
+        [end(1.0)],
+    ],
+)
+def test_a_run_begins_once_and_before_it_uses_anything(lines: list[TraceLine]) -> None:
+    """Anything else is refused with its line."""
+    with pytest.raises(InvalidValueError) as caught:
+        told(Replay(ANY), lines)
+    assert caught.value.where == lines[-1].where
+
+
+def test_a_run_without_an_end_is_open() -> None:
+    """It counts, and is said."""
+    replay = Replay(ANY)
+    told(replay, [start(0.0), start(0.0, "r2"), end(1.0, "r2", resolved=True)])
+    assert replay.open_runs == ("r1",)
+    summary = replay.finish()
+    assert (summary.point.runs, summary.open_runs, summary.point.resolved_kept) == (2, 1, 1)
