@@ -80,18 +80,18 @@ def every_call(run: Run) -> list[Sample]:
     ]
 
 
-def scrapes(run: Run, number: int) -> list[Sample]:
-    """Return what a scrape sees every 15 s, from after the first call to after the last one.
+def scrapes(run: Run, number: int, every: float = SCRAPED_EVERY) -> list[Sample]:
+    """Return what a scrape sees every so many seconds, from after the first call to after the last.
 
     number: of the run among others; the runs are not scraped in step with their calls.
     """
     seen = every_call(run)
     times = [sample.at for sample in seen]
-    at = number * _PHASE % SCRAPED_EVERY
+    at = number * _PHASE % every
     samples: list[Sample] = []
     while not samples or samples[-1].calls < len(seen):
         samples.append(Sample(at, seen[bisect_right(times, at) - 1].totals))
-        at += SCRAPED_EVERY
+        at += every
     return samples
 
 

@@ -68,6 +68,14 @@ def answered(run: Run, number: int) -> Iterator[Seen]:
             yield SCRAPES, each
 
 
+def answered_from_scrapes(run: Run, number: int, every: float) -> Iterator[Seen]:
+    """Yield what this project says of a run that is scraped every so many seconds."""
+    seen = scrapes(run, number, every)
+    for resource in RESOURCES:
+        for each in ours_from_scrapes(seen, list(cases(run, seen, resource, limits=(1.0,)))):
+            yield SCRAPES, each
+
+
 def answered_in_process(run: Run, _number: int = 0) -> Iterator[Seen]:
     """Yield the answers of those who see each call."""
     seen = every_call(run)

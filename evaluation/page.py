@@ -33,10 +33,11 @@ its answers stand beside what came, and beside what one would take instead.
 
 ![Errors over the share of the limit that is used](pictures/forecast.png)
 
-**The runs** are {runs} recorded runs of a coding agent ([where they come
-from](../evaluation/data/ATTRIBUTION.md)). Figures that the model holds were chosen on every other
-one of them ({unscored}); what stands here is measured on the other {scored}, which it has not
-seen.
+**The runs** are {runs} recorded runs of a coding agent
+([where they come from](../evaluation/data/ATTRIBUTION.md)). The form of the model was found with
+all of them in view. The figures in it, such as how fast the past fades and how wide a range is,
+were set by every other one of them ({unscored}); what stands here is measured on the other
+{scored}, which had no say in that.
 
 **The limit** is what a run used in all; where that is said, 80 or 60 % of it. The recording tells
 when it was reached. A forecast is asked for when 25, 50 and 80 % of the limit are first seen to
@@ -102,6 +103,8 @@ def reports(results: Results) -> Iterator[Report]:
         yield _errors(results, what, resource)
     yield _coverage(results)
     yield _limits(results)
+    yield _scraped(results)
+    yield _halves(results)
     yield _example(results)
     yield _reserve(results)
     yield _with_progress(results)
@@ -226,6 +229,66 @@ def _limits(results: Results) -> Report:
         columns=("", "limit", *(f"{used * 100:.0f} % used" for used in USED)),
         rows=tuple(rows),
     )
+
+
+def _scraped(results: Results) -> Report:
+    rows = []
+    for what, resource in WHAT:
+        name = f"{_LEFT[what].lower()} until {_UNTIL[resource]}"
+        for used in (0.5, 0.8):
+            cells = []
+            for scraped in results["scraped"]:
+                (one,) = (
+                    each
+                    for each in scraped["scores"]
+                    if (each["what"], each["resource"], each["used"]) == (what, resource, used)
+                )
+                less = "" if one["told"] == one["asked"] else f" ({one['told']} of {one['asked']})"
+                cells.append(percent(one["median"]) + less)
+            rows.append((name, f"{used * 100:.0f} %", *cells))
+    return Report(
+        title="How often it is scraped",
+        about=(
+            "Median error from scrapes, or pushes, at other intervals. In brackets, where it is "
+            "not all: how many could be told."
+        ),
+        columns=("", "used", *(f"every {each['every']:g} s" for each in results["scraped"])),
+        rows=tuple(rows),
+    )
+
+
+def _halves(results: Results) -> Report:
+    rows = []
+    halves = (results, results["other_half"])
+    for what, resource in WHAT:
+        for seen, words in _SEEN.items():
+            key = {"what": what, "resource": resource, "seen": seen}
+            cells: list[str] = []
+            for used in (0.5, 0.8):
+                for half in halves:
+                    (one,) = _found(half, **key, limit=1.0, used=used, by=OURS)
+                    cells.append(percent(one["median"]))
+            for half in halves:
+                (one,) = (
+                    each
+                    for each in half["coverage"]
+                    if each["used"] is None and key.items() <= each.items()
+                )
+                cells.append(percent(one["covered"]))
+            rows.append((f"{_LEFT[what].lower()} until {_UNTIL[resource]}", words, *cells))
+    return Report(
+        title="Both halves",
+        about=(
+            "Median error, and how often what came lay within the range: on the runs that are "
+            f"scored, and on the {results['other_half']['runs']} by which figures were set. Were "
+            "the second much better, the model would know its runs and not runs."
+        ),
+        columns=(
+            "", "from", "50 % used", "other half", "80 % used", "other half", "within the range",
+            "other half",
+        ),
+        rows=tuple(rows),
+    )  # fmt: skip
 
 
 def _example(results: Results) -> Report:

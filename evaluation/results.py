@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     Track = Callable[[Sequence[Run], str], Iterable[Run]]
 
 Results = dict[str, Any]
+#: Seconds from one scrape to the next, or from one push to the next.
+EVERY: Final = (1.0, 5.0, 15.0, 60.0)
 #: Sets of runs of other programs, by what the page calls them.
 ELSEWHERE: Final[dict[str, Callable[[], tuple[Run, ...]]]] = {
     "Claude Code and Codex, a run each": demo_runs,
@@ -49,6 +51,8 @@ def measured(runs: Sequence[Run], track: Track, *, with_prometheus: bool) -> Res
         },
         "scores": answers.scored(),
         "coverage": answers.covered(),
+        "scraped": [_scraped(runs, every) for every in EVERY],
+        "other_half": _other_half(),
         "example": answers.example(runs[0].session_id),
         "elsewhere": {name: _elsewhere(found()) for name, found in ELSEWHERE.items()},
         "reserve": [
@@ -68,6 +72,34 @@ def linear(runs: Sequence[Run], track: Track) -> Iterator[Answered]:
             seen = scrapes(run, number)
             for resource in measure.RESOURCES:
                 yield from server.answers(measure.asked_of(run, seen, resource))
+
+
+def _scraped(runs: Sequence[Run], every: float) -> Results:
+    """Return how this project does where runs are scraped every so many seconds."""
+    answers = measure.Answers()
+    for number, run in enumerate(runs):
+        answers.add(measure.answered_from_scrapes(run, number, every))
+    wanted = ("what", "resource", "used", "told", "asked", "median")
+    return {
+        "every": every,
+        "scores": [{name: each[name] for name in wanted} for each in answers.scored()],
+    }
+
+
+def _other_half() -> Results:
+    """Return how this project does on the runs that are not scored."""
+    answers = measure.Answers()
+    for number, run in enumerate(for_choosing()):
+        answers.add(measure.answered(run, number))
+    return {
+        "runs": len(for_choosing()),
+        "scores": [
+            each
+            for each in answers.scored()
+            if (each["by"], each["limit"]) == (OURS, 1.0) and each["used"] in USED
+        ],
+        "coverage": [each for each in answers.covered() if each["used"] is None],
+    }
 
 
 def _elsewhere(runs: Sequence[Run]) -> Results:
