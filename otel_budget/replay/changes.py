@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_budget.core.forecast import NO_FORECAST
+from otel_budget.core.verdict import LimitStatus
+from otel_budget.policy.bounds import bound
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from otel_budget.core.forecast import Forecast
     from otel_budget.core.verdict import Verdict
 
@@ -30,6 +36,36 @@ class ForecastAt(NamedTuple):
 
 
 Found = VerdictChange | ForecastAt
+
+
+def forecasts(
+    verdict: Verdict, shares: Sequence[float], given: set[tuple[str, float]], now: float
+) -> list[Found]:
+    """Return what is forecast of the limits of which a share is reached, once for each.
+
+    given: resources and shares of which it was given; added to.
+    """
+    found: list[Found] = []
+    for resource, state in verdict.resources.items():
+        if state.limit is None:
+            continue
+        for share in shares:
+            key = resource, share
+            if key not in given and (
+                state.used >= bound(resource, state.limit, share, "").warning_at
+            ):
+                given.add(key)
+                forecast = state.forecast or NO_FORECAST
+                found.append(ForecastAt(now, verdict.session_id, resource, share, forecast))
+    return found
+
+
+def deciding(verdict: Verdict) -> tuple[str, ...]:
+    """Return the resources that the status of a verdict comes from."""
+    if verdict.status is LimitStatus.OK:
+        return ()
+    states = verdict.resources
+    return tuple(n for n in states if states[n].status is verdict.status)
 
 
 def said(verdict: Verdict) -> tuple[object, ...]:

@@ -20,14 +20,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
-from otel_budget.core.forecast import NO_FORECAST
 from otel_budget.core.limits import STOP
 from otel_budget.core.observation import Observation
-from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.bounds import bound
-from otel_budget.replay.changes import ForecastAt, VerdictChange, said
+from otel_budget.replay.changes import VerdictChange, deciding, forecasts, said
 from otel_budget.replay.judged_run import TRACE, TracedRun
 from otel_budget.replay.summary import Counts
 from otel_budget.replay.trace import TraceLine
@@ -220,19 +217,7 @@ class Replay:
         """Return what is forecast of the limits of which a share was reached first just now."""
         if run.decided is None:
             return []
-        found: list[Found] = []
-        for resource, state in run.decided.verdict.resources.items():
-            if state.limit is None:
-                continue
-            for share in self._shares:
-                key = resource, share
-                if key in run.forecast:
-                    continue
-                if state.used >= bound(resource, state.limit, share, "").warning_at:
-                    run.forecast.add(key)
-                    forecast = state.forecast or NO_FORECAST
-                    found.append(ForecastAt(now, run.session_id, resource, share, forecast))
-        return found
+        return forecasts(run.decided.verdict, self._shares, run.forecast, now)
 
     def _close(self, run: TracedRun, line: TraceLine) -> None:
         """Take the end of a run."""
@@ -252,7 +237,7 @@ class Replay:
     def _add_up(self, run: TracedRun, *, resolved: bool | None, at: float) -> None:
         keep_going = self._keep_going
         outcome = run.outcome(resolved=resolved, at=at, keep_going=keep_going)
-        decided = () if run.decided is None else _deciding(run.decided.verdict)
+        decided = () if run.decided is None else deciding(run.decided.verdict)
         self._counts.run(outcome, run.stop, decided if run.stop else (), run.late)
         self._on_outcome(outcome)
 
@@ -264,11 +249,3 @@ def _decide(
     snapshot = ledger.snapshot(totals, now, rules.ceilings)
     run.decided = CachedVerdict.of(totals, snapshot, rules, now, run.decided)
     return run.decided
-
-
-def _deciding(verdict: Verdict) -> tuple[str, ...]:
-    """Return the resources that the status of a verdict comes from."""
-    if verdict.status is LimitStatus.OK:
-        return ()
-    states = verdict.resources
-    return tuple(n for n in states if states[n].status is verdict.status)
