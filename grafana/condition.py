@@ -118,12 +118,21 @@ def burn(window: str) -> str:
     return f"{share} * on (session_id) group_left () max by (session_id) ({time})"
 
 
-def in_time() -> str:
+def latest_exhaustion() -> str:
+    """Return the seconds within which a limit will be reached, in nine cases of ten.
+
+    A forecast that is exact has no range: then it is the forecast itself.
+    """
+    high, value = (select(m, NOT_TIME) for m in (semconv.EXHAUSTION_HIGH, semconv.EXHAUSTION))
+    return per_resource(f"{high} or {value}")
+
+
+def in_time(left: str = per_resource(select(semconv.EXHAUSTION, NOT_TIME))) -> str:
     """Return the runs that will be done before the limit, by their own progress so far.
 
-    Of several that say a progress the least counts: a stranger's silences nobody's alert.
+    left: seconds until the limit, by run and resource. Of several that say a progress the least
+    counts: a stranger's silences nobody's alert.
     """
-    left = per_resource(select(semconv.EXHAUSTION, NOT_TIME))
     progress = f"min by (session_id) ({semconv.PROGRESS.name})"
     lasted = f"max by (session_id) ({semconv.DURATION_SECONDS.name})"
     finish = f"{lasted} * (1 - {progress}) / ({progress} > 0)"

@@ -19,14 +19,16 @@ from grafana.condition import (
     Number,
     burn,
     in_time,
+    latest_exhaustion,
     live,
     per_resource,
 )
-from grafana.promql import grown, select
+from grafana.promql import equal, grown, select
 from otel_budget import semconv
 from otel_budget.core.resources import FURTHER
 
-#: Seconds within which the forecast alert wants to be heard.
+#: Seconds within which the forecast alert wants to be heard, of a run that has lasted as long: a
+#: shorter one is near its end from its beginning, and past its warning line before anybody looks.
 FORECAST_SECONDS = 900
 #: Burn rates and their two windows each: gone in a sixth, or a third, of the time that was meant.
 FAST_BURN = ((6, "5m", "1m"), (3, "30m", "5m"))
@@ -126,22 +128,27 @@ def _within(resource: str, words: str) -> Number:
 
 
 def _forecast() -> Condition:
-    soon = per_resource(f"{select(semconv.EXHAUSTION, NOT_TIME)} < {FORECAST_SECONDS} > 0")
-    half = f"{per_resource(semconv.UTILIZATION.name)} >= 0.5"
+    soon = f"{latest_exhaustion()} < {FORECAST_SECONDS} > 0"
+    time = select(semconv.USED, equal(semconv.RESOURCE, semconv.DURATION))
+    lasted = f"max by (session_id) ({time})"
     near = per_resource(f"{semconv.USED.name} >= {semconv.WARNING_LIMIT.name}")
+    calls = f"max by (session_id, resource) (floor({semconv.CALLS_LEFT.name}{{{OWN}}}))"
     return Condition(
         "OtelBudgetForecast",
         # A deadline always comes, a short run is always near its end, and one that will be done
-        # before needs nobody.
-        live(f"(({soon}) and {half}) unless {near} unless ({in_time()})"),
+        # before needs nobody. At the late end of the range: whom it wakes has a reason to be up.
+        live(
+            f"(({soon}) and on (session_id) ({lasted} >= {FORECAST_SECONDS})) "
+            f"unless {near} unless ({in_time(latest_exhaustion())})"
+        ),
         "warning",
-        "{session_id} runs out of {resource} in {value}: {used} of {limit} used",
-        f"Forecast at the present rate, within {FORECAST_SECONDS // 60} minutes, and before the "
-        "run would be done.",
+        "{session_id} runs out of {resource} within {value}{calls}: {used} of {limit} used",
+        f"Within {FORECAST_SECONDS // 60} minutes at the late end of the forecast's range, and "
+        "before the run would be done.",
         wait="1m",
         labels=_RUN_RESOURCE,
         form="humanizeDuration",
-        numbers=(_USED, _LIMIT),
+        numbers=(_USED, _LIMIT, Number("calls", calls, words=", about {} calls", otherwise="")),
     )
 
 

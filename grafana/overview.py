@@ -172,7 +172,12 @@ _COLUMNS = (
     share("H", "time", UTILIZATION),
     share("I", "progress"),
     Column("J", "limit reached in", unit="dtdurations", decimals=0),
+    Column("K", "calls left", decimals=0),
+    share("L", "how soon"),
 )
+#: Seconds until a limit at which a run is half-way up in the column by which the table is sorted:
+#: one that lists times would put those first of which none is known.
+_HALF_SOON = 900
 
 
 def _runs() -> Builder:
@@ -182,10 +187,13 @@ def _runs() -> Builder:
     why = f"max by (session_id, status, reason, run_state) ({semconv.VERDICT_INFO.name})"
     owner = f"max by (session_id, workflow, team) ({owners()})"
     shares = (semconv.TOKENS, semconv.COST, semconv.API_CALLS, semconv.DURATION)
+    soonest = f"min by (session_id) ({semconv.EXHAUSTION.name})"
+    soon = f"{_HALF_SOON} / ({_HALF_SOON} + {soonest})"
     return rows(
-        "Runs, the worst first",
+        "Runs, the first to reach a limit first",
         "One row for each run the sidecar knows, ended ones for 10 minutes. Shares are of the "
-        "limit that counts. Click a name for its page; what to do is in the runbook of its alert.",
+        "limit that counts; how soon: 1 is now, 0.5 a quarter of an hour. Click a name for its "
+        "page; what to do is in the runbook of its alert.",
         [
             Query(chosen(why), table=True),
             Query(owner, table=True),
@@ -194,9 +202,11 @@ def _runs() -> Builder:
             *(of_each("max", semconv.UTILIZATION, resource(name)) for name in shares),
             of_each("max", semconv.PROGRESS),
             of_each("min", semconv.EXHAUSTION),
+            Query(chosen(f"floor(min by (session_id) ({semconv.CALLS_LEFT.name}))"), table=True),
+            Query(chosen(soon), table=True),
         ],
         _COLUMNS,
-        sort="nearest limit",
+        sort="how soon",
         no_value="no run is known",
     )
 

@@ -107,8 +107,7 @@ def placed(panel: Builder, span: int, height: int, overrides: Overrides = ()) ->
 def figure(
     title: str,
     description: str,
-    query: Query,
-    *,
+    *queries: Query,
     unit: str,
     steps: Steps = NEUTRAL,
     mappings: Mapping[str, tuple[str, str]] | None = None,
@@ -119,14 +118,14 @@ def figure(
     time_from: str = "",
     no_value: str = "",
 ) -> Builder:
-    """Return one large number (or the name of its series), coloured by its value."""
-    panel = with_queries(stat.Panel(), title, description, [query])
+    """Return one large number (or the name of its series), coloured by its value; or several."""
+    panel = with_queries(stat.Panel(), title, description, queries)
     panel.unit(unit).thresholds(threshold(steps))
     panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))  # noqa: FBT003
     panel.color_mode(kinds.BigValueColorMode.VALUE).justify_mode(kinds.BigValueJustifyMode.AUTO)
     panel.graph_mode(
-        kinds.BigValueGraphMode.NONE if query.instant else kinds.BigValueGraphMode.AREA
+        kinds.BigValueGraphMode.NONE if queries[0].instant else kinds.BigValueGraphMode.AREA
     )
     panel.text_mode(kinds.BigValueTextMode(text))
     panel.orientation(kinds.VizOrientation.AUTO)

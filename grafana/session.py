@@ -12,20 +12,19 @@ from grafana.panels import (
     ONE_IS_GOOD,
     PURPLE,
     RED,
-    UTILIZATION,
     YELLOW,
     Builder,
     Query,
     dashed,
     figure,
     graph,
-    meters,
     painted,
     timeline,
 )
 from grafana.promql import SESSION as ONE
-from grafana.promql import equal, limit, select, used, utilization, warning
-from grafana.session_usage import LIMITED, ORDER, TITLES, UNITS, about, calls, checkpoints, tokens
+from grafana.promql import equal, limit, select, used, warning
+from grafana.session_forecast import forecast, outlook
+from grafana.session_usage import ORDER, TITLES, UNITS, about, calls, checkpoints, tokens
 from otel_budget import semconv
 
 if TYPE_CHECKING:
@@ -69,9 +68,9 @@ def session() -> Dashboard:
             ),
         ],
         rows=[
-            Row("Now", [*_decision(), *_outlook()]),
+            Row("Now", [*_decision(), *outlook()]),
             Row("Used against the limit", _against_limits()),
-            Row("Will it finish?", _forecast()),
+            Row("Will it finish?", forecast()),
             Row("What was decided", [_states()]),
             Row("Tokens", tokens()),
             Row("Calls and cost", calls()),
@@ -92,7 +91,7 @@ def _decision() -> list[Builder]:
             unit="none",
             mappings={"1": ("continue", GREEN), "0": ("stop", RED)},
             steps=ONE_IS_GOOD,
-            span=3,
+            span=4,
             no_value="no verdict",
         ),
         figure(
@@ -101,7 +100,7 @@ def _decision() -> list[Builder]:
             Query(f"max by (status, reason) ({info})", "{{status}}: {{reason}}", instant=True),
             unit="none",
             text="name",
-            span=5,
+            span=8,
             no_value="no verdict now",
         ),
         figure(
@@ -115,49 +114,8 @@ def _decision() -> list[Builder]:
             ),
             unit="none",
             text="name",
-            span=3,
-            no_value="gone",
-        ),
-    ]
-
-
-def _outlook() -> list[Builder]:
-    soonest = f"min by (resource) ({select(semconv.EXHAUSTION, ONE)})"
-    shares = " or ".join(
-        f'label_replace({utilization(name)}, "resource", "{name}", "", "")' for name in LIMITED
-    )
-    return [
-        figure(
-            "Progress",
-            "The run's own estimate. Below 80 % (its completion threshold) a run near a limit is "
-            "stopped; above, it may finish.",
-            Query(f"max({select(semconv.PROGRESS, ONE)})"),
-            unit="percentunit",
-            span=3,
-            decimals=0,
-            no_value="not said",
-        ),
-        figure(
-            "Runs out in",
-            "Forecast for the resource that ends first, at the present rate.",
-            Query(f"bottomk(1, {soonest})", "{{resource}}", instant=True),
-            unit="dtdurations",
-            decimals=0,
-            text="value_and_name",
             span=4,
-            steps=((None, RED), (300, YELLOW), (900, GREEN)),
-            no_value="nothing is spent",
-        ),
-        meters(
-            "Share of the limits",
-            "Use over the limit that counts. What has no limit is not here.",
-            Query(shares, "{{resource}}"),
-            unit="percentunit",
-            steps=UTILIZATION,
-            maximum=1,
-            span=6,
-            height=4,
-            no_value="no limits",
+            no_value="gone",
         ),
     ]
 
@@ -182,49 +140,6 @@ def _against(name: str, span: int) -> Builder:
         no_value="not counted, and not limited",
         span=span,
     )
-
-
-def _forecast() -> list[Builder]:
-    progress = select(semconv.PROGRESS, ONE)
-    finish = f"({used(semconv.DURATION)}) * (1 - max({progress})) / (max({progress}) > 0)"
-    threshold = f"max({select(semconv.COMPLETION_THRESHOLD, ONE)})"
-    return [
-        graph(
-            "Progress beside utilization",
-            "The picture that explains every verdict: a resource above its warning line while "
-            "progress is below its threshold stops the run.",
-            [
-                Query(f"max({progress})", "progress"),
-                Query(threshold, "may finish from"),
-                *(Query(utilization(name), name) for name in LIMITED),
-            ],
-            unit="percentunit",
-            maximum=1.1,
-            span=8,
-            overrides=[painted("progress", GREEN), dashed("may finish from", GREEN)],
-        ),
-        graph(
-            "Burn-down",
-            "What is left of each limit. The line that meets the floor first ends the run.",
-            [Query(f"clamp_min(1 - ({utilization(name)}), 0)", name) for name in LIMITED],
-            unit="percentunit",
-            maximum=1,
-            span=8,
-        ),
-        graph(
-            "Time to each limit, and to the end",
-            "Forecast at the present rate, beside the time the run still needs if it goes on as "
-            "it did. A limit below the dashed line comes first: raise it now, or expect partial "
-            "results.",
-            [
-                Query(f"min by (resource) ({select(semconv.EXHAUSTION, ONE)})", "{{resource}}"),
-                Query(finish, "to finish"),
-            ],
-            unit="s",
-            span=8,
-            overrides=[dashed("to finish", GREEN)],
-        ),
-    ]
 
 
 def _states() -> Builder:
