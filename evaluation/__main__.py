@@ -38,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     try:
-        found = measured(WHICH[options.runs](), _track, with_prometheus=not options.quick)
+        found = measured(
+            WHICH[options.runs](), for_choosing(), _track, with_prometheus=not options.quick
+        )
     except MissingProgramError as error:
         console.print(Text(f"{error}; or add --quick", style="bold red"))
         return 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.report import Goal, Report
 from evaluation.cases import LIMITS, USED
-from evaluation.contestants import OURS
+from evaluation.contestants import LAST_TEN, MEAN, OURS
 from evaluation.measure import CALLS, CALLS_LEFT, SCRAPES, SECONDS_LEFT, WHAT, Record
+from evaluation.prometheus import WINDOWS, name_of
 from evaluation.totals import AFTER, BY_SIZE, STRAIGHT
 from otel_budget import semconv
 
@@ -30,6 +32,8 @@ How far will a run get before it reaches a limit? An agent sends its growing con
 each call, so a straight line through what it used promises too much. This project forecasts from
 the size of the newest calls and their growth (`ledger/call_pace.py`, `policy/forecast.py`). Here
 its answers stand beside what came, and beside what one would take instead.
+
+{short}
 
 ![Errors over the share of the limit that is used](pictures/forecast.png)
 
@@ -116,11 +120,36 @@ def page(results: Results) -> str:
     """Return the page."""
     made = results["made"]
     head = _HEAD.format(
-        command=COMMAND, until=RESULTS.name, **{**made, **made["recorded"]},
-        unscored=made["recorded"]["runs"] - made["recorded"]["scored"],
+        command=COMMAND, until=RESULTS.name, short=_in_short(results),
+        **{**made, **made["recorded"]},
     )  # fmt: skip
     tables = "\n".join(each.markdown() for each in (_reached(results), *reports(results)))
     return f"{head}\n{tables}"
+
+
+def _in_short(results: Results) -> str:
+    """Return what most will want to know, in two sentences."""
+
+    def missed_by(what: str, by: str, seen: str) -> str:
+        (one,) = _found(
+            results, what=what, resource=semconv.TOKENS, limit=1.0, used=0.5, by=by, seen=seen
+        ) or ({"median": None},)
+        return percent(one["median"])
+
+    said = []
+    for what, name in (
+        (CALLS_LEFT, "With half of a limit of tokens used, calls left are missed by"),
+        (SECONDS_LEFT, "Seconds left, as no two calls take the same time, are missed by"),
+    ):
+        mine, scraped = (missed_by(what, OURS, seen) for seen in (CALLS, SCRAPES))
+        five, hour = (missed_by(what, name_of(window), SCRAPES) for window in WINDOWS)
+        mean, ten = (missed_by(what, by, CALLS) for by in (MEAN, LAST_TEN))
+        said.append(
+            f"{name} {mine} in the median ({scraped} from scrapes every 15 s), where the last ten "
+            f"calls miss by {ten}, the mean rate by {mean}, and Prometheus's `predict_linear` by "
+            f"{five} (5 min) or {hour} (1 h)."
+        )
+    return fill(" ".join(said), 98)
 
 
 def _reached(results: Results) -> Report:

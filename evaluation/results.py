@@ -10,7 +10,7 @@ from evaluation import measure, prometheus, reserve, totals
 from evaluation.cases import USED, scrapes
 from evaluation.contestants import MEAN, OURS
 from evaluation.measure import SCRAPES
-from evaluation.runs import MODEL, demo_runs, for_choosing, for_scoring, mini_swe_runs, sessions
+from evaluation.runs import MODEL, demo_runs, mini_swe_runs, sessions
 from otel_budget import semconv
 
 if TYPE_CHECKING:
@@ -31,8 +31,12 @@ ELSEWHERE: Final[dict[str, Callable[[], tuple[Run, ...]]]] = {
 }
 
 
-def measured(runs: Sequence[Run], track: Track, *, with_prometheus: bool) -> Results:
-    """Return what is found of the runs. track: shows how far it is.
+def measured(
+    runs: Sequence[Run], others: Sequence[Run], track: Track, *, with_prometheus: bool
+) -> Results:
+    """Return what is found of the runs.
+
+    others: those from which guesses may learn. track: shows how far it is.
 
     Raises MissingProgramError if a Prometheus is asked for, and none is installed.
     """
@@ -47,12 +51,16 @@ def measured(runs: Sequence[Run], track: Track, *, with_prometheus: bool) -> Res
             "python": platform.python_version(),
             "prometheus": prometheus.version() if with_prometheus else None,
             "model": MODEL,
-            "recorded": {"runs": len(mini_swe_runs()), "scored": len(runs)},
+            "recorded": {
+                "runs": len(mini_swe_runs()),
+                "scored": len(runs),
+                "unscored": len(others),
+            },
         },
         "scores": answers.scored(),
         "coverage": answers.covered(),
         "scraped": [_scraped(runs, every) for every in EVERY],
-        "other_half": _other_half(),
+        "other_half": _other_half(others),
         "example": answers.example(runs[0].session_id),
         "elsewhere": {name: _elsewhere(found()) for name, found in ELSEWHERE.items()},
         "reserve": [
@@ -61,7 +69,7 @@ def measured(runs: Sequence[Run], track: Track, *, with_prometheus: bool) -> Res
             for each in reserve.tried(runs, resource)
         ],
         "progress": totals.with_progress(runs),
-        "no_progress": totals.without_progress(for_choosing(), for_scoring()),
+        "no_progress": totals.without_progress(others, runs),
     }
 
 
@@ -86,13 +94,13 @@ def _scraped(runs: Sequence[Run], every: float) -> Results:
     }
 
 
-def _other_half() -> Results:
+def _other_half(runs: Sequence[Run]) -> Results:
     """Return how this project does on the runs that are not scored."""
     answers = measure.Answers()
-    for number, run in enumerate(for_choosing()):
+    for number, run in enumerate(runs):
         answers.add(measure.answered(run, number))
     return {
-        "runs": len(for_choosing()),
+        "runs": len(runs),
         "scores": [
             each
             for each in answers.scored()

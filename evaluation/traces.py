@@ -1,7 +1,8 @@
 """The recorded runs as a trace (docs/design.md, section 5): ``python -m evaluation.traces > FILE``.
 
 Each run begins some time after the one before it, so that several are on their way at once; their
-lines stand in the order of time. Costs are in US dollars, by ``runs.MODEL``'s price.
+lines stand in the order of time. When a run began before its first answer is not recorded: it is
+taken to be a second. Costs are in US dollars, by ``runs.MODEL``'s price.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from evaluation.runs import Run, mini_swe_runs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+_FIRST_CALL_AFTER = 1.0
 Line: TypeAlias = dict[str, Any]
 
 
@@ -55,7 +57,7 @@ def _of_run(
     yield {"t": start, **named, "start": True, **({"limits": limits} if limits else {})}
     at = start
     for number, call in enumerate(run.calls, 1):
-        at = round(start + call.at, 3)
+        at = round(start + _FIRST_CALL_AFTER + call.at, 3)
         use = {
             "input_tokens": call.input_tokens,
             "cache_read_tokens": call.cache_read_tokens,

@@ -9,6 +9,7 @@ from evaluation.cases import USED
 from evaluation.contestants import OURS
 from evaluation.measure import CALLS, CALLS_LEFT, SCRAPES
 from evaluation.prometheus import WINDOWS, name_of
+from evaluation.results import measured
 from evaluation.runs import for_choosing, for_scoring, mini_swe_runs
 from otel_budget import semconv
 
@@ -47,6 +48,18 @@ def test_a_real_prometheus_was_asked_for_the_page() -> None:
     for by in (OURS, *map(name_of, WINDOWS)):
         for used in USED:
             assert asked[by, used] == len(for_scoring())
+
+
+def test_all_of_it_can_be_measured_again() -> None:
+    """On three runs and without Prometheus, of which nothing is said then."""
+    results = measured(
+        for_scoring()[:3], for_choosing()[:3], lambda runs, _of: runs, with_prometheus=False
+    )
+    assert results.keys() == RESULTS.keys()
+    text = page.page(results)
+    assert "Prometheus's `predict_linear` by not told" in text
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings == [line for line in page.page(RESULTS).splitlines() if line[:3] == "## "]
 
 
 def test_no_run_is_scored_on_which_figures_may_be_chosen() -> None:
