@@ -33,7 +33,7 @@ from otel_budget.sources.prometheus_reading import PrometheusReading
 from otel_budget.sources.prometheus_vector import NAME, UP, history_selector
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from otel_budget.core.observation import Observation
     from otel_budget.sources.base import Clock
@@ -85,7 +85,7 @@ class Coverage:
     end: float
     """Unix seconds."""
     read_to: float
-    chunks: int = 0
+    queries: int = 0
     samples: int = 0
     gaps: list[Gap] = field(default_factory=list)
     """The first of them."""
@@ -147,7 +147,7 @@ class PrometheusHistory:
         self._settles = False
         """Whether the same answer may show at the next tick which targets there are."""
 
-    async def ticks(self) -> AsyncIterator[Tick]:
+    async def ticks(self) -> AsyncGenerator[Tick, None]:
         """Yield every tick in the order of time. Raises HistoryError."""
         try:
             at, ticks = self._begin, max(1, int(_FIRST_CHUNK * 1000 // self._step))
@@ -213,7 +213,6 @@ class PrometheusHistory:
         if found.odd:
             missing = (*missing, f"rows cannot be read, such as {found.odd[0]}")
         self.coverage.remarks.update(dict.fromkeys((*found.infos, *current.matrix.infos)))
-        self.coverage.chunks += 1
         size = max(samples.size, current.size)
         return _Chunk(after, moments, found.series, current.matrix.series, missing, size)
 
@@ -222,6 +221,7 @@ class PrometheusHistory:
         asked = {**form, "timeout": f"{self._settings.timeout:g}", "nocache": "1"}
         tries = 1
         while True:
+            self.coverage.queries += 1
             try:
                 answer = await self._fetcher.fetch(
                     self._api + path, self._settings.access, accept="application/json", form=asked

@@ -10,6 +10,8 @@ from otel_budget.replay.changes import VerdictChange
 from otel_budget.replay.summary import as_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otel_budget.core.quantities import Number
     from otel_budget.replay.changes import ForecastAt, Found
     from otel_budget.replay.summary import Summary
@@ -21,9 +23,14 @@ def found_line(found: Found) -> str:
     return json.dumps(data, allow_nan=False)
 
 
-def summary_line(summary: Summary, *, keep_going: bool) -> str:
-    """Return the summary as one line of JSON."""
-    return json.dumps({"summary": as_json(summary, keep_going=keep_going)}, allow_nan=False)
+def summary_line(
+    summary: Summary, *, keep_going: bool, history: Mapping[str, Any] | None = None
+) -> str:
+    """Return the summary as one line of JSON. history: what of one was read, if it is of one."""
+    data = as_json(summary, keep_going=keep_going)
+    if history is not None:
+        data["history"] = dict(history)
+    return json.dumps({"summary": data}, allow_nan=False)
 
 
 def _change(change: VerdictChange) -> dict[str, Any]:

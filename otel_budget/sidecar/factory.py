@@ -123,7 +123,7 @@ def scrape_settings(config: ScrapeConfig) -> ScrapeSettings:
             ScrapeTarget(
                 target.url,
                 _access(target),
-                _foreign(target.preset or config.preset),
+                foreign(target.preset or config.preset),
                 target.honor_timestamps,
                 target.sessions,
                 recognises=target.preset is None and config.preset is None,
@@ -131,8 +131,8 @@ def scrape_settings(config: ScrapeConfig) -> ScrapeSettings:
             for target in config.targets
         ),
         file_sd=config.file_sd,
-        presets={name: _foreign(one) for name, one in config.presets_by_name.items()},
-        file_sd_preset=_foreign(config.preset),
+        presets={name: foreign(one) for name, one in config.presets_by_name.items()},
+        file_sd_preset=foreign(config.preset),
         recognises=config.preset is None,
         interval=config.interval,
         timeout=min(_SCRAPE_TIMEOUT, config.interval) if config.timeout is None else config.timeout,
@@ -148,7 +148,8 @@ def scrape_settings(config: ScrapeConfig) -> ScrapeSettings:
     )
 
 
-def _prometheus_settings(config: PrometheusConfig) -> PrometheusSettings:
+def prometheus_settings(config: PrometheusConfig) -> PrometheusSettings:
+    """Return what the source of a Prometheus needs to know."""
     return PrometheusSettings(
         url=config.url,
         interval=config.interval,
@@ -157,14 +158,14 @@ def _prometheus_settings(config: PrometheusConfig) -> PrometheusSettings:
         session_limit=config.session_limit,
         matchers=config.matchers,
         access=_access(config),
-        preset=_foreign(config.preset),
+        preset=foreign(config.preset),
         replica_labels=config.replica_labels,
         bindings=tuple((each.sessions, each.matchers) for each in config.bindings),
         first_owns=config.on_second_target == REFUSE,
     )
 
 
-def _foreign(preset: Preset | None) -> Preset | None:
+def foreign(preset: Preset | None) -> Preset | None:
     """Return the preset of another program; None if it is none, or that of otel-budget itself."""
     return preset if is_foreign(preset) else None
 
@@ -191,5 +192,5 @@ def _access(config: TargetConfig | PrometheusConfig) -> Access:
 #: How the source of each section of the configuration is made.
 _SOURCES: Final[Mapping[str, Callable[[Any, Clock], Source]]] = {
     scrape.SOURCE: lambda config, clock: ScrapeSource(scrape_settings(config), clock),
-    PROMETHEUS: lambda config, clock: PrometheusSource(_prometheus_settings(config), clock),
+    PROMETHEUS: lambda config, clock: PrometheusSource(prometheus_settings(config), clock),
 }

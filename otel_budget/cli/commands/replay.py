@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget.cli.command import EXIT_OK, Command
 from otel_budget.errors import InvalidValueError
+from otel_budget.logs.text import printable
 
 if TYPE_CHECKING:
     import argparse
 
+    from otel_budget.config.schema import SidecarConfig
     from otel_budget.replay.engine import Replay
 
 _EPILOG: Final = """Which runs would have been told to stop, when, at what use and by which
@@ -24,6 +26,7 @@ examples:
   zcat last-month.jsonl.gz | otel-budget replay --config sidecar.yaml --traces -
   otel-budget replay --config sidecar.yaml --traces last-month.jsonl --keep-going
   otel-budget replay --config sidecar.yaml --traces runs.jsonl --forecast-at 0.5,0.8 --json
+  otel-budget replay --config sidecar.yaml --prometheus http://prometheus:9090 --from -7d --to now
 
 exit status: 0 whatever the verdicts; 1 for a source or a range that cannot be read; 2 for wrong
 usage, a configuration or a trace that is wrong, with file and line."""
@@ -37,6 +40,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         help="JSON lines of what runs used; several are merged by time; - is standard input, .gz "
         "is unpacked",
     )  # fmt: skip
+    _add_history(command)
     command.add_argument(
         "--json", action="store_true", help="print a JSON object for each verdict that changes"
     )
@@ -47,6 +51,26 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--forecast-at", metavar="SHARES", type=_shares, default=(),
         help="say what is forecast once these shares of a limit are used, as in 0.5,0.8",
+    )  # fmt: skip
+
+
+def _add_history(command: argparse.ArgumentParser) -> None:
+    """Add what a replay from a Prometheus takes."""
+    import re
+
+    # So that -7d after --from is its value, as -7 is.
+    command._negative_number_matcher = re.compile(r"-\d")  # noqa: SLF001 - there is no other way
+    times = "RFC 3339 with an offset, Unix seconds, now, or how long ago, as in -7d"
+    command.add_argument(
+        "--prometheus", metavar="URL",
+        help="replay what this server has of runs, by the settings of the file's "
+        "source.prometheus if it has some",
+    )  # fmt: skip
+    command.add_argument("--from", metavar="T", dest="begin", help=f"the first moment: {times}")
+    command.add_argument("--to", metavar="T", dest="end", help="the last moment (default: now)")
+    command.add_argument(
+        "--write-trace", metavar="FILE",
+        help="write the same runs as a trace, too, which can be replayed without the server",
     )  # fmt: skip
 
 
@@ -71,12 +95,58 @@ def _replay(arguments: argparse.Namespace) -> int:
 
     if len(arguments.config) > 1:
         raise InvalidValueError("--config", arguments.config, "one file")
-    if not arguments.traces:
-        raise InvalidValueError("--traces", None, "", sentence="is missing: what is replayed")
-    rules = rules_of(load(arguments.config[0], needs_source=False))
+    _check_source(arguments)
+    config = load(arguments.config[0], needs_source=False)
+    rules = rules_of(config)
+    if arguments.prometheus:
+        _play_history(config, arguments)
+        return EXIT_OK
     engine = Replay(rules, keep_going=arguments.keep_going, forecast_at=arguments.forecast_at)
     _play(engine, arguments)
     return EXIT_OK
+
+
+def _check_source(arguments: argparse.Namespace) -> None:
+    """Refuse what does not say where runs come from, or says it twice."""
+    if bool(arguments.traces) == bool(arguments.prometheus):
+        sentence = "give one of --traces and --prometheus: what is replayed"
+        raise InvalidValueError("--traces", arguments.traces, "", sentence=sentence)
+    given = {
+        "--from": arguments.begin,
+        "--to": arguments.end,
+        "--write-trace": arguments.write_trace,
+    }
+    wrong = [name for name, value in given.items() if value is not None]
+    if arguments.traces and wrong:
+        sentence = "goes with --prometheus: a trace is replayed as a whole"
+        raise InvalidValueError(wrong[0], given[wrong[0]], "", sentence=sentence)
+    if arguments.prometheus and arguments.begin is None:
+        raise InvalidValueError("--from", None, "", sentence="is missing: from when on")
+
+
+def _play_history(config: SidecarConfig, arguments: argparse.Namespace) -> None:
+    from functools import partial
+
+    from otel_budget.replay.from_prometheus import Asked, as_json, play
+    from otel_budget.replay.history_replay import HistoryReplay
+    from otel_budget.replay.output import found_line, summary_line
+    from otel_budget.sidecar.factory import rules_of
+
+    engine = partial(
+        HistoryReplay, rules_of(config), config.verdicts.forget_after,
+        keep_going=arguments.keep_going, forecast_at=arguments.forecast_at,
+    )  # fmt: skip
+    asked = Asked(
+        arguments.prometheus, arguments.begin, arguments.end or "now", arguments.write_trace
+    )
+    played = play(asked, config, engine, on_found=lambda found: print(found_line(found)))
+    for remark in played.remarks:
+        print(f"otel-budget: {printable(remark)}", file=sys.stderr)
+    if played.open_runs:
+        said = f"{len(played.open_runs)} runs did not say by then that they end"
+        print(f"otel-budget: {said}", file=sys.stderr)
+    history = as_json(played.coverage)
+    print(summary_line(played.summary, keep_going=arguments.keep_going, history=history))
 
 
 def _play(engine: Replay, arguments: argparse.Namespace) -> None:
