@@ -112,6 +112,7 @@ def reports(results: Results) -> Iterator[Report]:
     yield _example(results)
     yield _reserve(results)
     yield _with_progress(results)
+    yield _fitting(results)
     yield _without_progress(results)
     yield _elsewhere(results)
 
@@ -384,6 +385,27 @@ def _with_progress(results: Results) -> Report:
             "a total."
         ),
         columns=("made", "tokens used", STRAIGHT, BY_SIZE),
+        rows=tuple(rows),
+    )
+
+
+def _fitting(results: Results) -> Report:
+    rows = []
+    for each in results["fitting"]:
+        for name in (STRAIGHT, BY_SIZE):
+            one = each[name]
+            shares = (
+                percent(one[of] / one["asked"]) for of in ("right", "yes_wrongly", "no_wrongly")
+            )
+            rows.append((f"{each['progress'] * 100:.0f} % of the calls", name, *shares))
+    return Report(
+        title="Does the rest fit?",
+        about=(
+            "What `get_estimated_completion_possible` answers with a progress as exact as that, "
+            "under limits at 60, 70, 80, 90 and 110, 120, 130, 140 % of the tokens that the run "
+            "used in all; and what the straight line would answer."
+        ),
+        columns=("made", "by", "right", "yes, wrongly", "no, wrongly"),
         rows=tuple(rows),
     )
 

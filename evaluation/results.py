@@ -69,6 +69,7 @@ def measured(
             for each in reserve.tried(runs, resource)
         ],
         "progress": totals.with_progress(runs),
+        "fitting": totals.fitting(runs),
         "no_progress": totals.without_progress(others, runs),
     }
 

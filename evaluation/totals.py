@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from evaluation.cases import every_call
 from evaluation.scores import quantile
 from otel_budget import semconv
 from otel_budget.ledger.call_pace import CallPace
-from otel_budget.policy.forecast import forecast_of
+from otel_budget.policy.bounds import bounds_from
+from otel_budget.policy.forecast import completion_possible, forecast_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +24,8 @@ PROGRESS: Final = (0.25, 0.5, 0.8)
 AFTER: Final = 40
 STRAIGHT, BY_SIZE = "used / progress", "size of the next calls and their growth"
 _STEPS: Final = 60
+#: Limits that are tried, as shares of what the run used in all.
+_FITTING: Final = (0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.3, 1.4)
 
 Record = dict[str, Any]
 
@@ -43,6 +47,42 @@ def with_progress(runs: Iterable[Run]) -> list[Record]:
             "used": {name: round(quantile(shares, at), 4) for name, at in _QUANTILES.items()},
             STRAIGHT: _errors(runs, straight),
             BY_SIZE: _errors(runs, sized),
+        })  # fmt: skip
+    return records
+
+
+def fitting(runs: Sequence[Run]) -> list[Record]:
+    """Return how often it is told rightly whether the rest of a run fits in a limit of tokens.
+
+    Limits are 60 to 140 % of what the run used in all; the progress is as exact as can be.
+    """
+    records = []
+    for progress in PROGRESS:
+        told: dict[str, Counter[tuple[bool, bool | None]]] = {
+            STRAIGHT: Counter(),
+            BY_SIZE: Counter(),
+        }
+        for run in runs:
+            samples = every_call(run)
+            calls = max(1, round(progress * len(samples)))
+            pace = _pace(run, calls)
+            used = {semconv.TOKENS: samples[calls - 1].totals[semconv.TOKENS]}
+            for share in _FITTING:
+                bounds = bounds_from({semconv.TOKENS: round(run.tokens * share)}, {}, "session")
+                for name, by in ((STRAIGHT, None), (BY_SIZE, pace)):
+                    said = completion_possible(used, bounds, calls / len(samples), pace=by)
+                    told[name][share > 1, said] += 1
+        records.append({
+            "progress": progress,
+            **{
+                name: {
+                    "asked": found.total(),
+                    "right": found[True, True] + found[False, False],
+                    "yes_wrongly": found[False, True],
+                    "no_wrongly": found[True, False],
+                }
+                for name, found in told.items()
+            },
         })  # fmt: skip
     return records
 
@@ -101,9 +141,7 @@ def _by_size(run: Run, calls: int, more: float | None = None) -> float:
     more: calls still to come; None: as many as there were. It is looked for as a limit that is so
     many calls away.
     """
-    pace = CallPace()
-    for sample in every_call(run)[:calls]:
-        pace.observe(sample.totals, sample.at)
+    pace = _pace(run, calls)
     used, more = _used(run, calls), len(run.calls) - calls if more is None else more
     low, high = 0.0, 1e12
     for _ in range(_STEPS):
@@ -113,6 +151,14 @@ def _by_size(run: Run, calls: int, more: float | None = None) -> float:
             return math.nan
         low, high = (middle, high) if left.value < more else (low, middle)
     return used + low
+
+
+def _pace(run: Run, calls: int) -> CallPace:
+    """Return what is known of a run of which so many calls were seen."""
+    pace = CallPace()
+    for sample in every_call(run)[:calls]:
+        pace.observe(sample.totals, sample.at)
+    return pace
 
 
 def _errors(runs: Sequence[Run], guessed: Sequence[float]) -> Record:

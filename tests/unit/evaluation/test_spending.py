@@ -49,3 +49,11 @@ def test_guesses_learn_from_other_runs_alone() -> None:
     told = totals.without_progress(others, [run_of(*[100] * 100), run_of(1, 2)])
     assert [each["runs"] for each in told] == [1] * 4
     assert [each["bias"] for each in told] == pytest.approx([-0.4] * 4, abs=0.01)
+
+
+def test_who_divides_by_the_progress_says_yes_to_what_does_not_fit() -> None:
+    """Of 1,000 tokens 300 are used at half of the calls: 600 of them would be enough, it says."""
+    told = {each["progress"]: each for each in totals.fitting([run_of(100, 200, 300, 400)])}
+    straight, sized = told[0.5][totals.STRAIGHT], told[0.5][totals.BY_SIZE]
+    assert (straight["asked"], straight["right"], straight["yes_wrongly"]) == (8, 4, 4)
+    assert (sized["asked"], sized["right"]) == (8, 8)
