@@ -143,7 +143,10 @@ class Replay:
         return run
 
     def _is_new(self, run: TracedRun, line: TraceLine) -> bool:
-        """Book what a line says; return whether the run is to be judged for it."""
+        """Book what a line says; return whether the run is to be judged for it.
+
+        It is not where its verdict says that it has not used enough for another status.
+        """
         use, stopped = line.use, run.stop is not None
         says_progress = line.progress is not None or line.progress_unknown
         if use is not None and stopped:
@@ -152,10 +155,12 @@ class Replay:
                 return False  # it made no more calls, so it reported no progress with them
         if not (line.start or use is not None or says_progress):
             return False
-        if use is not None:
+        unsure = False
+        if use is not None and (use.unknown_usage_calls or use.unpriced_calls):
             self._counts.unsure(use.unknown_usage_calls, use.unpriced_calls)
+            unsure = True
         self._observe(run, line)
-        return True
+        return unsure or bool(self._shares) or not run.stands
 
     def _observe(self, run: TracedRun, line: TraceLine) -> None:
         """Have the ledger account what the process of a run shows after a line."""
@@ -176,6 +181,7 @@ class Replay:
         totals = self._ledger.runs[run.session_id]
         rules = self._rules_for(run)
         decided = _decide(self._ledger, totals, run, rules, now)
+        run.mark(decided.verdict)
         if decided.due_at < run.queued_at or run.queued_at <= now + _ROUNDED:
             run.queued_at = decided.due_at
             if decided.due_at < _LEASE * 1e-6:

@@ -10,6 +10,7 @@ from otel_budget.core.limits import STOP, ResourceLimits
 from otel_budget.core.observation import RunAttributes, RunObservation, shared_labels
 from otel_budget.core.resources import COUNTED, FURTHER, RESOURCES, ZERO
 from otel_budget.core.validation import MAX_COUNT
+from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
 from otel_budget.replay.frontier import Outcome, Stop
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Where the runs of a trace are seen: a trace is complete, so there is one place.
 TRACE: Final = "trace"
+#: Statuses of which a progress changes nothing.
+_WITHOUT_PROGRESS: Final = (LimitStatus.OK, LimitStatus.EXCEEDED)
 _NO_LIMITS: Final = ResourceLimits.only()
 
 
@@ -55,7 +58,7 @@ class JudgedRun:
 class TracedRun(JudgedRun):
     """A run of a trace: it adds up what its lines say, as its process would count."""
 
-    __slots__ = ("attributes", "began_at", "counters", "late", "limits", "queued_at")
+    __slots__ = ("attributes", "began_at", "counters", "late", "limits", "marks", "queued_at")
 
     def __init__(self, line: TraceLine, number: int, limited: Collection[str] = ()) -> None:
         """Begin with its first line. limited: resources of which all runs have a limit."""
@@ -72,6 +75,9 @@ class TracedRun(JudgedRun):
         counted = [name for name in COUNTED if name not in FURTHER or name in {*own, *limited}]
         self.counters: Mapping[tuple[str, str], Number] = {(n, ""): ZERO[n] for n in counted}
         """What its process counted, as a source shows it."""
+        self.marks: tuple[tuple[tuple[str, str], Number], ...] | None = None
+        """Counters, and the values from which on its status may be another one; None: whatever it
+        does may make its verdict another one."""
         self.late: dict[str, Number] = {}
         """Per resource, what it used after it was told to stop."""
         begun = line.at if line.at > 0 else None  # what began at 0 is taken for not said
@@ -143,6 +149,29 @@ class TracedRun(JudgedRun):
             progress_cost=used[semconv.COST],
             progress_further=further or None,  # type: ignore[arg-type] # none of them is None
         )
+
+    def mark(self, verdict: Verdict) -> None:
+        """Take note of how much may be used before a verdict on it could be another one.
+
+        While a limit is near that depends on the progress, too.
+        """
+        if verdict.status not in _WITHOUT_PROGRESS:
+            self.marks = None
+            return
+        counters = self.counters
+        self.marks = tuple(
+            (key, counters[key] + room)  # type: ignore[operator] # of one type
+            for resource, room in verdict.headroom.items()
+            if (key := (resource, "")) in counters
+        )
+
+    @property
+    def stands(self) -> bool:
+        """True if by what it used since its verdict it has the same status."""
+        if self.marks is None:
+            return False
+        counters = self.counters
+        return all([counters[key] < mark for key, mark in self.marks])  # noqa: C419 - quicker
 
     def end(self, state: str) -> None:
         """Take note of the state in which it ended."""
