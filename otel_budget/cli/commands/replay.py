@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Final
 
 from otel_budget.cli.command import EXIT_OK, Command
@@ -150,18 +149,17 @@ def _play_history(config: SidecarConfig, arguments: argparse.Namespace) -> None:
 
 
 def _play(engine: Replay, arguments: argparse.Namespace) -> None:
-    from otel_budget.replay.output import found_line, summary_line
-    from otel_budget.replay.trace_files import read_traces
+    from otel_budget.cli.render.progress import progress_bar
+    from otel_budget.cli.replay_printer import ReplayPrinter
+    from otel_budget.replay.trace_files import read_traces, size_of
     from otel_budget.sdk.pricing.prices import prices_of
 
-    for line in read_traces(arguments.traces, prices_of(None)):
-        for found in engine.take(line):
-            print(found_line(found))
+    printer = ReplayPrinter(as_json=arguments.json, keep_going=arguments.keep_going)
+    with progress_bar("replaying", size_of(arguments.traces)) as on_read:
+        for line in read_traces(arguments.traces, prices_of(None), on_read):
+            printer.found(engine.take(line))
     still_open = engine.open_runs
-    summary = engine.finish()
-    if still_open:
-        print(f"otel-budget: {len(still_open)} runs have no end in the trace", file=sys.stderr)
-    print(summary_line(summary, keep_going=arguments.keep_going))
+    printer.end(engine.finish(), still_open)
 
 
 COMMAND: Final = Command(

@@ -1,0 +1,39 @@
+"""Prints what a replay gives as it comes: JSON lines, or text for people; warnings apart."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from otel_budget.cli.render.replay import found_text, open_runs_text, summary_text
+from otel_budget.replay.output import found_line, summary_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from otel_budget.replay.changes import Found
+    from otel_budget.replay.summary import Summary
+
+
+class ReplayPrinter:
+    """Standard output has what was found; standard error has warnings."""
+
+    def __init__(self, *, as_json: bool, keep_going: bool) -> None:
+        """as_json: one object a line. keep_going: as the runs were replayed."""
+        self._as_json, self._keep_going = as_json, keep_going
+
+    def found(self, found: Iterable[Found]) -> None:
+        """Print what one line brought."""
+        for one in found:
+            text = found_line(one) if self._as_json else found_text(one)
+            if text is not None:
+                print(text)
+
+    def end(self, summary: Summary, open_runs: tuple[str, ...]) -> None:
+        """Print what came of all runs. open_runs: session ids of those without an end."""
+        if open_runs:
+            print(f"otel-budget: {open_runs_text(open_runs)}", file=sys.stderr)
+        if self._as_json:
+            print(summary_line(summary, keep_going=self._keep_going))
+        else:
+            print(summary_text(summary, keep_going=self._keep_going))
