@@ -6,10 +6,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from otel_budget.cli.render.replay import found_text, open_runs_text, summary_text
+from otel_budget.logs.text import printable
 from otel_budget.replay.output import found_line, summary_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
     from otel_budget.replay.changes import Found
     from otel_budget.replay.summary import Summary
@@ -29,11 +31,24 @@ class ReplayPrinter:
             if text is not None:
                 print(text)
 
-    def end(self, summary: Summary, open_runs: tuple[str, ...]) -> None:
-        """Print what came of all runs. open_runs: session ids of those without an end."""
+    def end(
+        self,
+        summary: Summary,
+        open_runs: Sequence[str],
+        *,
+        remarks: Iterable[str] = (),
+        history: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Print what came of all runs.
+
+        open_runs: session ids of those without an end. remarks: further warnings. history: what of
+        one was read, where it is one that was replayed.
+        """
+        for remark in remarks:
+            print(f"otel-budget: {printable(remark)}", file=sys.stderr)
         if open_runs:
             print(f"otel-budget: {open_runs_text(open_runs)}", file=sys.stderr)
         if self._as_json:
-            print(summary_line(summary, keep_going=self._keep_going))
+            print(summary_line(summary, keep_going=self._keep_going, history=history))
         else:
             print(summary_text(summary, keep_going=self._keep_going))

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget.cli.command import EXIT_OK, Command
 from otel_budget.errors import InvalidValueError
-from otel_budget.logs.text import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -126,9 +125,9 @@ def _check_source(arguments: argparse.Namespace) -> None:
 def _play_history(config: SidecarConfig, arguments: argparse.Namespace) -> None:
     from functools import partial
 
+    from otel_budget.cli.replay_printer import ReplayPrinter
     from otel_budget.replay.from_prometheus import Asked, as_json, play
     from otel_budget.replay.history_replay import HistoryReplay
-    from otel_budget.replay.output import found_line, summary_line
     from otel_budget.sidecar.factory import rules_of
 
     engine = partial(
@@ -138,14 +137,10 @@ def _play_history(config: SidecarConfig, arguments: argparse.Namespace) -> None:
     asked = Asked(
         arguments.prometheus, arguments.begin, arguments.end or "now", arguments.write_trace
     )
-    played = play(asked, config, engine, on_found=lambda found: print(found_line(found)))
-    for remark in played.remarks:
-        print(f"otel-budget: {printable(remark)}", file=sys.stderr)
-    if played.open_runs:
-        said = f"{len(played.open_runs)} runs did not say by then that they end"
-        print(f"otel-budget: {said}", file=sys.stderr)
+    printer = ReplayPrinter(as_json=arguments.json, keep_going=arguments.keep_going)
+    played = play(asked, config, engine, on_found=lambda found: printer.found([found]))
     history = as_json(played.coverage)
-    print(summary_line(played.summary, keep_going=arguments.keep_going, history=history))
+    printer.end(played.summary, played.open_runs, remarks=played.remarks, history=history)
 
 
 def _play(engine: Replay, arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from otel_budget.policy.format import amount
 from otel_budget.replay.changes import VerdictChange
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from otel_budget.core.quantities import Number
     from otel_budget.replay.changes import ForecastAt, Found
@@ -52,12 +52,12 @@ def summary_text(summary: Summary, *, keep_going: bool) -> str:
     return "\n".join(line for line in [*lines, *_doubts(summary)] if line is not None)
 
 
-def open_runs_text(session_ids: tuple[str, ...]) -> str:
+def open_runs_text(session_ids: Sequence[str]) -> str:
     """Return the warning about runs that have no end."""
     first, many = session_ids[0], len(session_ids)
     if many == 1:
-        return f"run '{first}' has no end in the trace: it counts as open"
-    return f"{many:,} runs have no end in the trace, '{first}' first: they count as open"
+        return f"run '{first}' has no end by then: it counts as open"
+    return f"{many:,} runs have no end by then, '{first}' first: they count as open"
 
 
 def _runs(summary: Summary) -> str:
