@@ -189,7 +189,7 @@ class Guard:
             record.tokens >= self.tokens_watermark
             or record.api_calls >= self.api_calls_watermark
             or record.cost_usd >= self.cost_watermark
-            or reached(self.further_watermarks, record.further)
+            or (self.further_watermarks and reached(self.further_watermarks, record.further))
             or (
                 (self.local.price_stops or self.local.usage_stops)
                 and self._uncertainty != self.local.uncertainty()
@@ -199,11 +199,11 @@ class Guard:
     def sample_call(self) -> bool:
         """Take the sample of the calls that is due; tell whether a watermark is crossed, too."""
         record = self._record
-        with self._lock:
-            if record.closed_at is None:
-                with record.lock:
-                    record.calls.take(record, record.active())
-                self._set_call_marks()
+        with record.lock:
+            paused_at = record.paused_at
+            now = self._clock.awake() if paused_at is None else paused_at
+            record.calls.take(record, now - record.paused_seconds)
+            self._set_call_marks()
         return self._crossed()
 
     def receive(self, verdict: Verdict) -> None:
@@ -256,7 +256,8 @@ class Guard:
         with self._lock:
             self.tokens_watermark = self.api_calls_watermark = self.unpriced_watermark = -1
             self.further_watermarks = dict.fromkeys(FURTHER, -1)
-            self.api_calls_mark = self.unpriced_mark = -1
+            with self._record.lock:
+                self._set_call_marks()
             self.unchanged_until = -math.inf
         self.wake()
 
@@ -330,7 +331,8 @@ class Guard:
         unsaid = self.local.price_unheld and not self.said_unpriced
         at_once = self.local.price_stops or unsaid
         self.unpriced_watermark = -1 if at_once else self.api_calls_watermark
-        self._set_call_marks()
+        with self._record.lock:
+            self._set_call_marks()
         theirs = None if self._lease is None else self._lease.current()
         # A sidecar's stop that gave way to the progress is back when the progress is unknown again.
         held_back = self.told_to_stop or (theirs is not None and not theirs.should_continue)
@@ -350,10 +352,14 @@ class Guard:
         self.unchanged_until = math.inf if moment is None else self._surely_before(moment)
 
     def _set_call_marks(self) -> None:
-        """Set the marks from the watermarks and the samples of the calls. Hold the lock."""
-        due = self._record.calls.next_at
-        self.api_calls_mark = min(self.api_calls_watermark, due)
-        self.unpriced_mark = min(self.unpriced_watermark, due)
+        """Set the marks from the watermarks and the samples of the calls. Hold the record's lock:
+        a watermark that another thread lowers is seen here, or its marks are set after these.
+        """
+        due, mark, unpriced = (
+            self._record.calls.next_at, self.api_calls_watermark, self.unpriced_watermark
+        )  # fmt: skip
+        self.api_calls_mark = due if due < mark else mark  # noqa: FURB136 - takes a third of min()
+        self.unpriced_mark = due if due < unpriced else unpriced  # noqa: FURB136 - the same
 
     def _surely_before(self, moment: float) -> float:
         """Return a moment just before, at which no rounding can have reached a mark."""

@@ -117,14 +117,14 @@ class LocalEvaluation:
         with record.lock:  # for the pace goes on with the run
             if record.closed_at is not None:
                 return resources
-            outlook = OwnOutlook(record.calls.pace(record.carried), record.active())
+            outlook = OwnOutlook(record.pace(), record.active())
             return with_forecasts(resources, outlook)
 
     def completion_possible(self, progress: float | None) -> bool | None:
         """Tell whether the rest fits in every limit; None when that cannot be told."""
         record = self._record
         with record.lock:
-            pace = record.calls.pace(record.carried)
+            pace = record.pace()
             return completion_possible(self.used(), self.bounds, progress, self.uncertainty(), pace)
 
     def uncertainty(self) -> UsageUncertainty:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from otel_budget.core.limits import ResourceLimits
+    from otel_budget.ledger.call_pace import CallPace
     from otel_budget.sdk.clock import Clock
 
 #: What a run used in all is the sum of these over its incarnations.
@@ -157,6 +158,10 @@ class RunRecord(RunCounters):
         if self.paused_at is not None:
             paused += now - self.paused_at
         return self.carried.active_seconds + (now - self.awake_since - paused)
+
+    def pace(self) -> CallPace:
+        """Return how the run's calls are, by its active seconds. Hold the lock as you read it."""
+        return self.calls.pace(self.carried, self.awake_since)
 
     @property
     def is_active(self) -> bool:
