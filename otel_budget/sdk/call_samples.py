@@ -39,7 +39,7 @@ _Sample = tuple[int, int, "Decimal", Further, float]
 class CallSamples:
     """Samples of one run's totals, and the pace that follows from them. Hold the record's lock."""
 
-    __slots__ = ("_last", "_pace", "_samples", "next_at")
+    __slots__ = ("_last", "_pace", "_samples", "_seen", "next_at")
 
     def __init__(self) -> None:
         """Begin without a call."""
@@ -48,6 +48,8 @@ class CallSamples:
         self._last: _Sample | None = None
         self._samples: list[_Sample] = []
         self._pace: CallPace | None = None
+        self._seen = 0
+        """API calls that the pace knows of."""
 
     def take(self, counted: RunCounters, at: float) -> None:
         """Take the sample that is due, if the newest call has said what it used.
@@ -60,7 +62,7 @@ class CallSamples:
             return  # in the middle of an addition: the next operation is as good
         last, step = self._last, 1 + calls // EACH
         if calls < self.next_at + step and (
-            (tokens == last[1] and cost is last[2]) if last else not (tokens or cost)
+            (tokens == last[1] and cost == last[2]) if last else not (tokens or cost)
         ):
             return
         self._last = calls, tokens, cost, counted.further, at
@@ -75,13 +77,19 @@ class CallSamples:
         carried: use of a resumed run. began_at: when this process took it up, by the clock of
         the samples.
         """
-        pace, self._pace = self._pace, None  # should something come between, it begins anew
+        # Should something come between, it begins anew, with all calls so far as one lump.
+        pace, self._pace = self._pace, None
         taken, self._samples = self._samples, []
         if pace is None:
-            pace = CallPace()
+            pace, self._seen = CallPace(), 0
             if carried.api_calls:
                 pace.observe(_carried(carried), carried.active_seconds)
+            if not taken and self._last is not None:
+                taken = [self._last]
         for sample in taken:
+            if sample[0] <= self._seen:
+                continue  # a signal handler came in the middle of it, with a newer one
+            self._seen = sample[0]
             pace.observe(_totals(sample, carried), carried.active_seconds + sample[4] - began_at)
         self._pace = pace
         return pace

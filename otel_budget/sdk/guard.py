@@ -112,9 +112,10 @@ class Guard:
         return None if report is None or report is self.withdrawn else report[0]
 
     def check(self) -> LimitCheckResult:
-        """Hold the run's own counts against its own limits."""
+        """Hold the run's own counts against its own limits, and say what is left until those."""
         local = self.local
-        return check(local.used(), local.bounds, local.uncertainty())
+        result = check(local.used(), local.bounds, local.uncertainty())
+        return replace(result, resources=local.foreseen(result.resources))
 
     def verdict(self, progress: float | None) -> Verdict:
         """Return the stricter of the run's own verdict and the sidecar's. Changes nothing."""

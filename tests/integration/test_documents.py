@@ -24,7 +24,7 @@ SAID = {
     "basic.py": "Tokens: 20.0%",
     "checkpoints.py": "resumed with 4,500 tokens and state {'chapters': ['one']}",
     "exceeded.py": "exceeded: api_calls: api_calls at 100.0% (2 of 2)",
-    "feasibility.py": "before any progress: None",
+    "feasibility.py": "50% done, 20 more calls: False",
     "from_spans.py": "4 calls, 5,200 tokens, 2,400 of them cached",
     "interrupt.py": "interrupted at 1000 tokens: limit_exceeded",
     "orchestrate.py": "completed: 9,900 tokens in all",

@@ -133,6 +133,29 @@ def test_an_inherited_monitor_warns_once_and_counts_in_no_metric(
     assert shown("fork-inherited") == {"fork-inherited": 100.0}
 
 
+def test_a_child_forecasts_its_own_runs_from_nothing() -> None:
+    """The monitor it inherited goes on by the calls it found."""
+    monitor = ResourceMonitor(ResourceLimits.only(max_tokens=10_000), session_id="fork-calls")
+    for _ in range(10):
+        monitor.record_operation(100, api_call=True)
+    before = monitor.forecast()["tokens"].calls_left
+    assert before is not None
+
+    def child() -> Any:
+        own = ResourceMonitor(ResourceLimits.only(max_tokens=10_000), session_id="fork-calls")
+        fresh = own.forecast()["tokens"].calls_left
+        own.record_operation(5000, api_call=True)
+        monitor.record_operation(100, api_call=True)
+        return [fresh, own.forecast()["tokens"].calls_left, monitor.forecast()["tokens"].calls_left]
+
+    fresh, own, inherited = in_child(child)
+    assert fresh is None
+    assert own[0] == pytest.approx(1.0, rel=0.05)
+    assert inherited[0] == pytest.approx(89, rel=0.05)
+    assert monitor.forecast()["tokens"].calls_left == before
+    monitor.close(timeout=0)
+
+
 def test_multiprocessings_children_count_for_themselves() -> None:
     """By default it forks on Linux, in a pool of workers as anywhere."""
     monitor = ResourceMonitor(session_id="fork-pool")

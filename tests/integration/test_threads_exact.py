@@ -151,3 +151,34 @@ def test_a_limit_that_threads_race_to_is_warned_of_once_each_and_told_to_all(
     assert sum("exceeded: tokens" in line for line in said) == 1
     assert 10_000 <= monitor.get_usage_report().tokens < 10_000 + THREADS
     monitor.close(timeout=0)
+
+
+@pytest.mark.usefixtures("switching")
+def test_a_forecast_under_threads_is_of_whole_calls() -> None:
+    """Each used 100 tokens, so a limit has room for a hundredth of what is left as calls."""
+    monitor = ResourceMonitor(ResourceLimits.only(max_tokens=10**9))
+    over = threading.Event()
+    wrong: list[float] = []
+
+    def record() -> None:
+        for _ in range(5000):
+            monitor.record_operation(100, api_call=True)
+
+    def ask() -> None:
+        while not over.is_set():
+            room = monitor.get_tokens_remaining()
+            left = monitor.forecast()["tokens"].calls_left
+            if left is not None and room is not None and not 0.98 < left.value * 100 / room < 1.02:
+                wrong.append(left.value)
+
+    monitor.record_operation(100, api_call=True)
+    askers = [threading.Thread(target=ask) for _ in range(2)]
+    for asker in askers:
+        asker.start()
+    in_threads([threading.Thread(target=record) for _ in range(4)])
+    over.set()
+    for asker in askers:
+        asker.join()
+    assert wrong == []
+    check(monitor, 100 * 20_001, 20_001, Decimal(0))
+    monitor.close(timeout=0)

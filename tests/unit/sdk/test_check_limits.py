@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from otel_budget import LimitStatus
+from otel_budget.policy.format import rest_of
 from otel_budget.testing import FakeClock
 from tests.support.monitors import Make
 
@@ -139,18 +140,20 @@ def test_log_status_says_where_every_resource_stands(
     clock.advance(90)
     caplog.set_level(logging.INFO, "otel_budget")
     caplog.clear()
+    left = {name: rest_of(forecast) for name, forecast in monitor.forecast().items()}
     monitor.log_status()
     assert {record.levelno for record in caplog.records} == {logging.INFO}
     assert [record.getMessage() for record in caplog.records] == [
         f"run {monitor.session_id!r}: {line}"
         for line in (
-            "duration at 2.5% (90.0 s of 3,600 s)",
-            "tokens at 25.0% (250 of 1,000)",
-            "api_calls at 0.1% (1 of 1,000)",
-            "cost at 2.5% ($0.125 of $5.00)",
+            "duration at 2.5% (90.0 s of 3,600 s): 58 min left",
+            f"tokens at 25.0% (250 of 1,000): {left['tokens']}",
+            f"api_calls at 0.1% (1 of 1,000): {left['api_calls']}",
+            f"cost at 2.5% ($0.125 of $5.00): {left['cost']}",
             "continue (within_limits): tokens at 25.0% (250 of 1,000): continue",
         )
     ]
+    assert "left" in left["tokens"]
 
 
 def test_a_cost_with_unpriced_calls_is_at_least_what_is_known(make: Make) -> None:

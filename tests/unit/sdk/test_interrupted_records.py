@@ -6,6 +6,7 @@ or a switch of greenlets may at some of them.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 from collections.abc import Callable
@@ -225,6 +226,54 @@ def test_an_exception_in_the_middle_loses_nothing_that_came_there(make: Make) ->
             break
         assert agreed(monitor).tokens - before in (1000, 1001), at
         at += 1
+
+
+def foreseen(monitor: ResourceMonitor) -> None:
+    """Hold how many calls are left against the room: each used 10 tokens."""
+    forecast = monitor.forecast()["tokens"].calls_left
+    left = (10**6 - monitor.get_usage_report().tokens) / 10
+    assert forecast is not None
+    assert forecast.value == pytest.approx(left, rel=0.01)
+
+
+def test_a_forecast_and_a_record_may_come_in_the_middle_of_each_other(make: Make) -> None:
+    """At each instruction, as signal handlers ask and count; each is then as ever."""
+    monitor = make(ResourceLimits.only(max_tokens=10**6))
+    record = partial(monitor.record_operation, 10, api_call=True)
+
+    def ask() -> None:
+        monitor.forecast()
+
+    record()
+    both: list[Callable[[], None]] = [record, ask]
+    for first, second in itertools.permutations(both):
+        at, came = 0, True
+        while came:
+            came = Comer(at, second).run(first)
+            at += 1 if at < EACH else STEP
+            record()
+            foreseen(monitor)
+
+
+def test_a_forecast_that_an_exception_ends_begins_anew(make: Make) -> None:
+    """Of what was lost there the sum is known."""
+    monitor = make(ResourceLimits.only(max_tokens=10**6))
+
+    def interrupt() -> None:
+        raise Interruption
+
+    def ask() -> None:
+        monitor.forecast()
+
+    at, came = 0, True
+    while came:
+        monitor.record_operation(10, api_call=True)
+        try:
+            came = Comer(at, interrupt).run(ask)
+        except Interruption:
+            came = True
+        at += 1 if at < EACH else STEP
+        foreseen(monitor)
 
 
 def test_a_checkpoint_that_comes_in_the_middle_of_counting_one_is_counted(make: Make) -> None:
