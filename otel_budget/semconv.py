@@ -338,6 +338,14 @@ STORAGE_SIZE: Final = _gauge("otel_budget_sidecar_storage_size_bytes",
     "Bytes of the storage's file and of its log.")
 ABSENT_SECONDS: Final = _counter("otel_budget_sidecar_absent_seconds_total",
     "Seconds the sidecar's process did not run (stopped, asleep, starved); held against no run.")
+SUGGESTION_RUNS: Final = _gauge("otel_budget_sidecar_suggestion_runs",
+    "Where limits are suggested: runs of a workflow that ended well and are known, up to 100. With "
+    "fewer than 10 none is suggested, and at_most alone holds.", WORKFLOW)
+SUGGESTED_LIMIT: Final = _gauge("otel_budget_sidecar_suggested_limit",
+    "The limit that is suggested for runs of a workflow, and holds beside at_most.",
+    WORKFLOW, RESOURCE, UNIT)
+SUGGESTION_CHANGES: Final = _counter("otel_budget_sidecar_suggestion_changes_total",
+    "Times a suggested limit began to hold, changed, or ceased to hold.")
 SIDECAR_SESSIONS: Final = _gauge("otel_budget_sidecar_sessions", "Sessions in the ledger.")
 EXPIRED_VERDICTS: Final = _gauge("otel_budget_sidecar_expired_verdicts",
     "Runs without a verdict in force: the last one is past its lease, and its series are absent.")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from otel_budget.config import flags
 from otel_budget.config.schema import SidecarConfig
+from otel_budget.config.section import RefusedKey
 from otel_budget.config.sources import wrong_number_of_sources
 from otel_budget.errors import InvalidConfigError, InvalidValueError
 from otel_budget.files.yaml_file import THE_KEYS, KeyPath, YamlFile, dotted, meant
@@ -157,7 +158,8 @@ def _of_refusal(keys: KeyPath, refusal: InvalidValueError) -> _Mistake:
     if isinstance(refusal, PresetError):  # checked as a whole
         sentence = refusal.sentence + likely(refusal)
         return _Mistake((*keys, *refusal.at), refusal.value, refusal.allowed, sentence)
-    return _Mistake(keys, refusal.value, refusal.allowed, refusal.sentence)
+    below = refusal.at if isinstance(refusal, RefusedKey) else ()
+    return _Mistake((*keys, *below), refusal.value, refusal.allowed, refusal.sentence)
 
 
 def _known_keys(keys: KeyPath) -> str:

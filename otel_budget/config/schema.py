@@ -9,87 +9,31 @@ import hashlib
 import json
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    create_model,
 )
 
 from otel_budget.config import values
+from otel_budget.config.ceilings import CeilingsConfig
 from otel_budget.config.listen import ListenConfig
 from otel_budget.config.section import Section, Strict
-from otel_budget.config.sources import ADD, SourceConfig
+from otel_budget.config.sources import SourceConfig
 from otel_budget.config.values import (
     FilePath,
     OwnPresets,
     Seconds,
     SecondsOrAuto,
     Size,
-    checked,
 )
-from otel_budget.core import validation
-from otel_budget.core.limits import IGNORE, STOP
 from otel_budget.core.reasons import Action
-from otel_budget.core.resources import RESOURCES, Resource
 from otel_budget.errors import InvalidValueError
 
 DEFAULT_STORAGE: Final = "otel-budget.db"
-RESET: Final = "reset"
 _REVISION_DIGITS: Final = 12
-
-Ratio = Annotated[float | None, checked(validation.ratio)]
-
-
-def _ignore_or_stop(value: object) -> str:
-    """Return what to do about unknown usage; only a run itself can estimate it."""
-    return validation.choice("", value, (IGNORE, STOP))
-
-
-IgnoreOrStop = Annotated[Literal["ignore", "stop"], BeforeValidator(_ignore_or_stop)]
-
-
-def _reset_or_add(value: object) -> str:
-    return validation.choice("", value, (RESET, ADD))
-
-
-ResetOrAdd = Annotated[Literal["reset", "add"], BeforeValidator(_reset_or_add)]
-
-
-class _Ceilings(Section):
-    """Limits for every run on top of its own; absent or null is no ceiling."""
-
-    completion_threshold: Ratio = None
-    on_unpriced: IgnoreOrStop = "ignore"
-    on_unknown_usage: IgnoreOrStop = "ignore"
-    on_restart: ResetOrAdd = "reset"
-    """Whether the usage of a run that did not complete is added to the next one of its id, if that
-    begins within ten minutes."""
-
-
-def _ceiling(row: Resource) -> Any:
-    """Return the type of a ceiling, in whose own type it is kept."""
-    return Annotated[type(row.quantity.zero) | None, checked(row.quantity.limit)]
-
-
-if TYPE_CHECKING:
-
-    class CeilingsConfig(_Ceilings):
-        """Has a limit and a threshold for each resource, too."""
-
-        def __getattr__(self, item: str) -> Any: ...
-
-else:
-    # A limit and a threshold for each resource there is: names and types are its row's.
-    CeilingsConfig = create_model(
-        "CeilingsConfig",
-        __base__=_Ceilings,
-        __doc__=_Ceilings.__doc__,
-        **{row.limit_key: (_ceiling(row), None) for row in RESOURCES.values()},
-        **{row.threshold_key: (Ratio, None) for row in RESOURCES.values()},
-    )
 
 
 def _action(value: object) -> Action:

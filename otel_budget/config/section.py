@@ -6,6 +6,20 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from otel_budget.errors import InvalidValueError
+
+
+class RefusedKey(InvalidValueError):  # noqa: N818 - what is refused is a key
+    """Refuse a key of a section that is only found to be wrong beside others.
+
+    at: the path of keys to it, from the section.
+    """
+
+    def __init__(self, at: tuple[str, ...], sentence: str) -> None:
+        """Take what is wrong, in words."""
+        self.at = at
+        super().__init__(".".join(at), None, "", sentence=sentence)
+
 
 class Strict(BaseModel):
     """A section: an unknown key is an error, and nothing changes once it is read."""

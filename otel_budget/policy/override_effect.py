@@ -83,9 +83,10 @@ def _of_limits(
 ) -> tuple[bool, list[str]]:
     """Return whether new ceilings change anything, and notes. unjudged: as in the verdict since."""
     own = bounds_from(snapshot.attributes.limits, snapshot.attributes.thresholds, "session")
-    was = stricter(own, ceilings(rules.ceilings, rules.thresholds, held))
+    configured = rules.ceilings_for(snapshot.attributes)
+    was = stricter(own, ceilings(configured, rules.thresholds, held))
     now = stricter(
-        own, ceilings(rules.ceilings, rules.thresholds, override if override.limits else None)
+        own, ceilings(configured, rules.thresholds, override if override.limits else None)
     )
     if not override.limits and held is None:
         return False, ["only the configured ceilings were in force"]

@@ -22,13 +22,13 @@ from otel_budget import semconv
 from otel_budget.core.quantities import Number
 from otel_budget.core.reasons import Reason
 from otel_budget.core.resources import RESOURCES, quantity_of
-from otel_budget.core.verdict import LimitStatus
 from otel_budget.policy.format import amount, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from otel_budget.core.verdict import ResourceState, Verdict
+    from otel_budget.core.observation import RunAttributes
+    from otel_budget.core.verdict import Verdict
 
 #: Runs that ended well below which nothing is proposed.
 LEAST_RUNS: Final = 10
@@ -73,6 +73,21 @@ class Suggestion(NamedTuple):
     """Why, in words."""
 
 
+class Suggesting(NamedTuple):
+    """Between which bounds limits are suggested. Per resource, in its own type."""
+
+    at_most: Mapping[str, Number]
+    """Holds for every run, and where nothing is suggested alone. No other resource gets a limit."""
+    at_least: Mapping[str, Number] = _NOTHING
+    """No suggestion is stricter than that; absent is 0."""
+
+
+def workflow_of(attributes: RunAttributes) -> str:
+    """Return the workflow that a run names; empty if it names none: those are one, too."""
+    labels = attributes.labels
+    return "" if labels is None else labels.get(semconv.WORKFLOW, "")
+
+
 def ended_run(verdict: Verdict, *, resolved: bool | None = None) -> EndedRun:
     """Return what the last verdict on a run that is over says of it.
 
@@ -80,7 +95,7 @@ def ended_run(verdict: Verdict, *, resolved: bool | None = None) -> EndedRun:
     """
     states = verdict.resources
     used = {name: state.used for name, state in states.items() if not state.at_least}
-    cut = _cut_by(states) if not verdict.should_continue and verdict.reason in _CUTTING else {}
+    cut = _cut_by(verdict)
     completed = verdict.run_state == semconv.COMPLETED
     return EndedRun(used, completed and resolved is not False and not cut, cut)
 
@@ -89,23 +104,19 @@ def ended_run(verdict: Verdict, *, resolved: bool | None = None) -> EndedRun:
 _CUTTING: Final = (Reason.LIMIT_EXCEEDED, Reason.APPROACHING_LIMIT)
 
 
-def _cut_by(states: Mapping[str, ResourceState]) -> dict[str, Number]:
-    """Return the suggested limits that a run came to, if no other one stopped it.
+def _cut_by(verdict: Verdict) -> Mapping[str, Number]:
+    """Return the suggested limits that stopped a run, if no other one did.
 
     A run that is stopped at its warning line counts with the limit: by its own word it would have
     needed more than that.
     """
-    worst = max((state.status for state in states.values()), key=_SEVERITY.index, default=_OK)
-    at = {name: state for name, state in states.items() if state.status is worst}
-    if worst is _OK or any(state.limit_from != SUGGESTED for state in at.values()):
-        return {}
-    return {name: state.limit for name, state in at.items() if state.limit is not None}
-
-
-_OK: Final = LimitStatus.OK
-_SEVERITY: Final = (
-    LimitStatus.INCONCLUSIVE, LimitStatus.OK, LimitStatus.APPROACHING, LimitStatus.EXCEEDED,
-)  # fmt: skip
+    if verdict.reason not in _CUTTING or verdict.limit_from != SUGGESTED:
+        return _NOTHING
+    return {
+        name: state.limit
+        for name, state in verdict.resources.items()
+        if state.status is verdict.status and state.limit is not None
+    }
 
 
 def quantile(ordered: Sequence[Number], share: int) -> Number:

@@ -46,6 +46,7 @@ from otel_budget.policy.status import (
     run_status,
     uncertain_resources,
 )
+from otel_budget.policy.suggestion import Suggesting, workflow_of
 from otel_budget.policy.unknown_usage import OnUnknown, unknown_calls
 
 if TYPE_CHECKING:
@@ -86,6 +87,16 @@ class Rules:
     """True if limits hold for all runs together that follow each other and do not complete."""
     revision: str = ""
     """Names this set of rules in every verdict."""
+    suggesting: Suggesting | None = None
+    """Between which bounds limits are suggested for each workflow; None: none are."""
+    suggested: Mapping[str, Bounds] = field(default_factory=dict)
+    """By workflow, ``ceilings`` with what is suggested for it, which is never looser."""
+
+    def ceilings_for(self, attributes: RunAttributes) -> Bounds:
+        """Return the ceilings of a run."""
+        if not self.suggested:
+            return self.ceilings
+        return self.suggested.get(workflow_of(attributes), self.ceilings)
 
 
 def verdict_from_usage(
@@ -112,7 +123,8 @@ def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Ve
     """Return the sidecar's verdict on a run. now: as in the balance, Unix time."""
     attributes, overrides = snapshot.attributes, snapshot.overrides.holding(now)
     own = bounds_from(attributes.limits, attributes.thresholds, "session")
-    bounds = stricter(own, ceilings(rules.ceilings, rules.thresholds, overrides.limits))
+    configured = rules.ceilings_for(attributes)
+    bounds = stricter(own, ceilings(configured, rules.thresholds, overrides.limits))
     used = snapshot.used
     rates = snapshot.rates
     if semconv.ACTIVE_DURATION in bounds:

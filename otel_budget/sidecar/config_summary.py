@@ -10,15 +10,17 @@ from otel_budget.core.limits import IGNORE
 from otel_budget.core.resources import RESOURCES, TIMES
 from otel_budget.files.token_file import open_to
 from otel_budget.policy.format import amounts
-from otel_budget.sidecar.factory import ceilings_in
+from otel_budget.policy.suggestion import LEAST_RUNS
+from otel_budget.sidecar.factory import ceilings_in, suggesting_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from otel_budget.config.ceilings import CeilingsConfig
     from otel_budget.config.listen import ListenConfig
     from otel_budget.config.otlp import OtlpConfig
-    from otel_budget.config.schema import CeilingsConfig, SidecarConfig
+    from otel_budget.config.schema import SidecarConfig
     from otel_budget.config.sources import SourceConfig
 
 
@@ -167,6 +169,13 @@ def describe_bindings(config: SourceConfig) -> Iterator[str]:
 def describe_ceilings(config: CeilingsConfig) -> str:
     """Say in a few words what holds for every run on top of its own limits."""
     said = [amounts(ceilings_in(config)) or "none, each run's own limits alone"]
+    suggesting = suggesting_in(config)
+    if suggesting is not None:
+        less = f", never below {amounts(suggesting.at_least)}" if suggesting.at_least else ""
+        said.append(
+            f"of which {' and '.join(suggesting.at_most)} may be less: suggested for each workflow "
+            f"by its runs that ended well, from the {LEAST_RUNS}th on{less}"
+        )
     minded = {"unpriced calls": config.on_unpriced, "unknown usage": config.on_unknown_usage}
     if config.on_restart == ADD:
         said.append("the use of runs that begin again and did not complete adds up")

@@ -24,6 +24,7 @@ from otel_budget.sidecar.handovers import HandoverOutcome
 from otel_budget.sidecar.returning_runs import ReturningRuns
 from otel_budget.sidecar.storage.base import StorageError
 from otel_budget.sidecar.stored_runs import StoredRuns
+from otel_budget.sidecar.suggesting import SuggestedLimits
 from otel_budget.sidecar.tick_result import Change, RunEvents, TickResult
 from otel_budget.sidecar.verdict_cache import CachedVerdict
 
@@ -76,6 +77,7 @@ class Evaluator:
         self._disk = StoredRuns(storage, self._ledger.failures)
         self._returning = ReturningRuns(self._ledger, self._disk)
         self._failing = Failing(self._ledger.absences)
+        self._suggested = SuggestedLimits(restored.outcomes)
         self._sequence = restored.sequence
         self._published = {v.session_id: CachedVerdict(v) for v in restored.verdicts}
         self._rules: Rules | None = None
@@ -137,10 +139,12 @@ class Evaluator:
         self._let_go(rules, forget_after, now)
         self._retry_unstored()
         every = (observation is None and override is None) or rules is not self._rules
+        base, rules = rules, self._suggested.rules(rules)
         evaluated = self._evaluate(rules, now, every=every)
+        self._suggested.take(evaluated, self._ledger.runs, rules, now)
         self._disk.note_wall_clock(ahead)
         evaluated, changes = self._store(evaluated, override, rules, now)
-        self._rules, self._is_behind = rules, False
+        self._rules, self._is_behind = base, False
         return self._publish(evaluated, changes, rest)
 
     def _take_in(
@@ -211,6 +215,7 @@ class Evaluator:
             storage=self._storage.stats(),
             failures=self._take_failures(),
             rest=rest,
+            suggestions=self._suggested.report(),
         )
 
     def apply_override(
@@ -234,6 +239,7 @@ class Evaluator:
             raise
         verdict = self._published[session_id].verdict
         snapshot = self._ledger.snapshot(run, now)
+        rules = self._suggested.rules(rules)
         effect = effect_of(override, before.holding(now), snapshot, verdict, rules)
         return dataclasses.replace(result, effect=effect)
 
@@ -296,7 +302,8 @@ class Evaluator:
         evaluated: list[CachedVerdict] = []
         where = self._ledger.targets
         newest = where.readings
-        failing = self._failing
+        failing, suggested = self._failing, self._suggested
+        concerned = bool(suggested.concerned)
         for session_id, run in self._looked_at():
             before = self._published.get(session_id)
             if failing.unstored and session_id in failing.unstored:
@@ -306,11 +313,13 @@ class Evaluator:
                 missing = run.shown_in != newest and run.ended_at is None and not run.pushed
                 if missing and run.vanished_at is not None:
                     missing = where.is_followed(session_id)
-                if every or missing or before is None or not before.is_current(run, now):
+                again = every or missing or (concerned and suggested.concerns(run))
+                if again or before is None or not before.is_current(run, now):
                     snapshot = self._ledger.snapshot(run, now, rules.ceilings)
                     if snapshot.active is not None:
                         run.note_active(snapshot.active)
-                    evaluated.append(CachedVerdict.of(run, snapshot, rules, now, before))
+                    by = suggested.rules_of(run, rules)
+                    evaluated.append(CachedVerdict.of(run, snapshot, by, now, before))
                     if failing.unjudged:
                         failing.unjudged.pop(session_id, None)
             except Exception as exc:  # noqa: BLE001 - whatever it is, it costs no other run
@@ -418,7 +427,10 @@ class Evaluator:
         known: dict[str, Verdict] = {}
         if self._disk.renew():
             self._alone = None
+            self._suggested.all_unstored()
             known = {sid: one.verdict for sid, one in self._published.items() if sid in live}
         verdicts = [*{**known, **{c.verdict.session_id: c.verdict for c in changes}}.values()]
-        self._disk.write(sequence, self._fresh(), live, verdicts, override)
+        ends = self._suggested.unstored
+        self._disk.write(sequence, self._fresh(), live, verdicts, override, ends=ends)
+        self._suggested.stored(all_judged=self._alone is None)
         self._sequence = sequence

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_budget.config.ceilings import AT_LEAST, AT_MOST, FROM
 from otel_budget.config.sources import ADD, REFUSE, PrometheusConfig
 from otel_budget.config.values import is_foreign
 from otel_budget.core.resources import RESOURCES
 from otel_budget.policy.bounds import bounds_from
+from otel_budget.policy.suggestion import Suggesting
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import Rules
 from otel_budget.presets import loader
@@ -27,8 +29,9 @@ from otel_budget.sources.several import SeveralSources
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from otel_budget.config.ceilings import CeilingsConfig
     from otel_budget.config.otlp import OtlpConfig
-    from otel_budget.config.schema import CeilingsConfig, SidecarConfig, StorageConfig
+    from otel_budget.config.schema import SidecarConfig, StorageConfig
     from otel_budget.config.sources import ScrapeConfig, SourceConfig, TargetConfig
     from otel_budget.core.quantities import Number
     from otel_budget.presets.model import Preset
@@ -107,12 +110,29 @@ def rules_of(config: SidecarConfig) -> Rules:
         on_unknown=OnUnknown(ceilings.on_unpriced, ceilings.on_unknown_usage),
         adds_restarts=ceilings.on_restart == ADD,
         revision=config.revision,
+        suggesting=suggesting_in(ceilings),
     )
 
 
 def ceilings_in(config: CeilingsConfig) -> dict[str, Number]:
-    """Return the configured ceilings by resource."""
-    limits = {row.name: row.limit_of(config) for row in RESOURCES.values()}
+    """Return the configured ceilings by resource, those that are the most a suggestion may be
+    among them.
+    """
+    return {**_limits_in(config), **_limits_in(getattr(config, AT_MOST))}
+
+
+def suggesting_in(config: CeilingsConfig) -> Suggesting | None:
+    """Return between which bounds limits are suggested; None if none are."""
+    if getattr(config, FROM) is None:
+        return None
+    return Suggesting(_limits_in(getattr(config, AT_MOST)), _limits_in(getattr(config, AT_LEAST)))
+
+
+def _limits_in(section: object) -> dict[str, Number]:
+    """Return the limits of a section by resource. section: what has the fields, or None."""
+    if section is None:
+        return {}
+    limits = {row.name: row.limit_of(section) for row in RESOURCES.values()}
     return {resource: limit for resource, limit in limits.items() if limit is not None}
 
 

@@ -90,6 +90,7 @@ class SidecarMetrics(Collector):
         self._unmatched = 0
         self._newest_sample: float | None = None
         self._reload_ok = True
+        self._suggestion_changes = 0
         self.registry.register(self)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
@@ -122,6 +123,7 @@ class SidecarMetrics(Collector):
             self._flags.update(str(flag.kind) for flag in result.flags)
             self._vanished += len(result.events.vanished)
             self._run_failures += len(result.failures)
+            self._suggestion_changes += len(result.suggestions.changes)
             for change in result.changes:
                 reason = str(change.verdict.reason)
                 self._changes[str(change.verdict.action), reason] += 1
@@ -227,6 +229,7 @@ class SidecarMetrics(Collector):
         yield _counter(semconv.UNREADABLE_ROWS, {(): self._last.storage.unreadable})
         yield _counter(semconv.UNKEPT_RUNS, {(): self._last.storage.evicted})
         yield _counter(semconv.STORAGE_RENEWALS, {(): self._last.storage.renewals})
+        yield _counter(semconv.SUGGESTION_CHANGES, {(): self._suggestion_changes})
         yield _counter(semconv.ABSENT_SECONDS, {(): self._absent_seconds})
         yield _counter(semconv.REFUSED_REQUESTS, _by_one(self._refused))
         yield _counter(semconv.PUSHED_REQUESTS, self._pushed)
@@ -235,6 +238,7 @@ class SidecarMetrics(Collector):
 
     def _of_the_process(self) -> Iterator[Family]:
         yield self._tick_histogram()
+        yield from self._of_suggestions()
         up, age = gauge(semconv.SOURCE_UP), gauge(semconv.DATA_AGE)
         failing, delay = gauge(semconv.TARGETS_FAILING), gauge(semconv.SOURCE_DELAY)
         unmatched = gauge(semconv.UNMATCHED_TARGETS)
@@ -256,6 +260,15 @@ class SidecarMetrics(Collector):
         yield _single(semconv.SUBSCRIBERS, self._subscribers())
         yield _single(semconv.RELOAD_OK, self._reload_ok)
         yield _single(semconv.BUILD_INFO, 1, self._version)
+
+    def _of_suggestions(self) -> Iterator[Family]:
+        runs, limits = gauge(semconv.SUGGESTION_RUNS), gauge(semconv.SUGGESTED_LIMIT)
+        for workflow, number in self._last.suggestions.runs.items():
+            runs.add_metric((workflow,), number)
+        for workflow, suggested in self._last.suggestions.limits.items():
+            for resource, limit in suggested.items():
+                add_number(limits, (workflow, resource, RESOURCES[resource].unit), limit)
+        yield from (runs, limits)
 
     def _tick_histogram(self) -> HistogramMetricFamily:
         total = 0

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
+    from otel_budget.policy.suggester import Outcome, RunKey
     from otel_budget.sidecar.storage.base import Storage
 
 logger = logging.getLogger(__name__)
@@ -125,11 +126,14 @@ class StoredRuns:
         live: Collection[str],
         verdicts: Sequence[Verdict],
         override: tuple[RunTotals, Override] | None,
+        *,
+        ends: tuple[Sequence[Outcome], Sequence[RunKey]],
     ) -> None:
-        """Store live runs, those that leave, verdicts and an order, as one change.
+        """Store live runs, those that leave, verdicts, an order and ends, as one change.
 
-        fresh: runs that are not on disk as they are. live: session ids in the ledger. Raises
-        whatever the storage does; nothing is stored then.
+        fresh: runs that are not on disk as they are. live: session ids in the ledger. ends: how
+        runs ended, and of which that is not needed any more. Raises whatever the storage does;
+        nothing is stored then.
         """
         gone = [
             run
@@ -137,7 +141,7 @@ class StoredRuns:
             if self._marks.get(run.session_id) != StoredMark.of(run, archived=True)
         ]
         self._storage.commit(
-            Changes(sequence, self._by_wall(fresh), self._by_wall(gone), verdicts, override)
+            Changes(sequence, self._by_wall(fresh), self._by_wall(gone), verdicts, override, *ends)
         )
         for run in self.leaving:
             if run.session_id not in live:

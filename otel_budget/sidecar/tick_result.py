@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_budget.core.observation import Observation
+    from otel_budget.core.quantities import Number
     from otel_budget.ledger.findings import Finding, RunFailure
+    from otel_budget.policy.suggester import SuggestedChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,21 @@ class RunEvents:
 
 
 @dataclass(frozen=True, slots=True)
+class SuggestionReport:
+    """What is suggested, by workflow; empty where nothing is asked for."""
+
+    runs: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """How many runs that ended well are known."""
+    limits: Mapping[str, Mapping[str, Number]] = dataclasses.field(default_factory=dict)
+    """The limits in force, by resource; empty where ``at_most`` alone holds."""
+    changes: tuple[SuggestedChange, ...] = ()
+    """What became something else in this step."""
+
+
+NO_SUGGESTIONS = SuggestionReport()
+
+
+@dataclass(frozen=True, slots=True)
 class TickResult:
     """What came out of one step."""
 
@@ -86,3 +103,5 @@ class TickResult:
     """What of the reading is for a next step: runs that are new, and too many for one."""
     failures: tuple[RunFailure, ...] = ()
     """What went wrong with single runs as this program failed at them."""
+    suggestions: SuggestionReport = NO_SUGGESTIONS
+    """What is suggested by now."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
+    from otel_budget.policy.suggester import Outcome, RunKey
 
 
 class StorageError(OtelBudgetError):
@@ -46,6 +47,8 @@ class Restored:
     """The last published verdict of each of these runs."""
     sequence: int = 0
     """The last one given out; 0 before the first."""
+    outcomes: tuple[Outcome, ...] = ()
+    """How runs ended, from which limits are suggested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,15 @@ class Changes:
     """Those with a new sequence."""
     override: tuple[RunTotals, Override] | None = None
     """What an operator ordered, for which run."""
+    outcomes: Sequence[Outcome] = dataclasses.field(default=())
+    """How runs ended, from which limits are suggested."""
+    dropped: Sequence[RunKey] = dataclasses.field(default=())
+    """Runs of which that is not needed any more."""
 
     def __bool__(self) -> bool:
         """True if there is anything to write. A sequence moves only along with a verdict."""
-        return bool(self.runs or self.archived or self.verdicts or self.override)
+        runs = self.runs or self.archived or self.verdicts or self.override
+        return bool(runs or self.outcomes or self.dropped)
 
 
 class StorageStats(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from otel_budget import Orchestrator
-from otel_budget.config.schema import CeilingsConfig
+from otel_budget.config.ceilings import CeilingsConfig
 from otel_budget.core.limits import LIMIT_KEYS, THRESHOLD_KEYS, ResourceLimits
 from otel_budget.core.resources import RESOURCES
 from otel_budget.errors import ConfigFileError, InvalidValueError

@@ -119,8 +119,9 @@ def verdict(
     reason: Reason, states: dict[str, ResourceState], run_state: str = semconv.STOPPED
 ) -> Verdict:
     stops = Action.STOP if Action.STOP in reason.actions else Action.CONTINUE
+    worst = max((state.status for state in states.values()), key=list(LimitStatus).index)
     return Verdict(
-        session_id="run", action=stops, status=LimitStatus.EXCEEDED, reason=reason, message="",
+        session_id="run", action=stops, status=worst, reason=reason, message="",
         resources=states, evaluated_at=0.0, run_state=run_state,
     )  # fmt: skip
 

@@ -71,6 +71,13 @@ CREATE TABLE IF NOT EXISTS archived_run (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS archived_of_target ON archived_run (target, at, bytes)
 """
+#: How runs ended, where limits are suggested. Made when there are any.
+OUTCOMES = """
+CREATE TABLE IF NOT EXISTS outcome (
+    session_id TEXT NOT NULL, started_at TEXT NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (session_id, started_at)
+)
+"""
 #: Rows that could not be read, out of the way of what is written later. Made when there are any.
 UNREADABLE = """
 CREATE TABLE IF NOT EXISTS unreadable (

@@ -26,7 +26,7 @@ from otel_budget.sidecar.storage.base import (
     StorageStats,
     UnusableStorageError,
 )
-from otel_budget.sidecar.storage.records import Key, override_of, run_of, verdict_of
+from otel_budget.sidecar.storage.records import Key, outcome_of, override_of, run_of, verdict_of
 from otel_budget.sidecar.storage.recovery import raised, recovered
 from otel_budget.sidecar.storage.sqlite.archive import ARCHIVE_SIZE, Archive
 from otel_budget.sidecar.storage.sqlite.file import (
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
+    from otel_budget.policy.suggester import Outcome
     from otel_budget.sidecar.storage.base import Changes
 
 logger = logging.getLogger(__name__)
@@ -121,7 +122,14 @@ class SqliteStorage:
                 verdict for verdict in verdicts if verdict.session_id in self._writer.live
             ),
             sequence=self._state.sequence,
+            outcomes=self._outcomes(),
         )
+
+    def _outcomes(self) -> tuple[Outcome, ...]:
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'outcome'").fetchone():
+            return ()
+        read = self._rows.readable("outcome", "", placed(outcome_of))
+        return tuple(read.found + read.misplaced)
 
     def mind_clock(self, runs: Sequence[RunTotals]) -> None:
         """Put live runs, and their orders, on a clock that was set since they were stored."""
@@ -262,6 +270,7 @@ class SqliteStorage:
                 self._writer.archived(run, state.age.now, state.commit)
             written = self._writer.runs(changes.runs, state.commit)
             self._writer.verdicts(changes.verdicts)
+            self._writer.outcomes(changes.outcomes, changes.dropped)
             if changes.override is not None:
                 run, override = changes.override
                 self._writer.override(Key.of(run.session_id, run.started_at), override)

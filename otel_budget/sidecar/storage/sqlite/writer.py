@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_budget.sidecar.storage.records import Key, override_body, run_body, verdict_body
+from otel_budget.sidecar.storage.records import (
+    Key,
+    outcome_body,
+    override_body,
+    run_body,
+    verdict_body,
+)
+from otel_budget.sidecar.storage.sqlite.schema import OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
+    from otel_budget.policy.suggester import Outcome, RunKey
     from otel_budget.sidecar.storage.sqlite.archive import Archive
     from otel_budget.sidecar.storage.sqlite.rows import Rows
 
@@ -66,4 +74,18 @@ class Writer:
         self._rows.db.executemany(
             "INSERT OR REPLACE INTO verdict VALUES (?, ?, ?)",
             ((*Key.of(v.session_id, v.started_at), verdict_body(v)) for v in verdicts),
+        )
+
+    def outcomes(self, outcomes: Collection[Outcome], dropped: Collection[RunKey]) -> None:
+        """Write how runs ended, and delete of which runs that is not needed any more."""
+        if not (outcomes or dropped):
+            return
+        self._rows.db.execute(OUTCOMES)
+        self._rows.db.executemany(
+            "DELETE FROM outcome WHERE session_id = ? AND started_at = ?",
+            (Key.of(*key) for key in dropped),
+        )
+        self._rows.db.executemany(
+            "INSERT OR REPLACE INTO outcome VALUES (?, ?, ?)",
+            ((*Key.of(*outcome.key), outcome_body(outcome)) for outcome in outcomes),
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ import pytest
 from otel_budget import semconv
 from otel_budget.config.schema import StorageConfig
 from otel_budget.core.override import Override, OverrideKind
+from otel_budget.core.quantities import Number
 from otel_budget.ledger.run import RunTotals
+from otel_budget.policy.suggester import Outcome
+from otel_budget.policy.suggestion import EndedRun
 from otel_budget.sidecar.factory import open_storage
 from otel_budget.sidecar.storage.base import Changes, Restored, Storage, StorageError
 from tests.support.sidecar_fixtures import START, TARGET, session, verdict
@@ -123,3 +127,21 @@ def test_a_medium_that_is_gone_is_an_error_of_ours_until_it_is_there_again(
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown storage 'postgres'; known: sqlite"):
         open_storage(StorageConfig(), "postgres")
+
+
+def outcome(number: int, workflow: str = "nightly") -> Outcome:
+    """Return how a run ended."""
+    used: dict[str, Number] = {semconv.TOKENS: 1000 + number, semconv.COST: Decimal("0.10")}
+    run = EndedRun(used, number % 2 == 0, {} if number % 2 == 0 else {semconv.TOKENS: 900})
+    return Outcome(workflow, f"run-{number}", START if number else None, START + number, run)
+
+
+def test_how_runs_ended_is_there_for_the_next_process_until_it_is_dropped(opened: Open) -> None:
+    storage, restored = opened()
+    assert restored.outcomes == ()
+    storage.commit(Changes(1, outcomes=[outcome(0), outcome(1), outcome(2)]))
+    storage.commit(Changes(1, outcomes=[outcome(2, "other")], dropped=[outcome(0).key]))
+    storage.close()
+    storage, restored = opened()
+    storage.close()
+    assert sorted(restored.outcomes) == sorted([outcome(1), outcome(2, "other")])

@@ -1,0 +1,134 @@
+"""Suggested limits in the steps of a sidecar: which runs ended, whom it concerns, what is to store.
+
+A suggestion follows from runs that are over, and holds from the next step. What was not stored yet
+is offered again at every step until it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from otel_budget import semconv
+from otel_budget.core.resources import COUNTED
+from otel_budget.policy.suggester import Outcome, Suggester
+from otel_budget.policy.suggestion import ended_run, workflow_of
+from otel_budget.sidecar.tick_result import NO_SUGGESTIONS, SuggestionReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from otel_budget.core.quantities import Number
+    from otel_budget.ledger.run import RunTotals
+    from otel_budget.policy.suggester import RunKey, SuggestedChange
+    from otel_budget.policy.suggestion import EndedRun
+    from otel_budget.policy.verdicts import Rules
+    from otel_budget.sidecar.verdict_cache import CachedVerdict
+
+_NOBODY: Final[frozenset[str]] = frozenset()
+_OVER: Final = frozenset(semconv.OVER_STATES)
+
+
+class SuggestedLimits:
+    """Suggests limits to one evaluator."""
+
+    def __init__(self, outcomes: Iterable[Outcome]) -> None:
+        """Begin with what is stored of how runs ended."""
+        self.suggester = Suggester(outcomes)
+        self.concerned: frozenset[str] = _NOBODY
+        """Workflows whose runs have other ceilings than at the step before."""
+        self._base: Rules | None = None
+        self._unstored: dict[RunKey, Outcome] = {}
+        self._dropped: dict[RunKey, None] = {}
+        self._changes: list[SuggestedChange] = []
+
+    def rules(self, base: Rules) -> Rules:
+        """Return the rules to judge by in a step, and note whom they are new to."""
+        self._base = base
+        rules = self.suggester.rules(base)
+        found = self.suggester.changes
+        if found:
+            self.concerned = self.concerned.union(change.workflow for change in found)
+            self._changes += found
+            found.clear()
+        return rules
+
+    def concerns(self, run: RunTotals) -> bool:
+        """Tell whether a run has other ceilings than at the step before."""
+        return workflow_of(run.attributes) in self.concerned
+
+    def rules_of(self, run: RunTotals, rules: Rules) -> Rules:
+        """Return the rules for one run: what ended well is not held against what follows from it.
+
+        rules: those of this step.
+        """
+        if not rules.suggested or run.ended_at is None or self._base is None:
+            return rules
+        outcome = self.suggester.outcome((run.session_id, run.started_at))
+        return self._base if outcome is not None and outcome.run.ended_well else rules
+
+    def take(
+        self,
+        judged: Iterable[CachedVerdict],
+        runs: Mapping[str, RunTotals],
+        rules: Rules,
+        now: float,
+    ) -> None:
+        """Take in those of the runs just judged that are over. runs: all, by session id."""
+        if rules.suggesting is None:
+            return
+        ended = [
+            outcome
+            for one in judged
+            if one.verdict.run_state in _OVER
+            and (run := runs.get(one.verdict.session_id)) is not None
+            and (outcome := self._outcome(one, run, now)) is not None
+        ]
+        if not ended:
+            return
+        for gone in self.suggester.take(ended):
+            self._unstored.pop(gone.key, None)
+            self._dropped[gone.key] = None
+        for outcome in ended:
+            if self.suggester.outcome(outcome.key) is outcome:
+                self._unstored[outcome.key] = outcome
+                self._dropped.pop(outcome.key, None)
+
+    def _outcome(self, judged: CachedVerdict, run: RunTotals, now: float) -> Outcome | None:
+        """Return how a run ended; None if that is known, or says nothing."""
+        ended = ended_run(judged.verdict)
+        if not ended.ended_well and not ended.cut:
+            return None
+        known = self.suggester.outcome((run.session_id, run.started_at))
+        if known is not None and _counted(known.run) == _counted(ended):
+            return None  # as it is at each renewal of its lease
+        return Outcome(workflow_of(run.attributes), run.session_id, run.started_at, now, ended)
+
+    def all_unstored(self) -> None:
+        """Take note that nothing of it is on disk."""
+        self._unstored = {outcome.key: outcome for outcome in self.suggester.outcomes}
+        self._dropped.clear()
+
+    @property
+    def unstored(self) -> tuple[Sequence[Outcome], Sequence[RunKey]]:
+        """What is to be written, and of which runs what is written is to be deleted."""
+        return list(self._unstored.values()), list(self._dropped)
+
+    def stored(self, *, all_judged: bool) -> None:
+        """Take note that all of it is on disk. all_judged: True if every run was looked at."""
+        self._unstored.clear()
+        self._dropped.clear()
+        if all_judged:
+            self.concerned = _NOBODY
+
+    def report(self) -> SuggestionReport:
+        """Return what is suggested, and what became something else since this was asked last."""
+        if self._base is None or self._base.suggesting is None:
+            return NO_SUGGESTIONS
+        changes = tuple(self._changes)
+        self._changes.clear()
+        return SuggestionReport(self.suggester.runs, self.suggester.limits, changes)
+
+
+def _counted(run: EndedRun) -> list[Number | None]:
+    """Return what a run used, without its times."""
+    return [run.used.get(resource) for resource in COUNTED]
