@@ -35,6 +35,8 @@ WHAT: Final = (
 #: Shares of which the picture is drawn; only of a limit at the run's own total.
 _FURTHER_USED: Final = (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.9)
 _DIGITS: Final = 4
+#: What a score says of ranges.
+_RANGE: Final = ("covered", "below", "above", "width")
 
 Record = dict[str, Any]
 Seen = tuple[str, "Answered"]
@@ -102,7 +104,7 @@ class Answers:
     def scored(self) -> list[Record]:
         """Return a record of each question and of what is forecast, with its score."""
         return [
-            {"what": what, **question._asdict(), **_rounded(_score(what, answers))}
+            {"what": what, **question._asdict(), **_errors_of(_score(what, answers))}
             for what, resource in WHAT
             for question, answers in self._found.items()
             if question.resource == resource
@@ -113,11 +115,11 @@ class Answers:
         records = []
         for what, resource in WHAT:
             for seen, used in product((CALLS, SCRAPES), (*USED, None)):
-                told, share = self._covered(what, resource, seen, used)
-                records.append({
-                    "what": what, "resource": resource, "seen": seen, "used": used,
-                    "told": told, "covered": share,
-                })  # fmt: skip
+                one = self._covered(what, resource, seen, used)
+                shown = {name: one[name] for name in ("told", *_RANGE)}
+                records.append(
+                    {"what": what, "resource": resource, "seen": seen, "used": used, **shown}
+                )
         return records
 
     def example(self, session_id: str) -> Record:
@@ -140,9 +142,7 @@ class Answers:
             "by": {each.by: [_listed(estimate) for estimate in each.answer] for each in asked},
         }
 
-    def _covered(
-        self, what: str, resource: str, seen: str, used: float | None
-    ) -> tuple[int, float | None]:
+    def _covered(self, what: str, resource: str, seen: str, used: float | None) -> Record:
         shares = USED if used is None else (used,)
         together = [
             each
@@ -152,8 +152,12 @@ class Answers:
             and question.limit in LIMITS
             for each in answers
         ]
-        one = _rounded(_score(what, together))
-        return one["told"], one["covered"]
+        return _rounded(_score(what, together))
+
+
+def _errors_of(one: Record) -> Record:
+    """Return a score without what is said of ranges but how often they hold."""
+    return _rounded({name: one[name] for name in one if name == "covered" or name not in _RANGE})
 
 
 def _listed(estimate: Estimate | None) -> list[float] | None:

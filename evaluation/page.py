@@ -225,14 +225,26 @@ def _coverage(results: Results) -> Report:
                 if (each["what"], each["resource"], each["seen"]) == (what, resource, seen)
             }
             name = f"{_LEFT[what].lower()} until {_UNTIL[resource]}"
-            rows.append((name, words, *(percent(here[used]["covered"]) for used in shares)))
+            cells = [percent(here[used]["covered"]) for used in shares]
+            cells += [percent(here[None][of]) for of in ("below", "above", "width")]
+            rows.append((name, words, *cells))
     return Report(
         title="How often what came lay within the range",
         about=(
             "The range is meant to hold 80 % of what comes. Under limits at 100, 80 and 60 % of "
-            "what the run used in all."
+            "what the run used in all. Less came than the low end, and more than the high end; and "
+            "the median of how wide the range is, as a share of what came: one that is wide enough "
+            "holds everything, and says nothing."
         ),
-        columns=("", "from", *(f"{used * 100:.0f} % used" for used in USED), "all"),
+        columns=(
+            "",
+            "from",
+            *(f"{used * 100:.0f} % used" for used in USED),
+            "all",
+            "less",
+            "more",
+            "width",
+        ),
         rows=tuple(rows),
     )
 

@@ -23,6 +23,12 @@ class Score(NamedTuple):
     """The median of the error: above 0, more was promised than came."""
     covered: float
     """Share of those told for which what came lay within the range."""
+    below: float
+    """Share of those told for which less came than its low end."""
+    above: float
+    """Share of those told for which more came than its high end."""
+    width: float
+    """The median of the range from end to end, as a share of what came."""
 
 
 def score(answers: Iterable[tuple[Estimate | None, float]]) -> Score:
@@ -31,14 +37,19 @@ def score(answers: Iterable[tuple[Estimate | None, float]]) -> Score:
     told = [(estimate, came) for estimate, came in answers if estimate is not None]
     errors = sorted((estimate.value - came) / came for estimate, came in told)
     sizes = sorted(map(abs, errors))
-    inside = sum(estimate.low <= came <= estimate.high for estimate, came in told)
+    below = sum(came < estimate.low for estimate, came in told)
+    above = sum(came > estimate.high for estimate, came in told)
+    of = len(told) or float("nan")
     return Score(
         len(answers),
         len(told),
         quantile(sizes, 0.5),
         quantile(sizes, 0.9),
         quantile(errors, 0.5),
-        inside / len(told) if told else float("nan"),
+        (len(told) - below - above) / of,
+        below / of,
+        above / of,
+        quantile(sorted((estimate.high - estimate.low) / came for estimate, came in told), 0.5),
     )
 
 

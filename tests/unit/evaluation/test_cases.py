@@ -89,7 +89,8 @@ def test_scores_are_shares_of_what_came() -> None:
     assert one.median == pytest.approx(0.2)
     assert one.p90 == pytest.approx(0.2 + 0.8 * 0.3)
     assert one.bias == pytest.approx(0.2)
-    assert one.covered == pytest.approx(1 / 3)
+    assert (one.covered, one.below, one.above) == pytest.approx((1 / 3,) * 3)
+    assert one.width == pytest.approx(0.2)
 
 
 def test_a_quantile_lies_between_its_neighbours() -> None:
