@@ -15,6 +15,7 @@ from rich.progress import track
 from rich.text import Text
 
 from evaluation import page, picture
+from evaluation.goals import goals
 from evaluation.prometheus import MissingProgramError
 from evaluation.results import measured
 from evaluation.runs import for_choosing, for_scoring, mini_swe_runs
@@ -46,11 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     for report in page.reports(found):
         report.show(console)
-    goals = page.goals(found)
+    reached = goals(found)
     console.print()
-    for goal in goals:
+    for goal in reached:
         console.print(Text(goal.words(), style="green" if goal.met else "bold red"))
-    missed = sum(not goal.met for goal in goals)
+    missed = sum(not goal.met for goal in reached)
     console.print(Text(f"\n{missed} goals missed" if missed else "\nall goals met"))
     if not options.quick:
         page.write(found)

@@ -10,7 +10,7 @@ from evaluation.page import DOCS
 from otel_budget import semconv
 
 if TYPE_CHECKING:
-    from evaluation.results import Results
+    from evaluation.wording import Results
 
 PICTURE: Final = DOCS / "pictures" / "forecast.png"
 _TITLES: Final = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from evaluation import measure, prometheus, reserve, totals
 from evaluation.cases import USED, scrapes
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from evaluation.contestants import Answered
     from evaluation.runs import Run
+    from evaluation.wording import Results
 
     Track = Callable[[Sequence[Run], str], Iterable[Run]]
 
-Results = dict[str, Any]
+
 #: Seconds from one scrape to the next, or from one push to the next.
 EVERY: Final = (1.0, 5.0, 15.0, 60.0)
 #: Sets of runs of other programs, by what the page calls them.

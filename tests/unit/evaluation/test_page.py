@@ -11,6 +11,7 @@ from evaluation.measure import CALLS, CALLS_LEFT, SCRAPES
 from evaluation.prometheus import WINDOWS, name_of
 from evaluation.results import measured
 from evaluation.runs import for_choosing, for_scoring, mini_swe_runs
+from evaluation.wording import percent
 from otel_budget import semconv
 
 RESULTS = page.read()
@@ -78,10 +79,10 @@ def test_a_share_is_written_with_two_digits_that_mean_something(
     share: float | None, text: str
 ) -> None:
     """And what was not told is no number."""
-    assert page.percent(share) == text
+    assert percent(share) == text
 
 
 def test_a_sign_stands_only_where_it_means_something() -> None:
     """Nothing is neither above nor below."""
-    signed = [page.percent(share, sign=True) for share in (0.05, -0.05, 0.0001)]
+    signed = [percent(share, sign=True) for share in (0.05, -0.05, 0.0001)]
     assert signed == ["+5.0 %", "-5.0 %", "0.0 %"]
