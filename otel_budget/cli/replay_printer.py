@@ -44,11 +44,21 @@ class ReplayPrinter:
         open_runs: session ids of those without an end. remarks: further warnings. history: what of
         one was read, where it is one that was replayed.
         """
-        for remark in remarks:
-            print(f"otel-budget: {printable(remark)}", file=sys.stderr)
-        if open_runs:
-            print(f"otel-budget: {open_runs_text(open_runs)}", file=sys.stderr)
+        self.warn(remarks)
+        self.warn_of_open(open_runs)
         if self._as_json:
             print(summary_line(summary, keep_going=self._keep_going, history=history))
         else:
             print(summary_text(summary, keep_going=self._keep_going))
+
+    @staticmethod
+    def warn(remarks: Iterable[str]) -> None:
+        """Print warnings."""
+        for remark in remarks:
+            print(f"otel-budget: {printable(remark)}", file=sys.stderr)
+
+    @classmethod
+    def warn_of_open(cls, open_runs: Sequence[str]) -> None:
+        """Say which runs have no end, if there are any."""
+        if open_runs:
+            cls.warn((open_runs_text(open_runs),))

@@ -87,6 +87,11 @@ class Replay:
         """Session ids of the runs that began and did not end, in the order in which they began."""
         return tuple(self._runs)
 
+    def verdict_on(self, session_id: str) -> Verdict | None:
+        """Return the last verdict on a run; None if it is over, or has not begun."""
+        run = self._runs.get(session_id)
+        return None if run is None or run.decided is None else run.decided.verdict
+
     def take(self, line: TraceLine) -> list[Found]:
         """Take the next line; return what is new: changes by run, then forecasts.
 

@@ -17,17 +17,23 @@ if TYPE_CHECKING:
     from otel_budget.replay.summary import Summary
 
 
-def found_line(found: Found) -> str:
-    """Return a change of a verdict, or a forecast, as one line of JSON."""
+def found_line(found: Found, **more: str) -> str:
+    """Return a change of a verdict, or a forecast, as one line of JSON.
+
+    more: keys before the others, where several policies are tried.
+    """
     data = _change(found) if isinstance(found, VerdictChange) else _forecast(found)
-    return json.dumps(data, allow_nan=False)
+    return json.dumps({**more, **data}, allow_nan=False)
 
 
 def summary_line(
-    summary: Summary, *, keep_going: bool, history: Mapping[str, Any] | None = None
+    summary: Summary, *, keep_going: bool, history: Mapping[str, Any] | None = None, **more: str
 ) -> str:
-    """Return the summary as one line of JSON. history: what of one was read, if it is of one."""
-    data = as_json(summary, keep_going=keep_going)
+    """Return the summary as one line of JSON.
+
+    history: what of one was read, if it is of one. more: as above, in the summary.
+    """
+    data = {**more, **as_json(summary, keep_going=keep_going)}
     if history is not None:
         data["history"] = dict(history)
     return json.dumps({"summary": data}, allow_nan=False)

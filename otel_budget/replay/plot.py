@@ -35,8 +35,6 @@ _COLOURS: Final = (_BLUE, _VERMILION)
 _MARKERS: Final = ("o", "s")
 #: So far apart, in per cent of the axes, are points whose limits are written beside them.
 _APART: Final = 8.0
-#: So many runs are drawn at most; the picture says of how many.
-MOST_RUNS: Final = 300
 _MODE: Final = 0o644
 #: Everything is in per cent; an axis is a little longer, so that the last mark is seen whole.
 _WHOLE, _EDGE = 100.0, 103.0

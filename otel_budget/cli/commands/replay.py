@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from otel_budget.cli import policy_trials
 from otel_budget.cli.command import EXIT_OK, Command
 from otel_budget.errors import InvalidValueError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable, Iterator, Sequence
 
     from otel_budget.config.schema import SidecarConfig
-    from otel_budget.replay.engine import Replay
+    from otel_budget.replay.trace import TraceLine
 
 _EPILOG: Final = """Which runs would have been told to stop, when, at what use and by which
 limit; what that would have saved, and, where the trace says which runs were resolved,
@@ -25,13 +27,16 @@ examples:
   otel-budget replay --config sidecar.yaml --traces last-month.jsonl --keep-going
   otel-budget replay --config sidecar.yaml --traces runs.jsonl --forecast-at 0.5,0.8 --json
   otel-budget replay --config sidecar.yaml --prometheus http://prometheus:9090 --from -7d --to now
+  otel-budget replay --config now.yaml --config new.yaml --traces last-month.jsonl
+  otel-budget replay --config sidecar.yaml --traces runs.jsonl \\
+      --sweep max_tokens=200k..5M/12 --plot frontier.svg
 
 exit status: 0 whatever the verdicts; 1 for a source or a range that cannot be read; 2 for wrong
 usage, a configuration or a trace that is wrong, with file and line."""
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
-    policy = "the sidecar's file whose limits are tried; it needs no source"
+    policy = "the sidecar's file whose limits are tried; it needs no source; twice: compare two"
     command.add_argument("--config", metavar="FILE", action="append", required=True, help=policy)
     command.add_argument(
         "--traces", metavar="FILE", nargs="+",
@@ -50,6 +55,7 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         "--forecast-at", metavar="SHARES", type=_shares, default=(),
         help="say what is forecast once these shares of a limit are used, as in 0.5,0.8",
     )  # fmt: skip
+    policy_trials.add_arguments(command)
 
 
 def _add_history(command: argparse.ArgumentParser) -> None:
@@ -87,21 +93,43 @@ def _shares(text: str) -> tuple[float, ...]:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from otel_budget.config.load import load
-    from otel_budget.replay.engine import Replay
-    from otel_budget.sidecar.factory import rules_of
-
-    if len(arguments.config) > 1:
-        raise InvalidValueError("--config", arguments.config, "one file")
     _check_source(arguments)
-    config = load(arguments.config[0], needs_source=False)
-    rules = rules_of(config)
+    trial = policy_trials.trial_of(arguments)
     if arguments.prometheus:
-        _play_history(config, arguments)
-        return EXIT_OK
-    engine = Replay(rules, keep_going=arguments.keep_going, forecast_at=arguments.forecast_at)
-    _play(engine, arguments)
+        _replay_history(trial, arguments)
+    elif trial.is_plain:
+        _play(trial, _lines(arguments.traces))
+    else:
+        policy_trials.play(trial, _lines(arguments.traces))
     return EXIT_OK
+
+
+def _replay_history(trial: policy_trials.Trial, arguments: argparse.Namespace) -> None:
+    """Replay what a Prometheus has: as such, or for more than that as the trace it makes."""
+    import tempfile
+    from pathlib import Path
+
+    config, trace = trial.configs[0], arguments.write_trace
+    if trial.is_plain and trial.picture is None:
+        _play_history(config, arguments, trace)
+        return
+    with tempfile.TemporaryDirectory(prefix="otel-budget-") as folder:
+        trace = trace or str(Path(folder) / "history.jsonl")
+        _play_history(config, arguments, trace, shown=trial.is_plain)
+        if not trial.is_plain:
+            policy_trials.play(trial, _lines([trace]))
+        elif trial.picture is not None:
+            (policy,), lines = trial.policies, _lines([trace])
+            policy_trials.draw(trial.picture, policy, lines, keep_going=trial.keep_going)
+
+
+def _lines(traces: Sequence[str]) -> Iterator[TraceLine]:
+    from otel_budget.cli.render.progress import progress_bar
+    from otel_budget.replay.trace_files import read_traces, size_of
+    from otel_budget.sdk.pricing.prices import prices_of
+
+    with progress_bar("replaying", size_of(traces)) as on_read:
+        yield from read_traces(traces, prices_of(None), on_read)
 
 
 def _check_source(arguments: argparse.Namespace) -> None:
@@ -122,7 +150,10 @@ def _check_source(arguments: argparse.Namespace) -> None:
         raise InvalidValueError("--from", None, "", sentence="is missing: from when on")
 
 
-def _play_history(config: SidecarConfig, arguments: argparse.Namespace) -> None:
+def _play_history(
+    config: SidecarConfig, arguments: argparse.Namespace, trace: str | None, *, shown: bool = True
+) -> None:
+    """Replay a history. trace: file to write it to. shown: False prints what is missing alone."""
     from functools import partial
 
     from otel_budget.cli.replay_printer import ReplayPrinter
@@ -134,27 +165,35 @@ def _play_history(config: SidecarConfig, arguments: argparse.Namespace) -> None:
         HistoryReplay, rules_of(config), config.verdicts.forget_after,
         keep_going=arguments.keep_going, forecast_at=arguments.forecast_at,
     )  # fmt: skip
-    asked = Asked(
-        arguments.prometheus, arguments.begin, arguments.end or "now", arguments.write_trace
-    )
+    asked = Asked(arguments.prometheus, arguments.begin, arguments.end or "now", trace)
     printer = ReplayPrinter(as_json=arguments.json, keep_going=arguments.keep_going)
+    if not shown:
+        printer.warn(play(asked, config, engine, on_found=lambda _found: None).remarks)
+        return
     played = play(asked, config, engine, on_found=lambda found: printer.found([found]))
     history = as_json(played.coverage)
     printer.end(played.summary, played.open_runs, remarks=played.remarks, history=history)
 
 
-def _play(engine: Replay, arguments: argparse.Namespace) -> None:
-    from otel_budget.cli.render.progress import progress_bar
+def _play(trial: policy_trials.Trial, lines: Iterable[TraceLine]) -> None:
     from otel_budget.cli.replay_printer import ReplayPrinter
-    from otel_budget.replay.trace_files import read_traces, size_of
-    from otel_budget.sdk.pricing.prices import prices_of
+    from otel_budget.replay.engine import Replay
+    from otel_budget.replay.plot import draw_use
+    from otel_budget.replay.use_lines import UseLines
 
-    printer = ReplayPrinter(as_json=arguments.json, keep_going=arguments.keep_going)
-    with progress_bar("replaying", size_of(arguments.traces)) as on_read:
-        for line in read_traces(arguments.traces, prices_of(None), on_read):
-            printer.found(engine.take(line))
+    (policy,) = trial.policies
+    engine = Replay(policy.rules, keep_going=trial.keep_going, forecast_at=trial.forecast_at)
+    printer = ReplayPrinter(as_json=trial.as_json, keep_going=trial.keep_going)
+    drawn = None if trial.picture is None else UseLines()
+    for line in lines:
+        printer.found(engine.take(line))
+        if drawn is not None:
+            drawn.take(line, engine.verdict_on(line.session_id))
     still_open = engine.open_runs
-    printer.end(engine.finish(), still_open)
+    summary = engine.finish()
+    printer.end(summary, still_open)
+    if trial.picture is not None and drawn is not None:
+        draw_use(trial.picture, [drawn.panel(policy.name, summary)])
 
 
 COMMAND: Final = Command(
