@@ -232,6 +232,17 @@ class Process:
             return True
         return any([resource in series.sums for series in self.target_series.values()])  # noqa: C419 - quicker
 
+    def totals(self) -> dict[str, Number]:
+        """Return what it used, with what it brought along, as far as that is known."""
+        if len(self.target_series) == 1 and not self.carried_over:
+            (only,) = self.target_series.values()  # as it is with most runs at every sample
+            return {resource: only.sums[resource] for resource in COUNTED if resource in only.sums}
+        return {
+            resource: self.begins_from(resource) + self.counted(resource)  # type: ignore[operator]
+            for resource in COUNTED
+            if self.knows(resource)
+        }
+
     def begins_from(self, resource: str) -> Number:
         """Return what it says it brought along from a checkpoint."""
         return self.carried_over.get(resource, ZERO[resource])

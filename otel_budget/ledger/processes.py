@@ -269,11 +269,7 @@ def totals_of(processes: Iterable[Process]) -> dict[str, Number]:
     row, totals = list(processes), dict[str, "Number"]()
     if len(row) == 1:  # nearly always
         (only,) = row
-        return {
-            resource: only.begins_from(resource) + only.counted(resource)  # type: ignore[operator]
-            for resource in COUNTED
-            if only.knows(resource)
-        }
+        return only.totals()
     for resource in COUNTED:
         known = [i for i in row if i.knows(resource)]
         if not known:

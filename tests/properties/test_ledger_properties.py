@@ -15,6 +15,7 @@ from otel_budget.ledger.counter import first
 from otel_budget.ledger.ledger import Ledger
 from otel_budget.ledger.moments import watch_from
 from otel_budget.ledger.processes import active_seconds
+from otel_budget.ledger.snapshot import NO_PACE
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 from otel_budget.sidecar.storage import codec
 from tests.properties.histories import RUN, reading, restarted, restored
@@ -137,7 +138,9 @@ def test_the_order_in_which_processes_are_seen_does_not_matter(
         account = ledger.runs[RUN]
         said = account.attributes._replace(state=None)
         known = ledger.snapshot(account, T0 + 100)
-        known = known._replace(rates={}, gap=1.0, active=known.active_when_shown)
+        known = known._replace(
+            rates={}, pace=NO_PACE, gap=1.0, active=known.active_when_shown
+        )
         verdict = verdict_from_snapshot(known, Rules(), T0 + 100)
         results.append((totals(ledger), said, known.used, known.silent_for, verdict))
     assert results[0] == results[1]
