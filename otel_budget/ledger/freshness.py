@@ -22,6 +22,7 @@ import math
 from statistics import median_low
 from typing import TYPE_CHECKING, Final
 
+from otel_budget import semconv
 from otel_budget.core.resources import ZERO
 from otel_budget.ledger.call_pace import CallPace
 from otel_budget.ledger.rate import Rate, faded
@@ -52,6 +53,7 @@ class Freshness:
         self.lag = Lag()
         """What its samples are late by, time and again."""
         self.rates: dict[str, Rate] = {}
+        """How fast it spends, of a run that counts no calls."""
         self.pace = CallPace()
         """How large its calls are, and how they grow."""
         self._rated: dict[str, Number] | None = None
@@ -97,12 +99,20 @@ class Freshness:
             return
         if read_at is not None:
             self.lag.observe(read_at - at, self.gap)
-        self.pace.observe(after, at)
-        if self.sampled_at is None:
-            self.sampled_at, self._rated = at, after
-            return
+        known = self.sampled_at is not None
+        self.sampled_at = at
+        if after.get(semconv.API_CALLS):
+            self.pace.observe(after, at)
+            if self.rates:
+                self.rates = {}
+        elif known:
+            self._rate(before, after, gap)
+        self._rated = after
+
+    def _rate(self, before: dict[str, Number], after: dict[str, Number], gap: float) -> None:
+        """Take what was spent in so many seconds."""
+        at = self.sampled_at or 0.0
         base = before if self._rated is None else self._rated
-        self.sampled_at, self._rated = at, after
         fading = faded(gap)
         for resource, total in after.items():
             spent = 0.0

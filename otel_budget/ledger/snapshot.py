@@ -38,7 +38,8 @@ class RunSnapshot(NamedTuple):
     attributes: RunAttributes
     """What the run says of itself: its limits, thresholds, progress, state."""
     rates: Mapping[str, float]
-    """Per resource, units per second; absent when it is not being spent."""
+    """Of a run that counts no calls per resource units per second; absent when it is not being
+    spent."""
     sampled_at: float | None
     """When the newest sample was taken; None when there is no confirmed one yet."""
     silent_for: float
@@ -106,8 +107,6 @@ def snapshot_of(
         for resource, state in run.rates.items()
         if (rate := state.per_second(now)) is not None
     }
-    if run.ended_at is None and not has_left:
-        rates[semconv.DURATION] = 1.0
     since, watched_from = run.implausible_since, run.watched_from
     trouble = targets.trouble_of_run(run)
     attributes, idle_for = run.attributes, _idle_for(run, absences, now)

@@ -1,14 +1,15 @@
 """What is asked for each limited resource of a run: how much longer it lasts.
 
-In the process it is told from the pace of the calls alone. In the sidecar seconds are told only of
-what is being spent: a run that made no call for minutes waits for somebody, and nobody knows for
-how long.
+It is told from the pace of the calls: in the process by its active time, in the sidecar by the time
+of its samples. Of a run that counts no calls the sidecar knows how fast it spends: seconds, then,
+and no calls.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from otel_budget import semconv
 from otel_budget.core.forecast import NO_FORECAST, Estimate, Forecast
 from otel_budget.policy.forecast import ends_first, exhaustion_seconds, forecast_of
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import ResourceState
     from otel_budget.ledger.call_pace import CallPace
+
+
+#: Times by which what a rate foretells is off, to each side, in one case of ten: as the rate over
+#: 60 s in docs/forecast.md, half way to the limit.
+RATE_SPREAD: Final = 2.0
 
 
 class Foresight(Protocol):
@@ -45,26 +51,29 @@ class OwnOutlook(NamedTuple):
 
 
 class Outlook(NamedTuple):
-    """What is known of how a run goes on, as of one moment."""
+    """What the sidecar knows of how a run goes on, as of one moment."""
 
     pace: CallPace
     """Of its calls."""
+    now: float
+    """On the clock of its samples."""
     rates: Mapping[str, float]
-    """Per resource, units per second; absent when it is not being spent."""
+    """Of a run that counts no calls, units per second; absent when it is not being spent."""
+    is_active: bool
+    """False while its active time stands still."""
 
     def of(self, resource: str, remaining: Number) -> Forecast | None:
-        """Return what is left of a resource; None if nothing can be told.
+        """Return what is left of a resource; None if nothing can be told."""
+        if resource == semconv.ACTIVE_DURATION and not self.is_active:
+            return None
+        forecast = forecast_of(resource, remaining, self.pace, self.now)
+        if self.rates and forecast.seconds_left is None:
+            forecast = forecast._replace(seconds_left=self._by_rate(resource, remaining))
+        return None if forecast == NO_FORECAST else forecast
 
-        remaining: units until its limit, not negative.
-        """
-        rate = self.rates.get(resource)
-        calls, seconds = forecast_of(resource, remaining, self.pace)
-        if rate is None:
-            seconds = None
-        elif seconds is None:
-            left = exhaustion_seconds(remaining, rate)
-            seconds = None if left is None else Estimate(left, left, left)
-        return None if calls is None and seconds is None else Forecast(calls, seconds)
+    def _by_rate(self, resource: str, remaining: Number) -> Estimate | None:
+        left = exhaustion_seconds(remaining, self.rates.get(resource))
+        return None if left is None else Estimate(left, left / RATE_SPREAD, left * RATE_SPREAD)
 
 
 def with_forecasts(

@@ -126,10 +126,9 @@ def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Ve
     configured = rules.ceilings_for(attributes)
     bounds = stricter(own, ceilings(configured, rules.thresholds, overrides.limits))
     used = snapshot.used
-    rates = snapshot.rates
     if semconv.ACTIVE_DURATION in bounds:
-        used, rates = _with_active_time(snapshot, rates)
-    outlook = None if _is_over(snapshot) else Outlook(snapshot.pace, rates)
+        used = _with_active_time(snapshot)
+    outlook = None if _is_over(snapshot) else _outlook(snapshot, now)
     weighed = run_status(used, bounds, snapshot.uncertainty, outlook)
     completion_threshold = _completion_threshold(attributes, rules)
     known = decide(weighed.status, attributes.progress, completion_threshold)
@@ -206,20 +205,23 @@ def stale_after(snapshot: RunSnapshot, rules: Rules) -> float:
     return snapshot.lag + max(MIN_STALE_AFTER, STALE_FACTOR * snapshot.gap)
 
 
-def _with_active_time(
-    snapshot: RunSnapshot, rates: Mapping[str, float]
-) -> tuple[Mapping[str, Number], Mapping[str, float]]:
-    """Return use and rates with the active time.
+def _with_active_time(snapshot: RunSnapshot) -> Mapping[str, Number]:
+    """Return use with the active time.
 
     Of a run that does not say how long it was active no pause is known: it is its duration.
     """
-    name, active = semconv.ACTIVE_DURATION, snapshot.active
+    active = snapshot.active
     if active is None:
         if semconv.DURATION not in snapshot.used:
-            return snapshot.used, rates
+            return snapshot.used
         active = float(snapshot.used[semconv.DURATION])
-    going_on = not snapshot.ended and snapshot.attributes.state in ("running", None)
-    return {**snapshot.used, name: active}, {**rates, name: 1.0} if going_on else rates
+    return {**snapshot.used, semconv.ACTIVE_DURATION: active}
+
+
+def _outlook(snapshot: RunSnapshot, now: float) -> Outlook:
+    """Return what is known of how a run goes on; one that is paused is not active."""
+    active = snapshot.attributes.state in ("running", None)
+    return Outlook(snapshot.pace, now, snapshot.rates, active)
 
 
 def _with_uncertainty(

@@ -138,9 +138,7 @@ def test_the_order_in_which_processes_are_seen_does_not_matter(
         account = ledger.runs[RUN]
         said = account.attributes._replace(state=None)
         known = ledger.snapshot(account, T0 + 100)
-        known = known._replace(
-            rates={}, pace=NO_PACE, gap=1.0, active=known.active_when_shown
-        )
+        known = known._replace(rates={}, pace=NO_PACE, gap=1.0, active=known.active_when_shown)
         verdict = verdict_from_snapshot(known, Rules(), T0 + 100)
         results.append((totals(ledger), said, known.used, known.silent_for, verdict))
     assert results[0] == results[1]

@@ -64,13 +64,15 @@ def test_the_rate_has_what_a_partial_reading_showed_in_between() -> None:
     assert rate(ledger, 14) == 5.0
 
 
-def test_time_is_spent_at_one_second_a_second_until_the_run_ends() -> None:
-    """So that running out of time can be forecast."""
+def test_a_run_that_counts_calls_has_a_pace_and_no_rate() -> None:
+    """Calls say more than time does; until the first one its rate is all that there is."""
     ledger = Ledger()
-    apply(ledger, 10, seen(10, 0))
-    assert ledger.snapshot(ledger.runs["run"], 10).rates == {semconv.DURATION: 1.0}
-    apply(ledger, 11, seen(11, 0, state="failed"))
-    assert ledger.snapshot(ledger.runs["run"], 11).rates == {}
+    for at, calls in ((10, 0), (12, 0), (14, 1), (16, 3)):
+        shown = seen(at, 100 * at)
+        counters = {**shown.counters, (semconv.API_CALLS, ""): calls}
+        apply(ledger, at, shown._replace(counters=counters))
+        assert (rate(ledger, at) is not None) is (at == 12)
+    assert ledger.runs["run"].pace.calls == 3
 
 
 def test_a_run_that_ended_is_kept_for_ten_minutes() -> None:

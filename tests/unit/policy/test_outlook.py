@@ -106,3 +106,28 @@ def test_of_a_run_that_makes_no_call_for_minutes_no_seconds_are_told() -> None:
     assert later.forecast is not None
     assert later.forecast.calls_left == before.forecast.calls_left
     assert (later.forecast.seconds_left, later.exhaustion_seconds) == (None, None)
+
+
+def test_a_run_that_counts_no_calls_has_seconds_by_its_rate_and_says_how_unsure_they_are() -> None:
+    """Programs that export tokens alone; in calls nothing can be told of them."""
+    ledger = Ledger()
+    for at in (10.0, 20.0, 30.0):
+        said = RunAttributes(started_at=0.0, incarnation_at=0.0, limits=LIMITS, state="running")
+        counters: dict[tuple[str, str], Number] = {(semconv.TOKENS, ""): int(1000 * at)}
+        ledger.apply(
+            Observation("scrape", at, (RunObservation("run", "a", at, counters, said),), ())
+        )
+    snapshot = ledger.snapshot(ledger.runs["run"], 30.0)
+    forecast = state_of(verdict_from_snapshot(snapshot, Rules(), 30.0)).forecast
+    assert forecast is not None
+    assert forecast.calls_left is None
+    assert forecast.seconds_left == pytest.approx((70.0, 35.0, 140.0))
+
+
+@pytest.mark.parametrize(("state", "told"), [("running", True), ("paused", False)])
+def test_active_time_is_left_while_it_passes(state: str, told: bool) -> None:  # noqa: FBT001 - pytest's
+    """Of a run that is paused nobody knows when it goes on."""
+    limits: dict[str, Number] = {semconv.ACTIVE_DURATION: 600.0, semconv.DURATION: 3600.0}
+    verdict = judged(20, state=state, limits=limits)
+    assert (state_of(verdict, semconv.ACTIVE_DURATION).exhaustion_seconds is not None) is told
+    assert state_of(verdict, semconv.DURATION).exhaustion_seconds == 3505.0
