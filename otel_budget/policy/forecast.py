@@ -7,25 +7,37 @@ limit can be told from the size of its calls and their growth (``ledger.call_pac
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from otel_budget import semconv
 from otel_budget.core.forecast import NO_FORECAST, Estimate, Forecast
 from otel_budget.core.resources import RESOURCES, TIMES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY
+from otel_budget.core.validation import MAX_COUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from otel_budget.core.quantities import Number
     from otel_budget.core.uncertainty import UsageUncertainty
-    from otel_budget.ledger.call_pace import CallPace, CallSize
+    from otel_budget.ledger.call_pace import CallPace, CallTime
+    from otel_budget.ledger.size_trend import CallSize
     from otel_budget.policy.bounds import Bounds
-
 
 #: Of a limit that is reached.
 _NOTHING: Final = Estimate(0.0, 0.0, 0.0)
 #: Share by which sums of floats may be off: what just fits does.
 _ROUNDING: Final = 1e-9
+#: More calls or seconds than this are no forecast.
+_MOST: Final = float(MAX_COUNT)
+#: What a run's pace changes by later on, as a share of it, squared; and how many times more the
+#: mean of some gaps scatters than if each were by itself. These and those below are chosen on one
+#: half of the runs in evaluation/data/mini_swe_runs.csv.
+_OTHER_PACE: Final = 0.06
+_GAPS_TOGETHER: Final = 3.0
+#: Standard deviations to each side of 80 % of what came: calls rather become slower than faster.
+_FASTER, _SLOWER = 0.75, 1.45
+#: What makes a call dear makes it slow, too: of the seconds until a limit on cost less is chance.
+_DEAR_AND_SLOW: Final = 0.75
 
 
 def forecast_of(
@@ -34,28 +46,77 @@ def forecast_of(
     """Return what is left of one limited resource.
 
     remaining: units until its limit; what is not above 0 is reached, and nothing is left. now: on
-    the clock of the samples; a run that has used nothing for ``IDLE_AFTER`` by then has no seconds
+    the clock of the samples; a run that has made no call for ``IDLE_AFTER`` by then has no seconds
     left that could be told, except of a resource that passes by itself. None: it is in a call.
     """
-    room, seconds = float(remaining), pace.seconds_per_call
+    room = float(remaining)
     if room <= 0:
         return Forecast(_NOTHING, _NOTHING)
-    if now is not None and pace.is_idle(now):
-        seconds = None
+    time = None if now is not None and pace.is_idle(now) else pace.call_time()
     if resource in TIMES:
-        left = Estimate(room, room, room)
-        calls = None if not seconds else Estimate(*(3 * (room / seconds,)))
-        return Forecast(calls, left)
+        return Forecast(_calls_in(room, time), Estimate(room, room, room))
     size = pace.size_of(resource)
-    if size is None:
+    number = None if size is None else _calls_within(room, size.newest, size.growth)
+    if size is None or number is None:
         return NO_FORECAST
-    number = _calls_within(room, size)
-    if number is None:
-        return NO_FORECAST
-    calls = Estimate(number, number, number)
-    if seconds is None:
+    variance = _variance_of_calls(number, size)
+    off = size.spread * math.sqrt(variance)
+    calls = _between(number, off, off)
+    if calls is None or time is None:
         return Forecast(calls)
-    return Forecast(calls, Estimate(*(3 * (number * seconds,))))
+    seconds = number * (time.newest + max(time.growth, 0.0) * (number + 1) / 2)
+    seconds /= _above_median(number, time)
+    variance += _variance_of_time(number, time)
+    off = math.sqrt(variance) * (_DEAR_AND_SLOW if resource == semconv.COST else 1.0)
+    return Forecast(calls, _between(seconds, _FASTER * off, _SLOWER * off))
+
+
+def _calls_in(room: float, time: CallTime | None) -> Estimate | None:
+    """Return how many calls can be made in so many seconds."""
+    number = None if time is None else _calls_within(room, time.newest, time.growth)
+    if time is None or number is None:
+        return None
+    number *= _above_median(number, time)
+    off = math.sqrt(_variance_of_time(number, time))
+    return _between(number, _SLOWER * off, _FASTER * off)
+
+
+def _above_median(number: float, time: CallTime) -> float:
+    """Return by how much the mean of the seconds of so many calls is above their median.
+
+    Most gaps are short and a few are long: as a log-normal distribution has it.
+    """
+    scatter = time.variance / (time.newest * time.newest) if time.newest > 0 else 0.0
+    return math.sqrt(1 + _GAPS_TOGETHER * scatter / max(number, 1.0))
+
+
+def _between(value: float, below: float, above: float) -> Estimate | None:
+    """Return an estimate that may be too high or too low by shares; None past any number."""
+    high = value * (1 + above)
+    if not high <= _MOST:
+        return None
+    return Estimate(value, value / (1 + below), high)
+
+
+def _variance_of_calls(number: float, size: CallSize) -> float:
+    """Return by how much calls left may be off, as a share of them, squared.
+
+    What n calls use is off by the noise of each (n times), by how surely the newest size is known
+    (n of it), by what each call grows by beside the mean (the k-th of it n - k times: n^3 / 3 in
+    all), and by how surely that mean is known (n^2 / 2 of it). So many units are as many calls of
+    the size at the limit.
+    """
+    many = max(number, 1.0)
+    variance = size.noise / many + size.newest_variance
+    variance += many * (size.walk / 3 + many * size.growth_variance / 4)
+    last = size.newest + max(size.growth, 0.0) * number
+    return variance / (last * last)
+
+
+def _variance_of_time(number: float, time: CallTime) -> float:
+    """Return by how much the seconds of so many calls may be off, as a share of them, squared."""
+    scatter = time.variance / (time.newest * time.newest) if time.newest > 0 else 0.0
+    return _OTHER_PACE + _GAPS_TOGETHER * scatter * (1 / max(number, 1.0) + 1 / time.seen)
 
 
 def ends_first(forecasts: Mapping[str, Forecast]) -> str | None:
@@ -72,20 +133,24 @@ def ends_first(forecasts: Mapping[str, Forecast]) -> str | None:
     return min(known, key=known.__getitem__, default=None)
 
 
-def _calls_within(room: float, size: CallSize) -> float | None:
+def _calls_within(room: float, newest: float, growth: float) -> float | None:
     """Return how many calls fit: those before the limit, and a part of the one that crosses it.
 
-    The k-th call from now uses ``newest + k * growth``.
+    The k-th call from now uses ``newest + k * growth``; calls that became smaller are not taken to
+    go on so. None if they use nothing.
     """
-    size_now, growth = max(size.newest, 0.0), max(size.growth, 0.0)
-    if size_now + growth <= 0:
+    growth = max(growth, 0.0)
+    if newest + growth <= 0:
         return None
-    if growth == 0:
-        return room / size_now
-    half = size_now + growth / 2
-    number = math.floor((math.sqrt(half * half + 2 * growth * room) - half) / growth)
-    used = number * size_now + growth * number * (number + 1) / 2
-    return number + max(0.0, room - used) / (size_now + growth * (number + 1))
+    if growth * room <= _ROUNDING * newest * newest:
+        number = room / newest
+        return number if number <= _MOST else None
+    half = newest + growth / 2
+    number = math.floor(2 * room / (math.sqrt(half * half + 2 * growth * room) + half))
+    if number > _MOST:
+        return None
+    used = number * (newest + growth * (number + 1) / 2)
+    return number + min(1.0, max(0.0, (room - used) / (newest + growth * (number + 1))))
 
 
 def completion_possible(
