@@ -18,20 +18,23 @@ _MOST: Final = 6.0
 class CallGaps:
     """Gaps as they come. O(1) state."""
 
-    __slots__ = ("_longest", "_longest_weight", "_samples", "_squares", "_sum", "_weight")
+    __slots__ = (
+        "_longest", "_longest_weight", "_samples", "_sized", "_sizes", "_squares", "_sum",
+        "_weight",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         """Begin with none."""
         self._sum = self._squares = self._weight = self._samples = 0.0
         """Fading sums of all but the longest: of gaps, of their squares, of ones; of samples."""
+        self._sizes = self._sized = 0.0
+        """The same of the sizes of their calls, and of gaps times sizes."""
         self._longest = self._longest_weight = 0.0
 
-    def observe(self, gap: float, made: float) -> None:
-        """Take the mean gap, in seconds, of so many new calls."""
-        fade = share = 1.0
-        if made == 1:
-            fade = FADE
-        else:
+    def observe(self, gap: float, size: float, made: float) -> None:
+        """Take the mean gap, in seconds, of so many new calls, and their mean size."""
+        fade, share = FADE, 1.0
+        if made != 1:
             fade = FADE**made
             share = (1 - fade) / (1 - FADE)
         self._longest_weight *= fade
@@ -43,6 +46,8 @@ class CallGaps:
         part = share * gap
         self._sum = self._sum * fade + part
         self._squares = self._squares * fade + part * gap
+        self._sizes = self._sizes * fade + share * size
+        self._sized = self._sized * fade + part * size
         self._weight = self._weight * fade + share
         self._samples = self._samples * fade + 1.0
 
@@ -58,6 +63,11 @@ class CallGaps:
         mean = (self._sum + part) / weight
         variance = max(0.0, (self._squares + part * longest) / weight - mean * mean)
         return mean, variance * max(1.0, weight / self._samples)  # means of several scatter less
+
+    def with_size(self) -> float:
+        """Return the covariance of gaps and the sizes of their calls; 0 if none is known."""
+        weight = self._weight
+        return (self._sized - self._sum * self._sizes / weight) / weight if weight else 0.0
 
     @property
     def seen(self) -> float:

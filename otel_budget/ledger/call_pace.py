@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 IDLE_AFTER: Final = 300.0
 #: ... but not before so many times as long as from one call to the next.
 _IDLE_GAPS: Final = 4.0
-#: Share of what a call takes that goes with the size of its context, before a run shows its own,
-#: and how surely that holds (standard deviation). Cost: with a cache at a tenth of the price half
-#: of it is the context, the other half is what is new. Seconds: chosen, and kept. Both from one
-#: half of the runs in evaluation/data/mini_swe_runs.csv; the other half gives the same.
-_COST_SHARE, _COST_DOUBT = 0.5, 0.1
-_SECONDS_SHARE: Final = 0.15
-#: No cost grows faster than this with the context, whatever chance makes of a few calls.
+#: Nothing grows faster than this with the context, whatever chance makes of a few calls.
 _MOST_SHARE: Final = 1.5
 #: Standard deviations to each side of 80 % of what came: costs of single calls have a long tail
 #: (a cache that was missed). From the same half; the other gives 1.8.
@@ -41,6 +35,23 @@ _ROUNDING: Final = 1e-9
 #: Fading sums of each resource beside the context.
 _SUMS: Final = 3
 _ONE_CALL: Final = CallSize(1.0, 0.0)
+
+
+class _Share(NamedTuple):
+    """How far what a call takes goes with its context: 0 not at all, 1 in proportion."""
+
+    share: float
+    doubt: float
+    """Variance of the share as it is known."""
+    left: float = 0.0
+    """Variance of what calls take beside that, in units squared."""
+
+
+#: Before a run shows its own. Cost: with a cache at a tenth of the price half of it is the context,
+#: the other half is what is new. Both are chosen on one half of the runs in
+#: evaluation/data/mini_swe_runs.csv.
+_COST_SHARE: Final = _Share(0.5, 0.1**2)
+_SECONDS_SHARE: Final = _Share(0.15, 0.05**2)
 
 
 class CallTime(NamedTuple):
@@ -94,10 +105,12 @@ class CallPace:
             return
         if not self._calls:
             self._context = _context_of(totals)
-        elif self._at is not None and at >= self._at:
-            self._gaps.observe((at - self._at) / made, made)
+            self._take(totals, made)
+        else:
+            size = self._take(totals, made)
+            if self._at is not None and at >= self._at:
+                self._gaps.observe((at - self._at) / made, size, made)
         self._calls, self._at = calls, at
-        self._take(totals, made)
 
     def go_on_from(self, totals: Mapping[str, Number], at: float) -> None:
         """Go on from totals that rose, but not by what calls used just now."""
@@ -107,8 +120,8 @@ class CallPace:
         self._calls, self._at = float(totals.get(semconv.API_CALLS, 0)), at
         self._used = {name: float(total) for name, total in totals.items()}
 
-    def _take(self, totals: Mapping[str, Number], made: float) -> None:
-        """Add to the sums what so many new calls used."""
+    def _take(self, totals: Mapping[str, Number], made: float) -> float:
+        """Add to the sums what so many new calls used; return the size of their context."""
         used, context = self._used, self._context
         fade, share = FADE, 1.0
         if made != 1:
@@ -136,6 +149,7 @@ class CallPace:
             sums[0] = sums[0] * fade + part
             sums[1] = sums[1] * fade + part * size
             sums[2] = sums[2] * fade + part * each
+        return size
 
     def size_of(self, resource: str) -> CallSize | None:
         """Return what calls use of a resource; None where no call of the run was seen."""
@@ -149,32 +163,36 @@ class CallPace:
         sums = self._rest.get(resource)
         return None if sums is None else self._with_context(resource, sums, context)
 
-    def _with_context(self, resource: str, sums: list[float], context: CallSize) -> CallSize:
-        """Return what calls use of a resource that goes with their context by a share.
+    def _share(self, mean: float, variance: float, both: float, before: _Share) -> _Share:
+        """Return by which share of their mean amounts go with the context, and how surely.
 
-        That share is the slope of a line through what calls used, against their size, and what is
-        known beforehand, each weighed by how surely it is known (Bayes, normal).
+        It is the slope of a line through amounts (their mean and variance) against the size of
+        the context (both: their covariance), and what is known before a run shows its own, each
+        weighed by how surely it is known (Bayes, normal). variance: in the result what is left.
         """
+        ones, usual = self._ones, self._sizes / self._ones
+        spread = self._squares / ones - usual * usual
+        if spread <= _ROUNDING * usual * usual:
+            return before._replace(left=variance)
+        left = max(0.0, variance - both * both / spread)
+        doubt = left / (mean * mean) / (ones * spread / (usual * usual))
+        own, known = both / spread * usual / mean, before.doubt
+        share = (own * known + before.share * doubt) / (known + doubt)
+        return _Share(min(_MOST_SHARE, max(0.0, share)), known * doubt / (known + doubt), left)
+
+    def _with_context(self, resource: str, sums: list[float], context: CallSize) -> CallSize:
+        """Return what calls use of a resource that goes with their context by a share."""
         ones, usual = self._ones, self._sizes / self._ones
         mean = sums[0] / ones
         variance = max(0.0, sums[2] / ones - mean * mean)
-        share = doubt = 0.0
-        if resource == semconv.COST and usual > 0 and mean > 0:
-            share, doubt = _COST_SHARE, _COST_DOUBT * _COST_DOUBT
-            spread = self._squares / ones - usual * usual
-            if spread > _ROUNDING * usual * usual:
-                both = sums[1] / ones - mean * usual
-                variance = max(0.0, variance - both * both / spread)
-                of_own = variance / (mean * mean) / (ones * spread / (usual * usual))
-                own = both / spread * usual / mean
-                share = (own * doubt + share * of_own) / (doubt + of_own)
-                share = min(_MOST_SHARE, max(0.0, share))
-                doubt = doubt * of_own / (doubt + of_own)
-        variance *= max(1.0, ones / self._samples)  # means of several calls scatter less
-        if not share:
+        lumps = max(1.0, ones / self._samples)  # means of several calls scatter less
+        if resource != semconv.COST or usual <= 0 or mean <= 0:
+            variance *= lumps
             return CallSize(mean, 0.0, variance, 0.0, variance / ones, 0.0, _MEAN_SPREAD)
+        found = self._share(mean, variance, sums[1] / ones - mean * usual, _COST_SHARE)
+        variance = found.left * lumps
         scale = mean / usual
-        per, doubt = share * scale, doubt * scale * scale
+        per, doubt = found.share * scale, found.doubt * scale * scale
         ahead, square = context.newest - usual, per * per
         return CallSize(
             max(0.0, mean + per * ahead),
@@ -202,11 +220,12 @@ class CallPace:
         if found is None:
             return None
         mean, variance = found
-        if not self._sizes:
+        if self._sizes <= 0 or mean <= 0:
             return CallTime(mean, 0.0, variance, self._gaps.seen)
         context, usual = self._trend.size(), self._sizes / self._ones
-        per = _SECONDS_SHARE * mean / usual
-        newest = mean + per * (context.newest - usual)
+        share = self._share(mean, variance, self._gaps.with_size(), _SECONDS_SHARE).share
+        per = share * mean / usual
+        newest = max(0.0, mean + per * (context.newest - usual))
         return CallTime(newest, per * context.growth, variance, self._gaps.seen)
 
     @property

@@ -131,7 +131,10 @@ def interleavings(draw: st.DrawFn) -> tuple[list[RunObservation], list[RunObserv
 def test_the_order_in_which_processes_are_seen_does_not_matter(
     orders: tuple[list[RunObservation], list[RunObservation]],
 ) -> None:
-    """For what was used, for what the run says of itself, and so for the verdict."""
+    """For what was used, for what the run says of itself, and so for the verdict.
+
+    But for the pace of its calls: that is of the order in which they were seen.
+    """
     results = []
     for order in orders:
         ledger = ledger_of([(session, False) for session in order])
