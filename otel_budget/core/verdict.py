@@ -50,7 +50,7 @@ class ResourceState(NamedTuple):
     warning_at: Number | None = None
     """The smallest use that counts as approaching; None when unlimited, or not said."""
     forecast: Forecast | None = None
-    """What is left until the limit; None when unlimited, or nothing can be told."""
+    """What is left until the limit; None when unlimited, not forecast, or nothing can be told."""
 
 
 @dataclass(frozen=True, slots=True)

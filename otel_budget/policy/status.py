@@ -63,7 +63,7 @@ def _state(  # noqa: PLR0917 - as for the flags: there are many states, and it i
             used, None, None, None, LimitStatus.OK, None, None, at_least, estimated
         )
     limit = limited.limit
-    remaining = max(_minus(limit, used), type(limit)(0))
+    remaining = remaining_of(used, limit)
     forecast = None if outlook is None else outlook.of(name, remaining)
     seconds = None if forecast is None else forecast.seconds_left
     return ResourceState(
@@ -136,6 +136,11 @@ def headroom(resources: Mapping[str, ResourceState], bounds: Bounds) -> dict[str
         mark = limited.warning_at if state.status is LimitStatus.OK else limited.limit
         room[name] = _minus(mark, state.used)
     return room
+
+
+def remaining_of(used: Number, limit: Number) -> Number:
+    """Return what is left until a limit, never below 0."""
+    return max(_minus(limit, used), type(limit)(0))
 
 
 def _minus(one: Number, other: Number) -> Number:

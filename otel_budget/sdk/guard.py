@@ -18,7 +18,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
-from otel_budget.core.forecast import NO_FORECAST, Forecast
 from otel_budget.core.reasons import Action, Reason
 from otel_budget.core.resources import COUNTED, FURTHER
 from otel_budget.core.verdict import LimitStatus, Verdict
@@ -27,7 +26,7 @@ from otel_budget.policy.bounds import bounds_in, stricter
 from otel_budget.policy.format import describe
 from otel_budget.policy.outdated import is_graceful, redecide, relaxed
 from otel_budget.policy.outlook import ending_first
-from otel_budget.policy.status import SEVERITY, check, run_status
+from otel_budget.policy.status import SEVERITY, check
 from otel_budget.sdk.engagement import sidecar_lost, unjudged
 from otel_budget.sdk.local_evaluation import LocalEvaluation
 from otel_budget.sdk.run_record import OUTGROWN
@@ -36,6 +35,7 @@ from otel_budget.sdk.watermarks import CROSSED, SidecarWatermarks, Watermarks, r
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from otel_budget.core.forecast import Forecast
     from otel_budget.core.limits import ResourceLimits
     from otel_budget.core.quantities import Number
     from otel_budget.core.uncertainty import UsageUncertainty
@@ -112,10 +112,14 @@ class Guard:
         return None if report is None or report is self.withdrawn else report[0]
 
     def check(self) -> LimitCheckResult:
-        """Hold the run's own counts against its own limits, and say what is left until those."""
+        """Hold the run's own counts against its own limits. Forecasts nothing."""
         local = self.local
-        result = check(local.used(), local.bounds, local.uncertainty())
-        return replace(result, resources=local.foreseen(result.resources))
+        return check(local.used(), local.bounds, local.uncertainty())
+
+    def check_with_forecast(self) -> LimitCheckResult:
+        """Do the same, and say what is left until each limit."""
+        result = self.check()
+        return replace(result, resources=self.local.foreseen(result.resources))
 
     def verdict(self, progress: float | None) -> Verdict:
         """Return the stricter of the run's own verdict and the sidecar's. Changes nothing."""
@@ -147,9 +151,7 @@ class Guard:
         bounds = self.local.bounds
         if theirs is not None:
             bounds = stricter(bounds, bounds_in(theirs))
-        resources = run_status(self.local.used(bounds), bounds).resources
-        foreseen = {name: state.forecast for name, state in self.local.foreseen(resources).items()}
-        return {name: foreseen.get(name) or NO_FORECAST for name in bounds}
+        return self.local.forecast(bounds)
 
     def reconsider(self, progress: float | None) -> Verdict:
         """Look at everything again: set the watermarks, warn of what changed, wake those who wait.

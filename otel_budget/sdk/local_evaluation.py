@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_budget import semconv
+from otel_budget.core.forecast import NO_FORECAST, Forecast
 from otel_budget.core.resources import FURTHER
 from otel_budget.core.uncertainty import UsageUncertainty
 from otel_budget.policy.bounds import bounds_of
-from otel_budget.policy.forecast import completion_possible
+from otel_budget.policy.forecast import completion_possible, forecast_of
 from otel_budget.policy.outdated import is_outgrown
 from otel_budget.policy.outlook import OwnOutlook, with_forecasts
+from otel_budget.policy.status import remaining_of
 from otel_budget.policy.unknown_usage import OnUnknown
 from otel_budget.policy.verdicts import verdict_from_usage
 from otel_budget.sdk.phase_counters import plus
@@ -111,10 +113,24 @@ class LocalEvaluation:
                 if passed < mark:
                     yield now + (float(mark) - passed)
 
+    def forecast(self, bounds: Bounds) -> dict[str, Forecast]:
+        """Return what is left of each limited resource; of a run that is over nothing is told."""
+        forecasts = dict.fromkeys(bounds, NO_FORECAST)
+        record = self._record
+        with record.lock:  # for the pace goes on with the run
+            if record.closed_at is not None:
+                return forecasts
+            used, pace, now = self.used(bounds), record.pace(), record.active()
+            for name, limited in bounds.items():
+                if name in used:
+                    remaining = remaining_of(used[name], limited.limit)
+                    forecasts[name] = forecast_of(name, remaining, pace, now)
+        return forecasts
+
     def foreseen(self, resources: Mapping[str, ResourceState]) -> Mapping[str, ResourceState]:
         """Return resources with what is left of each limited one; of a run that is over nothing."""
         record = self._record
-        with record.lock:  # for the pace goes on with the run
+        with record.lock:
             if record.closed_at is not None:
                 return resources
             outlook = OwnOutlook(record.pace(), record.active())

@@ -375,37 +375,41 @@ class ResourceMonitor:
 
     def get_usage_summary(self) -> dict[str, dict[str, Any]]:
         """Return per resource what is used, of what, and what remains; and the checkpoints."""
-        return report.summary(self._guard.check(), self._record.usage())
+        return report.summary(self._guard.check_with_forecast(), self._record.usage())
 
     def get_time_remaining(self) -> float | None:
         """Return seconds left, never below 0; None when unlimited.
 
         Of the duration or, where that is limited too and ends earlier, of the active time.
         """
-        summary = self.get_usage_summary()
-        rests = [summary[name]["remaining"] for name in TIMES if name in summary]
-        return min((left for left in rests if left is not None), default=None)
+        resources = self._guard.check().resources
+        rests = [resources[name].remaining for name in TIMES if name in resources]
+        return min((float(left) for left in rests if left is not None), default=None)
 
     def get_tokens_remaining(self) -> int | None:
         """Return tokens left, never below 0; None when unlimited."""
-        left: int | None = self.get_usage_summary()[semconv.TOKENS]["remaining"]
+        left: int | None = self._remaining(semconv.TOKENS)
         return left
 
     def get_api_calls_remaining(self) -> int | None:
         """Return API calls left, never below 0; None when unlimited."""
-        left: int | None = self.get_usage_summary()[semconv.API_CALLS]["remaining"]
+        left: int | None = self._remaining(semconv.API_CALLS)
         return left
 
     def get_tool_calls_remaining(self) -> int | None:
         """Return calls of tools left, never below 0; None when unlimited."""
-        left: int | None = self.get_usage_summary().get(semconv.TOOL_CALLS, {}).get("remaining")
+        left: int | None = self._remaining(semconv.TOOL_CALLS)
         return left
+
+    def _remaining(self, resource: str) -> Any:
+        state = self._guard.check().resources.get(resource)
+        return None if state is None else state.remaining
 
     def log_status(self) -> None:
         """Log where the run stands, at INFO, to the logger ``otel_budget``."""
         engagement = self._run.engagement
         unjudged = "" if engagement is None else engagement.problem()
-        for line in report.lines(self._guard.check(), self.verdict, unjudged):
+        for line in report.lines(self._guard.check_with_forecast(), self.verdict, unjudged):
             logger.info("run %r: %s", self.session_id, line)
 
     def checkpoint(self, state: Any = None) -> Path | None:
