@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from otel_budget.core.observation import RunAttributes
-    from otel_budget.core.verdict import Verdict
+    from otel_budget.core.verdict import ResourceState, Verdict
 
 #: Runs that ended well below which nothing is proposed.
 LEAST_RUNS: Final = 10
@@ -88,16 +88,23 @@ def workflow_of(attributes: RunAttributes) -> str:
     return "" if labels is None else labels.get(semconv.WORKFLOW, "")
 
 
-def ended_run(verdict: Verdict, *, resolved: bool | None = None) -> EndedRun:
+def ended_run(
+    verdict: Verdict, *, state: str | None = None, resolved: bool | None = None
+) -> EndedRun:
     """Return what the last verdict on a run that is over says of it.
 
-    resolved: whether it did what it was for; None: that was not judged.
+    state: the one in which it ended; None: the verdict's. resolved: whether it did what it was for;
+    None: that was not judged.
     """
-    states = verdict.resources
-    used = {name: state.used for name, state in states.items() if not state.at_least}
     cut = _cut_by(verdict)
-    completed = verdict.run_state == semconv.COMPLETED
-    return EndedRun(used, completed and resolved is not False and not cut, cut)
+    completed = (state or verdict.run_state) == semconv.COMPLETED
+    well = completed and resolved is not False and not cut
+    return EndedRun(known_use(verdict.resources), well, cut)
+
+
+def known_use(states: Mapping[str, ResourceState]) -> dict[str, Number]:
+    """Return what a run used of resources, without those of which only a part is known."""
+    return {name: state.used for name, state in states.items() if not state.at_least}
 
 
 #: Reasons that are a limit's.

@@ -24,6 +24,9 @@ from otel_budget.core.limits import STOP
 from otel_budget.core.observation import Observation
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.policy.suggester import Outcome as SuggestionOutcome
+from otel_budget.policy.suggester import Suggester
+from otel_budget.policy.suggestion import ended_run, workflow_of
 from otel_budget.replay.changes import VerdictChange, deciding, forecasts, said
 from otel_budget.replay.judged_run import TRACE, TracedRun
 from otel_budget.replay.summary import Counts
@@ -63,16 +66,19 @@ class Replay:
         keep_going: bool = False,
         forecast_at: Sequence[float] = (),
         on_outcome: Callable[[Outcome], None] = lambda _outcome: None,
+        on_end: Callable[[RunTotals, TraceLine], None] = lambda _run, _line: None,
     ) -> None:
         """Begin before the first line.
 
         keep_going: a run goes on although it is told to stop. forecast_at: shares of each limit at
         which to say what is forecast, above 0 and at most 1. on_outcome: told what became of each
-        run that is over; of those that stay open by ``finish``.
+        run that is over; of those that stay open by ``finish``. on_end: told of each run that
+        ends, with the line that says so.
         """
         self._rules = replace(rules, lease=_LEASE, stale_after=math.inf)
         self._keep_going, self._shares = keep_going, tuple(forecast_at)
-        self._on_outcome = on_outcome
+        self._on_outcome, self._on_end = on_outcome, on_end
+        self._suggester = Suggester()
         self._ledger = Ledger()
         self._ledger.adds_restarts = rules.adds_restarts
         self._runs: dict[str, TracedRun] = {}
@@ -80,6 +86,8 @@ class Replay:
         self._due: list[tuple[float, int, TracedRun]] = []
         """When runs are to be judged although nothing is heard of them."""
         self._stricter: dict[tuple[bool, bool], Rules] = {}
+        self._stricter_than: Rules | None = None
+        """What these were made of."""
         self._counts = Counts()
 
     @property
@@ -113,7 +121,7 @@ class Replay:
         if self._shares and judged:
             found += self._forecasts(run, now)
         if line.end is not None:
-            self._close(run, line)
+            found += self._close(run, line)
         return found
 
     def finish(self) -> Summary:
@@ -215,13 +223,16 @@ class Replay:
     def _rules_for(self, run: TracedRun) -> Rules:
         """Return the rules, with what a run does by its own limits for calls of unknown use."""
         own = run.stops_for_unpriced, run.stops_for_unknown
+        rules = self._suggester.rules(self._rules)
         if own == (False, False):
-            return self._rules
+            return rules
+        if rules is not self._stricter_than:
+            self._stricter, self._stricter_than = {}, rules
         if own not in self._stricter:
-            given = self._rules.on_unknown
+            given = rules.on_unknown
             unpriced, usage = (STOP if stops else None for stops in own)
             both = replace(given, unpriced=unpriced or given.unpriced, usage=usage or given.usage)  # type: ignore[arg-type] # each is of the words that are allowed
-            self._stricter[own] = replace(self._rules, on_unknown=both)
+            self._stricter[own] = replace(rules, on_unknown=both)
         return self._stricter[own]
 
     def _forecasts(self, run: JudgedRun, now: float) -> list[Found]:
@@ -230,16 +241,47 @@ class Replay:
             return []
         return forecasts(run.decided.verdict, self._shares, run.forecast, now)
 
-    def _close(self, run: TracedRun, line: TraceLine) -> None:
-        """Take the end of a run."""
+    def _close(self, run: TracedRun, line: TraceLine) -> list[Found]:
+        """Take the end of a run; return what that changes for others."""
         self._add_up(run, resolved=line.resolved, at=line.at)
-        del self._runs[run.session_id]
-        if not self._ledger.adds_restarts:
-            del self._ledger.runs[run.session_id]
-            return
-        # What it used may count for the next run of its id.
+        totals = self._ledger.runs[run.session_id]
+        self._on_end(totals, line)
         obeyed = run.stop is not None and not self._keep_going
-        run.end(semconv.STOPPED if obeyed else line.end or semconv.COMPLETED)
+        state = semconv.STOPPED if obeyed else line.end or semconv.COMPLETED
+        if self._rules.suggesting is not None:
+            self._suggest_by(run, totals, state, line)
+        del self._runs[run.session_id]
+        if self._ledger.adds_restarts:
+            self._keep_for_next(run, state, line)
+        else:
+            del self._ledger.runs[run.session_id]
+        return self._judge_concerned(line.at)
+
+    def _suggest_by(self, run: TracedRun, totals: RunTotals, state: str, line: TraceLine) -> None:
+        """Take a run that is over for what limits are suggested by, as a sidecar does."""
+        last = _decide(self._ledger, totals, run, self._rules_for(run), line.at).verdict
+        ended = ended_run(last, state=state, resolved=line.resolved)
+        workflow, start = workflow_of(run.attributes), run.began_at
+        self._suggester.take([SuggestionOutcome(workflow, run.session_id, start, line.at, ended)])
+
+    def _judge_concerned(self, now: float) -> list[Found]:
+        """Judge the runs for which another limit is suggested now."""
+        changes = self._suggester.changes
+        if not changes:
+            return []
+        workflows = {change.workflow for change in changes}
+        changes.clear()
+        found: list[Found] = []
+        for run in self._runs.values():
+            told = run.stop is not None and not self._keep_going
+            if workflow_of(run.attributes) in workflows and not told:
+                change = self._judge(run, now)
+                found += [] if change is None else [change]
+        return found
+
+    def _keep_for_next(self, run: TracedRun, state: str, line: TraceLine) -> None:
+        """Keep a run that is over: what it used may count for the next run of its id."""
+        run.end(state)
         self._observe(run, TraceLine(line.at, line.session_id, line.where))
         self._closed += 1
         if self._closed % _FORGET_EVERY == 0:
