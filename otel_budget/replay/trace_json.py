@@ -40,13 +40,13 @@ _MONEY: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?")
 _LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,127}")
 _LABELS_MOST, _LABEL_LONGEST = 64, 2048
 
-_KEYS: Final = (
+KEYS: Final = (
     "t", "session_id", "start", "labels", "limits", "parent", "use", "progress", "end", "resolved",
 )  # fmt: skip
 _OF_START: Final = ("labels", "limits", "parent")
 _TOKENS: Final = ("tokens", "input_tokens", "output_tokens")
 _UNSURE: Final = ("unknown_usage_calls", "unpriced_calls")
-_USE_KEYS: Final = (
+USE_KEYS: Final = (
     *_TOKENS, "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "api_calls",
     "api_call", "tool_calls", "cost_usd", "model", "provider", "outcome", "extras", "service_tier",
     *_UNSURE,
@@ -115,7 +115,7 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no
 
 
 def _line(data: object, where: str, prices: Prices) -> TraceLine:
-    keys = _object("", data, _KEYS)
+    keys = _object("", data, KEYS)
     if "t" not in keys or "session_id" not in keys:
         missing = "session_id" if "t" in keys else "t"
         raise InvalidValueError(missing, None, "", sentence="is missing")
@@ -230,7 +230,7 @@ def _limits_written(limits: ResourceLimits) -> dict[str, object]:
 
 
 def _use(value: object, prices: Prices) -> Use:
-    given = _object("use", value, _USE_KEYS)
+    given = _object("use", value, USE_KEYS)
     calls = _calls(given)
     usage = _counted(given, calls)
     usage = _priced(usage, given, prices)
