@@ -6,6 +6,9 @@ they are found as it sets them:
 - at a scrape that does not bring the series any more, or fails: ``up`` has a sample of each scrape,
   of the same time as all that was scraped;
 - where the target was taken away: its ``up`` is not current any more, which the server is asked.
+  It is not believed where ``up`` goes on as it did: some stores show new series late.
+
+A VictoriaMetrics gives its marks, as NaN: where no scrape brought a value.
 
 So a series whose samples are not of the times of its target's ``up`` (an exporter dated them
 itself, or they were pushed) is current for the look-back, as it is there.
@@ -14,8 +17,11 @@ itself, or they were pushed) is current for the look-back, as it is there.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median_low
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
@@ -48,6 +54,9 @@ LOOK_BACK: Final = 300_000
 #: Times of scrapes that are remembered of a target, in milliseconds back.
 _SCRAPES_KEPT: Final = 2 * LOOK_BACK
 
+#: Scrapes from which on their spacing is known.
+_SPACINGS_OF: Final = 3
+
 Labels = tuple[tuple[str, str], ...]
 
 
@@ -71,6 +80,10 @@ class _Up(_Known):
     current: bool = False
     scrapes: dict[int, None] = field(default_factory=dict)
     """When it was scraped, the newest last."""
+
+    def brought(self, at: int) -> bool:
+        """Tell whether the newest scrape was at a time, and was answered."""
+        return self.at == at and self.value == 1
 
 
 @dataclass(slots=True, eq=False)
@@ -141,14 +154,20 @@ class PastAnswer:
         """
         self._forget_old()
         events: list[_Event] = []
+        scrapes: dict[Labels, list[int]] = {}
         for each in sorted(series, key=lambda one: one.labels.get(NAME) != UP):
             known = self._series(each.labels)
-            events += [_Event(at, known, value) for at, value in each.samples if at > self.now]
+            new = [_Event(at, known, value) for at, value in each.samples if at > self.now]
+            events += new
+            if isinstance(known, _Up):
+                scrapes[_key(each.labels)] = [event.at for event in new]
         shown = {_key(each.labels): [at for at, _ in each.samples] for each in current}
         for key, known in self._known.items():
             if isinstance(known, _Up):
-                events += [_Event(at, known, None) for at in moments.ends(shown.get(key, ()))]
-        events.sort(key=lambda event: (event.at, event.value is None), reverse=True)
+                ends = moments.ends(shown.get(key, ()))
+                to_come = scrapes.get(key, ())
+                events += [_Event(at, known, None) for at in _believed(ends, to_come, known)]
+        events.sort(key=_order, reverse=True)
         self._events = events
 
     def move(self, now: int) -> bool:
@@ -226,8 +245,13 @@ class PastAnswer:
     def _happen(self, event: _Event) -> None:
         known, at, value = event.series, event.at, event.value
         if isinstance(known, _Up):
-            known.current = value is not None
+            known.current = value is not None and not math.isnan(value)
+            if not known.current:
+                return
         if value is None:
+            return
+        if math.isnan(value) and known.up is not None and not known.up.brought(at):
+            known.at = None
             return
         if isinstance(known, _Up):
             known.scrapes[at] = None
@@ -288,6 +312,29 @@ class PastAnswer:
         self._targets = {
             place: target for place, target in self._targets.items() if target.ups or target.series
         }
+
+
+def _order(event: _Event) -> tuple[int, bool, bool]:
+    """Return what puts events in order: of one scrape, whether it was answered comes first."""
+    return event.at, event.value is None, not isinstance(event.series, _Up)
+
+
+def _believed(ends: Iterable[int], scrapes: Sequence[int], up: _Up) -> Iterator[int]:
+    """Yield the ends that can be: none within the spacing after a scrape, and none between two.
+
+    scrapes: those that are to come, in order.
+    """
+    known = [*list(up.scrapes)[-_SPACINGS_OF:], *scrapes]
+    if len(known) < _SPACINGS_OF:
+        yield from ends
+        return
+    spacing = median_low(after - before for before, after in pairwise(known))
+    for end in ends:
+        place = bisect_right(known, end)
+        before, after = known[:place][-1:], known[place : place + 1]
+        goes_on = before and after and after[0] - before[0] < 2 * spacing
+        if not goes_on:
+            yield max(end, *(at + spacing for at in before)) if before else end
 
 
 def _key(labels: Mapping[str, str]) -> Labels:

@@ -117,3 +117,24 @@ def test_what_is_over_leaves_memory() -> None:
     answer.load([], [], Moments(late + SECOND, late + SECOND, SECOND))
     assert not answer._known
     assert not answer._targets
+
+
+def test_an_up_that_goes_on_as_it_did_is_there_although_the_server_does_not_show_it() -> None:
+    every = tuple(range(2, 9))
+    tokens = series(TOKENS, *((at, 10.0 * at) for at in every))
+    answer = loaded(8, tokens, ups(*every), shown=(7, 8))
+    assert [tokens_at(answer, second) for second in range(1, 9)] == [None, *(10 * s for s in every)]
+
+
+def test_nan_where_no_scrape_brought_a_value_is_the_mark_of_an_end() -> None:
+    nan = float("nan")
+    failed = series(UP, (2, 1.0), (4, 0.0), (6, 1.0))
+    answer = loaded(9, series(TOKENS, (2, 5.0), (4, nan), (6, 7.0), (7, nan)), failed)
+    assert [tokens_at(answer, second) for second in (3, 4, 6, 7)] == [5, None, 7, None]
+
+
+def test_nan_that_a_scrape_brought_is_implausible() -> None:
+    answer = loaded(9, series(TOKENS, (2, 5.0), (4, float("nan"))), ups(2, 4))
+    answer.move(4 * SECOND)
+    (run,) = answer.found(lambda *_: 0.0).sessions
+    assert run.implausible == (semconv.SESSION_TOKENS.name,)
