@@ -60,7 +60,7 @@ def _range_goals(results: Results) -> Iterator[Goal]:
             yield Goal(
                 f"{LEFT[each['what']].lower()} until {UNTIL[each['resource']]}, from "
                 f"{SEEN[each['seen']]}: within the range in %",
-                share, 85, 0, 75,
+                share, 85, 1, 75,
             )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def _panel(axes: Any, results: Results, what: str) -> None:
             *zip(*points, strict=True), "o-", color=colour, label=name, markersize=3.5, **mine
         )
     axes.set_yscale("log")
-    axes.set_ylim(0.4, 1500)
+    axes.set_ylim(0.8, 1200)
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("% of the limit used")
