@@ -139,9 +139,11 @@ check: lint types layers generated
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
-# Forecasts beside what came in recorded runs, and beside a real Prometheus: half a minute.
+# Forecasts beside what came in recorded runs, and beside a real Prometheus; and what limits would have done to
+# these runs: two minutes.
 forecast: $(VENV)/.dev
 	$(BIN)/python -m evaluation
+	$(BIN)/python -m evaluation.limits
 
 clean:
 	rm -rf $(VENV) .venv-agents .venv-libraries .venv-lowest

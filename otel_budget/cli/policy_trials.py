@@ -105,7 +105,7 @@ def draw(picture: Path, policy: Policy, lines: Iterable[TraceLine], *, keep_goin
     replay, drawn = Replay(policy.rules, keep_going=keep_going), UseLines()
     for line in lines:
         replay.take(line)
-        drawn.take(line, replay.verdict_on(line.session_id))
+        drawn.take(line, replay)
     draw_use(picture, [drawn.panel(policy.name, replay.finish())])
 
 
@@ -155,7 +155,7 @@ def _play_comparison(trial: Trial, lines: Iterable[TraceLine]) -> None:
             if trial.as_json:
                 print(found_line(found, config=name))
         for collected, replay in zip(drawn, comparison.replays, strict=False):
-            collected.take(line, replay.verdict_on(line.session_id))
+            collected.take(line, replay)
     ReplayPrinter.warn_of_open(comparison.open_runs)
     summaries, pairs = comparison.finish()
     names = [policy.name for policy in trial.policies]

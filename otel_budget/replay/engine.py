@@ -27,6 +27,7 @@ from otel_budget.ledger.ledger import Ledger
 from otel_budget.policy.suggester import Outcome as SuggestionOutcome
 from otel_budget.policy.suggester import Suggester
 from otel_budget.policy.suggestion import ended_run, workflow_of
+from otel_budget.policy.verdicts import verdict_from_snapshot
 from otel_budget.replay.changes import VerdictChange, deciding, forecasts, said
 from otel_budget.replay.judged_run import TRACE, TracedRun
 from otel_budget.replay.summary import Counts
@@ -95,10 +96,13 @@ class Replay:
         """Session ids of the runs that began and did not end, in the order in which they began."""
         return tuple(self._runs)
 
-    def verdict_on(self, session_id: str) -> Verdict | None:
-        """Return the last verdict on a run; None if it is over, or has not begun."""
+    def verdict_on(self, session_id: str, now: float) -> Verdict | None:
+        """Return the verdict on a run as of now, which changes nothing; None if it is over."""
         run = self._runs.get(session_id)
-        return None if run is None or run.decided is None else run.decided.verdict
+        if run is None:
+            return None
+        snapshot = self._ledger.snapshot(self._ledger.runs[session_id], now, self._rules.ceilings)
+        return verdict_from_snapshot(snapshot, self._rules_for(run), now)
 
     def take(self, line: TraceLine) -> list[Found]:
         """Take the next line; return what is new: changes by run, then forecasts.

@@ -202,12 +202,15 @@ def _title(axes: Axes, title: str) -> None:
 
 def _words(axes: Axes, parts: Sequence[tuple[str, str]]) -> None:
     """Write a line below the title, each part in its colour."""
-    place: Any = axes.transAxes
-    at, apart = (0.0, 1.0), (0, 8)
+    before: Any = axes.transAxes
+    x, apart = 0.0, 0
     for words, colour in parts:
-        place = axes.annotate(words, at, apart, xycoords=place, textcoords="offset points",
-                              color=colour, fontsize=10, annotation_clip=False)  # fmt: skip
-        at, apart = (1.0, 0.0), (10, 0)
+        before = axes.annotate(
+            words, (x, 1.0), (apart, 10), xycoords=(before, axes.transAxes),
+            textcoords="offset points", va="baseline", color=colour, fontsize=10,
+            annotation_clip=False,
+        )  # fmt: skip
+        x, apart = 1.0, 10
 
 
 def _save(figure: Figure, path: Path) -> None:

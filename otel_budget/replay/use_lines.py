@@ -8,6 +8,7 @@ from otel_budget.replay.plot import Panel, RunLine
 
 if TYPE_CHECKING:
     from otel_budget.core.verdict import Verdict
+    from otel_budget.replay.engine import Replay
     from otel_budget.replay.summary import Summary
     from otel_budget.replay.trace import TraceLine
 
@@ -25,16 +26,19 @@ class UseLines:
         self._open: dict[str, _Collected] = {}
         self._all: list[_Collected] = []
 
-    def take(self, line: TraceLine, verdict: Verdict | None) -> None:
-        """Take a line, with the verdict on its run after it; None if the run is over."""
+    def take(self, line: TraceLine, replay: Replay) -> None:
+        """Take a line, after the replay took it."""
         if line.start and len(self._all) < MOST_RUNS:
             self._open[line.session_id] = collected = _Collected(line.at)
             self._all.append(collected)
         run = self._open.get(line.session_id)
-        if run is not None and verdict is not None:
+        if run is None:
+            return
+        verdict = replay.verdict_on(line.session_id, line.at)
+        if verdict is not None:
             run.take(line.at, verdict)
         if line.end is not None:
-            self._open.pop(line.session_id, None)
+            del self._open[line.session_id]
 
     def panel(self, name: str, summary: Summary) -> Panel:
         """Return what is drawn of one policy."""

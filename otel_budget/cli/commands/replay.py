@@ -188,7 +188,7 @@ def _play(trial: policy_trials.Trial, lines: Iterable[TraceLine]) -> None:
     for line in lines:
         printer.found(engine.take(line))
         if drawn is not None:
-            drawn.take(line, engine.verdict_on(line.session_id))
+            drawn.take(line, engine)
     still_open = engine.open_runs
     summary = engine.finish()
     printer.end(summary, still_open)
