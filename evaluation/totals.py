@@ -143,14 +143,21 @@ def _by_size(run: Run, calls: int, more: float | None = None) -> float:
     """
     pace = _pace(run, calls)
     used, more = _used(run, calls), len(run.calls) - calls if more is None else more
-    low, high = 0.0, 1e12
+    size = pace.next_call(semconv.TOKENS)
+    if size is None:
+        return math.nan
+    low, high = 0.0, (more + 1) * max(size.value, 1.0)
+    while _calls_in(high, pace) < more:
+        low, high = high, 2 * high
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        left = forecast_of(semconv.TOKENS, middle, pace).calls_left
-        if left is None:
-            return math.nan
-        low, high = (middle, high) if left.value < more else (low, middle)
+        low, high = (middle, high) if _calls_in(middle, pace) < more else (low, middle)
     return used + low
+
+
+def _calls_in(tokens: float, pace: CallPace) -> float:
+    left = forecast_of(semconv.TOKENS, tokens, pace).calls_left
+    return math.inf if left is None else left.value
 
 
 def _pace(run: Run, calls: int) -> CallPace:
