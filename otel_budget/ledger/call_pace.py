@@ -249,6 +249,11 @@ class CallPace:
         usual = 0.0 if found is None else found[0]
         return now - self._at > max(IDLE_AFTER, _IDLE_GAPS * usual)
 
+    def move(self, seconds: float) -> None:
+        """Put its moments on a clock that is ahead of the present one by so many seconds."""
+        if self._at is not None:
+            self._at += seconds
+
     def state(self) -> tuple[Any, ...]:
         """Return all of it as nested tuples of numbers, text and None: JSON can hold them."""
         return (

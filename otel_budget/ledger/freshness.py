@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from statistics import median_low
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_budget import semconv
 from otel_budget.core.resources import ZERO
@@ -35,6 +35,18 @@ if TYPE_CHECKING:
 
 _GAPS_KEPT = 5
 _NO_RATE = Rate()
+
+
+class StoredPace(NamedTuple):
+    """A run's pace as it was written last."""
+
+    pace: CallPace
+    """The very one: it has gone on since."""
+    calls: float
+    """Calls that it had seen by then."""
+    at: float
+    """When the newest sample was taken."""
+    text: str
 
 
 class Freshness:
@@ -56,6 +68,8 @@ class Freshness:
         """How fast it spends, of a run that counts no calls."""
         self.pace = CallPace()
         """How large its calls are, and how they grow."""
+        self.stored_pace: StoredPace | None = None
+        """The same as it is on disk, or about to be; None if it is to be written anew."""
         self._rated: dict[str, Number] | None = None
         """The totals at the last update of the rates."""
 

@@ -39,6 +39,8 @@ def move(run: RunTotals, seconds: float) -> None:
         for name in names:
             moment = getattr(owner, name)
             setattr(owner, name, None if moment is None else moment + seconds)
+    run.pace.move(seconds)
+    run.stored_pace = None
 
 
 def _moments(run: RunTotals, seconds: float) -> Iterator[tuple[object, tuple[str, ...]]]:

@@ -26,6 +26,7 @@ from otel_budget.ledger.run import RunTotals
 from otel_budget.ledger.target_series import TargetSeries
 from otel_budget.policy.suggester import Outcome
 from otel_budget.policy.suggestion import EndedRun
+from otel_budget.sidecar.storage.pace_row import load_pace, pace_text
 
 if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
@@ -56,7 +57,8 @@ _SERIES = ("seen_at", "seen_before", "implausible_since", "series", "folded")
 
 def to_json(run: RunTotals) -> str:
     """Return the run as JSON; money is a string."""
-    return _ENCODE(_dump(run))
+    text, pace = _ENCODE(_dump(run)), pace_text(run)
+    return f'{text[:-1]},"pace":{pace}}}' if pace else text
 
 
 def from_json(text: str) -> RunTotals:
@@ -149,6 +151,7 @@ def _load(data: dict[str, Any]) -> RunTotals:
     for key, target, first_at in data.get("first_at", ()):
         run.processes[key].target_series[target].first_at = load_real(first_at)
     run.find_alive()
+    run.pace = load_pace(data.get("pace"), run)
     return run
 
 

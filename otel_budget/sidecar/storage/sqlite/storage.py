@@ -361,9 +361,13 @@ def _opened(
     try:
         store = SqliteStorage(storage, time, archive_size, boot)
         restored = store.load()
-        if storage.lost_log and store.take_back(storage.lost_log):
+        if storage.lost_log:
+            taken_back = store.take_back(storage.lost_log)
+            if not taken_back:
+                storage.lost_log = b""  # nothing newer is in it: what is missing is to be said
             restored = store.load()
-            store.raise_to_verdicts(restored)
+            if taken_back:
+                store.raise_to_verdicts(restored)
         store.mind_clock(restored.runs)
     except BaseException:
         storage.close()
