@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
             WHICH[options.runs](), for_choosing(), _track, with_prometheus=not options.quick
         )
     except MissingProgramError as error:
-        console.print(Text(f"{error}; or add --quick", style="bold red"))
+        sys.stderr.write(f"{error}; or add --quick\n")
         return 1
     for report in page.reports(found):
         report.show(console)

@@ -41,6 +41,7 @@ def measured(
 
     Raises MissingProgramError if a Prometheus is asked for, and none is installed.
     """
+    version = prometheus.version() if with_prometheus else None
     answers = measure.Answers()
     for number, run in enumerate(track(runs, "the recorded runs")):
         answers.add(measure.answered(run, number))
@@ -50,7 +51,7 @@ def measured(
         "made": {
             "day": f"{datetime.now(UTC):%Y-%m-%d}",
             "python": platform.python_version(),
-            "prometheus": prometheus.version() if with_prometheus else None,
+            "prometheus": version,
             "model": MODEL,
             "recorded": {
                 "runs": len(mini_swe_runs()),
