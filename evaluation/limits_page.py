@@ -35,8 +35,8 @@ _TEXT: Final = """# Choosing limits
 Tables and picture are made by `make forecast` from the recorded runs in `evaluation/data`, kept in
 `docs/limits.json`; not edited by hand.
 
-A limit cuts runs. Some would have gone round in circles; some would have been solved with the next
-call. Which of them it is, your own runs can tell, before the limit is in force.
+A limit cuts runs. Some would have gone round in circles; some would have been resolved with the
+next call. How many of which, your own runs can tell, before the limit is in force.
 
 ## In short
 
@@ -68,24 +68,24 @@ call. Which of them it is, your own runs can tell, before the limit is in force.
 
 ![What a limit keeps, and what it spends](pictures/frontier.png)
 
-Each point is a limit: how much the runs spend under it, and how many of those that were solved
-are still solved. The dotted line is what you would get without any limit by running only some of
+Each point is a limit: how much the runs spend under it, and how many of those that were resolved
+are still resolved. The dotted line is what you would get without any limit by running only some of
 the tasks, drawn by lot. **A limit below the line is worse than that**: it spends tokens on runs
-and then throws them away. Look for the knee above it, from which on a lower limit loses solved runs
-faster than it saves.
+and then throws them away. Look for the knee above it, from which on a lower limit loses resolved
+runs faster than it saves.
 
 ## What the recorded runs say
 
 {runs} recorded runs of a coding agent ([where they come from](../evaluation/data/ATTRIBUTION.md)),
-{resolved} of them solved. Each was replayed under each limit by the engine of `otel-budget
+{resolved} of them resolved. Each was replayed under each limit by the engine of `otel-budget
 replay`: the ledger and the policy that judge live runs. A run is *kept* if it was not told to stop
 before its end. Money is by the price of `{model}`, with cached reads at a tenth.
 
 {sizes}
 
 A quantile is the smallest total that at least so many percent of the runs did not exceed (nearest
-rank). Runs that were solved are smaller, but not by much: their median is {smaller} of that of the
-others. So a limit can tell a runaway from a good run, and hardly a good run from a bad one.
+rank). Runs that were resolved are smaller, but not by much: their median is {smaller} of that of
+the others. So a limit can tell a runaway from a good run, and hardly a good run from a bad one.
 
 ### Without progress
 
@@ -93,19 +93,19 @@ A run that tells no progress goes on past the warning line, and is cut at the li
 
 {without}
 
-- **Below p75 a limit costs more than it saves.** At p50 it keeps {kept_p50} of the solved runs for
-  {spent_p50} of the tokens; at p75 {kept_p75} for {spent_p75}.
+- **Below p75 a limit costs more than it saves.** At p50 it keeps {kept_p50} of the resolved runs
+  for {spent_p50} of the tokens; at p75 {kept_p75} for {spent_p75}.
 - **From p90 on it is a guard that costs little.** It keeps {kept_p90} for {spent_p90}; the runs
   that it cuts are the long ones, {longest} tokens the longest.
 - **A limit on tokens saves less money than tokens**: late calls re-send much that is cached.
 - The proposal of `suggest limits` puts the warning line where 95 % of the runs that ended well are
-  done. Here it keeps {kept_suggested} of {resolved} solved runs.
+  done. Here it keeps {kept_suggested} of {resolved} resolved runs.
 
 ### With progress
 
 The rule: from the warning line on (80 % of the limit) a run goes on only if its progress is at
-least 80 %, else it is stopped, while there is room to finish with what it has. In the cells: solved
-runs kept / tokens spent / stopped gracefully / cut at the limit.
+least 80 %, else it is stopped, while there is room to finish with what it has. In the cells:
+resolved runs kept / tokens spent / stopped gracefully / cut at the limit.
 
 {with_progress}
 
@@ -121,7 +121,7 @@ How runs told their progress:
 What follows:
 
 - **Progress saves tokens, and keeps the same runs.** At p75, with the share of calls, {saved_calls}
-  of the tokens are spent instead of {spent_p75}, and {kept_calls} instead of {kept_count} solved
+  of the tokens are spent instead of {spent_p75}, and {kept_calls} instead of {kept_count} resolved
   runs kept: it stops early those that the limit would have cut anyway.
 - **It turns cuts into endings**: {graceful_calls} of the {cut_p75} runs that do not come to their
   end are stopped with room to finish; without progress none is.
@@ -241,7 +241,7 @@ def _sizes(results: Record) -> str:
 
 
 def _without(results: Record) -> str:
-    head = ("limit on tokens", "solved runs kept", "tokens spent", "money spent", "runs cut")
+    head = ("limit on tokens", "resolved runs kept", "tokens spent", "money spent", "runs cut")
     rows = []
     for of in _limits(results):
         one = _one(results, NONE, of)

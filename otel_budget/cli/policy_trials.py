@@ -172,9 +172,12 @@ def _play_comparison(trial: Trial, lines: Iterable[TraceLine]) -> None:
 
 
 def _show(tables: Iterator[Any]) -> None:
+    """Print tables, with a line between."""
     from rich.console import Console
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
-    for table in tables:
-        console.print(table)
-        console.print()
+    for number, table in enumerate(tables):
+        with console.capture() as printed:
+            console.print(table)
+        print("\n" if number else "", end="")
+        print("\n".join(line.rstrip() for line in printed.get().splitlines()))

@@ -86,12 +86,12 @@ def draw_frontier(path: Path, curves: Sequence[Curve]) -> None:
     figure, (axes,) = _figure(1)
     row, spent = RESOURCES[curves[0].resource], RESOURCES[curves[0].spent_in]
     last = curves[0].points[-1][1]
-    judged = f"{last.resolved:,} of them solved" if last.resolved else "none judged"
+    judged = f"{last.resolved:,} of them resolved" if last.resolved else "none known to be resolved"
     _title(axes, f"What a limit keeps, and what it spends: {row.limit_key}")
     _words(axes, ((f"{last.runs:,} runs, {judged}", _TEXT),))
     axes.set(xlim=(0, _EDGE), ylim=(0, _EDGE))
     axes.set_xlabel(f"{spent.title.lower()} spent, % of what was used without the limit")
-    axes.set_ylabel("solved runs kept, %" if last.resolved else "runs not cut, %")
+    axes.set_ylabel("resolved runs kept, %" if last.resolved else "runs not cut, %")
     axes.plot((0, _WHOLE), (0, _WHOLE), color=_GREY, linewidth=1, linestyle=(0, (2, 4)))
     axes.text(2, 3.2, "running only some of them, at random", rotation=45, color=_GREY, fontsize=9,
               rotation_mode="anchor", transform_rotates_text=True)  # fmt: skip

@@ -33,7 +33,7 @@ def frontier_tables(curves: Sequence[Curve]) -> Iterator[Table]:
         judged = curve.points[0][1].resolved
         table = _table(curve.name)
         table.add_column(RESOURCES[curve.resource].limit_key, justify="right")
-        table.add_column(f"solved runs kept, of {judged:,}" if judged else "runs not cut")
+        table.add_column(f"resolved runs kept, of {judged:,}" if judged else "runs not cut")
         table.add_column(f"{RESOURCES[curve.spent_in].title.lower()} spent")
         table.add_column("money spent", justify="right")
         table.add_column(f"cut, of {curve.points[0][1].runs:,}", justify="right")
@@ -68,10 +68,10 @@ def comparison_tables(
         yield Text(f"Both do the same to each of {len(pairs):,} runs.")
         return
     runs = _table(f"{len(apart):,} of {len(pairs):,} runs not alike")
-    for title in ("run", "solved", *names):
+    for title in ("run", "resolved", *names):
         runs.add_column(Text(title))
     for pair in apart[:_SHOWN]:
-        runs.add_row(Text(pair.first.session_id), _solved(pair.first), *map(_fate, pair))
+        runs.add_row(Text(pair.first.session_id), _said_resolved(pair.first), *map(_fate, pair))
     yield runs
     if len(apart) > _SHOWN:
         yield Text(f"... and {len(apart) - _SHOWN:,} more; --json has all of them")
@@ -82,7 +82,7 @@ def _sums(points: Sequence[Point]) -> Iterator[tuple[str, list[str]]]:
     yield "told to stop before their end", [f"{point.cut:,}" for point in points]
     if points[0].resolved:
         kept = [f"{p.resolved_kept:,} of {p.resolved:,}, {percent(p.kept_share)}" for p in points]
-        yield "solved runs kept", kept
+        yield "resolved runs kept", kept
     for name in points[0].recorded:
         shares = [percent(point.spent_shares.get(name)) for point in points]
         used = [short_amount(name, point.used[name]) for point in points]
@@ -111,7 +111,7 @@ def _by(point: Point) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in point.cut_by.items())
 
 
-def _solved(outcome: Outcome) -> str:
+def _said_resolved(outcome: Outcome) -> str:
     return {True: "yes", False: "no", None: "?"}[outcome.resolved]
 
 
@@ -119,7 +119,7 @@ def _fate(outcome: Outcome) -> Any:
     used = short_amount(semconv.TOKENS, outcome.used.get(semconv.TOKENS, 0))
     stop = outcome.stop
     return Text(
-        f"goes on, {used} tokens"
+        f"to its end with {used} tokens"
         if stop is None
         else f"stop at {used} tokens: {stop.reason} ({stop.limit_from or 'no limit'})"
     )

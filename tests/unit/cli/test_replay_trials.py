@@ -61,7 +61,7 @@ def test_a_sweep_is_a_table_with_bars(capsys: pytest.CaptureFixture[str]) -> Non
     """The picture's equivalent in text."""
     assert replay("--config", "wide.yaml", "--sweep", "max_tokens=50..400/4") == 0
     text = capsys.readouterr().out
-    assert "solved runs kept, of 2" in text
+    assert "resolved runs kept, of 2" in text
     row = next(line for line in text.splitlines() if line.strip().startswith("200 "))
     assert "\u2588" * 10 + "\u2591" * 10 + "  50 %" in row
     assert row.rstrip().endswith("limit_exceeded 2")

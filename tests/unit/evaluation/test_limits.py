@@ -16,7 +16,7 @@ from tests.unit.replay.test_plot import size_of
 RESULTS = limits_page.read()
 RUNS = mini_swe_runs()
 #: What a token limit does without any wrap-up, at a quantile (nearest rank) of all runs' tokens:
-#: solved runs kept, and the share of the tokens that is spent for it.
+#: resolved runs kept, and the share of the tokens that is spent for it.
 WITHOUT = {"p50": (31, 0.637), "p75": (46, 0.823), "p90": (53, 0.906), "p95": (54, 0.965)}
 
 
@@ -60,7 +60,7 @@ def test_the_results_are_those_of_a_token_limit_without_any_wrap_up() -> None:
 
 @pytest.mark.parametrize("of", WITHOUT)
 def test_the_engine_keeps_and_spends_what_a_sum_says(of: str) -> None:
-    """On all 119 runs, 55 of them solved, through the ledger and the policy."""
+    """On all 119 runs, 55 of them resolved, through the ledger and the policy."""
     limit = limits.limits_of(RUNS)[of]
     (point,) = limits.replayed(
         limits.lines_of(RUNS, PROGRESS[NONE]), [limits.rules_with(limit, USUAL)]

@@ -72,14 +72,16 @@ def test_both_policies_and_their_limits_are_named_in_the_picture(tmp_path: Path)
     words = texts_of(tmp_path / "frontier.svg")
     assert {"strict.yaml", "wide.yaml", "100k", "300k"} <= set(words)
     assert "What a limit keeps, and what it spends: max_tokens" in words
-    assert "10 runs, 10 of them solved" in words
-    assert "solved runs kept, %" in words
+    assert "10 runs, 10 of them resolved" in words
+    assert "resolved runs kept, %" in words
 
 
-def test_where_no_run_was_judged_the_picture_says_so(tmp_path: Path) -> None:
+def test_where_no_run_is_known_to_be_resolved_the_picture_says_so(tmp_path: Path) -> None:
     """Then it shows the runs that were not cut."""
     draw_frontier(tmp_path / "g.svg", (curve("a", *(point(k, 50, resolved=0) for k in (4, 9))),))
-    assert {"10 runs, none judged", "runs not cut, %"} <= set(texts_of(tmp_path / "g.svg"))
+    assert {"10 runs, none known to be resolved", "runs not cut, %"} <= set(
+        texts_of(tmp_path / "g.svg")
+    )
 
 
 def test_the_use_of_runs_is_drawn_with_their_stops(tmp_path: Path) -> None:
