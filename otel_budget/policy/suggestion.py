@@ -25,10 +25,10 @@ from otel_budget.core.resources import RESOURCES, quantity_of
 from otel_budget.policy.format import amount, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from otel_budget.core.observation import RunAttributes
-    from otel_budget.core.verdict import ResourceState, Verdict
+    from otel_budget.core.verdict import Verdict
 
 #: Runs that ended well below which nothing is proposed.
 LEAST_RUNS: Final = 10
@@ -99,12 +99,15 @@ def ended_run(
     cut = _cut_by(verdict)
     completed = (state or verdict.run_state) == semconv.COMPLETED
     well = completed and resolved is not False and not cut
-    return EndedRun(known_use(verdict.resources), well, cut)
+    states = verdict.resources
+    used = {name: state.used for name, state in states.items()}
+    partly = [name for name, state in states.items() if state.at_least]
+    return EndedRun(known_use(used, partly), well, cut)
 
 
-def known_use(states: Mapping[str, ResourceState]) -> dict[str, Number]:
-    """Return what a run used of resources, without those of which only a part is known."""
-    return {name: state.used for name, state in states.items() if not state.at_least}
+def known_use(used: Mapping[str, Number], partly: Collection[str]) -> dict[str, Number]:
+    """Return what a run used, without that of which only a part is known. partly: that."""
+    return {name: amount for name, amount in used.items() if name not in partly}
 
 
 #: Reasons that are a limit's.
@@ -177,7 +180,7 @@ def _needed(good: Sequence[Number], cut: Sequence[Number]) -> tuple[Number, Sequ
 
 def _reason(found: Suggestion, least: Number, threshold: float) -> str:
     at, of = amount(found.resource, least), f"{found.runs:,} runs that ended well"
-    line = f"the warning line, at {percent(threshold)} of the limit, is there"
+    line = f"the warning line, at {percent(threshold).replace('.0%', '%')} of it, is there"
     text = f"{PROPOSED}% of {of} used no more than {at}: {line}"
     if found.cut:
         text += f"; {found.cut:,} that a suggested limit cut rank with that limit"

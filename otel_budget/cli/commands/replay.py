@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from otel_budget.cli import policy_trials
+from otel_budget.cli import policy_trials, recorded_runs
 from otel_budget.cli.command import EXIT_OK, Command
 from otel_budget.errors import InvalidValueError
 
@@ -38,12 +38,11 @@ usage, a configuration or a trace that is wrong, with file and line."""
 def _add_arguments(command: argparse.ArgumentParser) -> None:
     policy = "the sidecar's file whose limits are tried; it needs no source; twice: compare two"
     command.add_argument("--config", metavar="FILE", action="append", required=True, help=policy)
+    recorded_runs.add_arguments(command)
     command.add_argument(
-        "--traces", metavar="FILE", nargs="+",
-        help="JSON lines of what runs used; several are merged by time; - is standard input, .gz "
-        "is unpacked",
+        "--write-trace", metavar="FILE",
+        help="write the runs of --prometheus as a trace, too, which can be replayed without it",
     )  # fmt: skip
-    _add_history(command)
     command.add_argument(
         "--json", action="store_true", help="print a JSON object for each verdict that changes"
     )
@@ -56,26 +55,6 @@ def _add_arguments(command: argparse.ArgumentParser) -> None:
         help="say what is forecast once these shares of a limit are used, as in 0.5,0.8",
     )  # fmt: skip
     policy_trials.add_arguments(command)
-
-
-def _add_history(command: argparse.ArgumentParser) -> None:
-    """Add what a replay from a Prometheus takes."""
-    import re
-
-    # So that -7d after --from is its value, as -7 is.
-    command._negative_number_matcher = re.compile(r"-\d")  # noqa: SLF001 - there is no other way
-    times = "RFC 3339 with an offset, Unix seconds, now, or how long ago, as in -7d"
-    command.add_argument(
-        "--prometheus", metavar="URL",
-        help="replay what this server has of runs, by the settings of the file's "
-        "source.prometheus if it has some",
-    )  # fmt: skip
-    command.add_argument("--from", metavar="T", dest="begin", help=f"the first moment: {times}")
-    command.add_argument("--to", metavar="T", dest="end", help="the last moment (default: now)")
-    command.add_argument(
-        "--write-trace", metavar="FILE",
-        help="write the same runs as a trace, too, which can be replayed without the server",
-    )  # fmt: skip
 
 
 def _shares(text: str) -> tuple[float, ...]:
@@ -93,7 +72,7 @@ def _shares(text: str) -> tuple[float, ...]:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    _check_source(arguments)
+    recorded_runs.check(arguments, write_trace=arguments.write_trace)
     trial = policy_trials.trial_of(arguments)
     if arguments.prometheus:
         _replay_history(trial, arguments)
@@ -124,30 +103,7 @@ def _replay_history(trial: policy_trials.Trial, arguments: argparse.Namespace) -
 
 
 def _lines(traces: Sequence[str]) -> Iterator[TraceLine]:
-    from otel_budget.cli.render.progress import progress_bar
-    from otel_budget.replay.trace_files import read_traces, size_of
-    from otel_budget.sdk.pricing.prices import prices_of
-
-    with progress_bar("replaying", size_of(traces)) as on_read:
-        yield from read_traces(traces, prices_of(None), on_read)
-
-
-def _check_source(arguments: argparse.Namespace) -> None:
-    """Refuse what does not say where runs come from, or says it twice."""
-    if bool(arguments.traces) == bool(arguments.prometheus):
-        sentence = "give one of --traces and --prometheus: what is replayed"
-        raise InvalidValueError("--traces", arguments.traces, "", sentence=sentence)
-    given = {
-        "--from": arguments.begin,
-        "--to": arguments.end,
-        "--write-trace": arguments.write_trace,
-    }
-    wrong = [name for name, value in given.items() if value is not None]
-    if arguments.traces and wrong:
-        sentence = "goes with --prometheus: a trace is replayed as a whole"
-        raise InvalidValueError(wrong[0], given[wrong[0]], "", sentence=sentence)
-    if arguments.prometheus and arguments.begin is None:
-        raise InvalidValueError("--from", None, "", sentence="is missing: from when on")
+    return recorded_runs.lines(traces, "replaying")
 
 
 def _play_history(

@@ -55,8 +55,8 @@ def test_the_warning_line_of_a_proposal_is_at_the_95th_percentile() -> None:
     assert found.proposed == 240_000  # 190,000 of 237,500 is 80%; rounded up to two digits
     assert (found.quantiles[50], found.quantiles[95], found.largest) == (100_000, 190_000, 200_000)
     assert found.reason == (
-        "95% of 20 runs that ended well used no more than 190,000: the warning line, at 80.0% of "
-        "the limit, is there"
+        "95% of 20 runs that ended well used no more than 190,000: the warning line, at 80% of "
+        "it, is there"
     )
 
 

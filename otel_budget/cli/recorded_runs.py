@@ -1,0 +1,61 @@
+"""Where recorded runs are read from, as it is typed: traces, or a range of a Prometheus."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from otel_budget.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from otel_budget.replay.trace import TraceLine
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add what says where runs come from."""
+    command.add_argument(
+        "--traces", metavar="FILE", nargs="+",
+        help="JSON lines of what runs used; several are merged by time; - is standard input, .gz "
+        "is unpacked",
+    )  # fmt: skip
+    # So that -7d after --from is its value, as -7 is.
+    command._negative_number_matcher = re.compile(r"-\d")  # noqa: SLF001 - there is no other way
+    times = "RFC 3339 with an offset, Unix seconds, now, or how long ago, as in -7d"
+    command.add_argument(
+        "--prometheus", metavar="URL",
+        help="read what this server has of runs, by the settings of the file's source.prometheus "
+        "if it has some",
+    )  # fmt: skip
+    command.add_argument("--from", metavar="T", dest="begin", help=f"the first moment: {times}")
+    command.add_argument("--to", metavar="T", dest="end", help="the last moment (default: now)")
+
+
+def check(arguments: argparse.Namespace, **further: str | None) -> None:
+    """Refuse what does not say where runs come from, or says it twice.
+
+    further: flags, without dashes, that go with a server alone, to what was given.
+    """
+    if bool(arguments.traces) == bool(arguments.prometheus):
+        sentence = "give one of --traces and --prometheus: where runs are read"
+        raise InvalidValueError("--traces", arguments.traces, "", sentence=sentence)
+    given = {"from": arguments.begin, "to": arguments.end, **further}
+    wrong = [name for name, value in given.items() if value is not None]
+    if arguments.traces and wrong:
+        sentence = "goes with --prometheus: a trace is read as a whole"
+        key = f"--{wrong[0].replace('_', '-')}"
+        raise InvalidValueError(key, given[wrong[0]], "", sentence=sentence)
+    if arguments.prometheus and arguments.begin is None:
+        raise InvalidValueError("--from", None, "", sentence="is missing: from when on")
+
+
+def lines(traces: Sequence[str], title: str) -> Iterator[TraceLine]:
+    """Yield the lines of traces under a progress bar."""
+    from otel_budget.cli.render.progress import progress_bar
+    from otel_budget.replay.trace_files import read_traces, size_of
+    from otel_budget.sdk.pricing.prices import prices_of
+
+    with progress_bar(title, size_of(traces)) as on_read:
+        yield from read_traces(traces, prices_of(None), on_read)
