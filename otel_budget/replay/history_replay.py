@@ -11,7 +11,7 @@ Everything that was used is booked, as it was used. What a run was told is anoth
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from otel_budget.replay.history import Tick
     from otel_budget.replay.summary import Summary
 
+#: Seconds that a verdict is trusted at least: nobody waits for its renewal, which says nothing new.
+_LEASE: Final = 600.0
 #: Stands for the same answer as at the tick before.
 _THE_SAME: Final[frozenset[str]] = frozenset()
 
@@ -90,7 +92,8 @@ class HistoryReplay:
         """begin: Unix time of the first tick. The rest: as in Replay, and forget_after as in
         Settings. on_runs: gets the runs with something new in them, once a tick.
         """
-        self._rules, self._forget_after = rules, forget_after
+        self._rules = replace(rules, lease=max(rules.lease, _LEASE))
+        self._forget_after = forget_after
         self._keep_going, self._shares = keep_going, tuple(forecast_at)
         self._on_outcome, self._on_runs = on_outcome, on_runs
         self._evaluator = Evaluator(KeptRuns(self._note_runs), Restored(), begin)

@@ -89,10 +89,10 @@ class TraceRecorder:
     ) -> _Written:
         if before is not None and before.end is not None:
             self._over.append(before.end)
-        name = self._name(run.session_id)
         said = run.attributes
         own = {key: text for key, text in labels.items() if key not in _NOT_ITS_OWN}
         began_at = min(run.began_at, run.confirmed_at)
+        name = self._name(run.session_id, before, began_at)
         limits = self._limits(said)
         self.starts.append(TraceLine(began_at, name, "", start=True, labels=own, limits=limits))
         written = _Written(name, weakref.ref(run), _limits_of(said), began_at)
@@ -103,14 +103,15 @@ class TraceRecorder:
             ] += 1
         return written
 
-    def _name(self, session_id: str) -> str:
-        """Return what a run is called: its id, unless one before it is."""
-        self._names[session_id] += 1
-        number = self._names[session_id]
-        if number == 1:
+    def _name(self, session_id: str, before: _Written | None, began_at: float) -> str:
+        """Return what a run is called: its id, unless one is called so that is not over."""
+        if before is None:
             return session_id
-        self.remarks["another run had the same id before: it stands as ID:2, and so on"] += 1
-        return f"{session_id[: _ID_LONGEST - 8]}:{number}"
+        if before.end is not None and before.end.at <= began_at:
+            return before.name
+        self._names[session_id] += 1
+        self.remarks["another run of the same id was not over: it stands as ID:2, and so on"] += 1
+        return f"{session_id[: _ID_LONGEST - 8]}:{self._names[session_id] + 1}"
 
     def _limits(self, said: RunAttributes) -> ResourceLimits | None:
         given: dict[str, object] = {

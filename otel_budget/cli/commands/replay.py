@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from otel_budget.config.schema import SidecarConfig
+    from otel_budget.replay.changes import Found
     from otel_budget.replay.trace import TraceLine
 
 _EPILOG: Final = """Which runs would have been told to stop, when, at what use and by which
@@ -33,6 +34,10 @@ examples:
 
 exit status: 0 whatever the verdicts; 1 for a source or a range that cannot be read; 2 for wrong
 usage, a configuration or a trace that is wrong, with file and line."""
+
+
+#: Parts of a range of time that a progress bar shows.
+_PARTS: Final = 1000
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
@@ -112,6 +117,7 @@ def _play_history(
     """Replay a history. trace: file to write it to. shown: False prints what is missing alone."""
     from functools import partial
 
+    from otel_budget.cli.render.progress import progress_bar
     from otel_budget.cli.replay_printer import ReplayPrinter
     from otel_budget.replay.from_prometheus import Asked, as_json, play
     from otel_budget.replay.history_replay import HistoryReplay
@@ -123,10 +129,24 @@ def _play_history(
     )  # fmt: skip
     asked = Asked(arguments.prometheus, arguments.begin, arguments.end or "now", trace)
     printer = ReplayPrinter(as_json=arguments.json, keep_going=arguments.keep_going)
+    with progress_bar("replaying", _PARTS) as advance:
+        done = 0
+
+        def on_read(share: float) -> None:
+            nonlocal done
+            parts = int(share * _PARTS)
+            if parts > done:
+                advance(parts - done)
+                done = parts
+
+        def on_found(found: Found) -> None:
+            if shown:
+                printer.found([found])
+
+        played = play(asked, config, engine, on_found=on_found, on_read=on_read)
     if not shown:
-        printer.warn(play(asked, config, engine, on_found=lambda _found: None).remarks)
+        printer.warn(played.remarks)
         return
-    played = play(asked, config, engine, on_found=lambda found: printer.found([found]))
     history = as_json(played.coverage)
     printer.end(played.summary, played.open_runs, remarks=played.remarks, history=history)
 
