@@ -15,7 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from otel_budget.errors import OtelBudgetError
+from otel_budget.errors import InvalidValueError, OtelBudgetError
 from otel_budget.replay.trace_json import write_line
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ class TraceWriteError(OtelBudgetError):
 
 
 class TraceWriter:
-    """Writes what a recorder makes of a history. Raises TraceWriteError throughout."""
+    """Writes what a recorder makes of a history. Raises TraceWriteError throughout, and
+    InvalidValueError where there is something by that name.
+    """
 
     def __init__(self, path: str, recorder: TraceRecorder) -> None:
         """Refuse a path where there is something."""
@@ -99,10 +101,8 @@ class TraceWriter:
 
     def _refuse_if_there(self) -> None:
         if self._path.exists():
-            raise TraceWriteError(
-                f"{self._path} is there already, and is not overwritten: give another name to "
-                "--write-trace, or remove it"
-            )
+            sentence = f"{self._path} is there already, and is not overwritten: give another name"
+            raise InvalidValueError("--write-trace", str(self._path), "", sentence=sentence)
 
     def _error(self, exc: OSError) -> TraceWriteError:
         return TraceWriteError(f"{self._path} cannot be written: {exc.strerror or exc}")

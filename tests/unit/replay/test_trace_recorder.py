@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,12 +23,12 @@ BEGIN = 1_700_000_000.0
 
 
 def seen(
-    at: float, tokens: int, session_id: str = "r", target: str = "agents/a", **said: object
+    at: float, tokens: int, said: Mapping[str, Any] | None = None, *, target: str = "agents/a"
 ) -> RunObservation:
     """Return a run as a target shows it so many seconds after the beginning."""
     counters = {("tokens", ""): tokens, ("api_calls", ""): tokens // 100}
-    attributes = RunAttributes(**{"started_at": BEGIN, "incarnation_at": BEGIN, **said})  # type: ignore[arg-type] # as a test gives it
-    return RunObservation(session_id, target, BEGIN + at, counters, attributes)
+    attributes = RunAttributes(**{"started_at": BEGIN, "incarnation_at": BEGIN, **(said or {})})
+    return RunObservation("r", target, BEGIN + at, counters, attributes)
 
 
 def recorded(*readings: Sequence[RunObservation]) -> tuple[list[TraceLine], TraceRecorder]:
@@ -52,7 +53,11 @@ def used(lines: Sequence[TraceLine], session_id: str = "r") -> list[object]:
 def test_uses_are_what_came_from_sample_to_sample() -> None:
     lines, recorder = recorded([seen(5, 300)], [seen(10, 300)], [seen(15, 700)])
     start, *uses = lines
-    assert (start.at, start.start, start.labels) == (BEGIN, True, {"workflow": "nightly", "team": "x"})
+    assert (start.at, start.start, start.labels) == (
+        BEGIN,
+        True,
+        {"workflow": "nightly", "team": "x"},
+    )
     assert [(line.at - BEGIN, line.use and line.use.amounts) for line in uses] == [
         (5, {"tokens": 300, "api_calls": 3}), (15, {"tokens": 400, "api_calls": 4}),
     ]  # fmt: skip
@@ -61,7 +66,7 @@ def test_uses_are_what_came_from_sample_to_sample() -> None:
 
 def test_a_process_that_begins_anew_adds_what_it_counts() -> None:
     again = {"incarnation_at": BEGIN + 8, "carried_over": {"tokens": 300, "api_calls": 3}}
-    lines, _ = recorded([seen(5, 300)], [seen(10, 50, **again)])
+    lines, _ = recorded([seen(5, 300)], [seen(10, 50, again)])
     assert used(lines) == [300, 50]
 
 
@@ -79,7 +84,7 @@ def test_limits_and_thresholds_are_those_of_the_start() -> None:
     own = {"limits": {"tokens": 1000, "cost": Decimal("2.5")}, "thresholds": {"tokens": 0.5},
            "completion_threshold": 0.7}  # fmt: skip
     lines, recorder = recorded(
-        [seen(5, 300, **own)], [seen(10, 400, **{**own, "limits": {"tokens": 2000}})]
+        [seen(5, 300, own)], [seen(10, 400, {**own, "limits": {"tokens": 2000}})]
     )
     limits = lines[0].limits
     assert limits is not None
@@ -92,17 +97,17 @@ def test_limits_and_thresholds_are_those_of_the_start() -> None:
 
 def test_a_progress_stands_where_the_run_was_when_it_reported_it() -> None:
     said = {"progress": 0.5, "progress_tokens": 200.0, "progress_api_calls": 2.0}
-    lines, _ = recorded([seen(5, 100)], [seen(10, 500, **said)])
+    lines, _ = recorded([seen(5, 100)], [seen(10, 500, said)])
     assert used(lines) == [100, 100, 300]
     assert [line.progress for line in lines] == [None, None, 0.5, None]
 
 
 def test_the_end_comes_last_and_is_taken_back_if_the_run_goes_on() -> None:
     done = {"state": semconv.COMPLETED}
-    lines, _ = recorded([seen(5, 300)], [seen(10, 400, **done)])
+    lines, _ = recorded([seen(5, 300)], [seen(10, 400, done)])
     assert [(line.at - BEGIN, line.end) for line in lines][-1] == (10, "completed")
     lines, _ = recorded(
-        [seen(5, 300, **done)], [seen(10, 400, **done)], [seen(15, 500, **done)]
+        [seen(5, 300, done)], [seen(10, 400, done)], [seen(15, 500, done)]
     )  # fmt: skip
     assert [line.end for line in lines if line.end] in ([], ["completed"])
     assert lines[-1].use is not None or lines[-1].end == "completed"
@@ -111,7 +116,7 @@ def test_the_end_comes_last_and_is_taken_back_if_the_run_goes_on() -> None:
 def test_another_run_of_the_same_id_has_its_own_start() -> None:
     done = {"state": semconv.COMPLETED}
     after = {"started_at": BEGIN + 20, "incarnation_at": BEGIN + 20}
-    lines, recorder = recorded([seen(5, 300)], [seen(10, 300, **done)], [seen(25, 70, **after)])
+    lines, recorder = recorded([seen(5, 300)], [seen(10, 300, done)], [seen(25, 70, after)])
     assert [line.session_id for line in lines if line.start] == ["r", "r"]
     assert used(lines) == [300, 70]
     assert not recorder.remarks
@@ -119,7 +124,7 @@ def test_another_run_of_the_same_id_has_its_own_start() -> None:
 
 def test_another_run_while_one_is_not_over_has_another_name() -> None:
     after = {"started_at": BEGIN + 20, "incarnation_at": BEGIN + 20}
-    lines, recorder = recorded([seen(5, 300)], [seen(25, 70, **after)], [seen(30, 90, **after)])
+    lines, recorder = recorded([seen(5, 300)], [seen(25, 70, after)], [seen(30, 90, after)])
     assert [line.session_id for line in lines if line.start] == ["r", "r:2"]
     assert used(lines, "r:2") == [70, 20] or used(lines, "r:2") == [90]
     assert "it stands as ID:2" in " ".join(recorder.remarks)
