@@ -1,26 +1,33 @@
 """Seconds from one call of a run to the next: a fading mean that a pause does not spoil.
 
-A gap counts for no more than a few usual ones, so that an hour in which a person was waited for is
-no pace. The longest is kept apart, as what is usual is not known yet when the first ones come.
+An hour in which a person was waited for is no pace: a gap in which the run was idle does not
+count, unless the one before it was so long, too. Any other counts for no more than a few usual
+ones. The longest is kept apart, as what is usual is not known yet when the first ones come. Calls
+that end at one moment were made at once, and share the gap after them.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from otel_budget.ledger.size_trend import FADE
+from otel_budget.ledger.size_trend import faded
 
-#: A gap counts for no more than so many usual ones. Chosen on one half of the runs in
-#: evaluation/data/mini_swe_runs.csv: 3 to 6 differ by a twentieth of the error.
+#: Seconds without a call after which a run is not spending: nobody can tell when it goes on ...
+IDLE_AFTER: Final = 300.0
+#: ... but not before so many usual gaps.
+_IDLE_GAPS: Final = 4.0
+#: A gap counts for no more than so many usual ones, or so many seconds. Chosen on one half of the
+#: runs in evaluation/data/mini_swe_runs.csv: 3 to 8 differ by a twentieth of the error.
 _MOST: Final = 6.0
+_MOST_SECONDS: Final = 30.0
 
 
 class CallGaps:
     """Gaps as they come. O(1) state."""
 
     __slots__ = (
-        "_longest", "_longest_weight", "_samples", "_sized", "_sizes", "_squares", "_sum",
-        "_weight",
+        "_at_once", "_longest", "_longest_weight", "_paused", "_samples", "_sized", "_sizes",
+        "_squares", "_sum", "_weight",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -30,19 +37,29 @@ class CallGaps:
         self._sizes = self._sized = 0.0
         """The same of the sizes of their calls, and of gaps times sizes."""
         self._longest = self._longest_weight = 0.0
+        self._at_once = 0.0
+        """Calls that ended at the same moment as the newest before them."""
+        self._paused = 0.0
+        """1 if the newest gap was one in which the run was idle."""
 
-    def observe(self, gap: float, size: float, made: float) -> None:
-        """Take the mean gap, in seconds, of so many new calls, and their mean size."""
-        fade, share = FADE, 1.0
-        if made != 1:
-            fade = FADE**made
-            share = (1 - fade) / (1 - FADE)
+    def observe(self, seconds: float, size: float, made: float) -> None:
+        """Take so many new calls in so many seconds, and their mean size."""
+        if not seconds:
+            self._at_once += made
+            return
+        made += self._at_once
+        gap, self._at_once = seconds / made, 0.0
+        if gap > self.idle_after():
+            self._paused = 1.0 - self._paused
+            if self._paused:
+                return
+        self._paused = 0.0
+        fade, share = faded(made)
         self._longest_weight *= fade
         if gap > self._longest:
             gap, self._longest = self._longest, gap
             share, self._longest_weight = self._longest_weight, share
-        if self._weight and gap * self._weight > _MOST * self._sum:
-            gap = _MOST * self._sum / self._weight
+        gap = min(gap, self._most())
         part = share * gap
         self._sum = self._sum * fade + part
         self._squares = self._squares * fade + part * gap
@@ -51,14 +68,23 @@ class CallGaps:
         self._weight = self._weight * fade + share
         self._samples = self._samples * fade + 1.0
 
+    def idle_after(self) -> float:
+        """Return the seconds without a call after which nobody can tell when the run goes on."""
+        weight = self._weight
+        return max(IDLE_AFTER, _IDLE_GAPS * self._sum / weight) if weight else IDLE_AFTER
+
+    def _most(self) -> float:
+        """Return the seconds that a gap counts for at most."""
+        if not self._weight:
+            return self._longest
+        return max(_MOST_SECONDS, _MOST * self._sum / self._weight)
+
     def mean_and_variance(self) -> tuple[float, float] | None:
         """Return seconds from one call to the next, and the variance of one gap; None of none."""
         weight = self._weight + self._longest_weight
         if not weight:
             return None
-        longest = self._longest
-        if self._weight and self._sum:
-            longest = min(longest, _MOST * self._sum / self._weight)
+        longest = min(self._longest, self._most())
         part = self._longest_weight * longest
         mean = (self._sum + part) / weight
         variance = max(0.0, (self._squares + part * longest) / weight - mean * mean)

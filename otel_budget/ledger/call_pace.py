@@ -14,17 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from otel_budget import semconv
 from otel_budget.core.forecast import Estimate
 from otel_budget.ledger.call_gaps import CallGaps
-from otel_budget.ledger.size_trend import FADE, CallSize, SizeTrend
+from otel_budget.ledger.size_trend import CallSize, SizeTrend, faded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from otel_budget.core.quantities import Number
 
-#: Seconds without a call after which a run is not spending: nobody can tell when it goes on ...
-IDLE_AFTER: Final = 300.0
-#: ... but not before so many times as long as from one call to the next.
-_IDLE_GAPS: Final = 4.0
 #: Nothing grows faster than this with the context, whatever chance makes of a few calls.
 _MOST_SHARE: Final = 1.5
 #: Standard deviations to each side of 80 % of what came: costs of single calls have a long tail
@@ -32,6 +28,8 @@ _MOST_SHARE: Final = 1.5
 _MEAN_SPREAD: Final = 1.9
 #: Share of the square of a mean below which a difference of sums is rounding.
 _ROUNDING: Final = 1e-9
+#: A mean below this is what is left of a sum that has faded: calls use nothing of it any more.
+_NOTHING: Final = 1e-30
 #: Fading sums of each resource beside the context.
 _SUMS: Final = 3
 _ONE_CALL: Final = CallSize(1.0, 0.0)
@@ -109,7 +107,7 @@ class CallPace:
         else:
             size = self._take(totals, made)
             if self._at is not None and at >= self._at:
-                self._gaps.observe((at - self._at) / made, size, made)
+                self._gaps.observe(at - self._at, size, made)
         self._calls, self._at = calls, at
 
     def go_on_from(self, totals: Mapping[str, Number], at: float) -> None:
@@ -123,12 +121,9 @@ class CallPace:
     def _take(self, totals: Mapping[str, Number], made: float) -> float:
         """Add to the sums what so many new calls used; return the size of their context."""
         used, context = self._used, self._context
-        fade, share = FADE, 1.0
-        if made != 1:
-            fade = FADE**made
-            share = (1 - fade) / (1 - FADE)
+        fade, share = faded(made)
         total = float(totals.get(context, 0))
-        size = (total - used.get(context, 0.0)) / made
+        size = max(0.0, total - used.get(context, 0.0)) / made
         used[context] = total
         self._trend.observe(size, made)
         part = share * size
@@ -140,7 +135,7 @@ class CallPace:
             if name == context or name == semconv.API_CALLS:  # noqa: PLR1714 - twice as fast
                 continue
             total = float(amount)
-            each = (total - used.get(name, 0.0)) / made
+            each = max(0.0, total - used.get(name, 0.0)) / made
             used[name] = total
             part = share * each
             sums = self._rest.get(name)
@@ -186,7 +181,7 @@ class CallPace:
         mean = sums[0] / ones
         variance = max(0.0, sums[2] / ones - mean * mean)
         lumps = max(1.0, ones / self._samples)  # means of several calls scatter less
-        if resource != semconv.COST or usual <= 0 or mean <= 0:
+        if resource != semconv.COST or usual < _NOTHING or mean < _NOTHING:
             variance *= lumps
             return CallSize(mean, 0.0, variance, 0.0, variance / ones, 0.0, _MEAN_SPREAD)
         found = self._share(mean, variance, sums[1] / ones - mean * usual, _COST_SHARE)
@@ -202,6 +197,8 @@ class CallPace:
             variance / ones + doubt * ahead * ahead + square * context.newest_variance,
             doubt * context.growth * context.growth + square * context.growth_variance,
             _MEAN_SPREAD,
+            mean + per * (context.top - usual) if context.top else 0.0,
+            mean + per * (context.bottom - usual),
         )
 
     def next_call(self, resource: str) -> Estimate | None:
@@ -220,9 +217,12 @@ class CallPace:
         if found is None:
             return None
         mean, variance = found
-        if self._sizes <= 0 or mean <= 0:
+        if mean < _NOTHING:
+            return None
+        usual = self._sizes / self._ones
+        if usual < _NOTHING:
             return CallTime(mean, 0.0, variance, self._gaps.seen)
-        context, usual = self._trend.size(), self._sizes / self._ones
+        context = self._trend.size()
         share = self._share(mean, variance, self._gaps.with_size(), _SECONDS_SHARE).share
         per = share * mean / usual
         newest = max(0.0, mean + per * (context.newest - usual))
@@ -243,11 +243,7 @@ class CallPace:
 
         now: on the clock of the samples.
         """
-        if self._at is None:
-            return False
-        found = self._gaps.mean_and_variance()
-        usual = 0.0 if found is None else found[0]
-        return now - self._at > max(IDLE_AFTER, _IDLE_GAPS * usual)
+        return self._at is not None and now - self._at > self._gaps.idle_after()
 
     def move(self, seconds: float) -> None:
         """Put its moments on a clock that is ahead of the present one by so many seconds."""

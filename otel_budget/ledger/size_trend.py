@@ -18,15 +18,17 @@ import math
 from typing import Final, NamedTuple
 
 #: What is left, one call later, of what older calls have shown: half after 60 calls.
-FADE: Final = 0.5 ** (1 / 60)
-#: The same of sizes that were nowhere near, as how often they come changes sooner.
-_STRAY_FADE: Final = 0.9
+_FADE: Final = 0.5 ** (1 / 60)
+#: The same of sizes that were nowhere near, as how often they come changes sooner: half after 14.
+_STRAY_FADE: Final = 0.95
 #: Times by which a size is nowhere near the expected one.
 _FAR: Final = 2.5
 #: Calls in a row of such sizes that are a new beginning.
 _IN_A_ROW: Final = 2
-#: Calls before which nothing is expected yet: a size that is nowhere near is a new beginning.
+#: Calls before which nothing is expected yet: the first size that is nowhere near is a beginning.
 _FEW: Final = 3
+#: Times its size before it was compacted that a context may have and be compacted any moment.
+_PAST_TOP: Final = 1.2
 #: Calls over which growth is a mean; of more, the older ones fade. And at a new beginning.
 _GROWTH_OVER: Final = 50.0
 _GROWTH_OVER_ANEW: Final = 10.0
@@ -39,7 +41,15 @@ _DOUBT_GROWTH: Final = 0.3
 #: Standard deviations to each side of 80 % of what came. A normal distribution has 1.28; growth is
 #: rarely large, and the deviation mostly of those few. From one half of the runs in
 #: evaluation/data/mini_swe_runs.csv; the other half gives 0.86.
-_SPREAD: Final = 0.87
+_SPREAD: Final = 0.85
+
+
+def faded(made: float) -> tuple[float, float]:
+    """Return what is left of a fading sum after so many calls, and what as many ones add to it."""
+    if made == 1:
+        return _FADE, 1.0
+    left = _FADE**made
+    return left, (1 - left) / (1 - _FADE)
 
 
 class CallSize(NamedTuple):
@@ -62,14 +72,18 @@ class CallSize(NamedTuple):
     """Of ``growth`` as it is known."""
     spread: float = _SPREAD
     """Standard deviations to each side of the range."""
+    top: float = 0.0
+    """Size at which the context was compacted, and will be again; 0: it was not."""
+    bottom: float = 0.0
+    """Size of the call after that."""
 
 
 class SizeTrend:
     """Sizes as they come. O(1) state."""
 
     __slots__ = (
-        "_expected", "_gain", "_growth", "_level", "_made", "_miss", "_over", "_returned", "_row",
-        "_seen", "_size", "_squares", "_stray", "_took", "_weight",
+        "_again", "_bottom", "_expected", "_gain", "_growth", "_level", "_made", "_miss", "_over",
+        "_returned", "_row", "_seen", "_size", "_squares", "_stray", "_took", "_top", "_weight",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -90,6 +104,10 @@ class SizeTrend:
         """Fading sums: of such misses squared; of each times the one before it; of ones."""
         self._row = 0.0
         """Newest calls in a row that were nowhere near."""
+        self._again = 0.0
+        """1 once the first sizes were given up."""
+        self._top = self._bottom = 0.0
+        """Of the newest context that was compacted, its size before and after."""
         self._took = self._expected = self._stray = 0.0
         """Fading sums, once a size was nowhere near: of all sizes, of those expected, and of the
         squares of what was between them."""
@@ -99,13 +117,13 @@ class SizeTrend:
         if not self._seen:
             self._begin(size, made)
             return
-        expected = self._level + self._growth * (made + 1) / 2
+        expected = max(0.0, self._level + self._growth * (made + 1) / 2)
         if size * _FAR < expected or size > expected * _FAR:
             self._take_stray(size, made, expected)
             return
         step = (self._made + made) / 2
         miss = size - self._size - self._growth * step
-        fade = FADE if made == 1 else FADE**made
+        fade = _FADE if made == 1 else _FADE**made
         squares = self._squares = self._squares * fade + miss * miss / step
         returned = self._returned = self._returned * fade + miss * self._miss / step
         self._weight = self._weight * fade + 1.0
@@ -117,7 +135,7 @@ class SizeTrend:
         off = size - expected
         self._growth += off * min(1 / over, max(gain / over, 6 * straight))
         kept = min(1.0, max(gain, straight * (4 * seen - 2)))
-        self._level = expected + kept * off + self._growth * (made - 1) / 2
+        self._level = max(0.0, expected + kept * off + self._growth * (made - 1) / 2)
         if self._expected:
             fade = _STRAY_FADE**made
             self._took = self._took * fade + size * made
@@ -126,7 +144,7 @@ class SizeTrend:
 
     def size(self) -> CallSize:
         """Return what a call uses now, how it grows, and how surely."""
-        level, growth = max(self._level, 0.0), self._growth
+        level, growth = self._level, self._growth
         weight, over = self._weight + _DOUBT_CALLS, max(self._over, self._made)
         doubt = _DOUBT_SHARE * level
         squares = (self._squares + _DOUBT_CALLS * doubt * doubt) / weight
@@ -138,14 +156,16 @@ class SizeTrend:
             newest += walk * (self._made - 1) / 3 + alone * alone * (level / 3) ** 2
         doubt = _DOUBT_GROWTH * level / (over + 1)
         slope = walk / over + 12 * noise / over**3 + doubt * doubt
+        top = 0.0 if level > self._top * _PAST_TOP else self._top
         if not self._expected:
-            return CallSize(level, growth, noise, walk, newest, slope)
+            return CallSize(level, growth, noise, walk, newest, slope, _SPREAD, top, self._bottom)
         share = self._took / self._expected
         square = share * share
         noise = noise * square + self._stray * level / self._expected
         return CallSize(
-            level * share, growth * share, noise, walk * square, newest * square, slope * square
-        )
+            level * share, growth * share, noise, walk * square, newest * square, slope * square,
+            _SPREAD, top * share, self._bottom * share,
+        )  # fmt: skip
 
     @property
     def tells_growth(self) -> bool:
@@ -172,12 +192,15 @@ class SizeTrend:
 
     def _take_stray(self, size: float, made: float, expected: float) -> None:
         """Take a size that is nowhere near: once for the mean, twice for a new beginning."""
-        if self._seen < _FEW:
+        if not self._again and (self._seen < _FEW or not self._over):
+            self._again = 1.0
             self._begin(size, made)
             return
         self._row += made
         if self._row >= _IN_A_ROW:
-            self._level = size + self._growth * (made - 1) / 2
+            if size < expected:
+                self._top, self._bottom = self._level, size
+            self._level = max(0.0, size + self._growth * (made - 1) / 2)
             self._size, self._made, self._row, self._miss = size, made, 0.0, 0.0
             self._took = self._expected = self._stray = 0.0
             self._over = min(self._over, _GROWTH_OVER_ANEW)
@@ -188,7 +211,7 @@ class SizeTrend:
         self._took = self._took * fade + size * made
         self._expected = self._expected * fade + expected * made
         self._stray = self._stray * fade + off * off * made
-        self._level += self._growth * made
+        self._level = max(0.0, self._level + self._growth * made)
         self._size, self._made, self._miss = self._level, 1.0, 0.0
 
 

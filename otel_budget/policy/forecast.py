@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _NOTHING: Final = Estimate(0.0, 0.0, 0.0)
 #: Share by which sums of floats may be off: what just fits does.
 _ROUNDING: Final = 1e-9
+#: A size below this is what is left of a sum that has faded.
+_TINY: Final = 1e-30
 #: More calls or seconds than this are no forecast.
 _MOST: Final = float(MAX_COUNT)
 #: What a run's pace changes by later on, as a share of it, squared; and how many times more the
@@ -46,7 +48,7 @@ def forecast_of(
     """Return what is left of one limited resource.
 
     remaining: units until its limit; what is not above 0 is reached, and nothing is left. now: on
-    the clock of the samples; a run that has made no call for ``IDLE_AFTER`` by then has no seconds
+    the clock of the samples; a run that has made no call for five minutes by then has no seconds
     left that could be told, except of a resource that passes by itself. None: it is in a call.
     """
     room = float(remaining)
@@ -56,7 +58,11 @@ def forecast_of(
     if resource in TIMES:
         return Forecast(_calls_in(room, time), Estimate(room, room, room))
     size = pace.size_of(resource)
-    number = None if size is None else _calls_within(room, size.newest, size.growth)
+    number = (
+        None
+        if size is None
+        else _calls_within(room, size.newest, size.growth, size.top, size.bottom)
+    )
     if size is None or number is None:
         return NO_FORECAST
     variance = _variance_of_calls(number, size)
@@ -110,7 +116,9 @@ def _variance_of_calls(number: float, size: CallSize) -> float:
     variance = size.noise / many + size.newest_variance
     variance += many * (size.walk / 3 + many * size.growth_variance / 4)
     last = size.newest + max(size.growth, 0.0) * number
-    return variance / (last * last)
+    if size.top > 0:
+        last = min(last, max(size.newest, size.top))
+    return variance / (last * last) if last > _TINY else math.inf
 
 
 def _variance_of_time(number: float, time: CallTime) -> float:
@@ -133,24 +141,35 @@ def ends_first(forecasts: Mapping[str, Forecast]) -> str | None:
     return min(known, key=known.__getitem__, default=None)
 
 
-def _calls_within(room: float, newest: float, growth: float) -> float | None:
+def _calls_within(
+    room: float, newest: float, growth: float, top: float = 0.0, bottom: float = 0.0
+) -> float | None:
     """Return how many calls fit: those before the limit, and a part of the one that crosses it.
 
     The k-th call from now uses ``newest + k * growth``; calls that became smaller are not taken to
-    go on so. None if they use nothing.
+    go on so. A context that was compacted at a size will be again: past that calls are of the mean
+    size between top and bottom. None if they use nothing.
     """
     growth = max(growth, 0.0)
     if newest + growth <= 0:
         return None
     if growth * room <= _ROUNDING * newest * newest:
-        number = room / newest
-        return number if number <= _MOST else None
-    half = newest + growth / 2
-    number = math.floor(2 * room / (math.sqrt(half * half + 2 * growth * room) + half))
-    if number > _MOST:
-        return None
-    used = number * (newest + growth * (number + 1) / 2)
-    return number + min(1.0, max(0.0, (room - used) / (newest + growth * (number + 1))))
+        return _bounded(room / newest)
+    half, number = newest + growth / 2, 0.0
+    if top > 0:
+        number = max(0.0, (top - newest) / growth)
+        used = number * (half + growth * number / 2)
+        if used < room:
+            return _bounded(number + 2 * (room - used) / (top + bottom))
+    number = float(math.floor(2 * room / (math.sqrt(half * half + 2 * growth * room) + half)))
+    used = number * (half + growth * number / 2)
+    part = (room - used) / (newest + growth * (number + 1))
+    return _bounded(number + min(1.0, max(0.0, part)))
+
+
+def _bounded(number: float) -> float | None:
+    """Return a number of calls; None of more than anybody counts."""
+    return number if number <= _MOST else None
 
 
 def completion_possible(
