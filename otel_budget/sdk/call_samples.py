@@ -82,10 +82,12 @@ class CallSamples:
         taken, self._samples = self._samples, []
         if pace is None:
             pace, self._seen = CallPace(), 0
-            if carried.api_calls:
-                pace.observe(_carried(carried), carried.active_seconds)
             if not taken and self._last is not None:
                 taken = [self._last]
+            if not taken:  # of what was carried only the mean is known, and calls have grown since
+                return pace
+            if carried.api_calls:
+                pace.observe(_carried(carried), carried.active_seconds)
         for sample in taken:
             if sample[0] <= self._seen:
                 continue  # a signal handler came in the middle of it, with a newer one

@@ -174,16 +174,17 @@ def test_a_pause_is_not_how_long_a_call_takes(clock: FakeClock, make: Make) -> N
 def test_a_resumed_run_goes_on_from_what_it_carries(
     clock: FakeClock, make: Make, tmp_path: Path
 ) -> None:
-    """The calls before are one lump; those since are known one by one."""
+    """The calls before are one lump, of which nothing is told until the first call since."""
     first = make(max_tokens=10**5, session_id="carried", project_root=tmp_path)
-    calls(first, clock, range(1000, 1010))
+    calls(first, clock, range(1000, 2000, 50))
     first.close("stopped")
     again = ResourceMonitor.resume("carried", tmp_path, clock=clock.clock)
-    assert known(again.forecast()["tokens"].calls_left) == pytest.approx(
-        (10**5 - 10_045) / 1004.5, rel=ROUGHLY
-    )
-    calls(again, clock, range(2000, 2010))
-    assert known(again.forecast()["tokens"].calls_left) < (10**5 - 30_090) / 2010
+    assert again.forecast()["tokens"] == NO_FORECAST
+    assert again.get_estimated_completion_possible(0.25) is False
+    assert again.get_estimated_completion_possible(0.3) is True
+    clock.advance(EACH)
+    again.record_operation(2000, api_call=True)
+    assert known(again.forecast()["tokens"].calls_left) == pytest.approx(25.5, rel=0.05)
     again.close()
 
 
