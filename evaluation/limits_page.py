@@ -12,7 +12,7 @@ from otel_budget import semconv
 from otel_budget.core.reasons import Reason
 from otel_budget.replay.frontier import Curve, Point
 from otel_budget.replay.plot import draw_frontier
-from otel_budget.replay.wording import percent, short_amount
+from otel_budget.replay.wording import short_amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -207,6 +207,11 @@ def _words(results: Record) -> dict[str, object]:
         "kept_misjudged": misjudged["kept"],
         "kept_misjudged_p90": _one(results, MISJUDGED, "p90")["kept"],
     }
+
+
+def percent(share: float) -> str:
+    """Write a share as pages do."""
+    return f"{share * 100:.0f} %"
 
 
 def _one(results: Record, progress: str, of: str, thresholds: Thresholds = USUAL) -> Record:

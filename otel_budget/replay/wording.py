@@ -33,7 +33,7 @@ def short_amount(resource: str, amount: Number) -> str:
 
 def percent(share: float | None) -> str:
     """Write a share in whole per cent; of one that is not known, a dash."""
-    return "-" if share is None else f"{share * 100:.0f} %"
+    return "-" if share is None else f"{share * 100:.0f}%"
 
 
 def _three_digits(value: float) -> str:

@@ -63,7 +63,7 @@ def test_a_sweep_is_a_table_with_bars(capsys: pytest.CaptureFixture[str]) -> Non
     text = capsys.readouterr().out
     assert "resolved runs kept, of 2" in text
     row = next(line for line in text.splitlines() if line.strip().startswith("200 "))
-    assert "\u2588" * 10 + "\u2591" * 10 + "  50 %" in row
+    assert "\u2588" * 10 + "\u2591" * 10 + "   50%" in row
     assert row.rstrip().endswith("limit_exceeded 2")
 
 

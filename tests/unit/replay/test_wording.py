@@ -33,4 +33,4 @@ def test_an_amount_is_short(resource: str, amount: Number, text: str) -> None:
 
 def test_a_share_that_is_not_known_is_a_dash() -> None:
     """Unknown is not zero."""
-    assert (percent(0.824), percent(0.0), percent(None)) == ("82 %", "0 %", "-")
+    assert (percent(0.824), percent(0.0), percent(None)) == ("82%", "0%", "-")
