@@ -13,7 +13,7 @@ from otel_budget.errors import InvalidValueError
 from otel_budget.net.url import UrlError, place_of, split_url
 from otel_budget.replay.history import PrometheusHistory
 from otel_budget.replay.history_replay import HistoryReplay
-from otel_budget.replay.moments import moment
+from otel_budget.replay.moments import moment, utc
 from otel_budget.replay.trace_recorder import TraceRecorder
 from otel_budget.replay.trace_writer import TraceWriter
 from otel_budget.sidecar.factory import foreign, prometheus_settings
@@ -140,8 +140,8 @@ def as_json(coverage: Coverage) -> dict[str, Any]:
 def _remarks(coverage: Coverage, recorder: TraceRecorder) -> tuple[str, ...]:
     """Return what is missing of a history, and of its trace, for people."""
     said = [
-        f"nothing is known from {gap.begin:.0f} to {gap.end:.0f} ({gap.end - gap.begin:.0f} s): "
-        f"{gap.why}"
+        f"nothing is known from {utc(gap.begin)} to {utc(gap.end)} "
+        f"({gap.end - gap.begin:.0f} s): {gap.why}"
         for gap in coverage.gaps[:_SAID_MOST]
     ]
     if coverage.gap_count > _SAID_MOST:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import median_low
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_budget.core.observation import Problem
 from otel_budget.core.reasons import Reason
 from otel_budget.errors import OtelBudgetError
+from otel_budget.replay.moments import utc
 from otel_budget.replay.past_answer import LOOK_BACK, Moments, PastAnswer
 from otel_budget.sources.http import Fetcher, FetchError, RefusedError, SlowError
 from otel_budget.sources.prometheus_api import (
@@ -172,8 +172,8 @@ class PrometheusHistory:
         if not self.coverage.samples:
             matchers = ", ".join(self._settings.matchers) or "without matchers"
             raise HistoryError(
-                f"{self._api}query has no sample of any run from {_time(self._begin)} to "
-                f"{_time(self._end)} ({matchers}): is it the right server, range and matchers?"
+                f"{self._api}query has no sample of any run from {utc(self._begin / 1000)} to "
+                f"{utc(self._end / 1000)} ({matchers}): is it the right server, range and matchers?"
             )
 
     async def _chunk(self, after: int, first: int) -> _Chunk:
@@ -193,7 +193,7 @@ class PrometheusHistory:
 
     def _error(self, after: int, last: int, exc: OtelBudgetError) -> HistoryError:
         return HistoryError(
-            f"{self._api}query cannot be read from {_time(after)} to {_time(last)}: {exc}"
+            f"{self._api}query cannot be read from {utc(after / 1000)} to {utc(last / 1000)}: {exc}"
         )
 
     async def _read(self, after: int, moments: Moments) -> _Chunk:
@@ -340,8 +340,3 @@ class _Gaps:
 
 def _unix(milliseconds: int) -> str:
     return f"{milliseconds // 1000}.{milliseconds % 1000:03d}"
-
-
-def _time(milliseconds: int) -> str:
-    """Return a time for people, in UTC."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")

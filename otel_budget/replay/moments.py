@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from otel_budget.core.validation import duration
@@ -48,3 +48,11 @@ def moment(key: str, text: str, now: float) -> float:
         if math.isfinite(found) and found >= 0:
             return found
     raise InvalidValueError(key, text, ALLOWED)
+
+
+def utc(seconds: float) -> str:
+    """Return a Unix time for people, in UTC and whole seconds."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:.0f}"
