@@ -60,7 +60,8 @@ next call. How many of which, your own runs can tell, before the limit is in for
    the place of the file's own; all else in the file holds as it stands, and so do the limits
    that the runs had. With `--config` twice, two files are compared.
 3. **Let one be proposed** from the runs that ended well: `otel-budget suggest limits --traces
-   runs.jsonl`. `resource_limits: {{from: suggested}}` in the sidecar's file does so by itself.
+   runs.jsonl`. `resource_limits: {{from: suggested, at_most: …}}` in the
+   sidecar's file does so by itself ([suggest-limits.md](suggest-limits.md)).
 4. **Begin high**, at p95 of all runs or above, and let runs tell their progress. Lower it when the
    sweep over newer runs says what that would cost.
 

@@ -36,7 +36,7 @@ RunKey = tuple[str, float | None]
 """Session id and start."""
 
 
-class Outcome(NamedTuple):
+class PastRun(NamedTuple):
     """How one run ended."""
 
     workflow: str
@@ -70,16 +70,16 @@ class _Workflow:
     __slots__ = ("cut", "good", "limits")
 
     def __init__(self) -> None:
-        self.good: dict[RunKey, Outcome] = {}
-        self.cut: dict[RunKey, Outcome] = {}
+        self.good: dict[RunKey, PastRun] = {}
+        self.cut: dict[RunKey, PastRun] = {}
         self.limits: Mapping[str, Number] = {}
         """What is suggested."""
 
-    def take(self, outcome: Outcome) -> list[Outcome]:
+    def take(self, past_run: PastRun) -> list[PastRun]:
         """Take in a run; return those that are not known any more."""
-        self.leave(outcome.key)
-        kind = self.good if outcome.run.ended_well else self.cut
-        kind[outcome.key] = outcome
+        self.leave(past_run.key)
+        kind = self.good if past_run.run.ended_well else self.cut
+        kind[past_run.key] = past_run
         gone = [each.pop(next(iter(each))) for each in (self.good, self.cut) if _is_full(each)]
         if len(self.good) == RUNS_MOST:
             oldest = next(iter(self.good.values())).at
@@ -93,34 +93,34 @@ class _Workflow:
         self.cut.pop(key, None)
 
     @property
-    def outcomes(self) -> Iterator[Outcome]:
+    def past_runs(self) -> Iterator[PastRun]:
         """All runs."""
         yield from self.good.values()
         yield from self.cut.values()
 
 
-def _is_full(kind: Mapping[RunKey, Outcome]) -> bool:
+def _is_full(kind: Mapping[RunKey, PastRun]) -> bool:
     return len(kind) > RUNS_MOST
 
 
 class Suggester:
     """Takes in runs that are over, and gives the rules with what is suggested by them."""
 
-    def __init__(self, outcomes: Iterable[Outcome] = ()) -> None:
+    def __init__(self, past_runs: Iterable[PastRun] = ()) -> None:
         """Begin with what is known of runs that ended before, in any order."""
         self._workflows: dict[str, _Workflow] = {}
         """That of which a run ended last is last."""
         self._base: Rules | None = None
         self._rules: Rules | None = None
-        self._known: dict[RunKey, Outcome] = {}
+        self._known: dict[RunKey, PastRun] = {}
         self.runs: Mapping[str, int] = {}
         """By workflow, how many runs that ended well are known, up to ``RUNS_MOST``."""
         self.limits: Mapping[str, Mapping[str, Number]] = {}
         """By workflow, the limits that are suggested, by resource."""
         self.changes: list[SuggestedChange] = []
         """What became of suggestions since they were last taken from here."""
-        for outcome in sorted(outcomes, key=lambda one: one.at):
-            self._note(outcome)
+        for past_run in sorted(past_runs, key=lambda one: one.at):
+            self._note(past_run)
 
     def rules(self, base: Rules) -> Rules:
         """Return rules with what is suggested under them."""
@@ -129,39 +129,39 @@ class Suggester:
             self._work_out(self._workflows)
         return self._rules
 
-    def take(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+    def take(self, past_runs: Iterable[PastRun]) -> list[PastRun]:
         """Take in runs that are over; return those that are not known any more.
 
         Only those that ended well, or that a suggestion cut, say anything.
         """
-        gone: list[Outcome] = []
+        gone: list[PastRun] = []
         touched: dict[str, None] = {}
-        for outcome in outcomes:
-            if outcome.run.ended_well or outcome.run.cut:
-                gone += self._note(outcome)
-                touched[outcome.workflow] = None
+        for past_run in past_runs:
+            if past_run.run.ended_well or past_run.run.cut:
+                gone += self._note(past_run)
+                touched[past_run.workflow] = None
         self._work_out(touched)
         return gone
 
-    def outcome(self, key: RunKey) -> Outcome | None:
+    def past_run(self, key: RunKey) -> PastRun | None:
         """Return how a run ended, as it was taken in; None if it was not, or is too long ago."""
         return self._known.get(key)
 
     @property
-    def outcomes(self) -> list[Outcome]:
+    def past_runs(self) -> list[PastRun]:
         """All that is known."""
         return list(self._known.values())
 
-    def _note(self, outcome: Outcome) -> list[Outcome]:
-        before = self._known.get(outcome.key)
-        if before is not None and before.workflow != outcome.workflow:
-            self._workflows[before.workflow].leave(outcome.key)
-        workflow = self._workflows.pop(outcome.workflow, None) or _Workflow()
-        self._workflows[outcome.workflow] = workflow
-        self._known[outcome.key] = outcome
-        gone = workflow.take(outcome)
+    def _note(self, past_run: PastRun) -> list[PastRun]:
+        before = self._known.get(past_run.key)
+        if before is not None and before.workflow != past_run.workflow:
+            self._workflows[before.workflow].leave(past_run.key)
+        workflow = self._workflows.pop(past_run.workflow, None) or _Workflow()
+        self._workflows[past_run.workflow] = workflow
+        self._known[past_run.key] = past_run
+        gone = workflow.take(past_run)
         if len(self._workflows) > WORKFLOWS_MOST:
-            gone += self._workflows.pop(next(iter(self._workflows))).outcomes
+            gone += self._workflows.pop(next(iter(self._workflows))).past_runs
         for one in gone:
             del self._known[one.key]
         return gone
@@ -194,7 +194,7 @@ class Suggester:
         limits: dict[str, Number] = {}
         if base.suggesting is None:
             return limits
-        runs = [outcome.run for outcome in workflow.outcomes]
+        runs = [past_run.run for past_run in workflow.past_runs]
         for resource, most in base.suggesting.at_most.items():
             threshold = base.thresholds.get(resource, DEFAULT_THRESHOLD)
             found = suggestion(resource, runs, threshold)

@@ -24,8 +24,7 @@ from otel_budget.core.limits import STOP
 from otel_budget.core.observation import Observation
 from otel_budget.errors import InvalidValueError
 from otel_budget.ledger.ledger import Ledger
-from otel_budget.policy.suggester import Outcome as SuggestionOutcome
-from otel_budget.policy.suggester import Suggester
+from otel_budget.policy.suggester import PastRun, Suggester
 from otel_budget.policy.suggestion import ended_run, workflow_of
 from otel_budget.policy.verdicts import verdict_from_snapshot
 from otel_budget.replay.changes import VerdictChange, deciding, forecasts, said
@@ -266,7 +265,7 @@ class Replay:
         last = _decide(self._ledger, totals, run, self._rules_for(run), line.at).verdict
         ended = ended_run(last, state=state, resolved=line.resolved)
         workflow, start = workflow_of(run.attributes), run.began_at
-        self._suggester.take([SuggestionOutcome(workflow, run.session_id, start, line.at, ended)])
+        self._suggester.take([PastRun(workflow, run.session_id, start, line.at, ended)])
 
     def _judge_concerned(self, now: float) -> list[Found]:
         """Judge the runs for which another limit is suggested now."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
-    from otel_budget.policy.suggester import Outcome, RunKey
+    from otel_budget.policy.suggester import PastRun, RunKey
     from otel_budget.sidecar.storage.base import Storage
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class StoredRuns:
         verdicts: Sequence[Verdict],
         override: tuple[RunTotals, Override] | None,
         *,
-        ends: tuple[Sequence[Outcome], Sequence[RunKey]],
+        ends: tuple[Sequence[PastRun], Sequence[RunKey]],
     ) -> None:
         """Store live runs, those that leave, verdicts, an order and ends, as one change.
 

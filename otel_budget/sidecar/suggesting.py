@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.core.resources import COUNTED
-from otel_budget.policy.suggester import Outcome, Suggester
+from otel_budget.policy.suggester import PastRun, Suggester
 from otel_budget.policy.suggestion import ended_run, workflow_of
 from otel_budget.sidecar.tick_result import NO_SUGGESTIONS, SuggestionReport
 
@@ -31,13 +31,13 @@ _OVER: Final = frozenset(semconv.OVER_STATES)
 class SuggestedLimits:
     """Suggests limits to one evaluator."""
 
-    def __init__(self, outcomes: Iterable[Outcome]) -> None:
+    def __init__(self, past_runs: Iterable[PastRun]) -> None:
         """Begin with what is stored of how runs ended."""
-        self.suggester = Suggester(outcomes)
+        self.suggester = Suggester(past_runs)
         self.concerned: frozenset[str] = _NOBODY
         """Workflows whose runs have other ceilings than at the step before."""
         self._base: Rules | None = None
-        self._unstored: dict[RunKey, Outcome] = {}
+        self._unstored: dict[RunKey, PastRun] = {}
         self._dropped: dict[RunKey, None] = {}
         self._changes: list[SuggestedChange] = []
 
@@ -63,8 +63,8 @@ class SuggestedLimits:
         """
         if not rules.suggested or run.ended_at is None or self._base is None:
             return rules
-        outcome = self.suggester.outcome((run.session_id, run.started_at))
-        return self._base if outcome is not None and outcome.run.ended_well else rules
+        past_run = self.suggester.past_run((run.session_id, run.started_at))
+        return self._base if past_run is not None and past_run.run.ended_well else rules
 
     def take(
         self,
@@ -77,39 +77,39 @@ class SuggestedLimits:
         if rules.suggesting is None:
             return
         ended = [
-            outcome
+            past_run
             for one in judged
             if one.verdict.run_state in _OVER
             and (run := runs.get(one.verdict.session_id)) is not None
-            and (outcome := self._outcome(one, run, now)) is not None
+            and (past_run := self._past_run(one, run, now)) is not None
         ]
         if not ended:
             return
         for gone in self.suggester.take(ended):
             self._unstored.pop(gone.key, None)
             self._dropped[gone.key] = None
-        for outcome in ended:
-            if self.suggester.outcome(outcome.key) is outcome:
-                self._unstored[outcome.key] = outcome
-                self._dropped.pop(outcome.key, None)
+        for past_run in ended:
+            if self.suggester.past_run(past_run.key) is past_run:
+                self._unstored[past_run.key] = past_run
+                self._dropped.pop(past_run.key, None)
 
-    def _outcome(self, judged: CachedVerdict, run: RunTotals, now: float) -> Outcome | None:
+    def _past_run(self, judged: CachedVerdict, run: RunTotals, now: float) -> PastRun | None:
         """Return how a run ended; None if that is known, or says nothing."""
         ended = ended_run(judged.verdict)
         if not ended.ended_well and not ended.cut:
             return None
-        known = self.suggester.outcome((run.session_id, run.started_at))
+        known = self.suggester.past_run((run.session_id, run.started_at))
         if known is not None and _counted(known.run) == _counted(ended):
             return None  # as it is at each renewal of its lease
-        return Outcome(workflow_of(run.attributes), run.session_id, run.started_at, now, ended)
+        return PastRun(workflow_of(run.attributes), run.session_id, run.started_at, now, ended)
 
     def all_unstored(self) -> None:
         """Take note that nothing of it is on disk."""
-        self._unstored = {outcome.key: outcome for outcome in self.suggester.outcomes}
+        self._unstored = {past_run.key: past_run for past_run in self.suggester.past_runs}
         self._dropped.clear()
 
     @property
-    def unstored(self) -> tuple[Sequence[Outcome], Sequence[RunKey]]:
+    def unstored(self) -> tuple[Sequence[PastRun], Sequence[RunKey]]:
         """What is to be written, and of which runs what is written is to be deleted."""
         return list(self._unstored.values()), list(self._dropped)
 

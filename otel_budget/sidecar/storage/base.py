@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
-    from otel_budget.policy.suggester import Outcome, RunKey
+    from otel_budget.policy.suggester import PastRun, RunKey
 
 
 class StorageError(OtelBudgetError):
@@ -47,7 +47,7 @@ class Restored:
     """The last published verdict of each of these runs."""
     sequence: int = 0
     """The last one given out; 0 before the first."""
-    outcomes: tuple[Outcome, ...] = ()
+    past_runs: tuple[PastRun, ...] = ()
     """How runs ended, from which limits are suggested."""
 
 
@@ -64,7 +64,7 @@ class Changes:
     """Those with a new sequence."""
     override: tuple[RunTotals, Override] | None = None
     """What an operator ordered, for which run."""
-    outcomes: Sequence[Outcome] = dataclasses.field(default=())
+    past_runs: Sequence[PastRun] = dataclasses.field(default=())
     """How runs ended, from which limits are suggested."""
     dropped: Sequence[RunKey] = dataclasses.field(default=())
     """Runs of which that is not needed any more."""
@@ -72,7 +72,7 @@ class Changes:
     def __bool__(self) -> bool:
         """True if there is anything to write. A sequence moves only along with a verdict."""
         runs = self.runs or self.archived or self.verdicts or self.override
-        return bool(runs or self.outcomes or self.dropped)
+        return bool(runs or self.past_runs or self.dropped)
 
 
 class StorageStats(NamedTuple):

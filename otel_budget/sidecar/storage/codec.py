@@ -24,7 +24,7 @@ from otel_budget.ledger.process import Ending, Process
 from otel_budget.ledger.restart_loop import NO_RESTARTS, Restarts
 from otel_budget.ledger.run import RunTotals
 from otel_budget.ledger.target_series import TargetSeries
-from otel_budget.policy.suggester import Outcome
+from otel_budget.policy.suggester import PastRun
 from otel_budget.policy.suggestion import EndedRun
 from otel_budget.sidecar.storage.pace_row import load_pace, pace_text
 
@@ -190,29 +190,29 @@ def load_override(data: dict[str, Any]) -> Override:
     return Override(OverrideKind(data["kind"]), data["reason"], data["by"], at, until, limits)
 
 
-def dump_outcome(outcome: Outcome) -> dict[str, Any]:
+def dump_past_run(past_run: PastRun) -> dict[str, Any]:
     """Return how a run ended as JSON types; the workflow comes first."""
-    run = outcome.run
+    run = past_run.run
     return {
-        "workflow": outcome.workflow,
-        "session_id": outcome.session_id,
-        "started_at": outcome.started_at,
-        "at": outcome.at,
+        "workflow": past_run.workflow,
+        "session_id": past_run.session_id,
+        "started_at": past_run.started_at,
+        "at": past_run.at,
         "ended_well": run.ended_well,
         "used": {name: dump_number(used) for name, used in run.used.items()},
         "cut": {name: dump_number(limit) for name, limit in run.cut.items()},
     }
 
 
-def load_outcome(data: dict[str, Any]) -> Outcome:
-    """Return what ``dump_outcome`` wrote. Raises whatever comes of anything else."""
+def load_past_run(data: dict[str, Any]) -> PastRun:
+    """Return what ``dump_past_run`` wrote. Raises whatever comes of anything else."""
     workflow, session_id, ended_well = data["workflow"], data["session_id"], data["ended_well"]
     texts = isinstance(workflow, str) and isinstance(session_id, str)
     if not (texts and isinstance(ended_well, bool)):
         raise TypeError("a workflow and a session id are text, and a run ended well or not")
     run = EndedRun(load_amounts(data["used"]), ended_well, load_amounts(data["cut"]))
     started_at = load_moment(data["started_at"])
-    return Outcome(workflow, session_id, started_at, load_real(data["at"]), run)
+    return PastRun(workflow, session_id, started_at, load_real(data["at"]), run)
 
 
 def amounts_to_json(amounts: Mapping[str, Number]) -> str:

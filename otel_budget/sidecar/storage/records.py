@@ -1,4 +1,4 @@
-"""What is stored of a run, its end, a verdict or an override: a JSON text each, with a digest.
+"""What is stored of a run, a verdict or an override: one JSON text each, sealed with a digest.
 
 A bit that flipped on the disk is seen, not believed. The digest is the last key of the JSON object,
 which earlier versions do not look at; a text without one was written by such a version.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
-    from otel_budget.policy.suggester import Outcome
+    from otel_budget.policy.suggester import PastRun
 
 #: What the functions here that read raise for a text that is not whole.
 UNREADABLE_ROW: Final = (
@@ -73,7 +73,7 @@ def _digest(text: str, place: tuple[str, ...]) -> str:
 
 
 #: What a row's digest is over besides its text. An order does not say whose it is; others do.
-_ACCOUNT, _VERDICT, _ORDER, _OUTCOME = "account", "verdict", "order", "outcome"
+_ACCOUNT, _VERDICT, _ORDER, _PAST_RUN = "account", "verdict", "order", "past_run"
 
 
 def run_body(run: RunTotals, commit: int) -> str:
@@ -91,9 +91,9 @@ def override_body(override: Override, key: Key) -> str:
     return sealed(json.dumps(codec.dump_override(override)), _ORDER, *key)
 
 
-def outcome_body(outcome: Outcome) -> str:
+def past_run_body(past_run: PastRun) -> str:
     """Return the text of the row of how a run ended."""
-    return sealed(json.dumps(codec.dump_outcome(outcome), separators=(",", ":")), _OUTCOME)
+    return sealed(json.dumps(codec.dump_past_run(past_run), separators=(",", ":")), _PAST_RUN)
 
 
 def run_of(body: bytes) -> RunTotals:
@@ -106,9 +106,9 @@ def verdict_of(body: bytes) -> Verdict:
     return verdict_json.from_json(unsealed(body, _VERDICT))
 
 
-def outcome_of(body: bytes) -> Outcome:
+def past_run_of(body: bytes) -> PastRun:
     """Return how the run of a row ended."""
-    return codec.load_outcome(json.loads(unsealed(body, _OUTCOME)))
+    return codec.load_past_run(json.loads(unsealed(body, _PAST_RUN)))
 
 
 def override_of(body: bytes, key: Key | None) -> Override:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from otel_budget import semconv
 from otel_budget.core.observation import RunAttributes, shared_labels
 from otel_budget.policy.bounds import bounds_from
-from otel_budget.policy.suggester import RUNS_MOST, WORKFLOWS_MOST, Outcome, Suggester
+from otel_budget.policy.suggester import RUNS_MOST, WORKFLOWS_MOST, PastRun, Suggester
 from otel_budget.policy.suggestion import EndedRun, Suggesting
 from otel_budget.policy.verdicts import Rules
 
@@ -22,12 +22,12 @@ BASE = Rules(
 )
 
 
-def outcome(
+def past_run(
     number: int, tokens: int, workflow: str = "nightly", *, cut: int | None = None
-) -> Outcome:
+) -> PastRun:
     limits = {} if cut is None else {TOKENS: cut}
     run = EndedRun({TOKENS: tokens}, cut is None, limits)
-    return Outcome(workflow, f"{workflow}-{number}", None, float(number), run)
+    return PastRun(workflow, f"{workflow}-{number}", None, float(number), run)
 
 
 def limit(rules: Rules, workflow: str = "nightly") -> tuple[object, str]:
@@ -39,10 +39,10 @@ def limit(rules: Rules, workflow: str = "nightly") -> tuple[object, str]:
 def test_the_tenth_run_that_ended_well_brings_a_suggestion_for_its_workflow_alone() -> None:
     suggester = Suggester()
     assert suggester.rules(BASE) is BASE
-    suggester.take(outcome(n, 1000) for n in range(9))
+    suggester.take(past_run(n, 1000) for n in range(9))
     assert limit(suggester.rules(BASE)) == (MOST, "sidecar")
     assert (suggester.runs, suggester.changes) == ({"nightly": 9}, [])
-    suggester.take([outcome(9, 1000)])
+    suggester.take([past_run(9, 1000)])
     rules = suggester.rules(BASE)
     assert limit(rules) == (1300, "suggested")
     assert limit(rules, "other") == limit(rules, "") == (MOST, "sidecar")
@@ -53,13 +53,13 @@ def test_the_tenth_run_that_ended_well_brings_a_suggestion_for_its_workflow_alon
 
 
 def test_a_suggestion_that_is_no_stricter_than_at_most_is_none() -> None:
-    suggester = Suggester(outcome(n, MOST) for n in range(20))
+    suggester = Suggester(past_run(n, MOST) for n in range(20))
     assert limit(suggester.rules(BASE)) == (MOST, "sidecar")
     assert suggester.limits == {"nightly": {}}
 
 
 def test_bounds_can_be_changed_and_taken_away_with_what_is_known_kept() -> None:
-    suggester = Suggester(outcome(n, 1000) for n in range(20))
+    suggester = Suggester(past_run(n, 1000) for n in range(20))
     assert limit(suggester.rules(BASE)) == (1300, "suggested")
     least = replace(BASE, suggesting=Suggesting({TOKENS: MOST}, {TOKENS: 5000}))
     assert limit(suggester.rules(least)) == (5000, "suggested")
@@ -70,18 +70,18 @@ def test_bounds_can_be_changed_and_taken_away_with_what_is_known_kept() -> None:
 
 
 def test_runs_that_name_no_workflow_are_one() -> None:
-    suggester = Suggester(outcome(n, 1000, "") for n in range(10))
+    suggester = Suggester(past_run(n, 1000, "") for n in range(10))
     rules = suggester.rules(BASE)
     assert limit(rules, "") == (1300, "suggested")
     assert rules.ceilings_for(RunAttributes())[TOKENS].limit == 1300
 
 
 def test_a_run_that_goes_on_and_ends_again_counts_once() -> None:
-    suggester = Suggester(outcome(n, 1000) for n in range(9))
+    suggester = Suggester(past_run(n, 1000) for n in range(9))
     for tokens in (1000, 2000, 3000):
-        suggester.take([outcome(8, tokens)])
+        suggester.take([past_run(8, tokens)])
     assert suggester.runs == {} or suggester.rules(BASE) is BASE
-    moved = Outcome("other", "nightly-8", None, 9.0, EndedRun({TOKENS: 1}, ended_well=True))
+    moved = PastRun("other", "nightly-8", None, 9.0, EndedRun({TOKENS: 1}, ended_well=True))
     suggester.take([moved])
     suggester.rules(BASE)
     assert suggester.runs == {"nightly": 8, "other": 1}
@@ -90,20 +90,20 @@ def test_a_run_that_goes_on_and_ends_again_counts_once() -> None:
 def test_the_newest_runs_of_the_newest_workflows_are_known_and_no_more() -> None:
     suggester = Suggester()
     suggester.rules(BASE)
-    gone = suggester.take(outcome(n, 1000 + n) for n in range(RUNS_MOST + 5))
+    gone = suggester.take(past_run(n, 1000 + n) for n in range(RUNS_MOST + 5))
     assert [one.session_id for one in gone] == [f"nightly-{n}" for n in range(5)]
     assert suggester.runs == {"nightly": RUNS_MOST}
-    gone = suggester.take(outcome(500 + n, 1000, f"w{n}") for n in range(WORKFLOWS_MOST))
+    gone = suggester.take(past_run(500 + n, 1000, f"w{n}") for n in range(WORKFLOWS_MOST))
     assert len(gone) == RUNS_MOST
-    assert len(suggester.outcomes) == WORKFLOWS_MOST
+    assert len(suggester.past_runs) == WORKFLOWS_MOST
     assert limit(suggester.rules(BASE)) == (MOST, "sidecar")
 
 
 def test_cut_runs_older_than_all_that_ended_well_say_nothing_any_more() -> None:
     suggester = Suggester()
     suggester.rules(BASE)
-    suggester.take(outcome(n, 9_999, cut=9_000) for n in range(50))
-    gone = suggester.take(outcome(100 + n, 1000) for n in range(RUNS_MOST))
+    suggester.take(past_run(n, 9_999, cut=9_000) for n in range(50))
+    gone = suggester.take(past_run(100 + n, 1000) for n in range(RUNS_MOST))
     assert len(gone) == 50
     assert limit(suggester.rules(BASE)) == (1300, "suggested")
 
@@ -119,7 +119,7 @@ def test_no_suggestion_is_ever_looser_than_at_most_nor_stricter_than_at_least(
     suggester = Suggester()
     suggester.rules(base)
     for number, (tokens, cut) in enumerate(runs):
-        suggester.take([outcome(number, tokens, cut=tokens if cut else None)])
+        suggester.take([past_run(number, tokens, cut=tokens if cut else None)])
     held = limit(suggester.rules(base))[0]
     assert isinstance(held, int)
     assert least <= held <= MOST
@@ -130,6 +130,6 @@ def test_what_is_known_after_a_restart_suggests_the_same(runs: list[tuple[int, b
     suggester = Suggester()
     suggester.rules(BASE)
     for number, (tokens, cut) in enumerate(runs):
-        suggester.take([outcome(number, tokens, cut=tokens if cut else None)])
-    again = Suggester(reversed(suggester.outcomes))
+        suggester.take([past_run(number, tokens, cut=tokens if cut else None)])
+    again = Suggester(reversed(suggester.past_runs))
     assert limit(again.rules(BASE)) == limit(suggester.rules(BASE))

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
-    from otel_budget.policy.suggester import Outcome
+    from otel_budget.policy.suggester import PastRun
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-R = TypeVar("R", "RunTotals", "Verdict", "Outcome")
+R = TypeVar("R", "RunTotals", "Verdict", "PastRun")
 #: Values of a row as SQLite has them, whatever damage made of them.
 _Raw = tuple[object, ...]
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final
 from otel_budget.sidecar.storage.records import (
     UNREADABLE_ROW,
     Key,
-    outcome_of,
     override_of,
+    past_run_of,
     run_of,
     verdict_of,
 )
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
-    from otel_budget.policy.suggester import Outcome
+    from otel_budget.policy.suggester import PastRun
     from otel_budget.sidecar.storage.sqlite.writer import Writer
 
-#: How the rows of accounts, verdicts, orders, the state and outcomes begin; all of it is printable.
+#: How the rows of accounts, verdicts, orders, past runs and the state begin; all is printable.
 _BEGIN: Final = re.compile(rb'\{"(?:format|version|kind|sequence|workflow)":')
 _END: Final = re.compile(rb'"digest":"[0-9a-f]{16}"\}')
 _PRINTABLE: Final = re.compile(rb"[\x20-\x7e]*")
@@ -61,7 +61,7 @@ class Salvaged:
     """With the commit that wrote it, and when it was archived; None of a live run."""
     verdicts: dict[Key, Verdict] = field(default_factory=dict)
     overrides: list[tuple[Key, Override]] = field(default_factory=list)
-    outcomes: dict[Key, Outcome] = field(default_factory=dict)
+    past_runs: dict[Key, PastRun] = field(default_factory=dict)
     state: State | None = None
 
     @property
@@ -167,10 +167,10 @@ class _Search:
             if found.state is None or found.state.commit < state.commit:
                 found.state = state
         elif text.startswith(b'{"workflow"'):
-            outcome = outcome_of(text)
-            key = Key.of(*outcome.key)
-            if key not in found.outcomes or found.outcomes[key].at < outcome.at:
-                found.outcomes[key] = outcome
+            past_run = past_run_of(text)
+            key = Key.of(*past_run.key)
+            if key not in found.past_runs or found.past_runs[key].at < past_run.at:
+                found.past_runs[key] = past_run
         elif text.startswith(b'{"version"'):
             verdict = verdict_of(text)
             key = Key.of(verdict.session_id, verdict.started_at)
@@ -260,7 +260,7 @@ def put_in(
         writer.runs(list(newest.values()), state.commit)
         for key, override in sorted(found.overrides, key=lambda given: given[1].at):
             writer.override(key, override)
-        writer.outcomes(found.outcomes.values(), ())
+        writer.past_runs(found.past_runs.values(), ())
         write_state(db, state)
 
 

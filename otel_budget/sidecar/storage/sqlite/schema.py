@@ -72,8 +72,8 @@ CREATE TABLE IF NOT EXISTS archived_run (
 CREATE INDEX IF NOT EXISTS archived_of_target ON archived_run (target, at, bytes)
 """
 #: How runs ended, where limits are suggested. Made when there are any.
-OUTCOMES = """
-CREATE TABLE IF NOT EXISTS outcome (
+PAST_RUNS = """
+CREATE TABLE IF NOT EXISTS past_run (
     session_id TEXT NOT NULL, started_at TEXT NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (session_id, started_at)
 )

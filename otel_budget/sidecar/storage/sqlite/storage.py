@@ -26,7 +26,7 @@ from otel_budget.sidecar.storage.base import (
     StorageStats,
     UnusableStorageError,
 )
-from otel_budget.sidecar.storage.records import Key, outcome_of, override_of, run_of, verdict_of
+from otel_budget.sidecar.storage.records import Key, override_of, past_run_of, run_of, verdict_of
 from otel_budget.sidecar.storage.recovery import raised, recovered
 from otel_budget.sidecar.storage.sqlite.archive import ARCHIVE_SIZE, Archive
 from otel_budget.sidecar.storage.sqlite.file import (
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
-    from otel_budget.policy.suggester import Outcome
+    from otel_budget.policy.suggester import PastRun
     from otel_budget.sidecar.storage.base import Changes
 
 logger = logging.getLogger(__name__)
@@ -122,13 +122,13 @@ class SqliteStorage:
                 verdict for verdict in verdicts if verdict.session_id in self._writer.live
             ),
             sequence=self._state.sequence,
-            outcomes=self._outcomes(),
+            past_runs=self._past_runs(),
         )
 
-    def _outcomes(self) -> tuple[Outcome, ...]:
-        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'outcome'").fetchone():
+    def _past_runs(self) -> tuple[PastRun, ...]:
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'past_run'").fetchone():
             return ()
-        read = self._rows.readable("outcome", "", placed(outcome_of))
+        read = self._rows.readable("past_run", "", placed(past_run_of))
         return tuple(read.found + read.misplaced)
 
     def mind_clock(self, runs: Sequence[RunTotals]) -> None:
@@ -270,7 +270,7 @@ class SqliteStorage:
                 self._writer.archived(run, state.age.now, state.commit)
             written = self._writer.runs(changes.runs, state.commit)
             self._writer.verdicts(changes.verdicts)
-            self._writer.outcomes(changes.outcomes, changes.dropped)
+            self._writer.past_runs(changes.past_runs, changes.dropped)
             if changes.override is not None:
                 run, override = changes.override
                 self._writer.override(Key.of(run.session_id, run.started_at), override)

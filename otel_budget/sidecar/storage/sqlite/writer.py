@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from otel_budget.sidecar.storage.records import (
     Key,
-    outcome_body,
     override_body,
+    past_run_body,
     run_body,
     verdict_body,
 )
-from otel_budget.sidecar.storage.sqlite.schema import OUTCOMES
+from otel_budget.sidecar.storage.sqlite.schema import PAST_RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from otel_budget.core.override import Override
     from otel_budget.core.verdict import Verdict
     from otel_budget.ledger.run import RunTotals
-    from otel_budget.policy.suggester import Outcome, RunKey
+    from otel_budget.policy.suggester import PastRun, RunKey
     from otel_budget.sidecar.storage.sqlite.archive import Archive
     from otel_budget.sidecar.storage.sqlite.rows import Rows
 
@@ -76,16 +76,16 @@ class Writer:
             ((*Key.of(v.session_id, v.started_at), verdict_body(v)) for v in verdicts),
         )
 
-    def outcomes(self, outcomes: Collection[Outcome], dropped: Collection[RunKey]) -> None:
+    def past_runs(self, past_runs: Collection[PastRun], dropped: Collection[RunKey]) -> None:
         """Write how runs ended, and delete of which runs that is not needed any more."""
-        if not (outcomes or dropped):
+        if not (past_runs or dropped):
             return
-        self._rows.db.execute(OUTCOMES)
+        self._rows.db.execute(PAST_RUNS)
         self._rows.db.executemany(
-            "DELETE FROM outcome WHERE session_id = ? AND started_at = ?",
+            "DELETE FROM past_run WHERE session_id = ? AND started_at = ?",
             (Key.of(*key) for key in dropped),
         )
         self._rows.db.executemany(
-            "INSERT OR REPLACE INTO outcome VALUES (?, ?, ?)",
-            ((*Key.of(*outcome.key), outcome_body(outcome)) for outcome in outcomes),
+            "INSERT OR REPLACE INTO past_run VALUES (?, ?, ?)",
+            ((*Key.of(*past_run.key), past_run_body(past_run)) for past_run in past_runs),
         )

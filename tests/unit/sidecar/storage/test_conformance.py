@@ -17,7 +17,7 @@ from otel_budget.config.schema import StorageConfig
 from otel_budget.core.override import Override, OverrideKind
 from otel_budget.core.quantities import Number
 from otel_budget.ledger.run import RunTotals
-from otel_budget.policy.suggester import Outcome
+from otel_budget.policy.suggester import PastRun
 from otel_budget.policy.suggestion import EndedRun
 from otel_budget.sidecar.factory import open_storage
 from otel_budget.sidecar.storage.base import Changes, Restored, Storage, StorageError
@@ -129,19 +129,19 @@ def test_an_unknown_kind_is_refused() -> None:
         open_storage(StorageConfig(), "postgres")
 
 
-def outcome(number: int, workflow: str = "nightly") -> Outcome:
+def past_run(number: int, workflow: str = "nightly") -> PastRun:
     """Return how a run ended."""
     used: dict[str, Number] = {semconv.TOKENS: 1000 + number, semconv.COST: Decimal("0.10")}
     run = EndedRun(used, number % 2 == 0, {} if number % 2 == 0 else {semconv.TOKENS: 900})
-    return Outcome(workflow, f"run-{number}", START if number else None, START + number, run)
+    return PastRun(workflow, f"run-{number}", START if number else None, START + number, run)
 
 
 def test_how_runs_ended_is_there_for_the_next_process_until_it_is_dropped(opened: Open) -> None:
     storage, restored = opened()
-    assert restored.outcomes == ()
-    storage.commit(Changes(1, outcomes=[outcome(0), outcome(1), outcome(2)]))
-    storage.commit(Changes(1, outcomes=[outcome(2, "other")], dropped=[outcome(0).key]))
+    assert restored.past_runs == ()
+    storage.commit(Changes(1, past_runs=[past_run(0), past_run(1), past_run(2)]))
+    storage.commit(Changes(1, past_runs=[past_run(2, "other")], dropped=[past_run(0).key]))
     storage.close()
     storage, restored = opened()
     storage.close()
-    assert sorted(restored.outcomes) == sorted([outcome(1), outcome(2, "other")])
+    assert sorted(restored.past_runs) == sorted([past_run(1), past_run(2, "other")])

@@ -13,7 +13,7 @@ import pytest
 from otel_budget import semconv
 from otel_budget.core.override import Override, OverrideKind
 from otel_budget.ledger.run import RunTotals
-from otel_budget.policy.suggester import Outcome
+from otel_budget.policy.suggester import PastRun
 from otel_budget.policy.suggestion import EndedRun
 from otel_budget.sidecar.storage.base import Changes, Restored
 from otel_budget.sidecar.storage.sqlite.salvage import salvaged
@@ -235,17 +235,17 @@ def test_how_runs_ended_is_read_from_a_damaged_file(tmp_path: Path) -> None:
     """Else a sidecar would suggest nothing for a while, and only say so."""
     storage, _ = open_sqlite(str(tmp_path / NAME), SteadyClock())
     ended = EndedRun({semconv.TOKENS: 9}, ended_well=True)
-    older = Outcome("nightly", "run-1", START, START, ended._replace(used={semconv.TOKENS: 5}))
-    newer = Outcome("nightly", "run-1", START, START + 1, ended)
-    storage.commit(Changes(1, [run(1, 9)], outcomes=[older]))
-    storage.commit(Changes(1, outcomes=[newer, Outcome("", "run-2", None, START, ended)]))
+    older = PastRun("nightly", "run-1", START, START, ended._replace(used={semconv.TOKENS: 5}))
+    newer = PastRun("nightly", "run-1", START, START + 1, ended)
+    storage.commit(Changes(1, [run(1, 9)], past_runs=[older]))
+    storage.commit(Changes(1, past_runs=[newer, PastRun("", "run-2", None, START, ended)]))
     storage.close()
     content = bytearray((tmp_path / NAME).read_bytes())
     content[16:200] = bytes(184)
     (tmp_path / NAME).write_bytes(content)
     storage, restored = opened(tmp_path)
     storage.close()
-    assert {outcome.key: outcome for outcome in restored.outcomes} == {
+    assert {past_run.key: past_run for past_run in restored.past_runs} == {
         ("run-1", START): newer,
-        ("run-2", None): Outcome("", "run-2", None, START, ended),
+        ("run-2", None): PastRun("", "run-2", None, START, ended),
     }
