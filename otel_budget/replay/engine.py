@@ -100,7 +100,7 @@ class Replay:
         run = self._runs.get(session_id)
         if run is None:
             return None
-        snapshot = self._ledger.snapshot(self._ledger.runs[session_id], now, self._rules.ceilings)
+        snapshot = self._ledger.snapshot(self._totals(run), now, self._rules.ceilings)
         return verdict_from_snapshot(snapshot, self._rules_for(run), now)
 
     def take(self, line: TraceLine) -> list[Found]:
@@ -116,13 +116,7 @@ class Replay:
         due = self._due_runs(now)
         if judged:
             due[run.number] = run
-        found: list[Found] = []
-        for number in due if len(due) == 1 else sorted(due):
-            change = self._judge(due[number], now)
-            if change is not None:
-                found.append(change)
-        if self._shares and judged:
-            found += self._forecasts(run, now)
+        found = self._judge_all([due[n] for n in (due if len(due) == 1 else sorted(due))], now)
         if line.end is not None:
             found += self._close(run, line)
         return found
@@ -161,7 +155,9 @@ class Replay:
     def _is_new(self, run: TracedRun, line: TraceLine) -> bool:
         """Book what a line says; return whether the run is to be judged for it.
 
-        It is not where its verdict says that it has not used enough for another status.
+        It is not where its verdict says that it has not used enough for another status. Its totals
+        reach the ledger with those of a later line then, as one sample may hold many calls; but of
+        what is forecast, call by call.
         """
         use, stopped = line.use, run.stop is not None
         says_progress = line.progress is not None or line.progress_unknown
@@ -174,35 +170,47 @@ class Replay:
         unsure = False
         if use is not None and (use.unknown_usage_calls or use.unpriced_calls):
             self._counts.unsure(use.unknown_usage_calls, use.unpriced_calls)
-            unsure = True
-        self._observe(run, line)
-        return unsure or bool(self._shares) or not run.stands
+            on_unknown = self._rules_for(run).on_unknown
+            unsure = STOP in (on_unknown.unpriced, on_unknown.usage)
+        run.book(line)
+        if self._shares:
+            self._totals(run)
+        return unsure or not run.stands
 
-    def _observe(self, run: TracedRun, line: TraceLine) -> None:
-        """Have the ledger account what the process of a run shows after a line."""
-        shown = run.book(line)
-        reading = Observation(source=TRACE, read_at=line.at, sessions=(shown,), asked=_OF_TRACE)
-        self._account(reading)
-
-    def _account(self, reading: Observation) -> None:
+    def _totals(self, run: TracedRun) -> RunTotals:
+        """Return what the ledger knows of a run, after all that its lines said so far."""
         ledger = self._ledger
-        ledger.apply(reading)
-        if ledger.failures:
-            raise ledger.failures[0].error
-        ledger.findings.clear()
-        ledger.superseded.clear()
+        if run.behind:
+            shown, run.behind = run.shown(), False
+            ledger.apply(Observation(TRACE, shown.sampled_at, (shown,), asked=_OF_TRACE))
+            if ledger.failures:
+                raise ledger.failures[0].error
+            ledger.findings.clear()
+            ledger.superseded.clear()
+        return ledger.runs[run.session_id]
 
-    def _judge(self, run: TracedRun, now: float) -> VerdictChange | None:
-        """Judge a run as of now; return its verdict if it says something new."""
-        totals = self._ledger.runs[run.session_id]
-        rules = self._rules_for(run)
-        decided = _decide(self._ledger, totals, run, rules, now)
-        run.mark(decided.verdict)
-        if decided.due_at < run.queued_at or run.queued_at <= now + _ROUNDED:
-            run.queued_at = decided.due_at
-            if decided.due_at < _LEASE * 1e-6:
-                heapq.heappush(self._due, (decided.due_at, run.number, run))
-        return self._said(run, decided.verdict, now)
+    def _judge_all(self, runs: Sequence[TracedRun], now: float) -> list[Found]:
+        """Judge runs as of now; return what is new: changes by run, then forecasts."""
+        found: list[Found] = []
+        for run in runs:
+            decided = _decide(self._ledger, self._totals(run), run, self._rules_for(run), now)
+            change = self._said(run, decided.verdict, now)
+            if change is not None:
+                found.append(change)
+        for run in runs:
+            if self._shares and run.decided is not None:
+                found += forecasts(run.decided.verdict, self._shares, run.forecast, now)
+            run.mark(self._shares)
+            self._queue(run, now)
+        return found
+
+    def _queue(self, run: TracedRun, now: float) -> None:
+        """Have a run judged again when time alone makes that necessary."""
+        due_at = run.due_at if run.decided is None else min(run.due_at, run.decided.due_at)
+        if due_at < run.queued_at or run.queued_at <= now + _ROUNDED:
+            run.queued_at = due_at
+            if due_at < _LEASE * 1e-6:
+                heapq.heappush(self._due, (due_at, run.number, run))
 
     def _said(self, run: JudgedRun, verdict: Verdict, now: float) -> VerdictChange | None:
         what = said(verdict)
@@ -238,16 +246,10 @@ class Replay:
             self._stricter[own] = replace(rules, on_unknown=both)
         return self._stricter[own]
 
-    def _forecasts(self, run: JudgedRun, now: float) -> list[Found]:
-        """Return what is forecast of the limits of which a share was reached first just now."""
-        if run.decided is None:
-            return []
-        return forecasts(run.decided.verdict, self._shares, run.forecast, now)
-
     def _close(self, run: TracedRun, line: TraceLine) -> list[Found]:
         """Take the end of a run; return what that changes for others."""
         self._add_up(run, resolved=line.resolved, at=line.at)
-        totals = self._ledger.runs[run.session_id]
+        totals = self._totals(run)
         self._on_end(totals, line)
         obeyed = run.stop is not None and not self._keep_going
         state = semconv.STOPPED if obeyed else line.end or semconv.COMPLETED
@@ -274,18 +276,17 @@ class Replay:
             return []
         workflows = {change.workflow for change in changes}
         changes.clear()
-        found: list[Found] = []
-        for run in self._runs.values():
-            told = run.stop is not None and not self._keep_going
-            if workflow_of(run.attributes) in workflows and not told:
-                change = self._judge(run, now)
-                found += [] if change is None else [change]
-        return found
+        concerned = [
+            run
+            for run in self._runs.values()
+            if workflow_of(run.attributes) in workflows and (run.stop is None or self._keep_going)
+        ]
+        return self._judge_all(concerned, now)
 
     def _keep_for_next(self, run: TracedRun, state: str, line: TraceLine) -> None:
         """Keep a run that is over: what it used may count for the next run of its id."""
-        run.end(state)
-        self._observe(run, TraceLine(line.at, line.session_id, line.where))
+        run.end(state, line.at)
+        self._totals(run)
         self._closed += 1
         if self._closed % _FORGET_EVERY == 0:
             self._ledger.forget(line.at, math.inf)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core.limits import STOP, ResourceLimits
 from otel_budget.core.observation import RunAttributes, RunObservation, shared_labels
-from otel_budget.core.resources import COUNTED, FURTHER, RESOURCES, ZERO
+from otel_budget.core.resources import COUNTED, FURTHER, RESOURCES, TIMES, ZERO
 from otel_budget.core.validation import MAX_COUNT
 from otel_budget.core.verdict import LimitStatus
 from otel_budget.errors import InvalidValueError
+from otel_budget.policy.bounds import bound
 from otel_budget.replay.frontier import Outcome, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import Verdict
@@ -58,12 +59,18 @@ class JudgedRun:
 class TracedRun(JudgedRun):
     """A run of a trace: it adds up what its lines say, as its process would count."""
 
-    __slots__ = ("attributes", "began_at", "counters", "late", "limits", "marks", "queued_at")
+    __slots__ = (
+        "at", "attributes", "began_at", "behind", "counters", "due_at", "late", "limits", "marks",
+        "queued_at",
+    )  # fmt: skip
 
     def __init__(self, line: TraceLine, number: int, limited: Collection[str] = ()) -> None:
         """Begin with its first line. limited: resources of which all runs have a limit."""
         super().__init__(line.session_id, number)
-        self.began_at = line.at
+        self.began_at = self.at = line.at
+        """When it began, and when it was last heard of."""
+        self.behind = True
+        """True if the ledger has not been told of all that its lines said."""
         self.limits = line.limits or _NO_LIMITS
         self.queued_at = math.inf
         """When it is to be judged next, if nothing is heard of it."""
@@ -76,8 +83,10 @@ class TracedRun(JudgedRun):
         self.counters: Mapping[tuple[str, str], Number] = {(n, ""): ZERO[n] for n in counted}
         """What its process counted, as a source shows it."""
         self.marks: tuple[tuple[tuple[str, str], Number], ...] | None = None
-        """Counters, and the values from which on its status may be another one; None: whatever it
-        does may make its verdict another one."""
+        """Counters, and the values from which on something new may be said of it; None: whatever it
+        does may be something new."""
+        self.due_at = math.inf
+        """When a share of a limit on its time is reached."""
         self.late: dict[str, Number] = {}
         """Per resource, what it used after it was told to stop."""
         begun = line.at if line.at > 0 else None  # what began at 0 is taken for not said
@@ -102,8 +111,8 @@ class TracedRun(JudgedRun):
         """Whether it stops itself for calls of unknown usage."""
         return self.limits.on_unknown_usage == STOP
 
-    def book(self, line: TraceLine) -> RunObservation:
-        """Take what a line says of use and progress; return what its process shows then.
+    def book(self, line: TraceLine) -> None:
+        """Take what a line says of use and progress.
 
         Raises InvalidValueError where all of it is more than can be counted.
         """
@@ -112,10 +121,14 @@ class TracedRun(JudgedRun):
             self._count(use, line.where)
         if line.progress is not None or line.progress_unknown:
             self._progress(line.progress)
+        self.at, self.behind = line.at, True
+
+    def shown(self) -> RunObservation:
+        """Return what its process shows after its last line."""
         attributes = self.attributes
         if attributes.started_at is None:
-            attributes = attributes._replace(duration=line.at - self.began_at)
-        return RunObservation(self.session_id, TRACE, line.at, self.counters, attributes)
+            attributes = attributes._replace(duration=self.at - self.began_at)
+        return RunObservation(self.session_id, TRACE, self.at, self.counters, attributes)
 
     def _count(self, use: Use, where: str) -> None:
         counters = dict(self.counters)
@@ -150,32 +163,55 @@ class TracedRun(JudgedRun):
             progress_further=further or None,  # type: ignore[arg-type] # none of them is None
         )
 
-    def mark(self, verdict: Verdict) -> None:
-        """Take note of how much may be used before a verdict on it could be another one.
+    def mark(self, shares: Sequence[float] = ()) -> None:
+        """Take note of how much may be used before there could be something new to say of it.
 
-        While a limit is near that depends on the progress, too.
+        By its own verdict, that is another status, while no limit is near: then it depends on the
+        progress, too. shares: of each limit, at which the forecast is to be given.
         """
-        if verdict.status not in _WITHOUT_PROGRESS:
-            self.marks = None
+        self.marks, self.due_at = None, math.inf
+        verdict = None if self.decided is None else self.decided.verdict
+        if verdict is None:
             return
+        marks = self._marks_of(verdict.headroom)
+        for resource, state in verdict.resources.items() if shares else ():
+            if state.limit is None:
+                continue
+            lines = [
+                bound(resource, state.limit, share, "").warning_at
+                for share in shares
+                if (resource, share) not in self.forecast
+            ]
+            if not lines:
+                continue
+            more: Number = min(lines) - state.used  # type: ignore[operator] # of one type
+            if resource in TIMES:
+                self.due_at = min(self.due_at, verdict.evaluated_at + float(more))
+            else:
+                marks += self._marks_of({resource: more})
+        if verdict.status in _WITHOUT_PROGRESS:
+            self.marks = tuple(marks)
+
+    def _marks_of(self, room: Mapping[str, Number]) -> list[tuple[tuple[str, str], Number]]:
         counters = self.counters
-        self.marks = tuple(
-            (key, counters[key] + room)  # type: ignore[operator] # of one type
-            for resource, room in verdict.headroom.items()
+        return [
+            (key, counters[key] + more)  # type: ignore[operator] # of one type
+            for resource, more in room.items()
             if (key := (resource, "")) in counters
-        )
+        ]
 
     @property
     def stands(self) -> bool:
-        """True if by what it used since its verdict it has the same status."""
+        """True if by what it used since its verdict there is nothing new to say of it."""
         if self.marks is None:
             return False
         counters = self.counters
         return all([counters[key] < mark for key, mark in self.marks])  # noqa: C419 - quicker
 
-    def end(self, state: str) -> None:
+    def end(self, state: str, at: float) -> None:
         """Take note of the state in which it ended."""
         self.attributes = self.attributes._replace(state=state)
+        self.at, self.behind = at, True
 
     def pass_over(self, use: Use) -> None:
         """Take note of what the run used although it was told to stop."""

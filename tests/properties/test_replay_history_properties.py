@@ -46,7 +46,8 @@ def sampled(
         run = runs[line.session_id]
         if line.end is not None:
             run.attributes = run.attributes._replace(state=line.end)
-        shown[line.session_id] = run.book(line)._replace(target=f"agents/{line.session_id}")
+        run.book(line)
+        shown[line.session_id] = run.shown()._replace(target=f"agents/{line.session_id}")
         if is_read:
             targets = frozenset(session.target for session in shown.values())
             reading = Observation(SOURCE, line.at, tuple(shown.values()), targets=targets)

@@ -20,6 +20,7 @@ from otel_budget.replay.changes import VerdictChange, said
 from otel_budget.replay.engine import Replay
 from otel_budget.replay.judged_run import TracedRun
 from otel_budget.replay.kept_runs import KeptRuns
+from otel_budget.replay.output import found_line
 from otel_budget.replay.trace import TraceLine, Use
 from otel_budget.replay.trace_files import read_traces
 from otel_budget.replay.trace_json import write_line
@@ -155,7 +156,8 @@ def live(lines: Iterable[TraceLine], rules: Rules) -> list[Change]:
     for line in lines:
         if line.start:
             runs[line.session_id] = TracedRun(line, len(runs), rules.ceilings)
-        shown = runs[line.session_id].book(line)
+        runs[line.session_id].book(line)
+        shown = runs[line.session_id].shown()
         reading = Observation("trace", line.at, (shown,), asked=frozenset({"trace"}))
         for verdict in evaluator.tick(reading, rules, math.inf, line.at).evaluated:
             what = said(verdict)
@@ -226,6 +228,27 @@ def test_use_after_a_stop_is_saved_or_overshoot(lines: list[TraceLine], rules: R
         assert one.point.used[name] <= amount
         assert other.overshoot.get(name, 0) <= amount
     assert one.point.runs == other.point.runs
+
+
+class JudgingAll(Replay):
+    """Judges a run at each of its lines, whatever its verdict says, also where they say nothing."""
+
+    def _is_new(self, run: TracedRun, line: TraceLine) -> bool:
+        super()._is_new(run, line)
+        return True
+
+
+@given(traces(), RULES, st.lists(st.sampled_from([0.1, 0.5, 0.8, 1.0]), unique=True, min_size=1))
+def test_a_verdict_that_stands_hides_no_change_and_no_forecast(
+    lines: list[TraceLine], rules: Rules, shares: list[float]
+) -> None:
+    """Forecasts and verdicts are those of a replay that judges at each line."""
+    some = Replay(rules, keep_going=True, forecast_at=shares)
+    all_of_them = JudgingAll(rules, keep_going=True, forecast_at=shares)
+    for line in lines:
+        assert list(map(found_line, some.take(line))) == list(
+            map(found_line, all_of_them.take(line))
+        )
 
 
 def write(path: Path, lines: Iterable[TraceLine]) -> str:

@@ -40,6 +40,10 @@ usage, a configuration or a trace that is wrong, with file and line."""
 _PARTS: Final = 1000
 
 
+#: How seldom cycles of garbage are looked for: lines make none, and it takes a tenth of the time.
+_COLLECT: Final = (100_000, 20, 20)
+
+
 def _add_arguments(command: argparse.ArgumentParser) -> None:
     policy = "the sidecar's file whose limits are tried; it needs no source; twice: compare two"
     command.add_argument("--config", metavar="FILE", action="append", required=True, help=policy)
