@@ -110,7 +110,7 @@ def test_a_pace_goes_on_where_it_was_stored(
 
 
 @given(
-    st.integers(1, 10**6), st.integers(2, 200), st.floats(0.01, 1000),
+    st.integers(1, 10**6), st.integers(2, 200), st.floats(0.01, 300),
     st.integers(1, 10**9),
 )  # fmt: skip
 def test_calls_of_one_size_are_told_exactly(size: int, made: int, gap: float, room: int) -> None:
