@@ -28,6 +28,8 @@ _MOST_SHARE: Final = 1.5
 _MEAN_SPREAD: Final = 1.9
 #: Share of the square of a mean below which a difference of sums is rounding.
 _ROUNDING: Final = 1e-9
+#: No call takes less than this share of the mean, whatever its size.
+_LEAST: Final = 0.1
 #: A mean below this is what is left of a sum that has faded: calls use nothing of it any more.
 _NOTHING: Final = 1e-30
 #: Fading sums of each resource beside the context.
@@ -56,9 +58,11 @@ class CallTime(NamedTuple):
     """Seconds from one call to the next: the k-th from now takes newest + k growth."""
 
     newest: float
+    """Above 0."""
     growth: float
-    variance: float
-    """Of one of them, in square seconds."""
+    """May be negative."""
+    scatter: float
+    """Variance of one of them, as a share of ``newest`` squared."""
     seen: float
     """Calls that it rests on; older ones fade."""
 
@@ -67,8 +71,8 @@ class CallPace:
     """What is known of a run's calls."""
 
     __slots__ = (
-        "_at", "_calls", "_context", "_gaps", "_ones", "_rest", "_samples", "_sizes", "_squares",
-        "_trend", "_used",
+        "_at", "_calls", "_context", "_gaps", "_ones", "_rest", "_samples", "_size", "_sizes",
+        "_squares", "_time", "_times_known", "_trend", "_used",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -84,6 +88,11 @@ class CallPace:
         self._gaps = CallGaps()
         self._ones = self._sizes = self._squares = self._samples = 0.0
         """Fading sums: of calls, their sizes, the squares of these; of samples."""
+        self._size: CallSize | None = None
+        self._time: CallTime | None = None
+        self._times_known = False
+        """Whether ``_time`` is that of now; ``_size``, unless None, is. Both follow from the rest:
+        every limited resource asks for them."""
         self._rest: dict[str, list[float]] = {}
         """Per other resource fading sums: of what calls used of it, of that times their size, and
         of its square."""
@@ -109,6 +118,7 @@ class CallPace:
             if self._at is not None and at >= self._at:
                 self._gaps.observe(at - self._at, size, made)
         self._calls, self._at = calls, at
+        self._size, self._times_known = None, False
 
     def go_on_from(self, totals: Mapping[str, Number], at: float) -> None:
         """Go on from totals that rose, but not by what calls used just now."""
@@ -152,11 +162,17 @@ class CallPace:
             return None
         if resource == semconv.API_CALLS:
             return _ONE_CALL
-        context = self._trend.size()
+        context = self._context_size()
         if resource == self._context:
             return context
         sums = self._rest.get(resource)
         return None if sums is None else self._with_context(resource, sums, context)
+
+    def _context_size(self) -> CallSize:
+        size = self._size
+        if size is None:
+            size = self._size = self._trend.size()
+        return size
 
     def _share(self, mean: float, variance: float, both: float, before: _Share) -> _Share:
         """Return by which share of their mean amounts go with the context, and how surely.
@@ -213,20 +229,25 @@ class CallPace:
 
     def call_time(self) -> CallTime | None:
         """Return the seconds from one call to the next; None until two were seen apart."""
+        if not self._times_known:
+            self._time, self._times_known = self._found_time(), True
+        return self._time
+
+    def _found_time(self) -> CallTime | None:
         found = self._gaps.mean_and_variance()
         if found is None:
             return None
         mean, variance = found
         if mean < _NOTHING:
             return None
-        usual = self._sizes / self._ones
-        if usual < _NOTHING:
-            return CallTime(mean, 0.0, variance, self._gaps.seen)
-        context = self._trend.size()
-        share = self._share(mean, variance, self._gaps.with_size(), _SECONDS_SHARE).share
-        per = share * mean / usual
-        newest = max(0.0, mean + per * (context.newest - usual))
-        return CallTime(newest, per * context.growth, variance, self._gaps.seen)
+        newest, growth, usual = mean, 0.0, self._sizes / self._ones
+        if usual >= _NOTHING:
+            context = self._context_size()
+            share = self._share(mean, variance, self._gaps.with_size(), _SECONDS_SHARE).share
+            per = share * mean / usual
+            newest = max(mean * _LEAST, mean + per * (context.newest - usual))
+            growth = per * context.growth
+        return CallTime(newest, growth, variance / (newest * newest), self._gaps.seen)
 
     @property
     def calls(self) -> float:

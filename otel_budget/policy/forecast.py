@@ -58,12 +58,10 @@ def forecast_of(
     if resource in TIMES:
         return Forecast(_calls_in(room, time), Estimate(room, room, room))
     size = pace.size_of(resource)
-    number = (
-        None
-        if size is None
-        else _calls_within(room, size.newest, size.growth, size.top, size.bottom)
-    )
-    if size is None or number is None:
+    if size is None:
+        return NO_FORECAST
+    number = _calls_within(room, size.newest, size.growth, size.top, size.bottom)
+    if number is None:
         return NO_FORECAST
     variance = _variance_of_calls(number, size)
     off = size.spread * math.sqrt(variance)
@@ -92,8 +90,7 @@ def _above_median(number: float, time: CallTime) -> float:
 
     Most gaps are short and a few are long: as a log-normal distribution has it.
     """
-    scatter = time.variance / (time.newest * time.newest) if time.newest > 0 else 0.0
-    return math.sqrt(1 + _GAPS_TOGETHER * scatter / max(number, 1.0))
+    return math.sqrt(1 + _GAPS_TOGETHER * time.scatter / max(number, 1.0))
 
 
 def _between(value: float, below: float, above: float) -> Estimate | None:
@@ -123,8 +120,8 @@ def _variance_of_calls(number: float, size: CallSize) -> float:
 
 def _variance_of_time(number: float, time: CallTime) -> float:
     """Return by how much the seconds of so many calls may be off, as a share of them, squared."""
-    scatter = time.variance / (time.newest * time.newest) if time.newest > 0 else 0.0
-    return _OTHER_PACE + _GAPS_TOGETHER * scatter * (1 / max(number, 1.0) + 1 / time.seen)
+    few = 1 / max(number, 1.0) + 1 / time.seen
+    return _OTHER_PACE + _GAPS_TOGETHER * time.scatter * few
 
 
 def ends_first(forecasts: Mapping[str, Forecast]) -> str | None:
