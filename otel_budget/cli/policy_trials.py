@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_CONFIGS: Final = 2
 #: Columns of a table where nobody looks.
-_WIDTH: Final = 130
+_WIDTH: Final = 160
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

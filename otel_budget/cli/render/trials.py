@@ -31,11 +31,12 @@ def frontier_tables(curves: Sequence[Curve]) -> Iterator[Table]:
     """Yield a table for each policy: what each limit keeps, and what it spends."""
     for curve in curves:
         judged = curve.points[0][1].resolved
+        other = semconv.TOKENS if curve.spent_in == semconv.COST else semconv.COST
         table = _table(curve.name)
         table.add_column(RESOURCES[curve.resource].limit_key, justify="right")
         table.add_column(f"resolved runs kept, of {judged:,}" if judged else "runs not cut")
         table.add_column(f"{RESOURCES[curve.spent_in].title.lower()} spent")
-        table.add_column("money spent", justify="right")
+        table.add_column(f"{RESOURCES[other].title.lower()} spent", justify="right")
         table.add_column(f"cut, of {curve.points[0][1].runs:,}", justify="right")
         table.add_column("by")
         for limit, point in curve.points:
@@ -44,7 +45,7 @@ def frontier_tables(curves: Sequence[Curve]) -> Iterator[Table]:
                 amount(curve.resource, limit),
                 _bar(point.kept_share if judged else point.uncut_share, _KEPT),
                 _bar(spent.get(curve.spent_in), _SPENT),
-                percent(spent.get(semconv.COST)),
+                percent(spent.get(other)),
                 f"{point.cut:,}",
                 _by(point),
             )
