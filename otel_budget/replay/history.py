@@ -27,6 +27,7 @@ from otel_budget.sources.http import Fetcher, FetchError, RefusedError, SlowErro
 from otel_budget.sources.prometheus_api import (
     AnswerError,
     QueryRefusedError,
+    parse_answer,
     parse_matrix,
 )
 from otel_budget.sources.prometheus_reading import PrometheusReading
@@ -144,6 +145,8 @@ class PrometheusHistory:
         )
         self.coverage = Coverage(begin, end, begin)
         self._gaps = _Gaps(self._begin, settings.interval)
+        self._gives_marks: bool | None = None
+        """Whether NaN is the mark of an end; None: there was none yet."""
         self._settles = False
         """Whether the same answer may show at the next tick which targets there are."""
 
@@ -209,12 +212,26 @@ class PrometheusHistory:
         }
         current = await self._ask("query_range", ups)
         found = samples.matrix
+        if self._gives_marks is None and any(map(_has_nan, found.series)):
+            self._gives_marks = self.answer.nan_ends = await self._is_victoria_metrics()
         missing = (*samples.missing, *current.missing)
         if found.odd:
             missing = (*missing, f"rows cannot be read, such as {found.odd[0]}")
         self.coverage.remarks.update(dict.fromkeys((*found.infos, *current.matrix.infos)))
         size = max(samples.size, current.size)
         return _Chunk(after, moments, found.series, current.matrix.series, missing, size)
+
+    async def _is_victoria_metrics(self) -> bool:
+        """Tell whether the server has a function that no other one has. Raises FetchError."""
+        try:
+            answer = await self._fetcher.fetch(
+                self._api + "query", self._settings.access, accept="application/json",
+                form={"query": "now()"},
+            )  # fmt: skip
+            parse_answer(answer.body)
+        except (RefusedError, QueryRefusedError):
+            return False
+        return True
 
     async def _ask(self, path: str, form: Mapping[str, str]) -> _Got:
         """Return what is answered to a query, which is asked again if that may help."""
@@ -336,6 +353,10 @@ class _Gaps:
             return None
         why = "the server has no sample of any target that matches"
         return Gap(before / 1000, at / 1000, why)
+
+
+def _has_nan(series: Series) -> bool:
+    return any(math.isnan(value) for _, value in series.samples)
 
 
 def _unix(milliseconds: int) -> str:

@@ -8,7 +8,7 @@ they are found as it sets them:
 - where the target was taken away: its ``up`` is not current any more, which the server is asked.
   It is not believed where ``up`` goes on as it did: some stores show new series late.
 
-A VictoriaMetrics gives its marks, as NaN: where no scrape brought a value.
+A VictoriaMetrics gives its marks, as NaN, and no other NaN.
 
 So a series whose samples are not of the times of its target's ``up`` (an exporter dated them
 itself, or they were pushed) is current for the look-back, as it is there.
@@ -81,10 +81,6 @@ class _Up(_Known):
     scrapes: dict[int, None] = field(default_factory=dict)
     """When it was scraped, the newest last."""
 
-    def brought(self, at: int) -> bool:
-        """Tell whether the newest scrape was at a time, and was answered."""
-        return self.at == at and self.value == 1
-
 
 @dataclass(slots=True, eq=False)
 class _Target:
@@ -143,6 +139,8 @@ class PastAnswer:
         self._events: list[_Event] = []
         """What is to come, the next one last."""
         self.now = 0
+        self.nan_ends = False
+        """Whether NaN is the mark of an end, and no value."""
         self.run_labels: dict[str, Mapping[str, str]] = {}
         """Session id to the labels of the newest ``session_info`` of a run of our own."""
 
@@ -250,7 +248,7 @@ class PastAnswer:
                 return
         if value is None:
             return
-        if math.isnan(value) and known.up is not None and not known.up.brought(at):
+        if self.nan_ends and math.isnan(value):
             known.at = None
             return
         if isinstance(known, _Up):

@@ -262,3 +262,29 @@ def test_a_row_that_cannot_be_read_is_said_and_counted() -> None:
         read(past)
     assert past.coverage.gap_seconds >= END - BEGIN
     assert "rows cannot be read" in past.coverage.gaps[0].why
+
+
+@pytest.mark.parametrize("is_victoria_metrics", [False, True])
+def test_nan_is_a_value_or_the_mark_of_an_end_as_the_server_has_it(
+    *, is_victoria_metrics: bool
+) -> None:
+    def reply(path: str, form: dict[str, str]) -> tuple[int, bytes]:
+        if form["query"] == "now()":
+            found = {"resultType": "vector", "result": [{"metric": {}, "value": [1, "1"]}]}
+            if is_victoria_metrics:
+                return 200, json.dumps({"status": "success", "data": found}).encode()
+            return 400, refusal("bad_data", "unknown function")
+        status, body = good(path, form)
+        data = json.loads(body)
+        for row in data["data"]["result"]:
+            if row["metric"]["__name__"] != "up":
+                row["values"] = [[t, "NaN" if t == BEGIN + 60 else v] for t, v in row["values"]]
+        return status, json.dumps(data).encode()
+
+    with api(reply) as (url, forms):
+        ticks = read(history(url, end=BEGIN + 90))
+    (at_nan,) = [t.observation for t in ticks if t.at == BEGIN + 60]
+    assert at_nan is not None
+    shown = [session.implausible for session in at_nan.sessions]
+    assert shown == ([] if is_victoria_metrics else [(semconv.SESSION_TOKENS.name,)])
+    assert sum(form["query"] == "now()" for form in forms) == 1

@@ -22,6 +22,7 @@ from otel_budget.sources.prometheus_vector import take_apart, whole_query
 from tests.support.exposition import Exposition, line, page, serve
 from tests.support.processes import until
 from tests.support.prometheus_process import JOB, prometheus
+from tests.support.victoria_metrics_process import victoria_metrics
 
 pytestmark = pytest.mark.real("prometheus")
 
@@ -111,3 +112,44 @@ def test_at_each_tick_the_history_shows_what_the_live_query_gave(tmp_path: Path)
         assert asyncio.run(compare()) > 30
         assert past.answer.run_labels["a"]["workflow"] == "nightly"
         assert past.coverage.gap_count == 1  # before the first scrape
+
+
+@pytest.mark.backends
+@pytest.mark.real("victoria-metrics")
+def test_a_victoria_metrics_shows_what_it_showed_then(tmp_path: Path) -> None:
+    with serve() as here, victoria_metrics(tmp_path, [here.address]) as url:
+        here.show(run_page("a", 100))
+        here.wait_until_asked(4)
+        begin = time.time()
+        for text in (
+            run_page("a", 200),
+            run_page("a", 300, *run("c", 50)),
+            run_page("c", 60),
+            None,
+            run_page("c", 70),
+        ):
+            here.show(text)
+            here.wait_until_asked(4)
+        end = time.time()
+        until(lambda: [tokens_in(whole(url, at)[0], "c") for at in (end,)] == [70])
+        past = history(url, begin, end, interval=0.5)
+        seen: dict[str, list[int | None]] = {"a": [], "c": []}
+
+        async def follow() -> None:
+            async for _ in past.ticks():
+                found = by_run(past.answer.found(lambda *_: 0.0).sessions)
+                for name, values in seen.items():
+                    value = tokens_in(found, name)
+                    if values[-1:] != [value]:
+                        values.append(value)
+
+        asyncio.run(follow())
+        assert seen == {"a": [100, 200, 300, None], "c": [None, 50, 60, None, 70]}
+
+
+def tokens_in(found: dict[tuple[str, str], RunObservation], session_id: str) -> int | None:
+    """Return the tokens of a run; None if it is not shown."""
+    for (_, name), shown in found.items():
+        if name == session_id:
+            return int(shown.counters["tokens", ""])
+    return None

@@ -126,10 +126,10 @@ def test_an_up_that_goes_on_as_it_did_is_there_although_the_server_does_not_show
     assert [tokens_at(answer, second) for second in range(1, 9)] == [None, *(10 * s for s in every)]
 
 
-def test_nan_where_no_scrape_brought_a_value_is_the_mark_of_an_end() -> None:
+def test_of_a_server_that_gives_its_marks_nan_is_the_end_of_a_series() -> None:
     nan = float("nan")
-    failed = series(UP, (2, 1.0), (4, 0.0), (6, 1.0))
-    answer = loaded(9, series(TOKENS, (2, 5.0), (4, nan), (6, 7.0), (7, nan)), failed)
+    answer = loaded(9, series(TOKENS, (2, 5.0), (4, nan), (6, 7.0), (7, nan)), ups(2, 4, 6))
+    answer.nan_ends = True
     assert [tokens_at(answer, second) for second in (3, 4, 6, 7)] == [5, None, 7, None]
 
 
