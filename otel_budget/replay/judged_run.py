@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Where the runs of a trace are seen: a trace is complete, so there is one place.
 TRACE: Final = "trace"
+#: Seconds. A start of 0 is how an exporter shows that it knows none.
+_AFTER_ZERO: Final = 1e-9
 #: Statuses of which a progress changes nothing.
 _WITHOUT_PROGRESS: Final = (LimitStatus.OK, LimitStatus.EXCEEDED)
 _NO_LIMITS: Final = ResourceLimits.only()
@@ -89,7 +91,7 @@ class TracedRun(JudgedRun):
         """When a share of a limit on its time is reached."""
         self.late: dict[str, Number] = {}
         """Per resource, what it used after it was told to stop."""
-        begun = line.at if line.at > 0 else None  # what began at 0 is taken for not said
+        begun = line.at or _AFTER_ZERO
         self.attributes = RunAttributes(
             started_at=begun,
             incarnation_at=begun,
@@ -125,10 +127,7 @@ class TracedRun(JudgedRun):
 
     def shown(self) -> RunObservation:
         """Return what its process shows after its last line."""
-        attributes = self.attributes
-        if attributes.started_at is None:
-            attributes = attributes._replace(duration=self.at - self.began_at)
-        return RunObservation(self.session_id, TRACE, self.at, self.counters, attributes)
+        return RunObservation(self.session_id, TRACE, self.at, self.counters, self.attributes)
 
     def _count(self, use: Use, where: str) -> None:
         counters = dict(self.counters)

@@ -9,7 +9,7 @@ from otel_budget.core.limits import ResourceLimits
 from otel_budget.errors import InvalidValueError
 from otel_budget.policy.bounds import bounds_from
 from otel_budget.policy.verdicts import Rules
-from otel_budget.replay.changes import VerdictChange
+from otel_budget.replay.changes import ForecastAt, VerdictChange
 from otel_budget.replay.engine import Replay
 from otel_budget.replay.trace import TraceLine, Use
 
@@ -150,3 +150,62 @@ def test_a_run_without_an_end_is_open() -> None:
     assert replay.open_runs == ("r1",)
     summary = replay.finish()
     assert (summary.point.runs, summary.open_runs, summary.point.resolved_kept) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("begin", [0.0, -5.0, 1_700_000_000.0])
+def test_what_runs_used_that_did_not_complete_adds_up_where_the_policy_says_so(
+    begin: float,
+) -> None:
+    """Not their time; and one that completed begins at 0. Whenever the trace begins."""
+    rules = Rules(ceilings=bounds_from({"tokens": 100}, {}, "sidecar"), adds_restarts=True)
+    failed = TraceLine(begin + 2, "r1", "t", end="failed")
+    again = [start(begin + 3), use(begin + 4, 50)]
+    begun = [start(begin), use(begin + 1, 60)]
+    replay = Replay(rules)
+    told(replay, [*begun, failed])
+    first, second = (one for line in again for one in replay.take(line))
+    assert isinstance(first, VerdictChange)
+    assert isinstance(second, VerdictChange)
+    assert first.verdict.resources["duration"].used == 0
+    assert first.verdict.resources["tokens"].used == 60
+    assert second.verdict.resources["tokens"].used == 110
+    assert second.verdict.limit_from == "sidecar"
+    assert len(told(Replay(rules), [*begun, end(begin + 2), *again])) == 2
+
+
+def test_calls_of_unknown_usage_stop_a_run_that_says_so_itself() -> None:
+    """Under a limit on tokens, be it the sidecar's."""
+    rules = Rules(ceilings=bounds_from({"tokens": 100}, {}, "sidecar"))
+    unknown = TraceLine(1.0, "r1", "t", use=Use({"api_calls": 1}, unknown_usage_calls=1))
+    stop = (1.0, "r1", "stop", "unknown_usage", "sidecar")
+    assert told(Replay(rules), [start(0.0, on_unknown_usage="stop"), unknown])[1:] == [stop]
+    assert told(Replay(rules), [start(0.0), unknown])[1:] == []
+
+
+def test_a_stopped_run_is_stopped_once_and_its_time_stands_still() -> None:
+    """As it is over then; kept going it runs into its other limit, too."""
+    lines = [start(0.0, max_tokens=100, max_duration_seconds=50), use(1.0, 85, progress=0.1),
+             start(60.0, "r2"), end(61.0)]  # fmt: skip
+    reasons = [change[3] for change in told(Replay(ANY), lines) if change[1] == "r1"]
+    assert reasons == ["within_limits", "approaching_limit"]
+    kept = [c[3] for c in told(Replay(ANY, keep_going=True), lines) if c[1] == "r1"]
+    assert kept == ["within_limits", "approaching_limit", "limit_exceeded"]
+
+
+def test_a_forecast_is_given_at_the_first_line_that_reaches_a_share() -> None:
+    """Of a limit on time that may be another run's line."""
+    replay = Replay(ANY, forecast_at=(0.5,))
+    lines = [start(0.0, max_tokens=1000, max_duration_seconds=100), use(10.0, 400), use(20.0, 150),
+             start(51.0, "r2"), use(52.0, 10), use(60.0, 10)]  # fmt: skip
+    found = [one for line in lines for one in replay.take(line)]
+    given = [one for one in found if isinstance(one, ForecastAt)]
+    assert [(one.at, one.resource) for one in given] == [(20.0, "tokens"), (51.0, "duration")]
+    assert given[1].forecast.seconds_left is not None
+    assert given[1].forecast.seconds_left.value == 49.0
+
+
+def test_more_than_can_be_counted_is_refused_with_its_line() -> None:
+    """2^53 in all."""
+    replay = Replay(ANY)
+    with pytest.raises(InvalidValueError, match=r"t:2\.0.*add up to more than 2\^53"):
+        told(replay, [start(0.0), use(1.0, 2**53), use(2.0, 1)])
