@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_budget.core.resources import RESOURCES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: The share of cases in which what comes is meant to lie within an estimate's range. The measured
 #: share is in docs/forecast.md.
@@ -37,3 +42,17 @@ class Forecast(NamedTuple):
 
 #: Of a resource of which nothing can be told.
 NO_FORECAST: Final = Forecast()
+
+
+def ends_first(forecasts: Mapping[str, Forecast]) -> str | None:
+    """Return the resource whose limit is reached first; None if none can be told.
+
+    By the seconds left where they are known of each; else by the calls left of those of which they
+    are known. Of equals the first in the order of the table of resources.
+    """
+    order = [name for name in RESOURCES if name in forecasts]
+    order += [name for name in forecasts if name not in RESOURCES]
+    seconds = {name: left.value for name in order if (left := forecasts[name].seconds_left)}
+    calls = {name: left.value for name in order if (left := forecasts[name].calls_left)}
+    known = seconds if len(seconds) == len(forecasts) else calls or seconds
+    return min(known, key=known.__getitem__, default=None)

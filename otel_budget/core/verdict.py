@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from otel_budget.core.forecast import Forecast
+from otel_budget.core.forecast import Forecast, ends_first
 from otel_budget.core.quantities import Number
 from otel_budget.core.reasons import Action, Basis, Reason
 
@@ -122,9 +122,12 @@ class Verdict:
     also_started_at: tuple[float, ...] = ()
     """Unix times at which other runs of the same id began that were judged together with it, as
     they were alive at the same time: it is for each of them."""
-    ends_first: str | None = None
-    """The limited resource whose limit is forecast to be reached first; None if none can be told.
-    """
+
+    @property
+    def ends_first(self) -> str | None:
+        """The limited resource whose limit is forecast to be reached first; None: not known."""
+        states = self.resources.items()
+        return ends_first({name: s.forecast for name, s in states if s.forecast is not None})
 
     @property
     def limit_from(self) -> str | None:

@@ -112,7 +112,6 @@ def from_dict(data: object) -> Verdict:
         run_state=fields.maybe(fields.text, "run_state"),
         unjudged=tuple(fields.maybe(fields.texts, "unjudged") or ()),
         also_started_at=tuple(fields.maybe(fields.reals, "also_started_at") or ()),
-        ends_first=fields.maybe(fields.text, "ends_first"),
     )
 
 

@@ -8,6 +8,7 @@ that end at one moment were made at once, and share the gap after them.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Final
 
 from otel_budget.ledger.size_trend import faded
@@ -102,7 +103,7 @@ class CallGaps:
 
     def state(self) -> tuple[float, ...]:
         """Return all of it."""
-        return tuple(getattr(self, name) for name in self.__slots__)
+        return _STATE(self)
 
     @classmethod
     def from_state(cls, state: tuple[float, ...]) -> CallGaps:
@@ -111,3 +112,7 @@ class CallGaps:
         for name, value in zip(cls.__slots__, state, strict=True):
             setattr(gaps, name, value)
         return gaps
+
+
+#: All of it at once: it is asked for at every verdict.
+_STATE: Final = attrgetter(*CallGaps.__slots__)

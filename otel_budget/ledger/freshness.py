@@ -65,7 +65,7 @@ class Freshness:
         self.lag = Lag()
         """What its samples are late by, time and again."""
         self.rates: dict[str, Rate] = {}
-        """How fast it spends, of a run that counts no calls."""
+        """How fast it spends, of a run that has counted no two calls yet, or counts none."""
         self.pace = CallPace()
         """How large its calls are, and how they grow."""
         self.stored_pace: StoredPace | None = None
@@ -115,8 +115,10 @@ class Freshness:
             self.lag.observe(read_at - at, self.gap)
         known = self.sampled_at is not None
         self.sampled_at = at
-        if after.get(semconv.API_CALLS):
+        calls = after.get(semconv.API_CALLS)
+        if calls:
             self.pace.observe(after, at)
+        if calls and calls > 1:
             if self.rates:
                 self.rates = {}
         elif known:

@@ -15,6 +15,7 @@ beginning, as of a context that was compacted: the growth stays.
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 #: What is left, one call later, of what older calls have shown: half after 60 calls.
@@ -174,7 +175,7 @@ class SizeTrend:
 
     def state(self) -> tuple[float, ...]:
         """Return all of it."""
-        return tuple(getattr(self, name) for name in self.__slots__)
+        return _STATE(self)
 
     @classmethod
     def from_state(cls, state: tuple[float, ...]) -> SizeTrend:
@@ -213,6 +214,10 @@ class SizeTrend:
         self._stray = self._stray * fade + off * off * made
         self._level = max(0.0, self._level + self._growth * made)
         self._size, self._made, self._miss = self._level, 1.0, 0.0
+
+
+#: All of it at once: it is asked for at every verdict.
+_STATE: Final = attrgetter(*SizeTrend.__slots__)
 
 
 def _gain(squares: float, back: float) -> float:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from otel_budget.ledger.targets import Targets
 
 
+_NO_RATES: Final[Mapping[str, float]] = MappingProxyType({})
 #: That of a run of which no call was seen.
 NO_PACE: Final = CallPace()
 
@@ -96,17 +97,14 @@ def snapshot_of(
     time is needed. Takes note of a run that is found to have vanished.
     """
     has_left = targets.has_left(run, now)
-    used: dict[str, Number] = {semconv.DURATION: run.duration(now), **run.totals()}
-    at_progress = used_at_progress(run.attributes, run.totals(), run.speakers)
+    totals = run.totals()
+    used: dict[str, Number] = {semconv.DURATION: run.duration(now), **totals}
+    at_progress = used_at_progress(run.attributes, totals, run.speakers)
     if adds_restarts and run.restarts.number:
         before = run.restarts
         used = {**before.used, **before.added_to(used)}
         at_progress = before.added_to(at_progress)
-    rates = {
-        resource: rate
-        for resource, state in run.rates.items()
-        if (rate := state.per_second(now)) is not None
-    }
+    rates = _rates(run, now) if run.rates else _NO_RATES
     since, watched_from = run.implausible_since, run.watched_from
     trouble = targets.trouble_of_run(run)
     attributes, idle_for = run.attributes, _idle_for(run, absences, now)
@@ -150,6 +148,11 @@ def snapshot_of(
         has_left=has_left,
         pace=run.pace,
     )
+
+
+def _rates(run: RunTotals, now: float) -> Mapping[str, float]:
+    known = {resource: rate.per_second(now) for resource, rate in run.rates.items()}
+    return {resource: rate for resource, rate in known.items() if rate is not None}
 
 
 def _idle_for(run: RunTotals, absences: Absences, now: float) -> float | None:

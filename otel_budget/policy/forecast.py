@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_budget import semconv
 from otel_budget.core.forecast import NO_FORECAST, Estimate, Forecast
-from otel_budget.core.resources import RESOURCES, TIMES
+from otel_budget.core.resources import TIMES
 from otel_budget.core.uncertainty import NO_UNCERTAINTY
 from otel_budget.core.validation import MAX_COUNT
 
@@ -122,20 +122,6 @@ def _variance_of_time(number: float, time: CallTime) -> float:
     """Return by how much the seconds of so many calls may be off, as a share of them, squared."""
     few = 1 / max(number, 1.0) + 1 / time.seen
     return _OTHER_PACE + _GAPS_TOGETHER * time.scatter * few
-
-
-def ends_first(forecasts: Mapping[str, Forecast]) -> str | None:
-    """Return the resource whose limit is reached first; None if none can be told.
-
-    By the seconds left where they are known of each; else by the calls left of those of which they
-    are known. Of equals the first in the order of the table of resources.
-    """
-    order = [name for name in RESOURCES if name in forecasts]
-    order += [name for name in forecasts if name not in RESOURCES]
-    seconds = {name: left.value for name in order if (left := forecasts[name].seconds_left)}
-    calls = {name: left.value for name in order if (left := forecasts[name].calls_left)}
-    known = seconds if len(seconds) == len(forecasts) else calls or seconds
-    return min(known, key=known.__getitem__, default=None)
 
 
 def _calls_within(

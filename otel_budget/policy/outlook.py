@@ -7,18 +7,20 @@ and no calls.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from otel_budget import semconv
 from otel_budget.core.forecast import NO_FORECAST, Estimate, Forecast
-from otel_budget.policy.forecast import ends_first, exhaustion_seconds, forecast_of
+from otel_budget.ledger.call_pace import CallPace
+from otel_budget.policy.forecast import exhaustion_seconds, forecast_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from otel_budget.core.quantities import Number
     from otel_budget.core.verdict import ResourceState
-    from otel_budget.ledger.call_pace import CallPace
+    from otel_budget.ledger.snapshot import RunSnapshot
 
 
 #: Times by which what a rate foretells is off, to each side, in one case of ten: as the rate over
@@ -90,7 +92,56 @@ def with_forecasts(
     return told
 
 
-def ending_first(resources: Mapping[str, ResourceState]) -> str | None:
-    """Return the resource whose limit is forecast to be reached first; None if none can be told."""
-    told = {name: s.forecast for name, s in resources.items() if s.forecast is not None}
-    return ends_first(told) if told else None
+class Foretold(Mapping[str, "ResourceState"]):
+    """Resources as judged, with their forecasts, which are worked out when somebody looks.
+
+    Every run that spends is judged at every tick, and hardly any of these verdicts is read: that
+    takes a third of the time of a tick. What they follow from is kept as it is now.
+    """
+
+    __slots__ = ("_now", "_pace", "_rates", "_states", "_still")
+
+    def __init__(
+        self, judged: Mapping[str, ResourceState], snapshot: RunSnapshot, now: float
+    ) -> None:
+        """Keep what is known of how a run goes on. now: on the clock of its samples."""
+        self._states = judged
+        self._pace: tuple[Any, ...] | None = snapshot.pace.state()
+        self._now, self._rates = now, snapshot.rates
+        self._still = snapshot.attributes.state not in ("running", None)
+
+    @property
+    def judged(self) -> Mapping[str, ResourceState]:
+        """The resources, of which nothing may be forecast yet."""
+        return self._states
+
+    def _told(self) -> Mapping[str, ResourceState]:
+        # By two threads at once it is done twice, and comes out the same.
+        state = self._pace
+        if state is not None:
+            pace = CallPace.from_state(state)
+            outlook = Outlook(pace, self._now, self._rates, not self._still)
+            self._states = with_forecasts(self._states, outlook)
+            self._pace = None
+        return self._states
+
+    def __getitem__(self, resource: str) -> ResourceState:
+        """Return what is known of a resource."""
+        return self._told()[resource]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._states)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._states)
+
+    def __repr__(self) -> str:
+        """Show them as a dict shows its items."""
+        return repr(dict(self._told()))
+
+
+def judged(resources: Mapping[str, ResourceState]) -> Mapping[str, ResourceState]:
+    """Return resources whose forecast does not matter: it is not worked out for that."""
+    return resources.judged if isinstance(resources, Foretold) else resources

@@ -18,7 +18,6 @@ from otel_budget.policy.format import describe
 
 if TYPE_CHECKING:
     from otel_budget.core.quantities import Number
-    from otel_budget.policy.outlook import Outlook
 
 #: JSON and people have no use for more, and none at all for infinity.
 _LARGEST_RATIO = float(MAX_COUNT)
@@ -45,18 +44,15 @@ def status_of(used: Number, limited: Bound | None) -> LimitStatus:
     return LimitStatus.OK
 
 
-def _state(  # noqa: PLR0917 - as for the flags: there are many states, and it is asked for here alone
-    name: str,
+def _state(
     used: Number,
     limited: Bound | None,
-    outlook: Outlook | None,
     at_least: bool,  # noqa: FBT001 - by name they take a third longer, and there are many
     estimated: bool,  # noqa: FBT001
 ) -> ResourceState:
-    """Return one resource with its numbers.
+    """Return one resource with its numbers, but what is forecast.
 
-    outlook: what forecasts how long the rest lasts; None: it is not forecast. at_least: part of
-    the use is unknown. estimated: part of it is an estimate.
+    at_least: part of the use is unknown. estimated: part of it is an estimate.
     """
     if limited is None:
         return ResourceState(
@@ -64,8 +60,6 @@ def _state(  # noqa: PLR0917 - as for the flags: there are many states, and it i
         )
     limit = limited.limit
     remaining = remaining_of(used, limit)
-    forecast = None if outlook is None else outlook.of(name, remaining)
-    seconds = None if forecast is None else forecast.seconds_left
     return ResourceState(
         used,
         limit,
@@ -73,11 +67,10 @@ def _state(  # noqa: PLR0917 - as for the flags: there are many states, and it i
         _ratio(used, limit),
         status_of(used, limited),
         limited.origin,
-        None if seconds is None else seconds.value,
+        None,
         at_least,
         estimated,
         limited.warning_at,
-        forecast,
     )
 
 
@@ -85,19 +78,17 @@ def run_status(
     used: Mapping[str, Number],
     bounds: Bounds,
     uncertainty: UsageUncertainty = NO_UNCERTAINTY,
-    outlook: Outlook | None = None,
 ) -> RunStatus:
     """Hold all resources of a run against their bounds.
 
-    uncertainty: what is not known of the use. The status is that of what is known. outlook: what
-    forecasts how long each limited resource lasts; None: nothing does.
+    uncertainty: what is not known of the use. The status is that of what is known.
     """
     at_least, estimated = uncertainty.at_least, uncertainty.estimated
     worst = LimitStatus.OK
     resources = {}
     for name, value in used.items():
         state = resources[name] = _state(
-            name, value, bounds.get(name), outlook, name in at_least, name in estimated
+            value, bounds.get(name), name in at_least, name in estimated
         )
         if state.status is not worst and SEVERITY[state.status] > SEVERITY[worst]:
             worst = state.status

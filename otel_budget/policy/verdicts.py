@@ -37,7 +37,7 @@ from otel_budget.policy.decision_table import (
 )
 from otel_budget.policy.format import describe, minutes, percent
 from otel_budget.policy.outdated import is_outgrown
-from otel_budget.policy.outlook import Outlook, ending_first
+from otel_budget.policy.outlook import Foretold
 from otel_budget.policy.overrides import STOPPED, ceilings, said
 from otel_budget.policy.status import (
     RunStatus,
@@ -128,8 +128,7 @@ def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Ve
     used = snapshot.used
     if semconv.ACTIVE_DURATION in bounds:
         used = _with_active_time(snapshot)
-    outlook = None if _is_over(snapshot) else _outlook(snapshot, now)
-    weighed = run_status(used, bounds, snapshot.uncertainty, outlook)
+    weighed = run_status(used, bounds, snapshot.uncertainty)
     completion_threshold = _completion_threshold(attributes, rules)
     known = decide(weighed.status, attributes.progress, completion_threshold)
     progress = attributes.progress
@@ -151,7 +150,10 @@ def verdict_from_snapshot(snapshot: RunSnapshot, rules: Rules, now: float) -> Ve
         snapshot.uncertainty, now, snapshot.sampled_at, attributes.state, rules.lease,
         rules.revision, snapshot.also_started_at, _gone(snapshot),
     )  # fmt: skip
-    return _verdict(about, weighed, decision, bounds, message)
+    told: Mapping[str, ResourceState] = weighed.resources
+    if bounds and not _is_over(snapshot):
+        told = Foretold(told, snapshot, now)
+    return _verdict(about, weighed, decision, bounds, message=message, told=told)
 
 
 def verdict_on_failure(
@@ -216,12 +218,6 @@ def _with_active_time(snapshot: RunSnapshot) -> Mapping[str, Number]:
             return snapshot.used
         active = float(snapshot.used[semconv.DURATION])
     return {**snapshot.used, semconv.ACTIVE_DURATION: active}
-
-
-def _outlook(snapshot: RunSnapshot, now: float) -> Outlook:
-    """Return what is known of how a run goes on; one that is paused is not active."""
-    active = snapshot.attributes.state in ("running", None)
-    return Outlook(snapshot.pace, now, snapshot.rates, active)
 
 
 def _with_uncertainty(
@@ -306,9 +302,15 @@ def _verdict(
     weighed: RunStatus,
     decision: Decision,
     bounds: Bounds,
+    *,
     message: str | None = None,
+    told: Mapping[str, ResourceState] | None = None,
 ) -> Verdict:
-    """Put a verdict together. message: in place of the one that follows from the numbers."""
+    """Put a verdict together.
+
+    message: in place of the one that follows from the numbers. told: the resources with what is
+    forecast of them.
+    """
     status, resources = weighed
     action, reason = decision
     known = bounds.keys() <= resources.keys()  # nearly always
@@ -324,7 +326,7 @@ def _verdict(
         reason=reason,
         message=message
         or _message(resources, decision, about) + _not_judged(unjudged) + about.gone,
-        resources=resources,
+        resources=resources if told is None else told,
         evaluated_at=about.now,
         started_at=about.started_at,
         data_at=about.data_at,
@@ -337,7 +339,6 @@ def _verdict(
         run_state=about.run_state,
         unjudged=unjudged,
         also_started_at=about.also_started_at,
-        ends_first=ending_first(resources),
     )
 
 

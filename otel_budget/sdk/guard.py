@@ -25,7 +25,6 @@ from otel_budget.logs.logger import logger
 from otel_budget.policy.bounds import bounds_in, stricter
 from otel_budget.policy.format import describe
 from otel_budget.policy.outdated import is_graceful, redecide, relaxed
-from otel_budget.policy.outlook import ending_first
 from otel_budget.policy.status import SEVERITY, check
 from otel_budget.sdk.engagement import sidecar_lost, unjudged
 from otel_budget.sdk.local_evaluation import LocalEvaluation
@@ -139,8 +138,7 @@ class Guard:
         """Return a verdict of the run's own with its forecast; the sidecar's has one already."""
         if verdict.sequence is not None:
             return verdict
-        resources = self.local.foreseen(verdict.resources)
-        return replace(verdict, resources=resources, ends_first=ending_first(resources))
+        return replace(verdict, resources=self.local.foreseen(verdict.resources))
 
     def forecast(self) -> dict[str, Forecast]:
         """Return what is left of each limited resource, by the run's own counts.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from otel_budget import semconv
 from otel_budget.core.resources import TIMES
 from otel_budget.core.verdict import LimitStatus
+from otel_budget.policy.outlook import judged
 from otel_budget.policy.verdicts import stale_after, verdict_from_snapshot
 
 if TYPE_CHECKING:
@@ -104,5 +105,5 @@ def _fingerprint(verdict: Verdict) -> tuple[object, ...]:
         verdict.action,
         verdict.status,
         str(verdict.reason),
-        {name: (s.limit, s.status, s.limit_from) for name, s in verdict.resources.items()},
+        {n: (s.limit, s.status, s.limit_from) for n, s in judged(verdict.resources).items()},
     )

@@ -9,12 +9,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from otel_budget import semconv
-from otel_budget.core.forecast import Estimate, Forecast
+from otel_budget.core.forecast import Estimate, Forecast, ends_first
 from otel_budget.core.quantities import Number
 from otel_budget.core.resources import RESOURCES
 from otel_budget.core.validation import MAX_COUNT
 from otel_budget.ledger.call_pace import CallPace
-from otel_budget.policy.forecast import ends_first, forecast_of
+from otel_budget.policy.forecast import forecast_of
 
 #: Resources that a forecast is made of.
 LIMITED = tuple(RESOURCES)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_budget import Forecast, ResourceLimits, ResourceMonitor
-from otel_budget.core.forecast import NO_FORECAST
+from otel_budget.core.forecast import NO_FORECAST, ends_first
 from otel_budget.core.quantities import Number
 from otel_budget.ledger.call_pace import CallPace
-from otel_budget.policy.forecast import ends_first, forecast_of
+from otel_budget.policy.forecast import forecast_of
 from otel_budget.sdk.call_samples import KEPT
 from otel_budget.testing import FakeClock
 

@@ -27,7 +27,7 @@ def test_a_briefing_says_how_many_calls_are_left_where_that_is_known() -> None:
     near = verdict(910)
     calls = Forecast(Estimate(2.4, 1.9, 3.1))
     tokens = near.resources[semconv.TOKENS]._replace(forecast=calls)
-    told = replace(near, resources={semconv.TOKENS: tokens}, ends_first=semconv.TOKENS)
+    told = replace(near, resources={semconv.TOKENS: tokens})
     assert brief_text(told).startswith(
         "otel-budget: tokens at 91.0% (910 of 1,000): 90 left, about 2 calls. Wrap up"
     )

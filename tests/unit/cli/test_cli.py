@@ -159,7 +159,7 @@ def test_check_says_how_much_of_each_resource_is_left_and_what_ends_first(
     forecast = Forecast(Estimate(23.4, 19.2, 27.1), Estimate(754.0, 600.0, 900.0))
     known = verdict()
     tokens = known.resources["tokens"]._replace(forecast=forecast)
-    told = dataclasses.replace(known, resources={"tokens": tokens}, ends_first="tokens")
+    told = dataclasses.replace(known, resources={"tokens": tokens})
     with answering(200, verdict_json.to_json(told)) as url:
         main(["check", "run-1", "--sidecar", url])
     assert capsys.readouterr().out.splitlines()[-1] == (

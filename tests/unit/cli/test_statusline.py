@@ -79,12 +79,12 @@ def test_what_ends_first_is_said_in_calls_or_in_time() -> None:
     """Without its range; and of a run that is told to stop no more than that."""
     calls = Forecast(Estimate(23.4, 19.2, 27.1), Estimate(512.0, 418.3, 604.9))
     told = {"tokens": TOKENS._replace(forecast=calls)}
-    go_on = verdict(told, ends_first="tokens")
+    go_on = verdict(told)
     assert plain(go_on).endswith("(17,200 of 40,000) · about 23 calls left · continue")
-    stop = verdict(told, action=Action.STOP, ends_first="tokens")
+    stop = verdict(told, action=Action.STOP)
     assert "left" not in plain(stop)
     time = TOKENS._replace(forecast=Forecast(None, Estimate(754.0, 754.0, 754.0)))
-    timed = verdict({"duration": time}, ends_first="duration")
+    timed = verdict({"duration": time})
     assert "· 12 min left · continue" in plain(timed)
 
 

@@ -108,7 +108,7 @@ def test_what_a_newer_sidecar_adds_is_accepted() -> None:
 OPTIONAL: dict[str, object] = {
     "run_started_at": None, "headroom": {}, "budgets": (), "progress": None, "data_at": None,
     "lease_seconds": None, "sequence": None, "decision_id": "", "policy_revision": "",
-    "completion_threshold": None, "run_state": None, "unjudged": (), "ends_first": None,
+    "completion_threshold": None, "run_state": None, "unjudged": (),
 }  # fmt: skip
 REQUIRED = [
     "version", "session_id", "action", "status", "reason", "message", "resources", "evaluated_at",
@@ -129,8 +129,9 @@ def test_what_may_be_unknown_may_be_absent_or_null(key: str, how: str) -> None:
 
 
 def test_every_key_is_required_or_optional() -> None:
-    """valid_until is for people: nobody reads it; limit_from follows from the resources."""
-    assert {*OPTIONAL, *REQUIRED, "valid_until", "limit_from"} == data().keys()
+    """valid_until is for people: nobody reads it; two others follow from the resources."""
+    derived = {"limit_from", "ends_first"}
+    assert {*OPTIONAL, *REQUIRED, *derived, "valid_until"} == data().keys()
 
 
 @pytest.mark.parametrize("key", REQUIRED)
@@ -148,7 +149,6 @@ WRONG: list[tuple[str, list[object]]] = [
     ("session_id", [5, None, "", "a b", "a" * 129]),
     ("action", ["pause", "", None, 1, [], True]),
     ("status", ["unknown", None, 0, {}]),
-    ("ends_first", [5, [], True]),
     ("reason", [None, 5, []]),
     ("message", [None, 5]),
     ("resources", [None, [], "x", 5]),

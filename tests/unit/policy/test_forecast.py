@@ -3,11 +3,11 @@
 import pytest
 
 from otel_budget import semconv
-from otel_budget.core.forecast import NO_FORECAST, Estimate, Forecast
+from otel_budget.core.forecast import NO_FORECAST, Estimate, Forecast, ends_first
 from otel_budget.core.quantities import Number
 from otel_budget.ledger.call_pace import CallPace
 from otel_budget.policy.bounds import bounds_from
-from otel_budget.policy.forecast import completion_possible, ends_first, forecast_of
+from otel_budget.policy.forecast import completion_possible, forecast_of
 
 GROWING = [20_000 + 500 * number for number in range(40)]
 
