@@ -35,9 +35,9 @@ _MOST: Final = float(MAX_COUNT)
 #: mean of some gaps scatters than if each were by itself. These and those below are chosen on one
 #: half of the runs in evaluation/data/mini_swe_runs.csv.
 _OTHER_PACE: Final = 0.06
-_GAPS_TOGETHER: Final = 3.0
+_GAPS_TOGETHER: Final = 3.5
 #: Standard deviations to each side of 80 % of what came: calls rather become slower than faster.
-_FASTER, _SLOWER = 0.75, 1.45
+_FASTER, _SLOWER = 0.65, 1.4
 #: What makes a call dear makes it slow, too: of the seconds until a limit on cost less is chance.
 _DEAR_AND_SLOW: Final = 0.75
 
