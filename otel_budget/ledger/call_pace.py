@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Nothing grows faster than this with the context, whatever chance makes of a few calls.
 _MOST_SHARE: Final = 1.5
 #: Standard deviations to each side of 80 % of what came: costs of single calls have a long tail
-#: (a cache that was missed). From the same half; the other gives 1.8.
+#: (a cache that was missed). The halves of the recorded runs give 1.9 and 1.8.
 _MEAN_SPREAD: Final = 1.9
 #: Share of the square of a mean below which a difference of sums is rounding.
 _ROUNDING: Final = 1e-9

@@ -40,8 +40,8 @@ _DOUBT_CALLS, _DOUBT_SHARE = 2.0, 0.05
 #: ... and as if growth had been missed by this share of it over one call.
 _DOUBT_GROWTH: Final = 0.3
 #: Standard deviations to each side of 80 % of what came. A normal distribution has 1.28; growth is
-#: rarely large, and the deviation mostly of those few. From one half of the runs in
-#: evaluation/data/mini_swe_runs.csv; the other half gives 0.86.
+#: rarely large, and the deviation mostly of those few. The halves of the runs in
+#: evaluation/data/mini_swe_runs.csv give 0.83 and 0.9.
 _SPREAD: Final = 0.85
 
 
