@@ -34,7 +34,15 @@ from otel_budget.sources.prometheus_reading import PrometheusReading
 from otel_budget.sources.prometheus_vector import NAME, UP, history_selector
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from otel_budget.core.observation import Observation
     from otel_budget.sources.base import Clock
@@ -53,8 +61,8 @@ _GROWTH: Final = 4.0
 _TRIES, _PAUSE = 3, 1.0
 #: Spacings of the samples from which on there is none is a gap.
 _GAP_SPACINGS: Final = 3
-#: Gaps of which the times are kept; all are counted.
-_GAPS_KEPT: Final = 100
+#: Gaps of which the times are kept; all are counted. And what else is kept to be said.
+_GAPS_KEPT, _REMARKS_KEPT = 100, 20
 
 
 class HistoryError(OtelBudgetError):
@@ -97,6 +105,12 @@ class Coverage:
     when they used it."""
     remarks: dict[str, None] = field(default_factory=dict)
     """What else the server says, and what a preset cannot count."""
+
+    def remark(self, said: Iterable[str]) -> None:
+        """Take note of what else there is to say, each once, and not without end."""
+        for text in said:
+            if len(self.remarks) < _REMARKS_KEPT:
+                self.remarks[text] = None
 
     def note_gap(self, gap: Gap) -> None:
         """Take note that something is missing."""
@@ -217,7 +231,7 @@ class PrometheusHistory:
         missing = (*samples.missing, *current.missing)
         if found.odd:
             missing = (*missing, f"rows cannot be read, such as {found.odd[0]}")
-        self.coverage.remarks.update(dict.fromkeys((*found.infos, *current.matrix.infos)))
+        self.coverage.remark((*found.infos, *current.matrix.infos))
         size = max(samples.size, current.size)
         return _Chunk(after, moments, found.series, current.matrix.series, missing, size)
 
@@ -291,7 +305,7 @@ class PrometheusHistory:
         taken = self.answer.taken()
         found = reading.take(taken, at)
         self._settles = reading.targets is None and bool(taken.ups)
-        self.coverage.remarks.update(dict.fromkeys(found.uncounted.values()))
+        self.coverage.remark(found.uncounted.values())
         observation = reading.observation(at, found.sessions, problems, found.dropped)
         if not problems:
             observation = replace(observation, targets=reading.targets, down=reading.down)

@@ -52,9 +52,9 @@ with monitor:
         say(use={"tokens": told["tokens"], "api_calls": 1, "unpriced_calls": 1}, **progress)
         if not going:
             break
-        time.sleep(0.1)
+        time.sleep(0.15)
 say(end="completed" if going else "stopped")
-time.sleep(30)
+time.sleep(90)
 """
 
 #: What each run does, and the verdicts that are to be given on it.
@@ -233,7 +233,7 @@ def test_live_and_replayed_verdicts_are_the_same(tmp_path: Path) -> None:
     silent = ("source_error", "stale_data")
     assert [(v[0], v[2] in silent) for v in past[KILLED]][-1] == ("stop", True)
     assert (summary["runs"], summary["open"], summary["history"]["gaps"]) == (6, 1, 0)
-    assert "did not say by then" in said
+    assert KILLED in said
 
     own = [str(agents.trace(name)) for name in RUNS]
     told, summary_of_own, _ = replayed(files["asks"], "--traces", *own, "--keep-going")
