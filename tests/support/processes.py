@@ -38,7 +38,8 @@ with monitor:
         if not monitor.should_continue(options.get("progress")):
             break
         monitor.record_operation(
-            tokens=options["tokens"], api_call=True, tool_calls=options.get("tool_calls")
+            tokens=options["tokens"] + options.get("growth", 0) * step, api_call=True,
+            tool_calls=options.get("tool_calls"),
         )
         time.sleep(options["pause"])
     verdict = monitor.verdict

@@ -8,7 +8,10 @@ from otel_budget import semconv
 from otel_budget.core.observation import Observation, RunAttributes, RunObservation
 from otel_budget.core.quantities import Number
 from otel_budget.core.verdict import ResourceState, Verdict
+from otel_budget.ledger.call_pace import CallPace
 from otel_budget.ledger.ledger import Ledger
+from otel_budget.ledger.snapshot import RunSnapshot
+from otel_budget.policy.outlook import Foretold
 from otel_budget.policy.verdicts import Rules, verdict_from_snapshot
 
 LIMITS: dict[str, Number] = {
@@ -131,3 +134,33 @@ def test_active_time_is_left_while_it_passes(state: str, told: bool) -> None:  #
     verdict = judged(20, state=state, limits=limits)
     assert (state_of(verdict, semconv.ACTIVE_DURATION).exhaustion_seconds is not None) is told
     assert state_of(verdict, semconv.DURATION).exhaustion_seconds == 3505.0
+
+
+def test_a_forecast_that_is_looked_at_later_is_of_when_the_verdict_was_made() -> None:
+    """The run goes on meanwhile; the verdict says what was known of it."""
+    pace = CallPace()
+    for number in range(1, 21):
+        pace.observe({semconv.TOKENS: growing(number), semconv.API_CALLS: number}, 5.0 * number)
+    known = RunSnapshot(
+        "run", 0.0, {semconv.TOKENS: growing(20), semconv.API_CALLS: 20},
+        RunAttributes(limits=LIMITS), {}, 100.0, 0.0, 5.0, None, None, ended=False, pace=pace,
+    )  # fmt: skip
+    at_once, later = (verdict_from_snapshot(known, Rules(), 100.0) for _ in range(2))
+    first = dict(at_once.resources)
+    for number in range(21, 40):
+        totals = {semconv.TOKENS: growing(20) + 9000 * (number - 20), semconv.API_CALLS: number}
+        pace.observe(totals, 5.0 * number)
+    assert later.resources == first
+    assert later == at_once
+
+
+def test_to_judge_a_run_works_out_no_forecast() -> None:
+    """Of nearly all verdicts nobody reads one."""
+    verdict = judged(20)
+    resources = verdict.resources
+    assert isinstance(resources, Foretold)
+    assert {state.forecast for state in resources.judged.values()} == {None}
+    assert (list(resources), len(resources)) == (list(resources.judged), len(resources.judged))
+    assert resources[semconv.TOKENS].forecast is not None
+    assert resources.judged[semconv.TOKENS].forecast is not None, "once is enough"
+    assert repr(resources).startswith("{'duration': ResourceState(")
