@@ -148,11 +148,11 @@ def _remarks(coverage: Coverage, recorder: TraceRecorder) -> tuple[str, ...]:
         said.append(f"{coverage.gap_count} gaps in all, {coverage.gap_seconds:.0f} s together")
     if coverage.begun_before:
         said.append(
-            f"{len(coverage.begun_before)} runs began before the range: what they had used by then "
-            "counts as known at its first moment"
+            f"began before the range: {len(coverage.begun_before)} of the runs; what was used by "
+            "then counts as known at the first moment"
         )
     said += coverage.remarks
-    said += [f"trace: {what} ({times} times)" for what, times in recorder.remarks.items()]
+    said += [f"trace: {what} ({times}x)" for what, times in recorder.remarks.items()]
     return tuple(said)
 
 

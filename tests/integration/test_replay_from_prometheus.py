@@ -47,7 +47,7 @@ def test_verdicts_and_what_was_read_are_printed(
     history = summary["history"]
     assert (history["from"], history["to"], history["gaps"]) == (BEGIN, END, 0)
     assert history["began_before"] == 1
-    assert "began before the range" in err
+    assert "began before the range: 1 of the runs" in err
     assert replay(config, "--traces", str(written)) == 0
     again = [json.loads(line) for line in capsys.readouterr()[0].splitlines()]
     assert [one["status"] for one in again[:-1]] == ["ok", "approaching", "exceeded"]
