@@ -49,7 +49,7 @@ def _seconds_goals(results: Results) -> Iterator[Goal]:
                 yield Goal(
                     f"seconds left until {UNTIL[resource]}, {used * 100:.0f} % used, from "
                     f"{words}: median error, the best of the others' being 1",
-                    mine / best if best else float("nan"), 1,
+                    mine / best if best else float("nan"), 1, 3,
                 )  # fmt: skip
 
 
