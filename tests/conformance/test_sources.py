@@ -93,6 +93,13 @@ def test_a_run_says_how_far_it_is_and_who_it_is(rig: Rig) -> None:
     assert attributes.state == "paused"
 
 
+def test_a_run_says_whose_it_is(rig: Rig) -> None:
+    """By the labels that say so, and no others."""
+    info = line(semconv.SESSION_INFO, 1, "run-1", workflow="nightly", team="a", color="red")
+    labels = only(rig.show(page(line(TOKENS, 5, "run-1"), info))).attributes.labels
+    assert labels == {"workflow": "nightly", "team": "a"}
+
+
 def test_what_a_run_does_not_say_is_unknown(rig: Rig) -> None:
     """An untyped counter with a session id is all a foreign agent need export."""
     session = only(rig.show(page(line(TOKENS, 5, "run-1"), typed=False)))
