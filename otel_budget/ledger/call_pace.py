@@ -120,14 +120,6 @@ class CallPace:
         self._calls, self._at = calls, at
         self._size, self._times_known = None, False
 
-    def go_on_from(self, totals: Mapping[str, Number], at: float) -> None:
-        """Go on from totals that rose, but not by what calls used just now."""
-        if not self._calls:
-            self.observe(totals, at)
-            return
-        self._calls, self._at = float(totals.get(semconv.API_CALLS, 0)), at
-        self._used = {name: float(total) for name, total in totals.items()}
-
     def _take(self, totals: Mapping[str, Number], made: float) -> float:
         """Add to the sums what so many new calls used; return the size of their context."""
         used, context = self._used, self._context

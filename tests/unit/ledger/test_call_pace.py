@@ -108,19 +108,6 @@ def test_what_was_used_before_the_first_sample_is_a_lump_of_one_size() -> None:
     assert resumed.high - resumed.low > 3 * (seen.high - seen.low)
 
 
-def test_what_was_carried_over_later_is_no_call_of_now() -> None:
-    """The totals rise by what an earlier process used."""
-    pace = pace_of([1000] * 20)
-    size, time = pace.size_of(semconv.TOKENS), pace.call_time()
-    pace.go_on_from({semconv.TOKENS: 10**6, semconv.API_CALLS: 30}, 230.0)
-    assert (pace.size_of(semconv.TOKENS), pace.call_time()) == (size, time)
-    pace.observe({semconv.TOKENS: 10**6 + 1000, semconv.API_CALLS: 31}, 240.0)
-    found = pace.next_call(semconv.TOKENS)
-    assert found is not None
-    assert found.value == pytest.approx(1000)
-    assert pace.calls == 31
-
-
 def test_samples_without_a_call_change_nothing() -> None:
     """A scrape may show none; the time passes until the next that does."""
     often, rarely = CallPace(), CallPace()
